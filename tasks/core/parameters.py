@@ -1,0 +1,75 @@
+"""What a person chooses when starting a flow.
+
+Every rule that JSON schema can express is a field constraint, because the API refuses those before a run exists.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")]
+
+
+class Parameters(BaseModel):
+    """Base of every parameter model: unknown fields are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ValidationPolicy(Parameters):
+    """Limits of the dataset check. The defaults suit a newcomer."""
+
+    max_entries: int = Field(200_000, ge=1, description="Most entries an archive may have.")
+    max_bytes: int = Field(200 * 2**30, ge=1, description="Most bytes an archive may unpack to.")
+    max_ratio: float = Field(200.0, gt=1, description="Highest ratio of unpacked to packed size of an entry.")
+    max_unlabelled_share: float = Field(0.5, ge=0, le=1, description="Share of images without labels that is still fine.")
+
+
+class TrainingParams(Parameters):
+    """Arguments of the Ultralytics trainer, under Ultralytics' own names."""
+
+    epochs: int = Field(100, ge=1, le=10_000)
+    imgsz: int = Field(640, ge=32, le=4096, multiple_of=32, description="Side of the square training image in pixels.")
+    batch: int = Field(16, ge=1, le=4096)
+    patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
+    seed: int = Field(0, ge=0)
+    device: str | None = Field(
+        None,
+        pattern=r"^(cpu|mps|\d+(,\d+)*)$",
+        description="cpu, or GPU numbers such as 0 or 0,1. Empty takes the first GPU, or the CPU where there is none.",
+    )
+    workers: int = Field(2, ge=0, le=64, description="Data loading processes.")
+
+
+class MergePolicy(Parameters):
+    """How classes of several archives become one list."""
+
+    classes: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Class name found in an archive -> name in the merged dataset, or null to drop its labels.",
+    )
+
+
+class PromotionPolicy(Parameters):
+    """What a new version must reach to become the challenger."""
+
+    min_map50: float = Field(0.0, ge=0, le=1, description="Lowest mAP50 on the validation split that earns the alias.")
+
+
+class ServingParams(Parameters):
+    """How Triton runs the model."""
+
+    precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the served graph; bf16 needs a CPU with it.")
+    instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
+    max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
+    load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
+
+
+class InferenceParams(Parameters):
+    """How detections are made and kept."""
+
+    confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
+    iou: float = Field(0.7, gt=0, le=1, description="Of two boxes of a class that overlap more than this, one stays.")
+    annotate: bool = Field(True, description="Write images and videos with the boxes drawn.")
+    in_flight: int = Field(4, ge=1, le=256, description="Requests to Triton at one time.")
+    max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")
