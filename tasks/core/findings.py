@@ -7,12 +7,16 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 
 class Severity(StrEnum):
+    """How bad a finding is: only an error makes an archive invalid."""
+
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
 
 
 class Verdict(StrEnum):
+    """What all findings together say of an archive."""
+
     VALID = "valid"
     VALID_WITH_WARNINGS = "valid-with-warnings"
     INVALID = "invalid"
@@ -54,7 +58,11 @@ class Statistics(BaseModel):
 
 
 class Report(BaseModel):
-    """The outcome of checking one archive (`digest` is the SHA-256 of its bytes, in hex)."""
+    """The outcome of checking one archive (`digest` is the SHA-256 of its bytes, in hex).
+
+    `omitted` maps a code to the number of its findings that were counted but not kept, so that a hostile archive
+    cannot make a report of any size; `counts` includes them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,10 +70,12 @@ class Report(BaseModel):
     digest: str
     findings: list[Finding]
     statistics: Statistics
+    omitted: dict[str, int] = {}
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> Verdict:
+        """Return the verdict that the worst finding calls for."""
         severities = {finding.severity for finding in self.findings}
         if Severity.ERROR in severities:
             return Verdict.INVALID
@@ -74,4 +84,36 @@ class Report(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def counts(self) -> dict[str, int]:
-        return dict(sorted(Counter(finding.code for finding in self.findings).items()))
+        """Return the number of findings of each code, in the order of the codes."""
+        kept = Counter(finding.code for finding in self.findings)
+        return dict(sorted((kept + Counter(self.omitted)).items()))
+
+
+def error(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+    """Return a finding that makes an archive invalid."""
+    return Finding(code=code, severity=Severity.ERROR, message=message, path=path, line=line)
+
+
+def warning(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+    """Return a finding that a person should look at, and that stops nothing."""
+    return Finding(code=code, severity=Severity.WARNING, message=message, path=path, line=line)
+
+
+def info(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+    """Return a finding that is only told."""
+    return Finding(code=code, severity=Severity.INFO, message=message, path=path, line=line)
+
+
+def explain(expected: str, found: str, fix: str) -> str:
+    """Return a message in the one form that all findings have: what was expected, what was found, how to fix it."""
+    return f"Expected {expected}, found {found}. {fix}"
+
+
+def quoted(value: object, limit: int = 80) -> str:
+    """Return a value from outside on one line, at most `limit` characters long, with nothing a terminal would obey."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits and a list nested in itself a thousand times have no text.
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")]
+ModelName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")
+]
+
+Archives = Annotated[list[str], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
+Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3:// ones.")]
 
 
 class Parameters(BaseModel):
@@ -22,7 +27,9 @@ class ValidationPolicy(Parameters):
     max_entries: int = Field(200_000, ge=1, description="Most entries an archive may have.")
     max_bytes: int = Field(200 * 2**30, ge=1, description="Most bytes an archive may unpack to.")
     max_ratio: float = Field(200.0, gt=1, description="Highest ratio of unpacked to packed size of an entry.")
-    max_unlabelled_share: float = Field(0.5, ge=0, le=1, description="Share of images without labels that is still fine.")
+    max_unlabelled_share: float = Field(
+        0.5, ge=0, le=1, description="Share of images without labels that is still fine."
+    )
 
 
 class TrainingParams(Parameters):
@@ -59,7 +66,9 @@ class PromotionPolicy(Parameters):
 class ServingParams(Parameters):
     """How Triton runs the model."""
 
-    precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the served graph; bf16 needs a CPU with it.")
+    precision: Literal["f32", "bf16"] = Field(
+        "f32", description="Arithmetic of the served graph; bf16 needs a CPU with it."
+    )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
     load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")

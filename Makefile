@@ -1,0 +1,65 @@
+# Everything a person does here. `make` alone lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status check upload test bench lint lock clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+# An environment is made anew when its requirements differ from those it was made from.
+.venv/requirements.txt: requirements-dev.txt
+	@echo "making .venv from $<"
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3,11) <= sys.version_info < (3,14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' $<)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@cp $< $@
+
+TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-triton-gpu.txt,requirements-triton.txt)
+.venv-triton/requirements.txt: $(TRITON_REQUIREMENTS) .venv/requirements.txt
+	@echo "making .venv-triton from $<"
+	@test -x .venv-triton/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-triton
+	@$(BIN)/uv pip sync --quiet --python .venv-triton/bin/python $<
+	@cp $< $@
+
+setup: .venv/requirements.txt .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
+
+demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPOCHS= IMGSZ=)
+	@$(RUN) infra.demo $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(IMAGES),--images $(IMAGES)) \
+		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
+
+up: setup ## start the local stack, with the data it had
+	@$(RUN) infra.stack up
+
+down: ## stop the local stack; its data stays in .studio
+	@test ! -x $(BIN)/python || $(RUN) infra.stack down
+
+status: setup ## each service, its address and health
+	@$(RUN) infra.stack status
+
+check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1)
+	@$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json)
+
+upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
+	@$(RUN) infra.upload $(ARCHIVE)
+
+test: setup ## every test, on a real stack of its own
+	@$(RUN) pytest
+
+lint: setup ## ruff and mypy, strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+
+lock: setup ## pin the requirements anew, from the ranges of pyproject.toml
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --group dev -o requirements-dev.txt -c requirements.txt
+	$(BIN)/uv pip compile $(COMPILE) requirements-triton.in -o requirements-triton.txt
+	$(BIN)/uv pip compile $(COMPILE) requirements-triton-gpu.in -o requirements-triton-gpu.txt
+COMPILE := --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock"

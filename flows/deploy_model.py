@@ -1,0 +1,46 @@
+"""A registered version, exported and answering in Triton."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import export, reporting, serving as triton, storage, tracking
+from tasks.core.buckets import Bucket
+from tasks.core.parameters import ModelName, ServingParams
+from tasks.core.scratch import scratch_folder
+from tasks.core.served import ServedModel
+from tasks.core.triton_config import config_pbtxt, model_config
+
+
+@flow
+@reporting.fails_with_reason
+def deploy_model(
+    model_name: ModelName, version: int | None = None, serving: ServingParams = ServingParams()
+) -> State:
+    """Serve a version (the challenger, unless one is named) and make it the champion.
+
+    The version that is served now answers until the new one does; when anything fails before, it goes on answering.
+    """
+    registered = tracking.find_version(model_name, version or tracking.CHALLENGER)
+    model = ServedModel(
+        name=model_name,
+        version=registered.version,
+        task=registered.task,
+        image_size=registered.image_size,
+        class_names=registered.class_names,
+        run_id=registered.run_id,
+    )
+    if not storage.version_is_published(model_name, model.version):
+        with scratch_folder("deploy") as folder:
+            weights = tracking.fetch_weights(registered, folder / "weights")
+            graph = export.export_onnx(weights, folder / "export", model.image_size)
+            storage.publish_version(model_name, model.version, graph)
+
+    others = [served for served in triton.served_versions(model_name) if served.version != model.version]
+    triton.load_versions(model_name, [*others, model], serving)
+    triton.wait_until_ready(model_name, model.version, serving.load_timeout_s)
+    triton.smoke_test(model)
+
+    tracking.set_alias(model_name, tracking.CHAMPION, model.version)
+    storage.write_text(config_pbtxt(model_config([model], serving)), Bucket.MODELS, f"{model_name}/config.pbtxt")
+    triton.load_versions(model_name, [model], serving)
+    return reporting.completed(f"{model_name} version {model.version} is served and is the champion")

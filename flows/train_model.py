@@ -1,0 +1,50 @@
+"""Several archives in, one registered model version out."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import merging, reporting, storage, tracking, validation
+from tasks import training as trainer
+from tasks.core.lineage import lineage_tags
+from tasks.core.parameters import Archives, MergePolicy, ModelName, PromotionPolicy, TrainingParams, ValidationPolicy
+from tasks.core.promotion import decide
+from tasks.core.scratch import scratch_folder
+from tasks.core.training_page import training_markdown
+
+
+@flow
+@reporting.fails_with_reason
+def train_model(
+    model_name: ModelName,
+    archives: Archives,
+    base_model: str = "yolo11n.pt",
+    training: TrainingParams = TrainingParams(),
+    merge: MergePolicy = MergePolicy(),
+    promotion: PromotionPolicy = PromotionPolicy(),
+) -> State:
+    """Validate and merge the archives, train from `base_model`, and register the result.
+
+    The new version becomes `challenger` when it reaches what `promotion` asks for.
+    """
+    with scratch_folder("train") as folder:
+        paths, digests = [], {}
+        for archive in archives:
+            path, digests[archive] = storage.fetch_archive(archive, folder)
+            validation.require_valid(validation.check_archive(path, archive, digests[archive], ValidationPolicy()))
+            paths.append(path)
+        base = storage.fetch_base_model(base_model, folder) or trainer.official_model(base_model)
+        dataset = merging.merge_archives(paths, merge, folder / "dataset")
+
+        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id())
+        run_id = tracking.start_run(model_name, tags, training.model_dump() | {"base_model": base_model})
+        with tracking.closing_run(run_id):
+            listeners = [reporting.EpochProgress("training-progress"), tracking.EpochLogger(run_id)]
+            model = trainer.train_detector(dataset.data_yaml, str(base), training, folder, listeners)
+            tracking.log_training(run_id, model)
+            version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)
+
+    decision = decide(model.metrics, promotion)
+    if decision.promoted:
+        tracking.set_alias(model_name, tracking.CHALLENGER, version)
+    reporting.show_markdown("training-report", training_markdown(model_name, version, model, dataset.images, decision))
+    return reporting.completed(f"{model_name} version {version}: {decision.reason}")

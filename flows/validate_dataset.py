@@ -1,0 +1,25 @@
+"""Is this archive fit to train on?"""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import reporting, storage, validation
+from tasks.core.buckets import Bucket
+from tasks.core.parameters import ValidationPolicy
+from tasks.core.report_page import report_markdown
+from tasks.core.scratch import scratch_folder
+
+
+@flow
+@reporting.fails_with_reason
+def validate_dataset(archive: str, policy: ValidationPolicy = ValidationPolicy()) -> State:
+    """Check a dataset archive, all faults at once; the run's state name is the verdict.
+
+    `archive` is a key in bucket `datasets` or an `s3://` address.
+    """
+    with scratch_folder("validate") as folder:
+        path, digest = storage.fetch_archive(archive, folder)
+        report = validation.check_archive(path, archive, digest, policy)
+    link = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{reporting.flow_run_id()}/report.json")
+    reporting.show_markdown("dataset-report", report_markdown(report, link))
+    return validation.verdict_state(report)

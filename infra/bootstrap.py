@@ -1,0 +1,81 @@
+"""What services hold before the first flow runs: databases, buckets, the work pool, queues and deployments.
+
+Each step looks first and adds only what is missing, so it can run at every start.
+"""
+
+import subprocess
+
+import psycopg2
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import WorkQueueFilter
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from infra.service import bin_path
+from infra.services import s3_client
+from infra.settings import ROOT, StackSettings
+from tasks.core.buckets import Bucket
+
+POOL = "gpu"
+
+
+def ensure_databases(settings: StackSettings) -> None:
+    """Make the databases of Prefect and MLflow."""
+    connection = psycopg2.connect(settings.database_url + "/postgres", connect_timeout=5)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database")
+            present = {row[0] for row in cursor.fetchall()}
+            for name in {"prefect", "mlflow"} - present:
+                cursor.execute(f"CREATE DATABASE {name}")
+    finally:
+        connection.close()
+
+
+def ensure_buckets(settings: StackSettings) -> None:
+    """Make the buckets of the contract."""
+    client = s3_client(settings)
+    present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for bucket in Bucket:
+        if bucket not in present:
+            client.create_bucket(Bucket=bucket)
+
+
+def ensure_work_pool() -> None:
+    """Make the work pool `gpu` and its queues with their limits (deployments/queues.yaml)."""
+    wanted = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        # Every argument is given: the client would send those left out as null, which the server refuses.
+        found = client.read_work_queues(work_pool_name=POOL, work_queue_filter=WorkQueueFilter(), limit=200, offset=0)
+        present = {queue.name: queue.id for queue in found}
+        for name, values in wanted.items():
+            if name in present:
+                client.update_work_queue(present[name], **values)
+            else:
+                client.create_work_queue(name=name, work_pool_name=POOL, **values)
+
+
+async def ensure_automations() -> None:
+    """Make the automations of deployments/automations.yaml; Prefect would make a second one of the same name."""
+    wanted = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
+    async with get_client() as client:
+        for automation in map(AutomationCore.model_validate, wanted):
+            if not await client.read_automations_by_name(automation.name):
+                await client.create_automation(automation)
+
+
+def register_deployments() -> None:
+    """Make or update every deployment of prefect.yaml."""
+    command = [bin_path("prefect"), "--no-prompt", "deploy", "--all"]
+    deployed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if deployed.returncode:
+        raise RuntimeError(f"The deployments of prefect.yaml were not registered:\n{deployed.stdout}{deployed.stderr}")

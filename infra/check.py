@@ -1,0 +1,108 @@
+"""`python -m infra.check ARCHIVE [--json]`: check a dataset archive on this machine, with no server.
+
+Exit code 0: valid, also with warnings. 1: invalid. 2: there is no such file, or it is not a readable zip.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from tasks.core.check import check_dataset
+from tasks.core.findings import Finding, Report, Severity, Verdict
+from tasks.core.parameters import ValidationPolicy
+
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_SHOWN_PER_CODE = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the archive that the arguments name, print the report, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.check", description="Check a YOLO dataset archive.")
+    parser.add_argument("archive", type=Path, help="zip archive of a dataset")
+    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    chosen = parser.parse_args(arguments)
+    report = _check(chosen.archive)
+    if chosen.json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        _print(report, Console())
+    return _exit_code(report)
+
+
+def _check(path: Path) -> Report:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        job = bar.add_task("decoding images", total=None)
+        return check_dataset(
+            path,
+            path.name,
+            _digest(path),
+            ValidationPolicy.model_validate({}),
+            lambda done, total: bar.update(job, completed=done, total=total),
+        )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        # The report says that the archive cannot be read.
+        return ""
+
+
+def _exit_code(report: Report) -> int:
+    # A finding without a path is about the file itself, not about an entry in it.
+    if any(finding.code == "archive-unreadable" and finding.path is None for finding in report.findings):
+        return 2
+    return 1 if report.verdict is Verdict.INVALID else 0
+
+
+def _print(report: Report, console: Console) -> None:
+    if report.findings:
+        console.print(_findings_table(report.findings))
+    hidden = sum(report.counts.values()) - len(_first_of_each_code(report.findings))
+    if hidden:
+        console.print(Text(f"{hidden} more findings of the same codes: see them with --json."))
+    if report.statistics.splits:
+        console.print(_splits_table(report))
+    counts = ", ".join(f"{code} {count}" for code, count in report.counts.items())
+    console.print(Text(f"{report.archive}: {report.verdict.value}" + (f" ({counts})" if counts else "")))
+
+
+def _findings_table(findings: list[Finding]) -> Table:
+    table = Table("severity", "code", "where", "finding")
+    for finding in _first_of_each_code(findings):
+        where = (finding.path or "") + (f":{finding.line}" if finding.line else "")
+        # Text, because the names and values in it come from the archive and must not be read as markup.
+        severity = Text(finding.severity.value, style=_STYLES[finding.severity])
+        table.add_row(severity, finding.code, Text(where), Text(finding.message))
+    return table
+
+
+def _first_of_each_code(findings: list[Finding]) -> list[Finding]:
+    shown: dict[str, list[Finding]] = {}
+    for finding in findings:
+        of_code = shown.setdefault(finding.code, [])
+        if len(of_code) < _SHOWN_PER_CODE:
+            of_code.append(finding)
+    return [finding for of_code in shown.values() for finding in of_code]
+
+
+def _splits_table(report: Report) -> Table:
+    table = Table("split", "images", "labelled", "labels", title=f"task: {report.statistics.task or 'unknown'}")
+    for name, split in report.statistics.splits.items():
+        labels = ", ".join(f"{name} {count}" for name, count in split.instances.items())
+        table.add_row(name, str(split.images), str(split.labelled), Text(labels))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

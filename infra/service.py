@@ -1,0 +1,25 @@
+"""What a service of the local stack is."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program under the supervisor. `check` raises while the service is not well."""
+
+    name: str
+    address: str
+    command: list[str]
+    ports: dict[str, int]  # the setting that moves the port -> the port
+    check: Callable[[], object]
+    environment: dict[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stop_signal: str = "TERM"
+
+
+def bin_path(name: str) -> str:
+    """A program of the virtual environment that runs us."""
+    return str(Path(sys.executable).parent / name)

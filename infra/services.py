@@ -1,0 +1,157 @@
+"""The services of the local stack: what starts each, which ports it takes, and how to tell that it is well."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from infra import postgres
+from infra.service import Service, bin_path
+from infra.settings import HOST, StackSettings, write_private
+
+
+def http_check(url: str) -> Callable[[], object]:
+    """A check that passes when `url` answers 2xx."""
+    return lambda: httpx.get(url, timeout=3, auth=_prefect_auth(url)).raise_for_status()
+
+
+def _prefect_auth(url: str) -> tuple[str, str] | None:
+    credentials = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    if not credentials or not url.startswith(os.environ.get("PREFECT_API_URL", "-")):
+        return None
+    user, _, password = credentials.partition(":")
+    return user, password
+
+
+def services(settings: StackSettings) -> list[Service]:
+    """The services that run here: those that the environment does not name elsewhere, and always a worker."""
+    local = [triton(settings)] if not settings.is_elsewhere("TRITON_GRPC_URL") else []
+    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        local.append(object_store(settings))
+    orchestration = not settings.is_elsewhere("PREFECT_API_URL")
+    tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
+    if (orchestration or tracking) and settings.postgres_url is None:
+        local.append(postgres.service(settings))
+    if orchestration:
+        local.append(prefect_server(settings))
+    if tracking:
+        local.append(mlflow_server(settings))
+    order = ["postgres", "object-store", "prefect", "mlflow", "triton"]
+    return [*sorted(local, key=lambda service: order.index(service.name)), worker(settings)]
+
+
+def object_store(settings: StackSettings) -> Service:
+    """SeaweedFS: an S3 server whose only identity is the local stack's key pair."""
+    data, config = settings.state_dir / "s3", settings.state_dir / "s3.json"
+    credentials = {"accessKey": settings.secrets["s3_access_key"], "secretKey": settings.secrets["s3_secret_key"]}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    data.mkdir(parents=True, exist_ok=True)
+    identity = {"name": "studio", "credentials": [credentials], "actions": actions}
+    write_private(config, json.dumps({"identities": [identity]}))
+    arguments = {
+        "dir": data,
+        "ip": HOST,
+        "ip.bind": HOST,
+        "master.port": settings.s3_master_port,
+        "master.volumeSizeLimitMB": 1024,
+        "volume.port": settings.s3_volume_port,
+        "volume.max": 1000,  # each bucket takes several volumes; the disk is guarded by minFreeSpace
+        "volume.minFreeSpace": "1GiB",
+        "filer.port": settings.s3_filer_port,
+        "filer.disableHttp": "true",  # the filer's own door asks for no key
+        "s3.port": settings.s3_port,
+        "s3.config": config,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+    }
+    names = ("s3", "s3_master", "s3_volume", "s3_filer")
+    ports = {f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names}
+    return Service(
+        name="object-store",
+        address=f"http://{HOST}:{settings.s3_port}",
+        command=[bin_path("weed"), "server", "-filer", "-s3", *(f"-{key}={value}" for key, value in arguments.items())],
+        ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
+        check=lambda: s3_client(settings).list_buckets(),
+    )
+
+
+def s3_client(settings: StackSettings):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """A boto3 S3 client for the object store that the stack uses."""
+    environment = settings.environment
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+        config=Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}),
+    )
+
+
+def prefect_server(settings: StackSettings) -> Service:
+    """Prefect's API and UI."""
+    return Service(
+        name="prefect",
+        address=f"http://{HOST}:{settings.prefect_port}",
+        command=[bin_path("prefect"), "server", "start", "--host", HOST, "--port", str(settings.prefect_port)],
+        ports={"STUDIO_PREFECT_PORT": settings.prefect_port},
+        check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
+        environment={
+            "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        },
+    )
+
+
+def mlflow_server(settings: StackSettings) -> Service:
+    """MLflow's tracking server, registry and UI; artifacts go through it to S3, so clients need no S3 key."""
+    command = [bin_path("mlflow"), "server", "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
+    command += ["--backend-store-uri", database(settings, "mlflow", "postgresql+psycopg2")]
+    command += ["--serve-artifacts", "--artifacts-destination", "s3://mlflow"]
+    return Service(
+        name="mlflow",
+        address=f"http://{HOST}:{settings.mlflow_port}",
+        command=command,
+        ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
+        check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
+        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+    )
+
+
+def database(settings: StackSettings, name: str, driver: str) -> str:
+    """The address of one database, for SQLAlchemy."""
+    return f"{settings.database_url.replace('postgresql', driver, 1)}/{name}"
+
+
+def triton(settings: StackSettings) -> Service:
+    """The real tritonserver, from an environment of its own."""
+    names = ("triton_http", "triton_grpc", "triton_metrics")
+    return Service(
+        name="triton",
+        address=f"http://{HOST}:{settings.triton_http_port}",
+        command=[sys.executable, "-m", "infra.triton"],
+        ports={f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names},
+        check=http_check(f"http://{HOST}:{settings.triton_http_port}/v2/health/live"),
+        environment={"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+    )
+
+
+def worker(settings: StackSettings) -> Service:
+    """The Prefect worker that carries out flow runs on this machine."""
+    command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--with-healthcheck"]
+    return Service(
+        name="worker",
+        address=f"http://{HOST}:{settings.worker_port}",
+        command=[*command, "--limit", str(settings.worker_limit)],
+        ports={"STUDIO_WORKER_PORT": settings.worker_port},
+        check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
+        environment={
+            "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+            "PREFECT_WORKER_WEBSERVER_PORT": str(settings.worker_port),
+        },
+    )

@@ -1,0 +1,110 @@
+"""Settings of the local stack: its folder, its ports, its secrets, and the addresses that follow from them."""
+
+import json
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+
+
+class StackSettings(BaseSettings):
+    """Every field is set by `STUDIO_<FIELD>`; ports chosen at `make up` are remembered in the state folder."""
+
+    model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
+
+    state_dir: Path = ROOT / ".studio"
+    triton_venv: Path = ROOT / ".venv-triton"
+    postgres_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port of a server elsewhere; its user may create databases."
+    )
+    supervisor_port: int = Field(9001, ge=1, le=65535)
+    postgres_port: int = Field(5433, ge=1, le=65535)
+    prefect_port: int = Field(4200, ge=1, le=65535)
+    worker_port: int = Field(4201, ge=1, le=65535, description="Health of the worker.")
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    s3_port: int = Field(9000, ge=1, le=55535, description="SeaweedFS also takes each of its ports + 10000, for gRPC.")
+    s3_master_port: int = Field(9333, ge=1, le=55535)
+    s3_volume_port: int = Field(9334, ge=1, le=55535)
+    s3_filer_port: int = Field(9335, ge=1, le=55535)
+    triton_http_port: int = Field(8000, ge=1, le=65535)
+    triton_grpc_port: int = Field(8001, ge=1, le=65535)
+    triton_metrics_port: int = Field(8002, ge=1, le=65535)
+    worker_limit: int = Field(4, ge=1, description="Flow runs that the local worker carries out at one time.")
+
+    @classmethod
+    def load(cls) -> "StackSettings":
+        """The environment first, then what an earlier `make up` chose, then the defaults."""
+        remembered = cls().state_dir / "settings.env"
+        return cls(_env_file=remembered)  # type: ignore[call-arg]
+
+    def remember(self) -> None:
+        """Keep the ports, so that `make status` and `make down` find what `make up` started."""
+        lines = [f"STUDIO_{name.upper()}={getattr(self, name)}\n" for name in type(self).model_fields if "port" in name]
+        write_private(self.state_dir / "settings.env", "".join(lines))
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Passwords and keys of the local stack, made once."""
+        path = self.state_dir / "secrets.json"
+        if not path.exists():
+            names = ("supervisor", "postgres", "s3_access_key", "s3_secret_key", "triton_key")
+            write_private(path, json.dumps({name: secrets.token_hex(16) for name in names}))
+        values: dict[str, str] = json.loads(path.read_text())
+        return values
+
+    @property
+    def database_url(self) -> str:
+        """The PostgreSQL server, without a database and a driver."""
+        if self.postgres_url:
+            return self.postgres_url.get_secret_value().rstrip("/")
+        return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
+
+    @cached_property
+    def local_environment(self) -> dict[str, str]:
+        """The names every tool knows, all pointing at local services."""
+        return {
+            "PREFECT_API_URL": f"http://{HOST}:{self.prefect_port}/api",
+            "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.mlflow_port}",
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{self.s3_port}",
+            "AWS_ACCESS_KEY_ID": self.secrets["s3_access_key"],
+            "AWS_SECRET_ACCESS_KEY": self.secrets["s3_secret_key"],
+            "AWS_DEFAULT_REGION": REGION,
+            "TRITON_HTTP_URL": f"{HOST}:{self.triton_http_port}",
+            "TRITON_GRPC_URL": f"{HOST}:{self.triton_grpc_port}",
+            "STUDIO_TRITON_KEY": self.secrets["triton_key"],
+        }
+
+    def is_elsewhere(self, variable: str) -> bool:
+        """Whether the environment names a service other than the local one (which a sourced `.studio/env` names)."""
+        return os.environ.get(variable, "") not in {"", self.local_environment[variable]}
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """What `.studio/env` holds: services elsewhere where the environment names them, local ones otherwise."""
+        values = dict(self.local_environment)
+        groups = {
+            "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
+            "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI",),
+            "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
+            "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
+        }
+        for leader, names in groups.items():
+            if self.is_elsewhere(leader):
+                values.update({name: os.environ[name] for name in names if name in os.environ})
+        return values
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads; it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    partial.replace(path)

@@ -1,0 +1,173 @@
+"""The local stack: `python -m infra.stack up | down | status`."""
+
+import argparse
+import asyncio
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from infra import postgres, supervision
+from infra.service import Service
+from infra.services import services
+from infra.settings import HOST, ROOT, StackSettings, write_private
+
+START_SECONDS = 180
+Say = Callable[[str], None]
+
+
+class StackError(RuntimeError):
+    """The stack could not do what was asked; the message says what to do."""
+
+
+def up(settings: StackSettings, say: Say = print) -> None:
+    """Start what is not running yet, wait until every service is well, and register buckets, pool and deployments."""
+    began = time.monotonic()
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    (settings.state_dir / "logs").mkdir(exist_ok=True)
+    wanted = services(settings)
+    environment = stack_environment(settings)
+    os.environ.update(environment)
+    if supervision.process(settings) is None:
+        require_free_ports(wanted)
+        if any(service.name == "postgres" for service in wanted):
+            postgres.prepare(settings)
+        supervision.start(settings, supervision.write_configuration(settings, wanted), environment)
+        settings.remember()
+    _start_in_order(settings, wanted, say)
+    write_private(settings.state_dir / "env", shell_text(settings.environment))
+    say(f"stack is up after {time.monotonic() - began:.0f} s")
+
+
+def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) -> None:
+    """Stores first, then all servers side by side, and the worker when it has something to ask."""
+    # Imported late: what prefect imports reads PREFECT_API_URL.
+    from infra import bootstrap
+
+    by_name = {service.name: service for service in wanted}
+    for name in ("postgres", "object-store"):
+        start(by_name, name, settings)
+    wait_until_well(by_name, ("postgres",), settings, say)
+    if by_name.keys() & {"prefect", "mlflow"}:
+        bootstrap.ensure_databases(settings)
+    for name in ("prefect", "mlflow"):
+        start(by_name, name, settings)
+    wait_until_well(by_name, ("object-store",), settings, say)
+    bootstrap.ensure_buckets(settings)
+    start(by_name, "triton", settings)
+    wait_until_well(by_name, ("prefect",), settings, say)
+    bootstrap.ensure_work_pool()
+    asyncio.run(bootstrap.ensure_automations())
+    start(by_name, "worker", settings)
+    bootstrap.register_deployments()
+    wait_until_well(by_name, ("mlflow", "triton", "worker"), settings, say)
+
+
+def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) -> None:
+    """Start a service, where it is one that runs here."""
+    if name in by_name:
+        supervision.start_service(settings, name)
+
+
+def stack_environment(settings: StackSettings) -> dict[str, str]:
+    """What every service and flow run inherits."""
+    state = settings.state_dir
+    return {
+        **settings.environment,
+        "PYTHONPATH": str(ROOT),
+        "STUDIO_STATE_DIR": str(state),
+        "STUDIO_TRITON_VENV": str(settings.triton_venv),
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLI_COLORS": "false",
+        "YOLO_CONFIG_DIR": str(state / "ultralytics"),
+        "YOLO_AUTOINSTALL": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def require_free_ports(wanted: Iterable[Service]) -> None:
+    """Raise StackError naming each port that another program holds, and the setting that moves it."""
+    taken = []
+    for service in wanted:
+        for setting, port in service.ports.items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError:
+                    taken.append(f"port {port} of {service.name} is in use; stop what holds it or set {setting}")
+    if taken:
+        raise StackError("\n".join([*taken, "for example: STUDIO_PREFECT_PORT=4300 make up"]))
+
+
+def wait_until_well(by_name: Mapping[str, Service], names: Iterable[str], settings: StackSettings, say: Say) -> None:
+    """Wait until the checks pass; raises StackError with the log to read when one does not in time."""
+    began, pending = time.monotonic(), {name: by_name[name] for name in names if name in by_name}
+    while pending:
+        for name, service in list(pending.items()):
+            reason = illness(service)
+            if reason is None:
+                say(f"  {name:<14}{service.address}")
+                del pending[name]
+            elif time.monotonic() - began > START_SECONDS:
+                log = settings.state_dir / "logs" / f"{name}.log"
+                raise StackError(f"{name} was not well after {START_SECONDS} s ({reason}); its log: {log}")
+        time.sleep(0.2)
+
+
+def illness(service: Service) -> str | None:
+    """Why a service is not well, or None."""
+    try:
+        service.check()
+    except Exception as error:  # noqa: BLE001 - whatever a health check raises is the answer
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def shell_text(environment: Mapping[str, str]) -> str:
+    """Lines for `set -a; . .studio/env`."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def status(settings: StackSettings, console: Console) -> bool:
+    """Print each service, its address and its health; False when one is not well."""
+    table = Table("service", "address", "process", "health")
+    states, well = supervision.states(settings), True
+    os.environ.update(settings.environment)
+    for service in services(settings):
+        reason = illness(service)
+        well = well and reason is None
+        table.add_row(service.name, service.address, states.get(service.name, "DOWN"), reason or "well")
+    for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"):
+        if settings.is_elsewhere(variable):
+            table.add_row(variable, settings.environment[variable], "elsewhere", "")
+    console.print(table)
+    return well
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status"))
+    command = parser.parse_args().command
+    settings = StackSettings.load()
+    try:
+        if command == "up":
+            up(settings)
+        elif command == "down":
+            supervision.stop(settings)
+        elif not status(settings, Console()):
+            sys.exit(1)
+    except (StackError, RuntimeError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

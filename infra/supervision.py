@@ -1,0 +1,145 @@
+"""supervisord (from PyPI) keeps the services up: its configuration, and talking to the running one."""
+
+import configparser
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+
+from infra.service import Service, bin_path
+from infra.settings import HOST, ROOT, StackSettings
+
+STOP_SECONDS = 20
+
+
+def write_configuration(settings: StackSettings, services: list[Service]) -> Path:
+    """Render supervisord.conf; the environment of the services is inherited from supervisord."""
+    state = settings.state_dir
+    config = configparser.RawConfigParser()
+    config.read_dict(
+        {
+            "supervisord": {
+                "logfile": state / "logs" / "supervisord.log",
+                "pidfile": state / "supervisord.pid",
+                "childlogdir": state / "logs",
+                "directory": ROOT,
+                "minfds": 4096,
+            },
+            "inet_http_server": {
+                "port": f"{HOST}:{settings.supervisor_port}",
+                "username": "studio",
+                "password": settings.secrets["supervisor"],
+            },
+            "rpcinterface:supervisor": {
+                "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+            },
+        }
+    )
+    for service in services:
+        config.read_dict({f"program:{service.name}": _program(settings, service)})
+    path = state / "supervisord.conf"
+    with (partial := state / "supervisord.conf.partial").open("w") as stream:
+        partial.chmod(0o600)
+        config.write(stream)
+    partial.replace(path)
+    return path
+
+
+def _program(settings: StackSettings, service: Service) -> dict[str, object]:
+    log = settings.state_dir / "logs" / f"{service.name}.log"
+    program: dict[str, object] = {
+        "command": " ".join(_quote(part) for part in service.command),
+        "environment": ",".join(f"{key}={_quote(value)}" for key, value in service.environment.items()),
+        "autostart": "false",
+        "autorestart": "true",
+        "startsecs": 1,
+        "startretries": 1000,  # a service that waits for another must not be given up
+        "stopsignal": service.stop_signal,
+        "stopwaitsecs": STOP_SECONDS,
+        "stopasgroup": "false" if service.user else "true",
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": log,
+        "stdout_logfile_maxbytes": "20MB",
+        "stdout_logfile_backups": 3,
+    }
+    return program | ({"user": service.user} if service.user else {})
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def process(settings: StackSettings) -> psutil.Process | None:
+    """The running supervisord of this state folder, if any."""
+    try:
+        running = psutil.Process(int((settings.state_dir / "supervisord.pid").read_text()))
+        ours = str(settings.state_dir / "supervisord.conf") in running.cmdline()
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return running if ours and running.status() != psutil.STATUS_ZOMBIE else None
+
+
+@contextlib.contextmanager
+def connect(settings: StackSettings) -> Iterator[Any]:
+    """The XML-RPC interface of the running supervisord."""
+    url = f"http://studio:{settings.secrets['supervisor']}@{HOST}:{settings.supervisor_port}/RPC2"
+    with xmlrpc.client.ServerProxy(url) as proxy:
+        yield cast("Any", proxy).supervisor
+
+
+def start(settings: StackSettings, configuration: Path, environment: Mapping[str, str]) -> None:
+    """Start supervisord with no service running yet, and wait until it answers."""
+    command = [bin_path("supervisord"), "-c", str(configuration)]
+    subprocess.run(command, env={**os.environ, **environment}, cwd=ROOT, check=True, capture_output=True)
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            with connect(settings) as supervisor:
+                supervisor.getState()
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                log = settings.state_dir / "logs" / "supervisord.log"
+                raise RuntimeError(f"supervisord did not start within 15 s; its log: {log}") from None
+            time.sleep(0.1)
+
+
+def states(settings: StackSettings) -> dict[str, str]:
+    """State of each service as the supervisor sees it, such as RUNNING; empty when the stack is down."""
+    if process(settings) is None:
+        return {}
+    with connect(settings) as supervisor:
+        return {entry["name"]: entry["statename"] for entry in supervisor.getAllProcessInfo()}
+
+
+def start_service(settings: StackSettings, name: str) -> None:
+    """Start one service unless it runs already; does not wait until it is well."""
+    with connect(settings) as supervisor, contextlib.suppress(xmlrpc.client.Fault):
+        supervisor.startProcess(name, False)  # noqa: FBT003 - XML-RPC has positional arguments only
+
+
+def stop(settings: StackSettings) -> None:
+    """Stop the services and supervisord, and end whatever they left behind."""
+    running = process(settings)
+    if running is None:
+        return
+    family = [running, *running.children(recursive=True)]
+    with connect(settings) as supervisor:
+        with contextlib.suppress(xmlrpc.client.Fault):
+            supervisor.stopProcess("worker")  # first, while it can still tell Prefect
+        family += running.children(recursive=True)
+        supervisor.shutdown()
+    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
+    for leftover in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            leftover.send_signal(signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=5)

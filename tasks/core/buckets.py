@@ -1,0 +1,42 @@
+"""Where things live in the object store."""
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Bucket(StrEnum):
+    DATASETS = "datasets"
+    MEDIA = "media"
+    PREDICTIONS = "predictions"
+    MODELS = "models"
+    BASE_MODELS = "base-models"
+    MLFLOW = "mlflow"
+    RUNS = "runs"
+
+
+class ObjectName(NamedTuple):
+    """One object, or all objects whose key begins like `key`."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def parse_object_name(text: str, default: Bucket) -> ObjectName:
+    """`s3://bucket/key`, or a bare key in the `default` bucket.
+
+    Raises ValueError for an empty key, another scheme, and a bucket that is no valid name.
+    """
+    bucket, key = str(default), text
+    if text.startswith("s3://"):
+        bucket, _, key = text.removeprefix("s3://").partition("/")
+    elif "://" in text:
+        raise ValueError(f"expected a key in bucket {default!r} or an s3:// address, found {text!r}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise ValueError(f"expected s3://BUCKET/KEY, found {text!r}, whose bucket {bucket!r} is no bucket name")
+    if not key or "\x00" in key:
+        raise ValueError(f"expected the name of an object, found {text!r}, which names none")
+    return ObjectName(bucket, key)

@@ -1,0 +1,199 @@
+"""Which image belongs to which split, label and class: an archive's layout, from data.yaml or from its folders.
+
+Labels lie beside their image (`x/a.jpg`, `x/a.txt`) or in the folder that mirrors it, with the last `images` in its
+path replaced by `labels`. That covers `images/x + labels/x`, `x/images + x/labels` (Roboflow) and flat folders. A split
+may be a folder (taken with all folders below it), a `.txt` list of images, or several of these.
+
+Roboflow writes `train: ../train/images` and means `train/images`, because its loader runs one folder deeper. So one
+leading `../` of a split is ignored where the rest is in the archive; nothing else may lead out of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tasks.core.archive import Archive, ArchiveError
+from tasks.core.description import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
+from tasks.core.findings import Finding, error, explain, quoted, warning
+from tasks.core.images import is_image
+from tasks.core.labels import LabelRules
+from tasks.core.screening import folder_of
+
+MAX_LIST_BYTES = 32 * 2**20
+_SPLIT_OF_FOLDER = {key: split for split, keys in SPLIT_KEYS.items() for key in keys}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a split and its label file, as entry names; a label of None means background (or classify)."""
+
+    image: str
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The layout of an archive. All names are entries that `Archive.read` takes.
+
+    `splits` maps train, val and test, where present, to their samples in the order of names or of the list. For
+    classify the class of a sample is the folder of its image. `task` is None where only labels can tell it (detect or
+    segment). `labels` pairs every image of the archive, in a split or not, with its label entry.
+    """
+
+    class_names: tuple[str, ...] = ()
+    splits: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    task: str | None = None
+    keypoints: tuple[int, int] | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    lists: frozenset[str] = frozenset()
+
+    @property
+    def rules(self) -> LabelRules:
+        """What `parse_labels` has to know."""
+        return LabelRules(len(self.class_names) or None, self.task, self.keypoints)
+
+
+def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
+    """Return the layout and all faults of data.yaml and of the splits; never raises for what the archive holds.
+
+    With no usable data.yaml and no classification tree the dataset has no splits, but still its images and labels.
+    """
+    labels = _pair(archive)
+    if not find_descriptions(archive):
+        tree = _classification_tree(labels)
+        if tree is not None:
+            return tree, _missing(tree.splits)
+    description, faults = read_description(archive)
+    if description is None:
+        return Dataset(labels=labels), faults
+    faults += _missing(description.splits)
+    lists: set[str] = set()
+    splits = {}
+    for split in description.splits:
+        images, problems, used = _images_of_split(split, description, archive, labels)
+        splits[split] = tuple(Sample(image, labels[image]) for image in images)
+        faults += problems
+        lists |= used
+    names, task, keypoints = description.class_names, description.task, description.keypoints
+    return Dataset(names, splits, task, keypoints, labels, frozenset(lists)), faults
+
+
+def _pair(archive: Archive) -> dict[str, str | None]:
+    images = sorted(filter(is_image, archive.entries))
+    return {image: next(filter(archive.entries.__contains__, _label_names(image)), None) for image in images}
+
+
+def _label_names(image: str) -> list[str]:
+    stem = image.rpartition(".")[0]
+    before, images, after = f"/{stem}".rpartition("/images/")
+    mirrored = [f"{before}/labels/{after}.txt".removeprefix("/")] if images else []
+    return [*mirrored, f"{stem}.txt"]
+
+
+def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
+    """Recognise train/CLASS/image; a tree in which any image has a label, or lies elsewhere in a split, is none."""
+    splits: dict[str, list[Sample]] = {}
+    names = set()
+    for image, label in labels.items():
+        top, *below = image.split("/")
+        split = _SPLIT_OF_FOLDER.get(top)
+        if split is None:
+            continue
+        if label is not None or len(below) != 2 or below[0] in {"images", "labels"}:
+            return None
+        names.add(below[0])
+        splits.setdefault(split, []).append(Sample(image, None))
+    if not splits:
+        return None
+    return Dataset(tuple(sorted(names)), {key: tuple(splits[key]) for key in sorted(splits)}, "classify", None, labels)
+
+
+def _missing(splits: Iterable[str]) -> list[Finding]:
+    fix = "Name a folder for it in data.yaml (or make it, in a classification tree); a tenth of the images will do."
+    return [
+        error("split-missing", explain("the splits train and val", f"no {split}", fix))
+        for split in ("train", "val")
+        if split not in splits
+    ]
+
+
+def _images_of_split(
+    split: str, description: Description, archive: Archive, labels: Mapping[str, str | None]
+) -> tuple[list[str], list[Finding], set[str]]:
+    """Return the images of a split without repetition, its faults, and the lists it uses."""
+    images: dict[str, None] = {}
+    faults = []
+    lists = set()
+    for written in description.splits[split]:
+        place = _locate(written, description.folder, archive)
+        if place is None:
+            faults.append(_not_there(split, written, description.file))
+        elif place in archive.entries:
+            listed, problems = _read_list(place, description.folder, archive, labels)
+            images |= dict.fromkeys(listed)
+            faults += problems
+            lists.add(place)
+        else:
+            images |= dict.fromkeys(image for image in labels if not place or image.startswith(f"{place}/"))
+    if description.splits[split] and not images and not faults:
+        faults.append(split_empty(split, "no image", description.file))
+    return list(images), faults, lists
+
+
+def split_empty(split: str, found: str, path: str | None = None) -> Finding:
+    """Return the finding for a split that nothing can be learnt from; test is optional, so there it is a warning."""
+    fix = "Add images with labels to it, or name another folder in data.yaml."
+    message = explain(f"labelled images in {split}", found, fix)
+    return (warning if split == "test" else error)("split-empty", message, path=path)
+
+
+def _locate(written: str, folder: str, archive: Archive) -> str | None:
+    """Return the folder or list that a split means, or None where the archive has no such thing."""
+    place = resolve(folder, written)
+    if place is not None and written.startswith("../") and place.startswith("../"):
+        place = place.removeprefix("../")
+    is_list = place in archive.entries and place.lower().endswith(".txt") if place else False
+    return place if place in archive.folders or is_list else None
+
+
+def _not_there(split: str, written: str, path: str) -> Finding:
+    """Roboflow names a test folder also where the export has none, so for the optional test this is a warning."""
+    fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
+    message = explain(f"a folder or .txt list of this archive for {split}", quoted(written), fix)
+    return (warning if split == "test" else error)("yaml-path", message, path=path)
+
+
+def _read_list(
+    name: str, folder: str, archive: Archive, labels: Mapping[str, str | None]
+) -> tuple[list[str], list[Finding]]:
+    """Return the images that a list names, and one finding that counts the names without an image."""
+    try:
+        text = archive.read(name, MAX_LIST_BYTES).decode("utf-8-sig")
+    except ArchiveError as exc:
+        return [], [exc.finding]
+    except UnicodeDecodeError:
+        message = explain("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
+        return [], [error("yaml-path", message, path=name)]
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    found = [(number, line, _listed(line, (folder, folder_of(name)), labels)) for number, line in lines]
+    absent = [(number, line) for number, line, image in found if image is None]
+    images = [image for _, _, image in found if image is not None]
+    return images, _absent(name, absent, len(lines))
+
+
+def _listed(line: str, folders: Iterable[str], labels: Mapping[str, str | None]) -> str | None:
+    """Darknet and CVAT write `data/` before the path, which is no folder of the archive."""
+    for written in (line, line.removeprefix("data/")):
+        for folder in folders:
+            place = resolve(folder, written)
+            if place in labels:
+                return place
+    return None
+
+
+def _absent(name: str, absent: list[tuple[int, str]], total: int) -> list[Finding]:
+    if not absent:
+        return []
+    line, first = absent[0]
+    found = f"{len(absent)} of {total} names without an image, such as {quoted(first)}"
+    fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
+    return [error("yaml-path", explain("images of this archive in the list", found, fix), path=name, line=line)]

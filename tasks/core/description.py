@@ -1,0 +1,229 @@
+"""data.yaml -> a frozen value: class names in order, splits as written, task. What it names is looked up elsewhere."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from posixpath import join, normpath
+from typing import Any
+
+import yaml
+
+from tasks.core.archive import Archive, ArchiveError
+from tasks.core.findings import Finding, error, explain, quoted
+from tasks.core.labels import TASKS
+from tasks.core.screening import folder_of
+
+MAX_YAML_BYTES = 2**20
+# Each split under its own name first, then under the names that other tools write.
+SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+# Ten aliases cannot grow a file of 1 MiB more than some dozens of times, and nobody needs more.
+_MAX_ALIASES = 10
+_MAX_DEPTH = 20
+_DATA_NAMES = frozenset({"data.yaml", "data.yml"})
+# What PyYAML was seen to raise: its converters let through what Python raises on values such as `!!int x`.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
+# libyaml's parser where it was built in: it needs a tenth of the time.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What data.yaml says. `folder` is what its splits are relative to, `""` for the archive's root.
+
+    `class_names` is empty where `names` cannot be used; `splits` maps train, val and test to the folders or lists as
+    written (none where that is no text); `task` is None where only the labels can tell; `keypoints` is `kpt_shape`.
+    """
+
+    file: str
+    folder: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    task: str | None
+    keypoints: tuple[int, int] | None
+
+
+def find_descriptions(archive: Archive) -> list[str]:
+    """Return the entries that may be the data.yaml, the likeliest first.
+
+    These are all YAML files at the root and every data.yaml below it; where there are none, any YAML file.
+    """
+    files = [name for name in archive.entries if name.lower().endswith((".yaml", ".yml"))]
+    likely = [name for name in files if "/" not in name or _base(name) in _DATA_NAMES]
+    return sorted(likely or files, key=lambda name: (name.count("/"), _base(name) not in _DATA_NAMES, name))
+
+
+def read_description(archive: Archive) -> tuple[Description | None, list[Finding]]:
+    """Read data.yaml and check all that it says by itself; None where there is none or it cannot be parsed.
+
+    `path:` may be left out, be `.`, a folder of the archive, or the name of the folder that was zipped. An absolute
+    path or one that leaves the archive (Ultralytics' `../datasets/x`) is refused: elsewhere it means another place.
+    """
+    candidates = find_descriptions(archive)
+    if not candidates:
+        fix = "Add it at the top of the archive, with train, val and names."
+        return None, [error("yaml-missing", explain("a data.yaml", "no YAML file", fix))]
+    name = candidates[0]
+    faults = _several(candidates)
+    try:
+        data = _load(archive.read(name, MAX_YAML_BYTES))
+    except ArchiveError as exc:
+        too_large = exc.finding.code == "archive-too-large"
+        return None, [*faults, error("yaml-invalid", str(exc), path=name) if too_large else exc.finding]
+    except _YAML_ERRORS as exc:
+        fix = "Correct this place; a YAML checker in an editor shows it."
+        return None, [*faults, _invalid(name, "readable YAML", quoted(str(exc), 300), fix)]
+    if not isinstance(data, dict):
+        fix = "Write lines such as 'train: images/train'."
+        return None, [*faults, _invalid(name, "a mapping", f"a {type(data).__name__}", fix)]
+    return _describe(data, name, archive, faults), faults
+
+
+def resolve(folder: str, written: str) -> str | None:
+    """Return the entry or folder that a relative path means, seen from `folder`; None for an absolute path.
+
+    Backslashes count as slashes. A result that starts with `..` lies outside the archive; `""` is its root.
+    """
+    path = written.strip().replace("\\", "/")
+    if path.startswith(("/", "~")) or path[1:2] == ":":
+        return None
+    place = normpath(join(folder, path))
+    return "" if place == "." else place
+
+
+def _describe(data: dict[Any, Any], name: str, archive: Archive, faults: list[Finding]) -> Description:
+    if "download" in data:
+        fix = "Remove the line: training tools would run it as a program."
+        message = explain("no 'download:' key", quoted(data["download"]), fix)
+        faults.append(error("yaml-executable", message, path=name))
+    keypoints = _keypoints(data, name, faults)
+    return Description(
+        file=name,
+        folder=_folder(data.get("path"), name, archive, faults),
+        class_names=_class_names(data, name, faults),
+        splits=_splits(data, name, faults),
+        task=_task(data, name, keypoints, faults),
+        keypoints=keypoints,
+    )
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+def _several(candidates: list[str]) -> list[Finding]:
+    if len(candidates) == 1:
+        return []
+    found = f"{len(candidates)}: {', '.join(quoted(name) for name in candidates[:5])}"
+    message = explain("one data.yaml", found, "Keep the one that describes this dataset and remove the others.")
+    return [error("yaml-several", message, path=candidates[1])]
+
+
+def _invalid(name: str, expected: str, found: str, fix: str) -> Finding:
+    return error("yaml-invalid", explain(expected, found, fix), path=name)
+
+
+def _load(raw: bytes) -> object:
+    """Parse YAML; raises one of _YAML_ERRORS, also for a text that would grow or nest without end."""
+    text = raw.decode("utf-8")
+    aliases = depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > _MAX_ALIASES or depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_ALIASES} aliases or {_MAX_DEPTH} levels, as in a YAML bomb")
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a safe loader
+
+
+def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[str, ...]:
+    """Return the names, or nothing where even their number is not certain."""
+    fix = "Write names as a list, or as '0: cat', '1: dog' and so on without a gap."
+    names = data.get("names")
+    if isinstance(names, dict):
+        if any(type(key) is not int for key in names) or sorted(names) != list(range(len(names))):
+            keys = explain("the keys 0 to n-1 in names", quoted(list(names)), fix)
+            faults.append(error("yaml-names", keys, path=name))
+            return ()
+        names = [names[key] for key in range(len(names))]
+    if not isinstance(names, list) or not names:
+        faults.append(error("yaml-names", explain("at least one class in names", quoted(names), fix), path=name))
+        return ()
+    problem = _name_problem(names) or _count_problem(names, data)
+    if problem:
+        faults.append(error("yaml-names", problem, path=name))
+    return tuple(names) if all(isinstance(item, str) for item in names) else ()
+
+
+def _name_problem(names: list[Any]) -> str | None:
+    for item in names:
+        if not isinstance(item, str) or not item.strip():
+            fix = "Put it in quotes: YAML reads no, 1 and ~ as other things."
+            return explain("text for each name", quoted(item), fix)
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in item):
+            return explain("names that can be printed", quoted(item), "Write the name without control characters.")
+    name, times = Counter(names).most_common(1)[0]
+    return explain("each name once", f"{quoted(name)} {times} times", "Merge or rename them.") if times > 1 else None
+
+
+def _count_problem(names: list[Any], data: dict[Any, Any]) -> str | None:
+    if "nc" not in data or (type(data["nc"]) is int and data["nc"] == len(names)):
+        return None
+    return explain(f"nc: {len(names)}, as many as names", f"nc: {quoted(data['nc'])}", "Correct nc or take it out.")
+
+
+def _folder(path: object, name: str, archive: Archive, faults: list[Finding]) -> str:
+    """Return the folder that splits are relative to; data.yaml's own where `path` cannot be used."""
+    own = folder_of(name)
+    if path in (None, ""):
+        return own
+    place = resolve(own, path) if isinstance(path, str) else None
+    if place in archive.folders:
+        return place
+    if place is not None and f"{place}/" == archive.root:
+        return ""
+    fix = "Write 'path: .', or take the line out: splits are then relative to data.yaml."
+    message = explain("a path inside the archive", f"path: {quoted(path)}", fix)
+    faults.append(error("yaml-path", message, path=name))
+    return own
+
+
+def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str, tuple[str, ...]]:
+    splits = {}
+    for split, keys in SPLIT_KEYS.items():
+        value = next((data[key] for key in keys if data.get(key) not in (None, "", [])), None)
+        written = [value] if isinstance(value, str) else value
+        if isinstance(written, list) and all(isinstance(item, str) for item in written):
+            splits[split] = tuple(written)
+        elif written is not None:
+            fix = f"Write '{split}: images/{split}'."
+            message = explain(f"a folder or a list of folders for {split}", quoted(value), fix)
+            faults.append(error("yaml-path", message, path=name))
+            splits[split] = ()
+    return splits
+
+
+def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[int, int] | None:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None
+    if isinstance(shape, list) and [type(item) for item in shape] == [int, int]:
+        count, numbers = shape
+        if 1 <= count <= 1000 and numbers in {2, 3}:
+            return count, numbers
+    fix = "Write it as in 'kpt_shape: [17, 3]'."
+    faults.append(_invalid(name, "kpt_shape with the number of keypoints and 2 or 3", quoted(shape), fix))
+    return None
+
+
+def _task(data: dict[Any, Any], name: str, keypoints: object, faults: list[Finding]) -> str | None:
+    """Boxes and polygons show in the labels; oriented boxes look like polygons, so `task: obb` has to say it."""
+    if keypoints:
+        return "pose"
+    task = data.get("task")
+    if task is None or (task in TASKS and task not in {"pose", "classify"}):
+        return task
+    fix = "Take the line out; pose needs kpt_shape, and classify needs folders train/CLASS and no data.yaml."
+    faults.append(_invalid(name, "task: detect, segment or obb", quoted(task), fix))
+    return None

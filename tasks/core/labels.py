@@ -1,0 +1,238 @@
+"""The text of one label file -> rows, and what is wrong with each line.
+
+Python's `float` takes underscores, full-width digits, `nan` and `inf`, so every token passes a strict pattern first.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.findings import Finding, error, explain, quoted, warning
+
+MAX_LABEL_BYTES = 8 * 2**20
+# Further faults of one code in one file are told in one finding with their count.
+MAX_FINDINGS_PER_CODE = 100
+RANGE_TOLERANCE = 0.01
+TASKS = ("detect", "segment", "classify", "pose", "obb")
+
+# Nobody misses the edge of a picture by a whole picture: such numbers are pixels.
+_PIXELS_FROM = 2.0
+_MIN_AREA = 1e-9
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_CLASS = re.compile(r"[+-]?[0-9]{1,9}")
+_MAX_TOKEN = 64
+
+
+class LabelRow(NamedTuple):
+    """One object: `coordinates` are float64 shares of the image's width and height, as the file gives them.
+
+    detect: (4,) x centre, y centre, width, height; segment and obb: (2k,) x, y of each corner; pose: (4 + n*d,) box,
+    then n keypoints of d numbers.
+    """
+
+    line: int
+    class_id: int
+    coordinates: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The rows without an error in the file's order; `written` counts all lines with text, faulty ones included."""
+
+    task: str | None
+    rows: tuple[LabelRow, ...]
+    written: int
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What the dataset says about its labels; None where it does not say, so that it is not checked.
+
+    `keypoints` is data.yaml's `kpt_shape`: number of keypoints, and numbers of each (2 or 3).
+    """
+
+    class_count: int | None = None
+    task: str | None = None
+    keypoints: tuple[int, int] | None = None
+
+
+def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, list[Finding]]:
+    """Parse a label file; `path` goes into the findings. Never raises for what the file holds.
+
+    Without a task in the rules the first line that has a possible number of columns decides between detect and segment.
+    """
+    faults = _Faults(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
+        faults.add("label-encoding", None, explain("UTF-8 text", found, "Save the file as UTF-8."))
+        return Labels(None, (), 1), faults.findings()
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    split = [(number, tokens) for number, line in enumerate(lines, 1) if (tokens := line.split())]
+    rules = LabelRules(rules.class_count, rules.task or _recognise(split), rules.keypoints)
+    parsed = [_parse_row(number, tokens, rules, faults) for number, tokens in split]
+    rows = tuple(row for row in parsed if row is not None)
+    _check_duplicates(rows, faults)
+    return Labels(rules.task, rows, len(split)), faults.findings()
+
+
+def format_labels(rows: Iterable[LabelRow]) -> str:
+    """Write rows as a label file's text; parsing it gives the same numbers to the last bit."""
+    return "".join(f"{row.class_id} {' '.join(map(repr, row.coordinates.tolist()))}\n" for row in rows)
+
+
+class _Faults:
+    """Collects the faults of one file, so that a million bad lines do not make a million findings."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.kept: list[Finding] = []
+        self.counts: defaultdict[str, int] = defaultdict(int)
+        self.outside: list[tuple[int, float]] = []
+
+    def add(self, code: str, line: int | None, message: str) -> None:
+        self.counts[code] += 1
+        if self.counts[code] <= MAX_FINDINGS_PER_CODE:
+            make = warning if code == "label-duplicate" else error
+            self.kept.append(make(code, message, path=self.path, line=line))
+
+    def findings(self) -> list[Finding]:
+        self._add_outside()
+        for code, count in list(self.counts.items()):
+            if (more := count - MAX_FINDINGS_PER_CODE) > 0:
+                make = warning if code == "label-duplicate" else error
+                fix = "Mend the lines named above, then these in the same way."
+                message = explain("no more of these faults", f"{more} further lines with the same fault", fix)
+                self.kept.append(make(code, message, path=self.path))
+        return sorted(self.kept, key=lambda finding: finding.line or math.inf)
+
+    def _add_outside(self) -> None:
+        worst = max(self.outside, key=lambda item: abs(item[1]), default=(0, 0.0))
+        if abs(worst[1]) >= _PIXELS_FROM:
+            found = f"{len(self.outside)} lines in what look like pixels, up to {worst[1]:g} in line {worst[0]}"
+            fix = "Divide x and width by the image's width, y and height by its height."
+            self.add("label-range", self.outside[0][0], explain("numbers from 0 to 1", found, fix))
+            return
+        for line, value in self.outside:
+            fix = "Clip the label to the image, or draw it again."
+            self.add("label-range", line, explain("numbers from 0 to 1", f"{value:g}", fix))
+
+
+def _recognise(lines: list[tuple[int, list[str]]]) -> str | None:
+    for _, tokens in lines:
+        for task in ("detect", "segment"):
+            if _fits(len(tokens), LabelRules(task=task)):
+                return task
+    return None
+
+
+def _fits(count: int, rules: LabelRules) -> bool:
+    if rules.task == "detect":
+        return count == 5
+    if rules.task == "obb":
+        return count == 9
+    if rules.task == "pose":
+        keypoints, numbers = rules.keypoints or (0, 0)
+        return count == 5 + keypoints * numbers
+    return rules.task == "segment" and count >= 7 and count % 2 == 1
+
+
+def _columns(rules: LabelRules) -> str:
+    keypoints, numbers = rules.keypoints or (0, 0)
+    return {
+        "detect": "5 columns (class, x, y, width, height)",
+        "segment": "an odd number of at least 7 columns (class, then x and y of each corner)",
+        "obb": "9 columns (class, then x and y of 4 corners)",
+        "pose": f"{5 + keypoints * numbers} columns (class, box, {keypoints} keypoints of {numbers} numbers)",
+    }.get(rules.task or "", "5 columns (a box) or an odd number of at least 7 (a polygon)")
+
+
+def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults) -> LabelRow | None:
+    """Return the row, or None where it has an error; all its faults are collected."""
+    before = len(faults.outside) + sum(faults.counts.values())
+    if not _fits(len(tokens), rules):
+        faults.add("label-columns", line, explain(_columns(rules), f"{len(tokens)}", _columns_fix(len(tokens), rules)))
+    values = _parse_numbers(line, tokens, faults)
+    if values is None or len(faults.outside) + sum(faults.counts.values()) > before:
+        return None
+    class_id = int(tokens[0])
+    _check_class(line, class_id, rules, faults)
+    _check_geometry(line, values, rules, faults)
+    if len(faults.outside) + sum(faults.counts.values()) > before:
+        return None
+    return LabelRow(line, class_id, np.array(values, dtype=np.float64))
+
+
+def _columns_fix(count: int, rules: LabelRules) -> str:
+    if rules.task in {"detect", "segment"} and (_fits(count, LabelRules(task="detect")) or (count >= 7 and count % 2)):
+        return "Boxes and polygons cannot be mixed: export the dataset with one kind only."
+    return "Export the labels in YOLO format again; keypoints need kpt_shape in data.yaml."
+
+
+def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:
+    if not _CLASS.fullmatch(tokens[0]):
+        fix = "Write the class as its place in names, such as 0."
+        faults.add("label-number", line, explain("a whole number for the class", quoted(tokens[0]), fix))
+        return None
+    values = []
+    for token in tokens[1:]:
+        value = float(token) if len(token) <= _MAX_TOKEN and _NUMBER.fullmatch(token) else math.nan
+        if not math.isfinite(value):
+            fix = "Write it with a decimal point, such as 0.5."
+            faults.add("label-number", line, explain("a finite decimal number", quoted(token), fix))
+            return None
+        values.append(value)
+    return values
+
+
+def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -> None:
+    if class_id < 0 or (rules.class_count is not None and class_id >= rules.class_count):
+        known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, the places in names"
+        fix = "Correct the class, or add its name to data.yaml."
+        faults.add("label-class", line, explain(f"a class from {known}", f"{class_id}", fix))
+
+
+def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
+    positions = values
+    if rules.task in {"detect", "pose"}:
+        if min(values[2:4]) <= 0:
+            found = f"{values[2]:g} x {values[3]:g}"
+            fix = "Take the line out, or draw the box again."
+            faults.add("label-degenerate", line, explain("a width and a height above 0", found, fix))
+        # A negative size is told as degenerate, and once is enough.
+        positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
+    elif _area(values) <= _MIN_AREA:
+        fix = "Take the line out, or draw the outline again."
+        faults.add("label-degenerate", line, explain("a polygon with an area", "corners all on one line", fix))
+    worst = max(positions, key=lambda value: abs(value - 0.5))
+    if abs(worst - 0.5) > 0.5 + RANGE_TOLERANCE:
+        faults.outside.append((line, worst))
+
+
+def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
+    # The third number of a keypoint is its visibility (0, 1 or 2), not a place.
+    return [value for at, value in enumerate(values) if not rules.keypoints or at % rules.keypoints[1] < 2]
+
+
+def _area(values: list[float]) -> float:
+    """Return the area of the polygon x0, y0, x1, y1, ... as a share of the image (shoelace formula)."""
+    x, y = np.array(values[0::2]), np.array(values[1::2])
+    # Numbers near the largest float overflow; they are told as out of range.
+    with np.errstate(all="ignore"):
+        return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def _check_duplicates(rows: tuple[LabelRow, ...], faults: _Faults) -> None:
+    first: dict[tuple[int, bytes], int] = {}
+    for row in rows:
+        earlier = first.setdefault((row.class_id, row.coordinates.tobytes()), row.line)
+        if earlier != row.line:
+            fix = "Take this line out: training would count the object twice."
+            faults.add("label-duplicate", row.line, explain("each object once", f"line {earlier} again", fix))

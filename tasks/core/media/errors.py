@@ -1,0 +1,7 @@
+"""The one error of this package."""
+
+from tasks.core.errors import StudioError
+
+
+class MediaError(StudioError):
+    """A file that is no picture or video we can read; the message says what was expected, found, and how to fix it."""

@@ -1,0 +1,156 @@
+"""What the first bytes of a file say: its kind, and the size of a picture before anything is decoded.
+
+The size is read here because a decoder believes the header: a few kilobytes may unpack to many gigabytes.
+"""
+
+import re
+import struct
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+HEAD_BYTES = 400
+IMAGE_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif"}
+    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+VIDEO_ENDINGS = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
+    | {".flv", ".ogv", ".wmv", ".3gp"}
+)
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_PNM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s")
+
+
+class Kind(StrEnum):
+    """What a file is to batch inference."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    ARCHIVE = "archive"
+    UNKNOWN = "unknown"
+
+
+def kind_of(name: str, head: bytes) -> Kind:
+    """Tell the kind of a file from its first `HEAD_BYTES` bytes; its ending counts where the bytes say nothing."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return Kind.ARCHIVE
+    if _is_image(head):
+        return Kind.IMAGE
+    if _is_video(head):
+        return Kind.VIDEO
+    ending = PurePosixPath(name).suffix.lower()
+    if ending in IMAGE_ENDINGS:
+        return Kind.IMAGE
+    if ending in VIDEO_ENDINGS:
+        return Kind.VIDEO
+    return Kind.ARCHIVE if ending == ".zip" else Kind.UNKNOWN
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) in pixels as the header claims, or None where there is no readable header."""
+    try:
+        return _size(data)
+    except (struct.error, IndexError):
+        return None
+
+
+def _is_image(head: bytes) -> bool:
+    signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x4f\xff\x51")
+    return (
+        head.startswith(signatures)
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"})
+        or head[4:12] == b"jP  \r\n\x87\n"
+        or _PNM.match(head) is not None
+    )
+
+
+def _is_video(head: bytes) -> bool:
+    signatures = (b"\x1a\x45\xdf\xa3", b"FLV\x01", b"OggS", b"\0\0\x01\xba", b"\x30\x26\xb2\x75")
+    return (
+        head.startswith(signatures)
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or (head[4:8] == b"ftyp" and head[8:12] not in {b"avif", b"avis", b"heic", b"heix", b"mif1"})
+        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
+    )
+
+
+def _size(data: bytes) -> tuple[int, int] | None:  # noqa: PLR0911  one line a format
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
+    if data.startswith(b"\x89PNG"):
+        return _unpack(">II", data, 16)
+    if data.startswith(b"GIF8"):
+        return _unpack("<HH", data, 6)
+    if data.startswith(b"BM"):
+        return _bmp_size(data)
+    if data[8:12] == b"WEBP":
+        return _webp_size(data)
+    if data[:4] in {b"II*\0", b"MM\0*"}:
+        return _tiff_size(data, "<" if data[:1] == b"I" else ">")
+    if data[4:8] == b"ftyp":
+        return _avif_size(data)
+    if (start := data.find(b"\xff\x4f\xff\x51")) >= 0:
+        return _unpack(">II", data, start + 8)
+    found = _PNM.match(data)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _unpack(layout: str, data: bytes, offset: int) -> tuple[int, int]:
+    first, second = struct.unpack_from(layout, data, offset)
+    return int(first), int(second)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    offset = 2
+    while data[offset] == 0xFF:
+        marker = data[offset + 1]
+        if marker in _START_OF_FRAME:
+            height, width = _unpack(">HH", data, offset + 5)
+            return width, height
+        if marker == 0xFF:
+            offset += 1
+        elif marker in _NO_LENGTH:
+            offset += 2
+        else:
+            offset += 2 + max(struct.unpack_from(">H", data, offset + 2)[0], 2)
+    return None
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    if data[14] == 12:
+        return _unpack("<HH", data, 18)
+    width, height = _unpack("<ii", data, 18)
+    return abs(width), abs(height)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if data[12:16] == b"VP8 ":
+        width, height = _unpack("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _tiff_size(data: bytes, order: str) -> tuple[int, int] | None:
+    start = struct.unpack_from(order + "I", data, 4)[0]
+    sides: dict[int, int] = {}
+    for index in range(struct.unpack_from(order + "H", data, start)[0]):
+        entry = start + 2 + 12 * index
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in {256, 257}:
+            sides[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
+    return (sides[256], sides[257]) if len(sides) == 2 else None
+
+
+def _avif_size(data: bytes) -> tuple[int, int] | None:
+    # A file may hold a grid and a thumbnail: the largest is what gets decoded.
+    sizes = [_unpack(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65_536])]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)

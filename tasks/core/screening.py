@@ -1,0 +1,180 @@
+"""Which entries of a hostile zip may be read: unsafe, locked, doubled and junk ones are sorted out by the directory."""
+
+import re
+import stat
+import unicodedata
+import zipfile
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import PurePosixPath
+from posixpath import commonpath
+from typing import NamedTuple
+
+from tasks.core.findings import Finding, error, explain, info, quoted
+from tasks.core.parameters import ValidationPolicy
+
+# Folders that mean something in a dataset are never taken for a wrapping folder.
+_LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})
+_JUNK_FOLDERS = frozenset({"__MACOSX"})
+_JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+_JUNK_ENDINGS = (".cache", ".zip")
+# Blank images and short label files pack very well and are harmless, so the ratio counts from this size on.
+_RATIO_FROM_BYTES = 2**20
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of an entry, without a slash at its end; `""` for an entry at the root."""
+    return name.rpartition("/")[0]
+
+
+class Screened(NamedTuple):
+    """The files by name, relative to `root` (empty, or the wrapping folder and a slash), and every folder.
+
+    `refused` says why some files must not be read: they are there all the same, and no rule may call them absent.
+    """
+
+    root: str
+    entries: Mapping[str, zipfile.ZipInfo]
+    folders: frozenset[str]
+    refused: Mapping[str, Finding]
+
+
+def screen(directory: Iterable[zipfile.ZipInfo], policy: ValidationPolicy) -> tuple[Screened, list[Finding]]:
+    """Leave out unsafe, doubled and junk entries, mark those that must not be read, and find the root.
+
+    `folders` holds the parents of all files and `""` as well. The findings name all that was left out or refused.
+    """
+    safe: list[tuple[str, zipfile.ZipInfo]] = []
+    faults: list[Finding] = []
+    for entry in directory:
+        if fault := _unsafe_fault(entry):
+            faults.append(fault)
+        elif name := _normal_name(entry.orig_filename):
+            safe.append((name, entry))
+    files = [(name, entry) for name, entry in safe if not _is_folder(entry)]
+    entries, duplicates = _unique((name, entry) for name, entry in files if not _is_junk(name))
+    root = _wrapping_folder(entries)
+    relative = {name.removeprefix(root): entry for name, entry in entries.items()}
+    folders = [name.removeprefix(root) for name, entry in safe if _is_folder(entry) and name.startswith(root)]
+    refused = _refused(relative, policy)
+    # One finding stands for all locked entries, so it is there several times.
+    faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(files)]
+    return Screened(root, relative, _all_folders(relative, folders), refused), faults
+
+
+def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ValidationPolicy) -> dict[str, Finding]:
+    bombs = {name: fault for name, entry in entries.items() if (fault := _ratio_fault(name, entry, policy))}
+    locked = [name for name, entry in entries.items() if not _is_readable(entry)]
+    return {**bombs, **dict.fromkeys(locked, _locked_fault(locked))} if locked else bombs
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+
+
+def _normal_name(name: str) -> str:
+    # Old Windows tools write backslashes; `zip -r x.zip .` may write a leading dot.
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."})
+
+
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    return entry.orig_filename.endswith(("/", "\\"))
+
+
+def _is_readable(entry: zipfile.ZipInfo) -> bool:
+    return not entry.flag_bits & 1 and entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+
+
+def _is_junk(name: str) -> bool:
+    *folders, base = name.split("/")
+    named = base in _JUNK_NAMES or base.startswith("._") or base.lower().endswith(_JUNK_ENDINGS)
+    return named or not _JUNK_FOLDERS.isdisjoint(folders)
+
+
+def _unsafe_fault(entry: zipfile.ZipInfo) -> Finding | None:
+    name = entry.orig_filename
+    reason = _unsafe_name(name) or _unsafe_kind(entry.external_attr >> 16)
+    if reason is None:
+        return None
+    fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
+    message = explain("a path inside the archive to an ordinary file", f"{reason}: {quoted(name)}", fix)
+    return error("archive-unsafe-path", message, path=_printable(name))
+
+
+def _unsafe_name(name: str) -> str | None:
+    if not name or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        return "an empty name" if not name else "a control character such as NUL"
+    if name.startswith(("/", "\\")):
+        return "an absolute path"
+    if re.match("[A-Za-z]:", name):
+        return "a drive letter"
+    return "a path with '..'" if ".." in re.split(r"[/\\]", name) else None
+
+
+def _unsafe_kind(mode: int) -> str | None:
+    kind = stat.S_IFMT(mode)
+    if kind in {0, stat.S_IFREG, stat.S_IFDIR}:
+        return None
+    return "a symbolic link" if kind == stat.S_IFLNK else "a device, pipe or socket"
+
+
+def _ratio_fault(name: str, entry: zipfile.ZipInfo, policy: ValidationPolicy) -> Finding | None:
+    if entry.file_size < _RATIO_FROM_BYTES or entry.file_size <= policy.max_ratio * entry.compress_size:
+        return None
+    expected = f"at most {policy.max_ratio:g} times its packed size"
+    found = f"{entry.file_size} bytes packed into {entry.compress_size}"
+    message = explain(expected, found, "Take this file out, or raise max_ratio in the policy.")
+    return error("archive-too-large", message, path=name)
+
+
+def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zipfile.ZipInfo], list[Finding]]:
+    """Keep the first of names that are one and the same file on macOS or Windows."""
+    first: dict[str, str] = {}
+    kept: dict[str, zipfile.ZipInfo] = {}
+    faults = []
+    fix = "Keep one of them and rename or remove the other."
+    for name, entry in named:
+        key = unicodedata.normalize("NFC", name).lower()
+        if key in first:
+            message = explain("each name once", f"{quoted(name)} besides {quoted(first[key])}", fix)
+            faults.append(error("archive-duplicate-entry", message, path=name))
+        else:
+            first[key] = name
+            kept[name] = entry
+    return kept, faults
+
+
+def _wrapping_folder(names: Iterable[str]) -> str:
+    shared = commonpath([folder_of(name) for name in names] or [""])
+    parts = takewhile(lambda part: part and part.lower() not in _LAYOUT_FOLDERS, shared.split("/"))
+    return "".join(f"{part}/" for part in parts)
+
+
+def _all_folders(names: Iterable[str], explicit: Iterable[str]) -> frozenset[str]:
+    parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    inner = {str(parent) for name in explicit for parent in PurePosixPath(name).parents}
+    return frozenset({"", *(parents | inner | set(explicit)) - {"."}})
+
+
+def _root_notes(root: str) -> list[Finding]:
+    if not root:
+        return []
+    found = f"everything under {quoted(root)}"
+    return [
+        info("archive-nested-root", explain("data.yaml at the top", found, "It is read from there: nothing to fix."))
+    ]
+
+
+def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
+    junk = [name for name, _ in files if _is_junk(name)]
+    if not junk:
+        return []
+    found = f"{len(junk)} other files, such as {quoted(junk[0])}"
+    message = explain("nothing but the dataset", found, "They are ignored; leave them out to save space.")
+    return [info("archive-junk", message, path=junk[0])]
+
+
+def _locked_fault(locked: list[str]) -> Finding:
+    found = f"{len(locked)} that are encrypted or packed by another method, such as {quoted(locked[0])}"
+    fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
+    return error("archive-unreadable", explain("entries that anybody can unpack", found, fix))

@@ -1,0 +1,216 @@
+"""Steps on the object store (any S3; boto3 finds it through `AWS_*`)."""
+
+import contextlib
+import fnmatch
+import hashlib
+import mimetypes
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.buckets import Bucket, ObjectName, parse_object_name
+from tasks.core.errors import StudioError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
+TRANSFERS = 8
+DETECTOR = Path(__file__).parent.parent / "model_repository" / "detector" / "model.py"
+
+
+class StorageError(StudioError):
+    """An object is missing, or the object store does not answer."""
+
+
+def client() -> "S3Client":
+    """An S3 client that retries and gives up in bounded time."""
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        max_pool_connections=TRANSFERS * 2,
+        signature_version="s3v4",
+    )
+    return boto3.client("s3", config=config)
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn boto3's errors into a StorageError that says what was being done and what to do now."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
+        raise StorageError(f"The object store failed while {doing}: {error} {advice}") from error
+
+
+def object_exists(bucket: str, key: str) -> bool:
+    """Whether the object is there."""
+    with explained(f"looking for s3://{bucket}/{key}"):
+        try:
+            client().head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+    return True
+
+
+def list_keys(bucket: str, prefix: str = "", limit: int | None = None) -> list[str]:
+    """Keys that begin with `prefix`, in order."""
+    keys: list[str] = []
+    with explained(f"listing s3://{bucket}/{prefix}"):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            keys += [entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+            if limit is not None and len(keys) >= limit:
+                return keys[:limit]
+    return keys
+
+
+def require_object(name: ObjectName, kind: str, advice: str) -> None:
+    """Raise StorageError, with what the bucket does hold, when the object is missing."""
+    try:
+        present = object_exists(name.bucket, name.key)
+    except StorageError as error:
+        if "NoSuchBucket" in str(error):
+            raise StorageError(f"Expected {kind} at {name}, but there is no bucket {name.bucket!r}. {advice}") from error
+        raise
+    if not present:
+        others = list_keys(name.bucket, limit=6)
+        found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
+        raise StorageError(f"Expected {kind} at {name}; bucket {name.bucket!r} has none of that name ({found}). {advice}")
+
+
+def object_name(text: str, default: Bucket) -> ObjectName:
+    """`parse_object_name`, as an error that a person can act on."""
+    try:
+        return parse_object_name(text, default)
+    except ValueError as error:
+        raise StorageError(str(error)) from error
+
+
+@task(cache_policy=NO_CACHE)
+def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
+    """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
+    name = object_name(archive, Bucket.DATASETS)
+    require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
+    path = folder / f"{hashlib.sha256(str(name).encode()).hexdigest()[:16]}.zip"
+    with explained(f"reading {name}"):
+        client().download_file(name.bucket, name.key, str(path))
+    with path.open("rb") as stream:
+        return path, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@task(cache_policy=NO_CACHE)
+def fetch_base_model(key: str, folder: Path) -> Path | None:
+    """Download weights from bucket `base-models`; None when there are none of that name."""
+    if not object_exists(Bucket.BASE_MODELS, key):
+        return None
+    path = folder / Path(key).name
+    with explained(f"reading s3://{Bucket.BASE_MODELS}/{key}"):
+        client().download_file(Bucket.BASE_MODELS, key, str(path))
+    return path
+
+
+@task(cache_policy=NO_CACHE)
+def list_media(inputs: Sequence[str]) -> list[ObjectName]:
+    """The objects that `inputs` name: a key, a prefix that ends in `/`, or a glob; bucket `media` unless said otherwise.
+
+    Raises StorageError when an input matches nothing. Each object comes once, in the order of the inputs.
+    """
+    found: dict[ObjectName, None] = {}
+    for text in inputs:
+        name = object_name(text, Bucket.MEDIA)
+        matches = _matches(name)
+        if not matches:
+            require_object(name, "images or videos", f"Put them in bucket {name.bucket!r}, for example with the aws command.")
+        found.update(dict.fromkeys(matches))
+    if not found:
+        raise StorageError("Expected at least one input, found an empty list. Name a key, a prefix/ or a glob.")
+    return list(found)
+
+
+def _matches(name: ObjectName) -> list[ObjectName]:
+    wild = min((name.key.index(sign) for sign in "*?[" if sign in name.key), default=None)
+    if wild is not None:
+        keys = [key for key in list_keys(name.bucket, name.key[:wild]) if fnmatch.fnmatchcase(key, name.key)]
+    elif name.key.endswith("/"):
+        keys = list_keys(name.bucket, name.key)
+    else:
+        keys = [name.key] if object_exists(name.bucket, name.key) else []
+    return [ObjectName(name.bucket, key) for key in keys]
+
+
+@task(cache_policy=NO_CACHE)
+def fetch_media(names: Sequence[ObjectName], folder: Path) -> list[tuple[str, Path]]:
+    """Download media side by side; returns (s3 address, local file) in the order given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    s3 = client()
+
+    def fetch(numbered: tuple[int, ObjectName]) -> tuple[str, Path]:
+        index, name = numbered
+        path = folder / f"{index:06d}{Path(name.key).suffix[:10]}"
+        with explained(f"reading {name}"):
+            s3.download_file(name.bucket, name.key, str(path))
+        return str(name), path
+
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        return list(pool.map(fetch, enumerate(names)))
+
+
+@task(cache_policy=NO_CACHE)
+def upload_folder(folder: Path, bucket: str, prefix: str) -> dict[str, str]:
+    """Upload every file below `folder`; returns relative path -> link that opens it for seven days."""
+    s3 = client()
+
+    def upload(path: Path) -> tuple[str, str]:
+        relative = path.relative_to(folder).as_posix()
+        with explained(f"writing s3://{bucket}/{prefix}/{relative}"):
+            s3.upload_file(str(path), bucket, f"{prefix}/{relative}", ExtraArgs={"ContentType": content_type(path)})
+        return relative, link(bucket, f"{prefix}/{relative}")
+
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        return dict(pool.map(upload, files))
+
+
+def content_type(path: Path) -> str:
+    """What a browser should take the file for."""
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+def link(bucket: str, key: str) -> str:
+    """A presigned address that opens the object for seven days."""
+    return client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=LINK_SECONDS)
+
+
+@task(cache_policy=NO_CACHE)
+def write_text(text: str, bucket: str, key: str) -> str:
+    """Write a small text object; returns its presigned link."""
+    with explained(f"writing s3://{bucket}/{key}"):
+        body = text.encode()
+        client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=f"{content_type(Path(key))}; charset=utf-8")
+    return link(bucket, key)
+
+
+@task(cache_policy=NO_CACHE)
+def publish_version(model_name: str, version: int, graph: Path) -> None:
+    """Write a version directory of the Triton repository: the graph, then the code that runs it."""
+    s3 = client()
+    for name, path in (("model.onnx", graph), ("model.py", DETECTOR)):
+        key = f"{model_name}/{version}/{name}"
+        with explained(f"writing s3://{Bucket.MODELS}/{key}"):
+            s3.upload_file(str(path), Bucket.MODELS, key)
+
+
+def version_is_published(model_name: str, version: int) -> bool:
+    """Whether the version directory was written to its end; it is then never written again."""
+    return object_exists(Bucket.MODELS, f"{model_name}/{version}/model.py")

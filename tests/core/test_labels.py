@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, format_labels, parse_labels
+
+RULES = LabelRules(class_count=2)
+GOOD = "0 0.5 0.5 0.25 0.25"
+TRIANGLE = "1 0.1 0.1 0.9 0.1 0.5 0.9"
+
+
+def found(text: str | bytes, rules: LabelRules = RULES) -> list[tuple[str, int | None]]:
+    data = text if isinstance(text, bytes) else text.encode()
+    return [(finding.code, finding.line) for finding in parse_labels(data, "a.txt", rules)[1]]
+
+
+BAD_LINES = {
+    "4 columns": ("0 0.5 0.5 0.25", "label-columns"),
+    "6 columns": ("0 0.5 0.5 0.25 0.25 0.9", "label-columns"),
+    "a polygon among boxes": (TRIANGLE, "label-columns"),
+    "only a class": ("0", "label-columns"),
+    "a word": ("0 0.5 half 0.25 0.25", "label-number"),
+    "nan": ("0 0.5 nan 0.25 0.25", "label-number"),
+    "infinite": ("0 0.5 inf 0.25 0.25", "label-number"),
+    "infinite by its exponent": ("0 0.5 1e999 0.25 0.25", "label-number"),
+    "hexadecimal": ("0 0.5 0x1 0.25 0.25", "label-number"),
+    "underscore": ("0 0.5 0.2_5 0.25 0.25", "label-number"),
+    "decimal comma": ("0 0,5 0.5 0.25 0.25", "label-number"),
+    "full-width digits": ("0 \uff10.5 0.5 0.25 0.25", "label-number"),
+    "a number without end": (f"0 0.{'5' * 100} 0.5 0.25 0.25", "label-number"),
+    "class with a fraction": ("0.5 0.5 0.5 0.25 0.25", "label-number"),
+    "class is a name": ("cat 0.5 0.5 0.25 0.25", "label-number"),
+    "class of many digits": (f"{'1' * 5000} 0.5 0.5 0.25 0.25", "label-number"),
+    "class too high": ("2 0.5 0.5 0.25 0.25", "label-class"),
+    "class below 0": ("-1 0.5 0.5 0.25 0.25", "label-class"),
+    "right of the image": ("0 1.02 0.5 0.25 0.25", "label-range"),
+    "left of the image": ("0 -0.02 0.5 0.25 0.25", "label-range"),
+    "wider than the image": ("0 0.5 0.5 1.02 0.25", "label-range"),
+    "no width": ("0 0.5 0.5 0 0.25", "label-degenerate"),
+    "negative height": ("0 0.5 0.5 0.25 -0.25", "label-degenerate"),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_faulty_line_gives_its_code_and_number_and_no_row(line: str, code: str) -> None:
+    labels, findings = parse_labels(f"{GOOD}\n\n{line}\n".encode(), "a.txt", RULES)
+
+    assert [(finding.code, finding.line, finding.path) for finding in findings] == [(code, 3, "a.txt")]
+    assert findings[0].severity == "error"
+    assert "Expected" in findings[0].message
+    assert [row.line for row in labels.rows] == [1]
+    assert labels.written == 2
+
+
+GOOD_FILES = {
+    "empty": "",
+    "blank lines": "\n  \n\t\n",
+    "byte order mark": f"\ufeff{GOOD}\n",
+    "Windows line ends": f"{GOOD}\r\n1 0.1 0.1 0.1 0.1\r\n",
+    "old Mac line ends": f"{GOOD}\r1 0.1 0.1 0.1 0.1\r",
+    "tabs": GOOD.replace(" ", "\t"),
+    "no line end": GOOD,
+    "exponents": "0 5e-1 5.E-1 +.25 0.25e0",
+    "within one per cent": "0 1.009 -0.009 1.009 0.25",
+    "the highest class": "1 0.5 0.5 0.25 0.25",
+    "a triangle": TRIANGLE,
+    "polygons of several lengths": f"{TRIANGLE}\n0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9",
+    "a small box": "0 0.5 0.5 0.0001 0.0001",
+    "two boxes of two classes at one place": "0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1 0.1",
+}
+
+
+@pytest.mark.parametrize("text", GOOD_FILES.values(), ids=GOOD_FILES)
+def test_the_nearest_good_file_gives_nothing(text: str) -> None:
+    labels, findings = parse_labels(text.encode(), "a.txt", RULES)
+
+    assert findings == []
+    assert len(labels.rows) == labels.written == len([line for line in text.split() if line in {"0", "1", "\ufeff0"}])
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe0\x00", b"0 0.5 0.5 \xe9 0.5"])
+def test_other_encodings(data: bytes) -> None:
+    assert found(data) == [("label-encoding", None)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_counted_as_editors_do(end: str) -> None:
+    assert found(end.join([GOOD, "", "0 x 0.5 0.5 0.5", GOOD.replace("0.5", "0.4")])) == [("label-number", 3)]
+
+
+def test_values_and_task() -> None:
+    labels, _ = parse_labels(f"{GOOD}\n".encode(), "a.txt", RULES)
+
+    assert labels.task == "detect"
+    assert labels.rows[0].class_id == 0
+    assert labels.rows[0].coordinates.dtype == np.float64
+    assert labels.rows[0].coordinates.tolist() == [0.5, 0.5, 0.25, 0.25]
+    assert parse_labels(TRIANGLE.encode(), "a.txt", RULES)[0].task == "segment"
+    assert parse_labels(b"", "a.txt", RULES)[0].task is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "line", "expected"),
+    [
+        (LabelRules(task="obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", []),
+        (LabelRules(task="obb"), TRIANGLE, ["label-columns"]),
+        (LabelRules(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 0.4 0", []),
+        (LabelRules(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 1.4 0", ["label-range"]),
+        (LabelRules(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 0.3 0.4", []),
+        (LabelRules(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 2 0.4", ["label-range"]),
+        (LabelRules(task="pose", keypoints=(2, 2)), GOOD, ["label-columns"]),
+        (LabelRules(task="segment"), GOOD, ["label-columns"]),
+        (LabelRules(), "7 0.5 0.5 0.1 0.1", []),
+        (LabelRules(), "0 0.1 0.1 0.5 0.5 0.9 0.9", ["label-degenerate"]),
+        (LabelRules(), "0 1e308 -1e308 1e308 1e308 -1e308 1e308", ["label-range"]),
+    ],
+)
+def test_what_the_dataset_says_is_held_against_each_line(rules: LabelRules, line: str, expected: list[str]) -> None:
+    assert [code for code, _ in found(line, rules)] == expected
+
+
+def test_all_faults_of_a_line_are_told() -> None:
+    assert found("9 1.5 0.5 0 0.25") == [("label-class", 1), ("label-degenerate", 1), ("label-range", 1)]
+
+
+def test_a_file_in_pixels_is_one_finding_with_the_count() -> None:
+    text = f"{GOOD}\n" + "0 320 240 64 48\n" * 5
+    _, findings = parse_labels(text.encode(), "a.txt", RULES)
+
+    assert [(finding.code, finding.line) for finding in findings] == [("label-range", 2)]
+    assert "5 lines" in findings[0].message
+    assert "pixels" in findings[0].message
+
+
+def test_a_repeated_line_is_a_warning_each_time() -> None:
+    labels, findings = parse_labels(f"{GOOD}\n{TRIANGLE[0]} 0.5 0.5 0.1 0.1\n{GOOD}\n{GOOD}\n".encode(), "a.txt", RULES)
+
+    assert [(finding.code, finding.line, finding.severity.value) for finding in findings] == [
+        ("label-duplicate", 3, "warning"),
+        ("label-duplicate", 4, "warning"),
+    ]
+    assert len(labels.rows) == 4
+
+
+def test_many_faults_of_one_kind_are_counted() -> None:
+    _, findings = parse_labels(b"9 0.5 0.5 0.1 0.1\n" * 5000, "a.txt", RULES)
+
+    assert len(findings) == MAX_FINDINGS_PER_CODE + 1
+    assert f"{5000 - MAX_FINDINGS_PER_CODE} further lines" in findings[-1].message
+
+
+@given(st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "replace"))))
+def test_any_bytes_give_labels_and_findings(data: bytes) -> None:
+    labels, findings = parse_labels(data, "a.txt", RULES)
+
+    assert len(labels.rows) <= labels.written
+    assert labels.written == len(labels.rows) or findings
+
+
+@given(st.text(alphabet="0123456789.-+eE \n\t_,xnaif\u0661", max_size=80), st.sampled_from([None, "obb", "pose"]))
+def test_what_looks_like_numbers_never_gives_a_row_outside_the_rules(text: str, task: str | None) -> None:
+    labels, _ = parse_labels(text.encode(), "a.txt", LabelRules(2, task, (1, 2) if task == "pose" else None))
+
+    for row in labels.rows:
+        assert row.class_id in {0, 1}
+        assert np.isfinite(row.coordinates).all()
+        assert ((row.coordinates >= -0.01) & (row.coordinates <= 1.01)).all()
+
+
+shares = st.floats(0, 1)
+sizes = st.floats(1e-6, 1)
+boxes = st.tuples(st.integers(0, 1), st.tuples(shares, shares, sizes, sizes))
+
+
+@given(st.lists(boxes, unique=True))
+def test_writing_and_parsing_give_the_same_rows(drawn: list[tuple[int, tuple[float, ...]]]) -> None:
+    rows = [LabelRow(line, class_id, np.array(box)) for line, (class_id, box) in enumerate(drawn, 1)]
+    labels, findings = parse_labels(format_labels(rows).encode(), "a.txt", RULES)
+
+    assert [finding.code for finding in findings] == []
+    assert len(labels.rows) == len(rows)
+    for row, again in zip(rows, labels.rows, strict=True):
+        assert (row.line, row.class_id) == (again.line, again.class_id)
+        assert np.array_equal(row.coordinates, again.coordinates)

@@ -1,0 +1,92 @@
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from infra.check import main
+from tests.core.archives import Content, good, image, zipped
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.zip"
+    path.write_bytes(zipped(good()))
+    return path
+
+
+CODES: dict[str, tuple[dict[str, Content], int]] = {
+    "valid": ({}, 0),
+    "warnings": ({"labels/train/c.txt": ""}, 0),
+    "invalid": ({"data.yaml": None}, 1),
+    "an entry is damaged": ({"images/train/a.jpg": image()[:-9]}, 1),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), CODES.values(), ids=CODES)
+def test_the_exit_code_is_the_verdict(archive: Path, changes: dict[str, Content], expected: int) -> None:
+    archive.write_bytes(zipped({**good(), **changes}))
+
+    assert main([str(archive)]) == expected
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no zip", zipped(good())[:-9]])
+def test_the_exit_code_for_what_cannot_be_read(archive: Path, content: bytes | None) -> None:
+    if content is None:
+        archive.unlink()
+    else:
+        archive.write_bytes(content)
+
+    assert main([str(archive), "--json"]) == 2
+
+
+def test_a_damaged_entry_of_a_readable_zip_is_invalid_and_not_unreadable(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(zipped(good(), zipfile.ZIP_STORED))
+    data[data.find(b"labels/train/a.txt") + len("labels/train/a.txt") + 4] ^= 1
+    archive.write_bytes(data)
+
+    assert main([str(archive)]) == 1
+    assert "archive-unreadable" in capsys.readouterr().out
+
+
+def test_json_is_the_whole_report(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(archive), "--json"])
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "valid"
+    assert report["archive"] == "mine.zip"
+    assert report["digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert report["counts"] == {}
+
+
+def test_the_table_names_place_and_remedy(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.write_bytes(zipped(good(label="0 0.5 [bold] 0.1 0.1\n")))
+    main([str(archive)])
+
+    printed = capsys.readouterr().out
+    assert "label-number" in printed
+    assert "[bold]" in printed
+    assert "mine.zip: invalid (label-number 1)" in printed
+
+
+def test_many_findings_are_cut_and_counted(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.write_bytes(zipped({**good(), **{f"labels/train/x{number}.txt": "" for number in range(25)}}))
+    main([str(archive)])
+
+    assert "15 more findings" in capsys.readouterr().out
+
+
+def test_it_runs_as_a_module_without_heavy_imports(archive: Path) -> None:
+    script = (
+        "import sys; from infra.check import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or sorted({'torch', 'prefect', 'mlflow', 'boto3', 'ultralytics'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(archive)], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mine.zip: valid" in done.stdout

@@ -1,0 +1,222 @@
+"""The control plane against a real tritonserver whose repository is in a real object store."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+from ultralytics.models import YOLO
+
+from tasks.core.parameters import ServingParams
+from tasks.core.served import ServedModel
+from tasks.core.settings import Settings
+from tasks.core.triton_config import config_json, model_config
+from tasks.export import export_onnx
+from tasks.serving import ServingError, load_versions, served_versions, smoke_test, unload, wait_until_ready
+
+MODEL_PY = Path(__file__).parents[2] / "model_repository" / "detector" / "model.py"
+SIZES = {1: 64, 2: 96}
+KEY = "triton-access-key"
+NAME = "serving-test"
+PARAMS = ServingParams()
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+
+def served(version: int, image_size: int | None = None) -> ServedModel:
+    size = SIZES.get(version, 64) if image_size is None else image_size
+    return ServedModel(NAME, version, "detect", size, ('a "b"', "c\nd"), f"run-{version}")
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
+    """Two small graphs of different image size, of the architecture alone."""
+    folder = tmp_path_factory.mktemp("graphs")
+    model: Any = YOLO("yolo11n.yaml")
+    model.save(folder / "weights.pt")
+    return {
+        version: export_onnx.fn(folder / "weights.pt", folder / str(version), size).read_bytes()
+        for version, size in SIZES.items()
+    }
+
+
+def put(version: int, *, graph: bytes | None) -> None:
+    store = boto3.client("s3")
+    if graph is not None:
+        store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=graph)
+    store.upload_file(str(MODEL_PY), "models", f"{NAME}/{version}/model.py")
+
+
+@pytest.fixture
+def old(stack: object, graphs: dict[int, bytes]) -> Iterator[ServedModel]:  # noqa: ARG001
+    """Version 1, serving; version 2 only in the repository."""
+    for version, graph in graphs.items():
+        put(version, graph=graph)
+    load_versions.fn(NAME, [served(1)], PARAMS)
+    yield served(1)
+    unload.fn(NAME)
+    for item in boto3.client("s3").list_objects_v2(Bucket="models", Prefix=f"{NAME}/").get("Contents", []):
+        boto3.client("s3").delete_object(Bucket="models", Key=item["Key"])
+
+
+def ask(version: int, shape: tuple[int, ...]) -> Any:
+    tensor = triton_grpc.InferInput("images", list(shape), "UINT8")
+    tensor.set_data_from_numpy(np.zeros(shape, np.uint8))
+    with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
+        return client.infer(NAME, [tensor], str(version), client_timeout=30).as_numpy("detections")
+
+
+class Traffic:
+    """Requests to version 1, one after the other, until it is left."""
+
+    def __enter__(self) -> Self:
+        self.answered, self.failures = 0, list[str]()
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                ask(1, (1, 64, 64, 3))
+                self.answered += 1
+            except InferenceServerException as error:
+                self.failures.append(str(error))
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedModel) -> None:
+    new = served(2)
+    with Traffic() as traffic:
+        load_versions.fn(NAME, [old, new], PARAMS)
+        wait_until_ready.fn(NAME, 2, 30)
+    assert served_versions.fn(NAME) == [old, new]
+    for model in (old, new):
+        smoke_test.fn(model)
+    assert ask(2, (3, 96, 96, 3)).shape == (3, 300, 6)
+    assert traffic.answered > 0
+    assert not traffic.failures
+
+
+def test_the_old_version_is_dropped_when_only_the_new_one_is_named(old: ServedModel) -> None:
+    load_versions.fn(NAME, [old, served(2)], PARAMS)
+    load_versions.fn(NAME, [served(2)], PARAMS)
+    assert served_versions.fn(NAME) == [served(2)]
+
+
+@pytest.mark.parametrize(
+    ("graph", "size", "reason"),
+    [
+        (b"no graph at all", 64, "its model.onnx does not load"),
+        (None, 64, "has no model.onnx"),
+        ("graph of version 2", 64, "the config says images of 64 x 64 x 3, the graph takes"),
+    ],
+)
+def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
+    old: ServedModel, graphs: dict[int, bytes], graph: bytes | str | None, size: int, reason: str
+) -> None:
+    put(3, graph=graphs[2] if isinstance(graph, str) else graph)
+    with Traffic() as traffic, pytest.raises(ServingError, match=reason) as refusal:
+        load_versions.fn(NAME, [old, served(3, size)], PARAMS)
+    assert "\n" not in str(refusal.value)
+    assert traffic.answered > 0
+    assert not traffic.failures
+    assert served_versions.fn(NAME) == [old]
+    with pytest.raises(ServingError, match=f"expected {NAME} version 3 to be ready within 0 s, found it UNAVAILABLE"):
+        wait_until_ready.fn(NAME, 3, 0)
+
+
+def test_a_version_without_a_folder_is_refused(old: ServedModel) -> None:
+    """Triton itself calls such a load a success."""
+    with pytest.raises(ServingError, match=r"found no \[9\] in its repository"):
+        load_versions.fn(NAME, [old, served(9)], PARAMS)
+    smoke_test.fn(old)
+
+
+def test_a_model_without_a_folder_is_refused() -> None:
+    stranger = ServedModel("no-such-model", 1, "detect", 64, (), "run")
+    with pytest.raises(ServingError, match="could not load no-such-model"):
+        load_versions.fn("no-such-model", [stranger], PARAMS)
+    assert served_versions.fn("no-such-model") == []
+
+
+@pytest.mark.parametrize("shape", [(1, 96, 96, 3), (2, 64, 32, 3), (1, 1, 1, 3)])
+def test_a_wrong_shape_fails_alone_and_says_what_is_expected(old: ServedModel, shape: tuple[int, ...]) -> None:
+    with Traffic() as traffic, pytest.raises(InferenceServerException, match="expected images of 64 x 64 pixels"):
+        ask(old.version, shape)
+    assert traffic.answered > 0
+    assert not traffic.failures
+
+
+def test_the_smoke_test_names_the_version_that_does_not_answer(old: ServedModel) -> None:
+    with pytest.raises(ServingError, match=f"{NAME} version 2 refused a test image"):
+        smoke_test.fn(served(2))
+    with pytest.raises(ServingError, match=f"version {old.version} refused a test image: expected images of 64"):
+        smoke_test.fn(served(1, 128))
+
+
+def test_an_unloaded_model_is_gone_and_unloading_it_again_is_harmless(old: ServedModel) -> None:
+    unload.fn(old.name)
+    assert served_versions.fn(old.name) == []
+    unload.fn(old.name)
+
+
+@pytest.mark.parametrize("headers", [{}, {KEY: "wrong"}])
+@pytest.mark.parametrize("path", ["models/x/load", "models/x/unload", "index"])
+def test_the_load_api_refuses_calls_without_the_key_over_http(path: str, headers: dict[str, str]) -> None:
+    connection = HTTPConnection(Settings().triton_http_url, timeout=10)
+    connection.request("POST", f"/v2/repository/{path}", body="{}", headers=headers)
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+@pytest.mark.parametrize("headers", [{}, {KEY: "wrong"}, {f"triton-grpc-protocol-{KEY}": "wrong"}])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, headers: client.load_model(
+            NAME, headers=headers, config=config_json(model_config([served(1)], PARAMS))
+        ),
+        lambda client, headers: client.unload_model(NAME, headers=headers),
+        lambda client, headers: client.get_model_repository_index(headers=headers),
+        lambda client, headers: client.get_system_shared_memory_status(headers=headers),
+    ],
+)
+def test_the_load_api_refuses_calls_without_the_key_over_grpc(
+    call: Callable[[Any, dict[str, str]], object], headers: dict[str, str]
+) -> None:
+    with (
+        triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client,
+        pytest.raises(InferenceServerException, match="restricted"),
+    ):
+        call(client, headers)
+
+
+def test_a_wrong_key_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_TRITON_KEY", "wrong")
+    with pytest.raises(ServingError, match=r"restricted.*Set STUDIO_TRITON_KEY"):
+        load_versions.fn(NAME, [served(1)], PARAMS)
+
+
+def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_HTTP_URL", "127.0.0.1:9")
+    monkeypatch.setenv("TRITON_GRPC_URL", "127.0.0.1:9")
+    calls: list[Callable[[], object]] = [
+        lambda: load_versions.fn(NAME, [served(1)], PARAMS),
+        lambda: served_versions.fn(NAME),
+        lambda: wait_until_ready.fn(NAME, 1, 1),
+        lambda: smoke_test.fn(served(1)),
+        lambda: unload.fn(NAME),
+    ]
+    for call in calls:
+        with pytest.raises(ServingError, match=r"127.0.0.1:9 \(TRITON_(HTTP|GRPC)_URL\).*`make status`.*`make up`"):
+            call()
