@@ -3,7 +3,8 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import export, reporting, serving as triton, storage, tracking
+from tasks import export, reporting, storage, tracking
+from tasks import serving as triton
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import ModelName, ServingParams
 from tasks.core.scratch import scratch_folder
@@ -13,9 +14,7 @@ from tasks.core.triton_config import config_pbtxt, model_config
 
 @flow
 @reporting.fails_with_reason
-def deploy_model(
-    model_name: ModelName, version: int | None = None, serving: ServingParams = ServingParams()
-) -> State:
+def deploy_model(model_name: ModelName, version: int | None = None, serving: ServingParams = ServingParams()) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
     The version that is served now answers until the new one does; when anything fails before, it goes on answering.

@@ -33,9 +33,13 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     gallery = storage.write_text(page, Bucket.PREDICTIONS, f"{place}/index.html")
     storage.write_text(summary_json(summary, model, gallery), Bucket.PREDICTIONS, f"{place}/summary.json")
     reporting.show_link("gallery", gallery, "Open the gallery")
-    reporting.show_markdown("inference-report", inference_markdown(summary, model, gallery, f"s3://predictions/{place}/"))
+    reporting.show_markdown(
+        "inference-report", inference_markdown(summary, model, gallery, f"s3://predictions/{place}/")
+    )
     sentence = inference_sentence(summary)
     if summary.failure_share > inference.max_failure_share:
-        return reporting.failed(f"{sentence}: more than max_failure_share {inference.max_failure_share:g} allows. {gallery}")
+        return reporting.failed(
+            f"{sentence}: more than max_failure_share {inference.max_failure_share:g} allows. {gallery}"
+        )
     failures = summary.failed_inputs
     return reporting.completed(sentence, f"Completed with {failures} failures" if failures else None)

@@ -38,7 +38,10 @@ def train_model(
         tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id())
         run_id = tracking.start_run(model_name, tags, training.model_dump() | {"base_model": base_model})
         with tracking.closing_run(run_id):
-            listeners = [reporting.EpochProgress("training-progress"), tracking.EpochLogger(run_id)]
+            listeners: list[trainer.EpochListener] = [
+                reporting.EpochProgress("training-progress"),
+                tracking.EpochLogger(run_id),
+            ]
             model = trainer.train_detector(dataset.data_yaml, str(base), training, folder, listeners)
             tracking.log_training(run_id, model)
             version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)

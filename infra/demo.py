@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from infra import demo_data, stack
 from infra.services import s3_client
@@ -91,7 +91,7 @@ class Demo:
     def _train(self, job: Job, base_model: str) -> None:
         from infra import runs
 
-        parameters = {
+        parameters: dict[str, object] = {
             "model_name": job.model_name,
             "archives": [path.name for path in job.archives],
             "base_model": base_model,
@@ -105,7 +105,10 @@ class Demo:
 
         self._follow(runs.start("deploy-model/gpu", {"model_name": job.model_name}), f"deploy {job.model_name}")
         version, map50 = champion(job.model_name, self._settings.environment["MLFLOW_TRACKING_URI"])
-        self._rows += [("mAP50 on the validation split", f"{map50:.3f}"), ("model", f"{job.model_name} version {version}")]
+        self._rows += [
+            ("mAP50 on the validation split", f"{map50:.3f}"),
+            ("model", f"{job.model_name} version {version}"),
+        ]
 
     def _infer(self, job: Job) -> None:
         from infra import runs
@@ -124,14 +127,20 @@ class Demo:
         from infra import runs
 
         began, told = time.monotonic(), ""
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        live = self._console.is_terminal
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[line]}"),
+        ]
+        with Progress(*columns, console=self._console, transient=True, disable=not live) as progress:
             bar = progress.add_task(title, total=1.0, line="")
 
             def show(share: float, line: str) -> None:
                 nonlocal told
                 progress.update(bar, completed=share, line=line[:60])
-                if not self._console.is_terminal and line != told and line.startswith("epoch "):
+                if not live and line != told and line.startswith("epoch "):
                     self._console.print(f"  {line}", soft_wrap=True)
                     told = line
 
@@ -149,7 +158,7 @@ class Demo:
             ("MLflow UI", environment["MLFLOW_TRACKING_URI"]),
             ("time", f"{time.monotonic() - self._began:.0f} s"),
         ]
-        table = Table("what", "value", title="The main job is done", title_justify="left")
+        table = Table("what", Column("value", overflow="fold"), title="The main job is done", title_justify="left")
         for name, value in self._rows:
             # A presigned address is long: it stands below, whole, so that it can be clicked and copied.
             table.add_row(name, "below" if name == "gallery" else value)

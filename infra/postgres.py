@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -37,8 +38,10 @@ def service(settings: StackSettings) -> Service:
     return Service(
         name="postgres",
         address=f"{HOST}:{settings.postgres_port}",
-        command=[str(binary("postgres")), "-D", str(data), "-h", HOST, "-p", str(settings.postgres_port)]
-        + ["-c", "unix_socket_directories=", "-c", "max_connections=200"],
+        command=[
+            *(str(binary("postgres")), "-D", str(data), "-h", HOST, "-p", str(settings.postgres_port)),
+            *("-c", "unix_socket_directories=", "-c", "max_connections=200"),
+        ],
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},
         check=lambda: psycopg2.connect(settings.database_url + "/postgres", connect_timeout=3).close(),
         user=system_user(),
@@ -60,12 +63,15 @@ def prepare(settings: StackSettings) -> None:
     fresh.mkdir(mode=0o700)
     password_file = settings.state_dir / "postgres.password"
     write_private(password_file, settings.secrets["postgres"])
+    identity: dict[str, Any] = {}
     if user:
+        entry = pwd.getpwnam(user)
+        identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
         for path in (fresh, password_file):
-            os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
     command = [str(binary("initdb")), "-D", str(fresh), "-U", "postgres", "--encoding=utf8", "--no-sync"]
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
-    made = subprocess.run(command, user=user, capture_output=True, text=True, check=False, cwd=fresh)
+    made = subprocess.run(command, **identity, capture_output=True, text=True, check=False, cwd=fresh)
     password_file.unlink()
     if made.returncode:
         raise RuntimeError(f"PostgreSQL could not make its database in {fresh}: {made.stderr.strip()}")

@@ -37,7 +37,7 @@ def wait(run: Started, progress: Callable[[float, str], None] | None = None) -> 
             if state is not None and state.is_final():
                 return state
             if progress is not None:
-                progress(_share(client, run), _last_line(client, run) or (state.name if state else "Scheduled"))
+                progress(_share(client, run), _last_line(client, run) or str(state and state.name))
             time.sleep(POLL_SECONDS)
 
 

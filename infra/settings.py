@@ -42,7 +42,7 @@ class StackSettings(BaseSettings):
     def load(cls) -> "StackSettings":
         """The environment first, then what an earlier `make up` chose, then the defaults."""
         remembered = cls().state_dir / "settings.env"
-        return cls(_env_file=remembered)  # type: ignore[call-arg]
+        return cls(_env_file=remembered)
 
     def remember(self) -> None:
         """Keep the ports, so that `make status` and `make down` find what `make up` started."""
@@ -92,7 +92,12 @@ class StackSettings(BaseSettings):
         groups = {
             "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
             "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI",),
-            "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
+            "AWS_ENDPOINT_URL": (
+                "AWS_ENDPOINT_URL",
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_DEFAULT_REGION",
+            ),
             "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
         }
         for leader, names in groups.items():

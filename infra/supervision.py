@@ -124,7 +124,7 @@ def states(settings: StackSettings) -> dict[str, str]:
 def start_service(settings: StackSettings, name: str) -> None:
     """Start one service unless it runs already; does not wait until it is well."""
     with connect(settings) as supervisor, contextlib.suppress(xmlrpc.client.Fault):
-        supervisor.startProcess(name, False)  # noqa: FBT003 - XML-RPC has positional arguments only
+        supervisor.startProcess(name, False)
 
 
 def stop(settings: StackSettings) -> None:

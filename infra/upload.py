@@ -29,7 +29,9 @@ def upload(settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: 
                 s3.upload_file(str(path), bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
             except (BotoCoreError, ClientError, S3UploadFailedError) as error:
                 where = settings.environment["AWS_ENDPOINT_URL"]
-                raise StackError(f"{key} was not uploaded to {where}: {error} Start the stack with `make up`.") from error
+                raise StackError(
+                    f"{key} was not uploaded to {where}: {error} Start the stack with `make up`."
+                ) from error
     return keys
 
 
@@ -37,7 +39,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.upload", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--bucket", default=Bucket.DATASETS, choices=[Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS])
+    parser.add_argument(
+        "--bucket", default=Bucket.DATASETS, choices=[Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS]
+    )
     parser.add_argument("--prefix", default="")
     arguments = parser.parse_args()
     try:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import compose, parser
 from prefect import task
 
+from tasks.core.errors import StudioError
+
 CONFIDENCE = 0.001  # what Ultralytics validates with: clients filter higher, mAP of served detections needs the tail
 IOU = 0.7
 MAX_DETECTIONS = 300
@@ -93,7 +95,7 @@ pad (float[N,{rows},6] found) => (float[N,{most},6] detections) {{
 """
 
 
-class ExportError(RuntimeError):
+class ExportError(StudioError):
     """These weights cannot become a served graph; the message says why and what to do."""
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
-class Detector(PythonModel):  # type: ignore[misc]
+class Detector(PythonModel):
     """Image files in, detections out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights that were registered with this version."""
-        from ultralytics import YOLO
+        from ultralytics import YOLO  # type: ignore[attr-defined]
 
-        self.model = YOLO(context.artifacts["weights"])
+        self.model: Any = YOLO(context.artifacts["weights"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -12,6 +12,7 @@ from prefect import task
 from tritonclient.utils import InferenceServerException
 
 from tasks.core import triton_config
+from tasks.core.errors import StudioError
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
@@ -23,7 +24,7 @@ KEY_HEADER = "triton-access-key"
 GREY = 114
 
 
-class ServingError(RuntimeError):
+class ServingError(StudioError):
     """Triton is down, refused what it was told, or does not answer as it should; the message says what to do."""
 
 

@@ -81,12 +81,16 @@ def require_object(name: ObjectName, kind: str, advice: str) -> None:
         present = object_exists(name.bucket, name.key)
     except StorageError as error:
         if "NoSuchBucket" in str(error):
-            raise StorageError(f"Expected {kind} at {name}, but there is no bucket {name.bucket!r}. {advice}") from error
+            raise StorageError(
+                f"Expected {kind} at {name}, but there is no bucket {name.bucket!r}. {advice}"
+            ) from error
         raise
     if not present:
         others = list_keys(name.bucket, limit=6)
         found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
-        raise StorageError(f"Expected {kind} at {name}; bucket {name.bucket!r} has none of that name ({found}). {advice}")
+        raise StorageError(
+            f"Expected {kind} at {name}; bucket {name.bucket!r} has none of that name ({found}). {advice}"
+        )
 
 
 def object_name(text: str, default: Bucket) -> ObjectName:
@@ -122,7 +126,7 @@ def fetch_base_model(key: str, folder: Path) -> Path | None:
 
 @task(cache_policy=NO_CACHE)
 def list_media(inputs: Sequence[str]) -> list[ObjectName]:
-    """The objects that `inputs` name: a key, a prefix that ends in `/`, or a glob; bucket `media` unless said otherwise.
+    """The objects that `inputs` name, in bucket `media` or where an s3:// address says: keys, prefixes/ and globs.
 
     Raises StorageError when an input matches nothing. Each object comes once, in the order of the inputs.
     """
@@ -131,7 +135,9 @@ def list_media(inputs: Sequence[str]) -> list[ObjectName]:
         name = object_name(text, Bucket.MEDIA)
         matches = _matches(name)
         if not matches:
-            require_object(name, "images or videos", f"Put them in bucket {name.bucket!r}, for example with the aws command.")
+            require_object(
+                name, "images or videos", f"Put them in bucket {name.bucket!r}, for example with the aws command."
+            )
         found.update(dict.fromkeys(matches))
     if not found:
         raise StorageError("Expected at least one input, found an empty list. Name a key, a prefix/ or a glob.")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -36,7 +37,7 @@ class ModelVersion:
     class_names: tuple[str, ...]
 
 
-def client():  # type: ignore[no-untyped-def]  # noqa: ANN201 - importing mlflow for a type would cost every flow 2 s
+def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost every flow 2 s
     """An MLflow client for the server that the environment names."""
     from mlflow import MlflowClient
 
@@ -127,7 +128,9 @@ def log_training(run_id: str, model: TrainedModel) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def register_version(model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str]) -> int:
+def register_version(
+    model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str]
+) -> int:
     """Register the weights as a loadable version of `model_name`; returns its number."""
     import mlflow
     import ultralytics
@@ -191,7 +194,9 @@ def _absence(model_name: str, wanted: int | str) -> str:
         names = ", ".join(model.name for model in client().search_registered_models(max_results=10)) or "none"
         return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
     if wanted == CHAMPION:
-        return f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
+        return (
+            f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
+        )
     return f"Expected {model_name!r} to have {wanted!r}; found versions {versions}. Name one of those."
 
 

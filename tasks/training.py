@@ -30,7 +30,7 @@ def ultralytics_model(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships 
 
     off = dict.fromkeys(("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "wandb", "tensorboard"), False)
     dict.update(SETTINGS, off)  # past its own update(), which would rewrite the user's settings file
-    from ultralytics import YOLO
+    from ultralytics import YOLO  # type: ignore[attr-defined]
 
     return YOLO(weights)
 
@@ -110,7 +110,7 @@ def listen(model: Any, listeners: Sequence[EpochListener]) -> None:  # noqa: ANN
         for listener in listeners:
             try:
                 listener(Epoch(trainer.epoch + 1, trainer.epochs, metrics))
-            except Exception:  # noqa: BLE001 - hours of training outweigh a line of its log
+            except Exception:
                 log.warning("an epoch could not be reported, training goes on", exc_info=True)
 
     model.add_callback("on_train_epoch_end", note)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 
 class Bucket(StrEnum):
+    """The buckets of the contract."""
+
     DATASETS = "datasets"
     MEDIA = "media"
     PREDICTIONS = "predictions"

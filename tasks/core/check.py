@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.core.archive import Archive, ArchiveError, open_archive
 from tasks.core.dataset import Dataset, read_layout, split_empty
+from tasks.core.errors import StudioError
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, explain, warning
 from tasks.core.images import MAX_IMAGE_BYTES, check_image
 from tasks.core.labels import MAX_LABEL_BYTES, Labels, parse_labels
@@ -22,7 +23,7 @@ _MAX_THREADS = 8
 _NOT_LABELS = ("classes.txt", "notes.txt", "labels.txt", "readme")
 
 
-class DatasetError(Exception):
+class DatasetError(StudioError):
     """An archive that cannot be used; `findings` are its errors."""
 
     def __init__(self, findings: list[Finding]) -> None:

@@ -15,7 +15,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Outcome of a training: `weights` is a file path; `metrics` are those of the best epoch on the validation split."""
+    """Outcome of a training: `weights` is a file path; `metrics` are of the best epoch on the validation split."""
 
     weights: str
     task: str

@@ -50,6 +50,7 @@ _PILLOW_ERRORS = (
     RuntimeError,
     MemoryError,
     struct.error,
+    ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
 )
 
 

@@ -12,7 +12,7 @@ ModelName = Annotated[
 ]
 
 Archives = Annotated[list[str], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
-Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3:// ones.")]
+Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
 
 
 class Parameters(BaseModel):

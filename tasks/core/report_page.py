@@ -10,7 +10,10 @@ SHOWN_PER_CODE = 3
 
 def report_markdown(report: Report, link: str) -> str:
     """Verdict, counts by code, the first findings of each code, and a table of splits and classes."""
-    parts = [f"# {plain(report.archive)}: {report.verdict}", f"[Whole report (JSON)]({link}), SHA-256 `{report.digest}`"]
+    parts = [
+        f"# {plain(report.archive)}: {report.verdict}",
+        f"[Whole report (JSON)]({link}), SHA-256 `{report.digest}`",
+    ]
     if report.counts:
         parts += ["## Findings", _findings(report)]
     if report.statistics.splits:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core import images
 from tasks.core.images import check_image, is_image
 from tests.core.archives import huge_png, image
 
@@ -74,7 +73,7 @@ def test_a_cut_progressive_jpeg_is_unreadable() -> None:
 @pytest.mark.parametrize("decoder", [lambda *_: np.zeros((1, 1, 3), np.uint8)])
 def test_the_end_mark_counts_where_the_decoder_is_lenient(monkeypatch: pytest.MonkeyPatch, decoder: object) -> None:
     """Older OpenCV fills the rest of a cut image with grey; the mark at the end of the thumbnail must not count."""
-    monkeypatch.setattr(images.cv2, "imdecode", decoder)
+    monkeypatch.setattr(cv2, "imdecode", decoder)
     whole, png = with_thumbnail(image(".jpg", 64, 64)), image(".png", 64, 64)
 
     assert found(whole) == []
@@ -107,7 +106,7 @@ def test_faulty_images_give_their_code(data: bytes, path: str, code: str) -> Non
 
 
 def test_a_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
 
     (finding,) = check_image(huge_png(30_000, 30_000), "a.png")
 
@@ -117,7 +116,7 @@ def test_a_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_limit_holds_where_another_library_lifted_that_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
 
     assert found(huge_png(30_000, 30_000), "a.png") == ["image-unreadable"]
 

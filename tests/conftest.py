@@ -1,0 +1,121 @@
+"""One real stack for the whole session, on free ports, with a state folder of its own.
+
+Ports and secrets are chosen here, before anything imports prefect, which reads its address once. The stack itself
+starts with the first test that asks for it.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+STATE = Path(tempfile.mkdtemp(prefix="studio-test-")) / "state"
+FIELDS = (
+    *("SUPERVISOR", "POSTGRES", "PREFECT", "WORKER", "MLFLOW", "S3", "S3_MASTER", "S3_VOLUME", "S3_FILER"),
+    *("TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS"),
+)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_block(size: int) -> int:
+    """The first of `size` ports in a row that are free, and free 10000 above too, below the ephemeral ones."""
+    for _ in range(200):
+        first = random.randrange(11_000, 21_000)  # noqa: S311
+        if all(_is_free(port) and _is_free(port + 10_000) for port in range(first, first + size)):
+            return first
+    raise RuntimeError("no free ports")
+
+
+def _choose_environment() -> None:
+    first = _free_block(len(FIELDS))
+    for number, field in enumerate(FIELDS):
+        os.environ[f"STUDIO_{field}_PORT"] = str(first + number)
+    os.environ["STUDIO_STATE_DIR"] = str(STATE)
+    os.environ.pop("STUDIO_POSTGRES_URL", None)
+    from infra.settings import StackSettings
+
+    settings = StackSettings()
+    os.environ.update(settings.local_environment)
+    os.environ.pop("PREFECT_API_AUTH_STRING", None)
+    from infra.stack import stack_environment
+
+    os.environ.update(stack_environment(settings))
+
+
+STATE.mkdir(parents=True)
+_choose_environment()
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Any]:
+    """The settings of the running stack; it is stopped at the end, and must then have left no process behind."""
+    from infra import stack as local_stack
+    from infra import supervision
+    from infra.settings import StackSettings
+
+    settings = StackSettings.load()
+    try:
+        local_stack.up(settings)
+        yield settings
+    finally:
+        supervision.stop(settings)
+    left = processes_of(STATE)
+    shutil.rmtree(STATE.parent, ignore_errors=True)
+    assert not left, f"left behind after the stack was stopped: {left}"
+
+
+def processes_of(state: Path) -> list[str]:
+    """Command lines of processes that belong to the stack with this state folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mentions = str(state) in " ".join(process.cmdline())
+            inherits = process.environ().get("STUDIO_STATE_DIR") == str(state)
+            if (mentions or inherits) and process.pid != os.getpid() and os.getpid() not in _ancestors(process):
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def _ancestors(process: psutil.Process) -> set[int]:
+    return {parent.pid for parent in process.parents()}
+
+
+@pytest.fixture(scope="session")
+def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """Weights of a small detector that has learned nothing, as a .pt file."""
+    from ultralytics.models import YOLO
+
+    path = tmp_path_factory.mktemp("weights") / "untrained.pt"
+    model: Any = YOLO("yolo11n.yaml")
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
+    """An untrained model, served by the stack's Triton."""
+    from tasks import export, serving, storage
+    from tasks.core.parameters import ServingParams
+    from tasks.core.served import ServedModel
+
+    model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
+    graph = export.export_onnx.fn(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
+    storage.publish_version.fn(model.name, model.version, graph)
+    serving.load_versions.fn(model.name, [model], ServingParams())
+    return model

@@ -1,0 +1,24 @@
+"""Names of objects."""
+
+import pytest
+
+from tasks.core.buckets import Bucket, ObjectName, parse_object_name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.zip", ObjectName("datasets", "a.zip")),
+        ("team/a.zip", ObjectName("datasets", "team/a.zip")),
+        ("s3://other-bucket/x/y.zip", ObjectName("other-bucket", "x/y.zip")),
+        ("../../etc/passwd", ObjectName("datasets", "../../etc/passwd")),
+    ],
+)
+def test_parsed(text: str, expected: ObjectName) -> None:
+    assert parse_object_name(text, Bucket.DATASETS) == expected
+
+
+@pytest.mark.parametrize("text", ["", "s3://", "s3://bucket", "s3://bucket/", "s3://a_b/x", "http://x/y", "a\x00b"])
+def test_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_object_name(text, Bucket.DATASETS)

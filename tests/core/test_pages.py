@@ -1,0 +1,66 @@
+"""Pages of markdown that people see in Prefect, and decisions they tell of."""
+
+import pytest
+
+from tasks.core.epochs import TrainedModel, metric_name
+from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.core.markdown import plain, table
+from tasks.core.parameters import PromotionPolicy
+from tasks.core.promotion import Decision, decide
+from tasks.core.report_page import report_markdown, report_sentence
+from tasks.core.training_page import training_markdown
+
+HOSTILE = "<script>|[x](javascript:y)`\n# title"
+
+
+def report(*findings: Finding) -> Report:
+    statistics = Statistics(task="detect", class_names=["cat"], splits={"train": SplitStatistics(images=3, labelled=2)})
+    return Report(archive="a.zip", digest="0" * 64, findings=list(findings), statistics=statistics)
+
+
+def test_text_cannot_leave_its_cell() -> None:
+    (_, _, row) = table(("name",), [(HOSTILE,)]).splitlines()
+    assert row == r"| \<script\>\|\[x\](javascript:y)\` \# title |"
+    assert "\n" not in plain(HOSTILE)
+
+
+def test_a_report_shows_counts_places_and_splits() -> None:
+    page = report_markdown(report(Finding(code="x", severity=Severity.ERROR, message="bad", path="l.txt", line=3)), "u")
+    assert "a.zip: invalid" in page
+    assert "| x | 1 | error | l.txt:3 | bad |" in page
+    assert "| images | 3 |" in page
+
+
+def test_only_the_first_findings_of_a_code_are_shown() -> None:
+    many = [Finding(code="x", severity=Severity.WARNING, message=f"m{number}") for number in range(9)]
+    page = report_markdown(report(*many), "u")
+    assert ("| x | 9 |" in page, "m2" in page, "m3" in page) == (True, True, False)
+
+
+def test_the_sentence_names_the_first_error() -> None:
+    warning = Finding(code="w", severity=Severity.WARNING, message="careful")
+    error = Finding(code="e", severity=Severity.ERROR, message="broken", path="a.jpg")
+    assert report_sentence(report()) == "a.zip: valid, no findings"
+    assert report_sentence(report(warning, error)) == "a.zip: invalid, 1 e, 1 w. a.jpg broken"
+
+
+@pytest.mark.parametrize(("map50", "least", "promoted"), [(0.6, 0.5, True), (0.5, 0.5, True), (0.49, 0.5, False)])
+def test_promotion(map50: float, least: float, promoted: bool) -> None:
+    decision = decide({"metrics/mAP50": map50}, PromotionPolicy(min_map50=least))
+    assert decision.promoted is promoted
+    assert f"{map50:.3f}" in decision.reason
+
+
+def test_a_training_page_shows_every_class() -> None:
+    model = TrainedModel("w.pt", "detect", ("cat", "dog"), {"metrics/mAP50": 0.5}, {"cat": 0.5})
+    page = training_markdown("m", 3, model, {"train": 2}, Decision(promoted=True, reason="good"))
+    assert "| 0 | cat | 0.5000 |" in page
+    assert "| 1 | dog | not in validation |" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("metrics/mAP50(B)", "metrics/mAP50"), ("metrics/mAP50(M)", "metrics/mAP50_mask"), ("lr/pg0", "lr/pg0")],
+)
+def test_metric_names_are_such_as_mlflow_takes(name: str, expected: str) -> None:
+    assert metric_name(name) == expected

@@ -1,0 +1,54 @@
+"""The house rules that a machine can check."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {"prefect", "mlflow", "boto3", "botocore", "torch", "ultralytics", "tritonclient"}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def files(folder: str, pattern: str = "**/*.py") -> list[Path]:
+    return sorted((ROOT / folder).glob(pattern))
+
+
+@pytest.mark.parametrize("path", files("tasks/core"), ids=str)
+def test_rules_know_nothing_of_outside_systems(path: Path) -> None:
+    """tasks/core imports neither an outside system nor anything above it."""
+    for name in imports(path):
+        assert name.split(".")[0] not in OUTSIDE | {"flows", "infra"}, f"{path} imports {name}"
+        assert not name.startswith("tasks.") or name.startswith("tasks.core"), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", files("tasks", "*.py"), ids=str)
+def test_task_modules_do_not_know_each_other(path: Path) -> None:
+    """A task module imports rules, never flows or another task module."""
+    modules = {f"tasks.{other.stem}" for other in files("tasks", "*.py")}
+    assert not imports(path) & modules
+    assert not any(name.split(".")[0] in {"flows", "infra"} for name in imports(path))
+
+
+@pytest.mark.parametrize("path", files("flows", "[a-z]*.py"), ids=str)
+def test_a_flow_is_named_like_its_file_and_calls_no_library(path: Path) -> None:
+    """One flow a file, under the file's name; of libraries it knows Prefect alone."""
+    functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert functions == [path.stem]
+    assert {name.split(".")[0] for name in imports(path)} <= {"prefect", "tasks"}
+
+
+@pytest.mark.parametrize("path", files("model_repository"), ids=str)
+def test_served_code_stands_alone(path: Path) -> None:
+    """What is copied into the model repository imports nothing of ours."""
+    assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "flows", "infra"}
