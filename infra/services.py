@@ -59,6 +59,7 @@ def object_store(settings: StackSettings) -> Service:
         "master.port": settings.s3_master_port,
         "master.volumeSizeLimitMB": 1024,
         "volume.port": settings.s3_volume_port,
+        "volume.preStopSeconds": 0,  # nobody else has to learn that the only volume server goes
         "volume.max": 1000,  # each bucket takes several volumes; the disk is guarded by minFreeSpace
         "volume.minFreeSpace": "1GiB",
         "filer.port": settings.s3_filer_port,
@@ -111,6 +112,7 @@ def mlflow_server(settings: StackSettings) -> Service:
     """MLflow's tracking server, registry and UI; artifacts go through it to S3, so clients need no S3 key."""
     command = [bin_path("mlflow"), "server", "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
     command += ["--backend-store-uri", database(settings, "mlflow", "postgresql+psycopg2")]
+    command += ["--uvicorn-opts", "--timeout-graceful-shutdown 3"]
     command += ["--serve-artifacts", "--artifacts-destination", "s3://mlflow"]
     return Service(
         name="mlflow",

@@ -39,7 +39,8 @@ def client() -> "S3Client":
         max_pool_connections=TRANSFERS * 2,
         signature_version="s3v4",
     )
-    return boto3.client("s3", config=config)
+    # A session of its own: the default one would remember keys that the environment no longer has.
+    return boto3.session.Session().client("s3", config=config)
 
 
 @contextlib.contextmanager
@@ -49,6 +50,8 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
+            advice = "Expected that bucket to be there: make it, or name another."
         raise StorageError(f"The object store failed while {doing}: {error} {advice}") from error
 
 
@@ -77,20 +80,11 @@ def list_keys(bucket: str, prefix: str = "", limit: int | None = None) -> list[s
 
 def require_object(name: ObjectName, kind: str, advice: str) -> None:
     """Raise StorageError, with what the bucket does hold, when the object is missing."""
-    try:
-        present = object_exists(name.bucket, name.key)
-    except StorageError as error:
-        if "NoSuchBucket" in str(error):
-            raise StorageError(
-                f"Expected {kind} at {name}, but there is no bucket {name.bucket!r}. {advice}"
-            ) from error
-        raise
-    if not present:
-        others = list_keys(name.bucket, limit=6)
-        found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
-        raise StorageError(
-            f"Expected {kind} at {name}; bucket {name.bucket!r} has none of that name ({found}). {advice}"
-        )
+    if object_exists(name.bucket, name.key):
+        return
+    others = list_keys(name.bucket, limit=6)
+    found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
+    raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket ({found}). {advice}")
 
 
 def object_name(text: str, default: Bucket) -> ObjectName:
@@ -179,9 +173,10 @@ def upload_folder(folder: Path, bucket: str, prefix: str) -> dict[str, str]:
 
     def upload(path: Path) -> tuple[str, str]:
         relative = path.relative_to(folder).as_posix()
-        with explained(f"writing s3://{bucket}/{prefix}/{relative}"):
-            s3.upload_file(str(path), bucket, f"{prefix}/{relative}", ExtraArgs={"ContentType": content_type(path)})
-        return relative, link(bucket, f"{prefix}/{relative}")
+        key = f"{prefix}/{relative}"
+        with explained(f"writing s3://{bucket}/{key}"):
+            s3.upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type(path)})
+        return relative, link(s3, bucket, key)
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(TRANSFERS) as pool:
@@ -193,18 +188,19 @@ def content_type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
-def link(bucket: str, key: str) -> str:
+def link(s3: "S3Client", bucket: str, key: str) -> str:
     """A presigned address that opens the object for seven days."""
-    return client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=LINK_SECONDS)
+    return s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=LINK_SECONDS)
 
 
 @task(cache_policy=NO_CACHE)
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
+    s3 = client()
     with explained(f"writing s3://{bucket}/{key}"):
-        body = text.encode()
-        client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=f"{content_type(Path(key))}; charset=utf-8")
-    return link(bucket, key)
+        content = f"{content_type(Path(key))}; charset=utf-8"
+        s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=content)
+    return link(s3, bucket, key)
 
 
 @task(cache_policy=NO_CACHE)

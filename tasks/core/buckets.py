@@ -30,7 +30,7 @@ class ObjectName(NamedTuple):
 def parse_object_name(text: str, default: Bucket) -> ObjectName:
     """`s3://bucket/key`, or a bare key in the `default` bucket.
 
-    Raises ValueError for an empty key, another scheme, and a bucket that is no valid name.
+    Raises ValueError for an empty key or one with `..`, another scheme, and a bucket that is no valid name.
     """
     bucket, key = str(default), text
     if text.startswith("s3://"):
@@ -41,4 +41,6 @@ def parse_object_name(text: str, default: Bucket) -> ObjectName:
         raise ValueError(f"expected s3://BUCKET/KEY, found {text!r}, whose bucket {bucket!r} is no bucket name")
     if not key or "\x00" in key:
         raise ValueError(f"expected the name of an object, found {text!r}, which names none")
+    if {".", ".."} & set(key.split("/")):
+        raise ValueError(f"expected the name of an object, found {text!r}, whose '.' and '..' servers read differently")
     return ObjectName(bucket, key)

@@ -1,0 +1,214 @@
+"""The main job through the deployments on a worker, as a user's click runs it, on drawn shapes."""
+
+import io
+import json
+import shutil
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from prefect.client.schemas.objects import State
+
+from infra import demo_data, runs
+from infra.demo_data import ArchivePlan
+from infra.settings import StackSettings
+from tasks.core.detections import SCHEMA
+from tasks.core.served import ServedModel
+from tasks.serving import served_versions
+
+MODEL = "shapes"
+EPOCHS = 12
+PLANS = (
+    ArchivePlan("first.zip", ("circle", "square", "triangle"), train=120, val=16, seed=1),
+    ArchivePlan("second.zip", ("triangle", "circle", "cross"), train=120, val=16, seed=2),
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@dataclass(frozen=True)
+class MainJob:
+    """What the runs of the main job ended in, and the truth about the pictures that were looked at."""
+
+    verdicts: list[State]
+    training: State
+    deployment: State
+    inference: State
+    inference_id: str
+    truth: dict[str, list[demo_data.Shape]]
+
+
+def pictures(count: int) -> tuple[bytes, dict[str, list[demo_data.Shape]]]:
+    """A zip of pictures the model has not seen, and the shapes on each."""
+    rng, truth, buffer = np.random.default_rng(99), {}, io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index in range(count):
+            jpeg, truth[f"{index}.jpg"] = demo_data.draw_image(rng, demo_data.CLASSES)
+            archive.writestr(f"{index}.jpg", jpeg)
+    return buffer.getvalue(), truth
+
+
+def run(deployment: str, **parameters: object) -> tuple[State, str]:
+    started = runs.start(deployment, parameters)
+    return runs.wait(started), str(started.id)
+
+
+@pytest.fixture(scope="module")
+def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJob:  # noqa: ARG001
+    folder, store = tmp_path_factory.mktemp("job"), boto3.client("s3")
+    for plan in PLANS:
+        store.upload_file(str(demo_data.write_archive(plan, folder)), "datasets", plan.name)
+    unseen, truth = pictures(20)
+    store.put_object(Bucket="media", Key="e2e/unseen.zip", Body=unseen)
+    store.put_object(Bucket="media", Key="e2e/broken.jpg", Body=b"\xff\xd8\xff not a picture")
+    store.upload_file(str(demo_data.write_video(folder / "clip.mp4", 30)), "media", "e2e/clip.mp4")
+
+    verdicts = [run("validate-dataset/gpu", archive=plan.name)[0] for plan in PLANS]
+    training, _ = run(
+        "train-model/gpu",
+        model_name=MODEL,
+        archives=[plan.name for plan in PLANS],
+        base_model="yolo11n.yaml",
+        training={"epochs": EPOCHS, "imgsz": 128, "batch": 8},
+    )
+    deployment, _ = run("deploy-model/gpu", model_name=MODEL)
+    inference, inference_id = run("run-inference/gpu", model_name=MODEL, inputs=["e2e/"])
+    return MainJob(verdicts, training, deployment, inference, inference_id, truth)
+
+
+def served(name: str) -> list[ServedModel]:
+    return served_versions.fn(name)
+
+
+def test_every_run_ends_well(job: MainJob) -> None:
+    assert [state.name for state in job.verdicts] == ["Valid", "Valid"]
+    assert job.training.name == job.deployment.name == "Completed", (job.training, job.deployment)
+    assert job.inference.name == "Completed with 1 failures"
+
+
+def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # noqa: ARG001
+    client = MlflowClient()
+    version = client.get_model_version_by_alias(MODEL, "champion")
+    assert (version.version, client.get_model_version_by_alias(MODEL, "challenger").version) == ("1", "1")
+    assert json.loads(version.tags["class_names"]) == ["circle", "square", "triangle", "cross"]
+    assert {name: len(digest) for name, digest in json.loads(version.tags["archives"]).items()} == {
+        "first.zip": 64,
+        "second.zip": 64,
+    }
+    assert version.tags["base_model"] == "yolo11n.yaml"
+    assert len(version.tags["flow_run_id"]) == 36
+    assert version.tags["git_commit"]
+
+
+def test_every_epoch_is_logged_once(job: MainJob) -> None:  # noqa: ARG001
+    client = MlflowClient()
+    run_id = str(client.get_model_version_by_alias(MODEL, "champion").run_id)
+    history = client.get_metric_history(run_id, "metrics/mAP50")
+    assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert client.get_run(run_id).data.metrics["best/mAP50"] > 0.5
+
+
+def test_the_registered_model_loads_and_predicts(job: MainJob, tmp_path: Path) -> None:  # noqa: ARG001
+    """`mlflow.pyfunc.load_model` gives a detector without this repository's flows."""
+    import pandas as pd
+
+    picture = tmp_path / "x.jpg"
+    picture.write_bytes(demo_data.draw_image(np.random.default_rng(5), ("circle",))[0])
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    found = model.predict(pd.DataFrame({"image": [str(picture)]}))
+    assert list(found.columns[:4]) == ["image", "class_id", "class_name", "confidence"]
+    assert set(found["class_name"]) <= set(demo_data.CLASSES)
+
+
+def test_triton_serves_that_version_and_says_what_it_is(job: MainJob) -> None:  # noqa: ARG001
+    (model,) = served(MODEL)
+    assert (model.version, model.task, model.image_size) == (1, "detect", 128)
+    assert model.class_names == ("circle", "square", "triangle", "cross")
+
+
+def table_of(job: MainJob) -> Any:
+    body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{job.inference_id}/predictions.parquet")["Body"]
+    return pq.read_table(io.BytesIO(body.read()))
+
+
+def test_predictions_have_the_contract_columns(job: MainJob) -> None:
+    table = table_of(job)
+    assert table.schema.equals(SCHEMA)
+    assert set(table["model_version"].to_pylist()) == {1}
+    assert len(set(table.filter(table["source"].to_numpy() == "s3://media/e2e/clip.mp4")["frame"].to_pylist())) > 15
+
+
+def test_boxes_and_classes_are_right(job: MainJob) -> None:
+    """Merged class ids, letterbox, export and mapping back are all right, or shapes would not be found as they are."""
+    rows = table_of(job).to_pylist()
+    found = total = 0
+    for name, shapes in job.truth.items():
+        boxes = [row for row in rows if row["source"].endswith(f"unseen.zip/{name}")]
+        for shape in shapes:
+            total += 1
+            found += any(box["class_name"] == shape[0] and overlap(box, shape) > 0.6 for box in boxes)
+    assert found / total > 0.6, f"{found} of {total} shapes found"
+
+
+def overlap(box: dict[str, Any], shape: demo_data.Shape) -> float:
+    """Intersection over union of a detection and a drawn shape."""
+    _, x, y, r = shape
+    width = min(box["x2"], x + r) - max(box["x1"], x - r)
+    height = min(box["y2"], y + r) - max(box["y1"], y - r)
+    inside = max(width, 0) * max(height, 0)
+    return float(inside / ((box["x2"] - box["x1"]) * (box["y2"] - box["y1"]) + 4 * r * r - inside))
+
+
+def test_the_broken_image_is_a_failure_with_its_reason(job: MainJob) -> None:
+    body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{job.inference_id}/failures.jsonl")["Body"]
+    (failure,) = [json.loads(line) for line in body.read().splitlines()]
+    assert failure["input"] == "s3://media/e2e/broken.jpg"
+    assert "expected" in failure["reason"]
+
+
+def gallery_of(job: MainJob) -> str:
+    body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{job.inference_id}/summary.json")["Body"]
+    link: str = json.loads(body.read())["gallery"]
+    return link
+
+
+def test_the_gallery_opens_without_keys(job: MainJob) -> None:
+    answer = httpx.get(gallery_of(job), timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
+def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
+    """In a real browser the first thumbnails come through their presigned links."""
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path}"]
+    command += ["--virtual-time-budget=8000", "--dump-dom", gallery_of(job)]
+    page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert page.count("<img") >= 10
+    assert "broken.jpg" in page
+
+
+def test_a_second_training_is_version_2_and_takes_over(job: MainJob) -> None:  # noqa: ARG001
+    """Deployed, it is the only one served; the first version stays in the repository, untouched."""
+    store = boto3.client("s3")
+    before = store.head_object(Bucket="models", Key=f"{MODEL}/1/model.onnx")["ETag"]
+    parameters = {"archives": ["first.zip"], "base_model": "yolo11n.yaml", "promotion": {"min_map50": 0.0}}
+    training, _ = run(
+        "train-model/gpu", model_name=MODEL, training={"epochs": 1, "imgsz": 64, "batch": 32}, **parameters
+    )
+    assert training.is_completed(), training
+    deployment, _ = run("deploy-model/gpu", model_name=MODEL)
+    assert deployment.is_completed(), deployment
+    assert [(model.version, model.image_size) for model in served(MODEL)] == [(2, 64)]
+    assert MlflowClient().get_model_version_by_alias(MODEL, "champion").version == "2"
+    assert store.head_object(Bucket="models", Key=f"{MODEL}/1/model.onnx")["ETag"] == before

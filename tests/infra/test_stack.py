@@ -1,0 +1,124 @@
+"""The local stack: kept up, harmless to start twice, closed to other machines."""
+
+import os
+import signal
+import socket
+import time
+
+import httpx
+import psutil
+import pytest
+from rich.console import Console
+
+from infra import stack as local_stack
+from infra import supervision
+from infra.service import Service
+from infra.services import services
+from infra.settings import StackSettings
+from infra.stack import StackError, require_free_ports, shell_text
+from tasks import serving
+from tasks.core.served import ServedModel
+
+
+def test_up_twice_is_harmless(stack: StackSettings) -> None:
+    before = supervision.process(stack)
+    said: list[str] = []
+    local_stack.up(stack, said.append)
+    after = supervision.process(stack)
+    assert before is not None
+    assert after is not None
+    assert before.pid == after.pid
+    assert "stack is up" in said[-1]
+
+
+def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
+    console = Console(record=True, width=160)
+    assert local_stack.status(stack, console)
+    text = console.export_text()
+    for name in ("postgres", "object-store", "prefect", "mlflow", "triton", "worker"):
+        assert name in text
+    assert text.count("RUNNING") == 6
+
+
+def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettings) -> None:
+    path = stack.state_dir / "env"
+    assert path.stat().st_mode & 0o077 == 0
+    names = {line.partition("=")[0] for line in path.read_text().splitlines()}
+    assert {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"} <= names
+    assert shell_text({"A": "x y'z"}) == "A='x y'\"'\"'z'\n"
+
+
+def test_nothing_listens_beyond_this_machine(stack: StackSettings) -> None:
+    supervisor = supervision.process(stack)
+    assert supervisor is not None
+    open_to_all = [
+        (process.name(), connection.laddr)
+        for process in [supervisor, *supervisor.children(recursive=True)]
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    ]
+    assert open_to_all == []
+
+
+def test_secrets_are_kept_from_others_and_stay_the_same(stack: StackSettings) -> None:
+    assert (stack.state_dir / "secrets.json").stat().st_mode & 0o077 == 0
+    assert StackSettings.load().secrets == stack.secrets
+
+
+def test_the_object_store_refuses_strangers(stack: StackSettings) -> None:
+    assert httpx.get(f"{stack.environment['AWS_ENDPOINT_URL']}/datasets").status_code == 403
+
+
+@pytest.mark.parametrize("name", ["triton", "worker"])
+def test_a_service_that_is_killed_comes_back(stack: StackSettings, name: str) -> None:
+    by_name = {service.name: service for service in services(stack)}
+    with supervision.connect(stack) as supervisor:
+        pid = supervisor.getProcessInfo(name)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    local_stack.wait_until_well(by_name, (name,), stack, lambda _: None)
+    deadline = time.monotonic() + 30
+    with supervision.connect(stack) as supervisor:
+        while (info := supervisor.getProcessInfo(name))["pid"] in {0, pid} and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert info["pid"] not in {0, pid}
+    local_stack.wait_until_well(by_name, (name,), stack, lambda _: None)
+
+
+def test_a_port_in_use_is_named_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service = Service("prefect", "", [], {"STUDIO_PREFECT_PORT": port}, lambda: None)
+        with pytest.raises(StackError, match=f"port {port} of prefect is in use.*STUDIO_PREFECT_PORT"):
+            require_free_ports([service])
+
+
+def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch, stack: StackSettings) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.example.com")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    settings = StackSettings.load()
+    names = {service.name for service in services(settings)}
+    assert names == {"postgres", "prefect", "triton", "worker"}
+    assert settings.environment["AWS_ENDPOINT_URL"] == "https://s3.example.com"
+    assert settings.environment["PREFECT_API_URL"] == stack.environment["PREFECT_API_URL"]
+
+
+def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, served: ServedModel) -> None:
+    """A model is deployed when its config.pbtxt is in the repository: it is loaded again at start."""
+    from tasks import storage
+    from tasks.core.parameters import ServingParams
+    from tasks.core.triton_config import config_pbtxt, model_config
+
+    config = config_pbtxt(model_config([served], ServingParams()))
+    storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
+    with supervision.connect(stack) as supervisor:
+        supervisor.stopProcess("triton")
+    local_stack.start({"triton": services(stack)[4]}, "triton", stack)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if serving.served_versions.fn(served.name) == [served]:
+                return
+        except serving.ServingError:
+            time.sleep(0.3)
+    pytest.fail("the model was not loaded again")
