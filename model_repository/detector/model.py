@@ -127,6 +127,8 @@ def _cuda(graph: Path, threads: int) -> OnnxRuntime | None:
         return None
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return None
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA's libraries as PyPI carries them are not on the loader's path
     # Where CUDA's own libraries are missing, ONNX Runtime quietly goes on with the CPU.
     runtime = OnnxRuntime(graph, "CUDAExecutionProvider", threads)
     return runtime if runtime.joins else None
