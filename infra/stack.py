@@ -162,7 +162,7 @@ def main() -> None:
         if command == "up":
             up(settings)
         elif command == "down":
-            supervision.stop(settings)
+            print("stack is down" if supervision.stop(settings) else "stack was not up")
         elif not status(settings, Console()):
             sys.exit(1)
     except (StackError, RuntimeError) as error:

@@ -127,11 +127,11 @@ def start_service(settings: StackSettings, name: str) -> None:
         supervisor.startProcess(name, False)
 
 
-def stop(settings: StackSettings) -> None:
-    """Stop the services and supervisord, and end whatever they left behind."""
+def stop(settings: StackSettings) -> bool:
+    """Stop the services and supervisord, and end whatever they left behind; False when nothing was running."""
     running = process(settings)
     if running is None:
-        return
+        return False
     family = [running, *running.children(recursive=True)]
     with connect(settings) as supervisor:
         with contextlib.suppress(xmlrpc.client.Fault):
@@ -143,3 +143,4 @@ def stop(settings: StackSettings) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             leftover.send_signal(signal.SIGKILL)
     psutil.wait_procs(alive, timeout=5)
+    return True

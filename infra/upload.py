@@ -22,7 +22,7 @@ def upload(settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: 
         raise StackError(f"Expected files to upload, found no file at {', '.join(missing)}.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     s3, keys = s3_client(settings), [f"{prefix}{path.name}" for path in paths]
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
             try:
