@@ -4,10 +4,12 @@ import argparse
 import asyncio
 import os
 import shlex
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +37,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
     os.environ.update(environment)
     if supervision.process(settings) is None:
         require_free_ports(wanted)
+        shutil.rmtree(scratch(settings), ignore_errors=True)  # of runs that were killed
         if any(service.name == "postgres" for service in wanted):
             postgres.prepare(settings)
         supervision.start(settings, supervision.write_configuration(settings, wanted), environment)
@@ -85,11 +88,17 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_COLORS": "false",
+        "STUDIO_SCRATCH_DIR": str(scratch(settings)),
         "YOLO_CONFIG_DIR": str(state / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
+
+
+def scratch(settings: StackSettings) -> Path:
+    """Parent of the scratch folders of the runs."""
+    return settings.state_dir / "scratch"
 
 
 def require_free_ports(wanted: Iterable[Service]) -> None:

@@ -62,6 +62,11 @@ STATE.mkdir(parents=True)
 _choose_environment()
 
 
+def pytest_unconfigure() -> None:
+    """Leave nothing behind, whether the stack was asked for or not."""
+    shutil.rmtree(STATE.parent, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Any]:
     """The settings of the running stack; it is stopped at the end, and must then have left no process behind."""
@@ -76,7 +81,6 @@ def stack() -> Iterator[Any]:
     finally:
         supervision.stop(settings)
     left = processes_of(STATE)
-    shutil.rmtree(STATE.parent, ignore_errors=True)
     assert not left, f"left behind after the stack was stopped: {left}"
 
 
