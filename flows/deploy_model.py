@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from tasks import export, reporting, storage, tracking
 from tasks import serving as triton
 from tasks.core.buckets import Bucket
-from tasks.core.parameters import ModelName, ServingParams
+from tasks.core.parameters import ModelName, ServingParams, Version
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.core.triton_config import config_pbtxt, model_config
@@ -14,7 +14,9 @@ from tasks.core.triton_config import config_pbtxt, model_config
 
 @flow
 @reporting.fails_with_reason
-def deploy_model(model_name: ModelName, version: int | None = None, serving: ServingParams = ServingParams()) -> State:
+def deploy_model(
+    model_name: ModelName, version: Version | None = None, serving: ServingParams = ServingParams()
+) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
     The version that is served now answers until the new one does; when anything fails before, it goes on answering.
@@ -41,5 +43,8 @@ def deploy_model(model_name: ModelName, version: int | None = None, serving: Ser
 
     tracking.set_alias(model_name, tracking.CHAMPION, model.version)
     storage.write_text(config_pbtxt(model_config([model], serving)), Bucket.MODELS, f"{model_name}/config.pbtxt")
-    triton.load_versions(model_name, [model], serving)
-    return reporting.completed(f"{model_name} version {model.version} is served and is the champion")
+    kept = triton.drain(others, serving)
+    triton.load_versions(model_name, [*kept, model], serving)
+    return reporting.completed(
+        f"{model_name} version {model.version} is served and is the champion{triton.still_used(kept)}"
+    )

@@ -6,7 +6,15 @@ from prefect.client.schemas.objects import State
 from tasks import merging, reporting, storage, tracking, validation
 from tasks import training as trainer
 from tasks.core.lineage import lineage_tags
-from tasks.core.parameters import Archives, MergePolicy, ModelName, PromotionPolicy, TrainingParams, ValidationPolicy
+from tasks.core.parameters import (
+    Archives,
+    BaseModelName,
+    MergePolicy,
+    ModelName,
+    PromotionPolicy,
+    TrainingParams,
+    ValidationPolicy,
+)
 from tasks.core.promotion import decide
 from tasks.core.scratch import scratch_folder
 from tasks.core.training_page import training_markdown
@@ -17,7 +25,7 @@ from tasks.core.training_page import training_markdown
 def train_model(
     model_name: ModelName,
     archives: Archives,
-    base_model: str = "yolo11n.pt",
+    base_model: BaseModelName = "yolo11n.pt",
     training: TrainingParams = TrainingParams(),
     merge: MergePolicy = MergePolicy(),
     promotion: PromotionPolicy = PromotionPolicy(),
@@ -32,17 +40,21 @@ def train_model(
             path, digests[archive] = storage.fetch_archive(archive, folder)
             validation.require_valid(validation.check_archive(path, archive, digests[archive], ValidationPolicy()))
             paths.append(path)
-        base = storage.fetch_base_model(base_model, folder) or trainer.official_model(base_model)
+        start = trainer.prepare_base_model(base_model, storage.fetch_base_model(base_model, folder), folder)
         dataset = merging.merge_archives(paths, merge, folder / "dataset")
 
         tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id())
-        run_id = tracking.start_run(model_name, tags, training.model_dump() | {"base_model": base_model})
+        run_id = tracking.start_run(
+            reporting.flow_run_name(),
+            tags | {"model_name": model_name},
+            training.model_dump() | {"base_model": base_model},
+        )
         with tracking.closing_run(run_id):
             listeners: list[trainer.EpochListener] = [
                 reporting.EpochProgress("training-progress"),
                 tracking.EpochLogger(run_id),
             ]
-            model = trainer.train_detector(dataset.data_yaml, str(base), training, folder, listeners)
+            model = trainer.train_detector(dataset.data_yaml, start, training, folder, listeners)
             tracking.log_training(run_id, model)
             version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)
 

@@ -5,14 +5,14 @@ from prefect.client.schemas.objects import State
 
 from tasks import reporting, storage, validation
 from tasks.core.buckets import Bucket
-from tasks.core.parameters import ValidationPolicy
+from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.report_page import report_markdown
 from tasks.core.scratch import scratch_folder
 
 
 @flow
 @reporting.fails_with_reason
-def validate_dataset(archive: str, policy: ValidationPolicy = ValidationPolicy()) -> State:
+def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPolicy()) -> State:
     """Check a dataset archive, all faults at once; the run's state name is the verdict.
 
     `archive` is a key in bucket `datasets` or an `s3://` address.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,6 +19,7 @@ class Started:
 
     deployment: str
     id: UUID
+    began: float = field(default_factory=time.monotonic)
 
 
 def start(deployment: str, parameters: dict[str, object]) -> Started:

@@ -6,6 +6,7 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -41,12 +42,19 @@ class StackSettings(BaseSettings):
     @classmethod
     def load(cls) -> "StackSettings":
         """The environment first, then what an earlier `make up` chose, then the defaults."""
-        remembered = cls().state_dir / "settings.env"
-        return cls(_env_file=remembered)
+        return cls(_env_file=cls().state_dir / "settings.env")
+
+    @property
+    def remembered(self) -> dict[str, str | None]:
+        """What the last `make up` kept, under the names of the settings."""
+        return dotenv_values(self.state_dir / "settings.env")
 
     def remember(self) -> None:
-        """Keep the ports, so that `make status` and `make down` find what `make up` started."""
-        lines = [f"STUDIO_{name.upper()}={getattr(self, name)}\n" for name in type(self).model_fields if "port" in name]
+        """Keep the ports and the database, so that `make status` and `make down` find what `make up` started."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if "port" in name}
+        if self.postgres_url:
+            values["postgres_url"] = self.postgres_url.get_secret_value()
+        lines = [f"STUDIO_{name.upper()}={value}\n" for name, value in values.items()]
         write_private(self.state_dir / "settings.env", "".join(lines))
 
     @cached_property

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +37,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
     environment = stack_environment(settings)
     os.environ.update(environment)
     if supervision.process(settings) is None:
-        require_free_ports(wanted)
+        require_free_ports(wanted, settings)
         shutil.rmtree(scratch(settings), ignore_errors=True)  # of runs that were killed
         if any(service.name == "postgres" for service in wanted):
             postgres.prepare(settings)
@@ -77,6 +78,24 @@ def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) ->
         supervision.start_service(settings, name)
 
 
+def load_settings() -> StackSettings:
+    """The settings of the stack that runs from this state folder, or of the one to start.
+
+    A running stack goes on with the services elsewhere that it was started with. Raises StackError where the
+    environment asks for other ports than it has.
+    """
+    settings = StackSettings.load()
+    if supervision.process(settings) is None:
+        return settings
+    for name, value in dotenv_values(settings.state_dir / "env").items():
+        os.environ.setdefault(name, value or "")
+    for name, value in settings.remembered.items():
+        asked = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
+        if "PORT" in name and str(asked) != value:
+            raise StackError(f"The stack is up with {name}={value}, not {asked}: `make down` first, without {name}.")
+    return settings
+
+
 def stack_environment(settings: StackSettings) -> dict[str, str]:
     """What every service and flow run inherits."""
     state = settings.state_dir
@@ -88,7 +107,7 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_COLORS": "false",
-        "STUDIO_SCRATCH_DIR": str(scratch(settings)),
+        "STUDIO_SCRATCH_DIR": os.environ.get("STUDIO_SCRATCH_DIR") or str(scratch(settings)),
         "YOLO_CONFIG_DIR": str(state / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",
         "DO_NOT_TRACK": "1",
@@ -101,17 +120,18 @@ def scratch(settings: StackSettings) -> Path:
     return settings.state_dir / "scratch"
 
 
-def require_free_ports(wanted: Iterable[Service]) -> None:
+def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:
     """Raise StackError naming each port that another program holds, and the setting that moves it."""
     taken = []
-    for service in wanted:
-        for setting, port in service.ports.items():
+    needed = [("supervisor", {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port})]
+    for name, ports in [*needed, *((service.name, service.ports) for service in wanted)]:
+        for setting, port in ports.items():
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((HOST, port))
                 except OSError:
-                    taken.append(f"port {port} of {service.name} is in use; stop what holds it or set {setting}")
+                    taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
     if taken:
         raise StackError("\n".join([*taken, "for example: STUDIO_PREFECT_PORT=4300 make up"]))
 
@@ -158,6 +178,7 @@ def status(settings: StackSettings, console: Console) -> bool:
         if settings.is_elsewhere(variable):
             table.add_row(variable, settings.environment[variable], "elsewhere", "")
     console.print(table)
+    console.print(f"logs: {settings.state_dir / 'logs'}")
     return well
 
 
@@ -166,12 +187,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command
-    settings = StackSettings.load()
     try:
+        settings = load_settings()
         if command == "up":
             up(settings)
         elif command == "down":
             print("stack is down" if supervision.stop(settings) else "stack was not up")
+            (settings.state_dir / "env").unlink(missing_ok=True)
         elif not status(settings, Console()):
             sys.exit(1)
     except (StackError, RuntimeError) as error:

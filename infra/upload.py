@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from infra.services import s3_client
 from infra.settings import StackSettings
-from infra.stack import StackError
+from infra.stack import StackError, load_settings
 from tasks.core.buckets import Bucket
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="")
     arguments = parser.parse_args()
     try:
-        for key in upload(StackSettings.load(), arguments.files, arguments.bucket, arguments.prefix):
+        for key in upload(load_settings(), arguments.files, arguments.bucket, arguments.prefix):
             print(f"s3://{arguments.bucket}/{key}")
     except StackError as error:
         sys.exit(str(error))

@@ -36,6 +36,11 @@ def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
     return told
 
 
+def flow_run_name() -> str:
+    """The name that the Prefect UI shows for the flow run, for other UIs to show too."""
+    return str(runtime.flow_run.name)
+
+
 def flow_run_id() -> str:
     """The id of the flow run that is under way; checkpoints and results are keyed by it."""
     return str(runtime.flow_run.id)
@@ -77,5 +82,5 @@ class EpochProgress:
 
 def figures(metrics: Mapping[str, float]) -> str:
     """Losses and mean average precision, the figures that people follow."""
-    followed = {name.rpartition("/")[2]: value for name, value in metrics.items() if "loss" in name or "mAP" in name}
-    return "  ".join(f"{name} {value:.3f}" for name, value in followed.items() if "val/" not in name)
+    followed = [name for name in metrics if name.startswith("train/") or "mAP" in name]
+    return "  ".join(f"{name.rpartition('/')[2]} {metrics[name]:.3f}" for name in followed)

@@ -58,7 +58,7 @@ def wait_until_ready(model_name: str, version: int, timeout_s: float) -> None:
         if time.monotonic() > deadline:
             raise ServingError(
                 f"expected {model_name} version {version} to be ready within {timeout_s:g} s, found it "
-                f"{_state(model_name, version)}. Read Triton's log (`make status` names it) and deploy again."
+                f"{_state(model_name, version)}. Read Triton's log (`make status` says where), then deploy again."
             )
         time.sleep(POLL_S)
 
@@ -91,6 +91,35 @@ def served_model(model_name: str, version: int) -> ServedModel:
         f"expected Triton to serve {model_name} version {version}, found {found}. "
         f"Run deploy-model/gpu with model_name {model_name!r} and version {version}."
     )
+
+
+@task
+def drain(old: Sequence[ServedModel], serving: ServingParams) -> list[ServedModel]:
+    """Wait until nobody asks the old versions any more; returns those still in use after `drain_timeout_s`."""
+    counts, quiet_since, began = None, time.monotonic(), time.monotonic()
+    while old:
+        found, now = [_requests(model) for model in old], time.monotonic()
+        if found != counts:
+            counts, quiet_since = found, now
+        if now - quiet_since >= serving.drain_s:
+            break
+        if now - began >= serving.drain_timeout_s:
+            return list(old)
+        time.sleep(POLL_S)
+    return []
+
+
+def still_used(kept: Sequence[ServedModel]) -> str:
+    """The end of a sentence about versions that could not be dropped."""
+    if not kept:
+        return ""
+    return f"; versions {[model.version for model in kept]} are still in use and stay loaded until the next deploy"
+
+
+def _requests(model: ServedModel) -> int:
+    with _control(f"count the requests to {model.name} version {model.version}") as triton:
+        statistics = triton.get_inference_statistics(model.name, str(model.version))
+    return sum(int(row.get("inference_count", 0)) for row in statistics["model_stats"])
 
 
 @task

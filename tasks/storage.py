@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import hashlib
 import mimetypes
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,11 +101,17 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
     name = object_name(archive, Bucket.DATASETS)
     require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
-    path = folder / f"{hashlib.sha256(str(name).encode()).hexdigest()[:16]}.zip"
+    path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
+    path.parent.mkdir()
     with explained(f"reading {name}"):
         client().download_file(name.bucket, name.key, str(path))
     with path.open("rb") as stream:
         return path, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_name(key: str) -> str:
+    """The last part of a key as a name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", key.rpartition("/")[2])[-100:].lstrip(".") or "object"
 
 
 @task(cache_policy=NO_CACHE)
@@ -112,7 +119,7 @@ def fetch_base_model(key: str, folder: Path) -> Path | None:
     """Download weights from bucket `base-models`; None when there are none of that name."""
     if not object_exists(Bucket.BASE_MODELS, key):
         return None
-    path = folder / Path(key).name
+    path = folder / file_name(key)
     with explained(f"reading s3://{Bucket.BASE_MODELS}/{key}"):
         client().download_file(Bucket.BASE_MODELS, key, str(path))
     return path

@@ -13,7 +13,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.epochs import Epoch, TrainedModel
+from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.errors import StudioError
 from tasks.core.settings import Settings
 
@@ -121,8 +121,8 @@ def log_training(run_id: str, model: TrainedModel) -> None:
     with explained("logging the training"):
         for name, value in model.metrics.items():
             mlflow.log_metric(run_id, name.replace("metrics/", "best/"), value)
-        for index, name in enumerate(model.class_names):
-            mlflow.log_metric(run_id, f"best/mAP50/class_{index}", model.class_map50.get(name, 0.0))
+        for name in model.class_names:
+            mlflow.log_metric(run_id, metric_name(f"best/mAP50/{name}"), model.class_map50.get(name, 0.0))
         for picture in sorted(Path(model.weights).parent.parent.glob("*.[jp][pn]g")):
             mlflow.log_artifact(run_id, str(picture), "plots")
 

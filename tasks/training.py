@@ -35,18 +35,27 @@ def ultralytics_model(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships 
     return YOLO(weights)
 
 
-def official_model(base_model: str) -> str:
-    """The name of an Ultralytics architecture or of weights that Ultralytics publishes.
+@task(cache_policy=NO_CACHE)
+def prepare_base_model(base_model: str, uploaded: Path | None, folder: Path) -> str:
+    """What to begin from: uploaded weights, an architecture, or official weights, which are downloaded into `folder`.
 
-    Raises TrainingError for anything else: weights are pickles, so none is loaded from a place we do not know.
+    It is loaded once, so that what cannot be trained from fails here. Raises TrainingError for any other name: weights
+    are pickles, so none is loaded from a place we do not know.
     """
-    if ARCHITECTURE.fullmatch(base_model) or OFFICIAL_WEIGHTS.fullmatch(base_model):
-        return base_model
-    raise TrainingError(
-        f"Expected base_model to be an object in bucket 'base-models', an Ultralytics architecture such as "
-        f"'yolo11n.yaml', or official weights such as 'yolo11n.pt'; found {base_model!r}, which is none of them. "
-        f"Upload weights that you trust to bucket 'base-models' and name their key."
-    )
+    if uploaded is None and not (ARCHITECTURE.fullmatch(base_model) or OFFICIAL_WEIGHTS.fullmatch(base_model)):
+        raise TrainingError(
+            f"Expected base_model to be an object in bucket 'base-models', an Ultralytics architecture such as "
+            f"'yolo11n.yaml', or official weights such as 'yolo11n.pt'; found {base_model!r}, which is none of them. "
+            f"Upload weights that you trust to bucket 'base-models' and name their key."
+        )
+    start = str(uploaded or (folder / base_model if base_model.endswith(".pt") else base_model))
+    with explained(base_model):
+        task = ultralytics_model(start).task
+    if task != "detect":
+        raise TrainingError(
+            f"Expected a detection model, found {base_model!r} for the task {task!r}. Name one such as 'yolo11n.yaml'."
+        )
+    return start
 
 
 @task(cache_policy=NO_CACHE)
@@ -57,18 +66,13 @@ def train_detector(
     folder: Path,
     listeners: Sequence[EpochListener] = (),
 ) -> TrainedModel:
-    """Train on the merged dataset (`data.yaml`) from `base_model`, a file or an official name.
+    """Train on the merged dataset (`data.yaml`) from what `prepare_base_model` gave.
 
     Calls each listener after every epoch; one that fails is logged and never stops the training.
     Raises TrainingError when Ultralytics refuses the model or the data.
     """
     with explained(base_model):
         model = ultralytics_model(base_model)
-        if model.task != "detect":
-            raise TrainingError(
-                f"Expected a detection model, found {base_model!r}, whose task is {model.task!r}. "
-                f"Name one such as 'yolo11n.yaml'."
-            )
         listen(model, listeners)
         model.train(
             data=str(dataset),
@@ -86,11 +90,14 @@ def explained(base_model: str) -> Iterator[None]:
     """Turn what Ultralytics raises about the model, the data or the device into a TrainingError."""
     try:
         yield
-    except StudioError:
-        raise
     except Exception as error:  # Ultralytics raises whatever torch, yaml or pickle raise
-        reason = str(error).strip() or type(error).__name__
-        raise TrainingError(f"Training from {base_model!r} stopped: {type(error).__name__}: {reason}") from error
+        reason = str(error).strip() or "no reason given"
+        advice = ""
+        if OFFICIAL_WEIGHTS.fullmatch(base_model) and isinstance(error, OSError):
+            advice = " It could not be downloaded: put the file into bucket 'base-models', or train from a .yaml."
+        raise TrainingError(
+            f"Training from {base_model!r} stopped: {type(error).__name__}: {reason}{advice}"
+        ) from error
 
 
 def listen(model: Any, listeners: Sequence[EpochListener]) -> None:  # noqa: ANN401

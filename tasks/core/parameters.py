@@ -11,7 +11,16 @@ ModelName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")
 ]
 
-Archives = Annotated[list[str], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
+Archive = Annotated[str, Field(min_length=1, description="Key in bucket datasets, or an s3:// address.")]
+Version = Annotated[int, Field(ge=1, description="Version number in MLflow.")]
+BaseModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="Key in bucket base-models, an architecture (yolo11n.yaml), or official weights (yolo11n.pt).",
+    ),
+]
+Archives = Annotated[list[Archive], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
 Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
 
 
@@ -35,11 +44,11 @@ class ValidationPolicy(Parameters):
 class TrainingParams(Parameters):
     """Arguments of the Ultralytics trainer, under Ultralytics' own names."""
 
-    epochs: int = Field(100, ge=1, le=10_000)
+    epochs: int = Field(100, ge=1, le=10_000, description="Times that every training image is seen.")
     imgsz: int = Field(640, ge=32, le=4096, multiple_of=32, description="Side of the square training image in pixels.")
-    batch: int = Field(16, ge=1, le=4096)
+    batch: int = Field(16, ge=1, le=4096, description="Images in one training step.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="The same seed and data give the same training on a CPU.")
     device: str | None = Field(
         None,
         pattern=r"^(cpu|mps|\d+(,\d+)*)$",
@@ -71,6 +80,10 @@ class ServingParams(Parameters):
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
+    drain_s: float = Field(
+        5.0, ge=0, le=3600, description="The old version is dropped when nobody has asked it for this long."
+    )
+    drain_timeout_s: float = Field(600.0, ge=0, description="An old version still in use after this long stays loaded.")
     load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
 
 
@@ -78,7 +91,12 @@ class InferenceParams(Parameters):
     """How detections are made and kept."""
 
     confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
-    iou: float = Field(0.7, gt=0, le=1, description="Of two boxes of a class that overlap more than this, one stays.")
+    iou: float = Field(
+        0.7,
+        gt=0,
+        le=0.7,
+        description="Of two boxes of a class that overlap more, one stays; the served graph cuts at 0.7.",
+    )
     annotate: bool = Field(True, description="Write images and videos with the boxes drawn.")
     in_flight: int = Field(4, ge=1, le=256, description="Requests to Triton at one time.")
     max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")

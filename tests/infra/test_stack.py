@@ -90,7 +90,7 @@ def test_a_port_in_use_is_named_with_its_setting() -> None:
         port = taken.getsockname()[1]
         service = Service("prefect", "", [], {"STUDIO_PREFECT_PORT": port}, lambda: None)
         with pytest.raises(StackError, match=f"port {port} of prefect is in use.*STUDIO_PREFECT_PORT"):
-            require_free_ports([service])
+            require_free_ports([service], StackSettings())
 
 
 def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch, stack: StackSettings) -> None:

@@ -18,7 +18,7 @@ from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import config_json, model_config
 from tasks.export import export_onnx
-from tasks.serving import ServingError, load_versions, served_versions, smoke_test, unload, wait_until_ready
+from tasks.serving import ServingError, drain, load_versions, served_versions, smoke_test, unload, wait_until_ready
 
 MODEL_PY = Path(__file__).parents[2] / "model_repository" / "detector" / "model.py"
 SIZES = {1: 64, 2: 96}
@@ -220,3 +220,12 @@ def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.Monk
     for call in calls:
         with pytest.raises(ServingError, match=r"127.0.0.1:9 \(TRITON_(HTTP|GRPC)_URL\).*`make status`.*`make up`"):
             call()
+
+
+def test_a_version_in_use_is_not_dropped(old: ServedModel) -> None:
+    """Draining ends when nobody asks any more, and gives up rather than break those who still do."""
+    params = PARAMS.model_copy(update={"drain_s": 1.0, "drain_timeout_s": 3.0})
+    with Traffic():
+        assert drain.fn([old], params) == [old]
+    assert drain.fn([old], params) == []
+    assert drain.fn([], params) == []
