@@ -13,8 +13,8 @@ help: ## list the commands
 # An environment is made anew when its requirements differ from those it was made from.
 .venv/requirements.txt: requirements-dev.txt
 	@echo "making .venv from $<"
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3,11) <= sys.version_info < (3,14) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3,11) <= sys.version_info < (3,13) else "Python 3.11 or 3.12 is needed (Triton runs Python models with numpy 1), this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || test -x $(BIN)/uv || $(PYTHON) -m venv --clear .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' $<)"
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
 	@cp $< $@

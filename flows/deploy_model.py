@@ -5,7 +5,6 @@ from prefect.client.schemas.objects import State
 
 from tasks import export, reporting, storage, tracking
 from tasks import serving as triton
-from tasks.core.buckets import Bucket
 from tasks.core.parameters import ModelName, ServingParams, Version
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
@@ -37,13 +36,15 @@ def deploy_model(
             storage.publish_version(model_name, model.version, graph)
 
     others = [served for served in triton.served_versions(model_name) if served.version != model.version]
-    triton.load_versions(model_name, [*others, model], serving)
-    triton.wait_until_ready(model_name, model.version, serving.load_timeout_s)
-    triton.smoke_test(model)
+    with triton.or_else(others, serving, model_name):
+        triton.load_versions(model_name, [*others, model], serving)
+        triton.wait_until_ready(model_name, model.version, serving.load_timeout_s)
+        triton.smoke_test(model)
 
+    storage.write_config(model_name, config_pbtxt(model_config([*others, model], serving)))
     tracking.set_alias(model_name, tracking.CHAMPION, model.version)
-    storage.write_text(config_pbtxt(model_config([model], serving)), Bucket.MODELS, f"{model_name}/config.pbtxt")
     kept = triton.drain(others, serving)
+    storage.write_config(model_name, config_pbtxt(model_config([*kept, model], serving)))
     triton.load_versions(model_name, [*kept, model], serving)
     return reporting.completed(
         f"{model_name} version {model.version} is served and is the champion{triton.still_used(kept)}"

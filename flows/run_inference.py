@@ -19,11 +19,11 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
 
     `inputs` are keys, prefixes that end in `/`, or globs in bucket `media`: images, zips of images, videos.
     """
-    champion = tracking.find_version(model_name, tracking.CHAMPION)
-    model = serving.served_model(model_name, champion.version)
     place = reporting.flow_run_id()
     with scratch_folder("inference") as folder:
         media = storage.fetch_media(storage.list_media(inputs), folder / "media")
+        champion = tracking.find_version(model_name, tracking.CHAMPION)
+        model = serving.served_model(model_name, champion.version)
         try:
             summary = detection.detect(model, media, folder / "results", inference)
         finally:  # what was done before Triton went away is worth keeping

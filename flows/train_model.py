@@ -1,5 +1,7 @@
 """Several archives in, one registered model version out."""
 
+from pathlib import Path
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
@@ -55,6 +57,7 @@ def train_model(
                 tracking.EpochLogger(run_id),
             ]
             model = trainer.train_detector(dataset.data_yaml, start, training, folder, listeners)
+            storage.keep_weights(Path(model.weights), reporting.flow_run_id())
             tracking.log_training(run_id, model)
             version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)
 

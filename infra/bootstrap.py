@@ -7,6 +7,7 @@ import subprocess
 
 import psycopg2
 import yaml
+from botocore.exceptions import ClientError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import WorkQueueFilter
@@ -42,7 +43,10 @@ def ensure_buckets(settings: StackSettings) -> None:
     present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in Bucket:
         if bucket not in present:
-            client.create_bucket(Bucket=bucket)
+            try:
+                client.create_bucket(Bucket=bucket)
+            except ClientError as error:
+                raise RuntimeError(f"Bucket {bucket!r} could not be made: {error} Make it yourself.") from error
 
 
 def ensure_work_pool() -> None:

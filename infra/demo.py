@@ -193,7 +193,7 @@ def main() -> None:
         settings = stack.load_settings()
         stack.up(settings, console.print)
         Demo(settings, console).run(plan(arguments, settings))
-    except StackError as error:
+    except RuntimeError as error:
         sys.exit(str(error))
 
 

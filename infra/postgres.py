@@ -44,6 +44,7 @@ def service(settings: StackSettings) -> Service:
         ],
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},
         check=lambda: psycopg2.connect(settings.database_url + "/postgres", connect_timeout=3).close(),
+        environment={"LC_ALL": "C.UTF-8"},
         user=system_user(),
         stop_signal="INT",
     )
@@ -70,6 +71,7 @@ def prepare(settings: StackSettings) -> None:
         for path in (fresh, password_file):
             os.chown(path, entry.pw_uid, entry.pw_gid)
     command = [str(binary("initdb")), "-D", str(fresh), "-U", "postgres", "--encoding=utf8", "--no-sync"]
+    command += ["--locale-provider=builtin", "--locale=C.UTF-8"]  # the shell's locale may not be there
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
     made = subprocess.run(command, **identity, capture_output=True, text=True, check=False, cwd=fresh)
     password_file.unlink()

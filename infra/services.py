@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import boto3
 import httpx
@@ -12,6 +13,9 @@ from botocore.config import Config
 from infra import postgres
 from infra.service import Service, bin_path
 from infra.settings import HOST, StackSettings, write_private
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 def http_check(url: str) -> Callable[[], object]:
@@ -80,8 +84,8 @@ def object_store(settings: StackSettings) -> Service:
     )
 
 
-def s3_client(settings: StackSettings):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """A boto3 S3 client for the object store that the stack uses."""
+def s3_client(settings: StackSettings, read_timeout: float = 10) -> "S3Client":
+    """A boto3 S3 client for the object store that the stack uses; fails fast, as a health check should."""
     environment = settings.environment
     return boto3.client(
         "s3",
@@ -89,7 +93,7 @@ def s3_client(settings: StackSettings):  # type: ignore[no-untyped-def]  # noqa:
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region_name=environment["AWS_DEFAULT_REGION"],
-        config=Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}),
+        config=Config(connect_timeout=3, read_timeout=read_timeout, retries={"total_max_attempts": 1}),
     )
 
 
@@ -104,6 +108,10 @@ def prefect_server(settings: StackSettings) -> Service:
         environment={
             "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # By default any web page that somebody here looks at may use the API.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+                f"http://{host}:{settings.prefect_port}" for host in (HOST, "localhost")
+            ),
         },
     )
 
@@ -111,7 +119,6 @@ def prefect_server(settings: StackSettings) -> Service:
 def mlflow_server(settings: StackSettings) -> Service:
     """MLflow's tracking server, registry and UI; artifacts go through it to S3, so clients need no S3 key."""
     command = [bin_path("mlflow"), "server", "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
-    command += ["--backend-store-uri", database(settings, "mlflow", "postgresql+psycopg2")]
     command += ["--uvicorn-opts", "--timeout-graceful-shutdown 3"]
     command += ["--serve-artifacts", "--artifacts-destination", "s3://mlflow"]
     return Service(
@@ -120,7 +127,11 @@ def mlflow_server(settings: StackSettings) -> Service:
         command=command,
         ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
-        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        environment={
+            # Not on the command line, which everybody on the machine can read.
+            "MLFLOW_BACKEND_STORE_URI": database(settings, "mlflow", "postgresql+psycopg2"),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
     )
 
 

@@ -91,7 +91,8 @@ class StackSettings(BaseSettings):
 
     def is_elsewhere(self, variable: str) -> bool:
         """Whether the environment names a service other than the local one (which a sourced `.studio/env` names)."""
-        return os.environ.get(variable, "") not in {"", self.local_environment[variable]}
+        named = os.environ.get(variable, "").rstrip("/").replace("//localhost:", f"//{HOST}:")
+        return named not in {"", self.local_environment[variable]}
 
     @cached_property
     def environment(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from rich.console import Console
@@ -21,6 +22,8 @@ from infra.services import services
 from infra.settings import HOST, ROOT, StackSettings, write_private
 
 START_SECONDS = 180
+ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
+AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 Say = Callable[[str], None]
 
 
@@ -32,11 +35,15 @@ def up(settings: StackSettings, say: Say = print) -> None:
     """Start what is not running yet, wait until every service is well, and register buckets, pool and deployments."""
     began = time.monotonic()
     settings.state_dir.mkdir(parents=True, exist_ok=True)
+    settings.state_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # as root, the database's user passes through
     (settings.state_dir / "logs").mkdir(exist_ok=True)
     wanted = services(settings)
     environment = stack_environment(settings)
-    os.environ.update(environment)
+    adopt(environment, local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    require_elsewhere(settings)
     if supervision.process(settings) is None:
+        if any(service.name == "triton" for service in wanted):
+            require_triton()
         require_free_ports(wanted, settings)
         shutil.rmtree(scratch(settings), ignore_errors=True)  # of runs that were killed
         if any(service.name == "postgres" for service in wanted):
@@ -112,7 +119,50 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "YOLO_AUTOINSTALL": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # A training must not wait minutes for a tracking server that is down.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"])),
     }
+
+
+def adopt(environment: Mapping[str, str], *, local_store: bool) -> None:
+    """Make `environment` the one of this process, without what would lead its tools elsewhere."""
+    os.environ.update(environment)
+    os.environ.pop("MLFLOW_REGISTRY_URI", None)
+    os.environ.pop("no_proxy", None)
+    if local_store:
+        for name in AWS_MISLEADING:
+            os.environ.pop(name, None)
+        os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+
+
+def require_elsewhere(settings: StackSettings) -> None:
+    """Raise StackError where the environment names a service elsewhere that does not answer."""
+    for variable in ELSEWHERE:
+        if not settings.is_elsewhere(variable):
+            continue
+        address = settings.environment[variable]
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise StackError(
+                f"{variable} names {address}, which does not answer ({error}): start it, or unset {variable} to have "
+                f"the local stack run one."
+            ) from error
+
+
+def require_triton() -> None:
+    """Raise StackError where tritonserver could not start, before anything else does."""
+    from infra import triton
+
+    try:
+        triton.Installation(StackSettings.load().triton_venv.resolve()).check()
+        triton.python_library_folder()
+    except triton.TritonError as error:
+        raise StackError(f"Triton cannot run here: {error}") from error
 
 
 def scratch(settings: StackSettings) -> Path:
@@ -174,7 +224,7 @@ def status(settings: StackSettings, console: Console) -> bool:
         reason = illness(service)
         well = well and reason is None
         table.add_row(service.name, service.address, states.get(service.name, "DOWN"), reason or "well")
-    for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"):
+    for variable in ELSEWHERE:
         if settings.is_elsewhere(variable):
             table.add_row(variable, settings.environment[variable], "elsewhere", "")
     console.print(table)
@@ -196,7 +246,7 @@ def main() -> None:
             (settings.state_dir / "env").unlink(missing_ok=True)
         elif not status(settings, Console()):
             sys.exit(1)
-    except (StackError, RuntimeError) as error:
+    except RuntimeError as error:
         sys.exit(str(error))
 
 

@@ -3,7 +3,6 @@
 import configparser
 import contextlib
 import os
-import signal
 import subprocess
 import time
 import xmlrpc.client
@@ -17,6 +16,7 @@ from infra.service import Service, bin_path
 from infra.settings import HOST, ROOT, StackSettings
 
 STOP_SECONDS = 20
+STATE_MARK = "STUDIO_STACK"  # in the environment of whatever the stack starts
 
 
 def write_configuration(settings: StackSettings, services: list[Service]) -> Path:
@@ -99,7 +99,10 @@ def connect(settings: StackSettings) -> Iterator[Any]:
 def start(settings: StackSettings, configuration: Path, environment: Mapping[str, str]) -> None:
     """Start supervisord with no service running yet, and wait until it answers."""
     command = [bin_path("supervisord"), "-c", str(configuration)]
-    subprocess.run(command, env={**os.environ, **environment}, cwd=ROOT, check=True, capture_output=True)
+    inherited = {**os.environ, **environment, STATE_MARK: str(settings.state_dir)}
+    began = subprocess.run(command, env=inherited, cwd=ROOT, check=False, capture_output=True, text=True)
+    if began.returncode:
+        raise RuntimeError(f"supervisord did not start: {began.stderr.strip() or began.stdout.strip()}")
     deadline = time.monotonic() + 15
     while True:
         try:
@@ -130,8 +133,8 @@ def start_service(settings: StackSettings, name: str) -> None:
 def stop(settings: StackSettings) -> bool:
     """Stop the services and supervisord, and end whatever they left behind; False when nothing was running."""
     running = process(settings)
-    if running is None:
-        return False
+    if running is None:  # a supervisor that was killed leaves its services behind
+        return end(processes(settings))
     family = [running, *running.children(recursive=True)]
     with connect(settings) as supervisor:
         with contextlib.suppress(xmlrpc.client.Fault):
@@ -139,8 +142,28 @@ def stop(settings: StackSettings) -> bool:
         family += running.children(recursive=True)
         supervisor.shutdown()
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
-    for leftover in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            leftover.send_signal(signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
+    end([*alive, *processes(settings)])
     return True
+
+
+def processes(settings: StackSettings) -> list[psutil.Process]:
+    """Every process that was started for this state folder, save us and those we descend from."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if candidate.pid in ours or os.getpid() in {parent.pid for parent in candidate.parents()}:
+                continue
+            mentions = f"{settings.state_dir}/" in " ".join(candidate.cmdline())
+            if mentions or candidate.environ().get(STATE_MARK) == str(settings.state_dir):
+                found.append(candidate)
+    return found
+
+
+def end(leftovers: list[psutil.Process]) -> bool:
+    """Kill processes; False where there were none."""
+    for leftover in leftovers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            leftover.kill()
+    psutil.wait_procs(leftovers, timeout=5)
+    return bool(leftovers)

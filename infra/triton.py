@@ -5,11 +5,13 @@ server; this finds its parts, and tells it where models, ports and secrets are.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import sysconfig
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +235,18 @@ def _prepend(values: dict[str, str], name: str, *folders: Path) -> None:
     values[name] = os.pathsep.join([*map(str, folders), *filter(None, [values.get(name, "")])])
 
 
+def plain_folder(state: Path, port: int) -> Path:
+    """A folder for this server's files; Triton's Python backend puts their paths unquoted on a shell's command line."""
+    name = f"triton-{port}"
+    if re.fullmatch(r"[\w./-]+", str(state)):
+        return state / name
+    folder = Path(tempfile.gettempdir()) / f"yolo-studio-{os.geteuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
+        raise TritonError(f"expected {folder} to be ours, found that it belongs to somebody else: remove it")
+    return folder
+
+
 def main() -> None:
     """Replace this process by tritonserver; exits with a message where that cannot be."""
     settings = StackSettings.load()
@@ -240,7 +254,7 @@ def main() -> None:
     try:
         installation.check()
         addresses = Addresses.find(settings)
-        state = (settings.state_dir / f"triton-{addresses.http}").resolve()
+        state = plain_folder(settings.state_dir.resolve(), addresses.http)
         line = command(installation, addresses, state, os.environ.get("STUDIO_TRITON_KEY", ""))
         values = environment(installation, state)
     except TritonError as error:

@@ -20,8 +20,10 @@ def upload(settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: 
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise StackError(f"Expected files to upload, found no file at {', '.join(missing)}.")
+    if len({path.name for path in paths}) < len(paths):
+        raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    s3, keys = s3_client(settings), [f"{prefix}{path.name}" for path in paths]
+    s3, keys = s3_client(settings, read_timeout=120), [f"{prefix}{path.name}" for path in paths]
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
@@ -47,7 +49,7 @@ def main() -> None:
     try:
         for key in upload(load_settings(), arguments.files, arguments.bucket, arguments.prefix):
             print(f"s3://{arguments.bucket}/{key}")
-    except StackError as error:
+    except RuntimeError as error:
         sys.exit(str(error))
 
 

@@ -14,6 +14,7 @@ import onnxslim
 from numpy.typing import NDArray
 from onnx import compose, parser
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import StudioError
 
@@ -99,7 +100,7 @@ class ExportError(StudioError):
     """These weights cannot become a served graph; the message says why and what to do."""
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
     """Write `folder/model.onnx`: `images` uint8 `[N,S,S,3]` RGB -> `detections` float32 `[N,300,6]`, S = `image_size`.
 

@@ -37,6 +37,8 @@ def merge_archives(archives: Sequence[Path], policy: MergePolicy, folder: Path) 
     Names come from the archive's place in the list and a running number, so none collide. Raises MergeError for
     archives of different or other tasks, and for renamed classes that no archive has.
     """
+    if len(set(archives)) < len(archives):
+        raise MergeError("Expected different archives, found one of them twice. Name each once.")
     datasets = [read_dataset(path) for path in archives]
     plan = _plan(datasets, policy)
     folder.mkdir(parents=True)

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
 from tasks.core import triton_config
@@ -28,7 +30,7 @@ class ServingError(StudioError):
     """Triton is down, refused what it was told, or does not answer as it should; the message says what to do."""
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def load_versions(model_name: str, versions: Sequence[ServedModel], serving: ServingParams) -> None:
     """Serve exactly these versions of a model; returns when Triton has loaded them.
 
@@ -50,7 +52,21 @@ def load_versions(model_name: str, versions: Sequence[ServedModel], serving: Ser
         )
 
 
-@task
+@contextmanager
+def or_else(before: Sequence[ServedModel], serving: ServingParams, model_name: str) -> Iterator[None]:
+    """Serve exactly what was served `before` when the block fails."""
+    try:
+        yield
+    except Exception:
+        with suppress(ServingError):  # the reason that counts is the first one
+            if before:
+                load_versions(model_name, before, serving)
+            else:
+                unload(model_name)
+        raise
+
+
+@task(cache_policy=NO_CACHE)
 def wait_until_ready(model_name: str, version: int, timeout_s: float) -> None:
     """Return when this version answers requests; raises ServingError with the state Triton gives after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -68,7 +84,7 @@ def _is_ready(model_name: str, version: int) -> bool:
         return bool(triton.is_model_ready(model_name, str(version)))
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def served_versions(model_name: str) -> list[ServedModel]:
     """The versions of a model that answer requests now, oldest first; empty where it is not loaded."""
     numbers = sorted(int(row["version"]) for row in _index(model_name) if row.get("state") == "READY")
@@ -93,7 +109,7 @@ def served_model(model_name: str, version: int) -> ServedModel:
     )
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def drain(old: Sequence[ServedModel], serving: ServingParams) -> list[ServedModel]:
     """Wait until nobody asks the old versions any more; returns those still in use after `drain_timeout_s`."""
     counts, quiet_since, began = None, time.monotonic(), time.monotonic()
@@ -122,7 +138,7 @@ def _requests(model: ServedModel) -> int:
     return sum(int(row.get("inference_count", 0)) for row in statistics["model_stats"])
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def smoke_test(model: ServedModel) -> None:
     """Ask this version for one grey image over gRPC; raises ServingError unless [1,300,6] finite floats come back."""
     image = np.full((1, model.image_size, model.image_size, 3), GREY, np.uint8)
@@ -151,7 +167,7 @@ def _answers_grpc(address: str) -> bool:
         return False
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def unload(model_name: str, timeout_s: float = 60.0) -> None:
     """Stop serving every version of a model; returns when Triton has let go of it. Does nothing where none is loaded.
 
@@ -196,7 +212,7 @@ def _control(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[Any]:
         raise ServingError(f"Triton at {address} could not {purpose}: {_reason(error)}") from error
     except TimeoutError as error:
         raise ServingError(f"Triton at {address} did not {purpose} within {timeout_s:g} s: see Triton's log") from error
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise _unreachable("TRITON_HTTP_URL", address, purpose, error) from error
 
 

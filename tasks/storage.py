@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from prefect import task
@@ -49,7 +50,7 @@ def explained(doing: str) -> Iterator[None]:
     """Turn boto3's errors into a StorageError that says what was being done and what to do now."""
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
         advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
         if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
             advice = "Expected that bucket to be there: make it, or name another."
@@ -102,7 +103,7 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     name = object_name(archive, Bucket.DATASETS)
     require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
     path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     with explained(f"reading {name}"):
         client().download_file(name.bucket, name.key, str(path))
     with path.open("rb") as stream:
@@ -136,23 +137,19 @@ def list_media(inputs: Sequence[str]) -> list[ObjectName]:
         name = object_name(text, Bucket.MEDIA)
         matches = _matches(name)
         if not matches:
-            require_object(
-                name, "images or videos", f"Put them in bucket {name.bucket!r}, for example with the aws command."
-            )
+            raise StorageError(f"Expected images or videos at {name}, found none. Upload them, or correct the name.")
         found.update(dict.fromkeys(matches))
-    if not found:
-        raise StorageError("Expected at least one input, found an empty list. Name a key, a prefix/ or a glob.")
     return list(found)
 
 
 def _matches(name: ObjectName) -> list[ObjectName]:
     wild = min((name.key.index(sign) for sign in "*?[" if sign in name.key), default=None)
-    if wild is not None:
+    if not name.key.endswith("/") and object_exists(name.bucket, name.key):
+        keys = [name.key]  # also a name with a sign in it
+    elif wild is not None:
         keys = [key for key in list_keys(name.bucket, name.key[:wild]) if fnmatch.fnmatchcase(key, name.key)]
-    elif name.key.endswith("/"):
-        keys = list_keys(name.bucket, name.key)
     else:
-        keys = [name.key] if object_exists(name.bucket, name.key) else []
+        keys = list_keys(name.bucket, name.key) if name.key.endswith("/") else []
     return [ObjectName(name.bucket, key) for key in keys]
 
 
@@ -218,6 +215,21 @@ def publish_version(model_name: str, version: int, graph: Path) -> None:
         key = f"{model_name}/{version}/{name}"
         with explained(f"writing s3://{Bucket.MODELS}/{key}"):
             s3.upload_file(str(path), Bucket.MODELS, key)
+
+
+@task(cache_policy=NO_CACHE)
+def write_config(model_name: str, config: str) -> None:
+    """Write config.pbtxt, which says that a model is deployed: a Triton that starts anew loads what it names."""
+    key = f"{model_name}/config.pbtxt"
+    with explained(f"writing s3://{Bucket.MODELS}/{key}"):
+        client().put_object(Bucket=Bucket.MODELS, Key=key, Body=config.encode())
+
+
+@task(cache_policy=NO_CACHE)
+def keep_weights(weights: Path, place: str) -> None:
+    """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
+    with explained(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):
+        client().upload_file(str(weights), Bucket.RUNS, f"{place}/best.pt")
 
 
 def version_is_published(model_name: str, version: int) -> bool:

@@ -107,22 +107,28 @@ class EpochLogger:
         )
 
 
-@task(cache_policy=NO_CACHE)
-def log_text(run_id: str, text: str, name: str) -> None:
-    """Keep a small text with the run."""
-    with explained(f"keeping {name}"):
-        client().log_text(run_id, text, name)
+@contextlib.contextmanager
+def optional(what: str) -> Iterator[None]:
+    """Log what MLflow refuses, and go on: no figure is worth a training."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException:
+        get_run_logger().warning("%s could not be logged", what, exc_info=True)
 
 
 @task(cache_policy=NO_CACHE)
 def log_training(run_id: str, model: TrainedModel) -> None:
     """Keep the final metrics, those of each class, and the curves that Ultralytics drew."""
     mlflow = client()
-    with explained("logging the training"):
+    with explained("logging the training"), optional("a figure or a picture of the training"):
         for name, value in model.metrics.items():
             mlflow.log_metric(run_id, name.replace("metrics/", "best/"), value)
         for name in model.class_names:
-            mlflow.log_metric(run_id, metric_name(f"best/mAP50/{name}"), model.class_map50.get(name, 0.0))
+            mlflow.log_metric(
+                run_id, "best/mAP50/" + metric_name(name.replace("/", "_"))[:200], model.class_map50.get(name, 0.0)
+            )
         for picture in sorted(Path(model.weights).parent.parent.glob("*.[jp][pn]g")):
             mlflow.log_artifact(run_id, str(picture), "plots")
 

@@ -82,7 +82,7 @@ def train_detector(
             verbose=False,
             **training.model_dump(exclude_none=True),
         )
-    return trained(model)
+        return trained(model)
 
 
 @contextlib.contextmanager

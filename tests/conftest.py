@@ -4,7 +4,6 @@ Ports and secrets are chosen here, before anything imports prefect, which reads 
 starts with the first test that asks for it.
 """
 
-import contextlib
 import os
 import random
 import shutil
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 STATE = Path(tempfile.mkdtemp(prefix="studio-test-")) / "state"
@@ -53,9 +51,10 @@ def _choose_environment() -> None:
     settings = StackSettings()
     os.environ.update(settings.local_environment)
     os.environ.pop("PREFECT_API_AUTH_STRING", None)
-    from infra.stack import stack_environment
+    os.environ.pop("STUDIO_SCRATCH_DIR", None)
+    from infra.stack import adopt, stack_environment
 
-    os.environ.update(stack_environment(settings))
+    adopt(stack_environment(settings), local_store=True)
 
 
 STATE.mkdir(parents=True)
@@ -80,24 +79,8 @@ def stack() -> Iterator[Any]:
         yield settings
     finally:
         supervision.stop(settings)
-    left = processes_of(STATE)
+    left = supervision.processes(settings)
     assert not left, f"left behind after the stack was stopped: {left}"
-
-
-def processes_of(state: Path) -> list[str]:
-    """Command lines of processes that belong to the stack with this state folder."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            mentions = str(state) in " ".join(process.cmdline())
-            inherits = process.environ().get("STUDIO_STATE_DIR") == str(state)
-            if (mentions or inherits) and process.pid != os.getpid() and os.getpid() not in _ancestors(process):
-                found.append(" ".join(process.cmdline()))
-    return found
-
-
-def _ancestors(process: psutil.Process) -> set[int]:
-    return {parent.pid for parent in process.parents()}
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def test_a_flow_is_named_like_its_file_and_calls_no_library(path: Path) -> None:
     """One flow a file, under the file's name; of libraries it knows Prefect alone."""
     functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     assert functions == [path.stem]
-    assert {name.split(".")[0] for name in imports(path)} <= {"prefect", "tasks"}
+    assert {name.split(".")[0] for name in imports(path)} <= {"prefect", "tasks", "pathlib"}
 
 
 @pytest.mark.parametrize("path", files("model_repository"), ids=str)

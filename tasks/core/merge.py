@@ -51,7 +51,7 @@ def unknown_renames(datasets: Sequence[Sequence[str]], renames: Mapping[str, str
 def remap_labels(text: str, class_ids: Sequence[int | None]) -> str:
     """Label rows with merged class ids; rows of dropped classes go, coordinates stay as they were written."""
     rows = []
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         fields = line.split(maxsplit=1)
         if len(fields) == 2 and (merged := class_ids[int(fields[0])]) is not None:
             rows.append(f"{merged} {fields[1].strip()}\n")

@@ -51,8 +51,8 @@ class TrainingParams(Parameters):
     seed: int = Field(0, ge=0, description="The same seed and data give the same training on a CPU.")
     device: str | None = Field(
         None,
-        pattern=r"^(cpu|mps|\d+(,\d+)*)$",
-        description="cpu, or GPU numbers such as 0 or 0,1. Empty takes the first GPU, or the CPU where there is none.",
+        pattern=r"^(cpu|\d+)$",
+        description="cpu, or the number of a GPU. Empty takes the first GPU, or the CPU where there is none.",
     )
     workers: int = Field(2, ge=0, le=64, description="Data loading processes.")
 
@@ -81,9 +81,11 @@ class ServingParams(Parameters):
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
     drain_s: float = Field(
-        5.0, ge=0, le=3600, description="The old version is dropped when nobody has asked it for this long."
+        10.0, ge=0, le=3600, description="The old version is dropped when nobody has asked it for this long."
     )
-    drain_timeout_s: float = Field(600.0, ge=0, description="An old version still in use after this long stays loaded.")
+    drain_timeout_s: float = Field(
+        600.0, ge=0, le=86400, description="An old version still in use after this long stays loaded."
+    )
     load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
 
 

@@ -195,6 +195,7 @@ def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
     command += ["--virtual-time-budget=8000", "--dump-dom", gallery_of(job)]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert page.count("<img") >= 10
+    assert 'class="missing"' not in page
     assert "broken.jpg" in page
 
 

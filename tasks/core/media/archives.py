@@ -12,7 +12,7 @@ MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28
 MAX_RATIO = 1000
 _FORBIDDEN = {"\\", "\x7f", *map(chr, range(32))}
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, IndexError)
 
 
 def read_archive(path: Path) -> Iterator[tuple[str, bytes | MediaError]]:
@@ -78,6 +78,12 @@ def _fault(entry: zipfile.ZipInfo) -> str | None:
         return "expected an image, found a video inside a zip; upload the video by itself"
     if entry.flag_bits & 0x1:
         return "expected a zip without a password, found an encrypted entry; zip it again without one"
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        return "expected an entry stored or deflated, found another packing, whose size has no bound; zip it again"
+    return _size_fault(entry)
+
+
+def _size_fault(entry: zipfile.ZipInfo) -> str | None:
     if entry.file_size > MAX_ENTRY_BYTES:
         return f"expected at most {MAX_ENTRY_BYTES:,} bytes, found {entry.file_size:,}; shrink the image"
     if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
