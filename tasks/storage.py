@@ -116,13 +116,14 @@ def file_name(key: str) -> str:
 
 
 @task(cache_policy=NO_CACHE)
-def fetch_base_model(key: str, folder: Path) -> Path | None:
-    """Download weights from bucket `base-models`; None when there are none of that name."""
-    if not object_exists(Bucket.BASE_MODELS, key):
+def fetch_base_model(base_model: str, folder: Path) -> Path | None:
+    """Download weights from bucket `base-models`, and from no other; None when there are none of that name."""
+    name = object_name(base_model, Bucket.BASE_MODELS)
+    if name.bucket != Bucket.BASE_MODELS or not object_exists(name.bucket, name.key):
         return None
-    path = folder / file_name(key)
-    with explained(f"reading s3://{Bucket.BASE_MODELS}/{key}"):
-        client().download_file(Bucket.BASE_MODELS, key, str(path))
+    path = folder / file_name(name.key)
+    with explained(f"reading {name}"):
+        client().download_file(name.bucket, name.key, str(path))
     return path
 
 

@@ -36,7 +36,7 @@ def parse_object_name(text: str, default: Bucket) -> ObjectName:
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
     elif "://" in text:
-        raise ValueError(f"expected a key in bucket {default!r} or an s3:// address, found {text!r}")
+        raise ValueError(f"expected a key in bucket '{default}' or an s3:// address, found {text!r}")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise ValueError(f"expected s3://BUCKET/KEY, found {text!r}, whose bucket {bucket!r} is no bucket name")
     if not key or "\x00" in key:
