@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test lint lock
+.PHONY: help setup demo up down status check upload test bench lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 
 test: setup ## every test, on a real stack of its own
 	@$(RUN) pytest
+
+bench: setup ## what the check of an archive costs beside bare decoding (IMAGES=3000)
+	@$(RUN) tests.benchmarks.bench_validation $(IMAGES)
 
 lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff check .

@@ -3,7 +3,10 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -122,3 +125,36 @@ def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, serve
         except serving.ServingError:
             time.sleep(0.3)
     pytest.fail("the model was not loaded again")
+
+
+def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile, a session token or a proxy of the shell must not reach the local services' clients."""
+    for name in (*local_stack.AWS_MISLEADING, "MLFLOW_REGISTRY_URI", "no_proxy"):
+        monkeypatch.setenv(name, "elsewhere")
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    environment = local_stack.stack_environment(StackSettings())
+    for name in environment:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    local_stack.adopt(environment, local_store=True)
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
+    assert os.environ["NO_PROXY"] == "example.com,127.0.0.1,localhost"
+
+
+def test_a_service_elsewhere_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(StackError, match=r"MLFLOW_TRACKING_URI names http://127\.0\.0\.1:9, which does not answer"):
+        local_stack.require_elsewhere(StackSettings())
+
+
+def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:
+    """`make down` ends what carries the mark of its state folder, and nothing else."""
+    other = stack.model_copy(update={"state_dir": tmp_path})
+    mark = {**os.environ, supervision.STATE_MARK: str(tmp_path)}
+    # A grandchild: what descends from the caller is left to the caller.
+    script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)"
+    made = subprocess.run([sys.executable, "-c", script], env=mark, stdout=subprocess.PIPE, text=True, check=True)
+    left = psutil.Process(int(made.stdout))
+    assert supervision.processes(other) == [left]
+    assert supervision.stop(other)
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert supervision.process(stack) is not None
