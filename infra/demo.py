@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,12 +188,10 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int)
     arguments = parser.parse_args()
     console = Console(highlight=False)
-    try:
+    with stack.plain_errors():
         settings = stack.load_settings()
         stack.up(settings, console.print)
         Demo(settings, console).run(plan(arguments, settings))
-    except RuntimeError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+import psycopg2
+from botocore.exceptions import BotoCoreError, ClientError
 from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
@@ -50,8 +54,8 @@ def up(settings: StackSettings, say: Say = print) -> None:
             postgres.prepare(settings)
         supervision.start(settings, supervision.write_configuration(settings, wanted), environment)
         settings.remember()
-    _start_in_order(settings, wanted, say)
     write_private(settings.state_dir / "env", shell_text(settings.environment))
+    _start_in_order(settings, wanted, say)
     say(f"stack is up after {time.monotonic() - began:.0f} s")
 
 
@@ -219,7 +223,7 @@ def status(settings: StackSettings, console: Console) -> bool:
     """Print each service, its address and its health; False when one is not well."""
     table = Table("service", "address", "process", "health")
     states, well = supervision.states(settings), True
-    os.environ.update(settings.environment)
+    adopt(stack_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     for service in services(settings):
         reason = illness(service)
         well = well and reason is None
@@ -232,12 +236,23 @@ def status(settings: StackSettings, console: Console) -> bool:
     return well
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the program with the reason alone where a service, the network or the environment is to blame."""
+    try:
+        yield
+    except RuntimeError as error:
+        sys.exit(str(error))
+    except (BotoCoreError, ClientError, httpx.HTTPError, psycopg2.Error, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}\n`make status` shows the services and where their logs are.")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command
-    try:
+    with plain_errors():
         settings = load_settings()
         if command == "up":
             up(settings)
@@ -246,8 +261,6 @@ def main() -> None:
             (settings.state_dir / "env").unlink(missing_ok=True)
         elif not status(settings, Console()):
             sys.exit(1)
-    except RuntimeError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

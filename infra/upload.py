@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from infra.services import s3_client
 from infra.settings import StackSettings
-from infra.stack import StackError, load_settings
+from infra.stack import StackError, load_settings, plain_errors
 from tasks.core.buckets import Bucket
 
 
@@ -46,11 +46,9 @@ def main() -> None:
     )
     parser.add_argument("--prefix", default="")
     arguments = parser.parse_args()
-    try:
+    with plain_errors():
         for key in upload(load_settings(), arguments.files, arguments.bucket, arguments.prefix):
             print(f"s3://{arguments.bucket}/{key}")
-    except RuntimeError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":
