@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from infra import demo_data, stack
+from infra.errors import StackError, plain_errors
 from infra.services import s3_client
 from infra.settings import StackSettings
-from infra.stack import StackError
 from infra.upload import upload
 from tasks.core.buckets import Bucket
 
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int)
     arguments = parser.parse_args()
     console = Console(highlight=False)
-    with stack.plain_errors():
+    with plain_errors():
         settings = stack.load_settings()
         stack.up(settings, console.print)
         Demo(settings, console).run(plan(arguments, settings))

@@ -50,14 +50,8 @@ def services(settings: StackSettings) -> list[Service]:
 
 def object_store(settings: StackSettings) -> Service:
     """SeaweedFS: an S3 server whose only identity is the local stack's key pair."""
-    data, config = settings.state_dir / "s3", settings.state_dir / "s3.json"
-    credentials = {"accessKey": settings.secrets["s3_access_key"], "secretKey": settings.secrets["s3_secret_key"]}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    data.mkdir(parents=True, exist_ok=True)
-    identity = {"name": "studio", "credentials": [credentials], "actions": actions}
-    write_private(config, json.dumps({"identities": [identity]}))
     arguments = {
-        "dir": data,
+        "dir": settings.state_dir / "s3",
         "ip": HOST,
         "ip.bind": HOST,
         "master.port": settings.s3_master_port,
@@ -69,7 +63,7 @@ def object_store(settings: StackSettings) -> Service:
         "filer.port": settings.s3_filer_port,
         "filer.disableHttp": "true",  # the filer's own door asks for no key
         "s3.port": settings.s3_port,
-        "s3.config": config,
+        "s3.config": settings.state_dir / "s3.json",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
@@ -82,6 +76,15 @@ def object_store(settings: StackSettings) -> Service:
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: s3_client(settings).list_buckets(),
     )
+
+
+def prepare_object_store(settings: StackSettings) -> None:
+    """Make the folder of the object store, and the file that names its only identity."""
+    (settings.state_dir / "s3").mkdir(parents=True, exist_ok=True)
+    credentials = {"accessKey": settings.secrets["s3_access_key"], "secretKey": settings.secrets["s3_secret_key"]}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "studio", "credentials": [credentials], "actions": actions}
+    write_private(settings.state_dir / "s3.json", json.dumps({"identities": [identity]}))
 
 
 def s3_client(settings: StackSettings, read_timeout: float = 10) -> "S3Client":

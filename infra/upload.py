@@ -9,9 +9,10 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from infra.errors import StackError, plain_errors
 from infra.services import s3_client
 from infra.settings import StackSettings
-from infra.stack import StackError, load_settings, plain_errors
+from infra.stack import load_settings
 from tasks.core.buckets import Bucket
 
 

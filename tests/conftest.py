@@ -52,7 +52,7 @@ def _choose_environment() -> None:
     os.environ.update(settings.local_environment)
     os.environ.pop("PREFECT_API_AUTH_STRING", None)
     os.environ.pop("STUDIO_SCRATCH_DIR", None)
-    from infra.stack import adopt, stack_environment
+    from infra.environment import adopt, stack_environment
 
     adopt(stack_environment(settings), local_store=True)
 

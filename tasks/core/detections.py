@@ -94,10 +94,6 @@ class Detections:
         place = self.source, self.frame, self.timestamp_ms
         return type(self)(*place, width, height, self.boxes * gains, self.confidence, self.class_id)
 
-    def to_rows(self, model: ServedModel) -> list[dict[str, Any]]:
-        """Return one mapping a detection, with the contract's columns as keys."""
-        return to_table([self], model).to_pylist()  # type: ignore[no-any-return]
-
 
 def class_name(names: Sequence[str], class_id: int) -> str:
     """Return the name of a class, or a made-up one where the model says a class that its config does not list."""

@@ -6,7 +6,6 @@ Python's `float` takes underscores, full-width digits, `nan` and `inf`, so every
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,11 +80,6 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
     rows = tuple(row for row in parsed if row is not None)
     _check_duplicates(rows, faults)
     return Labels(rules.task, rows, len(split)), faults.findings()
-
-
-def format_labels(rows: Iterable[LabelRow]) -> str:
-    """Write rows as a label file's text; parsing it gives the same numbers to the last bit."""
-    return "".join(f"{row.class_id} {' '.join(map(repr, row.coordinates.tolist()))}\n" for row in rows)
 
 
 class _Faults:

@@ -66,7 +66,7 @@ def test_numbers_that_are_none_and_boxes_in_the_padding_go() -> None:
 def test_absurd_numbers_stay_inside_their_types() -> None:
     detections = found([-1e38, -1e38, 1e38, 1e38, 0.9, 1e30], iou=0.5)
     assert detections.boxes.tolist() == [[0, 0, 128, 64]]
-    assert detections.to_rows(MODEL)[0]["class_name"] == "class 1000000"
+    assert to_table([detections], MODEL).to_pylist()[0]["class_name"] == "class 1000000"
 
 
 def test_another_shape_is_refused() -> None:
@@ -78,7 +78,7 @@ def test_another_shape_is_refused() -> None:
 
 def test_rows_have_the_columns_of_the_contract() -> None:
     frame = found([10, 20, 30, 40, 0.9, 1], source="v.mp4", moment=Moment(3, 120.5))
-    (row,) = frame.to_rows(MODEL)
+    (row,) = to_table([frame], MODEL).to_pylist()
     assert list(row) == COLUMNS == SCHEMA.names
     assert (row["source"], row["frame"], row["timestamp_ms"]) == ("v.mp4", 3, 120.5)
     assert (row["class_name"], row["model_name"], row["model_version"]) == ("white", "cells", 7)

@@ -1,13 +1,20 @@
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, format_labels, parse_labels
+from tasks.core.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, parse_labels
 
 RULES = LabelRules(class_count=2)
 GOOD = "0 0.5 0.5 0.25 0.25"
 TRIANGLE = "1 0.1 0.1 0.9 0.1 0.5 0.9"
+
+
+def format_labels(rows: Iterable[LabelRow]) -> str:
+    """Rows as a label file's text, every number to its last bit."""
+    return "".join(f"{row.class_id} {' '.join(map(repr, row.coordinates.tolist()))}\n" for row in rows)
 
 
 def found(text: str | bytes, rules: LabelRules = RULES) -> list[tuple[str, int | None]]:

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from infra import stack as local_stack
 from infra import supervision
+from infra.environment import AWS_MISLEADING, adopt, shell_text, stack_environment
+from infra.errors import StackError
+from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
 from infra.services import services
 from infra.settings import StackSettings
-from infra.stack import StackError, require_free_ports, shell_text
 from tasks import serving
 from tasks.core.served import ServedModel
 
@@ -129,13 +131,13 @@ def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, serve
 
 def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile, a session token or a proxy of the shell must not reach the local services' clients."""
-    for name in (*local_stack.AWS_MISLEADING, "MLFLOW_REGISTRY_URI", "no_proxy"):
+    for name in (*AWS_MISLEADING, "MLFLOW_REGISTRY_URI", "no_proxy"):
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("NO_PROXY", "example.com")
-    environment = local_stack.stack_environment(StackSettings())
+    environment = stack_environment(StackSettings())
     for name in environment:
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    local_stack.adopt(environment, local_store=True)
+    adopt(environment, local_store=True)
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
     assert os.environ["NO_PROXY"] == "example.com,127.0.0.1,localhost"
 
@@ -143,7 +145,7 @@ def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.M
 def test_a_service_elsewhere_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(StackError, match=r"MLFLOW_TRACKING_URI names http://127\.0\.0\.1:9, which does not answer"):
-        local_stack.require_elsewhere(StackSettings())
+        require_elsewhere(StackSettings())
 
 
 def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:

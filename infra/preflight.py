@@ -1,0 +1,54 @@
+"""What has to be true before the stack starts; each check names what to do when it is not."""
+
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from infra import triton
+from infra.errors import StackError
+from infra.service import Service
+from infra.settings import HOST, StackSettings
+
+ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
+
+
+def require_elsewhere(settings: StackSettings) -> None:
+    """Raise StackError where the environment names a service elsewhere that does not answer."""
+    for variable in ELSEWHERE:
+        if not settings.is_elsewhere(variable):
+            continue
+        address = settings.environment[variable]
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise StackError(
+                f"{variable} names {address}, which does not answer ({error}): start it, or unset {variable} to have "
+                f"the local stack run one."
+            ) from error
+
+
+def require_triton() -> None:
+    """Raise StackError where tritonserver could not start, before anything else does."""
+    try:
+        triton.Installation(StackSettings.load().triton_venv.resolve()).check()
+        triton.python_library_folder()
+    except triton.TritonError as error:
+        raise StackError(f"Triton cannot run here: {error}") from error
+
+
+def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:
+    """Raise StackError naming each port that another program holds, and the setting that moves it."""
+    taken = []
+    needed = [("supervisor", {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port})]
+    for name, ports in [*needed, *((service.name, service.ports) for service in wanted)]:
+        for setting, port in ports.items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError:
+                    taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
+    if taken:
+        raise StackError("\n".join([*taken, "for example: STUDIO_PREFECT_PORT=4300 make up"]))
