@@ -153,7 +153,10 @@ def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSetting
     other = stack.model_copy(update={"state_dir": tmp_path})
     mark = {**os.environ, supervision.STATE_MARK: str(tmp_path)}
     # A grandchild: what descends from the caller is left to the caller.
-    script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)"
+    script = (
+        "import subprocess as s; p = s.Popen(['sleep', '60'], start_new_session=True, stdout=s.DEVNULL)\n"
+        "print(p.pid, flush=True)"
+    )
     made = subprocess.run([sys.executable, "-c", script], env=mark, stdout=subprocess.PIPE, text=True, check=True)
     left = psutil.Process(int(made.stdout))
     assert supervision.processes(other) == [left]
