@@ -72,7 +72,14 @@ def object_store(settings: StackSettings) -> Service:
     return Service(
         name="object-store",
         address=f"http://{HOST}:{settings.s3_port}",
-        command=[bin_path("weed"), "server", "-filer", "-s3", *(f"-{key}={value}" for key, value in arguments.items())],
+        command=[
+            bin_path("weed"),
+            "-logtostderr=true",
+            "server",
+            "-filer",
+            "-s3",
+            *(f"-{key}={value}" for key, value in arguments.items()),
+        ],
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: s3_client(settings).list_buckets(),
     )
