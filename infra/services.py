@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ def object_store(settings: StackSettings) -> Service:
         "volume.minFreeSpace": "1GiB",
         "filer.port": settings.s3_filer_port,
         "filer.disableHttp": "true",  # the filer's own door asks for no key
+        # Their default names in /tmp are the same for every user, and another's socket cannot be replaced.
+        "filer.localSocket": f"{tempfile.gettempdir()}/studio-{os.geteuid()}-filer-{settings.s3_filer_port}.sock",
+        "s3.localSocket": f"{tempfile.gettempdir()}/studio-{os.geteuid()}-s3-{settings.s3_port}.sock",
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
         "s3.port.iceberg": 0,
