@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -167,6 +168,11 @@ def triton(settings: StackSettings) -> Service:
     )
 
 
+def user_temporary_folder() -> Path:
+    """A folder of this user alone for temporary files; short, because sockets in it may not exceed 107 bytes."""
+    return Path("/tmp") / f"yolo-studio-{os.geteuid()}"  # noqa: S108 - the user's id is in its name
+
+
 def worker(settings: StackSettings) -> Service:
     """The Prefect worker that carries out flow runs on this machine."""
     command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--with-healthcheck"]
@@ -179,5 +185,7 @@ def worker(settings: StackSettings) -> Service:
         environment={
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,
             "PREFECT_WORKER_WEBSERVER_PORT": str(settings.worker_port),
+            # Prefect's runner keeps its files under one name in /tmp, which the first user of the machine owns.
+            "TMPDIR": str(user_temporary_folder()),
         },
     )

@@ -16,7 +16,7 @@ from infra import postgres, preflight, supervision
 from infra.environment import adopt, scratch, shell_text, stack_environment
 from infra.errors import StackError, plain_errors
 from infra.service import Service
-from infra.services import prepare_object_store, services
+from infra.services import prepare_object_store, services, user_temporary_folder
 from infra.settings import StackSettings, write_private
 
 START_SECONDS = 180
@@ -41,6 +41,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
         if any(service.name == "postgres" for service in wanted):
             postgres.prepare(settings)
         prepare_object_store(settings)
+        user_temporary_folder().mkdir(mode=0o700, exist_ok=True)
         supervision.start(settings, supervision.write_configuration(settings, wanted), environment)
         settings.remember()
     write_private(settings.state_dir / "env", shell_text(settings.environment))
