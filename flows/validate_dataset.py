@@ -6,8 +6,8 @@ from prefect.client.schemas.objects import State
 from tasks import reporting, storage, validation
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
-from tasks.core.report_page import report_markdown
 from tasks.core.scratch import scratch_folder
+from tasks.core.validation.report_markdown import report_markdown
 
 
 @flow

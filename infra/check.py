@@ -14,9 +14,10 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core.check import check_dataset
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, Report, Severity, Verdict
 from tasks.core.parameters import ValidationPolicy
+from tasks.core.validation.check import check_dataset
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _SHOWN_PER_CODE = 10
@@ -60,7 +61,7 @@ def _digest(path: Path) -> str:
 
 def _exit_code(report: Report) -> int:
     # A finding without a path is about the file itself, not about an entry in it.
-    if any(finding.code == "archive-unreadable" and finding.path is None for finding in report.findings):
+    if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
         return 2
     return 1 if report.verdict is Verdict.INVALID else 0
 

@@ -10,11 +10,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.archive import Archive
-from tasks.core.check import open_dataset, read_dataset
 from tasks.core.dataset import Dataset, Sample
 from tasks.core.errors import StudioError
 from tasks.core.merge import MergePlan, plan_merge, remap_labels, unknown_renames
 from tasks.core.parameters import MergePolicy
+from tasks.core.validation.check import open_dataset, read_dataset
 
 
 class MergeError(StudioError):

@@ -10,11 +10,11 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed, Failed
 
-from tasks.core.check import check_dataset
 from tasks.core.errors import StudioError
 from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.report_page import report_sentence
+from tasks.core.validation.check import check_dataset
+from tasks.core.validation.report_markdown import report_sentence
 
 RULES_VERSION = 1  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.screening import screen
@@ -159,7 +160,7 @@ def _too_many(found: str, policy: ValidationPolicy) -> Finding:
 
 
 def _too_large(expected: str, found: str, fix: str, path: str | None = None) -> Finding:
-    return error("archive-too-large", explain(expected, found, fix), path=path)
+    return error(Code.ARCHIVE_TOO_LARGE, explain(expected, found, fix), path=path)
 
 
 def _entry_too_large(name: str, size: int, limit: int) -> Finding:
@@ -168,9 +169,11 @@ def _entry_too_large(name: str, size: int, limit: int) -> Finding:
 
 def _unreadable(path: Path, reason: str) -> Finding:
     fix = "Check the name, or make and upload the archive again: it may have been cut short."
-    return error("archive-unreadable", explain("a whole zip archive", f"{quoted(path.name)}: {reason}", fix))
+    return error(Code.ARCHIVE_UNREADABLE, explain("a whole zip archive", f"{quoted(path.name)}: {reason}", fix))
 
 
 def _entry_unreadable(name: str, reason: str) -> Finding:
     fix = "Make and upload the archive again: this entry is damaged."
-    return error("archive-unreadable", explain("an entry that unpacks and fits its checksum", reason, fix), path=name)
+    return error(
+        Code.ARCHIVE_UNREADABLE, explain("an entry that unpacks and fits its checksum", reason, fix), path=name
+    )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.core.archive import Archive, ArchiveError
+from tasks.core.codes import Code
 from tasks.core.description import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
 from tasks.core.findings import Finding, error, explain, quoted, warning
 from tasks.core.images import is_image
@@ -110,7 +111,7 @@ def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
 def _missing(splits: Iterable[str]) -> list[Finding]:
     fix = "Name a folder for it in data.yaml (or make it, in a classification tree); a tenth of the images will do."
     return [
-        error("split-missing", explain("the splits train and val", f"no {split}", fix))
+        error(Code.SPLIT_MISSING, explain("the splits train and val", f"no {split}", fix))
         for split in ("train", "val")
         if split not in splits
     ]
@@ -143,7 +144,7 @@ def split_empty(split: str, found: str, path: str | None = None) -> Finding:
     """Return the finding for a split that nothing can be learnt from; test is optional, so there it is a warning."""
     fix = "Add images with labels to it, or name another folder in data.yaml."
     message = explain(f"labelled images in {split}", found, fix)
-    return (warning if split == "test" else error)("split-empty", message, path=path)
+    return (warning if split == "test" else error)(Code.SPLIT_EMPTY, message, path=path)
 
 
 def _locate(written: str, folder: str, archive: Archive) -> str | None:
@@ -159,7 +160,7 @@ def _not_there(split: str, written: str, path: str) -> Finding:
     """Roboflow names a test folder also where the export has none, so for the optional test this is a warning."""
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
     message = explain(f"a folder or .txt list of this archive for {split}", quoted(written), fix)
-    return (warning if split == "test" else error)("yaml-path", message, path=path)
+    return (warning if split == "test" else error)(Code.YAML_PATH, message, path=path)
 
 
 def _read_list(
@@ -172,7 +173,7 @@ def _read_list(
         return [], [exc.finding]
     except UnicodeDecodeError:
         message = explain("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
-        return [], [error("yaml-path", message, path=name)]
+        return [], [error(Code.YAML_PATH, message, path=name)]
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     found = [(number, line, _listed(line, (folder, folder_of(name)), labels)) for number, line in lines]
     absent = [(number, line) for number, line, image in found if image is None]
@@ -196,4 +197,4 @@ def _absent(name: str, absent: list[tuple[int, str]], total: int) -> list[Findin
     line, first = absent[0]
     found = f"{len(absent)} of {total} names without an image, such as {quoted(first)}"
     fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
-    return [error("yaml-path", explain("images of this archive in the list", found, fix), path=name, line=line)]
+    return [error(Code.YAML_PATH, explain("images of this archive in the list", found, fix), path=name, line=line)]

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tasks.core.archive import Archive, ArchiveError
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted
 from tasks.core.labels import TASKS
 from tasks.core.screening import folder_of
@@ -63,14 +64,14 @@ def read_description(archive: Archive) -> tuple[Description | None, list[Finding
     candidates = find_descriptions(archive)
     if not candidates:
         fix = "Add it at the top of the archive, with train, val and names."
-        return None, [error("yaml-missing", explain("a data.yaml", "no YAML file", fix))]
+        return None, [error(Code.YAML_MISSING, explain("a data.yaml", "no YAML file", fix))]
     name = candidates[0]
     faults = _several(candidates)
     try:
         data = _load(archive.read(name, MAX_YAML_BYTES))
     except ArchiveError as exc:
-        too_large = exc.finding.code == "archive-too-large"
-        return None, [*faults, error("yaml-invalid", str(exc), path=name) if too_large else exc.finding]
+        too_large = exc.finding.code == Code.ARCHIVE_TOO_LARGE
+        return None, [*faults, error(Code.YAML_INVALID, str(exc), path=name) if too_large else exc.finding]
     except _YAML_ERRORS as exc:
         fix = "Correct this place; a YAML checker in an editor shows it."
         return None, [*faults, _invalid(name, "readable YAML", quoted(str(exc), 300), fix)]
@@ -96,7 +97,7 @@ def _describe(data: dict[Any, Any], name: str, archive: Archive, faults: list[Fi
     if "download" in data:
         fix = "Remove the line: training tools would run it as a program."
         message = explain("no 'download:' key", quoted(data["download"]), fix)
-        faults.append(error("yaml-executable", message, path=name))
+        faults.append(error(Code.YAML_EXECUTABLE, message, path=name))
     keypoints = _keypoints(data, name, faults)
     return Description(
         file=name,
@@ -117,11 +118,11 @@ def _several(candidates: list[str]) -> list[Finding]:
         return []
     found = f"{len(candidates)}: {', '.join(quoted(name) for name in candidates[:5])}"
     message = explain("one data.yaml", found, "Keep the one that describes this dataset and remove the others.")
-    return [error("yaml-several", message, path=candidates[1])]
+    return [error(Code.YAML_SEVERAL, message, path=candidates[1])]
 
 
 def _invalid(name: str, expected: str, found: str, fix: str) -> Finding:
-    return error("yaml-invalid", explain(expected, found, fix), path=name)
+    return error(Code.YAML_INVALID, explain(expected, found, fix), path=name)
 
 
 def _load(raw: bytes) -> object:
@@ -144,15 +145,15 @@ def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tupl
     if isinstance(names, dict):
         if any(type(key) is not int for key in names) or sorted(names) != list(range(len(names))):
             keys = explain("the keys 0 to n-1 in names", quoted(list(names)), fix)
-            faults.append(error("yaml-names", keys, path=name))
+            faults.append(error(Code.YAML_NAMES, keys, path=name))
             return ()
         names = [names[key] for key in range(len(names))]
     if not isinstance(names, list) or not names:
-        faults.append(error("yaml-names", explain("at least one class in names", quoted(names), fix), path=name))
+        faults.append(error(Code.YAML_NAMES, explain("at least one class in names", quoted(names), fix), path=name))
         return ()
     problem = _name_problem(names) or _count_problem(names, data)
     if problem:
-        faults.append(error("yaml-names", problem, path=name))
+        faults.append(error(Code.YAML_NAMES, problem, path=name))
     return tuple(names) if all(isinstance(item, str) for item in names) else ()
 
 
@@ -185,7 +186,7 @@ def _folder(path: object, name: str, archive: Archive, faults: list[Finding]) ->
         return ""
     fix = "Write 'path: .', or take the line out: splits are then relative to data.yaml."
     message = explain("a path inside the archive", f"path: {quoted(path)}", fix)
-    faults.append(error("yaml-path", message, path=name))
+    faults.append(error(Code.YAML_PATH, message, path=name))
     return own
 
 
@@ -199,7 +200,7 @@ def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str,
         elif written is not None:
             fix = f"Write '{split}: images/{split}'."
             message = explain(f"a folder or a list of folders for {split}", quoted(value), fix)
-            faults.append(error("yaml-path", message, path=name))
+            faults.append(error(Code.YAML_PATH, message, path=name))
             splits[split] = ()
     return splits
 

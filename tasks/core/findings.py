@@ -1,9 +1,13 @@
 """What a check says: findings, and the report they add up to."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, computed_field
+
+from tasks.core.codes import Code
 
 
 class Severity(StrEnum):
@@ -30,11 +34,24 @@ class Finding(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    code: str
+    code: Code
     severity: Severity
     message: str
     path: str | None = None
     line: int | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Findings of one code and severity; `make(n)` for n from 0 to `count` - 1 writes the n-th.
+
+    Only those that are kept are written: a dataset can have a million of them.
+    """
+
+    code: Code
+    severity: Severity
+    count: int
+    make: Callable[[int], Finding]
 
 
 class SplitStatistics(BaseModel):
@@ -89,17 +106,17 @@ class Report(BaseModel):
         return dict(sorted((kept + Counter(self.omitted)).items()))
 
 
-def error(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+def error(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
     """Return a finding that makes an archive invalid."""
     return Finding(code=code, severity=Severity.ERROR, message=message, path=path, line=line)
 
 
-def warning(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+def warning(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
     """Return a finding that a person should look at, and that stops nothing."""
     return Finding(code=code, severity=Severity.WARNING, message=message, path=path, line=line)
 
 
-def info(code: str, message: str, path: str | None = None, line: int | None = None) -> Finding:
+def info(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
     """Return a finding that is only told."""
     return Finding(code=code, severity=Severity.INFO, message=message, path=path, line=line)
 

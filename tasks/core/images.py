@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -54,6 +55,13 @@ _PILLOW_ERRORS = (
 )
 
 
+class ImageTraits(NamedTuple):
+    """What the check keeps of an image that was decoded in full; sides are in pixels as stored."""
+
+    width: int
+    height: int
+
+
 class _Header(NamedTuple):
     kind: str
     width: int
@@ -92,13 +100,13 @@ def _header_findings(header: _Header, path: str) -> list[Finding]:
     if header.kind not in _FORMATS.get(ending, ()):
         fix = "Give the file the ending of its format, or convert it."
         message = explain(f"the format that the ending {ending} promises", header.kind, fix)
-        return [error("image-unreadable", message, path=path)]
+        return [error(Code.IMAGE_UNREADABLE, message, path=path)]
     size = f"{header.width}x{header.height}"
     if header.width * header.height > MAX_PIXELS:
         return [_unreadable(path, f"at most {MAX_PIXELS} pixels", size)]
     if min(header.width, header.height) < MIN_SIDE:
         fix = "Use the image at its original size, or take it out together with its labels."
-        return [error("image-too-small", explain(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path)]
+        return [error(Code.IMAGE_TOO_SMALL, explain(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path)]
     return []
 
 
@@ -144,4 +152,4 @@ def _jpeg_has_end(data: bytes) -> bool:
 
 def _unreadable(path: str, expected: str, found: str) -> Finding:
     fix = "Export or copy the image again, or take it out together with its labels."
-    return error("image-unreadable", explain(expected, found, fix), path=path)
+    return error(Code.IMAGE_UNREADABLE, explain(expected, found, fix), path=path)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted, warning
 
 MAX_LABEL_BYTES = 8 * 2**20
@@ -71,7 +72,7 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
-        faults.add("label-encoding", None, explain("UTF-8 text", found, "Save the file as UTF-8."))
+        faults.add(Code.LABEL_ENCODING, None, explain("UTF-8 text", found, "Save the file as UTF-8."))
         return Labels(None, (), 1), faults.findings()
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     split = [(number, tokens) for number, line in enumerate(lines, 1) if (tokens := line.split())]
@@ -88,20 +89,20 @@ class _Faults:
     def __init__(self, path: str) -> None:
         self.path = path
         self.kept: list[Finding] = []
-        self.counts: defaultdict[str, int] = defaultdict(int)
+        self.counts: defaultdict[Code, int] = defaultdict(int)
         self.outside: list[tuple[int, float]] = []
 
-    def add(self, code: str, line: int | None, message: str) -> None:
+    def add(self, code: Code, line: int | None, message: str) -> None:
         self.counts[code] += 1
         if self.counts[code] <= MAX_FINDINGS_PER_CODE:
-            make = warning if code == "label-duplicate" else error
+            make = warning if code == Code.LABEL_DUPLICATE else error
             self.kept.append(make(code, message, path=self.path, line=line))
 
     def findings(self) -> list[Finding]:
         self._add_outside()
         for code, count in list(self.counts.items()):
             if (more := count - MAX_FINDINGS_PER_CODE) > 0:
-                make = warning if code == "label-duplicate" else error
+                make = warning if code == Code.LABEL_DUPLICATE else error
                 fix = "Mend the lines named above, then these in the same way."
                 message = explain("no more of these faults", f"{more} further lines with the same fault", fix)
                 self.kept.append(make(code, message, path=self.path))
@@ -112,11 +113,11 @@ class _Faults:
         if abs(worst[1]) >= _PIXELS_FROM:
             found = f"{len(self.outside)} lines in what look like pixels, up to {worst[1]:g} in line {worst[0]}"
             fix = "Divide x and width by the image's width, y and height by its height."
-            self.add("label-range", self.outside[0][0], explain("numbers from 0 to 1", found, fix))
+            self.add(Code.LABEL_RANGE, self.outside[0][0], explain("numbers from 0 to 1", found, fix))
             return
         for line, value in self.outside:
             fix = "Clip the label to the image, or draw it again."
-            self.add("label-range", line, explain("numbers from 0 to 1", f"{value:g}", fix))
+            self.add(Code.LABEL_RANGE, line, explain("numbers from 0 to 1", f"{value:g}", fix))
 
 
 def _recognise(lines: list[tuple[int, list[str]]]) -> str | None:
@@ -152,7 +153,9 @@ def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults)
     """Return the row, or None where it has an error; all its faults are collected."""
     before = len(faults.outside) + sum(faults.counts.values())
     if not _fits(len(tokens), rules):
-        faults.add("label-columns", line, explain(_columns(rules), f"{len(tokens)}", _columns_fix(len(tokens), rules)))
+        faults.add(
+            Code.LABEL_COLUMNS, line, explain(_columns(rules), f"{len(tokens)}", _columns_fix(len(tokens), rules))
+        )
     values = _parse_numbers(line, tokens, faults)
     if values is None or len(faults.outside) + sum(faults.counts.values()) > before:
         return None
@@ -173,14 +176,14 @@ def _columns_fix(count: int, rules: LabelRules) -> str:
 def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:
     if not _CLASS.fullmatch(tokens[0]):
         fix = "Write the class as its place in names, such as 0."
-        faults.add("label-number", line, explain("a whole number for the class", quoted(tokens[0]), fix))
+        faults.add(Code.LABEL_NUMBER, line, explain("a whole number for the class", quoted(tokens[0]), fix))
         return None
     values = []
     for token in tokens[1:]:
         value = float(token) if len(token) <= _MAX_TOKEN and _NUMBER.fullmatch(token) else math.nan
         if not math.isfinite(value):
             fix = "Write it with a decimal point, such as 0.5."
-            faults.add("label-number", line, explain("a finite decimal number", quoted(token), fix))
+            faults.add(Code.LABEL_NUMBER, line, explain("a finite decimal number", quoted(token), fix))
             return None
         values.append(value)
     return values
@@ -190,7 +193,7 @@ def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -
     if class_id < 0 or (rules.class_count is not None and class_id >= rules.class_count):
         known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, the places in names"
         fix = "Correct the class, or add its name to data.yaml."
-        faults.add("label-class", line, explain(f"a class from {known}", f"{class_id}", fix))
+        faults.add(Code.LABEL_CLASS, line, explain(f"a class from {known}", f"{class_id}", fix))
 
 
 def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
@@ -199,12 +202,12 @@ def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _
         if min(values[2:4]) <= 0:
             found = f"{values[2]:g} x {values[3]:g}"
             fix = "Take the line out, or draw the box again."
-            faults.add("label-degenerate", line, explain("a width and a height above 0", found, fix))
+            faults.add(Code.LABEL_DEGENERATE, line, explain("a width and a height above 0", found, fix))
         # A negative size is told as degenerate, and once is enough.
         positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
     elif _area(values) <= _MIN_AREA:
         fix = "Take the line out, or draw the outline again."
-        faults.add("label-degenerate", line, explain("a polygon with an area", "corners all on one line", fix))
+        faults.add(Code.LABEL_DEGENERATE, line, explain("a polygon with an area", "corners all on one line", fix))
     worst = max(positions, key=lambda value: abs(value - 0.5))
     if abs(worst - 0.5) > 0.5 + RANGE_TOLERANCE:
         faults.outside.append((line, worst))
@@ -229,4 +232,4 @@ def _check_duplicates(rows: tuple[LabelRow, ...], faults: _Faults) -> None:
         earlier = first.setdefault((row.class_id, row.coordinates.tobytes()), row.line)
         if earlier != row.line:
             fix = "Take this line out: training would count the object twice."
-            faults.add("label-duplicate", row.line, explain("each object once", f"line {earlier} again", fix))
+            faults.add(Code.LABEL_DUPLICATE, row.line, explain("each object once", f"line {earlier} again", fix))

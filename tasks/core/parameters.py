@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.codes import AdviceCode
+
 ModelName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")
 ]
@@ -31,7 +33,7 @@ class Parameters(BaseModel):
 
 
 class ValidationPolicy(Parameters):
-    """Limits of the dataset check. The defaults suit a newcomer."""
+    """Limits and severities of the dataset check. The defaults suit a newcomer."""
 
     max_entries: int = Field(200_000, ge=1, description="Most entries an archive may have.")
     max_bytes: int = Field(200 * 2**30, ge=1, description="Most bytes an archive may unpack to.")
@@ -39,6 +41,13 @@ class ValidationPolicy(Parameters):
     max_unlabelled_share: float = Field(
         0.5, ge=0, le=1, description="Share of images without labels that is still fine."
     )
+    min_class_instances: int = Field(10, ge=0, description="Fewest labels in train that a class can be learnt from.")
+    max_class_ratio: float = Field(
+        50.0, ge=1, description="How many times the rarest class's labels the most frequent class may have."
+    )
+    imgsz: int = Field(640, ge=32, le=4096, description="Training size in pixels at which a label counts as tiny.")
+    raise_to_error: tuple[AdviceCode, ...] = Field((), description="Codes that make the archive invalid.")
+    ignore: tuple[AdviceCode, ...] = Field((), description="Codes left out of the report; errors always stay in.")
 
 
 class TrainingParams(Parameters):

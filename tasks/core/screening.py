@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
+from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, info, quoted
 from tasks.core.parameters import ValidationPolicy
 
@@ -98,7 +99,7 @@ def _unsafe_fault(entry: zipfile.ZipInfo) -> Finding | None:
         return None
     fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
     message = explain("a path inside the archive to an ordinary file", f"{reason}: {quoted(name)}", fix)
-    return error("archive-unsafe-path", message, path=_printable(name))
+    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name))
 
 
 def _unsafe_name(name: str) -> str | None:
@@ -124,7 +125,7 @@ def _ratio_fault(name: str, entry: zipfile.ZipInfo, policy: ValidationPolicy) ->
     expected = f"at most {policy.max_ratio:g} times its packed size"
     found = f"{entry.file_size} bytes packed into {entry.compress_size}"
     message = explain(expected, found, "Take this file out, or raise max_ratio in the policy.")
-    return error("archive-too-large", message, path=name)
+    return error(Code.ARCHIVE_TOO_LARGE, message, path=name)
 
 
 def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zipfile.ZipInfo], list[Finding]]:
@@ -137,7 +138,7 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zip
         key = unicodedata.normalize("NFC", name).lower()
         if key in first:
             message = explain("each name once", f"{quoted(name)} besides {quoted(first[key])}", fix)
-            faults.append(error("archive-duplicate-entry", message, path=name))
+            faults.append(error(Code.ARCHIVE_DUPLICATE_ENTRY, message, path=name))
         else:
             first[key] = name
             kept[name] = entry
@@ -161,7 +162,7 @@ def _root_notes(root: str) -> list[Finding]:
         return []
     found = f"everything under {quoted(root)}"
     return [
-        info("archive-nested-root", explain("data.yaml at the top", found, "It is read from there: nothing to fix."))
+        info(Code.ARCHIVE_NESTED_ROOT, explain("data.yaml at the top", found, "It is read from there: nothing to fix."))
     ]
 
 
@@ -171,10 +172,10 @@ def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
         return []
     found = f"{len(junk)} other files, such as {quoted(junk[0])}"
     message = explain("nothing but the dataset", found, "They are ignored; leave them out to save space.")
-    return [info("archive-junk", message, path=junk[0])]
+    return [info(Code.ARCHIVE_JUNK, message, path=junk[0])]
 
 
 def _locked_fault(locked: list[str]) -> Finding:
     found = f"{len(locked)} that are encrypted or packed by another method, such as {quoted(locked[0])}"
     fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
-    return error("archive-unreadable", explain("entries that anybody can unpack", found, fix))
+    return error(Code.ARCHIVE_UNREADABLE, explain("entries that anybody can unpack", found, fix))

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import yaml
 
-from tasks.core.check import check_dataset
 from tasks.core.parameters import ValidationPolicy
+from tasks.core.validation.check import check_dataset
 
 ROUNDS = 3
 

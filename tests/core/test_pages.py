@@ -2,13 +2,14 @@
 
 import pytest
 
+from tasks.core.codes import Code
 from tasks.core.epochs import TrainedModel, metric_name
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.core.markdown import plain, table
 from tasks.core.parameters import PromotionPolicy
 from tasks.core.promotion import Decision, decide
-from tasks.core.report_page import report_markdown, report_sentence
 from tasks.core.training_page import training_markdown
+from tasks.core.validation.report_markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
 
@@ -25,23 +26,25 @@ def test_text_cannot_leave_its_cell() -> None:
 
 
 def test_a_report_shows_counts_places_and_splits() -> None:
-    page = report_markdown(report(Finding(code="x", severity=Severity.ERROR, message="bad", path="l.txt", line=3)), "u")
+    page = report_markdown(
+        report(Finding(code=Code.LABEL_RANGE, severity=Severity.ERROR, message="bad", path="l.txt", line=3)), "u"
+    )
     assert "a.zip: invalid" in page
-    assert "| x | 1 | error | l.txt:3 | bad |" in page
+    assert "| label-range | 1 | error | l.txt:3 | bad |" in page
     assert "| images | 3 |" in page
 
 
 def test_only_the_first_findings_of_a_code_are_shown() -> None:
-    many = [Finding(code="x", severity=Severity.WARNING, message=f"m{number}") for number in range(9)]
+    many = [Finding(code=Code.LABEL_RANGE, severity=Severity.WARNING, message=f"m{number}") for number in range(9)]
     page = report_markdown(report(*many), "u")
-    assert ("| x | 9 |" in page, "m2" in page, "m3" in page) == (True, True, False)
+    assert ("| label-range | 9 |" in page, "m2" in page, "m3" in page) == (True, True, False)
 
 
 def test_the_sentence_names_the_first_error() -> None:
-    warning = Finding(code="w", severity=Severity.WARNING, message="careful")
-    error = Finding(code="e", severity=Severity.ERROR, message="broken", path="a.jpg")
+    warning = Finding(code=Code.CLASS_FEW, severity=Severity.WARNING, message="careful")
+    error = Finding(code=Code.IMAGE_UNREADABLE, severity=Severity.ERROR, message="broken", path="a.jpg")
     assert report_sentence(report()) == "a.zip: valid, no findings"
-    assert report_sentence(report(warning, error)) == "a.zip: invalid, 1 e, 1 w. a.jpg broken"
+    assert report_sentence(report(warning, error)) == "a.zip: invalid, 1 class-few, 1 image-unreadable. a.jpg broken"
 
 
 @pytest.mark.parametrize(("map50", "least", "promoted"), [(0.6, 0.5, True), (0.5, 0.5, True), (0.49, 0.5, False)])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.core.archive import Archive, ArchiveError, open_archive
+from tasks.core.codes import Code
 from tasks.core.dataset import Dataset, read_layout, split_empty
 from tasks.core.errors import StudioError
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, explain, warning
@@ -178,7 +179,7 @@ def _mixed_tasks(files_of: dict[str, list[str]]) -> Iterator[Finding]:
         for name in files if task != main else ():
             expected = f"labels for {main}, as in {len(files_of[main or task])} other files"
             fix = "Export the dataset with one kind of label only."
-            yield error("label-columns", explain(expected, f"labels for {task}", fix), path=name)
+            yield error(Code.LABEL_COLUMNS, explain(expected, f"labels for {task}", fix), path=name)
 
 
 def _unlabelled_splits(tallies: dict[str, _Tally]) -> Iterator[Finding]:
@@ -200,7 +201,7 @@ def _ambiguous(dataset: Dataset) -> list[Finding]:
         images_of[image.rpartition(".")[0]].append(image)
     fix = "Keep one of them, or rename the others together with their labels."
     return [
-        error("label-ambiguous", explain("one image for a label", " and ".join(images), fix), path=images[1])
+        error(Code.LABEL_AMBIGUOUS, explain("one image for a label", " and ".join(images), fix), path=images[1])
         for images in images_of.values()
         if len(images) > 1
     ]
@@ -216,7 +217,7 @@ def _orphans(archive: Archive, dataset: Dataset) -> Iterator[Finding]:
             continue
         if folder_of(name) in folders or "labels" in name.split("/")[:-1]:
             fix = "Add the image, or remove this file; the names must agree to the letter, capitals too."
-            yield warning("label-orphan", explain("an image for each label file", "none", fix), path=name)
+            yield warning(Code.LABEL_ORPHAN, explain("an image for each label file", "none", fix), path=name)
 
 
 def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
@@ -227,7 +228,7 @@ def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
     expected = f"a label file for at least {1 - policy.max_unlabelled_share:.0%} of the images"
     found = f"{len(bare)} of {len(label_of)} images without one"
     fix = "Label them, check that images and labels have the same names, or raise max_unlabelled_share."
-    return [warning("image-unlabelled", explain(expected, found, fix), path=bare[0])]
+    return [warning(Code.IMAGE_UNLABELLED, explain(expected, found, fix), path=bare[0])]
 
 
 def _check_images(

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import check as check_module
-from tasks.core.check import DatasetError, check_dataset, open_dataset, read_dataset
 from tasks.core.findings import Severity, Verdict
+from tasks.core.validation import check as check_module
+from tasks.core.validation.check import DatasetError, check_dataset, open_dataset, read_dataset
 from tests.core.archives import BOX, Content, check, codes, good, image, policy, zipped
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
 
 
