@@ -1,71 +1,69 @@
-"""Is an image whole? The header is read first, so that an image that would fill the memory is never decoded."""
+"""Is an image whole, and what does it look like? One look at each image of an archive, from many threads.
 
-import io
-import struct
+The header is read first, so that an image that would fill the memory is never decoded. Then all of it is decoded once,
+in grey: that reads every byte of a JPEG and skips only the arithmetic of its colours, a third of the whole. What the
+rules of quality and of duplicates need is measured on that picture made smaller, and the picture is forgotten.
+"""
+
+import re
 import threading
-import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+import simplejpeg
 
 from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain
+from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted, warning
+from tasks.core.image_headers import FORMATS, MAX_PIXELS, Header, HeaderError, read_header
 
 MAX_IMAGE_BYTES = 256 * 2**20
-# Pillow itself refuses a header that claims more than this.
-MAX_PIXELS = 178_000_000
 MIN_SIDE = 10
+THUMBNAIL_SIDE = 16
 
-# What each file ending may hold; phones write several pictures (MPO) under .jpg.
-_FORMATS = {
-    ".bmp": ("BMP", "DIB"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".jpg": ("JPEG", "MPO"),
-    ".mpo": ("JPEG", "MPO"),
-    ".png": ("PNG",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".webp": ("WEBP",),
-}
-IMAGE_ENDINGS = tuple(_FORMATS)
-# Pillow opens MPO under the name JPEG and knows no reader called MPO.
-_PILLOW_FORMATS = sorted({name for names in _FORMATS.values() for name in names} - {"MPO"})
-_PNG_END = b"IEND\xaeB\x60\x82"
+IMAGE_ENDINGS = tuple(FORMATS)
+# Ultralytics lists .avif, .dng, .heic, .heif and .jp2 too, but reads them only with packages that few have.
+_FOREIGN_ENDINGS = (
+    *(".gif", ".svg", ".ico", ".psd", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".jfif", ".jpe", ".dib"),
+    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+)
 _LARGE_PIXELS = 50_000_000
+# The longest side, in pixels, of the picture that is measured: half of what most models are trained at.
+_MEASURED_SIDE = 320
 # Only one large image is decoded at a time, whatever the number of threads: it takes up to 600 MB.
 _large_lock = threading.Lock()
-# Warning filters belong to the whole process, so two threads must not swap them at the same time.
-_warnings_lock = threading.Lock()
-_PILLOW_ERRORS = (
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
-)
+# What libjpeg says where pixels are lost. Its other complaints, such as an unknown JFIF revision, condemn nothing.
+_JPEG_DAMAGE = re.compile("premature end|bad Huffman|bad arithmetic|marker|structure|more than one scan", re.IGNORECASE)
+_JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
+# Fewer bytes, or bytes that are much alike, are what cameras put before the end mark; more are pixels that were pushed
+# there by damage before them.
+_MIN_LEFT_OVER = 64
+_LEVELS = np.arange(256, dtype=np.float32)
+_Grey = npt.NDArray[np.uint8]
 
 
 class ImageTraits(NamedTuple):
-    """What the check keeps of an image that was decoded in full; sides are in pixels as stored."""
+    """What the check keeps of an image that was decoded in full: about 600 bytes.
+
+    `width` and `height` are in pixels as stored; `orientation` (EXIF, 1 to 8) is not applied. The rest is measured in
+    grey, with the longest side made about 320 pixels. `dark` and `bright` are the levels (0 to 255) that 99 % and 5 %
+    of the pixels do not exceed: the brightest part of a dark image, the darkest part of a bright one. `entropy` is that
+    of the levels, in bits; `sharpness` is the strength of the edges (positive part of the Laplacian, root mean square)
+    as a share of the contrast (standard deviation). `thumbnail` holds 16 rows of 16 levels.
+    """
 
     width: int
     height: int
-
-
-class _Header(NamedTuple):
-    kind: str
-    width: int
-    height: int
+    orientation: int = 1
+    dark: int = 255
+    bright: int = 0
+    entropy: float = 8.0
+    sharpness: float = 1.0
+    thumbnail: bytes = bytes(THUMBNAIL_SIDE**2)
 
 
 def is_image(name: str) -> bool:
@@ -73,31 +71,47 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
-def check_image(data: bytes, path: str) -> list[Finding]:
-    """Decode an image in full and say what is wrong with it; an empty list means that it is whole.
+def is_foreign_image(name: str) -> bool:
+    """Tell by its ending whether an entry is an image of a format that training does not read."""
+    return name.lower().endswith(_FOREIGN_ENDINGS)
+
+
+def format_findings(names: Iterable[str]) -> list[Batch]:
+    """Return a warning for each entry that is an image of a format that training does not read."""
+    foreign = sorted(filter(is_foreign_image, names))
+
+    def write(index: int) -> Finding:
+        name = foreign[index]
+        expected = f"an image that training reads ({', '.join(IMAGE_ENDINGS)})"
+        fix = "Training leaves it out: convert it to JPEG or PNG under the same name, or remove it."
+        return warning(Code.IMAGE_FORMAT, explain(expected, quoted(name[name.rfind(".") :].lower()), fix), path=name)
+
+    return [Batch(Code.IMAGE_FORMAT, Severity.WARNING, len(foreign), write)] if foreign else []
+
+
+def inspect_image(data: bytes, path: str) -> tuple[ImageTraits | None, list[Finding]]:
+    """Decode an image in full; return what it looks like (None where it cannot be used) and what is wrong with it.
 
     `data` is the file, `path` its name in the archive. Never raises for what the file holds; safe in many threads.
     """
     try:
-        header = _read_header(data)
-    except Image.DecompressionBombError as exc:
-        return [_unreadable(path, f"at most {MAX_PIXELS} pixels", str(exc))]
-    except _PILLOW_ERRORS as exc:
-        return [_unreadable(path, "the header of an image", f"none ({type(exc).__name__})")]
-    return _header_findings(header, path) or _pixel_findings(data, header, path)
+        header = read_header(data)
+    except HeaderError as exc:
+        return None, [_unreadable(path, exc.expected, exc.found)]
+    faults = _header_findings(header, path)
+    if faults:
+        return None, faults
+    grey = _decode(data, header)
+    if grey is None:
+        found = "data that ends or breaks before the last of them"
+        return None, [_unreadable(path, f"{header.width}x{header.height} pixels", found)]
+    return _measure(grey, header.orientation), _rotation_findings(header, path)
 
 
-def _read_header(data: bytes) -> _Header:
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-            return _Header(str(image.format), *image.size)
-
-
-def _header_findings(header: _Header, path: str) -> list[Finding]:
+def _header_findings(header: Header, path: str) -> list[Finding]:
     """Return what the header alone shows to be wrong."""
     ending = path[path.rfind(".") :].lower()
-    if header.kind not in _FORMATS.get(ending, ()):
+    if header.kind not in FORMATS.get(ending, ()):
         fix = "Give the file the ending of its format, or convert it."
         message = explain(f"the format that the ending {ending} promises", header.kind, fix)
         return [error(Code.IMAGE_UNREADABLE, message, path=path)]
@@ -107,47 +121,74 @@ def _header_findings(header: _Header, path: str) -> list[Finding]:
     if min(header.width, header.height) < MIN_SIDE:
         fix = "Use the image at its original size, or take it out together with its labels."
         return [error(Code.IMAGE_TOO_SMALL, explain(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path)]
+    if header.fault:
+        return [_unreadable(path, f"a whole {header.kind} file", header.fault)]
     return []
 
 
-def _pixel_findings(data: bytes, header: _Header, path: str) -> list[Finding]:
-    if not _has_end(data, header.kind):
-        return [_unreadable(path, f"the end mark of a {header.kind} file", f"{len(data)} bytes without it")]
-    if not _decodes(data, large=header.width * header.height > _LARGE_PIXELS):
-        return [_unreadable(path, f"{header.width}x{header.height} pixels", "data that OpenCV cannot decode")]
-    return []
+def _rotation_findings(header: Header, path: str) -> list[Finding]:
+    if header.orientation < 5:
+        return []
+    expected = f"pixels stored the way the image is shown, {header.height}x{header.width}"
+    found = f"{header.width}x{header.height} with EXIF orientation {header.orientation}, which swaps the sides"
+    fix = "Check that its boxes fit the image as shown, or rotate the pixels and drop the tag."
+    return [warning(Code.IMAGE_EXIF_ROTATED, explain(expected, found, fix), path=path)]
 
 
-def _decodes(data: bytes, *, large: bool) -> bool:
+def _decode(data: bytes, header: Header) -> _Grey | None:
+    """Return the whole picture in grey, [height, width]; None where any of it cannot be decoded."""
+    with _large_lock if header.width * header.height > _LARGE_PIXELS else nullcontext():
+        try:
+            if header.kind in {"JPEG", "MPO"}:
+                grey: _Grey = simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, strict=True)[..., 0]
+                return grey
+        except (ValueError, MemoryError) as exc:
+            if _loses_pixels(str(exc), data, header.pixels_at):
+                return None
+        return _decode_leniently(data)
+
+
+def _loses_pixels(complaint: str, data: bytes, start: int) -> bool:
+    left = _JPEG_LEFT_OVER.search(complaint)
+    if left is None:
+        return _JPEG_DAMAGE.search(complaint) is not None
+    if left[2] != "d9":
+        # Nobody pads before a restart mark.
+        return "d0" <= left[2] <= "d7"
+    end = data.find(b"\xff\xd9", start)
+    left_over = data[max(start, end - int(left[1])) : end]
+    return len(left_over) >= _MIN_LEFT_OVER and len(set(left_over)) > 0.4 * min(len(left_over), 256)
+
+
+def _decode_leniently(data: bytes) -> _Grey | None:
+    """Formats other than JPEG, JPEGs of rare kinds, and those with something odd in them that loses no pixel."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        with _large_lock if large else nullcontext():
-            # OpenCV answers None where its type says that there is always an image.
-            pixels: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        # OpenCV answers None where its type says that there is always an image.
+        picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if not isinstance(picture, np.ndarray):
+            return None
+        # Read as grey, PNG and BMP come out one level apart.
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
     except (cv2.error, MemoryError):
-        return False
-    return pixels is not None
+        return None
 
 
-def _has_end(data: bytes, kind: str) -> bool:
-    """Tell whether the file goes on to its end; some OpenCV versions fill the rest of a cut image with grey."""
-    if kind in {"JPEG", "MPO"}:
-        return _jpeg_has_end(data)
-    return _PNG_END in data if kind == "PNG" else True
-
-
-def _jpeg_has_end(data: bytes) -> bool:
-    """Look for the end mark after the start of the pixels: the thumbnail in the header has one of its own."""
-    at = 2
-    while at + 4 <= len(data):
-        mark = data[at + 1]
-        if mark == 0xDA:
-            return data.find(b"\xff\xd9", at) >= 0
-        if data[at] != 0xFF or mark == 0xFF:
-            at += 1
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
+def _measure(grey: _Grey, orientation: int) -> ImageTraits:
+    height, width = grey.shape
+    # A whole factor is several times faster than a fraction.
+    factor = min(max(round(max(width, height) / _MEASURED_SIDE), 1), width, height)
+    across, down = width // factor, height // factor
+    small = cv2.resize(grey[: down * factor, : across * factor], (across, down), interpolation=cv2.INTER_AREA)
+    shares = cv2.calcHist([small], [0], None, [256], [0, 256]).ravel() / (across * down)
+    dark, bright = shares.cumsum().searchsorted((0.99, 0.05)).tolist()
+    used = shares[shares > 0]
+    mean = float(shares @ _LEVELS)
+    contrast = max(float(shares @ (_LEVELS - mean) ** 2), 1.0) ** 0.5
+    edges = cv2.norm(cv2.Laplacian(small, cv2.CV_8U), cv2.NORM_L2) / (across * down) ** 0.5
+    thumbnail = cv2.resize(small, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).tobytes()
+    entropy = max(-float(used @ np.log2(used)), 0.0)
+    return ImageTraits(width, height, orientation, dark, bright, entropy, edges / contrast, thumbnail)
 
 
 def _unreadable(path: str, expected: str, found: str) -> Finding:

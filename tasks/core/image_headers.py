@@ -1,0 +1,166 @@
+"""What the head of an image file says, before anything is decoded, and whether the file's build is sound.
+
+A decoder believes the header: a few kilobytes may unpack to many gigabytes, or claim memory that the machine lacks.
+"""
+
+import io
+import re
+import struct
+import threading
+import warnings
+from typing import Literal, NamedTuple
+
+import simplejpeg
+from PIL import Image
+
+# Pillow itself refuses a header that claims more than this.
+MAX_PIXELS = 178_000_000
+# What each file ending may hold; phones write several pictures (MPO) under .jpg.
+FORMATS = {
+    ".bmp": ("BMP", "DIB"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".jpg": ("JPEG", "MPO"),
+    ".mpo": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".webp": ("WEBP",),
+}
+# Pillow opens MPO under the name JPEG and knows no reader called MPO.
+_PILLOW_FORMATS = sorted({name for names in FORMATS.values() for name in names} - {"MPO"})
+# Warning filters belong to the whole process, so two threads must not swap them at the same time.
+_warnings_lock = threading.Lock()
+_PILLOW_ERRORS = (
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
+)
+_JPEG_MARK = re.compile(rb"\xff[^\x00\xff]")
+# TEM, RST0 to RST7, SOI and EOI have no length.
+_BARE_MARKS = frozenset({0x01, *range(0xD0, 0xDA)})
+_FRAME_MARKS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Far more than any camera writes: 256 MiB of small segments, or of scans that each say little, would take minutes.
+_MAX_SEGMENTS = 10_000
+_MAX_CHUNKS = 100_000
+_MAX_SCANNED_PIXELS = 4_000_000_000
+
+
+class HeaderError(Exception):
+    """No header that can be read; the text says what was expected and what was found."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+
+
+class Header(NamedTuple):
+    """`kind` is Pillow's name of the format; sides are in pixels as stored; `orientation` is EXIF's, 1 to 8.
+
+    `pixels_at` is where the pixels of a JPEG begin. `fault` says what is wrong with the build of the file, if anything.
+    """
+
+    kind: str
+    width: int
+    height: int
+    orientation: int
+    pixels_at: int
+    fault: str
+
+
+def read_header(data: bytes) -> Header:
+    """Read the header of an image file; safe in many threads. Raises HeaderError where there is none."""
+    try:
+        return _read(data)
+    except Image.DecompressionBombError as exc:
+        raise HeaderError(f"at most {MAX_PIXELS} pixels", str(exc)) from exc
+    except _PILLOW_ERRORS as exc:
+        raise HeaderError("the header of an image", f"none ({type(exc).__name__})") from exc
+
+
+def _read(data: bytes) -> Header:
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
+        except ValueError:
+            pass  # a kind of JPEG that it does not know, and OpenCV may
+        else:
+            return Header("JPEG", width, height, *_walk_jpeg(data, width * height))
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+            kind, (width, height), exif = str(image.format), image.size, image.info.get("exif", b"")
+    if kind in {"JPEG", "MPO"}:
+        return Header(kind, width, height, *_walk_jpeg(data, width * height))
+    # A TIFF is itself what EXIF is written in.
+    orientation = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0"))
+    return Header(kind, width, height, orientation, 0, _png_fault(data) if kind == "PNG" else "")
+
+
+def _walk_jpeg(data: bytes, pixels: int) -> tuple[int, int, str]:
+    """Return the EXIF orientation, where the pixels start, and what is wrong with the build (nothing: an empty text).
+
+    An end mark has to follow the start of the pixels: the thumbnail in the header has one of its own, and some decoders
+    fill the rest of a cut image with grey.
+    """
+    at, orientation, frame = 2, 1, (0, 0)
+    for _ in range(_MAX_SEGMENTS):
+        found = _JPEG_MARK.search(data, at)
+        if found is None:
+            break
+        mark, at = data[found.end() - 1], found.end()
+        if mark == 0xDA:
+            return orientation, at, _scan_fault(data, at, frame, pixels)
+        if mark in _FRAME_MARKS:
+            frame = mark, data[at + 7]
+        elif mark == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            orientation = _orientation(data[at + 8 : at + int.from_bytes(data[at : at + 2])])
+        at += 0 if mark in _BARE_MARKS else int.from_bytes(data[at : at + 2])
+    return orientation, at, "no pixels"
+
+
+def _scan_fault(data: bytes, start: int, frame: tuple[int, int], pixels: int) -> str:
+    """Each scan goes over all pixels again, however short it is; in a plain JPEG the first holds everything."""
+    mark, channels = frame
+    plain = mark in {0xC0, 0xC1} and data[start + 2 : start + 3] == bytes([channels])
+    scans = 1 if plain else 1 + data.count(b"\xff\xda", start)
+    if pixels * scans > _MAX_SCANNED_PIXELS:
+        return f"{scans} scans"
+    return "" if data.rfind(b"\xff\xd9", start) >= 0 else "no end mark"
+
+
+def _png_fault(data: bytes) -> str:
+    """OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is."""
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        size = int.from_bytes(data[at : at + 4])
+        if at + 12 + size > len(data):
+            return "no end mark"
+        if data[at + 4 : at + 8] == b"IEND":
+            return ""
+        at += 12 + size
+    return f"more than {_MAX_CHUNKS} chunks"
+
+
+def _orientation(tiff: bytes) -> int:
+    """Return tag 274 of the first directory; 1, the ordinary one, where there is none or it makes no sense."""
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+
+    def number(at: int, size: int = 2) -> int:
+        return int.from_bytes(tiff[at : at + size], order)
+
+    if number(2) != 42:
+        return 1
+    start = number(4, 4)
+    tags = range(start + 2, min(start + 2 + 12 * number(start), len(tiff)), 12)
+    value = next((number(at + 8) for at in tags if number(at) == 274), 1)
+    return value if 1 <= value <= 8 else 1

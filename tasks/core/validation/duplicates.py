@@ -1,0 +1,169 @@
+"""The same picture twice: by its bytes, by its pixels, or nearly, in one split or (worse) in two."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tasks.core.archive import ArchiveError
+from tasks.core.codes import Code
+from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted
+from tasks.core.images import THUMBNAIL_SIDE, ImageTraits
+from tasks.core.validation.near import near_pairs
+
+# Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
+MAX_READ_BYTES = 8 * 2**30
+MAX_DECODED_PIXELS = 2 * 10**9
+
+
+class _Twin(NamedTuple):
+    """`later` and `first` are names; `how` says what they share; `leak` where they are in different splits."""
+
+    later: str
+    first: str
+    how: str
+    exact: bool
+    leak: bool
+
+
+def duplicate_findings(
+    images: Mapping[str, ImageTraits],
+    entries: Mapping[str, tuple[int, int]],
+    splits_of: Mapping[str, Collection[str]],
+    read: Callable[[str], bytes],
+) -> list[Finding | Batch]:
+    """Return what is wrong with images that are the same or nearly so: one finding for each later one, by name.
+
+    `images` are those that can be used; `entries` maps them to the checksum and size of the zip's directory,
+    `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; where
+    it raises ArchiveError the image has no exact duplicate.
+    """
+    splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
+    twins = list(_exact_twins(images, splits, _Contents(entries, read)))
+    twins += _near_twins(images, splits, {twin.later for twin in twins})
+    twins.sort()
+    batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
+    return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
+
+
+def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    """Tell once for each set of splits how many images they have in common: the same folder is named twice."""
+    shared: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, splits in splits_of.items():
+        if len(set(splits)) > 1:
+            shared[tuple(sorted(set(splits)))].append(name)
+    for splits, names in sorted(shared.items()):
+        found = f"{len(names)} in {' and '.join(splits)}, such as {quoted(min(names))}"
+        fix = "Name another folder for each split in data.yaml: what was trained on says nothing in a test."
+        yield error(Code.SPLIT_LEAK, explain("each image in one split", found, fix), path=min(names))
+
+
+def _batch(twins: Sequence[_Twin], *, exact: bool, leak: bool) -> Batch:
+    chosen = [twin for twin in twins if (twin.exact, twin.leak) == (exact, leak)]
+    severity = Severity.ERROR if exact and leak else Severity.WARNING
+    duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
+    code = Code.SPLIT_LEAK if leak else duplicate
+
+    def write(index: int) -> Finding:
+        twin = chosen[index]
+        expected = "an image that no other split has" if leak else "an image that is there once"
+        fix = "Take one of them out." if leak else "Keep one of them, unless both are meant to count."
+        message = explain(expected, f"{twin.how} {quoted(twin.first)}", fix)
+        return Finding(code=code, severity=severity, message=message, path=twin.later, other=twin.first)
+
+    return Batch(code, severity, len(chosen), write)
+
+
+def _exact_twins(
+    images: Mapping[str, ImageTraits], splits: Mapping[str, tuple[str, ...]], contents: "_Contents"
+) -> Iterator[_Twin]:
+    """Only images of equal traits can have equal pixels; those are read once more and compared by digests."""
+    alike: defaultdict[ImageTraits, list[str]] = defaultdict(list)
+    for name in splits:
+        alike[images[name]._replace(orientation=1)].append(name)
+    for traits, group in alike.items():
+        # For each picture the first image of each set of splits.
+        seen: defaultdict[bytes, dict[tuple[str, ...], str]] = defaultdict(dict)
+        digests = contents.digests(group, traits.width * traits.height) if len(group) > 1 else {}
+        for name, (file, pixels) in digests.items():
+            others, own = seen[pixels], splits[name]
+            leak = next((first for split, first in others.items() if own and split and split != own), None)
+            first = leak or next(iter(others.values()), None)
+            if first is not None:
+                how = f"the same {'bytes' if digests[first][0] == file else 'pixels'} as"
+                yield _Twin(name, first, how, exact=True, leak=leak is not None)
+            others.setdefault(own, name)
+
+
+class _Contents:
+    """Reads images once more, as long as the bounds of this module allow."""
+
+    def __init__(self, entries: Mapping[str, tuple[int, int]], read: Callable[[str], bytes]) -> None:
+        self._entries = entries
+        self._read = read
+        self._bytes_left = MAX_READ_BYTES
+        self._pixels_left = MAX_DECODED_PIXELS
+
+    def digests(self, group: Sequence[str], pixels: int) -> dict[str, tuple[bytes, bytes]]:
+        """Return the digests of the bytes and of the pixels (`pixels` of them each) of the images that can be read."""
+        counts = Counter(self._entries[name] for name in group)
+        files = {}
+        for name in group:
+            entry = self._entries[name]
+            # Another checksum or another size are other bytes.
+            file = self._file(name) if counts[entry] > 1 else b"%d %d" % entry
+            if file is not None:
+                files[name] = file
+        first_of: dict[bytes, str] = {}
+        for name, file in files.items():
+            first_of.setdefault(file, name)
+        several = len(first_of) > 1
+        pictures = {file: (self._picture(name, pixels) if several else None) for file, name in first_of.items()}
+        return {name: (file, pictures[file] or file) for name, file in files.items()}
+
+    def _load(self, name: str) -> bytes | None:
+        size = self._entries[name][1]
+        if size > self._bytes_left:
+            return None
+        self._bytes_left -= size
+        try:
+            return self._read(name)
+        except ArchiveError:
+            return None
+
+    def _file(self, name: str) -> bytes | None:
+        data = self._load(name)
+        return None if data is None else hashlib.sha256(data).digest()
+
+    def _picture(self, name: str, pixels: int) -> bytes | None:
+        if pixels > self._pixels_left:
+            return None
+        data = self._load(name)
+        if data is None:
+            return None
+        self._pixels_left -= pixels
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except (cv2.error, MemoryError):
+            return None
+        return hashlib.sha256(np.ascontiguousarray(picture).data).digest() if isinstance(picture, np.ndarray) else None
+
+
+def _near_twins(
+    images: Mapping[str, ImageTraits], splits: Mapping[str, tuple[str, ...]], done: Collection[str]
+) -> Iterator[_Twin]:
+    """Return the images that are near to an earlier one, of another split where there is one; not those in `done`."""
+    names = list(splits)
+    thumbnails = np.frombuffer(b"".join(images[name].thumbnail for name in names), np.uint8)
+    numbers = {split: number for number, split in enumerate(sorted({(), *splits.values()}))}
+    groups = [numbers[splits[name]] for name in names]
+    wanted = [name not in done for name in names]
+    for pair in near_pairs(thumbnails.reshape(-1, THUMBNAIL_SIDE**2), groups, wanted):
+        how = f"one with {pair.bits} of 63 bits of its hash apart and a correlation of {pair.correlation:.3f} to"
+        later, first = names[pair.later], names[pair.first]
+        leak = bool(splits[later] and splits[first] and splits[later] != splits[first])
+        yield _Twin(later, first, how, exact=False, leak=leak)
