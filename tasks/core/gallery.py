@@ -1,21 +1,13 @@
 """The page that people open to see what was found: one file, nothing loaded but the pictures."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from tasks.core.detections import class_name
-from tasks.core.media.drawing import class_colour
+from tasks.core.pages import css_colour, render_page
 from tasks.core.served import ServedModel
 from tasks.core.summary import GalleryItem, InferenceSummary
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_gallery(summary: InferenceSummary, model: ServedModel, links: Mapping[str, str]) -> str:
@@ -25,29 +17,14 @@ def render_gallery(summary: InferenceSummary, model: ServedModel, links: Mapping
     instance. Where a link is missing or has expired the page takes the relative path, so a downloaded folder works. All
     names are escaped, and the page's own policy lets no script run but the one in it.
     """
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    script = _read("gallery.js")
-    page = environment.get_template("gallery.html.j2").render(
+    return render_page(
+        "gallery",
         model=model,
         summary=summary,
         classes=_classes(summary, model),
         tallest=max(max(summary.histogram, default=0), 1),
         data=[_card(item, links) for item in summary.items],
-        # Our own two files, read from this folder: nothing of a stranger's is in them.
-        style=Markup(_read("gallery.css")),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        script_hash=_hash(script),
     )
-    # A name that is no valid Unicode must not keep the page from being written.
-    return page.encode("utf-8", "replace").decode("utf-8")
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
 def _classes(summary: InferenceSummary, model: ServedModel) -> list[dict[str, Any]]:
@@ -61,7 +38,7 @@ def _classes(summary: InferenceSummary, model: ServedModel) -> list[dict[str, An
             "name": class_name(model.class_names, number),
             "count": count,
             "percent": round(100 * count / highest, 1),
-            "colour": "#{:02x}{:02x}{:02x}".format(*class_colour(number)),
+            "colour": css_colour(number),
         }
         for number, count in counts.most_common()
     ]

@@ -25,19 +25,59 @@ def test_text_cannot_leave_its_cell() -> None:
     assert "\n" not in plain(HOSTILE)
 
 
+def page_of(*findings: Finding, checked: str | None = None, **changes: object) -> str:
+    return report_markdown(report(*findings).model_copy(update=changes), "https://page", "https://json", checked)
+
+
 def test_a_report_shows_counts_places_and_splits() -> None:
-    page = report_markdown(
-        report(Finding(code=Code.LABEL_RANGE, severity=Severity.ERROR, message="bad", path="l.txt", line=3)), "u"
-    )
+    page = page_of(Finding(code=Code.LABEL_RANGE, severity=Severity.ERROR, message="bad", path="l.txt", line=3))
     assert "a.zip: invalid" in page
+    assert "Errors: 1, warnings: 0, notes: 0" in page
     assert "| label-range | 1 | error | l.txt:3 | bad |" in page
     assert "| images | 3 |" in page
+    assert "| cat | 0 |" in page
+
+
+def test_the_full_report_is_the_first_link() -> None:
+    page = page_of()
+    assert 0 < page.index("(https://page)") < page.index("(https://json)")
+
+
+def test_a_report_from_before_says_so() -> None:
+    said = "Not checked again: the same bytes were checked by run 'x'."
+    assert said in page_of(checked=said)
+    assert "again" not in page_of()
 
 
 def test_only_the_first_findings_of_a_code_are_shown() -> None:
     many = [Finding(code=Code.LABEL_RANGE, severity=Severity.WARNING, message=f"m{number}") for number in range(9)]
-    page = report_markdown(report(*many), "u")
-    assert ("| label-range | 9 |" in page, "m2" in page, "m3" in page) == (True, True, False)
+    page = page_of(*many, omitted={"label-range": {Severity.WARNING: 1000}})
+    assert ("| label-range | 1009 |" in page, "m2" in page, "m3" in page) == (True, True, False)
+
+
+def test_errors_come_first() -> None:
+    found = [Finding(code=Code.ARCHIVE_JUNK, severity=Severity.INFO, message="note")]
+    found += [Finding(code=Code.CLASS_FEW, severity=Severity.ERROR, message="fault")]
+    page = page_of(*found)
+    assert 0 < page.index("| fault |") < page.index("| note |")
+
+
+def test_the_table_of_classes_is_cut() -> None:
+    names = [f"class-{number}" for number in range(45)]
+    page = page_of(statistics=Statistics(class_names=names, splits={"train": SplitStatistics(instances={"odd": 1})}))
+    assert ("class-39 |" in page, "class-40" in page, "6 more classes" in page) == (True, False, True)
+    assert "more classes" not in page_of()
+
+
+def test_a_report_on_a_hostile_archive_stays_within_its_cells() -> None:
+    page = page_of(
+        Finding(code=Code.LABEL_CLASS, severity=Severity.ERROR, message="x" * 9999, path=f"\u202e{HOSTILE}"),
+        archive=HOSTILE,
+    )
+    assert "<script>" not in page
+    assert "\u202e" not in page
+    assert page.count("\n# ") == 0
+    assert len(page) < 2000
 
 
 def test_the_sentence_names_the_first_error() -> None:

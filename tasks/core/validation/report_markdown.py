@@ -1,51 +1,66 @@
 """A validation report as a page of markdown and as one sentence."""
 
-from collections import defaultdict
-
-from tasks.core.findings import Finding, Report, Severity
+from tasks.core.findings import Report, Severity
 from tasks.core.markdown import plain, table
+from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
 
 SHOWN_PER_CODE = 3
+SHOWN_CLASSES = 40
+_CELL = 400
 
 
-def report_markdown(report: Report, link: str) -> str:
-    """Verdict, counts by code, the first findings of each code, and a table of splits and classes."""
+def report_markdown(report: Report, page_link: str, json_link: str, checked: str | None) -> str:
+    """Return the verdict, counts by code, the first findings of each code, and a table of splits and classes.
+
+    The links lead to the full report as HTML and as JSON; `checked` is the sentence that says when the archive was
+    checked, where that was before this run.
+    """
+    groups = group_findings(report)
     parts = [
-        f"# {plain(report.archive)}: {report.verdict}",
-        f"[Whole report (JSON)]({link}), SHA-256 `{report.digest}`",
+        f"# {_cell(report.archive)}: {report.verdict}",
+        f"**[Open the full report: pictures, charts, every code]({page_link})** or its [JSON]({json_link})",
+        *([plain(checked)] if checked else []),
+        f"{_tally(report)}. SHA-256 `{report.digest}`",
     ]
-    if report.counts:
-        parts += ["## Findings", _findings(report)]
+    if groups:
+        parts += ["## Findings", _findings(groups)]
     if report.statistics.splits:
-        parts += [f"## Splits (task: {plain(report.statistics.task)})", _splits(report)]
+        parts += [f"## Splits (task: {plain(report.statistics.task or 'unknown')})", _splits(report)]
     return "\n\n".join(parts)
 
 
-def _findings(report: Report) -> str:
-    by_code: dict[str, list[Finding]] = defaultdict(list)
-    for finding in report.findings:
-        by_code[finding.code].append(finding)
+def _tally(report: Report) -> str:
+    errors, warnings, notes = (report.severities[severity] for severity in Severity)
+    return f"Errors: {errors}, warnings: {warnings}, notes: {notes}"
+
+
+def _findings(groups: list[Group]) -> str:
     rows = [
-        (code, report.counts[code], finding.severity, place(finding), finding.message)
-        for code, findings in by_code.items()
-        for finding in findings[:SHOWN_PER_CODE]
+        (group.code, group.count, group.severity, shown(place(finding), _CELL), shown(finding.message, _CELL))
+        for group in groups
+        for finding in group.findings[:SHOWN_PER_CODE]
     ]
     return table(("code", "count", "severity", "where", "expected, found, fix"), rows)
 
 
 def _splits(report: Report) -> str:
-    splits, names = report.statistics.splits, report.statistics.class_names
+    splits = report.statistics.splits
+    names = [name for name, _ in count_classes(report)]
     rows: list[tuple[object, ...]] = [
         ("images", *(split.images for split in splits.values())),
         ("labelled", *(split.labelled for split in splits.values())),
+        ("labels", *(sum(split.instances.values()) for split in splits.values())),
     ]
-    rows += [(name, *(split.instances.get(name, 0) for split in splits.values())) for name in names]
-    return table(("", *splits), rows)
+    rows += [
+        (shown(name, _CELL), *(split.instances.get(name, 0) for split in splits.values()))
+        for name in names[:SHOWN_CLASSES]
+    ]
+    more = len(names) - SHOWN_CLASSES
+    return table(("", *splits), rows) + (f"\n\n{more} more classes are in the full report." if more > 0 else "")
 
 
-def place(finding: Finding) -> str:
-    """`entry:line`, as far as there is one."""
-    return ":".join(str(part) for part in (finding.path, finding.line) if part is not None)
+def _cell(text: str) -> str:
+    return plain(shown(text, _CELL))
 
 
 def report_sentence(report: Report) -> str:

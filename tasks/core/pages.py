@@ -1,0 +1,53 @@
+"""What all pages of HTML share: one file each, with its style and script inside and named by hash in its policy."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.core.media.drawing import class_colour
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render_page(name: str, **values: object) -> str:
+    """Return the page of `templates/NAME.html.j2`, ready to be written as UTF-8.
+
+    Besides `values`, all of which are escaped, the template gets `style` and `script` (the text of NAME.css and
+    NAME.js, empty where there is no such file) with `style_hash` and `script_hash` for its Content-Security-Policy.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = "{:,}".format
+    style, script = _read(f"{name}.css"), _read(f"{name}.js")
+    page = environment.get_template(f"{name}.html.j2").render(
+        # Our own two files, read from this folder: nothing of a stranger's is in them.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        **values,
+    )
+    # A name that is no valid Unicode must not keep the page from being written.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def css_colour(class_id: int) -> str:
+    """Return the colour that a class has in pictures, as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*class_colour(class_id))
+
+
+def _read(name: str) -> str:
+    path = _TEMPLATES / name
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,143 @@
+"""A validation report as one page of HTML that needs nothing else: findings, pictures, classes, charts, samples."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tasks.core.dataset import Dataset
+from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Verdict
+from tasks.core.images import ImageTraits
+from tasks.core.pages import css_colour, render_page
+from tasks.core.validation.label_table import LabelTable
+from tasks.core.validation.report_charts import CELLS, heat_maps, histograms
+from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
+from tasks.core.validation.report_pictures import Album, Exhibit, Picture
+
+OPEN_FINDINGS = 3
+SHOWN_FINDINGS = 50
+MAX_ROWS = 1000
+SHOWN_CLASSES = 500
+_SHOWN_TALLIES = 5
+_TALLY, _NAME, _PLACE, _MESSAGE = 26, 60, 120, 300
+
+_SENTENCES = {
+    Verdict.VALID: "Nothing keeps this archive from being trained on.",
+    Verdict.VALID_WITH_WARNINGS: "It can be trained on; look at the warnings before you do.",
+    Verdict.INVALID: "It cannot be trained on until the errors are mended.",
+}
+_PLURALS = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "notes"}
+
+
+def render_report(
+    report: Report,
+    dataset: Dataset,
+    labels: LabelTable,
+    images: Mapping[str, ImageTraits],
+    read: Callable[[str], bytes],
+    imgsz: int = 640,
+) -> str:
+    """Return the report as HTML of a few megabytes at most, whatever the archive holds.
+
+    `images` has those that decode, `imgsz` is the training size in pixels. `read` returns the bytes of an entry; where
+    it raises ArchiveError or KeyError a grey tile says so. Nothing from the archive is markup, and no script runs.
+    """
+    groups = group_findings(report)
+    album = Album(dataset, report.statistics.task, read)
+    return render_page(
+        "report",
+        title=shown(report.archive, _PLACE),
+        digest=shown(report.digest, 64),
+        task=report.statistics.task,
+        verdict=report.verdict,
+        sentence=_SENTENCES[report.verdict],
+        tallies=[(severity, _PLURALS[severity], count) for severity, count in report.severities.items()],
+        totals=_totals(report),
+        groups=[_group(group, min(SHOWN_FINDINGS, MAX_ROWS // len(groups))) for group in groups],
+        exhibits=[(group, [_exhibit(each) for each in exhibits]) for group, exhibits in album.exhibits(groups)],
+        splits=_splits(report),
+        classes=_classes(report),
+        more_classes=max(len(count_classes(report)) - SHOWN_CLASSES, 0),
+        cells=CELLS,
+        heat_maps=heat_maps(labels),
+        histograms=histograms(dataset, labels, images, imgsz),
+        samples={split: [_picture(each) for each in chosen] for split, chosen in album.samples().items()},
+    )
+
+
+def _totals(report: Report) -> list[tuple[str, int]]:
+    splits = report.statistics.splits.values()
+    return [
+        ("images", sum(split.images for split in splits)),
+        ("labelled", sum(split.labelled for split in splits)),
+        ("labels", sum(map(_label_count, splits))),
+        ("classes", len(count_classes(report))),
+    ]
+
+
+def _label_count(split: SplitStatistics) -> int:
+    return sum(split.instances.values())
+
+
+def _group(group: Group, most: int) -> dict[str, Any]:
+    rows = [_finding(finding) for finding in group.findings[:most]]
+    return {
+        "code": group.code,
+        "severity": group.severity,
+        "count": group.count,
+        "meaning": group.meaning,
+        "open": rows[:OPEN_FINDINGS],
+        "folded": rows[OPEN_FINDINGS:],
+        "more": group.count - len(rows),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {"place": shown(place(finding), _PLACE), "line": finding.line, "message": shown(finding.message, _MESSAGE)}
+
+
+def _splits(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "images": split.images,
+            "labelled": split.labelled,
+            "labels": _label_count(split),
+            "per_image": _label_count(split) / max(split.images, 1),
+        }
+        for name, split in report.statistics.splits.items()
+    ]
+
+
+def _classes(report: Report) -> list[dict[str, Any]]:
+    """Return a row a class, the most frequent first, with the count of each split and its share of the longest bar."""
+    splits = report.statistics.splits.values()
+    longest = [max(split.instances.values(), default=1) for split in splits]
+    ranked = sorted(enumerate(count_classes(report)), key=lambda row: -row[1][1])
+    return [
+        {
+            "id": number,
+            "name": shown(name, _NAME),
+            "colour": css_colour(number),
+            "total": total,
+            "bars": [
+                (split.instances.get(name, 0), round(100 * split.instances.get(name, 0) / most, 2))
+                for split, most in zip(splits, longest, strict=True)
+            ],
+        }
+        for number, (name, total) in ranked[:SHOWN_CLASSES]
+    ]
+
+
+def _exhibit(exhibit: Exhibit) -> dict[str, Any]:
+    pictures = [_picture(picture) for picture in exhibit.pictures]
+    return {"pictures": pictures, "finding": _finding(exhibit.finding), "more": exhibit.more}
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    return {
+        "picture": picture,
+        "name": shown(picture.name, _PLACE),
+        "base": shown(picture.name.rpartition("/")[2], _NAME),
+        "tallies": [replace(tally, name=shown(tally.name, _TALLY)) for tally in picture.classes[:_SHOWN_TALLIES]],
+        "more": len(picture.classes[_SHOWN_TALLIES:]),
+    }
