@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted, warning
+from tasks.core.outlines import areas
 
 MAX_LABEL_BYTES = 8 * 2**20
 # Further faults of one code in one file are told in one finding with their count.
@@ -21,12 +23,13 @@ MAX_FINDINGS_PER_CODE = 100
 RANGE_TOLERANCE = 0.01
 TASKS = ("detect", "segment", "classify", "pose", "obb")
 
+MAX_TOKEN = 64
+MIN_AREA = 1e-9
+
 # Nobody misses the edge of a picture by a whole picture: such numbers are pixels.
 _PIXELS_FROM = 2.0
-_MIN_AREA = 1e-9
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CLASS = re.compile(r"[+-]?[0-9]{1,9}")
-_MAX_TOKEN = 64
 
 
 class LabelRow(NamedTuple):
@@ -72,7 +75,7 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
-        faults.add(Code.LABEL_ENCODING, None, explain("UTF-8 text", found, "Save the file as UTF-8."))
+        faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", found, "Save the file as UTF-8.")
         return Labels(None, (), 1), faults.findings()
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     split = [(number, tokens) for number, line in enumerate(lines, 1) if (tokens := line.split())]
@@ -89,14 +92,21 @@ class _Faults:
     def __init__(self, path: str) -> None:
         self.path = path
         self.kept: list[Finding] = []
+        self.total = 0
         self.counts: defaultdict[Code, int] = defaultdict(int)
         self.outside: list[tuple[int, float]] = []
 
-    def add(self, code: Code, line: int | None, message: str) -> None:
+    def add(self, code: Code, line: int | None, expected: str, found: str, fix: str) -> None:
+        self.total += 1
         self.counts[code] += 1
         if self.counts[code] <= MAX_FINDINGS_PER_CODE:
             make = warning if code == Code.LABEL_DUPLICATE else error
-            self.kept.append(make(code, message, path=self.path, line=line))
+            self.kept.append(make(code, explain(expected, found, fix), path=self.path, line=line))
+
+    def add_outside(self, line: int, value: float) -> None:
+        """Keep a number out of range; what to say of it depends on all that the file has."""
+        self.total += 1
+        self.outside.append((line, value))
 
     def findings(self) -> list[Finding]:
         self._add_outside()
@@ -113,32 +123,33 @@ class _Faults:
         if abs(worst[1]) >= _PIXELS_FROM:
             found = f"{len(self.outside)} lines in what look like pixels, up to {worst[1]:g} in line {worst[0]}"
             fix = "Divide x and width by the image's width, y and height by its height."
-            self.add(Code.LABEL_RANGE, self.outside[0][0], explain("numbers from 0 to 1", found, fix))
+            self.add(Code.LABEL_RANGE, self.outside[0][0], "numbers from 0 to 1", found, fix)
             return
         for line, value in self.outside:
             fix = "Clip the label to the image, or draw it again."
-            self.add(Code.LABEL_RANGE, line, explain("numbers from 0 to 1", f"{value:g}", fix))
+            self.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", f"{value:g}", fix)
 
 
 def _recognise(lines: list[tuple[int, list[str]]]) -> str | None:
+    possible = {task: column_counts(LabelRules(task=task)) for task in ("detect", "segment")}
     for _, tokens in lines:
-        for task in ("detect", "segment"):
-            if _fits(len(tokens), LabelRules(task=task)):
+        for task, columns in possible.items():
+            if len(tokens) in columns:
                 return task
     return None
 
 
-def _fits(count: int, rules: LabelRules) -> bool:
-    if rules.task == "detect":
-        return count == 5
-    if rules.task == "obb":
-        return count == 9
-    if rules.task == "pose":
-        keypoints, numbers = rules.keypoints or (0, 0)
-        return count == 5 + keypoints * numbers
-    return rules.task == "segment" and count >= 7 and count % 2 == 1
+@cache
+def column_counts(rules: LabelRules) -> range:
+    """Return the numbers of columns that a line of the task may have; none without a task."""
+    if rules.task == "segment":
+        return range(7, MAX_LABEL_BYTES, 2)
+    keypoints, numbers = rules.keypoints or (0, 0)
+    columns = {"detect": 5, "obb": 9, "pose": 5 + keypoints * numbers}.get(rules.task or "")
+    return range(columns, columns + 1) if columns else range(0)
 
 
+@cache
 def _columns(rules: LabelRules) -> str:
     keypoints, numbers = rules.keypoints or (0, 0)
     return {
@@ -151,24 +162,23 @@ def _columns(rules: LabelRules) -> str:
 
 def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults) -> LabelRow | None:
     """Return the row, or None where it has an error; all its faults are collected."""
-    before = len(faults.outside) + sum(faults.counts.values())
-    if not _fits(len(tokens), rules):
-        faults.add(
-            Code.LABEL_COLUMNS, line, explain(_columns(rules), f"{len(tokens)}", _columns_fix(len(tokens), rules))
-        )
+    before = faults.total
+    if len(tokens) not in column_counts(rules):
+        fix = _columns_fix(len(tokens), rules)
+        faults.add(Code.LABEL_COLUMNS, line, _columns(rules), f"{len(tokens)}", fix)
     values = _parse_numbers(line, tokens, faults)
-    if values is None or len(faults.outside) + sum(faults.counts.values()) > before:
+    if values is None or faults.total > before:
         return None
     class_id = int(tokens[0])
     _check_class(line, class_id, rules, faults)
     _check_geometry(line, values, rules, faults)
-    if len(faults.outside) + sum(faults.counts.values()) > before:
+    if faults.total > before:
         return None
     return LabelRow(line, class_id, np.array(values, dtype=np.float64))
 
 
 def _columns_fix(count: int, rules: LabelRules) -> str:
-    if rules.task in {"detect", "segment"} and (_fits(count, LabelRules(task="detect")) or (count >= 7 and count % 2)):
+    if rules.task in {"detect", "segment"} and (count == 5 or (count >= 7 and count % 2)):
         return "Boxes and polygons cannot be mixed: export the dataset with one kind only."
     return "Export the labels in YOLO format again; keypoints need kpt_shape in data.yaml."
 
@@ -176,14 +186,14 @@ def _columns_fix(count: int, rules: LabelRules) -> str:
 def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:
     if not _CLASS.fullmatch(tokens[0]):
         fix = "Write the class as its place in names, such as 0."
-        faults.add(Code.LABEL_NUMBER, line, explain("a whole number for the class", quoted(tokens[0]), fix))
+        faults.add(Code.LABEL_NUMBER, line, "a whole number for the class", quoted(tokens[0]), fix)
         return None
     values = []
     for token in tokens[1:]:
-        value = float(token) if len(token) <= _MAX_TOKEN and _NUMBER.fullmatch(token) else math.nan
+        value = float(token) if len(token) <= MAX_TOKEN and _NUMBER.fullmatch(token) else math.nan
         if not math.isfinite(value):
             fix = "Write it with a decimal point, such as 0.5."
-            faults.add(Code.LABEL_NUMBER, line, explain("a finite decimal number", quoted(token), fix))
+            faults.add(Code.LABEL_NUMBER, line, "a finite decimal number", quoted(token), fix)
             return None
         values.append(value)
     return values
@@ -193,7 +203,7 @@ def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -
     if class_id < 0 or (rules.class_count is not None and class_id >= rules.class_count):
         known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, the places in names"
         fix = "Correct the class, or add its name to data.yaml."
-        faults.add(Code.LABEL_CLASS, line, explain(f"a class from {known}", f"{class_id}", fix))
+        faults.add(Code.LABEL_CLASS, line, f"a class from {known}", f"{class_id}", fix)
 
 
 def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
@@ -202,28 +212,20 @@ def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _
         if min(values[2:4]) <= 0:
             found = f"{values[2]:g} x {values[3]:g}"
             fix = "Take the line out, or draw the box again."
-            faults.add(Code.LABEL_DEGENERATE, line, explain("a width and a height above 0", found, fix))
+            faults.add(Code.LABEL_DEGENERATE, line, "a width and a height above 0", found, fix)
         # A negative size is told as degenerate, and once is enough.
         positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
-    elif _area(values) <= _MIN_AREA:
+    elif areas(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
         fix = "Take the line out, or draw the outline again."
-        faults.add(Code.LABEL_DEGENERATE, line, explain("a polygon with an area", "corners all on one line", fix))
+        faults.add(Code.LABEL_DEGENERATE, line, "a polygon with an area", "corners all on one line", fix)
     worst = max(positions, key=lambda value: abs(value - 0.5))
     if abs(worst - 0.5) > 0.5 + RANGE_TOLERANCE:
-        faults.outside.append((line, worst))
+        faults.add_outside(line, worst)
 
 
 def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
     # The third number of a keypoint is its visibility (0, 1 or 2), not a place.
     return [value for at, value in enumerate(values) if not rules.keypoints or at % rules.keypoints[1] < 2]
-
-
-def _area(values: list[float]) -> float:
-    """Return the area of the polygon x0, y0, x1, y1, ... as a share of the image (shoelace formula)."""
-    x, y = np.array(values[0::2]), np.array(values[1::2])
-    # Numbers near the largest float overflow; they are told as out of range.
-    with np.errstate(all="ignore"):
-        return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 def _check_duplicates(rows: tuple[LabelRow, ...], faults: _Faults) -> None:
@@ -232,4 +234,4 @@ def _check_duplicates(rows: tuple[LabelRow, ...], faults: _Faults) -> None:
         earlier = first.setdefault((row.class_id, row.coordinates.tobytes()), row.line)
         if earlier != row.line:
             fix = "Take this line out: training would count the object twice."
-            faults.add(Code.LABEL_DUPLICATE, row.line, explain("each object once", f"line {earlier} again", fix))
+            faults.add(Code.LABEL_DUPLICATE, row.line, "each object once", f"line {earlier} again", fix)

@@ -69,6 +69,7 @@ GOOD_FILES = {
     "tabs": GOOD.replace(" ", "\t"),
     "no line end": GOOD,
     "exponents": "0 5e-1 5.E-1 +.25 0.25e0",
+    "an exponent of many digits": "0 5e-000001 0.5 0.25 0.25",
     "within one per cent": "0 1.009 -0.009 1.009 0.25",
     "the highest class": "1 0.5 0.5 0.25 0.25",
     "a triangle": TRIANGLE,

@@ -1,21 +1,215 @@
 """All labels of an archive as one data frame."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.core.codes import MEANINGS, Code
+from tasks.core.findings import Batch, Finding, Severity, error, explain, warning
+from tasks.core.labels import RANGE_TOLERANCE, LabelRules
+from tasks.core.outlines import areas, bounds, crossed, rotated_boxes
+from tasks.core.validation.label_text import Chunk, Rows, is_box, parse_chunk
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
+
+# Findings of one code and severity that are kept in their own words; of the others the file is kept.
+MAX_WORDED = 1000
+
+_CHUNK_BYTES = 2**20
+_CHUNK_FILES = 10_000
+_MEASURES = ("x", "y", "width", "height", "area")
+# Annotators clip a few rotated boxes at the edge of the image.
+_ROTATED_SHARE = 0.95
 
 
 @dataclass(frozen=True)
 class LabelTable:
     """The rows without an error, one a label, in the order of the files and of their lines.
 
-    Columns of `rows`: `label` (category: entry name of the label file), `line` (int32, from 1), `class_id` (int32), `x`,
-    `y`, `width`, `height` (float64: centre and size of the bounding box as shares of the image), `corners` (int32: 0 for
-    a box, else the number of corners). `written` maps each label file to the number of its lines with text, faulty ones
-    included. `task` is None where no row can tell it.
+    Columns of `rows`: `label` (category: entry name of the label file), `line` (int32, from 1), `class_id` (int32),
+    `x`, `y`, `width`, `height` (float64: centre and size of the bounding box as shares of the image), `area` (float64:
+    of the box or the outline, as a share of the image's), `corners` (int32: 0 for a box, else the number of corners).
+    `written` maps each label file to the number of its lines with text, faulty ones included. `task` is None where no
+    row can tell it. Rows of files of another kind than `task` (each has a finding) are in the table too.
     """
 
     task: str | None
     rows: pd.DataFrame
     written: Mapping[str, int]
+
+
+def read_labels(files: Iterable[tuple[str, bytes]], rules: LabelRules) -> tuple[LabelTable, list[Finding | Batch]]:
+    """Read label files, given as entry name (each once) and bytes, and tell all faults of their lines and outlines.
+
+    `files` is streamed: memory holds the table (60 bytes a row) and the work on one file of at most 8 MiB. Without a
+    task in the rules boxes mean detect and polygons segment, or obb where all have four corners and are rotated boxes.
+    Never raises for what the files hold; pandera's SchemaErrors would show a fault of this module.
+    """
+    found = _Found()
+    for chunk in _chunks(files):
+        found.add([name for name, _ in chunk], parse_chunk(chunk, rules), rules)
+    rows = found.frame()
+    schema().validate(rows, lazy=True)
+    table = LabelTable(rules.task or found.task(rows), rows, found.written)
+    return table, [*found.told.findings(), *found.mixed(), *found.crossings(rows)]
+
+
+@cache
+def schema() -> "DataFrameSchema":
+    """Return the pandera schema of the table's rows: types, ranges, and no other column."""
+    from pandera.pandas import Check, Column, DataFrameSchema
+
+    # Centres and sizes are sums and differences of numbers in range.
+    low, high = -RANGE_TOLERANCE - 1e-9, 1 + RANGE_TOLERANCE + 1e-9
+    place = Column("float64", Check.in_range(low, high))
+    size = Column("float64", Check.in_range(0, high - low, include_min=False))
+    columns = {
+        "label": Column("category"),
+        "line": Column("int32", Check.ge(1)),
+        "class_id": Column("int32", Check.ge(0)),
+        **dict.fromkeys(("x", "y"), place),
+        **dict.fromkeys(("width", "height"), size),
+        "area": Column("float64", Check.in_range(0, (high - low) ** 2)),
+        "corners": Column("int32", Check.ge(0)),
+    }
+    return DataFrameSchema(columns, strict=True, ordered=True)
+
+
+def _chunks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Put files together until there is enough to work on at once."""
+    chunk: list[tuple[str, bytes]] = []
+    size = 0
+    for name, data in files:
+        if chunk and (size + len(data) > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((name, data))
+        size += len(data)
+    if chunk:
+        yield chunk
+
+
+@dataclass
+class _Told:
+    """Findings of label files: the first of each code and severity as they are, the rest as batches."""
+
+    kept: list[Finding] = field(default_factory=list)
+    counts: Counter[tuple[Code, Severity]] = field(default_factory=Counter)
+    more: defaultdict[tuple[Code, Severity], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            key = finding.code, finding.severity
+            self.counts[key] += 1
+            if self.counts[key] <= MAX_WORDED:
+                self.kept.append(finding)
+            else:
+                self.more[key][finding.path or ""] += 1
+
+    def findings(self) -> list[Finding | Batch]:
+        return [*self.kept, *(_unworded(*key, paths) for key, paths in self.more.items())]
+
+
+def _unworded(code: Code, severity: Severity, files: Counter[str]) -> Batch:
+    fix = "Mend the faults that are told line by line, then these in the same way."
+    message = explain("no more of these faults", MEANINGS[code], fix)
+    paths, ends = list(files), np.cumsum(list(files.values()))
+
+    def make(number: int) -> Finding:
+        path = paths[int(np.searchsorted(ends, number, "right"))]
+        return Finding(code=code, severity=severity, message=message, path=path)
+
+    return Batch(code, severity, int(ends[-1]), make)
+
+
+@dataclass
+class _Found:
+    """What was read so far; columns are lists of arrays, one a chunk."""
+
+    written: dict[str, int] = field(default_factory=dict)
+    tasks: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    told: _Told = field(default_factory=_Told)
+    columns: defaultdict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
+    crossing: list[NDArray[np.bool_]] = field(default_factory=list)
+    quads: Counter[str] = field(default_factory=Counter)
+
+    def add(self, names: list[str], chunk: Chunk, rules: LabelRules) -> None:
+        before = len(self.written)
+        self.written.update(zip(names, chunk.written, strict=True))
+        for name, task, findings in zip(names, chunk.tasks, chunk.findings, strict=True):
+            self.told.add(findings)
+            if task:
+                self.tasks[task].append(name)
+        self.columns["label"].append((chunk.rows.file + before).astype(np.int32))
+        self.columns["line"].append(chunk.rows.line.astype(np.int32))
+        self.columns["class_id"].append(chunk.rows.class_id.astype(np.int32))
+        self._measure(chunk.rows, is_box(chunk.rows, rules))
+
+    def _measure(self, rows: Rows, boxes: NDArray[np.bool_]) -> None:
+        measured = np.empty((5, len(boxes)))
+        head = rows.numbers[(np.cumsum(rows.counts) - rows.counts)[boxes, None] + np.arange(4)].T
+        measured[:, boxes] = np.vstack([head, head[2] * head[3]])
+        crossing = np.zeros(len(boxes), dtype=bool)
+        counts = rows.counts[~boxes] // 2
+        if len(counts):
+            corners = rows.numbers[np.repeat(~boxes, rows.counts)].reshape(-1, 2)
+            low, high = bounds(corners, counts)
+            # An outline that goes round several times has several times its area.
+            area = np.minimum(areas(corners, counts), np.prod(high - low, axis=1))
+            measured[:, ~boxes] = np.vstack([(low + high).T / 2, (high - low).T, area])
+            crossing[~boxes] = crossed(corners, counts)
+            rotated, tilted = rotated_boxes(corners[np.repeat(counts == 4, counts)].reshape(-1, 4, 2))
+            self.quads.update(rotated=int(rotated.sum()), tilted=int(tilted.sum()))
+        for name, column in zip(_MEASURES, measured, strict=True):
+            self.columns[name].append(column)
+        self.columns["corners"].append(np.where(boxes, 0, rows.counts // 2).astype(np.int32))
+        self.crossing.append(crossing)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the table's rows; the columns are used up one by one, so that there are never two tables."""
+        files = pd.Index(list(self.written), dtype=object)
+        types = {**dict.fromkeys(("label", "line", "class_id", "corners"), np.int32), **dict.fromkeys(_MEASURES, float)}
+        joined = {
+            name: np.concatenate([np.zeros(0, types[name]), *self.columns.pop(name, [])])
+            for name in ("label", "line", "class_id", *_MEASURES, "corners")
+        }
+        return pd.DataFrame({**joined, "label": pd.Categorical.from_codes(joined["label"], files)}, copy=False)
+
+    def task(self, rows: pd.DataFrame) -> str | None:
+        """Return the task that most files show; where all rows have four corners, they may be rotated boxes."""
+        task = max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
+        rotated = self.quads["tilted"] > 0 and self.quads["rotated"] >= _ROTATED_SHARE * len(rows)
+        return "obb" if rotated and bool((rows["corners"] == 4).all()) else task
+
+    def mixed(self) -> Iterator[Finding | Batch]:
+        """Yield the files with another kind of label than most."""
+        main = max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
+        for task, files in self.tasks.items():
+            if task != main:
+                yield _odd_files(task, files, f"labels for {main}, as in {len(self.tasks[main or task])} other files")
+
+    def crossings(self, rows: pd.DataFrame) -> list[Finding | Batch]:
+        """Return the outlines that cross themselves."""
+        at = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *self.crossing]))
+        labels, lines = rows["label"].array[at], rows["line"].to_numpy()[at]
+        fix = "Draw it again, its corners in order; an object in several parts is a label for each."
+        message = explain("an outline that does not cross itself", "edges that pass through each other", fix)
+
+        def make(number: int) -> Finding:
+            return warning(Code.LABEL_DEGENERATE, message, path=labels[number], line=int(lines[number]))
+
+        return [Batch(Code.LABEL_DEGENERATE, Severity.WARNING, len(at), make)] if len(at) else []
+
+
+def _odd_files(task: str, files: list[str], expected: str) -> Batch:
+    message = explain(expected, f"labels for {task}", "Export the dataset with one kind of label only.")
+    return Batch(
+        Code.LABEL_COLUMNS, Severity.ERROR, len(files), lambda number: error(Code.LABEL_COLUMNS, message, files[number])
+    )
