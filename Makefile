@@ -42,8 +42,8 @@ down: ## stop the local stack; its data stays in .studio
 status: setup ## each service, its address and health
 	@$(RUN) infra.stack status
 
-check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1)
-	@$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json)
+check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1 PAGE=x.html POLICY=x.json)
+	@$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json) $(if $(PAGE),--page $(PAGE)) $(if $(POLICY),--policy $(POLICY))
 
 upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 	@$(RUN) infra.upload $(ARCHIVE)
@@ -51,8 +51,10 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 test: setup ## every test, on a real stack of its own
 	@$(RUN) pytest
 
-bench: setup ## what the check of an archive costs beside bare decoding (IMAGES=3000)
-	@$(RUN) tests.benchmarks.bench_validation $(IMAGES)
+bench: setup ## the dataset check beside its limit and other tools, label parsing, memory, and 10,000 damaged archives
+	@$(RUN) tests.benchmarks.bench_validation --large
+	@$(RUN) tests.benchmarks.bench_labels
+	@$(RUN) tests.benchmarks.fuzz_archives
 
 lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff check .

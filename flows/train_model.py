@@ -40,7 +40,8 @@ def train_model(
         paths, digests = [], {}
         for archive in archives:
             path, digests[archive] = storage.fetch_archive(archive, folder)
-            validation.require_valid(validation.check_archive(path, archive, digests[archive], ValidationPolicy()))
+            checked = validation.check_archive(path, archive, digests[archive], ValidationPolicy())
+            validation.require_valid(checked.report)
             paths.append(path)
         start = trainer.prepare_base_model(base_model, storage.fetch_base_model(base_model, folder), folder)
         dataset = merging.merge_archives(paths, merge, folder / "dataset")

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting, storage, validation
+from tasks import reporting, storage, tracking, validation
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.scratch import scratch_folder
@@ -19,7 +19,11 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     """
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
-        report = validation.check_archive(path, archive, digest, policy)
-    link = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{reporting.flow_run_id()}/report.json")
-    reporting.show_markdown("dataset-report", report_markdown(report, link))
-    return validation.verdict_state(report)
+        checked = validation.check_archive(path, archive, digest, policy)
+    report, place = checked.report, reporting.flow_run_id()
+    facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
+    page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
+    reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier))
+    reporting.announce_dataset(report)
+    tracking.record_dataset(report, checked.page, place)
+    return validation.verdict_state(report, checked.earlier)

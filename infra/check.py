@@ -1,4 +1,4 @@
-"""`python -m infra.check ARCHIVE [--json]`: check a dataset archive on this machine, with no server.
+"""`python -m infra.check ARCHIVE [--json] [--page FILE] [--policy FILE]`: check a dataset archive, with no server.
 
 Exit code 0: valid, also with warnings. 1: invalid. 2: there is no such file, or it is not a readable zip.
 """
@@ -17,7 +17,7 @@ from rich.text import Text
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, Report, Severity, Verdict
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import check_dataset
+from tasks.core.validation.check import Inspection, inspect_dataset, render_inspection
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _SHOWN_PER_CODE = 10
@@ -28,8 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.check", description="Check a YOLO dataset archive.")
     parser.add_argument("archive", type=Path, help="zip archive of a dataset")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    parser.add_argument("--page", type=Path, help="write the page with figures and pictures to this HTML file")
+    parser.add_argument("--policy", type=_policy, default="{}", help="JSON file with fields of ValidationPolicy")
     chosen = parser.parse_args(arguments)
-    report = _check(chosen.archive)
+    inspection = _check(chosen.archive, chosen.policy)
+    report = inspection.report
+    if chosen.page:
+        chosen.page.write_text(render_inspection(inspection, chosen.archive, chosen.policy), encoding="utf-8")
     if chosen.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
@@ -37,15 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _exit_code(report)
 
 
-def _check(path: Path) -> Report:
+def _policy(text: str) -> ValidationPolicy:
+    try:
+        return ValidationPolicy.model_validate_json(text if text == "{}" else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"expected a JSON file of a validation policy: {error}") from error
+
+
+def _check(path: Path, policy: ValidationPolicy) -> Inspection:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         job = bar.add_task("decoding images", total=None)
-        return check_dataset(
+        return inspect_dataset(
             path,
             path.name,
             _digest(path),
-            ValidationPolicy.model_validate({}),
+            policy,
             lambda done, total: bar.update(job, completed=done, total=total),
         )
 

@@ -14,10 +14,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
+from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
 from tasks.core.epochs import Epoch
 from tasks.core.errors import StudioError
+from tasks.core.findings import Report
 
 P = ParamSpec("P")
 
@@ -54,6 +56,13 @@ def show_markdown(key: str, markdown: str, description: str | None = None) -> No
 def show_link(key: str, link: str, text: str) -> None:
     """Attach a link to the run."""
     create_link_artifact(link, link_text=text, key=key)
+
+
+def announce_dataset(report: Report) -> None:
+    """Emit the event `dataset.validated`, which automations can start from; it names archive, digest and verdict."""
+    facts = {"name": report.archive, "digest": report.digest, "verdict": report.verdict.value}
+    resource = {"prefect.resource.id": f"dataset.{report.archive}", "prefect.resource.name": report.archive, **facts}
+    emit_event("dataset.validated", resource, payload={**facts, "counts": report.counts})
 
 
 def completed(message: str, name: str | None = None) -> State:

@@ -5,6 +5,7 @@ A run is always addressed by its id through `MlflowClient`: no process-wide acti
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.errors import StudioError
+from tasks.core.findings import Report
 from tasks.core.settings import Settings
+from tasks.core.validation.figures import report_figures
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-EXPERIMENT = "training"
+EXPERIMENT, DATASETS = "training", "datasets"
 
 
 class TrackingError(StudioError):
@@ -64,11 +67,23 @@ def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, objec
 
     mlflow = client()
     with explained("opening a run"):
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(EXPERIMENT)
-        run_id: str = mlflow.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+        run_id: str = mlflow.create_run(_experiment(mlflow, EXPERIMENT), run_name=name, tags=dict(tags)).info.run_id
         mlflow.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
     return run_id
+
+
+def _experiment(mlflow: Any, name: str) -> str:  # noqa: ANN401
+    """Return the id of an experiment, made now where it was missing; another run may make it at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    if found := mlflow.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    try:
+        return str(mlflow.create_experiment(name))
+    except MlflowException:
+        if found := mlflow.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        raise
 
 
 @contextlib.contextmanager
@@ -97,8 +112,6 @@ class EpochLogger:
 
     def __call__(self, epoch: Epoch) -> None:
         """Log one finished epoch, as step `epoch.number`."""
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -219,3 +232,59 @@ def fetch_weights(model: ModelVersion, folder: Path) -> Path:
     if len(weights) != 1:
         raise TrackingError(f"Expected one .pt file in {uri}, found {[path.name for path in weights]}. Train it again.")
     return weights[0]
+
+
+@task(cache_policy=NO_CACHE)
+def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
+    """Keep the outcome of a check in experiment `datasets`, in the one run of these bytes; returns its id.
+
+    The newest check is what the run shows. A verdict does not hang on MLflow: where that fails it is logged, and the
+    answer is None.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    tags = {
+        "digest": report.digest,
+        "archive": report.archive,
+        "verdict": report.verdict.value,
+        "task": str(report.statistics.task),
+        "flow_run_id": flow_run_id,
+    }
+    try:
+        with explained(f"recording the check of {report.archive}"):
+            mlflow = client()
+            run_id = _dataset_run(mlflow, report)
+            mlflow.log_batch(
+                run_id,
+                metrics=[Metric(name, value, now, 0) for name, value in report_figures(report).items()],
+                tags=[RunTag(name, value[:5000]) for name, value in tags.items()],
+            )
+            mlflow.log_text(run_id, page, "report.html")
+            mlflow.log_text(run_id, report.model_dump_json(indent=2), "report.json")
+            mlflow.set_terminated(run_id, "FINISHED")
+    except TrackingError as error:
+        get_run_logger().warning("%s The verdict stands all the same.", error)
+        return None
+    return run_id
+
+
+def _dataset_run(mlflow: Any, report: Report) -> str:  # noqa: ANN401
+    """Return the run of a digest; of two made at the same moment the older one stays."""
+
+    def known() -> list[str]:
+        found = mlflow.search_runs(
+            [experiment],
+            f"tags.digest = '{report.digest}'",
+            order_by=["attributes.start_time ASC", "attributes.run_id"],
+        )
+        return [run.info.run_id for run in found]
+
+    experiment = _experiment(mlflow, DATASETS)
+    if runs := known():
+        return runs[0]
+    made: str = mlflow.create_run(experiment, run_name=report.archive, tags={"digest": report.digest}).info.run_id
+    first = next(iter(known()), made)
+    if first != made:
+        mlflow.delete_run(made)
+    return first

@@ -1,22 +1,25 @@
 """Steps of the dataset check: the check itself, and the state that its verdict is."""
 
+import hashlib
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed, Failed
+from pydantic import BaseModel, ConfigDict
 
 from tasks.core.errors import StudioError
 from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import check_dataset
+from tasks.core.validation.check import inspect_dataset, render_inspection
 from tasks.core.validation.report_markdown import report_sentence
 
-RULES_VERSION = 1  # part of the cache key: a changed rule checks every archive again
+RULES_VERSION = 2  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5
 STATE_NAMES = {
     Verdict.VALID: "Valid",
@@ -29,18 +32,49 @@ class InvalidDatasetError(StudioError):
     """An archive that must not be trained on."""
 
 
-def check_archive(path: Path, archive: str, digest: str, policy: ValidationPolicy) -> Report:
+class CheckedArchive(BaseModel):
+    """The outcome of a check: the report, its page as HTML, and the flow run that made them, by id and by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    report: Report
+    page: str
+    checked_at: datetime
+    flow_run_id: str
+    flow_run_name: str
+
+    @property
+    def earlier(self) -> str | None:
+        """A sentence that says whose outcome this is, where it is not this run's own."""
+        if self.flow_run_id == str(runtime.flow_run.id):
+            return None
+        return (
+            f"Not checked again: the same bytes were checked under the same rules and policy on "
+            f"{self.checked_at:%Y-%m-%d %H:%M} UTC by run '{self.flow_run_name}'."
+        )
+
+
+def check_archive(path: Path, archive: str, digest: str, policy: ValidationPolicy) -> CheckedArchive:
     """Check the archive file at `path`; the same bytes are checked once, under whatever name they come."""
-    return check_bytes(path, digest, policy).model_copy(update={"archive": archive})
+    checked = check_bytes(path, digest, policy)
+    if checked.earlier:
+        get_run_logger().info("%s: %s", archive, checked.earlier)
+    return checked.model_copy(update={"report": checked.report.model_copy(update={"archive": archive})})
 
 
 def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
-    policy = arguments["policy"].model_dump(mode="json")
-    return json.dumps([RULES_VERSION, arguments["digest"], policy], sort_keys=True)
+    policy: ValidationPolicy = arguments["policy"]
+    chosen = policy.model_dump(mode="json") | {
+        "raise_to_error": sorted(set(policy.raise_to_error)),
+        "ignore": sorted(set(policy.ignore)),
+    }
+    key = json.dumps([RULES_VERSION, arguments["digest"], chosen], sort_keys=True)
+    # It becomes the name of a file, and a policy in words is longer than a file name may be.
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @task(cache_key_fn=_cache_key, persist_result=True, result_serializer="json")
-def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> Report:
+def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArchive:
     """Check a dataset, cached by digest, rules and policy; says how far it is every few seconds."""
     log, told = get_run_logger(), time.monotonic()
 
@@ -50,12 +84,19 @@ def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> Report:
             told = time.monotonic()
             log.info("%d of %d images checked", done, total)
 
-    return check_dataset(path, path.name, digest, policy, progress)
+    inspection = inspect_dataset(path, path.name, digest, policy, progress)
+    return CheckedArchive(
+        report=inspection.report,
+        page=render_inspection(inspection, path, policy),
+        checked_at=datetime.now(UTC),
+        flow_run_id=str(runtime.flow_run.id),
+        flow_run_name=str(runtime.flow_run.name),
+    )
 
 
-def verdict_state(report: Report) -> State:
-    """The verdict as a state: `Valid`, `Valid with warnings`, or a failed `Invalid`."""
-    name, message = STATE_NAMES[report.verdict], report_sentence(report)
+def verdict_state(report: Report, earlier: str | None = None) -> State:
+    """The verdict as a state: `Valid`, `Valid with warnings`, or a failed `Invalid`; `earlier` is told at its end."""
+    name, message = STATE_NAMES[report.verdict], " ".join(filter(None, (report_sentence(report), earlier)))
     if report.verdict is Verdict.INVALID:
         return Failed(name=name, message=message)
     return Completed(name=name, message=message)

@@ -7,7 +7,8 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -49,13 +50,13 @@ class Archive:
     """An open zip: `entries` are its files by name, relative to `root` (empty, or the wrapping folder and a slash).
 
     Unsafe, doubled and junk entries are not among them; `refused` holds those that `read` refuses, bombs and encrypted
-    ones. `folders` holds every folder, `""` included.
+    ones. `places` holds the names of files and of explicit folders, in order.
     """
 
     file: zipfile.ZipFile
     root: str
     entries: Mapping[str, zipfile.ZipInfo]
-    folders: frozenset[str]
+    places: Sequence[str]
     refused: Mapping[str, Finding]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -78,6 +79,11 @@ class Archive:
         if len(data) != entry.file_size:
             raise ArchiveError(_entry_unreadable(name, f"{len(data)} of {entry.file_size} bytes"))
         return data
+
+    def has_folder(self, name: str) -> bool:
+        """Tell whether there is such a folder, with something in it or not; `""` is the root."""
+        at = bisect_left(self.places, f"{name}/")
+        return not name or (at < len(self.places) and self.places[at].startswith(f"{name}/"))
 
     def close(self) -> None:
         """Close the file; reading after that fails."""

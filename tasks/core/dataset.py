@@ -8,6 +8,7 @@ Roboflow writes `train: ../train/images` and means `train/images`, because its l
 leading `../` of a split is ignored where the rest is in the archive; nothing else may lead out of it.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -124,6 +125,7 @@ def _images_of_split(
     images: dict[str, None] = {}
     faults = []
     lists = set()
+    names = list(labels)
     for written in description.splits[split]:
         place = _locate(written, description.folder, archive)
         if place is None:
@@ -134,17 +136,23 @@ def _images_of_split(
             faults += problems
             lists.add(place)
         else:
-            images |= dict.fromkeys(image for image in labels if not place or image.startswith(f"{place}/"))
+            images |= dict.fromkeys(_below(place, names))
     if description.splits[split] and not images and not faults:
         faults.append(split_empty(split, "no image", description.file))
     return list(images), faults, lists
 
 
+def _below(folder: str, names: list[str]) -> list[str]:
+    """Return those of the sorted names that lie in a folder or below it."""
+    if not folder:
+        return names
+    return names[bisect_left(names, f"{folder}/") : bisect_left(names, f"{folder}0")]  # 0 comes after the slash
+
+
 def split_empty(split: str, found: str, path: str | None = None) -> Finding:
-    """Return the finding for a split that nothing can be learnt from; test is optional, so there it is a warning."""
-    fix = "Add images with labels to it, or name another folder in data.yaml."
-    message = explain(f"labelled images in {split}", found, fix)
-    return (warning if split == "test" else error)(Code.SPLIT_EMPTY, message, path=path)
+    """Return the finding for a split that nothing can be learnt from, or measured on."""
+    fix = f"Add images with labels to it, name another folder in data.yaml{', or leave test out' * (split == 'test')}."
+    return error(Code.SPLIT_EMPTY, explain(f"labelled images in {split}", found, fix), path=path)
 
 
 def _locate(written: str, folder: str, archive: Archive) -> str | None:
@@ -153,7 +161,7 @@ def _locate(written: str, folder: str, archive: Archive) -> str | None:
     if place is not None and written.startswith("../") and place.startswith("../"):
         place = place.removeprefix("../")
     is_list = place in archive.entries and place.lower().endswith(".txt") if place else False
-    return place if place in archive.folders or is_list else None
+    return place if place is not None and (is_list or archive.has_folder(place)) else None
 
 
 def _not_there(split: str, written: str, path: str) -> Finding:

@@ -22,11 +22,24 @@ SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test"
 # Ten aliases cannot grow a file of 1 MiB more than some dozens of times, and nobody needs more.
 _MAX_ALIASES = 10
 _MAX_DEPTH = 20
+_MAX_PLACES = 1000
 _DATA_NAMES = frozenset({"data.yaml", "data.yml"})
 # What PyYAML was seen to raise: its converters let through what Python raises on values such as `!!int x`.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 # libyaml's parser where it was built in: it needs a tenth of the time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_Loader):  # type: ignore[misc]
+    """PyYAML keeps the last of two equal keys and says nothing: a class or a split would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for (_, key), times in Counter(written).most_common(1):
+            if times > 1:
+                raise ValueError(f"the key {quoted(key)} {times} times")
+        data: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return data
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,7 @@ def _load(raw: bytes) -> object:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if aliases > _MAX_ALIASES or depth > _MAX_DEPTH:
             raise ValueError(f"more than {_MAX_ALIASES} aliases or {_MAX_DEPTH} levels, as in a YAML bomb")
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a safe loader
+    return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  it is a safe loader
 
 
 def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[str, ...]:
@@ -180,7 +193,7 @@ def _folder(path: object, name: str, archive: Archive, faults: list[Finding]) ->
     if path in (None, ""):
         return own
     place = resolve(own, path) if isinstance(path, str) else None
-    if place in archive.folders:
+    if place is not None and archive.has_folder(place):
         return place
     if place is not None and f"{place}/" == archive.root:
         return ""
@@ -195,11 +208,11 @@ def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str,
     for split, keys in SPLIT_KEYS.items():
         value = next((data[key] for key in keys if data.get(key) not in (None, "", [])), None)
         written = [value] if isinstance(value, str) else value
-        if isinstance(written, list) and all(isinstance(item, str) for item in written):
-            splits[split] = tuple(written)
+        if isinstance(written, list) and len(written) <= _MAX_PLACES and all(isinstance(item, str) for item in written):
+            splits[split] = tuple(dict.fromkeys(written))
         elif written is not None:
             fix = f"Write '{split}: images/{split}'."
-            message = explain(f"a folder or a list of folders for {split}", quoted(value), fix)
+            message = explain(f"a folder or a list of at most {_MAX_PLACES} for {split}", quoted(value), fix)
             faults.append(error(Code.YAML_PATH, message, path=name))
             splits[split] = ()
     return splits

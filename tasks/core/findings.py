@@ -30,6 +30,7 @@ class Finding(BaseModel):
     """One fault: `message` says what was expected, what was found and how to fix it.
 
     `path` is the entry inside the archive, `line` counts from 1; both are None where the fault has no such place.
+    `other` is the second entry where the fault lies between two, as with duplicates.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class Finding(BaseModel):
     message: str
     path: str | None = None
     line: int | None = None
+    other: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class Statistics(BaseModel):
 class Report(BaseModel):
     """The outcome of checking one archive (`digest` is the SHA-256 of its bytes, in hex).
 
-    `omitted` maps a code to the number of its findings that were counted but not kept, so that a hostile archive
-    cannot make a report of any size; `counts` includes them.
+    `omitted` maps a code to the number of its findings of each severity that were counted but not kept, so that a
+    hostile archive cannot make a report of any size; `counts` and `severities` include them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,7 +89,7 @@ class Report(BaseModel):
     digest: str
     findings: list[Finding]
     statistics: Statistics
-    omitted: dict[str, int] = {}
+    omitted: dict[str, dict[Severity, int]] = {}
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -102,8 +104,17 @@ class Report(BaseModel):
     @property
     def counts(self) -> dict[str, int]:
         """Return the number of findings of each code, in the order of the codes."""
-        kept = Counter(finding.code for finding in self.findings)
-        return dict(sorted((kept + Counter(self.omitted)).items()))
+        kept: Counter[str] = Counter(finding.code for finding in self.findings)
+        return dict(sorted((kept + Counter({code: sum(left.values()) for code, left in self.omitted.items()})).items()))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def severities(self) -> dict[Severity, int]:
+        """Return the number of findings of each severity, 0 included."""
+        counted = Counter(finding.severity for finding in self.findings)
+        for left in self.omitted.values():
+            counted.update(left)
+        return {severity: counted[severity] for severity in Severity}
 
 
 def error(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:

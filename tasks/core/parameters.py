@@ -46,7 +46,9 @@ class ValidationPolicy(Parameters):
         50.0, ge=1, description="How many times the rarest class's labels the most frequent class may have."
     )
     imgsz: int = Field(640, ge=32, le=4096, description="Training size in pixels at which a label counts as tiny.")
-    raise_to_error: tuple[AdviceCode, ...] = Field((), description="Codes that make the archive invalid.")
+    raise_to_error: tuple[AdviceCode, ...] = Field(
+        (), description="Codes that make the archive invalid, also if ignored."
+    )
     ignore: tuple[AdviceCode, ...] = Field((), description="Codes left out of the report; errors always stay in.")
 
 

@@ -4,9 +4,8 @@ import re
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
-from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "ima
 _JUNK_FOLDERS = frozenset({"__MACOSX"})
 _JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _JUNK_ENDINGS = (".cache", ".zip")
+# Far more than any dataset needs, and less than any file system takes; findings repeat these names.
+_MAX_NAME = 1000
 # Blank images and short label files pack very well and are harmless, so the ratio counts from this size on.
 _RATIO_FROM_BYTES = 2**20
 
@@ -29,21 +30,22 @@ def folder_of(name: str) -> str:
 
 
 class Screened(NamedTuple):
-    """The files by name, relative to `root` (empty, or the wrapping folder and a slash), and every folder.
+    """The files by name, relative to `root` (empty, or the wrapping folder and a slash).
 
-    `refused` says why some files must not be read: they are there all the same, and no rule may call them absent.
+    `places` holds their names and those of the explicit folders, these with a slash, in order. `refused` says why some
+    files must not be read: they are there all the same, and no rule may call them absent.
     """
 
     root: str
     entries: Mapping[str, zipfile.ZipInfo]
-    folders: frozenset[str]
+    places: Sequence[str]
     refused: Mapping[str, Finding]
 
 
 def screen(directory: Iterable[zipfile.ZipInfo], policy: ValidationPolicy) -> tuple[Screened, list[Finding]]:
     """Leave out unsafe, doubled and junk entries, mark those that must not be read, and find the root.
 
-    `folders` holds the parents of all files and `""` as well. The findings name all that was left out or refused.
+    The findings name all that was left out or refused.
     """
     safe: list[tuple[str, zipfile.ZipInfo]] = []
     faults: list[Finding] = []
@@ -56,17 +58,17 @@ def screen(directory: Iterable[zipfile.ZipInfo], policy: ValidationPolicy) -> tu
     entries, duplicates = _unique((name, entry) for name, entry in files if not _is_junk(name))
     root = _wrapping_folder(entries)
     relative = {name.removeprefix(root): entry for name, entry in entries.items()}
-    folders = [name.removeprefix(root) for name, entry in safe if _is_folder(entry) and name.startswith(root)]
+    folders = {f"{name}/".removeprefix(root) for name, entry in safe if _is_folder(entry) and name.startswith(root)}
     refused = _refused(relative, policy)
     # One finding stands for all locked entries, so it is there several times.
     faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(files)]
-    return Screened(root, relative, _all_folders(relative, folders), refused), faults
+    return Screened(root, relative, sorted({*relative, *folders}), refused), faults
 
 
 def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ValidationPolicy) -> dict[str, Finding]:
     bombs = {name: fault for name, entry in entries.items() if (fault := _ratio_fault(name, entry, policy))}
     locked = [name for name, entry in entries.items() if not _is_readable(entry)]
-    return {**bombs, **dict.fromkeys(locked, _locked_fault(locked))} if locked else bombs
+    return {**bombs, **dict.fromkeys(locked, _locked_fault(locked, len(entries)))} if locked else bombs
 
 
 def _printable(name: str) -> str:
@@ -99,17 +101,22 @@ def _unsafe_fault(entry: zipfile.ZipInfo) -> Finding | None:
         return None
     fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
     message = explain("a path inside the archive to an ordinary file", f"{reason}: {quoted(name)}", fix)
-    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name))
+    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name[:_MAX_NAME]))
 
 
 def _unsafe_name(name: str) -> str | None:
-    if not name or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
-        return "an empty name" if not name else "a control character such as NUL"
+    if not name:
+        return "an empty name"
+    if len(name) > _MAX_NAME:
+        return f"a path of {len(name)} characters"
+    # Most names are printable, and asking that of a whole name is fast.
+    if not name.isprintable() and any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        return "a control character such as NUL"
     if name.startswith(("/", "\\")):
         return "an absolute path"
     if re.match("[A-Za-z]:", name):
         return "a drive letter"
-    return "a path with '..'" if ".." in re.split(r"[/\\]", name) else None
+    return "a path with '..'" if ".." in name and ".." in re.split(r"[/\\]", name) else None
 
 
 def _unsafe_kind(mode: int) -> str | None:
@@ -151,12 +158,6 @@ def _wrapping_folder(names: Iterable[str]) -> str:
     return "".join(f"{part}/" for part in parts)
 
 
-def _all_folders(names: Iterable[str], explicit: Iterable[str]) -> frozenset[str]:
-    parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    inner = {str(parent) for name in explicit for parent in PurePosixPath(name).parents}
-    return frozenset({"", *(parents | inner | set(explicit)) - {"."}})
-
-
 def _root_notes(root: str) -> list[Finding]:
     if not root:
         return []
@@ -175,7 +176,9 @@ def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
     return [info(Code.ARCHIVE_JUNK, message, path=junk[0])]
 
 
-def _locked_fault(locked: list[str]) -> Finding:
+def _locked_fault(locked: list[str], total: int) -> Finding:
+    """One finding for all; where nothing can be unpacked it is about the archive, and else about the first of them."""
     found = f"{len(locked)} that are encrypted or packed by another method, such as {quoted(locked[0])}"
     fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
-    return error(Code.ARCHIVE_UNREADABLE, explain("entries that anybody can unpack", found, fix))
+    path = locked[0] if len(locked) < total else None
+    return error(Code.ARCHIVE_UNREADABLE, explain("entries that anybody can unpack", found, fix), path=path)

@@ -18,10 +18,15 @@ from tasks.core.validation.check import check_dataset
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 BOX = "0 0.5 0.5 0.25 0.25\n"
 Content = str | bytes | None
+# Rules about a dataset as a whole, which the smallest archives break; test_codes.py has a table of its own for them.
+QUIET = (
+    *("class-unused", "class-few", "class-imbalance", "class-split"),
+    *("image-quality", "image-duplicate", "image-near-duplicate"),
+)
 
 
 def policy(**limits: float) -> ValidationPolicy:
-    return ValidationPolicy.model_validate(limits)
+    return ValidationPolicy.model_validate({"ignore": QUIET, **limits})
 
 
 @functools.cache

@@ -149,13 +149,13 @@ def test_the_name_of_the_zipped_folder_is_accepted_as_path(tmp_path: Path) -> No
     assert "yaml-path" in codes(check(tmp_path, entries))
 
 
-def test_an_absent_or_unlabelled_test_split_is_a_warning(tmp_path: Path) -> None:
+def test_an_absent_test_split_is_a_warning_and_an_unlabelled_one_an_error(tmp_path: Path) -> None:
     """Roboflow names its test folder even where the export has none; test is optional."""
     absent = check(tmp_path, good(yaml=TAIL + "test: ../test/images\n"))
-    unlabelled = check(tmp_path, {**good(yaml=TAIL + "test: images/test\n"), "images/test/c.jpg": image()})
+    unlabelled = check(tmp_path, {**good(yaml=TAIL + "test: images/test\n"), "images/test/c.jpg": image(seed=2)})
 
     assert codes(absent) == {"yaml-path": "warning"}
-    assert codes(unlabelled) == {"split-empty": "warning"}
+    assert codes(unlabelled) == {"split-empty": "error"}
 
 
 def layout(tmp_path: Path, entries: dict[str, Content]) -> dict[str, list[tuple[str, str | None]]]:
@@ -204,7 +204,7 @@ def test_layouts(tmp_path: Path, case: tuple[str, str, str, str, str]) -> None:
         "data.yaml": yaml,
         f"{train}.jpg": image(),
         f"{train_label}.txt": BOX,
-        f"{val}.PNG": image(".png"),
+        f"{val}.PNG": image(".png", seed=1),
         f"{val_label}.txt": BOX,
     }
 

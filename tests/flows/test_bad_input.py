@@ -38,7 +38,7 @@ def without_yaml() -> bytes:
 @pytest.mark.parametrize(
     ("body", "name", "code"),
     [
-        (zipped(good()), "Valid", ""),
+        (zipped(good()), "Valid with warnings", "class-few"),
         (b"no zip at all", "Invalid", "archive-unreadable"),
         (without_yaml(), "Invalid", "yaml-missing"),
         (zipped(good())[:-40], "Invalid", "archive-unreadable"),

@@ -58,10 +58,10 @@ def test_json_is_the_whole_report(archive: Path, capsys: pytest.CaptureFixture[s
     main([str(archive), "--json"])
 
     report = json.loads(capsys.readouterr().out)
-    assert report["verdict"] == "valid"
+    assert report["verdict"] == "valid-with-warnings"
     assert report["archive"] == "mine.zip"
     assert report["digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert report["counts"] == {}
+    assert report["counts"] == {"class-few": 1, "class-split": 2}
 
 
 def test_the_table_names_place_and_remedy(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_the_table_names_place_and_remedy(archive: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "label-number" in printed
     assert "[bold]" in printed
-    assert "mine.zip: invalid (label-number 1)" in printed
+    assert "mine.zip: invalid (class-unused 1, label-number 1)" in printed
 
 
 def test_many_findings_are_cut_and_counted(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,3 +90,33 @@ def test_it_runs_as_a_module_without_heavy_imports(archive: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "mine.zip: valid" in done.stdout
+
+
+def test_a_policy_comes_from_a_file(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = archive.with_name("policy.json")
+    policy.write_text('{"raise_to_error": ["class-few"], "ignore": ["class-split"]}')
+
+    assert main([str(archive), "--policy", str(policy)]) == 1
+    assert "class-split" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"no_such_field": 1}', '{"ignore": ["yaml-names"]}'])
+def test_a_policy_that_is_none_is_named_with_the_reason(
+    archive: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    policy = archive.with_name("policy.json")
+    if text is not None:
+        policy.write_text(text)
+
+    with pytest.raises(SystemExit, match="2"):
+        main([str(archive), "--policy", str(policy)])
+    assert "expected a JSON file of a validation policy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [zipped(good()), b"no zip"])
+def test_the_page_is_written(archive: Path, content: bytes) -> None:
+    archive.write_bytes(content)
+    page = archive.with_name("page.html")
+    main([str(archive), "--page", str(page)])
+
+    assert "mine.zip" in page.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.findings import Severity, Verdict
-from tasks.core.validation import check as check_module
+from tasks.core.validation import contents
 from tasks.core.validation.check import DatasetError, check_dataset, open_dataset, read_dataset
 from tests.core.archives import BOX, Content, check, codes, good, image, policy, zipped
 
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[dict[str, Content], dict[str, str]]] = {
     "small image": ({"images/train/a.jpg": image(width=9)}, {"image-too-small": "error"}),
     "broken image outside of every split": ({"images/more/c.jpg": b"x"}, {"image-unreadable": "error"}),
     "background": ({"images/train/c.jpg": image()}, {}),
-    "half without labels": ({"images/train/c.jpg": image(), "images/val/d.jpg": image()}, {}),
+    "half without labels": ({"images/train/c.jpg": image(), "images/val/d.jpg": image(seed=2)}, {}),
     "most without labels": (
         {f"images/train/{number}.jpg": image() for number in range(3)},
         {"image-unlabelled": "warning"},
@@ -58,7 +58,7 @@ CASES: dict[str, tuple[dict[str, Content], dict[str, str]]] = {
         {},
     ),
     "two images of one name": ({"images/train/a.png": image(".png")}, {"label-ambiguous": "error"}),
-    "one name in two splits": ({"images/val/a.jpg": image(), "labels/val/a.txt": BOX}, {}),
+    "one name in two splits": ({"images/val/a.jpg": image(seed=2), "labels/val/a.txt": BOX}, {}),
     "boxes here, polygons there": (
         {"images/train/c.jpg": image(), "labels/train/c.txt": SQUARE},
         {"label-columns": "error"},
@@ -90,7 +90,7 @@ def test_faults_of_all_parts_are_told_together(tmp_path: Path) -> None:
     entries = {
         **good(yaml="train: images/train\nval: images/val\nnames: [cat, cat]\n", label="0 nan 0 1 1\n0 5 5 1 1"),
         "images/val/b.jpg": b"no image",
-        "images/val/c.jpg": image(),
+        "images/val/c.jpg": image(seed=2),
         "labels/val/d.txt": BOX,
         "link/../x": "",
     }
@@ -124,12 +124,13 @@ def test_a_label_file_without_end_is_not_read(tmp_path: Path) -> None:
 
 
 def test_findings_beyond_the_limit_are_counted_but_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "MAX_KEPT", 3)
+    monkeypatch.setattr("tasks.core.validation.collector.MAX_KEPT", 3)
     report = check(tmp_path, {**good(), **{f"labels/train/x{number}.txt": BOX for number in range(10)}})
 
     assert len(report.findings) == 3
-    assert report.omitted == {"label-orphan": 7}
+    assert report.omitted == {"label-orphan": {"warning": 7}}
     assert report.counts == {"label-orphan": 10}
+    assert report.severities == {"error": 0, "warning": 10, "info": 0}
 
 
 def test_progress_counts_images_to_the_last(tmp_path: Path) -> None:
@@ -147,19 +148,19 @@ def test_reading_never_runs_far_ahead_of_decoding(tmp_path: Path, monkeypatch: p
     path = tmp_path / "data.zip"
     path.write_bytes(zipped({**good(), **{f"images/train/{number}.jpg": image() for number in range(200)}}))
     read = 0
-    original = check_module._submit
+    original = contents._submit
 
     def counting(*arguments: object) -> object:
         nonlocal read
         read += 1
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(check_module, "_submit", counting)
+    monkeypatch.setattr(contents, "_submit", counting)
     ahead = []
     check_dataset(path, "data.zip", "", policy(), lambda done, _: ahead.append(read - done))
 
     assert read == 202
-    assert max(ahead) <= 2 * check_module._MAX_THREADS
+    assert max(ahead) <= 2 * contents._MAX_THREADS
 
 
 def test_an_open_dataset_streams_images_and_labels(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Reads every label and decodes every image of an archive, side by side."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from tasks.core.archive import Archive, ArchiveError
+from tasks.core.dataset import Dataset
+from tasks.core.findings import Batch, Finding
+from tasks.core.images import MAX_IMAGE_BYTES, ImageTraits, inspect_image
+from tasks.core.labels import MAX_LABEL_BYTES
+from tasks.core.validation.label_table import LabelTable, read_labels
+
+Progress = Callable[[int, int], None]
+_MAX_THREADS = 8
+_Seen = tuple[ImageTraits | None, list[Finding]]
+
+
+class Contents(NamedTuple):
+    """All labels, and the images that decode, by name."""
+
+    labels: LabelTable
+    images: dict[str, ImageTraits]
+
+
+def read_contents(
+    archive: Archive, dataset: Dataset, progress: Progress | None
+) -> tuple[Contents, list[Finding | Batch]]:
+    """Return what the entries hold and all that is wrong with each by itself.
+
+    Labels are parsed in one thread of the pool while the others decode. `progress` gets the images done and all images.
+    """
+    images: dict[str, ImageTraits] = {}
+    faults: list[Finding | Batch] = []
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        parsing = pool.submit(_parse, archive, dataset)
+        for done, (image, (traits, problems)) in enumerate(_decode(pool, 2 * threads, archive, dataset), 1):
+            faults += problems
+            if traits is not None:
+                images[image] = traits
+            if progress:
+                progress(done, len(dataset.labels))
+        labels, problems_of_labels = parsing.result()
+    return Contents(labels, images), [*problems_of_labels, *faults]
+
+
+def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding | Batch]]:
+    damaged: dict[str, Finding] = {}
+    names = sorted({label for label in dataset.labels.values() if label})
+
+    def readable() -> Iterator[tuple[str, bytes]]:
+        for name in names:
+            try:
+                yield name, archive.read(name, MAX_LABEL_BYTES)
+            except ArchiveError as exc:
+                damaged[name] = exc.finding
+
+    table, faults = read_labels(readable() if dataset.task != "classify" else (), dataset.rules)
+    # A file that cannot be read was labelled by somebody: its own finding says what is wrong.
+    written = {**table.written, **dict.fromkeys(damaged, 1)}
+    return LabelTable(table.task, table.rows, written), [*damaged.values(), *faults]
+
+
+def _decode(pool: ThreadPoolExecutor, ahead: int, archive: Archive, dataset: Dataset) -> Iterator[tuple[str, _Seen]]:
+    """Yield each image in order: this thread reads, at most `ahead` images before those that others decode."""
+    pending: deque[tuple[str, Future[_Seen]]] = deque()
+    for image in dataset.labels:
+        pending.append((image, _submit(pool, archive, image)))
+        if len(pending) > ahead:
+            name, seen = pending.popleft()
+            yield name, seen.result()
+    for name, seen in pending:
+        yield name, seen.result()
+
+
+def _submit(pool: ThreadPoolExecutor, archive: Archive, image: str) -> Future[_Seen]:
+    try:
+        return pool.submit(inspect_image, archive.read(image, MAX_IMAGE_BYTES), image)
+    except ArchiveError as exc:
+        damaged: Future[_Seen] = Future()
+        damaged.set_result((None, [exc.finding]))
+        return damaged

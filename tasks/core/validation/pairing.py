@@ -1,0 +1,63 @@
+"""Images without labels, labels without images, and labels that belong to two images."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tasks.core.archive import Archive
+from tasks.core.codes import Code
+from tasks.core.dataset import Dataset
+from tasks.core.findings import Finding, error, explain, warning
+from tasks.core.images import is_foreign_image
+from tasks.core.parameters import ValidationPolicy
+from tasks.core.screening import folder_of
+
+_NOT_LABELS = ("classes.txt", "notes.txt", "labels.txt", "readme")
+
+
+def pairing_findings(archive: Archive, dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
+    """Return label-ambiguous, label-orphan and image-unlabelled; the last two not for a classification tree."""
+    ambiguous = _ambiguous(dataset)
+    if dataset.task == "classify":
+        return ambiguous
+    return [*ambiguous, *_orphans(archive, dataset), *_unlabelled(dataset, policy)]
+
+
+def _ambiguous(dataset: Dataset) -> list[Finding]:
+    images_of: defaultdict[str, list[str]] = defaultdict(list)
+    for image in dataset.labels:
+        images_of[image.rpartition(".")[0]].append(image)
+    fix = "Keep one of them, or rename the others together with their labels."
+    return [
+        error(Code.LABEL_AMBIGUOUS, explain("one image for a label", " and ".join(images), fix), path=images[1])
+        for images in images_of.values()
+        if len(images) > 1
+    ]
+
+
+def _orphans(archive: Archive, dataset: Dataset) -> Iterator[Finding]:
+    """Look at text files where labels lie: in folders called labels, and beside labels that have their image."""
+    used = {label for label in dataset.labels.values() if label}
+    folders = {folder_of(label) for label in used}
+    foreign = {name.rpartition(".")[0].rpartition("/")[2] for name in archive.entries if is_foreign_image(name)}
+    for name in sorted(archive.entries):
+        stem, _, ending = name.rpartition("/")[2].rpartition(".")
+        if ending.lower() != "txt" or _is_no_label(name) or name in used or name in dataset.lists or stem in foreign:
+            continue
+        if folder_of(name) in folders or "labels" in name.split("/")[:-1]:
+            fix = "Add the image, or remove this file; the names must agree to the letter, capitals too."
+            yield warning(Code.LABEL_ORPHAN, explain("an image for each label file", "none", fix), path=name)
+
+
+def _is_no_label(name: str) -> bool:
+    return name.rpartition("/")[2].lower().startswith(_NOT_LABELS)
+
+
+def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
+    label_of = {sample.image: sample.label for samples in dataset.splits.values() for sample in samples}
+    bare = [image for image, label in label_of.items() if label is None]
+    if len(bare) <= policy.max_unlabelled_share * len(label_of):
+        return []
+    expected = f"a label file for at least {1 - policy.max_unlabelled_share:.0%} of the images"
+    found = f"{len(bare)} of {len(label_of)} images without one"
+    fix = "Label them, check that images and labels have the same names, or raise max_unlabelled_share."
+    return [warning(Code.IMAGE_UNLABELLED, explain(expected, found, fix), path=bare[0])]

@@ -1,0 +1,48 @@
+"""Counts of images and labels by split and class."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from tasks.core.dataset import Dataset, Sample, split_empty
+from tasks.core.findings import Finding, SplitStatistics, Statistics
+from tasks.core.screening import folder_of
+from tasks.core.validation.label_table import LabelTable
+
+
+def gather_statistics(dataset: Dataset, labels: LabelTable) -> Statistics:
+    """Count for each split its images, those with a label, and the labels of each class.
+
+    An image of a classification tree counts as one label of the class that its folder names.
+    """
+    count = _count_folders if dataset.task == "classify" else _count_labels
+    splits = {split: count(samples, dataset, labels) for split, samples in dataset.splits.items()}
+    return Statistics(task=labels.task or dataset.task, class_names=list(dataset.class_names), splits=splits)
+
+
+def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
+    """Yield split-empty for each split whose images have no label at all."""
+    for split, counts in statistics.splits.items():
+        if counts.images and not counts.labelled:
+            yield split_empty(split, f"{counts.images} images without a single label")
+
+
+def _count_folders(samples: tuple[Sample, ...], _dataset: Dataset, _labels: LabelTable) -> SplitStatistics:
+    instances = Counter(folder_of(sample.image).rpartition("/")[2] for sample in samples)
+    return SplitStatistics(images=len(samples), labelled=len(samples), instances=dict(instances))
+
+
+def _count_labels(samples: tuple[Sample, ...], dataset: Dataset, labels: LabelTable) -> SplitStatistics:
+    files = {sample.label for sample in samples if sample.label}
+    of_split = np.fromiter((name in files for name in labels.rows["label"].cat.categories), bool)
+    chosen = of_split[labels.rows["label"].cat.codes] if of_split.size else np.zeros(0, bool)
+    class_ids, counts = np.unique(labels.rows["class_id"].to_numpy()[chosen], return_counts=True)
+    names = dataset.class_names
+    instances = {
+        names[number] if names else str(number): count
+        for number, count in zip(class_ids.tolist(), counts.tolist(), strict=True)
+    }
+    # A file whose lines are all faulty was labelled by somebody: its own findings say what is wrong.
+    labelled = sum(labels.written.get(name, 0) > 0 for name in files)
+    return SplitStatistics(images=len(samples), labelled=labelled, instances=instances)

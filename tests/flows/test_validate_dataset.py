@@ -1,0 +1,110 @@
+"""What a check of an archive leaves behind: state, pages, the MLflow run of its bytes, the event."""
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from mlflow import MlflowClient
+from prefect.client.schemas.objects import State
+
+from flows.validate_dataset import validate_dataset
+from infra.settings import StackSettings
+from tasks.core.parameters import ValidationPolicy
+from tests.core.archives import good, zipped
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+
+def upload(key: str, seed: int) -> bytes:
+    """Put an archive of its own bytes into bucket datasets."""
+    body = zipped({**good(), "README.txt": f"archive {seed}"})
+    boto3.client("s3").put_object(Bucket="datasets", Key=key, Body=body)
+    return body
+
+
+def validated(archive: str, **policy: Any) -> State:
+    state: State = validate_dataset(archive=archive, policy=ValidationPolicy.model_validate(policy), return_state=True)
+    return state
+
+
+def kept(state: State, name: str) -> dict[str, Any]:
+    return dict(boto3.client("s3").get_object(Bucket="runs", Key=f"{state.state_details.flow_run_id}/{name}"))
+
+
+def dataset_runs(body: bytes) -> list[Any]:
+    mlflow = MlflowClient()
+    experiment = mlflow.get_experiment_by_name("datasets")
+    assert experiment is not None
+    digest = hashlib.sha256(body).hexdigest()
+    return list(mlflow.search_runs([experiment.experiment_id], f"tags.digest = '{digest}'"))
+
+
+def test_the_report_is_kept_as_facts_and_as_a_page() -> None:
+    upload("kept.zip", 1)
+    state = validated("kept.zip")
+
+    facts, page = kept(state, "report.json"), kept(state, "report.html")
+    assert json.load(facts["Body"])["verdict"] == "valid-with-warnings"
+    assert page["ContentType"] == "text/html; charset=utf-8"
+    assert b"class-few" in page["Body"].read()
+
+
+def test_the_same_bytes_are_not_checked_again_and_the_run_says_so() -> None:
+    upload("first.zip", 2)
+    upload("second.zip", 2)
+    first, second, other = validated("first.zip"), validated("second.zip"), validated("second.zip", imgsz=320)
+
+    assert "Not checked again" not in str(first.message)
+    assert "Not checked again" in str(second.message)
+    assert str(second.message).startswith("second.zip: valid-with-warnings")
+    assert "Not checked again" not in str(other.message)
+    assert kept(second, "report.html")["ContentLength"] == kept(first, "report.html")["ContentLength"]
+
+
+def test_the_order_of_codes_in_a_policy_makes_no_new_check() -> None:
+    upload("order.zip", 3)
+    validated("order.zip", ignore=["class-few", "class-split"])
+
+    assert "Not checked again" in str(validated("order.zip", ignore=["class-split", "class-few"]).message)
+
+
+def test_mlflow_has_one_run_of_the_same_bytes_with_the_newest_outcome() -> None:
+    body = upload("tracked.zip", 4)
+    validated("tracked.zip")
+    validated("tracked.zip", raise_to_error=["class-few"])
+
+    (run,) = dataset_runs(body)
+    assert run.data.tags["verdict"] == "invalid"
+    assert run.info.run_name == "tracked.zip"
+    assert (run.data.metrics["images"], run.data.metrics["classes"]) == (2, 2)
+    assert (run.data.metrics["findings/class-few"] > 0, run.data.metrics["findings/label-range"]) == (True, 0)
+    assert {each.path for each in MlflowClient().list_artifacts(run.info.run_id)} == {"report.html", "report.json"}
+
+
+def test_a_verdict_stands_where_mlflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload("untracked.zip", 5)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    assert validated("untracked.zip").name == "Valid with warnings"
+
+
+def test_a_check_is_announced_as_an_event(stack: StackSettings) -> None:
+    body = upload("announced.zip", 6)
+    validated("announced.zip")
+
+    wanted = {"filter": {"event": {"name": ["dataset.validated"]}, "resource": {"id": ["dataset.announced.zip"]}}}
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 20
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.5)
+        answer = httpx.post(f"http://127.0.0.1:{stack.prefect_port}/api/events/filter", json=wanted)
+        found = answer.json()["events"]
+
+    payload = found[0]["payload"]
+    assert (payload["name"], payload["verdict"]) == ("announced.zip", "valid-with-warnings")
+    assert payload["digest"] == hashlib.sha256(body).hexdigest()
