@@ -73,7 +73,7 @@ def inspect_dataset(
         found.add(format_findings(opened.entries))
         found.add(pairing_findings(opened, dataset, policy))
         found.add(unlabelled_splits(statistics))
-        found.add(label_findings(labels, _sizes(dataset, images), policy.imgsz))
+        found.add(label_findings(labels, _sizes(dataset, images), policy.imgsz, dataset.class_names))
         found.add(class_findings(statistics, policy))
         found.add(quality_findings(images))
         found.add(duplicate_findings(images, _checksums(opened, images), _splits_of(dataset), opened.read))

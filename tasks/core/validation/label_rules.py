@@ -1,13 +1,13 @@
 """What looks wrong with labels that can be read: rules over the whole table at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.codes import Code
-from tasks.core.findings import Batch, Finding, Severity, explain
+from tasks.core.findings import Batch, Finding, Severity, explain, quoted
 from tasks.core.labels import RANGE_TOLERANCE
 from tasks.core.validation.label_table import LabelTable
 
@@ -29,7 +29,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def label_findings(table: LabelTable, sizes: Mapping[str, tuple[int, int]], imgsz: int) -> list[Finding | Batch]:
+def label_findings(
+    table: LabelTable, sizes: Mapping[str, tuple[int, int]], imgsz: int, class_names: Sequence[str] = ()
+) -> list[Finding | Batch]:
     """Return what a person should look at; `sizes` maps label files to width and height of their image in pixels.
 
     Pixels are those of the image scaled until its longer side is `imgsz`; without a size it counts as square, so that
@@ -38,7 +40,13 @@ def label_findings(table: LabelTable, sizes: Mapping[str, tuple[int, int]], imgs
     """
     rows = table.rows
     pixels = _pixels(rows, sizes, imgsz)
-    rules = (_outside(rows), _overlapping(rows), _tiny(rows, pixels), _huge(rows), _outliers(rows, pixels))
+    rules = (
+        _outside(rows),
+        _overlapping(rows, class_names),
+        _tiny(rows, pixels),
+        _huge(rows),
+        _outliers(rows, pixels, class_names),
+    )
     return [batch for batch in rules if batch.count]
 
 
@@ -51,6 +59,10 @@ def _batch(rows: pd.DataFrame, at: Ints, code: Code, severity: Severity, write: 
         return Finding(code=code, severity=severity, message=write(number), path=labels[row], line=int(lines[row]))
 
     return Batch(code, severity, len(at), make)
+
+
+def _called(class_id: int, names: Sequence[str]) -> str:
+    return quoted(names[class_id]) if class_id < len(names) else f"class {class_id}"
 
 
 def _edges(rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -111,7 +123,7 @@ def _huge(rows: pd.DataFrame) -> Batch:
     return _batch(rows, at, Code.LABEL_HUGE, Severity.INFO, write)
 
 
-def _overlapping(rows: pd.DataFrame) -> Batch:
+def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> Batch:
     """Tell each box that coincides with an earlier one of its class and file, once; equal ones are told as such."""
     low, high = _edges(rows)
     at = np.flatnonzero(rows["corners"] == 0)
@@ -133,7 +145,7 @@ def _overlapping(rows: pd.DataFrame) -> Batch:
         row = told[number]
         found = f"{_iou(low, high, earlier[row], row):.1%} in common with line {lines[earlier[row]]}"
         fix = "Take one of the two boxes out, unless there really are two objects."
-        return explain(f"at most {MIN_OVERLAP:.0%} of two boxes of class {classes[row]}", found, fix)
+        return explain(f"at most {MIN_OVERLAP:.0%} of two boxes of {_called(classes[row], class_names)}", found, fix)
 
     return _batch(rows, told, Code.LABEL_OVERLAP, Severity.WARNING, write)
 
@@ -164,7 +176,7 @@ def _iou(low: Floats, high: Floats, one: Ints, other: Ints) -> Floats:
     return shares
 
 
-def _outliers(rows: pd.DataFrame, pixels: Floats) -> Batch:
+def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) -> Batch:
     """Compare the logarithms of area and aspect ratio of each box with those of its class."""
     kind, classes = pd.factorize(rows["class_id"].to_numpy())
     counts = np.bincount(kind, minlength=len(classes))
@@ -175,7 +187,7 @@ def _outliers(rows: pd.DataFrame, pixels: Floats) -> Batch:
 
     def write(number: int) -> str:
         row = at[number]
-        expected = f"a box like the {counts[kind[row]]} of class {classes[kind[row]]}"
+        expected = f"a box like the {counts[kind[row]]} of {_called(classes[kind[row]], class_names)}"
         size = " x ".join(f"{side:.4g}" for side in pixels[:, row])
         found = f"{size} pixels at the training size, {area[row]:.1f} standard deviations off in area"
         fix = "Look whether the box or its class is a slip."
