@@ -19,6 +19,7 @@ from tasks.core.errors import StudioError
 from tasks.core.findings import Report
 from tasks.core.settings import Settings
 from tasks.core.validation.figures import report_figures
+from tasks.core.validation.report_markdown import report_sentence
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 EXPERIMENT, DATASETS = "training", "datasets"
@@ -250,6 +251,7 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
         "verdict": report.verdict.value,
         "task": str(report.statistics.task),
         "flow_run_id": flow_run_id,
+        "mlflow.note.content": report_sentence(report),
     }
     try:
         with explained(f"recording the check of {report.archive}"):

@@ -96,7 +96,9 @@ def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArc
 
 def verdict_state(report: Report, earlier: str | None = None) -> State:
     """The verdict as a state: `Valid`, `Valid with warnings`, or a failed `Invalid`; `earlier` is told at its end."""
-    name, message = STATE_NAMES[report.verdict], " ".join(filter(None, (report_sentence(report), earlier)))
+    name, message = STATE_NAMES[report.verdict], report_sentence(report)
+    if earlier:
+        message = f"{message.removesuffix('.')}. {earlier}"
     if report.verdict is Verdict.INVALID:
         return Failed(name=name, message=message)
     return Completed(name=name, message=message)
