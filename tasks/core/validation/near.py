@@ -4,7 +4,8 @@ Near pictures are found by a perceptual hash: the signs of the 63 lowest frequen
 (after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010), which brightness and
 contrast do not change. All pairs are compared, a block at a time, so memory stays flat and no order of names hides a
 pair. What the hash finds the thumbnails have to confirm, after what all images of the archive share (the layout of a
-form, the view of a fixed camera) was taken from them: else every two pages of a book would be one.
+form, the view of a fixed camera) was taken from them: else every two pages of a book would be one. And they must not
+differ much at any one place, where one picture may show an object that the other does not.
 """
 
 import os
@@ -26,6 +27,10 @@ NEAR_CORRELATION = 0.92
 # Of thumbnails as they are: re-encoded, resized and brightened ones have 0.999 at least, pages of print of one layout
 # 0.97. It is for an archive of one picture, in which all is shared.
 SAME_CORRELATION = 0.98
+# How far one cell may be from the other picture's, in standard deviations, after brightness and contrast were made the
+# same: an object that is there in one of them alone. Re-encoded and resized pictures have 0.3 at most, 1 % cut off each
+# side gives 0.35 to 0.65; drawn scenes with an object more have 0.76 at least, however alike the rest is.
+MAX_APART = 0.65
 # With fewer images there is no telling what all share.
 MIN_SHARING = 20
 # A thumbnail says something where this share of its cells differs from their mean by more than so many levels. The
@@ -173,8 +178,11 @@ class _Search:
         """Return how alike pairs of thumbnails are, or 0 for those that are not near."""
         one, other = _standard(self._thumbnails[later]), _standard(self._thumbnails[first])
         whole = (one * other).sum(axis=1)
+        # Each row has the length 1, so its standard deviation is 1 by the root of the number of cells.
+        apart = np.abs(other - whole[:, None] * one).max(axis=1) * THUMBNAIL_SIDE
         one -= self._shared
         other -= self._shared
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         own = (one * other).sum(axis=1) / np.maximum(lengths, 1e-6)
-        return np.where(whole >= SAME_CORRELATION, whole, np.where(own >= NEAR_CORRELATION, own, 0)).astype(np.float32)
+        near = np.where(whole >= SAME_CORRELATION, whole, np.where(own >= NEAR_CORRELATION, own, 0))
+        return np.where(apart <= MAX_APART, near, 0).astype(np.float32)
