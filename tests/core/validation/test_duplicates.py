@@ -140,10 +140,11 @@ def test_other_pictures_are_not_near(far: np.ndarray) -> None:
 
 def test_one_backdrop_with_another_object_is_another_picture() -> None:
     """What a camera over a conveyor sees: everything is alike but for what lies there."""
-    scenes = [np.full((240, 320, 3), 120, np.uint8) for _ in range(2)]
+    ramp = np.linspace(90, 190, 320)[None, :, None] + np.zeros((240, 320, 3))
+    scenes = [ramp.astype(np.uint8) for _ in range(2)]
     for scene in scenes:
-        cv2.circle(scene, (100, 90), 34, (50, 60, 220), -1)
-    cv2.rectangle(scenes[1], (190, 20), (230, 60), (70, 170, 40), -1)
+        cv2.circle(scene, (100, 90), 40, (30, 30, 200), -1)
+    cv2.rectangle(scenes[1], (190, 20), (214, 44), (70, 170, 40), -1)
 
     assert find({f"{index}.png": png(scene, 1) for index, scene in enumerate(scenes)}) == []
 
