@@ -5,13 +5,14 @@ Exit code 0: valid, also with warnings. 1: invalid. 2: there is no such file, or
 
 import argparse
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from tasks.core.codes import Code
@@ -33,13 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     inspection = _check(chosen.archive, chosen.policy)
     report = inspection.report
-    if chosen.page:
-        chosen.page.write_text(render_inspection(inspection, chosen.archive, chosen.policy), encoding="utf-8")
+    if chosen.page and not _write_page(chosen.page, render_inspection(inspection, chosen.archive, chosen.policy)):
+        return 2
     if chosen.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         _print(report, Console())
     return _exit_code(report)
+
+
+def _write_page(path: Path, page: str) -> bool:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
+        return False
+    return True
 
 
 def _policy(text: str) -> ValidationPolicy:
@@ -55,7 +65,7 @@ def _check(path: Path, policy: ValidationPolicy) -> Inspection:
         job = bar.add_task("decoding images", total=None)
         return inspect_dataset(
             path,
-            path.name,
+            os.fsencode(path.name).decode("utf-8", "replace"),
             _digest(path),
             policy,
             lambda done, total: bar.update(job, completed=done, total=total),
@@ -91,7 +101,7 @@ def _print(report: Report, console: Console) -> None:
 
 
 def _findings_table(findings: list[Finding]) -> Table:
-    table = Table("severity", "code", "where", "finding")
+    table = Table("severity", "code", Column("where", overflow="fold"), Column("finding", overflow="fold"))
     for finding in _first_of_each_code(findings):
         where = (finding.path or "") + (f":{finding.line}" if finding.line else "")
         # Text, because the names and values in it come from the archive and must not be read as markup.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
 from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
@@ -17,10 +18,12 @@ from tasks.core.errors import StudioError
 from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import inspect_dataset, render_inspection
+from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_markdown import report_sentence
 
 RULES_VERSION = 2  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5
+LONGEST_NAME = 120
 STATE_NAMES = {
     Verdict.VALID: "Valid",
     Verdict.VALID_WITH_WARNINGS: "Valid with warnings",
@@ -59,7 +62,17 @@ def check_archive(path: Path, archive: str, digest: str, policy: ValidationPolic
     checked = check_bytes(path, digest, policy)
     if checked.earlier:
         get_run_logger().info("%s: %s", archive, checked.earlier)
-    return checked.model_copy(update={"report": checked.report.model_copy(update={"archive": archive})})
+    return checked.model_copy(
+        update={
+            "report": checked.report.model_copy(update={"archive": archive}),
+            "page": checked.page.replace(_nameless(digest), str(escape(shown(archive, LONGEST_NAME)))),
+        }
+    )
+
+
+def _nameless(digest: str) -> str:
+    """What stands for the archive's name in what is cached: the same bytes may come under another one."""
+    return f"{digest}.zip"
 
 
 def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
@@ -84,7 +97,7 @@ def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArc
             told = time.monotonic()
             log.info("%d of %d images checked", done, total)
 
-    inspection = inspect_dataset(path, path.name, digest, policy, progress)
+    inspection = inspect_dataset(path, _nameless(digest), digest, policy, progress)
     return CheckedArchive(
         report=inspection.report,
         page=render_inspection(inspection, path, policy),

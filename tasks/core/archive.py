@@ -10,6 +10,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,10 @@ from tasks.core.screening import screen
 MAX_ENTRY_BYTES = 256 * 2**20
 
 _DIRECTORY_BYTES_PER_ENTRY = 256
+_LOCAL_HEADER_BYTES = 30
+# Small archives of blank images and short texts pack very well and are harmless.
+_RATIO_FROM_BYTES = 16 * 2**20
+_CHUNK_BYTES = 2**20
 # What zipfile was seen to raise on damaged and on hostile bytes.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -79,6 +84,18 @@ class Archive:
         if len(data) != entry.file_size:
             raise ArchiveError(_entry_unreadable(name, f"{len(data)} of {entry.file_size} bytes"))
         return data
+
+    def damage(self, name: str) -> Finding | None:
+        """Read an entry of any size to its end and say what is wrong with it, if anything; nothing of it is kept."""
+        if name in self.refused:
+            return None
+        try:
+            with self._lock, self.file.open(self.entries[name]) as stream:
+                size = sum(map(len, iter(lambda: stream.read(_CHUNK_BYTES), b"")))
+        except _ZIP_ERRORS as exc:
+            return _entry_unreadable(name, quoted(str(exc)))
+        whole = self.entries[name].file_size
+        return None if size == whole else _entry_unreadable(name, f"{size} of {whole} bytes")
 
     def has_folder(self, name: str) -> bool:
         """Tell whether there is such a folder, with something in it or not; `""` is the root."""
@@ -154,10 +171,22 @@ def _size_faults(entries: list[zipfile.ZipInfo], file_bytes: int, policy: Valida
         fix = "Split the dataset, or raise max_bytes in the policy."
         return [_too_large(f"at most {policy.max_bytes} bytes unpacked", f"{unpacked}", fix)]
     packed = sum(entry.compress_size for entry in entries)
-    if packed > file_bytes:
-        found = f"entries that claim {packed} bytes of a file of {file_bytes}, as zip bombs do"
+    if unpacked > max(policy.max_ratio * packed, _RATIO_FROM_BYTES):
+        found = f"{unpacked} bytes packed into {packed}"
+        fix = "Take out what packs that well, or raise max_ratio in the policy."
+        return [_too_large(f"at most {policy.max_ratio:g} times the packed size", found, fix)]
+    if packed > file_bytes or _overlap(entries):
+        found = "entries that share bytes, as those of zip bombs do"
         return [_too_large("entries that do not overlap", found, "Make the archive anew with an ordinary zip tool.")]
     return []
+
+
+def _overlap(entries: list[zipfile.ZipInfo]) -> bool:
+    ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    return any(
+        one.header_offset + _LOCAL_HEADER_BYTES + one.compress_size > other.header_offset
+        for one, other in pairwise(ordered)
+    )
 
 
 def _too_many(found: str, policy: ValidationPolicy) -> Finding:

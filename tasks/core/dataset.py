@@ -16,7 +16,7 @@ from tasks.core.archive import Archive, ArchiveError
 from tasks.core.codes import Code
 from tasks.core.description import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
 from tasks.core.findings import Finding, error, explain, quoted, warning
-from tasks.core.images import is_image
+from tasks.core.images import is_foreign_image, is_image
 from tasks.core.labels import LabelRules
 from tasks.core.screening import folder_of
 
@@ -124,12 +124,14 @@ def _images_of_split(
     """Return the images of a split without repetition, its faults, and the lists it uses."""
     images: dict[str, None] = {}
     faults = []
-    lists = set()
+    lists, seen = set(), set()
     names = list(labels)
     for written in description.splits[split]:
         place = _locate(written, description.folder, archive)
         if place is None:
-            faults.append(_not_there(split, written, description.file))
+            faults.append(_not_there(split, written, description))
+        elif place in seen:
+            continue
         elif place in archive.entries:
             listed, problems = _read_list(place, description.folder, archive, labels)
             images |= dict.fromkeys(listed)
@@ -137,6 +139,7 @@ def _images_of_split(
             lists.add(place)
         else:
             images |= dict.fromkeys(_below(place, names))
+        seen.add(place)
     if description.splits[split] and not images and not faults:
         faults.append(split_empty(split, "no image", description.file))
     return list(images), faults, lists
@@ -157,18 +160,26 @@ def split_empty(split: str, found: str, path: str | None = None) -> Finding:
 
 def _locate(written: str, folder: str, archive: Archive) -> str | None:
     """Return the folder or list that a split means, or None where the archive has no such thing."""
-    place = resolve(folder, written)
-    if place is not None and written.startswith("../") and place.startswith("../"):
-        place = place.removeprefix("../")
+    place = _meant(written, folder)
     is_list = place in archive.entries and place.lower().endswith(".txt") if place else False
     return place if place is not None and (is_list or archive.has_folder(place)) else None
 
 
-def _not_there(split: str, written: str, path: str) -> Finding:
+def _meant(written: str, folder: str) -> str | None:
+    """Return the place that a split means, in the archive or not; Roboflow's first `../` does not count."""
+    place = resolve(folder, written)
+    if place is not None and written.startswith("../") and place.startswith("../"):
+        place = place.removeprefix("../")
+    return place
+
+
+def _not_there(split: str, written: str, description: Description) -> Finding:
     """Roboflow names a test folder also where the export has none, so for the optional test this is a warning."""
+    place = _meant(written, description.folder)
+    harmless = split == "test" and place is not None and not place.startswith("..")
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
     message = explain(f"a folder or .txt list of this archive for {split}", quoted(written), fix)
-    return (warning if split == "test" else error)(Code.YAML_PATH, message, path=path)
+    return (warning if harmless else error)(Code.YAML_PATH, message, path=description.file)
 
 
 def _read_list(
@@ -183,18 +194,20 @@ def _read_list(
         message = explain("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
         return [], [error(Code.YAML_PATH, message, path=name)]
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    found = [(number, line, _listed(line, (folder, folder_of(name)), labels)) for number, line in lines]
-    absent = [(number, line) for number, line, image in found if image is None]
-    images = [image for _, _, image in found if image is not None]
+    folders = folder, folder_of(name)
+    found = [(number, line, _listed(line, folders, archive)) for number, line in lines]
+    absent = [(number, line) for number, line, place in found if place is None]
+    # An image of a format that training does not read has a finding of its own.
+    images = [place for _, _, place in found if place is not None and place in labels]
     return images, _absent(name, absent, len(lines))
 
 
-def _listed(line: str, folders: Iterable[str], labels: Mapping[str, str | None]) -> str | None:
-    """Darknet and CVAT write `data/` before the path, which is no folder of the archive."""
+def _listed(line: str, folders: Iterable[str], archive: Archive) -> str | None:
+    """Return the image that a line means. Darknet and CVAT write `data/` first, which is no folder of the archive."""
     for written in (line, line.removeprefix("data/")):
         for folder in folders:
             place = resolve(folder, written)
-            if place in labels:
+            if place and place in archive.entries and (is_image(place) or is_foreign_image(place)):
                 return place
     return None
 

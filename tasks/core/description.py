@@ -13,7 +13,7 @@ from tasks.core.archive import Archive, ArchiveError
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted
 from tasks.core.labels import TASKS
-from tasks.core.screening import folder_of
+from tasks.core.screening import composed, folder_of
 
 MAX_YAML_BYTES = 2**20
 # Each split under its own name first, then under the names that other tools write.
@@ -24,6 +24,8 @@ _MAX_ALIASES = 10
 _MAX_DEPTH = 20
 _MAX_PLACES = 1000
 _DATA_NAMES = frozenset({"data.yaml", "data.yml"})
+_DATA_KEYS = frozenset({"names", "train", "val", "valid", "validation", "nc"})
+_MAX_CANDIDATES = 20
 # What PyYAML was seen to raise: its converters let through what Python raises on values such as `!!int x`.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 # libyaml's parser where it was built in: it needs a tenth of the time.
@@ -61,11 +63,22 @@ class Description:
 def find_descriptions(archive: Archive) -> list[str]:
     """Return the entries that may be the data.yaml, the likeliest first.
 
-    These are all YAML files at the root and every data.yaml below it; where there are none, any YAML file.
+    These are all YAML files at the root and every data.yaml below it; where there are none, any YAML file. Files of
+    another name that say nothing of names and splits, such as a training's args.yaml, are none.
     """
     files = [name for name in archive.entries if name.lower().endswith((".yaml", ".yml"))]
     likely = [name for name in files if "/" not in name or _base(name) in _DATA_NAMES]
-    return sorted(likely or files, key=lambda name: (name.count("/"), _base(name) not in _DATA_NAMES, name))
+    ordered = sorted(likely or files, key=lambda name: (name.count("/"), _base(name) not in _DATA_NAMES, name))
+    return [name for name in ordered[:_MAX_CANDIDATES] if _base(name) in _DATA_NAMES or _may_describe(archive, name)]
+
+
+def _may_describe(archive: Archive, name: str) -> bool:
+    """Tell whether a YAML file is about a dataset; one that cannot be read may be."""
+    try:
+        data = _load(archive.read(name, MAX_YAML_BYTES))
+    except (ArchiveError, *_YAML_ERRORS):
+        return True
+    return not isinstance(data, dict) or not _DATA_KEYS.isdisjoint(data)
 
 
 def read_description(archive: Archive) -> tuple[Description | None, list[Finding]]:
@@ -76,8 +89,11 @@ def read_description(archive: Archive) -> tuple[Description | None, list[Finding
     """
     candidates = find_descriptions(archive)
     if not candidates:
-        fix = "Add it at the top of the archive, with train, val and names."
-        return None, [error(Code.YAML_MISSING, explain("a data.yaml", "no YAML file", fix))]
+        fix = (
+            "Add it at the top of the archive, with train, val and names. Only a classification tree needs none: all "
+            "its images lie in train/CLASS/ and val/CLASS/, and nowhere else in train and val."
+        )
+        return None, [error(Code.YAML_MISSING, explain("a data.yaml", "none", fix))]
     name = candidates[0]
     faults = _several(candidates)
     try:
@@ -85,6 +101,8 @@ def read_description(archive: Archive) -> tuple[Description | None, list[Finding
     except ArchiveError as exc:
         too_large = exc.finding.code == Code.ARCHIVE_TOO_LARGE
         return None, [*faults, error(Code.YAML_INVALID, str(exc), path=name) if too_large else exc.finding]
+    except UnicodeDecodeError as exc:
+        return None, [*faults, _invalid(name, "UTF-8 text", quoted(str(exc)), "Save the file as UTF-8.")]
     except _YAML_ERRORS as exc:
         fix = "Correct this place; a YAML checker in an editor shows it."
         return None, [*faults, _invalid(name, "readable YAML", quoted(str(exc), 300), fix)]
@@ -99,7 +117,7 @@ def resolve(folder: str, written: str) -> str | None:
 
     Backslashes count as slashes. A result that starts with `..` lies outside the archive; `""` is its root.
     """
-    path = written.strip().replace("\\", "/")
+    path = composed(written.strip().replace("\\", "/"))
     if path.startswith(("/", "~")) or path[1:2] == ":":
         return None
     place = normpath(join(folder, path))

@@ -84,7 +84,36 @@ def read_header(data: bytes) -> Header:
     except Image.DecompressionBombError as exc:
         raise HeaderError(f"at most {MAX_PIXELS} pixels", str(exc)) from exc
     except _PILLOW_ERRORS as exc:
-        raise HeaderError("the header of an image", f"none ({type(exc).__name__})") from exc
+        raise HeaderError("an image", _guess(data)) from exc
+
+
+def loads(data: bytes) -> bool:
+    """Tell whether Pillow decodes all of an image; OpenCV leaves the damaged rows of a TIFF as they come."""
+    try:
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+        with image:
+            image.load()
+    except _PILLOW_ERRORS:
+        return False
+    return True
+
+
+def _guess(data: bytes) -> str:
+    """Say what people take for an image that is none, or one of another kind."""
+    if not data.strip(b"\0"):
+        return "nothing but zero bytes" if data else "an empty file"
+    head = data[:200].lstrip()
+    known = {
+        b"version https://git-lfs": "a Git LFS pointer: fetch the file itself",
+        b"GIF8": "a GIF",
+        b"%PDF": "a PDF",
+        b"<": "a web page or other markup",
+    }
+    if data[4:8] == b"ftyp":
+        return "a HEIC or AVIF photo, or a video"
+    return next((kind for mark, kind in known.items() if head.startswith(mark)), "bytes of no known image format")
 
 
 def _read(data: bytes) -> Header:

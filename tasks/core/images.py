@@ -18,7 +18,7 @@ import simplejpeg
 
 from tasks.core.codes import Code
 from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted, warning
-from tasks.core.image_headers import FORMATS, MAX_PIXELS, Header, HeaderError, read_header
+from tasks.core.image_headers import FORMATS, MAX_PIXELS, Header, HeaderError, loads, read_header
 
 MAX_IMAGE_BYTES = 256 * 2**20
 MIN_SIDE = 10
@@ -103,7 +103,7 @@ def inspect_image(data: bytes, path: str) -> tuple[ImageTraits | None, list[Find
         return None, faults
     grey = _decode(data, header)
     if grey is None:
-        found = "data that ends or breaks before the last of them"
+        found = "data that ends or breaks, or that OpenCV does not read"
         return None, [_unreadable(path, f"{header.width}x{header.height} pixels", found)]
     return _measure(grey, header.orientation), _rotation_findings(header, path)
 
@@ -145,7 +145,7 @@ def _decode(data: bytes, header: Header) -> _Grey | None:
         except (ValueError, MemoryError) as exc:
             if _loses_pixels(str(exc), data, header.pixels_at):
                 return None
-        return _decode_leniently(data)
+        return _decode_leniently(data) if header.kind != "TIFF" or loads(data) else None
 
 
 def _loses_pixels(complaint: str, data: bytes, start: int) -> bool:
@@ -187,7 +187,7 @@ def _measure(grey: _Grey, orientation: int) -> ImageTraits:
     contrast = max(float(shares @ (_LEVELS - mean) ** 2), 1.0) ** 0.5
     edges = cv2.norm(cv2.Laplacian(small, cv2.CV_8U), cv2.NORM_L2) / (across * down) ** 0.5
     thumbnail = cv2.resize(small, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).tobytes()
-    entropy = max(-float(used @ np.log2(used)), 0.0)
+    entropy = max(0.0, -float(used @ np.log2(used)))
     return ImageTraits(width, height, orientation, dark, bright, entropy, edges / contrast, thumbnail)
 
 

@@ -3,9 +3,11 @@
 Python's `float` takes underscores, full-width digits, `nan` and `inf`, so every token passes a strict pattern first.
 """
 
+import io
 import math
 import re
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, quoted, warning
-from tasks.core.outlines import areas
+from tasks.core.outlines import widest_triangles
 
 MAX_LABEL_BYTES = 8 * 2**20
 # Further faults of one code in one file are told in one finding with their count.
@@ -77,13 +79,25 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
         found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
         faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", found, "Save the file as UTF-8.")
         return Labels(None, (), 1), faults.findings()
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    split = [(number, tokens) for number, line in enumerate(lines, 1) if (tokens := line.split())]
-    rules = LabelRules(rules.class_count, rules.task or _recognise(split), rules.keypoints)
-    parsed = [_parse_row(number, tokens, rules, faults) for number, tokens in split]
-    rows = tuple(row for row in parsed if row is not None)
+    if "\0" in text:
+        faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", "zero bytes, as in UTF-16", "Save the file as UTF-8.")
+        return Labels(None, (), 1), faults.findings()
+    rules = LabelRules(rules.class_count, rules.task or _recognise(text), rules.keypoints)
+    rows, written = [], 0
+    for number, tokens in _lines(text):
+        written += 1
+        row = _parse_row(number, tokens, rules, faults)
+        if row is not None:
+            rows.append(row)
     _check_duplicates(rows, faults)
-    return Labels(rules.task, rows, len(split)), faults.findings()
+    return Labels(rules.task, tuple(rows), written), faults.findings()
+
+
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the tokens of each line with text, one at a time: a hostile file has millions."""
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if tokens := line.split():
+            yield number, tokens
 
 
 class _Faults:
@@ -114,14 +128,15 @@ class _Faults:
             if (more := count - MAX_FINDINGS_PER_CODE) > 0:
                 make = warning if code == Code.LABEL_DUPLICATE else error
                 fix = "Mend the lines named above, then these in the same way."
-                message = explain("no more of these faults", f"{more} further lines with the same fault", fix)
+                message = explain("no more of these faults", f"{more} more with the same fault", fix)
                 self.kept.append(make(code, message, path=self.path))
         return sorted(self.kept, key=lambda finding: finding.line or math.inf)
 
     def _add_outside(self) -> None:
         worst = max(self.outside, key=lambda item: abs(item[1]), default=(0, 0.0))
         if abs(worst[1]) >= _PIXELS_FROM:
-            found = f"{len(self.outside)} lines in what look like pixels, up to {worst[1]:g} in line {worst[0]}"
+            lines = f"{len(self.outside)} line{'s' if len(self.outside) > 1 else ''}"
+            found = f"{lines} in what look like pixels, up to {worst[1]:g} in line {worst[0]}"
             fix = "Divide x and width by the image's width, y and height by its height."
             self.add(Code.LABEL_RANGE, self.outside[0][0], "numbers from 0 to 1", found, fix)
             return
@@ -130,9 +145,9 @@ class _Faults:
             self.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", f"{value:g}", fix)
 
 
-def _recognise(lines: list[tuple[int, list[str]]]) -> str | None:
+def _recognise(text: str) -> str | None:
     possible = {task: column_counts(LabelRules(task=task)) for task in ("detect", "segment")}
-    for _, tokens in lines:
+    for _, tokens in _lines(text):
         for task, columns in possible.items():
             if len(tokens) in columns:
                 return task
@@ -178,8 +193,10 @@ def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults)
 
 
 def _columns_fix(count: int, rules: LabelRules) -> str:
+    if rules.task == "detect" and count == 6:
+        return "The sixth looks like a confidence, as in predictions: take that column out."
     if rules.task in {"detect", "segment"} and (count == 5 or (count >= 7 and count % 2)):
-        return "Boxes and polygons cannot be mixed: export the dataset with one kind only."
+        return "Export the dataset with boxes or with polygons only, and correct task in data.yaml if it says another."
     return "Export the labels in YOLO format again; keypoints need kpt_shape in data.yaml."
 
 
@@ -201,7 +218,8 @@ def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float]
 
 def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -> None:
     if class_id < 0 or (rules.class_count is not None and class_id >= rules.class_count):
-        known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, the places in names"
+        known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, a place in names"
+        known = "0, the only place in names" if rules.class_count == 1 else known
         fix = "Correct the class, or add its name to data.yaml."
         faults.add(Code.LABEL_CLASS, line, f"a class from {known}", f"{class_id}", fix)
 
@@ -215,7 +233,7 @@ def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _
             faults.add(Code.LABEL_DEGENERATE, line, "a width and a height above 0", found, fix)
         # A negative size is told as degenerate, and once is enough.
         positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
-    elif areas(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
+    elif widest_triangles(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
         fix = "Take the line out, or draw the outline again."
         faults.add(Code.LABEL_DEGENERATE, line, "a polygon with an area", "corners all on one line", fix)
     worst = max(positions, key=lambda value: abs(value - 0.5))
@@ -228,7 +246,7 @@ def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
     return [value for at, value in enumerate(values) if not rules.keypoints or at % rules.keypoints[1] < 2]
 
 
-def _check_duplicates(rows: tuple[LabelRow, ...], faults: _Faults) -> None:
+def _check_duplicates(rows: Sequence[LabelRow], faults: _Faults) -> None:
     first: dict[tuple[int, bytes], int] = {}
     for row in rows:
         earlier = first.setdefault((row.class_id, row.coordinates.tobytes()), row.line)

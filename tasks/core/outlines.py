@@ -29,6 +29,23 @@ def areas(corners: Floats, counts: Ints) -> Floats:
         return np.abs(np.add.reduceat(products, _starts(counts))) / 2
 
 
+def widest_triangles(corners: Floats, counts: Ints) -> Floats:
+    """Return how far from a line each outline is: the area of the largest triangle on its longest reach.
+
+    The reach goes from the first corner to the one farthest from it. Unlike the area of the outline this is not 0 where
+    the parts of an outline that crosses itself cancel out. NaN or infinite where numbers are too large for it.
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    with np.errstate(all="ignore"):
+        reach = corners - corners[_starts(counts)][owner]
+        squares = (reach**2).sum(axis=1)
+        far = np.flatnonzero(squares >= np.maximum.reduceat(squares, _starts(counts))[owner])
+        longest = np.zeros((len(counts), 2))
+        longest[owner[far]] = reach[far]
+        heights = longest[owner, 0] * reach[:, 1] - longest[owner, 1] * reach[:, 0]
+        return np.asarray(np.maximum.reduceat(np.abs(heights), _starts(counts)) / 2, np.float64)
+
+
 def bounds(corners: Floats, counts: Ints) -> tuple[Floats, Floats]:
     """Return the lowest and the highest x, y of each outline, both (n, 2)."""
     starts = _starts(counts)

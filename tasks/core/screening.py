@@ -15,11 +15,13 @@ from tasks.core.parameters import ValidationPolicy
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.
 _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})
-_JUNK_FOLDERS = frozenset({"__MACOSX"})
-_JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# Those whose names begin with a dot, as .DS_Store and .ipynb_checkpoints, are junk as well.
+_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+_JUNK_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
 _JUNK_ENDINGS = (".cache", ".zip")
 # Far more than any dataset needs, and less than any file system takes; findings repeat these names.
 _MAX_NAME = 1000
+_UTF8_FLAG = 0x800
 # Blank images and short label files pack very well and are harmless, so the ratio counts from this size on.
 _RATIO_FROM_BYTES = 2**20
 
@@ -50,9 +52,10 @@ def screen(directory: Iterable[zipfile.ZipInfo], policy: ValidationPolicy) -> tu
     safe: list[tuple[str, zipfile.ZipInfo]] = []
     faults: list[Finding] = []
     for entry in directory:
-        if fault := _unsafe_fault(entry):
+        written = _written_name(entry)
+        if fault := _unsafe_fault(entry, written):
             faults.append(fault)
-        elif name := _normal_name(entry.orig_filename):
+        elif name := _normal_name(written):
             safe.append((name, entry))
     files = [(name, entry) for name, entry in safe if not _is_folder(entry)]
     entries, duplicates = _unique((name, entry) for name, entry in files if not _is_junk(name))
@@ -75,9 +78,26 @@ def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
+def _written_name(entry: zipfile.ZipInfo) -> str:
+    """macOS writes UTF-8 without the flag that says so, and zipfile then reads the code page of old DOS."""
+    name = entry.orig_filename
+    if name.isascii() or entry.flag_bits & _UTF8_FLAG:
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
 def _normal_name(name: str) -> str:
     # Old Windows tools write backslashes; `zip -r x.zip .` may write a leading dot.
-    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."})
+    plain = "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."})
+    return composed(plain)
+
+
+def composed(name: str) -> str:
+    """Return a name in the one Unicode form that all names of an archive are compared in; macOS writes the other."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _is_folder(entry: zipfile.ZipInfo) -> bool:
@@ -90,12 +110,11 @@ def _is_readable(entry: zipfile.ZipInfo) -> bool:
 
 def _is_junk(name: str) -> bool:
     *folders, base = name.split("/")
-    named = base in _JUNK_NAMES or base.startswith("._") or base.lower().endswith(_JUNK_ENDINGS)
-    return named or not _JUNK_FOLDERS.isdisjoint(folders)
+    named = base in _JUNK_NAMES or base.startswith(".") or base.lower().endswith(_JUNK_ENDINGS)
+    return named or any(folder.startswith(".") or folder in _JUNK_FOLDERS for folder in folders)
 
 
-def _unsafe_fault(entry: zipfile.ZipInfo) -> Finding | None:
-    name = entry.orig_filename
+def _unsafe_fault(entry: zipfile.ZipInfo, name: str) -> Finding | None:
     reason = _unsafe_name(name) or _unsafe_kind(entry.external_attr >> 16)
     if reason is None:
         return None

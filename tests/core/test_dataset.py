@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,65 @@ def test_a_split_takes_all_folders_below_it_in_order(tmp_path: Path) -> None:
         "images/train/z/1.jpg",
         "images/train/z/2.jpg",
     ]
+
+
+FORMS = {"composed": "\u00fcbung", "decomposed": "u\u0308bung"}
+
+
+@pytest.mark.parametrize("in_zip", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("in_yaml", FORMS.values(), ids=FORMS)
+def test_names_are_compared_in_one_unicode_form(tmp_path: Path, in_zip: str, in_yaml: str) -> None:
+    entries = good(yaml=TAIL.replace("images/val", f"{in_yaml}/images"))
+    entries[f"{in_zip}/images/\u00e9.jpg"] = entries.pop("images/val/b.jpg")
+    entries[f"{in_zip}/labels/e\u0301.txt"] = entries.pop("labels/val/b.txt")
+
+    assert codes(check(tmp_path, entries)) == {}
+
+
+def test_names_in_utf_8_without_the_flag_that_says_so(tmp_path: Path) -> None:
+    """macOS writes them."""
+    entries = good(yaml=TAIL.replace("images/val", "\u00fcbung"))
+    entries["\u00fcbung/b.jpg"] = entries.pop("images/val/b.jpg")
+    entries["\u00fcbung/b.txt"] = entries.pop("labels/val/b.txt")
+    data = bytearray(zipped(entries))
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for found in re.finditer(re.escape(signature), bytes(data)):
+            data[found.start() + flags + 1] &= ~8
+
+    assert codes(check(tmp_path, bytes(data))) == {}
+
+
+def test_a_list_may_name_images_that_training_does_not_read(tmp_path: Path) -> None:
+    yaml = "train: train.txt\nval: images/val\nnames: [cat, dog]\n"
+    entries = {**good(yaml=yaml), "train.txt": "images/train/a.jpg\nimages/train/c.heic", "images/train/c.heic": b"x"}
+
+    assert codes(check(tmp_path, entries)) == {"image-format": "warning"}
+
+
+@pytest.mark.timeout(20)
+def test_one_list_in_many_spellings_is_read_once(tmp_path: Path) -> None:
+    spellings = [f"{'./' * times}train.txt" for times in range(900)]
+    yaml = f"train: {spellings}\nval: images/val\nnames: [cat, dog]\n"
+    lines = "images/train/a.jpg\n" * 20_000
+
+    assert codes(check(tmp_path, {**good(yaml=yaml), "train.txt": lines})) == {}
+
+
+@pytest.mark.parametrize("place", ["/images/test", "../../images/test", "~/test"])
+def test_a_test_split_outside_of_the_archive_is_an_error(tmp_path: Path, place: str) -> None:
+    assert codes(check(tmp_path, good(yaml=TAIL + f"test: {place}\n"))) == {"yaml-path": "error"}
+
+
+def test_a_yaml_file_that_describes_no_dataset_is_none_of_our_business(tmp_path: Path) -> None:
+    assert codes(check(tmp_path, {**good(), "args.yaml": "lr0: 0.01"})) == {}
+    assert codes(check(tmp_path, {**good(), "more.yaml": TAIL})) == {"yaml-several": "error"}
+
+
+def test_images_of_one_name_in_a_classification_tree_share_no_label(tmp_path: Path) -> None:
+    tree: dict[str, Content] = {
+        "train/cat/a.jpg": image(),
+        "train/cat/a.png": image(".png", seed=1),
+        "val/cat/b.jpg": image(seed=2),
+    }
+
+    assert codes(check(tmp_path, tree)) == {}

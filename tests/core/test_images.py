@@ -321,3 +321,30 @@ def test_images_that_training_does_not_read_are_named() -> None:
     assert "convert it to JPEG or PNG" in findings[0].message
     assert [name for name in names if is_foreign_image(name)] == ["b/photo.HEIC", "a.gif"]
     assert format_findings(["a.jpg", "data.yaml"]) == []
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_tiff_is_unreadable(compression: str) -> None:
+    """OpenCV leaves the rows as they come, and only logs it."""
+    data = bytearray(saved("TIFF", compression=compression))
+    assert found(bytes(data), "a.tif") == []
+    middle = len(data) // 2
+    data[middle : middle + 300] = bytes(300)
+
+    assert found(bytes(data), "a.tif") == ["image-unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "an empty file"),
+        (bytes(99), "zero bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
+        (b"\0\0\0\x18ftypheic\0\0", "HEIC"),
+        (b"  <!doctype html><html>", "web page"),
+    ],
+)
+def test_what_was_taken_for_an_image_is_named(data: bytes, told: str) -> None:
+    _, (finding,) = inspect_image(data, "a.jpg")
+
+    assert told in finding.message

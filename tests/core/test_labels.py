@@ -155,7 +155,7 @@ def test_many_faults_of_one_kind_are_counted() -> None:
     _, findings = parse_labels(b"9 0.5 0.5 0.1 0.1\n" * 5000, "a.txt", RULES)
 
     assert len(findings) == MAX_FINDINGS_PER_CODE + 1
-    assert f"{5000 - MAX_FINDINGS_PER_CODE} further lines" in findings[-1].message
+    assert f"{5000 - MAX_FINDINGS_PER_CODE} more with the same fault" in findings[-1].message
 
 
 @given(st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "replace"))))
@@ -191,3 +191,17 @@ def test_writing_and_parsing_give_the_same_rows(drawn: list[tuple[int, tuple[flo
     for row, again in zip(rows, labels.rows, strict=True):
         assert (row.line, row.class_id) == (again.line, again.class_id)
         assert np.array_equal(row.coordinates, again.coordinates)
+
+
+BOW_TIE = "0 .1 .1 .5 .5 .5 .1 .1 .5"
+
+
+@pytest.mark.parametrize("line", [BOW_TIE, "0 .1 .1 .6 .5 .5 .1 .1 .5"])
+def test_an_outline_whose_parts_cancel_out_is_not_flat(line: str) -> None:
+    """Its signed area is nearly 0; that it crosses itself is told elsewhere, as a warning."""
+    assert found(line, LabelRules(2, "segment")) == []
+    assert found("0 .1 .1 .3 .3 .5 .5 .2 .2", LabelRules(2, "segment")) == [("label-degenerate", 1)]
+
+
+def test_zero_bytes_are_another_encoding() -> None:
+    assert found("0 0.5 0.5 0.1 0.1".encode("utf-16-le")) == [("label-encoding", None)]

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -120,3 +121,31 @@ def test_the_page_is_written(archive: Path, content: bytes) -> None:
     main([str(archive), "--page", str(page)])
 
     assert "mine.zip" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_told(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(archive), "--page", str(archive.with_name("absent") / "page.html")]) == 2
+    assert "expected a place for the page" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_unicode_is_shown_as_far_as_it_goes(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = archive.rename(os.fsdecode(os.fsencode(archive.parent) + b"/\xff.zip"))
+    main([str(odd), "--json"])
+
+    assert json.loads(capsys.readouterr().out)["archive"] == "\ufffd.zip"
+
+
+def test_places_are_printed_in_full(
+    archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "img_train0_jpg.rf.0123456789abcdef0123456789abcdef"
+    archive.write_bytes(zipped({**good(), f"images/train/{name}.jpg": image(seed=7), f"labels/train/{name}.txt": "x"}))
+    main([str(archive)])
+
+    printed = "".join(
+        line.split("\u2502")[3].strip() for line in capsys.readouterr().out.splitlines() if "\u2502" in line
+    )
+    assert f"labels/train/{name}.txt:1" in printed

@@ -44,7 +44,14 @@ def read_contents(
             if progress:
                 progress(done, len(dataset.labels))
         labels, problems_of_labels = parsing.result()
+    faults += filter(None, map(archive.damage, _others(archive, dataset)))
     return Contents(labels, images), [*problems_of_labels, *faults]
+
+
+def _others(archive: Archive, dataset: Dataset) -> list[str]:
+    """Return the entries that nothing else reads: they may be damaged, and then so may be the rest."""
+    read = {*dataset.labels, *dataset.labels.values(), *dataset.lists}
+    return [name for name in archive.entries if name not in read]
 
 
 def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding | Batch]]:

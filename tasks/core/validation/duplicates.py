@@ -17,6 +17,8 @@ from tasks.core.validation.near import near_pairs
 # Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
 MAX_READ_BYTES = 8 * 2**30
 MAX_DECODED_PIXELS = 2 * 10**9
+# JPEGs are measured with a faster and less exact decoder than other formats.
+SAME_PIXELS_FROM = 0.999
 
 
 class _Twin(NamedTuple):
@@ -42,8 +44,9 @@ def duplicate_findings(
     it raises ArchiveError the image has no exact duplicate.
     """
     splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
-    twins = list(_exact_twins(images, splits, _Contents(entries, read)))
-    twins += _near_twins(images, splits, {twin.later for twin in twins})
+    contents = _Contents(entries, read)
+    twins = list(_exact_twins(images, splits, contents))
+    twins += _near_twins(images, splits, {twin.later for twin in twins}, contents)
     twins.sort()
     batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
     return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
@@ -70,7 +73,11 @@ def _batch(twins: Sequence[_Twin], *, exact: bool, leak: bool) -> Batch:
     def write(index: int) -> Finding:
         twin = chosen[index]
         expected = "an image that no other split has" if leak else "an image that is there once"
-        fix = "Take one of them out." if leak else "Keep one of them, unless both are meant to count."
+        fix = (
+            "Put both into one split, or take one of them out."
+            if leak
+            else "Keep one of them, unless both are meant to count."
+        )
         message = explain(expected, f"{twin.how} {quoted(twin.first)}", fix)
         return Finding(code=code, severity=severity, message=message, path=twin.later, other=twin.first)
 
@@ -124,6 +131,14 @@ class _Contents:
         pictures = {file: (self._picture(name, pixels) if several else None) for file, name in first_of.items()}
         return {name: (file, pictures[file] or file) for name, file in files.items()}
 
+    def same_pixels(self, one: str, other: str, images: Mapping[str, ImageTraits]) -> bool:
+        """Tell whether two images decode to the same, as a PNG does that was made from a JPEG."""
+        sizes = [(images[name].width, images[name].height) for name in (one, other)]
+        if sizes[0] != sizes[1]:
+            return False
+        pictures = [self._picture(name, sizes[0][0] * sizes[0][1]) for name in (one, other)]
+        return pictures[0] is not None and pictures[0] == pictures[1]
+
     def _load(self, name: str) -> bytes | None:
         size = self._entries[name][1]
         if size > self._bytes_left:
@@ -154,7 +169,10 @@ class _Contents:
 
 
 def _near_twins(
-    images: Mapping[str, ImageTraits], splits: Mapping[str, tuple[str, ...]], done: Collection[str]
+    images: Mapping[str, ImageTraits],
+    splits: Mapping[str, tuple[str, ...]],
+    done: Collection[str],
+    contents: "_Contents",
 ) -> Iterator[_Twin]:
     """Return the images that are near to an earlier one, of another split where there is one; not those in `done`."""
     names = list(splits)
@@ -163,7 +181,9 @@ def _near_twins(
     groups = [numbers[splits[name]] for name in names]
     wanted = [name not in done for name in names]
     for pair in near_pairs(thumbnails.reshape(-1, THUMBNAIL_SIDE**2), groups, wanted):
-        how = f"one with {pair.bits} of 63 bits of its hash apart and a correlation of {pair.correlation:.3f} to"
         later, first = names[pair.later], names[pair.first]
+        same = pair.correlation >= SAME_PIXELS_FROM and contents.same_pixels(later, first, images)
+        measured = f"({pair.bits} of 63 bits of its hash apart, correlation {pair.correlation:.3f})"
+        how = "the same pixels as" if same else f"nearly the same picture {measured} as"
         leak = bool(splits[later] and splits[first] and splits[later] != splits[first])
-        yield _Twin(later, first, how, exact=False, leak=leak)
+        yield _Twin(later, first, how, exact=same, leak=leak)

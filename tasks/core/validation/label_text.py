@@ -22,7 +22,7 @@ from tasks.core.labels import (
     column_counts,
     parse_labels,
 )
-from tasks.core.outlines import areas
+from tasks.core.outlines import widest_triangles
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -185,7 +185,7 @@ def _in_order(rows: Rows, rules: LabelRules) -> Bools:
     fine[boxes] &= (rows.numbers[starts[boxes] + 2] > 0) & (rows.numbers[starts[boxes] + 3] > 0)
     if not boxes.all():
         corners = rows.numbers[np.repeat(~boxes, rows.counts)].reshape(-1, 2)
-        fine[~boxes] &= areas(corners, rows.counts[~boxes] // 2) > MIN_AREA
+        fine[~boxes] &= widest_triangles(corners, rows.counts[~boxes] // 2) > MIN_AREA
     return fine
 
 

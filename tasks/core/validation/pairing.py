@@ -11,20 +11,19 @@ from tasks.core.images import is_foreign_image
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.screening import folder_of
 
-_NOT_LABELS = ("classes.txt", "notes.txt", "labels.txt", "readme")
+_NOT_LABELS = ("classes.txt", "predefined_classes.txt", "notes.txt", "labels.txt", "readme")
 
 
 def pairing_findings(archive: Archive, dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
-    """Return label-ambiguous, label-orphan and image-unlabelled; the last two not for a classification tree."""
-    ambiguous = _ambiguous(dataset)
+    """Return label-ambiguous, label-orphan and image-unlabelled; a classification tree, without labels, has none."""
     if dataset.task == "classify":
-        return ambiguous
-    return [*ambiguous, *_orphans(archive, dataset), *_unlabelled(dataset, policy)]
+        return []
+    return [*_ambiguous(dataset), *_orphans(archive, dataset), *_unlabelled(dataset, policy)]
 
 
 def _ambiguous(dataset: Dataset) -> list[Finding]:
     images_of: defaultdict[str, list[str]] = defaultdict(list)
-    for image in dataset.labels:
+    for image in filter(dataset.labels.get, dataset.labels):
         images_of[image.rpartition(".")[0]].append(image)
     fix = "Keep one of them, or rename the others together with their labels."
     return [

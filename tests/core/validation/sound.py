@@ -2,6 +2,7 @@
 
 import functools
 import io
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -177,3 +178,11 @@ def val_labels(seeds: tuple[int, ...], content: Content) -> Entries:
 
 def cats_only(seeds: range) -> Entries:
     return sound({f"labels/train/{seed}.txt": rows(seed, classes="0000") for seed in seeds})
+
+
+def moved(name: str, onto: str) -> bytes:
+    """A zip whose directory says that one file begins where another does."""
+    data = bytearray(zipped(sound({"one.md": "x", "two.md": "y"}), zipfile.ZIP_STORED))
+    begins = {each: data.find(each.encode()) - 30 for each in (name, onto)}
+    struct.pack_into("<I", data, data.rfind(name.encode()) - 4, begins[onto])
+    return bytes(data)

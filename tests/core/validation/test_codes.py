@@ -40,6 +40,7 @@ from tests.core.validation.sound import (
     listed,
     many,
     misnamed,
+    moved,
     named,
     nested,
     new,
@@ -73,6 +74,7 @@ class Row(NamedTuple):
 Table = dict[tuple[Code, str], dict[str, tuple[Any, ...]]]
 SIZE = sum(len(content or "") for content in sound().values())
 STORED = zipped(sound({"a.md": bytes(2**21)}, label="0 0.123 0.5 0.1 0.1"), zipfile.ZIP_STORED)
+REMARK = zipped(sound({"NOTES.md": "all is well"}), zipfile.ZIP_STORED)
 ALIASES = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 BIRDS = YAML.replace("dog]", "dog, bird]")
 ARCHIVE: Table = {
@@ -80,6 +82,7 @@ ARCHIVE: Table = {
         "no zip": (b"Rar!", sound()),
         "cut short": (zipped(sound())[:-30], zipped(sound())),
         "bad checksum": (STORED.replace(b"0.123", b"0.124"), STORED),
+        "bad checksum of a file that no rule reads": (REMARK.replace(b"well", b"hell"), REMARK),
         "encrypted": (encrypted(1), encrypted(0)),
     },
     (Code.ARCHIVE_UNSAFE_PATH, "error"): {
@@ -95,6 +98,11 @@ ARCHIVE: Table = {
         "entries": (sound({"a.md": ""}), sound(), {"max_entries": len(sound())}),
         "bytes": (sound({"a.md": "x"}), sound({"a.md": ""}), {"max_bytes": SIZE}),
         "ratio": (sound({"a.md": bytes(2**21)}), STORED),
+        "ratio of all together": (
+            sound({f"{number}.md": bytes(2**20 - 1) for number in range(30)}),
+            sound({f"{number}.md": bytes(2**20 - 1) for number in range(3)}),
+        ),
+        "entries that overlap": (moved("two.md", "one.md"), moved("two.md", "two.md")),
     },
     (Code.ARCHIVE_DUPLICATE_ENTRY, "error"): {
         "same name": (misnamed(b"one.md", b"two.md"), misnamed(b"one.md", b"six.md")),
@@ -302,7 +310,8 @@ LINES: dict[tuple[Code, str, str], dict[str, str]] = {
     },
     (Code.LABEL_DEGENERATE, "error", "segment"): {"0 0.1 0.1 0.5 0.5 0.9 0.9": "0 0.1 0.1 0.5 0.6 0.9 0.9"},
     (Code.LABEL_DEGENERATE, "warning", "segment"): {
-        "0 0.2 0.2 0.8 0.7 0.8 0.2 0.2 0.9": "0 0.2 0.2 0.8 0.2 0.8 0.7 0.2 0.9"
+        "0 0.1 0.1 0.5 0.5 0.5 0.1 0.1 0.5": "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5",
+        "0 0.2 0.2 0.8 0.7 0.8 0.2 0.2 0.9": "0 0.2 0.2 0.8 0.2 0.8 0.7 0.2 0.9",
     },
     (Code.LABEL_DUPLICATE, "warning", "detect"): {BOX * 2: BOX + BOX.replace("0", "1", 1)},
     (Code.LABEL_DUPLICATE, "warning", "segment"): {f"0 {SQUARE}\n" * 2: f"0 {SQUARE}\n1 {SQUARE}"},

@@ -79,6 +79,7 @@ SAME = {
         "the same pixels as 'a.png'",
     ),
     "a PNG packed anew": ({"a.png": png(picture(), 1), "b.png": png(picture(), 9)}, "the same pixels as 'a.png'"),
+    "a PNG made of a JPEG": ({"a.jpg": A, "b.png": png(decoded(A), 1)}, "the same pixels as 'a.jpg'"),
     "plain images": ({"a.png": png(picture() * 0, 1), "b.bmp": encoded(picture() * 0, ".bmp")}, "the same pixels as"),
 }
 
@@ -106,21 +107,19 @@ NEAR = {
     "three quarters of the size": encoded(cv2.resize(picture(), None, fx=0.75, fy=0.75)),
     "brighter": encoded(brighter(picture())),
     "1 % cut off each side": encoded(picture()[2:-2, 3:-3]),
-    "a PNG of a JPEG": png(decoded(A), 1),
 }
 
 
 @pytest.mark.parametrize("near", NEAR.values(), ids=NEAR)
 @pytest.mark.parametrize("others", [0, 30])
 def test_nearly_the_same_picture_is_a_warning_that_says_how_near(near: bytes, others: int) -> None:
-    ending = ".png" if near.startswith(b"\x89PNG") else ".jpg"
-    files = {"a.jpg": A, f"b{ending}": near} | {f"c{seed}.jpg": encoded(picture(seed + 5)) for seed in range(others)}
-    later = f"b{ending}"
+    later = "b.jpg"
+    files = {"a.jpg": A, later: near} | {f"c{seed}.jpg": encoded(picture(seed + 5)) for seed in range(others)}
 
     (finding,) = find(files, dict.fromkeys(files, TRAIN))
     assert pairs([finding]) == [("image-near-duplicate", "warning", later, "a.jpg")]
+    assert "nearly the same picture" in finding.message
     assert "of 63 bits" in finding.message
-    assert "correlation of " in finding.message
     assert pairs(find(files, {"a.jpg": TRAIN, later: VAL})) == [("split-leak", "warning", later, "a.jpg")]
 
 
