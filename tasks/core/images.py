@@ -42,6 +42,8 @@ _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 # Fewer bytes, or bytes that are much alike, are what cameras put before the end mark; more are pixels that were pushed
 # there by damage before them.
 _MIN_LEFT_OVER = 64
+# Damage is told as a finding; OpenCV would write it to the terminal as well.
+cv2.setLogLevel(0)  # type: ignore[attr-defined]
 _LEVELS = np.arange(256, dtype=np.float32)
 _Grey = npt.NDArray[np.uint8]
 
