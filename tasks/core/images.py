@@ -43,7 +43,7 @@ _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 # there by damage before them.
 _MIN_LEFT_OVER = 64
 # Damage is told as a finding; OpenCV would write it to the terminal as well.
-cv2.setLogLevel(0)  # type: ignore[attr-defined]
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _LEVELS = np.arange(256, dtype=np.float32)
 _Grey = npt.NDArray[np.uint8]
 
