@@ -55,6 +55,7 @@ bench: setup ## the dataset check beside its limit and other tools, label parsin
 	@$(RUN) tests.benchmarks.bench_validation --large
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
+	@$(RUN) tests.benchmarks.bench_merge
 
 lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff check .

@@ -7,7 +7,9 @@ from prefect.client.schemas.objects import State
 
 from tasks import merging, reporting, storage, tracking, validation
 from tasks import training as trainer
+from tasks.core.buckets import Bucket
 from tasks.core.lineage import lineage_tags
+from tasks.core.merge.page import plan_facts, plan_markdown
 from tasks.core.parameters import (
     Archives,
     BaseModelName,
@@ -37,14 +39,18 @@ def train_model(
     The new version becomes `challenger` when it reaches what `promotion` asks for.
     """
     with scratch_folder("train") as folder:
-        paths, digests = [], {}
+        sources, digests = [], {}
         for archive in archives:
             path, digests[archive] = storage.fetch_archive(archive, folder)
             checked = validation.check_archive(path, archive, digests[archive], ValidationPolicy())
-            validation.require_valid(checked.report)
-            paths.append(path)
+            page = f"{reporting.flow_run_id()}/datasets/{digests[archive]}.html"
+            validation.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
+            sources.append(merging.valid_archive(archive, path, checked.report, checked.traits))
         start = trainer.prepare_base_model(base_model, storage.fetch_base_model(base_model, folder), folder)
-        dataset = merging.merge_archives(paths, merge, folder / "dataset")
+        plan = merging.plan_archives(sources, merge)
+        reporting.show_markdown("merge-plan", plan_markdown(plan))
+        merging.require_mergeable(plan, merge)
+        dataset = merging.write_merge(sources, plan, folder / "dataset")
 
         tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id())
         run_id = tracking.start_run(
@@ -53,11 +59,12 @@ def train_model(
             training.model_dump() | {"base_model": base_model},
         )
         with tracking.closing_run(run_id):
+            tracking.log_facts(run_id, plan_facts(plan), "merge-plan.json")
             listeners: list[trainer.EpochListener] = [
                 reporting.EpochProgress("training-progress"),
                 tracking.EpochLogger(run_id),
             ]
-            model = trainer.train_detector(dataset.data_yaml, start, training, folder, listeners)
+            model = trainer.train_detector(dataset.data, start, training, folder, listeners)
             storage.keep_weights(Path(model.weights), reporting.flow_run_id())
             tracking.log_training(run_id, model)
             version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)

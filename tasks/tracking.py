@@ -133,6 +133,13 @@ def optional(what: str) -> Iterator[None]:
 
 
 @task(cache_policy=NO_CACHE)
+def log_facts(run_id: str, facts: Mapping[str, object], name: str) -> None:
+    """Keep plain values as a JSON artifact of the run."""
+    with explained(f"logging {name}"), optional(name):
+        client().log_dict(run_id, dict(facts), name)
+
+
+@task(cache_policy=NO_CACHE)
 def log_training(run_id: str, model: TrainedModel) -> None:
     """Keep the final metrics, those of each class, and the curves that Ultralytics drew."""
     mlflow = client()

@@ -1,5 +1,6 @@
 """Steps of the dataset check: the check itself, and the state that its verdict is."""
 
+import base64
 import hashlib
 import json
 import time
@@ -12,7 +13,7 @@ from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict
+from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from tasks.core.errors import StudioError
 from tasks.core.findings import Report, Verdict
@@ -20,6 +21,7 @@ from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import inspect_dataset, render_inspection
 from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_markdown import report_sentence
+from tasks.core.validation.traits import pack_traits
 
 RULES_VERSION = 2  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5
@@ -36,12 +38,16 @@ class InvalidDatasetError(StudioError):
 
 
 class CheckedArchive(BaseModel):
-    """The outcome of a check: the report, its page as HTML, and the flow run that made them, by id and by name."""
+    """The outcome of a check: the report, its page as HTML, and the flow run that made them, by id and by name.
+
+    `traits` is what the check saw of the images, packed: a merge looks for duplicates across archives in it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     report: Report
     page: str
+    traits: Base64Bytes
     checked_at: datetime
     flow_run_id: str
     flow_run_name: str
@@ -101,6 +107,7 @@ def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArc
     return CheckedArchive(
         report=inspection.report,
         page=render_inspection(inspection, path, policy),
+        traits=base64.encodebytes(pack_traits(inspection.images)),
         checked_at=datetime.now(UTC),
         flow_run_id=str(runtime.flow_run.id),
         flow_run_name=str(runtime.flow_run.name),
@@ -117,10 +124,10 @@ def verdict_state(report: Report, earlier: str | None = None) -> State:
     return Completed(name=name, message=message)
 
 
-def require_valid(report: Report) -> None:
-    """Raise InvalidDatasetError for an archive with errors."""
+def require_valid(report: Report, page: str) -> None:
+    """Raise InvalidDatasetError for an archive with errors, with the address of its page."""
     if report.verdict is Verdict.INVALID:
         raise InvalidDatasetError(
-            f"{report_sentence(report)}. Fix the archive and upload it again; "
-            f"validate-dataset/gpu with archive {report.archive!r} shows every finding."
+            f"{report_sentence(report).removesuffix('.')}. Fix the archive and upload it again; "
+            f"every finding is told at {page}"
         )

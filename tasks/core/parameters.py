@@ -22,6 +22,8 @@ BaseModelName = Annotated[
         description="Key in bucket base-models, an architecture (yolo11n.yaml), or official weights (yolo11n.pt).",
     ),
 ]
+NamePattern = Annotated[str, Field(max_length=200, pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$")]
+ClassName = Annotated[str, Field(max_length=200, pattern=r"^[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
 Archives = Annotated[list[Archive], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
 Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
 
@@ -69,11 +71,20 @@ class TrainingParams(Parameters):
 
 
 class MergePolicy(Parameters):
-    """How classes of several archives become one list."""
+    """How several archives become one dataset."""
 
-    classes: dict[str, str | None] = Field(
+    classes: dict[str, ClassName | None] = Field(
         default_factory=dict,
-        description="Class name found in an archive -> name in the merged dataset, or null to drop its labels.",
+        description="Class (or ARCHIVE:CLASS) found in an archive -> name in the merged dataset, or null to drop it.",
+    )
+    on_conflict: Literal["fail", "warn"] = Field(
+        "warn", description="What to do where archives disagree about classes: stop before training, or say so."
+    )
+    boxes_from_polygons: bool = Field(
+        False, description="Train detection on archives of polygons, on the boxes around them."
+    )
+    groups: tuple[NamePattern, ...] = Field(
+        (), description="Images that share the text at {group} stay in one split, as in 'clip{group}-frame*.jpg'."
     )
 
 

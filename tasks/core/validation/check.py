@@ -90,11 +90,14 @@ def render_inspection(inspection: Inspection, path: Path, policy: ValidationPoli
 
 
 @contextmanager
-def open_dataset(path: Path, policy: ValidationPolicy | None = None) -> Iterator[tuple[Archive, Dataset]]:
+def open_dataset(
+    path: Path, policy: ValidationPolicy | None = None, task: str | None = None
+) -> Iterator[tuple[Archive, Dataset]]:
     """Open an archive that was found valid, to stream its images and labels with `archive.read(name)`.
 
-    The dataset's task is never None, except where no label file has a row. Raises DatasetError where the archive or
-    its layout has an error; images and labels are not checked again (`read` raises ArchiveError for a damaged entry).
+    `task` is what its report says; without it, the first label tells. It is None where no label file has a row.
+    Raises DatasetError where the archive or its layout has an error; images and labels are not checked again (`read`
+    raises ArchiveError for a damaged entry).
     """
     archive, faults = open_archive(path, policy or ValidationPolicy.model_validate({}))
     if archive is None:
@@ -104,7 +107,7 @@ def open_dataset(path: Path, policy: ValidationPolicy | None = None) -> Iterator
         errors = [finding for finding in faults + problems if finding.severity is Severity.ERROR]
         if errors:
             raise DatasetError(errors)
-        yield archive, replace(dataset, task=dataset.task or _first_task(archive, dataset))
+        yield archive, replace(dataset, task=dataset.task or task or _first_task(archive, dataset))
 
 
 def read_dataset(path: Path, policy: ValidationPolicy | None = None) -> Dataset:

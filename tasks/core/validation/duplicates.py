@@ -21,8 +21,8 @@ MAX_DECODED_PIXELS = 2 * 10**9
 SAME_PIXELS_FROM = 0.999
 
 
-class _Twin(NamedTuple):
-    """`later` and `first` are names; `how` says what they share; `leak` where they are in different splits."""
+class Twin(NamedTuple):
+    """Two images that are the same or nearly so; `how` says what they share, `leak` that their splits differ."""
 
     later: str
     first: str
@@ -43,13 +43,26 @@ def duplicate_findings(
     `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; where
     it raises ArchiveError the image has no exact duplicate.
     """
+    twins = find_twins(images, entries, splits_of, read)
+    batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
+    return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
+
+
+def find_twins(
+    images: Mapping[str, ImageTraits],
+    entries: Mapping[str, tuple[int, int]],
+    splits_of: Mapping[str, Collection[str]],
+    read: Callable[[str], bytes],
+) -> list[Twin]:
+    """Return each image that is the same as an earlier one by name, or nearly so, with one such; by name.
+
+    One of another split is preferred. The arguments are those of `duplicate_findings`.
+    """
     splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
     contents = _Contents(entries, read)
     twins = list(_exact_twins(images, splits, contents))
     twins += _near_twins(images, splits, {twin.later for twin in twins}, contents)
-    twins.sort()
-    batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
-    return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
+    return sorted(twins)
 
 
 def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Finding]:
@@ -64,7 +77,7 @@ def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Findin
         yield error(Code.SPLIT_LEAK, explain("each image in one split", found, fix), path=min(names))
 
 
-def _batch(twins: Sequence[_Twin], *, exact: bool, leak: bool) -> Batch:
+def _batch(twins: Sequence[Twin], *, exact: bool, leak: bool) -> Batch:
     chosen = [twin for twin in twins if (twin.exact, twin.leak) == (exact, leak)]
     severity = Severity.ERROR if exact and leak else Severity.WARNING
     duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
@@ -86,7 +99,7 @@ def _batch(twins: Sequence[_Twin], *, exact: bool, leak: bool) -> Batch:
 
 def _exact_twins(
     images: Mapping[str, ImageTraits], splits: Mapping[str, tuple[str, ...]], contents: "_Contents"
-) -> Iterator[_Twin]:
+) -> Iterator[Twin]:
     """Only images of equal traits can have equal pixels; those are read once more and compared by digests."""
     alike: defaultdict[ImageTraits, list[str]] = defaultdict(list)
     for name in splits:
@@ -101,7 +114,7 @@ def _exact_twins(
             first = leak or next(iter(others.values()), None)
             if first is not None:
                 how = f"the same {'bytes' if digests[first][0] == file else 'pixels'} as"
-                yield _Twin(name, first, how, exact=True, leak=leak is not None)
+                yield Twin(name, first, how, exact=True, leak=leak is not None)
             others.setdefault(own, name)
 
 
@@ -173,7 +186,7 @@ def _near_twins(
     splits: Mapping[str, tuple[str, ...]],
     done: Collection[str],
     contents: "_Contents",
-) -> Iterator[_Twin]:
+) -> Iterator[Twin]:
     """Return the images that are near to an earlier one, of another split where there is one; not those in `done`."""
     names = list(splits)
     thumbnails = np.frombuffer(b"".join(images[name].thumbnail for name in names), np.uint8)
@@ -186,4 +199,4 @@ def _near_twins(
         measured = f"({pair.bits} of 63 bits of its hash apart, correlation {pair.correlation:.3f})"
         how = "the same pixels as" if same else f"nearly the same picture {measured} as"
         leak = bool(splits[later] and splits[first] and splits[later] != splits[first])
-        yield _Twin(later, first, how, exact=same, leak=leak)
+        yield Twin(later, first, how, exact=same, leak=leak)

@@ -1,0 +1,137 @@
+"""How classes of several archives become one list, whatever their order and spelling."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.core.findings import explain, quoted
+from tasks.core.merge.conflicts import Conflict, MergeCode
+from tasks.core.merge.similar import similar_pairs
+
+Renames = Mapping[str, str | None]
+
+# A movie and movies become "movy", a horse and horses "hors": it is what they have in common, and nobody sees it.
+_ENDINGS = (
+    (re.compile(r"(?<=..)ies?$"), "y"),
+    (re.compile(r"(?<=.)(s|x|z|ch|sh|o)es?$"), r"\1"),
+    (re.compile(r"(?<=...)(?<![sui])s$"), ""),
+)
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """`class_names` of the merged dataset, and for each archive its class id -> merged id (None: labels dropped)."""
+
+    class_names: tuple[str, ...]
+    class_ids: tuple[tuple[int | None, ...], ...]
+
+
+def plan_classes(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> ClassPlan:
+    """Merge class lists by name: the first archive's order, then what the next ones add.
+
+    `archives` are the archives' names, `names` the class names of each. `renames` maps a class, written as
+    `ARCHIVE:CLASS` or as `CLASS` for all archives, to its name in the merged list, or to None to drop its labels; one
+    archive's own comes first, and the exact spelling before others. The spelling found first is kept. The result
+    depends on nothing but the arguments.
+    """
+    fold = _Folding(names)
+    everywhere = _table(renames, fold)
+    merged: dict[Hashable, int] = {}
+    spelled: list[str] = []
+
+    def merged_id(target: str | None) -> int | None:
+        if target is None:
+            return None
+        place = merged.setdefault(fold(target), len(spelled))
+        if place == len(spelled):
+            spelled.append(target)
+        return place
+
+    class_ids = []
+    for archive, own in zip(archives, names, strict=True):
+        tables = (_table(_own(renames, archive), fold), everywhere)
+        class_ids.append(tuple(merged_id(_target(name, fold, tables)) for name in own))
+    return ClassPlan(tuple(spelled), tuple(class_ids))
+
+
+def unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
+    """Return what `renames` names and no archive has: a misspelling, most likely."""
+    fold = _Folding(names)
+    present = {fold(name) for own in names for name in own}
+    known = {written for written in renames if fold(written) in present}
+    for archive, own in zip(archives, names, strict=True):
+        of_archive = {fold(name) for name in own}
+        known |= {f"{archive}:{name}" for name in _own(renames, archive) if fold(name) in of_archive}
+    return [written for written in renames if written not in known]
+
+
+def similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:
+    """Yield the pairs of merged classes, never of one archive, whose names are nearly equal: one class, most likely.
+
+    Two classes that `renames` leads to are what somebody decided.
+    """
+    decided = {singular(normalised(target)) for target in renames.values() if target is not None}
+    names = [singular(normalised(name)) for name in plan.class_names]
+    owners: list[list[int]] = [[] for _ in names]
+    for archive, ids in enumerate(plan.class_ids):
+        for merged in set(ids) - {None}:
+            owners[merged].append(archive)  # type: ignore[index]
+    fix = "If they are one class, map one to the other in merge.classes; else map each to itself."
+    for first, later in similar_pairs(names, owners):
+        if not decided.issuperset((names[first], names[later])):
+            found = f"{quoted(plan.class_names[first])} and {quoted(plan.class_names[later])}"
+            yield Conflict(MergeCode.SIMILAR_NAMES, explain("names that tell classes apart", found, fix))
+
+
+def normalised(name: str) -> str:
+    """Return what spellings of one class have in common: no case, and a space for each run of spaces, `-` and `_`.
+
+    A name of nothing else stays as it is.
+    """
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return re.sub(r"[\s_-]+", " ", folded).strip() or folded
+
+
+def singular(name: str) -> str:
+    """Return what a normalised name and its simple plural have in common: cats, boxes, berries; not glass, bus, iris.
+
+    It need not be a word.
+    """
+    for ending, instead in _ENDINGS:
+        if ending.search(name):
+            return ending.sub(instead, name)
+    return name
+
+
+class _Folding:
+    """What makes two names one class. An archive that tells `car` from `cars` means two classes, so they stay two."""
+
+    def __init__(self, names: Sequence[Sequence[str]]) -> None:
+        counts = (Counter(form for name in own for form in _forms(name)) for own in names)
+        self._told_apart = {form for own in counts for form, count in own.items() if count > 1}
+
+    def __call__(self, name: str) -> tuple[int, str]:
+        return next((form for form in _forms(name) if form not in self._told_apart), (2, name))
+
+
+def _forms(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a name from its widest form to its own spelling, which no other name of an archive has."""
+    plain = normalised(name)
+    return (0, singular(plain)), (1, plain), (2, name)
+
+
+def _own(renames: Renames, archive: str) -> Renames:
+    """Return what is decided for one archive alone, by class."""
+    mark = f"{archive}:"
+    return {written.removeprefix(mark): to for written, to in renames.items() if written.startswith(mark)}
+
+
+def _table(renames: Renames, fold: _Folding) -> dict[Hashable, str | None]:
+    return {key: target for written, target in renames.items() for key in (fold(written), written)}
+
+
+def _target(name: str, fold: _Folding, tables: Sequence[Mapping[Hashable, str | None]]) -> str | None:
+    keys: tuple[Hashable, ...] = (name, fold(name))
+    return next((table[key] for table in tables for key in keys if key in table), name)

@@ -1,0 +1,105 @@
+"""No picture on both sides of a split: images that are the same, nearly so, or of one group stay together.
+
+Splits stay as they were declared: an image is never moved to another one. Where a set of related images is in several
+splits, the split that has most of them keeps its own, and those in the others are left out.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+# What decides between splits that have as many of a set: what is measured on is dearer than what is learned from.
+_DEARER = {"test": 2, "val": 1, "train": 0}
+
+
+class LeftOut(NamedTuple):
+    """An image that the merged dataset does not get: it belongs together with `kept`, which another split has."""
+
+    image: str
+    split: str
+    kept: str
+    kept_split: str
+    reason: str
+
+
+def settle(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> list[LeftOut]:
+    """Return the images to leave out so that no set of linked images is in two splits, in the order of `splits`.
+
+    `splits` maps each image to its split; a link is (image, other image, reason). Links count onwards: what is linked
+    to a linked image is in the same set. As `kept` an image that is linked itself is named where there is one.
+    """
+    sets = _Sets(splits)
+    linked: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for one, other, reason in links:
+        sets.join(one, other)
+        linked[one].setdefault(other, reason)
+        linked[other].setdefault(one, reason)
+    left_out = {}
+    for members in sets.of_several():
+        counts = Counter(splits[image] for image in members)
+        stays = max(counts, key=lambda split: (counts[split], _DEARER[split]))
+        staying = next(image for image in members if splits[image] == stays)
+        for image in members:
+            if splits[image] != stays:
+                kept = next((other for other in linked[image] if splits[other] == stays), staying)
+                reason = linked[image].get(kept) or next(iter(linked[image].values()))
+                left_out[image] = LeftOut(image, splits[image], kept, stays, reason)
+    return [left_out[image] for image in splits if image in left_out]
+
+
+def group_links(images: Mapping[str, str], patterns: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Link images whose paths fit one of the patterns with the same text in the place of `{group}`.
+
+    `images` maps each image to its path. `*` stands for any text without a slash, as in `clip{group}-frame*.jpg`; the
+    pattern has to fit the whole path, or its end after a slash.
+    """
+    for pattern in patterns:
+        form = _form(pattern)
+        first: dict[str, str] = {}
+        for image, path in images.items():
+            if found := form.search(path):
+                earlier = first.setdefault(found["group"], image)
+                if earlier != image:
+                    yield image, earlier, f"of one group ({found['group']})"
+
+
+def _form(pattern: str) -> re.Pattern[str]:
+    """Atomic, so that no name takes long: what follows a star or the group is taken where it comes first.
+
+    Nothing is lost by that, as the next star or the group takes in whatever else there is.
+    """
+    before, _, after = pattern.partition("{group}")
+    lead, ending = _pieces(before), _pieces(after)
+    start = "".join(f"(?>{piece})" for piece in lead)
+    group = f"(?P<group>[^/]+?){ending[0]}"
+    end = f"(?>{group}){ending[1]}" if len(ending) == 2 else group
+    return re.compile(f"(?:^|/){start}{end}$")
+
+
+def _pieces(text: str) -> list[str]:
+    first, *rest = text.split("*")
+    return [re.escape(first), *(f"[^/]*?{re.escape(piece)}" for piece in rest)]
+
+
+class _Sets:
+    """Disjoint sets of images, joined by links (found by path halving)."""
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self._parent = {image: image for image in images}
+
+    def join(self, one: str, other: str) -> None:
+        self._parent[self._root(one)] = self._root(other)
+
+    def of_several(self) -> list[list[str]]:
+        """Return the sets of two and more, images in the order they were given."""
+        members: defaultdict[str, list[str]] = defaultdict(list)
+        for image in self._parent:
+            members[self._root(image)].append(image)
+        return [images for images in members.values() if len(images) > 1]
+
+    def _root(self, image: str) -> str:
+        while self._parent[image] != image:
+            self._parent[image] = self._parent[self._parent[image]]
+            image = self._parent[image]
+        return image

@@ -1,0 +1,77 @@
+"""A merge plan as a page of markdown, and as facts that are kept with the training."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.core.markdown import plain, table
+from tasks.core.merge.plan import MergePlan
+
+SHOWN = 50
+SHOWN_CLASSES = 1000
+# A class name can be as long as a data.yaml.
+_MAX_NAME = 100
+
+
+def plan_markdown(plan: MergePlan) -> str:
+    """Return classes with their ids in each archive, images by split, conflicts, and what is left out."""
+    splits = list(plan.images)
+    rows = [
+        (archive, *(len(own.get(split, ())) for split in splits))
+        for archive, own in zip(plan.archives, plan.splits, strict=True)
+    ]
+    task = plan.task or "none in common"
+    parts = [
+        f"# Merge: archives {len(plan.archives)}, classes {len(plan.classes.class_names)}, task {plain(task)}",
+        table(("images", *splits), [*rows, ("merged", *plan.images.values())]),
+    ]
+    if plan.repeated:
+        parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
+    if plan.conflicts:
+        found = [(each.code, "stops the merge" if each.fatal else "", each.message) for each in plan.conflicts]
+        parts += ["## Conflicts", _first(("code", "", "expected, found, fix"), found, SHOWN)]
+    parts += ["## Classes", _classes(plan)]
+    if plan.left_out:
+        why = [(each.image, each.split, f"{each.reason}: {each.kept} in {each.kept_split}") for each in plan.left_out]
+        parts += ["## Left out, because of images in another split", _first(("image", "split", "why"), why, SHOWN)]
+    return "\n\n".join(parts)
+
+
+def plan_facts(plan: MergePlan) -> dict[str, Any]:
+    """Return what the plan decided as plain values for JSON."""
+    return {
+        "archives": list(plan.archives),
+        "task": plan.task,
+        "class_names": list(plan.classes.class_names),
+        "class_ids": dict(zip(plan.archives, map(list, plan.classes.class_ids), strict=True)),
+        "images": plan.images,
+        "repeated": plan.repeated,
+        "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
+        "left_out": [each._asdict() for each in plan.left_out],
+    }
+
+
+def _classes(plan: MergePlan) -> str:
+    """A class that an archive calls by several ids is the sum of several of its classes."""
+    own: list[defaultdict[int | None, list[str]]] = []
+    for ids, names in zip(plan.classes.class_ids, plan.names, strict=True):
+        own.append(defaultdict(list))
+        for place, (merged, name) in enumerate(zip(ids, names, strict=True)):
+            own[-1][merged].append(f"{place} {name[:_MAX_NAME]}")
+    merged_names: list[tuple[int | None, str]] = [*enumerate(plan.classes.class_names)]
+    if any(None in archive for archive in own):
+        merged_names.append((None, "dropped"))
+    rows = [
+        (
+            "" if target is None else target,
+            name[:_MAX_NAME],
+            *(", ".join(archive.get(target, ["-"])) for archive in own),
+        )
+        for target, name in merged_names
+    ]
+    return _first(("id", "class", *(f"in {archive}" for archive in plan.archives)), rows, SHOWN_CLASSES)
+
+
+def _first(header: Sequence[str], rows: Sequence[Sequence[object]], most: int) -> str:
+    more = f"\n\nAnd {len(rows) - most} more." if len(rows) > most else ""
+    return table(header, rows[:most]) + more

@@ -1,0 +1,61 @@
+"""Sources built by hand: what a plan is made of, without a file."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from tasks.core.dataset import Dataset, Sample
+from tasks.core.images import ImageTraits
+from tasks.core.merge.plan import MergePlan, Source, plan_merge
+from tasks.core.parameters import MergePolicy
+
+TRAIN_VAL: Mapping[str, str] = {"train": "ab", "val": "c"}
+
+
+def source(
+    archive: str = "a.zip",
+    names: str = "cat dog",
+    splits: Mapping[str, str] = TRAIN_VAL,
+    task: str | None = "detect",
+    keypoints: tuple[int, int] | None = None,
+) -> Source:
+    """An archive of pictures that are letters: the same letter is the same picture, in whatever archive.
+
+    In a classification tree capitals are of the second class.
+    """
+    samples: dict[str, tuple[Sample, ...]] = {}
+    images: dict[str, ImageTraits] = {}
+    entries: dict[str, tuple[int, int]] = {}
+    classes = names.split()
+    for split, letters in splits.items():
+        folder = {letter: f"/{classes[letter.isupper()]}" if task == "classify" else "" for letter in letters}
+        paths = {f"images/{split}{folder[letter]}/{letter}.jpg": letter for letter in letters}
+        samples[split] = tuple(Sample(path, None) for path in paths)
+        images |= {path: picture(letter) for path, letter in paths.items()}
+        entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
+    dataset = Dataset(tuple(classes), samples, task, keypoints)
+    return Source(archive, dataset, images, entries, lambda path: path[-5].encode())
+
+
+def picture(letter: str) -> ImageTraits:
+    """Traits of a picture of its own."""
+    noise = np.random.default_rng(ord(letter)).integers(0, 255, (4, 4), dtype=np.uint8)
+    return ImageTraits(64, 64, thumbnail=np.asarray(cv2.resize(noise, (16, 16))).tobytes())
+
+
+def merged(*sources: Source, **policy: object) -> MergePlan:
+    return plan_merge(sources, MergePolicy.model_validate(policy))
+
+
+def staying(plan: MergePlan) -> list[dict[str, str]]:
+    """The letters that are left of each archive, by split."""
+    return [
+        {split: "".join(sample.image[-5] for sample in samples) for split, samples in own.items()}
+        for own in plan.splits
+    ]
+
+
+def codes(plan: MergePlan) -> dict[str, bool]:
+    """Whether each code that was found is fatal."""
+    return {conflict.code.value: conflict.fatal for conflict in plan.conflicts}

@@ -1,0 +1,86 @@
+"""A plan as a page: every name is hostile."""
+
+import json
+
+from tasks.core.merge.page import SHOWN, plan_facts, plan_markdown
+from tests.core.merge.sources import merged, source
+
+HOSTILE = "<script>alert(1)</script>|`x`[y](javascript:z)"
+
+
+def cells(page: str, start: str) -> list[str]:
+    line = next(line for line in page.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_a_page_tells_what_the_plan_decided() -> None:
+    plan = merged(
+        source(names="cat Dogs"),
+        source("b.zip", "dog cat ox", {"train": "cvb", "val": "x", "test": "y"}),
+        classes={"ox": None},
+    )
+    page = plan_markdown(plan)
+    assert page.startswith("# Merge: archives 2, classes 2, task detect\n")
+    assert cells(page, "images") == ["images", "train", "val", "test"]
+    assert cells(page, "a.zip") == ["a.zip", "2", "1", "0"]
+    assert cells(page, "merged") == ["merged", "4", "2", "1"]
+    assert "keeps: 1." in page
+    assert cells(page, "0") == ["0", "cat", "0 cat", "1 cat"]
+    assert cells(page, "1") == ["1", "Dogs", "1 Dogs", "0 dog"]
+    assert cells(page, "") == ["", "dropped", "-", "2 ox"]
+    assert "| b.zip/images/train/c.jpg | train | the same image: a.zip/images/val/c.jpg in val |" in page
+    assert "## Conflicts" not in page
+
+
+def test_conflicts_are_told_with_what_stops_the_merge() -> None:
+    page = plan_markdown(merged(source(names="cat dog"), source("b.zip", "cat ox"), classes={"x": None}))
+    assert cells(page, "merge-unknown-class")[1] == "stops the merge"
+    assert cells(page, "merge-partial-labels")[1] == ""
+
+
+def test_nothing_breaks_out_of_the_page() -> None:
+    plan = merged(
+        source(f"{HOSTILE}\n# x.zip", f"{HOSTILE} dog"), source("b.zip", "dog \n#y"), classes={HOSTILE: "z|z"}
+    )
+    page = plan_markdown(plan)
+    assert "<" not in page.replace("\\<", "")
+    assert "`" not in page.replace("\\`", "")
+    assert "\n# x" not in page
+    widths = {line.count("|") - line.count("\\|") for line in page.splitlines() if line.startswith("|")}
+    assert widths <= {4, 5}
+    json.dumps(plan_facts(plan))
+
+
+def test_a_page_has_an_end() -> None:
+    many = "".join(map(chr, range(0x4E00, 0x4E00 + 3 * SHOWN)))
+    names = " ".join(f"name{at:04}" for at in range(3000)) + f" {'x' * 100_000}"
+    page = plan_markdown(
+        merged(
+            source(names=names, splits={"train": many, "val": "c"}), source("b.zip", "n", {"train": "y", "val": many})
+        )
+    )
+    assert f"And {2 * SHOWN} more." in page
+    assert "And 2002 more." in page
+    assert len(page) < 200_000
+
+
+def test_facts_are_the_plan_as_json() -> None:
+    plan = merged(source(), source("b.zip", "dog cat ox", {"train": "cv", "val": "x"}), classes={"ox": None})
+    assert json.loads(json.dumps(plan_facts(plan))) == {
+        "archives": ["a.zip", "b.zip"],
+        "task": "detect",
+        "class_names": ["cat", "dog"],
+        "class_ids": {"a.zip": [0, 1], "b.zip": [1, 0, None]},
+        "images": {"train": 3, "val": 2},
+        "repeated": 0,
+        "conflicts": [],
+        "left_out": [
+            {
+                "image": "b.zip/images/train/c.jpg",
+                "split": "train",
+                "kept": "a.zip/images/val/c.jpg",
+                "kept_split": "val",
+                "reason": "the same image",
+            }
+        ],
+    }

@@ -1,0 +1,244 @@
+"""What a plan decides, and what it tells of."""
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.core.dataset import Dataset, Sample
+from tasks.core.merge.leaks import LeftOut
+from tasks.core.merge.plan import Source, stopping
+from tasks.core.parameters import MergePolicy
+from tests.core.merge.sources import codes, merged, source, staying
+
+
+def other(names: str = "cat dog", task: str | None = "detect", **splits: str) -> Source:
+    return source("b.zip", names, splits or {"train": "vw", "val": "x"}, task, (2, 3) if task == "pose" else None)
+
+
+def test_archives_in_accord_have_no_conflict() -> None:
+    plan = merged(source(), other("dog cat"))
+    assert not plan.conflicts
+    assert not plan.left_out
+    assert plan.archives == ("a.zip", "b.zip")
+    assert plan.names == (("cat", "dog"), ("dog", "cat"))
+    assert (plan.task, plan.keypoints, plan.repeated) == ("detect", None, 0)
+    assert plan.classes.class_ids == ((0, 1), (1, 0))
+    assert plan.images == {"train": 4, "val": 2}
+    assert staying(plan) == [{"train": "ab", "val": "c"}, {"train": "vw", "val": "x"}]
+
+
+def test_one_archive_alone_is_a_merge_too() -> None:
+    plan = merged(source())
+    assert plan.conflicts == ()
+    assert plan.images == {"train": 2, "val": 1}
+
+
+TASKS: dict[str, tuple[list[str | None], bool, str | None]] = {
+    "one": (["detect", "detect"], False, "detect"),
+    "boxes and polygons": (["detect", "segment"], False, None),
+    "boxes from polygons": (["detect", "segment"], True, "detect"),
+    "boxes from polygons alone": (["segment", "segment"], True, "detect"),
+    "polygons alone": (["segment", "segment"], False, "segment"),
+    "no boxes from keypoints": (["detect", "pose"], True, None),
+    "no boxes from oriented ones": (["segment", "obb"], True, None),
+    "three": (["detect", "segment", "obb"], True, None),
+    "a tree": (["detect", "classify"], False, None),
+    "without a row": ([None, "segment"], False, "segment"),
+    "without any row": ([None, None], False, None),
+}
+
+
+@pytest.mark.parametrize(("tasks", "boxes", "expected"), TASKS.values(), ids=TASKS)
+def test_task(tasks: list[str | None], boxes: bool, expected: str | None) -> None:
+    sources = [
+        source(
+            f"{letter}.zip",
+            "cat dog",
+            {"train": letter, "val": letter.upper()},
+            task,
+            (2, 3) if task == "pose" else None,
+        )
+        for letter, task in zip("xyz", tasks, strict=False)
+    ]
+    plan = merged(*sources, boxes_from_polygons=boxes)
+    assert plan.task == expected
+    mismatch = expected is None and tasks != [None, None]
+    assert codes(plan) == ({"merge-task": True} if mismatch else {})
+    if mismatch:
+        (conflict,) = plan.conflicts
+        assert all(f"{task} in '{letter}.zip'" in conflict.message for letter, task in zip("xyz", tasks, strict=False))
+        assert ("boxes_from_polygons" in conflict.message) == (set(tasks) == {"detect", "segment"})
+
+
+def test_keypoints_have_to_be_the_same() -> None:
+    poses = [source("a.zip", task="pose", keypoints=(2, 3)), source("b.zip", task="pose", keypoints=(2, 2))]
+    assert codes(merged(*poses)) == {"merge-keypoints": True}
+    assert "[2, 3] in 'a.zip', [2, 2] in 'b.zip'" in merged(*poses).conflicts[0].message
+    same = merged(poses[0], other(task="pose"))
+    assert (same.conflicts, same.keypoints) == ((), (2, 3))
+
+
+def test_classes_that_an_archive_lacks_are_told_once_for_each_set_of_archives() -> None:
+    plan = merged(source(names="cat dog"), other("cat ox"), source("c.zip", "cat gnu yak", {"train": "rs", "val": "t"}))
+    messages = [conflict.message for conflict in plan.conflicts]
+    assert codes(plan) == {"merge-partial-labels": False}
+    assert [message.split(". ")[0] for message in messages] == [
+        "Expected the classes ['dog'] in every archive, found none of these in ['b.zip', 'c.zip']",
+        "Expected the classes ['ox'] in every archive, found none of these in ['a.zip', 'c.zip']",
+        "Expected the classes ['gnu', 'yak'] in every archive, found none of these in ['a.zip', 'b.zip']",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        ({}, True),
+        ({"dog": None}, False),
+        ({"dog": "cat"}, False),
+        ({"b.zip:ox": None}, True),
+        ({"b.zip:cat": None, "dog": "cat"}, True),
+    ],
+)
+def test_partial_labels_go_with_the_classes(classes: dict[str, str | None], found: bool) -> None:
+    plan = merged(source(), other("cat ox"), classes={"ox": None, **classes})
+    assert codes(plan) == ({"merge-partial-labels": False} if found else {})
+
+
+def test_in_trees_every_image_shows_one_class() -> None:
+    assert codes(merged(source(task="classify"), other("cat ox", "classify"))) == {}
+
+
+def test_similar_names_are_told() -> None:
+    assert "merge-similar-names" in codes(merged(source(names="platelet x"), other("platlet x")))
+    decided = merged(source(names="platelet x"), other("platlet x"), classes={"platlet": "platelet"})
+    assert codes(decided) == {}
+
+
+def test_unknown_classes_and_no_class_are_fatal() -> None:
+    plan = merged(source(), classes={"cta": "cat"})
+    assert codes(plan) == {"merge-unknown-class": True}
+    assert "['cta'], but the archives have ['cat', 'dog']" in plan.conflicts[0].message
+    assert codes(merged(source(), classes={"cat": None, "dog": None})) == {"merge-no-class": True}
+
+
+def test_an_image_of_two_splits_stays_in_one() -> None:
+    plan = merged(source(), other(train="cv", val="x"))
+    assert plan.left_out == (
+        LeftOut("b.zip/images/train/c.jpg", "train", "a.zip/images/val/c.jpg", "val", "the same image"),
+    )
+    assert staying(plan) == [{"train": "ab", "val": "c"}, {"train": "v", "val": "x"}]
+    assert plan.images == {"train": 3, "val": 2}
+
+
+def test_of_two_splits_that_with_most_of_an_image_keeps_it() -> None:
+    plan = merged(source(), other(train="cv", val="x"), source("c.zip", splits={"train": "cw", "val": "z"}))
+    assert [each.image for each in plan.left_out] == ["a.zip/images/val/c.jpg"]
+    assert codes(plan) == {}
+
+
+def test_an_image_of_one_split_is_counted_and_stays() -> None:
+    plan = merged(source(), other(train="av", val="x"))
+    assert (plan.repeated, plan.left_out) == (1, ())
+    assert plan.images == {"train": 4, "val": 2}
+
+
+def test_groups_of_the_policy_stay_together() -> None:
+    sources = (source(splits={"train": "abc", "val": "de"}), other(train="v", val="xy"))
+    assert merged(*sources).left_out == ()
+    plan = merged(*sources, groups=["images/{group}/a.jpg", "images/val/{group}.jpg", "{group}/d.jpg"])
+    assert plan.left_out == (), "a group for each pattern and name, none in two splits"
+    named = merged(source(splits={"train": "a", "val": "b"}), source("b.zip", splits={"train": "v", "val": "a"}))
+    assert [each.image for each in named.left_out] == ["a.zip/images/train/a.jpg"]
+
+
+def test_a_group_may_span_archives() -> None:
+    one, two = source(splits={"train": "a", "val": "b"}), source("b.zip", splits={"train": "xyb", "val": "v"})
+    assert [each.image for each in merged(one, two).left_out] == ["b.zip/images/train/b.jpg"]
+    clips = [
+        Source(each.archive, renamed(each.dataset), {}, {}, each.read)
+        for each in (source(splits={"train": "ab", "val": "c"}),)
+    ]
+    (left_out,) = merged(*clips, groups=["clip{group}-*.jpg"]).left_out
+    assert left_out.reason == "of one group (7)"
+
+
+def renamed(dataset: Dataset) -> Dataset:
+    """Frames of one clip in train, and one in val."""
+    return replace(
+        dataset,
+        splits={
+            split: tuple(
+                Sample(sample.image.replace("/c.", "/clip7-c.").replace("/a.", "/clip7-a."), None) for sample in own
+            )
+            for split, own in dataset.splits.items()
+        },
+    )
+
+
+def test_a_missing_test_split_stays_missing() -> None:
+    plan = merged(source(), other())
+    assert set(plan.images) == {"train", "val"}
+    assert [set(own) for own in plan.splits] == [{"train", "val"}] * 2
+
+
+def test_a_declared_test_split_is_kept_and_one_without_images_is_none() -> None:
+    with_test = merged(source(splits={"train": "ab", "val": "c", "test": ""}), other(train="v", val="x", test="y"))
+    assert with_test.images == {"train": 3, "val": 2, "test": 1}
+    assert with_test.conflicts == ()
+    without = merged(source(splits={"train": "ab", "val": "c", "test": ""}), other())
+    assert (without.conflicts, set(without.images)) == ((), {"train", "val"})
+
+
+def test_a_split_that_lost_all_its_images_is_told() -> None:
+    plan = merged(source(splits={"train": "abc", "val": "d", "test": "e"}), other(train="dev", val="dx", test="e"))
+    assert codes(plan) == {}, "ties keep val and test"
+    lost = merged(
+        source(splits={"train": "ad", "val": "y", "test": "z"}),
+        other(train="dzv", val="d"),
+        source("c.zip", splits={"train": "zy", "val": "d"}),
+        source("d.zip", splits={"train": "yd", "val": "d"}),
+    )
+    assert codes(lost) == {"merge-split-empty": False}
+    assert "images in test" in lost.conflicts[0].message
+    assert "test" not in lost.images
+    no_val = merged(
+        source(splits={"train": "ab", "val": "c"}),
+        other(train="cx", val="c"),
+        source("c.zip", splits={"train": "cz", "val": "c"}),
+        source("d.zip", splits={"train": "c", "val": ""}),
+        source("e.zip", splits={"train": "c", "val": ""}),
+    )
+    assert codes(no_val) == {"merge-split-empty": True}
+
+
+def test_images_of_dropped_classes_are_neither_counted_nor_compared() -> None:
+    plan = merged(
+        source(splits={"train": "aB", "val": "C"}, task="classify"),
+        other("cat dog", "classify", train="Cv", val="xB"),
+        classes={"dog": None},
+    )
+    assert plan.images == {"train": 2, "val": 1}
+    assert plan.left_out == ()
+    boxes = merged(source(splits={"train": "aB", "val": "C"}), classes={"dog": None})
+    assert boxes.images == {"train": 2, "val": 1}, "an image of a dropped class is background"
+
+
+def test_a_tree_whose_val_is_of_a_dropped_class_has_no_val() -> None:
+    plan = merged(source(splits={"train": "ab", "val": "C"}, task="classify"), classes={"dog": None})
+    assert codes(plan) == {"merge-split-empty": True}
+
+
+def test_what_stops_a_merge() -> None:
+    partial = merged(source(), other("cat ox"))
+    assert stopping(partial, MergePolicy()) == []
+    assert stopping(partial, MergePolicy(on_conflict="fail")) == list(partial.conflicts)
+    fatal = merged(source(), other("cat ox", val="ab", train="cv"), classes={"x": "y"})
+    assert [conflict.code.value for conflict in stopping(fatal, MergePolicy())] == ["merge-unknown-class"]
+    every = stopping(fatal, MergePolicy(on_conflict="fail"))
+    assert [conflict.fatal for conflict in every] == sorted((conflict.fatal for conflict in every), reverse=True)
+    assert len(every) == len(fatal.conflicts) > 1
+
+
+def test_the_same_sources_give_the_same_plan() -> None:
+    sources = (source(), other("dog catt", train="cbv", val="ax"))
+    assert merged(*sources, groups=["{group}.jpg"]) == merged(*sources, groups=["{group}.jpg"])

@@ -1,0 +1,31 @@
+"""What a check saw is kept and comes back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.images import ImageTraits, inspect_image
+from tasks.core.validation.traits import pack_traits, unpack_traits
+from tests.core.archives import image
+
+SMALL = st.integers(0, 2**31 - 1)
+FLOATS = st.floats(allow_nan=False)
+TRAITS = st.builds(
+    ImageTraits, SMALL, SMALL, SMALL, SMALL, SMALL, FLOATS, FLOATS, st.binary(min_size=256, max_size=256)
+)
+NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
+
+
+@given(st.dictionaries(NAMES, TRAITS, max_size=4))
+def test_traits_come_back_in_their_order(images: dict[str, ImageTraits]) -> None:
+    found = unpack_traits(pack_traits(images))
+    assert found == images
+    assert list(found) == list(images)
+
+
+def test_what_was_measured_comes_back_with_its_types() -> None:
+    measured, _ = inspect_image(image(), "a.jpg")
+    assert measured is not None
+    found = unpack_traits(pack_traits({"a.jpg": measured}))["a.jpg"]
+    assert found == measured
+    assert list(map(type, found)) == list(map(type, measured))
+    assert hash(found) == hash(measured)

@@ -1,0 +1,298 @@
+"""Merges of real zips: what is planned, written, and what Ultralytics makes of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+from prefect.logging import disable_run_logger
+from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+from ultralytics.utils import IterableSimpleNamespace
+
+from tasks.core.findings import Verdict
+from tasks.core.merge.plan import MergePlan
+from tasks.core.parameters import MergePolicy, ValidationPolicy
+from tasks.core.validation.check import inspect_dataset
+from tasks.core.validation.traits import pack_traits
+from tasks.merging import (
+    MergedDataset,
+    MergeError,
+    ValidArchive,
+    plan_archives,
+    require_mergeable,
+    valid_archive,
+    write_merge,
+)
+from tests.benchmarks.archives import convert, draw, encode
+from tests.core.archives import Content, zipped
+
+Entries = dict[str, Content]
+TASKS = {"detect": "", "segment": "", "pose": "kpt_shape: [2, 3]\n", "obb": "task: obb\n"}
+
+
+def picture(seed: int, quality: int = 95) -> bytes:
+    return encode(draw(seed, 96, 72)[0], ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def row(class_id: int, seed: int, task: str = "detect") -> str:
+    """A box that only this seed has."""
+    return convert(task, f"{class_id} {0.3 + seed / 1000:.6f} 0.5 0.25 0.25")
+
+
+def dataset(
+    first: int, names: str = "cat, dog", task: str = "detect", changes: Mapping[str, Content] | None = None
+) -> Entries:
+    """Four pictures in train and two in val, the seeds from `first` on: even ones show class 0, odd ones class 1."""
+    entries: Entries = {"data.yaml": f"train: images/train\nval: images/val\nnames: [{names}]\n{TASKS[task]}"}
+    for at in range(6):
+        name = f"{'train' if at < 4 else 'val'}/{at}"
+        entries |= {f"images/{name}.jpg": picture(first + at), f"labels/{name}.txt": row(at % 2, first + at, task)}
+    return {**entries, **(changes or {})}
+
+
+def tree(first: int, names: tuple[str, str] = ("cat", "dog"), changes: Mapping[str, Content] | None = None) -> Entries:
+    images: Entries = {
+        f"{'train' if at < 4 else 'val'}/{names[at % 2]}/{at}.jpg": picture(first + at) for at in range(6)
+    }
+    return {**images, **(changes or {})}
+
+
+def checked(folder: Path, *contents: Entries) -> list[ValidArchive]:
+    """Write the archives and check them, as a training does."""
+    archives = []
+    for entries, letter in zip(contents, "abc", strict=False):
+        path = folder / f"{letter}.zip"
+        path.write_bytes(zipped(entries))
+        seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
+        assert seen.report.verdict is not Verdict.INVALID, seen.report.findings
+        archives.append(valid_archive(path.name, path, seen.report, pack_traits(seen.images)))
+    return archives
+
+
+def merge(folder: Path, *contents: Entries, **policy: object) -> tuple[MergePlan, MergedDataset]:
+    archives = checked(folder, *contents)
+    plan = plan_archives.fn(archives, MergePolicy.model_validate(policy))
+    return plan, write_merge.fn(archives, plan, folder / "merged")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def labels_of(folder: Path, image: bytes) -> str:
+    """The label of the image with these bytes, wherever it is."""
+    (path,) = (path for path in folder.rglob("images/*/*") if path.read_bytes() == image)
+    return Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt").read_text()
+
+
+def images_in(folder: Path) -> dict[bytes, str]:
+    """Every image that was written, with its split."""
+    return {path.read_bytes(): path.parent.name for path in folder.rglob("images/*/*")}
+
+
+def test_reversed_classes_get_the_right_ids(tmp_path: Path) -> None:
+    plan, merged = merge(tmp_path, dataset(0), dataset(10, "Dogs, CAT"))
+    assert plan.conflicts == ()
+    assert merged.class_names == ("cat", "dog")
+    for at in range(6):
+        assert labels_of(tmp_path / "merged", picture(at)) == row(at % 2, at)
+        assert labels_of(tmp_path / "merged", picture(10 + at)) == row(1 - at % 2, 10 + at)
+
+
+def test_every_image_survives_byte_for_byte_in_its_split(tmp_path: Path) -> None:
+    """Both archives have the same names."""
+    _, merged = merge(tmp_path, dataset(0), dataset(10))
+    expected = {picture(start + at): "train" if at < 4 else "val" for start in (0, 10) for at in range(6)}
+    assert images_in(tmp_path / "merged") == expected
+    assert merged.images == {"train": 8, "val": 4}
+    assert len(list((tmp_path / "merged" / "labels").rglob("*.txt"))) == 12
+
+
+ODD = {
+    "images/train/a b\u00fc%\u2603.JPEG": 41,
+    "images/train/" + "x" * 200 + ".jpg": 42,
+    "images/train/deep/0.jpg": 43,
+}
+
+
+def test_odd_names_and_backgrounds_are_written_under_plain_ones(tmp_path: Path) -> None:
+    changes: Entries = {name: picture(seed) for name, seed in ODD.items()}
+    changes["labels/train/deep/0.txt"] = b"\xef\xbb\xbf1 0.5\x0b0.5 0.2 0.2\r\n"
+    merge(tmp_path, dataset(0, changes=changes))
+    found = files(tmp_path / "merged")
+    assert set(changes.values()) <= {*found.values(), changes["labels/train/deep/0.txt"]}
+    assert {name.rpartition(".")[2] for name in found} == {"jpg", "jpeg", "txt", "yaml"}
+    assert all(name.isascii() and len(name) < 120 for name in found)
+    assert sum(name.startswith("labels/train/") for name in found) == 5, "an image without a label stays one"
+    assert labels_of(tmp_path / "merged", picture(43)) == "1 0.5 0.5 0.2 0.2\n"
+
+
+@pytest.mark.parametrize("copy", [picture(14), picture(14, 70)], ids=["the same bytes", "encoded anew"])
+def test_a_leak_between_archives_is_left_out_of_train(tmp_path: Path, copy: bytes) -> None:
+    plan, _ = merge(tmp_path, dataset(0, changes={"images/train/leak.jpg": copy}), dataset(10))
+    (left_out,) = plan.left_out
+    assert left_out[:4] == ("a.zip/images/train/leak.jpg", "train", "b.zip/images/val/4.jpg", "val")
+    written = images_in(tmp_path / "merged")
+    assert written[picture(14)] == "val"
+    assert len(written) == 12
+
+
+def test_a_leak_that_train_has_more_of_is_left_out_of_val(tmp_path: Path) -> None:
+    plan, _ = merge(
+        tmp_path,
+        dataset(0, changes={"images/train/leak.jpg": picture(14), "images/train/more.jpg": picture(14, 70)}),
+        dataset(10),
+    )
+    assert [each.image for each in plan.left_out] == ["b.zip/images/val/4.jpg"]
+    assert images_in(tmp_path / "merged")[picture(14)] == "train"
+
+
+def test_dropped_classes_lose_their_labels_and_not_their_images(tmp_path: Path) -> None:
+    _, merged = merge(tmp_path, dataset(0), dataset(10), classes={"cat": None})
+    assert merged.class_names == ("dog",)
+    assert labels_of(tmp_path / "merged", picture(0)) == ""
+    assert labels_of(tmp_path / "merged", picture(1)) == row(0, 1)
+    assert merged.images == {"train": 8, "val": 4}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_ultralytics_reads_the_merge_of_every_task(tmp_path: Path, task: str) -> None:
+    _, merged = merge(tmp_path, dataset(0, task=task), dataset(10, "dog, cat", task))
+    assert merged.task == task
+    described: Any = check_det_dataset(str(merged.data))
+    assert described["names"] == {0: "cat", 1: "dog"}
+    assert described.get("kpt_shape") == ([2, 3] if task == "pose" else None)
+    seen = labels_seen(described, task)
+    assert seen == {at: at % 2 for at in range(6)} | {10 + at: 1 - at % 2 for at in range(6)}
+
+
+def labels_seen(described: dict[str, Any], task: str) -> dict[int, int]:
+    """Seed -> class, as the training would see them."""
+    found = {}
+    for split in ("train", "val"):
+        for label in YOLODataset(img_path=described[split], data=described, task=task).labels:
+            found[round((float(label["bboxes"][0][0]) - 0.3) * 1000)] = int(label["cls"][0][0])
+    return found
+
+
+def test_boxes_around_polygons_are_trained_on(tmp_path: Path) -> None:
+    _, merged = merge(tmp_path, dataset(0), dataset(10, task="segment"), boxes_from_polygons=True)
+    assert merged.task == "detect"
+    seen = labels_seen(check_det_dataset(str(merged.data)), "detect")
+    assert seen == {start + at: at % 2 for start in (0, 10) for at in range(6)}
+
+
+def test_trees_become_one(tmp_path: Path) -> None:
+    changes: Entries = {"val/emu/x.jpg": picture(30)}
+    _, merged = merge(tmp_path, tree(0, changes=changes), tree(10, ("dogs", "yak")), classes={"yak": None})
+    assert merged.class_names == ("cat", "dog", "emu")
+    assert merged.images == {"train": 6, "val": 4}
+    described = check_cls_dataset(str(merged.data))
+    assert described["names"] == {0: "cat", 1: "dog", 2: "emu"}
+    expected = {at: at % 2 for at in range(6)} | {10 + at: 1 for at in (0, 2, 4)} | {30: 2}
+    assert classes_seen(described) == {picture(seed): class_id for seed, class_id in expected.items()}
+
+
+def classes_seen(described: dict[str, Any]) -> dict[bytes, int]:
+    """Image -> class, as the training would see them."""
+    options = dict.fromkeys(("cache", "single_cls", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0)
+    settings = IterableSimpleNamespace(**options, fraction=1.0, scale=0.5, imgsz=32, auto_augment=None)
+    found = {}
+    for split in ("train", "val"):
+        for sample in ClassificationDataset(str(described[split]), settings, names=described["names"]).samples:
+            found[Path(sample[0]).read_bytes()] = sample[1]
+    return found
+
+
+def test_names_that_yaml_reads_as_other_things_stay_text(tmp_path: Path) -> None:
+    names = "'no', 'null', '1', 'a: b', '\u732b', '#x'"
+    _, merged = merge(tmp_path, dataset(0, names))
+    expected = ["no", "null", "1", "a: b", "\u732b", "#x"]
+    assert list(check_det_dataset(str(merged.data))["names"].values()) == list(merged.class_names) == expected
+    assert list(yaml.safe_load(merged.data.read_text("utf-8"))["names"].values()) == expected
+
+
+def test_two_runs_give_the_same_tree_wherever_it_lies(tmp_path: Path) -> None:
+    archives = checked(tmp_path, dataset(0), dataset(10, "dog, ox"))
+    trees = []
+    for place in ("one", "deep/er/two"):
+        plan = plan_archives.fn(archives, MergePolicy())
+        write_merge.fn(archives, plan, tmp_path / place)
+        trees.append(files(tmp_path / place))
+    assert trees[0] == trees[1]
+
+
+def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
+    archives = checked(tmp_path, dataset(0))
+    plan = plan_archives.fn(archives, MergePolicy())
+    (tmp_path / "there").mkdir()
+    with pytest.raises(MergeError, match="Expected a folder that does not exist"):
+        write_merge.fn(archives, plan, tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_an_archive_named_twice_is_refused(tmp_path: Path) -> None:
+    (archive,) = checked(tmp_path, dataset(0))
+    with pytest.raises(MergeError, match=r"found one of them twice in \['a.zip', 'a.zip'\]"):
+        plan_archives.fn([archive, archive], MergePolicy())
+
+
+def test_a_test_folder_that_is_named_and_not_there_stops_nothing(tmp_path: Path) -> None:
+    """Roboflow names one in every export."""
+    yaml_file = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [cat, dog]\n"
+    moved: Entries = {}
+    for name, content in dataset(0, changes={"data.yaml": yaml_file}).items():
+        kind, _, rest = name.partition("/")
+        split, _, base = rest.partition("/")
+        moved[f"{'valid' if split == 'val' else split}/{kind}/{base}" if rest else name] = content
+    plan, merged = merge(tmp_path, moved)
+    assert plan.conflicts == ()
+    assert merged.images == {"train": 4, "val": 2}
+    assert "test" not in check_det_dataset(str(merged.data)) or not check_det_dataset(str(merged.data))["test"]
+
+
+def test_an_archive_that_changed_since_its_check_stops_the_merge(tmp_path: Path) -> None:
+    (archive,) = checked(tmp_path, dataset(0))
+    plan = plan_archives.fn([archive], MergePolicy())
+    data = archive.path.read_bytes()
+    at = data.index(b"images/train/3.jpg") + 500
+    archive.path.write_bytes(data[:at] + b"xxxx" + data[at + 4 :])
+    with pytest.raises(
+        MergeError, match=r"^Writing the merge stopped at archive 'a.zip': .*unpacks and fits its checksum"
+    ):
+        write_merge.fn([archive], plan, tmp_path / "merged")
+
+
+def conflicts(tmp_path: Path, *names: str, **policy: Any) -> None:
+    archives = checked(tmp_path, *(dataset(10 * at, each) for at, each in enumerate(names)))
+    chosen = MergePolicy.model_validate(policy)
+    with disable_run_logger():
+        require_mergeable(plan_archives.fn(archives, chosen), chosen)
+
+
+def test_conflicts_are_warnings_until_the_policy_says_otherwise(tmp_path: Path) -> None:
+    conflicts(tmp_path, "cat, dog", "cat, ox")
+    with pytest.raises(MergeError) as caught:
+        conflicts(tmp_path, "cat, dog", "cat, ox", on_conflict="fail")
+    assert "found none of these in ['b.zip']" in str(caught.value)
+    assert str(caught.value).endswith("Settle it, or set merge.on_conflict to warn.")
+    conflicts(tmp_path, "cat, dog", "dogs, CAT", on_conflict="fail")
+
+
+def test_a_fatal_conflict_stops_whatever_the_policy_says(tmp_path: Path) -> None:
+    for policy in ({}, {"on_conflict": "fail"}):
+        with pytest.raises(MergeError) as caught:
+            conflicts(tmp_path, "cat, dog", "cat, ox", classes={"none": "x"}, **policy)
+        assert str(caught.value).startswith("Expected classes of these archives in merge.classes, found ['none']")
+        assert "on_conflict" not in str(caught.value)
+
+
+def test_many_conflicts_are_counted(tmp_path: Path) -> None:
+    names = [f"{word}ing, {word}king" for word in ("jumble", "tumble", "rumble")]
+    one, other = ", ".join(names), ", ".join(names).replace("ble", "bel")
+    conflicts(tmp_path, one, other)
+    with pytest.raises(MergeError, match=r" And \d+ more\. Settle it"):
+        conflicts(tmp_path, one, other, on_conflict="fail")
