@@ -15,11 +15,12 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.archive import Archive, ArchiveError
+from tasks.core.dataset import class_folder
 from tasks.core.errors import StudioError
 from tasks.core.findings import Report
 from tasks.core.images import ImageTraits
 from tasks.core.merge.labels import remap_labels
-from tasks.core.merge.plan import MergePlan, Source, class_folder, plan_merge, stopping
+from tasks.core.merge.plan import MergePlan, Source, plan_merge, stopping
 from tasks.core.parameters import MergePolicy
 from tasks.core.validation.check import open_dataset
 from tasks.core.validation.traits import unpack_traits
@@ -70,7 +71,7 @@ def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy) -> Merg
         sources = []
         for archive in archives:
             entries, dataset = opened.enter_context(open_dataset(archive.path, task=archive.task))
-            checksums = {name: (entries.entries[name].CRC, entries.entries[name].file_size) for name in archive.images}
+            checksums = entries.checksums(archive.images)
             sources.append(Source(archive.name, dataset, archive.images, checksums, entries.read))
         return plan_merge(sources, policy)
 
@@ -133,7 +134,7 @@ def _jobs(plan: MergePlan, number: int, folder: Path) -> Iterator[_Job]:
     for split, samples in plan.splits[number].items():
         for index, sample in enumerate(samples):
             # Ultralytics takes a folder's name for the class id, and looks for labels in `labels` beside `images`.
-            tree = f"{folder}/{split}/{folder_ids[class_folder(sample)]}" if plan.task == "classify" else None
+            tree = f"{folder}/{split}/{folder_ids[class_folder(sample.image)]}" if plan.task == "classify" else None
             images, labels = tree or f"{folder}/images/{split}", f"{folder}/labels/{split}"
             for place in {images, tree or labels} - made:
                 Path(place).mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import threading
 import zipfile
 import zlib
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -96,6 +96,10 @@ class Archive:
             return _entry_unreadable(name, quoted(str(exc)))
         whole = self.entries[name].file_size
         return None if size == whole else _entry_unreadable(name, f"{size} of {whole} bytes")
+
+    def checksums(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return the CRC-32 and the size in bytes of entries, as the directory claims them."""
+        return {name: (self.entries[name].CRC, self.entries[name].file_size) for name in names}
 
     def has_folder(self, name: str) -> bool:
         """Tell whether there is such a folder, with something in it or not; `""` is the root."""

@@ -54,17 +54,23 @@ class Dataset:
         return LabelRules(len(self.class_names) or None, self.task, self.keypoints)
 
 
+def class_folder(image: str) -> str:
+    """Return the class of an image of a classification tree: the name of its folder."""
+    return folder_of(image).rpartition("/")[2]
+
+
 def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
     """Return the layout and all faults of data.yaml and of the splits; never raises for what the archive holds.
 
     With no usable data.yaml and no classification tree the dataset has no splits, but still its images and labels.
     """
     labels = _pair(archive)
-    if not find_descriptions(archive):
+    candidates = find_descriptions(archive)
+    if not candidates:
         tree = _classification_tree(labels)
         if tree is not None:
             return tree, _missing(tree.splits)
-    description, faults = read_description(archive)
+    description, faults = read_description(archive, candidates)
     if description is None:
         return Dataset(labels=labels), faults
     faults += _missing(description.splits)

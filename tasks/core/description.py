@@ -81,13 +81,13 @@ def _may_describe(archive: Archive, name: str) -> bool:
     return not isinstance(data, dict) or not _DATA_KEYS.isdisjoint(data)
 
 
-def read_description(archive: Archive) -> tuple[Description | None, list[Finding]]:
+def read_description(archive: Archive, candidates: list[str]) -> tuple[Description | None, list[Finding]]:
     """Read data.yaml and check all that it says by itself; None where there is none or it cannot be parsed.
 
+    `candidates` is what `find_descriptions` found.
     `path:` may be left out, be `.`, a folder of the archive, or the name of the folder that was zipped. An absolute
     path or one that leaves the archive (Ultralytics' `../datasets/x`) is refused: elsewhere it means another place.
     """
-    candidates = find_descriptions(archive)
     if not candidates:
         fix = (
             "Add it at the top of the archive, with train, val and names. Only a classification tree needs none: all "

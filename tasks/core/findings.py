@@ -17,6 +17,11 @@ class Severity(StrEnum):
     WARNING = "warning"
     INFO = "info"
 
+    @property
+    def plural(self) -> str:
+        """What several findings of this severity are called; notes are what people read infos as."""
+        return {"error": "errors", "warning": "warnings", "info": "notes"}[self]
+
 
 class Verdict(StrEnum):
     """What all findings together say of an archive."""
@@ -65,6 +70,11 @@ class SplitStatistics(BaseModel):
     labelled: int = 0
     instances: dict[str, int] = {}
 
+    @property
+    def labels(self) -> int:
+        """Number of labels of all classes."""
+        return sum(self.instances.values())
+
 
 class Statistics(BaseModel):
     """What the archive holds, as far as it could be read."""
@@ -74,6 +84,16 @@ class Statistics(BaseModel):
     task: str | None = None
     class_names: list[str] = []
     splits: dict[str, SplitStatistics] = {}
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Images, those with a label, and labels, over all splits."""
+        splits = self.splits.values()
+        return {
+            "images": sum(split.images for split in splits),
+            "labelled": sum(split.labelled for split in splits),
+            "labels": sum(split.labels for split in splits),
+        }
 
 
 class Report(BaseModel):

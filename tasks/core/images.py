@@ -164,16 +164,25 @@ def _loses_pixels(complaint: str, data: bytes, start: int) -> bool:
 
 def _decode_leniently(data: bytes) -> _Grey | None:
     """Formats other than JPEG, JPEGs of rare kinds, and those with something odd in them that loses no pixel."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = decode_colour(data)
+    if picture is None:
+        return None
     try:
-        # OpenCV answers None where its type says that there is always an image.
-        picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        if not isinstance(picture, np.ndarray):
-            return None
         # Read as grey, PNG and BMP come out one level apart.
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
     except (cv2.error, MemoryError):
         return None
+
+
+def decode_colour(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """Return the picture as stored, [height, width, blue-green-red]; None where OpenCV cannot decode it."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        # OpenCV answers None where its type says that there is always an image.
+        picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (cv2.error, MemoryError):
+        return None
+    return np.asarray(picture, np.uint8) if isinstance(picture, np.ndarray) else None
 
 
 def _measure(grey: _Grey, orientation: int) -> ImageTraits:

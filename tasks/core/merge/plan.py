@@ -4,14 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.core.dataset import Dataset, Sample
+from tasks.core.dataset import Dataset, Sample, class_folder
 from tasks.core.findings import explain, quoted
 from tasks.core.images import ImageTraits
 from tasks.core.merge.classes import ClassPlan, plan_classes, similar_names, unknown_renames
 from tasks.core.merge.conflicts import Conflict, MergeCode
 from tasks.core.merge.leaks import LeftOut, group_links, settle
 from tasks.core.parameters import MergePolicy
-from tasks.core.screening import folder_of
 from tasks.core.validation.duplicates import find_twins
 
 _SHOWN = 5
@@ -91,18 +90,13 @@ def stopping(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
     return sorted(found, key=lambda conflict: not conflict.fatal)
 
 
-def class_folder(sample: Sample) -> str:
-    """Return the class of an image of a classification tree: the name of its folder."""
-    return folder_of(sample.image).rpartition("/")[2]
-
-
 def _offered(dataset: Dataset, class_ids: Sequence[int | None]) -> Splits:
     """Return the samples without the images of dropped classes; elsewhere than in a tree those lose labels alone."""
     if dataset.task != "classify":
         return dataset.splits
     dropped = {name for name, merged in zip(dataset.class_names, class_ids, strict=True) if merged is None}
     return {
-        split: tuple(sample for sample in samples if class_folder(sample) not in dropped)
+        split: tuple(sample for sample in samples if class_folder(sample.image) not in dropped)
         for split, samples in dataset.splits.items()
     }
 

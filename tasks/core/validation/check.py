@@ -76,7 +76,7 @@ def inspect_dataset(
         found.add(label_findings(labels, _sizes(dataset, images), policy.imgsz, dataset.class_names))
         found.add(class_findings(statistics, policy))
         found.add(quality_findings(images))
-        found.add(duplicate_findings(images, _checksums(opened, images), _splits_of(dataset), opened.read))
+        found.add(duplicate_findings(images, opened.checksums(images), _splits_of(dataset), opened.read))
     return Inspection(_report(archive, digest, found, statistics), dataset, labels, images)
 
 
@@ -110,12 +110,6 @@ def open_dataset(
         yield archive, replace(dataset, task=dataset.task or task or _first_task(archive, dataset))
 
 
-def read_dataset(path: Path, policy: ValidationPolicy | None = None) -> Dataset:
-    """Return the layout of an archive that was found valid, for planning; see `open_dataset`."""
-    with open_dataset(path, policy) as (_, dataset):
-        return dataset
-
-
 def _report(archive: str, digest: str, found: Collector, statistics: Statistics) -> Report:
     return Report(
         archive=archive, digest=digest, findings=found.findings(), statistics=statistics, omitted=found.omitted()
@@ -138,10 +132,6 @@ def _sizes(dataset: Dataset, images: Mapping[str, ImageTraits]) -> dict[str, tup
         for image, label in dataset.labels.items()
         if label and image in images
     }
-
-
-def _checksums(archive: Archive, images: Mapping[str, ImageTraits]) -> dict[str, tuple[int, int]]:
-    return {image: (archive.entries[image].CRC, archive.entries[image].file_size) for image in images}
 
 
 def _splits_of(dataset: Dataset) -> dict[str, list[str]]:

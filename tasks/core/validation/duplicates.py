@@ -5,13 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from tasks.core.archive import ArchiveError
 from tasks.core.codes import Code
 from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted
-from tasks.core.images import THUMBNAIL_SIDE, ImageTraits
+from tasks.core.images import THUMBNAIL_SIDE, ImageTraits, decode_colour
 from tasks.core.validation.near import near_pairs
 
 # Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
@@ -173,12 +172,8 @@ class _Contents:
         if data is None:
             return None
         self._pixels_left -= pixels
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        try:
-            picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except (cv2.error, MemoryError):
-            return None
-        return hashlib.sha256(np.ascontiguousarray(picture).data).digest() if isinstance(picture, np.ndarray) else None
+        picture = decode_colour(data)
+        return None if picture is None else hashlib.sha256(np.ascontiguousarray(picture).data).digest()
 
 
 def _near_twins(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.core.dataset import Dataset
-from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Verdict
+from tasks.core.findings import Finding, Report, Verdict
 from tasks.core.images import ImageTraits
 from tasks.core.pages import css_colour, render_page
 from tasks.core.validation.label_table import LabelTable
@@ -25,7 +25,6 @@ _SENTENCES = {
     Verdict.VALID_WITH_WARNINGS: "It can be trained on; look at the warnings before you do.",
     Verdict.INVALID: "It cannot be trained on until the errors are mended.",
 }
-_PLURALS = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "notes"}
 
 
 def render_report(
@@ -50,8 +49,8 @@ def render_report(
         task=report.statistics.task,
         verdict=report.verdict,
         sentence=_SENTENCES[report.verdict],
-        tallies=[(severity, _PLURALS[severity], count) for severity, count in report.severities.items()],
-        totals=_totals(report),
+        tallies=[(severity, severity.plural, count) for severity, count in report.severities.items()],
+        totals=[*report.statistics.totals.items(), ("classes", len(count_classes(report)))],
         groups=[_group(group, min(SHOWN_FINDINGS, MAX_ROWS // len(groups))) for group in groups],
         exhibits=[(group, [_exhibit(each) for each in exhibits]) for group, exhibits in album.exhibits(groups)],
         splits=_splits(report),
@@ -62,20 +61,6 @@ def render_report(
         histograms=histograms(dataset, labels, images, imgsz),
         samples={split: [_picture(each) for each in chosen] for split, chosen in album.samples().items()},
     )
-
-
-def _totals(report: Report) -> list[tuple[str, int]]:
-    splits = report.statistics.splits.values()
-    return [
-        ("images", sum(split.images for split in splits)),
-        ("labelled", sum(split.labelled for split in splits)),
-        ("labels", sum(map(_label_count, splits))),
-        ("classes", len(count_classes(report))),
-    ]
-
-
-def _label_count(split: SplitStatistics) -> int:
-    return sum(split.instances.values())
 
 
 def _group(group: Group, most: int) -> dict[str, Any]:
@@ -101,8 +86,8 @@ def _splits(report: Report) -> list[dict[str, Any]]:
             "name": name,
             "images": split.images,
             "labelled": split.labelled,
-            "labels": _label_count(split),
-            "per_image": _label_count(split) / max(split.images, 1),
+            "labels": split.labels,
+            "per_image": split.labels / max(split.images, 1),
         }
         for name, split in report.statistics.splits.items()
     ]

@@ -30,8 +30,7 @@ def report_markdown(report: Report, page_link: str, json_link: str, checked: str
 
 
 def _tally(report: Report) -> str:
-    errors, warnings, notes = (report.severities[severity] for severity in Severity)
-    return f"Errors: {errors}, warnings: {warnings}, notes: {notes}"
+    return ", ".join(f"{severity.plural}: {count}" for severity, count in report.severities.items()).capitalize()
 
 
 def _findings(groups: list[Group]) -> str:
@@ -49,7 +48,7 @@ def _splits(report: Report) -> str:
     rows: list[tuple[object, ...]] = [
         ("images", *(split.images for split in splits.values())),
         ("labelled", *(split.labelled for split in splits.values())),
-        ("labels", *(sum(split.instances.values()) for split in splits.values())),
+        ("labels", *(split.labels for split in splits.values())),
     ]
     rows += [
         (shown(name, _CELL), *(split.instances.get(name, 0) for split in splits.values()))

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
 from tasks.core.archive import ArchiveError
-from tasks.core.dataset import Dataset, Sample
+from tasks.core.dataset import Dataset, Sample, class_folder
 from tasks.core.detections import class_name
 from tasks.core.findings import Finding
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 from tasks.core.media.images import fit
 from tasks.core.pages import css_colour
-from tasks.core.screening import folder_of
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,
@@ -142,7 +141,7 @@ class Album:
     def _classes(self, image: str, outlines: Sequence[Outline]) -> list[Tally]:
         names = self.dataset.class_names
         if self.task == "classify":
-            name = folder_of(image).rpartition("/")[2]
+            name = class_folder(image)
             return [Tally(name, css_colour(names.index(name) if name in names else 0), 1)]
         counts = Counter(outline.class_id for outline in outlines)
         return [Tally(class_name(names, number), css_colour(number), count) for number, count in counts.most_common()]

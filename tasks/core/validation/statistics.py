@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tasks.core.dataset import Dataset, Sample, split_empty
+from tasks.core.dataset import Dataset, Sample, class_folder, split_empty
 from tasks.core.findings import Finding, SplitStatistics, Statistics
-from tasks.core.screening import folder_of
 from tasks.core.validation.label_table import LabelTable
 
 
@@ -29,7 +28,7 @@ def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
 
 
 def _count_folders(samples: tuple[Sample, ...], _dataset: Dataset, _labels: LabelTable) -> SplitStatistics:
-    instances = Counter(folder_of(sample.image).rpartition("/")[2] for sample in samples)
+    instances = Counter(class_folder(sample.image) for sample in samples)
     return SplitStatistics(images=len(samples), labelled=len(samples), instances=dict(instances))
 
 

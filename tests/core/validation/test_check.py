@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.dataset import Dataset
 from tasks.core.findings import Severity, Verdict
 from tasks.core.validation import contents
-from tasks.core.validation.check import DatasetError, check_dataset, open_dataset, read_dataset
+from tasks.core.validation.check import DatasetError, check_dataset, open_dataset
 from tests.core.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
@@ -161,6 +162,11 @@ def test_reading_never_runs_far_ahead_of_decoding(tmp_path: Path, monkeypatch: p
 
     assert read == 202
     assert max(ahead) <= 2 * contents._MAX_THREADS
+
+
+def read_dataset(path: Path) -> Dataset:
+    with open_dataset(path) as (_, dataset):
+        return dataset
 
 
 def test_an_open_dataset_streams_images_and_labels(tmp_path: Path) -> None:
