@@ -1,31 +1,29 @@
 """Steps that make one dataset of several archives: the plan, then the files, streamed from the zips."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-import yaml
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.archive import Archive, ArchiveError
-from tasks.core.dataset import class_folder
 from tasks.core.errors import StudioError
-from tasks.core.findings import Report
+from tasks.core.findings import Report, quoted
 from tasks.core.images import ImageTraits
+from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys
 from tasks.core.merge.labels import remap_labels
-from tasks.core.merge.plan import MergePlan, Source, plan_merge, stopping
+from tasks.core.merge.plan import MergePlan, plan_merge, stopping
+from tasks.core.merge.sources import Source
+from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
 from tasks.core.validation.check import open_dataset
 from tasks.core.validation.traits import unpack_traits
 
-TRAINED = {"detect", None}
 WRITERS = 4
 SHOWN_CONFLICTS = 5
 LOGGED_CONFLICTS = 50
@@ -38,56 +36,65 @@ class MergeError(StudioError):
 
 @dataclass(frozen=True)
 class ValidArchive:
-    """An archive on this disk that was found valid: its name, its file, its task and what its check saw."""
+    """An archive on this disk that was found valid: its name, file, task, what its check saw, and its SHA-256."""
 
     name: str
     path: Path
     task: str | None
     images: Mapping[str, ImageTraits]
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class MergedDataset:
-    """The dataset on disk: what Ultralytics takes as `data` (data.yaml, or a folder for classify), and its classes."""
+    """The dataset on disk: what Ultralytics takes as `data` (data.yaml, or a folder for classify), and its classes.
+
+    `images` counts those of each split, `gold` included; `gold` is what Ultralytics takes to measure on these, as val.
+    """
 
     data: Path
     task: str
     class_names: tuple[str, ...]
     images: dict[str, int]
+    gold: Path | None = None
 
 
 def valid_archive(name: str, path: Path, report: Report, traits: bytes) -> ValidArchive:
     """Return an archive as its check left it; `traits` is what `pack_traits` gave."""
-    return ValidArchive(name, path, report.statistics.task, unpack_traits(traits))
+    return ValidArchive(name, path, report.statistics.task, unpack_traits(traits), report.digest)
 
 
 @task(cache_policy=NO_CACHE)
-def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy) -> MergePlan:
-    """Decide how the archives become one dataset; nothing is written. Raises MergeError for an archive named twice."""
+def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy, gold: ValidArchive | None = None) -> MergePlan:
+    """Decide how the archives become one dataset; nothing is written.
+
+    `gold` is never trained on. Raises MergeError for an archive named twice, also as gold.
+    """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
         raise MergeError(f"Expected different archives, found one of them twice in {names}. Name each once.")
+    if gold and gold.name in names:
+        raise MergeError(
+            f"Expected a gold archive that is not trained on, found {gold.name!r} among the archives. "
+            f"Take it out of archives, or name another one in promotion.gold."
+        )
     with ExitStack() as opened:
-        sources = []
-        for archive in archives:
-            entries, dataset = opened.enter_context(open_dataset(archive.path, task=archive.task))
-            checksums = entries.checksums(archive.images)
-            sources.append(Source(archive.name, dataset, archive.images, checksums, entries.read))
-        return plan_merge(sources, policy)
+        sources = [_source(archive, opened) for archive in archives]
+        return plan_merge(sources, policy, _source(gold, opened) if gold else None)
+
+
+def _source(archive: ValidArchive, opened: ExitStack) -> Source:
+    entries, dataset = opened.enter_context(open_dataset(archive.path, task=archive.task))
+    checksums = entries.checksums(archive.images)
+    return Source(archive.name, dataset, archive.images, checksums, entries.read, archive.digest)
 
 
 def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
-    """Raise MergeError for conflicts that stop the merge, and for tasks that are not trained; log other conflicts."""
+    """Raise MergeError for conflicts that stop the merge; log the others."""
     if found := stopping(plan, policy):
         advice = "" if found[0].fatal else " Settle it, or set merge.on_conflict to warn."
         more = f" And {len(found) - SHOWN_CONFLICTS} more." if len(found) > SHOWN_CONFLICTS else ""
         raise MergeError(" ".join(conflict.message for conflict in found[:SHOWN_CONFLICTS]) + more + advice)
-    if plan.task not in TRAINED:
-        advice = "Set merge.boxes_from_polygons to train on the boxes around the polygons."
-        raise MergeError(
-            f"Expected archives with boxes, because detection is what is trained; found the task {plan.task}. "
-            + (advice if plan.task == "segment" else "Train it with Ultralytics itself.")
-        )
     log = get_run_logger()
     for conflict in plan.conflicts[:LOGGED_CONFLICTS]:
         log.warning("%s: %s", conflict.code, conflict.message)
@@ -96,62 +103,92 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def write_merge(archives: Sequence[ValidArchive], plan: MergePlan, folder: Path) -> MergedDataset:
-    """Write what the plan says into the fresh `folder`; images byte for byte.
+def write_merge(
+    archives: Sequence[ValidArchive], plan: MergePlan, folder: Path, gold: ValidArchive | None = None
+) -> MergedDataset:
+    """Write what the plan says into the fresh `folder`; images byte for byte. `archives` and `gold` are the plan's.
 
     Names come from the archive's place in the list and a running number, so none collide. The folder must be new:
     Ultralytics keeps label caches by path and size. Raises MergeError where it exists, where an archive is no longer
     what was checked, and where the disk takes no more.
     """
+    _make(folder)
+    for number, archive in enumerate(archives):
+        _stream(archive, archive_jobs(plan, number, folder))
+    names, keypoints = plan.classes.class_names, keypoint_keys(plan)
+    data = describe(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
+    images, gold_data = plan.images, None
+    if gold and plan.gold:
+        _stream(gold, gold_jobs(plan.gold, plan.task, folder))
+        gold_data = describe(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
+        images |= {"gold": len(plan.gold.samples)}
+    return MergedDataset(data, plan.task or "detect", names, images, gold_data)
+
+
+@task(cache_policy=NO_CACHE)
+def write_view(data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path) -> Path:
+    """Link split `val` of `data` into the fresh `folder` for a model with other classes, and return its `data`.
+
+    `data` is what `write_merge` gave, also as `gold`, and `own_names` its classes; classes are the same by the rules of
+    merging. Labels have the ids of `other_names`; those of classes that the other model lacks are dropped, in a tree
+    with their images. The original must stay where it is. Raises MergeError where the folder exists, and where no image
+    shows a class that both have.
+    """
+    _make(folder)
+    with _explained(f"Writing the images in {folder} stopped"):
+        view = make_view(data, task, own_names, other_names, folder)
+    if view is None:
+        raise MergeError(
+            f"Expected images of a class that both models have, found none: one has {quoted(list(own_names), 200)}, "
+            f"the other {quoted(list(other_names), 200)}. These two cannot be compared."
+        )
+    return view
+
+
+@task(cache_policy=NO_CACHE)
+def write_rehearsal(dataset: MergedDataset, folder: Path, images: int = 8) -> Path:
+    """Link `images` images of train and half as many of val into the fresh `folder`, and return its `data`.
+
+    The same ones each time, labelled and of as many classes as possible. The dataset must stay where it is. Raises
+    MergeError where the folder exists, and where the disk takes no more.
+    """
+    _make(folder)
+    with _explained(f"Writing the rehearsal in {folder} stopped"):
+        return make_rehearsal(dataset.data, dataset.task, dataset.class_names, folder, images)
+
+
+def _make(folder: Path) -> None:
+    """Ultralytics keeps label caches by path and size, so a folder is used once."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError as exc:
         raise MergeError(f"Expected a folder that does not exist, found {folder}. Name another one.") from exc
-    for number, archive in enumerate(archives):
-        try:
-            with open_dataset(archive.path, task=archive.task) as (entries, _), ThreadPoolExecutor(WRITERS) as pool:
-                list(pool.map(partial(_write, entries), _portions(_jobs(plan, number, folder))))
-        except (ArchiveError, OSError) as exc:
-            raise MergeError(f"Writing the merge stopped at archive {archive.name!r}: {exc}") from exc
-    return MergedDataset(_describe(plan, folder), str(plan.task), plan.classes.class_names, plan.images)
 
 
-class _Job(NamedTuple):
-    """An image and its label, as entries and as files; a label that is None is not there."""
-
-    image: str
-    image_file: str
-    label: str | None
-    label_file: str
-    class_ids: Sequence[int | None]
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ArchiveError, OSError) as exc:
+        raise MergeError(f"{what}: {exc}") from exc
 
 
-def _jobs(plan: MergePlan, number: int, folder: Path) -> Iterator[_Job]:
-    """Yield what is to be written for one archive; its folders are made on the way."""
-    class_ids = plan.classes.class_ids[number]
-    folder_ids = dict(zip(plan.names[number], class_ids, strict=True))
-    made: set[str] = set()
-    for split, samples in plan.splits[number].items():
-        for index, sample in enumerate(samples):
-            # Ultralytics takes a folder's name for the class id, and looks for labels in `labels` beside `images`.
-            tree = f"{folder}/{split}/{folder_ids[class_folder(sample.image)]}" if plan.task == "classify" else None
-            images, labels = tree or f"{folder}/images/{split}", f"{folder}/labels/{split}"
-            for place in {images, tree or labels} - made:
-                Path(place).mkdir(parents=True, exist_ok=True)
-                made.add(place)
-            name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
-            stem = f"{number:02d}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
-            yield _Job(
-                sample.image, f"{images}/{stem}.{ending.lower()}", sample.label, f"{labels}/{stem}.txt", class_ids
-            )
+def _stream(archive: ValidArchive, jobs: Iterator[Job]) -> None:
+    """Write images and labels from the archive, byte for byte but for class ids."""
+    with (
+        _explained(f"Writing the merge stopped at archive {archive.name!r}"),
+        open_dataset(archive.path, task=archive.task) as (entries, _),
+        ThreadPoolExecutor(WRITERS) as pool,
+    ):
+        list(pool.map(partial(_write, entries), _portions(jobs)))
 
 
-def _portions(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
+def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
     while portion := list(islice(jobs, _PORTION)):
         yield portion
 
 
-def _write(archive: Archive, portion: Sequence[_Job]) -> None:
+def _write(archive: Archive, portion: Sequence[Job]) -> None:
     for job in portion:
         _write_file(job.image_file, archive.read(job.image))
         if job.label is not None:
@@ -162,22 +199,3 @@ def _write(archive: Archive, portion: Sequence[_Job]) -> None:
 def _write_file(path: str, data: bytes) -> None:
     with Path(path).open("xb") as file:
         file.write(data)
-
-
-def _describe(plan: MergePlan, folder: Path) -> Path:
-    """Write class names and splits for Ultralytics, and return what it takes as `data`; nothing says where they lie."""
-    names = dict(enumerate(plan.classes.class_names))
-    if plan.task == "classify":
-        # Where this file is, folders are numbers of classes; else it would number them itself, each split for itself.
-        _write_yaml(folder / ".ndjson.yaml", {"names": names})
-        return folder
-    description: dict[str, object] = {split: f"images/{split}" for split in plan.images}
-    description["names"] = names
-    if plan.keypoints:
-        description["kpt_shape"] = list(plan.keypoints)
-    _write_yaml(folder / "data.yaml", description)
-    return folder / "data.yaml"
-
-
-def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -38,7 +38,8 @@ class Dataset:
 
     `splits` maps train, val and test, where present, to their samples in the order of names or of the list. For
     classify the class of a sample is the folder of its image. `task` is None where only labels can tell it (detect or
-    segment). `labels` pairs every image of the archive, in a split or not, with its label entry.
+    segment). `keypoints` (as `kpt_shape`) and `flip_idx` are data.yaml's. `labels` pairs every image of the archive, in
+    a split or not, with its label entry.
     """
 
     class_names: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Dataset:
     keypoints: tuple[int, int] | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
+    flip_idx: tuple[int, ...] | None = None
 
     @property
     def rules(self) -> LabelRules:
@@ -82,7 +84,7 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
         faults += problems
         lists |= used
     names, task, keypoints = description.class_names, description.task, description.keypoints
-    return Dataset(names, splits, task, keypoints, labels, frozenset(lists)), faults
+    return Dataset(names, splits, task, keypoints, labels, frozenset(lists), description.flip_idx), faults
 
 
 def _pair(archive: Archive) -> dict[str, str | None]:

@@ -49,7 +49,8 @@ class Description:
     """What data.yaml says. `folder` is what its splits are relative to, `""` for the archive's root.
 
     `class_names` is empty where `names` cannot be used; `splits` maps train, val and test to the folders or lists as
-    written (none where that is no text); `task` is None where only the labels can tell; `keypoints` is `kpt_shape`.
+    written (none where that is no text); `task` is None where only the labels can tell; `keypoints` is `kpt_shape`, and
+    `flip_idx` the keypoint that each becomes in a mirrored image.
     """
 
     file: str
@@ -58,6 +59,7 @@ class Description:
     splits: Mapping[str, tuple[str, ...]]
     task: str | None
     keypoints: tuple[int, int] | None
+    flip_idx: tuple[int, ...] | None = None
 
 
 def find_descriptions(archive: Archive) -> list[str]:
@@ -137,6 +139,7 @@ def _describe(data: dict[Any, Any], name: str, archive: Archive, faults: list[Fi
         splits=_splits(data, name, faults),
         task=_task(data, name, keypoints, faults),
         keypoints=keypoints,
+        flip_idx=_flip_idx(data, name, keypoints, faults),
     )
 
 
@@ -246,6 +249,21 @@ def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[
             return count, numbers
     fix = "Write it as in 'kpt_shape: [17, 3]'."
     faults.append(_invalid(name, "kpt_shape with the number of keypoints and 2 or 3", quoted(shape), fix))
+    return None
+
+
+def _flip_idx(
+    data: dict[Any, Any], name: str, keypoints: tuple[int, int] | None, faults: list[Finding]
+) -> tuple[int, ...] | None:
+    """An empty one says as little as none, and without keypoints there is nothing to flip."""
+    written = data.get("flip_idx")
+    if written in (None, []) or keypoints is None:
+        return None
+    count = keypoints[0]
+    if isinstance(written, list) and {*map(type, written)} == {int} and sorted(written) == list(range(count)):
+        return tuple(written)
+    fix = "Write for each keypoint the one that it becomes in a mirrored image, or take the line out."
+    faults.append(_invalid(name, f"flip_idx with each number from 0 to {count - 1} once", quoted(written), fix))
     return None
 
 

@@ -1,27 +1,48 @@
-"""What training tells after each epoch."""
+"""What training tells: each epoch while it goes on, and the model that it leaves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.scores import Scores
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Finished epoch `number` (from 1) `of` so many, with its losses, metrics and learning rates by name."""
+    """Finished epoch `number` (from 1) `of` so many, with its losses, metrics and learning rates by name.
+
+    `seconds` is how long it took, validation included; `batch` the images in one step. `restored` epochs were finished
+    by an earlier attempt and are told again. `checkpoint` is a file to carry on from: it may be replaced by that of a
+    later epoch at any time, `best` is the number of the epoch whose weights are the best so far, and `last` says
+    that no epoch follows.
+    """
 
     number: int
     of: int
     metrics: Mapping[str, float]
+    seconds: float = 0.0
+    batch: int = 0
+    restored: bool = False
+    checkpoint: Path | None = None
+    best: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Outcome of a training: `weights` is a file path; `metrics` are of the best epoch on the validation split."""
+    """Outcome of a training: `weights` is the file of the best epoch, `scores` are its on the validation split.
 
-    weights: str
+    `folder` holds what Ultralytics drew: curves, confusion matrix, samples. `batch` is what the training ended with.
+    """
+
+    weights: Path
+    folder: Path
     task: str
     class_names: tuple[str, ...]
-    metrics: Mapping[str, float]
-    class_map50: Mapping[str, float]
+    scores: Scores
+    epochs: int
+    best_epoch: int
+    batch: int
 
 
 def metric_name(name: str) -> str:

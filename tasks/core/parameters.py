@@ -55,7 +55,7 @@ class ValidationPolicy(Parameters):
 
 
 class TrainingParams(Parameters):
-    """Arguments of the Ultralytics trainer, under Ultralytics' own names."""
+    """Arguments of the Ultralytics trainer, under Ultralytics' own names, and what is done around it."""
 
     epochs: int = Field(100, ge=1, le=10_000, description="Times that every training image is seen.")
     imgsz: int = Field(640, ge=32, le=4096, multiple_of=32, description="Side of the square training image in pixels.")
@@ -64,10 +64,13 @@ class TrainingParams(Parameters):
     seed: int = Field(0, ge=0, description="The same seed and data give the same training on a CPU.")
     device: str | None = Field(
         None,
-        pattern=r"^(cpu|\d+)$",
-        description="cpu, or the number of a GPU. Empty takes the first GPU, or the CPU where there is none.",
+        pattern=r"^(cpu|\d+(,\d+)*)$",
+        description="cpu, or the number of a GPU, or several as in 0,1. Empty takes the first GPU, or else the CPU.",
     )
-    workers: int = Field(2, ge=0, le=64, description="Data loading processes.")
+    workers: int = Field(2, ge=0, le=64, description="Data loading processes; on a CPU Ultralytics uses none.")
+    rehearse: bool = Field(
+        True, description="Run the whole chain on a few images first, so that what would fail late fails at once."
+    )
 
 
 class MergePolicy(Parameters):
@@ -91,7 +94,21 @@ class MergePolicy(Parameters):
 class PromotionPolicy(Parameters):
     """What a new version must reach to become the challenger."""
 
-    min_map50: float = Field(0.0, ge=0, le=1, description="Lowest mAP50 on the validation split that earns the alias.")
+    min_map50: float = Field(
+        0.0, ge=0, le=1, description="Lowest mAP50 on the validation split that earns the alias; of trees the accuracy."
+    )
+    min_gain: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="How much better than the champion's its mAP50-95 (of trees the accuracy) must be.",
+    )
+    max_class_drop: float = Field(
+        0.05, ge=0, le=1, description="How much worse than the champion it may be at any one class."
+    )
+    gold: Archive | None = Field(
+        None, description="Archive that is never trained on, on which both versions are compared as well."
+    )
 
 
 class ServingParams(Parameters):

@@ -1,24 +1,285 @@
-"""Does a new version earn its alias?"""
+"""Does a new version earn its alias? It is measured against the champion on the same images."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, NamedTuple
 
+from tasks.core.findings import explain, quoted
+from tasks.core.merge.classes import matching_ids
 from tasks.core.parameters import PromotionPolicy
+from tasks.core.scores import LENIENT, MAIN, Scores
+
+VALIDATION = "validation"
+GOLD = "gold"
+# Two evaluations of one model differ by less, and no policy is written in smaller steps.
+_TOLERANCE = 1e-6
+# What a tag may hold where people read it in a table.
+_MAX_TAG = 500
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that may be asked for answers: its version in MLflow, its task and classes.
+
+    `scores` holds what it reached, under `validation` and (where the policy names an archive) under `gold`; those of
+    two contenders are of the same images and labels. It is empty where the model could not be measured on them.
+    """
+
+    version: int
+    task: str
+    class_names: tuple[str, ...]
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+
+
+class ClassRow(NamedTuple):
+    """One class on one set of images, by its main metric from 0 to 1.
+
+    None where there is nothing to compare: for the champion at a new class, for both at one that only it knows.
+    """
+
+    data: str
+    name: str
+    challenger: float | None
+    champion: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """How much better the challenger is, where both know the class."""
+        return None if self.challenger is None or self.champion is None else self.challenger - self.champion
+
+
+class Mean(NamedTuple):
+    """The main metric of both, over the classes that both know and `data` shows; without a champion over all."""
+
+    data: str
+    classes: int
+    challenger: float
+    champion: float | None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the version becomes challenger, and why."""
+    """Whether the version gets alias `challenger`, which deploy-model takes next, and why.
 
+    Of a refusal `reasons` are all that speaks against it, else all that was asked for and reached. `metric` is the
+    one of `means` and `rows`; `champion` is the version that it was compared with, if there was any.
+    """
+
+    version: int
     promoted: bool
-    reason: str
+    reasons: tuple[str, ...]
+    metric: str
+    means: tuple[Mean, ...] = ()
+    rows: tuple[ClassRow, ...] = ()
+    champion: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The decision and its reasons, for people, on one line."""
+        outcome = "promoted, it gets alias challenger, which deploy-model takes next" if self.promoted else _REFUSED
+        return f"version {self.version}: {outcome}. {' '.join(self.reasons)}"
 
 
-def decide(metrics: Mapping[str, float], policy: PromotionPolicy) -> Decision:
-    """Compare the validation metrics of a version with what the policy asks for."""
-    reached = metrics.get("metrics/mAP50", 0.0)
-    if reached >= policy.min_map50:
-        return Decision(
-            promoted=True, reason=f"mAP50 {reached:.3f} reaches {policy.min_map50:.3f}, it is the challenger"
-        )
-    return Decision(promoted=False, reason=f"mAP50 {reached:.3f} is below {policy.min_map50:.3f}, it gets no alias")
+_REFUSED = "refused, it gets no alias and deploy-model passes it over"
+
+
+class _Pair(NamedTuple):
+    """Both models on one set of images. `known` maps each class of the challenger to the champion's name for it."""
+
+    data: str
+    challenger: Scores
+    champion: Scores
+    known: Mapping[str, str]
+
+    @property
+    def shared(self) -> list[ClassRow]:
+        """The classes that both know and the images show, by the challenger's names."""
+        own, other = self.challenger.by_class, self.champion.by_class
+        # Where only one has a value, the other found nothing of the class at all.
+        return [
+            ClassRow(self.data, name, own.get(name, 0.0), other.get(theirs, 0.0))
+            for name, theirs in self.known.items()
+            if name in own or theirs in other
+        ]
+
+    @property
+    def mean(self) -> Mean | None:
+        """None where no class can be compared."""
+        rows = self.shared
+        if not rows:
+            return None
+        own = fmean(row.challenger or 0.0 for row in rows)
+        return Mean(self.data, len(rows), own, fmean(row.champion or 0.0 for row in rows))
+
+
+def comparable(challenger: Contender, champion: Contender) -> bool:
+    """Tell whether both can be measured on the same images: one task, and at least one class that both know."""
+    return challenger.task == champion.task and bool(_known(challenger, champion))
+
+
+def decide(challenger: Contender, champion: Contender | None, policy: PromotionPolicy) -> Decision:
+    """Compare what the challenger reached with what the policy asks for and with the champion, if there is one.
+
+    All reasons are collected. What was asked for and not measured speaks against the version.
+    """
+    measured = [VALIDATION, *([GOLD] if policy.gold else [])]
+    against = list(_unmeasured(challenger, measured))
+    reached: list[str] = []
+    if scores := challenger.scores.get(VALIDATION):
+        fine, said = _enough(scores, policy)
+        (reached if fine else against).append(said)
+    if champion is None:
+        reached.append("There is no champion to compare it with.")
+        means, rows = _alone(challenger)
+    else:
+        pairs = _pairs(challenger, champion, measured)
+        against += _apart(challenger, champion, measured)
+        for pair in pairs:
+            faults, said = _judged(pair, champion.version, policy)
+            against += faults
+            reached.append(said)
+        reached += _new(challenger, champion)
+        means = [mean for pair in pairs if (mean := pair.mean)]
+        rows = [row for pair in pairs for row in _rows(pair, challenger, champion)]
+    return Decision(
+        version=challenger.version,
+        promoted=not against,
+        reasons=tuple(against or reached),
+        metric=MAIN[challenger.task],
+        means=tuple(means),
+        rows=tuple(rows),
+        champion=champion.version if champion else None,
+    )
+
+
+def decision_tags(decision: Decision) -> dict[str, str]:
+    """Return the decision as tags of the version: short texts, only those that say something."""
+    tags = {
+        "promotion": "promoted" if decision.promoted else "refused",
+        "promotion_reason": _short(" ".join(decision.reasons)),
+        "promotion_metric": decision.metric,
+    }
+    mean = next((each for each in decision.means if each.data == VALIDATION), None)
+    if mean:
+        tags["challenger_score"] = f"{mean.challenger:.4f}"
+    if decision.champion is not None:
+        tags["champion_version"] = str(decision.champion)
+    if mean and mean.champion is not None:
+        tags["champion_score"] = f"{mean.champion:.4f}"
+    return tags
+
+
+def decision_facts(decision: Decision) -> dict[str, Any]:
+    """Return the whole decision as plain values for JSON."""
+    return {
+        "version": decision.version,
+        "promoted": decision.promoted,
+        "reasons": list(decision.reasons),
+        "metric": decision.metric,
+        "champion_version": decision.champion,
+        "means": [mean._asdict() for mean in decision.means],
+        "classes": [{**row._asdict(), "difference": row.difference} for row in decision.rows],
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TAG else f"{text[: _MAX_TAG - 3]}..."
+
+
+def _known(challenger: Contender, champion: Contender) -> dict[str, str]:
+    ids = matching_ids(challenger.class_names, champion.class_names)
+    pairs = zip(challenger.class_names, ids, strict=True)
+    return {name: champion.class_names[place] for name, place in pairs if place is not None}
+
+
+def _lost(challenger: Contender, champion: Contender) -> list[str]:
+    kept = set(_known(challenger, champion).values())
+    return [name for name in champion.class_names if name not in kept]
+
+
+def _unmeasured(contender: Contender, measured: list[str]) -> Iterator[str]:
+    fix = "Look into the log of the evaluation, and start the run again."
+    for data in measured:
+        if data not in contender.scores:
+            yield explain(f"scores of version {contender.version} on the {data} images", "none", fix)
+
+
+def _enough(scores: Scores, policy: PromotionPolicy) -> tuple[bool, str]:
+    reached = f"{LENIENT[scores.task]} {scores.lenient:.3f}"
+    if scores.lenient >= policy.min_map50 - _TOLERANCE:
+        return True, f"{reached} reaches promotion.min_map50 {policy.min_map50:.3f}."
+    fix = "Train longer, on more images, or lower promotion.min_map50."
+    return False, explain(f"{LENIENT[scores.task]} of at least {policy.min_map50:.3f}", f"{scores.lenient:.3f}", fix)
+
+
+def _alone(challenger: Contender) -> tuple[list[Mean], list[ClassRow]]:
+    scores = challenger.scores.items()
+    means = [Mean(data, len(each.classes), each.main, None) for data, each in scores]
+    return means, [ClassRow(data, name, value, None) for data, each in scores for name, value in each.by_class.items()]
+
+
+def _pairs(challenger: Contender, champion: Contender, measured: list[str]) -> list[_Pair]:
+    if not comparable(challenger, champion):
+        return []
+    known = _known(challenger, champion)
+    both = [data for data in measured if data in challenger.scores and data in champion.scores]
+    return [_Pair(data, challenger.scores[data], champion.scores[data], known) for data in both]
+
+
+def _apart(challenger: Contender, champion: Contender, measured: list[str]) -> Iterator[str]:
+    """Tell what makes the two another kind of model, and what of the champion was not measured."""
+    if challenger.task != champion.task:
+        fix = "Train it under another model_name: clients of this one expect such answers as the champion's."
+        yield explain(f"the champion's task {champion.task} (version {champion.version})", challenger.task, fix)
+    if not champion.class_names:
+        fix = "Deploy a version that says its classes, and start the run again."
+        yield explain(f"the classes of the champion (version {champion.version})", "none", fix)
+    if lost := _lost(challenger, champion):
+        fix = "Add an archive that has them, or train under another model_name."
+        found = f"{quoted(lost, 200)} gone: they would no longer be found"
+        yield explain(f"every class of the champion (version {champion.version})", found, fix)
+    if comparable(challenger, champion):
+        yield from _unmeasured(champion, measured)
+
+
+def _judged(pair: _Pair, version: int, policy: PromotionPolicy) -> tuple[list[str], str]:
+    """Return what speaks against the challenger on these images, and how the two compare."""
+    mean = pair.mean
+    if mean is None or mean.champion is None:
+        fix = "Add labelled images of them to val."
+        return [explain(f"classes that both know in the {pair.data} images", "none to compare by", fix)], ""
+    metric = MAIN[pair.challenger.task]
+    told = f"{metric} {mean.challenger:.3f} on {pair.data} ({mean.classes} shared classes)"
+    least = mean.champion + policy.min_gain
+    faults = []
+    if mean.challenger < least - _TOLERANCE:
+        expected = f"{metric} of at least {least:.3f} on {pair.data} ({mean.classes} shared classes)"
+        found = f"{mean.challenger:.3f}, and the champion (version {version}) has {mean.champion:.3f}"
+        faults.append(explain(expected, found, "Train longer or on more images, or lower promotion.min_gain."))
+    return faults + _drops(pair, policy), f"{told}, the champion (version {version}) has {mean.champion:.3f}."
+
+
+def _drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
+    fallen = [row for row in pair.shared if -(row.difference or 0.0) > policy.max_class_drop + _TOLERANCE]
+    if not fallen:
+        return []
+    worst = sorted(fallen, key=lambda row: row.difference or 0.0)
+    changes = {row.name: f"{row.champion:.3f} -> {row.challenger:.3f}" for row in worst}
+    expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
+    found = f"{len(worst)} below: {quoted(changes, 200)}"
+    return [explain(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
+
+
+def _new(challenger: Contender, champion: Contender) -> list[str]:
+    known = _known(challenger, champion)
+    new = [name for name in challenger.class_names if name not in known]
+    return [f"New classes, not compared: {quoted(new, 200)}."] if new else []
+
+
+def _rows(pair: _Pair, challenger: Contender, champion: Contender) -> Iterator[ClassRow]:
+    """Yield what can be compared, then what only one of them knows."""
+    yield from pair.shared
+    own = pair.challenger.by_class
+    yield from (ClassRow(pair.data, name, own[name], None) for name in own if name not in pair.known)
+    yield from (ClassRow(pair.data, name, None, None) for name in _lost(challenger, champion))

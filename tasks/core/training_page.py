@@ -5,23 +5,52 @@ from collections.abc import Mapping
 from tasks.core.epochs import TrainedModel
 from tasks.core.markdown import plain, table
 from tasks.core.promotion import Decision
+from tasks.core.promotion_page import promotion_markdown
+from tasks.core.scores import LENIENT, MAIN
+
+SHOWN_CLASSES = 1000
+_MAX_NAME = 100
 
 
 def training_markdown(
-    model_name: str, version: int, model: TrainedModel, images: Mapping[str, int], decision: Decision
+    model_name: str,
+    version: int,
+    model: TrainedModel,
+    images: Mapping[str, int],
+    decision: Decision,
+    batch: float | None = None,
 ) -> str:
-    """What was learned, class by class, and whether the version was promoted."""
-    metrics = [(name.removeprefix("metrics/"), f"{value:.4f}") for name, value in model.metrics.items()]
-    classes = [
-        (number, name, f"{model.class_map50[name]:.4f}" if name in model.class_map50 else "not in validation")
-        for number, name in enumerate(model.class_names)
-    ]
-    counts = ", ".join(f"{count} {split}" for split, count in images.items())
+    """Return the decision, what was trained on, and what was learned: over all classes and class by class.
+
+    `images` counts those of each split, `batch` is what the training was asked for.
+    """
+    asked = "" if batch in (None, model.batch) else f" at the end ({batch:g} asked for)"
+    steps = f"batch {model.batch}{asked}"
+    counts = ", ".join(f"{count} {plain(split)}" for split, count in images.items())
+    metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]
     return "\n\n".join(
         [
             f"# {plain(model_name)} version {version}",
-            f"{plain(decision.reason)}. Images: {counts}.",
+            promotion_markdown(decision),
+            "## Training",
+            f"Task {plain(model.task)}. Images: {counts}. Best epoch {model.best_epoch} of {model.epochs}, {steps}.",
+            f"Scores of the best epoch on the {model.scores.images} validation images:",
             table(("metric", "value"), metrics),
-            table(("id", "class", "mAP50"), classes),
+            _classes(model),
         ]
     )
+
+
+def _classes(model: TrainedModel) -> str:
+    """One column where the task has one metric for both purposes, as classification does."""
+    columns = list(dict.fromkeys((LENIENT[model.task], MAIN[model.task])))
+    rows = []
+    for number, name in enumerate(model.class_names[:SHOWN_CLASSES]):
+        reached = model.scores.classes.get(name)
+        if reached is None:
+            values = ["not in validation"] * len(columns)
+        else:
+            values = [f"{reached[column]:.4f}" if column in reached else "-" for column in columns]
+        rows.append((number, name[:_MAX_NAME], *values))
+    left = len(model.class_names) - SHOWN_CLASSES
+    return table(("id", "class", *columns), rows) + (f"\n\nAnd {left} more." if left > 0 else "")

@@ -20,7 +20,8 @@ import numpy as np
 
 from tasks.core.dataset import Dataset, Sample
 from tasks.core.images import ImageTraits
-from tasks.core.merge.plan import Source, plan_merge
+from tasks.core.merge.plan import plan_merge
+from tasks.core.merge.sources import Source
 from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.core.validation.check import inspect_dataset
 from tasks.merging import ValidArchive, plan_archives, write_merge

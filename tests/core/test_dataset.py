@@ -74,6 +74,21 @@ def test_a_faulty_description_gives_its_code(tmp_path: Path, yaml: Content, code
     assert report.model_dump_json()
 
 
+@pytest.mark.parametrize("written", ["[1, 1]", "[0]", "[0, true]", "[1, 2]", "x", "{0: 1, 1: 0}"])
+def test_mirrored_keypoints_name_each_keypoint_once(tmp_path: Path, written: str) -> None:
+    report = check(tmp_path, good(yaml=f"kpt_shape: [2, 2]\nflip_idx: {written}\n{TAIL}"))
+
+    (finding,) = (finding for finding in report.findings if finding.code == "yaml-invalid")
+    assert "flip_idx with each number from 0 to 1 once" in finding.message
+
+
+@pytest.mark.parametrize(
+    "written", ["kpt_shape: [2, 2]\nflip_idx: [1, 0]", "kpt_shape: [2, 2]\nflip_idx: []", "flip_idx: x"]
+)
+def test_mirrored_keypoints_may_be_left_out(tmp_path: Path, written: str) -> None:
+    assert "yaml-invalid" not in codes(check(tmp_path, good(yaml=f"{written}\n{TAIL}")))
+
+
 def test_a_split_that_is_a_file_is_not_read_as_a_list(tmp_path: Path) -> None:
     report = check(tmp_path, good(yaml=TAIL.replace("images/val", "images/val/b.jpg")))
 

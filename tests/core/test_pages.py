@@ -1,14 +1,11 @@
-"""Pages of markdown that people see in Prefect, and decisions they tell of."""
+"""Pages of markdown that people see in Prefect."""
 
 import pytest
 
 from tasks.core.codes import Code
-from tasks.core.epochs import TrainedModel, metric_name
+from tasks.core.epochs import metric_name
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.core.markdown import plain, table
-from tasks.core.parameters import PromotionPolicy
-from tasks.core.promotion import Decision, decide
-from tasks.core.training_page import training_markdown
 from tasks.core.validation.report_markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
@@ -85,20 +82,6 @@ def test_the_sentence_names_the_first_error() -> None:
     error = Finding(code=Code.IMAGE_UNREADABLE, severity=Severity.ERROR, message="broken", path="a.jpg")
     assert report_sentence(report()) == "a.zip: valid, no findings"
     assert report_sentence(report(warning, error)) == "a.zip: invalid, 1 class-few, 1 image-unreadable. a.jpg broken"
-
-
-@pytest.mark.parametrize(("map50", "least", "promoted"), [(0.6, 0.5, True), (0.5, 0.5, True), (0.49, 0.5, False)])
-def test_promotion(map50: float, least: float, promoted: bool) -> None:
-    decision = decide({"metrics/mAP50": map50}, PromotionPolicy(min_map50=least))
-    assert decision.promoted is promoted
-    assert f"{map50:.3f}" in decision.reason
-
-
-def test_a_training_page_shows_every_class() -> None:
-    model = TrainedModel("w.pt", "detect", ("cat", "dog"), {"metrics/mAP50": 0.5}, {"cat": 0.5})
-    page = training_markdown("m", 3, model, {"train": 2}, Decision(promoted=True, reason="good"))
-    assert "| 0 | cat | 0.5000 |" in page
-    assert "| 1 | dog | not in validation |" in page
 
 
 @pytest.mark.parametrize(

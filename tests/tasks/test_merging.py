@@ -1,81 +1,29 @@
 """Merges of real zips: what is planned, written, and what Ultralytics makes of it."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 import yaml
 from prefect.logging import disable_run_logger
-from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
-from ultralytics.utils import IterableSimpleNamespace
 
-from tasks.core.findings import Verdict
-from tasks.core.merge.plan import MergePlan
-from tasks.core.parameters import MergePolicy, ValidationPolicy
-from tasks.core.validation.check import inspect_dataset
-from tasks.core.validation.traits import pack_traits
-from tasks.merging import (
-    MergedDataset,
-    MergeError,
-    ValidArchive,
-    plan_archives,
-    require_mergeable,
-    valid_archive,
-    write_merge,
+from tasks.core.parameters import MergePolicy
+from tasks.merging import MergeError, plan_archives, require_mergeable, write_merge
+from tests.tasks.merges import (
+    TASKS,
+    Entries,
+    checked,
+    classes_seen,
+    dataset,
+    labels_seen,
+    merge,
+    picture,
+    read_whole,
+    row,
+    tree,
 )
-from tests.benchmarks.archives import convert, draw, encode
-from tests.core.archives import Content, zipped
-
-Entries = dict[str, Content]
-TASKS = {"detect": "", "segment": "", "pose": "kpt_shape: [2, 3]\n", "obb": "task: obb\n"}
-
-
-def picture(seed: int, quality: int = 95) -> bytes:
-    return encode(draw(seed, 96, 72)[0], ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
-
-
-def row(class_id: int, seed: int, task: str = "detect") -> str:
-    """A box that only this seed has."""
-    return convert(task, f"{class_id} {0.3 + seed / 1000:.6f} 0.5 0.25 0.25")
-
-
-def dataset(
-    first: int, names: str = "cat, dog", task: str = "detect", changes: Mapping[str, Content] | None = None
-) -> Entries:
-    """Four pictures in train and two in val, the seeds from `first` on: even ones show class 0, odd ones class 1."""
-    entries: Entries = {"data.yaml": f"train: images/train\nval: images/val\nnames: [{names}]\n{TASKS[task]}"}
-    for at in range(6):
-        name = f"{'train' if at < 4 else 'val'}/{at}"
-        entries |= {f"images/{name}.jpg": picture(first + at), f"labels/{name}.txt": row(at % 2, first + at, task)}
-    return {**entries, **(changes or {})}
-
-
-def tree(first: int, names: tuple[str, str] = ("cat", "dog"), changes: Mapping[str, Content] | None = None) -> Entries:
-    images: Entries = {
-        f"{'train' if at < 4 else 'val'}/{names[at % 2]}/{at}.jpg": picture(first + at) for at in range(6)
-    }
-    return {**images, **(changes or {})}
-
-
-def checked(folder: Path, *contents: Entries) -> list[ValidArchive]:
-    """Write the archives and check them, as a training does."""
-    archives = []
-    for entries, letter in zip(contents, "abc", strict=False):
-        path = folder / f"{letter}.zip"
-        path.write_bytes(zipped(entries))
-        seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
-        assert seen.report.verdict is not Verdict.INVALID, seen.report.findings
-        archives.append(valid_archive(path.name, path, seen.report, pack_traits(seen.images)))
-    return archives
-
-
-def merge(folder: Path, *contents: Entries, **policy: object) -> tuple[MergePlan, MergedDataset]:
-    archives = checked(folder, *contents)
-    plan = plan_archives.fn(archives, MergePolicy.model_validate(policy))
-    return plan, write_merge.fn(archives, plan, folder / "merged")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -165,17 +113,15 @@ def test_ultralytics_reads_the_merge_of_every_task(tmp_path: Path, task: str) ->
     described: Any = check_det_dataset(str(merged.data))
     assert described["names"] == {0: "cat", 1: "dog"}
     assert described.get("kpt_shape") == ([2, 3] if task == "pose" else None)
+    assert described.get("flip_idx") == ([1, 0] if task == "pose" else None)
     seen = labels_seen(described, task)
     assert seen == {at: at % 2 for at in range(6)} | {10 + at: 1 - at % 2 for at in range(6)}
-
-
-def labels_seen(described: dict[str, Any], task: str) -> dict[int, int]:
-    """Seed -> class, as the training would see them."""
-    found = {}
-    for split in ("train", "val"):
-        for label in YOLODataset(img_path=described[split], data=described, task=task).labels:
-            found[round((float(label["bboxes"][0][0]) - 0.3) * 1000)] = int(label["cls"][0][0])
-    return found
+    for image, ((class_id, seed, numbers),) in (read_whole(merged.data, task, "val")).items():
+        assert (image, class_id) == (picture(seed), seen[seed])
+        left, top, right, bottom = numbers[0] - 0.125, 0.375, numbers[0] + 0.125, 0.625
+        rest = [left, top, right, top, right, bottom, left, bottom] if task in {"segment", "obb"} else []
+        rest = [left, top, 2, right, bottom, 0] if task == "pose" else rest
+        assert numbers[1:] == pytest.approx([0.5, 0.25, 0.25, *rest], abs=1e-5)
 
 
 def test_boxes_around_polygons_are_trained_on(tmp_path: Path) -> None:
@@ -194,17 +140,6 @@ def test_trees_become_one(tmp_path: Path) -> None:
     assert described["names"] == {0: "cat", 1: "dog", 2: "emu"}
     expected = {at: at % 2 for at in range(6)} | {10 + at: 1 for at in (0, 2, 4)} | {30: 2}
     assert classes_seen(described) == {picture(seed): class_id for seed, class_id in expected.items()}
-
-
-def classes_seen(described: dict[str, Any]) -> dict[bytes, int]:
-    """Image -> class, as the training would see them."""
-    options = dict.fromkeys(("cache", "single_cls", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0)
-    settings = IterableSimpleNamespace(**options, fraction=1.0, scale=0.5, imgsz=32, auto_augment=None)
-    found = {}
-    for split in ("train", "val"):
-        for sample in ClassificationDataset(str(described[split]), settings, names=described["names"]).samples:
-            found[Path(sample[0]).read_bytes()] = sample[1]
-    return found
 
 
 def test_names_that_yaml_reads_as_other_things_stay_text(tmp_path: Path) -> None:
@@ -296,3 +231,51 @@ def test_many_conflicts_are_counted(tmp_path: Path) -> None:
     conflicts(tmp_path, one, other)
     with pytest.raises(MergeError, match=r" And \d+ more\. Settle it"):
         conflicts(tmp_path, one, other, on_conflict="fail")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_gold_archive_is_written_apart_and_whole(tmp_path: Path, task: str) -> None:
+    """Both splits of it, under merged ids; its copy in train is gone, labels of a class that is not trained as well."""
+    changes: Entries = {"labels/val/4.txt": row(0, 34, task) + row(2, 35, task)}
+    gold = dataset(30, "dog, cat, ox", task, changes)
+    plan, merged = merge(tmp_path, dataset(0, task=task, changes={"images/train/leak.jpg": picture(34)}), gold=gold)
+    assert [each.code.value for each in plan.conflicts] == ["merge-gold"]
+    assert merged.gold is not None
+    assert merged.images == {"train": 4, "val": 2, "gold": 6}
+    trained = (tmp_path / "merged" / "images").rglob("*.jpg")
+    assert {path.read_bytes() for path in trained} == {picture(at) for at in range(6)}
+    described: Any = check_det_dataset(str(merged.gold))
+    assert described["names"] == {0: "cat", 1: "dog"}
+    assert described.get("flip_idx") == ([1, 0] if task == "pose" else None)
+    seen = read_whole(merged.gold, task, "val")
+    assert {image: [each[:2] for each in own] for image, own in seen.items()} == {
+        picture(30 + at): [(1 - at % 2, 30 + at)] for at in range(6)
+    }
+
+
+def test_a_gold_tree_is_written_apart(tmp_path: Path) -> None:
+    gold = tree(30, ("dog", "cat"), {"val/emu/x.jpg": picture(40), "train/cat/y.jpg": picture(0)})
+    _, merged = merge(tmp_path, tree(0), gold=gold)
+    assert merged.images == {"train": 3, "val": 2, "gold": 7}
+    assert merged.gold is not None
+    described = check_cls_dataset(str(merged.gold))
+    assert described["names"] == {0: "cat", 1: "dog"}
+    assert classes_seen(described) == {picture(30 + at): 1 - at % 2 for at in range(6)} | {picture(0): 0}
+    assert picture(0) not in classes_seen(check_cls_dataset(str(merged.data)))
+
+
+def test_what_is_trained_on_cannot_be_gold(tmp_path: Path) -> None:
+    (archive,) = checked(tmp_path, dataset(0))
+    with pytest.raises(MergeError, match=r"found 'a\.zip' among the archives"):
+        plan_archives.fn([archive], MergePolicy(), archive)
+
+
+def test_archives_without_a_label_are_trained_as_boxes(tmp_path: Path) -> None:
+    (archive,) = checked(tmp_path, dataset(0))
+    plan = replace(plan_archives.fn([archive], MergePolicy()), task=None)
+    assert write_merge.fn([archive], plan, tmp_path / "merged").task == "detect"
+
+
+def test_a_plan_knows_its_archives_by_their_digests(tmp_path: Path) -> None:
+    (archive,) = checked(tmp_path, dataset(0))
+    assert plan_archives.fn([archive], MergePolicy()).digests == ("0" * 64,)

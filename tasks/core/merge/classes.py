@@ -56,6 +56,14 @@ def plan_classes(archives: Sequence[str], names: Sequence[Sequence[str]], rename
     return ClassPlan(tuple(spelled), tuple(class_ids))
 
 
+def matching_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | None, ...]:
+    """Return for each class of one list its place in the other, by the rules of merging; None where it has none."""
+    plan = plan_classes(("other", "own"), (other, own), {})
+    theirs, ours = plan.class_ids
+    places = {merged: place for place, merged in reversed([*enumerate(theirs)])}
+    return tuple(places.get(merged) for merged in ours)
+
+
 def unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
     """Return what `renames` names and no archive has: a misspelling, most likely."""
     fold = _Folding(names)

@@ -13,6 +13,7 @@ class MergeCode(StrEnum):
     KEYPOINTS = "merge-keypoints"
     NO_CLASS = "merge-no-class"
     SPLIT_EMPTY = "merge-split-empty"
+    GOLD = "merge-gold"
     UNKNOWN_CLASS = "merge-unknown-class"
 
 

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+GOLD = "gold"
 # What decides between splits that have as many of a set: what is measured on is dearer than what is learned from.
 _DEARER = {"test": 2, "val": 1, "train": 0}
 
@@ -26,8 +27,9 @@ class LeftOut(NamedTuple):
 def settle(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> list[LeftOut]:
     """Return the images to leave out so that no set of linked images is in two splits, in the order of `splits`.
 
-    `splits` maps each image to its split; a link is (image, other image, reason). Links count onwards: what is linked
-    to a linked image is in the same set. As `kept` an image that is linked itself is named where there is one.
+    Of a set with images of split `gold` these and one other split stay, which is not train. `splits` maps each image
+    to its split; a link is (image, other image, reason). Links count onwards: what is linked to a linked image is in
+    the same set. As `kept` an image that is linked itself is named where there is one.
     """
     sets = _Sets(splits)
     linked: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -37,15 +39,22 @@ def settle(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> 
         linked[other].setdefault(one, reason)
     left_out = {}
     for members in sets.of_several():
-        counts = Counter(splits[image] for image in members)
-        stays = max(counts, key=lambda split: (counts[split], _DEARER[split]))
-        staying = next(image for image in members if splits[image] == stays)
-        for image in members:
-            if splits[image] != stays:
-                kept = next((other for other in linked[image] if splits[other] == stays), staying)
-                reason = linked[image].get(kept) or next(iter(linked[image].values()))
-                left_out[image] = LeftOut(image, splits[image], kept, stays, reason)
+        staying = {splits[image]: image for image in reversed(members)}
+        for image, stays in _leaving(members, splits):
+            kept = next((other for other in linked[image] if splits[other] == stays), staying[stays])
+            reason = linked[image].get(kept) or next(iter(linked[image].values()))
+            left_out[image] = LeftOut(image, splits[image], kept, stays, reason)
     return [left_out[image] for image in splits if image in left_out]
+
+
+def _leaving(members: Sequence[str], splits: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each image of a set that is to be left out, with the split because of which it is."""
+    counts = Counter(splits[image] for image in members)
+    if counts.pop(GOLD, 0) and counts.pop("train", 0):
+        yield from ((image, GOLD) for image in members if splits[image] == "train")
+    if counts:
+        stays = max(counts, key=lambda split: (counts[split], _DEARER[split]))
+        yield from ((image, stays) for image in members if splits[image] in counts and splits[image] != stays)
 
 
 def group_links(images: Mapping[str, str], patterns: Sequence[str]) -> Iterator[tuple[str, str, str]]:

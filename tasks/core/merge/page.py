@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.core.markdown import plain, table
+from tasks.core.merge.digest import plan_digest
+from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
 
 SHOWN = 50
@@ -25,6 +27,11 @@ def plan_markdown(plan: MergePlan) -> str:
         f"# Merge: archives {len(plan.archives)}, classes {len(plan.classes.class_names)}, task {plain(task)}",
         table(("images", *splits), [*rows, ("merged", *plan.images.values())]),
     ]
+    if plan.gold:
+        told = (
+            f"Gold archive {plain(plan.gold.archive)}: {len(plan.gold.samples)} images, measured on, never trained on."
+        )
+        parts.append(told)
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
@@ -33,7 +40,10 @@ def plan_markdown(plan: MergePlan) -> str:
     parts += ["## Classes", _classes(plan)]
     if plan.left_out:
         why = [(each.image, each.split, f"{each.reason}: {each.kept} in {each.kept_split}") for each in plan.left_out]
-        parts += ["## Left out, because of images in another split", _first(("image", "split", "why"), why, SHOWN)]
+        parts += [
+            "## Left out, because of images in another split or in the gold archive",
+            _first(("image", "split", "why"), why, SHOWN),
+        ]
     return "\n\n".join(parts)
 
 
@@ -46,15 +56,24 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "class_ids": dict(zip(plan.archives, map(list, plan.classes.class_ids), strict=True)),
         "images": plan.images,
         "repeated": plan.repeated,
+        "keypoints": plan.keypoints and list(plan.keypoints),
+        "flip_idx": plan.flip_idx and list(plan.flip_idx),
+        "gold": plan.gold and _gold_facts(plan.gold),
+        "digest": plan_digest(plan),
         "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
         "left_out": [each._asdict() for each in plan.left_out],
     }
 
 
+def _gold_facts(gold: Gold) -> dict[str, Any]:
+    return {"archive": gold.archive, "class_ids": list(gold.class_ids), "images": len(gold.samples)}
+
+
 def _classes(plan: MergePlan) -> str:
     """A class that an archive calls by several ids is the sum of several of its classes."""
     own: list[defaultdict[int | None, list[str]]] = []
-    for ids, names in zip(plan.classes.class_ids, plan.names, strict=True):
+    gold = [(plan.gold.class_ids, plan.gold.names)] if plan.gold else []
+    for ids, names in [*zip(plan.classes.class_ids, plan.names, strict=True), *gold]:
         own.append(defaultdict(list))
         for place, (merged, name) in enumerate(zip(ids, names, strict=True)):
             own[-1][merged].append(f"{place} {name[:_MAX_NAME]}")
@@ -69,7 +88,8 @@ def _classes(plan: MergePlan) -> str:
         )
         for target, name in merged_names
     ]
-    return _first(("id", "class", *(f"in {archive}" for archive in plan.archives)), rows, SHOWN_CLASSES)
+    archives = [*plan.archives, *([f"{plan.gold.archive} (gold)"] if plan.gold else [])]
+    return _first(("id", "class", *(f"in {archive}" for archive in archives)), rows, SHOWN_CLASSES)
 
 
 def _first(header: Sequence[str], rows: Sequence[Sequence[object]], most: int) -> str:

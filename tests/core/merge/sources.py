@@ -7,7 +7,8 @@ import numpy as np
 
 from tasks.core.dataset import Dataset, Sample
 from tasks.core.images import ImageTraits
-from tasks.core.merge.plan import MergePlan, Source, plan_merge
+from tasks.core.merge.plan import MergePlan, plan_merge
+from tasks.core.merge.sources import Source
 from tasks.core.parameters import MergePolicy
 
 TRAIN_VAL: Mapping[str, str] = {"train": "ab", "val": "c"}
@@ -19,6 +20,7 @@ def source(
     splits: Mapping[str, str] = TRAIN_VAL,
     task: str | None = "detect",
     keypoints: tuple[int, int] | None = None,
+    flip_idx: tuple[int, ...] | None = None,
 ) -> Source:
     """An archive of pictures that are letters: the same letter is the same picture, in whatever archive.
 
@@ -34,7 +36,7 @@ def source(
         samples[split] = tuple(Sample(path, None) for path in paths)
         images |= {path: picture(letter) for path, letter in paths.items()}
         entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
-    dataset = Dataset(tuple(classes), samples, task, keypoints)
+    dataset = Dataset(tuple(classes), samples, task, keypoints, flip_idx=flip_idx)
     return Source(archive, dataset, images, entries, lambda path: path[-5].encode())
 
 
@@ -44,8 +46,8 @@ def picture(letter: str) -> ImageTraits:
     return ImageTraits(64, 64, thumbnail=np.asarray(cv2.resize(noise, (16, 16))).tobytes())
 
 
-def merged(*sources: Source, **policy: object) -> MergePlan:
-    return plan_merge(sources, MergePolicy.model_validate(policy))
+def merged(*sources: Source, gold: Source | None = None, **policy: object) -> MergePlan:
+    return plan_merge(sources, MergePolicy.model_validate(policy), gold)
 
 
 def staying(plan: MergePlan) -> list[dict[str, str]]:

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.core.merge.classes import ClassPlan, normalised, plan_classes, similar_names, singular, unknown_renames
+from tasks.core.merge.classes import (
+    ClassPlan,
+    matching_ids,
+    normalised,
+    plan_classes,
+    similar_names,
+    singular,
+    unknown_renames,
+)
 from tasks.core.merge.conflicts import MergeCode
 from tasks.core.parameters import MergePolicy
 
@@ -213,3 +221,26 @@ def test_a_name_that_nobody_could_read_is_refused(target: str) -> None:
     assert MergePolicy(classes={"a": "big cat"}).classes == {"a": "big cat"}
     with pytest.raises(ValidationError):
         MergePolicy(classes={"a": target})
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        ("a b c", "c a b", (1, 2, 0)),
+        ("a b", "b", (None, 0)),
+        ("cat Big_Dog", "big-dogs CATS emu", (1, 0)),
+        ("cat cats", "cats", (None, 0)),
+        ("cat", "cats cat", (1,)),
+        ("a", "x", (None,)),
+        ("a", "a a", (0,)),
+        ("", "a", ()),
+        ("a", "", (None,)),
+    ],
+)
+def test_matching(own: str, other: str, expected: tuple[int | None, ...]) -> None:
+    assert matching_ids(own.split(), other.split()) == expected
+
+
+@given(LISTS)
+def test_a_list_matches_itself(names: Names) -> None:
+    assert matching_ids(names[0], names[0]) == tuple(range(len(names[0])))

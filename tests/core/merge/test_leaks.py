@@ -21,8 +21,9 @@ def gone(splits: Mapping[str, str], *links: str) -> str:
     return "".join(each.image for each in settle(splits, [(link[0], link[1], "same") for link in links]))
 
 
-def in_splits(train: str = "", val: str = "", test: str = "") -> dict[str, str]:
-    return {**dict.fromkeys(train, "train"), **dict.fromkeys(val, "val"), **dict.fromkeys(test, "test")}
+def in_splits(train: str = "", val: str = "", test: str = "", gold: str = "") -> dict[str, str]:
+    named = {"train": train, "val": val, "test": test, "gold": gold}
+    return {image: split for split, images in named.items() for image in images}
 
 
 TABLE = {
@@ -35,6 +36,12 @@ TABLE = {
     "the majority, by links onwards": (in_splits("ab", "c"), ("ac", "bc"), "c"),
     "two sets": (in_splits("ab", "cd"), ("ac", "bd"), "ab"),
     "an image linked to itself": (in_splits("a", "b"), ("aa",), ""),
+    "gold over train": (in_splits("ab", "", "", "g"), ("ag", "bg"), "ab"),
+    "gold over train, by links onwards": (in_splits("ab", "", "", "g"), ("ab", "bg"), "ab"),
+    "val and test stay beside gold": (in_splits("", "a", "", "g"), ("ag",), ""),
+    "val beside gold, whatever train has": (in_splits("abc", "v", "", "g"), ("ag", "bg", "cv", "vg"), "abc"),
+    "val or test beside gold": (in_splits("a", "v", "t", "g"), ("ag", "vg", "tg"), "av"),
+    "several of gold": (in_splits("", "", "", "gh"), ("gh",), ""),
     "the others stay": (in_splits("abx", "cy"), ("ac", "bx"), "a"),
 }
 
@@ -49,6 +56,14 @@ def test_the_image_that_it_is_linked_to_is_named() -> None:
     links = [("x", "y", "one"), ("y", "z", "two"), ("z", "a", "three")]
     assert settle(splits, links) == [LeftOut("a", "train", "z", "val", "three")]
     assert settle(in_splits("ab", "xyz"), [*links, ("a", "b", "four")])[1] == LeftOut("b", "train", "x", "val", "four")
+
+
+def test_what_is_left_out_because_of_gold_names_a_gold_image() -> None:
+    splits = in_splits("ab", "", "", "g")
+    assert settle(splits, [("a", "g", "one"), ("b", "a", "two")]) == [
+        LeftOut("a", "train", "g", "gold", "one"),
+        LeftOut("b", "train", "g", "gold", "two"),
+    ]
 
 
 @given(SPLITS, st.data())

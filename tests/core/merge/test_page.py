@@ -2,6 +2,7 @@
 
 import json
 
+from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.page import SHOWN, plan_facts, plan_markdown
 from tests.core.merge.sources import merged, source
 
@@ -73,6 +74,10 @@ def test_facts_are_the_plan_as_json() -> None:
         "class_ids": {"a.zip": [0, 1], "b.zip": [1, 0, None]},
         "images": {"train": 3, "val": 2},
         "repeated": 0,
+        "keypoints": None,
+        "flip_idx": None,
+        "gold": None,
+        "digest": plan_digest(plan),
         "conflicts": [],
         "left_out": [
             {

@@ -6,7 +6,8 @@ import pytest
 
 from tasks.core.dataset import Dataset, Sample
 from tasks.core.merge.leaks import LeftOut
-from tasks.core.merge.plan import Source, stopping
+from tasks.core.merge.plan import stopping
+from tasks.core.merge.sources import Source
 from tasks.core.parameters import MergePolicy
 from tests.core.merge.sources import codes, merged, source, staying
 
@@ -76,6 +77,32 @@ def test_keypoints_have_to_be_the_same() -> None:
     assert "[2, 3] in 'a.zip', [2, 2] in 'b.zip'" in merged(*poses).conflicts[0].message
     same = merged(poses[0], other(task="pose"))
     assert (same.conflicts, same.keypoints) == ((), (2, 3))
+
+
+FLIPS: dict[str, tuple[list[tuple[int, int] | None], dict[str, bool], tuple[int, int] | None]] = {
+    "the same": ([(1, 0), (1, 0)], {}, (1, 0)),
+    "none": ([None, None], {}, None),
+    "others": ([(1, 0), (0, 1)], {"merge-keypoints": True}, (1, 0)),
+    "one says": ([None, (1, 0)], {"merge-keypoints": False}, (1, 0)),
+    "one of three says another": ([None, (1, 0), (0, 1)], {"merge-keypoints": True}, (1, 0)),
+}
+
+
+@pytest.mark.parametrize(("flips", "expected", "kept"), FLIPS.values(), ids=FLIPS)
+def test_mirrored_keypoints_have_to_be_the_same(
+    flips: list[tuple[int, int] | None], expected: dict[str, bool], kept: tuple[int, int] | None
+) -> None:
+    splits = [{"train": letter, "val": letter.upper()} for letter in "xyz"]
+    poses = [source(f"{at}.zip", "cat dog", splits[at], "pose", (2, 3), flip_idx=flip) for at, flip in enumerate(flips)]
+    plan = merged(*poses)
+    assert (codes(plan), plan.flip_idx, plan.keypoints) == (expected, kept, (2, 3))
+    if expected:
+        assert f"[1, 0] in '{flips.index((1, 0))}.zip'" in plan.conflicts[0].message
+
+
+def test_keypoints_are_those_of_the_archives_with_labels() -> None:
+    plan = merged(source(task=None), source("b.zip", splits={"train": "v", "val": "x"}, task="pose", keypoints=(2, 3)))
+    assert (plan.task, plan.keypoints) == ("pose", (2, 3))
 
 
 def test_classes_that_an_archive_lacks_are_told_once_for_each_set_of_archives() -> None:

@@ -1,60 +1,26 @@
 """Steps on the object store (any S3; boto3 finds it through `AWS_*`)."""
 
-import contextlib
 import fnmatch
 import hashlib
 import mimetypes
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-from boto3.exceptions import Boto3Error
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket, ObjectName, parse_object_name
-from tasks.core.errors import StudioError
+from tasks.storage.connection import TRANSFERS, StorageError, client, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
-TRANSFERS = 8
-DETECTOR = Path(__file__).parent.parent / "model_repository" / "detector" / "model.py"
-
-
-class StorageError(StudioError):
-    """An object is missing, or the object store does not answer."""
-
-
-def client() -> "S3Client":
-    """An S3 client that retries and gives up in bounded time."""
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        max_pool_connections=TRANSFERS * 2,
-        signature_version="s3v4",
-    )
-    # A session of its own: the default one would remember keys that the environment no longer has.
-    return boto3.session.Session().client("s3", config=config)
-
-
-@contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn boto3's errors into a StorageError that says what was being done and what to do now."""
-    try:
-        yield
-    except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
-            advice = "Expected that bucket to be there: make it, or name another."
-        raise StorageError(f"The object store failed while {doing}: {error} {advice}") from error
+DETECTOR = Path(__file__).parents[2] / "model_repository" / "detector" / "model.py"
 
 
 def object_exists(bucket: str, key: str) -> bool:

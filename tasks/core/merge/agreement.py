@@ -1,0 +1,97 @@
+"""Do the archives agree about task, keypoints and classes? Each rule yields what they disagree about."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from tasks.core.findings import explain, quoted
+from tasks.core.merge.classes import ClassPlan, similar_names
+from tasks.core.merge.conflicts import Conflict, MergeCode
+from tasks.core.merge.sources import Source, Splits
+from tasks.core.parameters import MergePolicy
+
+_SHOWN = 5
+_MAX_NAMES = 300
+
+
+def agreed_task(sources: Sequence[Source], policy: MergePolicy) -> tuple[str | None, list[Conflict]]:
+    """Return the task of all archives; one without a single row fits any."""
+    tasks = {source.dataset.task for source in sources} - {None}
+    boxes_do = tasks == {"detect", "segment"}
+    if policy.boxes_from_polygons and (boxes_do or tasks == {"segment"}):
+        return "detect", []
+    if len(tasks) < 2:
+        return next(iter(tasks), None), []
+    found = ", ".join(f"{source.dataset.task} in {quoted(source.archive)}" for source in sources if source.dataset.task)
+    choice = ", or set merge.boxes_from_polygons to train on the boxes around the polygons" if boxes_do else ""
+    message = explain("archives of one task", found, f"Train them apart{choice}.")
+    return None, [Conflict(MergeCode.TASK, message, fatal=True)]
+
+
+def keypoint_conflicts(sources: Sequence[Source]) -> Iterator[Conflict]:
+    """Yield what archives of poses disagree about: keypoints, and which of them change sides in a mirrored image.
+
+    Where only some say the latter, it holds for all, and is told.
+    """
+    shapes = {source.archive: source.dataset.keypoints for source in sources if source.dataset.task == "pose"}
+    flips = {source.archive: source.dataset.flip_idx for source in sources if source.dataset.task == "pose"}
+    if len(set(shapes.values())) > 1:
+        fix = "Export them with the same keypoints, or train them apart."
+        yield _keypoint_conflict("kpt_shape", shapes, fix, fatal=True)
+    elif len(set(flips.values())) > 1:
+        several = len(set(flips.values()) - {None}) > 1
+        fix = "Export them with the keypoints in one order, or train them apart."
+        said = "What is said is used for all: correct it if the order of keypoints differs."
+        yield _keypoint_conflict("flip_idx", flips, fix if several else said, fatal=several)
+
+
+def _keypoint_conflict(
+    key: str, by_archive: Mapping[str, tuple[int, ...] | None], fix: str, *, fatal: bool
+) -> Conflict:
+    found = ", ".join(f"{list(value or ()) or 'none'} in {quoted(archive)}" for archive, value in by_archive.items())
+    return Conflict(MergeCode.KEYPOINTS, explain(f"one {key} in all archives", found, fix), fatal=fatal)
+
+
+def class_conflicts(
+    names: Sequence[Sequence[str]], classes: ClassPlan, unknown: Sequence[str], policy: MergePolicy
+) -> Iterator[Conflict]:
+    """Yield what is wrong with the classes; `unknown` are those of merge.classes that no archive has."""
+    if unknown:
+        known = sorted({name for own in names for name in own})
+        found = f"{quoted(unknown[:_SHOWN], _MAX_NAMES)}, but the archives have {quoted(known, _MAX_NAMES)}"
+        message = explain("classes of these archives in merge.classes", found, "Correct the spelling or the archive.")
+        yield Conflict(MergeCode.UNKNOWN_CLASS, message, fatal=True)
+    if not classes.class_names:
+        message = explain("at least one class", "none", "merge.classes drops them all: keep one.")
+        yield Conflict(MergeCode.NO_CLASS, message, fatal=True)
+    yield from similar_names(classes, policy.classes)
+
+
+def partial_labels(archives: Sequence[str], classes: ClassPlan) -> Iterator[Conflict]:
+    """Where an archive does not name a class, its objects there would be trained on as background.
+
+    One conflict for all classes that the same archives lack.
+    """
+    present = [set(ids) for ids in classes.class_ids]
+    lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for merged, name in enumerate(classes.class_names):
+        lacks = tuple(archive for archive, ids in zip(archives, present, strict=True) if merged not in ids)
+        if lacks:
+            lacking[lacks].append(name)
+    fix = "If images there show any, label them there or drop the class with merge.classes; else ignore this."
+    for lacks, missing in lacking.items():
+        expected = f"the classes {quoted(missing, _MAX_NAMES)} in every archive"
+        found = f"none of these in {quoted(list(lacks), _MAX_NAMES)}"
+        yield Conflict(MergeCode.PARTIAL_LABELS, explain(expected, found, fix))
+
+
+def empty_splits(sources: Sequence[Source], splits: Sequence[Splits]) -> Iterator[Conflict]:
+    """Training does without a test split, but not unasked."""
+    declared = {split for source in sources for split, samples in source.dataset.splits.items() if samples}
+    for split in sorted(declared):
+        if not any(own.get(split) for own in splits):
+            found = (
+                "none left: each is of a dropped class, or the same as one of another split or of the gold archive, "
+            )
+            fix = "Split the images anew, all frames of a video to one side."
+            message = explain(f"images in {split}", f"{found}or of its group", fix)
+            yield Conflict(MergeCode.SPLIT_EMPTY, message, fatal=split != "test")

@@ -1,0 +1,125 @@
+"""Where the files of a merged dataset lie, so that Ultralytics finds images, labels and classes.
+
+It takes the folder of a tree for the class id, and looks for labels in `labels` beside `images`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from tasks.core.dataset import class_folder
+from tasks.core.images import is_image
+from tasks.core.merge.gold import Gold
+from tasks.core.merge.plan import MergePlan
+from tasks.core.merge.sources import Splits
+
+GOLD_FOLDER = "gold"
+
+
+class Job(NamedTuple):
+    """An image and its label, as entries and as files; a label that is None is not there."""
+
+    image: str
+    image_file: str
+    label: str | None
+    label_file: str
+    class_ids: Sequence[int | None]
+
+
+class _Brought(NamedTuple):
+    """What one archive brings; `mark` begins the names of its files, so that none collide."""
+
+    mark: str
+    splits: Splits
+    names: Sequence[str]
+    class_ids: Sequence[int | None]
+
+
+def archive_jobs(plan: MergePlan, number: int, folder: Path) -> Iterator[Job]:
+    """Yield what is to be written of one archive; its folders are made on the way."""
+    own = _Brought(f"{number:02d}", plan.splits[number], plan.names[number], plan.classes.class_ids[number])
+    return _jobs(own, plan.task, folder)
+
+
+def gold_jobs(gold: Gold, task: str | None, folder: Path) -> Iterator[Job]:
+    """Yield what is to be written of the gold archive: a dataset of its own below `folder`, all of it in val."""
+    own = _Brought("gold", {"val": gold.samples}, gold.names, gold.class_ids)
+    return _jobs(own, task, folder / GOLD_FOLDER)
+
+
+def _jobs(own: _Brought, task: str | None, folder: Path) -> Iterator[Job]:
+    folder_ids = dict(zip(own.names, own.class_ids, strict=True))
+    made: set[Path] = set()
+    for split, samples in own.splits.items():
+        for index, sample in enumerate(samples):
+            class_id = folder_ids[class_folder(sample.image)] if task == "classify" else None
+            images, labels = places(folder, split, class_id)
+            for place in {images, labels} - made:
+                place.mkdir(parents=True, exist_ok=True)
+                made.add(place)
+            name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
+            stem = f"{own.mark}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
+            yield Job(
+                sample.image, f"{images}/{stem}.{ending.lower()}", sample.label, f"{labels}/{stem}.txt", own.class_ids
+            )
+
+
+def places(folder: Path, split: str, class_id: int | None) -> tuple[Path, Path]:
+    """Return the folders of images and of labels; with a class id (classification) both are that of the class."""
+    if class_id is not None:
+        return folder / split / str(class_id), folder / split / str(class_id)
+    return folder / "images" / split, folder / "labels" / split
+
+
+def images_of(data: Path, task: str, split: str) -> list[Path]:
+    """Return the images of a split of what `describe` described, in the order of names; of a tree, class by class."""
+    if task == "classify":
+        tree = data.resolve() / split
+        return [path for kind in sorted(tree.iterdir()) for path in sorted(kind.iterdir()) if is_image(path.name)]
+    return [path for path in sorted((data.resolve().parent / "images" / split).iterdir()) if is_image(path.name)]
+
+
+def label_of(image: Path) -> Path:
+    """Return where the label of an image is, if it has one: `images/val/a.jpg` -> `labels/val/a.txt`."""
+    return image.parents[2] / "labels" / image.parent.name / f"{image.stem}.txt"
+
+
+def describe(
+    folder: Path, task: str | None, names: Sequence[str], splits: Mapping[str, str], more: Mapping[str, object]
+) -> Path:
+    """Write class names and splits for Ultralytics, and return what it takes as `data`; nothing says where they lie.
+
+    `splits` maps what Ultralytics asks for to the split that it gets, `more` is added to data.yaml.
+    """
+    numbered = dict(enumerate(names))
+    if task == "classify":
+        # Where this file is, folders are numbers of classes; else it would number them itself, each split for itself.
+        _write_yaml(folder / ".ndjson.yaml", {"names": numbered})
+        for asked, split in splits.items():
+            if asked != split:
+                (folder / asked).symlink_to(split, target_is_directory=True)
+        return folder
+    places = {asked: f"images/{split}" for asked, split in splits.items()}
+    _write_yaml(folder / "data.yaml", {**places, "names": numbered, **more})
+    return folder / "data.yaml"
+
+
+def keypoint_keys(plan: MergePlan) -> dict[str, object]:
+    """Return what data.yaml says of keypoints; nothing where there are none."""
+    said = {"kpt_shape": plan.keypoints, "flip_idx": plan.flip_idx}
+    return {key: list(value) for key, value in said.items() if value}
+
+
+def read_keypoint_keys(data: Path, task: str) -> dict[str, object]:
+    """Return the same from what `describe` wrote."""
+    if task != "pose":
+        return {}
+    said = yaml.safe_load(data.read_text(encoding="utf-8"))
+    return {key: said[key] for key in ("kpt_shape", "flip_idx") if key in said}
+
+
+def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Which images of the archives stay: none is in two splits, and none that is trained on is in the gold archive."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tasks.core.images import ImageTraits
+from tasks.core.merge.leaks import GOLD, LeftOut, group_links, settle
+from tasks.core.merge.sources import Source, Splits
+from tasks.core.validation.duplicates import Twin, find_twins
+
+
+class Settled(NamedTuple):
+    """The samples that stay of each archive, what is left out, and how many images are in one split once more."""
+
+    splits: tuple[Splits, ...]
+    left_out: tuple[LeftOut, ...]
+    repeated: int
+
+
+def settled(
+    sources: Sequence[Source], samples: Sequence[Splits], patterns: Sequence[str], gold: tuple[Source, Splits] | None
+) -> Settled:
+    """Decide about the `samples` of each source; `patterns` are groups as `group_links` takes them.
+
+    `gold` is the gold archive with its samples, all in split `gold`: these all stay.
+    """
+    pool = _Pool(sources, samples, gold)
+    twins = pool.twins(("train", "val", "test"))
+    # Of several twins only one is told, so those of the gold archive are looked for by themselves.
+    leaks = [twin for twin in pool.twins((GOLD, "train")) if twin.leak] if gold else []
+    links = [
+        (twin.later, twin.first, "the same image" if twin.exact else "nearly the same image")
+        for twin in [*leaks, *twins]
+    ]
+    left_out = settle(pool.split_of, [*links, *group_links(pool.paths, patterns)])
+    gone = {each.image for each in left_out}
+    repeated = sum(twin.exact and gone.isdisjoint((twin.later, twin.first)) for twin in twins)
+    return Settled(tuple(pool.staying(gone)), tuple(map(pool.told, left_out)), repeated)
+
+
+class _Pool:
+    """The images of all archives under keys: the archive's place and the entry's name. The gold archive has place 0.
+
+    As the first by key, a gold image is what each of its twins is compared with.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], samples: Sequence[Splits], gold: tuple[Source, Splits] | None
+    ) -> None:
+        self._samples = samples
+        self._sources = dict(enumerate(sources, 1)) | ({0: gold[0]} if gold else {})
+        self.split_of: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
+        self._images: dict[str, ImageTraits] = {}
+        self._entries: dict[str, tuple[int, int]] = {}
+        for place, own in [*enumerate(samples, 1), *([(0, gold[1])] if gold else [])]:
+            self._add(place, own)
+
+    def _add(self, place: int, own: Splits) -> None:
+        source = self._sources[place]
+        for split, samples in own.items():
+            for name in (sample.image for sample in samples):
+                key = f"{place}/{name}"
+                self.split_of[key], self.paths[key] = split, name
+                if name in source.images:
+                    self._images[key], self._entries[key] = source.images[name], source.entries[name]
+
+    def twins(self, splits: Sequence[str]) -> list[Twin]:
+        """Return the images of these splits that are the same as an earlier one by key, or nearly so."""
+        split_of = {key: [split] for key, split in self.split_of.items() if split in splits}
+        images = {key: traits for key, traits in self._images.items() if key in split_of}
+        return find_twins(images, self._entries, split_of, self._read)
+
+    def staying(self, gone: set[str]) -> Iterator[Splits]:
+        """Yield the samples of each source without those that are gone."""
+        for place, own in enumerate(self._samples, 1):
+            yield {
+                split: tuple(sample for sample in samples if f"{place}/{sample.image}" not in gone)
+                for split, samples in own.items()
+            }
+
+    def told(self, left_out: LeftOut) -> LeftOut:
+        """Return it with images as `ARCHIVE/ENTRY`."""
+        return left_out._replace(image=self._named(left_out.image), kept=self._named(left_out.kept))
+
+    def _named(self, key: str) -> str:
+        return f"{self._source(key).archive}/{self.paths[key]}"
+
+    def _read(self, key: str) -> bytes:
+        return self._source(key).read(self.paths[key])
+
+    def _source(self, key: str) -> Source:
+        return self._sources[int(key.partition("/")[0])]

@@ -1,0 +1,36 @@
+"""What a merge begins from: archives that were found valid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.core.dataset import Dataset, Sample, class_folder
+from tasks.core.images import ImageTraits
+
+Splits = Mapping[str, tuple[Sample, ...]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive that was found valid: its name, its layout with the task, and what its check saw of its images.
+
+    `entries` maps each image to the checksum and size of the zip's directory; `read` returns an entry's bytes.
+    `digest` is the SHA-256 of the archive in hex, where it is known.
+    """
+
+    archive: str
+    dataset: Dataset
+    images: Mapping[str, ImageTraits]
+    entries: Mapping[str, tuple[int, int]]
+    read: Callable[[str], bytes]
+    digest: str = ""
+
+
+def offered(dataset: Dataset, class_ids: Sequence[int | None]) -> Splits:
+    """Return the samples without the images of dropped classes; elsewhere than in a tree those lose labels alone."""
+    if dataset.task != "classify":
+        return dataset.splits
+    dropped = {name for name, merged in zip(dataset.class_names, class_ids, strict=True) if merged is None}
+    return {
+        split: tuple(sample for sample in samples if class_folder(sample.image) not in dropped)
+        for split, samples in dataset.splits.items()
+    }

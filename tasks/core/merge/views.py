@@ -1,0 +1,84 @@
+"""Other datasets of the same images: for a model with other classes, or of a few images for a rehearsal.
+
+Images are linked one by one, in folders of their own. Ultralytics follows a link to a folder before it looks for the
+labels, and would find those of the original; it keeps label caches beside the labels, so none is used twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+
+from tasks.core.merge.classes import matching_ids
+from tasks.core.merge.files import describe, images_of, label_of, places, read_keypoint_keys
+from tasks.core.merge.labels import remap_labels
+from tasks.core.merge.rehearsal import choose, classes_in, spread
+
+# A rehearsal looks at so many images of each split at most.
+MAX_LOOKS = 200
+
+
+def make_view(data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path) -> Path | None:
+    """Link split `val` of `data` under the ids of `other_names`; None where no class or no image is left.
+
+    Labels of classes that the others lack are dropped; in a tree that is the image. What it gives has val as train too,
+    as Ultralytics asks for one.
+    """
+    ids = matching_ids(own_names, other_names)
+    if all(place is None for place in ids):
+        return None
+    count = _link({"val": images_of(data, task, "val")}, task, ids, folder)
+    splits = {"train": "val", "val": "val"}
+    return describe(folder, task, other_names, splits, read_keypoint_keys(data, task)) if count else None
+
+
+def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, images: int) -> Path:
+    """Link `images` images of train and half as many of val: those first that show classes not shown yet."""
+    chosen = {}
+    for split, count in (("train", images), ("val", max(1, images // 2))):
+        found = images_of(data, task, split)
+        looked_at = _first_of_each(found, count) if task == "classify" else spread(found, MAX_LOOKS)
+        chosen[split] = choose({image: _classes_of(image, task) for image in looked_at}, count)
+    _link(chosen, task, range(len(names)), folder)
+    return describe(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
+
+
+def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
+    """Of a tree, `count` images of each class."""
+    return [image for _, own in groupby(images, lambda image: image.parent) for image in islice(own, count)]
+
+
+def _classes_of(image: Path, task: str) -> frozenset[int]:
+    if task == "classify":
+        return frozenset({int(image.parent.name)})
+    label = label_of(image)
+    return classes_in(label.read_text(encoding="utf-8")) if label.exists() else frozenset()
+
+
+def _link(images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path) -> int:
+    """Link the images of each split and write their labels under other ids; return how many images there are."""
+    link = _link_classified if task == "classify" else _link_labelled
+    return sum(link(image, split, ids, folder) for split, paths in images.items() for image in paths)
+
+
+def _link_classified(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> bool:
+    class_id = ids[int(image.parent.name)]
+    if class_id is None:
+        return False
+    _link_file(image, places(folder, split, class_id)[0])
+    return True
+
+
+def _link_labelled(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> bool:
+    linked, labels = places(folder, split, None)
+    _link_file(image, linked)
+    label = label_of(image)
+    if label.exists():
+        labels.mkdir(parents=True, exist_ok=True)
+        text = remap_labels(label.read_text(encoding="utf-8"), ids)
+        (labels / label.name).write_text(text, encoding="utf-8")
+    return True
+
+
+def _link_file(image: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / image.name).symlink_to(image)

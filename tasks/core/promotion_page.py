@@ -1,0 +1,54 @@
+"""The decision about a new version as a page of markdown."""
+
+from collections.abc import Sequence
+
+from tasks.core.markdown import plain, table
+from tasks.core.promotion import ClassRow, Decision
+
+SHOWN_CLASSES = 200
+_MAX_NAME = 100
+
+
+def promotion_markdown(decision: Decision) -> str:
+    """Return the decision, its reasons, and how both versions do, over all classes and class by class.
+
+    Classes that fell furthest come first.
+    """
+    if decision.promoted:
+        outcome = f"Promoted: version {decision.version} gets alias challenger, which deploy-model takes next."
+    else:
+        outcome = f"Refused: version {decision.version} gets no alias, and deploy-model passes it over."
+    reasons = "\n".join(f"- {plain(reason)}" for reason in decision.reasons)
+    champion = "champion" if decision.champion is None else f"champion (version {decision.champion})"
+    header = ("images", "class", f"challenger (version {decision.version})", champion, "difference")
+    means = [
+        (mean.data, f"all that are compared ({mean.classes})", *_values(mean.challenger, mean.champion))
+        for mean in decision.means
+    ]
+    rows = sorted(decision.rows, key=_fallen_first)
+    classes = [
+        (row.data, row.name[:_MAX_NAME], *(_values(row.challenger, row.champion) if _has(row) else _LOST))
+        for row in rows[:SHOWN_CLASSES]
+    ]
+    more = f"And {len(rows) - SHOWN_CLASSES} more." if len(rows) > SHOWN_CLASSES else ""
+    parts = [f"**{outcome}**", reasons]
+    if means or classes:
+        parts += [f"By {plain(decision.metric)}:", table(header, [*means, *classes]), more]
+    return "\n\n".join(filter(None, parts))
+
+
+_LOST = ("not known", "known", "")
+
+
+def _has(row: ClassRow) -> bool:
+    return row.challenger is not None or row.champion is not None
+
+
+def _fallen_first(row: ClassRow) -> tuple[bool, bool, float]:
+    """Lost classes, then by the difference, and new ones at the end."""
+    return _has(row), row.difference is None, row.difference or 0.0
+
+
+def _values(challenger: float | None, champion: float | None) -> Sequence[str]:
+    difference = "" if challenger is None or champion is None else f"{challenger - champion:+.4f}"
+    return *("-" if value is None else f"{value:.4f}" for value in (challenger, champion)), difference

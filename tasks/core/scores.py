@@ -1,0 +1,41 @@
+"""How good a model is on one set of labelled images."""
+
+from tasks.core.parameters import Parameters
+
+# The metric by which models of a task are compared, and the lenient one that says whether a model is of any use.
+MAIN = {
+    "detect": "mAP50-95",
+    "obb": "mAP50-95",
+    "segment": "mAP50-95_mask",
+    "pose": "mAP50-95_pose",
+    "classify": "accuracy_top1",
+}
+LENIENT = {task: name.replace("-95", "") for task, name in MAIN.items()}
+
+
+class Scores(Parameters):
+    """Metrics by name over all classes, and of each class that the images show; all from 0 to 1.
+
+    `classes` maps a class to its metrics by name: `mAP50` and `mAP50-95` (of boxes, and with `_mask` or `_pose` after
+    them), or `accuracy_top1` for classification. A class without labels in these images is not in it.
+    """
+
+    task: str
+    metrics: dict[str, float]
+    classes: dict[str, dict[str, float]]
+    images: int
+
+    @property
+    def main(self) -> float:
+        """The value that models are compared by."""
+        return self.metrics.get(MAIN[self.task], 0.0)
+
+    @property
+    def lenient(self) -> float:
+        """The value that a promotion asks a minimum of."""
+        return self.metrics.get(LENIENT[self.task], 0.0)
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """The main metric of each class."""
+        return {name: metrics.get(MAIN[self.task], 0.0) for name, metrics in self.classes.items()}

@@ -1,0 +1,1 @@
+"""The object store: connection, objects, and the checkpoints of a training."""

@@ -1,0 +1,134 @@
+"""Checkpoints of a training in bucket `runs`, under the id of its flow run."""
+
+import hashlib
+from pathlib import Path
+
+from prefect import get_run_logger
+from pydantic import ValidationError
+
+from tasks.core.buckets import Bucket
+from tasks.core.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
+from tasks.core.epochs import Epoch
+from tasks.storage.connection import client, explained
+from tasks.storage.objects import list_keys
+
+
+class CheckpointStore:
+    """Keeps the checkpoint of each finished epoch, and finds the newest that can be trusted.
+
+    `fingerprint` says what is trained on what; a checkpoint of anything else is never restored.
+    """
+
+    def __init__(self, flow_run_id: str, fingerprint: str) -> None:
+        self._flow_run_id = flow_run_id
+        self._fingerprint = fingerprint
+        self._known: dict[int, Manifest] = {}
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Upload the epoch's checkpoint and after it its manifest, then remove those that no resume needs any more.
+
+        Does nothing where the file has already made way for that of a later epoch.
+        """
+        if epoch.checkpoint is None:
+            return
+        try:
+            file = epoch.checkpoint.rename(epoch.checkpoint.with_name("uploading"))
+        except FileNotFoundError:
+            return
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        manifest = Manifest(
+            flow_run_id=self._flow_run_id,
+            fingerprint=self._fingerprint,
+            epoch=epoch.number,
+            best=epoch.best,
+            last=epoch.last,
+            batch=epoch.batch,
+            sha256=digest,
+            size=file.stat().st_size,
+        )
+        self._upload(file, manifest)
+        file.unlink()
+        self._known[manifest.epoch] = manifest
+        self._prune()
+
+    def _upload(self, file: Path, manifest: Manifest) -> None:
+        s3, key = client(), self._key(manifest.epoch, WEIGHTS)
+        with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+            s3.upload_file(str(file), Bucket.RUNS, key, ExtraArgs={"Metadata": {"sha256": manifest.sha256}})
+            body = manifest.model_dump_json(indent=2).encode()
+            s3.put_object(Bucket=Bucket.RUNS, Key=self._key(manifest.epoch, MANIFEST), Body=body)
+
+    def _prune(self) -> None:
+        for epoch in sorted(set(self._known) - worth_keeping(self._known.values())):
+            for name in (MANIFEST, WEIGHTS):  # in this order no manifest is ever without its file
+                key = self._key(epoch, name)
+                with explained(f"removing s3://{Bucket.RUNS}/{key}"):
+                    client().delete_object(Bucket=Bucket.RUNS, Key=key)
+            del self._known[epoch]
+
+    def any(self) -> bool:
+        """Whether this training has a checkpoint."""
+        return bool(usable(self._manifests(), self._flow_run_id, self._fingerprint))
+
+    def restore(self, folder: Path) -> Restored | None:
+        """Download the newest checkpoint whose bytes are those that were written; None where there is none.
+
+        One that is torn or of another training is logged and passed over.
+        """
+        log = get_run_logger()
+        found = self._manifests()
+        own = usable(found, self._flow_run_id, self._fingerprint)
+        if strange := len(found) - len(own):
+            log.warning("%d checkpoints under this flow run are of another training and are not used", strange)
+        self._known = {manifest.epoch: manifest for manifest in own}
+        files: dict[int, Path | None] = {}
+        for manifest in own:
+            files[manifest.epoch] = weights = self._download(manifest, folder)
+            if weights is None:
+                del self._known[manifest.epoch]
+                continue
+            best = self._known.get(manifest.best)
+            if best is not None and best.epoch not in files:
+                files[best.epoch] = self._download(best, folder)
+            if files.get(manifest.best) is None:
+                log.warning("the weights of epoch %d, the best so far, are lost", manifest.best)
+            return Restored(manifest, weights, files.get(manifest.best))
+        return None
+
+    def _manifests(self) -> list[Manifest]:
+        found = []
+        for key in list_keys(Bucket.RUNS, checkpoint_key(self._flow_run_id)):
+            if not key.endswith(f"/{MANIFEST}"):
+                continue
+            with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+                body = client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read()
+            try:
+                found.append(Manifest.model_validate_json(body))
+            except ValidationError:
+                get_run_logger().warning("s3://%s/%s is no manifest and is passed over", Bucket.RUNS, key)
+        return found
+
+    def _download(self, manifest: Manifest, folder: Path) -> Path | None:
+        """The file of a checkpoint, or None where it is gone or not what was written."""
+        key = self._key(manifest.epoch, WEIGHTS)
+        path = folder / "restored" / f"{manifest.epoch:05d}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if key not in list_keys(Bucket.RUNS, key):
+            get_run_logger().warning("s3://%s/%s is gone: the checkpoint before it is used", Bucket.RUNS, key)
+            return None
+        with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+            client().download_file(Bucket.RUNS, key, str(path))
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest == manifest.sha256:
+            return path
+        get_run_logger().warning(
+            "expected s3://%s/%s to have the SHA-256 %s, found %s: it is torn, the checkpoint before it is used",
+            *(Bucket.RUNS, key, manifest.sha256, digest),
+        )
+        path.unlink()
+        return None
+
+    def _key(self, epoch: int, name: str) -> str:
+        return checkpoint_key(self._flow_run_id, epoch, name)

@@ -1,0 +1,38 @@
+"""`python -m tasks.trainer JOB EVENTS OWNER`: do the job in file JOB, append what happens to file EVENTS.
+
+It ends with the process OWNER.
+"""
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+from tasks.core.attempts import is_memory_error
+from tasks.core.training_job import Failure, TrainingJob, from_line
+from tasks.trainer.telling import tell
+from tasks.trainer.watching import end_with
+
+
+def main(job_file: str, events_file: str, owner: str) -> None:
+    """Do one job; what goes wrong in it is told, never raised."""
+    end_with(int(owner))
+    say = functools.partial(tell, Path(events_file))
+    try:
+        job = from_line(Path(job_file).read_text(encoding="utf-8"))
+        from tasks.trainer.scoring import score  # these import torch, which takes seconds and may itself fail
+        from tasks.trainer.training import train
+
+        if isinstance(job, TrainingJob):
+            train(job, say, (int(owner), os.getpid()))
+        else:
+            for scores in score(job):
+                say(scores)
+    except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
+        say(Failure(reason, memory=isinstance(error, MemoryError) or is_memory_error(reason)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

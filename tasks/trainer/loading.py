@@ -1,0 +1,32 @@
+"""Ultralytics, set up for this process."""
+
+import os
+from typing import Any
+
+_SUFFIXES = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
+
+
+class ModelError(Exception):
+    """The model is not one for this job; the message says which to name."""
+
+
+def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
+    """A `YOLO` object for `task`, with the integrations off that would log beside us, for this process only.
+
+    Raises ModelError for a model of another task, and whatever Ultralytics raises for a file that it cannot read.
+    """
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # a training installs nothing
+    from ultralytics.utils import SETTINGS
+
+    off = dict.fromkeys(("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "wandb", "tensorboard"), False)
+    dict.update(SETTINGS, off)  # past its own update(), which would rewrite the user's settings file
+    from ultralytics.models import YOLO
+
+    loaded: Any = YOLO(model)
+    if loaded.task != task:
+        example = f"yolo11n{_SUFFIXES.get(task, '')}"
+        raise ModelError(
+            f"Expected a model for the task {task!r}, because the archives are labelled for it; found a model for "
+            f"{loaded.task!r}. Name one such as {example}.pt or {example}.yaml as base_model."
+        )
+    return loaded

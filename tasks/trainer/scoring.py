@@ -1,0 +1,74 @@
+"""Metrics of a model on a validation split, in the words of the project."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tasks.core.epochs import metric_name
+from tasks.core.scores import Scores
+from tasks.core.training_job import ScoringJob, Subject
+from tasks.trainer.loading import load_model
+
+# Where Ultralytics keeps the average precisions of each class, and what is added to their names.
+_PARTS = {
+    "detect": (("box", ""),),
+    "obb": (("box", ""),),
+    "segment": (("box", ""), ("seg", "_mask")),
+    "pose": (("box", ""), ("pose", "_pose")),
+}
+
+
+def score(job: ScoringJob) -> Iterator[Scores]:
+    """Evaluate each model on the split `val` of its data, as a training does at its end."""
+    for subject in job.subjects:
+        yield _score(subject, job)
+
+
+def _score(subject: Subject, job: ScoringJob) -> Scores:
+    model = load_model(str(subject.weights), job.task)
+    validators: list[Any] = []  # the model keeps no hold of it
+    model.add_callback("on_val_end", validators.append)
+    model.val(
+        data=str(subject.data),
+        imgsz=subject.image_size,
+        batch=job.batch,
+        device=job.device,
+        project=str(job.folder),
+        name="scoring",
+        exist_ok=True,
+        plots=False,
+        verbose=False,
+    )
+    return scores_of(validators[-1], job.task)
+
+
+def scores_of(validator: Any, task: str) -> Scores:  # noqa: ANN401 - ultralytics ships no types
+    """Scores out of an Ultralytics validator that has run."""
+    metrics = validator.metrics
+    overall = {metric_name(name).removeprefix("metrics/"): float(value) for name, value in metrics.results_dict.items()}
+    overall.pop("fitness", None)
+    classes = _accuracies(metrics) if task == "classify" else _average_precisions(metrics, task)
+    return Scores(task=task, metrics=overall, classes=classes, images=len(validator.dataloader.dataset))
+
+
+def _average_precisions(metrics: Any, task: str) -> dict[str, dict[str, float]]:  # noqa: ANN401
+    classes: dict[str, dict[str, float]] = {}
+    for part, suffix in _PARTS[task]:
+        found = getattr(metrics, part)
+        for place, number in enumerate(found.ap_class_index):
+            row = classes.setdefault(metrics.names[int(number)], {})
+            row[f"mAP50{suffix}"] = float(found.ap50[place])
+            row[f"mAP50-95{suffix}"] = float(found.ap[place])
+    return classes
+
+
+def _accuracies(metrics: Any) -> dict[str, dict[str, float]]:  # noqa: ANN401
+    """The share of a class's images on the diagonal of the confusion matrix (rows are predicted, columns true)."""
+    matrix = np.asarray(metrics.confusion_matrix.matrix)
+    totals = matrix.sum(axis=0)
+    return {
+        name: {"accuracy_top1": float(matrix[number, number] / totals[number])}
+        for number, name in metrics.confusion_matrix.names.items()
+        if totals[number]
+    }

@@ -1,0 +1,168 @@
+"""Train, or carry a training on, and tell every epoch."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.core.epochs import Epoch, TrainedModel, metric_name
+from tasks.core.training_job import Told, TrainingJob
+from tasks.trainer.loading import load_model
+from tasks.trainer.scoring import scores_of
+from tasks.trainer.watching import end_with
+
+Say = Callable[[Told], None]
+RUN = "training"  # the folder that Ultralytics writes to, under that of the job
+
+
+def train(job: TrainingJob, say: Say, owners: Sequence[int]) -> None:
+    """Do a training job; says each finished epoch, those of earlier attempts first, and at the end the model."""
+    if job.checkpoint is None:
+        model = load_model(job.model, job.task)
+        start: dict[str, Any] = {}
+    else:
+        model, start = _restored(job, job.checkpoint, say)
+    if job.finished:
+        say(_evaluated(job, model))
+        return
+    _listen(model, say, _Progress(job), owners)
+    arguments = dict(job.arguments)
+    if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint
+        arguments = {name: arguments[name] for name in ("batch", "device", "workers") if name in arguments}
+    model.train(data=str(job.data), save_dir=str(job.folder / RUN), **start, **arguments)
+
+
+def _restored(job: TrainingJob, checkpoint: Path, say: Say) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint, its files where Ultralytics left them, and its epochs told again."""
+    weights = job.folder / RUN / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    last = Path(shutil.copy(checkpoint, weights / "last.pt"))
+    if job.best is not None:
+        shutil.copy(job.best, weights / "best.pt")
+    model = load_model(str(last), job.task)
+    history = pd.DataFrame(model.ckpt["train_results"])
+    history.columns = history.columns.str.strip()
+    history.to_csv(weights.parent / "results.csv", index=False)
+    of, batch = (int(model.ckpt["train_args"][name]) for name in ("epochs", "batch"))
+    seconds = history["time"].diff()
+    seconds = seconds.where(seconds > 0, history["time"])  # each attempt began its count anew
+    for row, took in zip(history.to_dict("records"), seconds, strict=True):
+        number = int(row.pop("epoch"))
+        metrics = {metric_name(str(name)): float(value) for name, value in row.items() if name != "time"}
+        say(Epoch(number, of, metrics, float(took), batch, restored=True))
+    return model, {"resume": str(last)}
+
+
+class _Progress:
+    """What has to be remembered from one callback of Ultralytics to the next; DDP sends it to another process."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.best = job.best_epoch
+        self.checkpoint: Path | None = None
+        self.trained = -1
+
+    def keep(self, trainer: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
+        """Copy `last.pt` to a name of its own: Ultralytics writes into the same file again after the next epoch."""
+        number = trainer.epoch + 1
+        if trainer.best_fitness == trainer.fitness:
+            self.best = number
+        folder = self.job.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        older = list(folder.glob("*.pt"))
+        partial = Path(shutil.copyfile(trainer.last, folder / "copying"))
+        self.checkpoint = partial.rename(folder / f"{number:05d}.pt")
+        for path in older:  # whoever takes them has not kept up, and a disk is finite
+            path.unlink(missing_ok=True)
+
+    def epoch(self, trainer: Any) -> Epoch | None:  # noqa: ANN401
+        """The epoch that is finished; None for the evaluation of the best weights, which looks like one more."""
+        if trainer.epoch != self.trained:
+            return None
+        values: Mapping[str, float] = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
+        return Epoch(
+            number=trainer.epoch + 1,
+            of=trainer.epochs,
+            metrics={metric_name(name): float(value) for name, value in values.items()},
+            seconds=trainer.epoch_time,
+            batch=trainer.batch_size,
+            checkpoint=self.checkpoint,
+            best=self.best,
+            last=bool(trainer.stop),
+        )
+
+
+def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) -> None:  # noqa: ANN401
+    """Have Ultralytics' callbacks tell the epochs and the outcome, in whichever process they are called."""
+
+    def begin(trainer: Any) -> None:  # noqa: ANN401
+        if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
+            end_with(*owners)
+        if trainer.resume and progress.job.best is None:
+            trainer.best_fitness = None  # the best weights are lost: the best of what follows takes their place
+
+    def trained(trainer: Any) -> None:  # noqa: ANN401
+        progress.trained = trainer.epoch
+
+    def finished(trainer: Any) -> None:  # noqa: ANN401
+        if (epoch := progress.epoch(trainer)) is not None:
+            say(epoch)
+            progress.trained = -1
+
+    def ended(trainer: Any) -> None:  # noqa: ANN401
+        weights = trainer.best if trainer.best.exists() else trainer.last
+        names = trainer.data["names"]
+        say(
+            TrainedModel(
+                weights=weights,
+                folder=trainer.save_dir,
+                task=progress.job.task,
+                class_names=tuple(names[number] for number in sorted(names)),
+                scores=scores_of(trainer.validator, progress.job.task),
+                epochs=trainer.epoch + 1,
+                best_epoch=progress.best,
+                batch=trainer.batch_size,
+            )
+        )
+
+    model.add_callback("on_pretrain_routine_end", begin)
+    model.add_callback("on_train_epoch_end", trained)
+    model.add_callback("on_model_save", progress.keep)
+    model.add_callback("on_fit_epoch_end", finished)
+    model.add_callback("on_train_end", ended)
+
+
+def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
+    """Do what Ultralytics does after the last epoch, which was the last thing an earlier attempt did."""
+    from ultralytics.utils.plotting import plot_results
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    folder, epochs = job.folder / RUN, int(model.ckpt["epoch"]) + 1
+    weights = folder / "weights" / ("best.pt" if job.best is not None else "last.pt")
+    strip_optimizer(weights)
+    arguments = dict(job.arguments)
+    validators: list[Any] = []
+    best = load_model(str(weights), job.task)
+    best.add_callback("on_val_end", validators.append)
+    best.val(
+        data=str(job.data),
+        imgsz=arguments["imgsz"],
+        batch=arguments["batch"],
+        device=arguments.get("device"),
+        save_dir=str(folder),
+        verbose=False,
+    )
+    plot_results(file=str(folder / "results.csv"))
+    names = best.names
+    return TrainedModel(
+        weights=weights,
+        folder=folder,
+        task=job.task,
+        class_names=tuple(names[number] for number in sorted(names)),
+        scores=scores_of(validators[-1], job.task),
+        epochs=epochs,
+        best_epoch=job.best_epoch or epochs,
+        batch=int(arguments["batch"]),
+    )
