@@ -3,12 +3,14 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import export, reporting, storage, tracking
+from tasks import export, reporting
 from tasks import serving as triton
 from tasks.core.parameters import ModelName, ServingParams, Version
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.core.triton_config import config_pbtxt, model_config
+from tasks.storage import objects as storage
+from tasks.tracking import registry
 
 
 @flow
@@ -20,7 +22,7 @@ def deploy_model(
 
     The version that is served now answers until the new one does; when anything fails before, it goes on answering.
     """
-    registered = tracking.find_version(model_name, version or tracking.CHALLENGER)
+    registered = registry.find_version(model_name, version or registry.CHALLENGER)
     model = ServedModel(
         name=model_name,
         version=registered.version,
@@ -31,7 +33,7 @@ def deploy_model(
     )
     if not storage.version_is_published(model_name, model.version):
         with scratch_folder("deploy") as folder:
-            weights = tracking.fetch_weights(registered, folder / "weights")
+            weights = registry.fetch_weights(registered, folder / "weights")
             graph = export.export_onnx(weights, folder / "export", model.image_size)
             storage.publish_version(model_name, model.version, graph)
 
@@ -42,7 +44,7 @@ def deploy_model(
         triton.smoke_test(model)
 
     storage.write_config(model_name, config_pbtxt(model_config([*others, model], serving)))
-    tracking.set_alias(model_name, tracking.CHAMPION, model.version)
+    registry.set_alias(model_name, registry.CHAMPION, model.version)
     kept = triton.drain(others, serving)
     storage.write_config(model_name, config_pbtxt(model_config([*kept, model], serving)))
     triton.load_versions(model_name, [*kept, model], serving)

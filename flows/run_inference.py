@@ -4,12 +4,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import inference as detection
-from tasks import reporting, serving, storage, tracking
+from tasks import reporting, serving
 from tasks.core.buckets import Bucket
 from tasks.core.gallery import render_gallery
 from tasks.core.inference_page import inference_markdown, inference_sentence, summary_json
 from tasks.core.parameters import InferenceParams, Inputs, ModelName
 from tasks.core.scratch import scratch_folder
+from tasks.storage import objects as storage
+from tasks.tracking import registry
 
 
 @flow
@@ -22,7 +24,7 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     place = reporting.flow_run_id()
     with scratch_folder("inference") as folder:
         media = storage.fetch_media(storage.list_media(inputs), folder / "media")
-        champion = tracking.find_version(model_name, tracking.CHAMPION)
+        champion = registry.find_version(model_name, registry.CHAMPION)
         model = serving.served_model(model_name, champion.version)
         try:
             summary = detection.detect(model, media, folder / "results", inference)

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import merging, reporting, storage, tracking, validation
+from tasks import export, merging, reporting, validation
 from tasks import training as trainer
 from tasks.core.buckets import Bucket
-from tasks.core.lineage import lineage_tags
+from tasks.core.checkpoints import fingerprint
+from tasks.core.epochs import TrainedModel
+from tasks.core.errors import StudioError
+from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
+from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.page import plan_facts, plan_markdown
 from tasks.core.parameters import (
+    Archive,
     Archives,
     BaseModelName,
     MergePolicy,
@@ -19,9 +24,14 @@ from tasks.core.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
-from tasks.core.promotion import decide
+from tasks.core.promotion import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.core.scratch import scratch_folder
+from tasks.core.tracked import run_parameters, version_description
+from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
+from tasks.storage import objects as storage
+from tasks.storage.checkpoints import CheckpointStore
+from tasks.tracking import live, registry, runs
 
 
 @flow
@@ -36,41 +46,110 @@ def train_model(
 ) -> State:
     """Validate and merge the archives, train from `base_model`, and register the result.
 
-    The new version becomes `challenger` when it reaches what `promotion` asks for.
+    The new version becomes `challenger` when it reaches what `promotion` asks for. A run that was killed goes on after
+    its last finished epoch when it is retried.
     """
+    runs.close_abandoned(reporting.is_over)
     with scratch_folder("train") as folder:
-        sources, digests = [], {}
-        for archive in archives:
-            path, digests[archive] = storage.fetch_archive(archive, folder)
-            checked = validation.check_archive(path, archive, digests[archive], ValidationPolicy())
-            page = f"{reporting.flow_run_id()}/datasets/{digests[archive]}.html"
-            validation.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
-            sources.append(merging.valid_archive(archive, path, checked.report, checked.traits))
-        start = trainer.prepare_base_model(base_model, storage.fetch_base_model(base_model, folder), folder)
-        plan = merging.plan_archives(sources, merge)
+        sources = [_checked(archive, folder) for archive in archives]
+        gold = _checked(promotion.gold, folder) if promotion.gold else None
+        plan = merging.plan_archives(sources, merge, gold)
         reporting.show_markdown("merge-plan", plan_markdown(plan))
         merging.require_mergeable(plan, merge)
-        dataset = merging.write_merge(sources, plan, folder / "dataset")
+        dataset = merging.write_merge(sources, plan, folder / "dataset", gold)
+        registry.require_task(model_name, dataset.task)
 
-        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id())
-        run_id = tracking.start_run(
-            reporting.flow_run_name(),
-            tags | {"model_name": model_name},
-            training.model_dump() | {"base_model": base_model},
-        )
-        with tracking.closing_run(run_id):
-            tracking.log_facts(run_id, plan_facts(plan), "merge-plan.json")
+        weights = registry.registered_weights(base_model, folder) or storage.fetch_base_model(base_model, folder)
+        start = trainer.find_base_model(base_model, weights, folder)
+        mark = fingerprint(plan_digest(plan), base_model, training)
+        checkpoints = CheckpointStore(reporting.flow_run_id(), mark)
+        if training.rehearse and not checkpoints.any():
+            _rehearse(dataset, start, training, folder)
+
+        digests = {source.name: source.digest for source in sources}
+        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id(), plan_digest(plan))
+        parameters = run_parameters(training.model_dump(), base_model, digests)
+        run_id = runs.open_run(reporting.flow_run_name(), reporting.flow_run_id(), mark, tags, parameters)
+        with runs.closing_run(run_id):
+            runs.log_inputs(run_id, digests, plan_digest(plan))
+            runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
+            job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
+            epochs = live.EpochLogger(run_id)
             listeners: list[trainer.EpochListener] = [
                 reporting.EpochProgress("training-progress"),
-                tracking.EpochLogger(run_id),
+                checkpoints,
+                epochs,
             ]
-            model = trainer.train_detector(dataset.data, start, training, folder, listeners)
-            storage.keep_weights(Path(model.weights), reporting.flow_run_id())
-            tracking.log_training(run_id, model)
-            version = tracking.register_version(model_name, run_id, model, training.imgsz, tags)
+            with live.system_metrics(run_id):
+                model = trainer.train(job, checkpoints, listeners, reporting.Ownership())
+            epochs.flush()
+            storage.keep_weights(model.weights, reporting.flow_run_id())
+            runs.log_training(run_id, model)
+            described = version_description(model, training.imgsz, tags)
+            version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)
+            decision = _decided(registry.find_version(model_name, version), model, dataset, training, promotion)
+            runs.log_decision(run_id, decision)
 
-    decision = decide(model.metrics, promotion)
+    registry.tag_version(model_name, version, decision_tags(decision))
     if decision.promoted:
-        tracking.set_alias(model_name, tracking.CHALLENGER, version)
-    reporting.show_markdown("training-report", training_markdown(model_name, version, model, dataset.images, decision))
-    return reporting.completed(f"{model_name} version {version}: {decision.reason}")
+        registry.set_alias(model_name, registry.CHALLENGER, version)
+    page = training_markdown(model_name, version, model, dataset.images, decision, training.batch)
+    reporting.show_markdown("training-report", page)
+    return reporting.completed(f"{model_name} {decision.sentence}")
+
+
+def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
+    """An archive that was found valid; one that is not ends the run, with the address of its report."""
+    path, digest = storage.fetch_archive(archive, folder)
+    checked = validation.check_archive(path, archive, digest, ValidationPolicy())
+    page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
+    validation.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
+    return merging.valid_archive(archive, path, checked.report, checked.traits)
+
+
+def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
+    """Go through the whole chain on a few small images: what would fail after hours fails now."""
+    few = merging.write_rehearsal(dataset, folder / "few")
+    job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
+    export.check_export(
+        trainer.rehearse(job, training).weights, dataset.task, folder / "rehearsal", trainer.REHEARSAL_SIZE
+    )
+
+
+def _decided(
+    challenger: registry.ModelVersion,
+    model: TrainedModel,
+    dataset: merging.MergedDataset,
+    training: TrainingParams,
+    promotion: PromotionPolicy,
+) -> Decision:
+    """Whether the new version is promoted: measured against the champion on the same images, where there is one."""
+    champion = registry.find_champion(challenger.name)
+    if champion is None and dataset.gold is None:
+        alone = Contender(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
+        return decide(alone, None, promotion)
+    folder = model.folder.parent
+    measured = _measured(challenger, model.weights, dataset, training, folder / "challenger")
+    rival = _measured(champion, None, dataset, training, folder / "champion") if champion else None
+    return decide(measured, rival, promotion)
+
+
+def _measured(
+    version: registry.ModelVersion,
+    weights: Path | None,
+    dataset: merging.MergedDataset,
+    training: TrainingParams,
+    folder: Path,
+) -> Contender:
+    """A version with its scores on the validation split and on the gold archive; without, where they cannot be had."""
+    data = {VALIDATION: dataset.data} | ({GOLD: dataset.gold} if dataset.gold else {})
+    known = (dataset.task, dataset.class_names)
+    scores = {}
+    try:
+        found = weights or registry.fetch_weights(version, folder / "weights")
+        views = [merging.write_view(data[name], *known, version.class_names, folder / name) for name in data]
+        subjects = [Subject(found, view, version.image_size) for view in views]
+        scores = dict(zip(data, trainer.evaluate(subjects, dataset.task, training, folder), strict=True))
+    except StudioError as error:  # the version is registered; without scores it is not promoted
+        get_run_logger().warning("version %d could not be measured: %s", version.version, error)
+    return Contender(version.version, version.task, version.class_names, scores)

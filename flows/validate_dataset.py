@@ -3,11 +3,13 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting, storage, tracking, validation
+from tasks import reporting, validation
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.scratch import scratch_folder
 from tasks.core.validation.report_markdown import report_markdown
+from tasks.storage import objects as storage
+from tasks.tracking import datasets
 
 
 @flow
@@ -25,5 +27,5 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
     reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier))
     reporting.announce_dataset(report)
-    tracking.record_dataset(report, checked.page, place)
+    datasets.record_dataset(report, checked.page, place)
     return validation.verdict_state(report, checked.earlier)

@@ -69,12 +69,15 @@ def ensure_work_pool() -> None:
 
 
 async def ensure_automations() -> None:
-    """Make the automations of deployments/automations.yaml; Prefect would make a second one of the same name."""
+    """Make or update the automations of deployments/automations.yaml; Prefect would make a second one of a name."""
     wanted = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
     async with get_client() as client:
         for automation in map(AutomationCore.model_validate, wanted):
-            if not await client.read_automations_by_name(automation.name):
+            found = await client.read_automations_by_name(automation.name)
+            if not found:
                 await client.create_automation(automation)
+            elif AutomationCore.model_validate(found[0].model_dump(exclude={"id"})) != automation:
+                await client.update_automation(found[0].id, automation)
 
 
 def register_deployments() -> None:

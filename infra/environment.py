@@ -26,9 +26,6 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "YOLO_AUTOINSTALL": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # A training must not wait minutes for a tracking server that is down.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"])),
     }
 

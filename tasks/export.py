@@ -122,46 +122,64 @@ def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
     return final
 
 
+@task(cache_policy=NO_CACHE)
+def check_export(weights: Path, task: str, folder: Path, image_size: int) -> None:
+    """Export to ONNX in the existing `folder`, and see that ONNX Runtime answers: detectors as they are served.
+
+    Raises ExportError where these weights could not be deployed.
+    """
+    if task == "detect":
+        export_onnx.fn(weights, folder / "export", image_size)
+        return
+    model = _load(Path(shutil.copy(weights, folder / "export.pt")))
+    try:
+        path = _onnx(model, imgsz=image_size)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, image_size, image_size), np.float32)})
+    except Exception as error:  # whatever the exporter or the runtime raises
+        raise ExportError(f"the {task} model cannot be exported to ONNX: {error}") from error
+
+
 def _raw_graph(weights: Path, image_size: int) -> tuple[onnx.ModelProto, int, int]:
     """Ultralytics' own graph (NCHW floats in), its number of classes and of anchors."""
     model = _load(weights)
+    _require_detector(model)
     head = model.model.model[-1]
     strides = [int(stride) for stride in head.stride]
     if image_size < 1 or image_size % max(strides):
         raise ExportError(f"image size {image_size}: expected a multiple of {max(strides)} pixels, the model's stride")
     # After fusing, some NMS-free models (YOLO26, YOLOv10) keep only the head that needs no NMS.
     end2end = head.cv2 is None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's remarks on code that is not ours
-        path = model.export(
-            format="onnx",
-            imgsz=image_size,
-            dynamic=True,
-            nms=False if end2end else None,
-            max_det=MAX_DETECTIONS,
-            opset=OPSET,
-            simplify=False,
-            device="cpu",
-            verbose=False,
-        )
+    path = _onnx(model, imgsz=image_size, dynamic=True, nms=False if end2end else None, max_det=MAX_DETECTIONS)
     return onnx.load(path), len(model.names), sum((image_size // stride) ** 2 for stride in strides)
 
 
-def _load(weights: Path) -> Any:  # noqa: ANN401  # Ultralytics has no types
-    """The model, once it is known to be a three-channel detector of a kind whose head we know."""
+def _onnx(model: Any, **chosen: Any) -> str:  # noqa: ANN401  # Ultralytics has no types
+    """Ultralytics' own export, beside the weights that the model was loaded from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's remarks on code that is not ours
+        return str(model.export(format="onnx", opset=OPSET, simplify=False, device="cpu", verbose=False, **chosen))
+
+
+def _load(weights: Path) -> Any:  # noqa: ANN401
     # Read when ultralytics is first imported: a step installs and fetches nothing.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     from ultralytics.models import YOLO
-    from ultralytics.nn.modules.head import Detect
 
     try:
-        model: Any = YOLO(str(weights))
-        head = model.model.model[-1]
+        return YOLO(str(weights))
     except Exception as error:  # unpickling runs whatever the file says, so anything may come out of it
         raise ExportError(
             f"expected weights that Ultralytics can load, found a file that fails with: {error}"
         ) from error
+
+
+def _require_detector(model: Any) -> None:  # noqa: ANN401
+    """Raise ExportError unless it is a three-channel detector of a kind whose head we know."""
+    from ultralytics.nn.modules.head import Detect
+
+    head = model.model.model[-1]
     if model.task != "detect" or not isinstance(head, Detect):
         raise ExportError(
             f"expected a detection model, found task {model.task!r} with head {type(head).__name__}: only YOLO "
@@ -170,7 +188,6 @@ def _load(weights: Path) -> Any:  # noqa: ANN401  # Ultralytics has no types
     channels = model.model.yaml.get("channels", 3)
     if channels != 3:
         raise ExportError(f"expected a model for images of 3 channels, found {channels}: train on RGB images")
-    return model
 
 
 def served_graph(raw: onnx.ModelProto, classes: int, anchors: int, image_size: int) -> onnx.ModelProto:

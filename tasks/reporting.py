@@ -1,7 +1,7 @@
 """What a run shows in the Prefect UI: artifacts, progress, and how it ends."""
 
 import functools
-import time
+import os
 from collections.abc import Callable, Mapping
 from typing import ParamSpec
 from uuid import UUID
@@ -13,19 +13,24 @@ from prefect.artifacts import (
     create_progress_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
 from tasks.core.epochs import Epoch
-from tasks.core.errors import StudioError
+from tasks.core.errors import StudioError, Superseded
 from tasks.core.findings import Report
 
 P = ParamSpec("P")
 
 
 def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
-    """End a flow Failed, with the reason as its message, on an error that a person can act on."""
+    """End a flow Failed, with the reason as its message, on an error that a person can act on.
+
+    A flow run that another process has taken over ends without a word: its state is the other's to tell.
+    """
 
     @functools.wraps(story)
     def told(*args: P.args, **kwargs: P.kwargs) -> State:
@@ -34,6 +39,9 @@ def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
         except StudioError as error:
             get_run_logger().error("%s", error)
             return Failed(message=str(error))
+        except Superseded as reason:
+            get_run_logger().warning("%s", reason)
+            os._exit(0)  # a return, an exception and any other status would all change the state of the run
 
     return told
 
@@ -46,6 +54,38 @@ def flow_run_name() -> str:
 def flow_run_id() -> str:
     """The id of the flow run that is under way; checkpoints and results are keyed by it."""
     return str(runtime.flow_run.id)
+
+
+def is_over(flow_run: str) -> bool:
+    """Whether a flow run has ended, or is unknown to the server."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(flow_run)).state
+        except (ObjectNotFound, ValueError):
+            return True
+    return state is not None and state.is_final()
+
+
+class Ownership:
+    """Called now and then, raises Superseded once another process has been given this flow run.
+
+    That happens to a run whose heartbeats did not arrive, though its process lives: the machine slept, or the server
+    was away. The run was then marked Crashed and retried, and two would train on one GPU.
+    """
+
+    def __init__(self) -> None:
+        self._flow_run, self._attempt = UUID(flow_run_id()), runtime.flow_run.run_count
+
+    def __call__(self) -> None:
+        """Ask the server; no answer is no reason to stop."""
+        try:
+            with get_client(sync_client=True) as client:
+                found = client.read_flow_run(self._flow_run)
+        except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
+            return
+        waiting = found.state is not None and (found.state.is_scheduled() or found.state.is_pending())
+        if waiting or found.run_count > self._attempt:
+            raise Superseded(f"flow run {self._flow_run} was given to another process, this one ends")
 
 
 def show_markdown(key: str, markdown: str, description: str | None = None) -> None:
@@ -79,17 +119,29 @@ class EpochProgress:
     """Shows each epoch: a progress bar in the UI and one line in the log."""
 
     def __init__(self, key: str) -> None:
-        self._artifact: UUID = create_progress_artifact(0.0, key=key, description="Training")  # type: ignore[assignment]
-        self._began = time.monotonic()
+        self._artifact: UUID = create_progress_artifact(0.0, key=key, description="Getting ready")  # type: ignore[assignment]
+        self._seconds: list[float] = []
 
     def __call__(self, epoch: Epoch) -> None:
-        """Show one finished epoch."""
-        left = (time.monotonic() - self._began) / epoch.number * (epoch.of - epoch.number)
-        get_run_logger().info("epoch %d/%d  %s  %.0f s left", epoch.number, epoch.of, figures(epoch.metrics), left)
-        update_progress_artifact(self._artifact, 100 * epoch.number / epoch.of)
+        """Show one finished epoch; those of an earlier attempt have been shown before."""
+        if epoch.restored:
+            return
+        self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
+        left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
+        told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {duration(left)} left"
+        get_run_logger().info("%s", told)
+        update_progress_artifact(self._artifact, 100 * epoch.number / epoch.of, description=told)
 
 
 def figures(metrics: Mapping[str, float]) -> str:
-    """Losses and mean average precision, the figures that people follow."""
-    followed = [name for name in metrics if name.startswith("train/") or "mAP" in name]
+    """Losses, mean average precision and accuracy, the figures that people follow."""
+    followed = [name for name in metrics if name.startswith("train/") or "mAP" in name or "accuracy" in name]
     return "  ".join(f"{name.rpartition('/')[2]} {metrics[name]:.3f}" for name in followed)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

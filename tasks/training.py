@@ -1,21 +1,26 @@
-"""Steps of Ultralytics: which model to begin from, and the training itself."""
+"""Steps of Ultralytics: rehearse, train, evaluate, each in a process of its own (`tasks.trainer`)."""
 
-import contextlib
-import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.epochs import Epoch, TrainedModel, metric_name
+from tasks.core.attempts import Attempt, next_attempt
+from tasks.core.checkpoints import Restored
+from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.parameters import TrainingParams
+from tasks.core.scores import Scores
+from tasks.core.training_job import Failure, ScoringJob, Subject, TrainingJob
+from tasks.trainer.process import run_job
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
 OFFICIAL_WEIGHTS = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]u?(-(seg|cls|pose|obb))?\.pt")
+REHEARSAL_SIZE = 128
 
 EpochListener = Callable[[Epoch], None]
 
@@ -24,116 +29,152 @@ class TrainingError(StudioError):
     """The training cannot begin, or broke off."""
 
 
-def ultralytics_model(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
-    """A `YOLO` object, with the integrations off that would log beside us, for this process only."""
-    from ultralytics.utils import SETTINGS
+class Checkpoints(Protocol):
+    """Where a training finds what an earlier attempt left."""
 
-    off = dict.fromkeys(("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "wandb", "tensorboard"), False)
-    dict.update(SETTINGS, off)  # past its own update(), which would rewrite the user's settings file
-    from ultralytics import YOLO  # type: ignore[attr-defined]
-
-    return YOLO(weights)
+    def restore(self, folder: Path) -> Restored | None:
+        """Return the newest checkpoint that is whole, downloaded into `folder`."""
 
 
-@task(cache_policy=NO_CACHE)
-def prepare_base_model(base_model: str, uploaded: Path | None, folder: Path) -> str:
-    """What to begin from: uploaded weights, an architecture, or official weights, which are downloaded into `folder`.
+def find_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
+    """What to begin from: weights that were fetched, an architecture, or official weights, downloaded into `folder`.
 
-    It is loaded once, so that what cannot be trained from fails here. Raises TrainingError for any other name: weights
-    are pickles, so none is loaded from a place we do not know.
+    Raises TrainingError for any other name: weights are pickles, so none is loaded from a place we do not know.
     """
-    if uploaded is None and not (ARCHITECTURE.fullmatch(base_model) or OFFICIAL_WEIGHTS.fullmatch(base_model)):
-        raise TrainingError(
-            f"Expected base_model to be an object in bucket 'base-models', an Ultralytics architecture such as "
-            f"'yolo11n.yaml', or official weights such as 'yolo11n.pt'; found {base_model!r}, which is none of them. "
-            f"Upload weights that you trust to bucket 'base-models' and name their key."
-        )
-    start = str(uploaded or (folder / base_model if base_model.endswith(".pt") else base_model))
-    with explained(base_model):
-        task = ultralytics_model(start).task
-    if task != "detect":
-        raise TrainingError(
-            f"Expected a detection model, found {base_model!r} for the task {task!r}. Name one such as 'yolo11n.yaml'."
-        )
-    return start
-
-
-@task(cache_policy=NO_CACHE)
-def train_detector(
-    dataset: Path,
-    base_model: str,
-    training: TrainingParams,
-    folder: Path,
-    listeners: Sequence[EpochListener] = (),
-) -> TrainedModel:
-    """Train on the merged dataset (`data.yaml`) from what `prepare_base_model` gave.
-
-    Calls each listener after every epoch; one that fails is logged and never stops the training.
-    Raises TrainingError when Ultralytics refuses the model or the data.
-    """
-    with explained(base_model):
-        model = ultralytics_model(base_model)
-        listen(model, listeners)
-        model.train(
-            data=str(dataset),
-            project=str(folder),
-            name="training",
-            exist_ok=True,
-            verbose=False,
-            **training.model_dump(exclude_none=True),
-        )
-        return trained(model)
-
-
-@contextlib.contextmanager
-def explained(base_model: str) -> Iterator[None]:
-    """Turn what Ultralytics raises about the model, the data or the device into a TrainingError."""
-    try:
-        yield
-    except Exception as error:  # Ultralytics raises whatever torch, yaml or pickle raise
-        reason = str(error).strip() or "no reason given"
-        advice = ""
-        if OFFICIAL_WEIGHTS.fullmatch(base_model) and isinstance(error, OSError):
-            advice = " It could not be downloaded: put the file into bucket 'base-models', or train from a .yaml."
-        raise TrainingError(
-            f"Training from {base_model!r} stopped: {type(error).__name__}: {reason}{advice}"
-        ) from error
-
-
-def listen(model: Any, listeners: Sequence[EpochListener]) -> None:  # noqa: ANN401
-    """Tell the listeners of every finished epoch, once."""
-    log = get_run_logger()
-    logging.getLogger("ultralytics").setLevel(logging.WARNING)
-    trained: set[int] = set()
-
-    def note(trainer: Any) -> None:  # noqa: ANN401
-        trained.add(trainer.epoch)
-
-    def tell(trainer: Any) -> None:  # noqa: ANN401
-        if trainer.epoch not in trained:  # Ultralytics calls once more after the last epoch, for the best weights
-            return
-        values = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
-        metrics = {metric_name(name): float(value) for name, value in values.items()}
-        for listener in listeners:
-            try:
-                listener(Epoch(trainer.epoch + 1, trainer.epochs, metrics))
-            except Exception:
-                log.warning("an epoch could not be reported, training goes on", exc_info=True)
-
-    model.add_callback("on_train_epoch_end", note)
-    model.add_callback("on_fit_epoch_end", tell)
-
-
-def trained(model: Any) -> TrainedModel:  # noqa: ANN401
-    """What the trainer leaves: the best weights and their metrics on the validation split."""
-    trainer = model.trainer
-    metrics = trainer.validator.metrics
-    names = trainer.data["names"]
-    shown = [names[int(index)] for index in metrics.box.ap_class_index]
-    return TrainedModel(
-        weights=str(trainer.best),
-        task=model.task,
-        class_names=tuple(names[index] for index in sorted(names)),
-        metrics={metric_name(name): float(value) for name, value in metrics.results_dict.items()},
-        class_map50=dict(zip(shown, (float(value) for value in metrics.box.ap50), strict=True)),
+    if fetched is not None:
+        return str(fetched)
+    if ARCHITECTURE.fullmatch(base_model):
+        return base_model
+    if OFFICIAL_WEIGHTS.fullmatch(base_model):
+        return str(folder / base_model)
+    raise TrainingError(
+        f"Expected base_model to be an object in bucket 'base-models', a version of this registry such as "
+        f"'models:/NAME@champion', an Ultralytics architecture such as 'yolo11n.yaml', or official weights such as "
+        f"'yolo11n.pt'; found {base_model!r}, which is none of them. Upload weights that you trust to bucket "
+        f"'base-models' and name their key."
     )
+
+
+def arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
+    """What Ultralytics' trainer is given."""
+    chosen = training.model_dump(exclude={"rehearse"}) | {"verbose": False} | others
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def training_job(data: Path, task: str, model: str, training: TrainingParams, folder: Path) -> TrainingJob:
+    """What to train on `data` (what Ultralytics takes as such), from what `find_base_model` gave, in a new folder."""
+    folder.mkdir()
+    return TrainingJob(model, task, data, folder, arguments(training))
+
+
+@task(cache_policy=NO_CACHE)
+def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
+    """Train one epoch on the few small images of the job's data, and evaluate it.
+
+    Raises TrainingError with the reason for which the real training would have failed.
+    """
+    device = training.device and training.device.partition(",")[0]
+    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": device, "plots": False}
+    outcome: list[TrainedModel] = []
+    failure = run_job(
+        replace(job, arguments=arguments(training, **small)),
+        lambda told: outcome.append(told) if isinstance(told, TrainedModel) else None,
+    )
+    if failure is not None or not outcome:
+        raise TrainingError(
+            f"The rehearsal on a few images failed, so the training was not begun: {_explained(job, failure)} "
+            f"(training.rehearse = false goes without a rehearsal.)"
+        )
+    return outcome[0]
+
+
+@task(cache_policy=NO_CACHE)
+def train(
+    job: TrainingJob,
+    checkpoints: Checkpoints,
+    listeners: Sequence[EpochListener] = (),
+    pulse: Callable[[], None] | None = None,
+) -> TrainedModel:
+    """Train on the merged dataset, on from the newest checkpoint where there is one.
+
+    Calls each listener after every epoch, and `pulse` every few seconds; a listener that fails is logged and never
+    stops the training. Too little memory halves the batch; a training process that was killed is started again.
+    Raises TrainingError for anything else.
+    """
+    log, outcome = get_run_logger(), _Outcome(listeners)
+    attempt = Attempt(int(job.arguments["batch"]))
+    while True:
+        outcome.epochs = 0
+        resumed = _resumed(job, checkpoints.restore(job.folder), attempt)
+        failure = run_job(resumed, outcome.take, pulse)
+        if outcome.model is not None:
+            return outcome.model
+        again = next_attempt(attempt, failure, outcome.epochs) if failure else None
+        if again is None:
+            raise TrainingError(f"The training stopped: {_explained(job, failure)}")
+        log.warning("%s The training goes on with batch %d.", _explained(job, failure), again.batch)
+        attempt = again
+
+
+class _Outcome:
+    """Passes on what the training process tells."""
+
+    def __init__(self, listeners: Sequence[EpochListener]) -> None:
+        self.model: TrainedModel | None = None
+        self.epochs = 0
+        self._listeners = listeners
+        self._log = get_run_logger()
+
+    def take(self, told: object) -> None:
+        if isinstance(told, TrainedModel):
+            self.model = told
+        if not isinstance(told, Epoch):
+            return
+        self.epochs += not told.restored
+        for listener in self._listeners:
+            try:
+                listener(told)
+            except Exception:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
+                self._log.warning("epoch %d could not be reported, training goes on", told.number, exc_info=True)
+
+
+def _resumed(job: TrainingJob, restored: Restored | None, attempt: Attempt) -> TrainingJob:
+    if restored is None:
+        return replace(job, arguments=dict(job.arguments) | {"batch": attempt.batch})
+    found = restored.manifest
+    get_run_logger().info("carrying on after epoch %d", found.epoch)
+    return replace(
+        job,
+        arguments=dict(job.arguments) | {"batch": min(attempt.batch, found.batch)},
+        checkpoint=restored.weights,
+        best=restored.best,
+        best_epoch=found.best,
+        finished=found.last,
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, folder: Path) -> list[Scores]:
+    """Evaluate models of one task, each on its data, in the existing `folder`; returns their scores in order.
+
+    Raises TrainingError where one cannot be evaluated.
+    """
+    device = training.device and training.device.partition(",")[0]
+    found: list[Scores] = []
+    failure = run_job(
+        ScoringJob(tuple(subjects), task, folder, training.batch, device),
+        lambda told: found.append(told) if isinstance(told, Scores) else None,
+    )
+    if failure is not None:
+        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {failure.reason}")
+    return found
+
+
+def _explained(job: TrainingJob, failure: Failure | None) -> str:
+    reason = failure.reason if failure else "its process ended without a word"
+    wanted = Path(job.model)
+    if OFFICIAL_WEIGHTS.fullmatch(wanted.name) and not wanted.is_file():
+        reason += (
+            f" {wanted.name} could not be downloaded: put the file into bucket 'base-models', or train from a .yaml."
+        )
+    return reason

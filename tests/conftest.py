@@ -97,9 +97,10 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 @pytest.fixture(scope="session")
 def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
     """An untrained model, served by the stack's Triton."""
-    from tasks import export, serving, storage
+    from tasks import export, serving
     from tasks.core.parameters import ServingParams
     from tasks.core.served import ServedModel
+    from tasks.storage import objects as storage
 
     model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
     graph = export.export_onnx.fn(untrained, tmp_path_factory.mktemp("graph"), model.image_size)

@@ -6,3 +6,7 @@ class StudioError(Exception):
 
     A flow ends Failed with exactly this message; any other exception is a defect of ours.
     """
+
+
+class Superseded(BaseException):
+    """Another process has taken this flow run over; this one leaves everything as it is, and ends."""

@@ -5,17 +5,32 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks.core.errors import StudioError
+
+PLAN_ARTIFACT = "merge-plan.json"
+_MAX_TAG = 100_000  # characters that MLflow keeps of a tag of a version
+
 
 def lineage_tags(
-    digests: Mapping[str, str], class_names: Sequence[str], base_model: str, flow_run_id: str
+    digests: Mapping[str, str], class_names: Sequence[str], base_model: str, flow_run_id: str, plan_digest: str
 ) -> dict[str, str]:
-    """Tags of a run and of the version it gives; `digests` maps archive to SHA-256 in hex."""
+    """Tags of a run and of the version it gives; `digests` maps archive to SHA-256 in hex, `plan_digest` is one too.
+
+    Raises StudioError where the class names are longer than a version can carry: better now than after the training.
+    """
+    names = json.dumps(list(class_names))
+    if len(names) > _MAX_TAG:
+        raise StudioError(
+            f"Expected class names of {_MAX_TAG} characters in all, found {len(names)} (classes: {len(class_names)}). "
+            f"Give them shorter names with merge.classes."
+        )
     return {
         "archives": json.dumps(digests),
-        "class_names": json.dumps(list(class_names)),
+        "class_names": names,
         "base_model": base_model,
         "flow_run_id": flow_run_id,
         "git_commit": code_commit(),
+        "merge_plan": json.dumps({"sha256": plan_digest, "artifact": PLAN_ARTIFACT}),
     }
 
 

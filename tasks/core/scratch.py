@@ -1,5 +1,7 @@
 """Folders that live as long as a run."""
 
+import contextlib
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,14 +10,30 @@ from pathlib import Path
 
 from tasks.core.settings import Settings
 
+_OWNED = ".owned"  # locked by the process that made the folder, for as long as it lives
+
 
 @contextmanager
 def scratch_folder(purpose: str) -> Iterator[Path]:
-    """A fresh folder under `Settings.studio_scratch_dir`, removed at the end whatever happened."""
+    """A fresh folder under `Settings.studio_scratch_dir`, removed at the end whatever happened.
+
+    What runs that were killed have left there is removed first.
+    """
     parent = Settings().studio_scratch_dir
     parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"studio-{purpose}-", dir=parent))
     try:
-        yield folder
+        with (folder / _OWNED).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove folders whose owner is gone; one that is just being made has no file to lock yet, and stays."""
+    for owned in parent.glob(f"studio-*/{_OWNED}"):
+        with contextlib.suppress(OSError), owned.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(owned.parent, ignore_errors=True)

@@ -1,17 +1,46 @@
-"""The code that MLflow keeps beside the weights, so that `mlflow.pyfunc.load_model` gives a working detector.
+"""The code that MLflow keeps beside the weights, so that `mlflow.pyfunc.load_model` gives a working model.
 
 It is copied into the registry and runs without this repository.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+POINTS = Array(Array(DataType.double))
+FOUND = {"image": "string", "class_id": "long", "class_name": "string", "confidence": "double"}
+BOX = {"x1": "double", "y1": "double", "x2": "double", "y2": "double"}
+COLUMNS: dict[str, dict[str, Any]] = {
+    "detect": {**FOUND, **BOX},
+    "segment": {**FOUND, **BOX, "polygon": POINTS},
+    "pose": {**FOUND, **BOX, "keypoints": POINTS},
+    "obb": {**FOUND, **BOX, "corners": POINTS},
+    "classify": FOUND,
+}
 
 
-class Detector(PythonModel):
-    """Image files in, detections out."""
+def signature(task: str, image_size: int) -> ModelSignature:
+    """What a model of this task takes and gives; `image_size` in pixels is what it was trained at."""
+    params = [
+        ParamSpec("conf", "double", 0.25),
+        ParamSpec("iou", "double", 0.7),
+        ParamSpec("imgsz", "long", image_size),
+    ]
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "image")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in COLUMNS[task].items()]),
+        params=ParamSchema(params),
+    )
+
+
+class Model(PythonModel):
+    """Image files in, what was found on them out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights that were registered with this version."""
@@ -22,18 +51,47 @@ class Detector(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Detect on image files named in the first column of `model_input`.
+        """Predict on the image files named in the first column of `model_input`; `params` are Ultralytics' own.
 
-        Returns a row a detection: image, class_id, class_name, confidence, x1, y1, x2, y2 (pixels of the image).
+        Returns a row a detection: image, class_id, class_name, confidence, x1, y1, x2, y2, in pixels of the image.
+        After them come for segmentation `polygon` ([x, y] each, none for an empty mask), for pose `keypoints`
+        ([x, y, confidence]), for oriented boxes `corners` (4 of [x, y]; the box encloses them). For classification a
+        row a class of each image, likeliest first, without a box. Raises FileNotFoundError.
         """
         del context  # read by load_context
-        images = [str(image) for image in model_input.iloc[:, 0]]
-        rows = []
-        for image, result in zip(images, self.model.predict(images, verbose=False, **(params or {})), strict=True):
-            for *box, confidence, class_id in result.boxes.data.tolist():
-                rows.append((image, int(class_id), result.names[int(class_id)], confidence, *box))
-        columns = ["image", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2"]
-        return pd.DataFrame(rows, columns=columns)
+        rows: list[tuple[Any, ...]] = []
+        for image in map(str, model_input.iloc[:, 0]):
+            if not Path(image).is_file():  # Ultralytics would take it for an address, a camera or a pattern
+                raise FileNotFoundError(f"Expected the path of an image file on this machine, found {image!r}.")
+            for result in self.model.predict(image, verbose=False, **(params or {})):
+                rows += [(image, *row) for row in found(result)]
+        return pd.DataFrame(rows, columns=list(COLUMNS[self.model.task]))
 
 
-mlflow.models.set_model(Detector())
+def found(result: Any) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics ships no types
+    """Rows of one image, in the order of COLUMNS without the image."""
+    if result.probs is not None:
+        scores = result.probs.data.tolist()
+        for number in sorted(range(len(scores)), key=lambda each: -scores[each]):
+            yield number, result.names[number], scores[number]
+        return
+    boxes = result.boxes if result.obb is None else result.obb
+    outlines = outlines_of(result)
+    columns = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
+    for index, (number, confidence, box) in enumerate(columns):
+        outline = () if outlines is None else (outlines[index],)
+        yield int(number), result.names[int(number)], confidence, *box, *outline
+
+
+def outlines_of(result: Any) -> list[list[list[float]]] | None:  # noqa: ANN401
+    """What a task tells of each object beyond its box, if anything."""
+    if result.obb is not None:
+        return result.obb.xyxyxyxy.tolist()  # type: ignore[no-any-return]
+    if result.keypoints is not None:
+        return result.keypoints.data.tolist()  # type: ignore[no-any-return]
+    if result.masks is not None:
+        return [outline.tolist() for outline in result.masks.xy]
+    return None
+
+
+mlflow.models.set_model(Model())

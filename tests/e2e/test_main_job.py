@@ -200,16 +200,32 @@ def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
     assert "broken.jpg" in page
 
 
-def test_a_second_training_is_version_2_and_takes_over(job: MainJob) -> None:  # noqa: ARG001
+@pytest.fixture(scope="module")
+def worse(job: MainJob) -> State:  # noqa: ARG001
+    """A second training, which learns next to nothing and knows one class less."""
+    parameters = {"archives": ["first.zip"], "base_model": "yolo11n.yaml"}
+    training = {"epochs": 1, "imgsz": 64, "batch": 32, "rehearse": False}
+    return run("train-model/gpu", model_name=MODEL, training=training, **parameters)[0]
+
+
+def test_a_worse_version_is_not_promoted(worse: State) -> None:
+    """It is registered, with the reasons; the alias stays with the version that was better on the same images."""
+    client = MlflowClient()
+    version = client.get_model_version(MODEL, "2")
+    assert worse.is_completed(), worse
+    assert "refused" in str(worse.message)
+    assert version.tags["promotion"] == "refused"
+    assert "cross" in version.tags["promotion_reason"]
+    assert client.get_model_version_by_alias(MODEL, "challenger").version == "1"
+    found = client.get_run(str(version.run_id)).data
+    assert found.tags["promotion"] == "refused"
+
+
+def test_a_second_version_takes_over_when_it_is_named(worse: State) -> None:  # noqa: ARG001
     """Deployed, it is the only one served; the first version stays in the repository, untouched."""
     store = boto3.client("s3")
     before = store.head_object(Bucket="models", Key=f"{MODEL}/1/model.onnx")["ETag"]
-    parameters = {"archives": ["first.zip"], "base_model": "yolo11n.yaml", "promotion": {"min_map50": 0.0}}
-    training, _ = run(
-        "train-model/gpu", model_name=MODEL, training={"epochs": 1, "imgsz": 64, "batch": 32}, **parameters
-    )
-    assert training.is_completed(), training
-    deployment, _ = run("deploy-model/gpu", model_name=MODEL)
+    deployment, _ = run("deploy-model/gpu", model_name=MODEL, version=2)
     assert deployment.is_completed(), deployment
     assert [(model.version, model.image_size) for model in served(MODEL)] == [(2, 64)]
     assert MlflowClient().get_model_version_by_alias(MODEL, "champion").version == "2"

@@ -110,9 +110,9 @@ def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch
 
 def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, served: ServedModel) -> None:
     """A model is deployed when its config.pbtxt is in the repository: it is loaded again at start."""
-    from tasks import storage
     from tasks.core.parameters import ServingParams
     from tasks.core.triton_config import config_pbtxt, model_config
+    from tasks.storage import objects as storage
 
     config = config_pbtxt(model_config([served], ServingParams()))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")

@@ -6,9 +6,9 @@ import boto3
 import httpx
 import pytest
 
-from tasks import storage
 from tasks.core.buckets import ObjectName
-from tasks.storage import StorageError
+from tasks.storage import objects as storage
+from tasks.storage.connection import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
 KEYS = ("list/a.jpg", "list/b.png", "list/deep/c.jpg", "list/d[1].jpg", "list/é ü.jpg")

@@ -1,0 +1,47 @@
+"""What to do when the training process ends without a model."""
+
+from dataclasses import dataclass, replace
+
+from tasks.core.training_job import Failure
+
+FRUITLESS = 4
+_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "insufficient memory",
+    "not enough memory",
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "killed by signal: Killed",
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How the training is tried: `batch` images in a step, after `fruitless` attempts without a finished epoch."""
+
+    batch: int
+    fruitless: int = 0
+
+
+def is_memory_error(text: str) -> bool:
+    """Whether an error, in the words of torch, CUDA, numpy, OpenCV or the C++ runtime, is about missing memory."""
+    return any(words.lower() in text.lower() for words in _MEMORY)
+
+
+def next_attempt(attempt: Attempt, failure: Failure, epochs: int) -> Attempt | None:
+    """Return how to try again after `epochs` were finished, or None where that would end the same way.
+
+    Too little memory halves the batch. A process that was killed gets the same batch once more; killed again without a
+    finished epoch, it is taken for one that the kernel ended for its memory. Any other error is final.
+    """
+    if not (failure.memory or failure.killed):
+        return None
+    fruitless = 0 if epochs else attempt.fruitless + 1
+    if failure.killed and fruitless < 2:
+        return replace(attempt, fruitless=fruitless)
+    if attempt.batch == 1 or (failure.killed and fruitless > FRUITLESS):
+        return None
+    return Attempt(attempt.batch // 2, fruitless)

@@ -1,0 +1,83 @@
+"""What the training process is asked, and what it tells: values that travel as lines of JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tasks.core.epochs import Epoch, TrainedModel
+from tasks.core.scores import Scores
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Train `model` (a file, or the name of an architecture) on `data`, under `folder`.
+
+    `arguments` are Ultralytics' own. With a `checkpoint` the training goes on after its epoch; `best` is then the file
+    of the best epoch so far, which has the number `best_epoch`, and a `finished` one is only evaluated.
+    """
+
+    model: str
+    task: str
+    data: Path
+    folder: Path
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    best: Path | None = None
+    best_epoch: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Weights to evaluate at their image size (pixels) on the split `val` of `data`."""
+
+    weights: Path
+    data: Path
+    image_size: int
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Evaluate models of one task, each on its data; a Scores is told for each, in order."""
+
+    subjects: tuple[Subject, ...]
+    task: str
+    folder: Path
+    batch: int
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job ended without a result: there was too little `memory`, its process was `killed`, or else."""
+
+    reason: str
+    memory: bool = False
+    killed: bool = False
+
+
+Job = TrainingJob | ScoringJob
+Told = Epoch | TrainedModel | Scores | Failure
+
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind) for kind in (TrainingJob, ScoringJob, Epoch, TrainedModel, Scores, Failure)
+}
+
+
+def to_line(value: Job | Told) -> str:
+    """One line of JSON, without its end."""
+    kind = type(value).__name__
+    return json.dumps({"kind": kind, "value": _KINDS[kind].dump_python(value, mode="json")})
+
+
+def from_line(line: str) -> Any:  # noqa: ANN401 - whichever of the kinds was written
+    """Read what `to_line` wrote; raises ValueError for anything else."""
+    try:
+        message = json.loads(line)
+        return _KINDS[message["kind"]].validate_python(message["value"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected a message of the training process, found {line[:200]!r}") from error

@@ -1,0 +1,69 @@
+"""Checks of archives, as runs of experiment `datasets`: one run for the same bytes."""
+
+import time
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.findings import Report
+from tasks.core.validation.figures import report_figures
+from tasks.core.validation.report_markdown import report_sentence
+from tasks.tracking.connection import DATASETS, TrackingError, client, experiment_id, explained, logger
+
+
+@task(cache_policy=NO_CACHE)
+def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
+    """Keep the outcome of a check in experiment `datasets`, in the one run of these bytes; returns its id.
+
+    The newest check is what the run shows. A verdict does not hang on MLflow: where that fails it is logged, and the
+    answer is None.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    tags = {
+        "digest": report.digest,
+        "archive": report.archive,
+        "verdict": report.verdict.value,
+        "task": str(report.statistics.task),
+        "flow_run_id": flow_run_id,
+        "mlflow.note.content": report_sentence(report),
+    }
+    try:
+        with explained(f"recording the check of {report.archive}"):
+            mlflow = client()
+            run_id = _dataset_run(mlflow, report)
+            mlflow.log_batch(
+                run_id,
+                metrics=[Metric(name, value, now, 0) for name, value in report_figures(report).items()],
+                tags=[RunTag(name, value[:5000]) for name, value in tags.items()],
+            )
+            mlflow.log_text(run_id, page, "report.html")
+            mlflow.log_text(run_id, report.model_dump_json(indent=2), "report.json")
+            mlflow.set_terminated(run_id, "FINISHED")
+    except TrackingError as error:
+        logger().warning("%s The verdict stands all the same.", error)
+        return None
+    return run_id
+
+
+def _dataset_run(mlflow: Any, report: Report) -> str:  # noqa: ANN401
+    """Return the run of a digest; of two made at the same moment the older one stays."""
+
+    def known() -> list[str]:
+        found = mlflow.search_runs(
+            [experiment],
+            f"tags.digest = '{report.digest}'",
+            order_by=["attributes.start_time ASC", "attributes.run_id"],
+        )
+        return [run.info.run_id for run in found]
+
+    experiment = experiment_id(mlflow, DATASETS)
+    if runs := known():
+        return runs[0]
+    made: str = mlflow.create_run(experiment, run_name=report.archive, tags={"digest": report.digest}).info.run_id
+    first = next(iter(known()), made)
+    if first != made:
+        mlflow.delete_run(made)
+    return first

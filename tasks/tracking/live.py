@@ -1,0 +1,140 @@
+"""What is logged while a training goes on: its epochs, and the load of the machine."""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.core.epochs import Epoch
+from tasks.core.settings import Settings
+from tasks.tracking.connection import client, errors, is_final, logger
+
+PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0
+SAMPLE_S, RESTART_S = 10.0, 20.0
+MARK = "epoch_seconds"  # the metric that every logged epoch has
+
+
+class EpochLogger:
+    """Logs each epoch into one run, as step `epoch.number`: every step once, also after an outage or a resume.
+
+    Epochs that MLflow does not take are kept, and logged in their order when it does again. A call waits 15 s at most,
+    and 1 s while MLflow is known to be down; the request goes on beside the training.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._client = client()
+        self._logged: set[int] | None = None  # None until MLflow could be asked
+        self._waiting: deque[tuple[Epoch, int]] = deque()
+        self._sender: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._refused = self._warned = False
+        self._down = False
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Log one finished epoch, and those that wait; never raises for MLflow's errors."""
+        # The time is kept: MLflow takes a value of one step and one time for the same when it comes twice.
+        self._waiting.append((epoch, int(time.time() * 1000)))
+        self._send(PATIENCE_WHILE_DOWN_S if self._down else PATIENCE_S)
+
+    def flush(self) -> None:
+        """Try once more to log what waits; says how much is lost when that fails."""
+        self._send(PATIENCE_S)
+        if self._waiting:
+            logger().warning("%d epochs could not be logged to MLflow run %s", len(self._waiting), self._run_id)
+
+    def _send(self, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        if not self._is_sending(deadline) and self._waiting:
+            self._sender = threading.Thread(target=self._work, name="epochs", daemon=True)
+            self._sender.start()
+            self._is_sending(deadline)
+        self._tell()
+
+    def _is_sending(self, deadline: float) -> bool:
+        """Whether a request is under way still at the deadline."""
+        if self._sender is None:
+            return False
+        self._sender.join(max(0.0, deadline - time.monotonic()))
+        return self._sender.is_alive()
+
+    def _work(self) -> None:
+        try:
+            if self._logged is None:
+                self._logged = {metric.step for metric in self._client.get_metric_history(self._run_id, MARK)}
+            while self._waiting:
+                epoch, ended = self._waiting[0]
+                if epoch.number not in self._logged:
+                    self._log(epoch, ended)
+                    self._logged.add(epoch.number)
+                self._waiting.popleft()
+        except errors() as error:
+            self._error = error
+
+    def _log(self, epoch: Epoch, ended: int) -> None:
+        from mlflow.entities import Metric
+
+        values = {**epoch.metrics, MARK: epoch.seconds, "batch": float(epoch.batch)}
+        metrics = [Metric(name, value, ended, epoch.number) for name, value in values.items()]
+        try:
+            self._client.log_batch(self._run_id, metrics=metrics)
+        except errors() as error:
+            if not is_final(error):
+                raise
+            self._error, self._refused = error, True  # kept, it would hold up those after it for ever
+
+    def _tell(self) -> None:
+        """Say once that an outage began, and once that it is over."""
+        down = bool(self._waiting)
+        if down and not self._down:
+            reason = self._error or f"no answer within {PATIENCE_S:.0f} s"
+            logger().warning("MLflow takes no epochs, they are kept for later and training goes on: %s", reason)
+        elif self._down and not down:
+            logger().info("MLflow takes epochs again, those that waited are logged")
+            self._error = None
+        if self._refused and not self._warned:
+            logger().warning("MLflow refuses an epoch, it is left out: %s", self._error)
+        self._warned = self._warned or self._refused
+        self._down = down
+
+
+@contextlib.contextmanager
+def system_metrics(run_id: str) -> Iterator[None]:
+    """Log the load of processor, memory, disk, network and GPU (with pynvml) as `system/*` while the block runs.
+
+    A run that is gone on with gets further steps. Never fails the block.
+    """
+    monitor = _started(run_id)
+    try:
+        yield
+    finally:
+        if monitor is not None:
+            monitor.finish()  # MLflow's own, which logs what goes wrong
+
+
+def _started(run_id: str) -> Any | None:  # noqa: ANN401
+    try:
+        monitor = _monitor(run_id)
+        monitor.start()
+    except Exception:  # noqa: BLE001 - drivers and kernels fail in many ways, and a training needs none of these figures
+        logger().warning("the load of this machine is not logged", exc_info=True)
+        return None
+    return monitor
+
+
+def _monitor(run_id: str) -> Any:  # noqa: ANN401
+    client()  # for the limits of its requests
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    class Monitor(SystemMetricsMonitor):
+        """MLflow's own ends for good at the first request that fails."""
+
+        def monitor(self) -> None:
+            while not self._shutdown_event.is_set():
+                super().monitor()  # type: ignore[no-untyped-call]
+                self._shutdown_event.wait(RESTART_S)
+
+    server = Settings().mlflow_tracking_uri
+    return Monitor(run_id, SAMPLE_S, resume_logging=True, tracking_uri=server)  # type: ignore[no-untyped-call]

@@ -1,0 +1,226 @@
+"""The model registry: versions, the aliases that point at them, and their weights."""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from tasks.core.epochs import TrainedModel
+from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, cut, version_tags
+from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<version>[1-9]\d{0,8})|@(?P<alias>[\w-]+))")
+CODE = Path(__file__).with_name("registered_model.py")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version, as its tags describe it."""
+
+    name: str
+    version: int
+    run_id: str
+    task: str
+    image_size: int
+    class_names: tuple[str, ...]
+
+
+def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether what failed may succeed later: MLflow did not answer, rather than refuse."""
+    return isinstance(state.data, TrackingError) and not is_final(state.data.__cause__)
+
+
+# Hours of training hang on these: 4 minutes are enough for a server to be started again.
+PATIENTLY: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 6,
+    "retry_delay_seconds": [5, 15, 30, 60, 60, 60],
+    "retry_condition_fn": may_pass,
+}
+
+
+@task(**PATIENTLY)
+def register_version(
+    model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str], description: str
+) -> int:
+    """Register the weights as a loadable version of `model_name`; returns its number.
+
+    A flow run that is tried again gets the version that it registered before: `flow_run_id` of `tags` tells it.
+    Raises TrackingError after some minutes without MLflow.
+    """
+    mlflow = client()
+    with explained(f"registering a version of {model_name}"):
+        for version in mlflow.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'"):
+            if version.tags.get("flow_run_id") == tags["flow_run_id"]:
+                return int(version.version)
+        logged = _log_model(run_id, model, image_size)
+        _make_model(mlflow, model_name)
+        version = mlflow.create_model_version(
+            model_name,
+            logged.model_uri,
+            run_id,
+            tags=version_tags(model, image_size, tags),
+            description=cut(description, MAX_DESCRIPTION),
+            model_id=logged.model_id,
+        )
+    return int(version.version)
+
+
+def _log_model(run_id: str, model: TrainedModel, image_size: int) -> Any:  # noqa: ANN401
+    """`mlflow.pyfunc.log_model` would need the run to be this process's active one, and end it."""
+    import mlflow
+    from mlflow.models import Model
+
+    from tasks.tracking.registered_model import signature
+
+    use_our_server()
+    with warnings.catch_warnings():
+        # The example it asks for would have to be an image file that is there wherever the model is loaded.
+        warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
+        return Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            flavor_name="pyfunc.ModelFromCode",
+            run_id=run_id,
+            step=model.best_epoch,
+            python_model=str(CODE),
+            artifacts={"weights": str(model.weights)},
+            signature=signature(model.task, image_size),
+            pip_requirements=[f"ultralytics=={installed('ultralytics')}", "pandas"],
+        )
+
+
+def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+@task(**PATIENTLY)
+def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
+    """Add tags to a version, in place of those of the same names."""
+    with explained(f"tagging {model_name} version {version}"):
+        mlflow = client()
+        for name, value in tags.items():
+            mlflow.set_model_version_tag(model_name, str(version), name, cut(value, MAX_TAG))
+
+
+@task(**PATIENTLY)
+def set_alias(model_name: str, alias: str, version: int) -> None:
+    """Point an alias at a version."""
+    with explained(f"pointing {model_name}@{alias} at version {version}"):
+        client().set_registered_model_alias(model_name, alias, str(version))
+
+
+@task(cache_policy=NO_CACHE)
+def require_task(model_name: str, task: str) -> None:
+    """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it."""
+    with explained(f"looking for versions of {model_name}"):
+        found = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
+    newest = next((version for version in found if "task" in version.tags), None)
+    if newest is not None and newest.tags["task"] != task:
+        raise TrackingError(
+            f"Expected the versions of {model_name!r} to be for one task; found version {newest.version} for "
+            f"{newest.tags['task']!r}, and this training is for {task!r}. Choose another model_name."
+        )
+
+
+@task(cache_policy=NO_CACHE)
+def find_version(model_name: str, wanted: int | str) -> ModelVersion:
+    """A version by number or alias; raises TrackingError that says which there are when it is missing."""
+    return _find(model_name, wanted)
+
+
+@task(cache_policy=NO_CACHE)
+def find_champion(model_name: str) -> ModelVersion | None:
+    """The version that clients get, or None where none was deployed yet."""
+    with explained(f"looking for the champion of {model_name}"):
+        aliases = client().get_registered_model(model_name).aliases
+    return _find(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
+
+
+def _find(model_name: str, wanted: int | str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    with explained(f"looking for {model_name} {wanted}"):
+        try:
+            if isinstance(wanted, int):
+                found = mlflow.get_model_version(model_name, str(wanted))
+            else:
+                found = mlflow.get_model_version_by_alias(model_name, wanted)
+        except MlflowException as error:
+            if not is_final(error):
+                raise
+            raise TrackingError(_absence(mlflow, model_name, wanted)) from error
+    return _described(model_name, found)
+
+
+def _described(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
+    tags = found.tags
+    try:
+        names = tuple(json.loads(tags["class_names"]))
+        return ModelVersion(model_name, int(found.version), found.run_id, tags["task"], int(tags["image_size"]), names)
+    except (KeyError, ValueError) as error:
+        raise TrackingError(
+            f"Expected {model_name} version {found.version} to carry the tags task, image_size and class_names; "
+            f"found {sorted(tags)}. It was not registered by train-model: train it again."
+        ) from error
+
+
+def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: ANN401
+    versions = sorted(int(found.version) for found in mlflow.search_model_versions(f"name = '{model_name}'"))
+    if not versions:
+        names = ", ".join(model.name for model in mlflow.search_registered_models(max_results=10)) or "none"
+        return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
+    if wanted == CHAMPION:
+        return (
+            f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
+        )
+    return f"Expected {model_name!r} to have {wanted!r}; found versions {versions}. Name one of those."
+
+
+@task(cache_policy=NO_CACHE)
+def fetch_weights(model: ModelVersion, folder: Path) -> Path:
+    """Download the weights of a registered version."""
+    return _fetch(model, folder)
+
+
+def _fetch(model: ModelVersion, folder: Path) -> Path:
+    import mlflow
+
+    use_our_server()
+    with explained(f"reading the weights of {model.name} version {model.version}"):
+        uri = f"models:/{model.name}/{model.version}/artifacts"
+        root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    weights = sorted(root.rglob("*.pt"))
+    if len(weights) != 1:
+        raise TrackingError(f"Expected one .pt file in {uri}, found {[path.name for path in weights]}. Train it again.")
+    return weights[0]
+
+
+@task(cache_policy=NO_CACHE)
+def registered_weights(base_model: str, folder: Path) -> Path | None:
+    """Download the weights that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; None for any other name.
+
+    They come from our registry alone. Raises TrackingError where it has no such version.
+    """
+    named = ADDRESS.fullmatch(base_model)
+    if named is None:
+        return None
+    wanted = int(named["version"]) if named["version"] else named["alias"]
+    return _fetch(_find(named["name"], wanted), folder / "registered")

@@ -1,0 +1,181 @@
+"""Trainings, as runs of experiment `training`.
+
+A run is always addressed by its id through `MlflowClient`: no process-wide active run, so nothing else can log into it.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.buckets import Bucket, parse_object_name
+from tasks.core.epochs import TrainedModel
+from tasks.core.errors import Superseded
+from tasks.core.promotion import Decision, decision_facts, decision_tags
+from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
+from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional
+
+PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
+
+
+@task(cache_policy=NO_CACHE)
+def open_run(
+    name: str, flow_run_id: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object]
+) -> str:
+    """Open the run of a training in experiment `training`; returns its id.
+
+    A flow run that is tried again with the same fingerprint goes on in the run that it had, whose parameters stay as
+    they were. Any other run of that flow run which was left open is closed as KILLED. Raises TrackingError.
+    """
+    mlflow = client()
+    known = {**tags, "flow_run_id": flow_run_id, "fingerprint": fingerprint}
+    known = {key: cut(value, MAX_RUN_TAG) for key, value in known.items()}
+    with explained("opening a run"):
+        experiment = experiment_id(mlflow, TRAINING)
+        earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
+        run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
+        for other in earlier:
+            if other is not run and other.info.status == "RUNNING":
+                mlflow.set_terminated(other.info.run_id, "KILLED")
+        if run is None:
+            run = mlflow.create_run(experiment, run_name=name, tags=known)
+        elif run.info.status != "RUNNING":
+            _reopen(mlflow, run.info.run_id)
+        _describe(mlflow, run, known, parameters)
+    return str(run.info.run_id)
+
+
+def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
+    """The client's own `update_run` would leave the end of the first attempt; MLflow takes 0 for no end."""
+    from mlflow.entities import RunStatus
+
+    mlflow._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)  # noqa: SLF001
+
+
+def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mapping[str, object]) -> None:  # noqa: ANN401
+    from mlflow.entities import Param
+
+    new = [Param(key, cut(value, MAX_PARAMETER)) for key, value in parameters.items() if key not in run.data.params]
+    mlflow.log_batch(run.info.run_id, params=new)
+    _set_tags(mlflow, run.info.run_id, tags)
+
+
+@contextlib.contextmanager
+def closing_run(run_id: str) -> Iterator[None]:
+    """End the run as FINISHED, FAILED or KILLED, by how the block ends; one that was taken over goes on."""
+    ended = "KILLED"
+    try:
+        yield
+        ended = "FINISHED"
+    except Superseded:
+        ended = ""  # the run is the other process's now
+        raise
+    except Exception:
+        ended = "FAILED"
+        raise
+    finally:
+        if ended:
+            _close(run_id, ended)
+
+
+def _close(run_id: str, ended: str) -> None:
+    try:
+        client().set_terminated(run_id, ended)
+    except Exception:  # noqa: BLE001 - the reason the block ended for must not be hidden by this one
+        logger().warning("MLflow run %s could not be closed as %s", run_id, ended, exc_info=True)
+
+
+@task(cache_policy=NO_CACHE)
+def close_abandoned(is_over: Callable[[str], bool]) -> None:
+    """Close as KILLED every open run of a training whose flow run `is_over` (told its id) says has ended.
+
+    A process that was killed leaves its run open. Never raises: what cannot be told or closed is logged.
+    """
+    try:
+        mlflow = client()
+        experiment = experiment_id(mlflow, TRAINING)
+        for run in mlflow.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            _close_if(is_over, mlflow, run)
+    except Exception:  # noqa: BLE001 - tidying up after others must not stop a training
+        logger().warning("abandoned runs of MLflow could not be looked for", exc_info=True)
+
+
+def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  # noqa: ANN401
+    run_id, flow_run_id = run.info.run_id, run.data.tags.get("flow_run_id")
+    try:
+        if flow_run_id and is_over(flow_run_id):
+            mlflow.set_terminated(run_id, "KILLED")
+            logger().info("MLflow run %s of flow run %s was left open, it is closed as KILLED", run_id, flow_run_id)
+    except Exception:  # noqa: BLE001 - the other runs are looked at all the same
+        logger().warning("whether MLflow run %s was abandoned could not be told", run_id, exc_info=True)
+
+
+@task(cache_policy=NO_CACHE)
+def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> None:
+    """Name the archives (SHA-256 in hex by archive) as the data of this run, and the merge plan that joined them.
+
+    MLflow shows them as "Datasets used" and finds runs by them; said twice they are there once.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tags = [InputTag("mlflow.data.context", "training"), InputTag("merge_plan", plan_digest)]
+    inputs = []
+    for archive, digest in archives.items():
+        source = json.dumps({"uri": str(parse_object_name(archive, Bucket.DATASETS))})
+        inputs.append(DatasetInput(Dataset(cut(archive, 500), digest[:36], "s3", source), tags))
+    with optional("the archives"):
+        client().log_inputs(run_id, datasets=inputs)
+
+
+@task(cache_policy=NO_CACHE)
+def log_facts(run_id: str, facts: Mapping[str, object], name: str) -> None:
+    """Keep plain values as a JSON artifact of the run."""
+    with optional(name):
+        client().log_dict(run_id, dict(facts), name)
+
+
+@task(cache_policy=NO_CACHE)
+def log_training(run_id: str, model: TrainedModel) -> None:
+    """Keep the final metrics, those of each class, and the curves, samples and tables that Ultralytics left.
+
+    Never raises for what MLflow refuses; logged again, a metric has one value still.
+    """
+    mlflow = client()
+    with optional("the final metrics"):
+        _log_values(mlflow, run_id, final_metrics(model), model.best_epoch)
+    for path in sorted(path for pattern in PICTURES for path in model.folder.glob(pattern)):
+        with optional(path.name):
+            mlflow.log_artifact(run_id, str(path), "plots")
+
+
+@task(cache_policy=NO_CACHE)
+def log_decision(run_id: str, decision: Decision) -> None:
+    """Say in the run whether its version was promoted, and why: in tags, in metrics, and whole in `promotion.json`.
+
+    Metrics, because by them and by parameters alone MLflow compares versions.
+    """
+    mlflow = client()
+    tags = {name: cut(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
+    with optional("the promotion"):
+        _log_values(mlflow, run_id, decision_metrics(decision), 0)
+        _set_tags(mlflow, run_id, tags)
+        mlflow.log_dict(run_id, decision_facts(decision), "promotion.json")
+
+
+def _log_values(mlflow: Any, run_id: str, values: Mapping[str, float], step: int) -> None:  # noqa: ANN401
+    """Log metrics, without those that the run shows already: a retry must not add a second point."""
+    from mlflow.entities import Metric
+
+    now, there = int(time.time() * 1000), mlflow.get_run(run_id).data.metrics
+    new = [Metric(name, value, now, step) for name, value in values.items() if there.get(name) != value]
+    mlflow.log_batch(run_id, metrics=new)
+
+
+def _set_tags(mlflow: Any, run_id: str, tags: Mapping[str, str]) -> None:  # noqa: ANN401
+    from mlflow.entities import RunTag
+
+    mlflow.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])

@@ -1,0 +1,173 @@
+"""What the flow costs beside bare `yolo train`, with the same arguments on the same merged data, in one run.
+
+`python -m pytest -s tests/benchmarks/bench_training.py`: it starts a stack of its own. Rounds alternate, so that all
+meet the same machine; figures are medians. Training time is Ultralytics' own, from the first batch to the end of the
+last epoch; what the flow needs before and after it is told apart.
+"""
+
+import csv
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import boto3
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+
+from infra import demo_data, runs
+from infra.demo_data import ArchivePlan
+from infra.settings import ROOT, StackSettings
+
+ROUNDS = 3
+GOAL = 1.03
+ARGUMENTS = {"epochs": 8, "imgsz": 160, "batch": 16, "seed": 0}
+PLANS = (
+    ArchivePlan("bench-a.zip", ("circle", "square", "triangle"), train=96, val=16, seed=1),
+    ArchivePlan("bench-b.zip", ("triangle", "circle", "cross"), train=96, val=16, seed=2),
+)
+BCCD = ROOT.parent / "shared" / "data"
+BCCD_ARGUMENTS = {"epochs": 10, "imgsz": 320, "batch": 16, "seed": 0}
+CLOSE = 0.03
+
+
+def merge_by_hand(archives: Sequence[Path], folder: Path) -> Path:
+    """Join archives as a person does: unpack, give each class the id it has in the first archive that names it."""
+    names: list[str] = []
+    for number, path in enumerate(archives):
+        unpacked = folder / path.stem
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(unpacked)
+        own = yaml.safe_load((unpacked / "data.yaml").read_text())["names"]
+        own = list(own.values()) if isinstance(own, dict) else own
+        names += [name for name in own if name not in names]
+        for split in ("train", "val"):
+            for kind in ("images", "labels"):
+                (folder / kind / split).mkdir(parents=True, exist_ok=True)
+            for image in sorted((unpacked / "images" / split).iterdir()):
+                label = unpacked / "labels" / split / f"{image.stem}.txt"
+                rows = [line.split() for line in label.read_text().splitlines()]
+                text = "".join(" ".join([str(names.index(own[int(row[0])])), *row[1:]]) + "\n" for row in rows)
+                (folder / "labels" / split / f"{number}-{image.stem}.txt").write_text(text)
+                shutil.copy(image, folder / "images" / split / f"{number}-{image.name}")
+    described = {"train": "images/train", "val": "images/val", "names": dict(enumerate(names))}
+    (folder / "data.yaml").write_text(yaml.safe_dump(described))
+    return folder / "data.yaml"
+
+
+def bare(data: Path, model: str, arguments: Mapping[str, object], folder: Path) -> tuple[float, list[dict[str, str]]]:
+    """Seconds of the whole command, and its results.csv."""
+    command = [str(Path(sys.executable).with_name("yolo")), "train", f"model={model}", f"data={data}"]
+    command += [f"{name}={value}" for name, value in arguments.items()]
+    began = time.perf_counter()
+    subprocess.run(
+        [*command, f"project={folder}", "name=bare", "exist_ok=True"], check=True, capture_output=True, cwd=folder
+    )
+    return time.perf_counter() - began, rows(folder / "bare" / "results.csv")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def through_the_flow(name: str, parameters: dict[str, object], folder: Path) -> tuple[float, list[dict[str, str]], str]:
+    """Seconds from Running to Completed, the training's results.csv, and the id of its MLflow run."""
+    started = runs.start("train-model/gpu", {"model_name": name, **parameters})
+    state = runs.wait(started)
+    assert state.is_completed(), state
+    client = MlflowClient()
+    (version,) = [
+        found
+        for found in client.search_model_versions(f"name = '{name}'")
+        if found.tags["flow_run_id"] == str(started.id)
+    ]
+    path = download_artifacts(run_id=str(version.run_id), artifact_path="plots/results.csv", dst_path=str(folder))
+    return flow_run(started.id).total_run_time.total_seconds(), rows(Path(path)), str(version.run_id)
+
+
+def flow_run(number: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(number)
+
+
+def upload(paths: Sequence[Path]) -> list[str]:
+    for path in paths:
+        boto3.client("s3").upload_file(str(path), "datasets", path.name)
+    return [path.name for path in paths]
+
+
+def metrics_of(table: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """All that is no time."""
+    return [{name: value for name, value in row.items() if name != "time"} for row in table]
+
+
+def test_training_time(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
+    """The flow's training takes as long as the bare one, and comes to the same numbers."""
+    archives = [demo_data.write_archive(plan, tmp_path) for plan in PLANS]
+    names, data = upload(archives), merge_by_hand(archives, tmp_path / "by-hand")
+    parameters: dict[str, object] = {"archives": names, "base_model": "yolo11n.yaml"}
+    totals: dict[str, list[float]] = {"bare": [], "flow": []}
+    trained: dict[str, list[float]] = {"bare": [], "flow": []}
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        whole, table = bare(data, "yolo11n.yaml", ARGUMENTS, folder)
+        training = ARGUMENTS | {"rehearse": number > 0}
+        flow, own, _ = through_the_flow(f"bench-{number}", parameters | {"training": training}, folder)
+        same = metrics_of(own) == metrics_of(table)
+        for kind, seconds, found in (("bare", whole, table), ("flow", flow, own)):
+            totals[kind].append(seconds)
+            trained[kind].append(float(found[-1]["time"]))
+        print(
+            f"round {number}: bare {trained['bare'][-1]:.1f} s of {whole:.1f} s, flow {trained['flow'][-1]:.1f} s of "
+        )
+        print(f"  of {flow:.1f} s ({'with' if number else 'without'} rehearsal), same metrics in every epoch: {same}")
+    ratio = statistics.median(a / b for a, b in zip(trained["flow"], trained["bare"], strict=True))
+    print(f"training: flow / bare = {ratio:.3f} (goal {GOAL})")
+    print(f"around it: without rehearsal {totals['flow'][0] - totals['bare'][0]:.1f} s more than the bare command, ")
+    print(f"  with it {statistics.median(totals['flow'][1:]) - statistics.median(totals['bare'][1:]):.1f} s more")
+    assert ratio <= GOAL
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not BCCD.is_dir(), reason="no real images beside the checkout")
+def test_blood_cells(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
+    """Two archives with the same classes in another order give what bare `yolo train` gives on them, class by class."""
+    archives, weights = [BCCD / "bccd-a.zip", BCCD / "bccd-b.zip"], BCCD / "yolo11n-coco.pt"
+    boto3.client("s3").upload_file(str(weights), "base-models", weights.name)
+    parameters: dict[str, object] = {"archives": upload(archives), "base_model": weights.name}
+    _, own, run_id = through_the_flow("bccd", parameters | {"training": BCCD_ARGUMENTS}, tmp_path)
+    found = MlflowClient().get_run(run_id).data.metrics
+    data = merge_by_hand(archives, tmp_path / "by-hand")
+    bare(data, str(weights), BCCD_ARGUMENTS, tmp_path)
+    expected = evaluated(tmp_path / "bare" / "weights" / "best.pt", data)
+    print(f"{'class':<12}{'bare':>8}{'flow':>8}")
+    for name, value in expected.items():
+        print(f"{name:<12}{value:>8.3f}{found[metric(name)]:>8.3f}")
+    for name, value in expected.items():
+        assert abs(found[metric(name)] - value) <= CLOSE, name
+    assert len(own) == BCCD_ARGUMENTS["epochs"]
+
+
+def metric(name: str) -> str:
+    return "best/mAP50" if name == "all" else f"best/mAP50/{name}"
+
+
+def evaluated(weights: Path, data: Path) -> dict[str, float]:
+    """The mAP50 of all classes and of each, by Ultralytics itself."""
+    from ultralytics.models import YOLO
+
+    box = YOLO(str(weights)).val(data=str(data), imgsz=BCCD_ARGUMENTS["imgsz"], plots=False, verbose=False).box
+    names = yaml.safe_load(data.read_text())["names"]
+    each = {names[int(number)]: float(value) for number, value in zip(box.ap_class_index, box.ap50, strict=True)}
+    return {"all": float(box.map50), **each}

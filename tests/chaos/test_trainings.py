@@ -1,0 +1,155 @@
+"""Trainings through the deployment, on a worker, that are killed, cancelled and taken over while they go on."""
+
+import random
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import boto3
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelling, Scheduled
+
+from infra import demo_data, runs
+from infra.demo_data import ArchivePlan
+from infra.environment import scratch
+from infra.settings import StackSettings
+
+EPOCHS = 30
+DEADLINE_S = 240
+PLANS = (
+    ArchivePlan("chaos-a.zip", ("circle", "square"), train=12, val=4, seed=1),
+    ArchivePlan("chaos-b.zip", ("square", "circle"), train=12, val=4, seed=2),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def archives(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> None:  # noqa: ARG001
+    folder = tmp_path_factory.mktemp("archives")
+    for plan in PLANS:
+        boto3.client("s3").upload_file(str(demo_data.write_archive(plan, folder)), "datasets", plan.name)
+
+
+def start(name: str) -> UUID:
+    training = {"epochs": EPOCHS, "imgsz": 64, "batch": 8, "rehearse": False}
+    parameters = {"archives": [plan.name for plan in PLANS], "base_model": "yolo11n.yaml", "training": training}
+    return runs.start("train-model/gpu", {"model_name": name, **parameters}).id
+
+
+def until(what: Callable[[], object], why: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not what():
+        assert time.monotonic() < deadline, f"after {DEADLINE_S} s still not: {why}"
+        time.sleep(0.2)
+
+
+def read(run: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run)
+
+
+def set_state(run: UUID, state: State) -> None:
+    """What the UI and `prefect flow-run cancel | retry` do."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, state, force=True)
+
+
+def completed(run: UUID) -> bool:
+    state = read(run).state
+    assert state is not None
+    assert not state.is_failed(), state
+    return state.is_completed()
+
+
+def epochs_kept(run: UUID) -> list[int]:
+    found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/checkpoints/").get("Contents", [])
+    return sorted(int(entry["Key"].split("/")[2]) for entry in found if entry["Key"].endswith(".json"))
+
+
+def reached(run: UUID, epoch: int) -> bool:
+    return epoch <= max(epochs_kept(run), default=0)
+
+
+def processes(run: UUID, part: str = "") -> list[psutil.Process]:
+    """Processes of this flow run whose command has `part` in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run) and part in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def tracked(run: UUID) -> Run:
+    """The MLflow run of a flow run, which must be the only one."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("training")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id], f"tags.flow_run_id = '{run}'")
+    return found
+
+
+def steps(run: UUID, metric: str) -> list[int]:
+    return [value.step for value in MlflowClient().get_metric_history(tracked(run).info.run_id, metric)]
+
+
+def assert_whole(run: UUID, name: str) -> None:
+    """One flow run, one MLflow run with each epoch once, one version, and nothing left."""
+    for metric in ("train/box_loss", "metrics/mAP50", "epoch_seconds"):
+        assert steps(run, metric) == list(range(1, EPOCHS + 1)), metric
+    assert tracked(run).info.status == "FINISHED"
+    (version,) = MlflowClient().search_model_versions(f"name = '{name}'")
+    assert version.tags["flow_run_id"] == str(run)
+    assert version.run_id == tracked(run).info.run_id
+    until(lambda: not processes(run), "no process is left")
+
+
+def test_a_killed_training_is_carried_on_by_itself(stack: StackSettings) -> None:
+    """kill -9 at a random epoch: the automation gives the run back to a worker, which goes on after that epoch."""
+    run, epoch = start("killed"), random.randint(1, EPOCHS // 2)  # noqa: S311
+    print(f"killed after epoch {epoch}")
+    until(lambda: reached(run, epoch), f"epoch {epoch}")
+    for process in processes(run):
+        print(process.pid, process.ppid(), process.cmdline()[:6])
+        if "tasks.trainer" not in process.cmdline():  # that one has to see for itself that it is alone
+            process.kill()
+    until(lambda: not processes(run, "tasks.trainer"), "the training has ended with its flow run")
+    until(lambda: completed(run), "completed")
+    assert read(run).run_count == 2
+    assert_whole(run, "killed")
+    assert not list(scratch(stack).glob("studio-train-*"))
+
+
+def test_a_cancelled_training_leaves_nothing_running_and_can_be_resumed(stack: StackSettings) -> None:
+    run = start("cancelled")
+    until(lambda: reached(run, 2), "epoch 2")
+    began = time.monotonic()
+    set_state(run, Cancelling())
+    until(lambda: not processes(run), "no process")
+    assert time.monotonic() - began < 10
+    until(lambda: read(run).state_name == "Cancelled", "cancelled")
+    assert tracked(run).info.status == "KILLED"
+    assert not list(scratch(stack).glob("studio-train-*"))
+    kept = max(epochs_kept(run))
+    assert kept >= 2
+    set_state(run, Scheduled())
+    until(lambda: completed(run), "completed")
+    assert_whole(run, "cancelled")
+
+
+def test_a_run_that_was_given_to_another_process_is_left_to_it(stack: StackSettings) -> None:  # noqa: ARG001
+    """A run that only seemed dead is retried: the first process sees it and ends without touching anything."""
+    run = start("taken-over")
+    until(lambda: reached(run, 1), "epoch 1")
+    first = processes(run)
+    set_state(run, Scheduled())
+    until(lambda: not any(process.is_running() for process in first), "the first process has ended")
+    assert not read(run).state.is_final()  # type: ignore[union-attr]
+    until(lambda: completed(run), "completed")
+    assert_whole(run, "taken-over")

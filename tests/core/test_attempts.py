@@ -1,0 +1,52 @@
+"""What follows a training process that ended without a model."""
+
+import pytest
+
+from tasks.core.attempts import FRUITLESS, Attempt, is_memory_error, next_attempt
+from tasks.core.training_job import Failure
+
+MEMORY, KILLED, OTHER = Failure("too much", memory=True), Failure("gone", killed=True), Failure("ValueError: no")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "failure", "epochs", "expected"),
+    [
+        (Attempt(16), MEMORY, 0, Attempt(8, 1)),
+        (Attempt(16), MEMORY, 3, Attempt(8, 0)),
+        (Attempt(5), MEMORY, 0, Attempt(2, 1)),
+        (Attempt(1), MEMORY, 0, None),
+        (Attempt(16), KILLED, 0, Attempt(16, 1)),
+        (Attempt(16, 1), KILLED, 0, Attempt(8, 2)),
+        (Attempt(16, 1), KILLED, 1, Attempt(16, 0)),
+        (Attempt(1), KILLED, 0, Attempt(1, 1)),
+        (Attempt(1, 1), KILLED, 0, None),
+        (Attempt(16, FRUITLESS), KILLED, 0, None),
+        (Attempt(16), OTHER, 5, None),
+    ],
+)
+def test_next_attempt(attempt: Attempt, failure: Failure, epochs: int, expected: Attempt | None) -> None:
+    assert next_attempt(attempt, failure, epochs) == expected
+
+
+@pytest.mark.parametrize("failure", [MEMORY, KILLED])
+def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
+    """Where no epoch is ever finished, the end comes."""
+    attempt: Attempt | None = Attempt(4096)
+    for _ in range(20):
+        attempt = attempt and next_attempt(attempt, failure, 0)
+    assert attempt is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", True),
+        ("_ArrayMemoryError: Unable to allocate 1.2 GiB for an array", True),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", True),
+        ("RuntimeError: Dataset 'x' error", False),
+        ("ModelError: Expected a model for the task 'segment'", False),
+    ],
+)
+def test_memory_is_told_from_other_errors(text: str, expected: bool) -> None:
+    assert is_memory_error(text) is expected

@@ -1,0 +1,38 @@
+"""Which checkpoints are used, and which are kept."""
+
+from tasks.core.checkpoints import Manifest, checkpoint_key, usable, worth_keeping
+
+
+def manifest(epoch: int, best: int = 1, *, flow_run_id: str = "run", fingerprint: str = "this") -> Manifest:
+    return Manifest(
+        flow_run_id=flow_run_id,
+        fingerprint=fingerprint,
+        epoch=epoch,
+        best=best,
+        last=False,
+        batch=8,
+        sha256="0" * 64,
+        size=1,
+    )
+
+
+def test_only_checkpoints_of_this_training_are_used_newest_first() -> None:
+    found = [
+        manifest(1),
+        manifest(9, fingerprint="other"),
+        manifest(12),
+        manifest(8, flow_run_id="copied"),
+        manifest(2),
+    ]
+    assert [own.epoch for own in usable(found, "run", "this")] == [12, 2, 1]
+
+
+def test_the_newest_two_and_their_best_are_kept() -> None:
+    """Should the newest be torn, the one before it needs its own best."""
+    assert worth_keeping([manifest(5, best=2), manifest(6, best=6), manifest(2), manifest(3), manifest(4)]) == {2, 5, 6}
+
+
+def test_keys_are_ordered_like_epochs() -> None:
+    keys = [checkpoint_key("run", epoch, "last.pt") for epoch in (2, 10, 100)]
+    assert keys == sorted(keys)
+    assert all(key.startswith(checkpoint_key("run")) for key in keys)

@@ -1,0 +1,260 @@
+"""The training process: real trainings of a few tiny epochs, and what ends them."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.logging import disable_run_logger
+
+from infra import demo_data
+from tasks import training as trainer
+from tasks.core.checkpoints import Manifest, Restored
+from tasks.core.epochs import Epoch, TrainedModel
+from tasks.core.parameters import TrainingParams
+from tasks.core.training_job import Failure, Subject, TrainingJob, to_line
+from tasks.trainer.process import CHECKOUT, run_job
+
+EPOCHS = 3
+TINY = TrainingParams(epochs=EPOCHS, imgsz=64, batch=8, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_run() -> Iterator[None]:
+    with disable_run_logger():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    plan = demo_data.ArchivePlan("s.zip", ("circle", "square"), train=16, val=6, seed=1)
+    with zipfile.ZipFile(demo_data.write_archive(plan, folder)) as archive:
+        archive.extractall(folder)
+    return folder / "data.yaml"
+
+
+def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
+    folder.mkdir(exist_ok=True)
+    return TrainingJob("yolo11n.yaml", "detect", data, folder, trainer.arguments(TINY, plots=False, **others))
+
+
+class Disk:
+    """Keeps checkpoints in a folder, as the object store does, and calls `then` after each epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[Epoch] = []
+        self.restored: list[int] = []
+
+    def __call__(self, epoch: Epoch) -> None:
+        self.told.append(epoch)
+        if epoch.checkpoint is not None:
+            (self.folder / f"{epoch.number}.pt").write_bytes(epoch.checkpoint.read_bytes())
+
+    def restore(self, folder: Path) -> Restored | None:  # noqa: ARG002
+        newest = next((epoch for epoch in reversed(self.told) if epoch.checkpoint), None)
+        self.restored.append(newest.number if newest else 0)
+        if newest is None:
+            return None
+        manifest = Manifest(
+            flow_run_id="run",
+            fingerprint="this",
+            epoch=newest.number,
+            best=newest.best,
+            last=newest.last,
+            batch=newest.batch,
+            sha256="",
+            size=0,
+        )
+        files = (self.folder / f"{number}.pt" for number in (newest.number, newest.best))
+        return Restored(manifest, *files)
+
+    @property
+    def trained(self) -> list[int]:
+        return [epoch.number for epoch in self.told if not epoch.restored]
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Disk]:
+    """A training that nothing happens to."""
+    disk = Disk(tmp_path_factory.mktemp("straight"))
+    with disable_run_logger():
+        return trainer.train.fn(job(data, disk.folder / "job"), disk, [disk]), disk
+
+
+def train_with(gibibytes: float, wanted: TrainingJob, disk: Disk) -> TrainedModel:
+    """Train where no process may have more data in memory than this; peaks are 2.4 GiB for batch 16, 1.4 for 2."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30),) * 2)
+    with disable_run_logger():
+        return trainer.train.fn(wanted, disk, [disk])
+
+
+def training_process() -> psutil.Process:
+    (process,) = [
+        child for child in psutil.Process().children() if "tasks.trainer" in child.cmdline() and child.is_running()
+    ]
+    return process
+
+
+def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk]) -> None:
+    model, disk = straight
+    assert disk.trained == [1, 2, 3]
+    assert {"train/box_loss", "val/cls_loss", "metrics/mAP50", "metrics/mAP50-95", "lr/pg0"} <= set(
+        disk.told[0].metrics
+    )
+    assert [epoch.last for epoch in disk.told] == [False, False, True]
+    assert model.weights.is_file()
+    assert model.class_names == ("circle", "square")
+    assert (model.scores.task, model.scores.images, model.epochs, model.batch) == ("detect", 6, EPOCHS, 8)
+    assert set(model.scores.classes) == {"circle", "square"}
+    assert set(model.scores.metrics) >= {"mAP50", "mAP50-95", "precision", "recall"}
+
+
+def test_the_same_seed_gives_the_same_metrics(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    again = trainer.train.fn(job(data, tmp_path / "job"), disk, [disk])
+    assert [epoch.metrics for epoch in disk.told] == [epoch.metrics for epoch in straight[1].told]
+    assert again.scores == straight[0].scores
+
+
+def test_a_killed_training_goes_on_after_its_last_epoch(data: Path, tmp_path: Path) -> None:
+    """The kernel, or a person, kills the process; the model is then trained to its end, no epoch twice."""
+    disk = Disk(tmp_path)
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.number == 2 and not epoch.restored:
+            training_process().kill()
+
+    model = trainer.train.fn(job(data, tmp_path / "job"), disk, [disk, kill])
+    assert disk.trained == [1, 2, 3]
+    assert disk.restored == [0, 2]
+    assert model.epochs == EPOCHS
+    assert len((model.folder / "results.csv").read_text().splitlines()) == 1 + EPOCHS
+
+
+def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
+    data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
+) -> None:
+    told: list[object] = []
+    last = straight[1].folder / f"{EPOCHS}.pt"
+    best = straight[1].told[-1].best
+    failure = run_job(
+        replace(
+            job(data, tmp_path / "job"),
+            checkpoint=last,
+            best=straight[1].folder / f"{best}.pt",
+            best_epoch=best,
+            finished=True,
+        ),
+        told.append,
+    )
+    assert failure is None
+    *epochs, model = told
+    assert [(epoch.number, epoch.restored) for epoch in epochs] == [(1, True), (2, True), (3, True)]  # type: ignore[attr-defined]
+    assert isinstance(model, TrainedModel)
+    assert (model.epochs, model.best_epoch) == (EPOCHS, best)
+    assert model.scores.main == pytest.approx(straight[0].scores.main, abs=1e-3)
+
+
+def test_a_listener_that_fails_does_not_stop_the_training(data: Path, tmp_path: Path) -> None:
+    def broken(epoch: Epoch) -> None:
+        raise RuntimeError(epoch)
+
+    disk = Disk(tmp_path)
+    trainer.train.fn(job(data, tmp_path / "job", epochs=1), disk, [broken, disk])
+    assert disk.trained == [1]
+
+
+def test_too_little_memory_halves_the_batch(data: Path, tmp_path: Path) -> None:
+    """A limit on memory makes the allocator refuse the large batch, as a full GPU does."""
+    wanted = job(data, tmp_path / "job", epochs=1, imgsz=320, batch=16)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a limit of the process that the training inherits
+        model = pool.submit(train_with, 1.9, wanted, Disk(tmp_path)).result()
+    assert 1 <= model.batch < 16
+    assert model.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "expected"),
+    [
+        ("segment", "yolo11n.yaml", "Expected a model for the task 'segment'.*found a model for 'detect'.*yolo11n-seg"),
+        ("detect", "torn.pt", "The training stopped: "),
+    ],
+)
+def test_what_cannot_be_trained_from_is_said(data: Path, tmp_path: Path, task: str, model: str, expected: str) -> None:
+    (tmp_path / "torn.pt").write_bytes(b"no pickle")
+    wanted = replace(job(data, tmp_path / "job"), task=task)
+    wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
+    with pytest.raises(trainer.TrainingError, match=expected):
+        trainer.train.fn(wanted, Disk(tmp_path), [])
+
+
+@pytest.mark.parametrize("name", ["../evil.pt", "https://example.com/yolo11n.pt", "yolo11n.onnx", "evil.yaml", ""])
+def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(trainer.TrainingError, match="Expected base_model to be"):
+        trainer.find_base_model(name, None, tmp_path)
+
+
+def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
+    subject = Subject(straight[0].weights, data, 64)
+    first, second = trainer.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
+    assert first.images == second.images == 6
+    assert first.main == pytest.approx(straight[0].scores.main, abs=1e-3)
+
+
+def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
+    """Nobody is left to end it, so it has to see for itself."""
+    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job", epochs=1000)))
+    script = (
+        "import sys, time; from pathlib import Path; from tasks.core.training_job import from_line;"
+        "from tasks.trainer.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], cwd=CHECKOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while not (children := psutil.Process(owner.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1)
+    finally:
+        os.kill(owner.pid, signal.SIGKILL)
+        owner.wait()
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert (len(gone), alive) == (1, [])
+
+
+def test_what_happens_to_the_flow_ends_the_training(data: Path, tmp_path: Path) -> None:
+    """An exception out of a listener's way, as a cancellation is, leaves no process behind."""
+    children: list[psutil.Process] = []
+
+    class Cancelled(BaseException):
+        pass
+
+    def cancel() -> None:
+        children.extend(psutil.Process().children(recursive=True))
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        trainer.train.fn(job(data, tmp_path / "job", epochs=1000), Disk(tmp_path), [], cancel)
+    assert children
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_process_that_says_nothing_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python itself may not come up, where its environment is broken."""
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    failure = run_job(TrainingJob("yolo11n.yaml", "detect", tmp_path, tmp_path), print)
+    assert isinstance(failure, Failure)
+    assert "exited with status 1" in failure.reason
