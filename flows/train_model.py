@@ -87,7 +87,10 @@ def train_model(
             runs.log_training(run_id, model)
             described = version_description(model, training.imgsz, tags)
             version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)
-            decision = _decided(registry.find_version(model_name, version), model, dataset, training, promotion)
+            registered = registry.ModelVersion(
+                model_name, version, run_id, model.task, training.imgsz, model.class_names
+            )
+            decision = _decided(registered, model, dataset, training, promotion)
             runs.log_decision(run_id, decision)
 
     registry.tag_version(model_name, version, decision_tags(decision))

@@ -15,7 +15,7 @@ from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.parameters import TrainingParams
 from tasks.core.scores import Scores
-from tasks.core.training_job import Failure, ScoringJob, Subject, TrainingJob
+from tasks.core.training_job import Failure, ScoringJob, Subject, TrainingJob, first_device
 from tasks.trainer.process import run_job
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
@@ -73,8 +73,7 @@ def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
 
     Raises TrainingError with the reason for which the real training would have failed.
     """
-    device = training.device and training.device.partition(",")[0]
-    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": device, "plots": False}
+    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": first_device(training.device), "plots": False}
     outcome: list[TrainedModel] = []
     failure = run_job(
         replace(job, arguments=arguments(training, **small)),
@@ -105,8 +104,10 @@ def train(
     attempt = Attempt(int(job.arguments["batch"]))
     while True:
         outcome.epochs = 0
-        resumed = _resumed(job, checkpoints.restore(job.folder), attempt)
-        failure = run_job(resumed, outcome.take, pulse)
+        restored = checkpoints.restore(job.folder)
+        if restored is not None:  # an earlier process may have had to halve its batch
+            attempt = replace(attempt, batch=min(attempt.batch, restored.manifest.batch))
+        failure = run_job(_carried_on(job, restored, attempt.batch), outcome.take, pulse)
         if outcome.model is not None:
             return outcome.model
         again = next_attempt(attempt, failure, outcome.epochs) if failure else None
@@ -138,14 +139,14 @@ class _Outcome:
                 self._log.warning("epoch %d could not be reported, training goes on", told.number, exc_info=True)
 
 
-def _resumed(job: TrainingJob, restored: Restored | None, attempt: Attempt) -> TrainingJob:
+def _carried_on(job: TrainingJob, restored: Restored | None, batch: int) -> TrainingJob:
+    job = replace(job, arguments=dict(job.arguments) | {"batch": batch})
     if restored is None:
-        return replace(job, arguments=dict(job.arguments) | {"batch": attempt.batch})
+        return job
     found = restored.manifest
     get_run_logger().info("carrying on after epoch %d", found.epoch)
     return replace(
         job,
-        arguments=dict(job.arguments) | {"batch": min(attempt.batch, found.batch)},
         checkpoint=restored.weights,
         best=restored.best,
         best_epoch=found.best,
@@ -159,10 +160,9 @@ def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, f
 
     Raises TrainingError where one cannot be evaluated.
     """
-    device = training.device and training.device.partition(",")[0]
     found: list[Scores] = []
     failure = run_job(
-        ScoringJob(tuple(subjects), task, folder, training.batch, device),
+        ScoringJob(tuple(subjects), task, folder, training.batch, first_device(training.device)),
         lambda told: found.append(told) if isinstance(told, Scores) else None,
     )
     if failure is not None:

@@ -19,7 +19,8 @@ BaseModelName = Annotated[
     str,
     Field(
         min_length=1,
-        description="Key in bucket base-models, an architecture (yolo11n.yaml), or official weights (yolo11n.pt).",
+        description="Key in bucket base-models, a version of the registry (models:/NAME@champion), an architecture "
+        "(yolo11n.yaml), or official weights (yolo11n.pt).",
     ),
 ]
 NamePattern = Annotated[str, Field(max_length=200, pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$")]

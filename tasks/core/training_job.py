@@ -63,6 +63,12 @@ class Failure:
 Job = TrainingJob | ScoringJob
 Told = Epoch | TrainedModel | Scores | Failure
 
+
+def first_device(device: str | None) -> str | None:
+    """The one to evaluate on where a training has several, as in `0,1`."""
+    return device.partition(",")[0] if device else device
+
+
 _KINDS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind) for kind in (TrainingJob, ScoringJob, Epoch, TrainedModel, Scores, Failure)
 }

@@ -192,7 +192,7 @@ def write_config(model_name: str, config: str) -> None:
         client().put_object(Bucket=Bucket.MODELS, Key=key, Body=config.encode())
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=4, retry_delay_seconds=30)
 def keep_weights(weights: Path, place: str) -> None:
     """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
     with explained(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):

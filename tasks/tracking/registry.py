@@ -145,7 +145,7 @@ def find_version(model_name: str, wanted: int | str) -> ModelVersion:
     return _find(model_name, wanted)
 
 
-@task(cache_policy=NO_CACHE)
+@task(**PATIENTLY)
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that clients get, or None where none was deployed yet."""
     with explained(f"looking for the champion of {model_name}"):

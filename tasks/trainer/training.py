@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
-from tasks.core.training_job import Told, TrainingJob
+from tasks.core.training_job import Told, TrainingJob, first_device
 from tasks.trainer.loading import load_model
 from tasks.trainer.scoring import scores_of
 from tasks.trainer.watching import end_with
@@ -29,8 +29,8 @@ def train(job: TrainingJob, say: Say, owners: Sequence[int]) -> None:
         return
     _listen(model, say, _Progress(job), owners)
     arguments = dict(job.arguments)
-    if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint
-        arguments = {name: arguments[name] for name in ("batch", "device", "workers") if name in arguments}
+    if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
+        arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
     model.train(data=str(job.data), save_dir=str(job.folder / RUN), **start, **arguments)
 
 
@@ -95,7 +95,10 @@ class _Progress:
 
 
 def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) -> None:  # noqa: ANN401
-    """Have Ultralytics' callbacks tell the epochs and the outcome, in whichever process they are called."""
+    """Have Ultralytics' callbacks tell the epochs and the outcome, in whichever process they are called.
+
+    With several GPUs each has a process, and all of them call; the first one tells.
+    """
 
     def begin(trainer: Any) -> None:  # noqa: ANN401
         if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
@@ -107,7 +110,9 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
         progress.trained = trainer.epoch
 
     def finished(trainer: Any) -> None:  # noqa: ANN401
-        if (epoch := progress.epoch(trainer)) is not None:
+        from ultralytics.utils import RANK  # asked here: this runs in another process than it was written in
+
+        if RANK in {-1, 0} and (epoch := progress.epoch(trainer)) is not None:
             say(epoch)
             progress.trained = -1
 
@@ -150,7 +155,7 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
         data=str(job.data),
         imgsz=arguments["imgsz"],
         batch=arguments["batch"],
-        device=arguments.get("device"),
+        device=first_device(arguments.get("device")),
         save_dir=str(folder),
         verbose=False,
     )

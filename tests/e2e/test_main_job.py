@@ -202,10 +202,11 @@ def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def worse(job: MainJob) -> State:  # noqa: ARG001
-    """A second training, which learns next to nothing and knows one class less."""
-    parameters = {"archives": ["first.zip"], "base_model": "yolo11n.yaml"}
+    """A second training, from the first one's weights, which knows one class less; both are measured on gold too."""
+    parameters = {"archives": ["first.zip"], "base_model": f"models:/{MODEL}@champion"}
     training = {"epochs": 1, "imgsz": 64, "batch": 32, "rehearse": False}
-    return run("train-model/gpu", model_name=MODEL, training=training, **parameters)[0]
+    gold = {"gold": "second.zip"}
+    return run("train-model/gpu", model_name=MODEL, training=training, promotion=gold, **parameters)[0]
 
 
 def test_a_worse_version_is_not_promoted(worse: State) -> None:
@@ -219,6 +220,9 @@ def test_a_worse_version_is_not_promoted(worse: State) -> None:
     assert client.get_model_version_by_alias(MODEL, "challenger").version == "1"
     found = client.get_run(str(version.run_id)).data
     assert found.tags["promotion"] == "refused"
+    facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/promotion.json")
+    assert {mean["data"] for mean in facts["means"]} == {"validation", "gold"}
+    assert all(mean["champion"] > 0.2 for mean in facts["means"])
 
 
 def test_a_second_version_takes_over_when_it_is_named(worse: State) -> None:  # noqa: ARG001

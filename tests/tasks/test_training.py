@@ -23,7 +23,7 @@ from tasks import training as trainer
 from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.parameters import TrainingParams
-from tasks.core.training_job import Failure, Subject, TrainingJob, to_line
+from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
 from tasks.trainer.process import CHECKOUT, run_job
 
 EPOCHS = 3
@@ -258,3 +258,31 @@ def test_a_process_that_says_nothing_is_explained(tmp_path: Path, monkeypatch: p
     failure = run_job(TrainingJob("yolo11n.yaml", "detect", tmp_path, tmp_path), print)
     assert isinstance(failure, Failure)
     assert "exited with status 1" in failure.reason
+
+
+def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
+    """With several GPUs Ultralytics sends the callbacks to processes of its own; here one such runs, on the CPU."""
+    script = (
+        "import functools, sys; from pathlib import Path\n"
+        "from tasks.core.training_job import from_line\n"
+        "from tasks.trainer import loading, telling, training\n"
+        "from ultralytics.models.yolo.detect import DetectionTrainer\n"
+        "from ultralytics.utils.dist import generate_ddp_file\n"
+        "job = from_line(Path(sys.argv[1]).read_text())\n"
+        "model = loading.load_model(job.model, job.task)\n"
+        "training._listen(model, functools.partial(telling.tell, Path(sys.argv[2])), training._Progress(job), (1,))\n"
+        "arguments = {'data': str(job.data), 'model': job.model, 'save_dir': str(job.folder / 'training')}\n"
+        "made = DetectionTrainer(overrides=dict(job.arguments) | arguments, _callbacks=model.callbacks)\n"
+        "print(generate_ddp_file(made))\n"
+    )
+    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job", epochs=1)))
+    command = [sys.executable, "-c", script, str(tmp_path / "job.json"), str(tmp_path / "events.jsonl")]
+    made = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    file = Path(made.stdout.splitlines()[-1])
+    try:
+        subprocess.run([sys.executable, str(file)], cwd=tmp_path, capture_output=True, check=True)
+    finally:
+        file.unlink()
+        file.with_suffix(".pt").unlink()
+    epoch, model = [from_line(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert (epoch.number, epoch.checkpoint.is_file(), model.epochs) == (1, True, 1)

@@ -1,0 +1,63 @@
+"""The whole chain on a few images, for every task: merge, train, evaluate, export, compare."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from tasks import export, merging
+from tasks import training as trainer
+from tasks.core.parameters import TrainingParams
+from tasks.core.scores import MAIN
+from tasks.core.training_job import Subject
+from tests.tasks.merges import dataset, merge, tree
+
+CPU = TrainingParams(device="cpu")
+MODELS = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
+
+
+@pytest.fixture(autouse=True)
+def _no_run() -> Iterator[None]:
+    with disable_run_logger():
+        yield
+
+
+def merged(folder: Path, task: str) -> merging.MergedDataset:
+    """Two archives that name the same classes in another order."""
+    if task == "classify":
+        return merge(folder, tree(0), tree(6, ("dog", "cat")))[1]
+    return merge(folder, dataset(0, task=task), dataset(6, "dog, cat", task))[1]
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> None:
+    whole = merged(tmp_path, task)
+    few = merging.write_rehearsal.fn(whole, tmp_path / "few")
+    job = trainer.training_job(few, task, f"yolo11n{MODELS[task]}.yaml", CPU, tmp_path / "rehearsal")
+    model = trainer.rehearse.fn(job, CPU)
+    assert (model.task, model.class_names, model.epochs) == (task, ("cat", "dog"), 1)
+    assert MAIN[task] in model.scores.metrics
+    assert model.scores.images > 0
+    assert set(model.scores.by_class) == {"cat", "dog"}
+    export.check_export.fn(model.weights, task, job.folder, trainer.REHEARSAL_SIZE)
+
+    view = merging.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
+    own, other = trainer.evaluate.fn(
+        [Subject(model.weights, whole.data, 64), Subject(model.weights, view, 64)], task, CPU, tmp_path
+    )
+    assert own.images == other.images == whole.images["val"]
+    assert set(own.classes) == {"cat", "dog"}
+
+
+def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
+    few = merging.write_rehearsal.fn(merged(tmp_path, "detect"), tmp_path / "few")
+    job = trainer.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
+    with pytest.raises(trainer.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"):
+        trainer.rehearse.fn(job, CPU)
+
+
+def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"no pickle")
+    with pytest.raises(export.ExportError, match="Ultralytics can load"):
+        export.check_export.fn(tmp_path / "weights.pt", "segment", tmp_path, 64)
