@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test bench lint lock
+.PHONY: help setup demo up down status check upload test bench chaos lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -56,6 +56,10 @@ bench: setup ## the dataset check beside its limit and other tools, label parsin
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
 	@$(RUN) tests.benchmarks.bench_merge
+	@$(RUN) pytest -q -s tests/benchmarks/bench_training.py
+
+chaos: setup ## trainings that are killed, with their machine and without, cancelled and taken over; 10 minutes
+	@$(RUN) pytest tests/chaos -m "heavy or not heavy" -s
 
 lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff check .

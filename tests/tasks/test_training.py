@@ -236,20 +236,20 @@ def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path:
 
 
 def test_what_happens_to_the_flow_ends_the_training(data: Path, tmp_path: Path) -> None:
-    """An exception out of a listener's way, as a cancellation is, leaves no process behind."""
-    children: list[psutil.Process] = []
+    """An exception that is none of a listener's, as a cancellation is, leaves no process behind."""
+    family: list[psutil.Process] = []
 
     class Cancelled(BaseException):
         pass
 
     def cancel() -> None:
-        children.extend(psutil.Process().children(recursive=True))
+        family.extend([training_process(), *training_process().children(recursive=True)])
         raise Cancelled
 
     with pytest.raises(Cancelled):
         trainer.train.fn(job(data, tmp_path / "job", epochs=1000), Disk(tmp_path), [], cancel)
-    assert children
-    assert not any(child.is_running() for child in children)
+    assert family
+    assert not any(process.is_running() for process in family)
 
 
 def test_a_process_that_says_nothing_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
