@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test bench chaos lint lock
+.PHONY: help setup demo up down status check upload test bench proof lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -48,18 +48,18 @@ check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JS
 upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 	@$(RUN) infra.upload $(ARCHIVE)
 
-test: setup ## every test, on a real stack of its own
+test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest
 
-bench: setup ## the dataset check beside its limit and other tools, label parsing, memory, and 10,000 damaged archives
+bench: setup ## check, label parsing, merge and training, each beside its limit or other tools; 10,000 damaged archives
 	@$(RUN) tests.benchmarks.bench_validation --large
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
 	@$(RUN) tests.benchmarks.bench_merge
 	@$(RUN) pytest -q -s tests/benchmarks/bench_training.py
 
-chaos: setup ## trainings that are killed, with their machine and without, cancelled and taken over; 10 minutes
-	@$(RUN) pytest tests/chaos -m "heavy or not heavy" -s
+proof: setup ## the tests of minutes: trainings that lose their machine or their worker, or are taken over; every task
+	@$(RUN) pytest -m heavy -s
 
 lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from tasks.core.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
+from tasks.core.patience import PATIENTLY
 from tasks.core.promotion import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.core.scratch import scratch_folder
 from tasks.core.tracked import run_parameters, version_description
@@ -51,6 +52,7 @@ def train_model(
     """
     runs.close_abandoned(reporting.is_over)
     with scratch_folder("train") as folder:
+        start = _base_model(base_model, folder / "base")
         sources = [_checked(archive, folder) for archive in archives]
         gold = _checked(promotion.gold, folder) if promotion.gold else None
         plan = merging.plan_archives(sources, merge, gold)
@@ -59,11 +61,9 @@ def train_model(
         dataset = merging.write_merge(sources, plan, folder / "dataset", gold)
         registry.require_task(model_name, dataset.task)
 
-        weights = registry.registered_weights(base_model, folder) or storage.fetch_base_model(base_model, folder)
-        start = trainer.find_base_model(base_model, weights, folder)
         mark = fingerprint(plan_digest(plan), base_model, training)
         checkpoints = CheckpointStore(reporting.flow_run_id(), mark)
-        if training.rehearse and not checkpoints.any():
+        if training.rehearse and not checkpoints.exist():
             _rehearse(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
@@ -73,18 +73,16 @@ def train_model(
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, plan_digest(plan))
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
+            runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
-            epochs = live.EpochLogger(run_id)
-            listeners: list[trainer.EpochListener] = [
-                reporting.EpochProgress("training-progress"),
-                checkpoints,
-                epochs,
-            ]
+            epochs, owner = live.EpochLogger(run_id), reporting.Ownership()
+            listeners: list[trainer.EpochListener] = [reporting.EpochProgress("training-progress"), epochs]
             with live.system_metrics(run_id):
-                model = trainer.train(job, checkpoints, listeners, reporting.Ownership())
+                model = trainer.train(job, checkpoints, listeners, owner)
             epochs.flush()
             storage.keep_weights(model.weights, reporting.flow_run_id())
             runs.log_training(run_id, model)
+            owner()
             described = version_description(model, training.imgsz, tags)
             version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)
             registered = registry.ModelVersion(
@@ -101,9 +99,17 @@ def train_model(
     return reporting.completed(f"{model_name} {decision.sentence}")
 
 
+def _base_model(base_model: BaseModelName, folder: Path) -> str:
+    """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
+    folder.mkdir()
+    weights = registry.registered_weights.with_options(**PATIENTLY)(base_model, folder)
+    weights = weights or storage.fetch_base_model.with_options(**PATIENTLY)(base_model, folder)
+    return trainer.find_base_model(base_model, weights, folder)
+
+
 def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
-    path, digest = storage.fetch_archive(archive, folder)
+    path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
     checked = validation.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
     validation.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
@@ -131,7 +137,7 @@ def _decided(
     if champion is None and dataset.gold is None:
         alone = Contender(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
         return decide(alone, None, promotion)
-    folder = model.folder.parent
+    folder, training = model.folder.parent, training.model_copy(update={"batch": model.batch})
     measured = _measured(challenger, model.weights, dataset, training, folder / "challenger")
     rival = _measured(champion, None, dataset, training, folder / "champion") if champion else None
     return decide(measured, rival, promotion)
@@ -149,7 +155,7 @@ def _measured(
     known = (dataset.task, dataset.class_names)
     scores = {}
     try:
-        found = weights or registry.fetch_weights(version, folder / "weights")
+        found = weights or registry.fetch_weights.with_options(**PATIENTLY)(version, folder / "weights")
         views = [merging.write_view(data[name], *known, version.class_names, folder / name) for name in data]
         subjects = [Subject(found, view, version.image_size) for view in views]
         scores = dict(zip(data, trainer.evaluate(subjects, dataset.task, training, folder), strict=True))

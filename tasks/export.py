@@ -4,6 +4,9 @@ import os
 import shutil
 import tempfile
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +129,17 @@ def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
 def check_export(weights: Path, task: str, folder: Path, image_size: int) -> None:
     """Export to ONNX in the existing `folder`, and see that ONNX Runtime answers: detectors as they are served.
 
+    In a process of its own, so that the flow keeps neither torch in its memory for hours nor a crash of native code.
     Raises ExportError where these weights could not be deployed.
     """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            pool.submit(_try_export, weights, task, folder, image_size).result()
+        except BrokenProcessPool as error:
+            raise ExportError(f"the process that exports the {task} model to ONNX died: {error}") from error
+
+
+def _try_export(weights: Path, task: str, folder: Path, image_size: int) -> None:
     if task == "detect":
         export_onnx.fn(weights, folder / "export", image_size)
         return

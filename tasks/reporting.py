@@ -11,9 +11,9 @@ from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
-    update_progress_artifact,
 )
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
@@ -24,6 +24,7 @@ from tasks.core.errors import StudioError, Superseded
 from tasks.core.findings import Report
 
 P = ParamSpec("P")
+BRIEF_S = 5.0
 
 
 def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
@@ -57,13 +58,18 @@ def flow_run_id() -> str:
 
 
 def is_over(flow_run: str) -> bool:
-    """Whether a flow run has ended, or is unknown to the server."""
+    """Whether a flow run has ended; one that this server does not know may be another server's, and alive."""
     with get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(flow_run)).state
         except (ObjectNotFound, ValueError):
-            return True
+            return False
     return state is not None and state.is_final()
+
+
+def brief_client() -> SyncPrefectClient:
+    """A client that fails at once where the server is away; that of the run would try for more than a minute."""
+    return get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S})
 
 
 class Ownership:
@@ -79,7 +85,7 @@ class Ownership:
     def __call__(self) -> None:
         """Ask the server; no answer is no reason to stop."""
         try:
-            with get_client(sync_client=True) as client:
+            with brief_client() as client:
                 found = client.read_flow_run(self._flow_run)
         except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
             return
@@ -130,7 +136,9 @@ class EpochProgress:
         left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
         told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {duration(left)} left"
         get_run_logger().info("%s", told)
-        update_progress_artifact(self._artifact, 100 * epoch.number / epoch.of, description=told)
+        with brief_client() as client:
+            shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
+            client.update_artifact(self._artifact, shown)
 
 
 def figures(metrics: Mapping[str, float]) -> str:

@@ -14,8 +14,9 @@ from tasks.core.checkpoints import Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.parameters import TrainingParams
+from tasks.core.patience import PATIENTLY
 from tasks.core.scores import Scores
-from tasks.core.training_job import Failure, ScoringJob, Subject, TrainingJob, first_device
+from tasks.core.training_job import Failure, ScoringJob, Subject, Told, TrainingJob, first_device
 from tasks.trainer.process import run_job
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
@@ -30,7 +31,10 @@ class TrainingError(StudioError):
 
 
 class Checkpoints(Protocol):
-    """Where a training finds what an earlier attempt left."""
+    """Keeps what a training needs to be carried on."""
+
+    def keep(self, epoch: Epoch) -> None:
+        """Keep the checkpoint of an epoch, where its file is still there."""
 
     def restore(self, folder: Path) -> Restored | None:
         """Return the newest checkpoint that is whole, downloaded into `folder`."""
@@ -73,13 +77,13 @@ def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
 
     Raises TrainingError with the reason for which the real training would have failed.
     """
-    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": first_device(training.device), "plots": False}
+    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": first_device(training.device)}
     outcome: list[TrainedModel] = []
     failure = run_job(
         replace(job, arguments=arguments(training, **small)),
-        lambda told: outcome.append(told) if isinstance(told, TrainedModel) else None,
+        lambda told: outcome.extend(message for message in told if isinstance(message, TrainedModel)),
     )
-    if failure is not None or not outcome:
+    if not outcome:
         raise TrainingError(
             f"The rehearsal on a few images failed, so the training was not begun: {_explained(job, failure)} "
             f"(training.rehearse = false goes without a rehearsal.)"
@@ -87,7 +91,7 @@ def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     return outcome[0]
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def train(
     job: TrainingJob,
     checkpoints: Checkpoints,
@@ -96,22 +100,23 @@ def train(
 ) -> TrainedModel:
     """Train on the merged dataset, on from the newest checkpoint where there is one.
 
-    Calls each listener after every epoch, and `pulse` every few seconds; a listener that fails is logged and never
-    stops the training. Too little memory halves the batch; a training process that was killed is started again.
-    Raises TrainingError for anything else.
+    Keeps a checkpoint and calls each listener after every epoch, and `pulse` every few seconds; what a listener raises
+    is logged and never stops the training. Too little memory halves the batch; a training process that was killed is
+    started again. Raises TrainingError for anything else.
     """
-    log, outcome = get_run_logger(), _Outcome(listeners)
-    attempt = Attempt(int(job.arguments["batch"]))
+    log, outcome = get_run_logger(), _Outcome(checkpoints, listeners)
+    attempt, devices = Attempt(int(job.arguments["batch"])), str(job.arguments.get("device", "")).count(",") + 1
     while True:
-        outcome.epochs = 0
         restored = checkpoints.restore(job.folder)
         if restored is not None:  # an earlier process may have had to halve its batch
             attempt = replace(attempt, batch=min(attempt.batch, restored.manifest.batch))
+        outcome.begin(attempt.batch)
         failure = run_job(_carried_on(job, restored, attempt.batch), outcome.take, pulse)
         if outcome.model is not None:
             return outcome.model
-        again = next_attempt(attempt, failure, outcome.epochs) if failure else None
+        again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
         if again is None:
+            log.error("the end of its output:\n%s", failure.output if failure else "")
             raise TrainingError(f"The training stopped: {_explained(job, failure)}")
         log.warning("%s The training goes on with batch %d.", _explained(job, failure), again.batch)
         attempt = again
@@ -120,23 +125,39 @@ def train(
 class _Outcome:
     """Passes on what the training process tells."""
 
-    def __init__(self, listeners: Sequence[EpochListener]) -> None:
+    def __init__(self, checkpoints: Checkpoints, listeners: Sequence[EpochListener]) -> None:
         self.model: TrainedModel | None = None
-        self.epochs = 0
-        self._listeners = listeners
+        self.epochs = self._batch = 0
+        self._checkpoints, self._listeners = checkpoints, listeners
         self._log = get_run_logger()
 
-    def take(self, told: object) -> None:
-        if isinstance(told, TrainedModel):
-            self.model = told
-        if not isinstance(told, Epoch):
+    def begin(self, batch: int) -> None:
+        """Another attempt, with this batch."""
+        self.epochs, self._batch = 0, batch
+
+    def take(self, told: Sequence[Told]) -> None:
+        epochs = [message for message in told if isinstance(message, Epoch)]
+        if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the others, who may wait for a server
+            self._tell(self._checkpoints.keep, kept[-1])
+        for epoch in epochs:
+            self._count(epoch)
+            for listener in self._listeners:
+                self._tell(listener, epoch)
+        self.model = next((message for message in told if isinstance(message, TrainedModel)), self.model)
+
+    def _count(self, epoch: Epoch) -> None:
+        if epoch.restored:
             return
-        self.epochs += not told.restored
-        for listener in self._listeners:
-            try:
-                listener(told)
-            except Exception:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
-                self._log.warning("epoch %d could not be reported, training goes on", told.number, exc_info=True)
+        self.epochs += 1
+        if epoch.batch < self._batch:
+            self._log.warning("There was too little memory. The training goes on with batch %d.", epoch.batch)
+            self._batch = epoch.batch
+
+    def _tell(self, listener: EpochListener, epoch: Epoch) -> None:
+        try:
+            listener(epoch)
+        except Exception:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
+            self._log.warning("epoch %d could not be reported, training goes on", epoch.number, exc_info=True)
 
 
 def _carried_on(job: TrainingJob, restored: Restored | None, batch: int) -> TrainingJob:
@@ -161,12 +182,11 @@ def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, f
     Raises TrainingError where one cannot be evaluated.
     """
     found: list[Scores] = []
-    failure = run_job(
-        ScoringJob(tuple(subjects), task, folder, training.batch, first_device(training.device)),
-        lambda told: found.append(told) if isinstance(told, Scores) else None,
-    )
-    if failure is not None:
-        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {failure.reason}")
+    job = ScoringJob(tuple(subjects), task, folder, training.batch, first_device(training.device), training.workers)
+    failure = run_job(job, lambda told: found.extend(message for message in told if isinstance(message, Scores)))
+    if len(found) < len(subjects):
+        reason = failure.reason if failure else "its process ended without a word"
+        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {reason}")
     return found
 
 

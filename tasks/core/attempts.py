@@ -13,7 +13,10 @@ _MEMORY = (
     "insufficient memory",
     "not enough memory",
     "bad_alloc",
+    "out of shared memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "unable to find an engine",
     "killed by signal: Killed",
 )
 
@@ -31,8 +34,10 @@ def is_memory_error(text: str) -> bool:
     return any(words.lower() in text.lower() for words in _MEMORY)
 
 
-def next_attempt(attempt: Attempt, failure: Failure, epochs: int) -> Attempt | None:
+def next_attempt(attempt: Attempt, failure: Failure, epochs: int, least: int = 1) -> Attempt | None:
     """Return how to try again after `epochs` were finished, or None where that would end the same way.
+
+    No batch is smaller than `least`, one image for each device.
 
     Too little memory halves the batch. A process that was killed gets the same batch once more; killed again without a
     finished epoch, it is taken for one that the kernel ended for its memory. Any other error is final.
@@ -42,6 +47,6 @@ def next_attempt(attempt: Attempt, failure: Failure, epochs: int) -> Attempt | N
     fruitless = 0 if epochs else attempt.fruitless + 1
     if failure.killed and fruitless < 2:
         return replace(attempt, fruitless=fruitless)
-    if attempt.batch == 1 or (failure.killed and fruitless > FRUITLESS):
+    if attempt.batch // 2 < least or (failure.killed and fruitless > FRUITLESS):
         return None
     return Attempt(attempt.batch // 2, fruitless)

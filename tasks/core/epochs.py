@@ -12,9 +12,9 @@ class Epoch:
     """Finished epoch `number` (from 1) `of` so many, with its losses, metrics and learning rates by name.
 
     `seconds` is how long it took, validation included; `batch` the images in one step. `restored` epochs were finished
-    by an earlier attempt and are told again. `checkpoint` is a file to carry on from: it may be replaced by that of a
-    later epoch at any time, `best` is the number of the epoch whose weights are the best so far, and `last` says
-    that no epoch follows.
+    by an earlier attempt and are told again. `best` is the number of the epoch whose weights are the best so far, and
+    `last` says that no epoch follows. `checkpoint` is a file to carry on from, `best_checkpoint` that of epoch `best`
+    where this attempt trained it; both make way for those of later epochs at any time.
     """
 
     number: int
@@ -25,6 +25,7 @@ class Epoch:
     restored: bool = False
     checkpoint: Path | None = None
     best: int = 0
+    best_checkpoint: Path | None = None
     last: bool = False
 
 

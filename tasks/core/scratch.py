@@ -24,15 +24,16 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     _remove_abandoned(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"studio-{purpose}-", dir=parent))
     try:
-        with (folder / _OWNED).open("w") as lock:
+        with (folder / "owner").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "owner").rename(folder / _OWNED)  # only now can others find it
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove folders whose owner is gone; one that is just being made has no file to lock yet, and stays."""
+    """Remove folders whose owner is gone; one that is just being made has no such file yet, and stays."""
     for owned in parent.glob(f"studio-*/{_OWNED}"):
         with contextlib.suppress(OSError), owned.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

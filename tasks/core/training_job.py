@@ -49,15 +49,20 @@ class ScoringJob:
     folder: Path
     batch: int
     device: str | None = None
+    workers: int = 2
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job ended without a result: there was too little `memory`, its process was `killed`, or else."""
+    """Why a job ended without a result: there was too little `memory`, its process was `killed`, or else.
+
+    `output` is the end of what Ultralytics printed.
+    """
 
     reason: str
     memory: bool = False
     killed: bool = False
+    output: str = ""
 
 
 Job = TrainingJob | ScoringJob

@@ -1,6 +1,6 @@
 """Checkpoints of a training in bucket `runs`, under the id of its flow run."""
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -10,7 +10,7 @@ from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
 from tasks.core.epochs import Epoch
 from tasks.storage.connection import client, explained
-from tasks.storage.objects import list_keys
+from tasks.storage.objects import list_keys, sha256_of
 
 
 class CheckpointStore:
@@ -24,19 +24,22 @@ class CheckpointStore:
         self._fingerprint = fingerprint
         self._known: dict[int, Manifest] = {}
 
-    def __call__(self, epoch: Epoch) -> None:
+    def keep(self, epoch: Epoch) -> None:
         """Upload the epoch's checkpoint and after it its manifest, then remove those that no resume needs any more.
 
-        Does nothing where the file has already made way for that of a later epoch.
+        Where the best epoch is another, whose checkpoint made way before it could be uploaded, that one comes first.
+        Does nothing where the file has itself made way for that of a later epoch.
         """
-        if epoch.checkpoint is None:
-            return
+        if epoch.best != epoch.number and epoch.best not in self._known and epoch.best_checkpoint is not None:
+            self._upload(epoch.best_checkpoint, replace(epoch, number=epoch.best, last=False))
+        if epoch.checkpoint is not None and self._upload(epoch.checkpoint, epoch):
+            self._prune()
+
+    def _upload(self, checkpoint: Path, epoch: Epoch) -> bool:
         try:
-            file = epoch.checkpoint.rename(epoch.checkpoint.with_name("uploading"))
+            file = checkpoint.rename(checkpoint.with_name("uploading"))
         except FileNotFoundError:
-            return
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return False
         manifest = Manifest(
             flow_run_id=self._flow_run_id,
             fingerprint=self._fingerprint,
@@ -44,20 +47,16 @@ class CheckpointStore:
             best=epoch.best,
             last=epoch.last,
             batch=epoch.batch,
-            sha256=digest,
+            sha256=sha256_of(file),
             size=file.stat().st_size,
         )
-        self._upload(file, manifest)
-        file.unlink()
-        self._known[manifest.epoch] = manifest
-        self._prune()
-
-    def _upload(self, file: Path, manifest: Manifest) -> None:
         s3, key = client(), self._key(manifest.epoch, WEIGHTS)
         with explained(f"writing s3://{Bucket.RUNS}/{key}"):
             s3.upload_file(str(file), Bucket.RUNS, key, ExtraArgs={"Metadata": {"sha256": manifest.sha256}})
             body = manifest.model_dump_json(indent=2).encode()
             s3.put_object(Bucket=Bucket.RUNS, Key=self._key(manifest.epoch, MANIFEST), Body=body)
+        self._known[manifest.epoch] = manifest
+        return True
 
     def _prune(self) -> None:
         for epoch in sorted(set(self._known) - worth_keeping(self._known.values())):
@@ -67,7 +66,7 @@ class CheckpointStore:
                     client().delete_object(Bucket=Bucket.RUNS, Key=key)
             del self._known[epoch]
 
-    def any(self) -> bool:
+    def exist(self) -> bool:
         """Whether this training has a checkpoint."""
         return bool(usable(self._manifests(), self._flow_run_id, self._fingerprint))
 
@@ -119,8 +118,7 @@ class CheckpointStore:
             return None
         with explained(f"reading s3://{Bucket.RUNS}/{key}"):
             client().download_file(Bucket.RUNS, key, str(path))
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = sha256_of(path)
         if digest == manifest.sha256:
             return path
         get_run_logger().warning(

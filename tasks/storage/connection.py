@@ -43,4 +43,10 @@ def explained(doing: str) -> Iterator[None]:
         advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
         if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
             advice = "Expected that bucket to be there: make it, or name another."
-        raise StorageError(f"The object store failed while {doing}: {error} {advice}") from error
+        failed = StorageError(f"The object store failed while {doing}: {error} {advice}")
+        failed.passing = not isinstance(error, ClientError) or _status(error) >= 500
+        raise failed from error
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])

@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket, ObjectName, parse_object_name
+from tasks.core.patience import PATIENTLY
 from tasks.storage.connection import TRANSFERS, StorageError, client, explained
 
 if TYPE_CHECKING:
@@ -72,8 +73,13 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     path.parent.mkdir(exist_ok=True)
     with explained(f"reading {name}"):
         client().download_file(name.bucket, name.key, str(path))
+    return path, sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
     with path.open("rb") as stream:
-        return path, hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_name(key: str) -> str:
@@ -192,7 +198,7 @@ def write_config(model_name: str, config: str) -> None:
         client().put_object(Bucket=Bucket.MODELS, Key=key, Body=config.encode())
 
 
-@task(cache_policy=NO_CACHE, retries=4, retry_delay_seconds=30)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def keep_weights(weights: Path, place: str) -> None:
     """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
     with explained(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):

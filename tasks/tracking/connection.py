@@ -61,7 +61,9 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except errors() as error:
         address = Settings().mlflow_tracking_uri
-        raise TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.") from error
+        failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
+        failed.passing = not is_final(error)
+        raise failed from error
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 
 from tasks.core.epochs import TrainedModel
+from tasks.core.patience import PATIENTLY
 from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, cut, version_tags
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
 
@@ -34,21 +34,7 @@ class ModelVersion:
     class_names: tuple[str, ...]
 
 
-def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
-    """Whether what failed may succeed later: MLflow did not answer, rather than refuse."""
-    return isinstance(state.data, TrackingError) and not is_final(state.data.__cause__)
-
-
-# Hours of training hang on these: 4 minutes are enough for a server to be started again.
-PATIENTLY: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "retries": 6,
-    "retry_delay_seconds": [5, 15, 30, 60, 60, 60],
-    "retry_condition_fn": may_pass,
-}
-
-
-@task(**PATIENTLY)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def register_version(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str], description: str
 ) -> int:
@@ -110,7 +96,7 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
             raise
 
 
-@task(**PATIENTLY)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
     """Add tags to a version, in place of those of the same names."""
     with explained(f"tagging {model_name} version {version}"):
@@ -119,16 +105,19 @@ def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
             mlflow.set_model_version_tag(model_name, str(version), name, cut(value, MAX_TAG))
 
 
-@task(**PATIENTLY)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def set_alias(model_name: str, alias: str, version: int) -> None:
     """Point an alias at a version."""
     with explained(f"pointing {model_name}@{alias} at version {version}"):
         client().set_registered_model_alias(model_name, alias, str(version))
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def require_task(model_name: str, task: str) -> None:
-    """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it."""
+    """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it.
+
+    Also where its champion says too little of itself to be compared with: better now than after the training.
+    """
     with explained(f"looking for versions of {model_name}"):
         found = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
     newest = next((version for version in found if "task" in version.tags), None)
@@ -137,6 +126,8 @@ def require_task(model_name: str, task: str) -> None:
             f"Expected the versions of {model_name!r} to be for one task; found version {newest.version} for "
             f"{newest.tags['task']!r}, and this training is for {task!r}. Choose another model_name."
         )
+    if newest is not None:
+        _champion(model_name)
 
 
 @task(cache_policy=NO_CACHE)
@@ -145,9 +136,13 @@ def find_version(model_name: str, wanted: int | str) -> ModelVersion:
     return _find(model_name, wanted)
 
 
-@task(**PATIENTLY)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that clients get, or None where none was deployed yet."""
+    return _champion(model_name)
+
+
+def _champion(model_name: str) -> ModelVersion | None:
     with explained(f"looking for the champion of {model_name}"):
         aliases = client().get_registered_model(model_name).aliases
     return _find(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.buckets import Bucket, parse_object_name
 from tasks.core.epochs import TrainedModel
 from tasks.core.errors import Superseded
+from tasks.core.patience import PATIENTLY
 from tasks.core.promotion import Decision, decision_facts, decision_tags
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional
@@ -22,7 +23,7 @@ from tasks.tracking.connection import TRAINING, client, experiment_id, explained
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def open_run(
     name: str, flow_run_id: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object]
 ) -> str:

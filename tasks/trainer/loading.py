@@ -10,16 +10,23 @@ class ModelError(Exception):
     """The model is not one for this job; the message says which to name."""
 
 
+def set_up() -> None:
+    """For this process only: install nothing, log to nobody beside us, and take class names in pictures literally."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    import matplotlib as mpl
+    from ultralytics.utils import SETTINGS
+
+    mpl.rcParams["text.parse_math"] = False  # a class called a$b$ would end the training when its curve is drawn
+    off = dict.fromkeys(("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "wandb", "tensorboard"), False)
+    dict.update(SETTINGS, off)  # past its own update(), which would rewrite the user's settings file
+
+
 def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
-    """A `YOLO` object for `task`, with the integrations off that would log beside us, for this process only.
+    """A `YOLO` object for `task`.
 
     Raises ModelError for a model of another task, and whatever Ultralytics raises for a file that it cannot read.
     """
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # a training installs nothing
-    from ultralytics.utils import SETTINGS
-
-    off = dict.fromkeys(("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "wandb", "tensorboard"), False)
-    dict.update(SETTINGS, off)  # past its own update(), which would rewrite the user's settings file
+    set_up()
     from ultralytics.models import YOLO
 
     loaded: Any = YOLO(model)

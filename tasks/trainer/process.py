@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -20,11 +20,15 @@ from tasks.core.training_job import Failure, Job, Told, from_line, to_line
 CHECKOUT = Path(__file__).resolve().parents[2]
 POLL_S = 0.2
 PULSE_S = 10.0
-_LOG_TAIL = 4000
+_LOG_TAIL = 64 * 1024  # several processes tell their ends at length
 
 
-def run_job(job: Job, take: Callable[[Told], None], pulse: Callable[[], None] | None = None) -> Failure | None:
-    """Do a job in a process of its own and `take` all that it tells; returns why it ended, or None if all went well.
+def run_job(
+    job: Job, take: Callable[[Sequence[Told]], None], pulse: Callable[[], None] | None = None
+) -> Failure | None:
+    """Do a job in a process of its own; returns why it ended, or None if all went well.
+
+    `take` gets what was told since it was called last, which is more than one message where it takes long.
 
     The process and its children are gone when this returns or raises, whatever the reason.
     """
@@ -38,10 +42,8 @@ def run_job(job: Job, take: Callable[[Told], None], pulse: Callable[[], None] | 
         _process([str(folder / "job.json"), str(events), str(os.getpid())], output) as process,
     ):
         for told in _follow(process, events, pulse):
-            if isinstance(told, Failure):
-                failure = told
-            else:
-                take(told)
+            failure = next((message for message in told if isinstance(message, Failure)), failure)
+            take([message for message in told if not isinstance(message, Failure)])
         status = process.wait()
     return _failure(failure, status, _tail(log))
 
@@ -79,12 +81,14 @@ def _end(process: subprocess.Popen[str]) -> None:
     psutil.wait_procs(family, timeout=5)
 
 
-def _follow(process: subprocess.Popen[str], events: Path, pulse: Callable[[], None] | None) -> Iterator[Told]:
+def _follow(process: subprocess.Popen[str], events: Path, pulse: Callable[[], None] | None) -> Iterator[list[Told]]:
+    """Yield what is told, as much at a time as there is."""
     pulsed = time.monotonic()
     with events.open(encoding="utf-8") as lines:
         while True:
             ended = process.poll() is not None  # asked first: what it told before its end is then all there
-            yield from _whole_lines(lines)
+            if told := list(_whole_lines(lines)):
+                yield told
             if ended:
                 return
             if pulse is not None and time.monotonic() - pulsed >= PULSE_S:
@@ -114,7 +118,7 @@ def _failure(told: Failure | None, status: int, tail: str) -> Failure | None:
         told = replace(told, memory=is_memory_error(tail))
     if "CalledProcessError" in told.reason:  # of several processes, each with a GPU: the reason is in their output
         told = replace(told, reason=f"{told.reason} {last}", memory=is_memory_error(tail))
-    return told
+    return replace(told, output=tail)
 
 
 def _tail(log: Path) -> str:

@@ -38,6 +38,7 @@ def _score(subject: Subject, job: ScoringJob) -> Scores:
         name="scoring",
         exist_ok=True,
         plots=False,
+        workers=job.workers,
         verbose=False,
     )
     return scores_of(validators[-1], job.task)

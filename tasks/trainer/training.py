@@ -9,7 +9,7 @@ import pandas as pd
 
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.training_job import Told, TrainingJob, first_device
-from tasks.trainer.loading import load_model
+from tasks.trainer.loading import load_model, set_up
 from tasks.trainer.scoring import scores_of
 from tasks.trainer.watching import end_with
 
@@ -62,7 +62,13 @@ class _Progress:
         self.job = job
         self.best = job.best_epoch
         self.checkpoint: Path | None = None
+        self.best_checkpoint: Path | None = None
         self.trained = -1
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come to life in the process of another GPU, which has just begun and is not set up."""
+        set_up()
+        self.__dict__.update(state)
 
     def keep(self, trainer: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
         """Copy `last.pt` to a name of its own: Ultralytics writes into the same file again after the next epoch."""
@@ -71,10 +77,13 @@ class _Progress:
             self.best = number
         folder = self.job.folder / "checkpoints"
         folder.mkdir(exist_ok=True)
-        older = list(folder.glob("*.pt"))
+        older = set(folder.glob("*.pt"))
         partial = Path(shutil.copyfile(trainer.last, folder / "copying"))
         self.checkpoint = partial.rename(folder / f"{number:05d}.pt")
-        for path in older:  # whoever takes them has not kept up, and a disk is finite
+        if self.best == number:
+            self.best_checkpoint = folder / f"best-{number:05d}.pt"
+            self.best_checkpoint.hardlink_to(self.checkpoint)
+        for path in older - {self.best_checkpoint}:  # whoever takes them has not kept up, and a disk is finite
             path.unlink(missing_ok=True)
 
     def epoch(self, trainer: Any) -> Epoch | None:  # noqa: ANN401
@@ -90,6 +99,7 @@ class _Progress:
             batch=trainer.batch_size,
             checkpoint=self.checkpoint,
             best=self.best,
+            best_checkpoint=self.best_checkpoint,
             last=bool(trainer.stop),
         )
 
@@ -156,6 +166,7 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
         imgsz=arguments["imgsz"],
         batch=arguments["batch"],
         device=first_device(arguments.get("device")),
+        workers=arguments["workers"],
         save_dir=str(folder),
         verbose=False,
     )
@@ -168,6 +179,6 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
         class_names=tuple(names[number] for number in sorted(names)),
         scores=scores_of(validators[-1], job.task),
         epochs=epochs,
-        best_epoch=job.best_epoch or epochs,
+        best_epoch=job.best_epoch if job.best is not None else epochs,
         batch=int(arguments["batch"]),
     )

@@ -1,5 +1,6 @@
 """No training outlives the flow run that it belongs to."""
 
+import contextlib
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ def _process(number: int) -> psutil.Process:
 
 
 def _watch(watched: list[psutil.Process]) -> None:
-    while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
-        time.sleep(PERIOD_S)
+    with contextlib.suppress(psutil.Error):  # one that goes while it is asked is gone
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+            time.sleep(PERIOD_S)
     os._exit(1)

@@ -12,7 +12,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelling, Scheduled
 
 from infra import demo_data, runs, supervision
@@ -100,6 +102,14 @@ def steps(run: UUID, metric: str) -> list[int]:
     return [value.step for value in MlflowClient().get_metric_history(tracked(run).info.run_id, metric)]
 
 
+def carried_on_after(run: UUID) -> list[int]:
+    """The epochs after which attempts of a run went on, by its log."""
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+    with get_client(sync_client=True) as client:
+        logs = client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)
+    return [int(log.message.split()[-1]) for log in logs if log.message.startswith("carrying on after epoch")]
+
+
 def assert_whole(run: UUID, name: str) -> None:
     """One flow run, one MLflow run with each epoch once, one version, and nothing left."""
     for metric in ("train/box_loss", "metrics/mAP50", "epoch_seconds"):
@@ -145,6 +155,9 @@ def test_a_training_that_is_killed_and_cancelled_is_carried_on(stack: StackSetti
     set_state(run, Scheduled())
     until(lambda: completed(run), "completed")
     assert read(run).run_count == 3
+    first, second = carried_on_after(run)
+    assert first >= epoch
+    assert second >= killed_at + 2
     assert_whole(run, "killed")
     assert not list(scratch(stack).glob("studio-train-*"))
 
@@ -159,6 +172,7 @@ def test_a_run_that_was_given_to_another_process_is_left_to_it(stack: StackSetti
     until(lambda: not any(process.is_running() for process in first), "the first process has ended")
     assert not read(run).state.is_final()  # type: ignore[union-attr]
     until(lambda: completed(run), "completed")
+    assert carried_on_after(run)[0] >= 1
     assert_whole(run, "taken-over")
 
 
@@ -175,6 +189,7 @@ def test_a_machine_that_is_gone_costs_no_epoch(stack: StackSettings) -> None:
     until(lambda: read(run).state_name == "AwaitingRetry" or read(run).run_count == 2, "given back to a worker")
     print(f"given back after {time.monotonic() - began:.0f} s")
     until(lambda: completed(run), "completed")
+    assert carried_on_after(run)[0] >= 3
     assert_whole(run, "machine")
 
 

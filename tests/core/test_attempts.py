@@ -28,6 +28,11 @@ def test_next_attempt(attempt: Attempt, failure: Failure, epochs: int, expected:
     assert next_attempt(attempt, failure, epochs) == expected
 
 
+def test_no_device_is_left_without_an_image() -> None:
+    assert next_attempt(Attempt(8), MEMORY, 0, least=4) == Attempt(4, 1)
+    assert next_attempt(Attempt(7), MEMORY, 0, least=4) is None
+
+
 @pytest.mark.parametrize("failure", [MEMORY, KILLED])
 def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
     """Where no epoch is ever finished, the end comes."""

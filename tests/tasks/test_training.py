@@ -51,23 +51,31 @@ def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
 
 
 class Disk:
-    """Keeps checkpoints in a folder, as the object store does, and calls `then` after each epoch."""
+    """Keeps checkpoints in a folder, as the object store does, and remembers what it was told."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.told: list[Epoch] = []
+        self.kept: list[Epoch] = []
         self.restored: list[int] = []
 
     def __call__(self, epoch: Epoch) -> None:
         self.told.append(epoch)
-        if epoch.checkpoint is not None:
-            (self.folder / f"{epoch.number}.pt").write_bytes(epoch.checkpoint.read_bytes())
+
+    def keep(self, epoch: Epoch) -> None:
+        for number, path in ((epoch.best, epoch.best_checkpoint), (epoch.number, epoch.checkpoint)):
+            if path is not None and path.is_file():
+                self.file(number).write_bytes(path.read_bytes())
+        self.kept.append(epoch)
+
+    def file(self, epoch: int) -> Path:
+        return self.folder / f"{epoch}.pt"
 
     def restore(self, folder: Path) -> Restored | None:  # noqa: ARG002
-        newest = next((epoch for epoch in reversed(self.told) if epoch.checkpoint), None)
-        self.restored.append(newest.number if newest else 0)
-        if newest is None:
+        self.restored.append(self.kept[-1].number if self.kept else 0)
+        if not self.kept:
             return None
+        newest = self.kept[-1]
         manifest = Manifest(
             flow_run_id="run",
             fingerprint="this",
@@ -78,8 +86,7 @@ class Disk:
             sha256="",
             size=0,
         )
-        files = (self.folder / f"{number}.pt" for number in (newest.number, newest.best))
-        return Restored(manifest, *files)
+        return Restored(manifest, self.file(newest.number), self.file(newest.best))
 
     @property
     def trained(self) -> list[int]:
@@ -158,7 +165,7 @@ def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
             best_epoch=best,
             finished=True,
         ),
-        told.append,
+        told.extend,
     )
     assert failure is None
     *epochs, model = told
@@ -216,7 +223,8 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
 
 def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
     """Nobody is left to end it, so it has to see for itself."""
-    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job", epochs=1000)))
+    wanted = job(data, tmp_path / "job", epochs=1000)
+    (tmp_path / "job.json").write_text(to_line(wanted))
     script = (
         "import sys, time; from pathlib import Path; from tasks.core.training_job import from_line;"
         "from tasks.trainer.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
@@ -224,10 +232,10 @@ def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path:
     owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], cwd=CHECKOUT)
     try:
         deadline = time.monotonic() + 60
-        while not (children := psutil.Process(owner.pid).children()):
+        while not list(wanted.folder.glob("checkpoints/*.pt")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        time.sleep(1)
+        children = psutil.Process(owner.pid).children()
     finally:
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
@@ -286,3 +294,20 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
         file.with_suffix(".pt").unlink()
     epoch, model = [from_line(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert (epoch.number, epoch.checkpoint.is_file(), model.epochs) == (1, True, 1)
+
+
+def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path) -> None:
+    """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
+    script = (
+        "import pickle, sys; from pathlib import Path; import cloudpickle\n"
+        "from tasks.core.training_job import from_line\n"
+        "from tasks.trainer.training import _Progress\n"
+        "sent = cloudpickle.dumps(_Progress(from_line(Path(sys.argv[1]).read_text())))\n"
+        "from ultralytics.utils import SETTINGS\n"
+        "dict.update(SETTINGS, mlflow=True)\n"
+        "pickle.loads(sent)\n"
+        "print(SETTINGS['mlflow'])\n"
+    )
+    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job")))
+    command = [sys.executable, "-c", script, str(tmp_path / "job.json")]
+    assert subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,18 @@
+"""How long a step waits for a service that does not answer, where hours of work hang on it."""
+
+from typing import Any
+
+from tasks.core.errors import StudioError
+
+
+def may_pass(_task: object, _run: object, state: Any) -> bool:  # noqa: ANN401 - a Prefect state, which rules do not know
+    """Whether what failed may succeed a little later."""
+    return isinstance(state.data, StudioError) and state.data.passing
+
+
+# Options of a Prefect task: 4 minutes are enough for a server to be started again.
+PATIENTLY: dict[str, Any] = {
+    "retries": 6,
+    "retry_delay_seconds": [5, 15, 30, 60, 60, 60],
+    "retry_condition_fn": may_pass,
+}
