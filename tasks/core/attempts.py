@@ -17,6 +17,7 @@ _MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR",
     "unable to find an engine",
+    "could not create a primitive",  # oneDNN, on a CPU
     "killed by signal: Killed",
 )
 

@@ -47,6 +47,7 @@ def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
     [
         ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
         ("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", True),
+        ("RuntimeError: could not create a primitive", True),
         ("_ArrayMemoryError: Unable to allocate 1.2 GiB for an array", True),
         ("DataLoader worker (pid 7) is killed by signal: Killed.", True),
         ("RuntimeError: Dataset 'x' error", False),
