@@ -61,17 +61,18 @@ def train_model(
         dataset = merging.write_merge(sources, plan, folder / "dataset", gold)
         registry.require_task(model_name, dataset.task)
 
-        mark = fingerprint(plan_digest(plan), base_model, training)
+        planned = plan_digest(plan)
+        mark = fingerprint(planned, base_model, training)
         checkpoints = CheckpointStore(reporting.flow_run_id(), mark)
         if training.rehearse and not checkpoints.exist():
             _rehearse(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
-        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id(), plan_digest(plan))
+        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id(), planned)
         parameters = run_parameters(training.model_dump(), base_model, digests)
         run_id = runs.open_run(reporting.flow_run_name(), reporting.flow_run_id(), mark, tags, parameters)
         with runs.closing_run(run_id):
-            runs.log_inputs(run_id, digests, plan_digest(plan))
+            runs.log_inputs(run_id, digests, planned)
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")

@@ -185,13 +185,16 @@ def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, f
     job = ScoringJob(tuple(subjects), task, folder, training.batch, first_device(training.device), training.workers)
     failure = run_job(job, lambda told: found.extend(message for message in told if isinstance(message, Scores)))
     if len(found) < len(subjects):
-        reason = failure.reason if failure else "its process ended without a word"
-        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {reason}")
+        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {_reason(failure)}")
     return found
 
 
+def _reason(failure: Failure | None) -> str:
+    return failure.reason if failure else "its process ended without a word"
+
+
 def _explained(job: TrainingJob, failure: Failure | None) -> str:
-    reason = failure.reason if failure else "its process ended without a word"
+    reason = _reason(failure)
     wanted = Path(job.model)
     if OFFICIAL_WEIGHTS.fullmatch(wanted.name) and not wanted.is_file():
         reason += (

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import StudioError
+from tasks.core.tracked import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
-_MAX_TAG = 100_000  # characters that MLflow keeps of a tag of a version
 
 
 def lineage_tags(
@@ -19,9 +19,9 @@ def lineage_tags(
     Raises StudioError where the class names are longer than a version can carry: better now than after the training.
     """
     names = json.dumps(list(class_names))
-    if len(names) > _MAX_TAG:
+    if len(names) > MAX_TAG:
         raise StudioError(
-            f"Expected class names of {_MAX_TAG} characters in all, found {len(names)} (classes: {len(class_names)}). "
+            f"Expected class names of {MAX_TAG} characters in all, found {len(names)} (classes: {len(class_names)}). "
             f"Give them shorter names with merge.classes."
         )
     return {

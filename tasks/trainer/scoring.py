@@ -1,6 +1,7 @@
 """Metrics of a model on a validation split, in the words of the project."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,17 @@ def score(job: ScoringJob) -> Iterator[Scores]:
 
 def _score(subject: Subject, job: ScoringJob) -> Scores:
     model = load_model(str(subject.weights), job.task)
+    place = {"project": str(job.folder), "name": "scoring", "exist_ok": True, "plots": False}
+    how = {"imgsz": subject.image_size, "batch": job.batch, "device": job.device, "workers": job.workers}
+    return scores_on(subject.data, model, job.task, **place, **how)
+
+
+def scores_on(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  # noqa: ANN401 - ultralytics has no types
+    """Evaluate a `YOLO` object on the split `val` of `data`, with Ultralytics' own `arguments`."""
     validators: list[Any] = []  # the model keeps no hold of it
     model.add_callback("on_val_end", validators.append)
-    model.val(
-        data=str(subject.data),
-        imgsz=subject.image_size,
-        batch=job.batch,
-        device=job.device,
-        project=str(job.folder),
-        name="scoring",
-        exist_ok=True,
-        plots=False,
-        workers=job.workers,
-        verbose=False,
-    )
-    return scores_of(validators[-1], job.task)
+    model.val(data=str(data), verbose=False, **arguments)
+    return scores_of(validators[-1], task)
 
 
 def scores_of(validator: Any, task: str) -> Scores:  # noqa: ANN401 - ultralytics ships no types

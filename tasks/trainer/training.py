@@ -10,7 +10,7 @@ import pandas as pd
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.training_job import Told, TrainingJob, first_device
 from tasks.trainer.loading import load_model, set_up
-from tasks.trainer.scoring import scores_of
+from tasks.trainer.scoring import scores_of, scores_on
 from tasks.trainer.watching import end_with
 
 Say = Callable[[Told], None]
@@ -128,13 +128,12 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 
     def ended(trainer: Any) -> None:  # noqa: ANN401
         weights = trainer.best if trainer.best.exists() else trainer.last
-        names = trainer.data["names"]
         say(
             TrainedModel(
                 weights=weights,
                 folder=trainer.save_dir,
                 task=progress.job.task,
-                class_names=tuple(names[number] for number in sorted(names)),
+                class_names=_ordered(trainer.data["names"]),
                 scores=scores_of(trainer.validator, progress.job.task),
                 epochs=trainer.epoch + 1,
                 best_epoch=progress.best,
@@ -157,28 +156,22 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
     folder, epochs = job.folder / RUN, int(model.ckpt["epoch"]) + 1
     weights = folder / "weights" / ("best.pt" if job.best is not None else "last.pt")
     strip_optimizer(weights)
-    arguments = dict(job.arguments)
-    validators: list[Any] = []
     best = load_model(str(weights), job.task)
-    best.add_callback("on_val_end", validators.append)
-    best.val(
-        data=str(job.data),
-        imgsz=arguments["imgsz"],
-        batch=arguments["batch"],
-        device=first_device(arguments.get("device")),
-        workers=arguments["workers"],
-        save_dir=str(folder),
-        verbose=False,
-    )
+    how = {name: job.arguments[name] for name in ("imgsz", "batch", "workers")}
+    device = first_device(job.arguments.get("device"))
+    scores = scores_on(job.data, best, job.task, save_dir=str(folder), device=device, **how)
     plot_results(file=str(folder / "results.csv"))
-    names = best.names
     return TrainedModel(
         weights=weights,
         folder=folder,
         task=job.task,
-        class_names=tuple(names[number] for number in sorted(names)),
-        scores=scores_of(validators[-1], job.task),
+        class_names=_ordered(best.names),
+        scores=scores,
         epochs=epochs,
         best_epoch=job.best_epoch if job.best is not None else epochs,
-        batch=int(arguments["batch"]),
+        batch=int(how["batch"]),
     )
+
+
+def _ordered(names: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(names[number] for number in sorted(names))
