@@ -64,13 +64,15 @@ def train_model(
         planned = plan_digest(plan)
         mark = fingerprint(planned, base_model, training)
         checkpoints = CheckpointStore(reporting.flow_run_id(), mark)
-        if training.rehearse and not checkpoints.exist():
+        carried_on = checkpoints.exist()
+        if training.rehearse and not carried_on:
             _rehearse(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
-        tags = lineage_tags(digests, dataset.class_names, base_model, reporting.flow_run_id(), planned)
+        base = storage.digest_of(Path(start))
+        tags = lineage_tags(digests, dataset.class_names, base_model, base, reporting.flow_run_id(), planned)
         parameters = run_parameters(training.model_dump(), base_model, digests)
-        run_id = runs.open_run(reporting.flow_run_name(), reporting.flow_run_id(), mark, tags, parameters)
+        run_id, tags = runs.open_run(reporting.flow_run_name(), mark, tags, parameters, carried_on)
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, planned)
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)

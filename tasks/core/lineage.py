@@ -11,12 +11,21 @@ from tasks.core.tracked import MAX_TAG
 PLAN_ARTIFACT = "merge-plan.json"
 
 
-def lineage_tags(
-    digests: Mapping[str, str], class_names: Sequence[str], base_model: str, flow_run_id: str, plan_digest: str
-) -> dict[str, str]:
-    """Tags of a run and of the version it gives; `digests` maps archive to SHA-256 in hex, `plan_digest` is one too.
+BASE_DIGEST = "base_model_sha256"
 
-    Raises StudioError where the class names are longer than a version can carry: better now than after the training.
+
+def lineage_tags(
+    digests: Mapping[str, str],
+    class_names: Sequence[str],
+    base_model: str,
+    base_digest: str | None,
+    flow_run_id: str,
+    plan_digest: str,
+) -> dict[str, str]:
+    """Tags of a run and of the version it gives; `digests` maps archive to SHA-256 in hex, the other digests are such.
+
+    `base_digest` is None for an architecture, which has no weights. Raises StudioError where the class names are longer
+    than a version can carry: better now than after the training.
     """
     names = json.dumps(list(class_names))
     if len(names) > MAX_TAG:
@@ -25,6 +34,7 @@ def lineage_tags(
             f"Give them shorter names with merge.classes."
         )
     return {
+        **({BASE_DIGEST: base_digest} if base_digest else {}),
         "archives": json.dumps(digests),
         "class_names": names,
         "base_model": base_model,

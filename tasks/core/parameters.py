@@ -99,7 +99,7 @@ class PromotionPolicy(Parameters):
         0.0, ge=0, le=1, description="Lowest mAP50 on the validation split that earns the alias; of trees the accuracy."
     )
     min_gain: float = Field(
-        0.0,
+        0.001,
         ge=-1,
         le=1,
         description="How much better than the champion's its mAP50-95 (of trees the accuracy) must be.",

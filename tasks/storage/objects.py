@@ -76,6 +76,11 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     return path, sha256_of(path)
 
 
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a file in hex; None where there is none."""
+    return sha256_of(path) if path.is_file() else None
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as stream:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.buckets import Bucket, parse_object_name
 from tasks.core.epochs import TrainedModel
 from tasks.core.errors import Superseded
+from tasks.core.lineage import BASE_DIGEST
 from tasks.core.patience import PATIENTLY
 from tasks.core.promotion import Decision, decision_facts, decision_tags
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
@@ -23,18 +24,26 @@ from tasks.tracking.connection import TRAINING, client, experiment_id, explained
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
+class OpenRun(NamedTuple):
+    """A run that goes on, with the tags that say where its model comes from."""
+
+    id: str
+    tags: dict[str, str]
+
+
 @task(cache_policy=NO_CACHE, **PATIENTLY)
 def open_run(
-    name: str, flow_run_id: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object]
-) -> str:
-    """Open the run of a training in experiment `training`; returns its id.
+    name: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object], carried_on: bool = False
+) -> OpenRun:
+    """Open the run of a training in experiment `training`, for the flow run that `tags` names.
 
     A flow run that is tried again with the same fingerprint goes on in the run that it had, whose parameters stay as
-    they were. Any other run of that flow run which was left open is closed as KILLED. Raises TrackingError.
+    they were; so does the digest of its base model where it was `carried_on` from a checkpoint. Any other run of that
+    flow run which was left open is closed as KILLED. Raises TrackingError.
     """
     mlflow = client()
-    known = {**tags, "flow_run_id": flow_run_id, "fingerprint": fingerprint}
-    known = {key: cut(value, MAX_RUN_TAG) for key, value in known.items()}
+    flow_run_id = tags["flow_run_id"]
+    known = {**tags, "fingerprint": fingerprint}
     with explained("opening a run"):
         experiment = experiment_id(mlflow, TRAINING)
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
@@ -43,11 +52,17 @@ def open_run(
             if other is not run and other.info.status == "RUNNING":
                 mlflow.set_terminated(other.info.run_id, "KILLED")
         if run is None:
-            run = mlflow.create_run(experiment, run_name=name, tags=known)
+            run = mlflow.create_run(experiment, run_name=name, tags=_cut(known))
         elif run.info.status != "RUNNING":
             _reopen(mlflow, run.info.run_id)
-        _describe(mlflow, run, known, parameters)
-    return str(run.info.run_id)
+        if carried_on and BASE_DIGEST in run.data.tags:
+            known[BASE_DIGEST] = run.data.tags[BASE_DIGEST]
+        _describe(mlflow, run, _cut(known), parameters)
+    return OpenRun(str(run.info.run_id), {key: value for key, value in known.items() if key != "fingerprint"})
+
+
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: cut(value, MAX_RUN_TAG) for key, value in tags.items()}
 
 
 def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401

@@ -49,7 +49,12 @@ def model(
 
 
 def decided(challenger: Contender, champion: Contender | None, **policy: object) -> Decision:
-    return decide(challenger, champion, PromotionPolicy.model_validate(policy))
+    return decide(challenger, champion, PromotionPolicy.model_validate({"min_gain": 0} | policy))
+
+
+@pytest.mark.parametrize(("reached", "promoted"), [(0.4, False), (0.401, True)])
+def test_by_default_an_equal_model_is_not_better(reached: float, promoted: bool) -> None:
+    assert decide(model(2, cat=reached), model(1, cat=0.4), PromotionPolicy()).promoted is promoted
 
 
 # challenger, champion, policy -> what each reason against it says, in order; none: promoted

@@ -9,9 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks.core.errors import Superseded
+from tasks.core.lineage import BASE_DIGEST
 from tasks.core.promotion import Decision, Mean
 from tasks.tracking import runs
-from tests.tasks.trained import opened, run, steps, trained
+from tests.tasks.trained import LINEAGE, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
 NOBODY = "http://127.0.0.1:9"
@@ -54,9 +55,21 @@ def test_another_training_of_a_flow_run_closes_the_one_before(flow_run: str) -> 
     assert [run(each).info.status for each in (first, second, elsewhere)] == ["KILLED", "RUNNING", "RUNNING"]
 
 
+@pytest.mark.parametrize(("carried_on", "kept"), [(True, "first"), (False, "second")])
+def test_a_run_that_is_carried_on_keeps_the_digest_of_what_it_began_from(
+    flow_run: str, carried_on: bool, kept: str
+) -> None:
+    """An alias may have moved since; the epochs that are kept were made from the weights of before."""
+    tags = {**LINEAGE, "flow_run_id": flow_run}
+    runs.open_run.fn("otter", "f1", tags | {BASE_DIGEST: "first"}, {})
+    again = runs.open_run.fn("otter", "f1", tags | {BASE_DIGEST: "second"}, {}, carried_on)
+    assert again.tags[BASE_DIGEST] == run(again.id).data.tags[BASE_DIGEST] == kept
+
+
 def test_what_is_too_long_for_mlflow_is_cut(flow_run: str) -> None:
-    tags = {"archives": "a" * 9000}
-    run_id = runs.open_run.fn("long", flow_run, "f1", tags, {"archives": "b" * 9000})
+    tags = {"archives": "a" * 9000, "flow_run_id": flow_run}
+    run_id, lineage = runs.open_run.fn("long", "f1", tags, {"archives": "b" * 9000})
+    assert lineage == tags
     assert run(run_id).data.tags["archives"] == "a" * 7999 + "…"
     assert run(run_id).data.params["archives"] == "b" * 5999 + "…"
 

@@ -31,7 +31,8 @@ def epoch(number: int, *, restored: bool = False, extra: Mapping[str, float] | N
 
 def opened(flow_run_id: str, fingerprint: str = "f1", **parameters: object) -> str:
     """The id of the run of a flow run."""
-    run_id: str = runs.open_run.fn("happy-otter", flow_run_id, fingerprint, LINEAGE, {"epochs": 3, **parameters})
+    tags = LINEAGE | {"flow_run_id": flow_run_id}
+    run_id: str = runs.open_run.fn("happy-otter", fingerprint, tags, {"epochs": 3, **parameters}).id
     return run_id
 
 
