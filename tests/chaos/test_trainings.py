@@ -22,7 +22,7 @@ from infra.demo_data import ArchivePlan
 from infra.environment import scratch
 from infra.settings import StackSettings
 
-EPOCHS = 30
+EPOCHS = 18
 DEADLINE_S = 300
 PLANS = (
     ArchivePlan("chaos-a.zip", ("circle", "square"), train=12, val=4, seed=1),

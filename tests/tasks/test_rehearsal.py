@@ -30,9 +30,8 @@ def merged(folder: Path, task: str) -> merging.MergedDataset:
     return merge(folder, dataset(0, task=task), dataset(6, "dog, cat", task))[1]
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "segment" else pytest.mark.heavy) for task in MODELS]
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize("task", MODELS)
 def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> None:
     whole = merged(tmp_path, task)
     few = merging.write_rehearsal.fn(whole, tmp_path / "few")

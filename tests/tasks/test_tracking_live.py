@@ -125,6 +125,7 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     assert caplog.text.count("MLflow takes epochs again") == 1
 
 
+@pytest.mark.heavy
 def test_an_outage_costs_neither_the_training_nor_its_figures(
     run_id: str,
     stack: StackSettings,
