@@ -6,11 +6,13 @@ from typing import Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 PADDING = 114
+_SLIVER = 32  # times longer than wide: the long side, resized, would fill the memory to be cut away
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,21 @@ class Letterbox:
 
     def to_image(self, boxes: Floats) -> Floats:
         """Move [n, 4] boxes from pixels of the square to pixels of the image, clipped to the image."""
-        moved = (np.asarray(boxes, np.float32) - self._offsets) / self._gains
-        limits = np.array([self.width, self.height] * 2, np.float32)
-        return _floats(np.clip(moved, 0, limits))
+        return clip((np.asarray(boxes, np.float32) - self._offsets) / self._gains, self.width, self.height)
+
+    def points_to_image(self, points: Floats) -> Floats:
+        """Move [n, K, 2 or more] points (x, y, what stays) to pixels of the image, clipped to the image."""
+        flat = points[..., :2].reshape(-1, 2)
+        moved = self.to_image(np.concatenate([flat, flat], axis=1))[:, :2]
+        return _floats(np.concatenate([moved.reshape(*points.shape[:-1], 2), points[..., 2:]], axis=-1))
+
+    def rotated_to_image(self, rotated: Floats) -> Floats:
+        """Move [n, 5] boxes (centre, width, height, angle) to pixels of the image; nothing is clipped.
+
+        The angle stays, as in Ultralytics: the two gains differ by the rounding of a side only.
+        """
+        offsets = np.array([self.left, self.top, 0, 0], np.float32)
+        return _floats(np.concatenate([(rotated[:, :4] - offsets) / self._gains, rotated[:, 4:]], axis=1))
 
     @property
     def _gains(self) -> Floats:
@@ -77,13 +91,56 @@ class Letterbox:
         return np.array([self.left, self.top] * 2, np.float32)
 
 
-def iou_matrix(boxes: Floats) -> Floats:
-    """Return the [n, n] overlaps (intersection over union, 0 to 1) of [n, 4] boxes; boxes without area overlap none."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+def clip(boxes: Floats, width: int, height: int) -> Floats:
+    """Cut [n, 4] boxes at the edges of an image of `width` x `height` pixels."""
+    return _floats(np.clip(boxes, 0, np.array([width, height] * 2, np.float32)))
+
+
+def centre_square(image: Rgb, size: int) -> Rgb:
+    """Return the uint8 [size, size, 3] centre of the [height, width, 3] image, its shorter side resized to `size`.
+
+    What Ultralytics' `classify_transforms` shows a classifier, to the last bit: Pillow's bilinear filter, which widens
+    as it shrinks. The centre of a sliver (more than 32 times longer than wide) may be a level off. Raises ValueError
+    for an image of another shape, an empty one, and a size below 1.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or min(*image.shape, size) < 1:
+        raise ValueError(
+            f"expected an image of shape (height, width, 3) with sides of at least 1 pixel and a square of at least 1, "
+            f"found {image.shape} and {size}; leave empty images out"
+        )
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    # The longer side is cut off to a whole pixel, the offset rounded: torchvision's own Resize and CenterCrop.
+    whole_width, whole_height = size * width // shorter, size * height // shorter
+    left, top = round((whole_width - size) / 2), round((whole_height - size) / 2)
+    picture, bilinear = Image.fromarray(image), Image.Resampling.BILINEAR
+    if max(whole_width, whole_height) <= _SLIVER * size:
+        whole = picture.resize((whole_width, whole_height), bilinear)
+        return _rgb(whole.crop((left, top, left + size, top + size)))
+    x, y = width / whole_width, height / whole_height
+    centre = (left * x, top * y, (left + size) * x, (top + size) * y)
+    return _rgb(picture.resize((size, size), bilinear, box=centre))
+
+
+def hull(rotated: Floats) -> Floats:
+    """Return the [n, 4] upright boxes around [n, 5] rotated ones (centre, width, height, angle in radians)."""
+    cosine, sine = np.abs(np.cos(rotated[:, 4:])), np.abs(np.sin(rotated[:, 4:]))
+    width, height = rotated[:, 2:3], rotated[:, 3:4]
+    reach = np.concatenate([width * cosine + height * sine, width * sine + height * cosine], axis=1) / 2
+    return _floats(np.concatenate([rotated[:, :2] - reach, rotated[:, :2] + reach], axis=1))
+
+
+def iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
+    """Return the [n, m] overlaps (intersection over union, 0 to 1) of [n, 4] boxes with [m, 4], or with themselves.
+
+    Boxes without area overlap none.
+    """
+    others = boxes if others is None else others
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
-    union = areas[:, None] + areas[None, :] - shared
+    areas, other_areas = (np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (boxes, others))
+    union = areas[:, None] + other_areas[None, :] - shared
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 

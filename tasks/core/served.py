@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One pinned version: images go in letterboxed to `image_size` x `image_size` pixels."""
+    """One pinned version: images go in at `image_size` x `image_size` pixels.
+
+    `digest` is the SHA-256 of its graph in hex, empty where nobody wrote it down; `precision` is its arithmetic: f32,
+    f16 or bf16.
+    """
 
     name: str
     version: int
@@ -13,3 +17,5 @@ class ServedModel:
     image_size: int
     class_names: tuple[str, ...]
     run_id: str
+    digest: str = ""
+    precision: str = "f32"

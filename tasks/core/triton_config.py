@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
+from tasks.core.triton_onnxruntime import for_onnxruntime
 
 INPUT = "images"
 OUTPUT = "detections"
@@ -16,49 +17,81 @@ MAX_DETECTIONS = 300
 DETECTION_FIELDS = 6
 QUEUE_DELAY_US = 500
 
+# Sizes of each output after N; -1 where two versions may differ.
+_DETECTIONS = {OUTPUT: (MAX_DETECTIONS, DETECTION_FIELDS)}
+OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "detect": {**_DETECTIONS},
+    "segment": {**_DETECTIONS, "coefficients": (MAX_DETECTIONS, -1), "prototypes": (-1, -1, -1)},
+    "pose": {**_DETECTIONS, "keypoints": (MAX_DETECTIONS, -1, 3)},
+    "obb": {**_DETECTIONS, "rotated": (MAX_DETECTIONS, 5)},
+    "classify": {"scores": (-1,)},
+}
+
+NOBODY = 0  # the champion of a model that only clients who name a version still get
+_CHAMPION = "champion"
+_THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
+
 # Fields whose strings are enum names (bare in text) and fields that are maps (key/value pairs in text).
 _ENUMS = frozenset({"data_type", "kind"})
-_MAPS = frozenset({"parameters"})
+_MAPS = frozenset({"parameters", "inputs"})
 
 
-def model_config(models: Sequence[ServedModel], serving: ServingParams) -> dict[str, Any]:
+def model_config(
+    models: Sequence[ServedModel], serving: ServingParams, champion: int | None, server: str = ""
+) -> dict[str, Any]:
     """The whole ModelConfig that serves exactly these versions of one model, under protobuf's own field names.
 
-    Raises ValueError where there is no version, a version twice, or versions of different models.
+    `champion` is the version that clients get who name none, or NOBODY; None says nothing about it. `server` names
+    Triton's software (and best its GPUs); only backend onnxruntime uses it, to keep TensorRT's engines, and keeps none
+    where it is empty. The precision is that of each version, not of `serving`. Raises ValueError where there is no
+    version, a version twice, versions of different models or tasks, a champion that is not among them, or something
+    that the chosen backend cannot do.
     """
-    name, versions = _identity(models)
-    return {
+    name, task, versions = _identity(models)
+    if champion not in {None, NOBODY, *versions}:
+        raise ValueError(f"expected the champion of {name!r} among the served versions {versions}, found {champion}")
+    config = {
         "name": name,
-        "backend": "python",
+        "backend": serving.backend,
         "max_batch_size": serving.max_batch_size,
         # Height and width are open, so that two versions of different image sizes are served side by side.
         "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "dims": [-1, -1, 3]}],
-        "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [MAX_DETECTIONS, DETECTION_FIELDS]}],
+        "output": [{"name": o, "data_type": "TYPE_FP32", "dims": [*dims]} for o, dims in OUTPUTS[task].items()],
         # AUTO becomes an instance on each GPU where Triton sees one, and an instance on the CPU elsewhere.
         "instance_group": [{"count": serving.instances, "kind": "KIND_AUTO"}],
         "dynamic_batching": {"max_queue_delay_microseconds": QUEUE_DELAY_US},
         "version_policy": {"specific": {"versions": versions}},
-        "parameters": {key: {"string_value": value} for key, value in _parameters(models, serving)},
+        "parameters": {key: {"string_value": value} for key, value in _parameters(models, serving, champion)},
     }
+    return config if serving.backend == "python" else for_onnxruntime(config, models, serving, server)
 
 
-def _identity(models: Sequence[ServedModel]) -> tuple[str, list[int]]:
-    names = sorted({model.name for model in models})
+def _identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
+    names, tasks = sorted({model.name for model in models}), sorted({model.task for model in models})
     versions = sorted(model.version for model in models)
     if len(names) != 1:
         raise ValueError(f"expected one or more versions of one model, found versions of {names}")
     if len(set(versions)) != len(versions) or versions[0] < 1:
         raise ValueError(f"expected different versions from 1 up of {names[0]!r}, found {versions}")
-    return names[0], versions
+    if len(tasks) != 1 or tasks[0] not in OUTPUTS:
+        raise ValueError(f"expected versions of {names[0]!r} of one task ({', '.join(OUTPUTS)}), found tasks {tasks}")
+    return names[0], tasks[0], versions
 
 
-def _parameters(models: Sequence[ServedModel], serving: ServingParams) -> Iterator[tuple[str, str]]:
-    yield "precision", serving.precision
+def _parameters(
+    models: Sequence[ServedModel], serving: ServingParams, champion: int | None
+) -> Iterator[tuple[str, str]]:
+    if champion is not None:
+        yield _CHAMPION, str(champion)
+    if serving.threads:
+        yield _THREADS, str(serving.threads)
     for model in sorted(models, key=lambda model: model.version):
         yield f"task.{model.version}", model.task
         yield f"image_size.{model.version}", str(model.image_size)
         yield f"class_names.{model.version}", json.dumps(model.class_names)
         yield f"run_id.{model.version}", model.run_id
+        yield f"digest.{model.version}", model.digest
+        yield f"precision.{model.version}", model.precision
 
 
 def config_json(config: Mapping[str, Any]) -> str:
@@ -95,7 +128,7 @@ def _message(field: str, fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _scalar(value: object) -> str:
-    return _quoted(value) if isinstance(value, str) else str(value)
+    return _quoted(value) if isinstance(value, str) else str(value).lower()
 
 
 def _quoted(text: str) -> str:
@@ -109,8 +142,34 @@ def config_versions(config: Mapping[str, Any]) -> list[int]:
     return [int(v) for v in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
 
 
+def without_champion(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with no version for clients who name none."""
+    return {**config, "parameters": {**config.get("parameters", {}), _CHAMPION: {"string_value": str(NOBODY)}}}
+
+
+def champion_version(config: Mapping[str, Any]) -> int | None:
+    """The version that clients get who name none, or NOBODY; None where the config does not say.
+
+    Raises ValueError where it says something else than a version.
+    """
+    text = _optional(config, _CHAMPION, "")
+    if text and not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"model {config.get('name', '')!r}: expected a version as champion, found {text[:80]!r}")
+    return int(text) if text else None
+
+
+def serving_params(config: Mapping[str, Any]) -> ServingParams:
+    """What of the choices of a deployment is in a config, as Triton gives it back; the others have their defaults."""
+    return ServingParams(
+        backend=config["backend"],
+        instances=int(config["instance_group"][0].get("count", 1)),
+        max_batch_size=int(config["max_batch_size"]),
+        threads=int(_optional(config, _THREADS, "0")),
+    )
+
+
 def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
-    """The inverse of `model_config` for one version.
+    """The inverse of `model_config` for one version; also reads what releases wrote that knew of no digest.
 
     Raises ValueError, naming what is missing, where the config does not describe that version.
     """
@@ -125,6 +184,8 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         image_size=int(image_size),
         class_names=_class_names(name, version, _parameter(config, f"class_names.{version}")),
         run_id=_parameter(config, f"run_id.{version}"),
+        digest=_optional(config, f"digest.{version}", ""),
+        precision=_optional(config, f"precision.{version}", _optional(config, "precision", "f32")),
     )
 
 
@@ -136,7 +197,13 @@ def _parameter(config: Mapping[str, Any], key: str) -> str:
             f"model {config.get('name', '')!r}: expected parameter {key!r} in the config that Triton serves, found "
             f"a config that describes versions {described}. Deploy that version with the deploy-model flow."
         )
-    value: str = parameters[key].get("string_value", "")  # protobuf's JSON leaves an empty string out
+    return _optional(config, key, "")
+
+
+def _optional(config: Mapping[str, Any], key: str, default: str) -> str:
+    parameters = config.get("parameters", {})
+    # protobuf's JSON leaves an empty string out
+    value: str = parameters[key].get("string_value", "") if key in parameters else default
     return value
 
 

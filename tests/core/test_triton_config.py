@@ -1,7 +1,9 @@
 """The config that Triton is given, as a dict, as text, and read back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
@@ -11,12 +13,36 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
-from tasks.core.triton_config import config_json, config_pbtxt, config_versions, model_config, served_model
+from tasks.core.triton_config import (
+    NOBODY,
+    OUTPUTS,
+    champion_version,
+    config_json,
+    config_pbtxt,
+    config_versions,
+    model_config,
+    served_model,
+    serving_params,
+)
+from tasks.core.triton_onnxruntime import engine_fingerprint
 
-GOLDEN = Path(__file__).parent / "golden" / "config.pbtxt"
+GOLDEN = Path(__file__).parent / "golden"
 OLD = ServedModel("cells", 3, "detect", 320, ("RBC", "WBC"), "5f2a")
-NEW = ServedModel("cells", 12, "detect", 640, ('say "cell"', "line\nbreak", "Zelle \u00e4\U0001f9ec \\ '"), "77b0")
-PARAMS = ServingParams(instances=2, max_batch_size=8, precision="bf16")
+ODD_NAMES = ('say "cell"', "line\nbreak", "Zelle \u00e4\U0001f9ec \\ '")
+NEW = ServedModel("cells", 12, "detect", 640, ODD_NAMES, "77b0", "c0ffee", "bf16")
+MASKS = ServedModel("outlines", 1, "segment", 320, ("RBC",), "5f2a", "beef", "f16")
+SAME = replace(NEW, version=13, digest="decaf")
+PARAMS = ServingParams(instances=2, max_batch_size=8)
+ORT = ServingParams(backend="onnxruntime", max_batch_size=8)
+SERVER = "2.51.0, GPU-b31c"
+
+# The golden files: what each says, and how it is made.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "python-detect": model_config([OLD, NEW], PARAMS, 12),
+    "python-segment": model_config([MASKS], PARAMS, None),
+    "onnxruntime-detect": model_config([replace(OLD, digest="c0ffee", precision="f16")], ORT, 3, SERVER),
+    "onnxruntime-segment": model_config([MASKS], ServingParams(backend="onnxruntime", max_batch_size=1, threads=4), 1),
+}
 
 hostile_text = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -25,19 +51,21 @@ def parsed(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 
 
-def test_the_text_is_what_it_was() -> None:
-    assert config_pbtxt(model_config([OLD, NEW], PARAMS)) == GOLDEN.read_text()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_text_is_what_it_was(name: str) -> None:
+    assert config_pbtxt(CONFIGS[name]) == (GOLDEN / f"{name}.pbtxt").read_text()
 
 
-def test_triton_reads_the_same_from_text_and_from_json() -> None:
-    config = model_config([OLD, NEW], PARAMS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_triton_reads_the_same_from_text_and_from_json(name: str) -> None:
+    config = CONFIGS[name]
     assert parsed(config_pbtxt(config)) == json_format.Parse(config_json(config), ModelConfig())
 
 
-@given(names=st.lists(hostile_text).map(tuple), run_id=hostile_text, task=hostile_text)
-def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, task: str) -> None:
-    model = ServedModel("m", 1, task, 64, names, run_id)
-    config = model_config([model], ServingParams())
+@given(names=st.lists(hostile_text).map(tuple), run_id=hostile_text, digest=hostile_text, precision=hostile_text)
+def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, digest: str, precision: str) -> None:
+    model = ServedModel("m", 1, "detect", 64, names, run_id, digest, precision)
+    config = model_config([model], ServingParams(), 1)
     message = parsed(config_pbtxt(config))
     assert message == json_format.Parse(config_json(config), ModelConfig())
     assert served_model(json_format.MessageToDict(message, preserving_proto_field_name=True), 1) == model
@@ -46,20 +74,132 @@ def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, t
 @given(st.lists(st.text()).map(tuple))
 def test_class_names_that_are_no_unicode_survive(names: tuple[str, ...]) -> None:
     model = ServedModel("m", 1, "detect", 64, names, "run")
-    assert served_model(json.loads(config_json(model_config([model], ServingParams()))), 1) == model
+    assert served_model(json.loads(config_json(model_config([model], ServingParams(), 1))), 1) == model
 
 
 def test_versions_are_served_together_and_each_reads_back_as_itself() -> None:
-    config = model_config([NEW, OLD], PARAMS)
+    config = model_config([NEW, OLD], PARAMS, None)
     assert config_versions(config) == [3, 12]
     assert (served_model(config, 3), served_model(config, 12)) == (OLD, NEW)
 
 
+@pytest.mark.parametrize("champion", [3, 12, NOBODY, None])
+def test_the_champion_reads_back(champion: int | None) -> None:
+    message = parsed(config_pbtxt(model_config([OLD, NEW], PARAMS, champion)))
+    assert champion_version(json_format.MessageToDict(message, preserving_proto_field_name=True)) == champion
+
+
+def test_a_champion_that_is_no_version_is_refused() -> None:
+    config = model_config([OLD], PARAMS, 3)
+    config["parameters"]["champion"] = {"string_value": "latest"}
+    with pytest.raises(ValueError, match="'cells': expected a version as champion, found 'latest'"):
+        champion_version(config)
+
+
+def test_configs_of_an_earlier_release_are_read() -> None:
+    """They had one precision for all versions, no digest and no champion."""
+    config = model_config([OLD], PARAMS, None)
+    for key in ("digest.3", "precision.3"):
+        del config["parameters"][key]
+    assert served_model(config, 3) == OLD
+    assert champion_version(config) is None
+    config["parameters"]["precision"] = {"string_value": "bf16"}
+    assert served_model(config, 3) == replace(OLD, precision="bf16")
+
+
 def test_choices_reach_the_config() -> None:
-    config = model_config([OLD], PARAMS)
+    config = model_config([OLD], PARAMS.model_copy(update={"threads": 3}), 3)
+    assert config["backend"] == "python"
     assert config["max_batch_size"] == 8
     assert config["instance_group"][0]["count"] == 2
-    assert config["parameters"]["precision"] == {"string_value": "bf16"}
+    assert config["parameters"]["intra_op_thread_count"] == {"string_value": "3"}
+
+
+@pytest.mark.parametrize("serving", [PARAMS, ORT, ServingParams(threads=3)])
+def test_choices_read_back(serving: ServingParams) -> None:
+    message = parsed(config_pbtxt(model_config([OLD], serving, 3)))
+    assert serving_params(json_format.MessageToDict(message, preserving_proto_field_name=True)) == serving
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+def test_each_task_has_its_outputs(task: str) -> None:
+    message = parsed(config_pbtxt(model_config([replace(OLD, task=task)], PARAMS, 3)))
+    assert {output.name: tuple(output.dims) for output in message.output} == OUTPUTS[task]
+
+
+def tensorrt(config: dict[str, Any]) -> dict[str, str]:
+    [accelerator] = config["optimization"]["execution_accelerators"]["gpu_execution_accelerator"]
+    assert accelerator["name"] == "tensorrt"
+    parameters: dict[str, str] = accelerator["parameters"]
+    return parameters
+
+
+def test_onnxruntime_is_told_the_very_sizes_of_the_graph() -> None:
+    config = model_config([replace(OLD, task="classify")], ORT, 3)
+    assert config["input"][0]["dims"] == [320, 320, 3]
+    assert config["output"] == [{"name": "scores", "data_type": "TYPE_FP32", "dims": [2]}]
+
+
+@pytest.mark.parametrize("task", ["segment", "pose"])
+def test_sizes_that_only_the_graph_knows_are_left_to_triton(task: str) -> None:
+    assert model_config([replace(OLD, task=task)], ORT, 3)["output"] == []
+
+
+@pytest.mark.parametrize("changed", [replace(MASKS, digest="d0d0"), replace(MASKS, precision="f32")])
+def test_an_engine_of_another_graph_or_precision_is_in_another_folder(changed: ServedModel) -> None:
+    one, other = (tensorrt(model_config([model], ORT, None, SERVER)) for model in (MASKS, changed))
+    assert one["trt_engine_cache_path"] != other["trt_engine_cache_path"]
+    assert one["trt_timing_cache_path"] == other["trt_timing_cache_path"]
+    assert engine_fingerprint(MASKS, SERVER) in one["trt_engine_cache_path"]
+
+
+def test_nothing_of_another_server_is_loaded() -> None:
+    one, other = (tensorrt(model_config([MASKS], ORT, None, server)) for server in (SERVER, "2.52.0, GPU-b31c"))
+    assert one["trt_engine_cache_path"] != other["trt_engine_cache_path"]
+    assert one["trt_timing_cache_path"] != other["trt_timing_cache_path"]
+
+
+@pytest.mark.parametrize(
+    ("models", "server", "kept"),
+    [
+        ([MASKS], "", set()),
+        ([replace(MASKS, digest="")], SERVER, {"timing"}),
+        ([MASKS, replace(MASKS, version=2)], SERVER, {"timing"}),
+        ([MASKS], SERVER, {"timing", "engine"}),
+    ],
+)
+def test_engines_are_kept_only_where_no_other_can_be_mistaken_for_them(
+    models: list[ServedModel], server: str, kept: set[str]
+) -> None:
+    """ONNX Runtime names an engine after the graph's nodes: two versions of one architecture would share it."""
+    parameters = tensorrt(model_config(models, ORT, None, server))
+    assert {key.split("_")[1] for key in parameters if key.endswith("_cache_enable")} == kept
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (
+            [OLD, NEW],
+            r"cells with one image size, found 320 \(version 3\), 640 \(version 12\).*backend python.*undeploy",
+        ),
+        ([replace(NEW, precision="f32"), SAME], r"one precision, found f32 \(version 12\), bf16 \(version 13\)"),
+        (
+            [replace(OLD, task="classify"), replace(OLD, task="classify", version=4, class_names=("RBC",))],
+            r"one number of classes, found 2 \(version 3\), 1 \(version 4\)",
+        ),
+        ([NEW], "precision f32 or f16 for backend onnxruntime, found 'bf16'.*backend python"),
+    ],
+)
+def test_what_onnxruntime_cannot_serve_is_refused(models: list[ServedModel], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model_config(models, ORT, None)
+
+
+def test_versions_of_the_same_shapes_are_served_by_onnxruntime_side_by_side() -> None:
+    models = [replace(NEW, precision="f16"), replace(SAME, precision="f16")]
+    config = model_config(models, ORT, 12, SERVER)
+    assert [served_model(config, 12), served_model(config, 13)] == models
 
 
 @pytest.mark.parametrize(
@@ -69,16 +209,23 @@ def test_choices_reach_the_config() -> None:
         ([OLD, ServedModel("other", 4, "detect", 320, (), "")], "of one model"),
         ([OLD, OLD], "different versions"),
         ([ServedModel("cells", 0, "detect", 320, (), "")], "from 1 up"),
+        ([OLD, replace(NEW, task="segment")], r"one task .*found tasks \['detect', 'segment'\]"),
+        ([replace(OLD, task="telepathy")], r"one task \(detect, .*found tasks \['telepathy'\]"),
     ],
 )
 def test_what_is_no_set_of_versions_is_refused(models: list[ServedModel], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model_config(models, PARAMS)
+        model_config(models, PARAMS, None)
+
+
+def test_a_champion_that_is_not_served_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"champion of 'cells' among the served versions \[3, 12\], found 4"):
+        model_config([OLD, NEW], PARAMS, 4)
 
 
 def test_a_version_that_is_not_described_says_which_are() -> None:
     with pytest.raises(ValueError, match=r"'image_size.7'.*versions \[3, 12\].*deploy-model"):
-        served_model(model_config([OLD, NEW], PARAMS), 7)
+        served_model(model_config([OLD, NEW], PARAMS, 3), 7)
 
 
 def test_a_config_that_is_not_ours_says_what_is_missing() -> None:
@@ -89,7 +236,7 @@ def test_a_config_that_is_not_ours_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "6e2", "", "\u0663"])
 def test_a_nonsense_image_size_is_refused(text: str) -> None:
-    config = model_config([OLD], PARAMS)
+    config = model_config([OLD], PARAMS, 3)
     config["parameters"]["image_size.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="image size in pixels"):
         served_model(config, 3)
@@ -97,7 +244,7 @@ def test_a_nonsense_image_size_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", '"RBC"', "[1]"])
 def test_nonsense_class_names_are_refused(text: str) -> None:
-    config = model_config([OLD], PARAMS)
+    config = model_config([OLD], PARAMS, 3)
     config["parameters"]["class_names.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="class names as a JSON list"):
         served_model(config, 3)

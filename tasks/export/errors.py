@@ -1,0 +1,7 @@
+"""What goes wrong in an export."""
+
+from tasks.core.errors import StudioError
+
+
+class ExportError(StudioError):
+    """These weights cannot become a served graph; the message says why and what to do."""

@@ -1,0 +1,176 @@
+"""Ultralytics' graph to the served one: normalisation before it, suppression and the outputs of its task after it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+import onnxslim
+from onnx import compose, parser
+
+from tasks.export import blocks
+from tasks.export.errors import ExportError
+
+Task = Literal["detect", "segment", "pose", "obb", "classify"]
+
+CONFIDENCE = 0.001  # what Ultralytics validates with: clients filter higher, mAP of served detections needs the tail
+IOU = 0.7
+MAX_DETECTIONS = 300
+MAX_ROTATED = 2000  # boxes of an image that are compared with each other, where Ultralytics' own export takes 1500
+OPSET = 18
+IR_VERSION = 10
+_EPS = 1e-7  # Ultralytics' own in probiou
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a model answers, before anything is put around it.
+
+    `anchors` are the boxes that it proposes for an image, `extra` the values of one beside its box and its scores: mask
+    coefficients, keypoints (`keypoints` of `extra / keypoints` values each) or an angle. A classifier has no anchors.
+    """
+
+    task: Task
+    classes: int
+    anchors: int = 0
+    extra: int = 0
+    keypoints: int = 0
+    nms_free: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many detections an image can have."""
+        return min(MAX_DETECTIONS, self.anchors)
+
+    def outputs(self, image_size: int) -> list[list[int]]:
+        """Shapes of its outputs for images of `image_size` x `image_size` pixels, without N."""
+        if self.task == "classify":
+            return [[self.classes]]
+        proposals = [4 + self.classes + self.extra, self.anchors]
+        prototypes = [[self.extra, image_size // 4, image_size // 4]] if self.task == "segment" else []
+        return [proposals, *prototypes]
+
+
+def served_outputs(head: Head, image_size: int) -> dict[str, list[int]]:
+    """The outputs of the served graph and their shapes without N; all are float32."""
+    if head.task == "classify":
+        return {"scores": [head.classes]}
+    detections = {"detections": [MAX_DETECTIONS, 6]}
+    match head.task:
+        case "segment":
+            side = image_size // 4
+            coefficients = {"coefficients": [MAX_DETECTIONS, head.extra]}
+            return detections | coefficients | {"prototypes": [head.extra, side, side]}
+        case "pose":
+            return detections | {"keypoints": [MAX_DETECTIONS, head.keypoints, 3]}
+        case "obb":
+            return detections | {"rotated": [MAX_DETECTIONS, 5]}
+    return detections
+
+
+def served_graph(raw: onnx.ModelProto, head: Head, image_size: int) -> onnx.ModelProto:
+    """Put normalisation before and suppression after Ultralytics' graph; N stays open.
+
+    `raw` maps float `[N,3,S,S]` to `[N,4+C+E,A]` (box in pixels, C class scores, E extra values), for a classifier to
+    `[N,C]`. The box is centre and size, or corners where the head needs no NMS; centre and size of every rotated one. A
+    segmenter answers its prototypes `[N,E,S/4,S/4]` beside. Raises ExportError where its outputs are others than those
+    of `head`.
+    """
+    raw = _fixed(raw, image_size)
+    found = [[dim.dim_value for dim in out.type.tensor_type.shape.dim][1:] for out in raw.graph.output]
+    expected = head.outputs(image_size)
+    if found != expected:
+        raise ExportError(
+            f"expected a {head.task} model that answers an image with arrays of {expected}, found {found}: such heads "
+            "are not served, train from a model such as yolo11n.pt"
+        )
+    versions = {"ir": IR_VERSION, "opset": OPSET}
+    before = parser.parse_model(blocks.BEFORE.format(**versions, size=image_size))
+    after = parser.parse_model(
+        blocks.AFTER.format(
+            **versions,
+            inputs=_signature(dict(zip(("raw", "raw_prototypes"), expected, strict=False))),
+            outputs=_signature(served_outputs(head, image_size)),
+            statements="".join(_statements(head)),
+        )
+    )
+    graph = _chain(_chain(before, raw), after)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def _signature(shapes: dict[str, list[int]]) -> str:
+    return ", ".join(f"float[{','.join(map(str, ['N', *shape]))}] {name}" for name, shape in shapes.items())
+
+
+def _statements(head: Head) -> list[str]:
+    """The body of what comes after Ultralytics' graph."""
+    if head.task == "classify":
+        return [blocks.RENAME.format(name="scores", source="raw")]
+    constants = blocks.CONSTANTS.format(confidence=CONFIDENCE, rows=head.rows)
+    return [constants, *_best_rows(head), *_outputs(head)]
+
+
+def _best_rows(head: Head) -> list[str]:
+    columns, sections, extra = ["anchor_boxes", "scores"], [4, head.classes], []
+    if head.extra:
+        columns, sections = [*columns, "anchor_extra"], [*sections, head.extra]
+        extra = [blocks.TOP_EXTRA]
+    anchors = blocks.ANCHORS.format(columns=", ".join(columns), sections=sections)
+    if head.nms_free:
+        return [anchors, blocks.TOP_PAIRS.format(classes=head.classes), *extra]
+    return [anchors, blocks.BEST_CLASS.format(), _suppression(head), blocks.TOP, *extra]
+
+
+def _suppression(head: Head) -> str:
+    if head.task != "obb":
+        return blocks.SUPPRESS.format(iou=IOU)
+    distance = -math.log(1 + _EPS - (1 - IOU) ** 2)
+    return blocks.SUPPRESS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
+
+
+def _outputs(head: Head) -> list[str]:
+    missing = MAX_DETECTIONS - head.rows
+    mask = blocks.MASK.format(corners="hull" if head.task == "obb" else "box", missing=missing)
+    detections = [mask, _output("detections", "detection_rows")]
+    match head.task:
+        case "segment":
+            prototypes = blocks.RENAME.format(name="prototypes", source="raw_prototypes")
+            return [*detections, _output("coefficients", "extra"), prototypes]
+        case "pose":
+            return [*detections, *_keypoints(head)]
+        case "obb":
+            return [blocks.HULL, *detections, _output("rotated", "rotated_rows")]
+    return detections
+
+
+def _keypoints(head: Head) -> list[str]:
+    shaped = blocks.KEYPOINTS.format(keypoints=head.keypoints)
+    if head.extra == 3 * head.keypoints:
+        return [_output("keypoint_rows", "extra"), shaped]
+    visible = blocks.VISIBLE.format(keypoints=head.keypoints, values=3 * head.keypoints)
+    return [visible, _output("keypoint_rows", "visible"), shaped]
+
+
+def _output(name: str, source: str) -> str:
+    return blocks.OUTPUT.format(name=name, source=source)
+
+
+def _fixed(raw: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
+    """A copy for one image size: what follows from it (the anchors) is folded into constants; N stays open."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(raw)
+    fixed.ir_version = IR_VERSION
+    for dim in fixed.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = image_size
+    del fixed.graph.value_info[:]
+    slimmed: onnx.ModelProto = onnxslim.slim(fixed)
+    return slimmed
+
+
+def _chain(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
+    """`second` after `first`: outputs become inputs in their order; the ends keep their names."""
+    prefix = f"{second.graph.name}/"
+    second = compose.add_prefix(second, prefix, rename_outputs=False)
+    joints = [(out.name, taken.name) for out, taken in zip(first.graph.output, second.graph.input, strict=True)]
+    return compose.merge_models(first, second, io_map=joints)

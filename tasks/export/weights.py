@@ -1,0 +1,103 @@
+"""Ultralytics' .pt files: what they hold, and Ultralytics' own ONNX export of it."""
+
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import onnx
+
+from tasks.export.errors import ExportError
+from tasks.export.served_graph import MAX_DETECTIONS, OPSET, Head, Task
+
+_STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this
+
+
+def raw_graph(weights: Path, image_size: int) -> tuple[onnx.ModelProto, Head]:
+    """Ultralytics' own graph (NCHW floats in), written beside the weights, and what it answers.
+
+    Raises ExportError for a file that does not load, a model that is not served, and an image size that the model
+    cannot take.
+    """
+    model = _load(weights)
+    _require_served(model)
+    strides = _strides(model)
+    if image_size < 1 or image_size % max(strides):
+        raise ExportError(f"image size {image_size}: expected a multiple of {max(strides)} pixels, the model's stride")
+    head = _head(model, sum((image_size // stride) ** 2 for stride in strides))
+    try:
+        return onnx.load(_onnx(model, image_size, head)), head
+    except Exception as error:  # whatever the tracer raises for the code of a model
+        raise ExportError(f"Ultralytics cannot export this {head.task} model to ONNX: {error}") from error
+
+
+def _onnx(model: Any, image_size: int, head: Head) -> str:  # noqa: ANN401  # Ultralytics has no types
+    if head.nms_free:
+        model.model.model[-1].postprocess = _every_anchor  # the served graph chooses the best
+    chosen = {"nms": False if head.nms_free else None, "max_det": MAX_DETECTIONS, "imgsz": image_size}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's remarks on code that is not ours
+        return str(
+            model.export(
+                format="onnx", opset=OPSET, dynamic=True, simplify=False, device="cpu", verbose=False, **chosen
+            )
+        )
+
+
+def _every_anchor(proposals: Any) -> Any:  # noqa: ANN401
+    """In the order of heads with NMS: `[N,A,4+C+E]` -> `[N,4+C+E,A]`."""
+    return proposals.permute(0, 2, 1)
+
+
+def _load(weights: Path) -> Any:  # noqa: ANN401
+    # Read when ultralytics is first imported: a step installs and fetches nothing.
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    from ultralytics.models import YOLO
+
+    try:
+        return YOLO(str(weights))
+    except Exception as error:  # unpickling runs whatever the file says, so anything may come out of it
+        raise ExportError(
+            f"expected weights that Ultralytics can load, found a file that fails with: {error}"
+        ) from error
+
+
+def _require_served(model: Any) -> None:  # noqa: ANN401
+    """Raise ExportError unless it is a three-channel model of a task and a kind whose head we know."""
+    from ultralytics.nn.modules import head as heads
+
+    served = {"detect": heads.Detect, "segment": heads.Segment, "pose": heads.Pose, "obb": heads.OBB}
+    served["classify"] = heads.Classify
+    head = model.model.model[-1]
+    if not isinstance(head, served.get(model.task, ())):
+        raise ExportError(
+            f"expected a YOLO model for one of {', '.join(get_args(Task))}, found task {model.task!r} with head "
+            f"{type(head).__name__}, which is not served: train from a model such as yolo11n.pt"
+        )
+    channels = model.model.yaml.get("channels", 3)
+    if channels != 3:
+        raise ExportError(f"expected a model for images of 3 channels, found {channels}: train on RGB images")
+
+
+def _strides(model: Any) -> list[int]:  # noqa: ANN401
+    if model.task == "classify":
+        return [_STRIDE]
+    return [int(stride) for stride in model.model.model[-1].stride]
+
+
+def _head(model: Any, anchors: int) -> Head:  # noqa: ANN401
+    head, classes = model.model.model[-1], len(model.names)
+    if model.task == "classify":
+        return Head("classify", classes)
+    # After fusing, some NMS-free models (YOLO26, YOLOv10) keep only the head that needs no NMS.
+    found = Head(model.task, classes, anchors, nms_free=head.cv2 is None)
+    match model.task:
+        case "segment":
+            return replace(found, extra=head.nm)
+        case "pose":
+            return replace(found, extra=head.nk, keypoints=head.kpt_shape[0])
+        case "obb":
+            return replace(found, extra=head.ne)
+    return found

@@ -1,0 +1,302 @@
+"""The code that runs a graph, in a real tritonserver: what each task answers, and what is refused."""
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import numpy as np
+import onnx
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+from numpy.typing import NDArray
+from onnx import parser
+
+from tasks.core.parameters import ServingParams
+from tasks.core.served import ServedModel
+from tasks.core.settings import Settings
+from tasks.core.triton_config import config_json, model_config
+from tasks.serving.connection import ServingError
+from tasks.serving.control import load_versions, served_versions, unload
+
+CODE = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
+NAME = "graph-test"
+SIZE = 32
+Sizes = dict[str, tuple[int, ...]]
+DETECTIONS: Sizes = {"detections": (300, 6)}
+TASKS: dict[str, Sizes] = {
+    "detect": DETECTIONS,
+    "segment": {**DETECTIONS, "coefficients": (300, 5), "prototypes": (5, SIZE // 4, SIZE // 4)},
+    "pose": {**DETECTIONS, "keypoints": (300, 7, 3)},
+    "obb": {**DETECTIONS, "rotated": (300, 5)},
+    "classify": {"scores": (3,)},
+}
+
+
+def graph(sizes: Sizes) -> bytes:
+    """A graph whose outputs have these sizes after N; every number is the mean of its image plus the output's place."""
+    heads, steps = [], []
+    for place, (name, dims) in enumerate(sizes.items()):
+        heads.append(f"float[N,{','.join(map(str, dims))}] {name}")
+        steps.append(f"""
+            one{place} = Constant <value_ints = {[-1] + [1] * len(dims)}> ()
+            all{place} = Constant <value_ints = {[1, *dims]}> ()
+            place{place} = Constant <value = float {{{float(place)}}}> ()
+            column{place} = Reshape (mean, one{place})
+            sum{place} = Add (column{place}, place{place})
+            {name} = Expand (sum{place}, all{place})""")
+    text = f"""
+        <ir_version: 9, opset_import: ["" : 18]>
+        means (uint8[N,{SIZE},{SIZE},3] images) => ({", ".join(heads)}) {{
+            real = Cast <to = 1> (images)
+            axes = Constant <value_ints = [1, 2, 3]> ()
+            mean = ReduceMean <keepdims = 0> (real, axes)
+            {"".join(steps)}
+        }}"""
+    model = parser.parse_model(text)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def images(*values: int) -> NDArray[np.uint8]:
+    return np.stack([np.full((SIZE, SIZE, 3), value, np.uint8) for value in values])
+
+
+def expected(sizes: Sizes, *values: int) -> dict[str, NDArray[np.float32]]:
+    return {
+        name: np.stack([np.full(dims, value + place, np.float32) for value in values])
+        for place, (name, dims) in enumerate(sizes.items())
+    }
+
+
+@pytest.fixture
+def repository(stack: object) -> Iterator[Any]:  # noqa: ARG001
+    """The object store; what the test put under the model's name is removed again."""
+    store = boto3.client("s3")
+    yield store
+    unload.fn(NAME)
+    for item in store.list_objects_v2(Bucket="models", Prefix=f"{NAME}/").get("Contents", []):
+        store.delete_object(Bucket="models", Key=item["Key"])
+
+
+def publish(store: Any, task: str, sizes: Sizes, version: int = 1, **changes: Any) -> ServedModel:
+    content = graph(sizes)
+    store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=content)
+    store.upload_file(str(CODE), "models", f"{NAME}/{version}/model.py")
+    model = ServedModel(NAME, version, task, SIZE, ("a", "b", "c"), "run", hashlib.sha256(content).hexdigest())
+    return replace(model, **changes)
+
+
+def ask(client: Any, shown: NDArray[np.uint8], names: list[str], version: int = 1) -> dict[str, Any]:
+    tensor = triton_grpc.InferInput("images", list(shown.shape), "UINT8").set_data_from_numpy(shown)
+    wanted = [triton_grpc.InferRequestedOutput(name) for name in names]
+    answer = client.infer(NAME, [tensor], str(version), outputs=wanted or None, client_timeout=30)
+    return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_answers_with_its_outputs(repository: Any, task: str) -> None:
+    model = publish(repository, task, TASKS[task])
+    load_versions.fn(NAME, [model], ServingParams(), 1)
+    assert served_versions.fn(NAME) == [model]
+    with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
+        for values in [(7,), (1, 200, 90)]:
+            answer = ask(client, images(*values), [])
+            assert set(answer) == set(TASKS[task])
+            for name, numbers in expected(TASKS[task], *values).items():
+                np.testing.assert_array_equal(answer[name], numbers)
+
+
+def test_only_what_is_asked_for_is_sent(repository: Any) -> None:
+    load_versions.fn(NAME, [publish(repository, "segment", TASKS["segment"])], ServingParams(), 1)
+    with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
+        assert set(ask(client, images(3), ["detections"])) == {"detections"}
+
+
+def test_requests_side_by_side_each_get_their_own_answer(repository: Any) -> None:
+    """Triton joins them into batches: a request of three images must not get the neighbours' numbers."""
+    load_versions.fn(NAME, [publish(repository, "pose", TASKS["pose"])], ServingParams(), 1)
+
+    def check(first: int) -> None:
+        values = [first, first + 100, first + 50][: 1 + first % 3]
+        answer = ask(client, images(*values), [])
+        for name, numbers in expected(TASKS["pose"], *values).items():
+            np.testing.assert_array_equal(answer[name], numbers)
+
+    with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client, ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, range(120)))
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes", "reason"),
+    [
+        (
+            "segment",
+            TASKS["detect"],
+            r"expected the outputs \['coefficients', 'detections', 'prototypes'\], found \['det",
+        ),
+        ("detect", TASKS["obb"], r"expected the outputs \['detections'\], found \['detections', 'rotated'\]"),
+        ("detect", {"boxes": (300, 6)}, r"expected the outputs \['detections'\], found \['boxes'\]"),
+        ("detect", {"detections": (100, 6)}, "expected detections as 1 x 300 x 6 float32, found"),
+        ("detect", {"detections": (300,)}, "expected detections as 1 x 300 x 6 float32, found"),
+        ("classify", {"scores": (4,)}, "expected scores as 1 x 3 float32, found"),
+        ("segment", {**TASKS["segment"], "prototypes": (6, 8, 8)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
+        ("segment", {**TASKS["segment"], "prototypes": (5, 16, 16)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
+        ("pose", {**DETECTIONS, "keypoints": (300, 7, 2)}, "expected keypoints as 1 x 300 x 7 x 3 float32"),
+    ],
+)
+def test_a_graph_of_another_task_is_refused(repository: Any, task: str, sizes: Sizes, reason: str) -> None:
+    with pytest.raises(ServingError, match=reason):
+        load_versions.fn(NAME, [publish(repository, task, sizes)], ServingParams(), 1)
+
+
+def test_a_graph_that_is_not_the_one_deployed_is_refused(repository: Any) -> None:
+    model = publish(repository, "detect", TASKS["detect"], digest="0" * 64)
+    found = hashlib.sha256(graph(TASKS["detect"])).hexdigest()
+    with pytest.raises(ServingError, match=rf"SHA-256 {'0' * 64}, found {found}.*deploy the new version"):
+        load_versions.fn(NAME, [model], ServingParams(), 1)
+
+
+@pytest.mark.parametrize("precision", ["f16", "bf16"])
+def test_arithmetic_that_the_cpu_may_lack_is_served_anyway(repository: Any, precision: str) -> None:
+    model = publish(repository, "obb", TASKS["obb"], precision=precision)
+    load_versions.fn(NAME, [model], ServingParams(threads=1), 1)
+    assert served_versions.fn(NAME) == [model]
+    with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
+        for name, numbers in expected(TASKS["obb"], 64).items():
+            np.testing.assert_allclose(ask(client, images(64), [])[name], numbers, rtol=0.01)
+
+
+def load_as_it_is(config: dict[str, Any]) -> None:
+    key = {"triton-access-key": Settings().studio_triton_key.get_secret_value()}
+    with triton_http.InferenceServerClient(Settings().triton_http_url) as client:
+        client.load_model(NAME, headers=key, config=config_json(config))
+
+
+def test_a_config_of_an_earlier_release_is_served(repository: Any) -> None:
+    model = publish(repository, "detect", TASKS["detect"])
+    config = model_config([model], ServingParams(), None)
+    del config["parameters"]["digest.1"], config["parameters"]["precision.1"]
+    config["parameters"]["precision"] = {"string_value": "f32"}
+    load_as_it_is(config)
+    assert served_versions.fn(NAME) == [replace(model, digest="")]
+
+
+def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repository: Any) -> None:
+    """That backend is not in the server of these tests: the Python backend is given its config, and is warmed up."""
+    config = model_config(
+        [publish(repository, "detect", TASKS["detect"])], ServingParams(backend="onnxruntime"), 1, "2"
+    )
+    load_as_it_is({**config, "backend": "python"})
+    with triton_http.InferenceServerClient(Settings().triton_http_url) as client:
+        served = client.get_model_config(NAME, "1")
+        statistics = client.get_inference_statistics(NAME, "1")["model_stats"][0]
+    taken = served["optimization"]["execution_accelerators"]["gpu_execution_accelerator"]
+    assert taken == config["optimization"]["execution_accelerators"]["gpu_execution_accelerator"]
+    assert {int(row["batch_size"]) for row in served["model_warmup"]} == {1, 16}
+    assert int(statistics["inference_count"]) == 1 + 16
+    with pytest.raises(ServingError, match="onnxruntime"):
+        load_versions.fn(
+            NAME, [publish(repository, "detect", TASKS["detect"])], ServingParams(backend="onnxruntime"), 1
+        )
+
+
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module itself, for what only runs where there is a GPU or no OpenVINO."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
+    spec = importlib.util.spec_from_file_location("graph_code", CODE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_onnx_runtime_answers_a_batch_request_by_request(code: Any, tmp_path: Path, joins: bool) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(TASKS["segment"]))
+    runtime = code.OnnxRuntime(path, TASKS["segment"], "CPUExecutionProvider", 1)
+    runtime.joins = joins
+    for answer, values in zip(runtime.answer([images(5), images(9, 1), images(2)]), [(5,), (9, 1), (2,)], strict=True):
+        assert set(answer) == set(TASKS["segment"])
+        for name, numbers in expected(TASKS["segment"], *values).items():
+            np.testing.assert_array_equal(answer[name], numbers)
+
+
+def test_onnx_runtime_fails_only_the_request_at_fault(code: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(TASKS["detect"]))
+    runtime = code.OnnxRuntime(path, TASKS["detect"], "CPUExecutionProvider", 1)
+    runtime.joins = True
+    good, bad = runtime.answer([images(5), images(9)[:, :8]])
+    np.testing.assert_array_equal(good["detections"], expected(TASKS["detect"], 5)["detections"])
+    assert re.search("Got invalid dimensions", str(bad))
+
+
+class Response:
+    """Its outputs by name, or its error."""
+
+    def __init__(self, tensors: tuple[tuple[str, Any], ...] = (), error: str | None = None) -> None:
+        self.outputs, self.error = dict(tensors), error
+
+
+class Request:
+    """One request for `detections`, as Triton hands it over."""
+
+    def __init__(self, shown: NDArray[np.uint8]) -> None:
+        self.shown = shown
+
+    def as_numpy(self) -> NDArray[np.uint8]:
+        return self.shown
+
+    def requested_output_names(self) -> list[str]:
+        return ["detections"]
+
+
+class Log:
+    """Triton's log, which nobody reads here."""
+
+    @staticmethod
+    def log_error(_: str) -> None:
+        """Take a line."""
+
+
+@pytest.fixture
+def model(code: Any, tmp_path: Path) -> Any:
+    """A loaded model outside Triton: the batches that Triton makes of requests are made here."""
+    own = code.pb_utils
+    own.Logger, own.InferenceResponse, own.TritonError = Log, Response, str
+    own.Tensor, own.get_input_tensor_by_name = lambda *pair: pair, lambda request, _: request
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(TASKS["detect"]))
+    model = code.TritonPythonModel()
+    model.side, model.runtime = SIZE, code.OnnxRuntime(path, TASKS["detect"], "CPUExecutionProvider", 1)
+    return model
+
+
+def test_a_request_without_images_is_refused_alone(model: Any) -> None:
+    empty, good = model.execute([Request(images(1)[:0]), Request(images(5))])
+    assert empty.error == "expected at least one image in a request, found none: send images, or no request"
+    np.testing.assert_array_equal(good.outputs["detections"], expected(TASKS["detect"], 5)["detections"])
+
+
+def test_what_a_runtime_raises_becomes_the_errors_of_its_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that was refused before keeps its own reason."""
+
+    def fail(_: object) -> None:
+        raise MemoryError("no room for the batch")
+
+    monkeypatch.setattr(model.runtime, "answer", fail)
+    answers = model.execute([Request(images(5)), Request(images(9)[:, :8]), Request(images(2, 3))])
+    assert [answer.error for answer in answers[::2]] == ["no room for the batch"] * 2
+    assert answers[1].error.startswith(f"expected images of {SIZE} x {SIZE} pixels")
