@@ -18,6 +18,7 @@ from tasks.core.images import ImageTraits
 from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys
 from tasks.core.merge.labels import remap_labels
 from tasks.core.merge.plan import MergePlan, plan_merge, stopping
+from tasks.core.merge.sample import pack_sample
 from tasks.core.merge.sources import Source
 from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
@@ -27,6 +28,8 @@ from tasks.core.validation.traits import unpack_traits
 WRITERS = 4
 SHOWN_CONFLICTS = 5
 LOGGED_CONFLICTS = 50
+SAMPLE = "validation-sample.zip"
+SAMPLE_IMAGES = 64
 _PORTION = 100
 
 
@@ -155,6 +158,19 @@ def write_rehearsal(dataset: MergedDataset, folder: Path, images: int = 8) -> Pa
     _make(folder)
     with _explained(f"Writing the rehearsal in {folder} stopped"):
         return make_rehearsal(dataset.data, dataset.task, dataset.class_names, folder, images)
+
+
+@task(cache_policy=NO_CACHE)
+def write_sample(dataset: MergedDataset, folder: Path) -> Path:
+    """Write `validation-sample.zip` into the existing `folder`, and return it: what a deployment is compared on.
+
+    It holds at most `SAMPLE_IMAGES` images of val, byte for byte, with their labels: those first that show classes not
+    shown yet. The same data gives the same bytes. Raises MergeError where the disk takes no more.
+    """
+    path = folder / SAMPLE
+    with _explained(f"Writing {path} stopped"):
+        pack_sample(dataset.data, dataset.task, dataset.class_names, path, SAMPLE_IMAGES)
+    return path
 
 
 def _make(folder: Path) -> None:

@@ -13,10 +13,11 @@ from tasks.core.attempts import Attempt, next_attempt
 from tasks.core.checkpoints import Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
+from tasks.core.found import FoundFolder
 from tasks.core.parameters import TrainingParams
 from tasks.core.patience import PATIENTLY
 from tasks.core.scores import Scores
-from tasks.core.training_job import Failure, ScoringJob, Subject, Told, TrainingJob, first_device
+from tasks.core.training_job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
 from tasks.trainer.process import run_job
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
@@ -187,6 +188,23 @@ def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, f
     if len(found) < len(subjects):
         raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {_reason(failure)}")
     return found
+
+
+@task(cache_policy=NO_CACHE)
+def refer(
+    weights: Path, sample: Path, served: Path, task: str, image_size: int, folder: Path
+) -> tuple[FoundFolder, Scores, Scores]:
+    """What the weights find in the images of a validation sample (a zip), and the scores of these and of `served`.
+
+    `served` is the folder that `find_served` (`tasks.core.parity.asking`) filled; the existing `folder` takes the rest.
+    Raises TrainingError where the weights cannot be asked.
+    """
+    told: list[Scores] = []
+    job = ReferenceJob(weights, sample, served, folder / "reference", image_size, task, folder)
+    failure = run_job(job, lambda messages: told.extend(said for said in messages if isinstance(said, Scores)))
+    if len(told) < 2:
+        raise TrainingError(f"{weights.name} could not be asked for comparison: {_reason(failure)}")
+    return FoundFolder(job.reference), told[0], told[1]
 
 
 def _reason(failure: Failure | None) -> str:

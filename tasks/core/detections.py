@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats, Letterbox, suppress
+from tasks.core.geometry import Floats, Letterbox
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
-
-SERVED_IOU = 0.7  # what the NMS inside the served graph has done already
-FARTHEST = 1e6  # pixels, and classes
+from tasks.core.served_outputs import found_from_served
 
 SCHEMA = pa.schema(
     [
@@ -78,15 +76,10 @@ class Detections:
         `params.iou` takes effect where it is stricter than the NMS in the graph. `moment` is None for an image. Raise
         ValueError for an array of another shape.
         """
-        rows = _usable(output, params.confidence)
-        stricter = params.iou < SERVED_IOU
-        rows = suppress(rows, params.iou) if stricter else rows[np.argsort(-rows[:, 4], kind="stable")]
-        boxes = letterbox.to_image(rows[:, :4])
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        rows, boxes = rows[inside], boxes[inside]
-        classes = rows[:, 5].astype(np.int32)
+        found = found_from_served({"detections": output}, "detect", letterbox, params.confidence, params.iou)
         frame, timestamp_ms = (moment.frame, moment.timestamp_ms) if moment else (None, None)
-        return cls(source, frame, timestamp_ms, letterbox.width, letterbox.height, boxes, rows[:, 4], classes)
+        place = source, frame, timestamp_ms, found.width, found.height
+        return cls(*place, found.boxes, found.confidence, found.class_id)
 
     def scaled(self, width: int, height: int) -> Self:
         """Return the same detections on a copy of the picture that is resized to `width` x `height` pixels."""
@@ -118,20 +111,6 @@ def to_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
         "model_version": [model.version] * len(ids),
     }
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
-
-
-def _usable(output: Floats, confidence: float) -> Floats:
-    rows = np.asarray(output, np.float32)
-    if rows.ndim != 2 or rows.shape[1] != 6:
-        raise ValueError(
-            f"expected detections of shape [n, 6], found {list(rows.shape)}; "
-            "serve a detection model that deploy_model exported"
-        )
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    # Padding rows have confidence 0, which a threshold of 0 would let through.
-    rows = rows[(rows[:, 4] >= confidence) & (rows[:, 4] > 0)]
-    # A broken graph may say anything finite: keep areas and class numbers inside their types.
-    return np.clip(rows, -FARTHEST, FARTHEST)
 
 
 def _repeated(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:

@@ -53,6 +53,24 @@ class ScoringJob:
 
 
 @dataclass(frozen=True)
+class ReferenceJob:
+    """Keep in `reference` what `weights` find in the images of `sample` (a zip, see `tasks.core.sample`).
+
+    `served` holds what the served model found in them; a Scores is told for the weights, then for the served model.
+    `image_size` is in pixels.
+    """
+
+    weights: Path
+    sample: Path
+    served: Path
+    reference: Path
+    image_size: int
+    task: str
+    folder: Path
+    device: str | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a job ended without a result: there was too little `memory`, its process was `killed`, or else.
 
@@ -65,7 +83,7 @@ class Failure:
     output: str = ""
 
 
-Job = TrainingJob | ScoringJob
+Job = TrainingJob | ScoringJob | ReferenceJob
 Told = Epoch | TrainedModel | Scores | Failure
 
 
@@ -75,7 +93,8 @@ def first_device(device: str | None) -> str | None:
 
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (TrainingJob, ScoringJob, Epoch, TrainedModel, Scores, Failure)
+    kind.__name__: TypeAdapter(kind)
+    for kind in (TrainingJob, ScoringJob, ReferenceJob, Epoch, TrainedModel, Scores, Failure)
 }
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tasks.core.attempts import is_memory_error
-from tasks.core.training_job import Failure, TrainingJob, from_line
+from tasks.core.training_job import Failure, ReferenceJob, TrainingJob, from_line
 from tasks.trainer.telling import tell
 from tasks.trainer.watching import end_with
 
@@ -20,13 +20,14 @@ def main(job_file: str, events_file: str, owner: str) -> None:
     say = functools.partial(tell, Path(events_file))
     try:
         job = from_line(Path(job_file).read_text(encoding="utf-8"))
-        from tasks.trainer.scoring import score  # these import torch, which takes seconds and may itself fail
+        from tasks.trainer.predicting import refer  # these import torch, which takes seconds and may itself fail
+        from tasks.trainer.scoring import score
         from tasks.trainer.training import train
 
         if isinstance(job, TrainingJob):
             train(job, say, (int(owner), os.getpid()))
         else:
-            for scores in score(job):
+            for scores in refer(job) if isinstance(job, ReferenceJob) else score(job):
                 say(scores)
     except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
         reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"

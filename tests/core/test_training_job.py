@@ -6,7 +6,17 @@ import pytest
 
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.scores import Scores
-from tasks.core.training_job import Failure, Job, ScoringJob, Subject, Told, TrainingJob, from_line, to_line
+from tasks.core.training_job import (
+    Failure,
+    Job,
+    ReferenceJob,
+    ScoringJob,
+    Subject,
+    Told,
+    TrainingJob,
+    from_line,
+    to_line,
+)
 
 SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50": 0.5}}, images=4)
 
@@ -16,6 +26,7 @@ SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50
     [
         TrainingJob("yolo11n.yaml", "detect", Path("data.yaml"), Path("x"), {"epochs": 3}, Path("a.pt"), None, 2, True),
         ScoringJob((Subject(Path("w.pt"), Path("data.yaml"), 640),), "segment", Path("x"), 16, "0,1"),
+        ReferenceJob(Path("w.pt"), Path("s.zip"), Path("served"), Path("new"), 640, "pose", Path("x"), "0"),
         Epoch(3, 10, {"loss": 0.25}, 1.5, 8, checkpoint=Path("3.pt"), best=2),
         TrainedModel(Path("best.pt"), Path("x"), "detect", ("ca\nt",), SCORES, 10, 7, 8),
         SCORES,

@@ -14,6 +14,7 @@ from tasks.core.dataset import class_folder
 from tasks.core.images import is_image
 from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
+from tasks.core.merge.rehearsal import classes_in
 from tasks.core.merge.sources import Splits
 
 GOLD_FOLDER = "gold"
@@ -85,6 +86,14 @@ def images_of(data: Path, task: str, split: str) -> list[Path]:
 def label_of(image: Path) -> Path:
     """Return where the label of an image is, if it has one: `images/val/a.jpg` -> `labels/val/a.txt`."""
     return image.parents[2] / "labels" / image.parent.name / f"{image.stem}.txt"
+
+
+def classes_of(image: Path, task: str) -> frozenset[int]:
+    """Return the ids of the classes that an image of the dataset shows, as its folder or its label says."""
+    if task == "classify":
+        return frozenset({int(image.parent.name)})
+    label = label_of(image)
+    return classes_in(label.read_text(encoding="utf-8")) if label.exists() else frozenset()
 
 
 def describe(

@@ -9,9 +9,9 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from tasks.core.merge.classes import matching_ids
-from tasks.core.merge.files import describe, images_of, label_of, places, read_keypoint_keys
+from tasks.core.merge.files import classes_of, describe, images_of, label_of, places, read_keypoint_keys
 from tasks.core.merge.labels import remap_labels
-from tasks.core.merge.rehearsal import choose, classes_in, spread
+from tasks.core.merge.rehearsal import choose, spread
 
 # A rehearsal looks at so many images of each split at most.
 MAX_LOOKS = 200
@@ -37,7 +37,7 @@ def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, im
     for split, count in (("train", images), ("val", max(1, images // 2))):
         found = images_of(data, task, split)
         looked_at = _first_of_each(found, count) if task == "classify" else spread(found, MAX_LOOKS)
-        chosen[split] = choose({image: _classes_of(image, task) for image in looked_at}, count)
+        chosen[split] = choose({image: classes_of(image, task) for image in looked_at}, count)
     _link(chosen, task, range(len(names)), folder)
     return describe(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
 
@@ -45,13 +45,6 @@ def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, im
 def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
     """Of a tree, `count` images of each class."""
     return [image for _, own in groupby(images, lambda image: image.parent) for image in islice(own, count)]
-
-
-def _classes_of(image: Path, task: str) -> frozenset[int]:
-    if task == "classify":
-        return frozenset({int(image.parent.name)})
-    label = label_of(image)
-    return classes_in(label.read_text(encoding="utf-8")) if label.exists() else frozenset()
 
 
 def _link(images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path) -> int:

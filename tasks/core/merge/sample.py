@@ -1,0 +1,50 @@
+"""A few validation images with their labels as a zip that anybody can open: what a deployment is compared on."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from tasks.core.merge.files import classes_of, images_of, label_of, places, read_keypoint_keys
+from tasks.core.merge.rehearsal import choose
+
+# The first moment that a zip can tell: the same files give the same bytes whenever they are written.
+_MOMENT = (1980, 1, 1, 0, 0, 0)
+_UNIX, _MODE = 3, 0o644 << 16
+
+
+def pack_sample(data: Path, task: str, names: Sequence[str], path: Path, images: int) -> None:
+    """Write at most so many images of split `val` of `data` to the zip `path`, byte for byte, with their labels.
+
+    First those that show classes not shown yet. The layout is that of a YOLO dataset, of classify that of a tree with
+    the ids of classes as folders; data.yaml names the classes. The same data gives the same bytes.
+    """
+    found = images_of(data, task, "val")
+    chosen = sorted(choose({image: classes_of(image, task) for image in found}, images))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "data.yaml", _described(data, task, names).encode())
+        for name, file in _entries(chosen, task):
+            _add(archive, name.as_posix(), file.read_bytes())
+
+
+def _described(data: Path, task: str, names: Sequence[str]) -> str:
+    splits = {} if task == "classify" else {"train": "images/val", "val": "images/val"}
+    content = {**splits, "names": dict(enumerate(names)), **read_keypoint_keys(data, task)}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _entries(images: Sequence[Path], task: str) -> Iterator[tuple[Path, Path]]:
+    """The name in the zip and the file, of images and labels."""
+    for image in images:
+        class_id = int(image.parent.name) if task == "classify" else None
+        own, labels = places(Path(), "val", class_id)
+        yield own / image.name, image
+        if class_id is None and (label := label_of(image)).exists():
+            yield labels / label.name, label
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, _MOMENT)
+    entry.create_system, entry.external_attr = _UNIX, _MODE
+    archive.writestr(entry, content)

@@ -1,0 +1,115 @@
+"""Which detections of the weights and of the served model are the same ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.found import Found
+from tasks.core.geometry import Floats, iou_matrix
+from tasks.core.parameters import ParityPolicy
+
+VISIBLE = 0.5
+VISIBILITY_REACH = 0.1
+# Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.
+KEYPOINT_REACH = 0.05
+
+
+class Pair(NamedTuple):
+    """Row numbers of two partners, and how they overlap."""
+
+    reference: int
+    served: int
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The partners in one image, and the judged detections of each side that have none."""
+
+    pairs: tuple[Pair, ...]
+    lone_reference: tuple[int, ...]
+    lone_served: tuple[int, ...]
+
+
+def match(reference: Found, served: Found, confidence: float, policy: ParityPolicy) -> Matched:
+    """Find a partner for each detection that reaches `confidence`; that of the partner may be below.
+
+    Partners have one class, scores and places as near as the policy says, and no other partner. The tolerance of scores
+    below `policy.min_confidence` shrinks with them.
+    """
+    judged = reference.confidence >= confidence, served.confidence >= confidence
+    pairs = _one_to_one(_candidates(reference, served, judged, policy))
+    with_partner = {pair.reference for pair in pairs}, {pair.served for pair in pairs}
+    lone = (
+        tuple(int(row) for row in np.flatnonzero(own) if row not in taken)
+        for own, taken in zip(judged, with_partner, strict=True)
+    )
+    return Matched(tuple(pairs), *lone)
+
+
+def _candidates(
+    reference: Found, served: Found, judged: tuple[NDArray[np.bool_], NDArray[np.bool_]], policy: ParityPolicy
+) -> Iterator[Pair]:
+    scores = reference.confidence[:, None], served.confidence[None, :]
+    tolerance = policy.max_score_difference * np.minimum(np.maximum(*scores) / policy.min_confidence, 1)
+    near = (np.abs(scores[0] - scores[1]) <= tolerance) & (reference.class_id[:, None] == served.class_id[None, :])
+    near &= judged[0][:, None] | judged[1][None, :]
+    overlaps = iou_matrix(reference.boxes, served.boxes)
+    near &= overlaps >= policy.min_iou
+    for one, other in np.argwhere(near).tolist():
+        overlap = _overlap(reference, served, Pair(one, other, float(overlaps[one, other])))
+        if overlap >= policy.min_iou and _points_agree(reference, served, one, other):
+            yield Pair(one, other, overlap)
+
+
+def _one_to_one(candidates: Iterator[Pair]) -> list[Pair]:
+    """The best fitting pairs first."""
+    pairs: list[Pair] = []
+    taken: tuple[set[int], set[int]] = set(), set()
+    for pair in sorted(candidates, key=lambda pair: -pair.overlap):
+        if pair.reference not in taken[0] and pair.served not in taken[1]:
+            pairs.append(pair)
+            taken[0].add(pair.reference)
+            taken[1].add(pair.served)
+    return pairs
+
+
+def _overlap(reference: Found, served: Found, pair: Pair) -> float:
+    """The least overlap of boxes, of rotated boxes and of masks."""
+    if reference.rotated is not None and served.rotated is not None:
+        return min(pair.overlap, _rotated_iou(reference.rotated[pair.reference], served.rotated[pair.served]))
+    masks = reference.mask(pair.reference), served.mask(pair.served)
+    if masks[0] is None or masks[1] is None:
+        return pair.overlap
+    shared, either = int((masks[0] & masks[1]).sum()), int((masks[0] | masks[1]).sum())
+    return min(pair.overlap, shared / max(either, 1))
+
+
+def _rotated_iou(one: Floats, other: Floats) -> float:
+    _, corners = cv2.rotatedRectangleIntersection(_rectangle(one), _rectangle(other))
+    # The stubs promise an array; OpenCV returns None for rectangles apart.
+    shared = cv2.contourArea(cv2.convexHull(corners)) if isinstance(corners, np.ndarray) else 0.0
+    union = float(one[2] * one[3] + other[2] * other[3]) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _rectangle(rotated: Floats) -> tuple[tuple[float, float], tuple[float, float], float]:
+    x, y, width, height, angle = rotated.tolist()
+    return (x, y), (width, height), float(np.rad2deg(angle))
+
+
+def _points_agree(reference: Found, served: Found, one: int, other: int) -> bool:
+    """Say whether the points that either side sees are seen alike and lie together; true where there are none."""
+    if reference.keypoints is None or served.keypoints is None:
+        return True
+    points, others = reference.keypoints[one], served.keypoints[other]
+    # Not `maximum`: a visibility that is no number must not hide a point that the other side sees.
+    seen = np.fmax(points[:, 2], others[:, 2]) >= VISIBLE
+    differences = points[seen] - others[seen]
+    x1, y1, x2, y2 = reference.boxes[one]
+    near = np.hypot(differences[:, 0], differences[:, 1]) <= KEYPOINT_REACH * np.hypot(x2 - x1, y2 - y1)
+    return bool((near & (np.abs(differences[:, 2]) <= VISIBILITY_REACH)).all())

@@ -1,0 +1,90 @@
+"""A comparison as a page of HTML, and as markdown."""
+
+from collections.abc import Sequence
+
+from tasks.core.markdown import plain, table
+from tasks.core.pages import render_page
+from tasks.core.parity.pictures import Exhibit
+from tasks.core.parity.rules import ClassParity, Parity
+
+SHOWN_CLASSES = 200
+_MAX_NAME = 100
+
+
+def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
+    """Return the comparison as one file of HTML; `exhibits` is what `draw_worst` gave, `title` names the version."""
+    return render_page(
+        "parity",
+        title=title,
+        verdict="passed" if parity.passed else "failed",
+        sentence=_sentence(parity),
+        reasons=parity.reasons,
+        totals=_totals(parity),
+        limits=_limits(parity),
+        classes=[(row, _metrics(row)) for row in _worst_first(parity)[:SHOWN_CLASSES]],
+        more_classes=max(len(parity.classes) - SHOWN_CLASSES, 0),
+        metric=parity.metric,
+        exhibits=exhibits,
+        more_images=max(len(parity.worst) - len(exhibits), 0),
+        agreeing=sum(image.lone == 0 for image in parity.images),
+        images=len(parity.images),
+    )
+
+
+def parity_markdown(parity: Parity, title: str) -> str:
+    """Return the verdict, its reasons and figures, and the classes with the fewest partners first."""
+    rows = _limits(parity)
+    classes = [(row.name[:_MAX_NAME], row.judged, row.matched, *_metrics(row)) for row in _worst_first(parity)]
+    parts = [
+        f"# {plain(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
+        _sentence(parity),
+        "\n".join(f"- {plain(reason)}" for reason in parity.reasons),
+        table(("", "found", "limit"), rows),
+        "## Classes",
+        table(("class", "judged", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
+        f"And {len(classes) - SHOWN_CLASSES} more." if len(classes) > SHOWN_CLASSES else "",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _sentence(parity: Parity) -> str:
+    if not parity.judged:
+        return "Neither the weights nor the served model find anything in these images, so there is nothing to compare."
+    verb = "finds" if parity.passed else "does not find"
+    said = f"The served model {verb} what its weights find in {len(parity.images)} validation images."
+    if not parity.weak:
+        return said
+    return f"{said} Too few of these reach a score of {parity.policy.min_confidence:g}, so weaker ones are judged too."
+
+
+def _totals(parity: Parity) -> list[tuple[str, str, bool]]:
+    """Name, figure, and whether it is a bad one."""
+    figures = [("agreement", f"{parity.agreement:.1%}", parity.agreement < parity.asked)]
+    if parity.reference is not None:
+        figures.append((f"{parity.metric} lost", f"{parity.drop:+.4f}", parity.drop > parity.policy.max_map_drop))
+    return [*figures, ("detections judged", f"{parity.judged:,}", False), ("images", f"{len(parity.images):,}", False)]
+
+
+def _limits(parity: Parity) -> list[tuple[str, str, str]]:
+    """Name, what was found, what was asked."""
+    policy = parity.policy
+    rows = [
+        ("detections with a partner", f"{parity.matched:,} of {parity.judged:,}", f"at least {parity.asked:.1%}"),
+        ("judged from a score of", f"{parity.confidence:.3f}", f"{policy.min_confidence:g} where there are enough"),
+        ("largest difference of scores", f"{parity.score_difference:.4f}", f"{policy.max_score_difference:g}"),
+        ("least overlap of partners", f"{parity.overlap:.3f}", f"{policy.min_iou:g}"),
+    ]
+    if parity.reference is not None and parity.served is not None:
+        rows.append((f"{parity.metric} of the weights", f"{parity.reference:.4f}", ""))
+        limit = f"at most {policy.max_map_drop:g} lower"
+        rows.append((f"{parity.metric} of the served model", f"{parity.served:.4f}", limit))
+    return rows
+
+
+def _worst_first(parity: Parity) -> list[ClassParity]:
+    return sorted(parity.classes, key=lambda row: row.matched - row.judged)
+
+
+def _metrics(row: ClassParity) -> tuple[str, str]:
+    one, other = ("-" if value is None else f"{value:.4f}" for value in (row.reference, row.served))
+    return one, other

@@ -1,0 +1,110 @@
+"""What both sides see in the images in which they differ most."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.detections import Detections, class_name
+from tasks.core.found import Found
+from tasks.core.geometry import Letterbox, Rgb
+from tasks.core.media.drawing import class_colour, draw, printable
+from tasks.core.media.images import fit, read_image
+from tasks.core.parity.rules import Parity, as_detections
+from tasks.core.sample import Sample
+
+SHOWN = 8
+SIDE = 560
+_AGREED = (205, 205, 205)
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One side of an exhibit: the picture as a data URI, `judged` detections of which `lone` have no partner."""
+
+    uri: str
+    judged: int
+    lone: int
+    best: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """An image as the weights and as the served model see it."""
+
+    name: str
+    reference: Seen
+    served: Seen
+
+
+def draw_worst(parity: Parity, sample: Sample, reference: Sequence[Found], served: Sequence[Found]) -> list[Exhibit]:
+    """Return the images in which most detections have no partner, at most `SHOWN`, those with the most first.
+
+    Detections that agree are grey; the others have the colour and the name of their class.
+    """
+    exhibits = []
+    for place in parity.worst[:SHOWN]:
+        own, image = parity.images[place], fit(read_image(sample.images[place].path), SIDE)
+        sides = ((reference[place], own.lone_reference), (served[place], own.lone_served))
+        seen = [_seen(image, found, lone, parity.confidence, sample.class_names) for found, lone in sides]
+        exhibits.append(Exhibit(own.name, *seen))
+    return exhibits
+
+
+def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, names: Sequence[str]) -> Seen:
+    best = ""
+    if found.scores is not None:
+        top = int(found.scores.argmax())
+        best = f"{printable(class_name(names, top))} {found.scores[top]:.3f}"
+    judged = np.flatnonzero(as_detections(found).confidence >= confidence).tolist()
+    canvas = image.copy() if found.scores is not None else _drawn(image, found, judged, lone, names)
+    bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return Seen(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", len(judged), len(lone), best)
+
+
+def _drawn(image: Rgb, found: Found, judged: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
+    height, width = image.shape[:2]
+    canvas = image.copy()
+    for row in judged:
+        colour = class_colour(int(found.class_id[row])) if row in lone else _AGREED
+        for outline in _outlines(found, row, width, height):
+            cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=1, lineType=cv2.LINE_AA)
+        for x, y in _points(found, row, width, height):
+            cv2.circle(canvas, (x, y), 3, colour, cv2.FILLED, cv2.LINE_AA)
+    rows = list(lone)
+    alone = found.boxes[rows], found.confidence[rows], found.class_id[rows]
+    detections = Detections("", None, None, found.width, found.height, *alone)
+    return draw(canvas, detections.scaled(width, height), names)
+
+
+def _outlines(found: Found, row: int, width: int, height: int) -> list[NDArray[np.int32]]:
+    """The rotated box, the edges of the mask, or the box."""
+    gains = np.array([width / found.width, height / found.height], np.float32)
+    if found.rotated is not None:
+        x, y, wide, high, angle = found.rotated[row].tolist()
+        corners = np.asarray(cv2.boxPoints(((x, y), (wide, high), float(np.rad2deg(angle)))), np.float32)
+        return [_whole(corners * gains)]
+    mask = found.mask(row)
+    if mask is None:
+        left, top, right, bottom = found.boxes[row].tolist()
+        return [_whole(np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32) * gains)]
+    inner = Letterbox.fit(found.width, found.height, len(mask))
+    cut = mask[inner.top : inner.top + inner.inner_height, inner.left : inner.left + inner.inner_width]
+    shown = cv2.resize(cut.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return [_whole(each) for each in cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]]
+
+
+def _points(found: Found, row: int, width: int, height: int) -> list[tuple[int, int]]:
+    if found.keypoints is None:
+        return []
+    shown = found.keypoints[row][found.keypoints[row, :, 2] >= 0.5, :2]
+    return [(int(x), int(y)) for x, y in shown * [width / found.width, height / found.height]]
+
+
+def _whole(corners: object) -> NDArray[np.int32]:
+    return np.asarray(np.rint(np.asarray(corners)), np.int32)

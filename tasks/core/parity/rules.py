@@ -1,0 +1,230 @@
+"""The verdict: how many detections agree, how much mAP is lost, and what follows."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.core.detections import class_name
+from tasks.core.found import Found
+from tasks.core.parameters import ParityPolicy
+from tasks.core.parity.matching import Matched, match
+from tasks.core.sample import Sample
+from tasks.core.scores import Scores
+
+# Twice what the graph cuts off: below it a partner may be missing for a last digit.
+LOWEST_CONFIDENCE = 0.002
+
+
+@dataclass(frozen=True)
+class ImageParity:
+    """An image of the sample: its `judged` detections of both sides, and the row numbers of those without a partner."""
+
+    name: str
+    judged: int
+    lone_reference: tuple[int, ...]
+    lone_served: tuple[int, ...]
+
+    @property
+    def lone(self) -> int:
+        """How many have no partner."""
+        return len(self.lone_reference) + len(self.lone_served)
+
+
+@dataclass(frozen=True)
+class ClassParity:
+    """A class: detections of both sides that were judged, those with a partner, and the metric of both sides.
+
+    The metric is None where the sample shows no such object.
+    """
+
+    name: str
+    judged: int
+    matched: int
+    reference: float | None
+    served: float | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The weights (`reference`) beside the served model, on the images of a sample in their order.
+
+    Detections of both sides that reach `confidence` are judged. `reference` and `served` are the `metric` of each side,
+    None where the sample has no labels. `score_difference` is the largest between partners, `overlap` the least.
+    `reasons` says what the policy forbids.
+    """
+
+    policy: ParityPolicy
+    confidence: float
+    images: tuple[ImageParity, ...]
+    classes: tuple[ClassParity, ...]
+    metric: str
+    reference: float | None
+    served: float | None
+    score_difference: float
+    overlap: float
+    weak: bool
+
+    @property
+    def judged(self) -> int:
+        """Detections of both sides."""
+        return sum(image.judged for image in self.images)
+
+    @property
+    def matched(self) -> int:
+        """Those of them that have a partner."""
+        return self.judged - sum(image.lone for image in self.images)
+
+    @property
+    def agreement(self) -> float:
+        """The share that has a partner; 1 where none was judged."""
+        return self.matched / self.judged if self.judged else 1.0
+
+    @property
+    def asked(self) -> float:
+        """The share that must have one."""
+        return self.policy.min_weak_agreement if self.weak else self.policy.min_agreement
+
+    @property
+    def drop(self) -> float:
+        """How much lower the metric of the served model is; 0 where the sample has no labels."""
+        return 0.0 if self.reference is None or self.served is None else self.reference - self.served
+
+    @property
+    def passed(self) -> bool:
+        """Say whether clients may get this model."""
+        return not self.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """All that the policy forbids."""
+        return tuple(_reasons(self))
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """The places of images in which some detection has no partner, those with the most first."""
+        lone = {place: image.lone for place, image in enumerate(self.images) if image.lone}
+        return tuple(sorted(lone, key=lambda place: -lone[place]))
+
+
+def compare(
+    reference: Sequence[Found],
+    served: Sequence[Found],
+    sample: Sample,
+    scores: tuple[Scores, Scores],
+    policy: ParityPolicy,
+) -> Parity:
+    """Judge what was found in each image of the sample, in its order, and the scores of the weights and of the served.
+
+    The answer of a classifier counts as one detection, of its best class. Raises ValueError where the numbers of images
+    differ.
+    """
+    confidence, weak = judged_from(reference, policy)
+    tally = _Tally(confidence, policy)
+    for image, one, other in zip(sample.images, reference, served, strict=True):
+        tally.add(image.name, as_detections(one), as_detections(other))
+    metric = "accuracy_top1" if sample.task == "classify" else "mAP50-95"
+    return Parity(
+        policy=policy,
+        confidence=confidence,
+        images=tuple(tally.images),
+        classes=tuple(_classes(tally, sample.class_names, metric, scores)),
+        metric=metric,
+        reference=scores[0].metrics.get(metric),
+        served=scores[1].metrics.get(metric),
+        score_difference=tally.score_difference,
+        overlap=tally.overlap,
+        weak=weak,
+    )
+
+
+def parity_tags(parity: Parity) -> dict[str, str]:
+    """Return the verdict and its figures as tags of the version."""
+    metric = {"parity_drop": f"{parity.drop:.4f}"} if parity.reference is not None else {}
+    return {
+        "parity": "passed" if parity.passed else "failed",
+        "parity_agreement": f"{parity.agreement:.4f}",
+        "parity_judged": f"{parity.judged} from a score of {parity.confidence:.3f} on",
+        **metric,
+    }
+
+
+def judged_from(reference: Sequence[Found], policy: ParityPolicy) -> tuple[float, bool]:
+    """The score from which detections are judged, and whether it had to be lowered, as the weights find so few."""
+    best = np.sort(np.concatenate([np.zeros(0), *(as_detections(found).confidence for found in reference)]))[::-1]
+    # A classifier cannot give more answers than it was shown images.
+    most = len(reference) if any(found.scores is not None for found in reference) else policy.min_detections
+    if np.count_nonzero(best >= policy.min_confidence) >= min(policy.min_detections, most):
+        return policy.min_confidence, False
+    last = best[: policy.min_detections].min(initial=policy.min_confidence)
+    return max(float(last), LOWEST_CONFIDENCE), True
+
+
+def as_detections(found: Found) -> Found:
+    """What a classifier says as one detection: its best class, all over the image.
+
+    Its score is 0 for what chance would say and 1 for certainty: the probabilities of one that knows little are all
+    near chance, whatever it is shown.
+    """
+    if found.scores is None:
+        return found
+    best = int(found.scores.argmax())
+    chance = 1 / max(len(found.scores), 2)
+    score = (found.scores[best : best + 1] - chance) / (1 - chance)
+    whole = np.array([[0, 0, found.width, found.height]], np.float32)
+    return Found(found.width, found.height, whole, score.astype(np.float32), np.array([best], np.int32))
+
+
+class _Tally:
+    """Counts, image by image: two images are in memory at a time."""
+
+    def __init__(self, confidence: float, policy: ParityPolicy) -> None:
+        self.images: list[ImageParity] = []
+        self.judged: Counter[int] = Counter()
+        self.lone: Counter[int] = Counter()
+        self.score_difference, self.overlap = 0.0, 1.0
+        self._confidence, self._policy = confidence, policy
+
+    def add(self, name: str, reference: Found, served: Found) -> None:
+        matched = match(reference, served, self._confidence, self._policy)
+        judged = 0
+        for found, lone in ((reference, matched.lone_reference), (served, matched.lone_served)):
+            classes = found.class_id[found.confidence >= self._confidence].tolist()
+            self.judged.update(classes)
+            self.lone.update(found.class_id[list(lone)].tolist())
+            judged += len(classes)
+        self.images.append(ImageParity(name, judged, matched.lone_reference, matched.lone_served))
+        self._measure(matched, reference, served)
+
+    def _measure(self, matched: Matched, reference: Found, served: Found) -> None:
+        for one, other, overlap in matched.pairs:
+            apart = abs(float(reference.confidence[one] - served.confidence[other]))
+            self.score_difference = max(self.score_difference, apart)
+            self.overlap = min(self.overlap, overlap)
+
+
+def _classes(tally: _Tally, names: Sequence[str], metric: str, scores: tuple[Scores, Scores]) -> Iterator[ClassParity]:
+    """Classes that either side found or that the sample shows, by number."""
+    for number in sorted({*tally.judged, *range(len(names))}):
+        name = class_name(names, number)
+        values = [side.classes.get(name, {}).get(metric) for side in scores]
+        judged = tally.judged[number]
+        if judged or values[0] is not None:
+            yield ClassParity(name, judged, judged - tally.lone[number], values[0], values[1])
+
+
+def _reasons(parity: Parity) -> Iterator[str]:
+    if parity.agreement < parity.asked:
+        yield (
+            f"Expected at least {parity.asked:.1%} of the detections from a score of {parity.confidence:.3f} on to be "
+            f"the same for Triton and for the weights, found {parity.agreement:.1%} ({parity.matched} of "
+            f"{parity.judged}). Swapped channels, another normalisation, stretched images or classes in another order "
+            f"look like this: export the weights again, or change the limits in serving.parity."
+        )
+    if parity.drop > parity.policy.max_map_drop:
+        yield (
+            f"Expected {parity.metric} of the served model at most {parity.policy.max_map_drop:.3f} below the "
+            f"{parity.reference:.4f} of its weights, found {parity.served:.4f}. Serve it in higher precision, or raise "
+            f"serving.parity.max_map_drop."
+        )

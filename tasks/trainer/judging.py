@@ -1,0 +1,67 @@
+"""One evaluator for whatever was found, by the weights or by the served model: Ultralytics' own matching and curves."""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.utils.metrics import ap_per_class, batch_probiou, box_iou
+
+from tasks.core.found import Found
+from tasks.core.sample import Sample, Truth
+from tasks.core.scores import Scores
+
+_MATCHER: Any = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
+
+ByClass = Mapping[int, dict[str, float]]
+
+
+def judge(found: Sequence[Found], sample: Sample) -> Scores:
+    """Score what was found in each image of the sample, in its order.
+
+    `mAP50` and `mAP50-95` are of boxes, of obb of rotated ones; a classifier gets `accuracy_top1`. There are none where
+    the sample has no labels. Raises ValueError where the numbers of images differ.
+    """
+    pairs = list(zip(found, [image.truth for image in sample.images], strict=True))
+    metrics, classes = _accuracies(pairs) if sample.task == "classify" else _average_precisions(pairs)
+    named = {sample.class_names[number]: values for number, values in classes.items()}
+    return Scores(task=sample.task, metrics=metrics, classes=named, images=len(pairs))
+
+
+def _accuracies(pairs: Sequence[tuple[Found, Truth]]) -> tuple[dict[str, float], ByClass]:
+    true = np.array([truth.class_id[0] for _, truth in pairs])
+    right = true == np.array([found.scores.argmax() for found, _ in pairs if found.scores is not None])
+    each = {int(number): {"accuracy_top1": float(right[true == number].mean())} for number in np.unique(true)}
+    return {"accuracy_top1": float(right.mean())}, each
+
+
+def _average_precisions(pairs: Sequence[tuple[Found, Truth]]) -> tuple[dict[str, float], ByClass]:
+    correct = np.concatenate([_correct(found, truth) for found, truth in pairs])
+    confidence = np.concatenate([found.confidence for found, _ in pairs])
+    classes = np.concatenate([found.class_id for found, _ in pairs])
+    true = np.concatenate([truth.class_id for _, truth in pairs])
+    if not len(true):
+        return {}, {}
+    precisions, numbers = ap_per_class(correct, confidence, classes, true)[5:7]
+    each = {
+        int(number): {"mAP50": float(row[0]), "mAP50-95": float(row.mean())}
+        for number, row in zip(numbers, precisions, strict=True)
+    }
+    return {name: float(np.mean([values[name] for values in each.values()])) for name in ("mAP50", "mAP50-95")}, each
+
+
+def _correct(found: Found, truth: Truth) -> NDArray[np.bool_]:
+    """Say of n detections at each of ten thresholds whether they are right: [n, 10]."""
+    if not len(found) or not len(truth.class_id):
+        return np.zeros((len(found), 10), np.bool_)
+    place = found.width, found.height
+    if found.rotated is not None:
+        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*place)), torch.from_numpy(found.rotated))
+    else:
+        overlaps = box_iou(torch.from_numpy(truth.boxes(*place)), torch.from_numpy(found.boxes))
+    classes = torch.from_numpy(found.class_id), torch.from_numpy(truth.class_id)
+    matched: NDArray[np.bool_] = BaseValidator.match_predictions(_MATCHER, *classes, overlaps).numpy()
+    return matched

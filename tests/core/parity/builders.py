@@ -1,0 +1,40 @@
+"""What two sides found in images that never were."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.found import Found
+from tasks.core.sample import Sample, SampleImage, Truth
+from tasks.core.scores import Scores
+
+NAMES = ("cat", "dog", "owl")
+WIDTH, HEIGHT = 100, 80
+
+
+def found(*rows: Sequence[float], **more: object) -> Found:
+    """Rows of x1, y1, x2, y2, confidence, class."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    lists = table[:, :4], table[:, 4], table[:, 5].astype(np.int32)
+    arrays = {name: np.asarray(values, np.float32) for name, values in more.items()}
+    masks = {"masks": np.asarray(more["masks"], np.uint8)} if "masks" in more else {}
+    return Found(WIDTH, HEIGHT, *lists, **arrays | masks)  # type: ignore[arg-type]
+
+
+def grid(count: int, score: float = 0.9) -> list[list[float]]:
+    """So many boxes that do not overlap, of all classes in turn."""
+    places = [(10 * (number % 10), 10 * (number // 10)) for number in range(count)]
+    return [[x, y, x + 9, y + 9, score, number % len(NAMES)] for number, (x, y) in enumerate(places)]
+
+
+def sample(images: int, task: str = "detect") -> Sample:
+    truth = Truth(np.zeros(0, np.int32), np.zeros((0, 4, 2), np.float32))
+    return Sample(task, NAMES, tuple(SampleImage(f"{at}.jpg", Path(f"{at}.jpg"), truth) for at in range(images)))
+
+
+def scores(value: float | None = 0.5, task: str = "detect") -> Scores:
+    """Every class has the same."""
+    metric = "accuracy_top1" if task == "classify" else "mAP50-95"
+    values = {} if value is None else {metric: value}
+    return Scores(task=task, metrics=values, classes={name: values for name in NAMES if values}, images=1)

@@ -1,0 +1,78 @@
+"""What a trial of a new version decides, and which runs take part in it."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasks.core.canary import Answers, Canary, Requests, canary_table, is_chosen, objections
+from tasks.core.parameters import CanaryParams
+
+
+def answers(images: int = 100, per_image: float = 2.0, failed: int = 0, milliseconds: float = 30.0) -> Answers:
+    answered = images - failed
+    return Answers(images, round(images * per_image), Requests(answered, failed, answered * milliseconds))
+
+
+CHAMPION = answers()
+PARAMS = CanaryParams()
+
+
+@pytest.mark.parametrize(
+    ("challenger", "said"),
+    [
+        ({}, ()),
+        ({"images": 20}, ()),
+        ({"images": 19}, ("20 images of the new version to judge it by, found 19",)),
+        ({"failed": 1}, ()),
+        ({"failed": 2}, ("at most 1.0% failed requests, found 2.0% of 100",)),
+        ({"milliseconds": 45.0}, ()),
+        ({"milliseconds": 46.0}, ("requests of at most 45.0 ms, found 46.0 ms, and the champion takes 30.0 ms",)),
+        ({"per_image": 3.0}, ()),
+        ({"per_image": 1.0}, ()),
+        ({"per_image": 3.1}, ("within 50% of the champion's 2.00, found 3.10",)),
+        ({"per_image": 0.0}, ("found 0.00",)),
+        ({"failed": 50, "per_image": 0.0, "milliseconds": 99}, ("failed requests", "requests of at most", "within")),
+    ],
+    ids=str,
+)
+def test_all_that_speaks_against_it_is_said(challenger: Mapping[str, Any], said: tuple[str, ...]) -> None:
+    found = objections(CHAMPION, answers(**challenger), PARAMS)
+    assert len(found) == len(said), found
+    for sentence, part in zip(found, said, strict=True):
+        assert part in sentence
+
+
+def test_without_a_champion_at_work_there_is_nothing_to_compare_with() -> None:
+    (said,) = objections(answers(images=3), answers(), PARAMS)
+    assert "20 images of the champion to compare with, found 3" in said
+
+
+def test_two_versions_that_find_nothing_agree() -> None:
+    assert objections(answers(per_image=0), answers(per_image=0), PARAMS) == []
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_the_share_of_runs_is_kept_and_a_retry_decides_the_same(share: float) -> None:
+    canary = Canary(2, share, str(uuid4()))
+    runs = [str(uuid4()) for _ in range(2000)]
+    chosen = [is_chosen(canary, run) for run in runs]
+    assert abs(sum(chosen) / 2000 - share) < 0.05
+    assert chosen == [is_chosen(canary, run) for run in runs]
+
+
+def test_another_trial_chooses_other_runs() -> None:
+    runs = [str(uuid4()) for _ in range(100)]
+    first, second = (Canary(2, 0.5, str(uuid4())) for _ in range(2))
+    assert [is_chosen(first, run) for run in runs] != [is_chosen(second, run) for run in runs]
+
+
+def test_requests_since_a_moment() -> None:
+    assert Requests(10, 2, 300.0).since(Requests(4, 1, 100.0)) == Requests(6, 1, 200.0)
+
+
+def test_the_table_has_both_side_by_side() -> None:
+    table = canary_table(CHAMPION, answers(images=50, failed=5, milliseconds=20))
+    assert "| milliseconds a request | 30.0 | 20.0 |" in table
+    assert "| failed requests | 0 | 5 |" in table

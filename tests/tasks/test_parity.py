@@ -1,0 +1,190 @@
+"""Honest exports pass the gate, and each wrong one is stopped, whatever the task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+
+from infra.demo_data import draw_image
+from tasks import training
+from tasks.core.found import FoundFolder
+from tasks.core.geometry import Floats, Letterbox, Rgb
+from tasks.core.media.images import read_image
+from tasks.core.merge.sample import pack_sample
+from tasks.core.parameters import ParityPolicy, ServingParams
+from tasks.core.parity.asking import find_served
+from tasks.core.parity.rules import Parity, compare
+from tasks.core.sample import Sample, unpack_sample
+from tasks.core.scores import Scores
+from tasks.core.served import ServedModel
+from tasks.core.served_outputs import found_from_served
+from tasks.core.training_job import ReferenceJob
+from tasks.export import export_onnx
+from tasks.serving import asking, control
+from tasks.storage import repository
+from tasks.trainer.judging import judge
+from tasks.trainer.predicting import refer
+from tests.tasks import faults
+from tests.tasks.finders import finder
+
+SIZE = 96
+IMAGES = 8
+# Random heads give many boxes the score 1, and of equal ones NMS may keep either.
+POLICY = ParityPolicy(min_agreement=0.95)
+CLASSES = ("circle", "square", "triangle", "cross")
+ARCHITECTURES = {
+    "detect": "yolo11n",
+    "segment": "yolo11n-seg",
+    "pose": "yolo11n-pose",
+    "obb": "yolo11n-obb",
+    "classify": "yolo11n-cls",
+}
+LABELS = {
+    "detect": "1 0.5 0.5 0.4 0.4\n",
+    "segment": "1 0.3 0.3 0.7 0.3 0.5 0.7\n",
+    "pose": "1 0.5 0.5 0.4 0.4" + " 0.5 0.5 2" * 17 + "\n",
+    "obb": "1 0.5 0.3 0.7 0.5 0.5 0.7 0.3 0.5\n",
+}
+
+# The others take as long again each, and go the same way: `make proof`.
+ORDINARY = ("detect", "pose")
+
+Ask = Callable[[Rgb], Mapping[str, Floats]]
+
+
+def write_dataset(folder: Path, task: str) -> Path:
+    """Drawn shapes as `write_merge` leaves them; the labels are not what is drawn, as nobody has learned them."""
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        place = folder / ("val/1" if task == "classify" else "images/val")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:02d}.jpg").write_bytes(draw_image(rng, CLASSES)[0])
+        if task != "classify":
+            (folder / "labels" / "val").mkdir(parents=True, exist_ok=True)
+            (folder / "labels" / "val" / f"{number:02d}.txt").write_text(LABELS[task])
+    (folder / "data.yaml").write_text(yaml.safe_dump({"kpt_shape": [17, 3]} if task == "pose" else {}))
+    return folder if task == "classify" else folder / "data.yaml"
+
+
+def onnx_runtime(graph: bytes) -> Ask:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def ask(square: Rgb) -> Mapping[str, Floats]:
+        return {
+            name: values[0] for name, values in zip(names, session.run(names, {"images": square[None]}), strict=True)
+        }
+
+    return ask
+
+
+@dataclass(frozen=True)
+class Case:
+    """Weights that find things, their honest export, and what they find in the sample."""
+
+    folder: Path
+    weights: Path
+    graph: onnx.ModelProto
+    zip: Path
+    sample: Sample
+    reference: FoundFolder
+    scores: Scores
+
+    def parity(self, served: FoundFolder) -> Parity:
+        scores = self.scores, judge(served, self.sample)
+        return compare(self.reference, served, self.sample, scores, POLICY)
+
+    def served_by(self, graph: onnx.ModelProto, name: str) -> Parity:
+        return self.parity(find_served(self.sample, SIZE, onnx_runtime(graph.SerializeToString()), self.folder / name))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """The case of a task, made once."""
+    return cache(lambda task: prepare(task, tmp_path_factory.mktemp(task)))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(task, marks=() if task in ORDINARY else pytest.mark.heavy) for task in ARCHITECTURES],
+)
+def case(request: pytest.FixtureRequest, prepared: Callable[[str], Case]) -> Case:
+    return prepared(request.param)
+
+
+def prepare(task: str, folder: Path) -> Case:
+    data = write_dataset(folder / "data", task)
+    pack_sample(data, task, CLASSES, folder / "sample.zip", IMAGES)
+    sample = unpack_sample(folder / "sample.zip", task, folder / "images")
+    squares = [cv2.resize(read_image(image.path), (SIZE, SIZE)).astype(np.uint8) for image in sample.images[:8]]
+    weights = finder(folder, ARCHITECTURES[task], squares, len(CLASSES))
+    graph = onnx.load(export_onnx.fn(weights, folder / "export", SIZE))
+    (folder / "job").mkdir()
+    find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
+    job = ReferenceJob(
+        weights, folder / "sample.zip", folder / "asked", folder / "reference", SIZE, task, folder / "job"
+    )
+    scores, _ = refer(job)
+    return Case(folder, weights, graph, folder / "sample.zip", sample, FoundFolder(job.reference), scores)
+
+
+def test_an_honest_export_agrees(case: Case) -> None:
+    parity = case.served_by(case.graph, "honest")
+    assert parity.passed, parity.reasons
+    assert parity.judged >= IMAGES
+
+
+def test_each_wrong_export_is_stopped(case: Case) -> None:
+    for name, graph in faults.wrong_exports(case.graph, len(CLASSES)).items():
+        parity = case.served_by(graph, name)
+        assert not parity.passed, name
+
+
+def test_stretched_images_are_stopped(case: Case) -> None:
+    """A client that resizes to the square where the model was trained on letterboxed images, or on their centre."""
+    ask, served = onnx_runtime(case.graph.SerializeToString()), FoundFolder(case.folder / "stretched")
+    for image in case.sample.images:
+        pixels = read_image(image.path)
+        height, width = pixels.shape[:2]
+        stretch = Letterbox(SIZE, width, height, SIZE, SIZE, 0, 0)
+        served.add(found_from_served(ask(stretch.apply(pixels)), case.sample.task, stretch))
+    assert not case.parity(served).passed
+
+
+def test_triton_agrees_with_the_weights_and_a_wrong_version_does_not(
+    stack: object,  # noqa: ARG001
+    prepared: Callable[[str], Case],
+    tmp_path: Path,
+) -> None:
+    """The whole way: both versions asked over gRPC, the weights in a process of their own."""
+    case = prepared("detect")
+    onnx.save(faults.swapped_channels(case.graph), tmp_path / "swapped.onnx")
+    versions = [ServedModel("parity-test", number, "detect", SIZE, CLASSES, "no-run") for number in (1, 2)]
+    for model, graph in zip(versions, (case.folder / "export" / "model.onnx", tmp_path / "swapped.onnx"), strict=True):
+        repository.publish_version.fn(model.name, model.version, graph)
+    control.load_versions.fn("parity-test", versions, ServingParams())
+    try:
+        for model, passes in zip(versions, (True, False), strict=True):
+            folder = tmp_path / f"version {model.version}"
+            folder.mkdir()
+            served = find_served(case.sample, SIZE, partial(asking.ask, model), folder / "served")
+            reference, *scores = training.refer.fn(case.weights, case.zip, folder / "served", "detect", SIZE, folder)
+            parity = compare(reference, served, case.sample, (scores[0], scores[1]), POLICY)
+            assert parity.passed is passes, parity.reasons
+    finally:
+        control.unload.fn("parity-test")
+
+
+def test_weights_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", "detect")
+    pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    with pytest.raises(training.TrainingError, match=r"bad\.pt could not be asked for comparison: "):
+        training.refer.fn(tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path)

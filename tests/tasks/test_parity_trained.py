@@ -1,0 +1,130 @@
+"""What honest and wrong exports of trained models score: the figures of docs/serving.md."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from infra import demo_data
+from tasks import training
+from tasks.core.epochs import TrainedModel
+from tasks.core.found import FoundFolder
+from tasks.core.geometry import Letterbox
+from tasks.core.media.images import read_image
+from tasks.core.merge.sample import pack_sample
+from tasks.core.parameters import ParityPolicy, TrainingParams
+from tasks.core.parity.asking import find_served
+from tasks.core.parity.rules import Parity, compare
+from tasks.core.sample import unpack_sample
+from tasks.core.served_outputs import found_from_served, served_input
+from tasks.core.training_job import ReferenceJob
+from tasks.export import export_onnx
+from tasks.trainer.judging import judge
+from tasks.trainer.predicting import refer
+from tasks.trainer.process import run_job
+from tests.benchmarks.bench_training import merge_by_hand
+from tests.tasks import faults
+from tests.tasks.test_parity import CLASSES, Ask, Case, onnx_runtime
+
+ROOT = Path(__file__).parents[2]
+COCO = ROOT.parent / "shared" / "data" / "yolo11n-coco.pt"
+TRITON_PYTHON = ROOT / ".venv-triton" / "bin" / "python"
+SIZE = 192
+
+OPENVINO = """
+import sys, numpy, openvino
+graph, squares, answers, precision = sys.argv[1:]
+model = openvino.Core().read_model(graph)
+images = numpy.load(squares)
+model.reshape({"images": [1, *images.shape[1:]]})
+request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision}).create_infer_request()
+found = [numpy.array(request.infer({"images": image[None]})[0][0]) for image in images]
+numpy.save(answers, numpy.stack(found))
+"""
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not COCO.exists(), reason=f"needs {COCO}"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    return merge_by_hand([demo_data.write_archive(plan, folder) for plan in demo_data.ARCHIVES], folder / "merged")
+
+
+def trained(data: Path, epochs: int, folder: Path) -> Path:
+    params = TrainingParams(epochs=epochs, imgsz=SIZE, device="cpu")
+    told: list[object] = []
+    run_job(training.training_job(data, "detect", str(COCO), params, folder / "training"), told.extend)
+    (model,) = [message for message in told if isinstance(message, TrainedModel)]
+    return model.weights
+
+
+def prepared(data: Path, epochs: int, folder: Path) -> Case:
+    weights = trained(data, epochs, folder)
+    pack_sample(data, "detect", CLASSES, folder / "sample.zip", 64)
+    sample = unpack_sample(folder / "sample.zip", "detect", folder / "images")
+    graph = onnx.load(export_onnx.fn(weights, folder / "export", SIZE))
+    (folder / "job").mkdir()
+    find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
+    reference = folder / "reference"
+    job = ReferenceJob(weights, folder / "sample.zip", folder / "asked", reference, SIZE, "detect", folder / "job")
+    scores, _ = refer(job)
+    return Case(folder, weights, graph, folder / "sample.zip", sample, FoundFolder(reference), scores)
+
+
+def openvino(case: Case, precision: str) -> Ask:
+    """All images at once; bf16 is emulated where the CPU has none, with the same numbers."""
+    squares = [served_input(read_image(image.path), "detect", SIZE)[0] for image in case.sample.images]
+    np.save(case.folder / "squares.npy", np.stack(squares))
+    files = [str(case.folder / name) for name in ("export/model.onnx", "squares.npy", "answers.npy")]
+    subprocess.run([str(TRITON_PYTHON), "-c", OPENVINO, *files, precision], check=True)
+    found = np.load(case.folder / "answers.npy")
+    answers = {square.tobytes(): found[at] for at, square in enumerate(squares)}
+    return lambda square: {"detections": answers[square.tobytes()]}
+
+
+def stretched(case: Case) -> FoundFolder:
+    ask, served = onnx_runtime(case.graph.SerializeToString()), FoundFolder(case.folder / "stretched")
+    for image in case.sample.images:
+        pixels = read_image(image.path)
+        stretch = Letterbox(SIZE, pixels.shape[1], pixels.shape[0], SIZE, SIZE, 0, 0)
+        served.add(found_from_served(ask(stretch.apply(pixels)), "detect", stretch))
+    return served
+
+
+def judged(case: Case, served: FoundFolder) -> Parity:
+    scores = case.scores, judge(served, case.sample)
+    return compare(case.reference, served, case.sample, scores, ParityPolicy())
+
+
+def exports(case: Case) -> Iterator[tuple[str, str, FoundFolder]]:
+    """Name, what the gate must say (`honest`, `wrong`, or `` where it may), and what is found."""
+    for precision in ("f32", "bf16"):
+        ask = openvino(case, precision)
+        yield f"honest {precision}", "honest", find_served(case.sample, SIZE, ask, case.folder / precision)
+    yield "stretched images", "wrong", stretched(case)
+    kinds = (faults.wrong_exports(case.graph, len(CLASSES)), "wrong"), (faults.slightly_wrong_exports(case.graph), "")
+    for graphs, kind in kinds:
+        for name, graph in graphs.items():
+            ask = onnx_runtime(graph.SerializeToString())
+            yield name, kind, find_served(case.sample, SIZE, ask, case.folder / name)
+
+
+@pytest.mark.parametrize("epochs", [1, 12])
+def test_honest_exports_pass_and_wrong_ones_do_not(data: Path, epochs: int, tmp_path: Path) -> None:
+    case, wrong = prepared(data, epochs, tmp_path), []
+    print(f"\n{epochs} epochs: mAP50-95 {case.scores.metrics['mAP50-95']:.3f}")
+    for name, kind, served in exports(case):
+        parity = judged(case, served)
+        verdict = "passed" if parity.passed else "stopped"
+        print(f"| {name} | {parity.confidence:.3f} | {parity.agreement:.3f} | {parity.drop:+.4f} | {verdict} |")
+        if kind and parity.passed is not (kind == "honest"):
+            wrong.append(name)
+    assert not wrong
