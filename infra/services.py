@@ -34,7 +34,7 @@ def _prefect_auth(url: str) -> tuple[str, str] | None:
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """The services that run here: those that the environment does not name elsewhere, and always a worker."""
+    """The services that run here: those that the environment does not name elsewhere, and a page and a worker."""
     local = [triton(settings)] if not settings.is_elsewhere("TRITON_GRPC_URL") else []
     if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
         local.append(object_store(settings))
@@ -47,7 +47,7 @@ def services(settings: StackSettings) -> list[Service]:
     if tracking:
         local.append(mlflow_server(settings))
     order = ["postgres", "object-store", "prefect", "mlflow", "triton"]
-    return [*sorted(local, key=lambda service: order.index(service.name)), worker(settings)]
+    return [*sorted(local, key=lambda service: order.index(service.name)), live(settings), worker(settings)]
 
 
 def object_store(settings: StackSettings) -> Service:
@@ -165,6 +165,21 @@ def triton(settings: StackSettings) -> Service:
         ports={f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names},
         check=http_check(f"http://{HOST}:{settings.triton_http_port}/v2/health/live"),
         environment={"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+    )
+
+
+def live(settings: StackSettings) -> Service:
+    """The page of live predictions; it is well when the Triton that runs here serves model `predict` to it."""
+    address = f"http://{HOST}:{settings.live_port}"
+    checks = [http_check(address)]
+    if not settings.is_elsewhere("TRITON_GRPC_URL"):
+        checks.append(http_check(f"http://{HOST}:{settings.triton_http_port}/v2/models/predict/ready"))
+    return Service(
+        name="live",
+        address=address,
+        command=[sys.executable, "-m", "infra.live"],
+        ports={"STUDIO_LIVE_PORT": settings.live_port},
+        check=lambda: [check() for check in checks],
     )
 
 

@@ -12,11 +12,11 @@ from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
-from infra import postgres, preflight, supervision
+from infra import postgres, predict, preflight, supervision
 from infra.environment import adopt, scratch, shell_text, stack_environment
 from infra.errors import StackError, plain_errors
 from infra.service import Service
-from infra.services import prepare_object_store, services, user_temporary_folder
+from infra.services import prepare_object_store, s3_client, services, user_temporary_folder
 from infra.settings import StackSettings, write_private
 
 START_SECONDS = 180
@@ -64,13 +64,19 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
         start(by_name, name, settings)
     wait_until_well(by_name, ("object-store",), settings, say)
     bootstrap.ensure_buckets(settings)
-    start(by_name, "triton", settings)
+    if "triton" in by_name:
+        predict.publish(s3_client(settings))
+    for name in ("triton", "live"):
+        start(by_name, name, settings)
     wait_until_well(by_name, ("prefect",), settings, say)
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
     start(by_name, "worker", settings)
     bootstrap.register_deployments()
-    wait_until_well(by_name, ("mlflow", "triton", "worker"), settings, say)
+    wait_until_well(by_name, ("mlflow", "triton"), settings, say)
+    if "triton" in by_name:
+        predict.ensure_served(settings, s3_client(settings))
+    wait_until_well(by_name, ("live", "worker"), settings, say)
 
 
 def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) -> None:

@@ -28,6 +28,7 @@ BUCKET = "models"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The load API runs Python code that it is sent; the others read and write memory, files and settings of the server.
 RESTRICTED = "model-repository,shared-memory,trace,logging"
+PREDICT_HEADERS = ("model", "version", "confidence", "iou")  # the request parameters of model `predict`
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives on Linux
 
 
@@ -212,6 +213,10 @@ def command(installation: Installation, addresses: Addresses, state: Path, key: 
         # One model that does not load must not take the others down.
         "strict-readiness": "false",
         "exit-on-error": "false",
+        # A client that stays connected must not hold it up for longer than the supervisor waits.
+        "exit-timeout-secs": "10",
+        # A bare `curl --data-binary @photo.jpg` can say these only in headers.
+        "http-header-forward-pattern": f"(?i)^({'|'.join(PREDICT_HEADERS)})$",
         "http-restricted-api": guard,
         "grpc-restricted-protocol": guard,
     }

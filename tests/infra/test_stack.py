@@ -21,8 +21,8 @@ from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
 from infra.services import services
 from infra.settings import StackSettings
-from tasks import serving
 from tasks.core.served import ServedModel
+from tasks.serving import connection, control
 
 
 def test_up_twice_is_harmless(stack: StackSettings) -> None:
@@ -40,9 +40,9 @@ def test_status_names_every_service_and_its_health(stack: StackSettings) -> None
     console = Console(record=True, width=160)
     assert local_stack.status(stack, console)
     text = console.export_text()
-    for name in ("postgres", "object-store", "prefect", "mlflow", "triton", "worker"):
+    for name in ("postgres", "object-store", "prefect", "mlflow", "triton", "live", "worker"):
         assert name in text
-    assert text.count("RUNNING") == 6
+    assert text.count("RUNNING") == 7
 
 
 def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettings) -> None:
@@ -103,7 +103,7 @@ def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     settings = StackSettings.load()
     names = {service.name for service in services(settings)}
-    assert names == {"postgres", "prefect", "triton", "worker"}
+    assert names == {"postgres", "prefect", "triton", "live", "worker"}
     assert settings.environment["AWS_ENDPOINT_URL"] == "https://s3.example.com"
     assert settings.environment["PREFECT_API_URL"] == stack.environment["PREFECT_API_URL"]
 
@@ -114,7 +114,7 @@ def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, serve
     from tasks.core.triton_config import config_pbtxt, model_config
     from tasks.storage import objects as storage
 
-    config = config_pbtxt(model_config([served], ServingParams()))
+    config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
     with supervision.connect(stack) as supervisor:
         supervisor.stopProcess("triton")
@@ -122,9 +122,9 @@ def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, serve
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            if serving.served_versions.fn(served.name) == [served]:
+            if control.served_versions.fn(served.name) == [served]:
                 return
-        except serving.ServingError:
+        except connection.ServingError:
             time.sleep(0.3)
     pytest.fail("the model was not loaded again")
 

@@ -1,0 +1,199 @@
+"""The page that shows live predictions, and the little server behind it: `python -m infra.live`.
+
+Triton lets no page read its answers (it has no CORS), so this forwards two things to it and nothing else: a picture to
+model `predict`, and the question what is served. Names and numbers from a request travel as request parameters of
+Triton's protocol and become no part of an address.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import struct
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from infra.settings import HOST, ROOT, StackSettings
+from infra.triton import KEY_HEADER, PREDICT_HEADERS
+from tasks.core.triton_config import champion_version, config_versions, served_model
+
+PAGE = ROOT / "infra" / "predict_page" / "index.html"
+MAX_BYTES = 32 * 2**20
+TIMEOUT_S = 60.0
+MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src 'self' blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def application(triton_url: str, key: str) -> Starlette:
+    """The server in front of the Triton at `triton_url` (host:port), whose index opens with `key`."""
+
+    @contextlib.asynccontextmanager
+    async def with_client(app: Starlette) -> AsyncIterator[None]:
+        options: dict[str, Any] = {"timeout": httpx.Timeout(TIMEOUT_S, connect=5), "trust_env": False}
+        # Triton, when it is stopped, waits until nobody is connected any more.
+        options["limits"] = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=f"http://{triton_url}", **options) as client:
+            app.state.triton, app.state.key = client, key
+            app.state.slots = asyncio.Semaphore(MAX_AT_ONCE)
+            yield
+
+    routes = [
+        Route("/", page),
+        Route("/models", models),
+        Route("/predict/{model}", predict, methods=["POST"]),
+    ]
+    # Another site's name that is made to point here gets nothing.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    errors: Mapping[Any, Any] = {httpx.HTTPError: unreachable}
+    return Starlette(routes=routes, middleware=[hosts], exception_handlers=errors, lifespan=with_client)
+
+
+async def page(request: Request) -> Response:  # noqa: ARG001
+    """The page itself."""
+    return FileResponse(PAGE, headers=_HEADERS)
+
+
+async def models(request: Request) -> Response:
+    """What `predict` can be asked for, by name: `[{name, version, versions, task, image_size, classes}]`."""
+    triton, key = request.app.state.triton, request.app.state.key
+    index = await triton.post("/v2/repository/index", json={"ready": True}, headers={KEY_HEADER: key})
+    if index.is_error:
+        return _error(f"Triton does not say what it serves: {_words(index)}", index.status_code)
+    names = sorted({row["name"] for row in index.json() if _NAME.fullmatch(row["name"])})
+    configs = [await triton.get(f"/v2/models/{name}/config") for name in names]
+    described = [_described(config) for config in configs if not config.is_error]
+    return JSONResponse([model for model in described if model])
+
+
+def _described(answer: httpx.Response) -> dict[str, Any] | None:
+    """What clients need of a model's config; None where it has no version for clients that name none.
+
+    So too where deploy-model has not written the config: `predict` would not ask such a model.
+    """
+    try:
+        config = answer.json()
+        versions, champion = sorted(config_versions(config)), champion_version(config)
+        model = served_model(config, max(versions, default=0) if champion is None else champion)
+    except ValueError:
+        return None
+    if model.version not in versions:
+        return None
+    return {
+        "name": model.name,
+        "version": model.version,
+        "versions": versions,
+        "task": model.task,
+        "image_size": model.image_size,
+        "classes": model.class_names,
+    }
+
+
+async def predict(request: Request) -> Response:
+    """The JSON that `predict` makes of the picture in the body; query: `version`, `confidence`, `iou`."""
+    if _is_of_another_site(request):
+        return _error("expected a request of this page or of a program, found one of another site: open this page", 403)
+    async with request.app.state.slots:
+        try:
+            body = await asyncio.wait_for(_body(request), TIMEOUT_S)
+        except ClientDisconnect:
+            return _error("the client went away", 400)
+        except TimeoutError:
+            return _error(f"expected a picture within {TIMEOUT_S:g} s, found a part of one: send it again", 408)
+        if body is None:
+            return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
+        return await _ask(request, body)
+
+
+def _is_of_another_site(request: Request) -> bool:
+    """Whether a browser says that the request was made by a page that is not ours; programs say nothing.
+
+    Without CORS such a page cannot read the answer, but the browser sends its request.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    own = f"{request.url.scheme}://{request.headers['host']}"
+    return site not in {None, "same-origin", "none"} or origin not in {None, own}
+
+
+async def _ask(request: Request, body: bytes) -> Response:
+    parameters = {name: value for name, value in request.query_params.items() if name in PREDICT_HEADERS}
+    asked = {
+        "parameters": parameters | {"model": request.path_params["model"]},
+        "inputs": [
+            {
+                "name": "image",
+                "shape": [1],
+                "datatype": "BYTES",
+                "parameters": {"binary_data_size": len(body) + 4},
+            }
+        ],
+        "outputs": [{"name": "json", "parameters": {"binary_data": False}}],
+    }
+    head = json.dumps(asked).encode()
+    answer = await request.app.state.triton.post(
+        "/v2/models/predict/infer",
+        content=head + struct.pack("<I", len(body)) + body,
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    if answer.is_error:
+        return _error(_words(answer), answer.status_code)
+    return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body; None, without reading on, where it is too large."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BYTES:
+        return None
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BYTES:
+            return None
+    return b"".join(parts)
+
+
+async def unreachable(request: Request, error: Exception) -> Response:
+    """What a browser is told while Triton is away."""
+    where = request.app.state.triton.base_url
+    return _error(f"expected Triton at {where}, found no answer ({error!r}): start it with `make up`", 502)
+
+
+def _words(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:500]
+
+
+def _error(message: str, status: int) -> Response:
+    return JSONResponse({"error": message}, status)
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    settings = StackSettings.load()
+    triton = os.environ.get("TRITON_HTTP_URL") or f"{HOST}:{settings.triton_http_port}"
+    app = application(triton, os.environ.get("STUDIO_TRITON_KEY", ""))
+    uvicorn.run(app, host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3)
+
+
+if __name__ == "__main__":
+    main()

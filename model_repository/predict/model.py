@@ -1,0 +1,56 @@
+"""One picture in, JSON out: `image` (the bytes of a JPEG or PNG file) -> `json`, by whatever model the request names.
+
+It decodes, places the picture as the model was trained, asks the model inside this very server, and says what was found
+in pixels of the picture. Request parameters: `model`, `version`, `confidence`, `iou`. It imports nothing of ours.
+"""
+
+import json
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .refusal import Reason, RefusalError
+
+
+def _leave_with(server: int) -> None:
+    """End this process when the server's is gone: the backend's own watch sometimes misses a killed server."""
+    while os.getppid() == server:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+class TritonPythonModel:
+    """The model as Triton's Python backend drives it; each instance is a process and answers one request at a time."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the limits, and find out where this server's own HTTP endpoint is."""
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+        parameters = json.loads(args["model_config"])["parameters"]
+        max_bytes, max_pixels = (int(parameters[name]["string_value"]) for name in ("max_bytes", "max_pixels"))
+        # OpenCV's own limit, should it read a header differently. It looks at this once, when it is imported.
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max_pixels)
+        from .answering import Answering
+        from .picture import Limits
+
+        address = os.environ.get("TRITON_HTTP_URL") or "127.0.0.1:8000"
+        self.answering = Answering(Limits(max_bytes, max_pixels), address)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request on its own."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request: Any) -> object:  # noqa: ANN401  # Triton's own
+        try:
+            data = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)[0]
+            answer = self.answering.answer(data, request.parameters())
+        except RefusalError as error:
+            return _error(str(error), error.reason)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("json", np.array([answer], np.object_))])
+
+
+def _error(message: str, reason: Reason) -> object:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, reason)))

@@ -1,0 +1,130 @@
+"""Bytes that a stranger sent -> an upright picture, or the reason why not. Its size is known before it is decoded."""
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .refusal import RefusalError
+
+Rgb = NDArray[np.uint8]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+# Start of frame, but for DHT (C4), JPG (C8) and DAC (CC), which only look like one.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# TEM and RSTn stand alone: no length follows them.
+_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_MAX_SEGMENTS = 10_000
+# Every scan goes through the whole picture, however few bytes it has: a progressive JPEG of a camera or of an editor
+# has about 10 of them. Of the largest picture there may be 20.
+_MAX_SCANS = 100
+_MAX_PASSES = 20
+_FILL = re.compile(rb"\xff+")
+# What ends the data of a scan: a marker that does not stand alone.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may have at most: `max_bytes` as sent, `max_pixels` decoded."""
+
+    max_bytes: int
+    max_pixels: int
+
+    def decode(self, data: bytes) -> Rgb:
+        """Return a JPEG or PNG as uint8 [height, width, 3] RGB, turned as its EXIF orientation says.
+
+        Grey becomes colour, 16 bits become 8, alpha is dropped. Raises RefusalError.
+        """
+        if len(data) > self.max_bytes:
+            raise RefusalError(
+                f"expected at most {self.max_bytes} bytes, found {len(data)}: make the picture smaller, or raise "
+                "max_bytes in model_repository/predict/config.pbtxt"
+            )
+        width, height, scans = header(data)
+        if width * height > self.max_pixels:
+            raise RefusalError(
+                f"expected at most {self.max_pixels} pixels, found {width} x {height}: make the picture smaller, or "
+                "raise max_pixels in model_repository/predict/config.pbtxt"
+            )
+        most = min(_MAX_SCANS, _MAX_PASSES * self.max_pixels // (width * height))
+        if scans > most:
+            raise RefusalError(
+                f"expected at most {most} scans in a JPEG of {width} x {height}, found {scans}: save it as a baseline "
+                "JPEG"
+            )
+        try:
+            # OpenCV answers None where its type says that there is always an image.
+            picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        except (cv2.error, MemoryError) as error:
+            raise _broken(" ".join(str(error).split())) from error
+        if not isinstance(picture, np.ndarray):
+            raise _broken("data that ends or breaks")
+        return np.asarray(picture, np.uint8)
+
+
+class Header(NamedTuple):
+    """Sides in pixels as stored, and how many times a decoder goes through the picture."""
+
+    width: int
+    height: int
+    scans: int
+
+
+def header(data: bytes) -> Header:
+    """What the header of a JPEG or PNG promises. Raises RefusalError where there is none."""
+    if data.startswith(_PNG):
+        if len(data) < 33 or data[12:16] != b"IHDR":
+            raise _broken("a PNG without a header")
+        width, height = struct.unpack_from(">II", data, 16)
+        found = Header(width, height, 1)
+    elif data.startswith(_JPEG):
+        found = _jpeg_header(data)
+    else:
+        what = f"bytes that begin with {data[:8].hex(' ')}" if data else "no bytes"
+        raise RefusalError(f"expected a JPEG or PNG file, found {what}: send the file's own bytes, not base64 or text")
+    if min(found.width, found.height) < 1:
+        raise _broken(f"{found.width} x {found.height} pixels")
+    return found
+
+
+def _jpeg_header(data: bytes) -> Header:
+    """Go from marker to marker as the decoder does; what the two could read differently is refused."""
+    at, sides, scans = 2, None, 0
+    for _ in range(_MAX_SEGMENTS):
+        fill = _FILL.match(data, at)
+        if fill is None or fill.end() >= len(data):
+            break
+        at, mark = fill.end() + 1, data[fill.end()]
+        if mark == _END and scans and sides:
+            return Header(*sides, scans)
+        if mark in _ALONE:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        # After FF, 00 and what is not assigned are skipped by some decoders and end others.
+        if mark < min(_FRAMES) or mark in {_START, _END} or length < 2:
+            break
+        if mark in _FRAMES:
+            if sides or at + 7 > len(data):
+                break
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            sides = (width, height)
+        at += length
+        if mark == _SCAN:
+            scans += 1
+            following = _MARKER.search(data, at)
+            # A picture that was cut off would be decoded, its lower part grey.
+            if following is None or not sides:
+                break
+            at = following.start()
+    raise _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
+
+
+def _broken(found: str) -> RefusalError:
+    return RefusalError(f"expected a whole JPEG or PNG file, found {found}: save or send the picture again")

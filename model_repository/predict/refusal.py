@@ -1,0 +1,19 @@
+"""What a client is told when there is no answer for it."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Whose fault it is; the values are the names of Triton's error codes."""
+
+    BAD_REQUEST = "INVALID_ARG"
+    NOT_FOUND = "NOT_FOUND"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class RefusalError(Exception):
+    """No answer; the message says what was expected, what was found and how to fix it."""
+
+    def __init__(self, message: str, reason: Reason = Reason.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,131 @@
+"""Which model, and which of its versions, answers a request: what the server itself says about what it serves."""
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .refusal import Reason, RefusalError
+
+CACHE_S = 1.0
+TIMEOUT_S = 5.0
+# A name becomes part of an address, so nothing else is ever looked up.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+OUTPUTS = {
+    "detect": ("detections",),
+    "segment": ("detections", "coefficients", "prototypes"),
+    "pose": ("detections", "keypoints"),
+    "obb": ("detections", "rotated"),
+    "classify": ("scores",),
+}
+
+
+class Served(NamedTuple):
+    """One version of a model: pictures go in at `image_size` x `image_size` pixels."""
+
+    name: str
+    version: int
+    task: str
+    image_size: int
+    class_names: tuple[str, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs that its task has."""
+        return OUTPUTS[self.task]
+
+
+class ServedModels:
+    """The models of the Triton at `address` (host:port of its HTTP endpoint)."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._known: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def find(self, name: str, version: int | None, *, fresh: bool = False) -> Served:
+        """Return that version, without one the champion, without that the newest that is served.
+
+        Looked up at most once in `CACHE_S`, unless `fresh` or what was known does not have it. Raises RefusalError.
+        """
+        if not _NAME.fullmatch(name):
+            raise RefusalError(
+                "expected a model name of up to 63 letters, digits, '_' and '-' as parameter `model`, found "
+                f"{name[:80]!r}: name a model that deploy-model has deployed"
+            )
+        try:
+            return _choose(name, version, self._config(name, fresh=fresh))
+        except RefusalError:
+            if fresh:
+                raise
+        # It may have been deployed since.
+        return _choose(name, version, self._config(name, fresh=True))
+
+    def _config(self, name: str, *, fresh: bool) -> dict[str, Any]:
+        read_at, config = self._known.get(name, (0.0, {}))
+        if fresh or time.monotonic() - read_at > CACHE_S or not config:
+            config = self._read(name)
+            self._known[name] = (time.monotonic(), config)
+        return config
+
+    def _read(self, name: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", f"/v2/models/{name}/config")
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RefusalError(
+                f"expected Triton's HTTP endpoint at {self._address} (TRITON_HTTP_URL) to say what it serves, found "
+                f"{error!r}: set TRITON_HTTP_URL for tritonserver to its own address",
+                Reason.UNAVAILABLE,
+            ) from error
+        finally:
+            connection.close()
+        if answer.status != http.client.OK or not isinstance(body, dict):
+            raise RefusalError(
+                f"expected a model that is served, found none named {name!r}: deploy it with deploy-model, or correct "
+                "the name",
+                Reason.NOT_FOUND,
+            )
+        return body
+
+
+def _choose(name: str, version: int | None, config: Mapping[str, Any]) -> Served:
+    versions = [int(number) for number in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
+    champion = _parameter(config, "champion")
+    if version is None:
+        version = int(champion) if champion.isdecimal() else max(versions, default=0)
+    if not version:
+        raise RefusalError(
+            f"expected {name!r} to have a version for clients that name none, found that it has been taken out of use: "
+            f"deploy it, or ask for one of {versions} as `version`",
+            Reason.NOT_FOUND,
+        )
+    if version not in versions:
+        raise RefusalError(
+            f"expected a served version of {name!r}, found version {version}: ask for one of {versions}, or leave "
+            "`version` out",
+            Reason.NOT_FOUND,
+        )
+    return _served(name, version, config)
+
+
+def _served(name: str, version: int, config: Mapping[str, Any]) -> Served:
+    task = _parameter(config, f"task.{version}")
+    size = _parameter(config, f"image_size.{version}")
+    if task not in OUTPUTS or not size.isdecimal():
+        raise RefusalError(
+            f"expected a model of task {', '.join(OUTPUTS)} that deploy-model has deployed, found {name!r} version "
+            f"{version} with task {task!r} and image size {size!r}: deploy it with deploy-model",
+            Reason.NOT_FOUND,
+        )
+    names = json.loads(_parameter(config, f"class_names.{version}") or "[]")
+    return Served(name, version, task, int(size), tuple(map(str, names)))
+
+
+def _parameter(config: Mapping[str, Any], key: str) -> str:
+    value: str = config.get("parameters", {}).get(key, {}).get("string_value", "")
+    return value

@@ -1,0 +1,154 @@
+"""Live predictions beside OpenVINO alone: `predict` asked with JPEG bytes, and the same graph in a process of its own.
+
+`python -m pytest -s tests/benchmarks/bench_predict.py`: it starts a stack of its own. Rounds alternate, so that all
+meet the same machine; rates are medians, times are over all rounds. The clients run on the same cores as the server.
+"""
+
+import os
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from infra.settings import ROOT, StackSettings
+from tasks.core.served import ServedModel
+from tests.tasks.graphs import publish, serve
+
+ROUNDS = 3
+SECONDS = 8.0
+CLIENTS = (1, 4, 16)
+GOAL, GOAL_CLIENTS = 0.75, 4
+IMAGE_SIZE = 640
+DATA = ROOT.parent / "shared" / "data"
+VIDEO, WEIGHTS = DATA / "bikes.mp4", DATA / "yolo11n-coco.pt"
+
+# Prints images a second, of ready tensors; runs in the environment that Triton's models run in.
+IN_PROCESS = """
+import sys, time, json, numpy as np, openvino
+graph, precision, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+core = openvino.Core()
+if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    sys.exit("this CPU has no bf16 arithmetic")
+model = core.read_model(graph)
+size = model.input("images").partial_shape[1].get_length()
+model.reshape({"images": [1, size, size, 3]})
+compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision})
+queue = openvino.AsyncInferQueue(compiled)
+images = np.load(sys.argv[4])
+for image in images:
+    queue.start_async({"images": image[None]})
+queue.wait_all()
+began, done = time.perf_counter(), 0
+while time.perf_counter() - began < seconds:
+    queue.start_async({"images": images[done % len(images)][None]})
+    done += 1
+queue.wait_all()
+print(done / (time.perf_counter() - began))
+"""
+
+
+def in_process(python: Path, graph: Path, precision: str, images: Path) -> float:
+    """Images a second; skips the test where the CPU has no such arithmetic."""
+    command = [str(python), "-c", IN_PROCESS, str(graph), precision, str(SECONDS), str(images)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "no bf16" in done.stderr:
+        pytest.skip("this CPU has no bf16 arithmetic")
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def live(model: str, jpegs: Sequence[bytes], clients: int) -> tuple[float, list[float]]:
+    """Images a second, and the milliseconds of each request."""
+    address, took = os.environ["TRITON_HTTP_URL"], list[float]()
+    headers = {"Inference-Header-Content-Length": "0", "model": model}
+    until = time.perf_counter() + SECONDS
+
+    def ask(first: int) -> None:
+        connection, number = HTTPConnection(address, timeout=60), first
+        while time.perf_counter() < until:
+            began, number = time.perf_counter(), number + 1
+            connection.request("POST", "/v2/models/predict/infer", jpegs[number % len(jpegs)], headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200, body
+            took.append((time.perf_counter() - began) * 1000)
+        connection.close()
+
+    threads = [threading.Thread(target=ask, args=(first,)) for first in range(clients)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(took) / (time.perf_counter() - began), took
+
+
+def compare(python: Path, graph: Path, model: str, precision: str, pictures: Sequence[Any], folder: Path) -> float:
+    """Print a line for each number of clients; return the live rate at `GOAL_CLIENTS` as a share of the other."""
+    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+    np.save(folder / "images.npy", np.stack([cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE)) for picture in pictures]))
+    alone, rates, took = [], {n: list[float]() for n in CLIENTS}, {n: list[float]() for n in CLIENTS}
+    for _ in range(ROUNDS):
+        alone.append(in_process(python, graph, precision, folder / "images.npy"))
+        for clients in CLIENTS:
+            rate, times = live(model, jpegs, clients)
+            rates[clients].append(rate)
+            took[clients] += times
+    print(f"\n{precision}: OpenVINO in process {statistics.median(alone):.1f} images/s")
+    shares = {n: statistics.median(r / a for r, a in zip(rates[n], alone, strict=True)) for n in CLIENTS}
+    for n in CLIENTS:
+        p50, p95, p99 = np.percentile(took[n], [50, 95, 99])
+        print(
+            f"  {n:>2} clients: {statistics.median(rates[n]):6.1f} images/s ({shares[n]:.2f} of it)  "
+            f"p50 {p50:.0f} ms  p95 {p95:.0f} ms  p99 {p99:.0f} ms"
+        )
+    return shares[GOAL_CLIENTS]
+
+
+def photos() -> list[Any]:
+    """Pictures of 640 x 480 pixels: street scenes where the data is at hand, coloured noise elsewhere."""
+    if not VIDEO.is_file():
+        rng = np.random.default_rng(0)
+        small = rng.integers(0, 255, (16, 30, 40, 3), np.uint8)
+        return [cv2.resize(picture, (640, 480), interpolation=cv2.INTER_CUBIC) for picture in small]
+    video, found = cv2.VideoCapture(str(VIDEO)), list[Any]()
+    while len(found) < 16:
+        found.append(cv2.resize(video.read()[1], (640, 480)))
+        video.set(cv2.CAP_PROP_POS_FRAMES, len(found) * 15)
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YOLO11n, with COCO's weights where they are at hand: so that NMS has something to do."""
+    from tasks import export
+
+    folder = tmp_path_factory.mktemp("graph")
+    weights = WEIGHTS
+    if not weights.is_file():
+        from ultralytics.models import YOLO
+
+        weights = folder / "untrained.pt"
+        untrained: Any = YOLO("yolo11n.yaml")
+        untrained.save(weights)
+    return export.export_onnx.fn(weights, folder, IMAGE_SIZE)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_live_rate(stack: StackSettings, graph: Path, tmp_path: Path, precision: str) -> None:
+    """At four clients at least three quarters of what OpenVINO alone does with ready tensors."""
+    names = tuple(f"class {number}" for number in range(80))
+    model = ServedModel(f"bench-{precision}", 1, "detect", IMAGE_SIZE, names, "no-run", precision=precision)
+    publish(model, graph.read_bytes())
+    serve([model], champion=1)
+    share = compare(stack.triton_venv / "bin" / "python", graph, model.name, precision, photos(), tmp_path)
+    assert share >= GOAL

@@ -1,0 +1,81 @@
+"""A headless Chromium, driven through its DevTools protocol."""
+
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
+WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._numbers = itertools.count(1)
+
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (answer := json.loads(self._connection.recv(30))).get("id") != number:
+            pass
+        assert "error" not in answer, answer["error"]
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression in the page; a promise is waited for."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 20) -> Any:
+        """The value of the expression as soon as it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.js(expression)):
+            assert time.monotonic() < deadline, f"{expression} stayed {value!r}: {self.js('document.body.innerText')}"
+            time.sleep(0.05)
+        return value
+
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete'")
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Fill a file input as a person does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+
+    def resize(self, width: int, height: int) -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Page]:
+    """A browser with an empty profile in `folder`; it ends with the block."""
+    options = ["--headless", "--no-sandbox", *QUIET, *WEBCAM, f"--user-data-dir={folder}", "--remote-debugging-port=0"]
+    with subprocess.Popen([str(CHROMIUM), *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
+        try:
+            port_file, deadline = folder / "DevToolsActivePort", time.monotonic() + 60
+            while not (port_file.exists() and (lines := port_file.read_text().splitlines())):
+                assert time.monotonic() < deadline, "Chromium did not start"
+                time.sleep(0.1)
+            tabs = httpx.get(f"http://127.0.0.1:{lines[0]}/json", trust_env=False).json()
+            address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+            with connect(address, max_size=None, proxy=None) as connection:
+                yield Page(connection)
+        finally:
+            process.terminate()
