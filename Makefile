@@ -49,16 +49,18 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 	@$(RUN) infra.upload $(ARCHIVE)
 
 test: setup ## every test but those of `make proof`, on a real stack of its own
-	@$(RUN) pytest
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, label parsing, merge and training, each beside its limit or other tools; 10,000 damaged archives
+bench: setup ## check, labels, merge, training, live predictions, roll-outs, each beside its limit or other tools
 	@$(RUN) tests.benchmarks.bench_validation --large
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
 	@$(RUN) tests.benchmarks.bench_merge
 	@$(RUN) pytest -q -s tests/benchmarks/bench_training.py
+	@$(RUN) pytest -q -s tests/benchmarks/bench_predict.py
+	@$(RUN) pytest -q -s tests/benchmarks/bench_rollout.py
 
-proof: setup ## the tests of minutes: trainings that lose their machine or their worker, or are taken over; every task
+proof: setup ## the tests of minutes: trainings that lose machine, worker or MLflow; every task; parity of trained models
 	@$(RUN) pytest -m heavy -s
 
 lint: setup ## ruff and mypy, strict

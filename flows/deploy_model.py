@@ -1,16 +1,28 @@
-"""A registered version, exported and answering in Triton."""
+"""A registered version, exported, compared with its weights, and answering in Triton."""
+
+from pathlib import Path
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import export, reporting
-from tasks import serving as triton
-from tasks.core.parameters import ModelName, ServingParams, Version
+from tasks import export, merging, reporting
+from tasks import training as trainer
+from tasks.core.canary import Canary, canary_table, objections
+from tasks.core.champions import onward
+from tasks.core.errors import StudioError
+from tasks.core.parameters import CanaryParams, ModelName, ParityPolicy, ServingParams, Version
+from tasks.core.parity.page import parity_markdown, parity_page
+from tasks.core.parity.pictures import draw_worst
+from tasks.core.parity.rules import compare, parity_tags
+from tasks.core.sample import unpack_sample
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
-from tasks.core.triton_config import config_pbtxt, model_config
-from tasks.storage import objects as storage
-from tasks.tracking import registry
+from tasks.serving import asking, control, rollout, trial
+from tasks.serving.control import Snapshot
+from tasks.storage import locks, repository, tallies
+from tasks.tracking import canaries, champions, registry, rollouts, runs
+from tasks.tracking.registry import ModelVersion
+from tasks.tracking.rollouts import Rollout
 
 
 @flow
@@ -20,34 +32,91 @@ def deploy_model(
 ) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
-    The version that is served now answers until the new one does; when anything fails before, it goes on answering.
+    It is compared with its weights first, and tried on a share of inference where `serving.canary` says so. The version
+    that is served now answers until the new one does; when anything fails before, it goes on answering.
     """
-    registered = registry.find_version(model_name, version or registry.CHALLENGER)
-    model = ServedModel(
-        name=model_name,
-        version=registered.version,
-        task=registered.task,
-        image_size=registered.image_size,
-        class_names=registered.class_names,
-        run_id=registered.run_id,
-    )
-    if not storage.version_is_published(model_name, model.version):
-        with scratch_folder("deploy") as folder:
-            weights = registry.fetch_weights(registered, folder / "weights")
-            graph = export.export_onnx(weights, folder / "export", model.image_size)
-            storage.publish_version(model_name, model.version, graph)
+    run, owner = reporting.flow_run_id(), reporting.Ownership()
+    with (
+        locks.alone_with(model_name, run, reporting.is_over) as require_lock,
+        rollouts.recording("deploy", model_name, run) as record,
+        scratch_folder("deploy") as folder,
+    ):
+        registered = registry.find_version(model_name, version or registry.CHALLENGER)
+        record.version = registered.version
+        canaries.end_trial(model_name)
+        line = champions.line_of(model_name)
+        control.snapshot(model_name)  # a Triton that is away is known before the export
+        weights = registry.fetch_weights(registered, folder / "weights")
+        digest, is_new = _published(registered, weights, folder)
+        model = registered.served(digest, serving.precision)
 
-    others = [served for served in triton.served_versions(model_name) if served.version != model.version]
-    with triton.or_else(others, serving, model_name):
-        triton.load_versions(model_name, [*others, model], serving)
-        triton.wait_until_ready(model_name, model.version, serving.load_timeout_s)
-        triton.smoke_test(model)
+        def verify(before: Snapshot) -> None:
+            if serving.parity:
+                _compare(model, weights, serving.parity, folder, record)
+            champion = before.champion_model
+            if serving.canary and champion and champion.version != model.version:
+                _try_out(model, champion, serving, record, owner)
+            owner()
+            require_lock()
 
-    storage.write_config(model_name, config_pbtxt(model_config([*others, model], serving)))
-    registry.set_alias(model_name, registry.CHAMPION, model.version)
-    kept = triton.drain(others, serving)
-    storage.write_config(model_name, config_pbtxt(model_config([*kept, model], serving)))
-    triton.load_versions(model_name, [*kept, model], serving)
-    return reporting.completed(
-        f"{model_name} version {model.version} is served and is the champion{triton.still_used(kept)}"
-    )
+        change = rollout.Change(
+            repository.ConfigFile(model_name),
+            verify,
+            crown=lambda: champions.crown(model_name, model.version, onward(line, model.version)),
+            undo=lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
+        )
+        kept = rollout.roll_out(model, serving, change)
+        champions.keep_history(model_name, line[-1] if line else None, model.version, serving)
+        record.outcome = f"{model_name} version {model.version} is served and is the champion{control.still_used(kept)}"
+    return reporting.completed(record.outcome)
+
+
+def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[str, bool]:
+    """The digest of the version's graph, exported where it is not in the repository yet, and whether that was so."""
+    known = repository.published_digest(registered.name, registered.version)
+    if known is not None:
+        return known, False
+    graph = export.export_onnx(weights, folder / "export", registered.image_size)
+    return repository.publish_version(registered.name, registered.version, graph), True
+
+
+def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: Rollout) -> None:
+    """What Triton answers beside what the weights find, on validation images of the training."""
+    packed = runs.fetch_file(model.run_id, merging.SAMPLE, folder / "sample")
+    if packed is None:
+        raise StudioError(
+            f"Expected {merging.SAMPLE} in the MLflow run of {model.name} version {model.version}, found none: an "
+            f"earlier release trained it. Train it again, or go without the comparison: serving.parity = null."
+        )
+    sample = unpack_sample(packed, model.task, folder / "shown")
+    served = asking.find(model, sample, folder / "served")
+    reference, *scores = trainer.refer(weights, packed, folder / "served", model.task, model.image_size, folder)
+    parity = compare(reference, served, sample, (scores[0], scores[1]), policy)
+
+    title = f"{model.name} version {model.version}"
+    page = parity_page(parity, draw_worst(parity, sample, reference, served), title)
+    record.pages["parity.html"] = page
+    record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.drop}
+    record.tags |= parity_tags(parity)
+    registry.tag_version(model.name, model.version, parity_tags(parity))
+    reporting.show_markdown("parity", parity_markdown(parity, title))
+    if not parity.passed:
+        raise StudioError(
+            f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"
+        )
+
+
+def _try_out(
+    model: ServedModel, champion: ServedModel, serving: ServingParams, record: Rollout, owner: reporting.Ownership
+) -> None:
+    """Give the new version a share of inference, beside the champion, until it can be judged."""
+    params = serving.canary or CanaryParams()
+    canary = Canary(model.version, params.share, record.flow_run_id)
+    with canaries.trying_out(model.name, canary, 60 * params.minutes):
+        answers = trial.watch(champion, model, params, lambda: tallies.read_tallies(canary.flow_run_id), owner)
+    reporting.show_markdown("canary", canary_table(*answers))
+    record.pages["canary.md"] = canary_table(*answers)
+    if against := objections(*answers, params):
+        control.drain([model], serving)  # runs that were given the new version finish on it
+        title = f"{model.name} version {model.version}"
+        raise StudioError(f"{title} did not do as well as the champion. {' '.join(against)}")

@@ -85,6 +85,7 @@ def train_model(
             epochs.flush()
             storage.keep_weights(model.weights, reporting.flow_run_id())
             runs.log_training(run_id, model)
+            runs.keep_file(run_id, merging.write_sample(dataset, folder))
             owner()
             described = version_description(model, training.imgsz, tags)
             version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)

@@ -18,7 +18,7 @@ import pytest
 STATE = Path(tempfile.mkdtemp(prefix="studio-test-")) / "state"
 FIELDS = (
     *("SUPERVISOR", "POSTGRES", "PREFECT", "WORKER", "MLFLOW", "S3", "S3_MASTER", "S3_VOLUME", "S3_FILER"),
-    *("TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS"),
+    *("TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "LIVE"),
 )
 
 
@@ -97,13 +97,14 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 @pytest.fixture(scope="session")
 def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
     """An untrained model, served by the stack's Triton."""
-    from tasks import export, serving
+    from tasks import export
     from tasks.core.parameters import ServingParams
     from tasks.core.served import ServedModel
-    from tasks.storage import objects as storage
+    from tasks.serving import control
+    from tasks.storage import repository
 
     model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
     graph = export.export_onnx.fn(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
-    storage.publish_version.fn(model.name, model.version, graph)
-    serving.load_versions.fn(model.name, [model], ServingParams())
+    repository.publish_version.fn(model.name, model.version, graph)
+    control.load_versions.fn(model.name, [model], ServingParams())
     return model

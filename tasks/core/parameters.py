@@ -5,12 +5,27 @@ Every rule that JSON schema can express is a field constraint, because the API r
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.core.codes import AdviceCode
 
+LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models that are deployed
+
+
+def _not_ours(name: str) -> str:
+    if name == LIVE_MODEL:
+        raise ValueError(f"expected another model name than {LIVE_MODEL!r}, which is the endpoint for live clients")
+    return name
+
+
 ModelName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name in MLflow and in Triton.")
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="Name in MLflow and in Triton.",
+        json_schema_extra={"not": {"const": LIVE_MODEL}},
+    ),
+    AfterValidator(_not_ours),
 ]
 
 Archive = Annotated[str, Field(min_length=1, description="Key in bucket datasets, or an s3:// address.")]
@@ -112,11 +127,66 @@ class PromotionPolicy(Parameters):
     )
 
 
+class ParityPolicy(Parameters):
+    """How like its weights the served model must be on the sample of the validation split."""
+
+    min_agreement: float = Field(
+        0.99, ge=0, le=1, description="Share of the detections of both that must have a partner at the other."
+    )
+    min_confidence: float = Field(0.3, gt=0, le=1, description="Detections below this score are not judged.")
+    min_iou: float = Field(0.9, gt=0, le=1, description="Overlap that two partners must have, masks too.")
+    max_score_difference: float = Field(0.03, gt=0, le=1, description="How much the scores of two partners may differ.")
+    max_map_drop: float = Field(
+        0.01, ge=0, le=1, description="How much lower mAP50-95 (of trees the accuracy) of the served model may be."
+    )
+    min_detections: int = Field(
+        100,
+        ge=1,
+        description="Where the weights find fewer above min_confidence, it falls to the score of so many best, and "
+        "max_score_difference in proportion.",
+    )
+    min_weak_agreement: float = Field(
+        0.95, ge=0, le=1, description="The share that must have a partner where min_confidence had to be lowered."
+    )
+
+
+class CanaryParams(Parameters):
+    """A trial of the new version on a share of the inference runs, before clients get it."""
+
+    share: float = Field(0.1, gt=0, lt=1, description="Share of the runs of run-inference that get the new version.")
+    minutes: float = Field(10.0, gt=0, le=10_080, description="How long it lasts at most.")
+    images: int = Field(0, ge=0, description="It ends when both have answered for so many; 0: not before time.")
+    min_images: int = Field(20, ge=1, description="Images that each version must have answered for to be compared.")
+    max_failure_rise: float = Field(0.01, ge=0, le=1, description="How much its share of failed requests may rise.")
+    max_slowdown: float = Field(1.5, ge=1, description="How many times as long as the champion's its requests take.")
+    max_change: float = Field(
+        0.5, ge=0, description="How much more or less it may find in an image, as a share of what the champion finds."
+    )
+
+
 class ServingParams(Parameters):
     """How Triton runs the model."""
 
-    precision: Literal["f32", "bf16"] = Field(
-        "f32", description="Arithmetic of the served graph; bf16 needs a CPU with it."
+    backend: Literal["python", "onnxruntime"] = Field(
+        "python",
+        description="What runs the graph: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers.",
+    )
+    precision: Literal["f32", "f16", "bf16"] = Field(
+        "f32",
+        description="Arithmetic of the served graph. Backend python: f32 where the CPU lacks it, and on a GPU. Backend "
+        "onnxruntime: f32 or f16.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="CPU threads of each copy of the model. 0 takes all cores; backend python shares them out.",
+    )
+    engine_cache: str = Field(
+        "/tmp",  # noqa: S108  # inside Triton's container
+        pattern=r"^/[^\x00-\x1f]*$",
+        max_length=200,
+        description="Existing folder on Triton's machine, in which TensorRT's engines are kept.",
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
@@ -127,6 +197,11 @@ class ServingParams(Parameters):
         600.0, ge=0, le=86400, description="An old version still in use after this long stays loaded."
     )
     load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
+    parity: ParityPolicy | None = Field(
+        ParityPolicy(),
+        description="How like its weights the served model must be before clients get it; null compares nothing.",
+    )
+    canary: CanaryParams | None = Field(None, description="Try the new version on a share of inference first.")
 
 
 class InferenceParams(Parameters):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
-DETECTOR = Path(__file__).parents[2] / "model_repository" / "detector" / "model.py"
 
 
 def object_exists(bucket: str, key: str) -> bool:
@@ -185,31 +184,8 @@ def write_text(text: str, bucket: str, key: str) -> str:
     return link(s3, bucket, key)
 
 
-@task(cache_policy=NO_CACHE)
-def publish_version(model_name: str, version: int, graph: Path) -> None:
-    """Write a version directory of the Triton repository: the graph, then the code that runs it."""
-    s3 = client()
-    for name, path in (("model.onnx", graph), ("model.py", DETECTOR)):
-        key = f"{model_name}/{version}/{name}"
-        with explained(f"writing s3://{Bucket.MODELS}/{key}"):
-            s3.upload_file(str(path), Bucket.MODELS, key)
-
-
-@task(cache_policy=NO_CACHE)
-def write_config(model_name: str, config: str) -> None:
-    """Write config.pbtxt, which says that a model is deployed: a Triton that starts anew loads what it names."""
-    key = f"{model_name}/config.pbtxt"
-    with explained(f"writing s3://{Bucket.MODELS}/{key}"):
-        client().put_object(Bucket=Bucket.MODELS, Key=key, Body=config.encode())
-
-
 @task(cache_policy=NO_CACHE, **PATIENTLY)
 def keep_weights(weights: Path, place: str) -> None:
     """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
     with explained(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):
         client().upload_file(str(weights), Bucket.RUNS, f"{place}/best.pt")
-
-
-def version_is_published(model_name: str, version: int) -> bool:
-    """Whether the version directory was written to its end; it is then never written again."""
-    return object_exists(Bucket.MODELS, f"{model_name}/{version}/model.py")

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.epochs import TrainedModel
 from tasks.core.patience import PATIENTLY
+from tasks.core.served import ServedModel
 from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, cut, version_tags
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
 
@@ -32,6 +33,11 @@ class ModelVersion:
     task: str
     image_size: int
     class_names: tuple[str, ...]
+
+    def served(self, digest: str, precision: str) -> ServedModel:
+        """The version as Triton serves it, with the SHA-256 (hex) of its graph and the arithmetic to run it in."""
+        place = self.name, self.version, self.task, self.image_size, self.class_names, self.run_id
+        return ServedModel(*place, digest, precision)
 
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)

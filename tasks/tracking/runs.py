@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect import task
@@ -166,6 +167,24 @@ def log_training(run_id: str, model: TrainedModel) -> None:
     for path in sorted(path for pattern in PICTURES for path in model.folder.glob(pattern)):
         with optional(path.name):
             mlflow.log_artifact(run_id, str(path), "plots")
+
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def keep_file(run_id: str, path: Path) -> None:
+    """Keep a file that is needed later as an artifact of the run; raises TrackingError."""
+    with explained(f"keeping {path.name}"):
+        client().log_artifact(run_id, str(path))
+
+
+@task(cache_policy=NO_CACHE)
+def fetch_file(run_id: str, name: str, folder: Path) -> Path | None:
+    """Download an artifact of the run into `folder`, made where it is missing; None where there is no such artifact."""
+    mlflow = client()
+    with explained(f"reading {name}"):
+        if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(mlflow.download_artifacts(run_id, name, str(folder)))
 
 
 @task(cache_policy=NO_CACHE)

@@ -133,6 +133,7 @@ def kill(run: UUID) -> None:
     until(lambda: not processes(run), "the training has ended with its flow run")
 
 
+@pytest.mark.heavy
 def test_a_training_that_is_killed_and_cancelled_is_carried_on(stack: StackSettings) -> None:
     """kill -9 at a random epoch: a worker gets the run back by itself. Cancelled: it stops, until it is retried."""
     run, epoch = start("killed"), random.randint(1, EPOCHS // 3)  # noqa: S311

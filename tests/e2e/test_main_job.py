@@ -23,10 +23,10 @@ from infra.demo_data import ArchivePlan
 from infra.settings import StackSettings
 from tasks.core.detections import SCHEMA
 from tasks.core.served import ServedModel
-from tasks.serving import served_versions
+from tasks.serving.control import served_versions
 
 MODEL = "shapes"
-EPOCHS = 16
+EPOCHS = 13
 PLANS = (
     ArchivePlan("first.zip", ("circle", "square", "triangle"), train=120, val=16, seed=1),
     ArchivePlan("second.zip", ("triangle", "circle", "cross"), train=120, val=16, seed=2),
@@ -85,7 +85,8 @@ def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJ
 
 
 def served(name: str) -> list[ServedModel]:
-    return served_versions.fn(name)
+    found: list[ServedModel] = served_versions.fn(name)
+    return found
 
 
 def test_every_run_ends_well(job: MainJob) -> None:
@@ -209,6 +210,7 @@ def worse(job: MainJob) -> State:  # noqa: ARG001
     return run("train-model/gpu", model_name=MODEL, training=training, promotion=gold, **parameters)[0]
 
 
+@pytest.mark.heavy
 def test_a_worse_version_is_not_promoted(worse: State) -> None:
     """It is registered, with the reasons; the alias stays with the version that was better on the same images."""
     client = MlflowClient()
@@ -225,6 +227,7 @@ def test_a_worse_version_is_not_promoted(worse: State) -> None:
     assert all(mean["champion"] > 0.2 for mean in facts["means"])
 
 
+@pytest.mark.heavy
 def test_a_second_version_takes_over_when_it_is_named(worse: State) -> None:  # noqa: ARG001
     """Deployed, it is the only one served; the first version stays in the repository, untouched."""
     store = boto3.client("s3")

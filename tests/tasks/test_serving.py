@@ -18,9 +18,11 @@ from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import config_json, model_config
 from tasks.export import export_onnx
-from tasks.serving import ServingError, drain, load_versions, served_versions, smoke_test, unload, wait_until_ready
+from tasks.serving.asking import smoke_test
+from tasks.serving.connection import ServingError
+from tasks.serving.control import drain, load_versions, served_versions, unload, wait_until_ready
 
-MODEL_PY = Path(__file__).parents[2] / "model_repository" / "detector" / "model.py"
+MODEL_PY = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}
 KEY = "triton-access-key"
 NAME = "serving-test"
@@ -184,7 +186,7 @@ def test_the_load_api_refuses_calls_without_the_key_over_http(path: str, headers
     "call",
     [
         lambda client, headers: client.load_model(
-            NAME, headers=headers, config=config_json(model_config([served(1)], PARAMS))
+            NAME, headers=headers, config=config_json(model_config([served(1)], PARAMS, 1))
         ),
         lambda client, headers: client.unload_model(NAME, headers=headers),
         lambda client, headers: client.get_model_repository_index(headers=headers),

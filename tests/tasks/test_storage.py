@@ -1,5 +1,6 @@
 """The object store's steps, against the real one."""
 
+import hashlib
 from pathlib import Path
 
 import boto3
@@ -8,6 +9,7 @@ import pytest
 
 from tasks.core.buckets import ObjectName
 from tasks.storage import objects as storage
+from tasks.storage import repository
 from tasks.storage.connection import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -63,9 +65,22 @@ def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     boto3.client("s3").upload_file(str(graph), "models", "half/1/model.onnx")
-    assert not storage.version_is_published("half", 1)
-    storage.publish_version.fn("half", 1, graph)
-    assert storage.version_is_published("half", 1)
+    assert repository.published_digest("half", 1) is None
+    digest = repository.publish_version.fn("half", 1, graph)
+    assert repository.published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
+    repository.withdraw_version.fn("half", 1)
+    assert repository.published_digest("half", 1) is None
+    assert not storage.list_keys("models", "half/")
+
+
+def test_a_config_is_written_and_taken_away_again() -> None:
+    config = repository.ConfigFile("half")
+    assert config.read() is None
+    config.write('name: "half"')
+    assert config.read() == 'name: "half"'
+    config.write(None)
+    config.write(None)
+    assert config.read() is None
 
 
 @pytest.mark.parametrize(

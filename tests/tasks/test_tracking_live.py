@@ -200,7 +200,9 @@ def test_the_load_of_the_machine_is_logged_again_after_an_outage(
         before = len(steps(run_id, "system/cpu_utilization_percentage"))
         time.sleep(2)
     found = steps(run_id, "system/cpu_utilization_percentage")
-    assert found == list(range(len(found)))
+    # A request that was given up may have arrived all the same: its step is there twice.
+    assert found == sorted(found)
+    assert sorted(set(found)) == list(range(found[-1] + 1))
     assert len(found) > before + 4
 
 

@@ -1,0 +1,43 @@
+"""Back to a version that clients had before, in one click."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import reporting
+from tasks.core.champions import back_to
+from tasks.core.parameters import ModelName, Version
+from tasks.serving import control, rollout
+from tasks.storage import locks, repository
+from tasks.tracking import canaries, champions, registry, rollouts
+
+
+@flow
+@reporting.fails_with_reason
+def rollback_model(model_name: ModelName, version: Version | None = None) -> State:
+    """Make the champion before the present one (or the version that is named) the champion again.
+
+    It was compared with its weights when it was deployed, and its graph is there still: so it is loaded as it was
+    served then, asked for a test image, and takes over while the present one answers.
+    """
+    run = reporting.flow_run_id()
+    with (
+        locks.alone_with(model_name, run, reporting.is_over) as require_lock,
+        rollouts.recording("roll back", model_name, run) as record,
+    ):
+        canaries.end_trial(model_name)
+        line = champions.line_of(model_name)
+        record.version = champions.earlier(model_name, line, version)
+        registered = registry.find_version(model_name, record.version)
+        digest = repository.require_published(model_name, record.version)
+        serving = champions.served_as(model_name, record.version) or control.how_served(model_name)
+        model = registered.served(digest, serving.precision)
+        change = rollout.Change(
+            repository.ConfigFile(model_name),
+            verify=lambda _: require_lock(),
+            crown=lambda: champions.crown(model_name, model.version, back_to(line, model.version)),
+            undo=lambda: None,
+        )
+        kept = rollout.roll_out(model, serving, change)
+        champions.keep_history(model_name, line[-1], model.version, serving)
+        record.outcome = f"{model_name} version {model.version} is the champion again{control.still_used(kept)}"
+    return reporting.completed(record.outcome)

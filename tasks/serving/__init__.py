@@ -1,0 +1,1 @@
+"""Triton: what it is told, what it is asked, and how one version takes the place of another."""

@@ -1,0 +1,77 @@
+"""What a version answers, asked over gRPC as clients ask."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from tritonclient.utils import InferenceServerException
+
+from tasks.core.found import FoundFolder
+from tasks.core.geometry import Floats, Rgb
+from tasks.core.parity.asking import find_served
+from tasks.core.sample import Sample
+from tasks.core.served import ServedModel
+from tasks.core.settings import Settings
+from tasks.core.triton_config import INPUT, OUTPUTS
+from tasks.serving.connection import CALL_TIMEOUT_S, ServingError, reason, unreachable
+
+ANSWER_TIMEOUT_S = 60.0
+GREY = 114
+
+
+def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
+    """What a version answers for one [S, S, 3] image: its outputs by name, without their first dimension.
+
+    Raises ServingError with Triton's reason, and for an answer that is not what a model of its task gives.
+    """
+    address = Settings().triton_grpc_url
+    tensor = triton.InferInput(INPUT, [1, *square.shape], "UINT8").set_data_from_numpy(square[None])
+    try:
+        with triton.InferenceServerClient(address) as client:
+            answer = client.infer(model.name, [tensor], str(model.version), client_timeout=ANSWER_TIMEOUT_S)
+            found = {name: answer.as_numpy(name) for name in OUTPUTS[model.task]}
+    except InferenceServerException as error:
+        if not _is_there(address):
+            raise unreachable("TRITON_GRPC_URL", address, "answer a test image", error) from error
+        raise ServingError(f"{model.name} version {model.version} refused a test image: {reason(error)}") from error
+    for name, sizes in OUTPUTS[model.task].items():
+        _require(model, name, sizes, found[name])
+    return {name: values[0] for name, values in found.items()}
+
+
+def _require(model: ServedModel, name: str, sizes: tuple[int, ...], found: Floats | None) -> None:
+    expected = f"{model.name} version {model.version}: expected output {name} of finite float32 {[1, *sizes]}"
+    if found is None:
+        raise ServingError(f"{expected}, found none")
+    fits = len(found.shape) == len(sizes) + 1 and all(
+        size in (-1, other) for size, other in zip((1, *sizes), found.shape, strict=True)
+    )
+    if not fits or found.dtype != np.float32 or not np.isfinite(found).all():
+        raise ServingError(f"{expected}, found {found.dtype} {list(found.shape)}")
+
+
+def _is_there(address: str) -> bool:
+    """Triton gives the same status for a model that is not loaded as gRPC for no server."""
+    try:
+        with triton.InferenceServerClient(address) as client:
+            return bool(client.is_server_live(client_timeout=CALL_TIMEOUT_S))
+    except InferenceServerException:
+        return False
+
+
+@task(cache_policy=NO_CACHE)
+def find(model: ServedModel, sample: Sample, folder: Path) -> FoundFolder:
+    """What this version finds in the images of a sample, kept in the new `folder`.
+
+    Raises ServingError, and MediaError for an image that cannot be read.
+    """
+    return find_served(sample, model.image_size, lambda square: ask(model, square), folder)
+
+
+@task(cache_policy=NO_CACHE)
+def smoke_test(model: ServedModel) -> None:
+    """Ask this version for one grey image; raises ServingError unless what a model of its task gives comes back."""
+    ask(model, np.full((model.image_size, model.image_size, 3), GREY, np.uint8))

@@ -1,0 +1,239 @@
+"""The control plane of Triton: what is loaded, and whether it answers."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core import triton_config
+from tasks.core.canary import Requests
+from tasks.core.parameters import ServingParams
+from tasks.core.served import ServedModel
+from tasks.serving.connection import ServingError, calling, key, one_line
+
+POLL_S = 0.2
+SETTLE_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready
+
+
+def config_of(versions: Sequence[ServedModel], serving: ServingParams, champion: int | None) -> dict[str, Any]:
+    """The config by which this server serves exactly these versions; raises ServingError where it cannot."""
+    try:
+        return triton_config.model_config(versions, serving, champion, _version())
+    except ValueError as error:
+        raise ServingError(str(error)) from error
+
+
+@task(cache_policy=NO_CACHE)
+def load_versions(
+    model_name: str, versions: Sequence[ServedModel], serving: ServingParams, champion: int | None = None
+) -> None:
+    """Serve exactly these versions of a model; returns when Triton has loaded them.
+
+    Requests go on being answered while it loads. Raises ServingError with Triton's own reason where a version does not
+    load: Triton then serves what it served before.
+    """
+    config = config_of(versions, serving, champion)
+    if config["name"] != model_name:
+        raise ValueError(f"expected versions of {model_name!r}, found versions of {config['name']!r}")
+    numbers = ", ".join(str(model.version) for model in versions)
+    with calling(f"load {model_name} (versions {numbers})", serving.load_timeout_s) as triton:
+        triton.load_model(model_name, headers=key(), config=triton_config.config_json(config))
+    # Triton calls a load a success that passed over a version without a folder.
+    absent = [model.version for model in versions if not _is_ready(model_name, model.version)]
+    if absent:
+        raise ServingError(
+            f"expected Triton to load versions {numbers} of {model_name}, found no {absent} in its repository: "
+            f"is s3://models/{model_name}/VERSION/ there, with model.py and model.onnx? Deploy that version again."
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is served of a model: its versions, oldest first, the one that clients get, and the config as Triton has it.
+
+    The config is None where nothing is.
+    """
+
+    model_name: str
+    versions: tuple[ServedModel, ...]
+    champion: int | None
+    config: Mapping[str, Any] | None
+
+    @property
+    def champion_model(self) -> ServedModel | None:
+        """The version that clients get, where one is served; the newest where the config does not say."""
+        if self.champion is None:
+            return max(self.versions, key=lambda model: model.version, default=None)
+        return next((model for model in self.versions if model.version == self.champion), None)
+
+
+@task(cache_policy=NO_CACHE)
+def snapshot(model_name: str) -> Snapshot:
+    """What is served of a model now."""
+    versions = _served(model_name)
+    if not versions:
+        return Snapshot(model_name, (), None, None)
+    with calling(f"read what is served of {model_name}") as triton:
+        config = triton.get_model_config(model_name, str(versions[-1].version))
+    return Snapshot(model_name, tuple(versions), triton_config.champion_version(config), config)
+
+
+def how_served(model_name: str) -> ServingParams:
+    """How the versions of a model are run now; the defaults where none is."""
+    config = snapshot(model_name).config
+    return triton_config.serving_params(config) if config else ServingParams()
+
+
+@task(cache_policy=NO_CACHE)
+def restore(before: Snapshot, timeout_s: float) -> None:
+    """Serve exactly what was served when the snapshot was taken; does nothing where that is so still.
+
+    A Triton that has refused to load a version serves what it served. Told to load that again at once, Triton 2.51 went
+    down with a segmentation fault in 1 of 12 times.
+    """
+    time.sleep(SETTLE_S)
+    if snapshot.fn(before.model_name) == before:
+        return
+    if before.config is None:
+        unload.fn(before.model_name)
+        return
+    _load(before.model_name, before.config, timeout_s)
+
+
+@task(cache_policy=NO_CACHE)
+def take_from_clients(before: Snapshot, timeout_s: float) -> None:
+    """Serve what was served when the snapshot was taken, to those alone who name a version."""
+    if before.config is not None:
+        _load(before.model_name, triton_config.without_champion(before.config), timeout_s)
+
+
+def _load(model_name: str, config: Mapping[str, Any], timeout_s: float) -> None:
+    with calling(f"load {model_name} as it was", timeout_s) as triton:
+        triton.load_model(model_name, headers=key(), config=triton_config.config_json(config))
+
+
+@task(cache_policy=NO_CACHE)
+def wait_until_ready(model_name: str, version: int, timeout_s: float) -> None:
+    """Return when this version answers requests; raises ServingError with the state Triton gives after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not _is_ready(model_name, version):
+        if time.monotonic() > deadline:
+            raise ServingError(
+                f"expected {model_name} version {version} to be ready within {timeout_s:g} s, found it "
+                f"{_state(model_name, version)}. Read Triton's log (`make status` says where), then deploy again."
+            )
+        time.sleep(POLL_S)
+
+
+def _version() -> str:
+    """Which software answers: engines that TensorRT made for another are not for it."""
+    with calling("say its version") as triton:
+        found = triton.get_server_metadata()
+    return f"{found['name']} {found['version']}"
+
+
+def _is_ready(model_name: str, version: int) -> bool:
+    with calling(f"ask whether {model_name} version {version} is ready") as triton:
+        return bool(triton.is_model_ready(model_name, str(version)))
+
+
+@task(cache_policy=NO_CACHE)
+def served_versions(model_name: str) -> list[ServedModel]:
+    """The versions of a model that answer requests now, oldest first; empty where it is not loaded."""
+    return _served(model_name)
+
+
+def _served(model_name: str) -> list[ServedModel]:
+    numbers = sorted(int(row["version"]) for row in _index(model_name) if row.get("state") == "READY")
+    configs = []
+    for number in numbers:
+        try:
+            with calling(f"read what is served of {model_name}") as triton:
+                configs.append((number, triton.get_model_config(model_name, str(number))))
+        except ServingError:
+            if _is_ready(model_name, number):  # else it was dropped a moment ago
+                raise
+    try:
+        return [triton_config.served_model(config, number) for number, config in configs]
+    except ValueError as error:
+        raise ServingError(f"Triton serves a {model_name} that was not deployed from here: {error}") from error
+
+
+def served_model(model_name: str, *versions: int) -> ServedModel:
+    """The first of these versions that answers requests now; raises ServingError where Triton serves none of them."""
+    served = {model.version: model for model in _served(model_name)}
+    for version in versions:
+        if version in served:
+            return served[version]
+    found = f"versions {list(served)}" if served else "no version"
+    raise ServingError(
+        f"expected Triton to serve {model_name} version {versions[-1]}, found {found}. "
+        f"Run deploy-model/gpu with model_name {model_name!r} and version {versions[-1]}."
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def drain(old: Sequence[ServedModel], serving: ServingParams) -> list[ServedModel]:
+    """Wait until nobody asks the old versions any more; returns those still in use after `drain_timeout_s`."""
+    counts, quiet_since, began = None, time.monotonic(), time.monotonic()
+    while old:
+        found, now = [requests_to(model) for model in old], time.monotonic()
+        if found != counts:
+            counts, quiet_since = found, now
+        if now - quiet_since >= serving.drain_s:
+            break
+        if now - began >= serving.drain_timeout_s:
+            return list(old)
+        time.sleep(POLL_S)
+    return []
+
+
+def still_used(kept: Sequence[ServedModel]) -> str:
+    """The end of a sentence about versions that could not be dropped."""
+    if not kept:
+        return ""
+    return f"; versions {[model.version for model in kept]} are still in use and stay loaded until the next deploy"
+
+
+def requests_to(model: ServedModel) -> Requests:
+    """What Triton has counted of the requests to a version since it was loaded."""
+    with calling(f"count the requests to {model.name} version {model.version}") as triton:
+        statistics = triton.get_inference_statistics(model.name, str(model.version))
+    counted = [row["inference_stats"] for row in statistics["model_stats"]]
+    answered, failed = ([row.get(kind, {}) for row in counted] for kind in ("success", "fail"))
+    return Requests(
+        answered=sum(int(row.get("count", 0)) for row in answered),
+        failed=sum(int(row.get("count", 0)) for row in failed),
+        milliseconds=sum(int(row.get("ns", 0)) for row in answered) / 1e6,
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def unload(model_name: str, timeout_s: float = 60.0) -> None:
+    """Stop serving every version of a model; returns when Triton has let go of it. Does nothing where none is loaded.
+
+    Requests that Triton has already taken are answered. Raises ServingError after `timeout_s`.
+    """
+    with calling(f"unload {model_name}") as triton:
+        triton.unload_model(model_name, headers=key())
+    deadline = time.monotonic() + timeout_s
+    while any(row.get("state") in {"READY", "LOADING", "UNLOADING"} for row in _index(model_name)):
+        if time.monotonic() > deadline:
+            raise ServingError(f"{model_name} is still loaded {timeout_s:g} s after it was unloaded: see Triton's log")
+        time.sleep(POLL_S)
+
+
+def _index(model_name: str) -> list[dict[str, str]]:
+    with calling(f"list the versions of {model_name}") as triton:
+        rows: list[dict[str, str]] = triton.get_model_repository_index(headers=key())
+    return [row for row in rows if row["name"] == model_name and "version" in row]
+
+
+def _state(model_name: str, version: int) -> str:
+    for row in _index(model_name):
+        if row["version"] == str(version):
+            return f"{row.get('state', 'in no state')} ({one_line(row.get('reason', '')) or 'no reason given'})"
+    return "not loaded"

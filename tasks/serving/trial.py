@@ -1,0 +1,52 @@
+"""A new version at work beside the champion, for a while."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.canary import Answers
+from tasks.core.parameters import CanaryParams
+from tasks.core.served import ServedModel
+from tasks.serving.control import requests_to
+
+POLL_S = 2.0
+TOLD_EVERY_S = 60.0
+
+
+@task(cache_policy=NO_CACHE)
+def watch(
+    champion: ServedModel,
+    challenger: ServedModel,
+    params: CanaryParams,
+    tallies: Callable[[], Mapping[int, Answers]],
+    pulse: Callable[[], None],
+) -> tuple[Answers, Answers]:
+    """Wait until the trial is over; returns what the champion and the new version did in it.
+
+    `tallies` gives the images and detections of both until now, by version; `pulse` is called while it waits. Raises
+    ServingError where Triton does not say what it counted.
+    """
+    models = champion, challenger
+    before = [requests_to(model) for model in models]
+    began = told = time.monotonic()
+    while True:
+        counted = tallies()
+        both = [counted.get(model.version, Answers()) for model in models]
+        now = time.monotonic()
+        wanted = max(params.images, params.min_images) if params.images else math.inf
+        enough = min(answers.images for answers in both) >= wanted
+        if enough or now - began >= 60 * params.minutes:
+            break
+        if now - told >= TOLD_EVERY_S:
+            images = [answers.images for answers in both]
+            get_run_logger().info("the champion has answered for %d images, the new version for %d", *images)
+            told = now
+        pulse()
+        time.sleep(POLL_S)
+    asked = [requests_to(model).since(earlier) for model, earlier in zip(models, before, strict=True)]
+    answers = [replace(each, requests=requests) for each, requests in zip(both, asked, strict=True)]
+    return answers[0], answers[1]

@@ -1,0 +1,117 @@
+"""Locks that outlive whoever holds them: an object names the flow run that holds one, and a dead one holds nothing.
+
+A lock is a chain of objects `runs/locks/NAME/NUMBER`, of which the last counts. It is passed on by writing the next
+one on condition that nobody has: of several that try, the store lets one succeed.
+"""
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from botocore.exceptions import ClientError
+from prefect import get_run_logger
+
+from tasks.core.buckets import Bucket
+from tasks.core.errors import Superseded
+from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.objects import list_keys
+
+POLL_S = 1.0
+FOLDER = "locks"
+SERVING_WAIT_S = 600.0
+
+
+def alone_with(
+    model_name: str, holder: str, is_over: Callable[[str], bool]
+) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    """Hold the lock of those who change what is served of a model; see `holding`."""
+    return holding(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S)
+
+
+@contextlib.contextmanager
+def holding(name: str, holder: str, is_over: Callable[[str], bool], wait_s: float) -> Iterator[Callable[[], None]]:
+    """Hold lock `name` in the block, as flow run `holder`; gives what raises Superseded where another holds it now.
+
+    That happens to one that seemed dead, and is to be asked before what cannot be undone.
+
+    Waits while another flow run holds it that `is_over` (told its id) says is alive; raises StorageError after
+    `wait_s`. A holder that is tried again has the lock still.
+    """
+    key = _wait_for(name, holder, is_over, time.monotonic() + wait_s)
+    try:
+        yield lambda: _require_newest(name, key)
+    finally:
+        try:
+            _write(key, holder, released=True)
+        except StorageError as error:  # what the block did counts; a run that has ended holds nothing
+            get_run_logger().warning("the lock of %s could not be let go of: %s", name, error)
+
+
+def _wait_for(name: str, holder: str, is_over: Callable[[str], bool], deadline: float) -> str:
+    told = False
+    while True:
+        newest = _newest(name)
+        other = _holder(newest) if newest else None
+        free = other is None or other == holder or is_over(other)
+        if free and (taken := _take(name, newest, holder)):
+            return taken
+        if time.monotonic() >= deadline:
+            raise StorageError(
+                f"Expected nothing else at work on {name}, found flow run {other}, which has not ended. Wait for it, "
+                f"or cancel it in the Prefect UI; then start this run again. If Prefect does not know that run any "
+                f"more, remove s3://{Bucket.RUNS}/{newest}."
+            )
+        if other and not told:
+            get_run_logger().info("waiting for flow run %s, which works on %s", other, name)
+            told = True
+        time.sleep(POLL_S * random.random())  # noqa: S311 - those who wait shall not all come at once
+
+
+def _require_newest(name: str, key: str) -> None:
+    if _newest(name) != key:
+        raise Superseded(f"another flow run works on {name} now, this one ends")
+
+
+def _newest(name: str) -> str | None:
+    return max(list_keys(Bucket.RUNS, f"{FOLDER}/{name}/"), default=None)
+
+
+def _holder(key: str) -> str | None:
+    """Who holds the lock by this object; nobody, where it was released or has just been passed on."""
+    with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+        try:
+            said = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+    return None if said["released"] else str(said["holder"])
+
+
+def _take(name: str, newest: str | None, holder: str) -> str | None:
+    """Write the next object of the chain; None where another was faster."""
+    number = int(newest.rpartition("/")[2]) + 1 if newest else 0
+    key = f"{FOLDER}/{name}/{number:012d}"
+    if not _write(key, holder, released=False, condition={"IfNoneMatch": "*"}):
+        return None
+    keys = list_keys(Bucket.RUNS, f"{FOLDER}/{name}/")
+    # The chain may have grown by more than one since it was looked at, and its older objects been removed.
+    stale = [key] if max(keys) != key else [other for other in keys if other < key]
+    with explained(f"removing old locks of {name}"):
+        for old in stale:
+            client().delete_object(Bucket=Bucket.RUNS, Key=old)
+    return None if key in stale else key
+
+
+def _write(key: str, holder: str, *, released: bool, condition: dict[str, str] | None = None) -> bool:
+    body = json.dumps({"holder": holder, "released": released}).encode()
+    with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+        try:
+            client().put_object(Bucket=Bucket.RUNS, Key=key, Body=body, **(condition or {}))  # type: ignore[arg-type]
+        except ClientError as error:
+            if condition and error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
+                return False
+            raise
+    return True

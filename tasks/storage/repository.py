@@ -1,0 +1,86 @@
+"""The model repository that Triton reads, bucket `models`: of each model config.pbtxt and a folder for each version."""
+
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.buckets import Bucket
+from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.objects import list_keys, sha256_of
+
+GRAPH, CODE = "model.onnx", "model.py"
+CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
+_DIGEST = "sha256"
+
+
+@task(cache_policy=NO_CACHE)
+def publish_version(model_name: str, version: int, graph: Path) -> str:
+    """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
+    s3, digest = client(), sha256_of(graph)
+    for name, path in ((GRAPH, graph), (CODE, CODE_FILE)):
+        key = f"{model_name}/{version}/{name}"
+        with explained(f"writing s3://{Bucket.MODELS}/{key}"):
+            s3.upload_file(str(path), Bucket.MODELS, key, ExtraArgs={"Metadata": {_DIGEST: digest}})
+    return digest
+
+
+def published_digest(model_name: str, version: int) -> str | None:
+    """SHA-256 in hex of a version's graph; None where its folder was not written to its end.
+
+    Empty where an earlier release wrote it. A folder that is whole is never written again.
+    """
+    key = f"{model_name}/{version}/{CODE}"
+    with explained(f"looking for s3://{Bucket.MODELS}/{key}"):
+        try:
+            return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST, "")
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+
+
+def require_published(model_name: str, version: int) -> str:
+    """SHA-256 in hex of a version's graph; raises StorageError where it is not in the repository."""
+    digest = published_digest(model_name, version)
+    if digest is None:
+        raise StorageError(
+            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {CODE}, found none: it was never "
+            f"deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
+        )
+    return digest
+
+
+@task(cache_policy=NO_CACHE)
+def withdraw_version(model_name: str, version: int) -> None:
+    """Remove the folder of a version that nobody serves, what makes it whole first."""
+    keys = list_keys(Bucket.MODELS, f"{model_name}/{version}/")
+    for key in sorted(keys, key=lambda key: not key.endswith(f"/{CODE}")):
+        with explained(f"removing s3://{Bucket.MODELS}/{key}"):
+            client().delete_object(Bucket=Bucket.MODELS, Key=key)
+
+
+class ConfigFile:
+    """config.pbtxt of a model, which says that it is deployed: a Triton that starts anew loads what it names."""
+
+    def __init__(self, model_name: str) -> None:
+        self._key = f"{model_name}/config.pbtxt"
+
+    def read(self) -> str | None:
+        """Return its text; None where the model is not deployed."""
+        with explained(f"reading s3://{Bucket.MODELS}/{self._key}"):
+            try:
+                return client().get_object(Bucket=Bucket.MODELS, Key=self._key)["Body"].read().decode()
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+
+    def write(self, text: str | None) -> None:
+        """Put `text` in its place; None removes it."""
+        with explained(f"writing s3://{Bucket.MODELS}/{self._key}"):
+            if text is None:
+                client().delete_object(Bucket=Bucket.MODELS, Key=self._key)
+            else:
+                client().put_object(Bucket=Bucket.MODELS, Key=self._key, Body=text.encode())

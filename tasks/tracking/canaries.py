@@ -1,0 +1,54 @@
+"""The trial of a new version: a tag of the model says which, so that every run of inference can look it up."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.canary import Canary
+from tasks.core.patience import PATIENTLY
+from tasks.tracking.connection import client, explained, logger
+
+TAG = "canary"
+
+
+@contextmanager
+def trying_out(model_name: str, canary: Canary, seconds: float) -> Iterator[None]:
+    """Say so for the length of the block; for longer than `seconds` nobody believes it, should this process die."""
+    _announce(model_name, canary, time.time() + seconds)
+    try:
+        yield
+    finally:
+        end_trial(model_name)
+
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def _announce(model_name: str, canary: Canary, until: float) -> None:
+    said = {"version": canary.version, "share": canary.share, "flow_run_id": canary.flow_run_id, "until": until}
+    with explained(f"announcing the trial of {model_name} version {canary.version}"):
+        client().set_registered_model_tag(model_name, TAG, json.dumps(said))
+
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def end_trial(model_name: str) -> None:
+    """No run gets a version that is tried out any more; one that was killed leaves such a trial behind."""
+    mlflow = client()
+    with explained(f"ending the trial of a version of {model_name}"):
+        if TAG in mlflow.get_registered_model(model_name).tags:
+            mlflow.delete_registered_model_tag(model_name, TAG)
+
+
+@task(cache_policy=NO_CACHE)
+def find_canary(model_name: str) -> Canary | None:
+    """The trial that goes on now, if any."""
+    with explained(f"looking for a trial of {model_name}"):
+        tag = client().get_registered_model(model_name).tags.get(TAG)
+    try:
+        said = json.loads(tag) if tag else {}
+        return Canary(**said) if said.pop("until", 0) >= time.time() else None
+    except (ValueError, TypeError, AttributeError):  # somebody else's tag is no reason to stop a run of inference
+        logger().warning("tag %r of model %s is no trial of ours: %r", TAG, model_name, tag)
+        return None

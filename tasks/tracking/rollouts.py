@@ -1,0 +1,78 @@
+"""Who served when: each deployment, roll-back and undeployment is a run of experiment `serving`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.tracking.connection import SERVING, client, experiment_id, optional
+
+
+@dataclass
+class Rollout:
+    """What is being done about a model: filled as it goes on, kept when it ends.
+
+    `outcome` is the sentence that people read; `pages` are texts by file name.
+    """
+
+    action: str
+    model_name: str
+    flow_run_id: str
+    version: int | None = None
+    outcome: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Action, model and version."""
+        version = "" if self.version is None else f" version {self.version}"
+        return f"{self.action} {self.model_name}{version}"
+
+
+@contextmanager
+def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollout]:
+    """Keep in experiment `serving` what the block did, and how it ended.
+
+    Nothing is raised for what MLflow refuses: whether a model is served does not hang on it.
+    """
+    rollout, status, began = Rollout(action, model_name, flow_run_id), "KILLED", time.time()
+    try:
+        yield rollout
+        status = "FINISHED"
+    except Exception as error:
+        status, rollout.outcome = "FAILED", str(error)
+        raise
+    finally:
+        _record(rollout, status, began)
+
+
+@task(name="record rollout", cache_policy=NO_CACHE)
+def _record(rollout: Rollout, status: str, began: float) -> None:
+    from mlflow.entities import Metric
+
+    tags = {
+        "action": rollout.action,
+        "model": rollout.model_name,
+        "version": str(rollout.version or ""),
+        "flow_run_id": rollout.flow_run_id,
+        "mlflow.note.content": rollout.outcome,
+        **rollout.tags,
+    }
+    with optional(rollout.name):
+        mlflow, now = client(), int(time.time() * 1000)
+        run_id = mlflow.create_run(
+            experiment_id(mlflow, SERVING),
+            start_time=int(began * 1000),
+            run_name=rollout.name,
+            tags={key: cut(value, MAX_RUN_TAG) for key, value in tags.items()},
+        ).info.run_id
+        mlflow.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in rollout.metrics.items()])
+        for file, text in rollout.pages.items():
+            mlflow.log_text(run_id, text, file)
+        mlflow.set_terminated(run_id, status)

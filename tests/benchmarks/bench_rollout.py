@@ -1,0 +1,136 @@
+"""What clients notice while models come and go, and how long a click takes until it serves.
+
+`python -m pytest -s tests/benchmarks/bench_rollout.py`: it starts a stack of its own. Four clients send JPEGs to
+`predict` all the time; flows run through their deployments, on the worker.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import boto3
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+
+from infra import runs, supervision
+from infra.settings import StackSettings
+from tasks.export import export_onnx
+from tasks.serving import control
+from tasks.serving.connection import ServingError
+from tasks.storage import repository
+from tests.flows.registered import SIZE, LiveClients, make_sample, make_weights, register
+
+pytestmark = pytest.mark.timeout(1200)
+NAME, OTHER = "traffic", "another"
+PATIENCE_S = 60
+# Steps of deploy-model by what they are about, for the table of times.
+PARTS = {
+    "export": ("export_onnx",),
+    "upload": ("publish_version",),
+    "load": ("load_versions", "wait_until_ready", "smoke_test"),
+    "parity": ("fetch_file", "find", "refer"),
+    "drain": ("drain",),
+}
+
+
+@pytest.fixture(scope="module")
+def versions(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """Versions 1 to 5 of the model, all good ones until their graphs are spoilt, and version 1 of another model."""
+    folder = tmp_path_factory.mktemp("versions")
+    weights, sample = make_weights(folder), make_sample(folder / "sample")
+    for _ in range(5):
+        register(NAME, weights, sample)
+    register(OTHER, weights, sample)
+    graph: Path = export_onnx.fn(weights, folder / "graph", SIZE)
+    return graph
+
+
+def run(deployment: str, **parameters: Any) -> tuple[State, UUID, float]:
+    began = time.monotonic()
+    started = runs.start(deployment, parameters)
+    return runs.wait(started), started.id, time.monotonic() - began
+
+
+def deploy(version: int, name: str = NAME, **serving: Any) -> tuple[State, UUID, float]:
+    return run("deploy-model/gpu", model_name=name, version=version, serving={"drain_s": 2.0, **serving})
+
+
+def kill_triton(stack: StackSettings) -> None:
+    """End tritonserver as the kernel would, and wait until the supervisor has it back."""
+    with supervision.connect(stack) as supervisor:
+        psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+    time.sleep(5)
+    deadline = time.monotonic() + 120
+    while not is_served():
+        assert time.monotonic() < deadline, "Triton did not come back"
+        time.sleep(0.5)
+
+
+def is_served() -> bool:
+    try:
+        return bool(control.served_versions.fn(NAME))
+    except ServingError:
+        return False
+
+
+def spoil(version: int, graph: Path, how: str) -> None:
+    """Put a folder of a version into the repository that is whole, and is no good."""
+    repository.publish_version.fn(NAME, version, graph)
+    key = f"{NAME}/{version}/model.onnx"
+    if how == "bad graph":
+        boto3.client("s3").put_object(Bucket="models", Key=key, Body=b"no graph")
+    if how == "missing file":
+        boto3.client("s3").delete_object(Bucket="models", Key=key)
+
+
+def test_no_request_fails(stack: StackSettings, versions: Path) -> None:
+    """Only a Triton that is killed is noticed, by those who do not ask again."""
+    assert deploy(1)[0].is_completed()
+    assert deploy(1, OTHER)[0].is_completed()
+    spoil(3, versions, "bad graph")
+    spoil(4, versions, "missing file")
+    steps: dict[str, tuple[Callable[[], State | None], bool, int]] = {
+        "deploy a good version": (lambda: deploy(2)[0], True, 0),
+        "deploy a bad graph": (lambda: deploy(3)[0], False, 0),
+        "deploy without the graph's file": (lambda: deploy(4)[0], False, 0),
+        "deploy a config that Triton refuses": (lambda: deploy(5, backend="onnxruntime")[0], False, 0),
+        "roll back": (lambda: run("rollback-model/gpu", model_name=NAME)[0], True, 0),
+        "undeploy another model": (lambda: run("undeploy-model/gpu", model_name=OTHER)[0], True, 0),
+        "Triton killed, clients ask again": (lambda: kill_triton(stack), True, PATIENCE_S),
+    }
+    failed = 0
+    print("\n| while | ended | requests answered | failed | versions that answered |\n|---|---|---|---|---|")
+    for name, (step, good, patience) in steps.items():
+        with LiveClients(NAME, 4, patience, pause=0.0) as clients:
+            time.sleep(2)
+            state = step()
+            time.sleep(2)
+        ended = state.name if state else "back"
+        versions_seen = ", ".join(sorted(clients.versions))
+        print(f"| {name} | {ended} | {clients.answered} | {len(clients.failures)} | {versions_seen} |", flush=True)
+        failed += len(clients.failures)
+        assert state is None or state.is_completed() is good, state
+    assert not failed
+
+
+def test_from_click_to_serving(versions: Path) -> None:  # noqa: ARG001
+    """Seconds from the API call to the end, and the share of each part; what is left is Prefect, MLflow and Python."""
+    boto3.client("s3").delete_object(Bucket="models", Key=f"{NAME}/5/model.py")
+    state, run_id, seconds = deploy(5)
+    assert state.is_completed(), state
+    with get_client(sync_client=True) as client:
+        steps = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+    spent = dict.fromkeys(PARTS, 0.0)
+    for step in steps:
+        part = next((part for part, names in PARTS.items() if step.name.rpartition("-")[0] in names), None)
+        if part and step.total_run_time:
+            spent[part] += step.total_run_time.total_seconds()
+    print(f"\nfrom click to the end: {seconds:.1f} s")
+    for part, took in spent.items():
+        print(f"  {part:<8} {took:6.1f} s  {took / seconds:4.0%}")
+    assert all(took > 0 for took in spent.values()), {step.name for step in steps}

@@ -1,0 +1,56 @@
+"""Models that find more than boxes, from an archive to the answer that a live client gets, through the deployments."""
+
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from prefect.client.schemas.objects import State
+
+from infra import runs
+from infra.settings import StackSettings
+from tasks.serving.control import served_versions
+from tests.core.archives import zipped
+from tests.tasks.merges import dataset, picture, tree
+
+
+def run(deployment: str, **parameters: object) -> State:
+    return runs.wait(runs.start(deployment, parameters))
+
+
+def ask(stack: StackSettings, model: str, jpeg: bytes, **parameters: str) -> dict[str, Any]:
+    """The JSON of `predict`, as the little server of the live page passes it on."""
+    address = f"http://127.0.0.1:{stack.live_port}/predict/{model}"
+    answer: dict[str, Any] = httpx.post(address, content=jpeg, params=parameters, timeout=60).raise_for_status().json()
+    return answer
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("task", "suffix"), [("segment", "seg"), ("classify", "cls")])
+def test_the_whole_chain(stack: StackSettings, task: str, suffix: str) -> None:
+    """Trained, registered, exported, compared with its weights, served, and asked; it has hardly learned anything."""
+    archive, model = f"{task}.zip", f"whole-{task}"
+    entries = tree(0) if task == "classify" else dataset(0, task=task)
+    boto3.client("s3").put_object(Bucket="datasets", Key=archive, Body=zipped(entries))
+    training = run(
+        "train-model/gpu",
+        model_name=model,
+        archives=[archive],
+        base_model=f"yolo11n-{suffix}.yaml",
+        training={"epochs": 1, "imgsz": 64, "batch": 4, "rehearse": False},
+    )
+    assert training.is_completed(), training
+    deployment = run("deploy-model/gpu", model_name=model, serving={"drain_s": 1.0})
+    assert deployment.is_completed(), deployment
+    (served,) = served_versions.fn(model)
+    assert (served.task, served.image_size, served.class_names) == (task, 64, ("cat", "dog"))
+
+    found = ask(stack, model, picture(3), confidence="0")
+    assert (found["model"], found["version"], found["task"]) == (model, 1, task)
+    assert (found["width"], found["height"]) == (96, 72)
+    if task == "classify":
+        assert set(found["labels"]) == {"cat", "dog"}
+        assert sum(found["scores"]) == pytest.approx(1, abs=1e-3)
+    else:
+        assert len(found["boxes"]) == len(found["polygons"]) == len(found["labels"]) == len(found["scores"])
+        assert set(found["labels"]) <= {"cat", "dog"}

@@ -1,0 +1,124 @@
+"""Registered versions that find things, with the validation sample that a training keeps; and clients of theirs."""
+
+import json
+import threading
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+import cv2
+import numpy as np
+import yaml
+
+from infra.demo_data import CLASSES, draw_image
+from tasks.core.geometry import Letterbox
+from tasks.core.merge.sample import pack_sample
+from tasks.core.settings import Settings
+from tasks.merging import SAMPLE
+from tasks.tracking import registry, runs
+from tests.tasks.finders import finder
+from tests.tasks.trained import opened, trained
+
+SIZE = 96
+IMAGES = 12
+
+
+def make_weights(folder: Path, architecture: str = "yolo11n") -> Path:
+    """Weights that find much on drawn shapes without having learned any."""
+    shown = [Letterbox.fit(image.shape[1], image.shape[0], SIZE).apply(image) for image in pictures(8)]
+    return finder(folder, architecture, shown, len(CLASSES))
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [
+        np.asarray(cv2.imdecode(np.frombuffer(draw_image(rng, CLASSES)[0], np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+        for _ in range(count)
+    ]
+
+
+def make_sample(folder: Path) -> Path:
+    """What a detection training keeps of its validation split."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (folder / kind / "val").mkdir(parents=True)
+    for number in range(IMAGES):
+        (folder / "images" / "val" / f"{number:02d}.jpg").write_bytes(draw_image(rng, CLASSES)[0])
+        (folder / "labels" / "val" / f"{number:02d}.txt").write_text("1 0.5 0.5 0.4 0.4\n")
+    (folder / "data.yaml").write_text(yaml.safe_dump({}))
+    pack_sample(folder / "data.yaml", "detect", CLASSES, folder / SAMPLE, IMAGES)
+    return folder / SAMPLE
+
+
+def register(name: str, weights: Path, sample: Path | None) -> int:
+    """Register weights as a training does; returns the number of the version, which is the challenger then."""
+    flow_run_id = str(uuid4())
+    run_id = opened(flow_run_id)
+    if sample:
+        runs.keep_file.fn(run_id, sample)
+    model = trained(weights.parent, weights, classes=CLASSES)
+    version: int = registry.register_version.fn(name, run_id, model, SIZE, {"flow_run_id": flow_run_id}, "")
+    registry.tag_version.fn(name, version, {"class_names": str(list(CLASSES)).replace("'", '"')})
+    registry.set_alias.fn(name, registry.CHALLENGER, version)
+    return version
+
+
+class LiveClients:
+    """Clients that send a JPEG to `predict`, with `pause` seconds between one answer and the next, until they are left.
+
+    A client tries a picture again for `patience` seconds; what fails then, or at once without any, is in `failures`.
+    `versions` are those that answered.
+    """
+
+    def __init__(self, model_name: str, count: int = 4, patience: int = 0, pause: float = 0.1) -> None:
+        self.answered, self.failures, self.versions = 0, list[str](), set[str]()
+        self._name, self._patience, self._pause, self._stop = model_name, patience, pause, threading.Event()
+        self._jpeg = draw_image(np.random.default_rng(3), CLASSES)[0]
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause):
+            fault = self._ask()
+            waited = 0
+            while fault and waited < self._patience:
+                waited += 1
+                self._stop.wait(1)
+                fault = self._ask()
+            if fault:
+                self.failures.append(fault)
+
+    def _ask(self) -> str | None:
+        connection = HTTPConnection(Settings().triton_http_url, timeout=60)
+        headers = {"Inference-Header-Content-Length": "0", "model": self._name}
+        try:
+            connection.request("POST", "/v2/models/predict/infer", self._jpeg, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, HTTPException) as error:
+            return repr(error)
+        finally:
+            connection.close()
+        if answer.status != 200:
+            return body.decode(errors="replace")
+        self.answered += 1
+        head = int(answer.getheader("Inference-Header-Content-Length", "0"))
+        self.versions.add(str(json.loads(body[head + 4 :])["version"]))
+        return None
+
+
+def assert_untouched(clients: Sequence[LiveClients]) -> None:
+    for each in clients:
+        assert each.answered > 0
+        assert each.failures == []

@@ -1,0 +1,81 @@
+"""Locks in the real object store: one holder at a time, whoever dies."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import boto3
+import pytest
+from prefect.logging import disable_run_logger
+
+from tasks.storage.connection import StorageError
+from tasks.storage.locks import holding
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    with disable_run_logger():
+        yield f"test-{uuid4()}"
+
+
+def alive(_: str) -> bool:
+    return False
+
+
+def objects(name: str) -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"locks/{name}/").get("Contents", [])
+    return [entry["Key"] for entry in found]
+
+
+def test_of_many_at_once_one_holds_it_at_a_time(name: str) -> None:
+    """Six threads count in a way that loses counts as soon as two of them do it at once."""
+    counts, together, most = 0, 0, 0
+
+    def count(holder: str) -> None:
+        nonlocal counts, together, most
+        with holding(name, holder, alive, 120):
+            together += 1
+            most = max(most, together)
+            seen = counts
+            time.sleep(0.01)
+            counts = seen + 1
+            together -= 1
+
+    threads = [threading.Thread(target=count, args=(str(number),)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (counts, most) == (6, 1)
+    assert len(objects(name)) == 1
+
+
+def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
+    with holding(name, "first", alive, 0):
+        with pytest.raises(StorageError, match=f"nothing else at work on {name}, found flow run first"):
+            holding(name, "second", alive, 1).__enter__()
+        with holding(f"{name}-other", "second", alive, 0):
+            pass
+    with holding(name, "second", alive, 0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("again", "is_over"),
+    [("dead", alive), ("next", lambda holder: holder == "dead")],
+    ids=["tried again", "found dead"],
+)
+def test_a_holder_that_died_holds_nothing(name: str, again: str, is_over: Callable[[str], bool]) -> None:
+    holding(name, "dead", alive, 0).__enter__()  # and never left
+    with holding(name, again, is_over, 0), pytest.raises(StorageError, match=f"found flow run {again}"):
+        holding(name, "third", alive, 0).__enter__()
+
+
+def test_a_lock_is_let_go_of_when_its_work_fails(name: str) -> None:
+    with pytest.raises(KeyError), holding(name, "first", alive, 0):
+        raise KeyError
+    with holding(name, "second", alive, 0):
+        pass
