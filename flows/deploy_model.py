@@ -55,7 +55,7 @@ def deploy_model(
                 _compare(model, weights, serving.parity, folder, record)
             champion = before.champion_model
             if serving.canary and champion and champion.version != model.version:
-                _try_out(model, champion, serving, record, owner)
+                _try_out(model, champion, serving.canary, serving, record, owner)
             owner()
             require_lock()
 
@@ -90,8 +90,8 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
         )
     sample = unpack_sample(packed, model.task, folder / "shown")
     served = asking.find(model, sample, folder / "served")
-    reference, *scores = trainer.refer(weights, packed, folder / "served", model.task, model.image_size, folder)
-    parity = compare(reference, served, sample, (scores[0], scores[1]), policy)
+    reference, own, other = trainer.refer(weights, packed, folder / "served", model.task, model.image_size, folder)
+    parity = compare(reference, served, sample, (own, other), policy)
 
     title = f"{model.name} version {model.version}"
     page = parity_page(parity, draw_worst(parity, sample, reference, served), title)
@@ -107,10 +107,14 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
 
 
 def _try_out(
-    model: ServedModel, champion: ServedModel, serving: ServingParams, record: Rollout, owner: reporting.Ownership
+    model: ServedModel,
+    champion: ServedModel,
+    params: CanaryParams,
+    serving: ServingParams,
+    record: Rollout,
+    owner: reporting.Ownership,
 ) -> None:
     """Give the new version a share of inference, beside the champion, until it can be judged."""
-    params = serving.canary or CanaryParams()
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.trying_out(model.name, canary, 60 * params.minutes):
         answers = trial.watch(champion, model, params, lambda: tallies.read_tallies(canary.flow_run_id), owner)

@@ -124,9 +124,8 @@ def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingPara
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
     few = merging.write_rehearsal(dataset, folder / "few")
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
-    export.check_export(
-        trainer.rehearse(job, training).weights, dataset.task, folder / "rehearsal", trainer.REHEARSAL_SIZE
-    )
+    weights = trainer.rehearse(job, training).weights
+    export.export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
 
 
 def _decided(

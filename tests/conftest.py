@@ -104,7 +104,7 @@ def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory
     from tasks.storage import repository
 
     model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
-    graph = export.export_onnx.fn(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
+    graph = export.write_graph(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
     repository.publish_version.fn(model.name, model.version, graph)
     control.load_versions.fn(model.name, [model], ServingParams())
     return model

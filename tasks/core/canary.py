@@ -27,7 +27,9 @@ class Requests:
     milliseconds: float = 0.0
 
     def since(self, before: "Requests") -> "Requests":
-        """What came after `before`."""
+        """What came after `before`; all, where the server was started anew and counts from zero."""
+        if self.answered < before.answered or self.failed < before.failed:
+            return self
         return Requests(
             self.answered - before.answered, self.failed - before.failed, self.milliseconds - before.milliseconds
         )

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# What every served graph does, as Ultralytics does when it validates: clients filter higher, mAP of served detections
+# needs the tail.
+MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU = 300, 0.001, 0.7
+
 
 @dataclass(frozen=True)
 class ServedModel:

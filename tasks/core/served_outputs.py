@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from tasks.core.found import Found, pack_masks
 from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, suppress
+from tasks.core.served import MAX_DETECTIONS, NMS_IOU
 
-SERVED_IOU = 0.7  # what the NMS inside the served graph has done already
-ROWS = 300
 FARTHEST = 1e6  # pixels, and classes
 
 Outputs = Mapping[str, Floats]
@@ -31,8 +30,8 @@ def found_from_served(
     task: str,
     letterbox: Letterbox,
     confidence: float = 0.0,
-    iou: float = SERVED_IOU,
-    masks: int = ROWS,
+    iou: float = NMS_IOU,
+    masks: int = MAX_DETECTIONS,
 ) -> Found:
     """Read one image's outputs (the served arrays without their first dimension) in pixels of that image.
 
@@ -44,7 +43,7 @@ def found_from_served(
     if task == "classify":
         return Found.classified(letterbox.width, letterbox.height, _output(outputs, "scores", 1))
     rows = _usable(_output(outputs, "detections", 2), confidence)
-    rows = suppress(rows, iou) if iou < SERVED_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
+    rows = suppress(rows, iou) if iou < NMS_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
     numbers = rows[:, 6].astype(np.intp)
     boxes = letterbox.to_image(rows[:, :4])
     own: dict[str, Any] = {}

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
+from tasks.core.served import MAX_DETECTIONS, ServedModel
 from tasks.core.triton_onnxruntime import for_onnxruntime
 
 INPUT = "images"
 OUTPUT = "detections"
-MAX_DETECTIONS = 300
 DETECTION_FIELDS = 6
 QUEUE_DELAY_US = 500
 

@@ -8,14 +8,12 @@ import onnx
 import onnxslim
 from onnx import compose, parser
 
+from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.export import blocks
 from tasks.export.errors import ExportError
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 
-CONFIDENCE = 0.001  # what Ultralytics validates with: clients filter higher, mAP of served detections needs the tail
-IOU = 0.7
-MAX_DETECTIONS = 300
 MAX_ROTATED = 2000  # boxes of an image that are compared with each other, where Ultralytics' own export takes 1500
 OPSET = 18
 IR_VERSION = 10
@@ -107,7 +105,7 @@ def _statements(head: Head) -> list[str]:
     """The body of what comes after Ultralytics' graph."""
     if head.task == "classify":
         return [blocks.RENAME.format(name="scores", source="raw")]
-    constants = blocks.CONSTANTS.format(confidence=CONFIDENCE, rows=head.rows)
+    constants = blocks.CONSTANTS.format(confidence=NMS_CONFIDENCE, rows=head.rows)
     return [constants, *_best_rows(head), *_outputs(head)]
 
 
@@ -124,8 +122,8 @@ def _best_rows(head: Head) -> list[str]:
 
 def _suppression(head: Head) -> str:
     if head.task != "obb":
-        return blocks.SUPPRESS.format(iou=IOU)
-    distance = -math.log(1 + _EPS - (1 - IOU) ** 2)
+        return blocks.SUPPRESS.format(iou=NMS_IOU)
+    distance = -math.log(1 + _EPS - (1 - NMS_IOU) ** 2)
     return blocks.SUPPRESS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
 
 

@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import onnx
 
+from tasks.core.served import MAX_DETECTIONS
 from tasks.export.errors import ExportError
-from tasks.export.served_graph import MAX_DETECTIONS, OPSET, Head, Task
+from tasks.export.served_graph import OPSET, Head, Task
 
 _STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this
 

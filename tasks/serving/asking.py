@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
 from tasks.core.found import FoundFolder
-from tasks.core.geometry import Floats, Rgb
+from tasks.core.geometry import PADDING, Floats, Rgb
 from tasks.core.parity.asking import find_served
 from tasks.core.sample import Sample
 from tasks.core.served import ServedModel
@@ -19,7 +19,6 @@ from tasks.core.triton_config import INPUT, OUTPUTS
 from tasks.serving.connection import CALL_TIMEOUT_S, ServingError, reason, unreachable
 
 ANSWER_TIMEOUT_S = 60.0
-GREY = 114
 
 
 def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
@@ -74,4 +73,4 @@ def find(model: ServedModel, sample: Sample, folder: Path) -> FoundFolder:
 @task(cache_policy=NO_CACHE)
 def smoke_test(model: ServedModel) -> None:
     """Ask this version for one grey image; raises ServingError unless what a model of its task gives comes back."""
-    ask(model, np.full((model.image_size, model.image_size, 3), GREY, np.uint8))
+    ask(model, np.full((model.image_size, model.image_size, 3), PADDING, np.uint8))

@@ -39,8 +39,7 @@ def load_versions(
     if config["name"] != model_name:
         raise ValueError(f"expected versions of {model_name!r}, found versions of {config['name']!r}")
     numbers = ", ".join(str(model.version) for model in versions)
-    with calling(f"load {model_name} (versions {numbers})", serving.load_timeout_s) as triton:
-        triton.load_model(model_name, headers=key(), config=triton_config.config_json(config))
+    _load(config, f"load {model_name} (versions {numbers})", serving.load_timeout_s)
     # Triton calls a load a success that passed over a version without a folder.
     absent = [model.version for model in versions if not _is_ready(model_name, model.version)]
     if absent:
@@ -100,19 +99,20 @@ def restore(before: Snapshot, timeout_s: float) -> None:
     if before.config is None:
         unload.fn(before.model_name)
         return
-    _load(before.model_name, before.config, timeout_s)
+    _load(before.config, f"load {before.model_name} as it was", timeout_s)
 
 
 @task(cache_policy=NO_CACHE)
 def take_from_clients(before: Snapshot, timeout_s: float) -> None:
     """Serve what was served when the snapshot was taken, to those alone who name a version."""
     if before.config is not None:
-        _load(before.model_name, triton_config.without_champion(before.config), timeout_s)
+        config = triton_config.without_champion(before.config)
+        _load(config, f"load {before.model_name} as it was", timeout_s)
 
 
-def _load(model_name: str, config: Mapping[str, Any], timeout_s: float) -> None:
-    with calling(f"load {model_name} as it was", timeout_s) as triton:
-        triton.load_model(model_name, headers=key(), config=triton_config.config_json(config))
+def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
+    with calling(purpose, timeout_s) as triton:
+        triton.load_model(config["name"], headers=key(), config=triton_config.config_json(config))
 
 
 @task(cache_policy=NO_CACHE)

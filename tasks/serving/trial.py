@@ -9,6 +9,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.canary import Answers
+from tasks.core.errors import StudioError
 from tasks.core.parameters import CanaryParams
 from tasks.core.served import ServedModel
 from tasks.serving.control import requests_to
@@ -33,8 +34,12 @@ def watch(
     models = champion, challenger
     before = [requests_to(model) for model in models]
     began = told = time.monotonic()
+    counted: Mapping[int, Answers] = {}
     while True:
-        counted = tallies()
+        try:
+            counted = tallies()
+        except StudioError as error:  # a store that is away for a moment ends no trial of hours
+            get_run_logger().warning("%s", error)
         both = [counted.get(model.version, Answers()) for model in models]
         now = time.monotonic()
         wanted = max(params.images, params.min_images) if params.images else math.inf

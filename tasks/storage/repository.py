@@ -27,11 +27,15 @@ def publish_version(model_name: str, version: int, graph: Path) -> str:
 
 
 def published_digest(model_name: str, version: int) -> str | None:
-    """SHA-256 in hex of a version's graph; None where its folder was not written to its end.
+    """SHA-256 in hex of a version's graph; None where its folder was not written to its end, or lacks a file since.
 
     Empty where an earlier release wrote it. A folder that is whole is never written again.
     """
-    key = f"{model_name}/{version}/{CODE}"
+    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in (GRAPH, CODE)}
+    return digests.pop() if len(digests) == 1 else None
+
+
+def _digest_of(key: str) -> str | None:
     with explained(f"looking for s3://{Bucket.MODELS}/{key}"):
         try:
             return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST, "")

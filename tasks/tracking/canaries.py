@@ -22,7 +22,7 @@ def trying_out(model_name: str, canary: Canary, seconds: float) -> Iterator[None
     try:
         yield
     finally:
-        end_trial(model_name)
+        end_trial(model_name, canary.flow_run_id)
 
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)
@@ -33,11 +33,15 @@ def _announce(model_name: str, canary: Canary, until: float) -> None:
 
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)
-def end_trial(model_name: str) -> None:
-    """No run gets a version that is tried out any more; one that was killed leaves such a trial behind."""
+def end_trial(model_name: str, flow_run_id: str | None = None) -> None:
+    """No run gets a version that is tried out any more; one that was killed leaves such a trial behind.
+
+    With `flow_run_id` only the trial of that flow run ends: another may have begun its own.
+    """
     mlflow = client()
     with explained(f"ending the trial of a version of {model_name}"):
-        if TAG in mlflow.get_registered_model(model_name).tags:
+        tag = mlflow.get_registered_model(model_name).tags.get(TAG)
+        if tag and (flow_run_id is None or flow_run_id in tag):
             mlflow.delete_registered_model_tag(model_name, TAG)
 
 

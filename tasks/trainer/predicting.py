@@ -9,13 +9,15 @@ from tasks.core.found import MASKED, Found, FoundFolder, pack_masks
 from tasks.core.geometry import clip, hull
 from tasks.core.sample import Sample, unpack_sample
 from tasks.core.scores import Scores
+from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.core.served_outputs import real_detections
 from tasks.core.training_job import ReferenceJob
 from tasks.trainer.judging import judge
 from tasks.trainer.loading import load_model
 
 # What the served graph does: its confidence and its NMS are those that Ultralytics validates with.
-_LIKE_SERVED = {"conf": 0.001, "iou": 0.7, "max_det": 300, "rect": False, "verbose": False, "save": False}
+_LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}
+_QUIET = {"verbose": False, "save": False}
 
 
 def refer(job: ReferenceJob) -> Iterator[Scores]:
@@ -31,7 +33,7 @@ def _predict(job: ReferenceJob, sample: Sample, folder: FoundFolder) -> None:
     model = load_model(str(job.weights), job.task)
     for image in sample.images:
         how = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
-        (result,) = model.predict(str(image.path), **_LIKE_SERVED, **how)
+        (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **how)
         folder.add(found_by_ultralytics(result.cpu().numpy()))
 
 

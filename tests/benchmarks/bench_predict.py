@@ -139,7 +139,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = folder / "untrained.pt"
         untrained: Any = YOLO("yolo11n.yaml")
         untrained.save(weights)
-    return export.export_onnx.fn(weights, folder, IMAGE_SIZE)
+    return export.write_graph(weights, folder, IMAGE_SIZE)
 
 
 @pytest.mark.timeout(1200)

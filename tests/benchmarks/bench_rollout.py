@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 
 from infra import runs, supervision
 from infra.settings import StackSettings
-from tasks.export import export_onnx
+from tasks.export import write_graph
 from tasks.serving import control
 from tasks.serving.connection import ServingError
 from tasks.storage import repository
@@ -46,7 +46,7 @@ def versions(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> 
     for _ in range(5):
         register(NAME, weights, sample)
     register(OTHER, weights, sample)
-    graph: Path = export_onnx.fn(weights, folder / "graph", SIZE)
+    graph: Path = write_graph(weights, folder / "graph", SIZE)
     return graph
 
 

@@ -72,6 +72,10 @@ def test_requests_since_a_moment() -> None:
     assert Requests(10, 2, 300.0).since(Requests(4, 1, 100.0)) == Requests(6, 1, 200.0)
 
 
+def test_a_server_that_was_started_anew_counts_from_zero() -> None:
+    assert Requests(3, 0, 90.0).since(Requests(4, 1, 100.0)) == Requests(3, 0, 90.0)
+
+
 def test_the_table_has_both_side_by_side() -> None:
     table = canary_table(CHAMPION, answers(images=50, failed=5, milliseconds=20))
     assert "| milliseconds a request | 30.0 | 20.0 |" in table

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
@@ -116,9 +115,3 @@ class LiveClients:
         head = int(answer.getheader("Inference-Header-Content-Length", "0"))
         self.versions.add(str(json.loads(body[head + 4 :])["version"]))
         return None
-
-
-def assert_untouched(clients: Sequence[LiveClients]) -> None:
-    for each in clients:
-        assert each.answered > 0
-        assert each.failures == []

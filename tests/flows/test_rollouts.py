@@ -1,105 +1,26 @@
 """Deploying, rolling back and undeploying, as the flows do it, while clients ask."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import mlflow
 import onnx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
-from flows.deploy_model import deploy_model
-from flows.rollback_model import rollback_model
-from flows.undeploy_model import undeploy_model
-from tasks.core.parameters import CanaryParams, ServingParams
+from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
-from tasks.export import export_onnx
 from tasks.serving import control
-from tasks.storage import repository, tallies
-from tasks.tracking import canaries
-from tests.flows.registered import SIZE, LiveClients, make_sample, make_weights, register
+from tasks.storage import repository
+from tests.flows.registered import SIZE, LiveClients, register
+from tests.flows.steps import UNCOMPARED, champion, deploy, everything, objects, rollback, served, undeploy
 from tests.tasks import faults
 
 pytestmark = pytest.mark.usefixtures("stack")
-QUICK: dict[str, Any] = {"drain_s": 1.0, "drain_timeout_s": 20.0}
-UNCOMPARED: dict[str, Any] = {"parity": None}
-
-
-@pytest.fixture(scope="module")
-def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    return make_weights(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="module")
-def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    exported: Path = export_onnx.fn(weights, tmp_path_factory.mktemp("graph"), SIZE)
-    return exported
-
-
-@pytest.fixture
-def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
-    """A model with versions 1, which is served, and 2, which is the challenger."""
-    name = f"model-{uuid4().hex[:8]}"
-    for _ in range(2):
-        register(name, weights, sample)
-    repository.publish_version.fn(name, 1, graph)
-    assert deploy(name, 1, **UNCOMPARED).is_completed()
-    yield name
-    control.unload.fn(name)
-
-
-@pytest.fixture
-def exported(name: str, graph: Path) -> str:
-    """The model, with the graph of version 2 in the repository, too."""
-    repository.publish_version.fn(name, 2, graph)
-    return name
-
-
-def deploy(name: str, version: int | None = None, **serving: Any) -> State:
-    params = ServingParams.model_validate(QUICK | serving)
-    state: State = deploy_model(name, version, params, return_state=True)
-    return state
-
-
-def rollback(name: str, version: int | None = None) -> State:
-    state: State = rollback_model(name, version, return_state=True)
-    return state
-
-
-def undeploy(name: str) -> State:
-    state: State = undeploy_model(name, return_state=True)
-    return state
-
-
-def champion(name: str) -> str:
-    return str(MlflowClient().get_model_version_by_alias(name, "champion").version)
-
-
-def served(name: str) -> list[int]:
-    return [model.version for model in control.served_versions.fn(name)]
-
-
-def objects(name: str) -> list[tuple[str, str]]:
-    found = boto3.client("s3").list_objects_v2(Bucket="models", Prefix=f"{name}/").get("Contents", [])
-    return [(entry["Key"], entry["ETag"]) for entry in found]
-
-
-def everything(name: str) -> tuple[object, ...]:
-    """What a failed deployment must leave as it was."""
-    model = MlflowClient().get_registered_model(name)
-    versions = [version.tags for version in MlflowClient().search_model_versions(f"name = '{name}'")]
-    quiet = [{key: value for key, value in tags.items() if not key.startswith("parity")} for tags in versions]
-    return served(name), control.snapshot.fn(name), objects(name), model.aliases, model.tags, quiet
 
 
 def recorded(name: str) -> list[Any]:
@@ -258,37 +179,6 @@ def test_what_a_killed_deployment_left_is_put_right_by_the_next(exported: str) -
     assert (champion(name), served(name)) == ("2", [2])
     assert rollback(name).is_completed()
     assert champion(name) == "1"
-
-
-def answer_for(name: str, version: int, images: int, detections: int) -> None:
-    """What a run of inference says of the trial that goes on."""
-    canary = canaries.find_canary.fn(name)
-    assert canary is not None
-    tallies.keep_tally.fn(canary.flow_run_id, str(uuid4()), version, images, detections)
-
-
-@pytest.mark.parametrize(("found", "ended"), [pytest.param(200, "COMPLETED", marks=pytest.mark.heavy), (900, "FAILED")])
-def test_a_trial_decides(exported: str, found: int, ended: str) -> None:
-    """The champion finds 2 in an image; a new version that finds 9 is not let in."""
-    name, states = exported, list[State]()
-    params = CanaryParams(share=0.5, minutes=5, images=100, max_slowdown=100)
-    deploying = threading.Thread(target=lambda: states.append(deploy(name, canary=params, **UNCOMPARED)))
-    before = everything(name)
-    deploying.start()
-    while canaries.find_canary.fn(name) is None and deploying.is_alive():
-        threading.Event().wait(0.2)
-    assert served(name) == [1, 2]
-    assert champion(name) == "1"
-    answer_for(name, 1, 100, 200)
-    answer_for(name, 2, 100, found)
-    deploying.join()
-    assert states[0].type.name == ended, states[0].message
-    assert canaries.find_canary.fn(name) is None
-    if ended == "FAILED":
-        assert "within 50% of the champion's 2.00, found 9.00" in str(states[0].message)
-        assert everything(name) == before
-    else:
-        assert champion(name) == "2"
 
 
 def test_a_name_that_is_ours_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from ultralytics.models import YOLO
 
-from tasks.export import ExportError, check_export, export_onnx
+from tasks.export import ExportError, export_onnx, write_graph
 
 SIZE = 64
 
@@ -29,7 +29,7 @@ def ask(graph: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def test_nothing_but_the_graph_is_left(tmp_path: Path) -> None:
     given = weights(tmp_path, "yolo11n.yaml")
-    graph = export_onnx.fn(given, tmp_path / "out", SIZE)
+    graph = write_graph(given, tmp_path / "out", SIZE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "weights.pt"]
     assert [path.name for path in graph.parent.iterdir()] == ["model.onnx"]
 
@@ -39,7 +39,7 @@ def test_an_image_without_detections_is_all_zeros(tmp_path: Path) -> None:
     for scores in model.model.model[-1].cv3:
         scores[-1].bias.data.fill_(-50)
     model.save(tmp_path / "blind.pt")
-    graph = export_onnx.fn(tmp_path / "blind.pt", tmp_path, SIZE)
+    graph = write_graph(tmp_path / "blind.pt", tmp_path, SIZE)
     assert not ask(graph, np.full((3, SIZE, SIZE, 3), 200, np.uint8)).any()
 
 
@@ -52,7 +52,7 @@ def test_an_image_without_detections_is_all_zeros(tmp_path: Path) -> None:
 )
 def test_models_that_are_not_served_are_refused(tmp_path: Path, architecture: str, found: str) -> None:
     with pytest.raises(ExportError, match=f"one of detect, segment, pose, obb, classify, {found}"):
-        export_onnx.fn(weights(tmp_path, architecture), tmp_path / "out", SIZE)
+        write_graph(weights(tmp_path, architecture), tmp_path / "out", SIZE)
 
 
 def test_a_model_for_other_channels_is_refused(tmp_path: Path) -> None:
@@ -60,13 +60,13 @@ def test_a_model_for_other_channels_is_refused(tmp_path: Path) -> None:
     model.model.yaml["channels"] = 4
     model.save(tmp_path / "multispectral.pt")
     with pytest.raises(ExportError, match="images of 3 channels, found 4"):
-        export_onnx.fn(tmp_path / "multispectral.pt", tmp_path / "out", SIZE)
+        write_graph(tmp_path / "multispectral.pt", tmp_path / "out", SIZE)
 
 
 @pytest.mark.parametrize("architecture", ["yolo11n.yaml", "yolo11n-cls.yaml"])
 def test_an_image_size_off_the_stride_is_refused_and_leaves_nothing(tmp_path: Path, architecture: str) -> None:
     with pytest.raises(ExportError, match="image size 100: expected a multiple of 32"):
-        export_onnx.fn(weights(tmp_path, architecture), tmp_path / "out", 100)
+        write_graph(weights(tmp_path, architecture), tmp_path / "out", 100)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -74,23 +74,23 @@ def test_an_image_size_off_the_stride_is_refused_and_leaves_nothing(tmp_path: Pa
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pt").write_bytes(content)
     with pytest.raises(ExportError, match="expected weights that Ultralytics can load"):
-        export_onnx.fn(tmp_path / "bad.pt", tmp_path / "out", SIZE)
+        write_graph(tmp_path / "bad.pt", tmp_path / "out", SIZE)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     """Ultralytics itself would try to download them."""
     with pytest.raises(ExportError, match=r"expected an Ultralytics .pt file, found .*yolo11n.pt"):
-        export_onnx.fn(tmp_path / "yolo11n.pt", tmp_path / "out", SIZE)
+        write_graph(tmp_path / "yolo11n.pt", tmp_path / "out", SIZE)
 
 
 def test_an_earlier_graph_stays_until_the_new_one_has_answered(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"earlier")
     with pytest.raises(ExportError):
-        export_onnx.fn(weights(tmp_path, "yolo26n-sem.yaml"), tmp_path, SIZE)
+        write_graph(weights(tmp_path, "yolo26n-sem.yaml"), tmp_path, SIZE)
     assert (tmp_path / "model.onnx").read_bytes() == b"earlier"
 
 
-def test_an_export_is_tried_as_it_is_served(tmp_path: Path) -> None:
-    check_export.fn(weights(tmp_path, "yolo11n-cls.yaml"), "classify", tmp_path, SIZE)
-    session = onnxruntime.InferenceSession(tmp_path / "export" / "model.onnx", providers=["CPUExecutionProvider"])
+def test_a_flow_exports_in_another_process(tmp_path: Path) -> None:
+    graph = export_onnx.fn(weights(tmp_path, "yolo11n-cls.yaml"), tmp_path / "export", SIZE)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["scores"]

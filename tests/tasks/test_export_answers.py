@@ -22,7 +22,7 @@ from ultralytics.utils import ASSETS, ops
 
 from infra.settings import StackSettings
 from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
-from tasks.export import export_onnx
+from tasks.export import write_graph
 from tests.tasks.finders import finder
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "yolo11n-coco.pt"
@@ -82,7 +82,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Expor
         folder = tmp_path_factory.mktemp("case")
         changed = {"kpt_shape": list(case.keypoints)} if case.keypoints else {}
         weights = finder(folder, case.architecture, squares(case), case.classes, **changed)
-        return Exported(weights, export_onnx.fn(weights, folder / "out", case.size))
+        return Exported(weights, write_graph(weights, folder / "out", case.size))
 
     return make
 
@@ -281,7 +281,7 @@ def test_openvino_answers_as_onnx_runtime_does(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph of a detector that was trained on COCO."""
-    return export_onnx.fn(COCO, tmp_path_factory.mktemp("coco"), 640)
+    return write_graph(COCO, tmp_path_factory.mktemp("coco"), 640)
 
 
 @pytest.mark.skipif(not COCO.exists(), reason=f"needs {COCO}")

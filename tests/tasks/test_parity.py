@@ -26,7 +26,7 @@ from tasks.core.scores import Scores
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import found_from_served
 from tasks.core.training_job import ReferenceJob
-from tasks.export import export_onnx
+from tasks.export import write_graph
 from tasks.serving import asking, control
 from tasks.storage import repository
 from tasks.trainer.judging import judge
@@ -125,7 +125,7 @@ def prepare(task: str, folder: Path) -> Case:
     sample = unpack_sample(folder / "sample.zip", task, folder / "images")
     squares = [cv2.resize(read_image(image.path), (SIZE, SIZE)).astype(np.uint8) for image in sample.images[:8]]
     weights = finder(folder, ARCHITECTURES[task], squares, len(CLASSES))
-    graph = onnx.load(export_onnx.fn(weights, folder / "export", SIZE))
+    graph = onnx.load(write_graph(weights, folder / "export", SIZE))
     (folder / "job").mkdir()
     find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
     job = ReferenceJob(

@@ -21,7 +21,7 @@ from tasks.core.parity.rules import Parity, compare
 from tasks.core.sample import unpack_sample
 from tasks.core.served_outputs import found_from_served, served_input
 from tasks.core.training_job import ReferenceJob
-from tasks.export import export_onnx
+from tasks.export import write_graph
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.trainer.process import run_job
@@ -70,7 +70,7 @@ def prepared(data: Path, epochs: int, folder: Path) -> Case:
     weights = trained(data, epochs, folder)
     pack_sample(data, "detect", CLASSES, folder / "sample.zip", 64)
     sample = unpack_sample(folder / "sample.zip", "detect", folder / "images")
-    graph = onnx.load(export_onnx.fn(weights, folder / "export", SIZE))
+    graph = onnx.load(write_graph(weights, folder / "export", SIZE))
     (folder / "job").mkdir()
     find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
     reference = folder / "reference"

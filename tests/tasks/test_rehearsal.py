@@ -41,7 +41,7 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
     assert MAIN[task] in model.scores.metrics
     assert model.scores.images > 0
     assert set(model.scores.by_class) == {"cat", "dog"}
-    export.check_export.fn(model.weights, task, job.folder, trainer.REHEARSAL_SIZE)
+    assert export.export_onnx.fn(model.weights, job.folder / "export", trainer.REHEARSAL_SIZE).is_file()
 
     view = merging.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
     own, other = trainer.evaluate.fn(
@@ -61,4 +61,4 @@ def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"no pickle")
     with pytest.raises(export.ExportError, match="Ultralytics can load"):
-        export.check_export.fn(tmp_path / "weights.pt", "segment", tmp_path, 64)
+        export.export_onnx.fn(tmp_path / "weights.pt", tmp_path, 64)

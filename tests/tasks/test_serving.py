@@ -17,7 +17,7 @@ from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import config_json, model_config
-from tasks.export import export_onnx
+from tasks.export import write_graph
 from tasks.serving.asking import smoke_test
 from tasks.serving.connection import ServingError
 from tasks.serving.control import drain, load_versions, served_versions, unload, wait_until_ready
@@ -43,7 +43,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
     model: Any = YOLO("yolo11n.yaml")
     model.save(folder / "weights.pt")
     return {
-        version: export_onnx.fn(folder / "weights.pt", folder / str(version), size).read_bytes()
+        version: write_graph(folder / "weights.pt", folder / str(version), size).read_bytes()
         for version, size in SIZES.items()
     }
 

@@ -61,13 +61,15 @@ def test_a_folder_goes_up_with_links_that_open(tmp_path: Path) -> None:
 
 
 def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
-    """The graph alone is half a version: the code that runs it comes last."""
+    """The graph alone is half a version: the code that runs it comes last; and so is that alone."""
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     boto3.client("s3").upload_file(str(graph), "models", "half/1/model.onnx")
     assert repository.published_digest("half", 1) is None
     digest = repository.publish_version.fn("half", 1, graph)
     assert repository.published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
+    boto3.client("s3").delete_object(Bucket="models", Key="half/1/model.onnx")
+    assert repository.published_digest("half", 1) is None
     repository.withdraw_version.fn("half", 1)
     assert repository.published_digest("half", 1) is None
     assert not storage.list_keys("models", "half/")

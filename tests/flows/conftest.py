@@ -1,0 +1,48 @@
+"""A model that is served, with a version that waits for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks.export import write_graph
+from tasks.serving import control
+from tasks.storage import repository
+from tests.flows.registered import SIZE, make_sample, make_weights, register
+from tests.flows.steps import UNCOMPARED, deploy
+
+
+@pytest.fixture(scope="module")
+def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    return make_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    exported: Path = write_graph(weights, tmp_path_factory.mktemp("graph"), SIZE)
+    return exported
+
+
+@pytest.fixture
+def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
+    """A model with versions 1, which is served, and 2, which is the challenger."""
+    name = f"model-{uuid4().hex[:8]}"
+    for _ in range(2):
+        register(name, weights, sample)
+    repository.publish_version.fn(name, 1, graph)
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    yield name
+    control.unload.fn(name)
+
+
+@pytest.fixture
+def exported(name: str, graph: Path) -> str:
+    """The model, with the graph of version 2 in the repository, too."""
+    repository.publish_version.fn(name, 2, graph)
+    return name
