@@ -4,13 +4,16 @@ The graph beside this file does the work; this file picks the runtime, keeps all
 a batch on its own. It imports nothing of ours: it is copied into the repository with every version.
 """
 
+import functools
 import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,14 +37,22 @@ OUTPUTS: dict[str, dict[str, tuple[int | str, ...]]] = {
 _CAPABILITY = {"bf16": "BF16", "f16": "FP16"}  # OpenVINO's names of what a CPU computes itself
 
 
+# Is told the place of a request in its batch, and its outputs or the reason why there are none.
+Done = Callable[[int, Outputs | Exception], None]
+
+
 class Runtime(Protocol):
-    """What runs the graph. `answer(batch)[i]` belongs to `batch[i]`, or is the reason why there is no answer."""
+    """What runs the graph."""
 
     description: str
     shape: list[Any]
 
-    def answer(self, batch: Sequence[Images]) -> list[Outputs | Exception]:
-        """Answer every request of a batch."""
+    def answer(self, batch: Sequence[Images], done: Done) -> None:
+        """Call `done` once for every request of a batch, in whatever thread; returns when there is room for more."""
+        ...
+
+    def close(self) -> None:
+        """Return when every request is answered."""
         ...
 
 
@@ -62,16 +73,21 @@ class OnnxRuntime:
         _places([{output.name} for output in self.session.get_outputs()], outputs)
         self.outputs = list(outputs)
 
-    def answer(self, batch: Sequence[Images]) -> list[Outputs | Exception]:
-        """Answer every request of a batch."""
-        if self.joins and len(batch) > 1:
-            joined = self._run(batch)
-            if not isinstance(joined, Exception):
-                ends = np.cumsum([len(images) for images in batch])[:-1]
-                parts = {name: np.split(values, ends) for name, values in joined.items()}
-                return [{name: values[index] for name, values in parts.items()} for index in range(len(batch))]
+    def answer(self, batch: Sequence[Images], done: Done) -> None:
+        """Answer a batch before it returns."""
+        joined = self._run(batch) if self.joins and len(batch) > 1 else None
+        if isinstance(joined, dict):
+            ends = np.cumsum([len(images) for images in batch])[:-1]
+            parts = {name: np.split(values, ends) for name, values in joined.items()}
+            for index in range(len(batch)):
+                done(index, {name: values[index] for name, values in parts.items()})
+            return
         # Also where the joined run failed: only the request at fault is to fail.
-        return [self._run([images]) for images in batch]
+        for index, images in enumerate(batch):
+            done(index, self._run([images]))
+
+    def close(self) -> None:
+        """Nothing waits here."""
 
     def _run(self, batch: Sequence[Images]) -> Outputs | Exception:
         try:
@@ -82,7 +98,10 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO on the CPU: image by image through a queue of streams: batches gain nothing there."""
+    """OpenVINO on the CPU: image by image in its streams, a thread for each: batches gain nothing there.
+
+    A request is answered when it is done, not when its batch is: else streams would stand idle at the end of each.
+    """
 
     def __init__(self, graph: Path, outputs: Collection[str], precision: str, threads: int) -> None:
         import openvino
@@ -98,36 +117,61 @@ class OpenVino:
         model.reshape({"images": [1, *self.shape[1:]]})
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads}
         compiled = core.compile_model(model, "CPU", options | {"INFERENCE_PRECISION_HINT": precision})
-        self.queue = openvino.AsyncInferQueue(compiled)
-        self.queue.set_callback(self._keep)
-        streams = len(self.queue)
+        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self.pool = ThreadPoolExecutor(streams)
+        self.idle = [compiled.create_infer_request() for _ in range(streams)]
+        # One image waits, so that a stream that is done goes on at once; more wait in Triton's queue.
+        self.room = threading.Semaphore(streams + 1)
         self.description = f"OpenVINO {openvino.__version__}, CPU, {precision}, {threads} threads, {streams} streams"
 
-    def _keep(self, request: Any, answer: tuple[list[Any], int]) -> None:  # noqa: ANN401  # OpenVINO's own
-        images, index = answer
-        images[index] = [request.get_output_tensor(place).data.copy() for place in self.places]
+    def answer(self, batch: Sequence[Images], done: Done) -> None:
+        """Answer each request when its last image is done."""
+        for place, images in enumerate(batch):
+            gathered = _Gathered(self.outputs, len(images), functools.partial(done, place))
+            for index in range(len(images)):
+                self.room.acquire()
+                self.pool.submit(self._run, images[index : index + 1], functools.partial(gathered.add, index))
 
-    def answer(self, batch: Sequence[Images]) -> list[Outputs | Exception]:
-        """Answer every request of a batch."""
-        answers: list[list[Any]] = [[None] * len(images) for images in batch]
-        failure: Exception = RuntimeError("OpenVINO gave no answer")
+    def _run(self, image: Images, done: Callable[[list[Any] | Exception], None]) -> None:
+        request = self.idle.pop()
+        answer: list[Any] | Exception
         try:
-            for images, answer in zip(batch, answers, strict=True):
-                for index in range(len(images)):
-                    self.queue.start_async({"images": images[index : index + 1]}, (answer, index))
-        except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes the unanswered requests' error
-            failure = error
-        try:
-            self.queue.wait_all()
-        except Exception as error:  # noqa: BLE001
-            failure = error
-        return [failure if None in answer else self._joined(answer) for answer in answers]
+            request.start_async({"images": image}, share_inputs=True)
+            request.wait()
+            answer = [request.get_output_tensor(place).data.copy() for place in self.places]
+        except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes this request's error
+            answer = error
+        finally:
+            self.idle.append(request)
+            self.room.release()
+        done(answer)
 
-    def _joined(self, answer: list[list[NDArray[np.float32]]]) -> Outputs:
-        """The outputs of single images as those of one request."""
-        if len(answer) == 1:
-            return dict(zip(self.outputs, answer[0], strict=True))
-        return {name: np.concatenate(parts) for name, *parts in zip(self.outputs, *answer, strict=True)}
+    def close(self) -> None:
+        """Return when every request is answered."""
+        self.pool.shutdown()
+
+
+class _Gathered:
+    """The answers to the images of one request, which come in any order."""
+
+    def __init__(self, outputs: Sequence[str], count: int, done: Callable[[Outputs | Exception], None]) -> None:
+        self._outputs, self._done, self._lock = outputs, done, threading.Lock()
+        self._answers: list[list[Any] | Exception | None] = [None] * count
+
+    def add(self, index: int, answer: list[Any] | Exception) -> None:
+        with self._lock:
+            self._answers[index] = answer
+            whole = None not in self._answers
+        if whole:
+            self._done(self._joined())
+
+    def _joined(self) -> Outputs | Exception:
+        good = [answer for answer in self._answers if isinstance(answer, list)]
+        if len(good) < len(self._answers):
+            return next(answer for answer in self._answers if isinstance(answer, Exception))
+        if len(good) == 1:
+            return dict(zip(self._outputs, good[0], strict=True))
+        return {name: np.concatenate(parts) for name, *parts in zip(self._outputs, *good, strict=True)}
 
 
 def _places(found: Sequence[set[str]], expected: Collection[str]) -> list[int]:
@@ -209,26 +253,37 @@ class TritonPythonModel:
                 f"the config says images of {self.side} x {self.side} x 3, the graph takes {self.runtime.shape}: "
                 "deploy that version again"
             )
-        answer = self.runtime.answer([np.full((1, self.side, self.side, 3), 114, np.uint8)])[0]
+        answers: SimpleQueue[Outputs | Exception] = SimpleQueue()
+        self.runtime.answer([np.full((1, self.side, self.side, 3), 114, np.uint8)], lambda _, found: answers.put(found))
+        answer = answers.get()
         if isinstance(answer, Exception):
             raise RuntimeError(f"its graph does not answer a grey image: {answer}") from answer  # noqa: TRY004
         _check_answer(answer, task, self.side, json.loads(_parameter(config, f"class_names.{version}", "[]")))
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch: a request without images or of a wrong shape gets its own error, the others their outputs."""
-        inputs = [pb_utils.get_input_tensor_by_name(request, "images").as_numpy() for request in requests]
-        faults = [self._fault(images) for images in inputs]
-        good = [images for images, fault in zip(inputs, faults, strict=True) if fault is None]
-        answers = iter(self._answers(good) if good else [])
-        return [_response(request, fault or next(answers)) for request, fault in zip(requests, faults, strict=True)]
+    def execute(self, requests: list[Any]) -> None:
+        """Take a batch: a request without images or of a wrong shape gets its own error, the others their outputs.
 
-    def _answers(self, batch: Sequence[Images]) -> list[Outputs | Exception]:
-        """Each request's answer, or why there is none; raised out of `execute`, that would hit refused ones as well."""
+        It returns when there is room for the next batch, which may be before this one is answered.
+        """
+        waiting: dict[int, Any] = {}
+        inputs: list[Images] = []
+        for request in requests:
+            images = pb_utils.get_input_tensor_by_name(request, "images").as_numpy()
+            if fault := self._fault(images):
+                _respond(request, fault)
+            else:
+                waiting[len(inputs)] = request
+                inputs.append(images)
         try:
-            return self.runtime.answer(batch)
-        except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes these requests' error
-            pb_utils.Logger.log_error(f"a batch of {len(batch)} requests failed: {error!r}")
-            return [error] * len(batch)
+            self.runtime.answer(inputs, lambda place, answer: _respond(waiting.pop(place), answer))
+        except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes the unanswered requests' error
+            pb_utils.Logger.log_error(f"a batch of {len(inputs)} requests failed: {error!r}")
+            for request in waiting.values():
+                _respond(request, error)
+
+    def finalize(self) -> None:
+        """Answer what was taken."""
+        self.runtime.close()
 
     def _fault(self, images: Images) -> Exception | None:
         expected = (self.side, self.side, 3)
@@ -276,8 +331,11 @@ def _check_answer(answer: Outputs, task: str, side: int, class_names: list[str])
             raise ValueError(f"task {task}: expected {name} as {words} float32, found {found} {answer[name].dtype}")
 
 
-def _response(request: Any, answer: Outputs | Exception) -> object:  # noqa: ANN401  # Triton's own
+def _respond(request: Any, answer: Outputs | Exception) -> None:  # noqa: ANN401  # Triton's own
     if isinstance(answer, Exception):
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer)))
-    wanted = request.requested_output_names()
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, answer[name]) for name in wanted if name in answer])
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer)))
+    else:
+        wanted = request.requested_output_names()
+        tensors = [pb_utils.Tensor(name, answer[name]) for name in wanted if name in answer]
+        response = pb_utils.InferenceResponse(tensors)
+    request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

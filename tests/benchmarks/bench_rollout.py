@@ -13,6 +13,7 @@ from uuid import UUID
 import boto3
 import psutil
 import pytest
+from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
@@ -78,26 +79,25 @@ def is_served() -> bool:
         return False
 
 
-def spoil(version: int, graph: Path, how: str) -> None:
-    """Put a folder of a version into the repository that is whole, and is no good."""
-    repository.publish_version.fn(NAME, version, graph)
-    key = f"{NAME}/{version}/model.onnx"
-    if how == "bad graph":
-        boto3.client("s3").put_object(Bucket="models", Key=key, Body=b"no graph")
-    if how == "missing file":
-        boto3.client("s3").delete_object(Bucket="models", Key=key)
+def lose_weights(version: int) -> None:
+    """Remove the weights of a registered version from MLflow's store, as an overeager clean-up would."""
+    place = MlflowClient().get_model_version_download_uri(NAME, str(version)).removeprefix("mlflow-artifacts:/")
+    for entry in boto3.client("s3").list_objects_v2(Bucket="mlflow", Prefix=place)["Contents"]:
+        boto3.client("s3").delete_object(Bucket="mlflow", Key=entry["Key"])
 
 
 def test_no_request_fails(stack: StackSettings, versions: Path) -> None:
     """Only a Triton that is killed is noticed, by those who do not ask again."""
     assert deploy(1)[0].is_completed()
     assert deploy(1, OTHER)[0].is_completed()
-    spoil(3, versions, "bad graph")
-    spoil(4, versions, "missing file")
+    bad = versions.with_name("bad.onnx")
+    bad.write_bytes(b"no graph")
+    repository.publish_version.fn(NAME, 3, bad)
+    lose_weights(4)
     steps: dict[str, tuple[Callable[[], State | None], bool, int]] = {
         "deploy a good version": (lambda: deploy(2)[0], True, 0),
         "deploy a bad graph": (lambda: deploy(3)[0], False, 0),
-        "deploy without the graph's file": (lambda: deploy(4)[0], False, 0),
+        "deploy a version that lost its weights": (lambda: deploy(4)[0], False, 0),
         "deploy a config that Triton refuses": (lambda: deploy(5, backend="onnxruntime")[0], False, 0),
         "roll back": (lambda: run("rollback-model/gpu", model_name=NAME)[0], True, 0),
         "undeploy another model": (lambda: run("undeploy-model/gpu", model_name=OTHER)[0], True, 0),

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -221,13 +221,21 @@ def code(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+def answers(runtime: Any, *batch: NDArray[np.uint8]) -> list[Any]:
+    """What each request of a batch gets."""
+    found: dict[int, Any] = {}
+    runtime.answer(batch, found.__setitem__)
+    return [found[place] for place in range(len(batch))]
+
+
 @pytest.mark.parametrize("joins", [True, False])
 def test_onnx_runtime_answers_a_batch_request_by_request(code: Any, tmp_path: Path, joins: bool) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["segment"]))
     runtime = code.OnnxRuntime(path, TASKS["segment"], "CPUExecutionProvider", 1)
     runtime.joins = joins
-    for answer, values in zip(runtime.answer([images(5), images(9, 1), images(2)]), [(5,), (9, 1), (2,)], strict=True):
+    found = answers(runtime, images(5), images(9, 1), images(2))
+    for answer, values in zip(found, [(5,), (9, 1), (2,)], strict=True):
         assert set(answer) == set(TASKS["segment"])
         for name, numbers in expected(TASKS["segment"], *values).items():
             np.testing.assert_array_equal(answer[name], numbers)
@@ -238,9 +246,12 @@ def test_onnx_runtime_fails_only_the_request_at_fault(code: Any, tmp_path: Path)
     path.write_bytes(graph(TASKS["detect"]))
     runtime = code.OnnxRuntime(path, TASKS["detect"], "CPUExecutionProvider", 1)
     runtime.joins = True
-    good, bad = runtime.answer([images(5), images(9)[:, :8]])
+    good, bad = answers(runtime, images(5), images(9)[:, :8])
     np.testing.assert_array_equal(good["detections"], expected(TASKS["detect"], 5)["detections"])
     assert re.search("Got invalid dimensions", str(bad))
+
+
+FINAL = 1
 
 
 class Response:
@@ -254,7 +265,20 @@ class Request:
     """One request for `detections`, as Triton hands it over."""
 
     def __init__(self, shown: NDArray[np.uint8]) -> None:
-        self.shown = shown
+        self.shown, self.answers = shown, list[Response]()
+
+    def get_response_sender(self) -> "Request":
+        return self
+
+    def send(self, response: Response, flags: int) -> None:
+        assert flags == FINAL
+        self.answers.append(response)
+
+    @property
+    def answer(self) -> Response:
+        """The only one that it got."""
+        (answer,) = self.answers
+        return answer
 
     def as_numpy(self) -> NDArray[np.uint8]:
         return self.shown
@@ -276,6 +300,7 @@ def model(code: Any, tmp_path: Path) -> Any:
     """A loaded model outside Triton: the batches that Triton makes of requests are made here."""
     own = code.pb_utils
     own.Logger, own.InferenceResponse, own.TritonError = Log, Response, str
+    own.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     own.Tensor, own.get_input_tensor_by_name = lambda *pair: pair, lambda request, _: request
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["detect"]))
@@ -285,18 +310,23 @@ def model(code: Any, tmp_path: Path) -> Any:
 
 
 def test_a_request_without_images_is_refused_alone(model: Any) -> None:
-    empty, good = model.execute([Request(images(1)[:0]), Request(images(5))])
-    assert empty.error == "expected at least one image in a request, found none: send images, or no request"
-    np.testing.assert_array_equal(good.outputs["detections"], expected(TASKS["detect"], 5)["detections"])
+    empty, good = Request(images(1)[:0]), Request(images(5))
+    model.execute([empty, good])
+    assert empty.answer.error == "expected at least one image in a request, found none: send images, or no request"
+    np.testing.assert_array_equal(good.answer.outputs["detections"], expected(TASKS["detect"], 5)["detections"])
 
 
-def test_what_a_runtime_raises_becomes_the_errors_of_its_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that was refused before keeps its own reason."""
+def test_what_a_runtime_raises_becomes_the_errors_of_those_that_wait(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was refused before keeps its own reason, one that was answered its answer."""
 
-    def fail(_: object) -> None:
+    def fail(batch: Sequence[NDArray[np.uint8]], done: Callable[[int, Any], None]) -> None:
+        done(0, {"detections": batch[0]})
         raise MemoryError("no room for the batch")
 
     monkeypatch.setattr(model.runtime, "answer", fail)
-    answers = model.execute([Request(images(5)), Request(images(9)[:, :8]), Request(images(2, 3))])
-    assert [answer.error for answer in answers[::2]] == ["no room for the batch"] * 2
-    assert answers[1].error.startswith(f"expected images of {SIZE} x {SIZE} pixels")
+    requests = [Request(images(5)), Request(images(9)[:, :8]), Request(images(2, 3))]
+    model.execute(requests)
+    assert [request.answer.error for request in requests[::2]] == [None, "no room for the batch"]
+    assert str(requests[1].answer.error).startswith(f"expected images of {SIZE} x {SIZE} pixels")
