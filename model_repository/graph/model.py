@@ -265,8 +265,13 @@ class TritonPythonModel:
 
         It returns when there is room for the next batch, which may be before this one is answered.
         """
-        waiting: dict[int, Any] = {}
+        waiting: dict[int, Any] = {}  # whoever takes a request out answers it, so each is answered once
         inputs: list[Images] = []
+
+        def done(place: int, answer: Outputs | Exception) -> None:
+            if request := waiting.pop(place, None):
+                _respond(request, answer)
+
         for request in requests:
             images = pb_utils.get_input_tensor_by_name(request, "images").as_numpy()
             if fault := self._fault(images):
@@ -275,11 +280,11 @@ class TritonPythonModel:
                 waiting[len(inputs)] = request
                 inputs.append(images)
         try:
-            self.runtime.answer(inputs, lambda place, answer: _respond(waiting.pop(place), answer))
+            self.runtime.answer(inputs, done)
         except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes the unanswered requests' error
             pb_utils.Logger.log_error(f"a batch of {len(inputs)} requests failed: {error!r}")
-            for request in waiting.values():
-                _respond(request, error)
+            for place in range(len(inputs)):
+                done(place, error)
 
     def finalize(self) -> None:
         """Answer what was taken."""
@@ -332,10 +337,15 @@ def _check_answer(answer: Outputs, task: str, side: int, class_names: list[str])
 
 
 def _respond(request: Any, answer: Outputs | Exception) -> None:  # noqa: ANN401  # Triton's own
-    if isinstance(answer, Exception):
-        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer)))
-    else:
-        wanted = request.requested_output_names()
-        tensors = [pb_utils.Tensor(name, answer[name]) for name in wanted if name in answer]
-        response = pb_utils.InferenceResponse(tensors)
+    try:
+        response = _response(request, answer)
+    except Exception as error:  # noqa: BLE001  # in a thread nobody would hear of it, and the client wait for ever
+        response = _response(request, error)
     request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _response(request: Any, answer: Outputs | Exception) -> Any:  # noqa: ANN401  # Triton's own
+    if isinstance(answer, Exception):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer)))
+    wanted = request.requested_output_names()
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, answer[name]) for name in wanted if name in answer])

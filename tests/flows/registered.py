@@ -1,10 +1,8 @@
 """Registered versions that find things, with the validation sample that a training keeps; and clients of theirs."""
 
 import json
-import threading
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Self
 from uuid import uuid4
 
 import cv2
@@ -17,6 +15,7 @@ from tasks.core.merge.sample import pack_sample
 from tasks.core.settings import Settings
 from tasks.merging import SAMPLE
 from tasks.tracking import registry, runs
+from tests.clients import Clients
 from tests.tasks.finders import finder
 from tests.tasks.trained import opened, trained
 
@@ -64,7 +63,7 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
     return version
 
 
-class LiveClients:
+class LiveClients(Clients):
     """Clients that send a JPEG to `predict`, with `pause` seconds between one answer and the next, until they are left.
 
     A client tries a picture again for `patience` seconds; what fails then, or at once without any, is in `failures`.
@@ -73,27 +72,18 @@ class LiveClients:
 
     def __init__(self, model_name: str, count: int = 4, patience: int = 0, pause: float = 0.1) -> None:
         self.answered, self.failures, self.versions = 0, list[str](), set[str]()
-        self._name, self._patience, self._pause, self._stop = model_name, patience, pause, threading.Event()
+        self._name, self._patience, self._pause = model_name, patience, pause
         self._jpeg = draw_image(np.random.default_rng(3), CLASSES)[0]
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+        super().__init__(count)
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._pause):
+    def run(self) -> None:
+        """Ask again and again."""
+        while not self.stop.wait(self._pause):
             fault = self._ask()
             waited = 0
             while fault and waited < self._patience:
                 waited += 1
-                self._stop.wait(1)
+                self.stop.wait(1)
                 fault = self._ask()
             if fault:
                 self.failures.append(fault)

@@ -330,3 +330,30 @@ def test_what_a_runtime_raises_becomes_the_errors_of_those_that_wait(
     model.execute(requests)
     assert [request.answer.error for request in requests[::2]] == [None, "no room for the batch"]
     assert str(requests[1].answer.error).startswith(f"expected images of {SIZE} x {SIZE} pixels")
+
+
+def test_an_answer_that_cannot_be_handed_over_is_an_error_and_not_silence(
+    code: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("no shared memory")
+
+    monkeypatch.setattr(code.pb_utils, "Tensor", full)
+    request = Request(images(5))
+    model.execute([request])
+    assert request.answer.error == "no shared memory"
+
+
+def test_a_request_is_answered_once_though_its_runtime_breaks_off(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had begun comes in when the rest has failed."""
+    late: list[Callable[[], None]] = []
+
+    def break_off(batch: Sequence[NDArray[np.uint8]], done: Callable[[int, Any], None]) -> None:
+        late.append(lambda: done(0, {"detections": batch[0]}))
+        raise RuntimeError("no more room")
+
+    monkeypatch.setattr(model.runtime, "answer", break_off)
+    requests = [Request(images(5)), Request(images(9))]
+    model.execute(requests)
+    late[0]()
+    assert [request.answer.error for request in requests] == ["no more room"] * 2

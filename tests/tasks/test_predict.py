@@ -3,11 +3,10 @@
 import json
 import re
 import struct
-import threading
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import boto3
 import numpy as np
@@ -24,6 +23,7 @@ from tasks.core import geometry
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import NOBODY
+from tests.clients import Clients
 from tests.core.archives import huge_png
 from tests.tasks.graphs import constant_graph, encoded, filled, mirror_graph, noise, publish, rows, serve, smooth
 
@@ -208,31 +208,21 @@ def test_a_classifier_is_shown_the_centre_as_in_training(tasks: Any) -> None:
     np.testing.assert_array_equal(np.round(np.array(numbers).reshape(24, 24, 3) * 255), expected)
 
 
-class Clients:
+class Callers(Clients):
     """Two of them, asking without end until they are left; every answer's version is kept."""
 
     def __init__(self, model: str) -> None:
         self.model, self.versions, self.failures = model, list[int](), list[object]()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
+        super().__init__(2)
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Ask again and again."""
+        while not self.stop.is_set():
             status, answer = curl(PICTURE, model=self.model)
             if status == 200:
                 self.versions.append(answer["version"])
             else:
                 self.failures.append(answer)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def test_clients_never_see_a_roll_out(stack: StackSettings) -> None:  # noqa: ARG001
@@ -242,7 +232,7 @@ def test_clients_never_see_a_roll_out(stack: StackSettings) -> None:  # noqa: AR
     for model in (old, new):
         publish(model, constant_graph(SIZE, {"detections": FOUND}))
     serve([old], champion=1)
-    with Clients(name) as clients:
+    with Callers(name) as clients:
         for model in (new, old, new, old):
             serve([model], champion=model.version)
     assert not clients.failures
@@ -275,7 +265,7 @@ def test_changed_files_are_served_by_the_next_start_and_the_same_files_are_left_
             (tmp_path / path.name).write_bytes(path.read_bytes())
     changed = (tmp_path / "asked.py").read_text().replace("CONFIDENCE = 0.25", "CONFIDENCE = 0.75")
     (tmp_path / "asked.py").write_text(changed)
-    with Clients(live.name) as clients:
+    with Callers(live.name) as clients:
         with monkeypatch.context() as patch:
             patch.setattr(publishing, "SOURCE", tmp_path)
             assert publishing.publish(store)
