@@ -1,9 +1,12 @@
-"""Zips of images, read in memory one entry at a time: nothing of a stranger's archive touches the disk."""
+"""Zips of images over any seekable file, one entry at a time: nothing of a stranger's archive touches the disk."""
 
+import io
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO, cast
 
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
@@ -11,67 +14,140 @@ from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28
 MAX_RATIO = 1000
+_MAX_DIRECTORY_BYTES = MAX_ENTRIES * 400
 _FORBIDDEN = {"\\", "\x7f", *map(chr, range(32))}
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, IndexError)
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
+)
 
 
-def read_archive(path: Path) -> Iterator[tuple[str, bytes | MediaError]]:
-    """Yield (entry name, its bytes or why they cannot be had) for each image of a zip, in the order of its directory.
+@dataclass(frozen=True)
+class Entry:
+    """One picture in a zip: its place in the directory, its name, and its bytes once unpacked.
 
-    Folders, hidden files and files that are no media are passed over. Raise MediaError where the zip itself is damaged,
-    has too many entries, or holds no image.
+    `fault` says why it cannot be read, as far as the directory tells; None for the others.
     """
+
+    index: int
+    name: str
+    size: int
+    fault: str | None = None
+
+
+def list_entries(file: BinaryIO) -> list[Entry]:
+    """Return the pictures that the directory of a zip names, in its order, from any seekable binary file.
+
+    Folders, hidden files and files that are no media are passed over. Of entries that share a name the first counts;
+    the others have a fault, as do those that `read_entry` would refuse. Raise MediaError where the zip is damaged, has
+    more than `MAX_ENTRIES` entries, or holds no image; an OSError of the file itself passes through.
+    """
+    bounded = _Bounded(file)
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = _media_entries(archive)
-            for entry in entries:
-                yield entry.filename, _read_entry(archive, entry)
-    except _BROKEN as error:
+        with zipfile.ZipFile(cast("BinaryIO", bounded)) as archive:
+            listed = archive.infolist()
+    except (*_BROKEN, OSError) as error:
+        # A store that is away is no fault of the zip.
+        if bounded.fault:
+            raise bounded.fault from None
         raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error
-
-
-def image_count(path: Path) -> int:
-    """Return how many images the zip lists; 1 where it cannot be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return len(_media_entries(archive))
-    except (*_BROKEN, MediaError):
-        return 1
-
-
-def _media_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    listed = archive.infolist()
     if len(listed) > MAX_ENTRIES:
-        raise MediaError(f"expected at most {MAX_ENTRIES:,} entries, found {len(listed):,}; split the zip")
-    entries = [entry for entry in listed if _is_media(entry)]
+        raise _too_many(f"{len(listed):,}")
+    seen: set[str] = set()
+    entries = []
+    for index, info in enumerate(listed):
+        if _is_media(info):
+            fault = _fault(info) if info.filename not in seen else _REPEATED
+            entries.append(Entry(index, info.filename, info.file_size, fault))
+            seen.add(info.filename)
     if not entries:
         raise MediaError(f"expected images in the zip, found none among its {len(listed):,} entries; put images in it")
     return entries
 
 
-def _is_media(entry: zipfile.ZipInfo) -> bool:
-    place = PurePosixPath(entry.filename)
-    hidden = place.name.startswith(".") or place.parts[:1] == ("__MACOSX",)
-    return not entry.is_dir() and not hidden and place.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS
+def read_entry(archive: zipfile.ZipFile, index: int) -> bytes:
+    """Return the bytes of the entry at that place of the directory (`Entry.index`); raise MediaError where it is unfit.
 
-
-def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | MediaError:
+    An OSError of the file itself passes through. Safe in many threads.
+    """
+    entries = archive.infolist()
+    if not 0 <= index < len(entries):
+        raise MediaError(
+            f"expected entry {index} in the zip, found {len(entries):,} entries; upload the same zip again"
+        )
+    entry = entries[index]
     fault = _fault(entry)
     if fault:
-        return MediaError(fault)
+        raise MediaError(fault)
     try:
         with archive.open(entry) as file:
             # One byte more than the directory promises shows that it lied.
             data = file.read(entry.file_size + 1)
     except _BROKEN as error:
-        return MediaError(f"expected a readable zip entry, found: {error}; zip it again")
+        raise MediaError(f"expected a readable zip entry, found: {error}; zip it again") from error
     if len(data) != entry.file_size:
-        return MediaError(f"expected {entry.file_size:,} bytes, found another number; zip it again")
+        raise MediaError(f"expected {entry.file_size:,} bytes, found another number; zip it again")
     return data
+
+
+class _Bounded(io.RawIOBase):
+    """A file whose reader may not take all of it at once, as zipfile does with a directory however large it claims.
+
+    `fault` is the error that the file itself raised, if it did.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.fault: OSError | None = None
+        self._file = file
+        self._size = 0
+        self._size = self.seek(0, io.SEEK_END)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset + (self._size if whence == io.SEEK_END else 0) < 0:
+            raise ValueError("a place before its start")
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise _too_many(f"a directory of {size:,} bytes")
+        try:
+            return self._file.read(-1 if size is None else size)
+        except OSError as error:
+            self.fault = error
+            raise
+
+
+_REPEATED = "expected each name once in the zip, found it again; the first was used, rename the other"
+
+
+def _too_many(found: str) -> MediaError:
+    return MediaError(f"expected at most {MAX_ENTRIES:,} entries, found {found}; split the zip")
+
+
+def _is_media(entry: zipfile.ZipInfo) -> bool:
+    place = PurePosixPath(entry.filename)
+    hidden = place.name.startswith(".") or place.parts[:1] == ("__MACOSX",)
+    # Not is_dir, which fails on a name without letters.
+    return not entry.filename.endswith("/") and not hidden and place.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS
 
 
 def _fault(entry: zipfile.ZipInfo) -> str | None:
     place = PurePosixPath(entry.filename)
+    if entry.header_offset < 0:
+        return "expected an entry inside the zip, found one before its start; zip it again"
     if place.is_absolute() or ".." in place.parts or _FORBIDDEN & set(entry.filename):
         return "expected a plain relative name, found one that leads elsewhere; rename the file and zip it again"
     if place.suffix.lower() in VIDEO_ENDINGS:

@@ -1,17 +1,29 @@
-"""Boxes and labels on a picture."""
+"""What was found in a picture, drawn on it, for every task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks.core.detections import Detections, class_name
-from tasks.core.geometry import Rgb
+from tasks.core.geometry import Floats, Rgb
+from tasks.core.media.lettering import Colour, label_size, legible, printable, text_size, write_label
+from tasks.core.results.detections import Detections, class_name
 
-Colour = tuple[int, int, int]
+__all__ = ["class_colour", "draw", "line_width", "printable"]
+
+VISIBLE = 0.5  # visibility from which a keypoint is drawn
 
 _GOLDEN_ANGLE = 137.508
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FILL = 0.4  # how much a filled outline hides
+_FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same
+_MIDDLE, _LEFT, _RIGHT = (255, 255, 255), (255, 150, 40), (60, 200, 255)
+# Keypoints of COCO: nose, then eyes, ears, shoulders, elbows, wrists, hips, knees and ankles, each left and right.
+_BODY = 17
+_LIMBS = (
+    *((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (11, 12), (5, 11), (6, 12)),
+    *((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)),
+)
 
 
 def class_colour(class_id: int) -> Colour:
@@ -26,18 +38,23 @@ def class_colour(class_id: int) -> Colour:
 def draw(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True) -> Rgb:
     """Return a copy of the uint8 [H, W, 3] picture with its detections drawn, the surest on top.
 
-    `found` must be in pixels of this very picture (see `Detections.scaled`).
+    Boxes are drawn as boxes, rotated ones as they lie, masks as outlines with a light fill, keypoints from `VISIBLE` on
+    as points, those of COCO's body with its limbs. Classes of the picture as a whole are labels in its corner. `found`
+    must be in pixels of this very picture (see `Detections.scaled`).
     """
     canvas = image.copy()
     line = line_width(found.width, found.height)
-    corners = np.rint(found.boxes).astype(int).tolist()
     colours = [class_colour(number) for number in found.class_id.tolist()]
-    for (left, top, right, bottom), colour in reversed(list(zip(corners, colours, strict=True))):
-        cv2.rectangle(canvas, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
-    for index in reversed(range(len(found) if labels else 0)):
-        name = printable(class_name(class_names, int(found.class_id[index])))
-        left, top = corners[index][:2]
-        _write_label(canvas, f"{name} {found.confidence[index]:.2f}", (left, top), colours[index], line)
+    if _is_of_whole_picture(found):
+        if labels:
+            _stack(canvas, _texts(found, class_names), colours, text_size(line))
+        return canvas
+    _draw_shapes(canvas, found, colours, line)
+    if found.keypoints is not None:
+        for box, points in zip(found.boxes[::-1], found.keypoints[::-1], strict=True):
+            _draw_points(canvas, points, min(line, max(float((box[2:] - box[:2]).max()) / 40, 1)))
+    if labels:
+        _write_labels(canvas, found, list(_texts(found, class_names)), colours, line)
     return canvas
 
 
@@ -46,26 +63,97 @@ def line_width(width: int, height: int) -> int:
     return max(round((width + height) / 2 * 0.003), 2)
 
 
-def printable(text: str, longest: int = 40) -> str:
-    """Return the text on one line, without control characters, shortened to `longest` characters."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+def _is_of_whole_picture(found: Detections) -> bool:
+    if not len(found) or any(own is not None for own in (found.polygons, found.keypoints, found.rotated)):
+        return False
+    return bool(np.allclose(found.boxes, [0, 0, found.width, found.height], rtol=0, atol=0.5))
 
 
-def _write_label(canvas: Rgb, text: str, corner: tuple[int, int], colour: Colour, line: int) -> None:
-    scale = max(line / 3.2, 0.42)
-    thickness = max(round(scale * 1.6), 1)
-    (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-    height, pad = height + below, line + 2
-    # Above the box where there is room, else inside it; never past the right edge.
-    left = max(min(corner[0], canvas.shape[1] - width - 2 * pad), 0)
-    top = corner[1] - height - 2 * pad
-    top = corner[1] if top < 0 else top
-    cv2.rectangle(canvas, (left, top), (left + width + 2 * pad, top + height + 2 * pad), colour, cv2.FILLED)
-    baseline = (left + pad, top + pad + height - below)
-    cv2.putText(canvas, text, baseline, _FONT, scale, _ink(colour), thickness, cv2.LINE_AA)
+def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
+    ids = [0] * len(found) if found.track_id is None else found.track_id.tolist()
+    for number, confidence, track in zip(found.class_id.tolist(), found.confidence.tolist(), ids, strict=True):
+        name = legible(class_name(class_names, number), f"class {number}")
+        yield f"#{track} {name} {confidence:.2f}" if track else f"{name} {confidence:.2f}"
 
 
-def _ink(background: Colour) -> Colour:
-    luminance = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
-    return (0, 0, 0) if luminance > 140 else (255, 255, 255)
+def _draw_shapes(canvas: Rgb, found: Detections, colours: Sequence[Colour], line: int) -> None:
+    rings = [_pixels(ring) for ring in found.polygons or ()] or [np.empty((0, 2), np.int32)] * len(found)
+    shapes = list(zip(rings, np.rint(found.boxes).astype(int).tolist(), colours, strict=True))[::-1]
+    if found.rotated is None:
+        _fill(canvas, [(ring, colour) for ring, _, colour in shapes if len(ring)])
+    for ring, (left, top, right, bottom), colour in shapes:
+        if len(ring):
+            cv2.polylines(canvas, [ring], isClosed=True, color=colour, thickness=line, lineType=cv2.LINE_AA)
+        else:
+            cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)
+
+
+def _fill(canvas: Rgb, shapes: Sequence[tuple[NDArray[np.int32], Colour]]) -> None:
+    """Tint the insides of the rings, all at once, and only the part of the picture that they are in."""
+    if not shapes:
+        return
+    corners = np.concatenate([ring for ring, _ in shapes])
+    left, top = np.maximum(corners.min(axis=0), 0).tolist()
+    right, bottom = (corners.max(axis=0) + 1).tolist()
+    below = canvas[top:bottom, left:right]
+    if not below.size:
+        return
+    tinted = below.copy()
+    for ring, colour in shapes:
+        cv2.fillPoly(tinted, [ring], colour, offset=(-left, -top))
+    cv2.addWeighted(tinted, _FILL, below, 1 - _FILL, 0, dst=below)
+
+
+def _draw_points(canvas: Rgb, points: Floats, line: float) -> None:
+    """Draw keypoints [K, 3]; left and right of a body (as its owner has them) are told apart."""
+    seen = (points[:, 2] > VISIBLE).tolist()
+    places = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
+    body = len(places) == _BODY
+    for one, other in _LIMBS if body else ():
+        if seen[one] and seen[other]:
+            colour = _side(one) if one % 2 == other % 2 else _MIDDLE
+            cv2.line(canvas, places[one], places[other], colour, max(round(line * 0.7), 1), cv2.LINE_AA)
+    radius = max(round(line), 1)
+    for number, place in enumerate(places):
+        if seen[number]:
+            colour = _side(number) if body else class_colour(number)
+            cv2.circle(canvas, place, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(canvas, place, radius, colour, cv2.FILLED, cv2.LINE_AA)
+
+
+def _side(keypoint: int) -> Colour:
+    if keypoint == 0:
+        return _MIDDLE
+    return _LEFT if keypoint % 2 else _RIGHT
+
+
+def _write_labels(canvas: Rgb, found: Detections, texts: Sequence[str], colours: Sequence[Colour], line: int) -> None:
+    """Write each label above what it names where there is room, else inside it; never past the left or right edge."""
+    size = text_size(line)
+    for row in reversed(range(len(found))):
+        width, height = label_size(texts[row], size)
+        ring = None if found.polygons is None else found.polygons[row]
+        if ring is not None and len(ring):
+            x, y = _pixels(ring)[ring[:, 1].argmin()].tolist()
+            x, y = x - width // 2, max(y, 0)
+        else:
+            x, y = np.rint(found.boxes[row, :2]).astype(int).tolist()
+            x, y = x - line // 2, y - line // 2
+        left = max(min(x, canvas.shape[1] - width), 0)
+        top = y - height if y >= height else max(y, 0)
+        write_label(canvas, texts[row], (left, top), colours[row], size)
+
+
+def _stack(canvas: Rgb, texts: Iterator[str], colours: Sequence[Colour], size: int) -> None:
+    """Write labels below one another, as many as there is room for, the first in any case."""
+    top = 0
+    for text, colour in zip(texts, colours, strict=True):
+        height = label_size(text, size)[1]
+        if top and top + height > canvas.shape[0]:
+            return
+        write_label(canvas, text, (0, top), colour, size)
+        top += height
+
+
+def _pixels(points: Floats) -> NDArray[np.int32]:
+    return np.rint(np.clip(points, -_FARTHEST, _FARTHEST)).astype(np.int32)

@@ -6,6 +6,7 @@ The size is read here because a decoder believes the header: a few kilobytes may
 import re
 import struct
 from enum import StrEnum
+from mmap import mmap
 from pathlib import PurePosixPath
 
 HEAD_BYTES = 400
@@ -48,7 +49,7 @@ def kind_of(name: str, head: bytes) -> Kind:
     return Kind.ARCHIVE if ending == ".zip" else Kind.UNKNOWN
 
 
-def image_size(data: bytes) -> tuple[int, int] | None:
+def image_size(data: bytes | mmap) -> tuple[int, int] | None:
     """Return (width, height) in pixels as the header claims, or None where there is no readable header."""
     try:
         return _size(data)
@@ -78,14 +79,14 @@ def _is_video(head: bytes) -> bool:
     )
 
 
-def _size(data: bytes) -> tuple[int, int] | None:  # noqa: PLR0911  one line a format
-    if data.startswith(b"\xff\xd8"):
+def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one line a format
+    if data[:2] == b"\xff\xd8":
         return _jpeg_size(data)
-    if data.startswith(b"\x89PNG"):
+    if data[:4] == b"\x89PNG":
         return _unpack(">II", data, 16)
-    if data.startswith(b"GIF8"):
+    if data[:4] == b"GIF8":
         return _unpack("<HH", data, 6)
-    if data.startswith(b"BM"):
+    if data[:2] == b"BM":
         return _bmp_size(data)
     if data[8:12] == b"WEBP":
         return _webp_size(data)
@@ -99,12 +100,12 @@ def _size(data: bytes) -> tuple[int, int] | None:  # noqa: PLR0911  one line a f
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _unpack(layout: str, data: bytes, offset: int) -> tuple[int, int]:
+def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
     first, second = struct.unpack_from(layout, data, offset)
     return int(first), int(second)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
     offset = 2
     while data[offset] == 0xFF:
         marker = data[offset + 1]
@@ -120,14 +121,14 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _bmp_size(data: bytes) -> tuple[int, int]:
+def _bmp_size(data: bytes | mmap) -> tuple[int, int]:
     if data[14] == 12:
         return _unpack("<HH", data, 18)
     width, height = _unpack("<ii", data, 18)
     return abs(width), abs(height)
 
 
-def _webp_size(data: bytes) -> tuple[int, int] | None:
+def _webp_size(data: bytes | mmap) -> tuple[int, int] | None:
     if data[12:16] == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
     if data[12:16] == b"VP8L":
@@ -139,7 +140,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _tiff_size(data: bytes, order: str) -> tuple[int, int] | None:
+def _tiff_size(data: bytes | mmap, order: str) -> tuple[int, int] | None:
     start = struct.unpack_from(order + "I", data, 4)[0]
     sides: dict[int, int] = {}
     for index in range(struct.unpack_from(order + "H", data, start)[0]):
@@ -150,7 +151,7 @@ def _tiff_size(data: bytes, order: str) -> tuple[int, int] | None:
     return (sides[256], sides[257]) if len(sides) == 2 else None
 
 
-def _avif_size(data: bytes) -> tuple[int, int] | None:
+def _avif_size(data: bytes | mmap) -> tuple[int, int] | None:
     # A file may hold a grid and a thumbnail: the largest is what gets decoded.
     sizes = [_unpack(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65_536])]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)

@@ -1,9 +1,13 @@
 """Pictures: files to RGB arrays and back."""
 
+import io
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ImageOps
+from PIL.AvifImagePlugin import AvifImageFile
 
 from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
@@ -12,6 +16,14 @@ from tasks.core.media.headers import image_size
 MAX_PIXELS = 150_000_000
 MAX_FILE_BYTES = 1 << 30
 JPEG_LARGEST_SIDE = 65_500
+
+# Bytes a pixel at the peak of decoding, as measured with 24 million of them: the picture, its copy where EXIF turns
+# it, and what the decoder itself holds (coefficients of a progressive JPEG, a canvas for animations, 16 or 32 bits).
+_PEAK_BYTES = 9
+_PEAK_BYTES_ANIMATED = 11
+_PEAK_BYTES_DEEP = 20
+_TIFF = {b"II*\0", b"MM\0*"}
+_BROKEN_PILLOW = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def read_image(path: Path) -> Rgb:
@@ -26,32 +38,62 @@ def read_image(path: Path) -> Rgb:
 
 
 def decode_image(data: bytes) -> Rgb:
-    """Decode the bytes of a picture file to an uint8 [H, W, 3] RGB array.
+    """Decode the bytes of a picture file to an uint8 [H, W, 3] RGB array: the pixels that Ultralytics' predict sees.
 
-    The EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, 16 bits become 8. Raise
-    MediaError for bytes that are no picture, are damaged or cut off, or would unpack to more than `MAX_PIXELS`.
+    The EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, 16 bits become 8, and of
+    several pictures in one file the first counts. Raise MediaError for bytes that are no picture, are damaged or cut
+    off, or would unpack to more than `MAX_PIXELS`.
     """
     check_pixels(data)
+    if data[4:8] == b"ftyp":
+        return _decode_avif(data)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image: object = _decode_colour_tiff(data) if data[:4] in _TIFF else None
+        if image is None:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise MediaError(_unreadable(f"OpenCV says: {error.err or error.msg}")) from error
+    except MemoryError as error:
+        raise MediaError(_unreadable("more pixels than there is memory for")) from error
     # The stubs promise an array; OpenCV returns None for whatever it cannot finish.
-    if not isinstance(bgr, np.ndarray) or bgr.size == 0:
+    if not isinstance(image, np.ndarray) or image.size == 0:
         raise MediaError(_unreadable("pixels that are cut off, damaged or coded in a way that OpenCV does not know"))
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(image, np.uint8)
 
 
-def check_pixels(data: bytes) -> None:
-    """Raise MediaError where the header is missing or claims more than `MAX_PIXELS`; decodes nothing."""
+def decoded_bytes(data: bytes | mmap) -> int:
+    """Return how many bytes `decode_image` takes at its peak, by the header alone; raise MediaError as it does."""
+    width, height = check_pixels(data)
+    return width * height * _peak_bytes(data[:12])
+
+
+def read_bytes(path: Path) -> int:
+    """Return how many bytes `read_image` takes at its peak, by the header alone; raise MediaError as it does."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if size == 0:
+                check_pixels(b"")
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                return size + decoded_bytes(data)
+    except OSError as error:
+        raise MediaError(f"expected a readable picture, found {error.strerror or error}; upload it again") from error
+
+
+def check_pixels(data: bytes | mmap) -> tuple[int, int]:
+    """Return the sides that the header claims, in pixels as stored; decodes nothing.
+
+    Raise MediaError where the header is missing or claims more than `MAX_PIXELS`.
+    """
     size = image_size(data)
     if size is None:
-        raise MediaError(_unreadable("no header of a known picture format" if data else "an empty file"))
+        raise MediaError(_unreadable("no header of a known picture format" if len(data) else "an empty file"))
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise MediaError(
             f"expected 1 to {MAX_PIXELS:,} pixels, found {size[0]}x{size[1]} in the header; "
             "shrink the picture or cut it into tiles"
         )
+    return size
 
 
 def fit(image: Rgb, largest_side: int) -> Rgb:
@@ -72,6 +114,34 @@ def write_jpeg(path: Path, image: Rgb, quality: int = 88) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(encoded.tobytes())
     temporary.replace(path)
+
+
+def _decode_colour_tiff(data: bytes) -> Rgb | None:
+    """Return the first page of a colour TIFF; None for a grey one, and where OpenCV decodes it in another way only."""
+    whole, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=(0, 1))
+    if not whole or pages[0].ndim != 3:
+        return None
+    page = pages[0]
+    if page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise MediaError(_unreadable(f"samples of type {page.dtype}"))
+    # Where OpenCV rounds 16 bits to 8, Ultralytics keeps the upper byte.
+    upper = np.right_shift(page, 8, dtype=np.uint16) if page.dtype == np.uint16 else page
+    return np.ascontiguousarray(upper[..., 2::-1], np.uint8)
+
+
+def _decode_avif(data: bytes) -> Rgb:
+    # Not Image.open: Ultralytics, once imported, replaces it by one that installs packages for unknown bytes.
+    try:
+        with AvifImageFile(io.BytesIO(data)) as picture:
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+    except _BROKEN_PILLOW as error:
+        raise MediaError(_unreadable(f"an AVIF that is cut off, or a HEIC photo ({error})")) from error
+
+
+def _peak_bytes(head: bytes) -> int:
+    if head[:4] in {*_TIFF, b"\xff\x4f\xff\x51"} or head[4:8] in {b"ftyp", b"jP  "}:
+        return _PEAK_BYTES_DEEP
+    return _PEAK_BYTES_ANIMATED if head[:4] in {b"RIFF", b"GIF8"} else _PEAK_BYTES
 
 
 def _unreadable(found: str) -> str:

@@ -1,108 +1,84 @@
-"""The inputs of a run, one picture at a time, whatever file they come from."""
+"""One input of a run, picture by picture, whatever it is."""
 
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeGuard
 
-from tasks.core.detections import Moment
 from tasks.core.geometry import Rgb
-from tasks.core.media.archives import image_count, read_archive
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
-from tasks.core.media.images import decode_image, read_image
-from tasks.core.media.video import frame_count, read_frames
-from tasks.core.summary import Failure
-
-Media = Iterable[tuple[str, Path]]
+from tasks.core.media.images import decode_image, decoded_bytes, read_bytes, read_image
+from tasks.core.media.video import decode_frames, upright, upright_bytes
+from tasks.core.results.detections import Moment
+from tasks.core.results.summary import Failure
 
 
 @dataclass(frozen=True)
 class Picture:
     """One image or one video frame on its way: `load()` gives the upright RGB array or raises MediaError.
 
-    `moment` is None for an image.
+    `load` may run in any thread and takes `memory` bytes at its peak. `moment` is None for an image.
     """
 
     source: str
     load: Callable[[], Rgb]
+    memory: int
     moment: Moment | None = None
 
 
-def file_kind(path: Path, name: str | None = None) -> Kind:
-    """Tell whether a file is an image, a video, a zip or neither, by content first, else by the ending of `name`."""
-    with path.open("rb") as file:
-        return kind_of(name or path.name, file.read(HEAD_BYTES))
+def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture | Failure]:
+    """Yield the pictures of one image or video: its bytes, or the local file that holds them.
 
-
-def pictures(media: Media) -> Iterator[Picture | Failure]:
-    """Yield every picture of (source name, local file) pairs in order, and a failure where there is none to yield.
-
-    A zip gives a picture an image, named `archive.zip/inner/name.jpg`; a video gives one a frame, lazily. A source that
-    comes again is refused, so that no result is written over.
+    `name` is what the user calls it. Of a video every `step`-th frame comes, lazily, decoded but not yet converted;
+    what is damaged in it is a failure behind its last frame. The bytes of a video lie in `folder` meanwhile. What is
+    neither gives one failure. Never raises for what the input holds.
     """
-    seen: set[str] = set()
-    for source, path in media:
-        for found in _expanded(source, path):
-            if not _is_start(found):
-                yield found
-            elif found.source not in seen:
-                seen.add(found.source)
-                yield found
-            else:
-                yield Failure(found.source, "expected each input once, found it again; the first was used")
-                if found.moment is not None:
-                    break
-
-
-def estimate(media: Media) -> int:
-    """Return about how many pictures the files hold, by their headers alone."""
-    return sum(_count(source, path) for source, path in media)
-
-
-def _expanded(source: str, path: Path) -> Iterator[Picture | Failure]:
     try:
-        kind = file_kind(path, source)
+        kind = kind_of(name, _head(data))
         if kind is Kind.IMAGE:
-            yield Picture(source, partial(read_image, path))
+            yield _image(name, data)
         elif kind is Kind.VIDEO:
-            for index, timestamp_ms, image in read_frames(path):
-                yield Picture(source, partial(_same, image), Moment(index, timestamp_ms))
-        elif kind is Kind.ARCHIVE:
-            yield from _entries(source, path)
+            yield from _frames(name, data, step, folder)
         else:
-            yield Failure(
-                source, "expected an image, a video or a zip of images, found another kind of file; remove it"
-            )
+            yield Failure(name, f"expected an image or a video, found {_found(kind, _head(data))}")
     except MediaError as error:
-        yield Failure(source, str(error))
+        yield Failure(name, str(error))
     except OSError as error:
-        yield Failure(source, f"expected a readable file, found {error.strerror or error}; upload it again")
+        yield Failure(name, f"expected a readable file, found {error.strerror or error}; upload it again")
 
 
-def _entries(source: str, path: Path) -> Iterator[Picture | Failure]:
-    for name, data in read_archive(path):
-        inner = f"{source}/{name}"
-        if isinstance(data, MediaError):
-            yield Failure(inner, str(data))
-        else:
-            yield Picture(inner, partial(decode_image, data))
+def _head(data: bytes | Path) -> bytes:
+    if isinstance(data, bytes):
+        return data[:HEAD_BYTES]
+    with data.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
-def _same(image: Rgb) -> Rgb:
-    return image
+def _image(name: str, data: bytes | Path) -> Picture:
+    if isinstance(data, bytes):
+        return Picture(name, partial(decode_image, data), decoded_bytes(data))
+    return Picture(name, partial(read_image, data), read_bytes(data))
 
 
-def _count(source: str, path: Path) -> int:
-    try:
-        kind = file_kind(path, source)
-    except OSError:
-        return 1
-    if kind is Kind.VIDEO:
-        return frame_count(path)
-    return image_count(path) if kind is Kind.ARCHIVE else 1
+def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture]:
+    if isinstance(data, Path):
+        for index, timestamp_ms, frame in decode_frames(data, step):
+            yield Picture(name, partial(upright, frame), upright_bytes(frame), Moment(index, timestamp_ms))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="video-") as file:
+        file.write(data)
+        file.flush()
+        yield from _frames(name, Path(file.name), step, folder)
 
 
-def _is_start(found: Picture | Failure) -> TypeGuard[Picture]:
-    return isinstance(found, Picture) and (found.moment is None or found.moment.frame == 0)
+def _found(kind: Kind, head: bytes) -> str:
+    if kind is Kind.ARCHIVE:
+        return "a zip inside another input; give the zip itself as an input"
+    if not head:
+        return "an empty file; upload it again"
+    if head[4:8] == b"ftyp":
+        return "a HEIC photo; save it as JPEG"
+    return "another kind of file; remove it, or convert it to JPEG, PNG or MP4"

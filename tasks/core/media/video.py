@@ -1,20 +1,27 @@
 """Videos: files to upright RGB frames with their times."""
 
+import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, cast
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer, Type
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.images import MAX_PIXELS
+from tasks.core.media.memory import give_back
+from tasks.core.media.wholeness import bytes_missing
 
 # Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf"
@@ -22,19 +29,25 @@ _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 _FALLBACK_RATE = 25.0
 # Longer gaps are damage, and an MP4 cannot say them.
 _LONGEST_GAP_MS = 6 * 3600 * 1000.0
-_MOST_BOXES = 100_000
+_MOST_FAULTS_IN_A_ROW = 1000
+_MOST_SECONDS_LOST = 1.0
+# About 100 frames of 1080p: often enough for memory, seldom enough for time.
+_PIXELS_UNTIL_GIVEN_BACK = 200_000_000
 
 
 @dataclass
-class _Faults:
-    """Packets that did not decode: their number and what FFmpeg said about the first."""
+class Faults:
+    """Packets that did not decode: their number, what FFmpeg said about the first, and how many came in a row."""
 
     count: int = 0
     first: str = ""
+    in_a_row: int = 0
 
-    def add(self, error: av.FFmpegError) -> None:
-        self.first = self.first or error.strerror or str(error)
+    def add(self, error: Exception) -> None:
+        """Count one."""
+        self.first = self.first or reason(error)
         self.count += 1
+        self.in_a_row += 1
 
 
 @dataclass
@@ -43,39 +56,88 @@ class _Clock:
 
     step_ms: float
     start_s: float | None = None
-    last_ms: float = field(default=-1.0)
+    last_ms: float | None = None
 
     def tick(self, seconds: float | None) -> float:
-        if self.start_s is None:
-            self.start_s = seconds or 0.0
-            self.last_ms = 0.0
-            return 0.0
-        now = self.last_ms + self.step_ms if seconds is None else (seconds - self.start_s) * 1000
-        plausible = self.last_ms < now <= self.last_ms + _LONGEST_GAP_MS
-        self.last_ms = now if plausible else self.last_ms + self.step_ms
-        return self.last_ms
+        expected = 0.0 if self.last_ms is None else self.last_ms + self.step_ms
+        if self.start_s is None and seconds is not None:
+            self.start_s = seconds - expected / 1000
+        now = expected if seconds is None or self.start_s is None else (seconds - self.start_s) * 1000
+        if self.last_ms is not None and not self.last_ms < now <= self.last_ms + _LONGEST_GAP_MS:
+            now = expected
+        self.last_ms = now
+        return now
 
 
-def read_frames(path: Path) -> Iterator[tuple[int, float, Rgb]]:
-    """Yield (index from 0, ms since the first frame, upright uint8 [H, W, 3] RGB) for every frame that decodes.
+def read_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Rgb]]:
+    """Yield (index from 0, ms since the first frame, upright uint8 [H, W, 3] RGB) of every `step`-th frame.
 
+    Behaves as `decode_frames`, whose frames it converts.
+    """
+    for index, timestamp_ms, frame in decode_frames(path, step):
+        yield index, timestamp_ms, upright(frame)
+
+
+def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, VideoFrame]]:
+    """Yield (index from 0, ms since the first frame, frame as it was decoded) of frames 0, `step`, 2 `step` ...
+
+    The index and the time are those of the frame in the whole video; `upright` makes a picture of it, in any thread.
     Times come from the stream, so a variable frame rate is kept. Damaged packets are skipped. Raise MediaError after
     the last good frame where packets were damaged or the file is cut off, and at once where it is no video at all.
     """
-    faults = _Faults()
-    index = -1
-    with _opened(path) as container:
+    faults = Faults()
+    index, last = -1, None
+    with open_media(path) as container:
         stream = _video_stream(container)
+        promised_s = _promised_seconds(stream)
         clock = _Clock(1000 / float(stream.average_rate or _FALLBACK_RATE))
-        for index, frame in enumerate(_decoded(container, stream, faults)):
-            yield index, clock.tick(frame.time), _upright(frame)
+        pixels = 0
+        for index, last in enumerate(_decoded(container, stream, faults)):
+            timestamp_ms = clock.tick(_seconds(container, last))
+            if index % step == 0:
+                yield index, timestamp_ms, last
+                pixels += last.width * last.height
+                if pixels > _PIXELS_UNTIL_GIVEN_BACK:
+                    pixels = 0
+                    give_back()
+    if last and promised_s > _end_seconds(last) + _MOST_SECONDS_LOST:
+        faults.add(ValueError(f"they end at {_end_seconds(last):.1f} of {promised_s:.1f} s"))
     _raise_if_broken(path, index + 1, faults)
+
+
+def upright(frame: VideoFrame) -> Rgb:
+    """Return the frame as uint8 [H, W, 3] RGB, turned and mirrored as its display matrix says."""
+    # One thread: starting others costs more than the 1 ms that a 1080p frame takes.
+    pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+    swapped, mirrored, flipped = _turns(frame)
+    if swapped:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    if mirrored or flipped:
+        pixels = np.asarray(cv2.flip(pixels, -1 if mirrored and flipped else int(mirrored)), np.uint8)
+    return pixels
+
+
+def upright_bytes(frame: VideoFrame) -> int:
+    """Return the bytes that the frame holds and `upright` takes at its peak."""
+    pixels = frame.width * frame.height
+    return sum(plane.buffer_size for plane in frame.planes) + pixels * (9 if any(_turns(frame)) else 6)
+
+
+def start_seconds(path: Path) -> float | None:
+    """Return the time of the first frame that decodes, as the file counts; None where it says none."""
+    with open_media(path) as container:
+        stream = _video_stream(container)
+        if not _is_avi(container):
+            first = next(_decoded(container, stream, Faults()), None)
+            return None if first is None else first.time
+        packet = next((packet for packet in readable_packets(container, stream, Faults()) if packet.size), None)
+        return None if packet is None or packet.dts is None else float(packet.dts * packet.time_base)
 
 
 def frame_count(path: Path) -> int:
     """Return about how many frames the video has, by its header; 1 where it says nothing or is none."""
     try:
-        with _opened(path) as container:
+        with open_media(path) as container:
             stream = _video_stream(container)
             seconds = float(container.duration or 0) / 1_000_000
             return max(stream.frames or round(seconds * float(stream.average_rate or _FALLBACK_RATE)), 1)
@@ -83,54 +145,114 @@ def frame_count(path: Path) -> int:
         return 1
 
 
-def _opened(path: Path) -> InputContainer:
+def open_media(path: Path) -> InputContainer:
+    """Open a video file that may mean harm; raise MediaError where it is none."""
     try:
         return av.open(str(path.absolute()), "r", options=_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(
-            f"expected a whole video (MP4, MOV, MKV, WebM, AVI, MPEG), found: {_reason(error)}; "
+            f"expected a whole video (MP4, MOV, MKV, WebM, AVI, MPEG), found: {reason(error)}; "
             "upload it again or convert it to MP4"
         ) from error
 
 
+def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
+    """Return the track of that kind that a player would take; None where there is none."""
+    try:
+        return container.streams.best(kind)
+    except LookupError:  # a track that came up only while FFmpeg looked at the first packets
+        return next((stream for stream in container.streams if stream.type == kind), None)
+
+
+def readable_packets(container: InputContainer, stream: Stream, faults: Faults) -> "Iterator[Packet[Stream]]":
+    """Yield the packets of a stream, the empty one that flushes its decoder last; go on behind damage."""
+    while faults.in_a_row <= _MOST_FAULTS_IN_A_ROW:
+        try:
+            for packet in container.demux(stream):
+                yield packet
+                if faults.in_a_row > _MOST_FAULTS_IN_A_ROW:
+                    return
+        except LookupError:  # a packet of a track that begins later: PyAV knows only those of the start
+            faults.in_a_row += 1
+        except av.FFmpegError as error:
+            faults.add(error)
+        else:
+            return
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of FFmpeg says, without its number and its path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _video_stream(container: InputContainer) -> VideoStream:
-    if not container.streams.video:
+    stream = best_stream(container, "video")
+    # The cover of a song is a video stream of one picture.
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         raise MediaError("expected a file with a video track, found none; upload the video itself")
-    stream = container.streams.video[0]
+    # The stubs promise one; a codec that FFmpeg does not know has none.
+    if not stream.codec_context:
+        raise MediaError("expected a video of a known codec, found another; convert it to H.264 in MP4")
     if not 0 < stream.width * stream.height <= MAX_PIXELS:
         raise MediaError(
             f"expected frames of 1 to {MAX_PIXELS:,} pixels, found {stream.width}x{stream.height}; convert the video"
         )
+    # Frames may grow later on.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     stream.thread_type = "AUTO"
     return stream
 
 
-def _decoded(container: InputContainer, stream: VideoStream, faults: _Faults) -> Iterator[VideoFrame]:
-    packets = container.demux(stream)
-    while True:
+def _decoded(container: InputContainer, stream: VideoStream, faults: Faults) -> Iterator[VideoFrame]:
+    for packet in readable_packets(container, stream, faults):
         try:
-            frames = next(packets).decode()
-        except StopIteration:
-            return
+            frames = packet.decode()
+        except av.EOFError:  # it is flushed already
+            continue
         except av.FFmpegError as error:
             faults.add(error)
-            if faults.count > 1000:
-                return
             continue
         for frame in frames:
             if isinstance(frame, VideoFrame):
+                faults.in_a_row = 0
                 yield frame
 
 
-def _upright(frame: VideoFrame) -> Rgb:
-    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    # Cameras rotate by quarter turns; FFmpeg counts them against the clock, as rot90 does.
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+def _promised_seconds(stream: VideoStream) -> float:
+    """Return how long the track is by its own account, in Matroska: FFmpeg passes over what is damaged in one."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else 0.0
 
 
-def _raise_if_broken(path: Path, frames: int, faults: _Faults) -> None:
-    missing = mp4_bytes_missing(path)
+def _end_seconds(frame: VideoFrame) -> float:
+    return (frame.time or 0.0) + float(frame.duration * (frame.time_base or 0))
+
+
+def _is_avi(container: InputContainer) -> bool:
+    return container.format.name == "avi"
+
+
+def _seconds(container: InputContainer, frame: VideoFrame) -> float | None:
+    # AVI numbers its frames in the order of decoding, and what FFmpeg makes of that for B-frames goes to and fro.
+    if not _is_avi(container):
+        return frame.time
+    return None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)
+
+
+def _turns(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """Return whether rows and columns are swapped, and then whether left and right, and top and bottom, are."""
+    sides = cast("SideDataContainer", frame.side_data)
+    matrix = next((side for side in sides if side.type is Type.DISPLAYMATRIX), None)
+    if matrix is None:
+        return False, False, False
+    # x' = a x + c y, y' = b x + d y; cameras turn by quarters only.
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    return (swapped, c < 0, b < 0) if swapped else (swapped, a < 0, d < 0)
+
+
+def _raise_if_broken(path: Path, frames: int, faults: Faults) -> None:
+    missing = bytes_missing(path)
     if missing:
         raise MediaError(
             f"expected the whole video, found it cut off after {frames} readable frames ({missing:,} bytes are "
@@ -138,43 +260,8 @@ def _raise_if_broken(path: Path, frames: int, faults: _Faults) -> None:
         )
     if faults.count:
         raise MediaError(
-            f"expected a whole video, found {faults.count} damaged packets beside {frames} readable frames "
+            f"expected a whole video, found damage in {faults.count} places beside {frames} readable frames "
             f"({faults.first}); the readable frames are kept, upload the file again for the rest"
         )
     if not frames:
         raise MediaError("expected a video with frames, found none that decodes; upload it again")
-
-
-def mp4_bytes_missing(path: Path) -> int:
-    """Return how many bytes the last box of an MP4 or MOV lacks; 0 for a whole file and for other formats.
-
-    FFmpeg ends such a file without an error, as if it had been all.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(12)[4:8] != b"ftyp":
-            return 0
-        end = 0
-        for _ in range(_MOST_BOXES):
-            file.seek(end)
-            length = _box_length(file, size - end)
-            if length < 8:
-                return 0
-            end += length
-            if end >= size:
-                return end - size
-    return 0
-
-
-def _box_length(file: BinaryIO, rest: int) -> int:
-    head = file.read(16)
-    if len(head) < 8:
-        return 0
-    length = int(struct.unpack(">I", head[:4])[0])
-    if length == 1 and len(head) == 16:
-        return int(struct.unpack(">Q", head[8:])[0])
-    return length or rest
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -36,24 +36,84 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
 
 
-def film(path: Path, times_ms: Sequence[float], size: tuple[int, int] = (64, 48), rotation: int = 0) -> Path:
-    """Write a video with B-frames and the given times, independent of the writer under test."""
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=25)
+def film(
+    path: Path,
+    times_ms: Sequence[float],
+    size: tuple[int, int] = (64, 48),
+    *,
+    rotation: int = 0,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a noisy video (H.264 with B-frames) with the given times, independent of the writer under test."""
+    faststart = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=faststart) as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 90_000)
+        stream.pix_fmt = pix_fmt
+        # AVI and MPEG know nothing finer than a frame.
+        base = Fraction(1, 25 if path.suffix in {".avi", ".mpg", ".3gp"} else 90_000)
+        stream.codec_context.time_base = base
         if rotation:
             stream.set_display_rotation(rotation)
         rng = np.random.default_rng(0)
         for time_ms in times_ms:
             noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
             noise[: size[1] // 2, : size[0] // 2] = (220, 20, 20)
-            frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
-            frame.pts, frame.time_base = round(time_ms * 90), Fraction(1, 90_000)
+            frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = round(time_ms / 1000 / base), base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def with_sound(path: Path, codec: str, *, seconds: float = 3.0, starts_s: float = 0.0) -> Path:
+    """Write 2 s of video, 25 frames/s, and a sound track that beeps for 0.2 s when the video is 1 s old.
+
+    The sound is `seconds` long and begins `starts_s` after the first frame, or before it: a multiple of 0.04.
+    """
+    rate, first = 48_000, max(-starts_s, 0.0)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound: Any = container.add_stream(codec, rate=rate, layout="stereo", options={"strict": "experimental"})
+        for index in range(50):
+            frame = av.VideoFrame.from_ndarray(photo(64, 48), format="rgb24")
+            frame.pts, frame.time_base = index + round(first * 25), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        at = starts_s + np.arange(round(seconds * rate)) / rate
+        beep = np.where((at >= 1) & (at < 1.2), 0.5 * np.sin(at * 2 * np.pi * 880), 0.0)
+        samples = np.stack([beep, beep]).astype(np.float32)
+        resampler = av.AudioResampler(format=sound.codec_context.format, layout="stereo", rate=rate)
+        for begin in range(0, samples.shape[1], 1024):
+            piece = np.ascontiguousarray(samples[:, begin : begin + 1024])
+            heard = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
+            heard.rate, heard.time_base = rate, Fraction(1, rate)
+            heard.pts = begin + round((starts_s + first) * rate)
+            for ready in resampler.resample(heard):
+                container.mux(sound.encode(ready))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    return path
+
+
+def beep_seconds(path: Path) -> tuple[float, float]:
+    """Return when the beep begins and when the sound ends, counted from the first frame of the video."""
+    with av.open(str(path)) as container:
+        start = next(container.decode(video=0)).time or 0.0
+    begins: list[float] = []
+    end = 0.0
+    with av.open(str(path)) as container:
+        loud = av.AudioResampler(format="fltp", layout="mono")
+        for frame in container.decode(audio=0):
+            for ready in loud.resample(frame):
+                samples = np.abs(ready.to_ndarray()[0])
+                begins += [(frame.time or 0.0) - start + int(np.argmax(samples > 0.1)) / frame.rate] * bool(
+                    samples.max() > 0.1
+                )
+            end = (frame.time or 0.0) - start + frame.samples / frame.rate
+    return min(begins), end
 
 
 def frames_until_error(path: Path) -> tuple[int, str]:

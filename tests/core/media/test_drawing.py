@@ -1,12 +1,14 @@
 """What is drawn and written for people to look at."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasks.core.detections import Detections
+from tasks.core.geometry import corners
 from tasks.core.media import (
     draw,
     drawing,
@@ -15,6 +17,8 @@ from tasks.core.media import (
     read_image,
     write_jpeg,
 )
+from tasks.core.media.lettering import legible, write_label
+from tasks.core.results.detections import Detections
 from tests.core.media.samples import photo
 
 
@@ -34,6 +38,92 @@ def test_drawing_marks_the_box_and_leaves_the_picture_alone() -> None:
     assert np.abs(drawn[150, 100].astype(int) - drawing.class_colour(0)).max() < 60
     assert (drawn[230:] == image[230:]).all()
     assert (drawn[90:118, 100:160] != image[90:118, 100:160]).any()
+
+
+def test_a_mask_is_an_outline_with_a_light_fill_and_no_box() -> None:
+    image = np.full((300, 400, 3), 30, np.uint8)
+    ring = np.array([[200, 60], [300, 160], [200, 260], [100, 160]], np.float32)
+    found = replace(detections(400, 300, [100, 60, 300, 260]), polygons=(ring,))
+    drawn = draw(image, found, ["cell"], labels=False)
+    colour = np.array(drawing.class_colour(0))
+    assert np.abs(drawn[160, 100].astype(int) - colour).max() < 60
+    assert np.abs(drawn[160, 200] - (0.4 * colour + 0.6 * 30)).max() < 2
+    assert (drawn[240:, 110:140] == image[240:, 110:140]).all()
+    empty = replace(found, polygons=(np.empty((0, 2), np.float32),))
+    assert (draw(image, empty, ["cell"]) == draw(image, detections(400, 300, [100, 60, 300, 260]), ["cell"])).all()
+
+
+def test_a_rotated_box_is_drawn_as_it_lies() -> None:
+    image = photo(400, 300)
+    rotated = np.array([[200, 150, 160, 40, 0.7], [1e9, -1e9, 1e9, 1e9, 0.1]], np.float32)
+    found = detections(400, 300, [110, 80, 290, 220], [0, 0, 9, 9])
+    drawn = draw(image, replace(found, rotated=rotated, polygons=tuple(corners(rotated))), ["ship"], labels=False)
+    assert (drawn[150, 200] == image[150, 200]).all()
+    assert (drawn[80:100, 260:] == image[80:100, 260:]).all()
+    x, y = corners(rotated)[0, 0].round().astype(int)
+    assert (drawn[y, x] != image[y, x]).any()
+
+
+@pytest.mark.parametrize("count", [17, 5])
+def test_keypoints_are_drawn_where_they_are_visible(count: int) -> None:
+    image = np.full((300, 400, 3), 30, np.uint8)
+    points = np.full((1, count, 3), 0.2, np.float32)
+    points[0, :, :2] = 20
+    points[0, 1], points[0, 3] = (100, 200, 0.9), (300, 200, 0.9)
+    found = detections(400, 300, [50, 50, 350, 250])
+    drawn = draw(image, replace(found, keypoints=points), ["person"], labels=False)
+    assert (drawn[200, [100, 300]] != 30).any(axis=1).all()
+    assert (drawn[20, 20] == 30).all()
+    limb = (drawn[198:203, 150:250] != 30).any()
+    assert limb == (count == 17)
+
+
+def test_classes_of_the_whole_picture_are_labels_in_its_corner() -> None:
+    image = photo(400, 300)
+    drawn = draw(image, detections(400, 300, *[[0.0, 0.0, 400.0, 300.0]] * 2), ["cat", "dog"])
+    changed = (drawn != image).any(axis=2)
+    assert changed[:30, :30].mean() > 0.9
+    assert not changed[45:].any()
+    assert not changed[:, 150:].any()
+    assert (draw(image, detections(400, 300, [0, 0, 400, 300]), ["cat"], labels=False) == image).all()
+
+
+def test_a_followed_object_says_its_number() -> None:
+    image, found = photo(400, 300), detections(400, 300, [100, 120, 200, 220])
+    plain = draw(image, found, ["cell"])
+    assert (draw(image, replace(found, track_id=np.array([0])), ["cell"]) == plain).all()
+    numbered = draw(image, replace(found, track_id=np.array([7])), ["cell"])
+    assert (numbered[:118] != plain[:118]).any()
+    assert (numbered[122:] == plain[122:]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("Käse", "Käse"), ("猫", "猫"), ("שלום cat", "םולש cat"), ("🧀", "class 3"), (" \n", "class 3"), ("a\nb", "a b")],
+)
+def test_names_in_any_script_are_legible(name: str, shown: str) -> None:
+    assert legible(name, "class 3") == shown
+
+
+def test_letters_that_are_drawn_differ_from_each_other() -> None:
+    """No script becomes boxes or question marks."""
+
+    def written(text: str) -> bytes:
+        canvas = np.zeros((40, 60, 3), np.uint8)
+        write_label(canvas, text, (0, 0), (0, 0, 0), 24)
+        return canvas.tobytes()
+
+    letters = "?aäőłñкшδ猫犬かなשק한"
+    assert len({written(letter) for letter in letters}) == len(letters)
+
+
+def test_threads_draw_the_same_letters() -> None:
+    image, found = photo(400, 300), detections(400, 300, [10, 60, 200, 220], [100, 120, 350, 250])
+    wanted = draw(image, found, ["Käse", "猫"])
+    with ThreadPoolExecutor(4) as pool:
+        assert all(
+            (drawn == wanted).all() for drawn in pool.map(lambda _: draw(image, found, ["Käse", "猫"]), range(400))
+        )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (40, 40)])

@@ -1,109 +1,100 @@
-"""Inputs of every kind, and zips that mean harm."""
+"""One input of any kind, picture by picture."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasks.core.media import (
-    MediaError,
-    Picture,
-    archives,
-    estimate,
-    pictures,
-)
-from tasks.core.summary import Failure
+from tasks.core.media import MediaError, Picture, decoded_bytes, expand
+from tasks.core.results.summary import Failure
 from tests.core.media.samples import encoded, film, photo, zipped
 
-
-def looked_at(media: list[tuple[str, Path]]) -> list[tuple[str, str]]:
-    """Return (source, "ok" or why not) for all that comes out, loading every picture."""
-    found = []
-    for picture in pictures(media):
-        try:
-            outcome = picture.reason if isinstance(picture, Failure) else ("ok" if picture.load().size else "empty")
-        except MediaError as error:
-            outcome = str(error)
-        found.append((picture.source, outcome))
-    return found
+PNG = encoded(photo())
 
 
-def test_a_zip_gives_its_images_one_by_one(tmp_path: Path) -> None:
-    png = encoded(photo())
-    entries = {"inner/b.png": png, "a.png": png, "notes.txt": b"x", "__MACOSX/a.png": b"x", ".hidden.png": b"x"}
-    path = zipped(tmp_path / "pack.zip", entries)
-    assert looked_at([("s/pack.zip", path)]) == [("s/pack.zip/inner/b.png", "ok"), ("s/pack.zip/a.png", "ok")]
-    assert estimate([("s/pack.zip", path)]) == 2
+def kept(path: Path, *, as_file: bool) -> bytes | Path:
+    return path if as_file else path.read_bytes()
 
 
-def test_hostile_entries_are_failures_beside_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1_000_000)
-    png = encoded(photo())
-    entries = {
-        "../../evil.png": png,
-        "/abs.png": png,
-        "a\\b.png": png,
-        "clip.mp4": b"x",
-        "huge.png": np.random.default_rng(0).bytes(1_000_001),
-        "bomb.png": bytes(999_999),
-        "broken.png": png[:50],
-        "good.png": png,
-    }
-    outcomes = dict(looked_at([("z", zipped(tmp_path / "z.zip", entries))]))
-    assert [source for source, outcome in outcomes.items() if outcome == "ok"] == ["z/good.png"]
-    for name, reason in {
-        "../../evil.png": "leads elsewhere",
-        "/abs.png": "leads elsewhere",
-        "a\\b.png": "leads elsewhere",
-        "clip.mp4": "video inside a zip",
-        "huge.png": "found 1,000,001",
-        "bomb.png": "packing by at most",
-        "broken.png": "found",
-    }.items():
-        assert reason in outcomes[f"z/{name}"]
+@pytest.mark.parametrize("as_file", [True, False])
+def test_an_image_is_one_picture(tmp_path: Path, *, as_file: bool) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    (picture,) = expand("s3/a.png", kept(path, as_file=as_file), 7, tmp_path / "scratch")
+    assert isinstance(picture, Picture)
+    assert (picture.source, picture.moment) == ("s3/a.png", None)
+    assert picture.memory == decoded_bytes(PNG) + as_file * len(PNG)
+    np.testing.assert_array_equal(picture.load(), photo())
 
 
-def test_a_damaged_entry_stops_only_itself(tmp_path: Path) -> None:
-    png = encoded(np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8))
-    path = zipped(tmp_path / "z.zip", {"a.png": png, "b.png": png})
-    data = bytearray(path.read_bytes())
-    data[60:90] = bytes(30)
-    path.write_bytes(data)
-    outcomes = looked_at([("z", path)])
-    assert outcomes[0][1] != "ok"
-    assert outcomes[1] == ("z/b.png", "ok")
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_video_is_a_picture_a_frame_in_turn(tmp_path: Path, *, as_file: bool) -> None:
+    path, scratch = film(tmp_path / "clip.mp4", [0, 40, 100, 250, 300]), tmp_path / "scratch"
+    pictures = expand("clip", kept(path, as_file=as_file), 2, scratch)
+    first = next(pictures)
+    assert as_file or len(list(scratch.iterdir())) == 1
+    found = [first, *pictures]
+    moments = [picture.moment for picture in found if isinstance(picture, Picture) and picture.moment]
+    assert [moment.frame for moment in moments] == [0, 2, 4]
+    assert [moment.timestamp_ms for moment in moments] == pytest.approx([0, 100, 300], abs=0.02)
+    for picture in found:
+        assert isinstance(picture, Picture)
+        assert picture.load().shape == (48, 64, 3)
+        assert picture.load().size * 3 // 2 <= picture.memory < 200_000
+    assert not scratch.exists() or not list(scratch.iterdir())
 
 
+def test_a_video_that_nobody_reads_on_leaves_no_file(tmp_path: Path) -> None:
+    pictures = expand("clip", film(tmp_path / "clip.mp4", [0, 40]).read_bytes(), 1, tmp_path / "scratch")
+    picture = next(pictures)
+    pictures.close()  # type: ignore[attr-defined]
+    assert not list((tmp_path / "scratch").iterdir())
+    assert isinstance(picture, Picture)
+    assert picture.load().shape == (48, 64, 3)
+
+
+def test_damage_is_a_failure_behind_the_frames(tmp_path: Path) -> None:
+    data = film(tmp_path / "clip.mp4", [index * 40 for index in range(60)]).read_bytes()
+    *frames, failure = expand("clip", data[: len(data) * 6 // 10], 1, tmp_path)
+    assert isinstance(failure, Failure)
+    assert f"cut off after {len(frames)} readable frames" in failure.reason
+    assert len(frames) > 5
+    assert all(isinstance(frame, Picture) for frame in frames)
+
+
+@pytest.mark.parametrize("as_file", [True, False])
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"PK\x03\x04junk", "damaged archive"), (None, "found none among its 1 entries")]
+    ("name", "data", "reason"),
+    [
+        ("notes.txt", b"hello", "found another kind of file; remove it"),
+        ("none", b"", "found an empty file"),
+        ("broken.jpg", b"\xff\xd8\xff", "no header of a known picture format"),
+        ("broken.mp4", b"junk" * 99, "expected a whole video"),
+        ("photo.heic", b"\0\0\0\x18ftypheic" + bytes(20), "found a HEIC photo; save it as JPEG"),
+    ],
 )
-def test_a_zip_without_pictures_is_one_failure(tmp_path: Path, data: bytes | None, reason: str) -> None:
-    path = zipped(tmp_path / "z.zip", {"notes.txt": b"x"})
-    if data is not None:
-        path.write_bytes(data)
-    ((source, outcome),) = looked_at([("z.zip", path)])
-    assert source == "z.zip"
-    assert reason in outcome
+def test_what_is_neither_is_one_failure(tmp_path: Path, name: str, data: bytes, reason: str, *, as_file: bool) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    (failure,) = expand(name, kept(path, as_file=as_file), 1, tmp_path)
+    assert isinstance(failure, Failure)
+    assert failure.source == name
+    assert reason in failure.reason
 
 
-def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_ENTRIES", 1)
-    path = zipped(tmp_path / "z.zip", {"a.png": b"x", "b.png": b"x"})
-    assert "found 2; split the zip" in looked_at([("z.zip", path)])[0][1]
+def test_a_zip_inside_is_a_failure(tmp_path: Path) -> None:
+    (failure,) = expand("a.zip", zipped(tmp_path / "a.zip", {"a.png": PNG}), 1, tmp_path)
+    assert isinstance(failure, Failure)
+    assert "found a zip inside" in failure.reason
 
 
-def test_pictures_come_in_order_from_every_kind_of_file(tmp_path: Path) -> None:
-    png = tmp_path / "a.png"
-    png.write_bytes(encoded(photo()))
-    text = tmp_path / "notes.txt"
-    text.write_text("hello")
-    clip = film(tmp_path / "clip.mp4", [0, 40, 100])
-    media = [("a", png), ("notes.txt", text), ("clip", clip), ("gone.png", tmp_path / "gone.png"), ("a", clip)]
-    found = list(pictures(media))
-    assert [picture.source for picture in found] == ["a", "notes.txt", "clip", "clip", "clip", "gone.png", "a"]
-    moments = [picture.moment.frame for picture in found if isinstance(picture, Picture) and picture.moment]
-    assert moments == [0, 1, 2]
-    assert [picture.source for picture in found if isinstance(picture, Failure)] == ["notes.txt", "gone.png", "a"]
-    assert isinstance(found[-1], Failure)
-    assert "found it again" in found[-1].reason
-    assert estimate(media) == 9
+def test_a_missing_file_is_a_failure(tmp_path: Path) -> None:
+    (failure,) = expand("gone.png", tmp_path / "gone.png", 1, tmp_path)
+    assert failure == Failure("gone.png", "expected a readable file, found No such file or directory; upload it again")
+
+
+def test_an_image_cut_off_behind_its_header_fails_when_it_is_loaded(tmp_path: Path) -> None:
+    (picture,) = expand("a.png", PNG[:60], 1, tmp_path)
+    assert isinstance(picture, Picture)
+    with pytest.raises(MediaError, match="expected a whole JPEG"):
+        picture.load()
