@@ -130,6 +130,15 @@ def hull(rotated: Floats) -> Floats:
     return _floats(np.concatenate([rotated[:, :2] - reach, rotated[:, :2] + reach], axis=1))
 
 
+def corners(rotated: Floats) -> Floats:
+    """Return the corners [n, 4, 2] of [n, 5] rotated boxes (centre, width, height, angle in radians), in a ring."""
+    cosine, sine = np.cos(rotated[:, 4]), np.sin(rotated[:, 4])
+    across = rotated[:, 2:3] / 2 * np.stack([cosine, sine], axis=1)
+    down = rotated[:, 3:4] / 2 * np.stack([-sine, cosine], axis=1)
+    ring = np.stack([across + down, across - down, -across - down, down - across], axis=1)
+    return _floats(rotated[:, None, :2] + ring)
+
+
 def iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     """Return the [n, m] overlaps (intersection over union, 0 to 1) of [n, 4] boxes with [m, 4], or with themselves.
 

@@ -4,6 +4,7 @@ Every rule that JSON schema can express is a field constraint, because the API r
 """
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -204,16 +205,42 @@ class ServingParams(Parameters):
     canary: CanaryParams | None = Field(None, description="Try the new version on a share of inference first.")
 
 
+class TileParams(Parameters):
+    """Small objects: each image is cut into overlapping squares that the model sees in its own size."""
+
+    size: int = Field(0, ge=0, le=8192, description="Side of a tile in pixels of the image; 0: the model's image size.")
+    overlap: float = Field(0.2, ge=0, le=0.8, description="Share of its side by which a tile covers the next one.")
+    whole: bool = Field(True, description="Ask about the whole image, too: what is larger than a tile is found there.")
+
+
+class Shard(Parameters):
+    """A share of another run's work."""
+
+    run: UUID = Field(description="The flow run that it is a part of.")
+    number: int = Field(ge=1, le=64, description="Which share, counted from 1.")
+    of: int = Field(ge=1, le=64, description="How many there are.")
+
+
 class InferenceParams(Parameters):
     """How detections are made and kept."""
 
     confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
+    class_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description="The same for single classes, by name."
+    )
     iou: float = Field(
         0.7,
         gt=0,
         le=0.7,
         description="Of two boxes of a class that overlap more, one stays; the served graph cuts at 0.7.",
     )
-    annotate: bool = Field(True, description="Write images and videos with the boxes drawn.")
-    in_flight: int = Field(4, ge=1, le=256, description="Requests to Triton at one time.")
+    tiles: TileParams | None = Field(None, description="Look at images in tiles, too, to find small objects.")
+    frame_step: int = Field(1, ge=1, le=1_000_000, description="Of a video, look at every n-th frame.")
+    track: bool = Field(False, description="Follow objects through a video (ByteTrack): column track_id.")
+    annotate: bool = Field(True, description="Write images and videos with what was found drawn.")
+    in_flight: int = Field(
+        0, ge=0, le=256, description="Requests to Triton at one time; 0: two a core of the worker, at least 4."
+    )
+    shards: int = Field(1, ge=1, le=64, description="Runs of this deployment that share the work.")
+    shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it empty.")
     max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.detections import Detections, class_name
 from tasks.core.found import Found
 from tasks.core.geometry import Letterbox, Rgb
 from tasks.core.media.drawing import class_colour, draw, printable
 from tasks.core.media.images import fit, read_image
 from tasks.core.parity.rules import Parity, as_detections
+from tasks.core.results.detections import Detections, class_name
 from tasks.core.sample import Sample
 
 SHOWN = 8

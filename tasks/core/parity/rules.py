@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.detections import class_name
 from tasks.core.found import Found
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.matching import Matched, match
+from tasks.core.results.detections import class_name
 from tasks.core.sample import Sample
 from tasks.core.scores import Scores
 

@@ -15,12 +15,12 @@ from simplejpeg import decode_jpeg
 
 from tasks.core.archive import ArchiveError
 from tasks.core.dataset import Dataset, Sample, class_folder
-from tasks.core.detections import class_name
 from tasks.core.findings import Finding
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 from tasks.core.media.images import fit
 from tasks.core.pages import css_colour
+from tasks.core.results.detections import class_name
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,

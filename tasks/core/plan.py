@@ -1,0 +1,97 @@
+"""The work of a run of inference: what is looked at, in which portions, and which worker takes what."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.media.headers import Kind
+
+IMAGES_A_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image, or one video: an object in the store, or an entry of a zip there.
+
+    `name` is what results call it. `size` is in bytes, of the object or of the unpacked entry; `etag` is that of the
+    object. `entry` counts from 0 in the zip's directory, and is None for an object of its own. `kind` is as far as the
+    name tells. `fault` says why it cannot be read, where that is known before; a zip that could not be listed is such.
+    """
+
+    name: str
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    entry: int | None
+    kind: Kind
+    fault: str | None = None
+
+    def to_line(self) -> str:
+        """Return it as JSON on one line."""
+        fields = self.name, self.bucket, self.key, self.etag, self.size, self.entry, self.kind, self.fault
+        return json.dumps(fields, separators=(",", ":"))
+
+    @staticmethod
+    def from_line(line: str) -> "Source":
+        """Return what `to_line` wrote."""
+        return _source(json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one worker does at a time; `number` counts from 0."""
+
+    number: int
+    sources: tuple[Source, ...]
+
+    def to_line(self) -> str:
+        """Return it as JSON on one line."""
+        sources = ",".join(source.to_line() for source in self.sources)
+        return f'{{"number":{self.number},"sources":[{sources}]}}'
+
+    @staticmethod
+    def from_line(line: str) -> "Chunk":
+        """Return what `to_line` wrote."""
+        found = json.loads(line)
+        return Chunk(found["number"], tuple(map(_source, found["sources"])))
+
+
+def _source(fields: Sequence[Any]) -> Source:
+    name, bucket, key, etag, size, entry, kind, fault = fields
+    return Source(name, bucket, key, etag, size, entry, Kind(kind), fault)
+
+
+def chunks(sources: Iterable[Source], images_a_chunk: int = IMAGES_A_CHUNK) -> Iterator[Chunk]:
+    """Yield the sources in their order: a video alone, everything else in groups of at most `images_a_chunk`."""
+    number, group = 0, list[Source]()
+    for source in sources:
+        video = source.kind is Kind.VIDEO
+        if group and (video or len(group) == images_a_chunk):
+            yield Chunk(number, tuple(group))
+            number, group = number + 1, []
+        if video:
+            yield Chunk(number, (source,))
+            number += 1
+        else:
+            group.append(source)
+    if group:
+        yield Chunk(number, tuple(group))
+
+
+def order(count: int, shard: int, of: int, done: Callable[[int], bool]) -> Iterator[int]:
+    """Yield the numbers of `count` chunks in the order in which worker `shard` (from 0) of `of` takes them.
+
+    First its own, every `of`-th, from the front; then those of the others from the back, so that workers meet only at
+    the very end. `done` is asked about each chunk when its turn has come, and those that it says yes to are passed
+    over: also those that another worker is at, which a second round finds where that worker has died.
+    """
+    if not 0 <= shard < of:
+        raise ValueError(f"expected a shard from 0 to {of - 1}, found {shard}")
+    own = range(shard, count, of)
+    others = (number for number in reversed(range(count)) if number % of != shard)
+    for numbers in (own, others):
+        for number in numbers:
+            if not done(number):
+                yield number

@@ -1,0 +1,1 @@
+"""What a run of inference found, and the files that say so."""

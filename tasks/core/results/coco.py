@@ -1,0 +1,154 @@
+"""Detections in the COCO result format: images, categories, and annotations with a score."""
+
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.core.served_outputs import FARTHEST
+
+VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
+
+_Numbers = NDArray[np.float64]
+_Rows = NDArray[np.int64]
+
+
+class CocoWriter:
+    """A context that writes a COCO file in pieces; annotations wait in a second file, beside it, until the end.
+
+    `categories` maps class name to category id, from 0 in the order in which the names came.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.categories: dict[str, int] = {}
+        self._path = path
+        self._beside = path.with_name(f"{path.name}.annotations")
+        self._image_count = 0
+        self._annotation_count = 0
+        self._files = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the files."""
+        self._images = self._files.enter_context(self._path.open("w", encoding="utf-8"))
+        self._annotations = self._files.enter_context(self._beside.open("w+", encoding="utf-8"))
+        self._images.write('{"images": [')
+        return self
+
+    def category(self, name: str) -> int:
+        """Return the category id of a class, a new one where the name is new."""
+        return self.categories.setdefault(name, len(self.categories))
+
+    def add(self, pictures: pa.Table, rows: pa.Table) -> None:
+        """Append pictures and all their detections, which are in the same order."""
+        first = self._image_count + 1
+        _write(self._images, image_entries(pictures, first), after=self._image_count)
+        owners = np.repeat(np.arange(first, first + pictures.num_rows), pictures["detections"].to_numpy())
+        classes = pc.dictionary_encode(rows["class_name"]).unify_dictionaries().combine_chunks()
+        ids = np.array([self.category(name) for name in classes.dictionary.to_pylist()], np.int64)
+        entries = annotation_entries(rows, owners, ids[classes.indices.to_numpy()], self._annotation_count + 1)
+        _write(self._annotations, entries, after=self._annotation_count)
+        self._image_count += pictures.num_rows
+        self._annotation_count += rows.num_rows
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the two files together, unless the block raised."""
+        with self._files:
+            if kind is None:
+                self._finish()
+        self._beside.unlink()
+
+    def _finish(self) -> None:
+        self._images.write('\n], "annotations": [')
+        self._annotations.seek(0)
+        shutil.copyfileobj(self._annotations, self._images)
+        entries = [{"id": number, "name": name} for name, number in self.categories.items()]
+        self._images.write(f'\n], "categories": {json.dumps(entries)}}}\n')
+
+
+def image_entries(pictures: pa.Table, first_id: int) -> list[dict[str, Any]]:
+    """Return the entries in `images`, numbered from `first_id`; a video frame also says its number and its time."""
+    entries: list[dict[str, Any]] = []
+    columns = [pictures[name].to_pylist() for name in ("source", "width", "height", "frame", "timestamp_ms")]
+    for number, (source, width, height, frame, moment) in enumerate(zip(*columns, strict=True), first_id):
+        entry = {"id": number, "file_name": source, "width": width, "height": height}
+        entries.append(entry if frame is None else entry | {"frame": frame, "timestamp_ms": moment})
+    return entries
+
+
+def annotation_entries(rows: pa.Table, image_ids: _Rows, category_ids: _Rows, first_id: int) -> list[dict[str, Any]]:
+    """Return the entries in `annotations`, numbered from `first_id`; all lengths are in pixels.
+
+    `bbox` is left, top, width, height. Outlines, where the table has them, are in `segmentation`, and `area` is theirs.
+    Of keypoints those that are hidden are 0, 0, 0, the others x, y, 2. `image_ids` and `category_ids` are [n].
+    """
+    left, top, right, bottom = (rows[name].to_numpy().astype(np.float64) for name in ("x1", "y1", "x2", "y2"))
+    boxes = np.stack([left, top, right - left, bottom - top], axis=1)
+    areas = boxes[:, 2] * boxes[:, 3]
+    own: dict[str, list[Any]] = {}
+    if "polygon" in rows.column_names:
+        areas, own["segmentation"] = _outlines(rows["polygon"], areas)
+    if "keypoints" in rows.column_names:
+        own["keypoints"], own["num_keypoints"] = _keypoints(rows["keypoints"])
+    columns = {
+        "id": range(first_id, first_id + rows.num_rows),
+        "image_id": image_ids.tolist(),
+        "category_id": category_ids.tolist(),
+        "bbox": boxes.round(2).tolist(),
+        "area": areas.round(2).tolist(),
+        "iscrowd": [0] * rows.num_rows,
+        "score": rows["confidence"].to_numpy().astype(np.float64).round(5).tolist(),
+        **own,
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _outlines(column: pa.ChunkedArray, areas: _Numbers) -> tuple[_Numbers, list[list[list[float]]]]:
+    """Return areas [n], of the box where there is no outline, and `segmentation` for n rows."""
+    values, ends, owners = _flat(column)
+    points = np.where(np.abs(values) <= FARTHEST, values, 0).reshape(-1, 2)
+    # A broken graph may give numbers that are none.
+    broken = np.bincount(owners, ~(np.abs(values) <= FARTHEST), len(areas)) > 0
+    whole = (np.diff(ends) >= 6) & ~broken
+    following = np.arange(1, len(points) + 1)
+    some = np.diff(ends) > 0
+    following[ends[1:][some] // 2 - 1] = ends[:-1][some] // 2
+    cross = points[:, 0] * points[following, 1] - points[following, 0] * points[:, 1]
+    own = np.abs(np.bincount(owners[::2], cross, len(areas))) / 2
+    flat = points.ravel().round(2).tolist()
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), whole.tolist(), strict=True)
+    return np.where(whole, own, areas), [[flat[start:end]] if drawn else [] for start, end, drawn in spans]
+
+
+def _keypoints(column: pa.ChunkedArray) -> tuple[list[list[float]], list[int]]:
+    """Return `keypoints` and `num_keypoints` for n rows."""
+    values, ends, owners = _flat(column)
+    points = values.reshape(-1, 3)
+    shown = (points[:, 2] >= VISIBLE) & (np.abs(points[:, :2]) <= FARTHEST).all(axis=1)
+    points = np.where(shown[:, None], np.column_stack([points[:, :2], np.full(len(points), 2.0)]), 0)
+    counts = np.bincount(owners[::3], shown, len(ends) - 1).astype(int)
+    flat = points.ravel().round(2).tolist()
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    return [flat[start:end] for start, end in spans], counts.tolist()
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[_Numbers, _Rows, _Rows]:
+    """Return all numbers [m] of n lists, where each list begins and the last ends [n + 1], and each number's list."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+    values = pc.list_flatten(column).to_numpy().astype(np.float64)
+    return values, np.concatenate([[0], np.cumsum(lengths)]), np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _write(file: TextIO, entries: list[dict[str, Any]], *, after: int) -> None:
+    if entries:
+        file.write(",\n" if after else "\n")
+        # All in one call: an encoder an entry takes as long as its entry.
+        file.write(json.dumps(entries, separators=(",", ":"))[1:-1])

@@ -1,0 +1,163 @@
+"""The page that people open to see what was found: one file, nothing loaded but the pictures."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tasks.core.pages import css_colour, render_page
+from tasks.core.results.detections import class_name
+from tasks.core.results.part_files import ITEMS
+from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, COLUMNS
+from tasks.core.results.summary import GalleryItem, InferenceSummary
+
+SHOWN_ITEMS = 20_000
+SHOWN_FAILURES = 200
+DATA_FILES = {
+    "predictions.parquet": "a row a detection",
+    "pictures.parquet": "a row a picture",
+    "coco.json": "detections as COCO",
+    "failures.jsonl": "what could not be used",
+}
+
+_PLACE = "@@items@@"
+_SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def render_gallery(
+    summary: InferenceSummary, items: Iterable[GalleryItem], links: Mapping[str, str], *, model_name: str = ""
+) -> str:
+    """Return `index.html` for a run as text; `write_gallery` says more."""
+    page = io.StringIO()
+    _write(page, _frame(summary, links, model_name), _Rows(links, summary.class_names), items)
+    return page.getvalue()
+
+
+def write_gallery(
+    path: Path,
+    summary: InferenceSummary,
+    items: Iterable[GalleryItem],
+    links: Mapping[str, str],
+    *,
+    model_name: str = "",
+) -> None:
+    """Write `index.html` for a run: complete under its name or not at all, one item in memory at a time.
+
+    The first `SHOWN_ITEMS` are in it, and the page says so where there are more. `links` maps a path relative to the
+    run's folder (`annotated/x.jpg`, `coco.json`) to an absolute http(s) URL, presigned for instance. Where a link is
+    missing or has expired the page takes the relative path, so a downloaded folder works. All names are escaped, and
+    the page's own policy lets no script run but the one in it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8") as file:
+        _write(file, _frame(summary, links, model_name), _Rows(links, summary.class_names), items)
+    temporary.replace(path)
+
+
+def items_in(folder: Path) -> Iterator[GalleryItem]:
+    """Read, one by one, the items of a run whose parts were merged into `folder`."""
+    with (folder / ITEMS).open("rb") as lines:
+        yield from map(GalleryItem.from_line, lines)
+
+
+def _frame(summary: InferenceSummary, links: Mapping[str, str], model_name: str) -> tuple[str, str]:
+    page = render_page(
+        "gallery",
+        summary=summary,
+        model_name=model_name,
+        tallest=max(max(summary.histogram, default=0), 1),
+        files=[(name, told, _link(name, links)) for name, told in DATA_FILES.items() if not links or name in links],
+        failures=summary.failures[:SHOWN_FAILURES],
+        place=_PLACE,
+    )
+    # A name may hold the mark, but none comes after the data.
+    before, after = page.rsplit(_PLACE, 1)
+    return before, after
+
+
+def _write(page: TextIO, frame: tuple[str, str], rows: "_Rows", items: Iterable[GalleryItem]) -> None:
+    page.write(frame[0] + '{"rows":[')
+    total = 0
+    for item in items:
+        rows.count(item)
+        if total < SHOWN_ITEMS:
+            page.write((",\n" if total else "") + _json(rows.row(item)))
+        total += 1
+    page.write("]," + _json({"total": total, **rows.tables()})[1:] + frame[1])
+
+
+class _Rows:
+    """Items as the script of the page reads them: flat, and without what a text shares with the one before.
+
+    A row is: source, frames (0 for an image), number of the sheet, cell, width, height, path and link of the annotated
+    file, then id, count and confidence in thousandths of each class. A text takes two places: how many characters it
+    shares with the text in the same place before it, and the rest. A link has a line break where the path stands.
+    """
+
+    def __init__(self, links: Mapping[str, str], class_names: Sequence[str]) -> None:
+        self._links = links
+        self._names = class_names
+        self._sheets: dict[str, int] = {}
+        self._counts = Counter[int]()
+        self._before = {"source": "", "annotated": "", "link": ""}
+
+    def count(self, item: GalleryItem) -> None:
+        """Count the detections of an item that has a row or not."""
+        self._counts.update({tally.class_id: tally.count for tally in item.classes})
+
+    def tables(self) -> dict[str, Any]:
+        """Return what the rows refer to."""
+        return {
+            "sheets": [[path, _link(path, self._links)] for path in self._sheets],
+            "classes": [
+                [number, class_name(self._names, number), css_colour(number), count]
+                for number, count in self._counts.most_common()
+            ],
+            "cell": [COLUMNS, CELL_WIDTH, CELL_HEIGHT],
+        }
+
+    def row(self, item: GalleryItem) -> list[str | int]:
+        """Return the next row."""
+        sheet = self._sheets.setdefault(item.sheet, len(self._sheets))
+        path = item.annotated or ""
+        link = _link(path, self._links)
+        return [
+            *self._short("source", item.source),
+            item.frames if item.kind == "video" else 0,
+            *(sheet, item.cell, item.width, item.height),
+            *self._short("annotated", path),
+            *self._short("link", link.replace(path, "\n", 1) if path else ""),
+            *(
+                number
+                for tally in item.classes
+                for number in (tally.class_id, tally.count, round(tally.confidence * 1000))
+            ),
+        ]
+
+    def _short(self, what: str, text: str) -> tuple[int, str]:
+        if not text:
+            return 0, ""
+        shared = _shared(self._before[what], text)
+        self._before[what] = text
+        # Beyond ASCII, Python and JavaScript count characters differently.
+        return (shared, text[shared:]) if text[:shared].isascii() else (0, text)
+
+
+def _shared(one: str, other: str) -> int:
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
+    return low
+
+
+def _link(path: str, links: Mapping[str, str]) -> str:
+    link = links.get(path, "")
+    return link if link.startswith(("https://", "http://")) else ""
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")).translate(_SAFE)

@@ -1,0 +1,263 @@
+"""What a run of inference writes: one part a chunk, by whichever worker, and all parts merged at the end."""
+
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.results import tables
+from tasks.core.results.coco import CocoWriter
+from tasks.core.results.detections import Detections, class_name
+from tasks.core.results.part_files import (
+    ABOUT,
+    FAILURES,
+    FILES,
+    ITEMS,
+    PICTURES,
+    PREDICTIONS,
+    Part,
+    PartError,
+    part_name,
+)
+from tasks.core.results.summary import BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
+from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
+from tasks.core.served import ServedModel
+
+KEPT_FAILURES = 1000
+
+_COCO = "coco.json"
+
+
+class PartWriter:
+    """A context that writes the part of one chunk: a zip, stored, whole at `path` (below `folder`) after the block.
+
+    Nothing is under that name before, and nothing is left of a block that raises. Rows go to disk in groups, so memory
+    does not grow with the length of a video. `tracked` says that there is a column `track_id`.
+    """
+
+    def __init__(self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False) -> None:
+        self.path = folder / part_name(chunk)
+        self._work = folder / f".{self.path.stem}.part"
+        self._chunk = chunk
+        self._model = model
+        self._columns = schema(model.task, tracked)
+        self._files = ExitStack()
+        self._tally = Tally()
+        self._sources: set[str] = set()
+        self._failed: set[str] = set()
+        self._waiting: list[Detections] = []
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        """Open the files; what another attempt left goes."""
+        self._started, self._clock = time.time(), time.monotonic()
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True)
+        self._predictions = self._files.enter_context(TableFile(self._work / PREDICTIONS, self._columns))
+        self._pictures = self._files.enter_context(TableFile(self._work / PICTURES, tables.PICTURES))
+        self._items = self._files.enter_context((self._work / ITEMS).open("wb"))
+        self._failures = self._files.enter_context((self._work / FAILURES).open("wb"))
+        return self
+
+    def add(self, found: Detections) -> None:
+        """Write down one picture, also one in which nothing was found."""
+        self._sources.add(found.source)
+        self._waiting.append(found)
+        self._rows += len(found)
+        if max(self._rows, len(self._waiting)) >= ROWS_A_GROUP:
+            self._flush()
+
+    def item(self, item: GalleryItem) -> None:
+        """Write down one image or video for people to look at."""
+        self._sources.add(item.source)
+        self._tally.videos += item.kind == "video"
+        self._items.write(_line(item))
+
+    def fail(self, failure: Failure) -> None:
+        """Write down one failure; an input may have several, and detections beside them."""
+        self._sources.add(failure.source)
+        self._failed.add(failure.source)
+        self._tally.failure_count += 1
+        self._failures.write(_line(failure))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the part its name, unless the block raised; remove everything else."""
+        try:
+            with self._files:
+                if kind is None:
+                    self._flush()
+            if kind is None:
+                self._commit()
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def _flush(self) -> None:
+        rows = to_table(self._waiting, self._model, self._columns)
+        # One row group each: a reader of a group of pictures finds their rows in the next group with any.
+        self._predictions.add(rows)
+        self._predictions.flush()
+        self._pictures.add(picture_table(self._waiting, self._model))
+        self._pictures.flush()
+        frames = sum(found.frame is not None for found in self._waiting)
+        self._tally.frames += frames
+        self._tally.images += len(self._waiting) - frames
+        for counted in pc.value_counts(rows["class_name"]).to_pylist():
+            self._tally.classes[counted["values"]] += counted["counts"]
+        self._tally.count_confidences(rows["confidence"].to_numpy())
+        self._waiting, self._rows = [], 0
+
+    def _commit(self) -> None:
+        (self._work / ABOUT).write_text(json.dumps(self._about()), encoding="utf-8")
+        whole = self._work / self.path.name
+        with zipfile.ZipFile(whole, "w") as file:
+            for name in FILES:
+                file.write(self._work / name, name)
+        whole.replace(self.path)
+
+    def _about(self) -> dict[str, Any]:
+        totals = replace(self._tally, inputs=len(self._sources), failed_inputs=len(self._failed))
+        return {
+            "chunk": self._chunk,
+            "model_name": self._model.name,
+            "model_version": self._model.version,
+            "task": self._model.task,
+            "class_names": [valid_text(name) for name in self._model.class_names],
+            "image_size": self._model.image_size,
+            "run_id": self._model.run_id,
+            "started": self._started,
+            "seconds": time.monotonic() - self._clock,
+            "totals": totals.to_json(),
+        }
+
+
+def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
+    """Merge the parts of a run, in the order of their chunks, into `folder`, in memory that does not grow with them.
+
+    Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
+    at the end, or none. A part is read before the next is asked for, and may be gone by then. Class ids in
+    `items.jsonl` and `coco.json` are places in the summary's `class_names`, those in `predictions.parquet` the
+    answering version's own.
+    Raises PartError for a part that is damaged, comes out of order, or has other columns than the first.
+    """
+    work = folder / ".merge"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        with ExitStack() as files:
+            merge = _Merge(work, files)
+            for path in parts:
+                merge.add(Part.unpacked(path, work / "part"))
+            merge.finish()
+        for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS):
+            (work / name).replace(folder / name)
+        return merge.summary()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Merge:
+    """The files of a run while parts are appended; `files` closes them."""
+
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self._path = folder / PREDICTIONS
+        self._files = files
+        self._coco = files.enter_context(CocoWriter(folder / _COCO))
+        self._pictures = files.enter_context(TableFile(folder / PICTURES, tables.PICTURES))
+        self._items = files.enter_context((folder / ITEMS).open("wb"))
+        self._failures = files.enter_context((folder / FAILURES).open("wb"))
+        self._predictions: TableFile | None = None
+        self._tally = Tally()
+        self._busy = BusyTime()
+        self._versions: set[int] = set()
+        self._kept: list[Failure] = []
+        self._last = -1
+
+    def add(self, part: Part) -> None:
+        """Append a part."""
+        if part.chunk <= self._last:
+            raise PartError(
+                f"expected the parts in order, each once, found {part.name} after {part_name(self._last)}; list them "
+                "by name"
+            )
+        predictions = self._table(part)
+        for name in part.class_names:
+            self._coco.category(name)
+        for pictures, rows in part.groups():
+            predictions.add(rows)
+            self._pictures.add(pictures)
+            self._coco.add(pictures, rows)
+        self._add_lines(part)
+        self._tally.add(part.totals)
+        self._busy.add(part.started, part.started + part.seconds)
+        self._versions.add(part.version)
+        self._last = part.chunk
+
+    def finish(self) -> None:
+        """Leave empty tables where there was no part."""
+        if self._predictions is None:
+            self._open(schema("detect", tracked=False))
+
+    def summary(self) -> InferenceSummary:
+        """Return the totals of all parts."""
+        totals = vars(self._tally) | {
+            "classes": dict(self._tally.classes.most_common()),
+            "histogram": tuple(self._tally.histogram),
+        }
+        return InferenceSummary(
+            **totals,
+            detections=self._tally.classes.total(),
+            seconds=self._busy.seconds,
+            failures=tuple(self._kept),
+            versions=tuple(sorted(self._versions)),
+            class_names=tuple(self._coco.categories),
+        )
+
+    def _table(self, part: Part) -> TableFile:
+        columns = part.columns()
+        table = self._predictions or self._open(columns)
+        if table.columns != columns:
+            before, now = (", ".join(each.names) for each in (table.columns, columns))
+            raise PartError(
+                f"expected the columns {before} in {part.name} as in the parts before it, found {now}: a model of "
+                "another task was deployed during the run; start a new one"
+            )
+        return table
+
+    def _open(self, columns: pa.Schema) -> TableFile:
+        self._predictions = self._files.enter_context(TableFile(self._path, columns))
+        return self._predictions
+
+    def _add_lines(self, part: Part) -> None:
+        with (part.folder / FAILURES).open("rb") as lines:
+            for line in lines:
+                self._failures.write(line)
+                if len(self._kept) < KEPT_FAILURES:
+                    self._kept.append(Failure.from_line(line))
+        moved = [self._coco.category(name) for name in part.class_names] != list(range(len(part.class_names)))
+        moved = moved or not part.totals.classes.keys() <= set(part.class_names)
+        with (part.folder / ITEMS).open("rb") as lines:
+            for line in lines:
+                self._items.write(self._renumbered(line, part) if moved else line)
+
+    def _renumbered(self, line: bytes, part: Part) -> bytes:
+        item = GalleryItem.from_line(line)
+        classes = (
+            replace(tally, class_id=self._coco.category(class_name(part.class_names, tally.class_id)))
+            for tally in item.classes
+        )
+        return _line(replace(item, classes=tuple(classes)))
+
+
+def _line(value: GalleryItem | Failure) -> bytes:
+    return value.to_line().encode("ascii") + b"\n"

@@ -1,0 +1,109 @@
+"""Contact sheets: the thumbnails of a chunk in one JPEG, because an object each would cost more than they do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tasks.core.geometry import Rgb
+from tasks.core.media import draw, write_jpeg
+from tasks.core.results.detections import Detections
+
+COLUMNS = 8
+CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next
+CELLS = 64
+QUALITY = 80
+GROUND = 20  # of 255, in all three channels: a grey is filled in ten times as fast as a colour
+
+_ROUGH = 4  # what is left to shrink, at least, after pixels were dropped
+
+
+class Sheet:
+    """Thumbnails in the order in which they came, at most `CELLS`, counted row by row from 0."""
+
+    def __init__(self) -> None:
+        self._cells: list[Rgb] = []
+
+    def __len__(self) -> int:
+        """Return how many cells are taken."""
+        return len(self._cells)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no cell is left."""
+        return len(self._cells) >= CELLS
+
+    def add(self, thumbnail: Rgb) -> int:
+        """Take the next cell for an uint8 [H, W, 3] picture and return its number.
+
+        Raise ValueError where the sheet is full, or the picture larger than a cell.
+        """
+        height, width = thumbnail.shape[:2]
+        if self.is_full or height > CELL_HEIGHT or width > CELL_WIDTH:
+            raise ValueError(
+                f"expected at most {CELLS} thumbnails of at most {CELL_WIDTH}x{CELL_HEIGHT}, found number "
+                f"{len(self) + 1} of {width}x{height}; begin another sheet, and make it with thumbnail()"
+            )
+        self._cells.append(thumbnail)
+        return len(self._cells) - 1
+
+    def pixels(self) -> Rgb:
+        """Return the grid, uint8 [rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3].
+
+        Each thumbnail is in the middle of its cell. There are only the rows that are needed, and at least one.
+        """
+        rows = max(-(-len(self._cells) // COLUMNS), 1)
+        grid = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3), GROUND, np.uint8)
+        for cell, picture in enumerate(self._cells):
+            height, width = picture.shape[:2]
+            row, column = divmod(cell, COLUMNS)
+            top = row * CELL_HEIGHT + (CELL_HEIGHT - height) // 2
+            left = column * CELL_WIDTH + (CELL_WIDTH - width) // 2
+            grid[top : top + height, left : left + width] = picture
+        return grid
+
+    def write(self, path: Path) -> None:
+        """Write the grid as JPEG, complete under its name or not at all."""
+        write_jpeg(path, self.pixels(), quality=QUALITY)
+
+
+def thumbnail(image: Rgb, found: Detections, class_names: Sequence[str]) -> Rgb:
+    """Return the uint8 [H, W, 3] picture fitted into a cell, with what was found drawn without labels.
+
+    `image` may be any copy of the picture that shows all of it, the smaller the quicker: `found` is scaled to it.
+    """
+    small = shrunk(image, fitted(found.width, found.height))
+    if not len(found):
+        return small
+    return draw(small, found.scaled(small.shape[1], small.shape[0]), class_names, labels=False)
+
+
+def fitted(width: int, height: int) -> tuple[int, int]:
+    """Return the sides of a picture of `width` x `height` pixels that fills a cell; the page's script knows it."""
+    gain = min(CELL_WIDTH / width, CELL_HEIGHT / height)
+    return max(int(width * gain + 0.5), 1), max(int(height * gain + 0.5), 1)
+
+
+def shrunk(image: Rgb, sides: tuple[int, int]) -> Rgb:
+    """Return a copy of the picture resized to `sides` (width, height).
+
+    An average over areas in effect, but made of halvings, which OpenCV does ten times as fast. Of a very large picture
+    only every n-th pixel is looked at.
+    """
+    times = _times(image, sides)
+    if times >= 2 * _ROUGH:
+        step = times // _ROUGH
+        size = image.shape[1] // step, image.shape[0] // step
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    while _times(image, sides) >= 2:
+        # Only an even side is halved quickly; the last odd pixel of at least 2 * sides is not missed.
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        even = image[: 2 * height, : 2 * width]
+        image = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, sides, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _times(image: Rgb, sides: tuple[int, int]) -> int:
+    height, width = image.shape[:2]
+    return min(int(width) // sides[0], int(height) // sides[1])

@@ -1,0 +1,215 @@
+"""What a run of batch inference amounts to."""
+
+import hashlib
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from tasks.core.geometry import Floats
+from tasks.core.results.detections import Detections
+
+HISTOGRAM_BINS = 20
+PAUSE_S = 10.0  # between two parts of one worker, at most: it was busy on the way
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it."""
+
+    source: str
+    reason: str
+
+    def to_line(self) -> str:
+        """Return it as one line of JSON in ASCII, without the line's end."""
+        return json.dumps({"input": valid_text(self.source), "reason": valid_text(self.reason)})
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        """Read what `to_line` wrote."""
+        values = json.loads(line)
+        return cls(values["input"], values["reason"])
+
+
+@dataclass(frozen=True)
+class ClassTally:
+    """How often a class was found in one item, and its highest confidence there."""
+
+    class_id: int
+    count: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One image or video for people to look at; paths are relative to the run's folder, sides are in pixels.
+
+    Its thumbnail is cell `cell`, counted row by row from 0, of the contact sheet at path `sheet`. `annotated` is None
+    where nothing was drawn. `frames` is 1 for an image.
+    """
+
+    source: str
+    kind: Literal["image", "video"]
+    sheet: str
+    cell: int
+    annotated: str | None
+    width: int
+    height: int
+    frames: int
+    classes: tuple[ClassTally, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the pictures that show it."""
+        return (self.sheet, self.annotated) if self.annotated else (self.sheet,)
+
+    def to_line(self) -> str:
+        """Return it as one line of JSON in ASCII, without the line's end; `classes` are [id, count, confidence]."""
+        classes = [[tally.class_id, tally.count, round(tally.confidence, 4)] for tally in self.classes]
+        values = {**vars(self), "source": valid_text(self.source), "classes": classes}
+        return json.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        """Read what `to_line` wrote."""
+        values: dict[str, Any] = json.loads(line)
+        return cls(**values | {"classes": tuple(ClassTally(*each) for each in values["classes"])})
+
+
+@dataclass(frozen=True)
+class InferenceSummary:
+    """Totals of a run. `images` counts still images, `frames` video frames, `videos` those with a frame.
+
+    `inputs` counts images (those in zips too) and videos, readable or not; `failed_inputs` those that failed, if only
+    in part. `seconds` is the time in which anybody worked on the run. `classes` maps class name to detections, most
+    frequent first. `histogram` counts detections by confidence in `HISTOGRAM_BINS` equal steps from 0 to 1. `failures`
+    are the first of `failure_count`. `versions` are those of the model that answered, `class_names` the classes that
+    any of them has; `ClassTally.class_id` in items.jsonl and `category_id` in coco.json are places in `class_names`.
+    """
+
+    inputs: int
+    failed_inputs: int
+    images: int
+    videos: int
+    frames: int
+    detections: int
+    seconds: float
+    classes: dict[str, int]
+    histogram: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    failure_count: int
+    versions: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def images_per_second(self) -> float:
+        """Images and video frames in a second; 0 where no time passed."""
+        return (self.images + self.frames) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def failure_share(self) -> float:
+        """Share of inputs that failed, 0 to 1; 0 where there were none."""
+        return self.failed_inputs / self.inputs if self.inputs else 0.0
+
+
+@dataclass
+class Tally:
+    """Running totals, named as in `InferenceSummary`, in memory that grows with neither pictures nor detections."""
+
+    inputs: int = 0
+    failed_inputs: int = 0
+    failure_count: int = 0
+    images: int = 0
+    videos: int = 0
+    frames: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    histogram: list[int] = field(default_factory=lambda: [0] * HISTOGRAM_BINS)
+
+    def count_confidences(self, confidence: Floats) -> None:
+        """Add [n] confidences to the histogram."""
+        steps = np.clip((confidence * HISTOGRAM_BINS).astype(int), 0, HISTOGRAM_BINS - 1)
+        counts = np.bincount(steps, minlength=HISTOGRAM_BINS).tolist()
+        self.histogram = [before + more for before, more in zip(self.histogram, counts, strict=True)]
+
+    def add(self, other: Self) -> None:
+        """Add the totals of another one."""
+        for name in ("inputs", "failed_inputs", "failure_count", "images", "videos", "frames"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.classes.update(other.classes)
+        self.histogram = [before + more for before, more in zip(self.histogram, other.histogram, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return values that JSON can hold."""
+        return {**vars(self), "classes": dict(self.classes)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        return cls(**values | {"classes": Counter(values["classes"])})
+
+
+@dataclass
+class ItemTally:
+    """Counts and highest confidences by class over the pictures of one item."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+    best: dict[int, float] = field(default_factory=dict)
+
+    def add(self, found: Detections) -> None:
+        """Count one picture."""
+        for number, confidence in zip(found.class_id.tolist(), found.confidence.tolist(), strict=True):
+            self.counts[number] += 1
+            self.best[number] = max(confidence, self.best.get(number, 0.0))
+
+    def classes(self) -> tuple[ClassTally, ...]:
+        """Return the tallies, most frequent class first."""
+        return tuple(ClassTally(number, count, self.best[number]) for number, count in self.counts.most_common())
+
+
+class BusyTime:
+    """Seconds in which anybody worked, from overlapping spans of time."""
+
+    def __init__(self) -> None:
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+
+    def add(self, start: float, end: float) -> None:
+        """Add a span; it becomes one with those that it touches, so that few are kept."""
+        first, last = bisect_left(self._ends, start - PAUSE_S), bisect_right(self._starts, end + PAUSE_S)
+        self._starts[first:last] = [min([start, *self._starts[first:last]])]
+        self._ends[first:last] = [max([end, *self._ends[first:last]])]
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return sum(self._ends) - sum(self._starts)
+
+
+def item_classes(pictures: Iterable[Detections]) -> tuple[ClassTally, ...]:
+    """Return the tallies by class over all pictures of one item."""
+    tally = ItemTally()
+    for found in pictures:
+        tally.add(found)
+    return tally.classes()
+
+
+def output_stem(source: str) -> str:
+    """Return a file name without ending for an input: safe on any disk and in any URL, one for each source.
+
+    It depends on the source alone, so that a second attempt writes over the first. The readable part is for people, the
+    digest keeps `a/x.jpg`, `b/x.jpg` and `x.png` apart.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(source).stem).strip("_")[:60]
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{readable or 'item'}-{digest}"
+
+
+def valid_text(text: str) -> str:
+    r"""Return the text as valid Unicode: a lone surrogate is written out (`\udcff`), so that two names stay two."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
