@@ -19,7 +19,7 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.serving import asking, control, rollout, trial
 from tasks.serving.control import Snapshot
-from tasks.storage import locks, repository, tallies
+from tasks.storage import leases, locks, repository, tallies
 from tasks.tracking import canaries, champions, registry, rollouts, runs
 from tasks.tracking.registry import ModelVersion
 from tasks.tracking.rollouts import Rollout
@@ -64,6 +64,7 @@ def deploy_model(
             verify,
             crown=lambda: champions.crown(model_name, model.version, onward(line, model.version)),
             undo=lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
+            users=leases.users,
         )
         kept = rollout.roll_out(model, serving, change)
         champions.keep_history(model_name, line[-1] if line else None, model.version, serving)
@@ -117,10 +118,10 @@ def _try_out(
     """Give the new version a share of inference, beside the champion, until it can be judged."""
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.trying_out(model.name, canary, 60 * params.minutes):
-        answers = trial.watch(champion, model, params, lambda: tallies.read_tallies(canary.flow_run_id), owner)
+        answers = trial.watch(champion, model, params, tallies.Tallies(canary.flow_run_id), owner)
     reporting.show_markdown("canary", canary_table(*answers))
     record.pages["canary.md"] = canary_table(*answers)
     if against := objections(*answers, params):
-        control.drain([model], serving)  # runs that were given the new version finish on it
+        control.drain([model], serving, leases.users)  # runs that were given the new version finish on it
         title = f"{model.name} version {model.version}"
         raise StudioError(f"{title} did not do as well as the champion. {' '.join(against)}")

@@ -7,7 +7,7 @@ from tasks import reporting
 from tasks.core.champions import back_to
 from tasks.core.parameters import ModelName, Version
 from tasks.serving import control, rollout
-from tasks.storage import locks, repository
+from tasks.storage import leases, locks, repository
 from tasks.tracking import canaries, champions, registry, rollouts
 
 
@@ -36,6 +36,7 @@ def rollback_model(model_name: ModelName, version: Version | None = None) -> Sta
             verify=lambda _: require_lock(),
             crown=lambda: champions.crown(model_name, model.version, back_to(line, model.version)),
             undo=lambda: None,
+            users=leases.users,
         )
         kept = rollout.roll_out(model, serving, change)
         champions.keep_history(model_name, line[-1], model.version, serving)

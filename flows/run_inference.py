@@ -1,20 +1,24 @@
 """Images and videos in, detections and a gallery out."""
 
+from pathlib import Path
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import inference as detection
-from tasks import reporting
+from tasks import reporting, sharing, tracker
 from tasks.core.buckets import Bucket
 from tasks.core.canary import is_chosen
-from tasks.core.gallery import render_gallery
-from tasks.core.inference_page import inference_markdown, inference_sentence, summary_json
-from tasks.core.parameters import InferenceParams, Inputs, ModelName
+from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
+from tasks.core.plan import chunks
+from tasks.core.results.gallery import DATA_FILES, items_in, write_gallery
+from tasks.core.results.page import Outcome, inference_markdown, summary_json
 from tasks.core.scratch import scratch_folder
+from tasks.core.served import ServedModel
 from tasks.serving import control
-from tasks.storage import objects as storage
-from tasks.storage import tallies
-from tasks.tracking import canaries, registry
+from tasks.storage import jobs, leases, media, objects, tallies
+from tasks.storage.jobs import Job
+from tasks.tracking import canaries, inferences, registry
 
 
 @flow
@@ -22,36 +26,109 @@ from tasks.tracking import canaries, registry
 def run_inference(model_name: ModelName, inputs: Inputs, inference: InferenceParams = InferenceParams()) -> State:
     """Detect with the champion, pinned for the whole run, and write `s3://predictions/<flow run id>/`.
 
-    While deploy-model tries a new version out, a share of the runs gets that one.
+    While deploy-model tries a new version out, a share of the runs gets that one. A run that is tried again goes on
+    with what is missing; with `inference.shards` other runs of this deployment share the work.
 
     `inputs` are keys, prefixes that end in `/`, or globs in bucket `media`: images, zips of images, videos.
     """
-    place = reporting.flow_run_id()
-    with scratch_folder("inference") as folder:
-        media = storage.fetch_media(storage.list_media(inputs), folder / "media")
-        champion = registry.find_version(model_name, registry.CHAMPION)
-        canary = canaries.find_canary(model_name)
-        tried = [canary.version] if canary and is_chosen(canary, place) else []
-        model = control.served_model(model_name, *tried, champion.version)
-        try:
-            summary = detection.detect(model, media, folder / "results", inference)
-        finally:  # what was done before Triton went away is worth keeping
-            links = storage.upload_folder(folder / "results", Bucket.PREDICTIONS, place)
-
-    page = render_gallery(summary, model, links)
-    gallery = storage.write_text(page, Bucket.PREDICTIONS, f"{place}/index.html")
-    storage.write_text(summary_json(summary, model, gallery), Bucket.PREDICTIONS, f"{place}/summary.json")
-    reporting.show_link("gallery", gallery, "Open the gallery")
-    reporting.show_markdown(
-        "inference-report", inference_markdown(summary, model, gallery, f"s3://predictions/{place}/")
-    )
-    if canary:
-        pictures = summary.images + summary.frames
-        tallies.keep_tally(canary.flow_run_id, place, model.version, pictures, summary.detections)
-    sentence = inference_sentence(summary)
-    if summary.failure_share > inference.max_failure_share:
+    if inference.shard:
+        return _take_share(model_name, inference, inference.shard)
+    run = reporting.flow_run_id()
+    if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
+        job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, run))
+        shares = _shares(model_name, inputs, inference, run)
+        with scratch_folder("inference") as folder:
+            with sharing.helped_by(shares):
+                _work(job, model_name, inference, (0, len(shares) + 1), folder)
+            _publish(job, model_name, folder)
+    jobs.finish(run)
+    outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
+    if outcome.failure_share > inference.max_failure_share:
         return reporting.failed(
-            f"{sentence}: more than max_failure_share {inference.max_failure_share:g} allows. {gallery}"
+            f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. {outcome.gallery}"
         )
-    failures = summary.failed_inputs
-    return reporting.completed(sentence, f"Completed with {failures} failures" if failures else None)
+    failures = outcome.failed_inputs
+    return reporting.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
+
+
+def _chosen(model_name: str, run: str) -> dict[str, object]:
+    """Which version a new run gets, and whose trial it counts in."""
+    champion = registry.find_version(model_name, registry.CHAMPION).version
+    trial = canaries.find_canary(model_name)
+    version = trial.version if trial and is_chosen(trial, run) else champion
+    return {"model_name": model_name, "version": version, "trial": trial.flow_run_id if trial else None}
+
+
+def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: str) -> list[dict[str, object]]:
+    """The parameters of the runs that share the work of this one."""
+    if inference.shards == 1:
+        return []
+    shards = (
+        Shard.model_validate({"run": run, "number": n + 1, "of": inference.shards}) for n in range(inference.shards)
+    )
+    params = (inference.model_copy(update={"shard": shard}).model_dump(mode="json") for shard in shards)
+    return [{"model_name": model_name, "inputs": inputs, "inference": each} for each in params]
+
+
+def _take_share(model_name: str, inference: InferenceParams, shard: Shard) -> State:
+    """Work on the chunks of another run, which merges the parts."""
+    job = jobs.open_job(str(shard.run))
+    if job is None:
+        return reporting.completed(f"flow run {shard.run} was done already")
+    with scratch_folder("inference") as folder:
+        done = _work(job, model_name, inference, (shard.number, shard.of + 1), folder)
+    return reporting.completed(f"{done} chunks of flow run {shard.run}")
+
+
+def _work(job: Job, model_name: str, inference: InferenceParams, share: tuple[int, int], folder: Path) -> int:
+    """Take chunks until all are done, by whomever; returns how many were done here."""
+    owner, trial, done = reporting.Ownership(), job.plan.about["trial"], 0
+    model: ServedModel | None = None
+
+    def goes_on() -> bool:
+        owner()
+        return not _is_over(job, share)
+
+    def commit(made: detection.Made) -> None:
+        nonlocal done
+        objects.put_folder(made.folder, Bucket.PREDICTIONS, job.run)
+        done += job.commit(made.chunk, made.part)
+        if trial and model:
+            tallies.keep_tally(trial, job.run, str(made.chunk), model.version, made.pictures, made.detections)
+
+    told = jobs.Telling(job, share[0], reporting.ShareProgress("pictures"))
+    outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
+    while goes_on() and not job.is_complete():
+        model = model or _served(job, model_name)
+        with leases.using(model_name, model.version, reporting.flow_run_id()):
+            if not detection.infer(model, inference, job.round(*share, goes_on), folder, outside):
+                model = None
+    return done
+
+
+def _is_over(job: Job, share: tuple[int, int]) -> bool:
+    """Whether the run that this one takes part in has ended: nobody waits for what would be done now."""
+    return share[0] > 0 and reporting.is_over(job.run)
+
+
+def _served(job: Job, model_name: str) -> ServedModel:
+    """The version that the run began with, or the champion where that is served no longer."""
+    champion = registry.find_version(model_name, registry.CHAMPION)
+    return control.find_served(model_name, job.plan.about["version"], champion.version)
+
+
+def _publish(job: Job, model_name: str, folder: Path) -> None:
+    """Merge the parts, and show what was found."""
+    results = folder / "results"
+    summary = detection.merge(job.parts(folder), results)
+    shown = (path for item in items_in(results) for path in item.files)
+    links = objects.links(Bucket.PREDICTIONS, job.run, [*DATA_FILES, *shown])
+    write_gallery(results / "index.html", summary, items_in(results), links, model_name=model_name)
+    objects.put_folder(results, Bucket.PREDICTIONS, job.run)
+    gallery = objects.link(Bucket.PREDICTIONS, f"{job.run}/index.html")
+
+    reporting.show_link("gallery", gallery, "Open the gallery")
+    page = inference_markdown(summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/")
+    reporting.show_markdown("inference-report", page)
+    inferences.record_inference(job.run, reporting.flow_run_name(), model_name, summary, page)
+    objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

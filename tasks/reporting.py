@@ -1,7 +1,9 @@
 """What a run shows in the Prefect UI: artifacts, progress, and how it ends."""
 
+import contextlib
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import ParamSpec
 from uuid import UUID
@@ -139,6 +141,24 @@ class EpochProgress:
         with brief_client() as client:
             shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
             client.update_artifact(self._artifact, shown)
+
+
+class ShareProgress:
+    """Shows how much of a run is done: a progress bar in the UI, with its rate and the time that is left."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._began, self._first = what, time.monotonic(), -1.0
+        self._artifact: UUID = create_progress_artifact(0.0, description="Getting ready")  # type: ignore[assignment]
+
+    def __call__(self, share: float, done: int) -> None:
+        """Show the share (0 to 1) of all the work, and how many were done since this began; never raises."""
+        self._first = share if self._first < 0 else self._first
+        seconds, own = time.monotonic() - self._began, share - self._first
+        left = f", {duration(seconds * (1 - share) / own)} left" if own > 0 and share < 1 else ""
+        told = f"{done} {self._what}, {done / max(seconds, 1e-9):.1f} a second{left}"
+        # A progress bar is never worth a run.
+        with contextlib.suppress(Exception), brief_client() as client:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told))
 
 
 def figures(metrics: Mapping[str, float]) -> str:

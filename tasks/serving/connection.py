@@ -56,7 +56,9 @@ def one_line(words: str) -> str:
 
 def unreachable(setting: str, address: str, purpose: str, error: Exception) -> ServingError:
     """What to say where nothing listens at the address in `setting`."""
-    return ServingError(
+    away = ServingError(
         f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
         "See whether it runs with `make status`, start it with `make up`."
     )
+    away.passing = True
+    return away

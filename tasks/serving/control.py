@@ -11,8 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core import triton_config
 from tasks.core.canary import Requests
 from tasks.core.parameters import ServingParams
+from tasks.core.patience import PATIENTLY
 from tasks.core.served import ServedModel
 from tasks.serving.connection import ServingError, calling, key, one_line
+from tasks.serving.usage import Usage, Users, nobody
 
 POLL_S = 0.2
 SETTLE_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready
@@ -162,31 +164,38 @@ def _served(model_name: str) -> list[ServedModel]:
         raise ServingError(f"Triton serves a {model_name} that was not deployed from here: {error}") from error
 
 
-def served_model(model_name: str, *versions: int) -> ServedModel:
-    """The first of these versions that answers requests now; raises ServingError where Triton serves none of them."""
-    served = {model.version: model for model in _served(model_name)}
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def find_served(model_name: str, *versions: int) -> ServedModel:
+    """The first of these versions that answers requests now.
+
+    Raises ServingError where Triton serves none of them, and where the model is being undeployed: what is still loaded
+    then is for those who use it already.
+    """
+    found = snapshot.fn(model_name)
+    served = {model.version: model for model in found.versions}
     for version in versions:
-        if version in served:
+        if version in served and found.champion != triton_config.NOBODY:
             return served[version]
-    found = f"versions {list(served)}" if served else "no version"
+    loaded = f"versions {list(served)}" if served else "no version"
+    going = ", which is being undeployed" if found.champion == triton_config.NOBODY else ""
     raise ServingError(
-        f"expected Triton to serve {model_name} version {versions[-1]}, found {found}. "
+        f"expected Triton to serve {model_name} version {versions[-1]}, found {loaded}{going}. "
         f"Run deploy-model/gpu with model_name {model_name!r} and version {versions[-1]}."
     )
 
 
 @task(cache_policy=NO_CACHE)
-def drain(old: Sequence[ServedModel], serving: ServingParams) -> list[ServedModel]:
-    """Wait until nobody asks the old versions any more; returns those still in use after `drain_timeout_s`."""
-    counts, quiet_since, began = None, time.monotonic(), time.monotonic()
-    while old:
-        found, now = [requests_to(model) for model in old], time.monotonic()
-        if found != counts:
-            counts, quiet_since = found, now
-        if now - quiet_since >= serving.drain_s:
-            break
-        if now - began >= serving.drain_timeout_s:
-            return list(old)
+def drain(
+    old: Sequence[ServedModel], serving: ServingParams, users: Users = nobody, *, however_long: bool = False
+) -> list[ServedModel]:
+    """Wait until nobody uses the old versions: no run holds one, and none was asked for `drain_s`.
+
+    Returns those still in use after `drain_timeout_s`; `however_long` waits for runs until they let go.
+    """
+    usage, began = Usage(old, users, requests_to), time.monotonic()
+    while used := usage.lately(serving.drain_s):
+        if time.monotonic() - began >= serving.drain_timeout_s and not (however_long and usage.is_held()):
+            return used
         time.sleep(POLL_S)
     return []
 

@@ -14,6 +14,7 @@ from tasks.core.triton_config import NOBODY, config_pbtxt, serving_params
 from tasks.serving import asking, control
 from tasks.serving.connection import ServingError
 from tasks.serving.control import Snapshot
+from tasks.serving.usage import Users
 
 
 class ConfigFile(Protocol):
@@ -31,13 +32,15 @@ class Change:
     """What a roll-out does elsewhere.
 
     `verify` is told what was served before and has its say while both versions answer. `crown` names the new champion:
-    the point of no return. `undo` takes back what was done for the new version alone.
+    the point of no return. `undo` takes back what was done for the new version alone. `users` names the flow runs that
+    hold a version.
     """
 
     config: ConfigFile
     verify: Callable[[Snapshot], None]
     crown: Callable[[], None]
     undo: Callable[[], None]
+    users: Users
 
 
 def roll_out(model: ServedModel, serving: ServingParams, change: Change) -> list[ServedModel]:
@@ -62,23 +65,26 @@ def roll_out(model: ServedModel, serving: ServingParams, change: Change) -> list
         change.crown()
     with _said_what_is_left(model):
         control.load_versions(model.name, both, serving, model.version)
-        used = control.drain(others, serving)
+        used = control.drain(others, serving, change.users)
         change.config.write(config_pbtxt(control.config_of([*used, model], serving, model.version)))
         control.load_versions(model.name, [*used, model], serving, model.version)
     return used
 
 
-def take_out(model_name: str, config: ConfigFile) -> None:
+def take_out(model_name: str, config: ConfigFile, users: Users) -> None:
     """Serve a model no longer: live clients are refused at once, those who name a version are waited for.
 
-    Whoever is still at it after `drain_timeout_s` is not: Triton answers the requests that it has taken.
+    Runs that hold a version are waited for however long they take, and a Triton that is started anew meanwhile serves
+    them, too. Any other client who is still at it after `drain_timeout_s` is not: Triton answers the requests that it
+    has taken.
     """
-    config.write(None)
     before = control.snapshot(model_name)
     if before.config is not None:
         serving = serving_params(before.config)
+        config.write(config_pbtxt(control.config_of(before.versions, serving, NOBODY)))
         control.take_from_clients(before, serving.load_timeout_s)
-        control.drain(before.versions, serving)
+        control.drain(before.versions, serving, users, however_long=True)
+    config.write(None)
     control.unload(model_name)
 
 

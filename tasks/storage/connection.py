@@ -1,10 +1,16 @@
 """The way to the object store, and what its errors say."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import errno
+import functools
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
+import botocore.exceptions
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,19 +21,38 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 TRANSFERS = 8
+PATIENCE_S = 120.0
+_LONGEST_PAUSE_S = 5.0
+_CONNECTIONS = 64
+_AWAY = (
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.IncompleteReadError,
+    Boto3Error,
+    ConnectionError,
+    TimeoutError,
+)
+Answer = TypeVar("Answer")
 
 
 class StorageError(StudioError):
     """An object is missing, or the object store does not answer."""
 
 
-def client() -> "S3Client":
-    """An S3 client that retries and gives up in bounded time."""
+def client(attempts: int = 4) -> "S3Client":
+    """Return this process's S3 client, for all its threads; it tries `attempts` times and gives up in bounded time."""
+    # Making one takes 0.1 s of processor time. The environment may name another store or other keys meanwhile.
+    known = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _client(attempts, known, os.getpid())
+
+
+@functools.lru_cache(maxsize=4)
+def _client(attempts: int, _known: object, _process: int) -> "S3Client":
     config = Config(
         connect_timeout=5,
         read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        max_pool_connections=TRANSFERS * 2,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=_CONNECTIONS,
         signature_version="s3v4",
     )
     # A session of its own: the default one would remember keys that the environment no longer has.
@@ -40,13 +65,50 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        advice = "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
-            advice = "Expected that bucket to be there: make it, or name another."
-        failed = StorageError(f"The object store failed while {doing}: {error} {advice}")
-        failed.passing = not isinstance(error, ClientError) or _status(error) >= 500
+        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(error)}")
+        failed.passing = _may_pass(error)
         raise failed from error
 
 
-def _status(error: ClientError) -> int:
+def _advice(error: Exception) -> str:
+    if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
+        return "Expected that bucket to be there: make it, or name another."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+    return "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        return status_of(error) >= 500 or status_of(error) in {408, 409, 429} or code == "RequestTimeout"
+    return isinstance(error, _AWAY)
+
+
+def status_of(error: ClientError) -> int:
+    """HTTP status of the answer."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether the store says that there is no such object, in a bucket that is there as far as it says."""
+    return status_of(error) == 404 and error.response["Error"]["Code"] != "NoSuchBucket"
+
+
+def patiently(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
+    """Return what `ask` gives, told a client; a store that is away is asked again for `PATIENCE_S` seconds.
+
+    Raises StorageError at once where the store refuses, and `passing` where it stays away.
+    """
+    deadline, pause = None, 0.1
+    while True:
+        try:
+            with explained(doing):
+                return ask(client(attempts=1))
+        except StorageError as error:
+            now = time.monotonic()
+            deadline = deadline or now + PATIENCE_S
+            if not error.passing or now + pause > deadline:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - those who wait shall not all come at once
+        pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -1,13 +1,11 @@
 """Steps on the object store (any S3; boto3 finds it through `AWS_*`)."""
 
-import fnmatch
 import hashlib
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 from prefect import task
@@ -15,10 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket, ObjectName, parse_object_name
 from tasks.core.patience import PATIENTLY
-from tasks.storage.connection import TRANSFERS, StorageError, client, explained
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
 
@@ -103,65 +98,17 @@ def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     return path
 
 
-@task(cache_policy=NO_CACHE)
-def list_media(inputs: Sequence[str]) -> list[ObjectName]:
-    """The objects that `inputs` name, in bucket `media` or where an s3:// address says: keys, prefixes/ and globs.
+def put_folder(folder: Path, bucket: str, prefix: str) -> None:
+    """Upload every file below `folder`, side by side; a store that is away is asked again for a while."""
 
-    Raises StorageError when an input matches nothing. Each object comes once, in the order of the inputs.
-    """
-    found: dict[ObjectName, None] = {}
-    for text in inputs:
-        name = object_name(text, Bucket.MEDIA)
-        matches = _matches(name)
-        if not matches:
-            raise StorageError(f"Expected images or videos at {name}, found none. Upload them, or correct the name.")
-        found.update(dict.fromkeys(matches))
-    return list(found)
-
-
-def _matches(name: ObjectName) -> list[ObjectName]:
-    wild = min((name.key.index(sign) for sign in "*?[" if sign in name.key), default=None)
-    if not name.key.endswith("/") and object_exists(name.bucket, name.key):
-        keys = [name.key]  # also a name with a sign in it
-    elif wild is not None:
-        keys = [key for key in list_keys(name.bucket, name.key[:wild]) if fnmatch.fnmatchcase(key, name.key)]
-    else:
-        keys = list_keys(name.bucket, name.key) if name.key.endswith("/") else []
-    return [ObjectName(name.bucket, key) for key in keys]
-
-
-@task(cache_policy=NO_CACHE)
-def fetch_media(names: Sequence[ObjectName], folder: Path) -> list[tuple[str, Path]]:
-    """Download media side by side; returns (s3 address, local file) in the order given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    s3 = client()
-
-    def fetch(numbered: tuple[int, ObjectName]) -> tuple[str, Path]:
-        index, name = numbered
-        path = folder / f"{index:06d}{Path(name.key).suffix[:10]}"
-        with explained(f"reading {name}"):
-            s3.download_file(name.bucket, name.key, str(path))
-        return str(name), path
-
-    with ThreadPoolExecutor(TRANSFERS) as pool:
-        return list(pool.map(fetch, enumerate(names)))
-
-
-@task(cache_policy=NO_CACHE)
-def upload_folder(folder: Path, bucket: str, prefix: str) -> dict[str, str]:
-    """Upload every file below `folder`; returns relative path -> link that opens it for seven days."""
-    s3 = client()
-
-    def upload(path: Path) -> tuple[str, str]:
-        relative = path.relative_to(folder).as_posix()
-        key = f"{prefix}/{relative}"
-        with explained(f"writing s3://{bucket}/{key}"):
-            s3.upload_file(str(path), bucket, key, ExtraArgs={"ContentType": content_type(path)})
-        return relative, link(s3, bucket, key)
+    def upload(path: Path) -> None:
+        key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+        said = {"ContentType": content_type(path)}
+        patiently(f"writing s3://{bucket}/{key}", lambda s3: s3.upload_file(str(path), bucket, key, ExtraArgs=said))
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        return dict(pool.map(upload, files))
+        list(pool.map(upload, files))
 
 
 def content_type(path: Path) -> str:
@@ -169,19 +116,30 @@ def content_type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
-def link(s3: "S3Client", bucket: str, key: str) -> str:
+def link(bucket: str, key: str) -> str:
     """A presigned address that opens the object for seven days."""
-    return s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=LINK_SECONDS)
+    place = {"Bucket": bucket, "Key": key}
+    return client().generate_presigned_url("get_object", Params=place, ExpiresIn=LINK_SECONDS)
+
+
+def links(bucket: str, prefix: str, paths: Iterable[str]) -> dict[str, str]:
+    """The addresses of objects below `prefix`, by their paths."""
+    return {path: link(bucket, f"{prefix}/{path}") for path in set(paths)}
+
+
+def read_text(bucket: str, key: str) -> str:
+    """Read a small text object."""
+    with explained(f"reading s3://{bucket}/{key}"):
+        return client().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
 
 @task(cache_policy=NO_CACHE)
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
-    s3 = client()
     with explained(f"writing s3://{bucket}/{key}"):
         content = f"{content_type(Path(key))}; charset=utf-8"
-        s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=content)
-    return link(s3, bucket, key)
+        client().put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=content)
+    return link(bucket, key)
 
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)

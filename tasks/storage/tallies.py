@@ -1,34 +1,46 @@
-"""What runs of inference did during a trial of a version: an object a run, below `runs/canary/<id of the trial>/`."""
+"""What runs of inference did during a trial of a version: an object a chunk, below `runs/canary/TRIAL/FLOW RUN/`."""
 
 import json
 from collections.abc import Mapping
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from tasks.core.buckets import Bucket
 from tasks.core.canary import Answers
 from tasks.storage.connection import StorageError, client, explained
-from tasks.storage.objects import list_keys, write_text
+from tasks.storage.objects import list_keys
 
 
-@task(cache_policy=NO_CACHE)
-def keep_tally(trial: str, flow_run_id: str, version: int, images: int, detections: int) -> None:
-    """Keep what a run did with a version; done twice it counts once. Never raises: the run has its results."""
+def keep_tally(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:
+    """Keep what a run did with a version in one part of its work; done twice it counts once. Never raises."""
+    key = f"canary/{trial}/{flow_run_id}/{part}.json"
     said = {"version": version, "images": images, "detections": detections}
     try:
-        write_text.fn(json.dumps(said), Bucket.RUNS, f"canary/{trial}/{flow_run_id}.json")
+        with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+            client().put_object(Bucket=Bucket.RUNS, Key=key, Body=json.dumps(said).encode())
     except StorageError as error:
-        get_run_logger().warning("this run does not count in the trial of a version: %s", error)
+        get_run_logger().warning("a part of this run does not count in the trial of a version: %s", error)
 
 
-def read_tallies(trial: str) -> Mapping[int, Answers]:
-    """Images and detections by version, of all runs until now."""
-    totals: dict[int, Answers] = {}
-    for key in list_keys(Bucket.RUNS, f"canary/{trial}/"):
+class Tallies:
+    """The tallies of a trial; each is read once, so that whoever asks again and again reads only what is new."""
+
+    def __init__(self, trial: str) -> None:
+        self._prefix = f"canary/{trial}/"
+        self._seen = set[str]()
+        self._totals: dict[int, Answers] = {}
+
+    def __call__(self) -> Mapping[int, Answers]:
+        """Return images and detections by version, of all that was kept until now."""
+        for key in list_keys(Bucket.RUNS, self._prefix):
+            if key not in self._seen:
+                self._add(key)
+                self._seen.add(key)
+        return dict(self._totals)
+
+    def _add(self, key: str) -> None:
         with explained(f"reading s3://{Bucket.RUNS}/{key}"):
             said = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
-        before = totals.get(said["version"], Answers())
+        before = self._totals.get(said["version"], Answers())
         images, detections = before.images + said["images"], before.detections + said["detections"]
-        totals[said["version"]] = Answers(images, detections)
-    return totals
+        self._totals[said["version"]] = Answers(images, detections)

@@ -12,7 +12,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from tasks.core.errors import StudioError
 from tasks.core.settings import Settings
 
-TRAINING, DATASETS, SERVING = "training", "datasets", "serving"
+TRAINING, DATASETS, SERVING, INFERENCE = "training", "datasets", "serving", "inference"
 
 # MLflow's own 7 retries hold a caller up for 4 minutes while the server is down; 3 do for 13 s, 2 for 5 s.
 LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State
 from infra import demo_data, runs
 from infra.demo_data import ArchivePlan
 from infra.settings import StackSettings
-from tasks.core.detections import SCHEMA
+from tasks.core.results.tables import schema
 from tasks.core.served import ServedModel
 from tasks.serving.control import served_versions
 
@@ -143,7 +143,7 @@ def table_of(job: MainJob) -> Any:
 
 def test_predictions_have_the_contract_columns(job: MainJob) -> None:
     table = table_of(job)
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(schema("detect", tracked=False))
     assert set(table["model_version"].to_pylist()) == {1}
     assert len(set(table.filter(table["source"].to_numpy() == "s3://media/e2e/clip.mp4")["frame"].to_pylist())) > 15
 
@@ -196,8 +196,8 @@ def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
     command = [str(CHROMIUM), "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path}"]
     command += ["--virtual-time-budget=8000", "--dump-dom", gallery_of(job)]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert page.count("<img") >= 10
-    assert 'class="missing"' not in page
+    assert page.count('class="card seen"') >= 10
+    assert "card missing" not in page
     assert "broken.jpg" in page
 
 

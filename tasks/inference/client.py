@@ -1,0 +1,134 @@
+"""The data plane of Triton: one client for all threads of a worker, pinned to one version."""
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from tasks.core.errors import StudioError
+from tasks.core.geometry import Floats
+from tasks.core.served import ServedModel
+from tasks.core.triton_config import INPUT, OUTPUTS
+
+REQUEST_TIMEOUT_S = 60.0
+PATIENCE_S = 180.0  # a Triton that is started again loads its models first
+GONE_S = 5.0  # a version that a live server has not had for so long was undeployed
+TRIES = 3  # of a request that the server answered with an error
+
+_AWAY = frozenset(
+    f"StatusCode.{name}" for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
+)
+_UNKNOWN = "StatusCode.NOT_FOUND"
+# Own arguments drop the client's: the message limits are its own, and without the last one a channel that lost its
+# server looks for it again only after up to two minutes.
+_CHANNEL = [
+    ("grpc.max_send_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class InferenceError(StudioError):
+    """Triton stays away: the run cannot go on now, and a retry goes on from here."""
+
+    passing = True
+
+
+class VersionGone(StudioError):  # noqa: N818 - no fault of anybody's: it was undeployed
+    """Triton is up and no longer serves the version that was asked for."""
+
+
+class AnswerError(StudioError):
+    """Triton refuses one picture, or answers it against the contract; the others are not touched by that."""
+
+
+class TritonClient:
+    """Asks one version of a model, with at most `in_flight` requests at a time from any number of threads."""
+
+    def __init__(self, url: str, model: ServedModel, in_flight: int) -> None:
+        self.model = model
+        self._url = url
+        self._client = triton.InferenceServerClient(url, channel_args=_CHANNEL)
+        self._outputs = [triton.InferRequestedOutput(name) for name in OUTPUTS[model.task]]
+        self._slots = threading.BoundedSemaphore(in_flight)
+        self._fault: StudioError | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def infer(self, squares: NDArray[np.uint8]) -> dict[str, Floats]:
+        """Return the outputs, by name, for [n, S, S, 3] RGB squares; the first dimension of each is n.
+
+        A server that is away is asked again for `PATIENCE_S` seconds. Raises InferenceError after that, VersionGone
+        where it serves another version now, and AnswerError where it refuses these pictures.
+        """
+        request = triton.InferInput(INPUT, list(squares.shape), "UINT8")
+        request.set_data_from_numpy(np.ascontiguousarray(squares))
+        with self._slots:
+            answer = self._ask(request)
+        outputs = {output.name(): answer.as_numpy(output.name()) for output in self._outputs}
+        if any(values is None or len(values) != len(squares) for values in outputs.values()):
+            raise AnswerError(
+                f"expected {', '.join(outputs)} for {len(squares)} images from {self._about}, found something else; "
+                "serve a model that deploy-model exported"
+            )
+        return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
+
+    def _ask(self, request: triton.InferInput) -> Any:  # noqa: ANN401 - tritonclient has no types
+        pause, errors, since = 0.05, 0, time.monotonic()
+        while self._fault is None:
+            try:
+                return self._client.infer(
+                    self.model.name,
+                    [request],
+                    str(self.model.version),
+                    outputs=self._outputs,
+                    client_timeout=REQUEST_TIMEOUT_S,
+                )
+            except InferenceServerException as error:
+                if error.status() in _AWAY or error.status() == _UNKNOWN:
+                    self._give_up_after(time.monotonic() - since, error)
+                else:
+                    errors += 1
+                    if errors == TRIES:
+                        raise AnswerError(f"expected {self._about} to answer, found {_said(error)}") from error
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        # One thread has waited for all: the others need not wait as long again.
+        raise self._fault
+
+    def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
+        if waited >= GONE_S and self._is_gone():
+            self._fault = VersionGone(f"{self._about} is served no longer")
+        elif waited >= PATIENCE_S:
+            self._fault = InferenceError(
+                f"expected Triton at {self._url} to answer for {self._about} within {PATIENCE_S:g} s, found "
+                f"{_said(error)}. See whether Triton is up (`make status`, `make up`); then retry this run: it goes on "
+                "from here"
+            )
+
+    def _is_gone(self) -> bool:
+        """Whether the server is up without this version."""
+        try:
+            live = self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S)
+            return live and not self._client.is_model_ready(
+                self.model.name, str(self.model.version), client_timeout=CHECK_TIMEOUT_S
+            )
+        except InferenceServerException:
+            return False
+
+    @property
+    def _about(self) -> str:
+        return f"{self.model.name} version {self.model.version}"
+
+
+CHECK_TIMEOUT_S = 5.0
+
+
+def _said(error: InferenceServerException) -> str:
+    return f"{error.status()}: {' '.join(str(error.message()).split())}"

@@ -1,0 +1,96 @@
+"""Batch inference as steps of a flow."""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.parameters import InferenceParams
+from tasks.core.plan import Chunk
+from tasks.core.results.detections import Detections, class_thresholds
+from tasks.core.results.parts import merge_parts
+from tasks.core.results.summary import InferenceSummary
+from tasks.core.served import ServedModel
+from tasks.core.settings import Settings
+from tasks.inference.client import InferenceError, TritonClient, VersionGone
+from tasks.inference.items import Made
+from tasks.inference.keeping import Follow, Keeper, Told
+from tasks.inference.looking import Looking, MediaReader, in_flight
+from tasks.inference.work import work
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a worker needs besides Triton: where media come from, where parts go, and who is told how far it is.
+
+    `follow` makes what follows the objects of one video, where that is wanted.
+    """
+
+    media: MediaReader
+    commit: Callable[[Made], None]
+    told: Told
+    follow: Callable[[], Follow] | None = None
+
+
+@task(cache_policy=NO_CACHE)
+def infer(
+    model: ServedModel,
+    params: InferenceParams,
+    chunks: Iterable[Chunk],
+    folder: Path,
+    outside: Outside,
+) -> bool:
+    """Work through chunks below `folder`, and commit each when it is done; False where the version is served no longer.
+
+    Raises InferenceError where Triton stays away, and for parameters that this model cannot be asked with.
+    """
+    require_fitting(model, params)
+    keeper = Keeper(model, outside.follow and _keeping_sure(outside.follow, model, params), outside.told)
+    with closing(TritonClient(Settings().triton_grpc_url, model, in_flight(params))) as client:
+        try:
+            with closing(work(chunks, outside.media, Looking(client, outside.media, params), keeper, folder)) as parts:
+                for made in parts:
+                    outside.commit(made)
+        except VersionGone as gone:
+            get_run_logger().warning("%s: going on with the champion", gone)
+            return False
+    return True
+
+
+@task(cache_policy=NO_CACHE)
+def merge(parts: Iterable[Path], folder: Path) -> InferenceSummary:
+    """Write the tables of all parts into `folder`, in their order."""
+    return merge_parts(parts, folder)
+
+
+def require_fitting(model: ServedModel, params: InferenceParams) -> None:
+    """Raise InferenceError for parameters that mean nothing for this model."""
+    if params.tiles and model.task == "classify":
+        raise InferenceError(
+            f"expected a model that finds objects for inference.tiles, found {model.name}, which classifies whole "
+            "images; leave tiles empty"
+        )
+    try:
+        class_thresholds(model.class_names, params)
+    except ValueError as error:
+        raise InferenceError(str(error)) from error
+
+
+def _keeping_sure(follow: Callable[[], Follow], model: ServedModel, params: InferenceParams) -> Callable[[], Follow]:
+    """Follow with weak detections, and drop those below the threshold of their class afterwards."""
+    thresholds = class_thresholds(model.class_names, params)
+
+    def begin() -> Follow:
+        followed = follow()
+
+        def sure(found: Detections) -> Detections:
+            found = followed(found)
+            return found.kept(found.confidence >= thresholds[np.clip(found.class_id, 0, len(thresholds) - 1)])
+
+        return sure
+
+    return begin

@@ -1,0 +1,70 @@
+"""Which runs of inference use which version of a model: `runs/leases/MODEL/VERSION/FLOW RUN`, renewed while they live.
+
+Ages are by the store's clock. A run takes its lease first and looks then whether the version is served: whoever drops a
+version looks for leases over a while.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import get_run_logger
+
+from tasks.core.buckets import Bucket
+from tasks.storage import blobs
+from tasks.storage.connection import StorageError, client, explained
+
+FOLDER = "leases"
+RENEW_S = 20.0
+LIFE_S = 90.0
+FORGOTTEN_S = 24 * 3600.0
+
+
+@contextmanager
+def using(model_name: str, version: int, run: str) -> Iterator[None]:
+    """Keep version `version` from being dropped while flow run `run` is in the block.
+
+    Raises StorageError where the store stays away at the beginning; later that is logged, and nothing else.
+    """
+    key, over, log = f"{FOLDER}/{model_name}/{version}/{run}", threading.Event(), get_run_logger()
+    blobs.put(Bucket.RUNS, key, b"")
+
+    def renew() -> None:
+        while not over.wait(RENEW_S):
+            try:
+                with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+                    client(attempts=1).put_object(Bucket=Bucket.RUNS, Key=key, Body=b"")
+            except StorageError as error:
+                log.warning("%s version %d may be dropped while this run uses it: %s", model_name, version, error)
+
+    renewing = threading.Thread(target=renew, name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join(timeout=RENEW_S)
+        _let_go(key)
+
+
+def _let_go(key: str) -> None:
+    try:
+        with explained(f"removing s3://{Bucket.RUNS}/{key}"):
+            client().delete_object(Bucket=Bucket.RUNS, Key=key)
+    except StorageError as error:  # what the block did counts, and a lease that nobody renews holds nothing
+        get_run_logger().warning("the lease could not be let go of: %s", error)
+
+
+def users(model_name: str) -> dict[int, list[str]]:
+    """Return the flow runs that use a version of a model now, by version; a run that died does for `LIFE_S` more."""
+    found: dict[int, list[str]] = {}
+    for page in blobs.pages(Bucket.RUNS, f"{FOLDER}/{model_name}/"):
+        now = blobs.answered_at(page)
+        for entry in page.get("Contents", []):
+            _, _, version, run = entry["Key"].split("/")
+            age = (now - entry["LastModified"]).total_seconds()
+            if age < LIFE_S:
+                found.setdefault(int(version), []).append(run)
+            elif age > FORGOTTEN_S:
+                _let_go(entry["Key"])
+    return found

@@ -1,0 +1,166 @@
+"""Bytes of objects that must not change under their reader."""
+
+import io
+import shutil
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+
+from tasks.core.buckets import ObjectName
+from tasks.storage.connection import StorageError, is_missing, patiently, status_of
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from mypy_boto3_s3 import S3Client
+
+RESERVE = 256 << 20  # bytes that a download leaves free on the disk
+_SLICE = 64 << 20
+_PIECE = 1 << 20
+_BLOCK = 1 << 20
+_KEPT_BLOCKS = 4
+
+
+class ChangedError(StorageError):
+    """An object is not what it was when it was listed, or is gone."""
+
+
+class Stored(NamedTuple):
+    """An object as it was listed: its name, its size in bytes, and the tag of its content."""
+
+    name: ObjectName
+    size: int
+    etag: str
+
+
+def describe(name: ObjectName, etag: str) -> Stored:
+    """Return what an object is now; raises ChangedError where that is not what `etag` says. Empty, it says nothing."""
+
+    def ask(s3: "S3Client") -> Stored:
+        try:
+            answer = s3.head_object(Bucket=name.bucket, Key=name.key)
+        except ClientError as error:
+            if is_missing(error):
+                raise _gone(name) from error
+            raise
+        if etag and answer["ETag"] != etag:
+            raise _changed(name)
+        return Stored(name, answer["ContentLength"], answer["ETag"])
+
+    return patiently(f"looking for {name}", ask)
+
+
+def read(stored: Stored, start: int = 0, length: int | None = None) -> bytes:
+    """Return the bytes of an object, or `length` of them from `start`; raises ChangedError."""
+    end = stored.size if length is None else min(start + length, stored.size)
+    if start >= end:
+        return b""
+    return patiently(f"reading {stored.name}", lambda s3: _body(s3, stored, start, end).read())
+
+
+def download(stored: Stored, path: Path) -> None:
+    """Copy an object into a file, which is there only when it is whole.
+
+    Raises ChangedError, and StorageError where the disk has no room for it, before it begins.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if stored.size + RESERVE > free:
+        raise StorageError(
+            f"Expected {stored.size + RESERVE:,} bytes free for {stored.name}, found {free:,}. Make room on this disk, "
+            f"or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+        )
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            for start in range(0, stored.size, _SLICE):
+                end = min(start + _SLICE, stored.size)
+                patiently(f"reading {stored.name}", partial(_copy, stored=stored, start=start, end=end, file=file))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _copy(s3: "S3Client", *, stored: Stored, start: int, end: int, file: BinaryIO) -> None:
+    """Write a part of an object to its place in the file, over what an earlier attempt wrote."""
+    body = _body(s3, stored, start, end)
+    file.seek(start)
+    file.writelines(body.iter_chunks(_PIECE))
+
+
+def _body(s3: "S3Client", stored: Stored, start: int, end: int) -> StreamingBody:
+    name, asked = stored.name, {"Bucket": stored.name.bucket, "Key": stored.name.key}
+    if stored.etag:
+        asked["IfMatch"] = stored.etag
+    if (start, end) != (0, stored.size):
+        asked["Range"] = f"bytes={start}-{end - 1}"
+    try:
+        answer = s3.get_object(**asked)  # type: ignore[arg-type]
+    except ClientError as error:
+        if is_missing(error):
+            raise _gone(name) from error
+        if status_of(error) in {412, 416}:
+            raise _changed(name) from error
+        raise
+    if answer["ContentLength"] != end - start:
+        raise _changed(name)
+    return answer["Body"]
+
+
+def _gone(name: ObjectName) -> ChangedError:
+    return ChangedError(f"Expected {name}, which was there when this was planned, found none. Upload it again.")
+
+
+def _changed(name: ObjectName) -> ChangedError:
+    return ChangedError(
+        f"Expected {name} as it was when this was planned, found other content. Start a new run, which uses what is "
+        f"there now."
+    )
+
+
+class RangedObject(io.RawIOBase):
+    """An object as a file to read and seek in; the last few MiB that were read are kept.
+
+    A read gives less than was asked for where a block ends: wrap it in io.BufferedReader.
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored, self._at = stored, 0
+        # Several, because threads that read neighbours go to and fro.
+        self._blocks = OrderedDict[int, bytes]()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, as files do."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._stored.size}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"expected a place in the object, found {origin + offset}")
+        self._at = origin + offset
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read into a buffer; returns the number of bytes, 0 at the end. Raises ChangedError and StorageError."""
+        view = memoryview(buffer).cast("B")
+        number, skipped = divmod(self._at, _BLOCK)
+        data = memoryview(self._block(number))[skipped:][: len(view)]
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _block(self, number: int) -> bytes:
+        block = self._blocks.pop(number, None)
+        if block is None:
+            block = read(self._stored, number * _BLOCK, _BLOCK)
+        self._blocks[number] = block
+        if len(self._blocks) > _KEPT_BLOCKS:
+            self._blocks.popitem(last=False)
+        return block

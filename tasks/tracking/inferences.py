@@ -1,0 +1,42 @@
+"""Runs of inference beside trainings: what a version found, how quickly, and the way to the gallery."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.results.summary import InferenceSummary
+from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.tracking.connection import INFERENCE, client, experiment_id, optional
+
+
+@task(cache_policy=NO_CACHE)
+def record_inference(flow_run_id: str, name: str, model_name: str, summary: InferenceSummary, note: str) -> None:
+    """Keep a run in experiment `inference`, once for each flow run; `note` is markdown, with the link to the gallery.
+
+    Never raises: the run has its results.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    metrics = {
+        "images": summary.images,
+        "frames": summary.frames,
+        "detections": summary.detections,
+        "failed_inputs": summary.failed_inputs,
+        "images_per_second": summary.images_per_second,
+    }
+    tags = {
+        "flow_run_id": flow_run_id,
+        "model": model_name,
+        "versions": ", ".join(map(str, summary.versions)),
+        "mlflow.note.content": note,
+    }
+    with optional(f"run {name}"):
+        mlflow = client()
+        experiment = experiment_id(mlflow, INFERENCE)
+        known = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", max_results=1)
+        run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
+        mlflow.log_batch(
+            run.run_id,
+            metrics=[Metric(key, value, run.start_time, 0) for key, value in metrics.items()],
+            tags=[RunTag(key, cut(value, MAX_RUN_TAG)) for key, value in tags.items()],
+        )
+        mlflow.set_terminated(run.run_id)

@@ -1,0 +1,197 @@
+"""Batch inference as its flow does it, on a served model and real media: everything once, whatever is wrong."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import av
+import boto3
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from prefect.client.schemas.objects import State
+
+from flows.run_inference import run_inference
+from tasks.core.media import VideoWriter
+from tasks.core.parameters import InferenceParams
+from tasks.core.results.tables import schema
+from tasks.storage import repository
+from tests.flows.registered import pictures, register
+from tests.flows.steps import UNCOMPARED, deploy
+
+pytestmark = pytest.mark.usefixtures("stack")
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def model(weights: Path, sample: Path, graph: Path) -> str:
+    """A served model that finds much on drawn shapes."""
+    name = f"looker-{uuid4().hex[:8]}"
+    register(name, weights, sample)
+    repository.publish_version.fn(name, 1, graph)
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    return name
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def clip(folder: Path) -> bytes:
+    """A video of `FRAMES` frames, with a gap in its times."""
+    with VideoWriter(folder / "clip.mp4", None) as writer:
+        for number, picture in enumerate(pictures(FRAMES)):
+            writer.write(picture, number * 40.0 + (number > 6) * 500)
+    return (folder / "clip.mp4").read_bytes()
+
+
+def put(files: Mapping[str, bytes]) -> str:
+    """Put files into bucket media; return their prefix."""
+    prefix = f"run-{uuid4().hex[:8]}/"
+    for name, body in files.items():
+        boto3.client("s3").put_object(Bucket="media", Key=prefix + name, Body=body)
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """70 images, more than fit into a chunk, of them one damaged; a zip of 3, one damaged; a video."""
+    images = {f"{number:03d}.jpg": jpeg(picture) for number, picture in enumerate(pictures(70))}
+    images["004.jpg"] = images["004.jpg"][:500]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, picture in enumerate(pictures(3)):
+            archive.writestr(f"in/{number}.jpg", jpeg(picture)[: 300 if number == 1 else None])
+    return put({**images, "packed.zip": packed.getvalue(), "video.mp4": clip(tmp_path_factory.mktemp("clip"))})
+
+
+def infer(model: str, *inputs: str, **params: Any) -> State:
+    state: State = run_inference(model, list(inputs), InferenceParams.model_validate(params), return_state=True)
+    return state
+
+
+def result(state: State, name: str) -> bytes:
+    key = f"{state.state_details.flow_run_id}/{name}"
+    return boto3.client("s3").get_object(Bucket="predictions", Key=key)["Body"].read()
+
+
+def table(state: State, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(result(state, name)))
+
+
+@pytest.fixture(scope="module")
+def whole(model: str, media: str) -> State:
+    """A run over everything."""
+    return infer(model, media, confidence=0.01)
+
+
+def test_every_input_comes_out_once_in_order(whole: State, media: str) -> None:
+    assert (whole.type.name, whole.name) == ("COMPLETED", "Completed with 2 failures")
+    place = f"s3://media/{media}"
+    images = [f"{place}{number:03d}.jpg" for number in range(70) if number != 4]
+    expected = [*images, f"{place}packed.zip/in/0.jpg", f"{place}packed.zip/in/2.jpg", *[f"{place}video.mp4"] * FRAMES]
+    seen = table(whole, "pictures.parquet")
+    assert seen["source"].to_pylist() == expected
+    assert seen["frame"].to_pylist()[-FRAMES - 1 :] == [None, *range(FRAMES)]
+    assert seen["timestamp_ms"].to_pylist()[-1] == pytest.approx((FRAMES - 1) * 40 + 500, abs=0.1)
+    failures = [json.loads(line) for line in result(whole, "failures.jsonl").splitlines()]
+    assert [failure["input"] for failure in failures] == [f"{place}004.jpg", f"{place}packed.zip/in/1.jpg"]
+
+
+def test_rows_and_coco_say_the_same(whole: State, model: str) -> None:
+    rows, seen = table(whole, "predictions.parquet"), table(whole, "pictures.parquet")
+    assert rows.schema.equals(schema("detect", tracked=False))
+    coco = json.loads(result(whole, "coco.json"))
+    assert rows.num_rows == len(coco["annotations"]) == sum(seen["detections"].to_pylist()) > 100
+    assert [image["file_name"] for image in coco["images"]] == seen["source"].to_pylist()
+    assert set(rows["model_version"].to_pylist()) == {1}
+    assert set(rows["model_name"].to_pylist()) == {model}
+
+
+def test_the_gallery_is_linked_from_prefect_and_mlflow(whole: State) -> None:
+    summary = json.loads(result(whole, "summary.json"))
+    assert (summary["images"], summary["videos"], summary["frames"]) == (71, 1, FRAMES)
+    experiment: Any = MlflowClient().get_experiment_by_name("inference")
+    tag = f"tags.flow_run_id = '{whole.state_details.flow_run_id}'"
+    (tracked,) = MlflowClient().search_runs([experiment.experiment_id], tag)
+    assert summary["gallery"] in tracked.data.tags["mlflow.note.content"]
+    assert tracked.data.metrics["images"] == 71
+
+
+def test_the_video_is_drawn_and_plays(whole: State) -> None:
+    prefix = f"{whole.state_details.flow_run_id}/annotated/"
+    listed = boto3.client("s3").list_objects_v2(Bucket="predictions", Prefix=prefix)["Contents"]
+    (film,) = [entry["Key"] for entry in listed if entry["Key"].endswith(".mp4")]
+    body = boto3.client("s3").get_object(Bucket="predictions", Key=film)["Body"].read()
+    with av.open(io.BytesIO(body), "r") as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES
+    assert len(listed) == 71 + 1
+
+
+def test_nothing_is_left_of_the_work(whole: State) -> None:
+    assert "Contents" not in boto3.client("s3").list_objects_v2(
+        Bucket="runs", Prefix=f"{whole.state_details.flow_run_id}/inference/"
+    )
+
+
+def test_a_run_with_too_many_failures_fails_and_keeps_what_it_has(model: str, media: str) -> None:
+    state = infer(model, f"{media}packed.zip", annotate=False, max_failure_share=0.3)
+    assert state.is_failed()
+    assert "more than max_failure_share 0.3 allows" in str(state.message)
+    assert table(state, "pictures.parquet").num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "params", "reason"),
+    [
+        (["nowhere/"], {}, "Expected images or videos at s3://media/nowhere/, found none"),
+        (None, {"class_confidence": {"dragon": 0.5}}, "found 'dragon'"),
+    ],
+    ids=["no media", "no such class"],
+)
+def test_what_cannot_be_done_is_said(
+    model: str, media: str, inputs: list[str] | None, params: dict[str, Any], reason: str
+) -> None:
+    state = infer(model, *(inputs or [f"{media}000.jpg"]), **params)
+    assert state.is_failed()
+    assert reason in str(state.message)
+
+
+def test_thresholds_of_classes_steps_of_frames_and_tracks(model: str, media: str, whole: State) -> None:
+    names = set(table(whole, "predictions.parquet")["class_name"].to_pylist())
+    kept = min(names)
+    state = infer(
+        model,
+        f"{media}video.mp4",
+        confidence=0.01,
+        class_confidence=dict.fromkeys(names - {kept}, 1.0),
+        frame_step=5,
+        track=True,
+    )
+    assert state.is_completed(), state.message
+    assert table(state, "pictures.parquet")["frame"].to_pylist() == [0, 5, 10]
+    rows = table(state, "predictions.parquet")
+    assert "track_id" in rows.schema.names
+    assert set(rows["class_name"].to_pylist()) <= {kept}
+
+
+def test_tiles_find_what_is_small(model: str, media: str) -> None:
+    whole, tiled = (
+        infer(model, f"{media}000.jpg", confidence=0.01, annotate=False, tiles=tiles)
+        for tiles in (None, {"size": 48, "overlap": 0.25})
+    )
+    assert whole.is_completed(), whole.message
+    assert tiled.is_completed(), tiled.message
+    sides = [
+        np.min([rows["x2"].to_numpy() - rows["x1"].to_numpy(), rows["y2"].to_numpy() - rows["y1"].to_numpy()])
+        for rows in (table(state, "predictions.parquet") for state in (whole, tiled))
+    ]
+    assert sides[1] <= sides[0]
