@@ -3,7 +3,6 @@
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from uuid import UUID
 
 import boto3
@@ -13,17 +12,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelling, Scheduled
 
-from infra import demo_data, runs, supervision
+from infra import demo_data, runs
 from infra.demo_data import ArchivePlan
 from infra.environment import scratch
 from infra.settings import StackSettings
+from tests.chaos.steps import completed, processes, read, set_state, until, worker_of
 
 EPOCHS = 18
-DEADLINE_S = 300
 PLANS = (
     ArchivePlan("chaos-a.zip", ("circle", "square"), train=12, val=4, seed=1),
     ArchivePlan("chaos-b.zip", ("square", "circle"), train=12, val=4, seed=2),
@@ -43,31 +41,6 @@ def start(name: str) -> UUID:
     return runs.start("train-model/gpu", {"model_name": name, **parameters}).id
 
 
-def until(what: Callable[[], object], why: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < deadline, f"after {DEADLINE_S} s still not: {why}"
-        time.sleep(0.2)
-
-
-def read(run: UUID) -> FlowRun:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(run)
-
-
-def set_state(run: UUID, state: State) -> None:
-    """What the UI and `prefect flow-run cancel | retry` do."""
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, state, force=True)
-
-
-def completed(run: UUID) -> bool:
-    state = read(run).state
-    assert state is not None
-    assert not state.is_failed(), state
-    return state.is_completed()
-
-
 def epochs_kept(run: UUID) -> list[int]:
     found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/checkpoints/").get("Contents", [])
     return sorted(int(entry["Key"].split("/")[2]) for entry in found if entry["Key"].endswith(".json"))
@@ -75,18 +48,6 @@ def epochs_kept(run: UUID) -> list[int]:
 
 def reached(run: UUID, epoch: int) -> bool:
     return epoch <= max(epochs_kept(run), default=0)
-
-
-def processes(run: UUID, part: str = "") -> list[psutil.Process]:
-    """Processes of this flow run whose command has `part` in it."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run) and part in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def tracked(run: UUID) -> Run:
@@ -119,11 +80,6 @@ def assert_whole(run: UUID, name: str) -> None:
     assert version.tags["flow_run_id"] == str(run)
     assert version.run_id == tracked(run).info.run_id
     until(lambda: not processes(run), "no process is left")
-
-
-def worker_of(stack: StackSettings) -> psutil.Process:
-    with supervision.connect(stack) as supervisor:
-        return psutil.Process(supervisor.getProcessInfo("worker")["pid"])
 
 
 def kill(run: UUID) -> None:

@@ -1,0 +1,263 @@
+"""Batch inference beside what this machine could do at most, and beside others that do the same work.
+
+`python -m pytest -q -s tests/benchmarks/bench_inference.py`: it starts a stack of its own. Rounds alternate, so that
+all meet the same machine. `BENCH_SCALE=0.05` does a twentieth of it once, to see that it works; what a run costs
+whatever its size is most of that, so no goal is asserted.
+
+Goals are asserted where they can be reached. On a CPU without bf16 arithmetic most of those against others cannot: our
+graph and theirs then take the same 32-bit arithmetic, which is nearly all of the time on both sides, and a worker that
+did nothing else would be less than twice as fast. A film, too, has its decoder, its model and its encoder on the same
+cores, while each of them alone has them all. Column `limit` is the most that could be had; see meter.py.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import boto3
+import pytest
+
+from flows.run_inference import run_inference
+from infra.settings import StackSettings
+from tasks.core.geometry import Rgb
+from tasks.core.media import decode_image
+from tasks.core.media.video import decode_frames, upright
+from tasks.core.parameters import InferenceParams
+from tasks.core.served import ServedModel
+from tasks.core.served_outputs import served_input
+from tests.benchmarks import rivals, scenes
+from tests.benchmarks.meter import HEAD, Measured, Meter, Row, Side, told
+from tests.benchmarks.peak import peak_mib
+from tests.benchmarks.rivals import Work
+from tests.benchmarks.shared_tensors import plain, through_shared_memory
+from tests.flows.registered import SIZE as SMALL_SIZE
+from tests.flows.registered import make_weights
+
+pytestmark = pytest.mark.timeout(3600)
+
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+IMAGE_SIZE = 640
+SMALL, LARGE = (640, 480), (1920, 1080)
+SMALL_COUNT, LARGE_COUNT = (max(round(count * SCALE), 8) for count in (1000, 200))
+FRAMES, COPIES = max(round(200 * SCALE), 8), 3  # so much film that what a run costs once does not hide its pace
+FEW, MANY = (max(round(count * SCALE), 64) for count in (1000, 10_000))
+SECONDS = max(6 * SCALE, 1.0)
+IMAGE_ROUNDS, FILM_ROUNDS = (3, 2) if SCALE >= 1 else (1, 1)
+SAMPLE = 16  # pictures, of which tensors and frames are made ready
+
+GOAL_SMALL, GOAL_LARGE = 0.85, 0.75
+GOAL_ULTRALYTICS_TRITON, GOAL_ULTRALYTICS, GOAL_OLD_WAY = 3.0, 3.0, 5.0
+GOAL_FILM, GOAL_ANNOTATED = 0.8, 0.7
+GOAL_MEMORY = 1.1
+GOAL_SHARED_MEMORY = 1.03
+
+BF16 = "import openvino; print('BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
+
+Rows = list[list[str]]
+
+
+class Images(NamedTuple):
+    """Pictures of one size in bucket media, some as ready tensors, and the processor time of decoding one, in ms."""
+
+    place: str
+    bodies: list[bytes]
+    squares: list[Rgb]
+    read_ms: float
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[Rows]:
+    """What the tests find: one table, printed when all are through."""
+    found: Rows = []
+    yield found
+    print(f"\n\n{told(found)}")
+
+
+@pytest.fixture(scope="module")
+def meter(stack: StackSettings) -> Meter:
+    python = stack.triton_venv / "bin" / "python"
+    bf16 = subprocess.run([python, "-c", BF16], capture_output=True, text=True, check=True).stdout.strip()
+    print(f"\n{os.cpu_count()} cores, bf16 arithmetic: {bf16}, load {os.getloadavg()[0]:.1f}, scale {SCALE:g}")
+    return Meter(stack)
+
+
+@pytest.fixture(scope="module")
+def weights(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    return scenes.coco_weights(tmp_path_factory.mktemp("weights"), IMAGE_SIZE)
+
+
+@pytest.fixture(scope="module")
+def model(weights: Path) -> ServedModel:
+    return scenes.serve("bench", weights, IMAGE_SIZE, precision="bf16")
+
+
+@pytest.fixture(scope="module")
+def raw(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ultralytics' own export, which Triton serves, too."""
+    exported = rivals.raw_graph(weights, tmp_path_factory.mktemp("raw"), IMAGE_SIZE)
+    rivals.serve_raw(exported, IMAGE_SIZE)
+    return exported
+
+
+@pytest.fixture(scope="module")
+def small(stack: StackSettings) -> Images:  # noqa: ARG001
+    return images("small", SMALL, SMALL_COUNT)
+
+
+@pytest.fixture(scope="module")
+def large(stack: StackSettings) -> Images:  # noqa: ARG001
+    return images("large", LARGE, LARGE_COUNT)
+
+
+def images(prefix: str, size: tuple[int, int], count: int) -> Images:
+    bodies = list(scenes.jpegs(*size, count))
+    some = bodies[:SAMPLE]
+    read_ms = rivals.thread_ms(lambda: [square(decode_image(body)) for body in some], len(some))
+    return Images(scenes.put(prefix, bodies, count), bodies, [square(decode_image(body)) for body in some], read_ms)
+
+
+def square(image: Rgb) -> Rgb:
+    return served_input(image, "detect", IMAGE_SIZE)[0]
+
+
+def flow(name: str, *inputs: str, **params: object) -> Work:
+    """The flow, called in this process."""
+
+    def work() -> tuple[int, float]:
+        state = run_inference(name, list(inputs), InferenceParams.model_validate(params), return_state=True)
+        assert state.is_completed(), state.message
+        key = f"{state.state_details.flow_run_id}/summary.json"
+        summary = json.loads(boto3.client("s3").get_object(Bucket="predictions", Key=key)["Body"].read())
+        return summary["images"] + summary["frames"], summary["images_per_second"]
+
+    return work
+
+
+def measure(meter: Meter, works: Mapping[str, Work], rounds: int, serial: Sequence[str] = ()) -> dict[str, Side]:
+    """Do each in turn, as often as there are rounds."""
+    found: dict[str, list[Measured]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            found[name].append(meter(work))
+    return {name: Side(measured, name in serial) for name, measured in found.items()}
+
+
+def judge(rows: Rows, made: Sequence[Row]) -> None:
+    rows += [row.cells() for row in made]
+    missed = [f"{row.what} / {row.against}" for row in made if row.verdict == "MISSED"]
+    assert SCALE < 1 or not missed, missed
+
+
+def test_images(meter: Meter, model: ServedModel, raw: Path, small: Images, large: Images, rows: Rows) -> None:
+    """Files in the object store to tables in the object store."""
+    folder = raw.parent / "files"
+    folder.mkdir()
+    for number, body in enumerate(small.bodies):
+        (folder / f"{number:06d}.jpg").write_bytes(body)
+    address = f"grpc://{os.environ['TRITON_GRPC_URL']}/{rivals.RAW}"
+    one = flow(model.name, f"{small.place}000000.jpg", annotate=False)
+    one()  # what is imported and connected at the first call
+    base = meter(one)
+    print(f"\na run of one image: {base.seconds:.1f} s, {sum(base.spent.values()):.1f} s of processor time")
+    works = {
+        "small": flow(model.name, small.place, annotate=False),
+        "small ready": rivals.saturated(model, small.squares, SECONDS),
+        "large": flow(model.name, large.place, annotate=False),
+        "large ready": rivals.saturated(model, large.squares, SECONDS),
+        "triton": rivals.ultralytics(address, folder, SECONDS, IMAGE_SIZE),
+        "onnx": rivals.ultralytics(str(raw), folder, SECONDS, IMAGE_SIZE),
+        "old": rivals.old_way(folder, SECONDS, IMAGE_SIZE),
+    }
+    # Ultralytics' ONNX Runtime has all cores for most of its time: idle, it is taken to have them always.
+    side = measure(meter, works, IMAGE_ROUNDS, serial=("triton", "old"))
+    least = {"small": needed(side["small ready"]) + small.read_ms, "large": needed(side["large ready"]) + large.read_ms}
+    compared = [
+        ("small", "small ready", "Triton saturated with ready tensors", GOAL_SMALL),
+        ("large", "large ready", "Triton saturated with ready tensors", GOAL_LARGE),
+        ("small", "triton", "Ultralytics over gRPC, float32", GOAL_ULTRALYTICS_TRITON),
+        ("small", "onnx", "Ultralytics, ONNX in process", GOAL_ULTRALYTICS),
+        ("small", "old", "stretched, float32, one by one", GOAL_OLD_WAY),
+    ]
+    titles = {"small": "640x480 JPEG -> parquet", "large": "1080p JPEG -> parquet"}
+    judge(
+        rows,
+        [Row(titles[ours], what, side[ours], side[theirs], goal, least[ours]) for ours, theirs, what, goal in compared],
+    )
+
+
+def needed(*sides: Side) -> float:
+    """Milliseconds of processor time a picture."""
+    return sum(sum(side.cost.values()) for side in sides)
+
+
+def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> None:
+    """A video in the object store to tables, and to a film that browsers play."""
+    clip = scenes.clip(tmp_path / "clip.mp4", *LARGE, FRAMES)
+    place = scenes.put("film", [clip.read_bytes()], COPIES, ".mp4")
+    frames = [upright(frame) for _, _, frame in islice(decode_frames(clip), SAMPLE)]
+    kept = [frame for _, _, frame in islice(decode_frames(clip), SAMPLE)]
+    convert_ms = rivals.thread_ms(lambda: [square(upright(frame)) for frame in kept], SAMPLE)
+    works = {
+        "tables": flow(model.name, place, annotate=False),
+        "film": flow(model.name, place, annotate=True),
+        "decode alone": rivals.decoded(clip),
+        "inference alone": rivals.saturated(model, [square(frame) for frame in frames], SECONDS),
+        "encode alone": rivals.encoded(tmp_path / "film.mp4", frames, FRAMES, clip),
+    }
+    side = measure(meter, works, FILM_ROUNDS)
+    alone = {name: side[name] for name in works if name.endswith("alone")}
+    print("\n" + ", ".join(f"{name} {each.rate:.1f}/s" for name, each in alone.items()))
+    made = []
+    for ours, title, parts, goal in (
+        ("tables", "1080p H.264 -> parquet", ("decode alone", "inference alone"), GOAL_FILM),
+        ("film", "1080p H.264 -> annotated H.264", tuple(alone), GOAL_ANNOTATED),
+    ):
+        slowest = min(parts, key=lambda name: alone[name].rate)
+        least = needed(*(alone[name] for name in parts)) + convert_ms
+        made.append(Row(title, slowest, side[ours], alone[slowest], goal, least))
+    judge(rows, made)
+
+
+def test_memory(
+    stack: StackSettings,  # noqa: ARG001
+    rows: Rows,
+    tmp_path: Path,
+) -> None:
+    """Ten times the pictures take no more memory."""
+    name = scenes.serve("bench-small", make_weights(tmp_path), SMALL_SIZE).name
+    bodies = list(scenes.jpegs(SMALL_SIZE, SMALL_SIZE * 3 // 4, SAMPLE))
+    few, many = scenes.put("few", bodies, FEW), scenes.put("many", bodies, MANY)
+    began = time.perf_counter()
+    low, high = (peak_mib(name, place, tmp_path / "run.log") for place in (few, many))
+    ratio, seconds = high / low, time.perf_counter() - began
+    cells = dict.fromkeys(range(len(HEAD)), "") | {
+        0: f"memory, {MANY:,} images: {high:.0f} MiB",
+        1: f"{FEW:,} images: {low:.0f} MiB",
+        2: f"{(FEW + MANY) / seconds:.1f}",
+        HEAD.index("ratio"): f"{ratio:.2f}",
+        HEAD.index("goal"): f"{GOAL_MEMORY:g}",
+        len(HEAD) - 1: "met" if ratio <= GOAL_MEMORY else "MISSED",
+    }
+    rows.append([cells[number] for number in range(len(HEAD))])
+    assert SCALE < 1 or ratio <= GOAL_MEMORY
+
+
+def test_shared_memory(meter: Meter, model: ServedModel, small: Images) -> None:
+    """Whether ready tensors in Triton's system shared memory cost less than in the request; nothing is built on it."""
+    works: dict[str, Work] = {
+        "plain": plain(model, small.squares, SECONDS / 2),
+        "shared": through_shared_memory(model, small.squares, SECONDS / 2),
+    }
+    side = measure(meter, works, 2 * IMAGE_ROUNDS)
+    print()
+    for name, each in side.items():
+        costs = ", ".join(f"{group} {cost:.2f}" for group, cost in each.cost.items())
+        print(f"{name}: {each.rate:.1f} images/s, {needed(each):.2f} ms of CPU an image ({costs})")
+    faster, cheaper = side["shared"].rate / side["plain"].rate, needed(side["plain"]) / needed(side["shared"])
+    pays = "pays" if cheaper > GOAL_SHARED_MEMORY else "does not pay"
+    print(f"shared memory {pays}: {faster:.3f} times the rate, processor time {1 / cheaper:.3f} of that of plain gRPC")

@@ -1,0 +1,188 @@
+"""Rates beside what they cost: wall-clock lies on a machine that others use too, processor time much less."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+from infra import supervision
+from infra.settings import StackSettings
+
+CORES = os.cpu_count() or 1
+QUIET = 0.1  # of the machine taken by others: where it is more, the ratio of an idle machine is judged
+REACHABLE = 0.9  # of the limit: the rest is for reading, writing and Python itself
+GROUPS = {"triton": "triton", "object-store": "store"}  # services by whom their time counts for; the others are "rest"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """So many pictures in so many seconds; `spent` are seconds of processor time by group.
+
+    `work_rate` is what a run itself says, from its first picture to its last; `foreign` the share of the machine that
+    others took meanwhile.
+    """
+
+    pictures: int
+    seconds: float
+    spent: Mapping[str, float]
+    foreign: float
+    work_rate: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.pictures / self.seconds
+
+
+class Meter:
+    """Measures a block of work, with what it costs this process and the services of the stack."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        with supervision.connect(settings) as supervisor:
+            self._services = {each["name"]: psutil.Process(each["pid"]) for each in supervisor.getAllProcessInfo()}
+
+    def __call__(self, work: Callable[[], tuple[int, float]]) -> Measured:
+        """Do it once; it returns the pictures it did, and the rate of its work alone or 0."""
+        busy, spent, began = _busy(), self._spent(), time.perf_counter()
+        pictures, work_rate = work()
+        seconds = time.perf_counter() - began
+        now = self._spent()
+        used = {group: now[group] - spent[group] for group in now}
+        foreign = (_busy() - busy - sum(used.values())) / (seconds * CORES)
+        return Measured(pictures, seconds, used, max(foreign, 0.0), work_rate)
+
+    def _spent(self) -> dict[str, float]:
+        spent = {"client": _seconds(psutil.Process()), **dict.fromkeys(["triton", "store", "rest"], 0.0)}
+        for name, service in self._services.items():
+            with suppress(psutil.Error):
+                family = [service, *service.children(recursive=True)]
+                spent[GROUPS.get(name, "rest")] += sum(map(_seconds, family))
+        return spent
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison, over all rounds; `serial` for one that asks for a picture after the other."""
+
+    rounds: Sequence[Measured]
+    serial: bool = False
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(each.rate for each in self.rounds)
+
+    @property
+    def work_rate(self) -> float:
+        return statistics.median(each.work_rate for each in self.rounds)
+
+    @property
+    def foreign(self) -> float:
+        return max(each.foreign for each in self.rounds)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Milliseconds of processor time a picture, by group."""
+        pictures = sum(each.pictures for each in self.rounds)
+        groups = ("client", "triton", "store", "rest")
+        return {name: 1000 * sum(each.spent.get(name, 0.0) for each in self.rounds) / pictures for name in groups}
+
+    @property
+    def idle_rate(self) -> float:
+        """Pictures a second on a machine with nothing else to do.
+
+        Whoever asks for one after the other has only Triton's model on all cores, and everything else on one. That is
+        still kind to it: Triton's own part is not parallel either.
+        """
+        cost = self.cost
+        alone = sum(cost.values()) - cost["triton"] if self.serial else 0.0
+        return 1000 / (alone + (sum(cost.values()) - alone) / CORES)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is compared with what. `least` is the processor time a picture, in ms, of what nobody can leave out."""
+
+    what: str
+    against: str
+    ours: Side
+    theirs: Side
+    goal: float
+    least: float
+
+    @property
+    def ratio(self) -> float:
+        pairs = zip(self.ours.rounds, self.theirs.rounds, strict=True)
+        return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
+
+    @property
+    def idle(self) -> float:
+        return self.ours.idle_rate / self.theirs.idle_rate
+
+    @property
+    def limit(self) -> float:
+        """The ratio of a worker that does what nobody can leave out, on all cores, and nothing else."""
+        return 1000 * CORES / self.least / self.theirs.idle_rate
+
+    @property
+    def verdict(self) -> str:
+        foreign = max(self.ours.foreign, self.theirs.foreign)
+        if (self.idle if foreign > QUIET else self.ratio) >= self.goal:
+            return "met"
+        return "out of reach" if self.goal > REACHABLE * self.limit else "MISSED"
+
+    def cells(self) -> list[str]:
+        ours, theirs = self.ours, self.theirs
+        return [
+            self.what,
+            self.against,
+            f"{ours.rate:.1f}",
+            f"{ours.work_rate:.1f}",
+            f"{theirs.rate:.1f}",
+            _cost(ours),
+            _cost(theirs),
+            f"{max(ours.foreign, theirs.foreign):.0%}",
+            f"{self.ratio:.2f}",
+            f"{ours.work_rate / theirs.rate:.2f}",
+            f"{self.idle:.2f}",
+            f"{self.limit:.2f}",
+            f"{self.goal:g}",
+            self.verdict,
+        ]
+
+
+HEAD = ["measure", "against", "images/s", "work", "theirs", "ms of CPU an image", "theirs", "others"]
+HEAD += ["ratio", "work", "idle", "limit", "goal", ""]
+LEGEND = """\
+images/s is end to end, work is from the first picture to the last as summary.json says. CPU is this process + Triton +
+object store + the other services. others is the share of the machine that was not ours. idle is the ratio by processor
+time, as on a machine with nothing else to do; it is what counts where others took more than a tenth. limit is the same
+for a worker that decodes, asks and (for films) encodes, and does nothing else."""
+
+
+def _cost(side: Side) -> str:
+    cost = side.cost
+    return f"{sum(cost.values()):.1f}=" + "+".join(f"{cost[name]:.1f}" for name in cost)
+
+
+def told(rows: Sequence[Sequence[str]]) -> str:
+    """The table as text."""
+    lines = [HEAD, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
+    table = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join([*table, LEGEND])

@@ -1,0 +1,56 @@
+"""Flow runs on the stack's worker, as people and the kernel treat them."""
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+
+from infra import supervision
+from infra.settings import StackSettings
+
+DEADLINE_S = 300
+
+
+def until(what: Callable[[], object], why: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not what():
+        assert time.monotonic() < deadline, f"after {DEADLINE_S} s still not: {why}"
+        time.sleep(0.2)
+
+
+def read(run: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run)
+
+
+def set_state(run: UUID, state: State) -> None:
+    """What the UI and `prefect flow-run cancel | retry` do."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, state, force=True)
+
+
+def completed(run: UUID) -> bool:
+    state = read(run).state
+    assert state is not None
+    assert not state.is_failed(), state
+    return state.is_completed()
+
+
+def processes(run: UUID, part: str = "") -> list[psutil.Process]:
+    """Processes of this flow run whose command has `part` in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run) and part in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def worker_of(stack: StackSettings) -> psutil.Process:
+    with supervision.connect(stack) as supervisor:
+        return psutil.Process(supervisor.getProcessInfo("worker")["pid"])

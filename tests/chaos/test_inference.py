@@ -1,0 +1,230 @@
+"""Batch inference through the deployment, on workers, while everything is killed: nothing lost, nothing twice."""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import boto3
+import cv2
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.states import Scheduled
+
+from infra import runs, supervision
+from infra.service import bin_path
+from infra.settings import ROOT, StackSettings
+from tasks.export import write_graph
+from tasks.storage import repository
+from tests.chaos.steps import completed, processes, read, set_state, until
+from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
+from tests.flows.steps import UNCOMPARED, champion, deploy, served, undeploy
+
+pytestmark = pytest.mark.timeout(900)
+IMAGES = 1500
+MEDIA = "many/"
+
+
+@pytest.fixture(scope="module")
+def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:  # noqa: ARG001
+    """Weights, what their training kept of its validation split, and their graph."""
+    folder = tmp_path_factory.mktemp("weights")
+    weights = make_weights(folder)
+    return weights, make_sample(folder / "sample"), write_graph(weights, folder / "graph", SIZE)
+
+
+@pytest.fixture
+def model(weights: tuple[Path, Path, Path]) -> str:
+    """A model with version 1, which is served, and version 2 in the repository."""
+    name = f"many-{uuid4().hex[:8]}"
+    for version in (1, 2):
+        register(name, *weights[:2])
+        repository.publish_version.fn(name, version, weights[2])
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def media(stack: object) -> None:  # noqa: ARG001
+    """So many images that there is time to kill something, and a damaged one."""
+    store, bodies = boto3.client("s3"), [_jpeg(picture) for picture in pictures(8)]
+    for number in range(IMAGES):
+        store.put_object(Bucket="media", Key=f"{MEDIA}{number:05d}.jpg", Body=bodies[number % len(bodies)])
+    store.put_object(Bucket="media", Key=f"{MEDIA}damaged.jpg", Body=bodies[0][:400])
+
+
+def _jpeg(picture: object) -> bytes:
+    return cv2.imencode(".jpg", picture)[1].tobytes()  # type: ignore[call-overload, no-any-return]
+
+
+def start(model: str, **params: object) -> UUID:
+    inference = {"confidence": 0.01, "annotate": False, **params}
+    return runs.start("run-inference/gpu", {"model_name": model, "inputs": [MEDIA], "inference": inference}).id
+
+
+def parts(run: UUID) -> int:
+    """Chunks of a run that are done and not merged yet."""
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket="runs", Prefix=f"{run}/inference/")
+    return sum("/parts/" in entry["Key"] for page in pages for entry in page.get("Contents", []))
+
+
+def result(run: UUID, name: str) -> bytes:
+    return boto3.client("s3").get_object(Bucket="predictions", Key=f"{run}/{name}")["Body"].read()
+
+
+def assert_whole(run: UUID, versions: set[int]) -> None:
+    """Every input exactly once, in order, by these versions; nothing left of the work."""
+    seen = pq.read_table(io.BytesIO(result(run, "pictures.parquet")))
+    assert seen["source"].to_pylist() == [f"s3://media/{MEDIA}{number:05d}.jpg" for number in range(IMAGES)]
+    rows = pq.read_table(io.BytesIO(result(run, "predictions.parquet")))
+    assert rows.num_rows == sum(seen["detections"].to_pylist())
+    assert set(seen["model_version"].to_pylist()) == versions == set(rows["model_version"].to_pylist())
+    assert [json.loads(line)["input"] for line in result(run, "failures.jsonl").splitlines()] == [
+        f"s3://media/{MEDIA}damaged.jpg"
+    ]
+    assert read(run).state_name == "Completed with 1 failures"
+    assert parts(run) == 0
+
+
+def kill_service(stack: StackSettings, name: str) -> None:
+    """End a service as the kernel would; the supervisor starts it again."""
+    with supervision.connect(stack) as supervisor:
+        process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
+    for each in [process, *process.children(recursive=True)]:
+        each.kill()
+
+
+def kill_flow(run: UUID) -> None:
+    (flow,) = processes(run, "prefect.engine")
+    flow.kill()
+
+
+@pytest.mark.heavy
+def test_a_killed_run_goes_on_with_what_is_missing(model: str) -> None:
+    """kill -9 of the flow's process twice; a worker gets the run back by itself."""
+    run = start(model)
+    for least in (3, 9):
+        until(lambda least=least: parts(run) >= least, f"{least} chunks")  # type: ignore[misc]
+        kill_flow(run)
+        before, count = parts(run), read(run).run_count
+        until(lambda count=count: read(run).run_count > count, "given back to a worker")  # type: ignore[misc]
+        assert parts(run) >= before
+    until(lambda: completed(run), "completed")
+    assert_whole(run, {1})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("service", ["triton", "object-store"])
+def test_a_service_that_is_killed_costs_nothing(stack: StackSettings, model: str, service: str) -> None:
+    run = start(model)
+    until(lambda: parts(run) >= 3, "3 chunks")
+    kill_service(stack, service)
+    until(lambda: completed(run), "completed")
+    assert read(run).run_count == 1
+    assert_whole(run, {1})
+
+
+def in_thread(what: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=what)
+    thread.start()
+    return thread
+
+
+@pytest.mark.heavy
+def test_a_run_finishes_on_the_version_that_it_began_with(model: str) -> None:
+    """A deployment keeps the old version until the run lets go of it; an undeployment waits for the next run."""
+    run = start(model)
+    until(lambda: parts(run) >= 2, "2 chunks")
+    assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=300.0).is_completed()
+    assert (champion(model), served(model)) == ("2", [2])
+    until(lambda: completed(run), "completed")
+    assert_whole(run, {1})
+
+    run = start(model)
+    until(lambda: parts(run) >= 2, "2 chunks")
+    going = in_thread(lambda: undeploy(model))
+    until(lambda: completed(run), "completed")
+    going.join()
+    assert served(model) == []
+    assert_whole(run, {2})
+
+
+@pytest.mark.heavy
+def test_a_version_that_is_gone_is_followed_by_the_champion(model: str) -> None:
+    """Who does not wait for a run drops its version: the rest is answered by the new one, and each row says so."""
+    run = start(model)
+    until(lambda: parts(run) >= 2, "2 chunks")
+    assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=1.0).is_completed()
+    assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=1.0).is_completed()
+    until(lambda: completed(run), "completed")
+    seen = pq.read_table(io.BytesIO(result(run, "pictures.parquet")))
+    assert len(seen) == len(set(seen["source"].to_pylist())) == IMAGES
+
+
+@pytest.fixture
+def two_workers(stack: StackSettings) -> Iterator[list[psutil.Popen]]:
+    """Two workers instead of the stack's, the first with room for one run; the second is started by the test."""
+    with supervision.connect(stack) as supervisor:
+        supervisor.stopProcess("worker")
+    started: list[psutil.Popen] = [_worker("first", 1)]
+    try:
+        yield started
+    finally:
+        for worker in started:
+            _kill_tree(worker)
+        with supervision.connect(stack) as supervisor:
+            supervisor.startProcess("worker")
+
+
+def _worker(name: str, limit: int) -> psutil.Popen:
+    command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--name", name]
+    return psutil.Popen([*command, "--limit", str(limit)], cwd=ROOT)
+
+
+def _kill_tree(worker: psutil.Popen) -> None:
+    if worker.poll() is None:
+        for process in [*worker.children(recursive=True), worker]:
+            process.kill()
+        worker.wait()
+
+
+@pytest.mark.heavy
+def test_workers_share_a_run_and_one_may_die(two_workers: list[psutil.Popen], model: str) -> None:
+    run = start(model, shards=2, tiles={"size": 96})  # tiles make it last
+    until(lambda: processes(run, "engine"), "the first worker is at it")
+    two_workers.append(_worker("second", 2))
+    until(lambda: len(helpers(run)) == 2 and all(processes(helper, "engine") for helper in helpers(run)), "helpers")
+    before = parts(run)
+    until(lambda: parts(run) >= before + 6, "all are at it")
+    _kill_tree(two_workers[1])
+    for helper in helpers(run):
+        for process in processes(helper):
+            process.kill()
+    began = time.monotonic()
+    until(lambda: completed(run), "completed")
+    print(f"completed {time.monotonic() - began:.0f} s after the second worker was killed")
+    assert_whole(run, {1})
+
+
+def helpers(run: UUID) -> list[UUID]:
+    name = str(read(run).name)
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_=f"{name}, share")))
+    return [each.id for each in found]
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_tried_again_when_all_is_done_changes_nothing(model: str) -> None:
+    run = start(model)
+    until(lambda: completed(run), "completed")
+    before = result(run, "pictures.parquet")
+    set_state(run, Scheduled())
+    until(lambda: read(run).run_count == 2 and completed(run), "completed again")
+    assert result(run, "pictures.parquet") == before
+    assert_whole(run, {1})
