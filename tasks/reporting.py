@@ -19,6 +19,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from tasks.core.epochs import Epoch
@@ -70,8 +71,17 @@ def is_over(flow_run: str) -> bool:
 
 
 def brief_client() -> SyncPrefectClient:
-    """A client that fails at once where the server is away; that of the run would try for more than a minute."""
-    return get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S})
+    """A client that fails at once where the server is away; that of the run would try for more than a minute.
+
+    It is for all threads of this process, and is never closed.
+    """
+    # Making one takes 30 ms of processor time, nearly all of it for certificates.
+    return _brief_client(PREFECT_API_URL.value(), os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _brief_client(_server: str | None, _process: int) -> SyncPrefectClient:
+    return get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S}).__enter__()
 
 
 class Ownership:
@@ -87,8 +97,7 @@ class Ownership:
     def __call__(self) -> None:
         """Ask the server; no answer is no reason to stop."""
         try:
-            with brief_client() as client:
-                found = client.read_flow_run(self._flow_run)
+            found = brief_client().read_flow_run(self._flow_run)
         except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
             return
         waiting = found.state is not None and (found.state.is_scheduled() or found.state.is_pending())
@@ -138,9 +147,8 @@ class EpochProgress:
         left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
         told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {duration(left)} left"
         get_run_logger().info("%s", told)
-        with brief_client() as client:
-            shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
-            client.update_artifact(self._artifact, shown)
+        shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
+        brief_client().update_artifact(self._artifact, shown)
 
 
 class ShareProgress:
@@ -157,8 +165,8 @@ class ShareProgress:
         left = f", {duration(seconds * (1 - share) / own)} left" if own > 0 and share < 1 else ""
         told = f"{done} {self._what}, {done / max(seconds, 1e-9):.1f} a second{left}"
         # A progress bar is never worth a run.
-        with contextlib.suppress(Exception), brief_client() as client:
-            client.update_artifact(self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told))
+        with contextlib.suppress(Exception):
+            brief_client().update_artifact(self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told))
 
 
 def figures(metrics: Mapping[str, float]) -> str:

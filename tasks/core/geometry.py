@@ -53,12 +53,12 @@ class Letterbox:
                 f"expected an image of shape {(self.height, self.width, 3)}, found {image.shape}; "
                 "build the letterbox from the sides of the very image it is applied to"
             )
-        square = np.full((self.size, self.size, 3), PADDING, np.uint8)
         inner = image
         if (self.width, self.height) != (self.inner_width, self.inner_height):
             inner = _rgb(cv2.resize(image, (self.inner_width, self.inner_height), interpolation=cv2.INTER_LINEAR))
-        square[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width] = inner
-        return square
+        below, after = self.size - self.inner_height - self.top, self.size - self.inner_width - self.left
+        grey = (PADDING,) * 3
+        return _rgb(cv2.copyMakeBorder(inner, self.top, below, self.left, after, cv2.BORDER_CONSTANT, value=grey))
 
     def to_square(self, boxes: Floats) -> Floats:
         """Move [n, 4] boxes (x1, y1, x2, y2) from pixels of the image to pixels of the square."""

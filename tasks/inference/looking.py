@@ -102,7 +102,8 @@ class Looking:
 
     def _asked(self, shown: Sequence[tuple[Rgb, Letterbox]], picture: Picture) -> list[Detections]:
         """Ask about squares in one request; what is found is in pixels of the images that they were made from."""
-        outputs = self._client.infer(np.stack([square for square, _ in shown]))
+        squares = [square[None] for square, _ in shown]
+        outputs = self._client.infer(squares[0] if len(squares) == 1 else np.concatenate(squares))
         return [
             Detections.from_served(
                 {name: values[index] for name, values in outputs.items()},

@@ -9,6 +9,7 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.media.memory import reuse_memory
 from tasks.core.parameters import InferenceParams
 from tasks.core.plan import Chunk
 from tasks.core.results.detections import Detections, class_thresholds
@@ -49,6 +50,7 @@ def infer(
     Raises InferenceError where Triton stays away, and for parameters that this model cannot be asked with.
     """
     require_fitting(model, params)
+    reuse_memory()
     keeper = Keeper(model, outside.follow and _keeping_sure(outside.follow, model, params), outside.told)
     with closing(TritonClient(Settings().triton_grpc_url, model, in_flight(params))) as client:
         try:

@@ -14,6 +14,8 @@ import botocore.exceptions
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store
 
 from tasks.core.errors import StudioError
 
@@ -24,6 +26,14 @@ TRANSFERS = 8
 PATIENCE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
 _CONNECTIONS = 64
+_NAMES = tuple(
+    f"AWS_{name}"
+    for name in (
+        *("ENDPOINT_URL", "ENDPOINT_URL_S3", "DEFAULT_REGION", "REGION", "CA_BUNDLE"),
+        *("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"),
+        *("PROFILE", "DEFAULT_PROFILE", "CONFIG_FILE", "SHARED_CREDENTIALS_FILE"),
+    )
+)
 _AWAY = (
     botocore.exceptions.HTTPClientError,
     botocore.exceptions.ConnectionError,
@@ -42,7 +52,7 @@ class StorageError(StudioError):
 def client(attempts: int = 4) -> "S3Client":
     """Return this process's S3 client, for all its threads; it tries `attempts` times and gives up in bounded time."""
     # Making one takes 0.1 s of processor time. The environment may name another store or other keys meanwhile.
-    known = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    known = tuple(os.environ.get(name) for name in _NAMES)
     return _client(attempts, known, os.getpid())
 
 
@@ -57,6 +67,27 @@ def _client(attempts: int, _known: object, _process: int) -> "S3Client":
     )
     # A session of its own: the default one would remember keys that the environment no longer has.
     return boto3.session.Session().client("s3", config=config)
+
+
+def reader(bucket: str) -> S3Store:
+    """Return this process's quick way to read objects of a bucket, for all its threads; it tries once.
+
+    boto3 keeps Python's lock for more than a millisecond a request, whoever else waits for it; this one lets go of it.
+    """
+    s3 = client(attempts=1)
+    return _reader(bucket, str(s3.meta.endpoint_url), s3.meta.region_name, s3)
+
+
+@functools.lru_cache(maxsize=16)
+def _reader(bucket: str, endpoint: str, region: str, _client: "S3Client") -> S3Store:
+    return S3Store(
+        bucket,
+        endpoint=endpoint,
+        region=region,
+        credential_provider=Boto3CredentialProvider(boto3.session.Session()),
+        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
+        retry_config={"max_retries": 0},
+    )
 
 
 @contextlib.contextmanager

@@ -14,8 +14,13 @@ from tasks.core.settings import Settings
 
 TRAINING, DATASETS, SERVING, INFERENCE = "training", "datasets", "serving", "inference"
 
-# MLflow's own 7 retries hold a caller up for 4 minutes while the server is down; 3 do for 13 s, 2 for 5 s.
-LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+# MLflow's own 7 retries hold a caller up for 4 minutes while the server is down; 3 do for 13 s, 2 for 5 s. The links
+# that it prints cost two requests a run.
+MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _FINAL = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"}
 
 
@@ -25,7 +30,7 @@ class TrackingError(StudioError):
 
 def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost every flow 2 s
     """An MLflow client for the server that the environment names, which soon gives up where that is down."""
-    for name, value in LIMITS.items():
+    for name, value in MANNERS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
@@ -36,7 +41,7 @@ def use_our_server() -> None:
     """Point those functions of `mlflow` that take no client at the server that the environment names."""
     import mlflow
 
-    client()  # for its limits
+    client()  # for its manners
     mlflow.set_tracking_uri(Settings().mlflow_tracking_uri)
     mlflow.set_registry_uri(Settings().mlflow_tracking_uri)
 

@@ -26,14 +26,14 @@ from flows.run_inference import run_inference
 from infra.settings import StackSettings
 from tasks.core.geometry import Rgb
 from tasks.core.media import decode_image
+from tasks.core.media.memory import reuse_memory
 from tasks.core.media.video import decode_frames, upright
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import served_input
 from tests.benchmarks import rivals, scenes
-from tests.benchmarks.meter import HEAD, Measured, Meter, Row, Side, told
+from tests.benchmarks.meter import HEAD, Done, Measured, Meter, Row, Side, Work, told
 from tests.benchmarks.peak import peak_mib
-from tests.benchmarks.rivals import Work
 from tests.benchmarks.shared_tensors import plain, through_shared_memory
 from tests.flows.registered import SIZE as SMALL_SIZE
 from tests.flows.registered import make_weights
@@ -82,6 +82,7 @@ def rows() -> Iterator[Rows]:
 def meter(stack: StackSettings) -> Meter:
     python = stack.triton_venv / "bin" / "python"
     bf16 = subprocess.run([python, "-c", BF16], capture_output=True, text=True, check=True).stdout.strip()
+    reuse_memory()  # a run does so, and those beside it shall have the same
     print(f"\n{os.cpu_count()} cores, bf16 arithmetic: {bf16}, load {os.getloadavg()[0]:.1f}, scale {SCALE:g}")
     return Meter(stack)
 
@@ -126,14 +127,19 @@ def square(image: Rgb) -> Rgb:
 
 
 def flow(name: str, *inputs: str, **params: object) -> Work:
-    """The flow, called in this process."""
+    """The flow, called in this process, until its run is Completed.
 
-    def work() -> tuple[int, float]:
-        state = run_inference(name, list(inputs), InferenceParams.model_validate(params), return_state=True)
+    Prefect returns up to a second after that, when the thread of its heartbeats wakes up.
+    """
+
+    def work() -> Done:
+        ended: list[float] = []
+        timed = run_inference.with_options(on_completion=[lambda *_: ended.append(time.perf_counter())])
+        state = timed(name, list(inputs), InferenceParams.model_validate(params), return_state=True)
         assert state.is_completed(), state.message
         key = f"{state.state_details.flow_run_id}/summary.json"
         summary = json.loads(boto3.client("s3").get_object(Bucket="predictions", Key=key)["Body"].read())
-        return summary["images"] + summary["frames"], summary["images_per_second"]
+        return Done(summary["images"] + summary["frames"], summary["images_per_second"], *ended)
 
     return work
 

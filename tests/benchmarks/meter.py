@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -18,12 +19,25 @@ REACHABLE = 0.9  # of the limit: the rest is for reading, writing and Python its
 GROUPS = {"triton": "triton", "object-store": "store"}  # services by whom their time counts for; the others are "rest"
 
 
+class Done(NamedTuple):
+    """What a block of work did; `work_rate` is what a run itself says, from its first picture to its last.
+
+    `ended` is when it was done by `time.perf_counter`, where it returned later.
+    """
+
+    pictures: int
+    work_rate: float = 0.0
+    ended: float | None = None
+
+
+Work = Callable[[], Done]
+
+
 @dataclass(frozen=True)
 class Measured:
     """So many pictures in so many seconds; `spent` are seconds of processor time by group.
 
-    `work_rate` is what a run itself says, from its first picture to its last; `foreign` the share of the machine that
-    others took meanwhile.
+    `work_rate` is that of `Done`, `foreign` the share of the machine that others took meanwhile.
     """
 
     pictures: int
@@ -44,15 +58,15 @@ class Meter:
         with supervision.connect(settings) as supervisor:
             self._services = {each["name"]: psutil.Process(each["pid"]) for each in supervisor.getAllProcessInfo()}
 
-    def __call__(self, work: Callable[[], tuple[int, float]]) -> Measured:
-        """Do it once; it returns the pictures it did, and the rate of its work alone or 0."""
+    def __call__(self, work: Work) -> Measured:
+        """Do it once."""
         busy, spent, began = _busy(), self._spent(), time.perf_counter()
-        pictures, work_rate = work()
+        done = work()
         seconds = time.perf_counter() - began
         now = self._spent()
         used = {group: now[group] - spent[group] for group in now}
         foreign = (_busy() - busy - sum(used.values())) / (seconds * CORES)
-        return Measured(pictures, seconds, used, max(foreign, 0.0), work_rate)
+        return Measured(done.pictures, (done.ended or began + seconds) - began, used, max(foreign, 0.0), done.work_rate)
 
     def _spent(self) -> dict[str, float]:
         spent = {"client": _seconds(psutil.Process()), **dict.fromkeys(["triton", "store", "rest"], 0.0)}

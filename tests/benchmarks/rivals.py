@@ -28,6 +28,7 @@ from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference.client import TritonClient
 from tasks.inference.looking import in_flight
+from tests.benchmarks.meter import Done, Work
 
 # Else Ultralytics looks on the network for packages and models; it reads this when it is imported.
 os.environ["YOLO_OFFLINE"] = "true"
@@ -35,15 +36,13 @@ os.environ["YOLO_OFFLINE"] = "true"
 RAW = "raw"
 CODE = Path(__file__).with_name("raw_model.py")
 OPTIONS: dict[str, Any] = {"conf": 0.25, "iou": 0.7, "rect": False, "device": "cpu", "verbose": False}
-# Does something once; returns the pictures that it did, and the rate of its work alone or 0.
-Work = Callable[[], tuple[int, float]]
 
 
 def saturated(model: ServedModel, squares: list[Rgb], seconds: float) -> Work:
     """The same Triton, asked with ready tensors from as many threads as a run has requests in flight."""
     flying = in_flight(InferenceParams())
 
-    def work() -> tuple[int, float]:
+    def work() -> Done:
         until = time.perf_counter() + seconds
         with closing(TritonClient(Settings().triton_grpc_url, model, flying)) as client:
 
@@ -55,7 +54,7 @@ def saturated(model: ServedModel, squares: list[Rgb], seconds: float) -> Work:
                 return done
 
             with ThreadPoolExecutor(flying) as pool:
-                return sum(pool.map(ask, range(flying))), 0.0
+                return Done(sum(pool.map(ask, range(flying))))
 
     return work
 
@@ -99,7 +98,7 @@ def ultralytics(model: str, folder: Path, seconds: float, size: int) -> Work:
     yolo: Any = YOLO(model, task="detect")
     yolo.predict(str(next(folder.iterdir())), imgsz=size, **OPTIONS)
 
-    return lambda: (_counted(yolo.predict(str(folder), stream=True, imgsz=size, **OPTIONS), seconds), 0.0)
+    return lambda: Done(_counted(yolo.predict(str(folder), stream=True, imgsz=size, **OPTIONS), seconds))
 
 
 def old_way(folder: Path, seconds: float, size: int) -> Work:
@@ -120,9 +119,9 @@ def old_way(folder: Path, seconds: float, size: int) -> Work:
             (rows,) = non_max_suppression(answer, OPTIONS["conf"], OPTIONS["iou"])
             yield scale_boxes((size, size), rows[:, :4], image.shape[:2], padding=False)
 
-    def work() -> tuple[int, float]:
+    def work() -> Done:
         with triton.InferenceServerClient(Settings().triton_grpc_url) as server:
-            return _counted(found(server), seconds), 0.0
+            return Done(_counted(found(server), seconds))
 
     return work
 
@@ -140,10 +139,10 @@ def _counted(things: Iterable[object], seconds: float) -> int:
 def decoded(path: Path) -> Work:
     """All frames of a video, decoded by FFmpeg on all cores and not converted."""
 
-    def work() -> tuple[int, float]:
+    def work() -> Done:
         with av.open(str(path)) as container:
             container.streams.video[0].thread_type = "AUTO"
-            return sum(1 for _ in container.decode(video=0)), 0.0
+            return Done(sum(1 for _ in container.decode(video=0)))
 
     return work
 
@@ -151,11 +150,11 @@ def decoded(path: Path) -> Work:
 def encoded(path: Path, frames: list[Rgb], count: int, audio: Path) -> Work:
     """A film of ready frames, with the sound of a video."""
 
-    def work() -> tuple[int, float]:
+    def work() -> Done:
         with VideoWriter(path, audio) as writer:
             for number in range(count):
                 writer.write(frames[number % len(frames)], number * 40.0)
-        return count, 0.0
+        return Done(count)
 
     return work
 

@@ -15,7 +15,7 @@ from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import INPUT, OUTPUT
 from tasks.serving.connection import KEY_HEADER
-from tests.benchmarks.rivals import Work
+from tests.benchmarks.meter import Done, Work
 
 IN_FLIGHT = 4
 # Triton's gRPC endpoint wants this before the name of the header that opens a restricted protocol.
@@ -63,7 +63,7 @@ def through_shared_memory(model: ServedModel, squares: list[Rgb], seconds: float
 
 
 def _asking(model: ServedModel, squares: list[Rgb], seconds: float, filler: Callable[[Any, ExitStack], Fill]) -> Work:
-    def work() -> tuple[int, float]:
+    def work() -> Done:
         with triton.InferenceServerClient(Settings().triton_grpc_url) as client, ExitStack() as left:
             fills = [filler(client, left) for _ in range(IN_FLIGHT)]
             outputs = [triton.InferRequestedOutput(OUTPUT)]
@@ -79,6 +79,6 @@ def _asking(model: ServedModel, squares: list[Rgb], seconds: float, filler: Call
                 return done
 
             with ThreadPoolExecutor(IN_FLIGHT) as pool:
-                return sum(pool.map(ask, range(IN_FLIGHT))), 0.0
+                return Done(sum(pool.map(ask, range(IN_FLIGHT))))
 
     return work

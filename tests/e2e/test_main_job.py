@@ -2,8 +2,6 @@
 
 import io
 import json
-import shutil
-import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from infra.settings import StackSettings
 from tasks.core.results.tables import schema
 from tasks.core.served import ServedModel
 from tasks.serving.control import served_versions
+from tests.infra.browser import CHROMIUM, chromium
 
 MODEL = "shapes"
 EPOCHS = 13
@@ -31,7 +30,6 @@ PLANS = (
     ArchivePlan("first.zip", ("circle", "square", "triangle"), train=120, val=16, seed=1),
     ArchivePlan("second.zip", ("triangle", "circle", "cross"), train=120, val=16, seed=2),
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass(frozen=True)
@@ -192,13 +190,11 @@ def test_the_gallery_opens_without_keys(job: MainJob) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
     """In a real browser the first thumbnails come through their presigned links."""
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path}"]
-    command += ["--virtual-time-budget=8000", "--dump-dom", gallery_of(job)]
-    page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert page.count('class="card seen"') >= 10
-    assert "card missing" not in page
-    assert "broken.jpg" in page
+    with chromium(tmp_path / "profile") as page:
+        page.open(gallery_of(job))
+        page.wait("document.querySelectorAll('.card.seen').length >= 10")
+        assert page.js("document.querySelector('.card.missing')") is None
+        assert "broken.jpg" in page.js("document.body.textContent")
 
 
 @pytest.fixture(scope="module")
