@@ -11,7 +11,7 @@ from tasks.core.buckets import Bucket
 from tasks.core.canary import is_chosen
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.core.plan import chunks
-from tasks.core.results.gallery import DATA_FILES, items_in, write_gallery
+from tasks.core.results.gallery import items_in, linked_files, write_gallery
 from tasks.core.results.page import Outcome, inference_markdown, summary_json
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
@@ -121,8 +121,7 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
     results = folder / "results"
     summary = detection.merge(job.parts(folder), results)
-    shown = (path for item in items_in(results) for path in item.files)
-    links = objects.links(Bucket.PREDICTIONS, job.run, [*DATA_FILES, *shown])
+    links = objects.links(Bucket.PREDICTIONS, job.run, linked_files(results))
     write_gallery(results / "index.html", summary, items_in(results), links, model_name=model_name)
     objects.put_folder(results, Bucket.PREDICTIONS, job.run)
     gallery = objects.link(Bucket.PREDICTIONS, f"{job.run}/index.html")

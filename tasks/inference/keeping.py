@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 
+from prefect import get_run_logger
+
 from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Clip, Painter
 from tasks.core.results.parts import PartWriter
@@ -54,6 +56,8 @@ class Keeper:
             part.item(clip.item())
         if clip.failure:
             part.fail(clip.failure)
+        elif clip.sound_fault:
+            get_run_logger().warning("%s: its annotated video is without sound: %s", item.source.name, clip.sound_fault)
         if item.file:
             item.file.unlink(missing_ok=True)
 

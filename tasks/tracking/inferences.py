@@ -1,6 +1,6 @@
 """Runs of inference beside trainings: what a version found, how quickly, and the way to the gallery."""
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.results.summary import InferenceSummary
@@ -32,7 +32,8 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
     with optional(f"run {name}"):
         mlflow = client()
         experiment = experiment_id(mlflow, INFERENCE)
-        known = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", max_results=1)
+        is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
+        known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'")
         run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
         mlflow.log_batch(
             run.run_id,

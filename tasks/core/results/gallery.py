@@ -4,6 +4,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -61,6 +62,13 @@ def items_in(folder: Path) -> Iterator[GalleryItem]:
     """Read, one by one, the items of a run whose parts were merged into `folder`."""
     with (folder / ITEMS).open("rb") as lines:
         yield from map(GalleryItem.from_line, lines)
+
+
+def linked_files(folder: Path) -> Iterator[str]:
+    """Yield the paths, in the run's folder, that the page of the parts merged into `folder` leads to."""
+    yield from DATA_FILES
+    for item in islice(items_in(folder), SHOWN_ITEMS):
+        yield from item.files
 
 
 def _frame(summary: InferenceSummary, links: Mapping[str, str], model_name: str) -> tuple[str, str]:
