@@ -85,6 +85,7 @@ def _work(job: Job, model_name: str, inference: InferenceParams, share: tuple[in
     owner, trial, done = reporting.Ownership(), job.plan.about["trial"], 0
     model: ServedModel | None = None
 
+    @reporting.now_and_then
     def goes_on() -> bool:
         owner()
         return not _is_over(job, share)

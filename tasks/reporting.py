@@ -1,5 +1,6 @@
 """What a run shows in the Prefect UI: artifacts, progress, and how it ends."""
 
+import atexit
 import contextlib
 import functools
 import os
@@ -28,6 +29,7 @@ from tasks.core.findings import Report
 
 P = ParamSpec("P")
 BRIEF_S = 5.0
+ASKED_EVERY_S = 5.0
 
 
 def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
@@ -70,10 +72,25 @@ def is_over(flow_run: str) -> bool:
     return state is not None and state.is_final()
 
 
+def now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `ask` for a loop that turns quickly: its answer holds for `ASKED_EVERY_S` seconds."""
+    answer, until = False, -1.0
+
+    @functools.wraps(ask)
+    def asked() -> bool:
+        nonlocal answer, until
+        if time.monotonic() >= until:
+            answer = ask()
+            until = time.monotonic() + ASKED_EVERY_S
+        return answer
+
+    return asked
+
+
 def brief_client() -> SyncPrefectClient:
     """A client that fails at once where the server is away; that of the run would try for more than a minute.
 
-    It is for all threads of this process, and is never closed.
+    It is for all threads of this process, until that ends.
     """
     # Making one takes 30 ms of processor time, nearly all of it for certificates.
     return _brief_client(PREFECT_API_URL.value(), os.getpid())
@@ -81,7 +98,9 @@ def brief_client() -> SyncPrefectClient:
 
 @functools.lru_cache(maxsize=1)
 def _brief_client(_server: str | None, _process: int) -> SyncPrefectClient:
-    return get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S}).__enter__()
+    client = get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S})
+    atexit.register(client.__exit__, None, None, None)
+    return client.__enter__()
 
 
 class Ownership:
