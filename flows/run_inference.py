@@ -73,7 +73,7 @@ def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: st
 def _take_share(model_name: str, inference: InferenceParams, shard: Shard) -> State:
     """Work on the chunks of another run, which merges the parts."""
     job = jobs.open_job(str(shard.run))
-    if job is None:
+    if job is None or job.plan.finished:
         return reporting.completed(f"flow run {shard.run} was done already")
     with scratch_folder("inference") as folder:
         done = _work(job, model_name, inference, (shard.number, shard.of + 1), folder)
@@ -88,28 +88,26 @@ def _work(job: Job, model_name: str, inference: InferenceParams, share: tuple[in
     @reporting.now_and_then
     def goes_on() -> bool:
         owner()
-        return not _is_over(job, share)
+        return share[0] == 0 or reporting.wants_help(job.run)
 
     def commit(made: detection.Made) -> None:
         nonlocal done
+        if job.is_done(made.chunk):  # by another, whose pictures belong to the part that counts
+            return
         objects.put_folder(made.folder, Bucket.PREDICTIONS, job.run)
-        done += job.commit(made.chunk, made.part)
-        if trial and model:
-            tallies.keep_tally(trial, job.run, str(made.chunk), model.version, made.pictures, made.detections)
+        if job.commit(made.chunk, made.part):
+            done += 1
+            if trial and model:
+                tallies.keep_tally(trial, job.run, str(made.chunk), model.version, made.pictures, made.detections)
 
-    told = jobs.Telling(job, share[0], reporting.ShareProgress("pictures"))
-    outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
-    while goes_on() and not job.is_complete():
-        model = model or _served(job, model_name)
-        with leases.using(model_name, model.version, reporting.flow_run_id()):
-            if not detection.infer(model, inference, job.round(*share, goes_on), folder, outside):
-                model = None
+    with jobs.Telling(job, share[0], reporting.ShareProgress("pictures")) as told:
+        outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
+        while goes_on() and not job.is_over():
+            model = model or _served(job, model_name)
+            with leases.using(model_name, model.version, reporting.flow_run_id()):
+                if not detection.infer(model, inference, job.left(*share, goes_on), folder, outside):
+                    model = None
     return done
-
-
-def _is_over(job: Job, share: tuple[int, int]) -> bool:
-    """Whether the run that this one takes part in has ended: nobody waits for what would be done now."""
-    return share[0] > 0 and reporting.is_over(job.run)
 
 
 def _served(job: Job, model_name: str) -> ServedModel:

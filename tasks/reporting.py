@@ -72,6 +72,18 @@ def is_over(flow_run: str) -> bool:
     return state is not None and state.is_final()
 
 
+def wants_help(flow_run: str) -> bool:
+    """Whether a flow run that others share the work of goes on: one that crashed is given back to a worker.
+
+    No answer is no reason to stop.
+    """
+    try:
+        state = brief_client().read_flow_run(UUID(flow_run)).state
+    except Exception:  # noqa: BLE001 - whatever the client raises
+        return True
+    return state is None or not state.is_final() or state.is_crashed()
+
+
 def now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
     """Return `ask` for a loop that turns quickly: its answer holds for `ASKED_EVERY_S` seconds."""
     answer, until = False, -1.0

@@ -1,6 +1,6 @@
 """A model version as Triton serves it: what a client has to know to use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # What every served graph does, as Ultralytics does when it validates: clients filter higher, mAP of served detections
 # needs the tail.
@@ -12,7 +12,7 @@ class ServedModel:
     """One pinned version: images go in at `image_size` x `image_size` pixels.
 
     `digest` is the SHA-256 of its graph in hex, empty where nobody wrote it down; `precision` is its arithmetic: f32,
-    f16 or bf16.
+    f16 or bf16. `max_batch_size` is the most images in one request, a matter of how it is served now.
     """
 
     name: str
@@ -23,3 +23,4 @@ class ServedModel:
     run_id: str
     digest: str = ""
     precision: str = "f32"
+    max_batch_size: int = field(default=1, compare=False)

@@ -185,6 +185,7 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         run_id=_parameter(config, f"run_id.{version}"),
         digest=_optional(config, f"digest.{version}", ""),
         precision=_optional(config, f"precision.{version}", _optional(config, "precision", "f32")),
+        max_batch_size=max(int(config.get("max_batch_size", 1)), 1),
     )
 
 

@@ -17,6 +17,7 @@ from tasks.core.triton_config import INPUT, OUTPUTS
 REQUEST_TIMEOUT_S = 60.0
 PATIENCE_S = 180.0  # a Triton that is started again loads its models first
 GONE_S = 5.0  # a version that a live server has not had for so long was undeployed
+CHECK_TIMEOUT_S = 5.0
 TRIES = 3  # of a request that the server answered with an error
 
 _AWAY = frozenset(
@@ -36,6 +37,10 @@ class InferenceError(StudioError):
     """Triton stays away: the run cannot go on now, and a retry goes on from here."""
 
     passing = True
+
+
+class ParameterError(StudioError):
+    """This model cannot be asked with these parameters."""
 
 
 class VersionGone(StudioError):  # noqa: N818 - no fault of anybody's: it was undeployed
@@ -125,9 +130,6 @@ class TritonClient:
     @property
     def _about(self) -> str:
         return f"{self.model.name} version {self.model.version}"
-
-
-CHECK_TIMEOUT_S = 5.0
 
 
 def _said(error: InferenceServerException) -> str:

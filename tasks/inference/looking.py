@@ -19,12 +19,13 @@ from tasks.core.results.painter import Painter
 from tasks.core.results.summary import Failure
 from tasks.core.served_outputs import served_input
 from tasks.core.tiles import Tile, merged, tiles
-from tasks.inference.client import InferenceError, TritonClient, VersionGone
+from tasks.inference.client import AnswerError, TritonClient, VersionGone
 from tasks.inference.items import Seen
 
 TILES_A_REQUEST = 8
 WEAK = 0.1  # the lowest confidence that ByteTrack looks at
 MEMORY = 1 << 30  # bytes that decoded still images take together; of larger ones there is one at a time
+FILES_MEMORY = 256 << 20  # the same for the files of still images
 
 
 class MediaReader(Protocol):
@@ -44,7 +45,9 @@ class Looking:
         self.params, self.model = params, client.model
         # Those that wait for Triton, and one a core to decode and draw meanwhile.
         self.threads = in_flight(params) + (os.cpu_count() or 1)
-        self._client, self._media, self._budget = client, media, Budget(MEMORY)
+        self._client, self._media = client, media
+        # Who holds decoded pictures never waits for room for a file.
+        self._files, self._budget = Budget(FILES_MEMORY), Budget(MEMORY)
         # What follows objects goes on with weak detections, too; whoever keeps the frames drops them afterwards.
         weak = {"confidence": min(params.confidence, WEAK), "class_confidence": {}}
         self._asking = params.model_copy(update=weak) if params.track else params
@@ -62,12 +65,13 @@ class Looking:
         return _alone(picture.source, lambda: self._frame(picture, painter))
 
     def _image(self, source: Source, painter: Painter) -> Seen | Failure:
-        picture = next(expand(source.name, self._media.read(source), 1, painter.folder))
-        if isinstance(picture, Failure):
-            return picture
-        if picture.moment is not None:
-            raise MediaError("expected an image by its name, found a video; name it as one, like x.mp4")
-        return self._still(picture, painter)
+        with self._files.take(source.size):
+            picture = next(expand(source.name, self._media.read(source), 1, painter.folder))
+            if isinstance(picture, Failure):
+                return picture
+            if picture.moment is not None:
+                raise MediaError("expected an image by its name, found a video; name it as one, like x.mp4")
+            return self._still(picture, painter)
 
     def _still(self, picture: Picture, painter: Painter) -> Seen:
         with self._budget.take(picture.memory):
@@ -96,25 +100,29 @@ class Looking:
 
     def _in_tiles(self, places: Sequence[Tile], image: Rgb, picture: Picture) -> Iterator[Detections]:
         model = self._client.model
-        for first in range(0, len(places), TILES_A_REQUEST):
-            cut = (image[each.top : each.bottom, each.left : each.right] for each in places[first:][:TILES_A_REQUEST])
+        most = min(TILES_A_REQUEST, model.max_batch_size)
+        for first in range(0, len(places), most):
+            cut = (image[each.top : each.bottom, each.left : each.right] for each in places[first:][:most])
             yield from self._asked([served_input(piece, model.task, model.image_size) for piece in cut], picture)
 
     def _asked(self, shown: Sequence[tuple[Rgb, Letterbox]], picture: Picture) -> list[Detections]:
         """Ask about squares in one request; what is found is in pixels of the images that they were made from."""
         squares = [square[None] for square, _ in shown]
         outputs = self._client.infer(squares[0] if len(squares) == 1 else np.concatenate(squares))
-        return [
-            Detections.from_served(
-                {name: values[index] for name, values in outputs.items()},
-                self._client.model,
-                letterbox,
-                self._asking if picture.moment else self.params,
-                picture.source,
-                picture.moment,
-            )
-            for index, (_, letterbox) in enumerate(shown)
-        ]
+        try:
+            return [
+                Detections.from_served(
+                    {name: values[index] for name, values in outputs.items()},
+                    self._client.model,
+                    letterbox,
+                    self._asking if picture.moment else self.params,
+                    picture.source,
+                    picture.moment,
+                )
+                for index, (_, letterbox) in enumerate(shown)
+            ]
+        except ValueError as error:
+            raise AnswerError(str(error)) from error
 
 
 def _inner(square: Rgb, box: Letterbox) -> Rgb:
@@ -126,7 +134,7 @@ def _alone(source: str, look: Callable[[], Seen | Failure]) -> Seen | Failure:
     try:
         return look()
     except StudioError as error:
-        if error.passing or isinstance(error, (InferenceError, VersionGone)):
+        if error.passing or isinstance(error, VersionGone):
             raise
         return Failure(source, str(error))
     except (cv2.error, MemoryError) as error:

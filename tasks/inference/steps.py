@@ -17,7 +17,7 @@ from tasks.core.results.parts import merge_parts
 from tasks.core.results.summary import InferenceSummary
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
-from tasks.inference.client import InferenceError, TritonClient, VersionGone
+from tasks.inference.client import ParameterError, TritonClient, VersionGone
 from tasks.inference.items import Made
 from tasks.inference.keeping import Follow, Keeper, Told
 from tasks.inference.looking import Looking, MediaReader, in_flight
@@ -47,7 +47,7 @@ def infer(
 ) -> bool:
     """Work through chunks below `folder`, and commit each when it is done; False where the version is served no longer.
 
-    Raises InferenceError where Triton stays away, and for parameters that this model cannot be asked with.
+    Raises InferenceError where Triton stays away, and ParameterError.
     """
     require_fitting(model, params)
     reuse_memory()
@@ -70,16 +70,17 @@ def merge(parts: Iterable[Path], folder: Path) -> InferenceSummary:
 
 
 def require_fitting(model: ServedModel, params: InferenceParams) -> None:
-    """Raise InferenceError for parameters that mean nothing for this model."""
-    if params.tiles and model.task == "classify":
-        raise InferenceError(
-            f"expected a model that finds objects for inference.tiles, found {model.name}, which classifies whole "
-            "images; leave tiles empty"
+    """Raise ParameterError for parameters that mean nothing for this model."""
+    needless = [name for name, given in {"tiles": params.tiles, "track": params.track}.items() if given]
+    if needless and model.task == "classify":
+        raise ParameterError(
+            f"expected a model that finds objects for inference.{needless[0]}, found {model.name}, which classifies "
+            f"whole images; leave {needless[0]} out"
         )
     try:
         class_thresholds(model.class_names, params)
     except ValueError as error:
-        raise InferenceError(str(error)) from error
+        raise ParameterError(str(error)) from error
 
 
 def _keeping_sure(follow: Callable[[], Follow], model: ServedModel, params: InferenceParams) -> Callable[[], Follow]:

@@ -96,8 +96,11 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(error)}")
-        failed.passing = _may_pass(error)
+        # A transfer hides what the store said.
+        hidden = error.__context__ if isinstance(error, Boto3Error) else None
+        said = hidden if isinstance(hidden, ClientError) else error
+        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(said)}")
+        failed.passing = _may_pass(said)
         raise failed from error
 
 

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from uuid import uuid4
+
+from prefect import get_run_logger
 
 from tasks.core.buckets import Bucket, ObjectName
 from tasks.core.pipe import one_ahead
@@ -91,7 +94,7 @@ class Job:
         self.run, self.plan = run, plan
         self._pages, self._lock = OrderedDict[int, list[str]](), threading.Lock()
         self._done, self._held, self._rounds = set[int](), set[int](), 0
-        self._beats, self._idle = Beats(self._key("beats/")), False
+        self._beats = Beats(self._key("beats/"))
 
     def chunk(self, number: int) -> Chunk:
         """Return a chunk; the last few pages are kept."""
@@ -114,14 +117,9 @@ class Job:
     def round(self, shard: int, of: int, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Chunk]:
         """Yield what is left for worker `shard` (from 0) of `of` to do, one by one, and say that it is at it.
 
-        `goes_on` is asked before each; no ends the round.
-
-        What others are at is passed over, for another round to look at when `is_complete` still says no; after a round
-        that gave nothing, the next one waits a little before it begins. See `tasks.core.plan.order`.
+        `goes_on` is asked before each; no ends the round. What others are at is passed over, for another round to look
+        at. See `tasks.core.plan.order`.
         """
-        if self._idle:
-            time.sleep(IDLE_S)
-        self._idle = True
         with self._lock:
             self._rounds += 1
             self._held.clear()  # what an earlier round began and did not commit was given up
@@ -140,11 +138,26 @@ class Job:
         for number in order(self.plan.chunks, shard, of, is_cared_for):
             if not goes_on():
                 return
+            try:
+                chunk = self.chunk(number)
+            except StorageError:
+                if self.is_over():
+                    return
+                raise
             with self._lock:
                 self._held.add(number)
-            self._idle = False
             self.beat(shard, number, 0)
-            yield self.chunk(number)
+            yield chunk
+
+    def left(self, shard: int, of: int, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Chunk]:
+        """Yield what a `round` gives; where others are at all that is left, wait until that is over or one has died."""
+        given = False
+        while not given and goes_on() and not self.is_over():
+            for chunk in self.round(shard, of, goes_on):
+                given = True
+                yield chunk
+            if not given:
+                time.sleep(IDLE_S)
 
     def done(self) -> set[int]:
         """Return the numbers of the chunks that are done."""
@@ -156,6 +169,12 @@ class Job:
     def is_complete(self) -> bool:
         """Whether all chunks are done."""
         return len(self.done()) == self.plan.chunks
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do: all chunks are done, or the run has its results."""
+        now = open_job(self.run)
+        is_ours = now is not None and now.plan.identity == self.plan.identity and not now.plan.finished
+        return not is_ours or self.is_complete()
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is done."""
@@ -242,23 +261,52 @@ class Job:
 
 
 class Telling:
-    """Called with each picture that worker `shard` has done, says now and then how far it is: to the other workers, and
-    to `show`, which is told the share of the whole run that is done and the pictures that this worker has done.
+    """A context that says every few seconds that worker `shard` lives and how far it is, whatever it waits for.
+
+    It is called with each picture that is done. The other workers are told, and `show`: the share of the whole run that
+    is done, and the pictures that this worker has done; at the end of the block once more. What cannot be said is
+    logged.
     """
 
     def __init__(self, job: Job, shard: int, show: Callable[[float, int], None]) -> None:
         self._job, self._shard, self._show = job, shard, show
-        self._pictures, self._last, self._told = 0, (-1, 0), 0.0
+        self._pictures, self._at = 0, (-1, 0, 0)
+        self._ended, self._log = threading.Event(), get_run_logger()
+        self._thread = threading.Thread(target=self._go_on, name="telling", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
 
     def __call__(self, chunk: int, pictures: int, of: int) -> None:
         """Note that so many pictures of a chunk are done, of about how many."""
-        before = self._last[1] if self._last[0] == chunk else 0
+        before = self._at[1] if self._at[0] == chunk else 0
         self._pictures += pictures - before
-        self._last = chunk, pictures
-        if time.monotonic() - self._told >= TOLD_EVERY_S:
-            self._job.beat(self._shard, chunk, pictures, of)
+        self._at = chunk, pictures, of
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+        self._ended.set()
+        self._thread.join()
+        if kind is None:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say it now."""
+        chunk, pictures, of = self._at
+        try:
+            if chunk >= 0:
+                self._job.beat(self._shard, chunk, pictures, of)
             self._show(self._job.share_done(), self._pictures)
-            self._told = time.monotonic()
+        except StorageError as error:
+            self._log.warning("how far this is could not be told: %s", error)
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(TOLD_EVERY_S):
+            self.tell()
 
 
 def _key(run: str, *names: str) -> str:

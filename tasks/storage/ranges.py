@@ -80,14 +80,18 @@ def _quickly(stored: Stored, start: int, end: int) -> bytes | None:
 def download(stored: Stored, path: Path) -> None:
     """Copy an object into a file, which is there only when it is whole.
 
-    Raises ChangedError, and StorageError where the disk has no room for it, before it begins.
+    Raises ChangedError, and StorageError where the disk has no room for it, before it begins: `passing` where an empty
+    disk would have.
     """
-    free = shutil.disk_usage(path.parent).free
+    total, _, free = shutil.disk_usage(path.parent)
     if stored.size + RESERVE > free:
-        raise StorageError(
+        full = StorageError(
             f"Expected {stored.size + RESERVE:,} bytes free for {stored.name}, found {free:,}. Make room on this disk, "
             f"or let STUDIO_SCRATCH_DIR name a folder on a larger one."
         )
+        # What fits on this disk is no fault of the object.
+        full.passing = stored.size + RESERVE <= total
+        raise full
     unfinished = path.with_name(f".{path.name}.part")
     try:
         with unfinished.open("wb") as file:

@@ -191,6 +191,7 @@ def test_the_gallery_opens_without_keys(job: MainJob) -> None:
 def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
     """In a real browser the first thumbnails come through their presigned links."""
     with chromium(tmp_path / "profile") as page:
+        page.resize(1280, 900)
         page.open(gallery_of(job))
         page.wait("document.querySelectorAll('.card.seen').length >= 10")
         assert page.js("document.querySelector('.card.missing')") is None

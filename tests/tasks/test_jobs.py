@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from prefect.logging import disable_run_logger
 
 from infra.settings import ROOT, StackSettings
 from tasks.core.media.headers import Kind
@@ -136,8 +138,8 @@ def test_a_part_that_the_store_would_not_take_is_refused(
 def worked(job: Job, shard: int, of: int, folder: Path) -> list[int]:
     """The chunks that a worker does, until all are done."""
     did = list[int]()
-    while not job.is_complete():
-        did += [chunk.number for chunk in job.round(shard, of) if job.commit(chunk.number, part(folder))]
+    while not job.is_over():
+        did += [chunk.number for chunk in job.left(shard, of) if job.commit(chunk.number, part(folder))]
     return did
 
 
@@ -167,17 +169,58 @@ def test_nobody_steals_what_a_living_worker_is_at(run: str, tmp_path: Path, monk
     assert [chunk.number for chunk in quick.round(0, 2)] == [1]
 
 
-def test_how_far_a_run_is_is_told_now_and_then(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "TOLD_EVERY_S", 0.0)
+def test_who_waits_for_another_goes_on_when_that_one_is_done(run: str, tmp_path: Path) -> None:
+    """And begins nothing when the run has got its results meanwhile."""
+    job = plan(run, some_chunks(2), {})
+    slow, quick, late = (Job(run, job.plan) for _ in range(3))
+    assert next(slow.round(1, 2)).number == 1
+    assert [chunk.number for chunk in quick.left(0, 2) if quick.commit(chunk.number, part(tmp_path))] == [0]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(lambda each=each: list(each.left(0, 3))) for each in (quick, late)]  # type: ignore[misc]
+        time.sleep(0.5)
+        assert not any(each.done() for each in waiting)
+        slow.commit(1, part(tmp_path))
+        job.finish()
+        assert [each.result(timeout=10) for each in waiting] == [[], []]
+    assert keys(run) == []
+
+
+def told(job: Job, *, every: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Telling, list[tuple[float, int]]]:
+    """What worker 0 says, and whom it is shown to."""
+    monkeypatch.setattr(jobs, "TOLD_EVERY_S", every)
     shown = list[tuple[float, int]]()
+    with disable_run_logger():
+        return Telling(job, 0, lambda share, pictures: shown.append((share, pictures))), shown
+
+
+def test_how_far_a_run_is_is_told(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = plan(run, some_chunks(4), {})
-    telling = Telling(job, 0, lambda share, pictures: shown.append((share, pictures)))
+    telling, shown = told(job, every=100, monkeypatch=monkeypatch)
     Job(run, job.plan).beat(1, 3, 1, 2)
-    telling(0, 1, 2)
-    telling(0, 2, 2)
-    job.commit(0, part(tmp_path))
-    telling(2, 1, 2)
-    assert shown == [(0.25, 1), (0.375, 2), (0.5, 3)]
+    with telling:
+        telling(0, 1, 2)
+        telling.tell()
+        telling(0, 2, 2)
+        job.commit(0, part(tmp_path))
+        telling(2, 1, 2)
+        telling.tell()
+        for number in (1, 2, 3):
+            job.commit(number, part(tmp_path))
+    assert shown == [(0.25, 1), (0.5, 3), (1.0, 3)]
+
+
+def test_a_worker_that_waits_says_that_it_lives(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a long download, or a server that is away: nobody shall take its chunk."""
+    job = plan(run, some_chunks(2), {})
+    telling, shown = told(job, every=0.1, monkeypatch=monkeypatch)
+    with telling:
+        next(job.round(0, 2))
+        telling(0, 1, 2)
+        job.beat(0, 0, 0)
+        time.sleep(1)
+        (beat,) = job.beats()
+    assert beat.pictures == 1
+    assert len(shown) > 3
 
 
 def test_a_finish_that_dies_half_way_is_seen_and_gone_on_with(
