@@ -51,7 +51,7 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip)
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, labels, merge, training, live predictions, roll-outs, each beside its limit or other tools
+bench: setup ## check, labels, merge, training, live predictions, roll-outs, inference, each beside its limit or other tools
 	@$(RUN) tests.benchmarks.bench_validation --large
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
@@ -59,8 +59,9 @@ bench: setup ## check, labels, merge, training, live predictions, roll-outs, eac
 	@$(RUN) pytest -q -s tests/benchmarks/bench_training.py
 	@$(RUN) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(RUN) pytest -q -s tests/benchmarks/bench_rollout.py
+	@$(RUN) pytest -q -s tests/benchmarks/bench_inference.py
 
-proof: setup ## the tests of minutes: trainings that lose machine, worker or MLflow; every task; parity of trained models
+proof: setup ## the tests of minutes: trainings that lose machine, worker or MLflow; killed runs of inference; every task; parity
 	@$(RUN) pytest -m heavy -s
 
 lint: setup ## ruff and mypy, strict

@@ -4,10 +4,14 @@
 all meet the same machine. `BENCH_SCALE=0.05` does a twentieth of it once, to see that it works; what a run costs
 whatever its size is most of that, so no goal is asserted.
 
-Goals are asserted where they can be reached. On a CPU without bf16 arithmetic most of those against others cannot: our
-graph and theirs then take the same 32-bit arithmetic, which is nearly all of the time on both sides, and a worker that
-did nothing else would be less than twice as fast. A film, too, has its decoder, its model and its encoder on the same
-cores, while each of them alone has them all. Column `limit` is the most that could be had; see meter.py.
+A goal is met, MISSED, or out of reach: above column `limit`, the most that could be had (see meter.py). Asserted is the
+goal, or 0.8 of the limit where that is less, so that a row whose goal is missed or out of reach cannot rot unseen. On a
+CPU without bf16 arithmetic most goals against others are out of reach: our graph and theirs then take the same 32-bit
+arithmetic, which is nearly all of the time on both sides, and a worker that did nothing else would be less than twice
+as fast. A film, too, has its decoder, its model and its encoder on the same cores, while each of them alone has them
+all.
+
+Where there is a GPU, column `device` names it, the others use it, too, and there is no limit. That was never run.
 """
 
 import json
@@ -32,7 +36,7 @@ from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import served_input
 from tests.benchmarks import rivals, scenes
-from tests.benchmarks.meter import HEAD, Done, Measured, Meter, Row, Side, Work, told
+from tests.benchmarks.meter import Cells, Done, Measured, Meter, Row, Side, Work, told
 from tests.benchmarks.peak import peak_mib
 from tests.benchmarks.shared_tensors import plain, through_shared_memory
 from tests.flows.registered import SIZE as SMALL_SIZE
@@ -58,7 +62,7 @@ GOAL_SHARED_MEMORY = 1.03
 
 BF16 = "import openvino; print('BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
 
-Rows = list[list[str]]
+Rows = list[Cells]
 
 
 class Images(NamedTuple):
@@ -155,8 +159,10 @@ def measure(meter: Meter, works: Mapping[str, Work], rounds: int, serial: Sequen
 
 def judge(rows: Rows, made: Sequence[Row]) -> None:
     rows += [row.cells() for row in made]
-    missed = [f"{row.what} / {row.against}" for row in made if row.verdict == "MISSED"]
-    assert SCALE < 1 or not missed, missed
+    low = [
+        f"{row.what} / {row.against}: {row.judged:.2f}, not {row.floor:.2f}" for row in made if row.judged < row.floor
+    ]
+    assert SCALE < 1 or not low, low
 
 
 def test_images(meter: Meter, model: ServedModel, raw: Path, small: Images, large: Images, rows: Rows) -> None:
@@ -176,9 +182,12 @@ def test_images(meter: Meter, model: ServedModel, raw: Path, small: Images, larg
         "large": flow(model.name, large.place, annotate=False),
         "large ready": rivals.saturated(model, large.squares, SECONDS),
         "triton": rivals.ultralytics(address, folder, SECONDS, IMAGE_SIZE),
-        "onnx": rivals.ultralytics(str(raw), folder, SECONDS, IMAGE_SIZE),
         "old": rivals.old_way(folder, SECONDS, IMAGE_SIZE),
     }
+    if rivals.IN_PROCESS:
+        works["onnx"] = rivals.ultralytics(str(raw), folder, SECONDS, IMAGE_SIZE)
+    else:
+        print("\nUltralytics, ONNX in process: left out, this environment has no onnxruntime-gpu")
     # Ultralytics' ONNX Runtime has all cores for most of its time: idle, it is taken to have them always.
     side = measure(meter, works, IMAGE_ROUNDS, serial=("triton", "old"))
     least = {"small": needed(side["small ready"]) + small.read_ms, "large": needed(side["large ready"]) + large.read_ms}
@@ -192,7 +201,11 @@ def test_images(meter: Meter, model: ServedModel, raw: Path, small: Images, larg
     titles = {"small": "640x480 JPEG -> parquet", "large": "1080p JPEG -> parquet"}
     judge(
         rows,
-        [Row(titles[ours], what, side[ours], side[theirs], goal, least[ours]) for ours, theirs, what, goal in compared],
+        [
+            Row(titles[ours], what, side[ours], side[theirs], goal, least[ours])
+            for ours, theirs, what, goal in compared
+            if theirs in side
+        ],
     )
 
 
@@ -241,15 +254,15 @@ def test_memory(
     began = time.perf_counter()
     low, high = (peak_mib(name, place, tmp_path / "run.log") for place in (few, many))
     ratio, seconds = high / low, time.perf_counter() - began
-    cells = dict.fromkeys(range(len(HEAD)), "") | {
-        0: f"memory, {MANY:,} images: {high:.0f} MiB",
-        1: f"{FEW:,} images: {low:.0f} MiB",
-        2: f"{(FEW + MANY) / seconds:.1f}",
-        HEAD.index("ratio"): f"{ratio:.2f}",
-        HEAD.index("goal"): f"{GOAL_MEMORY:g}",
-        len(HEAD) - 1: "met" if ratio <= GOAL_MEMORY else "MISSED",
-    }
-    rows.append([cells[number] for number in range(len(HEAD))])
+    cells = Cells(
+        what=f"memory, {MANY:,} images: {high:.0f} MiB",
+        against=f"{FEW:,} images: {low:.0f} MiB",
+        rate=f"{(FEW + MANY) / seconds:.1f}",
+        ratio=f"{ratio:.2f}",
+        goal=f"{GOAL_MEMORY:g}",
+        verdict="met" if ratio <= GOAL_MEMORY else "MISSED",
+    )
+    rows.append(cells)
     assert SCALE < 1 or ratio <= GOAL_MEMORY
 
 

@@ -17,6 +17,7 @@ import boto3
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 import tritonclient.grpc as triton
 from tritonclient import http as triton_http
@@ -28,14 +29,16 @@ from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference.client import TritonClient
 from tasks.inference.looking import in_flight
-from tests.benchmarks.meter import Done, Work
+from tests.benchmarks.meter import GPU, Done, Work
 
 # Else Ultralytics looks on the network for packages and models; it reads this when it is imported.
 os.environ["YOLO_OFFLINE"] = "true"
 
 RAW = "raw"
 CODE = Path(__file__).with_name("raw_model.py")
-OPTIONS: dict[str, Any] = {"conf": 0.25, "iou": 0.7, "rect": False, "device": "cpu", "verbose": False}
+OPTIONS: dict[str, Any] = {"conf": 0.25, "iou": 0.7, "rect": False, "device": "0" if GPU else "cpu", "verbose": False}
+# The ONNX Runtime that is pinned for this environment has no CUDA, and on the CPU it is no rival of a GPU.
+IN_PROCESS = not GPU or "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def saturated(model: ServedModel, squares: list[Rgb], seconds: float) -> Work:
@@ -83,7 +86,7 @@ def serve_raw(graph: Path, size: int) -> None:
         "max_batch_size": 0,
         "input": [{"name": "images", "data_type": "TYPE_FP32", "dims": [1, 3, size, size]}],
         "output": [{"name": "output0", "data_type": "TYPE_FP32", "dims": answer}],
-        "instance_group": [{"count": 1, "kind": "KIND_CPU"}],
+        "instance_group": [{"count": 1, "kind": "KIND_GPU" if GPU else "KIND_CPU"}],
         "parameters": {"metadata": {"string_value": str(about)}},
     }
     headers = {"triton-access-key": Settings().studio_triton_key.get_secret_value()}

@@ -1,7 +1,7 @@
 """Pictures and a clip to infer on, street scenes where the data is at hand and drawn ones elsewhere; and a model."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import islice
@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from infra.settings import ROOT
 from tasks.core.geometry import Letterbox, Rgb
-from tasks.core.media import decode_image, read_frames
+from tasks.core.media import read_frames
 from tasks.core.served import ServedModel
 from tasks.serving import control
 from tasks.tracking import registry
@@ -72,12 +72,6 @@ def jpegs(width: int, height: int, count: int) -> Iterator[bytes]:
     for scene in islice(scenes(), count):
         sized = cv2.resize(scene, (width, height), interpolation=cv2.INTER_LINEAR)
         yield cv2.imencode(".jpg", cv2.cvtColor(sized, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-
-
-def squares(files: Iterable[bytes], size: int) -> list[Rgb]:
-    """The pictures as a graph of that image size is shown them."""
-    images = map(decode_image, files)
-    return [Letterbox.fit(image.shape[1], image.shape[0], size).apply(image) for image in images]
 
 
 def clip(path: Path, width: int, height: int, frames: int) -> Path:
