@@ -20,8 +20,14 @@ VIDEO_ENDINGS = frozenset(
 )
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_PNM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s")
+# 00 is none: libjpeg passes over it.
+_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+# A comment ends at either end of line, as in OpenCV.
+_PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s")
+_TIFF_SHORT, _TIFF_LONG = 3, 4
+_CODESTREAM = b"\xff\x4f\xff\x51"
+# A real file has fewer than ten before its codestream.
+_MOST_BOXES = 1000
 
 
 class Kind(StrEnum):
@@ -58,7 +64,7 @@ def image_size(data: bytes | mmap) -> tuple[int, int] | None:
 
 
 def _is_image(head: bytes) -> bool:
-    signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x4f\xff\x51")
+    signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", _CODESTREAM)
     return (
         head.startswith(signatures)
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
@@ -88,14 +94,16 @@ def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one l
         return _unpack("<HH", data, 6)
     if data[:2] == b"BM":
         return _bmp_size(data)
-    if data[8:12] == b"WEBP":
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_size(data)
     if data[:4] in {b"II*\0", b"MM\0*"}:
         return _tiff_size(data, "<" if data[:1] == b"I" else ">")
     if data[4:8] == b"ftyp":
         return _avif_size(data)
-    if (start := data.find(b"\xff\x4f\xff\x51")) >= 0:
-        return _unpack(">II", data, start + 8)
+    if data[:4] == _CODESTREAM:
+        return _unpack(">II", data, 8)
+    if data[4:12] == b"jP  \r\n\x87\n":
+        return _jp2_size(data)
     found = _PNM.match(data)
     return (int(found[1]), int(found[2])) if found else None
 
@@ -122,7 +130,7 @@ def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
 
 
 def _bmp_size(data: bytes | mmap) -> tuple[int, int]:
-    if data[14] == 12:
+    if struct.unpack_from("<I", data, 14)[0] == 12:
         return _unpack("<HH", data, 18)
     width, height = _unpack("<ii", data, 18)
     return abs(width), abs(height)
@@ -146,9 +154,29 @@ def _tiff_size(data: bytes | mmap, order: str) -> tuple[int, int] | None:
     for index in range(struct.unpack_from(order + "H", data, start)[0]):
         entry = start + 2 + 12 * index
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in {256, 257}:
-            sides[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
+        # Of a tag that comes twice, libtiff takes the first.
+        if tag not in {256, 257} or tag in sides:
+            continue
+        if kind not in {_TIFF_SHORT, _TIFF_LONG}:
+            return None
+        sides[tag] = struct.unpack_from(order + ("H" if kind == _TIFF_SHORT else "I"), data, entry + 8)[0]
     return (sides[256], sides[257]) if len(sides) == 2 else None
+
+
+def _jp2_size(data: bytes | mmap) -> tuple[int, int] | None:
+    offset = 0
+    for _ in range(_MOST_BOXES):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        head = 8
+        if length == 1:
+            length, head = struct.unpack_from(">Q", data, offset + 8)[0], 16
+        if kind == b"jp2c":
+            start = offset + head
+            return _unpack(">II", data, start + 8) if data[start : start + 4] == _CODESTREAM else None
+        if not head <= length <= len(data):
+            return None
+        offset += length
+    return None
 
 
 def _avif_size(data: bytes | mmap) -> tuple[int, int] | None:

@@ -17,7 +17,15 @@ from av.packet import Packet
 from av.stream import Stream
 
 from tasks.core.media.errors import MediaError
-from tasks.core.media.video import Faults, best_stream, open_media, readable_packets, reason, start_seconds
+from tasks.core.media.video import (
+    AUDIO_CODECS,
+    Faults,
+    best_stream,
+    open_media,
+    readable_packets,
+    reason,
+    start_seconds,
+)
 
 # What MP4 holds and the browsers of today play; AC-3, PCM, Vorbis and the like are encoded again.
 _PLAYED = frozenset({"aac", "mp3", "mp3float", "opus", "libopus", "flac"})
@@ -59,7 +67,7 @@ def add_sound(film: Path, source: Path, seconds: float, out: Path) -> str | None
         try:
             with open_media(source) as container:
                 stream = best_stream(container, "audio")
-                if not isinstance(stream, AudioStream) or not stream.codec_context:
+                if not isinstance(stream, AudioStream) or not _is_known(stream):
                     fault = "none of a known codec"
                     continue
                 if way is _copied and not _plays(stream):
@@ -74,6 +82,11 @@ def add_sound(film: Path, source: Path, seconds: float, out: Path) -> str | None
         fault = track.faults.first or "no sound beside the frames"
     _join(film, out)
     return f"expected sound that can be read, found: {fault}; the film is silent, its frames are whole"
+
+
+def _is_known(stream: AudioStream) -> bool:
+    # The stubs promise a context; a codec that FFmpeg does not know has none.
+    return bool(stream.codec_context) and stream.codec_context.name in AUDIO_CODECS.split(",")
 
 
 def _plays(stream: AudioStream) -> bool:

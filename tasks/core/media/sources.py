@@ -1,18 +1,24 @@
 """One input of a run, picture by picture, whatever it is."""
 
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import av
+
 from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
 from tasks.core.media.images import decode_image, decoded_bytes, read_bytes, read_image
-from tasks.core.media.video import decode_frames, upright, upright_bytes
+from tasks.core.media.video import decode_frames, reason, upright, upright_bytes
 from tasks.core.results.detections import Moment
 from tasks.core.results.summary import Failure
+
+# What a reader may stumble over in bytes that nobody thought of.
+_STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, av.FFmpegError)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,12 @@ def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[P
         yield Failure(name, str(error))
     except OSError as error:
         yield Failure(name, f"expected a readable file, found {error.strerror or error}; upload it again")
+    except _STUMBLES as error:
+        yield Failure(
+            name,
+            f"expected a whole image or video, found values in it that no encoder writes ({reason(error)}); "
+            "save it again as JPEG, PNG or MP4",
+        )
 
 
 def _head(data: bytes | Path) -> bytes:

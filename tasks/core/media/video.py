@@ -25,7 +25,30 @@ from tasks.core.media.wholeness import bytes_missing
 
 # Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf"
-_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+# Of the hundreds that FFmpeg knows, those that cameras and editors write. The decoders of stills stay out: they believe
+# a header that claims gigabytes, and EXR gives pixels on which swscale aborts the process.
+VIDEO_CODECS = (
+    "h264,hevc,vp8,vp9,libdav1d,libaom-av1,av1,mpeg1video,mpeg2video,mpegvideo,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,"
+    "h261,h263,h263i,h263p,flv,wmv1,wmv2,wmv3,vc1,mjpeg,mjpegb,prores,dnxhd,cfhd,dvvideo,ffv1,ffvhuff,huffyuv,utvideo,"
+    "magicyuv,rawvideo,v210,v410,qtrle,cinepak,svq1,svq3,rpza,msrle,msvideo1,indeo3,indeo4,indeo5,theora,"
+    "vp3,vp5,vp6,vp6a,vp6f"
+)
+AUDIO_CODECS = (
+    "aac,aac_fixed,aac_latm,mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,vorbis,flac,alac,ac3,eac3,dca,truehd,"
+    "mlp,wmav1,wmav2,wmapro,wmalossless,wmavoice,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,speex,nellymoser,gsm,"
+    "gsm_ms,s302m,wavpack,tta,qdm2,mace3,mace6,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,g722,g726,"
+    "pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,"
+    "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be"
+)
+# FFmpeg decodes the first frames already while it opens a file: the limits hold there, too.
+_OPTIONS = {
+    "format_whitelist": FORMATS,
+    "protocol_whitelist": "file",
+    "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
+    "max_pixels": str(MAX_PIXELS),
+}
+# swscale aborts the process where it is asked to convert these.
+_ABORTING_PIXELS = frozenset({"yaf32le", "yaf32be"})
 _FALLBACK_RATE = 25.0
 # Longer gaps are damage, and an MP4 cannot say them.
 _LONGEST_GAP_MS = 6 * 3600 * 1000.0
@@ -106,9 +129,17 @@ def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Video
 
 
 def upright(frame: VideoFrame) -> Rgb:
-    """Return the frame as uint8 [H, W, 3] RGB, turned and mirrored as its display matrix says."""
-    # One thread: starting others costs more than the 1 ms that a 1080p frame takes.
-    pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+    """Return the frame as uint8 [H, W, 3] RGB, turned and mirrored as its display matrix says.
+
+    Raise MediaError where its pixels cannot be made RGB.
+    """
+    if frame.format.name in _ABORTING_PIXELS:
+        raise MediaError(_not_rgb(frame, "which FFmpeg cannot convert"))
+    try:
+        # One thread: starting others costs more than the 1 ms that a 1080p frame takes.
+        pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(_not_rgb(frame, reason(error))) from error
     swapped, mirrored, flipped = _turns(frame)
     if swapped:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)
@@ -190,9 +221,13 @@ def _video_stream(container: InputContainer) -> VideoStream:
     # The cover of a song is a video stream of one picture.
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         raise MediaError("expected a file with a video track, found none; upload the video itself")
-    # The stubs promise one; a codec that FFmpeg does not know has none.
-    if not stream.codec_context:
-        raise MediaError("expected a video of a known codec, found another; convert it to H.264 in MP4")
+    # The stubs promise a context; a codec that FFmpeg does not know has none.
+    codec = stream.codec_context.name if stream.codec_context else "unknown"
+    if codec not in VIDEO_CODECS.split(","):
+        raise MediaError(
+            f"expected a video in H.264, H.265, VP9, AV1 or another usual codec, found codec {codec}; "
+            "convert it to H.264 in MP4"
+        )
     if not 0 < stream.width * stream.height <= MAX_PIXELS:
         raise MediaError(
             f"expected frames of 1 to {MAX_PIXELS:,} pixels, found {stream.width}x{stream.height}; convert the video"
@@ -218,9 +253,15 @@ def _decoded(container: InputContainer, stream: VideoStream, faults: Faults) -> 
                 yield frame
 
 
+def _not_rgb(frame: VideoFrame, why: str) -> str:
+    found = f"pixels of format {frame.format.name} ({why})"
+    return f"expected a frame that can be made RGB, found {found}; convert the video to H.264 in MP4"
+
+
 def _promised_seconds(stream: VideoStream) -> float:
     """Return how long the track is by its own account, in Matroska: FFmpeg passes over what is damaged in one."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
+    # Bounded, because the text may be anything: a number of hundreds of digits fits no float.
+    found = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,12})", stream.metadata.get("DURATION", ""))
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else 0.0
 
 

@@ -1,7 +1,10 @@
 """Small real files for the tests of this folder."""
 
 import struct
+import subprocess
+import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -114,6 +117,68 @@ def beep_seconds(path: Path) -> tuple[float, float]:
                 )
             end = (frame.time or 0.0) - start + frame.samples / frame.rate
     return min(begins), end
+
+
+def packed(path: Path, codec: str, packets: Sequence[bytes]) -> Path:
+    """Write a video whose packets are these bytes, whatever they are."""
+    with av.open(str(path), "w", options={"strict": "-2"}) as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, stream.codec_context.codec.video_formats[0].name
+        for index, data in enumerate(packets):
+            packet: Any = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
+    return path
+
+
+def exr() -> bytes:
+    """Return an EXR picture of 16 x 16 pixels with the channels A and Y, both float."""
+
+    def attribute(name: str, kind: str, value: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + struct.pack("<I", len(value)) + value
+
+    channels = b"".join(name + struct.pack("<xIIII", 2, 0, 1, 1) for name in (b"A", b"Y")) + b"\0"
+    window = struct.pack("<4i", 0, 0, 15, 15)
+    head = struct.pack("<II", 20000630, 2) + b"".join(
+        [
+            attribute("channels", "chlist", channels),
+            attribute("compression", "compression", b"\0"),
+            attribute("dataWindow", "box2i", window),
+            attribute("displayWindow", "box2i", window),
+            attribute("lineOrder", "lineOrder", b"\0"),
+            attribute("pixelAspectRatio", "float", struct.pack("<f", 1)),
+            attribute("screenWindowCenter", "v2f", bytes(8)),
+            attribute("screenWindowWidth", "float", struct.pack("<f", 1)),
+            b"\0",
+        ]
+    )
+    rows = [struct.pack("<iI32f", y, 128, *[0.5] * 32) for y in range(16)]
+    offsets = [len(head) + 16 * 8 + y * len(rows[0]) for y in range(16)]
+    return head + struct.pack("<16Q", *offsets) + b"".join(rows)
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """Return a small PNG that claims to be this large."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+
+
+def in_own_process(code: str, *arguments: object) -> str:
+    """Run code that may end its process; return what it printed, or fail with what it said."""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, f"exit status {ran.returncode}: {ran.stderr[-2000:]}"
+    return ran.stdout
 
 
 def frames_until_error(path: Path) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import MediaError, VideoWriter, clips, read_frames
+from tasks.core.media import MediaError, VideoWriter, clips, read_frames, soundtrack
 from tests.core.media.samples import beep_seconds, film, photo, with_sound
 
 
@@ -278,3 +278,12 @@ def test_a_hole_in_the_sound_stays_a_hole(tmp_path: Path) -> None:
         container.mux(sound.encode(None))
     assert rewritten(source, tmp_path / "out.mp4")[1] is None
     assert beep_seconds(tmp_path / "out.mp4")[0] == pytest.approx(3.0, abs=0.03)
+
+
+def test_sound_of_a_codec_that_few_use_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = with_sound(tmp_path / "source.mkv", "ac3")
+    assert rewritten(source, tmp_path / "whole.mp4")[1] is None
+    monkeypatch.setattr(soundtrack, "AUDIO_CODECS", "aac,opus")
+    times, fault = rewritten(source, tmp_path / "silent.mp4")
+    assert "found: none of a known codec" in (fault or "")
+    assert len(packets(tmp_path / "silent.mp4")) == len(times) == 50

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ultralytics.utils.patches import imread
 
+from tasks.core import image_headers
 from tasks.core.media import (
     Kind,
     MediaError,
@@ -24,7 +24,7 @@ from tasks.core.media import (
     kind_of,
     read_image,
 )
-from tests.core.media.samples import encoded, photo, with_orientation
+from tests.core.media.samples import encoded, in_own_process, photo, png_bomb, with_orientation
 
 ENDINGS = [".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff", ".ppm", ".jp2", ".avif"]
 
@@ -125,16 +125,108 @@ def test_samples_that_are_no_colours_are_refused() -> None:
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
-    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+    bomb = png_bomb(60_000, 60_000)
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb)
     for refused in (lambda: decode_image(bomb), lambda: decoded_bytes(bomb), lambda: images.read_bytes(path)):
         with pytest.raises(MediaError, match=r"found 60000x60000 in the header"):
             refused()
+
+
+def decoy_jpeg() -> bytes:
+    """A marker 00 with a length: whoever skips by it lands behind the picture, at a frame of 1 x 1 pixel."""
+    whole = encoded(photo(), ".jpg")
+    frame_of_one = b"\xff\xc0" + struct.pack(">HBHHB3B", 11, 8, 1, 1, 1, 1, 0x11, 0)
+    return whole[:2] + b"\xff\0" + struct.pack(">H", len(whole)) + whole[2:] + frame_of_one
+
+
+def decoy_bmp() -> bytes:
+    """A header of 268 bytes, whose size ends in the byte 12 of the old header with two bytes a side."""
+    width = 0x10001
+    header = struct.pack("<IiiHHIIiiII", 268, width, 1, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 268) + header.ljust(268, b"\0") + bytes(width * 3 + 1)
+
+
+def decoy_tiff(*extra: tuple[int, int, int]) -> bytes:
+    """A grey TIFF of 60 x 40 pixels with more entries of (tag, type, value) behind the real ones of the same tag."""
+    real = [
+        (256, 3, 60),
+        (257, 3, 40),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (277, 3, 1),
+        (278, 3, 40),
+        (279, 4, 2400),
+    ]
+    entries = sorted([*real, (273, 4, 200), *extra], key=lambda entry: entry[0])
+    packed = [
+        struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, 1, value, *[0] * (kind == 3))
+        for tag, kind, value in entries
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(packed) + bytes(4)
+    return head.ljust(200, b"\0") + bytes(2400)
+
+
+def decoy_jp2() -> bytes:
+    """The start of a codestream of 1 x 1 pixel in a box that every reader skips."""
+    whole = encoded(photo(), ".jp2")
+    decoy = b"\xff\x4f\xff\x51" + struct.pack(">HHII", 47, 0, 1, 1)
+    behind_type = 12 + struct.unpack_from(">I", whole, 12)[0]
+    return whole[:behind_type] + struct.pack(">I4s", 8 + len(decoy), b"free") + decoy + whole[behind_type:]
+
+
+DECOYS = {
+    "jpeg": decoy_jpeg(),
+    "bmp": decoy_bmp(),
+    "pnm": b"P5\n#\r60 40 255\n1 1 255\n" + bytes(2400),
+    "pnm as webp": b"P5\n#1234WEBPVP8X" + bytes(14) + b"\n60 40 255\n" + bytes(2400),
+    "tiff": decoy_tiff((256, 3, 1), (257, 3, 1)),
+    "tiff of other types": decoy_tiff((256, 4, 1), (257, 4, 1)),
+    "jp2": decoy_jp2(),
+}
+
+
+@pytest.mark.parametrize("name", DECOYS)
+def test_no_header_is_read_as_smaller_than_opencv_reads_it(name: str) -> None:
+    decoded = cv2.imdecode(np.frombuffer(DECOYS[name], np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    height, width = decoded.shape[:2]
+    assert (width, height) == ((65_537, 1) if name == "bmp" else (60, 40))
+    # What a reader does not know for sure, it refuses.
+    assert headers.image_size(DECOYS[name]) in {None, (width, height)}
+    assert headers.image_size(DECOYS[name]) or name in {"jpeg", "pnm as webp"}
+
+
+def test_a_tiff_whose_sides_have_an_odd_type_is_refused() -> None:
+    data = bytearray(decoy_tiff())
+    assert headers.image_size(bytes(data)) == (60, 40)
+    struct.pack_into("<H", data, 12, 16)
+    assert headers.image_size(bytes(data)) is None
+
+
+def test_endless_boxes_are_not_walked_to_their_end() -> None:
+    head = encoded(photo(), ".jp2")[:12]
+    assert headers.image_size(head + struct.pack(">I4s", 8, b"free") * 5000) is None
+    assert headers.image_size(head + struct.pack(">I4s", 0, b"free") * 5000) is None
+    assert headers.image_size(head + struct.pack(">I4sQ", 1, b"free", 2**64 - 1) * 5000) is None
+    assert headers.image_size(encoded(photo(), ".jp2")[12:]) is None
+
+
+def test_opencv_itself_refuses_more_than_any_reader_accepts(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_bomb(14_000, 14_000))
+    code = """if True:
+        import os, sys, tasks.core, cv2, numpy
+        print(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
+        try:
+            cv2.imdecode(numpy.fromfile(sys.argv[1], numpy.uint8), cv2.IMREAD_COLOR)
+        except cv2.error as error:
+            print(error)
+    """
+    limit, error = in_own_process(code, path).split("\n", 1)
+    assert int(limit) == max(image_headers.MAX_PIXELS, images.MAX_PIXELS)
+    assert "CV_IO_MAX_IMAGE_PIXELS" in error
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """One input of any kind, picture by picture."""
 
+import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from tasks.core.media import MediaError, Picture, decoded_bytes, expand
+from tasks.core.media import MediaError, Picture, decoded_bytes, expand, sources
 from tasks.core.results.summary import Failure
 from tests.core.media.samples import encoded, film, photo, zipped
 
@@ -98,3 +100,19 @@ def test_an_image_cut_off_behind_its_header_fails_when_it_is_loaded(tmp_path: Pa
     assert isinstance(picture, Picture)
     with pytest.raises(MediaError, match="expected a whole JPEG"):
         picture.load()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OverflowError("x"), ValueError("x"), KeyError("x"), TypeError("x"), struct.error("x"), av.UndefinedError(1, "x")],
+)
+def test_whatever_a_reader_stumbles_over_is_a_failure_of_that_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def stumble(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sources, "decode_frames", stumble)
+    (failure,) = expand("clip.mp4", film(tmp_path / "clip.mp4", [0, 40]), 1, tmp_path)
+    assert isinstance(failure, Failure)
+    assert "found values in it that no encoder writes" in failure.reason

@@ -1,6 +1,7 @@
 """Videos in: whole, odd, broken and hostile."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.media import MediaError, read_frames, video
-from tests.core.media.samples import film, frames_until_error, with_sound
+from tests.core.media.samples import (
+    exr,
+    film,
+    frames_until_error,
+    in_own_process,
+    packed,
+    photo,
+    png_bomb,
+    with_sound,
+)
 
 BIKES = Path(__file__).parents[4] / "shared" / "data" / "bikes.mp4"
 STEADY = [index * 40.0 for index in range(60)]
@@ -211,3 +221,85 @@ def test_missing_and_backward_times_still_rise() -> None:
     assert [clock.tick(seconds) for seconds in (5.0, 5.04, None, 5.01, 9e15)] == pytest.approx([0, 40, 80, 120, 160])
     clock = video._Clock(40.0)
     assert [clock.tick(seconds) for seconds in (None, None, 7.0, 7.5)] == pytest.approx([0, 40, 80, 580])
+
+
+def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Path) -> None:
+    path = packed(tmp_path / "floats.mov", "exr", [exr()] * 3)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from tasks.core.media import MediaError, read_frames
+        try:
+            list(read_frames(Path(sys.argv[1])))
+        except MediaError as error:
+            print(error)
+    """
+    assert "another usual codec, found codec exr; convert it to H.264" in in_own_process(code, path)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yaf32le", "yaf32be", "gray32le"])
+def test_pixels_that_cannot_be_converted_are_an_error(pix_fmt: str) -> None:
+    code = """if True:
+        import av, sys
+        from tasks.core.media import MediaError, video
+        try:
+            video.upright(av.VideoFrame(16, 16, sys.argv[1]))
+        except MediaError as error:
+            print(error)
+    """
+    assert f"found pixels of format {pix_fmt}" in in_own_process(code, pix_fmt)
+
+
+@pytest.mark.parametrize(("side", "allowed"), [(12_000, ""), (13_000, ",png")])
+def test_a_frame_that_claims_to_be_huge_costs_little(tmp_path: Path, side: int, allowed: str) -> None:
+    path = packed(tmp_path / "bomb.avi", "png", [png_bomb(side, side)] * 2)
+    code = """if True:
+        import re, sys
+        from pathlib import Path
+        from tasks.core.media import MediaError, read_frames, video
+        video._OPTIONS["codec_whitelist"] += sys.argv[2]
+        status = Path("/proc/self/status")
+        peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])
+        before = peak()
+        try:
+            list(read_frames(Path(sys.argv[1])))
+        except MediaError as error:
+            print(peak() - before, error)
+    """
+    grown, error = in_own_process(code, path, allowed).split(" ", 1)
+    assert "found codec png" in error
+    assert int(grown) < 100_000
+
+
+@pytest.mark.parametrize("digits", [7, 400, 5000])
+def test_a_length_of_many_digits_is_no_promise(tmp_path: Path, digits: int) -> None:
+    path = tmp_path / "long.ogg"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.metadata["DURATION"] = "9" * digits + ":00:00.0"
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(photo(64, 48), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert frames_until_error(path) == (5, "no error")
+
+
+USUAL = {
+    "libsvtav1": "yuv420p",
+    "libvpx": "yuv420p",
+    "prores_ks": "yuv422p10le",
+    "mjpeg": "yuvj420p",
+    "msmpeg4": "yuv420p",
+    "qtrle": "rgb24",
+    "rawvideo": "yuv420p",
+}
+
+
+@pytest.mark.parametrize("codec", USUAL)
+def test_the_usual_codecs_pass(tmp_path: Path, codec: str) -> None:
+    path = film(
+        tmp_path / "a.mov" if codec == "qtrle" else tmp_path / "a.mkv", STEADY[:4], codec=codec, pix_fmt=USUAL[codec]
+    )
+    assert frames_until_error(path) == (4, "no error")
