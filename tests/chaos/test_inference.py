@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,10 @@ from prefect.states import Scheduled
 from infra import runs, supervision
 from infra.service import bin_path
 from infra.settings import ROOT, StackSettings
+from tasks.core.parameters import ServingParams
+from tasks.core.plan import IMAGES_A_CHUNK
 from tasks.export import write_graph
+from tasks.serving import control
 from tasks.storage import repository
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
@@ -28,6 +32,7 @@ from tests.flows.steps import UNCOMPARED, champion, deploy, served, undeploy
 
 pytestmark = pytest.mark.timeout(900)
 IMAGES = 1500
+CHUNKS = IMAGES // IMAGES_A_CHUNK + 1  # the damaged one is among them
 MEDIA = "many/"
 
 
@@ -157,14 +162,58 @@ def test_a_run_finishes_on_the_version_that_it_began_with(model: str) -> None:
 
 @pytest.mark.heavy
 def test_a_version_that_is_gone_is_followed_by_the_champion(model: str) -> None:
-    """Who does not wait for a run drops its version: the rest is answered by the new one, and each row says so."""
-    run = start(model)
+    """A deployment leaves a version to the run that holds it. Dropped all the same: the champion answers the rest."""
+    run = start(model, tiles={"size": 160})  # tiles make it last
     until(lambda: parts(run) >= 2, "2 chunks")
     assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=1.0).is_completed()
-    assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=1.0).is_completed()
+    assert (champion(model), served(model)) == ("2", [1, 2])
+    (new,) = [each for each in control.served_versions.fn(model) if each.version == 2]
+    control.load_versions.fn(model, [new], ServingParams(), 2)
+    assert served(model) == [2]
+    assert parts(run) < CHUNKS
     until(lambda: completed(run), "completed")
-    seen = pq.read_table(io.BytesIO(result(run, "pictures.parquet")))
-    assert len(seen) == len(set(seen["source"].to_pylist())) == IMAGES
+    assert_whole(run, {1, 2})
+
+
+@pytest.mark.heavy
+def test_helpers_go_on_while_the_run_that_they_share_is_away(model: str) -> None:
+    """kill -9 of the run that shares its work: nobody who helps waits for it, and it merges what all have done."""
+    run = start(model, shards=2, tiles={"size": 96})  # tiles make it last; the stack's worker has room for all three
+    until(lambda: len(at_work(run)) == 2, "both helpers are at work")
+    before = parts(run)
+    until(lambda: parts(run) >= before + 3, "all are at it")
+    count = read(run).run_count
+    kill_flow(run)
+    until(lambda: not processes(run), "the run's own process is gone")
+    before, began = parts(run), time.monotonic()
+    until(lambda: read(run).run_count > count, "given back to a worker")
+    after, busy, gone = parts(run), at_work(run), time.monotonic() - began
+    print(f"{before} of {CHUNKS} chunks at the kill, {after} after {gone:.0f} s, when it was back; {len(busy)} at work")
+    assert after > before
+    assert len(busy) == 2 or after == CHUNKS
+    until(lambda: completed(run), "completed")
+    until(lambda: all(is_final(helper) for helper in helpers(run)), "the helpers have ended")
+    messages = [str(read(helper).state.message) for helper in helpers(run)]  # type: ignore[union-attr]
+    print(f"helpers: {messages}")
+    assert {read(helper).state_name for helper in helpers(run)} == {"Completed"}
+    assert sum(chunks_done(message) > 0 for message in messages) >= 1
+    assert_whole(run, {1})
+
+
+def at_work(run: UUID) -> list[UUID]:
+    """Runs that share the work of this one and have a process."""
+    return [each for each in helpers(run) if read(each).state_name == "Running" and processes(each, "prefect.engine")]
+
+
+def is_final(run: UUID) -> bool:
+    state = read(run).state
+    return state is not None and state.is_final()
+
+
+def chunks_done(message: str) -> int:
+    """What a helper says of itself at its end."""
+    said = re.match(r"(\d+) chunks of flow run", message)
+    return int(said[1]) if said else 0
 
 
 @pytest.fixture
