@@ -87,7 +87,7 @@ class Looking:
 
     def _found(self, picture: Picture, image: Rgb) -> tuple[Detections, Rgb]:
         """What is in a picture, and the smallest copy of all of it that is at hand."""
-        model, tiled = self._client.model, self.params.tiles
+        model, tiled = self.model, self.params.tiles
         shown = served_input(image, model.task, model.image_size)
         small = _inner(*shown) if model.task != "classify" and max(image.shape) > model.image_size else image
         side = (tiled.size or model.image_size) if tiled else 0
@@ -99,7 +99,7 @@ class Looking:
         return merged(parts, whole, self.params.iou), small
 
     def _in_tiles(self, places: Sequence[Tile], image: Rgb, picture: Picture) -> Iterator[Detections]:
-        model = self._client.model
+        model = self.model
         most = min(TILES_A_REQUEST, model.max_batch_size)
         for first in range(0, len(places), most):
             cut = (image[each.top : each.bottom, each.left : each.right] for each in places[first:][:most])
@@ -113,7 +113,7 @@ class Looking:
             return [
                 Detections.from_served(
                     {name: values[index] for name, values in outputs.items()},
-                    self._client.model,
+                    self.model,
                     letterbox,
                     self._asking if picture.moment else self.params,
                     picture.source,

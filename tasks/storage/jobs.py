@@ -172,9 +172,8 @@ class Job:
 
     def is_over(self) -> bool:
         """Whether there is nothing left to do: all chunks are done, or the run has its results."""
-        now = open_job(self.run)
-        is_ours = now is not None and now.plan.identity == self.plan.identity and not now.plan.finished
-        return not is_ours or self.is_complete()
+        plan = self._kept_plan()
+        return plan is None or plan.finished or self.is_complete()
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is done."""
@@ -242,8 +241,7 @@ class Job:
         `plan.json` says first that it is finished and goes last: when this is ended half-way, whoever opens the job
         again sees that there is nothing to do but this.
         """
-        now = open_job(self.run)
-        is_ours = now is not None and now.plan.identity == self.plan.identity
+        is_ours = self._kept_plan() is not None
         last = _key(self.run, "plan.json")
         if is_ours:
             self.plan = replace(self.plan, finished=True)
@@ -252,6 +250,11 @@ class Job:
             blobs.remove(Bucket.RUNS, [entry["Key"] for entry in page.get("Contents", []) if entry["Key"] != last])
         if is_ours:
             blobs.remove(Bucket.RUNS, [last])
+
+    def _kept_plan(self) -> Plan | None:
+        """This plan as it is kept now; None where it is gone, or another has taken its place."""
+        now = open_job(self.run)
+        return now.plan if now is not None and now.plan.identity == self.plan.identity else None
 
     def _listed(self, folder: str) -> Iterator[Any]:
         return blobs.pages(Bucket.RUNS, self._key(folder))
