@@ -15,15 +15,16 @@ help: ## list the commands
 	@echo "making .venv from $<"
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3,11) <= sys.version_info < (3,13) else "Python 3.11 or 3.12 is needed (Triton runs Python models with numpy 1), this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || test -x $(BIN)/uv || $(PYTHON) -m venv --clear .venv
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' $<)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@test -x $(BIN)/uv || { sed -n '/^uv==/,/[^\]$$/p' $< > .venv/uv.txt; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; }
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python $<
 	@cp $< $@
 
 TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-triton-gpu.txt,requirements-triton.txt)
 .venv-triton/requirements.txt: $(TRITON_REQUIREMENTS) .venv/requirements.txt
 	@echo "making .venv-triton from $<"
 	@test -x .venv-triton/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-triton
-	@$(BIN)/uv pip sync --quiet --python .venv-triton/bin/python $<
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-triton/bin/python $<
 	@cp $< $@
 
 setup: .venv/requirements.txt .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
@@ -69,10 +70,10 @@ lint: setup ## ruff and mypy, strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 
-lock: setup ## pin the requirements anew, from the ranges of pyproject.toml
+lock: setup ## pin the requirements and their hashes anew, from the ranges of pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --group dev -o requirements-dev.txt -c requirements.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton.in -o requirements-triton.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton-gpu.in -o requirements-triton-gpu.txt
-COMPILE := --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+COMPILE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	--custom-compile-command "make lock"
