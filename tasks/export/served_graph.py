@@ -155,13 +155,17 @@ def _output(name: str, source: str) -> str:
 
 
 def _fixed(raw: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
-    """A copy for one image size: what follows from it (the anchors) is folded into constants; N stays open."""
+    """A copy for one image size: what follows from it (the anchors) is folded into constants; N stays open.
+
+    It says nothing of itself: Ultralytics notes class names, not always those of the training, and the time of day.
+    """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(raw)
     fixed.ir_version = IR_VERSION
     for dim in fixed.graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_value = image_size
     del fixed.graph.value_info[:]
+    del fixed.metadata_props[:]
     slimmed: onnx.ModelProto = onnxslim.slim(fixed)
     return slimmed
 

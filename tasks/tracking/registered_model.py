@@ -3,7 +3,7 @@
 It is copied into the registry and runs without this repository.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Model(PythonModel):
         from ultralytics import YOLO  # type: ignore[attr-defined]
 
         self.model: Any = YOLO(context.artifacts["weights"])
+        # As the weights hold them: asked for its names, Ultralytics replaces some, `n01440764` by `tench`.
+        self.names: dict[int, str] = dict(self.model.model.names)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -64,23 +66,23 @@ class Model(PythonModel):
             if not Path(image).is_file():  # Ultralytics would take it for an address, a camera or a pattern
                 raise FileNotFoundError(f"Expected the path of an image file on this machine, found {image!r}.")
             for result in self.model.predict(image, verbose=False, **(params or {})):
-                rows += [(image, *row) for row in found(result)]
+                rows += [(image, *row) for row in found(result, self.names)]
         return pd.DataFrame(rows, columns=list(COLUMNS[self.model.task]))
 
 
-def found(result: Any) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics ships no types
-    """Rows of one image, in the order of COLUMNS without the image."""
+def found(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics has no types
+    """Rows of one image, in the order of COLUMNS without the image; `names` are those of the classes, by number."""
     if result.probs is not None:
         scores = result.probs.data.tolist()
         for number in sorted(range(len(scores)), key=lambda each: -scores[each]):
-            yield number, result.names[number], scores[number]
+            yield number, names[number], scores[number]
         return
     boxes = result.boxes if result.obb is None else result.obb
     outlines = outlines_of(result)
     columns = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
     for index, (number, confidence, box) in enumerate(columns):
         outline = () if outlines is None else (outlines[index],)
-        yield int(number), result.names[int(number)], confidence, *box, *outline
+        yield int(number), names[int(number)], confidence, *box, *outline
 
 
 def outlines_of(result: Any) -> list[list[list[float]]] | None:  # noqa: ANN401

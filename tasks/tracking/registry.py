@@ -13,9 +13,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.epochs import TrainedModel
+from tasks.core.lineage import PLAN_ARTIFACT
 from tasks.core.patience import PATIENTLY
 from tasks.core.served import ServedModel
-from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, cut, version_tags
+from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -175,12 +176,30 @@ def _described(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
     tags = found.tags
     try:
         names = tuple(json.loads(tags["class_names"]))
+        if NAMED not in tags:
+            names = _planned_names(found.run_id, len(names)) or names
         return ModelVersion(model_name, int(found.version), found.run_id, tags["task"], int(tags["image_size"]), names)
     except (KeyError, ValueError) as error:
         raise TrackingError(
             f"Expected {model_name} version {found.version} to carry the tags task, image_size and class_names; "
             f"found {sorted(tags)}. It was not registered by train-model: train it again."
         ) from error
+
+
+def _planned_names(run_id: str, count: int) -> tuple[str, ...] | None:
+    """The classes of the merge plan in the run of a version; None where that does not say so many.
+
+    An earlier release tagged versions with Ultralytics' names, which are others for ImageNet synsets.
+    """
+    import mlflow
+
+    use_our_server()
+    try:
+        names = mlflow.artifacts.load_dict(f"runs:/{run_id}/{PLAN_ARTIFACT}")["class_names"]
+    except Exception:  # noqa: BLE001 - whatever MLflow raises where a run or its plan is gone
+        return None
+    known = isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names)
+    return tuple(names) if known else None
 
 
 def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: ANN401

@@ -1,6 +1,6 @@
 """Metrics of a model on a validation split, in the words of the project."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from tasks.core.epochs import metric_name
 from tasks.core.scores import Scores
 from tasks.core.training_job import ScoringJob, Subject
 from tasks.trainer.loading import load_model
+from tasks.trainer.naming import keep_names, names_of
 
 # Where Ultralytics keeps the average precisions of each class, and what is added to their names.
 _PARTS = {
@@ -36,37 +37,39 @@ def _score(subject: Subject, job: ScoringJob) -> Scores:
 def scores_on(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  # noqa: ANN401 - ultralytics has no types
     """Evaluate a `YOLO` object on the split `val` of `data`, with Ultralytics' own `arguments`."""
     validators: list[Any] = []  # the model keeps no hold of it
+    names = names_of(data)
+    keep_names(model, names)
     model.add_callback("on_val_end", validators.append)
     model.val(data=str(data), verbose=False, **arguments)
-    return scores_of(validators[-1], task)
+    return scores_of(validators[-1], task, names)
 
 
-def scores_of(validator: Any, task: str) -> Scores:  # noqa: ANN401 - ultralytics ships no types
-    """Scores out of an Ultralytics validator that has run."""
+def scores_of(validator: Any, task: str, names: Sequence[str]) -> Scores:  # noqa: ANN401 - ultralytics ships no types
+    """Scores out of an Ultralytics validator that has run; `names` are those of the classes, by number."""
     metrics = validator.metrics
     overall = {metric_name(name).removeprefix("metrics/"): float(value) for name, value in metrics.results_dict.items()}
     overall.pop("fitness", None)
-    classes = _accuracies(metrics) if task == "classify" else _average_precisions(metrics, task)
+    classes = _accuracies(metrics, names) if task == "classify" else _average_precisions(metrics, task, names)
     return Scores(task=task, metrics=overall, classes=classes, images=len(validator.dataloader.dataset))
 
 
-def _average_precisions(metrics: Any, task: str) -> dict[str, dict[str, float]]:  # noqa: ANN401
+def _average_precisions(metrics: Any, task: str, names: Sequence[str]) -> dict[str, dict[str, float]]:  # noqa: ANN401
     classes: dict[str, dict[str, float]] = {}
     for part, suffix in _PARTS[task]:
         found = getattr(metrics, part)
         for place, number in enumerate(found.ap_class_index):
-            row = classes.setdefault(metrics.names[int(number)], {})
+            row = classes.setdefault(names[int(number)], {})
             row[f"mAP50{suffix}"] = float(found.ap50[place])
             row[f"mAP50-95{suffix}"] = float(found.ap[place])
     return classes
 
 
-def _accuracies(metrics: Any) -> dict[str, dict[str, float]]:  # noqa: ANN401
+def _accuracies(metrics: Any, names: Sequence[str]) -> dict[str, dict[str, float]]:  # noqa: ANN401
     """The share of a class's images on the diagonal of the confusion matrix (rows are predicted, columns true)."""
     matrix = np.asarray(metrics.confusion_matrix.matrix)
     totals = matrix.sum(axis=0)
     return {
         name: {"accuracy_top1": float(matrix[number, number] / totals[number])}
-        for number, name in metrics.confusion_matrix.names.items()
+        for number, name in enumerate(names)
         if totals[number]
     }

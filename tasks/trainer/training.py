@@ -10,6 +10,7 @@ import pandas as pd
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.training_job import Told, TrainingJob, first_device
 from tasks.trainer.loading import load_model, set_up
+from tasks.trainer.naming import keep_names, names_of
 from tasks.trainer.scoring import scores_of, scores_on
 from tasks.trainer.watching import end_with
 
@@ -27,6 +28,7 @@ def train(job: TrainingJob, say: Say, owners: Sequence[int]) -> None:
     if job.finished:
         say(_evaluated(job, model))
         return
+    keep_names(model, names_of(job.data))
     _listen(model, say, _Progress(job), owners)
     arguments = dict(job.arguments)
     if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
@@ -128,13 +130,14 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 
     def ended(trainer: Any) -> None:  # noqa: ANN401
         weights = trainer.best if trainer.best.exists() else trainer.last
+        names = names_of(progress.job.data)
         say(
             TrainedModel(
                 weights=weights,
                 folder=trainer.save_dir,
                 task=progress.job.task,
-                class_names=_ordered(trainer.data["names"]),
-                scores=scores_of(trainer.validator, progress.job.task),
+                class_names=names,
+                scores=scores_of(trainer.validator, progress.job.task, names),
                 epochs=trainer.epoch + 1,
                 best_epoch=progress.best,
                 batch=trainer.batch_size,
@@ -165,13 +168,9 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
         weights=weights,
         folder=folder,
         task=job.task,
-        class_names=_ordered(best.names),
+        class_names=names_of(job.data),
         scores=scores,
         epochs=epochs,
         best_epoch=job.best_epoch if job.best is not None else epochs,
         batch=int(how["batch"]),
     )
-
-
-def _ordered(names: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(names[number] for number in sorted(names))

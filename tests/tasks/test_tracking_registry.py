@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import mlflow
@@ -14,7 +15,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
 from tasks.core.epochs import TrainedModel
-from tasks.core.tracked import version_description
+from tasks.core.lineage import PLAN_ARTIFACT
+from tasks.core.tracked import NAMED, version_description
 from tasks.tracking import live, registry, runs
 from tasks.tracking.connection import TrackingError
 from tests.tasks.trained import LINEAGE, epoch, opened, run, steps, trained
@@ -151,7 +153,25 @@ def test_a_registered_base_model_that_is_missing_is_named(
         registry.registered_weights.fn(address, tmp_path)
 
 
+SYNSET = "n01440764"  # for which Ultralytics says tench
 BOX = ["image", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2"]
+
+
+def test_a_version_of_an_earlier_release_has_the_names_of_its_merge_plan(untrained: Path) -> None:
+    """It was tagged with Ultralytics' word for a synset, so a new version would have no class in common with it."""
+    flow_run_id = str(uuid4())
+    number = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), flow_run_id)
+    planned = {"class_names": ["n01440764", "dog"]}
+    runs.log_facts.fn(opened(flow_run_id), planned, PLAN_ARTIFACT)
+    assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
+    MlflowClient().delete_model_version_tag("renamed", str(number), NAMED)
+    assert registry.find_version.fn("renamed", number).class_names == ("n01440764", "dog")
+
+    runs.log_facts.fn(opened(flow_run_id), {"class_names": ["n01440764"]}, PLAN_ARTIFACT)
+    assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
+    other = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), str(uuid4()))
+    MlflowClient().delete_model_version_tag("renamed", str(other), NAMED)
+    assert registry.find_version.fn("renamed", other).class_names == ("tench", "dog")
 
 
 def predicted(task: str, architecture: str, folder: Path, conf: float) -> tuple[pd.DataFrame, list[str]]:
@@ -159,7 +179,9 @@ def predicted(task: str, architecture: str, folder: Path, conf: float) -> tuple[
     from ultralytics.models import YOLO
 
     weights = folder / f"{task}.pt"
-    YOLO(architecture).save(weights)
+    model: Any = YOLO(architecture)
+    model.model.names[0] = SYNSET
+    model.save(weights)
     number = registered(f"pyfunc-{task}", trained(folder, weights, task), str(uuid4()))
     images = [str(folder / name) for name in ("a.jpg", "b.jpg")]
     for image in images:
@@ -210,6 +232,7 @@ def test_a_registered_classifier_gives_every_class_of_every_image(tmp_path: Path
     for image in images:
         rows = found[found["image"] == image]
         assert sorted(rows["class_id"]) == list(range(1000))
+        assert rows.set_index("class_id")["class_name"][0] == SYNSET
         assert rows["confidence"].is_monotonic_decreasing
         assert rows["confidence"].sum() == pytest.approx(1, abs=1e-3)
 

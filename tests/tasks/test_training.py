@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from prefect.logging import disable_run_logger
+from ultralytics.models import YOLO
 
 from infra import demo_data
 from tasks import training as trainer
@@ -27,6 +28,7 @@ from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to
 from tasks.trainer.process import CHECKOUT, run_job
 
 EPOCHS = 3
+SYNSET = "n01440764"  # to Ultralytics, which is asked for no name, a tench
 ODD = "a$b_$"  # to a library that draws it, half a formula
 TINY = TrainingParams(epochs=EPOCHS, imgsz=64, batch=8, device="cpu")
 
@@ -44,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(demo_data.write_archive(plan, folder)) as archive:
         archive.extractall(folder)
     described = (folder / "data.yaml").read_text()
-    (folder / "data.yaml").write_text(described.replace("- circle", f"- '{ODD}'"))
+    (folder / "data.yaml").write_text(described.replace("- circle", f"- {SYNSET}").replace("- square", f"- '{ODD}'"))
     return folder / "data.yaml"
 
 
@@ -131,9 +133,10 @@ def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk])
     )
     assert [epoch.last for epoch in disk.told] == [False, False, True]
     assert model.weights.is_file()
-    assert model.class_names == (ODD, "square")
+    assert model.class_names == (SYNSET, ODD)
+    assert YOLO(model.weights).model.names == {0: SYNSET, 1: ODD}
     assert (model.scores.task, model.scores.images, model.epochs, model.batch) == ("detect", 6, EPOCHS, 8)
-    assert set(model.scores.classes) == {ODD, "square"}
+    assert set(model.scores.classes) == {SYNSET, ODD}
     assert (model.folder / "BoxPR_curve.png").is_file()
     assert set(model.scores.metrics) >= {"mAP50", "mAP50-95", "precision", "recall"}
 
@@ -180,7 +183,8 @@ def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
     *epochs, model = told
     assert [(epoch.number, epoch.restored) for epoch in epochs] == [(1, True), (2, True), (3, True)]  # type: ignore[attr-defined]
     assert isinstance(model, TrainedModel)
-    assert (model.epochs, model.best_epoch) == (EPOCHS, best)
+    assert (model.epochs, model.best_epoch, model.class_names) == (EPOCHS, best, (SYNSET, ODD))
+    assert set(model.scores.classes) == {SYNSET, ODD}
     assert model.scores.main == pytest.approx(straight[0].scores.main, abs=1e-3)
 
 
@@ -220,6 +224,7 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
     first, second = trainer.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
     assert first.main == pytest.approx(straight[0].scores.main, abs=1e-3)
+    assert set(first.classes) == {SYNSET, ODD}
 
 
 def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
