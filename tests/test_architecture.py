@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_rules_know_nothing_of_outside_systems(path: Path) -> None:
 
 
 PROCESS_OF = {"training": "trainer"}  # what a module starts as a process of its own
+SHARED = {"weights"}  # what opens the files that are pickles, for all that do
 STEPS = [path for path in files("tasks") if "core" not in path.relative_to(ROOT).parts]
 
 
@@ -40,7 +42,7 @@ STEPS = [path for path in files("tasks") if "core" not in path.relative_to(ROOT)
 def test_task_modules_do_not_know_each_other(path: Path) -> None:
     """A task module imports rules, never flows or another task module; one that is a package imports its own files."""
     own = path.relative_to(ROOT / "tasks").parts[0].removesuffix(".py")
-    allowed = {"core", own, PROCESS_OF.get(own, own)}
+    allowed = {"core", own, PROCESS_OF.get(own, own), *SHARED}
     for name in imports(path):
         assert name.split(".")[0] not in {"flows", "infra"}, f"{path} imports {name}"
         assert name != "tasks", f"{path} imports tasks"
@@ -62,3 +64,19 @@ COPIED = [*files("model_repository"), ROOT / "tasks" / "tracking" / "registered_
 def test_served_code_stands_alone(path: Path) -> None:
     """What is copied into the model repository or the registry imports nothing of ours."""
     assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "flows", "infra"}
+
+
+LOADERS = {ROOT / "tasks" / "weights.py", ROOT / "tasks" / "tracking" / "registered_model.py"}
+PICKLES = re.compile(
+    r"\bYOLO\(|\b(torch|joblib|dill|pickle|cloudpickle|marshal|shelve)\.|read_pickle|load_checkpoint|torch_load|"
+    r"torch_safe_load|pyfunc\.load|allow_pickle=True|torch_utils\.strip_optimizer"
+)
+PRODUCT = [path for folder in ("tasks", "flows", "infra", "model_repository", "deployments") for path in files(folder)]
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=str)
+def test_pickles_are_opened_in_one_place(path: Path) -> None:
+    """Loading one may run code: the code that refuses it is the only code that loads any."""
+    found = {match[0] for match in PICKLES.finditer(path.read_text())} - {"torch."}
+    assert path in LOADERS or not found
+    assert "torch.load" not in path.read_text()

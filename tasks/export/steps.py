@@ -1,28 +1,58 @@
 """The export as a step of a flow."""
 
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.isolation import without_credentials
 from tasks.export.errors import ExportError
-from tasks.export.graph import write_graph
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @task(cache_policy=NO_CACHE)
 def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
     """Do what `write_graph` does, in a process of its own: a crash of native code ends that one.
 
-    Raises ExportError, also where that process dies.
+    That process knows no service and no key. Raises ExportError, also where it dies.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        try:
-            return pool.submit(write_graph, weights, folder, image_size).result()
-        except BrokenProcessPool as error:
-            raise ExportError(
-                f"the process that exports {weights.name} to ONNX died: {error}. Memory may have run out: free some, "
-                "then run this again."
-            ) from error
+    with tempfile.TemporaryDirectory(prefix="exporting-") as place:
+        refusal, log = Path(place) / "refusal.txt", Path(place) / "output.log"
+        arguments = [str(weights.resolve()), str(folder.resolve()), str(image_size), str(refusal)]
+        status = _run(arguments, Path(place), log)
+        if refusal.is_file():
+            raise ExportError(refusal.read_text(encoding="utf-8"))
+        if status:
+            raise ExportError(_death(weights, status, log.read_text(errors="replace")))
+    return folder / "model.onnx"
+
+
+def _run(arguments: list[str], place: Path, log: Path) -> int:
+    """Exit status of the process, which is gone when this returns or raises."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasks.export", *arguments],
+            cwd=place,
+            env=without_credentials(os.environ, CHECKOUT),
+            stdin=subprocess.PIPE,  # its end tells the process that nobody waits for it any more
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        with process:
+            try:
+                return process.wait()
+            finally:
+                process.kill()
+
+
+def _death(weights: Path, status: int, output: str) -> str:
+    last = output.strip().rpartition("\n")[2]
+    by = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}: {last}"
+    advice = "Memory may have run out: free some, then run this again."
+    return f"the process that exports {weights.name} to ONNX {by}. {advice}"

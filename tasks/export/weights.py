@@ -11,6 +11,7 @@ import onnx
 from tasks.core.served import MAX_DETECTIONS
 from tasks.export.errors import ExportError
 from tasks.export.served_graph import OPSET, Head, Task
+from tasks.weights import WeightsError, open_model
 
 _STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this
 
@@ -55,14 +56,10 @@ def _load(weights: Path) -> Any:  # noqa: ANN401
     # Read when ultralytics is first imported: a step installs and fetches nothing.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
-    from ultralytics.models import YOLO
-
     try:
-        return YOLO(str(weights))
-    except Exception as error:  # unpickling runs whatever the file says, so anything may come out of it
-        raise ExportError(
-            f"expected weights that Ultralytics can load, found a file that fails with: {error}"
-        ) from error
+        return open_model(str(weights))
+    except WeightsError as error:
+        raise ExportError(str(error)) from error
 
 
 def _require_served(model: Any) -> None:  # noqa: ANN401

@@ -39,14 +39,25 @@ def signature(task: str, image_size: int) -> ModelSignature:
     )
 
 
+def load(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
+    """Load a .pt file, which is a pickle, without calling what it names beyond the classes of a model."""
+    from ultralytics import YOLO  # type: ignore[attr-defined]
+    from ultralytics.nn import tasks
+
+    if not hasattr(tasks, "SAFE_LOAD"):
+        raise TypeError("Expected the Ultralytics that this version asks for: an older one runs what weights hold.")
+    if Path(weights).suffix != ".pt":
+        raise TypeError(f"Expected the weights of this version as a .pt file, found {Path(weights).name!r}.")
+    tasks.SAFE_LOAD = True  # the environment is read only once, when Ultralytics is first imported
+    return YOLO(weights)
+
+
 class Model(PythonModel):
     """Image files in, what was found on them out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights that were registered with this version."""
-        from ultralytics import YOLO  # type: ignore[attr-defined]
-
-        self.model: Any = YOLO(context.artifacts["weights"])
+        """Load the weights that were registered with this version; raises TypeError for a file that holds more."""
+        self.model: Any = load(context.artifacts["weights"])
         # As the weights hold them: asked for its names, Ultralytics replaces some, `n01440764` by `tench`.
         self.names: dict[int, str] = dict(self.model.model.names)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tasks.core.attempts import is_memory_error
+from tasks.core.errors import StudioError
 from tasks.core.training_job import Failure, ReferenceJob, TrainingJob, from_line
 from tasks.trainer.telling import tell
 from tasks.trainer.watching import end_with
@@ -30,7 +31,8 @@ def main(job_file: str, events_file: str, owner: str) -> None:
             for scores in refer(job) if isinstance(job, ReferenceJob) else score(job):
                 say(scores)
     except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
+        kind = "" if isinstance(error, StudioError) else f"{type(error).__name__}: "
+        reason = f"{kind}{str(error).strip() or 'no reason given'}"
         say(Failure(reason, memory=isinstance(error, MemoryError) or is_memory_error(reason)))
         sys.exit(1)
 

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from tasks.weights import open_model
+
 _SUFFIXES = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 
 
@@ -24,12 +26,10 @@ def set_up() -> None:
 def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     """A `YOLO` object for `task`.
 
-    Raises ModelError for a model of another task, and whatever Ultralytics raises for a file that it cannot read.
+    Raises ModelError for a model of another task, and WeightsError for a file that is refused.
     """
     set_up()
-    from ultralytics.models import YOLO
-
-    loaded: Any = YOLO(model)
+    loaded = open_model(model)
     if loaded.task != task:
         example = f"yolo11n{_SUFFIXES.get(task, '')}"
         raise ModelError(

@@ -15,6 +15,7 @@ from typing import TextIO
 import psutil
 
 from tasks.core.attempts import is_memory_error
+from tasks.core.isolation import without_credentials
 from tasks.core.training_job import Failure, Job, Told, from_line, to_line
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,11 +51,10 @@ def run_job(
 
 @contextlib.contextmanager
 def _process(arguments: list[str], output: TextIO) -> Iterator[subprocess.Popen[str]]:
-    path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "tasks.trainer", *arguments],
         cwd=Path(output.name).parent,  # what Ultralytics downloads beside it goes when the run goes
-        env=os.environ | {"PYTHONPATH": path},
+        env=without_credentials(os.environ, CHECKOUT),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

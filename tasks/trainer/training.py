@@ -13,6 +13,7 @@ from tasks.trainer.loading import load_model, set_up
 from tasks.trainer.naming import keep_names, names_of
 from tasks.trainer.scoring import scores_of, scores_on
 from tasks.trainer.watching import end_with
+from tasks.weights import strip_optimizer
 
 Say = Callable[[Told], None]
 RUN = "training"  # the folder that Ultralytics writes to, under that of the job
@@ -154,7 +155,6 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
     """Do what Ultralytics does after the last epoch, which was the last thing an earlier attempt did."""
     from ultralytics.utils.plotting import plot_results
-    from ultralytics.utils.torch_utils import strip_optimizer
 
     folder, epochs = job.folder / RUN, int(model.ckpt["epoch"]) + 1
     weights = folder / "weights" / ("best.pt" if job.best is not None else "last.pt")

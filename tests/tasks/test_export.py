@@ -73,7 +73,7 @@ def test_an_image_size_off_the_stride_is_refused_and_leaves_nothing(tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04"])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pt").write_bytes(content)
-    with pytest.raises(ExportError, match="expected weights that Ultralytics can load"):
+    with pytest.raises(ExportError, match="Expected weights that Ultralytics can load"):
         write_graph(tmp_path / "bad.pt", tmp_path / "out", SIZE)
 
 

@@ -1,0 +1,98 @@
+"""Ultralytics' .pt files, opened without running what is in them: the one place that does.
+
+A .pt file is a pickle, and an ordinary loader calls whatever function it names. Here it may name the classes of torch's
+and Ultralytics' models alone.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import StudioError
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+class WeightsError(StudioError):
+    """A file that is no model, or asks for more than a model needs."""
+
+
+def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
+    """Return the `YOLO` object of a .pt file, or of an architecture that Ultralytics knows by its name (.yaml).
+
+    A name of official weights that is no file yet is downloaded to that place. Raises WeightsError, before anything
+    in the file has run.
+    """
+    if Path(model).suffix not in {".pt", ".yaml"}:
+        raise WeightsError(f"Expected Ultralytics weights (.pt), found {Path(model).name!r}: name a .pt file.")
+    tasks = _only_models()
+    from ultralytics.models import YOLO
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on formats that it then refuses
+            loaded: Any = YOLO(model)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever torch, zipfile and pickle raise for a file from outside
+        if not Path(model).is_file():
+            raise
+        raise WeightsError(_reason(Path(model).name, error)) from error
+    if not isinstance(loaded.model, tasks.BaseModel):
+        raise WeightsError(f"Expected a YOLO model in {Path(model).name!r}, found {type(loaded.model).__name__}.")
+    return loaded
+
+
+def strip_optimizer(weights: Path) -> None:
+    """Make the file of a checkpoint one of finished weights, as Ultralytics does at the end of a training.
+
+    Raises WeightsError for a file that `open_model` refuses.
+    """
+    open_model(str(weights))  # what it allows of this file stays allowed in this process
+    from ultralytics.utils import torch_utils
+
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # Ultralytics' own stripping is the one that loads anything
+    try:
+        stripped = torch_utils.strip_optimizer(weights)
+    finally:
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+    if not stripped:
+        raise WeightsError(f"Expected a checkpoint of Ultralytics in {weights.name!r}, found another file.")
+
+
+def _only_models() -> Any:  # noqa: ANN401
+    """Ultralytics' loader, told to refuse every other pickle, also where it was imported before that was said."""
+    from ultralytics.nn import tasks
+
+    if not (hasattr(tasks, "SAFE_LOAD") and getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False)):
+        raise WeightsError(
+            "Expected an Ultralytics that loads weights without running what is in them, found one that cannot: "
+            "install the versions that requirements.txt names."
+        )
+    tasks.SAFE_LOAD = True
+    return tasks
+
+
+def _reason(name: str, error: Exception) -> str:
+    told = [str(each) for each in _chain(error)]
+    asked = next((found[1] for text in told if (found := _GLOBAL.search(text))), None)
+    if asked:
+        found = f"{name!r}, which asks for {asked}: loading it could run any code, so it was refused"
+    elif any("TorchScript" in text for text in told):
+        found = f"{name!r}, which is a TorchScript archive"
+    else:
+        found = f"{name!r}, which is damaged, of an old format or of another kind"
+    return (
+        f"Expected weights that Ultralytics can load, which hold nothing but a model; found {found}. Take a .pt that "
+        f"Ultralytics' own training wrote, with layers that it ships."
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
