@@ -1,0 +1,174 @@
+"""Runs that have stopped moving: what deployments/automations.yaml makes of each of them.
+
+No flow runs here: its states and heartbeats are told to the server as a worker and a process tell them.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateDetails, StateType
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import RelatedResource, Resource
+from prefect.states import Scheduled, State
+from prefect.types._datetime import now
+
+from infra.settings import ROOT
+
+BEAT, LEFT = "prefect.flow-run.heartbeat", "studio.flow-run.left"
+SHORTEST_S = 10  # that Prefect takes for `within`
+DEADLINE_S = 60
+
+TYPES = {
+    "Scheduled": StateType.SCHEDULED,
+    "Late": StateType.SCHEDULED,
+    "AwaitingRetry": StateType.SCHEDULED,
+    "Resuming": StateType.SCHEDULED,
+    "Pending": StateType.PENDING,
+    "Submitting": StateType.PENDING,
+    "InfrastructurePending": StateType.PENDING,
+    "Running": StateType.RUNNING,
+    "Rerunning": StateType.RUNNING,
+    "Retrying": StateType.RUNNING,
+    "Suspended": StateType.PAUSED,
+    "Cancelling": StateType.CANCELLING,
+    "Crashed": StateType.CRASHED,
+}
+
+# The flow, what a run of it went through before it stopped, and the state in which it must end. One that may wait, for
+# a worker or for a person, must be let alone.
+STOPPED = {
+    "taken by a worker that died": ("validate-dataset", "Pending", "Crashed"),
+    "its command ended at once": ("validate-dataset", "Pending Submitting", "Crashed"),
+    "its container never came": ("train-model", "Pending Submitting InfrastructurePending", "Crashed"),
+    "died before its first heartbeat": ("validate-dataset", "Pending Submitting Running", "Crashed"),
+    "died later": ("deploy-model", f"Pending Submitting Running {BEAT} {BEAT}", "Crashed"),
+    "died in a second attempt": ("validate-dataset", f"Pending Running {BEAT} Pending Rerunning", "Crashed"),
+    "died in a retry": ("validate-dataset", f"Pending Running {BEAT} AwaitingRetry Retrying", "Crashed"),
+    "a training died": ("train-model", f"Pending Submitting Running {BEAT}", "AwaitingRetry"),
+    "an inference died": ("run-inference", "Pending Submitting Running", "AwaitingRetry"),
+    "cancelled, its worker is gone": ("train-model", f"Pending Running {BEAT} Cancelling", "Cancelled"),
+    "cancelled, and died late": ("train-model", f"Pending Running Cancelling {BEAT}", "Cancelled"),
+    "cancelled before it began": ("train-model", "Pending Submitting Cancelling", "Cancelled"),
+    "for later": ("train-model", "Scheduled", "Scheduled"),
+    "nobody takes it": ("train-model", "Scheduled Late", "Late"),
+    "nobody takes it again": ("train-model", "Pending Running Crashed AwaitingRetry", "AwaitingRetry"),
+    "suspended": ("train-model", f"Pending Running {BEAT} Suspended", "Suspended"),
+    "suspended, and left later": ("train-model", f"Pending Running Suspended {BEAT} {LEFT}", "Suspended"),
+    "nobody resumes it": ("train-model", f"Pending Running Suspended {LEFT} Resuming", "Resuming"),
+}
+
+
+def automations() -> list[dict[str, Any]]:
+    """What the file says."""
+    found: list[dict[str, Any]] = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
+    return found
+
+
+# ---- by Prefect's own rules of what begins and what satisfies a trigger ----------------------------------------------
+
+
+def fires(trigger: EventTrigger, flow: str, steps: list[str]) -> bool:
+    """Whether nothing came that the trigger expects, since it began to wait."""
+    attempts = sum(TYPES.get(step) == StateType.RUNNING for step in steps)
+    if not trigger.covers_resources(
+        Resource({"prefect.resource.id": "prefect.flow-run.x", "prefect.run-count": str(attempts)}),
+        [RelatedResource({"prefect.resource.id": "x", "prefect.resource.role": "flow", "prefect.resource.name": flow})],
+    ):
+        return False
+    waits = False
+    for step in steps:
+        event = f"prefect.flow-run.{step}" if step[0].isupper() else step
+        waits = trigger.starts_after(event) or (waits and not trigger.expects(event))
+    return waits
+
+
+def ended(flow: str, steps: list[str]) -> str:
+    """The state of a run after all that automations do about it."""
+    for automation in automations():
+        (action,) = automation["actions"]
+        new = action.get("name") or action["state"].title()
+        state = [step for step in steps if step[0].isupper()][-1]
+        if state == "Cancelling" and new != "Cancelled":
+            continue  # the server refuses it
+        if fires(EventTrigger.model_validate(automation["trigger"]), flow, steps):
+            return ended(flow, [*steps, new])
+    return [step for step in steps if step[0].isupper()][-1]
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_each_way_to_stop_has_its_automation(name: str) -> None:
+    flow, steps, end = STOPPED[name]
+    assert ended(flow, steps.split()) == end
+
+
+# ---- on the server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def runs(client: SyncPrefectClient) -> Iterator[dict[str, UUID]]:
+    """A run for each way to stop, of deployments that no worker looks at."""
+    flows = {flow for flow, _, _ in STOPPED.values()}
+    mark, later = uuid4().hex[:8], Scheduled(scheduled_time=now("UTC").add(hours=1))
+    made = {flow: client.create_deployment(client.create_flow_from_name(flow), f"{flow}-{mark}") for flow in flows}
+    yield {
+        name: client.create_flow_run_from_deployment(made[flow], state=later).id
+        for name, (flow, _, _) in STOPPED.items()
+    }
+    for deployment in made.values():
+        client.delete_deployment(deployment)
+
+
+@pytest.fixture
+def quick(client: SyncPrefectClient, runs: dict[str, UUID]) -> Iterator[None]:
+    """The automations of the file with the shortest time, for these runs alone."""
+    made = []
+    for wanted in automations():
+        trigger = wanted["trigger"]
+        match = trigger["match"] | {"prefect.resource.id": [f"prefect.flow-run.{run}" for run in runs.values()]}
+        body = wanted | {"name": str(uuid4()), "trigger": trigger | {"within": SHORTEST_S, "match": match}}
+        made.append(client.request("POST", "/automations/", json=body).json()["id"])
+    yield
+    for automation in made:
+        client.request("DELETE", f"/automations/{automation}")  # type: ignore[arg-type]
+
+
+def take(client: SyncPrefectClient, run: UUID, step: str) -> None:
+    """What a worker or a process tells the server."""
+    if step in TYPES:
+        later = StateDetails(scheduled_time=now("UTC").add(hours=1))  # or it would be called Late
+        client.set_flow_run_state(run, State(type=TYPES[step], name=step, state_details=later), force=True)
+        return
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run}"}
+    event = {"id": str(uuid4()), "occurred": now("UTC").isoformat(), "event": step, "resource": resource}
+    client.request("POST", "/events", json=[event])
+
+
+@pytest.mark.heavy
+def test_a_run_that_stopped_is_brought_to_an_end_and_one_that_waits_is_let_alone(
+    client: SyncPrefectClient,
+    runs: dict[str, UUID],
+    quick: None,  # noqa: ARG001
+) -> None:
+    for name, (_, steps, _) in STOPPED.items():
+        for step in steps.split():
+            take(client, runs[name], step)
+    began = time.monotonic()
+    settled = began + 3.5 * SHORTEST_S  # a crash and a retry later
+    while True:
+        found = {name: client.read_flow_run(run).state_name for name, run in runs.items()}
+        wrong = {name: (found[name], end) for name, (_, _, end) in STOPPED.items() if found[name] != end}
+        if not wrong and time.monotonic() > settled:
+            return
+        assert time.monotonic() < began + DEADLINE_S, wrong
+        time.sleep(0.5)
