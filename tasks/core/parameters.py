@@ -238,9 +238,22 @@ class InferenceParams(Parameters):
     frame_step: int = Field(1, ge=1, le=1_000_000, description="Of a video, look at every n-th frame.")
     track: bool = Field(False, description="Follow objects through a video (ByteTrack): column track_id.")
     annotate: bool = Field(True, description="Write images and videos with what was found drawn.")
+    images: bool | None = Field(
+        None,
+        description="Keep plain copies of the images, with YOLO labels, beside coco.json, so that other tools load the "
+        "run's folder; empty: as annotate.",
+    )
+    image_frames: int = Field(
+        1000, ge=0, description="Of each video, keep so many of the frames that are looked at as such images."
+    )
     in_flight: int = Field(
         0, ge=0, le=256, description="Requests to Triton at one time; 0: two a core of the worker, at least 4."
     )
     shards: int = Field(1, ge=1, le=64, description="Runs of this deployment that share the work.")
     shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it empty.")
     max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether plain copies are kept."""
+        return self.annotate if self.images is None else self.images

@@ -31,7 +31,8 @@ class Keeper:
         portion = first.item.portion
         chunk, painter = portion.chunk, portion.painter
         pictures = detections = 0
-        with PartWriter(painter.folder.parent, chunk.number, self._model, tracked=self._follow is not None) as part:
+        place = painter.folder.parent, chunk.number, self._model
+        with PartWriter(*place, tracked=self._follow is not None, pictures=painter.folder) as part:
             for _, group in groupby(chain([first], rest), key=lambda outcome: outcome.item.source.name):
                 for found in self._source(group, part):
                     pictures += 1

@@ -77,11 +77,14 @@ class Looking:
         with self._budget.take(picture.memory):
             image = picture.load()
             found, small = self._found(picture, image)
-            return Seen(found, painted=painter.paint(image, found, small))
+            painted = painter.paint(image, found, small, picture.data)
+            return Seen(painted.found, painted=painted)
 
     def _frame(self, picture: Picture, painter: Painter) -> Seen:
         image = picture.load()
         found, small = self._found(picture, image)
+        if picture.moment and (picture.moment.frame or 0) < self.params.image_frames * self.params.frame_step:
+            found = painter.copy_frame(image, found)
         drawn = painter.annotate and not self.params.track
         return Seen(found, frame=painter.draw(image, found) if drawn else image, small=small)
 

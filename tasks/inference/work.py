@@ -49,7 +49,8 @@ def work(
 def _items(chunks: Iterable[Chunk], media: MediaReader, looking: Looking, folder: Path) -> Iterator[Item]:
     params, names = looking.params, looking.model.class_names
     for chunk, files in one_ahead(partial(_fetched, media, folder / "fetched"), chunks):
-        painter = Painter(folder / f"{chunk.number:06d}", chunk.number, names, annotate=params.annotate)
+        own = {"annotate": params.annotate, "copies": params.keeps_images}
+        painter = Painter(folder / f"{chunk.number:06d}", chunk.number, names, **own)
         frames = (frame_count(file) // params.frame_step for file in files.values() if isinstance(file, Path))
         portion = Portion(chunk, painter, len(chunk.sources) - len(files) + sum(frames))
         for source in chunk.sources:

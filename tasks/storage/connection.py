@@ -70,7 +70,7 @@ def _client(attempts: int, _known: object, _process: int) -> "S3Client":
 
 
 def reader(bucket: str) -> S3Store:
-    """Return this process's quick way to read objects of a bucket, for all its threads; it tries once.
+    """Return this process's quick way to read and write objects of a bucket, for all its threads; it tries once.
 
     boto3 keeps Python's lock for more than a millisecond a request, whoever else waits for it; this one lets go of it.
     """

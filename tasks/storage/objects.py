@@ -13,9 +13,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket, ObjectName, parse_object_name
 from tasks.core.patience import PATIENTLY
-from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently
+from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
+_SMALL = 8 << 20  # bytes of a file that goes in one request
 
 
 def object_exists(bucket: str, key: str) -> bool:
@@ -104,11 +105,24 @@ def put_folder(folder: Path, bucket: str, prefix: str) -> None:
     def upload(path: Path) -> None:
         key = f"{prefix}/{path.relative_to(folder).as_posix()}"
         said = {"ContentType": content_type(path)}
-        patiently(f"writing s3://{bucket}/{key}", lambda s3: s3.upload_file(str(path), bucket, key, ExtraArgs=said))
+        if not _put_quickly(path, bucket, key):
+            patiently(f"writing s3://{bucket}/{key}", lambda s3: s3.upload_file(str(path), bucket, key, ExtraArgs=said))
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(TRANSFERS) as pool:
         list(pool.map(upload, files))
+
+
+def _put_quickly(path: Path, bucket: str, key: str) -> bool:
+    """Write a small file; False where it is large, or anything is amiss, for boto3 to try again and to explain."""
+    if path.stat().st_size > _SMALL:
+        return False
+    try:
+        said = {"Content-Type": content_type(path)}
+        reader(bucket).put(key, path.read_bytes(), attributes=said, use_multipart=False)
+    except Exception:  # noqa: BLE001 - it has many; this is a short cut for the many small pictures
+        return False
+    return True
 
 
 def content_type(path: Path) -> str:

@@ -13,9 +13,11 @@ import av
 import boto3
 import cv2
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import supervision as sv
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -114,9 +116,42 @@ def test_rows_and_coco_say_the_same(whole: State, model: str) -> None:
     assert rows.schema.equals(schema("detect", tracked=False))
     coco = json.loads(result(whole, "coco.json"))
     assert rows.num_rows == len(coco["annotations"]) == sum(seen["detections"].to_pylist()) > 100
-    assert [image["file_name"] for image in coco["images"]] == seen["source"].to_pylist()
+    assert [image["source"] for image in coco["images"]] == seen["source"].to_pylist()
+    assert [image["file_name"] for image in coco["images"]] == seen["image"].to_pylist()
     assert set(rows["model_version"].to_pylist()) == {1}
     assert set(rows["model_name"].to_pylist()) == {model}
+
+
+def test_a_downloaded_run_loads_in_other_tools(whole: State, tmp_path: Path) -> None:
+    """Each image and each frame is a file that coco.json names, with its labels beside it."""
+    download(whole, tmp_path)
+    seen, place = table(whole, "pictures.parquet"), str(tmp_path)
+    coco = sv.DetectionDataset.from_coco(place, str(tmp_path / "coco.json"))
+    labels = sv.DetectionDataset.from_yolo(
+        str(tmp_path / "images"), str(tmp_path / "labels"), str(tmp_path / "data.yaml")
+    )
+    assert len(coco) == len(labels) == seen.num_rows == 71 + FRAMES
+    assert [len(found) for _, image, found in coco if image is not None] == seen["detections"].to_pylist()
+    assert sum(len(found) for _, _, found in labels) == sum(seen["detections"].to_pylist())
+    (original,) = (tmp_path / "images").glob("000-*.jpg")
+    assert original.read_bytes() == jpeg(next(iter(pictures(1))))
+
+
+def download(state: State, folder: Path) -> None:
+    """What `aws s3 sync` does."""
+    prefix, s3 = f"{state.state_details.flow_run_id}/", boto3.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="predictions", Prefix=prefix):
+        for entry in page["Contents"]:
+            path = folder / entry["Key"].removeprefix(prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file("predictions", entry["Key"], str(path))
+
+
+def test_pandas_reads_a_run_by_its_address(whole: State) -> None:
+    """In the studio's own environment, with nothing but what `.studio/env` says."""
+    place = f"s3://predictions/{whole.state_details.flow_run_id}"
+    assert len(pd.read_parquet(f"{place}/predictions.parquet")) == table(whole, "predictions.parquet").num_rows
+    assert set(pd.read_parquet(f"{place}/pictures.parquet")["image"].str.slice(0, 7)) == {"images/"}
 
 
 def test_the_gallery_is_linked_from_prefect_and_mlflow(whole: State) -> None:
@@ -168,7 +203,8 @@ def test_a_run_with_too_many_failures_fails_and_keeps_what_it_has(model: str, me
     state = infer(model, f"{media}packed.zip", annotate=False, max_failure_share=0.3)
     assert state.is_failed()
     assert "more than max_failure_share 0.3 allows" in str(state.message)
-    assert table(state, "pictures.parquet").num_rows == 2
+    seen = table(state, "pictures.parquet")
+    assert (seen.num_rows, seen["image"].null_count) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,15 @@ _STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, 
 class Picture:
     """One image or one video frame on its way: `load()` gives the upright RGB array or raises MediaError.
 
-    `load` may run in any thread and takes `memory` bytes at its peak. `moment` is None for an image.
+    `load` may run in any thread and takes `memory` bytes at its peak. `moment` is None for an image, whose file, or its
+    bytes, are `data`.
     """
 
     source: str
     load: Callable[[], Rgb]
     memory: int
     moment: Moment | None = None
+    data: bytes | Path | None = None
 
 
 def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture | Failure]:
@@ -70,8 +72,8 @@ def _head(data: bytes | Path) -> bytes:
 
 def _image(name: str, data: bytes | Path) -> Picture:
     if isinstance(data, bytes):
-        return Picture(name, partial(decode_image, data), decoded_bytes(data))
-    return Picture(name, partial(read_image, data), read_bytes(data))
+        return Picture(name, partial(decode_image, data), decoded_bytes(data), data=data)
+    return Picture(name, partial(read_image, data), read_bytes(data), data=data)
 
 
 def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.core.results.copies import frame_path
 from tasks.core.served_outputs import FARTHEST
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
@@ -45,17 +46,19 @@ class CocoWriter:
         """Return the category id of a class, a new one where the name is new."""
         return self.categories.setdefault(name, len(self.categories))
 
-    def add(self, pictures: pa.Table, rows: pa.Table) -> None:
-        """Append pictures and all their detections, which are in the same order."""
+    def add(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
+        """Append pictures and all their detections, which are in the same order; return the category id of each."""
         first = self._image_count + 1
         _write(self._images, image_entries(pictures, first), after=self._image_count)
         owners = np.repeat(np.arange(first, first + pictures.num_rows), pictures["detections"].to_numpy())
         classes = pc.dictionary_encode(rows["class_name"]).unify_dictionaries().combine_chunks()
-        ids = np.array([self.category(name) for name in classes.dictionary.to_pylist()], np.int64)
-        entries = annotation_entries(rows, owners, ids[classes.indices.to_numpy()], self._annotation_count + 1)
+        names = np.array([self.category(name) for name in classes.dictionary.to_pylist()], np.int64)
+        ids = names[classes.indices.to_numpy()]
+        entries = annotation_entries(rows, owners, ids, self._annotation_count + 1)
         _write(self._annotations, entries, after=self._annotation_count)
         self._image_count += pictures.num_rows
         self._annotation_count += rows.num_rows
+        return [int(number) for number in ids]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -75,11 +78,17 @@ class CocoWriter:
 
 
 def image_entries(pictures: pa.Table, first_id: int) -> list[dict[str, Any]]:
-    """Return the entries in `images`, numbered from `first_id`; a video frame also says its number and its time."""
+    """Return the entries in `images`, numbered from `first_id`: one an image, and one a frame of a video.
+
+    `file_name` is the path of the plain copy in the run's folder. Where there is none it is the source, for a frame the
+    path that its copy would have: no two entries share one. `source` is the input as the user knows it, with which
+    predictions.parquet names it, and a frame also says its number and its time.
+    """
     entries: list[dict[str, Any]] = []
-    columns = [pictures[name].to_pylist() for name in ("source", "width", "height", "frame", "timestamp_ms")]
-    for number, (source, width, height, frame, moment) in enumerate(zip(*columns, strict=True), first_id):
-        entry = {"id": number, "file_name": source, "width": width, "height": height}
+    columns = [pictures[name].to_pylist() for name in ("source", "image", "width", "height", "frame", "timestamp_ms")]
+    for number, (source, image, width, height, frame, moment) in enumerate(zip(*columns, strict=True), first_id):
+        place = image or (source if frame is None else frame_path(source, frame))
+        entry = {"id": number, "file_name": place, "width": width, "height": height, "source": source}
         entries.append(entry if frame is None else entry | {"frame": frame, "timestamp_ms": moment})
     return entries
 

@@ -34,7 +34,8 @@ class Detections:
 
     In the same pixels: `polygons` are n outlines [k, 2] (segment: of the largest part, k may be 0; obb: the 4 corners),
     `keypoints` [n, K, 3] are x, y and visibility, `rotated` [n, 5] centre x, y, width, height and the angle in radians.
-    `track_id` [n] counts from 1 within a video, 0 is an object that is not followed yet.
+    `track_id` [n] counts from 1 within a video, 0 is an object that is not followed yet. `image` is the path of the
+    picture's plain copy in the run's folder, where it has one.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Detections:
     keypoints: Floats | None = None
     rotated: Floats | None = None
     track_id: NDArray[np.int64] | None = None
+    image: str | None = None
 
     def __len__(self) -> int:
         """Return n."""

@@ -1,13 +1,14 @@
 """What people look at: annotated pictures and sheets of thumbnails, written into the run's folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tasks.core.geometry import Rgb
 from tasks.core.media import MediaError, VideoWriter, draw, write_jpeg
+from tasks.core.results.copies import copy_frame, copy_image
 from tasks.core.results.detections import Detections
 from tasks.core.results.sheets import Sheet, thumbnail
 from tasks.core.results.summary import Failure, GalleryItem, ItemTally, item_classes, output_stem
@@ -25,13 +26,17 @@ class Painted:
 class Painter:
     """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, where `annotate`, `folder/annotated/` by `output_stem`.
 
+    Where `copies`, `folder/images/` holds plain copies of still images, and of those frames that `copy_frame` is given.
     Any number of threads may `paint`, `draw` and make thumbnails. Cells are given by one thread, in the chunk's order,
     so that a second worker on the same chunk writes the very same sheets. `finish` writes the last sheet.
     """
 
-    def __init__(self, folder: Path, chunk: int, class_names: Sequence[str], *, annotate: bool) -> None:
+    def __init__(
+        self, folder: Path, chunk: int, class_names: Sequence[str], *, annotate: bool, copies: bool = False
+    ) -> None:
         self.folder = folder
         self.annotate = annotate
+        self._copies = copies
         self._chunk = chunk
         self._names = class_names
         self._sheet = Sheet()
@@ -45,8 +50,21 @@ class Painter:
         """Return the picture, or any copy of it, fitted into a cell with what was found and no labels."""
         return thumbnail(image, found, self._names)
 
-    def paint(self, image: Rgb, found: Detections, small: Rgb | None = None) -> Painted:
-        """Make what one still image needs; `small` is the smallest copy of it at hand, for the thumbnail."""
+    def copy_frame(self, image: Rgb, found: Detections) -> Detections:
+        """Keep a plain copy of a frame, where copies are made; return what was found, with its path."""
+        if not self._copies or found.frame is None:
+            return found
+        return replace(found, image=copy_frame(self.folder, found.source, found.frame, image))
+
+    def paint(
+        self, image: Rgb, found: Detections, small: Rgb | None = None, data: bytes | Path | None = None
+    ) -> Painted:
+        """Make what one still image needs; `small` is the smallest copy of it at hand, for the thumbnail.
+
+        `data` is its file, of which a plain copy is kept where copies are made.
+        """
+        if self._copies and data is not None:
+            found = replace(found, image=copy_image(self.folder, found.source, image, data))
         annotated = f"annotated/{output_stem(found.source)}.jpg" if self.annotate else None
         if annotated:
             write_jpeg(self.folder / annotated, self.draw(image, found))

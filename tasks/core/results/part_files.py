@@ -52,6 +52,7 @@ class Part:
     name: str
     folder: Path
     chunk: int
+    task: str
     version: int
     class_names: list[str]
     started: float
@@ -69,7 +70,7 @@ class Part:
                     file.extract(name, folder)
             about = json.loads((folder / ABOUT).read_bytes())
             totals = Tally.from_json(about["totals"])
-            place = about["chunk"], about["model_version"], about["class_names"]
+            place = about["chunk"], about["task"], about["model_version"], about["class_names"]
             return cls(path.name, folder, *place, about["started"], about["seconds"], totals)
 
     def columns(self) -> pa.Schema:

@@ -30,6 +30,7 @@ from tasks.core.results.part_files import (
 )
 from tasks.core.results.summary import BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
 from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
+from tasks.core.results.yolo import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
 from tasks.core.served import ServedModel
 
 KEPT_FAILURES = 1000
@@ -41,11 +42,15 @@ class PartWriter:
     """A context that writes the part of one chunk: a zip, stored, whole at `path` (below `folder`) after the block.
 
     Nothing is under that name before, and nothing is left of a block that raises. Rows go to disk in groups, so memory
-    does not grow with the length of a video. `tracked` says that there is a column `track_id`.
+    does not grow with the length of a video. `tracked` says that there is a column `track_id`. Pictures that have a
+    plain copy get their YOLO labels in `pictures`, the folder in which the copies lie.
     """
 
-    def __init__(self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False) -> None:
+    def __init__(
+        self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False, pictures: Path | None = None
+    ) -> None:
         self.path = folder / part_name(chunk)
+        self._folder = pictures
         self._work = folder / f".{self.path.stem}.part"
         self._chunk = chunk
         self._model = model
@@ -107,8 +112,11 @@ class PartWriter:
         # One row group each: a reader of a group of pictures finds their rows in the next group with any.
         self._predictions.add(rows)
         self._predictions.flush()
-        self._pictures.add(picture_table(self._waiting, self._model))
+        pictures = picture_table(self._waiting, self._model)
+        self._pictures.add(pictures)
         self._pictures.flush()
+        if self._folder:
+            write_labels(self._folder, self._model.task, pictures, rows, rows["class_id"].to_pylist())
         frames = sum(found.frame is not None for found in self._waiting)
         self._tally.frames += frames
         self._tally.images += len(self._waiting) - frames
@@ -145,9 +153,10 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Merge the parts of a run, in the order of their chunks, into `folder`, in memory that does not grow with them.
 
     Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
-    at the end, or none. A part is read before the next is asked for, and may be gone by then. Class ids in
-    `items.jsonl` and `coco.json` are places in the summary's `class_names`, those in `predictions.parquet` the
-    answering version's own.
+    at the end, or none. Where pictures have plain copies with labels there is `data.yaml`, too. A part is read before
+    the next is asked for, and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in
+    the summary's `class_names`, those in `predictions.parquet` the answering version's own. Labels that another version
+    wrote, with other ids, are written anew below `folder`.
     Raises PartError for a part that is damaged, comes out of order, or has other columns than the first.
     """
     work = folder / ".merge"
@@ -155,11 +164,11 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     work.mkdir(parents=True)
     try:
         with ExitStack() as files:
-            merge = _Merge(work, files)
+            merge = _Merge(work, folder, files)
             for path in parts:
                 merge.add(Part.unpacked(path, work / "part"))
             merge.finish()
-        for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS):
+        for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS, *merge.more):
             (work / name).replace(folder / name)
         return merge.summary()
     finally:
@@ -167,10 +176,14 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
 
 
 class _Merge:
-    """The files of a run while parts are appended; `files` closes them."""
+    """The files of a run while parts are appended, in `folder`; `files` closes them.
 
-    def __init__(self, folder: Path, files: ExitStack) -> None:
-        self._path = folder / PREDICTIONS
+    Labels that have to be written anew go to `results`. `more` are the files that not every run has.
+    """
+
+    def __init__(self, folder: Path, results: Path, files: ExitStack) -> None:
+        self.more: tuple[str, ...] = ()
+        self._folder, self._results = folder, results
         self._files = files
         self._coco = files.enter_context(CocoWriter(folder / _COCO))
         self._pictures = files.enter_context(TableFile(folder / PICTURES, tables.PICTURES))
@@ -182,6 +195,7 @@ class _Merge:
         self._versions: set[int] = set()
         self._kept: list[Failure] = []
         self._last = -1
+        self._labelled, self._keypoints = False, 0
 
     def add(self, part: Part) -> None:
         """Append a part."""
@@ -193,20 +207,29 @@ class _Merge:
         predictions = self._table(part)
         for name in part.class_names:
             self._coco.category(name)
+        moved = self._is_moved(part)
         for pictures, rows in part.groups():
             predictions.add(rows)
             self._pictures.add(pictures)
-            self._coco.add(pictures, rows)
-        self._add_lines(part)
+            ids = self._coco.add(pictures, rows)
+            if moved:
+                write_labels(self._results, part.task, pictures, rows, ids)
+            self._labelled |= part.task in LABELLED and pictures["image"].null_count < pictures.num_rows
+            self._keypoints = max(self._keypoints, keypoint_count(rows))
+        self._add_lines(part, moved)
         self._tally.add(part.totals)
         self._busy.add(part.started, part.started + part.seconds)
         self._versions.add(part.version)
         self._last = part.chunk
 
     def finish(self) -> None:
-        """Leave empty tables where there was no part."""
+        """Leave empty tables where there was no part, and name the classes of the labels."""
         if self._predictions is None:
             self._open(schema("detect", tracked=False))
+        if self._labelled:
+            text = data_yaml(list(self._coco.categories), self._keypoints)
+            (self._folder / DATA_YAML).write_text(text, encoding="utf-8")
+            self.more = (DATA_YAML,)
 
     def summary(self) -> InferenceSummary:
         """Return the totals of all parts."""
@@ -235,17 +258,20 @@ class _Merge:
         return table
 
     def _open(self, columns: pa.Schema) -> TableFile:
-        self._predictions = self._files.enter_context(TableFile(self._path, columns))
+        self._predictions = self._files.enter_context(TableFile(self._folder / PREDICTIONS, columns))
         return self._predictions
 
-    def _add_lines(self, part: Part) -> None:
+    def _is_moved(self, part: Part) -> bool:
+        """Whether the classes of the part have other places in the merged list than in its own."""
+        places = [self._coco.category(name) for name in part.class_names]
+        return places != list(range(len(places))) or not part.totals.classes.keys() <= set(part.class_names)
+
+    def _add_lines(self, part: Part, moved: bool) -> None:
         with (part.folder / FAILURES).open("rb") as lines:
             for line in lines:
                 self._failures.write(line)
                 if len(self._kept) < KEPT_FAILURES:
                     self._kept.append(Failure.from_line(line))
-        moved = [self._coco.category(name) for name in part.class_names] != list(range(len(part.class_names)))
-        moved = moved or not part.totals.classes.keys() <= set(part.class_names)
         with (part.folder / ITEMS).open("rb") as lines:
             for line in lines:
                 self._items.write(self._renumbered(line, part) if moved else line)

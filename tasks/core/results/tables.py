@@ -44,6 +44,7 @@ PICTURES = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("detections", pa.int64(), nullable=False),
         pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("image", pa.string()),
     ]
 )
 
@@ -79,12 +80,16 @@ def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema
 
 
 def picture_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
-    """Return a row a picture (schema `PICTURES`), also of those in which nothing was found."""
+    """Return a row a picture (schema `PICTURES`), also of those in which nothing was found.
+
+    `image` is the path of its plain copy in the run's folder, null where there is none.
+    """
     pictures = list(found)
     values = _places(pictures) | _of_model(model, len(pictures))
     values["width"] = pa.array([each.width for each in pictures], pa.int32())
     values["height"] = pa.array([each.height for each in pictures], pa.int32())
     values["detections"] = pa.array([len(each) for each in pictures], pa.int64())
+    values["image"] = pa.array([each.image for each in pictures], pa.string())
     return pa.Table.from_arrays([values[name] for name in PICTURES.names], schema=PICTURES)
 
 

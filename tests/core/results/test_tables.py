@@ -1,6 +1,7 @@
 """Detections as tables and as COCO."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tasks.core.results import tables
 from tasks.core.results.coco import CocoWriter, annotation_entries, image_entries
+from tasks.core.results.copies import frame_path
 from tasks.core.results.detections import Detections
 from tasks.core.results.tables import PICTURES, TableFile, picture_table, schema, to_table
 from tests.core.results.examples import MODEL, model, picture
@@ -94,11 +96,11 @@ def test_names_that_are_no_unicode_stay_two_names() -> None:
 
 
 def test_every_picture_has_a_row_with_its_detections() -> None:
-    rows = picture_table([picture(1, 0), picture(frame=2)], MODEL)
+    rows = picture_table([picture(1, 0), replace(picture(frame=2), image="images/a-000002.jpg")], MODEL)
     assert rows.schema == PICTURES
     assert rows.to_pylist() == [
-        dict(zip(PICTURES.names, ["a.jpg", None, None, 128, 64, 2, 7], strict=True)),
-        dict(zip(PICTURES.names, ["a.jpg", 2, 80.0, 128, 64, 0, 7], strict=True)),
+        dict(zip(PICTURES.names, ["a.jpg", None, None, 128, 64, 2, 7, None], strict=True)),
+        dict(zip(PICTURES.names, ["a.jpg", 2, 80.0, 128, 64, 0, 7, "images/a-000002.jpg"], strict=True)),
     ]
 
 
@@ -119,9 +121,12 @@ def test_coco_says_left_top_width_height() -> None:
     assert (entry["id"], entry["image_id"], entry["category_id"], entry["area"]) == (9, 4, 1, 1200)
     assert (entry["score"], entry["iscrowd"]) == (0.9, 0)
     assert "segmentation" not in entry
-    images = image_entries(picture_table([picture(), picture(frame=3)], MODEL), 4)
-    assert images[0] == {"id": 4, "file_name": "a.jpg", "width": 128, "height": 64}
-    assert images[1] == images[0] | {"id": 5, "frame": 3, "timestamp_ms": 120.0}
+    kept = replace(picture(), image="images/a-1.png")
+    images = image_entries(picture_table([picture(), picture(frame=3), kept], MODEL), 4)
+    assert images[0] == {"id": 4, "file_name": "a.jpg", "width": 128, "height": 64, "source": "a.jpg"}
+    frame = {"id": 5, "file_name": frame_path("a.jpg", 3), "frame": 3, "timestamp_ms": 120.0}
+    assert images[1] == images[0] | frame
+    assert images[2] == images[0] | {"id": 6, "file_name": "images/a-1.png"}
 
 
 def test_coco_has_outlines_and_their_areas() -> None:

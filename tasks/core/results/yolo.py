@@ -1,0 +1,114 @@
+"""Detections in the text format of YOLO: a file a picture, beside data.yaml, which names the classes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from numpy.typing import NDArray
+
+from tasks.core.results.coco import VISIBLE
+
+DATA_YAML, LABELS = "data.yaml", "labels"
+LABELLED = frozenset({"detect", "segment", "pose", "obb"})
+
+_Row = dict[str, Any]
+_Points = NDArray[np.float64]
+
+
+def write_labels(folder: Path, task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> None:
+    """Write `labels/x.txt` for each picture that has a copy `images/x.jpg` and detections.
+
+    A picture without a file shows nothing, as in any data set of YOLO. `rows` are all detections of `pictures`, in the
+    same order, and `class_ids` their classes. A line is the class and, as shares of width and height: centre and sides
+    of the box (detect), the outline (segment), the box and its keypoints x, y, visibility (pose), or the four corners
+    (obb). Confidences are left out: as a last column, trainers take them for something else.
+    """
+    for path, text in label_texts(task, pictures, rows, class_ids):
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="ascii")
+
+
+def label_texts(task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each file of labels; `write_labels` says more."""
+    shape = _SHAPES.get(task)
+    if shape is None:
+        return
+    columns = [pictures[name].to_pylist() for name in ("image", "width", "height", "detections")]
+    first = 0
+    for image, width, height, count in zip(*columns, strict=True):
+        own, first = range(first, first + count), first + count
+        if image is None or not count:
+            continue
+        sides = np.array([width, height], np.float64)
+        found = rows.slice(own.start, count).select([*_BOX, *(name for name in _OWN if name in rows.column_names)])
+        lines = [
+            f"{class_ids[number]} {_numbers(shape(row, sides))}\n"
+            for number, row in zip(own, found.to_pylist(), strict=True)
+        ]
+        yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
+
+
+def data_yaml(class_names: Sequence[str], keypoints: int = 0) -> str:
+    """Return data.yaml, which stands beside images/ and labels/; `keypoints` is how many a detection of pose has."""
+    said: dict[str, Any] = {"train": "images", "val": "images", "names": dict(enumerate(class_names))}
+    if keypoints:
+        said["kpt_shape"] = [keypoints, 3]
+    return yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
+
+
+def keypoint_count(rows: pa.Table) -> int:
+    """Return how many keypoints a detection has; 0 where there are none."""
+    if "keypoints" not in rows.column_names or not rows.num_rows:
+        return 0
+    return int(pc.max(pc.list_value_length(rows["keypoints"])).as_py() or 0) // 3
+
+
+_BOX = "x1", "y1", "x2", "y2"
+_OWN = "polygon", "keypoints"
+
+
+def _corners(row: _Row) -> _Points:
+    return np.array([[row["x1"], row["y1"]], [row["x2"], row["y2"]]], np.float64)
+
+
+def _box(row: _Row, sides: _Points) -> _Points:
+    least, most = _shares(_corners(row), sides)
+    return np.concatenate([(least + most) / 2, most - least])
+
+
+def _outline(row: _Row, sides: _Points) -> _Points:
+    """The outline; where there is none, the corners of the box: a line must not be missing."""
+    ring = np.array(row["polygon"] or (), np.float64)
+    if len(ring) < 6 or not np.isfinite(ring).all():
+        (left, top), (right, bottom) = _corners(row)
+        ring = np.array([left, top, right, top, right, bottom, left, bottom])
+    return _shares(ring.reshape(-1, 2), sides).ravel()
+
+
+def _pose(row: _Row, sides: _Points) -> _Points:
+    points = np.array(row["keypoints"] or (), np.float64).reshape(-1, 3)
+    shown = np.isfinite(points).all(axis=1) & (points[:, 2] >= VISIBLE)
+    places = np.where(shown[:, None], points[:, :2], 0)
+    return np.concatenate([_box(row, sides), np.column_stack([_shares(places, sides), 2.0 * shown]).ravel()])
+
+
+_SHAPES: dict[str, Callable[[_Row, _Points], _Points]] = {
+    "detect": _box,
+    "segment": _outline,
+    "pose": _pose,
+    "obb": _outline,
+}
+
+
+def _shares(points: _Points, sides: _Points) -> _Points:
+    """Points [k, 2] in pixels as shares of the picture; outside it there is nothing, and trainers refuse it."""
+    return np.clip(points / sides, 0, 1)
+
+
+def _numbers(values: _Points) -> str:
+    return " ".join(f"{value:.6g}" for value in values.tolist())
