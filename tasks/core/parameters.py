@@ -111,8 +111,12 @@ class MergePolicy(Parameters):
 class PromotionPolicy(Parameters):
     """What a new version must reach to become the challenger."""
 
-    min_map50: float = Field(
-        0.0, ge=0, le=1, description="Lowest mAP50 on the validation split that earns the alias; of trees the accuracy."
+    min_map50: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Lowest mAP50 on the validation split that earns the alias; of trees the accuracy. Empty: 0.1 for "
+        "a first version; once there is a champion, only the comparison with it counts.",
     )
     min_gain: float = Field(
         0.001,

@@ -14,6 +14,8 @@ VALIDATION = "validation"
 GOLD = "gold"
 # Two evaluations of one model differ by less, and no policy is written in smaller steps.
 _TOLERANCE = 1e-6
+# A model below finds next to nothing: labels are wrong, or it has hardly learned. Nobody means to serve that.
+FIRST_MIN_MAP50 = 0.1
 # What a tag may hold where people read it in a table.
 _MAX_TAG = 500
 
@@ -126,8 +128,9 @@ def decide(challenger: Contender, champion: Contender | None, policy: PromotionP
     measured = [VALIDATION, *([GOLD] if policy.gold else [])]
     against = list(_unmeasured(challenger, measured))
     reached: list[str] = []
-    if scores := challenger.scores.get(VALIDATION):
-        fine, said = _enough(scores, policy)
+    least = _least(policy, champion)
+    if least is not None and (scores := challenger.scores.get(VALIDATION)):
+        fine, said = _enough(scores, least, challenger.version, named=policy.min_map50 is not None)
         (reached if fine else against).append(said)
     if champion is None:
         reached.append("There is no champion to compare it with.")
@@ -205,12 +208,27 @@ def _unmeasured(contender: Contender, measured: list[str]) -> Iterator[str]:
             yield explain(f"scores of version {contender.version} on the {data} images", "none", fix)
 
 
-def _enough(scores: Scores, policy: PromotionPolicy) -> tuple[bool, str]:
-    reached = f"{LENIENT[scores.task]} {scores.lenient:.3f}"
-    if scores.lenient >= policy.min_map50 - _TOLERANCE:
-        return True, f"{reached} reaches promotion.min_map50 {policy.min_map50:.3f}."
+def _least(policy: PromotionPolicy, champion: Contender | None) -> float | None:
+    """The lowest lenient metric that is asked for; a champion that somebody chose is measure enough."""
+    if policy.min_map50 is not None:
+        return policy.min_map50
+    return FIRST_MIN_MAP50 if champion is None else None
+
+
+def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple[bool, str]:
+    """Tell whether the version reaches what is asked for, which the policy has `named` or not, and say so."""
+    metric = LENIENT[scores.task]
+    asked = f"promotion.min_map50 {least:.3f}" if named else f"the {least:.3f} that a first version needs"
+    if scores.lenient >= least - _TOLERANCE:
+        return True, f"{metric} {scores.lenient:.3f} reaches {asked}."
     fix = "Train longer, on more images, or lower promotion.min_map50."
-    return False, explain(f"{LENIENT[scores.task]} of at least {policy.min_map50:.3f}", f"{scores.lenient:.3f}", fix)
+    if not named:
+        fix = (
+            "It finds next to nothing: look at its pictures and at the labels, train longer or on more images. Or take "
+            f"it all the same: set promotion.min_map50, or start deploy-model with version {version}."
+        )
+    expected = f"{metric} of at least {least:.3f}" + ("" if named else " of a first version")
+    return False, explain(expected, f"{scores.lenient:.3f}", fix)
 
 
 def _alone(challenger: Contender) -> tuple[list[Mean], list[ClassRow]]:
