@@ -38,7 +38,7 @@ def ensure_databases(settings: StackSettings) -> None:
 
 
 def ensure_buckets(settings: StackSettings) -> None:
-    """Make the buckets of the contract."""
+    """Make the buckets of the contract; the one of archives keeps what is written over or deleted."""
     client = s3_client(settings)
     present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in Bucket:
@@ -47,6 +47,14 @@ def ensure_buckets(settings: StackSettings) -> None:
                 client.create_bucket(Bucket=bucket)
             except ClientError as error:
                 raise RuntimeError(f"Bucket {bucket!r} could not be made: {error} Make it yourself.") from error
+    try:
+        if client.get_bucket_versioning(Bucket=Bucket.DATASETS).get("Status") != "Enabled":
+            client.put_bucket_versioning(Bucket=Bucket.DATASETS, VersioningConfiguration={"Status": "Enabled"})
+    except ClientError as error:
+        raise RuntimeError(
+            f"Bucket {Bucket.DATASETS!r} could not be told to keep versions: {error} Turn its versioning on yourself, "
+            "and let this key read that setting."
+        ) from error
 
 
 def ensure_work_pool() -> None:

@@ -72,12 +72,12 @@ class Demo:
         self._table()
 
     def _upload(self, job: Job) -> str:
-        upload(self._settings, job.archives, Bucket.DATASETS)
-        upload(self._settings, job.media, Bucket.MEDIA, "demo/")
+        upload(self._settings, job.archives, Bucket.DATASETS, replace=True)
+        upload(self._settings, job.media, Bucket.MEDIA, "demo/", replace=True)
         self._console.print(f"uploaded {len(job.archives)} archives and {len(job.media)} media files")
         weights = Path(job.base_model)
         if weights.is_file():
-            return upload(self._settings, [weights], Bucket.BASE_MODELS)[0]
+            return upload(self._settings, [weights], Bucket.BASE_MODELS, replace=True)[0]
         return job.base_model
 
     def _validate(self, job: Job) -> None:

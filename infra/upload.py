@@ -1,9 +1,13 @@
-"""Put files into the object store: `python -m infra.upload ARCHIVE... [--bucket datasets] [--prefix folder]`."""
+"""Put files into the object store: `python -m infra.upload FILE... [--bucket datasets] [--prefix folder] [--replace]`.
+
+Without `--replace` nothing that is there is written over, also where two people upload one name at the same moment.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,9 +19,17 @@ from infra.settings import StackSettings
 from infra.stack import load_settings
 from tasks.core.buckets import Bucket
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
-def upload(settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: str = "") -> list[str]:
-    """Upload files under their own names; returns their keys. An object appears whole or not at all."""
+
+def upload(
+    settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: str = "", *, replace: bool = False
+) -> list[str]:
+    """Upload files under their own names; returns their keys. An object appears whole or not at all.
+
+    Raises StackError where one is there already, before anything is uploaded, unless `replace`.
+    """
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise StackError(f"Expected files to upload, found no file at {', '.join(missing)}.")
@@ -25,17 +37,58 @@ def upload(settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: 
         raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     s3, keys = s3_client(settings, read_timeout=120), [f"{prefix}{path.name}" for path in paths]
+    if not replace:
+        _write_only_what_is_new(s3)
+        if known := _present(settings, s3, bucket, keys):
+            raise _taken(bucket, known)
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
             try:
                 s3.upload_file(str(path), bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
             except (BotoCoreError, ClientError, S3UploadFailedError) as error:
-                where = settings.environment["AWS_ENDPOINT_URL"]
-                raise StackError(
-                    f"{key} was not uploaded to {where}: {error} Start the stack with `make up`."
-                ) from error
+                if _code(error.__context__) == "PreconditionFailed":
+                    raise _taken(bucket, [key]) from error
+                raise _away(settings, key, error) from error
     return keys
+
+
+def _write_only_what_is_new(s3: "S3Client") -> None:
+    """Have the store refuse to write over an object; boto3's `upload_file` knows no argument for that."""
+    for request in ("PutObject", "CompleteMultipartUpload"):
+        s3.meta.events.register(
+            f"before-parameter-build.s3.{request}", lambda params, **_: params.update(IfNoneMatch="*")
+        )
+
+
+def _present(settings: StackSettings, s3: "S3Client", bucket: str, keys: Sequence[str]) -> list[str]:
+    """Which of the keys are taken."""
+    found = []
+    for key in keys:
+        try:
+            s3.head_object(Bucket=bucket, Key=key)
+            found.append(key)
+        except (BotoCoreError, ClientError) as error:
+            if _code(error) not in {"404", "NoSuchKey", "NotFound"}:
+                raise _away(settings, key, error) from error
+    return found
+
+
+def _code(error: BaseException | None) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+def _taken(bucket: str, keys: Sequence[str]) -> StackError:
+    kept = " Bucket datasets keeps what it held before." if bucket == Bucket.DATASETS else ""
+    return StackError(
+        f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
+        f"REPLACE=1 (python -m infra.upload: --replace) to put yours in its place.{kept}"
+    )
+
+
+def _away(settings: StackSettings, key: str, error: Exception) -> StackError:
+    where = settings.environment["AWS_ENDPOINT_URL"]
+    return StackError(f"{key} was not uploaded to {where}: {error} Start the stack with `make up`.")
 
 
 def main() -> None:
@@ -46,9 +99,11 @@ def main() -> None:
         "--bucket", default=Bucket.DATASETS, choices=[Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS]
     )
     parser.add_argument("--prefix", default="")
+    parser.add_argument("--replace", action="store_true", help="write over what is there under that name")
     arguments = parser.parse_args()
     with plain_errors():
-        for key in upload(load_settings(), arguments.files, arguments.bucket, arguments.prefix):
+        place = arguments.bucket, arguments.prefix
+        for key in upload(load_settings(), arguments.files, *place, replace=arguments.replace):
             print(f"s3://{arguments.bucket}/{key}")
 
 

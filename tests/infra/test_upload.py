@@ -1,0 +1,97 @@
+"""`make upload`: nothing is written over by accident, and what was written over on purpose is kept."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from infra import upload as uploading
+from infra.errors import StackError
+from infra.settings import StackSettings
+from infra.upload import upload
+
+LARGE = 9 << 20  # goes up in parts
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / f"{uuid4().hex[:8]}.zip"
+    path.write_bytes(b"first")
+    return path
+
+
+def versions(key: str) -> list[bytes]:
+    """What the bucket has under a key, the newest first."""
+    s3 = boto3.client("s3")
+    found = s3.list_object_versions(Bucket="datasets", Prefix=key).get("Versions", [])
+    return [
+        s3.get_object(Bucket="datasets", Key=key, VersionId=each["VersionId"])["Body"].read()
+        for each in sorted(found, key=lambda each: not each["IsLatest"])
+    ]
+
+
+def test_a_name_that_is_taken_is_written_over_only_when_asked_and_the_former_bytes_stay(
+    stack: StackSettings, archive: Path
+) -> None:
+    upload(stack, [archive], "datasets")
+    archive.write_bytes(b"second")
+    with pytest.raises(StackError, match=rf"found {archive.name} there already.*REPLACE=1.*keeps what it held"):
+        upload(stack, [archive], "datasets")
+    assert versions(archive.name) == [b"first"]
+    upload(stack, [archive], "datasets", replace=True)
+    assert versions(archive.name) == [b"second", b"first"]
+    boto3.client("s3").delete_object(Bucket="datasets", Key=archive.name)
+    assert sorted(versions(archive.name)) == [b"first", b"second"]
+    upload(stack, [archive], "datasets")
+
+
+def test_of_several_files_none_goes_up_where_one_name_is_taken(stack: StackSettings, archive: Path) -> None:
+    upload(stack, [archive], "datasets")
+    other = archive.with_name(f"new-{archive.name}")
+    other.write_bytes(b"new")
+    with pytest.raises(StackError, match=archive.name):
+        upload(stack, [other, archive], "datasets")
+    assert versions(other.name) == []
+
+
+@pytest.mark.parametrize("size", [5, LARGE], ids=["one request", "in parts"])
+def test_of_two_that_upload_one_name_at_once_one_is_told(
+    stack: StackSettings, archive: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither sees the other's object when it looks first."""
+    monkeypatch.setattr(uploading, "_present", lambda *_: [])
+    paths = [archive.with_name(f"{number}") / archive.name for number in range(2)]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        path.write_bytes(bytes([number]) * size)
+
+    def attempt(path: Path) -> str:
+        try:
+            upload(stack, [path], "datasets")
+        except StackError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(attempt, paths))
+    assert sorted(map(bool, told)) == [False, True], told
+    assert "REPLACE=1" in "".join(told)
+    assert versions(archive.name) == [paths[told.index("")].read_bytes()]
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="datasets", Prefix=archive.name)
+
+
+def test_the_command_says_what_to_do_and_takes_replace(stack: StackSettings, archive: Path) -> None:  # noqa: ARG001
+    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    first, second, third = (
+        subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        for more in ([], [], ["--replace"])
+    )
+    assert (first.returncode, first.stdout) == (0, f"s3://datasets/{archive.name}\n")
+    assert second.returncode == 1
+    assert "REPLACE=1" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert third.returncode == 0
