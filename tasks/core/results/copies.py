@@ -60,7 +60,7 @@ def _is_turned(data: bytes, reader: type[JpegImageFile | PngImageFile | WebPImag
         return False
     try:
         with reader(io.BytesIO(data)) as picture:
-            return picture.getexif().get(_ORIENTATION, 1) != 1
+            return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
     except Exception:  # noqa: BLE001 - whatever Pillow raises at a stranger's bytes, the pixels are known already
         return True
 
