@@ -1,8 +1,8 @@
 """Steps that make one dataset of several archives: the plan, then the files, streamed from the zips."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,6 +20,7 @@ from tasks.core.merge.labels import remap_labels
 from tasks.core.merge.plan import MergePlan, plan_merge, stopping
 from tasks.core.merge.sample import pack_sample
 from tasks.core.merge.sources import Source
+from tasks.core.merge.uniting import Copy, joined_labels
 from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
 from tasks.core.validation.check import open_dataset
@@ -31,6 +32,7 @@ LOGGED_CONFLICTS = 50
 SAMPLE = "validation-sample.zip"
 SAMPLE_IMAGES = 64
 _PORTION = 100
+Join = Callable[[Sequence[Copy]], str]
 
 
 class MergeError(StudioError):
@@ -116,13 +118,24 @@ def write_merge(
     what was checked, and where the disk takes no more.
     """
     _make(folder)
-    for number, archive in enumerate(archives):
-        _stream(archive, archive_jobs(plan, number, folder))
+    with ExitStack() as opened:
+        entries = [opened.enter_context(_opened(archive)) for archive in archives]
+
+        def read(copy: Copy) -> bytes:
+            with _stopped_at(archives[copy.archive].name):
+                return entries[copy.archive].read(copy.label) if copy.label else b""
+
+        def join(copies: Sequence[Copy]) -> str:
+            return joined_labels(copies, read, plan.classes.class_ids, plan.task).text
+
+        for number, archive in enumerate(archives):
+            _stream(archive.name, entries[number], archive_jobs(plan, number, folder), join)
     names, keypoints = plan.classes.class_names, keypoint_keys(plan)
     data = describe(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
     images, gold_data = plan.images, None
     if gold and plan.gold:
-        _stream(gold, gold_jobs(plan.gold, plan.task, folder))
+        with _opened(gold) as measured:
+            _stream(gold.name, measured, gold_jobs(plan.gold, plan.task, folder))
         gold_data = describe(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
         images |= {"gold": len(plan.gold.samples)}
     return MergedDataset(data, plan.task or "detect", names, images, gold_data)
@@ -189,14 +202,23 @@ def _explained(what: str) -> Iterator[None]:
         raise MergeError(f"{what}: {exc}") from exc
 
 
-def _stream(archive: ValidArchive, jobs: Iterator[Job]) -> None:
-    """Write images and labels from the archive, byte for byte but for class ids."""
-    with (
-        _explained(f"Writing the merge stopped at archive {archive.name!r}"),
-        open_dataset(archive.path, task=archive.task) as (entries, _),
-        ThreadPoolExecutor(WRITERS) as pool,
-    ):
-        list(pool.map(partial(_write, entries), _portions(jobs)))
+def _stopped_at(name: str) -> AbstractContextManager[None]:
+    return _explained(f"Writing the merge stopped at archive {name!r}")
+
+
+@contextmanager
+def _opened(archive: ValidArchive) -> Iterator[Archive]:
+    with open_dataset(archive.path, task=archive.task) as (entries, _):
+        yield entries
+
+
+def _stream(name: str, archive: Archive, jobs: Iterator[Job], join: Join = lambda _: "") -> None:
+    """Write images and labels from the archive `name`, byte for byte but for class ids.
+
+    `join` gives the labels of a picture that several archives have.
+    """
+    with _stopped_at(name), ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(partial(_write, archive, join), _portions(jobs)))
 
 
 def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
@@ -204,11 +226,13 @@ def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
         yield portion
 
 
-def _write(archive: Archive, portion: Sequence[Job]) -> None:
+def _write(archive: Archive, join: Join, portion: Sequence[Job]) -> None:
     for job in portion:
         _write_file(job.image_file, archive.read(job.image))
-        if job.label is not None:
-            text = remap_labels(archive.read(job.label).decode("utf-8-sig"), job.class_ids)
+        if any(copy.label for copy in job.copies):
+            _write_file(job.label_file, join(job.copies).encode())
+        elif job.label is not None:
+            text = remap_labels(archive.read(job.label).decode("utf-8-sig"), job.class_ids, job.task)
             _write_file(job.label_file, text.encode())
 
 

@@ -23,7 +23,7 @@ from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_markdown import report_sentence
 from tasks.core.validation.traits import pack_traits
 
-RULES_VERSION = 3  # part of the cache key: a changed rule checks every archive again
+RULES_VERSION = 4  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5
 LONGEST_NAME = 120
 STATE_NAMES = {

@@ -19,6 +19,7 @@ class Code(StrEnum):
     YAML_EXECUTABLE = "yaml-executable"
     YAML_NAMES = "yaml-names"
     YAML_PATH = "yaml-path"
+    YAML_CHANNELS = "yaml-channels"
     SPLIT_MISSING = "split-missing"
     SPLIT_EMPTY = "split-empty"
     SPLIT_LEAK = "split-leak"
@@ -30,6 +31,7 @@ class Code(StrEnum):
     IMAGE_NEAR_DUPLICATE = "image-near-duplicate"
     IMAGE_QUALITY = "image-quality"
     IMAGE_UNLABELLED = "image-unlabelled"
+    IMAGE_NO_SPLIT = "image-no-split"
     LABEL_ORPHAN = "label-orphan"
     LABEL_AMBIGUOUS = "label-ambiguous"
     LABEL_ENCODING = "label-encoding"
@@ -43,10 +45,13 @@ class Code(StrEnum):
     LABEL_OVERLAP = "label-overlap"
     LABEL_TINY = "label-tiny"
     LABEL_HUGE = "label-huge"
+    LABEL_KEYPOINT = "label-keypoint"
+    LABEL_OUTLINE = "label-outline"
     CLASS_UNUSED = "class-unused"
     CLASS_FEW = "class-few"
     CLASS_IMBALANCE = "class-imbalance"
     CLASS_SPLIT = "class-split"
+    CLASS_ORDER = "class-order"
     OUTLIER_BOX = "outlier-box"
 
 
@@ -55,6 +60,7 @@ AdviceCode = Literal[
     Code.ARCHIVE_NESTED_ROOT,
     Code.ARCHIVE_JUNK,
     Code.YAML_PATH,
+    Code.YAML_CHANNELS,
     Code.SPLIT_LEAK,
     Code.IMAGE_FORMAT,
     Code.IMAGE_EXIF_ROTATED,
@@ -62,6 +68,7 @@ AdviceCode = Literal[
     Code.IMAGE_NEAR_DUPLICATE,
     Code.IMAGE_QUALITY,
     Code.IMAGE_UNLABELLED,
+    Code.IMAGE_NO_SPLIT,
     Code.LABEL_ORPHAN,
     Code.LABEL_OUTSIDE,
     Code.LABEL_DEGENERATE,
@@ -69,10 +76,13 @@ AdviceCode = Literal[
     Code.LABEL_OVERLAP,
     Code.LABEL_TINY,
     Code.LABEL_HUGE,
+    Code.LABEL_KEYPOINT,
+    Code.LABEL_OUTLINE,
     Code.CLASS_UNUSED,
     Code.CLASS_FEW,
     Code.CLASS_IMBALANCE,
     Code.CLASS_SPLIT,
+    Code.CLASS_ORDER,
     Code.OUTLIER_BOX,
 ]
 
@@ -89,17 +99,19 @@ MEANINGS: dict[Code, str] = {
     Code.YAML_EXECUTABLE: "a download: key, which training tools would run",
     Code.YAML_NAMES: "class names that are missing, doubled, no text, or not counted as nc says",
     Code.YAML_PATH: "a path in data.yaml or in a list that leads nowhere or out of the archive",
+    Code.YAML_CHANNELS: "channels other than 3: models are trained and served on RGB",
     Code.SPLIT_MISSING: "no train or no val",
     Code.SPLIT_EMPTY: "a split without images, or without a single label",
     Code.SPLIT_LEAK: "the same image, or nearly the same, in two splits",
     Code.IMAGE_UNREADABLE: "an image that cannot be decoded in full, or of another format than its ending says",
     Code.IMAGE_FORMAT: "an image of a format that training does not read",
     Code.IMAGE_TOO_SMALL: "a side below 10 pixels",
-    Code.IMAGE_EXIF_ROTATED: "an EXIF orientation that swaps the sides: boxes may be drawn on the other one",
+    Code.IMAGE_EXIF_ROTATED: "an EXIF orientation that turns or mirrors: boxes may be drawn without it",
     Code.IMAGE_DUPLICATE: "the same bytes or the same pixels as another image",
     Code.IMAGE_NEAR_DUPLICATE: "nearly the same picture as another image",
     Code.IMAGE_QUALITY: "very dark, bright or blurred, of little information, of an odd size or shape",
     Code.IMAGE_UNLABELLED: "more images without a label file than the policy allows",
+    Code.IMAGE_NO_SPLIT: "labelled images that no split names",
     Code.LABEL_ORPHAN: "a label file without its image",
     Code.LABEL_AMBIGUOUS: "one label file for several images",
     Code.LABEL_ENCODING: "a label file that is not UTF-8",
@@ -113,9 +125,12 @@ MEANINGS: dict[Code, str] = {
     Code.LABEL_OVERLAP: "two boxes of one class that all but coincide",
     Code.LABEL_TINY: "less than 2 pixels a side at the training size",
     Code.LABEL_HUGE: "more than 98 % of the image",
+    Code.LABEL_KEYPOINT: "a keypoint at 0 0 where kpt_shape has no visibility: it is trained as seen in the corner",
+    Code.LABEL_OUTLINE: "an outline where data.yaml says task: detect: the box around it is taken",
     Code.CLASS_UNUSED: "a class without a label",
     Code.CLASS_FEW: "a class with fewer labels to learn from than the policy asks for",
     Code.CLASS_IMBALANCE: "a class that is labelled far more often than another",
     Code.CLASS_SPLIT: "a class that train has and val never shows, or the reverse",
+    Code.CLASS_ORDER: "classes.txt or notes.json gives a class another number than data.yaml",
     Code.OUTLIER_BOX: "a box whose size or shape is far from all others of its class",
 }

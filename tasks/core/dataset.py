@@ -53,7 +53,7 @@ class Dataset:
     @property
     def rules(self) -> LabelRules:
         """What `parse_labels` has to know."""
-        return LabelRules(len(self.class_names) or None, self.task, self.keypoints)
+        return LabelRules(len(self.class_names) or None, self.task, self.keypoints, self.task == "detect")
 
 
 def class_folder(image: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from tasks.core.archive import Archive, ArchiveError
 from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, quoted
+from tasks.core.findings import Finding, error, explain, info, quoted, warning
 from tasks.core.labels import TASKS
 from tasks.core.screening import composed, folder_of
 
@@ -88,7 +88,8 @@ def read_description(archive: Archive, candidates: list[str]) -> tuple[Descripti
 
     `candidates` is what `find_descriptions` found.
     `path:` may be left out, be `.`, a folder of the archive, or the name of the folder that was zipped. An absolute
-    path or one that leaves the archive (Ultralytics' `../datasets/x`) is refused: elsewhere it means another place.
+    path or one that leaves the archive (FiftyOne's, Ultralytics' `../datasets/x`) is of another machine: where the
+    splits are found beside data.yaml it is passed over, and is refused where they are not.
     """
     if not candidates:
         fix = (
@@ -131,12 +132,14 @@ def _describe(data: dict[Any, Any], name: str, archive: Archive, faults: list[Fi
         fix = "Remove the line: training tools would run it as a program."
         message = explain("no 'download:' key", quoted(data["download"]), fix)
         faults.append(error(Code.YAML_EXECUTABLE, message, path=name))
+    faults += _channels(data, name)
+    splits = _splits(data, name, faults)
     keypoints = _keypoints(data, name, faults)
     return Description(
         file=name,
-        folder=_folder(data.get("path"), name, archive, faults),
+        folder=_folder(data.get("path"), name, archive, splits, faults),
         class_names=_class_names(data, name, faults),
-        splits=_splits(data, name, faults),
+        splits=splits,
         task=_task(data, name, keypoints, faults),
         keypoints=keypoints,
         flip_idx=_flip_idx(data, name, keypoints, faults),
@@ -208,7 +211,9 @@ def _count_problem(names: list[Any], data: dict[Any, Any]) -> str | None:
     return explain(f"nc: {len(names)}, as many as names", f"nc: {quoted(data['nc'])}", "Correct nc or take it out.")
 
 
-def _folder(path: object, name: str, archive: Archive, faults: list[Finding]) -> str:
+def _folder(
+    path: object, name: str, archive: Archive, splits: Mapping[str, tuple[str, ...]], faults: list[Finding]
+) -> str:
     """Return the folder that splits are relative to; data.yaml's own where `path` cannot be used."""
     own = folder_of(name)
     if path in (None, ""):
@@ -218,10 +223,22 @@ def _folder(path: object, name: str, archive: Archive, faults: list[Finding]) ->
         return place
     if place is not None and f"{place}/" == archive.root:
         return ""
+    found = f"path: {quoted(path)}"
+    if isinstance(path, str) and _all_there(splits, own, archive):
+        read = "All splits are where data.yaml is, and are read from there: nothing to fix."
+        faults.append(info(Code.YAML_PATH, explain("a path inside the archive", found, read), path=name))
+        return own
     fix = "Write 'path: .', or take the line out: splits are then relative to data.yaml."
-    message = explain("a path inside the archive", f"path: {quoted(path)}", fix)
-    faults.append(error(Code.YAML_PATH, message, path=name))
+    faults.append(error(Code.YAML_PATH, explain("a path inside the archive", found, fix), path=name))
     return own
+
+
+def _all_there(splits: Mapping[str, tuple[str, ...]], folder: str, archive: Archive) -> bool:
+    """Tell whether all that train and val name, and they name something, is there when seen from this folder."""
+    places = [resolve(folder, written) for split in ("train", "val") for written in splits.get(split, ())]
+    return bool(places) and all(
+        place is not None and (place in archive.entries or archive.has_folder(place)) for place in places
+    )
 
 
 def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str, tuple[str, ...]]:
@@ -237,6 +254,18 @@ def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str,
             faults.append(error(Code.YAML_PATH, message, path=name))
             splits[split] = ()
     return splits
+
+
+def _channels(data: dict[Any, Any], name: str) -> list[Finding]:
+    """Grey images lose nothing as RGB; of images of more channels all but three would not be seen."""
+    written = data.get("channels")
+    if written is None or (type(written) is int and written == 3):
+        return []
+    grey = type(written) is int and written == 1
+    kept = "Nothing is lost: grey images are trained and served as RGB of three equal channels, so take the line out."
+    fix = kept if grey else "Export the three channels to train on as RGB images, and take the line out."
+    message = explain("images of 3 channels, as models are served", f"channels: {quoted(written)}", fix)
+    return [(warning if grey else error)(Code.YAML_CHANNELS, message, path=name)]
 
 
 def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[int, int] | None:

@@ -31,6 +31,16 @@ _FOREIGN_ENDINGS = (
     *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
 )
+_TURNS = {
+    2: "which mirrors it",
+    3: "which turns it by 180 degrees",
+    4: "which turns it upside down and mirrors it",
+    5: "which swaps the sides and mirrors it",
+    6: "which swaps the sides",
+    7: "which swaps the sides and mirrors it",
+    8: "which swaps the sides",
+}
+_SWAPS_FROM = 5
 _LARGE_PIXELS = 50_000_000
 # The longest side, in pixels, of the picture that is measured: half of what most models are trained at.
 _MEASURED_SIDE = 320
@@ -129,11 +139,14 @@ def _header_findings(header: Header, path: str) -> list[Finding]:
 
 
 def _rotation_findings(header: Header, path: str) -> list[Finding]:
-    if header.orientation < 5:
+    """Training and inference turn every image as its tag says; tools that draw boxes do not all."""
+    if header.orientation == 1:
         return []
-    expected = f"pixels stored the way the image is shown, {header.height}x{header.width}"
-    found = f"{header.width}x{header.height} with EXIF orientation {header.orientation}, which swaps the sides"
-    fix = "Check that its boxes fit the image as shown, or rotate the pixels and drop the tag."
+    width, height = header.width, header.height
+    found = f"{width}x{height} with EXIF orientation {header.orientation}, {_TURNS[header.orientation]}"
+    fix = "Check that its labels fit the image as shown, or turn the pixels and drop the tag."
+    shown = f"{height}x{width}" if header.orientation >= _SWAPS_FROM else f"{width}x{height}"
+    expected = f"pixels stored the way the image is shown, {shown}"
     return [warning(Code.IMAGE_EXIF_ROTATED, explain(expected, found, fix), path=path)]
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, quoted, warning
+from tasks.core.findings import Finding, error, explain, info, quoted, warning
 from tasks.core.outlines import widest_triangles
 
 MAX_LABEL_BYTES = 8 * 2**20
@@ -32,6 +32,9 @@ MIN_AREA = 1e-9
 _PIXELS_FROM = 2.0
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CLASS = re.compile(r"[+-]?[0-9]{1,9}")
+_MAX_CLASS = 10**9
+# What is no error.
+_MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
 
 
 class LabelRow(NamedTuple):
@@ -59,12 +62,14 @@ class Labels:
 class LabelRules:
     """What the dataset says about its labels; None where it does not say, so that it is not checked.
 
-    `keypoints` is data.yaml's `kpt_shape`: number of keypoints, and numbers of each (2 or 3).
+    `keypoints` is data.yaml's `kpt_shape`: number of keypoints, and numbers of each (2 or 3). With `outlines_as_boxes`,
+    because it says `task: detect`, an outline counts as the box around it.
     """
 
     class_count: int | None = None
     task: str | None = None
     keypoints: tuple[int, int] | None = None
+    outlines_as_boxes: bool = False
 
 
 def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, list[Finding]]:
@@ -82,7 +87,7 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
     if "\0" in text:
         faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", "zero bytes, as in UTF-16", "Save the file as UTF-8.")
         return Labels(None, (), 1), faults.findings()
-    rules = LabelRules(rules.class_count, rules.task or _recognise(text), rules.keypoints)
+    rules = replace(rules, task=rules.task or _recognise(text))
     rows, written = [], 0
     for number, tokens in _lines(text):
         written += 1
@@ -111,10 +116,10 @@ class _Faults:
         self.outside: list[tuple[int, float]] = []
 
     def add(self, code: Code, line: int | None, expected: str, found: str, fix: str) -> None:
-        self.total += 1
+        self.total += code not in _MILDER
         self.counts[code] += 1
         if self.counts[code] <= MAX_FINDINGS_PER_CODE:
-            make = warning if code == Code.LABEL_DUPLICATE else error
+            make = _MILDER.get(code, error)
             self.kept.append(make(code, explain(expected, found, fix), path=self.path, line=line))
 
     def add_outside(self, line: int, value: float) -> None:
@@ -126,7 +131,7 @@ class _Faults:
         self._add_outside()
         for code, count in list(self.counts.items()):
             if (more := count - MAX_FINDINGS_PER_CODE) > 0:
-                make = warning if code == Code.LABEL_DUPLICATE else error
+                make = _MILDER.get(code, error)
                 fix = "Mend the lines named above, then these in the same way."
                 message = explain("no more of these faults", f"{more} more with the same fault", fix)
                 self.kept.append(make(code, message, path=self.path))
@@ -178,30 +183,58 @@ def _columns(rules: LabelRules) -> str:
 def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults) -> LabelRow | None:
     """Return the row, or None where it has an error; all its faults are collected."""
     before = faults.total
+    outline = rules.outlines_as_boxes and len(tokens) in column_counts(_OUTLINES)
+    if outline:
+        rules = replace(rules, task=_OUTLINES.task)
     if len(tokens) not in column_counts(rules):
         fix = _columns_fix(len(tokens), rules)
         faults.add(Code.LABEL_COLUMNS, line, _columns(rules), f"{len(tokens)}", fix)
     values = _parse_numbers(line, tokens, faults)
     if values is None or faults.total > before:
         return None
-    class_id = int(tokens[0])
+    class_id = class_of(tokens[0])
     _check_class(line, class_id, rules, faults)
     _check_geometry(line, values, rules, faults)
     if faults.total > before:
         return None
-    return LabelRow(line, class_id, np.array(values, dtype=np.float64))
+    coordinates = np.array(values, dtype=np.float64)
+    if outline:
+        found = f"an outline of {len(values) // 2} corners"
+        fix = "The box around it is trained; to keep the outlines give all labels one, and take the line task out."
+        faults.add(Code.LABEL_OUTLINE, line, "a box, as task: detect in data.yaml says", found, fix)
+        coordinates = box_around(coordinates)
+    return LabelRow(line, class_id, coordinates)
+
+
+def class_of(token: str) -> int:
+    """Return the class that a label row begins with, a whole number: numpy.savetxt writes `1.0e+00`."""
+    return int(token) if _CLASS.fullmatch(token) else int(float(token))
+
+
+def box_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x centre, y centre, width and height (4,) of the upright box around x, y of each corner, (2k,)."""
+    points = corners.reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.concatenate([(low + high) / 2, high - low])
+
+
+_OUTLINES = LabelRules(task="segment")
+ONE_KIND = (
+    "Export the dataset with boxes or with polygons only, and correct task in data.yaml if it says another. Or write "
+    "'task: detect' there: then each polygon counts as the box around it."
+)
 
 
 def _columns_fix(count: int, rules: LabelRules) -> str:
-    if rules.task == "detect" and count == 6:
-        return "The sixth looks like a confidence, as in predictions: take that column out."
+    if count - 1 in column_counts(rules) or (rules.task is None and count >= 6 and count % 2 == 0):
+        return "The last looks like a confidence, as in predictions: take that column out."
     if rules.task in {"detect", "segment"} and (count == 5 or (count >= 7 and count % 2)):
-        return "Export the dataset with boxes or with polygons only, and correct task in data.yaml if it says another."
+        return ONE_KIND
     return "Export the labels in YOLO format again; keypoints need kpt_shape in data.yaml."
 
 
 def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:
-    if not _CLASS.fullmatch(tokens[0]):
+    if not _is_class(tokens[0]):
         fix = "Write the class as its place in names, such as 0."
         faults.add(Code.LABEL_NUMBER, line, "a whole number for the class", quoted(tokens[0]), fix)
         return None
@@ -214,6 +247,13 @@ def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float]
             return None
         values.append(value)
     return values
+
+
+def _is_class(token: str) -> bool:
+    if _CLASS.fullmatch(token):
+        return True
+    plain = len(token) <= MAX_TOKEN and _NUMBER.fullmatch(token) is not None
+    return plain and float(token).is_integer() and abs(float(token)) < _MAX_CLASS
 
 
 def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -> None:

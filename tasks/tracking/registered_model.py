@@ -5,7 +5,7 @@ It is copied into the registry and runs without this repository.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import pandas as pd
@@ -59,7 +59,7 @@ class Model(PythonModel):
         """Load the weights that were registered with this version; raises TypeError for a file that holds more."""
         self.model: Any = load(context.artifacts["weights"])
         # As the weights hold them: asked for its names, Ultralytics replaces some, `n01440764` by `tench`.
-        self.names: dict[int, str] = dict(self.model.model.names)
+        self.names: dict[int, str] = dict(cast("Any", self.model).model.names)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -121,6 +121,8 @@ def convert(task: str, line: str) -> str:
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     numbers = {
         "detect": [x, y, width, height],
+        "declared": [x, y, width, height],
+        "pose of two": [x, y, width, height, left, top, right, bottom],
         "pose": [x, y, width, height, left, top, 2, right, bottom, 0],
     }.get(task, [left, top, right, top, right, bottom, left, bottom])
     return f"{kind} {row(numbers)}"

@@ -18,6 +18,8 @@ def names(value: str) -> str:
     return f"train: images/train\nval: images/val\nnames: {value}\n"
 
 
+# Absolute, on a drive, at home, of Ultralytics' examples, not there.
+PATHS_OF_OTHERS = ["/data/x", "'c:\\data'", "~/data", "../datasets/coco8", "elsewhere"]
 BAD_YAML: dict[str, tuple[Content, str]] = {
     "none": (None, "yaml-missing"),
     "not a mapping": ("- a\n- b\n", "yaml-invalid"),
@@ -47,11 +49,10 @@ BAD_YAML: dict[str, tuple[Content, str]] = {
     "keys that are truth values": (names("{false: cat, true: dog}"), "yaml-names"),
     "nc disagrees": ("nc: 3\n" + TAIL, "yaml-names"),
     "nc of thousands of digits": (f"nc: 0x{'f' * 9000}\n" + TAIL, "yaml-names"),
-    "absolute path": ("path: /data/x\n" + TAIL, "yaml-path"),
-    "path on a drive": ("path: 'C:\\data'\n" + TAIL, "yaml-path"),
-    "path at home": ("path: ~/data\n" + TAIL, "yaml-path"),
-    "path of Ultralytics' examples": ("path: ../datasets/coco8\n" + TAIL, "yaml-path"),
-    "path that is not there": ("path: elsewhere\n" + TAIL, "yaml-path"),
+    **{
+        f"path {path} without the splits": (f"path: {path}\n" + TAIL.replace("images/", "pictures/"), "yaml-path")
+        for path in PATHS_OF_OTHERS
+    },
     "path that is a number": ("path: 3\n" + TAIL, "yaml-path"),
     "absolute split": (TAIL.replace("images/val", "/images/val"), "yaml-path"),
     "split that leaves": (TAIL.replace("images/val", "../../images/val"), "yaml-path"),
@@ -72,6 +73,15 @@ def test_a_faulty_description_gives_its_code(tmp_path: Path, yaml: Content, code
 
     assert codes(report) == {code: "error"}
     assert report.model_dump_json()
+
+
+@pytest.mark.parametrize("path", PATHS_OF_OTHERS)
+@pytest.mark.parametrize("tail", [TAIL, TAIL.replace("/", "\\").replace("images", ".\\images")], ids=["", "Windows"])
+def test_a_path_of_another_machine_is_passed_over_where_the_splits_are(tmp_path: Path, path: str, tail: str) -> None:
+    """FiftyOne writes the folder that it exported to, and paths in the way of the machine that it ran on."""
+    report = check(tmp_path, good(yaml=f"path: {path}\n{tail}"))
+    assert codes(report) == {"yaml-path": "info"}
+    assert {split: found.images for split, found in report.statistics.splits.items()} == {"train": 1, "val": 1}
 
 
 @pytest.mark.parametrize("written", ["[1, 1]", "[0]", "[0, true]", "[1, 2]", "x", "{0: 1, 1: 0}"])
@@ -152,9 +162,11 @@ def test_other_yaml_files_below_are_none_of_our_business(tmp_path: Path) -> None
 
 
 def test_all_faults_of_a_description_are_told(tmp_path: Path) -> None:
-    yaml = "path: /x\ndownload: rm\ntrain: images/train\nval: nowhere\nnames: [a, a]\nnc: 7\n"
+    yaml = "path: /x\nchannels: 4\ndownload: rm\ntrain: images/train\nval: nowhere\nnames: [a, a]\nnc: 7\n"
 
-    assert set(codes(check(tmp_path, good(yaml=yaml)))) == {"yaml-path", "yaml-executable", "yaml-names"}
+    assert set(codes(check(tmp_path, good(yaml=yaml)))) == {
+        *("yaml-path", "yaml-executable", "yaml-names", "yaml-channels")
+    }
 
 
 def test_the_name_of_the_zipped_folder_is_accepted_as_path(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ BAD_LINES = {
     "decimal comma": ("0 0,5 0.5 0.25 0.25", "label-number"),
     "full-width digits": ("0 \uff10.5 0.5 0.25 0.25", "label-number"),
     "a number without end": (f"0 0.{'5' * 100} 0.5 0.25 0.25", "label-number"),
+    "class without end": ("1e999 0.5 0.5 0.25 0.25", "label-number"),
+    "class beyond all classes": ("1e9 0.5 0.5 0.25 0.25", "label-number"),
     "class with a fraction": ("0.5 0.5 0.5 0.25 0.25", "label-number"),
     "class is a name": ("cat 0.5 0.5 0.25 0.25", "label-number"),
     "class of many digits": (f"{'1' * 5000} 0.5 0.5 0.25 0.25", "label-number"),
@@ -205,3 +207,51 @@ def test_an_outline_whose_parts_cancel_out_is_not_flat(line: str) -> None:
 
 def test_zero_bytes_are_another_encoding() -> None:
     assert found("0 0.5 0.5 0.1 0.1".encode("utf-16-le")) == [("label-encoding", None)]
+
+
+@pytest.mark.parametrize(
+    ("token", "class_id"),
+    [
+        ("1.0", 1),
+        ("1.000000000000000000e+00", 1),
+        ("0.000000000000000000e+00", 0),
+        ("-0.0", 0),
+        ("10e-1", 1),
+        ("+1.", 1),
+    ],
+)
+def test_a_class_may_be_a_whole_number_in_any_form(token: str, class_id: int) -> None:
+    """numpy.savetxt writes all columns as floats; Ultralytics takes them, and nothing is lost."""
+    labels, findings = parse_labels(f"{token} .5 .5 .25 .25\n".encode(), "a.txt", RULES)
+    assert findings == []
+    assert [row.class_id for row in labels.rows] == [class_id]
+
+
+@pytest.mark.parametrize(
+    ("rules", "line"),
+    [
+        (RULES, f"{GOOD} 0.87"),
+        (LabelRules(2, "detect"), f"{GOOD} 0.87"),
+        (LabelRules(2, "segment"), f"{TRIANGLE} 0.87"),
+        (LabelRules(2, "obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9 0.87"),
+        (LabelRules(2, "pose", (1, 3)), f"{GOOD} 0.1 0.2 2 0.87"),
+    ],
+)
+def test_a_confidence_is_called_one(rules: LabelRules, line: str) -> None:
+    """Ultralytics refuses it; in an archive of nothing else no line says that the task is detect."""
+    (finding,) = parse_labels(line.encode(), "a.txt", rules)[1]
+    assert finding.code == "label-columns"
+    assert "The last looks like a confidence, as in predictions: take that column out." in finding.message
+
+
+def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
+    """The way out of an archive that mixes them."""
+    mixed = f"{GOOD}\n{TRIANGLE}\n".encode()
+    (refused,) = parse_labels(mixed, "a.txt", RULES)[1]
+    assert "write 'task: detect' there" in refused.message
+
+    labels, (finding,) = parse_labels(mixed, "a.txt", LabelRules(2, "detect", outlines_as_boxes=True))
+    assert (finding.code, finding.severity, finding.line) == ("label-outline", "info", 2)
+    numbers = np.array(TRIANGLE.split()[1:], float).reshape(-1, 2)
+    low, high = numbers.min(axis=0), numbers.max(axis=0)
+    assert labels.rows[1].coordinates.tolist() == pytest.approx([*((low + high) / 2), *(high - low)])

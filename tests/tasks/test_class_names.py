@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
-from ultralytics.models import YOLO
 
 from tasks import export, merging
 from tasks import training as trainer
@@ -21,6 +20,7 @@ from tasks.core.merge.files import describe
 from tasks.core.parameters import PromotionPolicy, TrainingParams
 from tasks.core.promotion import VALIDATION, Contender, decide
 from tasks.core.training_job import Subject
+from tasks.trainer.loading import load_model
 from tasks.trainer.naming import names_of
 from tests.tasks.merges import dataset, merge, tree
 
@@ -91,7 +91,7 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
     whole, challenger = trained(tmp_path / "second", task, later, str(champion.weights))
     for model, names in ((champion, SYNSETS), (challenger, later)):
         assert model.class_names == names
-        assert YOLO(model.weights).model.names == dict(enumerate(names))
+        assert load_model(str(model.weights), task).model.names == dict(enumerate(names))
         assert set(model.scores.classes) == set(SYNSETS)
 
     graph = onnx.load(export.export_onnx.fn(champion.weights, tmp_path / "export", 64))

@@ -124,6 +124,79 @@ def test_ultralytics_reads_the_merge_of_every_task(tmp_path: Path, task: str) ->
         assert numbers[1:] == pytest.approx([0.5, 0.25, 0.25, *rest], abs=1e-5)
 
 
+def boxes_seen(folder: Path, image: bytes) -> list[list[float]]:
+    """The rows of an image as numbers."""
+    return [list(map(float, line.split())) for line in labels_of(folder, image).splitlines()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_of_the_same_pictures_in_two_archives_are_united(tmp_path: Path, task: str) -> None:
+    """One is labelled for cars and one for people, and has background where nobody is."""
+    cars, people = dataset(0, "car, bus", task), dataset(0, "person, dog", task)
+    for at in range(6):
+        name = f"labels/{'train' if at < 4 else 'val'}/{at}.txt"
+        people[name] = "" if at == 0 else row(0, 200 + at, task)
+    del people["labels/train/0.txt"]
+    plan, merged = merge(tmp_path, cars, people)
+
+    assert plan.conflicts == ()
+    assert [(each.kept, len(each.copies)) for each in plan.united] == [(0, 2)] * 6
+    assert merged.images == {"train": 4, "val": 2}
+    assert labels_of(tmp_path / "merged", picture(0)) == row(0, 0, task)
+    for split, seeds in (("train", range(1, 4)), ("val", range(4, 6))):
+        found = read_whole(merged.data, task, split)
+        for at in seeds:
+            assert [(class_id, seed) for class_id, seed, _ in found[picture(at)]] == [(at % 2, at), (2, 200 + at)]
+
+
+def test_a_copy_of_another_split_lends_its_labels_and_is_left_out(tmp_path: Path) -> None:
+    """Nothing that was labelled goes with it, and no picture is on both sides."""
+    people = dataset(10, "person, dog", changes={"images/train/x.jpg": picture(4), "labels/train/x.txt": row(0, 77)})
+    plan, merged = merge(tmp_path, dataset(0, "car, bus"), people)
+    assert [each.image for each in plan.left_out] == ["b.zip/images/train/x.jpg"]
+    assert images_in(tmp_path / "merged")[picture(4)] == "val"
+    assert merged.images == {"train": 8, "val": 4}
+    assert labels_of(tmp_path / "merged", picture(4)) == row(0, 4) + row(2, 77)
+
+
+def test_the_same_archive_twice_doubles_no_box(tmp_path: Path) -> None:
+    plan, _ = merge(tmp_path, dataset(0), dataset(0))
+    assert (plan.conflicts, plan.repeated, plan.left_out) == ((), 0, ())
+    for at in range(6):
+        assert labels_of(tmp_path / "merged", picture(at)) == row(at % 2, at)
+
+
+def test_archives_that_label_one_class_otherwise_are_told_and_can_stop_the_merge(tmp_path: Path) -> None:
+    moved = dataset(0, changes={"labels/train/0.txt": "0 0.32 0.5 0.25 0.25\n", "labels/val/5.txt": ""})
+    plan, _ = merge(tmp_path, dataset(0), moved)
+    (conflict,) = plan.conflicts
+    assert (conflict.code, conflict.fatal) == ("merge-labels", False)
+    assert "found 2 labels in 2 pictures" in conflict.message
+    assert labels_of(tmp_path / "merged", picture(0)) == row(0, 0)
+    assert labels_of(tmp_path / "merged", picture(5)) == row(1, 5)
+    with pytest.raises(MergeError, match="same picture"):
+        require_mergeable(plan, MergePolicy(on_conflict="fail"))
+
+
+def test_nearly_the_same_pictures_keep_their_own_labels(tmp_path: Path) -> None:
+    """They may show other objects."""
+    people = dataset(0, "person, dog")
+    people |= {f"images/{split}/{at}.jpg": picture(at, 60) for split, at in [("train", 0), ("train", 1)]}
+    plan, _ = merge(tmp_path, dataset(0, "car, bus"), people)
+    assert len(plan.united) == 4
+    assert labels_of(tmp_path / "merged", picture(0, 60)) == row(2, 0)
+
+
+def test_classes_of_savetxt_and_outlines_where_boxes_are_asked_for_reach_the_training(tmp_path: Path) -> None:
+    """Boxes and outlines in one file, which Ultralytics would refuse."""
+    declared = "task: detect\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
+    mixed = "1.000000000000000000e+00 3.0e-01 5.0e-01 2.5e-01 2.5e-01\n0 0.1 0.1 0.5 0.1 0.5 0.3\n"
+    _, merged = merge(tmp_path, dataset(0, changes={"data.yaml": declared, "labels/train/0.txt": mixed}))
+    found = read_whole(merged.data, "detect", "train")[picture(0)]
+    assert [class_id for class_id, *_ in found] == [1, 0]
+    assert found[1][2] == pytest.approx([0.3, 0.2, 0.4, 0.2])
+
+
 def test_boxes_around_polygons_are_trained_on(tmp_path: Path) -> None:
     _, merged = merge(tmp_path, dataset(0), dataset(10, task="segment"), boxes_from_polygons=True)
     assert merged.task == "detect"

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 from prefect.logging import disable_run_logger
-from ultralytics.models import YOLO
 
 from infra import demo_data
 from tasks import training as trainer
@@ -25,6 +24,7 @@ from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
+from tasks.trainer.loading import load_model
 from tasks.trainer.process import CHECKOUT, run_job
 
 EPOCHS = 3
@@ -134,7 +134,7 @@ def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk])
     assert [epoch.last for epoch in disk.told] == [False, False, True]
     assert model.weights.is_file()
     assert model.class_names == (SYNSET, ODD)
-    assert YOLO(model.weights).model.names == {0: SYNSET, 1: ODD}
+    assert load_model(str(model.weights), "detect").model.names == {0: SYNSET, 1: ODD}
     assert (model.scores.task, model.scores.images, model.epochs, model.batch) == ("detect", 6, EPOCHS, 8)
     assert set(model.scores.classes) == {SYNSET, ODD}
     assert (model.folder / "BoxPR_curve.png").is_file()

@@ -7,6 +7,7 @@ from tasks.core.findings import explain, quoted
 from tasks.core.merge.classes import ClassPlan, similar_names
 from tasks.core.merge.conflicts import Conflict, MergeCode
 from tasks.core.merge.sources import Source, Splits
+from tasks.core.merge.uniting import Copy, United, joined_labels
 from tasks.core.parameters import MergePolicy
 
 _SHOWN = 5
@@ -66,12 +67,15 @@ def class_conflicts(
     yield from similar_names(classes, policy.classes)
 
 
-def partial_labels(archives: Sequence[str], classes: ClassPlan) -> Iterator[Conflict]:
+def partial_labels(
+    archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], united: Sequence[United]
+) -> Iterator[Conflict]:
     """Where an archive does not name a class, its objects there would be trained on as background.
 
-    One conflict for all classes that the same archives lack.
+    One conflict for all classes that the same archives lack. A class that another archive has labelled in all that an
+    archive brings is not lacking there.
     """
-    present = [set(ids) for ids in classes.class_ids]
+    present = _present(classes, splits, united)
     lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for merged, name in enumerate(classes.class_names):
         lacks = tuple(archive for archive, ids in zip(archives, present, strict=True) if merged not in ids)
@@ -82,6 +86,45 @@ def partial_labels(archives: Sequence[str], classes: ClassPlan) -> Iterator[Conf
         expected = f"the classes {quoted(missing, _MAX_NAMES)} in every archive"
         found = f"none of these in {quoted(list(lacks), _MAX_NAMES)}"
         yield Conflict(MergeCode.PARTIAL_LABELS, explain(expected, found, fix))
+
+
+def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[United]) -> list[set[int]]:
+    """Return for each archive the merged ids that are labelled in every image that it brings."""
+    own = [{merged for merged in ids if merged is not None} for ids in classes.class_ids]
+    together = {each.written[:2]: frozenset(copy.archive for copy in each.copies) for each in united}
+    present = []
+    for number, brought in enumerate(splits):
+        images = (sample.image for samples in brought.values() for sample in samples)
+        groups = {together.get((number, image), frozenset({number})) for image in images}
+        labelled = (set().union(*(own[archive] for archive in group)) for group in groups)
+        present.append(set(range(len(classes.class_names))).intersection(*labelled))
+    return present
+
+
+def disputed_labels(
+    sources: Sequence[Source], classes: ClassPlan, united: Sequence[United], task: str | None
+) -> Iterator[Conflict]:
+    """Yield one conflict for all rows that archives disagree about, of pictures and classes that several have."""
+    ids = classes.class_ids
+
+    def read(copy: Copy) -> bytes:
+        return sources[copy.archive].read(copy.label) if copy.label else b""
+
+    shared = (each for each in united if _share(ids, each))
+    found = [(count, each) for each in shared if (count := joined_labels(each.copies, read, ids, task).disputed)]
+    if found:
+        rows = sum(count for count, _ in found)
+        first = " and ".join(quoted(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0][1].copies)
+        fix = "All are kept, of two boxes of one object the first archive's. Correct the labels that are wrong."
+        expected = "archives that agree about the classes that they share, where they have the same picture"
+        told = f"{rows} labels in {len(found)} pictures that one of them lacks or draws otherwise, such as {first}"
+        yield Conflict(MergeCode.LABELS, explain(expected, told, fix))
+
+
+def _share(ids: Sequence[Sequence[int | None]], united: United) -> bool:
+    """Tell whether two of the archives that have a picture name one class: else there is nothing to disagree about."""
+    known = [merged for archive in {copy.archive for copy in united.copies} for merged in {*ids[archive]} - {None}]
+    return len(known) > len(set(known))
 
 
 def empty_splits(sources: Sequence[Source], splits: Sequence[Splits]) -> Iterator[Conflict]:

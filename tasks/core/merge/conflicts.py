@@ -8,6 +8,7 @@ class MergeCode(StrEnum):
     """What can be wrong with putting archives together."""
 
     PARTIAL_LABELS = "merge-partial-labels"
+    LABELS = "merge-labels"
     SIMILAR_NAMES = "merge-similar-names"
     TASK = "merge-task"
     KEYPOINTS = "merge-keypoints"

@@ -6,6 +6,7 @@ It takes the folder of a tree for the class id, and looks for labels in `labels`
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import yaml
@@ -16,18 +17,24 @@ from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
 from tasks.core.merge.rehearsal import classes_in
 from tasks.core.merge.sources import Splits
+from tasks.core.merge.uniting import Copy
 
 GOLD_FOLDER = "gold"
 
 
 class Job(NamedTuple):
-    """An image and its label, as entries and as files; a label that is None is not there."""
+    """An image and its label, as entries and as files; a label that is None is not there.
+
+    Where several archives have the picture, `copies` are all of it, and their labels are joined.
+    """
 
     image: str
     image_file: str
     label: str | None
     label_file: str
     class_ids: Sequence[int | None]
+    task: str | None = None
+    copies: tuple[Copy, ...] = ()
 
 
 class _Brought(NamedTuple):
@@ -37,11 +44,13 @@ class _Brought(NamedTuple):
     splits: Splits
     names: Sequence[str]
     class_ids: Sequence[int | None]
+    copies: Mapping[str, tuple[Copy, ...]] = MappingProxyType({})
 
 
 def archive_jobs(plan: MergePlan, number: int, folder: Path) -> Iterator[Job]:
     """Yield what is to be written of one archive; its folders are made on the way."""
-    own = _Brought(f"{number:02d}", plan.splits[number], plan.names[number], plan.classes.class_ids[number])
+    copies = {each.written.image: each.copies for each in plan.united if each.written.archive == number}
+    own = _Brought(f"{number:02d}", plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies)
     return _jobs(own, plan.task, folder)
 
 
@@ -63,9 +72,8 @@ def _jobs(own: _Brought, task: str | None, folder: Path) -> Iterator[Job]:
                 made.add(place)
             name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
             stem = f"{own.mark}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
-            yield Job(
-                sample.image, f"{images}/{stem}.{ending.lower()}", sample.label, f"{labels}/{stem}.txt", own.class_ids
-            )
+            files = f"{images}/{stem}.{ending.lower()}", sample.label, f"{labels}/{stem}.txt"
+            yield Job(sample.image, *files, own.class_ids, task, own.copies.get(sample.image, ()))
 
 
 def places(folder: Path, split: str, class_id: int | None) -> tuple[Path, Path]:

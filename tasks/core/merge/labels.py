@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 
-def remap_labels(text: str, class_ids: Sequence[int | None]) -> str:
+from tasks.core.labels import box_around, class_of
+
+_BOX_FIELDS = 5
+
+
+def remap_labels(text: str, class_ids: Sequence[int | None], task: str | None = None) -> str:
     """Label rows with merged class ids; rows of dropped classes go, every number stays as it was written.
 
-    Columns are told apart by one space: some of what counts as a space in a label ends a line for Ultralytics.
+    For the task detect an outline becomes the box around it: Ultralytics refuses a file that has both. Columns are told
+    apart by one space: some of what counts as a space in a label ends a line for Ultralytics.
     """
     rows = []
     for line in text.replace("\r", "\n").split("\n"):
         if fields := line.split():
-            merged = class_ids[int(fields[0])]
+            merged = class_ids[class_of(fields[0])]
             if merged is not None:
-                fields[0] = str(merged)
-                rows.append(" ".join(fields) + "\n")
+                numbers = fields[1:]
+                if task == "detect" and len(fields) > _BOX_FIELDS:
+                    numbers = [repr(side) for side in box_around(np.array(numbers, np.float64)).tolist()]
+                rows.append(" ".join([str(merged), *numbers]) + "\n")
     return "".join(rows)

@@ -8,6 +8,7 @@ from tasks.core.markdown import plain, table
 from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
+from tasks.core.merge.uniting import United
 
 SHOWN = 50
 SHOWN_CLASSES = 1000
@@ -32,12 +33,17 @@ def plan_markdown(plan: MergePlan) -> str:
             f"Gold archive {plain(plan.gold.archive)}: {len(plan.gold.samples)} images, measured on, never trained on."
         )
         parts.append(told)
+    if plan.united:
+        parts.append(f"Pictures that several archives have, each kept once with the labels of all: {len(plan.united)}.")
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
         found = [(each.code, "stops the merge" if each.fatal else "", each.message) for each in plan.conflicts]
         parts += ["## Conflicts", _first(("code", "", "expected, found, fix"), found, SHOWN)]
     parts += ["## Classes", _classes(plan)]
+    if plan.united:
+        both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
+        parts += ["## Labels united", _first(("image", "with the labels of"), both, SHOWN)]
     if plan.left_out:
         why = [(each.image, each.split, f"{each.reason}: {each.kept} in {each.kept_split}") for each in plan.left_out]
         parts += [
@@ -58,11 +64,18 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "repeated": plan.repeated,
         "keypoints": plan.keypoints and list(plan.keypoints),
         "flip_idx": plan.flip_idx and list(plan.flip_idx),
+        "united": [_copies(plan, each) for each in plan.united],
         "gold": plan.gold and _gold_facts(plan.gold),
         "digest": plan_digest(plan),
         "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
         "left_out": [each._asdict() for each in plan.left_out],
     }
+
+
+def _copies(plan: MergePlan, united: United) -> list[str]:
+    """Return the copies of a picture as `ARCHIVE/ENTRY`, first the one that is written."""
+    copies = [united.written, *(each for each in united.copies if each != united.written)]
+    return [f"{plan.archives[each.archive]}/{each.image}" for each in copies]
 
 
 def _gold_facts(gold: Gold) -> dict[str, Any]:

@@ -4,13 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.core.merge.agreement import agreed_task, class_conflicts, empty_splits, keypoint_conflicts, partial_labels
+from tasks.core.merge.agreement import (
+    agreed_task,
+    class_conflicts,
+    disputed_labels,
+    empty_splits,
+    keypoint_conflicts,
+    partial_labels,
+)
 from tasks.core.merge.classes import ClassPlan, Renames, plan_classes, unknown_renames
 from tasks.core.merge.conflicts import Conflict
 from tasks.core.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.core.merge.leaks import GOLD, LeftOut
 from tasks.core.merge.settling import settled
 from tasks.core.merge.sources import Source, Splits, offered
+from tasks.core.merge.uniting import United
 from tasks.core.parameters import MergePolicy
 
 
@@ -20,7 +28,8 @@ class MergePlan:
 
     Images of `left_out` are written `ARCHIVE/ENTRY`. `repeated` counts images that a split has once more. Where a
     conflict is fatal nothing can be merged. `digests` are the SHA-256 of the archives in hex, empty where not known.
-    `task` is None where no archive has a single label (or where they disagree).
+    `task` is None where no archive has a single label (or where they disagree). `united` are the pictures that several
+    archives have, which are written once with the labels of all; the other copies are not among `splits`.
     """
 
     archives: tuple[str, ...]
@@ -35,6 +44,7 @@ class MergePlan:
     conflicts: tuple[Conflict, ...]
     digests: tuple[str, ...] = ()
     gold: Gold | None = None
+    united: tuple[United, ...] = ()
 
     @property
     def images(self) -> dict[str, int]:
@@ -56,10 +66,13 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
     task, conflicts = agreed_task(sources, policy)
     samples = [offered(source.dataset, ids) for source, ids in zip(sources, classes.class_ids, strict=True)]
     measured = plan_gold(gold, classes.class_names, policy) if gold else None
-    left = settled(sources, samples, policy.groups, (gold, {GOLD: measured.samples}) if gold and measured else None)
+    golden = (gold, {GOLD: measured.samples}) if gold and measured else None
+    left = settled(sources, samples, policy.groups, golden, unites=task not in {None, "classify"})
     conflicts += keypoint_conflicts(sources)
     conflicts += class_conflicts(names, classes, _unknown(sources, gold, policy.classes), policy)
-    conflicts += partial_labels(archives, classes) if task != "classify" else ()
+    if task != "classify":
+        conflicts += partial_labels(archives, classes, left.splits, left.united)
+        conflicts += disputed_labels(sources, classes, left.united, task)
     conflicts += empty_splits(sources, left.splits)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
@@ -76,6 +89,7 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
         conflicts=tuple(conflicts),
         digests=tuple(source.digest for source in sources),
         gold=measured,
+        united=left.united,
     )
 
 

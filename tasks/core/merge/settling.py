@@ -1,28 +1,39 @@
 """Which images of the archives stay: none is in two splits, and none that is trained on is in the gold archive."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tasks.core.images import ImageTraits
 from tasks.core.merge.leaks import GOLD, LeftOut, group_links, settle
 from tasks.core.merge.sources import Source, Splits
+from tasks.core.merge.uniting import Copy, United, unite
 from tasks.core.validation.duplicates import Twin, find_twins
 
 
 class Settled(NamedTuple):
-    """The samples that stay of each archive, what is left out, and how many images are in one split once more."""
+    """The samples that stay of each archive, what is left out, how many images are in one split once more.
+
+    `united` are the pictures that several archives have: one copy stays, for all.
+    """
 
     splits: tuple[Splits, ...]
     left_out: tuple[LeftOut, ...]
     repeated: int
+    united: tuple[United, ...] = ()
 
 
 def settled(
-    sources: Sequence[Source], samples: Sequence[Splits], patterns: Sequence[str], gold: tuple[Source, Splits] | None
+    sources: Sequence[Source],
+    samples: Sequence[Splits],
+    patterns: Sequence[str],
+    gold: tuple[Source, Splits] | None,
+    *,
+    unites: bool = False,
 ) -> Settled:
     """Decide about the `samples` of each source; `patterns` are groups as `group_links` takes them.
 
-    `gold` is the gold archive with its samples, all in split `gold`: these all stay.
+    `gold` is the gold archive with its samples, all in split `gold`: these all stay. With `unites` the same picture of
+    several archives becomes one.
     """
     pool = _Pool(sources, samples, gold)
     twins = pool.twins(("train", "val", "test"))
@@ -34,8 +45,10 @@ def settled(
     ]
     left_out = settle(pool.split_of, [*links, *group_links(pool.paths, patterns)])
     gone = {each.image for each in left_out}
+    united = tuple(pool.united(twins, gone)) if unites else ()
+    gone |= {pool.key(copy) for each in united for copy in each.copies if copy != each.written}
     repeated = sum(twin.exact and gone.isdisjoint((twin.later, twin.first)) for twin in twins)
-    return Settled(tuple(pool.staying(gone)), tuple(map(pool.told, left_out)), repeated)
+    return Settled(tuple(pool.staying(gone)), tuple(map(pool.told, left_out)), repeated, united)
 
 
 class _Pool:
@@ -51,6 +64,7 @@ class _Pool:
         self._sources = dict(enumerate(sources, 1)) | ({0: gold[0]} if gold else {})
         self.split_of: dict[str, str] = {}
         self.paths: dict[str, str] = {}
+        self._copies: dict[str, Copy] = {}
         self._images: dict[str, ImageTraits] = {}
         self._entries: dict[str, tuple[int, int]] = {}
         for place, own in [*enumerate(samples, 1), *([(0, gold[1])] if gold else [])]:
@@ -59,8 +73,9 @@ class _Pool:
     def _add(self, place: int, own: Splits) -> None:
         source = self._sources[place]
         for split, samples in own.items():
-            for name in (sample.image for sample in samples):
-                key = f"{place}/{name}"
+            for sample in samples:
+                name, key = sample.image, f"{place}/{sample.image}"
+                self._copies[key] = Copy(place - 1, name, sample.label)
                 self.split_of[key], self.paths[key] = split, name
                 if name in source.images:
                     self._images[key], self._entries[key] = source.images[name], source.entries[name]
@@ -70,6 +85,17 @@ class _Pool:
         split_of = {key: [split] for key, split in self.split_of.items() if split in splits}
         images = {key: traits for key, traits in self._images.items() if key in split_of}
         return find_twins(images, self._entries, split_of, self._read)
+
+    def united(self, twins: Iterable[Twin], gone: set[str]) -> Iterator[United]:
+        """Yield the pictures that several archives have; turned by its tag, a picture is another one to a label."""
+        turned = {key: traits.orientation for key, traits in self._images.items()}
+        same = ((twin.first, twin.later) for twin in twins if twin.exact and turned[twin.first] == turned[twin.later])
+        return unite(same, self._copies, self._copies.keys() - gone)
+
+    @staticmethod
+    def key(copy: Copy) -> str:
+        """Return the key of a copy."""
+        return f"{copy.archive + 1}/{copy.image}"
 
     def staying(self, gone: set[str]) -> Iterator[Splits]:
         """Yield the samples of each source without those that are gone."""

@@ -12,6 +12,7 @@ from tasks.core.findings import Finding, Report, Severity, Statistics
 from tasks.core.images import ImageTraits, format_findings
 from tasks.core.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
 from tasks.core.parameters import ValidationPolicy
+from tasks.core.validation.class_lists import class_list_findings
 from tasks.core.validation.classes import class_findings
 from tasks.core.validation.collector import Collector
 from tasks.core.validation.contents import Progress, read_contents
@@ -74,6 +75,7 @@ def inspect_dataset(
         found.add(pairing_findings(opened, dataset, policy))
         found.add(unlabelled_splits(statistics))
         found.add(label_findings(labels, _sizes(dataset, images), policy.imgsz, dataset.class_names))
+        found.add(class_list_findings(opened, dataset.class_names))
         found.add(class_findings(statistics, policy))
         found.add(quality_findings(images))
         found.add(duplicate_findings(images, opened.checksums(images), _splits_of(dataset), opened.read))

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from tasks.core.archive import Archive, ArchiveError
+from tasks.core.codes import Code
 from tasks.core.dataset import Dataset
 from tasks.core.findings import Batch, Finding
 from tasks.core.images import MAX_IMAGE_BYTES, ImageTraits, inspect_image
@@ -34,11 +35,12 @@ def read_contents(
     """
     images: dict[str, ImageTraits] = {}
     faults: list[Finding | Batch] = []
+    labelled = dataset.task != "classify"  # a class is the same however the image is turned
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         parsing = pool.submit(_parse, archive, dataset)
         for done, (image, (traits, problems)) in enumerate(_decode(pool, 2 * threads, archive, dataset), 1):
-            faults += problems
+            faults += (each for each in problems if labelled or each.code is not Code.IMAGE_EXIF_ROTATED)
             if traits is not None:
                 images[image] = traits
             if progress:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.core.codes import MEANINGS, Code
 from tasks.core.findings import Batch, Finding, Severity, error, explain, warning
-from tasks.core.labels import RANGE_TOLERANCE, LabelRules
+from tasks.core.labels import ONE_KIND, RANGE_TOLERANCE, LabelRules
 from tasks.core.outlines import areas, bounds, crossed, rotated_boxes
 from tasks.core.validation.label_text import Chunk, Rows, is_box, parse_chunk
 
@@ -58,7 +58,7 @@ def read_labels(files: Iterable[tuple[str, bytes]], rules: LabelRules) -> tuple[
     rows = found.frame()
     schema().validate(rows, lazy=True)
     table = LabelTable(rules.task or found.task(rows), rows, found.written)
-    return table, [*found.told.findings(), *found.mixed(), *found.crossings(rows)]
+    return table, [*found.told.findings(), *found.mixed(), *found.crossings(rows), *found.corners(rows)]
 
 
 @cache
@@ -138,6 +138,7 @@ class _Found:
     told: _Told = field(default_factory=_Told)
     columns: defaultdict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
     crossing: list[NDArray[np.bool_]] = field(default_factory=list)
+    cornered: list[NDArray[np.bool_]] = field(default_factory=list)
     quads: Counter[str] = field(default_factory=Counter)
 
     def add(self, names: list[str], chunk: Chunk, rules: LabelRules) -> None:
@@ -151,6 +152,10 @@ class _Found:
         self.columns["line"].append(chunk.rows.line.astype(np.int32))
         self.columns["class_id"].append(chunk.rows.class_id.astype(np.int32))
         self._measure(chunk.rows, is_box(chunk.rows, rules))
+        if rules.task == "pose" and rules.keypoints and rules.keypoints[1] == 2:
+            count = rules.keypoints[0]
+            points = chunk.rows.numbers.reshape(-1, 4 + 2 * count)[:, 4:].reshape(-1, count, 2)
+            self.cornered.append((points == 0).all(axis=2).any(axis=1))
 
     def _measure(self, rows: Rows, boxes: NDArray[np.bool_]) -> None:
         measured = np.empty((5, len(boxes)))
@@ -197,19 +202,30 @@ class _Found:
 
     def crossings(self, rows: pd.DataFrame) -> list[Finding | Batch]:
         """Return the outlines that cross themselves."""
-        at = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *self.crossing]))
-        labels, lines = rows["label"].array[at], rows["line"].to_numpy()[at]
         fix = "Draw it again, its corners in order; an object in several parts is a label for each."
         message = explain("an outline that does not cross itself", "edges that pass through each other", fix)
+        return _warnings(Code.LABEL_DEGENERATE, message, rows, self.crossing)
 
-        def make(number: int) -> Finding:
-            return warning(Code.LABEL_DEGENERATE, message, path=labels[number], line=int(lines[number]))
+    def corners(self, rows: pd.DataFrame) -> list[Finding | Batch]:
+        """Return the poses with a keypoint at 0 0, which tools write for absent and Ultralytics reads as seen."""
+        found = "a keypoint at 0 0, which is trained as seen in the corner: kpt_shape has no visibility"
+        fix = "Write kpt_shape: [n, 3] and three numbers for each keypoint: 0 0 0 where it is absent, x y 2 else."
+        return _warnings(Code.LABEL_KEYPOINT, explain("keypoints on the object", found, fix), rows, self.cornered)
 
-        return [Batch(Code.LABEL_DEGENERATE, Severity.WARNING, len(at), make)] if len(at) else []
+
+def _warnings(code: Code, message: str, rows: pd.DataFrame, told: list[NDArray[np.bool_]]) -> list[Finding | Batch]:
+    """Return a warning for each row that is told, chunk by chunk."""
+    at = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *told]))
+    labels, lines = rows["label"].array[at], rows["line"].to_numpy()[at]
+
+    def make(number: int) -> Finding:
+        return warning(code, message, path=labels[number], line=int(lines[number]))
+
+    return [Batch(code, Severity.WARNING, len(at), make)] if len(at) else []
 
 
 def _odd_files(task: str, files: list[str], expected: str) -> Batch:
-    message = explain(expected, f"labels for {task}", "Export the dataset with one kind of label only.")
+    message = explain(expected, f"labels for {task}", ONE_KIND)
     return Batch(
         Code.LABEL_COLUMNS, Severity.ERROR, len(files), lambda number: error(Code.LABEL_COLUMNS, message, files[number])
     )

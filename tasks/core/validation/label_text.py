@@ -96,7 +96,7 @@ def _plain(data: bytes) -> bytes | None:
 
 
 def _tokenise(texts: list[bytes]) -> Rows | None:
-    """Return a row for each line with text; the class is -1 where it is no plain number.
+    """Return a row for each line with text; the class is -1 where it is no whole number.
 
     None where some token is no number at all; which one, is not known.
     """
@@ -119,6 +119,10 @@ def _tokenise(texts: list[bytes]) -> Rows | None:
     file = np.searchsorted(starts, filled, "right") - 1
     heads = first[filled]
     classes = _classes(np.frombuffer(digits, np.uint8), offsets[heads], lengths[heads])
+    # numpy.savetxt writes them as 1.0e+00.
+    written = values[heads]
+    whole = (classes < 0) & (np.floor(written) == written) & (np.abs(written) < 10**_MAX_CLASS_DIGITS)
+    classes[whole] = written[whole].astype(np.int64)
     rest = np.delete(values, heads)
     return Rows(file, filled - starts[file] + 1, classes, np.diff(first)[filled] - 1, rest)
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from tasks.core.archive import Archive
 from tasks.core.codes import Code
-from tasks.core.dataset import Dataset
-from tasks.core.findings import Finding, error, explain, warning
+from tasks.core.dataset import Dataset, class_folder
+from tasks.core.findings import Finding, error, explain, quoted, warning
 from tasks.core.images import is_foreign_image
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.screening import folder_of
@@ -15,10 +15,29 @@ _NOT_LABELS = ("classes.txt", "predefined_classes.txt", "notes.txt", "labels.txt
 
 
 def pairing_findings(archive: Archive, dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
-    """Return label-ambiguous, label-orphan and image-unlabelled; a classification tree, without labels, has none."""
+    """Return image-no-split, label-ambiguous, label-orphan and image-unlabelled; a tree has no labels to be paired."""
     if dataset.task == "classify":
+        return _unsplit(dataset)
+    return [*_unsplit(dataset), *_ambiguous(dataset), *_orphans(archive, dataset), *_unlabelled(dataset, policy)]
+
+
+def _unsplit(dataset: Dataset) -> list[Finding]:
+    """Return one finding for all; of a tree, images in a folder that is named like a class count as labelled."""
+    if not all(dataset.splits.get(split) for split in ("train", "val")):
+        return []  # a finding of data.yaml says why
+    used = {sample.image for samples in dataset.splits.values() for sample in samples}
+    of_tree = dataset.task == "classify"
+    left = [
+        image
+        for image, label in dataset.labels.items()
+        if image not in used and (class_folder(image) in dataset.class_names if of_tree else label)
+    ]
+    if not left:
         return []
-    return [*_ambiguous(dataset), *_orphans(archive, dataset), *_unlabelled(dataset, policy)]
+    found = f"{len(left)} that are in none and that nothing uses, such as {quoted(left[0])}"
+    fix = "Add them to a split in data.yaml (of a tree, move them into train or val), or take them out."
+    message = explain("all labelled images in train, val or test", found, fix)
+    return [warning(Code.IMAGE_NO_SPLIT, message, path=left[0])]
 
 
 def _ambiguous(dataset: Dataset) -> list[Finding]:

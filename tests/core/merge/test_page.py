@@ -24,8 +24,10 @@ def test_a_page_tells_what_the_plan_decided() -> None:
     assert page.startswith("# Merge: archives 2, classes 2, task detect\n")
     assert cells(page, "images") == ["images", "train", "val", "test"]
     assert cells(page, "a.zip") == ["a.zip", "2", "1", "0"]
-    assert cells(page, "merged") == ["merged", "4", "2", "1"]
-    assert "keeps: 1." in page
+    assert cells(page, "merged") == ["merged", "3", "2", "1"]
+    assert "kept once with the labels of all: 2." in page
+    assert "| a.zip/images/train/b.jpg | b.zip/images/train/b.jpg |" in page
+    assert "keeps:" not in page
     assert cells(page, "0") == ["0", "cat", "0 cat", "1 cat"]
     assert cells(page, "1") == ["1", "Dogs", "1 Dogs", "0 dog"]
     assert cells(page, "") == ["", "dropped", "-", "2 ox"]
@@ -34,21 +36,25 @@ def test_a_page_tells_what_the_plan_decided() -> None:
 
 
 def test_conflicts_are_told_with_what_stops_the_merge() -> None:
-    page = plan_markdown(merged(source(names="cat dog"), source("b.zip", "cat ox"), classes={"x": None}))
+    page = plan_markdown(
+        merged(source(names="cat dog"), source("b.zip", "cat ox", {"train": "v", "val": "x"}), classes={"x": None})
+    )
     assert cells(page, "merge-unknown-class")[1] == "stops the merge"
     assert cells(page, "merge-partial-labels")[1] == ""
 
 
 def test_nothing_breaks_out_of_the_page() -> None:
     plan = merged(
-        source(f"{HOSTILE}\n# x.zip", f"{HOSTILE} dog"), source("b.zip", "dog \n#y"), classes={HOSTILE: "z|z"}
+        source(f"{HOSTILE}\n# x.zip", f"{HOSTILE} dog"),
+        source("b.zip", "dog \n#y", {"train": "bc", "val": "x"}),
+        classes={HOSTILE: "z|z"},
     )
     page = plan_markdown(plan)
     assert "<" not in page.replace("\\<", "")
     assert "`" not in page.replace("\\`", "")
     assert "\n# x" not in page
     widths = {line.count("|") - line.count("\\|") for line in page.splitlines() if line.startswith("|")}
-    assert widths <= {4, 5}
+    assert widths <= {3, 4, 5}
     json.dumps(plan_facts(plan))
 
 
@@ -74,6 +80,7 @@ def test_facts_are_the_plan_as_json() -> None:
         "class_ids": {"a.zip": [0, 1], "b.zip": [1, 0, None]},
         "images": {"train": 3, "val": 2},
         "repeated": 0,
+        "united": [["a.zip/images/val/c.jpg", "b.zip/images/train/c.jpg"]],
         "keypoints": None,
         "flip_idx": None,
         "gold": None,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.core.dataset import Dataset, Sample
+from tasks.core.merge.conflicts import MergeCode
 from tasks.core.merge.leaks import LeftOut
 from tasks.core.merge.plan import stopping
 from tasks.core.merge.sources import Source
@@ -163,10 +164,88 @@ def test_of_two_splits_that_with_most_of_an_image_keeps_it() -> None:
     assert codes(plan) == {}
 
 
-def test_an_image_of_one_split_is_counted_and_stays() -> None:
-    plan = merged(source(), other(train="av", val="x"))
-    assert (plan.repeated, plan.left_out) == (1, ())
-    assert plan.images == {"train": 4, "val": 2}
+def test_an_image_of_one_split_is_written_once_for_all_archives_and_told() -> None:
+    plan = merged(source(), other(train="av", val="x"), source("c.zip", splits={"train": "wa", "val": "z"}))
+    assert (plan.repeated, plan.left_out) == (0, ())
+    assert staying(plan) == [{"train": "ab", "val": "c"}, {"train": "v", "val": "x"}, {"train": "w", "val": "z"}]
+    (united,) = plan.united
+    assert united.written == (0, "images/train/a.jpg", None)
+    assert [copy.archive for copy in united.copies] == [0, 1, 2]
+
+
+def test_a_copy_in_another_split_is_left_out_and_lends_its_labels() -> None:
+    plan = merged(source(), other(train="cv", val="x"))
+    (united,) = plan.united
+    assert (united.written.image, united.copies[1].image) == ("images/val/c.jpg", "images/train/c.jpg")
+
+
+def test_what_gold_keeps_out_is_not_united() -> None:
+    """The picture is in no split then, and gold has the labels that it came with."""
+    gold = source("g.zip", splits={"val": "a"})
+    plan = merged(source(), other(train="av", val="x"), gold=gold)
+    assert [each.image for each in plan.left_out] == ["a.zip/images/train/a.jpg", "b.zip/images/train/a.jpg"]
+    assert plan.united == ()
+
+
+def test_an_image_twice_in_one_archive_is_counted_and_stays() -> None:
+    own = source(splits={"train": "ab", "val": "c"})
+    again = "images/train/again/a.jpg"
+    splits = {**own.dataset.splits, "train": (*own.dataset.splits["train"], Sample(again, None))}
+    images = {**own.images, again: own.images["images/train/a.jpg"]}
+    entries = {**own.entries, again: own.entries["images/train/a.jpg"]}
+    plan = merged(replace(own, dataset=replace(own.dataset, splits=splits), images=images, entries=entries))
+    assert (plan.repeated, plan.united) == (1, ())
+
+
+def test_a_picture_that_its_tag_turns_is_another_one_to_a_label() -> None:
+    turned = other(train="av", val="x")
+    traits = {**turned.images, "images/train/a.jpg": turned.images["images/train/a.jpg"]._replace(orientation=3)}
+    plan = merged(source(), replace(turned, images=traits))
+    assert (plan.repeated, plan.united) == (1, ())
+
+
+def test_of_a_tree_nothing_is_united() -> None:
+    """Its images have one class each."""
+    plan = merged(source(task="classify"), other("cat dog", "classify", train="av", val="x"))
+    assert (plan.repeated, plan.united) == (1, ())
+
+
+@pytest.mark.parametrize(("train", "val", "lacks"), [("ab", "c", False), ("abv", "c", True), ("ab", "cx", True)])
+def test_a_class_is_not_lacking_where_another_archive_has_labelled_the_same_pictures(
+    train: str, val: str, lacks: bool
+) -> None:
+    """One archive is labelled for cars, one for people."""
+    plan = merged(source(names="car"), other("person", train=train, val=val))
+    assert codes(plan) == ({"merge-partial-labels": False} if lacks else {})
+
+
+def labelled(archive: str, names: str, text: str, path: str = "images/train/a.jpg") -> Source:
+    """An archive whose picture a has these rows."""
+    own = source(archive, names)
+    train = tuple(Sample(each.image, "a.txt" if each.image == path else None) for each in own.dataset.splits["train"])
+    dataset = replace(own.dataset, splits={**own.dataset.splits, "train": train})
+    return replace(own, dataset=dataset, read=lambda name: text.encode() if name == "a.txt" else own.read(name))
+
+
+@pytest.mark.parametrize(
+    ("own", "their", "disputed"),
+    [
+        ("0 .5 .5 .2 .2", "0 .5 .5 .2 .2", 0),
+        ("0 .5 .5 .2 .2", "0.0 0.5001 5e-1 .2 .2", 0),
+        ("0 .5 .5 .2 .2", "0 .52 .5 .2 .2", 1),
+        ("0 .5 .5 .2 .2", "0 .9 .9 .2 .2", 2),
+        ("0 .5 .5 .2 .2", "", 1),
+        ("0 .5 .5 .2 .2", "1 .5 .5 .2 .2", 1),
+        ("1 .5 .5 .2 .2", "1 .5 .5 .2 .2", 0),
+    ],
+)
+def test_what_archives_that_share_a_class_disagree_about_is_told(own: str, their: str, disputed: int) -> None:
+    """The class `dog` is known to the first archive alone, `ox` to the second."""
+    plan = merged(labelled("a.zip", "cat dog", own), labelled("b.zip", "cat ox", their))
+    told = [each.message for each in plan.conflicts if each.code is MergeCode.LABELS]
+    assert [message.split("found ")[1].split(" labels")[0] for message in told] == ([str(disputed)] if disputed else [])
+    if told:
+        assert "'a.zip/images/train/a.jpg' and 'b.zip/images/train/a.jpg'" in told[0]
 
 
 def test_groups_of_the_policy_stay_together() -> None:

@@ -19,6 +19,8 @@ LABEL = "labels/train/0.txt"
 # A new image in train, and its label.
 NEW, NEW_LABEL = "images/train/new.jpg", "labels/train/new.txt"
 TASKS = {"detect": "", "segment": "", "pose": "kpt_shape: [2, 3]\n", "obb": "task: obb\n"}
+# Of the same labels as detect, and of poses without visibility.
+_VARIANTS = {"declared": "task: detect\n", "pose of two": "kpt_shape: [2, 2]\n"}
 Entries = dict[str, Content]
 
 
@@ -51,7 +53,7 @@ def rows(seed: int, task: str = "detect", classes: str = "0011") -> str:
 
 def sound(changes: Mapping[str, Content] | None = None, task: str = "detect", label: str = "") -> Entries:
     """Five images in train and three in val with ten labels of each class in train; `label` is one line more."""
-    entries: Entries = {"data.yaml": YAML + TASKS[task]}
+    entries: Entries = {"data.yaml": YAML + (TASKS | _VARIANTS)[task]}
     for seed in range(8):
         name = f"{'train' if seed < 5 else 'val'}/{seed}"
         entries |= {f"images/{name}.jpg": jpeg(seed), f"labels/{name}.txt": rows(seed, task)}

@@ -76,6 +76,7 @@ SIZE = sum(len(content or "") for content in sound().values())
 STORED = zipped(sound({"a.md": bytes(2**21)}, label="0 0.123 0.5 0.1 0.1"), zipfile.ZIP_STORED)
 REMARK = zipped(sound({"NOTES.md": "all is well"}), zipfile.ZIP_STORED)
 ALIASES = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+AWAY = YAML.replace("images/", "pictures/")
 BIRDS = YAML.replace("dog]", "dog, bird]")
 ARCHIVE: Table = {
     (Code.ARCHIVE_UNREADABLE, "error"): {
@@ -154,9 +155,9 @@ DESCRIPTION: Table = {
         }.items()
     },
     (Code.YAML_PATH, "error"): {
-        "path: /mine": (described(f"path: /mine\n{YAML}"), described(f"path: .\n{YAML}")),
-        "path: ../mine": (described(f"path: ../mine\n{YAML}"), described(f"path: ./\n{YAML}")),
-        "path: C:": (described(f"path: C:\\mine\n{YAML}"), described(f"path:\n{YAML}")),
+        "path: /mine": (described(f"path: /mine\n{AWAY}"), described(f"path: .\n{YAML}")),
+        "path: ../mine": (described(f"path: ../mine\n{AWAY}"), described(f"path: ./\n{YAML}")),
+        "path: C:": (described(f"path: C:\\mine\n{AWAY}"), described(f"path:\n{YAML}")),
         "/images/train": (training("/images/train"), training("images/train")),
         "../../images/train": (training("../../images/train"), training("../images/train")),
         "images/trian": (training("images/trian"), training("./images/train/")),
@@ -164,6 +165,13 @@ DESCRIPTION: Table = {
     },
     # Roboflow names a test folder also where there is none.
     (Code.YAML_PATH, "warning"): {"test": (described(f"{YAML}test: images/test"), described(f"{YAML}test:\n"))},
+    # FiftyOne writes where it exported to.
+    (Code.YAML_PATH, "info"): {"path": (described(f"path: /mine\n{YAML}"), described(f"path: .\n{YAML}"))},
+    (Code.YAML_CHANNELS, "warning"): {"grey": (described(f"{YAML}channels: 1"), described(f"{YAML}channels: 3"))},
+    (Code.YAML_CHANNELS, "error"): {
+        "more than colours": (described(f"{YAML}channels: 10"), described(f"{YAML}channels: 3")),
+        "no number": (described(f"{YAML}channels: RGB"), described(f"{YAML}channels:")),
+    },
 }
 
 SPLITS: Table = {
@@ -210,8 +218,9 @@ IMAGES: Table = {
     },
     (Code.IMAGE_TOO_SMALL, "error"): {"9 pixels": (new(encode(picture(50, 9, 40))), new(encode(picture(50, 10, 40))))},
     (Code.IMAGE_EXIF_ROTATED, "warning"): {
-        "a quarter": (new(oriented(6)), new(oriented(3))),
-        "mirrored too": (new(oriented(5)), new(oriented(1))),
+        "a quarter": (new(oriented(6)), new(oriented(1))),
+        "half": (new(oriented(3)), tree({"train/cat/new.jpg": oriented(3)})),
+        "mirrored": (new(oriented(2)), new(jpeg())),
     },
     (Code.IMAGE_DUPLICATE, "warning"): {
         "same bytes": (new(jpeg(0)), new(jpeg())),
@@ -236,6 +245,17 @@ IMAGES: Table = {
     (Code.IMAGE_UNLABELLED, "warning"): {
         "9 of 17": (sound(BARE), sound({**BARE, "images/train/x60.jpg": None})),
         "1 of 9": (new(jpeg()), sound({NEW: jpeg(), NEW_LABEL: ""}), {"max_unlabelled_share": 0.1}),
+    },
+    (Code.IMAGE_NO_SPLIT, "warning"): {
+        "in another folder": (
+            sound({"images/more/a.jpg": jpeg(), "labels/more/a.txt": BOX}),
+            sound({"images/more/a.jpg": jpeg()}),
+        ),
+        "of a list": (
+            sound({**listed(), NEW: jpeg(), NEW_LABEL: BOX}),
+            sound({**listed(f"{NEW}\n"), NEW: jpeg(), NEW_LABEL: BOX}),
+        ),
+        "of a tree": (tree({"more/cat/a.jpg": jpeg()}), tree({"more/a.jpg": jpeg()})),
     },
 }
 
@@ -277,6 +297,7 @@ LINES: dict[tuple[Code, str, str], dict[str, str]] = {
         "0 nan 0.5 0.2 0.2": "0 0.5 0.5 0.2 0.2",
         "0 0.5 0.5 inf 0.2": "0 0.5 0.5 1 0.2",
         "0.5 0.5 0.5 0.2 0.2": "1 0.5 0.5 0.2 0.2",
+        "1.000000000000000000e-01 0.5 0.5 0.2 0.2": "1.000000000000000000e+00 0.5 0.5 0.2 0.2",
         "cat 0.5 0.5 0.2 0.2": "0 0.5 0.5 0.2 0.2",
         "0 0x1 0.5 0.2 0.2": "0 01 0.5 0.2 0.2",
         "0 0,5 0.5 0.2 0.2": "0 0.5 0.5 0.2 0.2",
@@ -325,6 +346,11 @@ LINES: dict[tuple[Code, str, str], dict[str, str]] = {
         "0 0.5 0.5 0.2 0.0037": "0 0.5 0.5 0.2 0.0046",
     },
     (Code.LABEL_HUGE, "info", "detect"): {"0 0.5 0.5 0.995 0.995": "0 0.5 0.5 0.985 0.985"},
+    (Code.LABEL_KEYPOINT, "warning", "pose of two"): {
+        "0 0.5 0.5 0.2 0.2 0 0 0.4 0.4": "0 0.5 0.5 0.2 0.2 0 0.1 0.4 0.4",
+        "0 0.5 0.5 0.2 0.2 0.4 0.4 0.0 0.0": "0 0.5 0.5 0.2 0.2 0.4 0.4 0.4 0.0",
+    },
+    (Code.LABEL_OUTLINE, "info", "declared"): {f"0 {SQUARE}": "0 0.5 0.5 0.2 0.2"},
     (Code.LABEL_HUGE, "info", "segment"): {"0 0 0 1 0 1 1 0 1": "0 0 0 0.9 0 1 1 0 1"},
 }
 LABELS = [
@@ -350,6 +376,24 @@ CLASSES: Table = {
         "not in val": (val_labels((5, 6, 7), BOX), val_labels((5, 6), BOX)),
         "not in train": (cats_only(range(5)), cats_only(range(4))),
         "a tree": (renamed(tree(), "val/cat", "val/dog"), renamed(tree(), "val/cat/21", "val/dog/21")),
+    },
+    (Code.CLASS_ORDER, "warning"): {
+        "classes.txt": (sound({"labels/classes.txt": "dog\ncat\n"}), sound({"labels/classes.txt": "Cat\r\ndog\n"})),
+        "obj.names": (sound({"obj.names": "ox\ncat\ndog"}), sound({"obj.names": "cat\nwolf\nox"})),
+        "notes.json": (
+            sound({"notes.json": '{"categories": [{"id": 1, "name": "cat"}, {"id": 0, "name": "dog"}]}'}),
+            sound({"notes.json": '{"categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "cat"}]}'}),
+        ),
+        "not to be read": (
+            sound({"classes.txt": "dog\ncat\n"}),
+            sound(
+                {
+                    "classes.txt": b"dog\ncat\xff",
+                    "notes.json": '{"categories": [1, []]}',
+                    "labels/notes.json": "[" * 9999,
+                }
+            ),
+        ),
     },
     (Code.OUTLIER_BOX, "info"): {
         "size": (many(100, "0 0.5 0.5 0.9 0.9\n"), many(100, "0 0.5 0.5 0.205 0.2\n")),

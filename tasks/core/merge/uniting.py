@@ -1,0 +1,140 @@
+"""The same picture in several archives, each labelled for its own classes: one picture with the labels of all.
+
+Only the same pixels, shown the same way, count: nearly the same pictures may show other objects. The picture of the
+first archive stays. What several archives say of one object is kept once: of two rows of one class whose boxes share
+most of their area the first archive's stays. A row that no other matches stays as well, and where both archives have
+its class, they disagree about it, which is told.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.labels import box_around
+from tasks.core.merge.labels import remap_labels
+
+# Two boxes of one class with more in common are of one object; with more than the second they are one box.
+SAME_OBJECT = 0.5
+SAME_BOX = 0.95
+
+
+class Copy(NamedTuple):
+    """One of the copies: the place of its archive in the plan, the image, and the label there, if it has one."""
+
+    archive: int
+    image: str
+    label: str | None
+
+
+class United(NamedTuple):
+    """A picture that several archives have. The first copy that no other split keeps out is written for all.
+
+    `copies` are in the order of archives, and `kept` is the place of that copy among them.
+    """
+
+    kept: int
+    copies: tuple[Copy, ...]
+
+    @property
+    def written(self) -> Copy:
+        """The copy that the merged dataset gets."""
+        return self.copies[self.kept]
+
+
+class Joined(NamedTuple):
+    """Rows of several archives as one label, and how many of them the archives disagree about."""
+
+    text: str
+    disputed: int
+
+
+def unite(pairs: Iterable[tuple[str, str]], copies: Mapping[str, Copy], staying: Collection[str]) -> Iterator[United]:
+    """Yield the pictures that several archives have and that stay; `pairs` are keys of `copies` of one picture."""
+    for group in _groups(pairs):
+        found = sorted((copies[key], key) for key in group)
+        kept = next((at for at, (_, key) in enumerate(found) if key in staying), None)
+        if kept is not None and len({copy.archive for copy, _ in found}) > 1:
+            yield United(kept, tuple(copy for copy, _ in found))
+
+
+def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[list[str]]:
+    """Return what is linked by pairs, in the order of first mention."""
+    group_of: dict[str, list[str]] = {}
+    for pair in pairs:
+        one, other = (group_of.setdefault(each, [each]) for each in pair)
+        if one is not other:
+            one += other
+            group_of.update(dict.fromkeys(other, one))
+    return {id(group): group for group in group_of.values()}.values()
+
+
+def joined_labels(
+    copies: Sequence[Copy], read: Callable[[Copy], bytes], class_ids: Sequence[Sequence[int | None]], task: str | None
+) -> Joined:
+    """Join what `read` gives of the copies' labels; `class_ids` are those of each archive, as `ClassPlan` has them."""
+    texts = []
+    for copy in copies:
+        ids = class_ids[copy.archive]
+        text = remap_labels(read(copy).decode("utf-8-sig"), ids, task)
+        texts.append((text, frozenset(merged for merged in ids if merged is not None)))
+    return join_labels(texts, task)
+
+
+def join_labels(texts: Sequence[tuple[str, frozenset[int]]], task: str | None) -> Joined:
+    """Join label rows under merged ids; `texts` holds for each archive its rows and the ids of the classes it names."""
+    kept: list[str] = []
+    disputed = 0
+    seen: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    named: set[int] = set()
+    for text, classes in texts:
+        rows = [line.split(" ") for line in text.splitlines()]
+        own: defaultdict[int, list[int]] = defaultdict(list)
+        for at, row in enumerate(rows):
+            own[int(row[0])].append(at)
+        dropped: set[int] = set()
+        for number in sorted(classes & named | own.keys()):
+            boxes = [_box(rows[at], task) for at in own[number]]
+            matched = _matches(seen[number], boxes)
+            dropped |= {own[number][later] for _, later, _ in matched}
+            if number in named and number in classes:
+                apart = sum(overlap < SAME_BOX for _, _, overlap in matched)
+                disputed += apart + len(seen[number]) + len(boxes) - 2 * len(matched)
+            taken = {later for _, later, _ in matched}
+            seen[number] += [box for at, box in enumerate(boxes) if at not in taken]
+        kept += [" ".join(row) for at, row in enumerate(rows) if at not in dropped]
+        named |= classes
+    return Joined("".join(f"{line}\n" for line in kept), disputed)
+
+
+def _matches(
+    first: Sequence[NDArray[np.float64]], later: Sequence[NDArray[np.float64]]
+) -> list[tuple[int, int, float]]:
+    """Return pairs of boxes of one object with their overlap, each box in one pair at most, the closest first."""
+    if not first or not later:
+        return []
+    one, other = np.array(first)[:, None], np.array(later)[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    common = np.maximum(sides, 0).prod(axis=2)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (one, other)]
+    overlaps = common / np.maximum(areas[0] + areas[1] - common, np.finfo(float).tiny)
+    matches: list[tuple[int, int, float]] = []
+    used, taken = set[int](), set[int]()
+    for at in np.argsort(-overlaps, axis=None, kind="stable").tolist():
+        place, number = divmod(at, len(later))
+        if overlaps[place, number] < SAME_OBJECT:
+            break
+        if place not in used and number not in taken:
+            matches.append((place, number, float(overlaps[place, number])))
+            used.add(place)
+            taken.add(number)
+    return matches
+
+
+def _box(row: Sequence[str], task: str | None) -> NDArray[np.float64]:
+    """Return the corners x1, y1, x2, y2 of the upright box of a row."""
+    numbers = np.array(row[1:], np.float64)
+    box = numbers[:4] if task == "pose" or len(numbers) == 4 else box_around(numbers)
+    return np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
