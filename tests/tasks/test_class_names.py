@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
 
@@ -55,6 +55,7 @@ def _no_run() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
+@settings(deadline=None)
 @given(names=st.lists(st.one_of(NAMES, st.sampled_from(NO_NAMES)), min_size=1, max_size=12, unique=True))
 def test_names_come_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, task: str, names: list[str]

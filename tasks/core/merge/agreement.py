@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from tasks.core.dataset import class_folder
 from tasks.core.findings import explain, quoted
 from tasks.core.merge.classes import ClassPlan, similar_names
 from tasks.core.merge.conflicts import Conflict, MergeCode
@@ -119,6 +120,20 @@ def disputed_labels(
         expected = "archives that agree about the classes that they share, where they have the same picture"
         told = f"{rows} labels in {len(found)} pictures that one of them lacks or draws otherwise, such as {first}"
         yield Conflict(MergeCode.LABELS, explain(expected, told, fix))
+
+
+def disputed_folders(sources: Sequence[Source], classes: ClassPlan, united: Sequence[United]) -> Iterator[Conflict]:
+    """Yield one conflict for all pictures that lie in a folder of another class in another archive, of trees."""
+
+    def merged(copy: Copy) -> int | None:
+        names = sources[copy.archive].dataset.class_names
+        return classes.class_ids[copy.archive][names.index(class_folder(copy.image))]
+
+    if found := [each for each in united if len({merged(copy) for copy in each.copies}) > 1]:
+        first = " and ".join(quoted(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0].copies)
+        fix = "All are kept, so the model is taught both. Take the wrong ones out, or map one class to the other."
+        told = f"some in folders of several: {len(found)}, such as {first}"
+        yield Conflict(MergeCode.LABELS, explain("each picture in one class", told, fix))
 
 
 def _share(ids: Sequence[Sequence[int | None]], united: United) -> bool:

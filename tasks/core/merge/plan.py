@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tasks.core.merge.agreement import (
     agreed_task,
     class_conflicts,
+    disputed_folders,
     disputed_labels,
     empty_splits,
     keypoint_conflicts,
@@ -67,12 +68,15 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
     samples = [offered(source.dataset, ids) for source, ids in zip(sources, classes.class_ids, strict=True)]
     measured = plan_gold(gold, classes.class_names, policy) if gold else None
     golden = (gold, {GOLD: measured.samples}) if gold and measured else None
-    left = settled(sources, samples, policy.groups, golden, unites=task not in {None, "classify"})
+    unites = task not in {None, "classify"}
+    left = settled(sources, samples, policy.groups, golden, unites=unites)
     conflicts += keypoint_conflicts(sources)
     conflicts += class_conflicts(names, classes, _unknown(sources, gold, policy.classes), policy)
-    if task != "classify":
-        conflicts += partial_labels(archives, classes, left.splits, left.united)
-        conflicts += disputed_labels(sources, classes, left.united, task)
+    if task == "classify":
+        conflicts += disputed_folders(sources, classes, left.united)
+    else:
+        conflicts += partial_labels(archives, classes, left.splits, left.united if unites else ())
+        conflicts += disputed_labels(sources, classes, left.united, task) if unites else ()
     conflicts += empty_splits(sources, left.splits)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
@@ -89,7 +93,7 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
         conflicts=tuple(conflicts),
         digests=tuple(source.digest for source in sources),
         gold=measured,
-        united=left.united,
+        united=left.united if unites else (),
     )
 
 

@@ -13,7 +13,7 @@ from tasks.core.validation.duplicates import Twin, find_twins
 class Settled(NamedTuple):
     """The samples that stay of each archive, what is left out, how many images are in one split once more.
 
-    `united` are the pictures that several archives have: one copy stays, for all.
+    `united` are the pictures that several archives have; with `unites` one copy stays, for all.
     """
 
     splits: tuple[Splits, ...]
@@ -45,8 +45,9 @@ def settled(
     ]
     left_out = settle(pool.split_of, [*links, *group_links(pool.paths, patterns)])
     gone = {each.image for each in left_out}
-    united = tuple(pool.united(twins, gone)) if unites else ()
-    gone |= {pool.key(copy) for each in united for copy in each.copies if copy != each.written}
+    united = tuple(pool.united(twins, gone))
+    if unites:
+        gone |= {pool.key(copy) for each in united for copy in each.copies if copy != each.written}
     repeated = sum(twin.exact and gone.isdisjoint((twin.later, twin.first)) for twin in twins)
     return Settled(tuple(pool.staying(gone)), tuple(map(pool.told, left_out)), repeated, united)
 

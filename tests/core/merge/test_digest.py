@@ -11,6 +11,7 @@ import pytest
 from tasks.core.dataset import Sample
 from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.plan import MergePlan
+from tasks.core.merge.uniting import Copy, United
 from tests.core.merge.sources import merged, source
 
 
@@ -48,6 +49,9 @@ OTHER: dict[str, Callable[[MergePlan], MergePlan]] = {
     "a split": moved,
     "the order of archives": lambda before: replace(before, splits=before.splits[::-1]),
     "an image of gold": without_gold_image,
+    "labels that are united": lambda before: replace(
+        before, united=(United(0, (Copy(0, "a", None), Copy(1, "b", "b"))),)
+    ),
     "no gold": lambda before: replace(before, gold=None),
 }
 

@@ -207,7 +207,16 @@ def test_a_picture_that_its_tag_turns_is_another_one_to_a_label() -> None:
 def test_of_a_tree_nothing_is_united() -> None:
     """Its images have one class each."""
     plan = merged(source(task="classify"), other("cat dog", "classify", train="av", val="x"))
-    assert (plan.repeated, plan.united) == (1, ())
+    assert (plan.repeated, plan.united, codes(plan)) == (1, (), {})
+
+
+def test_a_picture_in_folders_of_two_classes_is_told() -> None:
+    """The archives call the folder of the letter a by another class each."""
+    plan = merged(source(task="classify"), other("dog cat", "classify", train="av", val="x"))
+    (conflict,) = plan.conflicts
+    assert (conflict.code, conflict.fatal) == (MergeCode.LABELS, False)
+    assert "found some in folders of several: 1, such as 'a.zip/images/train/cat/a.jpg'" in conflict.message
+    assert plan.repeated == 1
 
 
 @pytest.mark.parametrize(("train", "val", "lacks"), [("ab", "c", False), ("abv", "c", True), ("ab", "cx", True)])

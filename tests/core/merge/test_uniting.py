@@ -1,7 +1,7 @@
 """Rows that several archives have for one picture, as one label."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.merge.uniting import join_labels
@@ -46,6 +46,7 @@ SIDES = st.integers(1, 40).map(lambda part: part / 100)
 ROWS = st.lists(st.tuples(st.integers(0, 1), SIDES, SIDES, SIDES, SIDES), max_size=8, unique=True)
 
 
+@settings(deadline=None)
 @given(own=ROWS, their=ROWS)
 def test_no_row_of_the_first_is_lost_and_a_copy_adds_nothing(
     own: list[tuple[float, ...]], their: list[tuple[float, ...]]
