@@ -19,6 +19,11 @@ from tasks.core.merge.labels import remap_labels
 # Two boxes of one class with more in common are of one object; with more than the second they are one box.
 SAME_OBJECT = 0.5
 SAME_BOX = 0.95
+# Nobody has labelled so much of one class in one picture twice; with more only equal boxes are looked for.
+MAX_PAIRS = 1_000_000
+_DIGITS = 4
+
+Corners = NDArray[np.float64]
 
 
 class Copy(NamedTuple):
@@ -87,7 +92,7 @@ def join_labels(texts: Sequence[tuple[str, frozenset[int]]], task: str | None) -
     """Join label rows under merged ids; `texts` holds for each archive its rows and the ids of the classes it names."""
     kept: list[str] = []
     disputed = 0
-    seen: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    seen: defaultdict[int, list[Corners]] = defaultdict(list)
     named: set[int] = set()
     for text, classes in texts:
         rows = [line.split(" ") for line in text.splitlines()]
@@ -109,10 +114,10 @@ def join_labels(texts: Sequence[tuple[str, frozenset[int]]], task: str | None) -
     return Joined("".join(f"{line}\n" for line in kept), disputed)
 
 
-def _matches(
-    first: Sequence[NDArray[np.float64]], later: Sequence[NDArray[np.float64]]
-) -> list[tuple[int, int, float]]:
+def _matches(first: Sequence[Corners], later: Sequence[Corners]) -> list[tuple[int, int, float]]:
     """Return pairs of boxes of one object with their overlap, each box in one pair at most, the closest first."""
+    if len(first) * len(later) > MAX_PAIRS:
+        return _equals(first, later)
     if not first or not later:
         return []
     one, other = np.array(first)[:, None], np.array(later)[None]
@@ -120,20 +125,32 @@ def _matches(
     common = np.maximum(sides, 0).prod(axis=2)
     areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (one, other)]
     overlaps = common / np.maximum(areas[0] + areas[1] - common, np.finfo(float).tiny)
+    places, numbers = np.nonzero(overlaps >= SAME_OBJECT)
+    found = overlaps[places, numbers]
     matches: list[tuple[int, int, float]] = []
     used, taken = set[int](), set[int]()
-    for at in np.argsort(-overlaps, axis=None, kind="stable").tolist():
-        place, number = divmod(at, len(later))
-        if overlaps[place, number] < SAME_OBJECT:
-            break
+    for at in np.argsort(-found, kind="stable").tolist():
+        place, number = int(places[at]), int(numbers[at])
         if place not in used and number not in taken:
-            matches.append((place, number, float(overlaps[place, number])))
+            matches.append((place, number, float(found[at])))
             used.add(place)
             taken.add(number)
     return matches
 
 
-def _box(row: Sequence[str], task: str | None) -> NDArray[np.float64]:
+def _equals(first: Sequence[Corners], later: Sequence[Corners]) -> list[tuple[int, int, float]]:
+    """Return pairs of boxes that are equal but for the last digits; of any number of them in next to no time."""
+    places: defaultdict[bytes, list[int]] = defaultdict(list)
+    for place, box in enumerate(first):
+        places[_rounded(box)].append(place)
+    return [(own.pop(), number, 1.0) for number, box in enumerate(later) if (own := places[_rounded(box)])]
+
+
+def _rounded(box: Corners) -> bytes:
+    return (box.round(_DIGITS) + 0.0).tobytes()  # there is a zero below zero
+
+
+def _box(row: Sequence[str], task: str | None) -> Corners:
     """Return the corners x1, y1, x2, y2 of the upright box of a row."""
     numbers = np.array(row[1:], np.float64)
     box = numbers[:4] if task == "pose" or len(numbers) == 4 else box_around(numbers)

@@ -1,5 +1,7 @@
 """Rows that several archives have for one picture, as one label."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,14 @@ def test_nobody_disagrees_about_a_class_that_one_archive_knows() -> None:
     cars, people = ("0 .5 .5 .2 .2\n", frozenset({0})), ("1 .5 .5 .2 .2\n", frozenset({1}))
     assert join_labels([cars, people], "detect") == ("0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n", 0)
     assert join_labels([cars, ("", frozenset({1}))], "detect") == (cars[0], 0)
+
+
+def test_a_hostile_number_of_boxes_takes_no_time() -> None:
+    """A label file may have 8 MiB."""
+    many = "".join(f"0 0.{at:06} .5 .2 .2\n" for at in range(100_000, 105_000))
+    began = time.perf_counter()
+    assert join_labels([(many, BOTH), (many, BOTH)], "detect") == (many, 0)
+    assert time.perf_counter() - began < 5
 
 
 SIDES = st.integers(1, 40).map(lambda part: part / 100)
