@@ -32,14 +32,14 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     `inputs` are keys, prefixes that end in `/`, or globs in bucket `media`: images, zips of images, videos.
     """
     if inference.shard:
-        return _take_share(model_name, inference, inference.shard)
+        return _take_share(inference.shard)
     run = reporting.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
-        job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, run))
+        job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, inference, run))
         shares = _shares(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
-            with sharing.helped_by(shares):
-                _work(job, model_name, inference, (0, len(shares) + 1), folder)
+            with sharing.helped_by(shares, job.invite):
+                _work(job, 0, folder)
             _publish(job, model_name, folder)
     jobs.finish(run)
     outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
@@ -51,12 +51,17 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     return reporting.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
 
 
-def _chosen(model_name: str, run: str) -> dict[str, object]:
-    """Which version a new run gets, and whose trial it counts in."""
+def _chosen(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
+    """Which version a new run gets and how it is asked, by whoever takes part, and whose trial it counts in."""
     champion = registry.find_version(model_name, registry.CHAMPION).version
     trial = canaries.find_canary(model_name)
     version = trial.version if trial and is_chosen(trial, run) else champion
-    return {"model_name": model_name, "version": version, "trial": trial.flow_run_id if trial else None}
+    return {
+        "model_name": model_name,
+        "version": version,
+        "trial": trial.flow_run_id if trial else None,
+        "inference": inference.model_dump(mode="json"),
+    }
 
 
 def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: str) -> list[dict[str, object]]:
@@ -70,25 +75,29 @@ def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: st
     return [{"model_name": model_name, "inputs": inputs, "inference": each} for each in params]
 
 
-def _take_share(model_name: str, inference: InferenceParams, shard: Shard) -> State:
-    """Work on the chunks of another run, which merges the parts."""
+def _take_share(shard: Shard) -> State:
+    """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
     job = jobs.open_job(str(shard.run))
     if job is None or job.plan.finished:
         return reporting.completed(f"flow run {shard.run} was done already")
+    job.require_invited(reporting.flow_run_id(), shard.number)
     with scratch_folder("inference") as folder:
-        done = _work(job, model_name, inference, (shard.number, shard.of + 1), folder)
+        done = _work(job, shard.number, folder)
     return reporting.completed(f"{done} chunks of flow run {shard.run}")
 
 
-def _work(job: Job, model_name: str, inference: InferenceParams, share: tuple[int, int], folder: Path) -> int:
+def _work(job: Job, share: int, folder: Path) -> int:
     """Take chunks until all are done, by whomever; returns how many were done here."""
+    model_name: str = job.plan.about["model_name"]
+    inference = InferenceParams.model_validate(job.plan.about["inference"])
+    workers = 1 if inference.shards == 1 else inference.shards + 1
     owner, trial, done = reporting.Ownership(), job.plan.about["trial"], 0
     model: ServedModel | None = None
 
     @reporting.now_and_then
     def goes_on() -> bool:
         owner()
-        return share[0] == 0 or reporting.wants_help(job.run)
+        return share == 0 or reporting.wants_help(job.run)
 
     def commit(made: detection.Made) -> None:
         nonlocal done
@@ -100,12 +109,12 @@ def _work(job: Job, model_name: str, inference: InferenceParams, share: tuple[in
             if trial and model:
                 tallies.keep_tally(trial, job.run, str(made.chunk), model.version, made.pictures, made.detections)
 
-    with jobs.Telling(job, share[0], reporting.ShareProgress("pictures")) as told:
+    with jobs.Telling(job, share, reporting.ShareProgress("pictures")) as told:
         outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
         while goes_on() and not job.is_over():
             model = model or _served(job, model_name)
             with leases.using(model_name, model.version, reporting.flow_run_id()):
-                if not detection.infer(model, inference, job.left(*share, goes_on), folder, outside):
+                if not detection.infer(model, inference, job.left(share, workers, goes_on), folder, outside):
                     model = None
     return done
 

@@ -32,7 +32,12 @@ PAGE = 100  # chunks
 KEPT_PAGES = 3
 MAX_PART_BYTES = 5 << 30  # the store takes no more in one request
 IDLE_S = 2.0
+INVITED_WITHIN_S = 60.0  # a worker may begin before the run that asked for it has written down that it did
 TOLD_EVERY_S = 10.0
+
+
+class InvitationError(StorageError):
+    """A flow run wants a share of another's work that did not ask for it."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,30 @@ class Job:
             yield path
             path.unlink()
 
+    def invite(self, helper: str, shard: int) -> None:
+        """Note that flow run `helper` was asked to be worker `shard`: nobody else is let in."""
+        blobs.put(Bucket.RUNS, self._key(_helper_name(helper)), str(shard).encode())
+
+    def require_invited(self, helper: str, shard: int, patience_s: float = INVITED_WITHIN_S) -> None:
+        """Raise InvitationError unless flow run `helper` was asked to be worker `shard`, or nothing is left to do.
+
+        Anybody may start a flow run that names this one and read all of its plan, but nobody chooses the id of a flow
+        run, and the run that shares its work alone writes down which ones it started.
+        """
+        deadline = time.monotonic() + patience_s
+        while (asked := blobs.get(Bucket.RUNS, self._key(_helper_name(helper)))) is None:
+            if self.is_over():
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(IDLE_S)
+        if asked != str(shard).encode():
+            found = f"share {asked.decode()}" if asked else "no share"
+            raise InvitationError(
+                f"Expected flow run {self.run} to have asked this run for share {shard}, found that it asked for "
+                f"{found}. A run shares its work by inference.shards; leave inference.shard empty."
+            )
+
     def beat(self, shard: int, chunk: int, pictures: int, of: int = 0) -> None:
         """Say that worker `shard` is alive, at a chunk of which it has done so many pictures, of about how many."""
         with self._lock:
@@ -318,6 +347,10 @@ def _key(run: str, *names: str) -> str:
 
 def _page_name(page: int) -> str:
     return f"plan/{page:05d}.jsonl.gz"
+
+
+def _helper_name(helper: str) -> str:
+    return f"helpers/{helper}"
 
 
 def _part_name(number: int) -> str:

@@ -27,8 +27,12 @@ from flows.run_inference import run_inference
 from tasks.core.geometry import Floats
 from tasks.core.media import VideoWriter
 from tasks.core.parameters import InferenceParams
+from tasks.core.plan import chunks
 from tasks.core.results.tables import schema
-from tasks.storage import repository
+from tasks.inference import merge
+from tasks.storage import jobs, repository
+from tasks.storage import media as media_store
+from tasks.storage.jobs import Job
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
 
@@ -221,6 +225,44 @@ def test_what_cannot_be_done_is_said(
     state = infer(model, *(inputs or [f"{media}000.jpg"]), **params)
     assert state.is_failed()
     assert reason in str(state.message)
+
+
+@pytest.fixture
+def victim(model: str, media: str) -> Job:
+    """A run that shares its work with two others, as far as its plan and its invitations say."""
+    chosen = InferenceParams.model_validate({"confidence": 0.4, "shards": 2, "annotate": False})
+    about = {"model_name": model, "version": 1, "trial": None, "inference": chosen.model_dump(mode="json")}
+    job = jobs.plan(str(uuid4()), chunks(media_store.sources([f"{media}packed.zip"])), about)
+    job.invite(str(uuid4()), 1)
+    return job
+
+
+def test_a_share_that_nobody_asked_for_is_refused(
+    victim: Job, model: str, media: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can start a run can name another, and read all of its plan."""
+    monkeypatch.setattr(Job.require_invited, "__defaults__", (0.0,))
+    for number in (1, 2, 64):
+        state = infer(model, media, confidence=0, shard={"run": victim.run, "number": number, "of": 1})
+        assert state.is_failed()
+        assert f"to have asked this run for share {number}, found that it asked for no share" in str(state.message)
+    assert victim.done() == set()
+    assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="predictions", Prefix=victim.run)
+
+
+def test_a_share_is_worked_on_as_the_plan_says(
+    victim: Job, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever model and parameters the run that takes it was started with."""
+    monkeypatch.setattr(Job, "require_invited", lambda *_: None)
+    state = infer("another", "nowhere/", confidence=0, track=True, shard={"run": victim.run, "number": 1, "of": 1})
+    assert state.is_completed(), state.message
+    assert victim.is_complete()
+    merge.fn(victim.parts(tmp_path), tmp_path / "results")
+    rows = pq.read_table(tmp_path / "results" / "predictions.parquet")
+    assert set(rows["model_name"].to_pylist()) == {model}
+    assert min(rows["confidence"].to_pylist()) >= 0.4
+    assert "track_id" not in rows.schema.names
 
 
 def test_thresholds_of_classes_steps_of_frames_and_tracks(model: str, media: str, whole: State) -> None:

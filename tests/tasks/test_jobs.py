@@ -69,6 +69,34 @@ def test_of_many_that_plan_at_once_one_counts(run: str) -> None:
     )
 
 
+def test_only_who_was_asked_for_a_share_gets_it(run: str) -> None:
+    job, helper = plan(run, some_chunks(3), {}), str(uuid4())
+    job.invite(helper, 2)
+    job.require_invited(helper, 2)
+    with pytest.raises(
+        jobs.InvitationError, match=f"Expected flow run {run} .* share 1, found that it asked for share 2"
+    ):
+        job.require_invited(helper, 1)
+    with pytest.raises(jobs.InvitationError, match="asked for no share"):
+        job.require_invited(str(uuid4()), 1, patience_s=0)
+    other = plan(str(uuid4()), some_chunks(3), {})
+    with pytest.raises(jobs.InvitationError, match="asked for no share"):
+        other.require_invited(helper, 2, patience_s=0)
+    for each in (job, other):
+        each.finish()
+    job.require_invited(str(uuid4()), 1)  # who comes when all is over is let in, and finds nothing to do
+    assert keys(run) == []
+
+
+def test_a_worker_may_come_before_its_invitation(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "IDLE_S", 0.05)
+    job, helper = plan(run, some_chunks(3), {}), str(uuid4())
+    late = threading.Timer(0.3, job.invite, (helper, 1))
+    late.start()
+    Job(run, job.plan).require_invited(helper, 1)
+    late.join()
+
+
 DYING = """
 import os, signal, sys
 from tasks.storage.jobs import plan
