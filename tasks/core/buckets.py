@@ -17,6 +17,11 @@ class Bucket(StrEnum):
     RUNS = "runs"
 
 
+# What people may list with their own key. What a run reads for them is no more than that.
+OPEN = frozenset({Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS, Bucket.PREDICTIONS, Bucket.RUNS})
+CLOSED = frozenset(Bucket) - OPEN
+
+
 class ObjectName(NamedTuple):
     """One object, or all objects whose key begins like `key`."""
 
@@ -30,7 +35,8 @@ class ObjectName(NamedTuple):
 def parse_object_name(text: str, default: Bucket) -> ObjectName:
     """`s3://bucket/key`, or a bare key in the `default` bucket.
 
-    Raises ValueError for an empty key or one with `..`, another scheme, and a bucket that is no valid name.
+    Raises ValueError for an empty key or one with `..`, another scheme, a bucket that is no valid name, and one of ours
+    that people may not read: a run must not read it for them.
     """
     bucket, key = str(default), text
     if text.startswith("s3://"):
@@ -39,6 +45,8 @@ def parse_object_name(text: str, default: Bucket) -> ObjectName:
         raise ValueError(f"expected a key in bucket '{default}' or an s3:// address, found {text!r}")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise ValueError(f"expected s3://BUCKET/KEY, found {text!r}, whose bucket {bucket!r} is no bucket name")
+    if bucket in CLOSED:
+        raise ValueError(f"expected a bucket such as '{default}', found {text!r}, whose bucket is not for inputs")
     if not key or "\x00" in key:
         raise ValueError(f"expected the name of an object, found {text!r}, which names none")
     if {".", ".."} & set(key.split("/")):

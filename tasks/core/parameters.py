@@ -3,14 +3,27 @@
 Every rule that JSON schema can express is a field constraint, because the API refuses those before a run exists.
 """
 
+import re
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tasks.core.codes import AdviceCode
 
 LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models that are deployed
+
+
+# The server searches a text for a pattern and lets `$` stand before a last line break, pydantic does not, and
+# PostgreSQL keeps no NUL. So what no text may hold is said by itself, in a way that all of them read alike.
+UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+_PLAIN: dict[str, JsonValue] = {"not": {"type": "string", "pattern": UNPRINTABLE}}
+
+
+def _plain(text: str) -> str:
+    if re.search(UNPRINTABLE, text):
+        raise ValueError(f"expected text without control characters such as line breaks, found {text!r}")
+    return text
 
 
 def _not_ours(name: str) -> str:
@@ -24,12 +37,18 @@ ModelName = Annotated[
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
         description="Name in MLflow and in Triton.",
-        json_schema_extra={"not": {"const": LIVE_MODEL}},
+        json_schema_extra={"not": {"anyOf": [{"const": LIVE_MODEL}, _PLAIN["not"]]}},
     ),
+    AfterValidator(_plain),
     AfterValidator(_not_ours),
 ]
 
-Archive = Annotated[str, Field(min_length=1, description="Key in bucket datasets, or an s3:// address.")]
+Text = Annotated[str, Field(json_schema_extra=_PLAIN), AfterValidator(_plain)]
+Archive = Annotated[
+    str,
+    Field(min_length=1, description="Key in bucket datasets, or an s3:// address.", json_schema_extra=_PLAIN),
+    AfterValidator(_plain),
+]
 Version = Annotated[int, Field(ge=1, description="Version number in MLflow.")]
 BaseModelName = Annotated[
     str,
@@ -37,12 +56,24 @@ BaseModelName = Annotated[
         min_length=1,
         description="Key in bucket base-models, a version of the registry (models:/NAME@champion), an architecture "
         "(yolo11n.yaml), or official weights (yolo11n.pt).",
+        json_schema_extra=_PLAIN,
     ),
+    AfterValidator(_plain),
 ]
-NamePattern = Annotated[str, Field(max_length=200, pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$")]
-ClassName = Annotated[str, Field(max_length=200, pattern=r"^[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+NamePattern = Annotated[
+    str,
+    Field(
+        max_length=200,
+        pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
+ClassName = Annotated[str, Field(max_length=200, pattern=r"^\S", json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Archives = Annotated[list[Archive], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
-Inputs = Annotated[list[str], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
+Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
+Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
+Inputs = Annotated[list[Text], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
 
 
 class Parameters(BaseModel):
@@ -79,9 +110,8 @@ class TrainingParams(Parameters):
     batch: int = Field(16, ge=1, le=4096, description="Images in one training step.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
     seed: int = Field(0, ge=0, description="The same seed and data give the same training on a CPU.")
-    device: str | None = Field(
+    device: Device | None = Field(
         None,
-        pattern=r"^(cpu|\d+(,\d+)*)$",
         description="cpu, or the number of a GPU, or several as in 0,1. Empty takes the first GPU, or else the CPU.",
     )
     workers: int = Field(2, ge=0, le=64, description="Data loading processes; on a CPU Ultralytics uses none.")
@@ -93,7 +123,7 @@ class TrainingParams(Parameters):
 class MergePolicy(Parameters):
     """How several archives become one dataset."""
 
-    classes: dict[str, ClassName | None] = Field(
+    classes: dict[Text, ClassName | None] = Field(
         default_factory=dict,
         description="Class (or ARCHIVE:CLASS) found in an archive -> name in the merged dataset, or null to drop it.",
     )
@@ -187,10 +217,8 @@ class ServingParams(Parameters):
         le=1024,
         description="CPU threads of each copy of the model. 0 takes all cores; backend python shares them out.",
     )
-    engine_cache: str = Field(
+    engine_cache: Folder = Field(
         "/tmp",  # noqa: S108  # inside Triton's container
-        pattern=r"^/[^\x00-\x1f]*$",
-        max_length=200,
         description="Existing folder on Triton's machine, in which TensorRT's engines are kept.",
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
@@ -220,7 +248,10 @@ class TileParams(Parameters):
 class Shard(Parameters):
     """A share of another run's work."""
 
-    run: UUID = Field(description="The flow run that it is a part of.")
+    run: UUID = Field(
+        description="The flow run that it is a part of.",
+        json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", "maxLength": 36},
+    )
     number: int = Field(ge=1, le=64, description="Which share, counted from 1.")
     of: int = Field(ge=1, le=64, description="How many there are.")
 
@@ -229,7 +260,7 @@ class InferenceParams(Parameters):
     """How detections are made and kept."""
 
     confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
-    class_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    class_confidence: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description="The same for single classes, by name."
     )
     iou: float = Field(

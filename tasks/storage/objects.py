@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.buckets import Bucket, ObjectName, parse_object_name
+from tasks.core.buckets import OPEN, Bucket, ObjectName, parse_object_name
 from tasks.core.patience import PATIENTLY
 from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader
 
@@ -43,9 +43,11 @@ def list_keys(bucket: str, prefix: str = "", limit: int | None = None) -> list[s
 
 
 def require_object(name: ObjectName, kind: str, advice: str) -> None:
-    """Raise StorageError, with what the bucket does hold, when the object is missing."""
+    """Raise StorageError when the object is missing, with what the bucket does hold where people may list it."""
     if object_exists(name.bucket, name.key):
         return
+    if name.bucket not in OPEN:
+        raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket. {advice}")
     others = list_keys(name.bucket, limit=6)
     found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
     raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket ({found}). {advice}")

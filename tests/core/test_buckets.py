@@ -24,3 +24,9 @@ def test_parsed(text: str, expected: ObjectName) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_object_name(text, Bucket.DATASETS)
+
+
+@pytest.mark.parametrize("bucket", ["models", "mlflow"])
+def test_no_run_reads_for_people_what_their_key_may_not(bucket: str) -> None:
+    with pytest.raises(ValueError, match=f"found 's3://{bucket}/x/y.zip', whose bucket is not for inputs"):
+        parse_object_name(f"s3://{bucket}/x/y.zip", Bucket.MEDIA)

@@ -144,6 +144,9 @@ def test_bad_parameters_are_refused_before_a_run_exists(stack: StackSettings) ->
     good_ones = {"model_name": "x", "archives": ["a.zip"]}
     bad_ones: list[dict[str, object]] = [
         {"model_name": "../x"},
+        {"model_name": "shapes\n"},
+        {"model_name": "\0"},
+        {"archives": ["a.zip\0"]},
         {"archives": []},
         {"base_model": ""},
         {"training": {"epochs": 0}},

@@ -7,6 +7,7 @@ import boto3
 import httpx
 import pytest
 
+from tasks.core.buckets import ObjectName
 from tasks.storage import objects as storage
 from tasks.storage import repository
 from tasks.storage.connection import StorageError
@@ -69,3 +70,19 @@ def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.M
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
         storage.put_folder(tmp_path, "predictions", "never")
+
+
+def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone() -> None:
+    """A bucket elsewhere may be one that only the worker's key reads."""
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="elsewhere")
+    for bucket in ("elsewhere", "datasets"):
+        s3.put_object(Bucket=bucket, Key="secret-name.zip", Body=b"x")
+    told = {}
+    for bucket in ("elsewhere", "datasets"):
+        with pytest.raises(StorageError) as error:
+            storage.require_object(ObjectName(bucket, "missing.zip"), "a dataset archive", "Upload one.")
+        told[bucket] = str(error.value)
+    assert "secret-name" not in told["elsewhere"]
+    assert "s3://elsewhere/missing.zip, found none of that name in the bucket. Upload one." in told["elsewhere"]
+    assert "it holds " in told["datasets"]
