@@ -5,21 +5,21 @@ No flow runs here: its states and heartbeats are told to the server as a worker 
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import StateDetails, StateType
+from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import RelatedResource, Resource
-from prefect.states import Scheduled, State
-from prefect.types._datetime import now
+from prefect.states import Scheduled
 
 from infra.settings import ROOT
 
-BEAT, LEFT = "prefect.flow-run.heartbeat", "studio.flow-run.left"
+BEAT, LEFT, PULLED = "prefect.flow-run.heartbeat", "studio.flow-run.left", "prefect.flow-run.pull-step.executed"
 SHORTEST_S = 10  # that Prefect takes for `within`
 DEADLINE_S = 60
 
@@ -45,6 +45,7 @@ STOPPED = {
     "taken by a worker that died": ("validate-dataset", "Pending", "Crashed"),
     "its command ended at once": ("validate-dataset", "Pending Submitting", "Crashed"),
     "its container never came": ("train-model", "Pending Submitting InfrastructurePending", "Crashed"),
+    "died while its code was loaded": ("validate-dataset", f"Pending Submitting {PULLED}", "Crashed"),
     "died before its first heartbeat": ("validate-dataset", "Pending Submitting Running", "Crashed"),
     "died later": ("deploy-model", f"Pending Submitting Running {BEAT} {BEAT}", "Crashed"),
     "died in a second attempt": ("validate-dataset", f"Pending Running {BEAT} Pending Rerunning", "Crashed"),
@@ -69,6 +70,14 @@ def automations() -> list[dict[str, Any]]:
     return found
 
 
+def of_flow(name: str) -> dict[str, str]:
+    return {
+        "prefect.resource.id": f"prefect.flow.{name}",
+        "prefect.resource.role": "flow",
+        "prefect.resource.name": name,
+    }
+
+
 # ---- by Prefect's own rules of what begins and what satisfies a trigger ----------------------------------------------
 
 
@@ -77,7 +86,7 @@ def fires(trigger: EventTrigger, flow: str, steps: list[str]) -> bool:
     attempts = sum(TYPES.get(step) == StateType.RUNNING for step in steps)
     if not trigger.covers_resources(
         Resource({"prefect.resource.id": "prefect.flow-run.x", "prefect.run-count": str(attempts)}),
-        [RelatedResource({"prefect.resource.id": "x", "prefect.resource.role": "flow", "prefect.resource.name": flow})],
+        [RelatedResource(of_flow(flow))],
     ):
         return False
     waits = False
@@ -100,6 +109,15 @@ def ended(flow: str, steps: list[str]) -> str:
     return [step for step in steps if step[0].isupper()][-1]
 
 
+def test_all_flows_of_ours_are_looked_after_and_no_others() -> None:
+    """Those of others on the same server may send heartbeats less often, or none."""
+    ours = {path.stem.replace("_", "-") for path in (ROOT / "flows").glob("[a-z]*.py")}
+    for automation in automations():
+        names = set(automation["trigger"]["match_related"]["prefect.resource.name"])
+        assert names == ({"train-model", "run-inference"} if automation["name"].startswith("retry") else ours)
+    assert ended("somebody-elses", ["Pending", "Running", BEAT]) == "Running"
+
+
 @pytest.mark.parametrize("name", STOPPED)
 def test_each_way_to_stop_has_its_automation(name: str) -> None:
     flow, steps, end = STOPPED[name]
@@ -119,7 +137,8 @@ def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
 def runs(client: SyncPrefectClient) -> Iterator[dict[str, UUID]]:
     """A run for each way to stop, of deployments that no worker looks at."""
     flows = {flow for flow, _, _ in STOPPED.values()}
-    mark, later = uuid4().hex[:8], Scheduled(scheduled_time=now("UTC").add(hours=1))
+    mark = uuid4().hex[:8]
+    later: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
     made = {flow: client.create_deployment(client.create_flow_from_name(flow), f"{flow}-{mark}") for flow in flows}
     yield {
         name: client.create_flow_run_from_deployment(made[flow], state=later).id
@@ -143,14 +162,22 @@ def quick(client: SyncPrefectClient, runs: dict[str, UUID]) -> Iterator[None]:
         client.request("DELETE", f"/automations/{automation}")  # type: ignore[arg-type]
 
 
-def take(client: SyncPrefectClient, run: UUID, step: str) -> None:
+def take(client: SyncPrefectClient, run: UUID, flow: str, step: str) -> None:
     """What a worker or a process tells the server."""
     if step in TYPES:
-        later = StateDetails(scheduled_time=now("UTC").add(hours=1))  # or it would be called Late
-        client.set_flow_run_state(run, State(type=TYPES[step], name=step, state_details=later), force=True)
+        later: State[Any] = State(type=TYPES[step], name=step)
+        later.state_details = StateDetails(
+            scheduled_time=datetime.now(UTC) + timedelta(hours=1)
+        )  # or it would be called Late
+        client.set_flow_run_state(run, later, force=True)
         return
-    resource = {"prefect.resource.id": f"prefect.flow-run.{run}"}
-    event = {"id": str(uuid4()), "occurred": now("UTC").isoformat(), "event": step, "resource": resource}
+    event = {
+        "id": str(uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": step,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        "related": [of_flow(flow)],
+    }
     client.request("POST", "/events", json=[event])
 
 
@@ -160,9 +187,9 @@ def test_a_run_that_stopped_is_brought_to_an_end_and_one_that_waits_is_let_alone
     runs: dict[str, UUID],
     quick: None,  # noqa: ARG001
 ) -> None:
-    for name, (_, steps, _) in STOPPED.items():
+    for name, (flow, steps, _) in STOPPED.items():
         for step in steps.split():
-            take(client, runs[name], step)
+            take(client, runs[name], flow, step)
     began = time.monotonic()
     settled = began + 3.5 * SHORTEST_S  # a crash and a retry later
     while True:
