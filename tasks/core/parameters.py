@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tasks.core.codes import AdviceCode
+from tasks.core.form import arranged
 
 LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models that are deployed
 
@@ -36,7 +37,8 @@ ModelName = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
-        description="Name in MLflow and in Triton.",
+        description="Name of the model in MLflow and Triton: letters, digits, _ and -, 63 characters at most. "
+        "The name predict is taken.",
         json_schema_extra={"not": {"anyOf": [{"const": LIVE_MODEL}, _PLAIN["not"]]}},
     ),
     AfterValidator(_plain),
@@ -46,16 +48,27 @@ ModelName = Annotated[
 Text = Annotated[str, Field(json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Archive = Annotated[
     str,
-    Field(min_length=1, description="Key in bucket datasets, or an s3:// address.", json_schema_extra=_PLAIN),
+    Field(
+        min_length=1,
+        description="An archive in bucket datasets (a.zip), or an s3:// address.",
+        json_schema_extra=_PLAIN,
+    ),
     AfterValidator(_plain),
 ]
-Version = Annotated[int, Field(ge=1, description="Version number in MLflow.")]
+Version = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Number of a version in MLflow. None: deploy-model takes the challenger, rollback-model the "
+        "champion before the present one.",
+    ),
+]
 BaseModelName = Annotated[
     str,
     Field(
         min_length=1,
-        description="Key in bucket base-models, a version of the registry (models:/NAME@champion), an architecture "
-        "(yolo11n.yaml), or official weights (yolo11n.pt).",
+        description="What to begin from: official weights (yolo11n.pt), an untrained architecture (yolo11n.yaml), a "
+        "model of yours (models:/NAME@champion), or a file in bucket base-models.",
         json_schema_extra=_PLAIN,
     ),
     AfterValidator(_plain),
@@ -70,24 +83,29 @@ NamePattern = Annotated[
     AfterValidator(_plain),
 ]
 ClassName = Annotated[str, Field(max_length=200, pattern=r"^\S", json_schema_extra=_PLAIN), AfterValidator(_plain)]
-Archives = Annotated[list[Archive], Field(min_length=1, description="Keys in bucket datasets, or s3:// addresses.")]
+Archives = Annotated[
+    list[Archive], Field(min_length=1, description="Archives in bucket datasets (a.zip), or their s3:// addresses.")
+]
 Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
-Inputs = Annotated[list[Text], Field(min_length=1, description="Keys, prefixes/ or globs in bucket media, or s3://.")]
+Inputs = Annotated[
+    list[Text],
+    Field(min_length=1, description="Files (a.jpg), folders/ or patterns (*.mp4) in bucket media, or s3://."),
+]
 
 
 class Parameters(BaseModel):
     """Base of every parameter model: unknown fields are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=arranged)
 
 
 class ValidationPolicy(Parameters):
     """Limits and severities of the dataset check. The defaults suit a newcomer."""
 
-    max_entries: int = Field(200_000, ge=1, description="Most entries an archive may have.")
+    max_entries: int = Field(200_000, ge=1, description="Most files an archive may hold.")
     max_bytes: int = Field(200 * 2**30, ge=1, description="Most bytes an archive may unpack to.")
-    max_ratio: float = Field(200.0, gt=1, description="Highest ratio of unpacked to packed size of an entry.")
+    max_ratio: float = Field(200.0, gt=1, description="How many times its packed size a file may unpack to.")
     max_unlabelled_share: float = Field(
         0.5, ge=0, le=1, description="Share of images without labels that is still fine."
     )
@@ -97,9 +115,11 @@ class ValidationPolicy(Parameters):
     )
     imgsz: int = Field(640, ge=32, le=4096, description="Training size in pixels at which a label counts as tiny.")
     raise_to_error: tuple[AdviceCode, ...] = Field(
-        (), description="Codes that make the archive invalid, also if ignored."
+        (), description="Codes of findings that are to make the archive invalid, also if ignored."
     )
-    ignore: tuple[AdviceCode, ...] = Field((), description="Codes left out of the report; errors always stay in.")
+    ignore: tuple[AdviceCode, ...] = Field(
+        (), description="Codes of findings to leave out of the report; errors always stay in."
+    )
 
 
 class TrainingParams(Parameters):
@@ -107,12 +127,15 @@ class TrainingParams(Parameters):
 
     epochs: int = Field(100, ge=1, le=10_000, description="Times that every training image is seen.")
     imgsz: int = Field(640, ge=32, le=4096, multiple_of=32, description="Side of the square training image in pixels.")
-    batch: int = Field(16, ge=1, le=4096, description="Images in one training step.")
+    batch: int = Field(16, ge=1, le=4096, description="Images in one training step, of all GPUs together.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
-    seed: int = Field(0, ge=0, description="The same seed and data give the same training on a CPU.")
+    seed: int = Field(
+        0, ge=0, description="Of the random numbers: the same seed and data give the same training on a CPU."
+    )
     device: Device | None = Field(
         None,
-        description="cpu, or the number of a GPU, or several as in 0,1. Empty takes the first GPU, or else the CPU.",
+        description="cpu, the number of a GPU (0), or several with commas (0,1). None takes the first GPU, or "
+        "else the CPU.",
     )
     workers: int = Field(2, ge=0, le=64, description="Data loading processes; on a CPU Ultralytics uses none.")
     rehearse: bool = Field(
@@ -125,16 +148,20 @@ class MergePolicy(Parameters):
 
     classes: dict[Text, ClassName | None] = Field(
         default_factory=dict,
-        description="Class (or ARCHIVE:CLASS) found in an archive -> name in the merged dataset, or null to drop it.",
+        description='Other names for classes: {"cat": "animal", "a.zip:dog": null} calls every cat an animal, and '
+        "drops the dogs of a.zip.",
     )
     on_conflict: Literal["fail", "warn"] = Field(
-        "warn", description="What to do where archives disagree about classes: stop before training, or say so."
+        "warn",
+        description="Where archives disagree about classes: fail stops before training, warn says so and goes on.",
     )
     boxes_from_polygons: bool = Field(
-        False, description="Train detection on archives of polygons, on the boxes around them."
+        False, description="Train a detector on archives of polygons: on the boxes around them."
     )
     groups: tuple[NamePattern, ...] = Field(
-        (), description="Images that share the text at {group} stay in one split, as in 'clip{group}-frame*.jpg'."
+        (),
+        description="Patterns of file names: images with the same text at {group} stay in one split, so that "
+        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} stands once, * is any text.",
     )
 
 
@@ -145,20 +172,21 @@ class PromotionPolicy(Parameters):
         None,
         ge=0,
         le=1,
-        description="Lowest mAP50 on the validation split that earns the alias; of trees the accuracy. Empty: 0.1 for "
-        "a first version; once there is a champion, only the comparison with it counts.",
+        description="Lowest mAP50 (how well objects are found; of classification the accuracy) on the validation "
+        "split. None: 0.1 for a first version; once there is a champion, only the comparison with it counts.",
     )
     min_gain: float = Field(
         0.001,
         ge=-1,
         le=1,
-        description="How much better than the champion's its mAP50-95 (of trees the accuracy) must be.",
+        description="How much better than the champion's its mAP50-95 (of classification the accuracy) must be.",
     )
     max_class_drop: float = Field(
         0.05, ge=0, le=1, description="How much worse than the champion it may be at any one class."
     )
     gold: Archive | None = Field(
-        None, description="Archive that is never trained on, on which both versions are compared as well."
+        None,
+        description="An archive that is never trained on; the new version and the champion are compared on it as well.",
     )
 
 
@@ -172,7 +200,10 @@ class ParityPolicy(Parameters):
     min_iou: float = Field(0.9, gt=0, le=1, description="Overlap that two partners must have, masks too.")
     max_score_difference: float = Field(0.03, gt=0, le=1, description="How much the scores of two partners may differ.")
     max_map_drop: float = Field(
-        0.01, ge=0, le=1, description="How much lower mAP50-95 (of trees the accuracy) of the served model may be."
+        0.01,
+        ge=0,
+        le=1,
+        description="How much lower the served model's mAP50-95 (of classification the accuracy) may be.",
     )
     min_detections: int = Field(
         100,
@@ -204,11 +235,11 @@ class ServingParams(Parameters):
 
     backend: Literal["python", "onnxruntime"] = Field(
         "python",
-        description="What runs the graph: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers.",
+        description="What runs the model: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers.",
     )
     precision: Literal["f32", "f16", "bf16"] = Field(
         "f32",
-        description="Arithmetic of the served graph. Backend python: f32 where the CPU lacks it, and on a GPU. Backend "
+        description="Arithmetic of the served model. Backend python: f32 where the CPU lacks it, and on a GPU. Backend "
         "onnxruntime: f32 or f16.",
     )
     threads: int = Field(
@@ -219,7 +250,7 @@ class ServingParams(Parameters):
     )
     engine_cache: Folder = Field(
         "/tmp",  # noqa: S108  # inside Triton's container
-        description="Existing folder on Triton's machine, in which TensorRT's engines are kept.",
+        description="Existing folder on Triton's machine (/...), in which TensorRT's engines are kept.",
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
@@ -261,22 +292,24 @@ class InferenceParams(Parameters):
 
     confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
     class_confidence: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
-        {}, description="The same for single classes, by name."
+        {}, description='The same for single classes: {"car": 0.6}.'
     )
     iou: float = Field(
         0.7,
         gt=0,
         le=0.7,
-        description="Of two boxes of a class that overlap more, one stays; the served graph cuts at 0.7.",
+        description="Of two boxes of a class that overlap by more than this share, one stays.",
     )
     tiles: TileParams | None = Field(None, description="Look at images in tiles, too, to find small objects.")
-    frame_step: int = Field(1, ge=1, le=1_000_000, description="Of a video, look at every n-th frame.")
+    frame_step: int = Field(
+        1, ge=1, le=1_000_000, description="Of a video, look at one frame in so many: 1 looks at all."
+    )
     track: bool = Field(False, description="Follow objects through a video (ByteTrack): column track_id.")
     annotate: bool = Field(True, description="Write images and videos with what was found drawn.")
     images: bool | None = Field(
         None,
         description="Keep plain copies of the images, with YOLO labels, beside coco.json, so that other tools load the "
-        "run's folder; empty: as annotate.",
+        "run's folder. None: as annotate.",
     )
     image_frames: int = Field(
         1000, ge=0, description="Of each video, keep so many of the frames that are looked at as such images."
@@ -285,7 +318,7 @@ class InferenceParams(Parameters):
         0, ge=0, le=256, description="Requests to Triton at one time; 0: two a core of the worker, at least 4."
     )
     shards: int = Field(1, ge=1, le=64, description="Runs of this deployment that share the work.")
-    shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it empty.")
+    shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it at None.")
     max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")
 
     @property
