@@ -9,7 +9,7 @@ import psycopg2
 import yaml
 from botocore.exceptions import ClientError
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import WorkQueueFilter
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
@@ -21,6 +21,7 @@ from infra.settings import ROOT, StackSettings
 from tasks.core.buckets import Bucket
 
 POOL = "gpu"
+POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU where their machine has one, and the CPU elsewhere."
 
 
 def ensure_databases(settings: StackSettings) -> None:
@@ -66,6 +67,7 @@ def ensure_work_pool() -> None:
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        client.update_work_pool(POOL, WorkPoolUpdate(description=POOL_DESCRIPTION))
         # Every argument is given: the client would send those left out as null, which the server refuses.
         found = client.read_work_queues(work_pool_name=POOL, work_queue_filter=WorkQueueFilter(), limit=200, offset=0)
         present = {queue.name: queue.id for queue in found}

@@ -1,0 +1,68 @@
+"""Work queues: nothing that people wait for stands behind a training or a deployment."""
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Running, Scheduled
+
+from infra import bootstrap
+from infra.settings import ROOT, StackSettings
+
+QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+MANY = 6
+
+
+def test_trainings_and_deployments_leave_room_on_a_worker() -> None:
+    limits = {name: queue["concurrency_limit"] for name, queue in QUEUES.items()}
+    assert limits["interactive"] is limits["rollback"] is None
+    assert sum(limit for limit in limits.values() if limit) < StackSettings.model_fields["worker_limit"].default
+
+
+def test_every_deployment_has_its_queue_and_a_tag() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {each["work_pool"]["work_queue_name"] for each in deployments} == QUEUES.keys()
+    assert all(each["tags"] and each["description"] for each in deployments)
+
+
+@pytest.fixture
+def client(stack: StackSettings) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def pool(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A work pool of our own with the queues of the studio, which no worker looks at."""
+    monkeypatch.setattr(bootstrap, "POOL", f"queues-{uuid4().hex[:8]}")
+    bootstrap.ensure_work_pool()
+    bootstrap.ensure_work_pool()  # what is there stays as it is
+    yield bootstrap.POOL
+    client.delete_work_pool(bootstrap.POOL)
+
+
+def test_what_people_wait_for_begins_while_trainings_and_deployments_fill_their_queues(
+    client: SyncPrefectClient, pool: str
+) -> None:
+    flow = client.create_flow_from_name("queued")
+
+    def ask_for(queue: str, count: int) -> list[UUID]:
+        deployment = client.create_deployment(flow, f"{queue}-{uuid4()}", work_pool_name=pool, work_queue_name=queue)
+        return [client.create_flow_run_from_deployment(deployment, state=Scheduled()).id for _ in range(count)]
+
+    def given() -> list[UUID]:
+        """What a worker is given to begin, in this order."""
+        return [entry.flow_run.id for entry in client.get_scheduled_flow_runs_for_work_pool(pool)]
+
+    trainings, deployments = ask_for("training", MANY), ask_for("serving", MANY)
+    taken = given()
+    assert sorted(taken[:2]) == sorted(deployments[:2])
+    assert taken[2:] == trainings[:1]
+    for run in taken:
+        client.set_flow_run_state(run, Running(), force=True)
+    assert given() == []
+
+    inferences, rollbacks = ask_for("interactive", 1), ask_for("rollback", 1)
+    assert given() == [*rollbacks, *inferences]
