@@ -59,6 +59,7 @@ def deploy_model(
             owner()
             require_lock()
 
+        reporting.say("loading version %d into Triton", model.version)
         change = rollout.Change(
             repository.ConfigFile(model_name),
             verify,
@@ -77,12 +78,14 @@ def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[s
     known = repository.published_digest(registered.name, registered.version)
     if known is not None:
         return known, False
+    reporting.say("exporting %s version %d to ONNX", registered.name, registered.version)
     graph = export.export_onnx(weights, folder / "export", registered.image_size)
     return repository.publish_version(registered.name, registered.version, graph), True
 
 
 def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: Rollout) -> None:
     """What Triton answers beside what the weights find, on validation images of the training."""
+    reporting.say("comparing what Triton answers with what the weights find")
     packed = runs.fetch_file(model.run_id, merging.SAMPLE, folder / "sample")
     if packed is None:
         raise StudioError(
@@ -116,6 +119,9 @@ def _try_out(
     owner: reporting.Ownership,
 ) -> None:
     """Give the new version a share of inference, beside the champion, until it can be judged."""
+    reporting.say(
+        "trying version %d on %.0f %% of the runs, for %g min", model.version, 100 * params.share, params.minutes
+    )
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.trying_out(model.name, canary, 60 * params.minutes):
         answers = trial.watch(champion, model, params, tallies.Tallies(canary.flow_run_id), owner)

@@ -27,6 +27,7 @@ def rollback_model(model_name: ModelName, version: Version | None = None) -> Sta
         canaries.end_trial(model_name)
         line = champions.line_of(model_name)
         record.version = champions.earlier(model_name, line, version)
+        reporting.say("going back to %s version %d", model_name, record.version)
         registered = registry.find_version(model_name, record.version)
         digest = repository.require_published(model_name, record.version)
         serving = champions.served_as(model_name, record.version) or control.how_served(model_name)

@@ -35,9 +35,11 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
         return _take_share(inference.shard)
     run = reporting.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
+        reporting.say("looking for images and videos")
         job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, inference, run))
         shares = _shares(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
+            reporting.say("detecting with %s version %s", model_name, job.plan.about["version"])
             with sharing.helped_by(shares, job.invite):
                 _work(job, 0, folder)
             _publish(job, model_name, folder)
@@ -81,6 +83,7 @@ def _take_share(shard: Shard) -> State:
     if job is None or job.plan.finished:
         return reporting.completed(f"flow run {shard.run} was done already")
     job.require_invited(reporting.flow_run_id(), shard.number)
+    reporting.say("taking share %d of flow run %s", shard.number, shard.run)
     with scratch_folder("inference") as folder:
         done = _work(job, shard.number, folder)
     return reporting.completed(f"{done} chunks of flow run {shard.run}")
@@ -97,6 +100,7 @@ def _work(job: Job, share: int, folder: Path) -> int:
     @reporting.now_and_then
     def goes_on() -> bool:
         owner()
+        owner.stop_if_suspended()
         return share == 0 or reporting.wants_help(job.run)
 
     def commit(made: detection.Made) -> None:
@@ -127,6 +131,7 @@ def _served(job: Job, model_name: str) -> ServedModel:
 
 def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
+    reporting.say("merging the results and making the gallery")
     results = folder / "results"
     summary = detection.merge(job.parts(folder), results)
     links = objects.links(Bucket.PREDICTIONS, job.run, linked_files(results))

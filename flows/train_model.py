@@ -55,6 +55,7 @@ def train_model(
         start = _base_model(base_model, folder / "base")
         sources = [_checked(archive, folder) for archive in archives]
         gold = _checked(promotion.gold, folder) if promotion.gold else None
+        reporting.say("merging %d archives", len(sources))
         plan = merging.plan_archives(sources, merge, gold)
         reporting.show_markdown("merge-plan", plan_markdown(plan))
         merging.require_mergeable(plan, merge)
@@ -79,15 +80,21 @@ def train_model(
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
             epochs, owner = live.EpochLogger(run_id), reporting.Ownership()
-            listeners: list[trainer.EpochListener] = [reporting.EpochProgress("training-progress"), epochs]
+            listeners: list[trainer.EpochListener] = [
+                reporting.EpochProgress("training-progress"),
+                epochs,
+                owner.stop_if_suspended,
+            ]
+            reporting.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live.system_metrics(run_id):
-                model = trainer.train(job, checkpoints, listeners, owner)
+                model = trainer.train(job, checkpoints, listeners, reporting.in_turn(owner, reporting.Queue()))
             epochs.flush()
             storage.keep_weights(model.weights, reporting.flow_run_id())
             runs.log_training(run_id, model)
             runs.keep_file(run_id, merging.write_sample(dataset, folder))
             owner()
             described = version_description(model, training.imgsz, tags)
+            reporting.say("registering %s", model_name)
             version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)
             registered = registry.ModelVersion(
                 model_name, version, run_id, model.task, training.imgsz, model.class_names
@@ -105,6 +112,7 @@ def train_model(
 
 def _base_model(base_model: BaseModelName, folder: Path) -> str:
     """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
+    reporting.say("looking for base model %s", base_model)
     folder.mkdir()
     weights = registry.registered_weights.with_options(**PATIENTLY)(base_model, folder)
     weights = weights or storage.fetch_base_model.with_options(**PATIENTLY)(base_model, folder)
@@ -113,6 +121,7 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
 
 def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
+    reporting.say("checking %s", archive)
     path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
     checked = validation.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
@@ -122,6 +131,7 @@ def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
 
 def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
+    reporting.say("rehearsing: load, train, evaluate and export on a few small images")
     few = merging.write_rehearsal(dataset, folder / "few")
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = trainer.rehearse(job, training).weights
@@ -140,6 +150,8 @@ def _decided(
     if champion is None and dataset.gold is None:
         alone = Contender(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
         return decide(alone, None, promotion)
+    rival_name = f"champion, version {champion.version}" if champion else "gold archive"
+    reporting.say("comparing version %d with the %s", challenger.version, rival_name)
     folder, training = model.folder.parent, training.model_copy(update={"batch": model.batch})
     measured = _measured(challenger, model.weights, dataset, training, folder / "challenger")
     rival = _measured(champion, None, dataset, training, folder / "champion") if champion else None

@@ -23,6 +23,7 @@ def undeploy_model(model_name: ModelName) -> State:
         rollouts.recording("undeploy", model_name, run) as record,
     ):
         canaries.end_trial(model_name)
+        reporting.say("taking %s out of Triton: live clients are refused, runs that use it are waited for", model_name)
         rollout.take_out(model_name, repository.ConfigFile(model_name), leases.users)
         record.outcome = f"{model_name} is served no longer; deploy-model serves it again"
     return reporting.completed(record.outcome)

@@ -19,6 +19,7 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
 
     `archive` is a key in bucket `datasets` or an `s3://` address.
     """
+    reporting.say("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
         checked = validation.check_archive(path, archive, digest, policy)

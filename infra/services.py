@@ -123,6 +123,9 @@ def prefect_server(settings: StackSettings) -> Service:
         environment={
             "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
+            "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+            "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
             # By default any web page that somebody here looks at may use the API.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
                 f"http://{host}:{settings.prefect_port}" for host in (HOST, "localhost")

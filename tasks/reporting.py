@@ -3,11 +3,13 @@
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import ParamSpec
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect import get_run_logger, runtime
 from prefect.artifacts import (
@@ -16,40 +18,85 @@ from prefect.artifacts import (
     create_progress_artifact,
 )
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactUpdate
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.actions import ArtifactUpdate, LogCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkQueueFilter,
+    WorkQueueFilterId,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events import emit_event
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, Pause
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from tasks.core.epochs import Epoch
-from tasks.core.errors import StudioError, Superseded
+from tasks.core.errors import Cancelled, StudioError, Superseded
 from tasks.core.findings import Report
+from tasks.core.form import documented
+from tasks.core.run_log import StepsAlone
 
 P = ParamSpec("P")
 BRIEF_S = 5.0
 ASKED_EVERY_S = 5.0
+LATE_S = 15  # when Prefect calls a run Late
+LEFT = "studio.flow-run.left"  # the automation that looks for dead runs waits for nothing after it
+STEPS_ALONE = StepsAlone()
 
 
 def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
     """End a flow Failed, with the reason as its message, on an error that a person can act on.
 
-    A flow run that another process has taken over ends without a word: its state is the other's to tell.
+    The message of its end is the last line of the log, in which the steps are told in words. A flow run that another
+    process has taken over ends without a word: its state is the other's to tell. One that is suspended stays so.
     """
 
     @functools.wraps(story)
     def told(*args: P.args, **kwargs: P.kwargs) -> State:
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).addFilter(STEPS_ALONE)
         try:
-            return story(*args, **kwargs)
+            ended = story(*args, **kwargs)
         except StudioError as error:
-            get_run_logger().error("%s", error)
-            return Failed(message=str(error))
-        except Superseded as reason:
+            ended = Failed(message=str(error))
+        except Pause:
+            say("suspended: this process ends, and what it kept is there when the run is resumed")
+            atexit.register(_leave, flow_run_id(), str(runtime.flow_run.flow_name))
+            raise
+        except (Superseded, Cancelled) as reason:
             get_run_logger().warning("%s", reason)
             os._exit(0)  # a return, an exception and any other status would all change the state of the run
+        get_run_logger().log(logging.ERROR if ended.is_failed() else logging.INFO, "%s: %s", ended.name, ended.message)
+        return ended
 
+    told.__doc__ = documented(story)
     return told
+
+
+def _leave(flow_run: str, flow: str) -> None:
+    """The last word of a process that leaves a run which is not over: it sends no heartbeats from now on."""
+    of_flow = {
+        "prefect.resource.id": f"prefect.flow.{flow}",
+        "prefect.resource.role": "flow",
+        "prefect.resource.name": flow,
+    }
+    event = {
+        "id": str(uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": LEFT,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
+        "related": [of_flow],
+    }
+    with contextlib.suppress(Exception):  # Prefect's own way to send events has come to its end by now
+        brief_client().request("POST", "/events", json=[event])
+
+
+def say(step: str, *values: object) -> None:
+    """Tell a step of the story in the log of the run, a line in words, as logging does."""
+    get_run_logger().info(step, *values)
 
 
 def flow_run_name() -> str:
@@ -75,13 +122,13 @@ def is_over(flow_run: str) -> bool:
 def wants_help(flow_run: str) -> bool:
     """Whether a flow run that others share the work of goes on: one that crashed is given back to a worker.
 
-    No answer is no reason to stop.
+    One that is suspended does not. No answer is no reason to stop.
     """
     try:
         state = brief_client().read_flow_run(UUID(flow_run)).state
     except Exception:  # noqa: BLE001 - whatever the client raises
         return True
-    return state is None or not state.is_final() or state.is_crashed()
+    return state is None or state.is_crashed() or not (state.is_final() or state.is_paused())
 
 
 def now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
@@ -119,7 +166,8 @@ class Ownership:
     """Called now and then, raises Superseded once another process has been given this flow run.
 
     That happens to a run whose heartbeats did not arrive, though its process lives: the machine slept, or the server
-    was away. The run was then marked Crashed and retried, and two would train on one GPU.
+    was away. The run was then marked Crashed and retried, and two would train on one GPU. The same goes for a run that
+    was cancelled when no worker was there to end its process.
     """
 
     def __init__(self) -> None:
@@ -127,13 +175,67 @@ class Ownership:
 
     def __call__(self) -> None:
         """Ask the server; no answer is no reason to stop."""
-        try:
-            found = brief_client().read_flow_run(self._flow_run)
-        except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
+        found = self._ask()
+        state = found.state if found else None
+        if found is None or state is None:
             return
-        waiting = found.state is not None and (found.state.is_scheduled() or found.state.is_pending())
-        if waiting or found.run_count > self._attempt:
+        if state.is_scheduled() or state.is_pending() or found.run_count > self._attempt:
             raise Superseded(f"flow run {self._flow_run} was given to another process, this one ends")
+        if state.is_cancelled():
+            raise Cancelled(f"flow run {self._flow_run} is Cancelled, this process ends")
+
+    def stop_if_suspended(self, *_: object) -> None:
+        """Leave the run where somebody suspended it: called when what was done is kept."""
+        found = self._ask()
+        if found and found.state and found.state.is_paused():
+            raise Pause(state=found.state)
+
+    def _ask(self) -> FlowRun | None:
+        try:
+            return brief_client().read_flow_run(self._flow_run)
+        except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
+            return None
+
+
+class Queue:
+    """Called now and then, tells runs that are late in the same work queue whom they wait for: in their logs, once."""
+
+    def __init__(self) -> None:
+        self._told: set[UUID] = set()
+
+    def __call__(self) -> None:
+        """Look who waits; never raises, for a line in another's log is not worth a run."""
+        with contextlib.suppress(Exception):
+            own = brief_client().read_flow_run(UUID(flow_run_id()))
+            waiting = _late_in(own.work_queue_id) - self._told
+            told = f"waiting behind run '{own.name}', which began at {own.start_time:%H:%M} UTC"
+            line = LogCreate(name="prefect.flow_runs", level=logging.INFO, message=told, timestamp=datetime.now(UTC))
+            brief_client().create_logs([line.model_copy(update={"flow_run_id": run}) for run in waiting])
+            self._told |= waiting
+
+
+def _late_in(work_queue: UUID | None) -> set[UUID]:
+    """Runs that no worker has taken though they were due longer ago than one asks for work."""
+    if work_queue is None:
+        return set()
+    late = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(
+            before_=datetime.now(UTC) - timedelta(seconds=LATE_S)
+        ),
+    )
+    same = WorkQueueFilter(id=WorkQueueFilterId(any_=[work_queue]))
+    return {run.id for run in brief_client().read_flow_runs(flow_run_filter=late, work_queue_filter=same)}
+
+
+def in_turn(*asked: Callable[[], None]) -> Callable[[], None]:
+    """Return what calls each of them, until one raises."""
+
+    def called() -> None:
+        for each in asked:
+            each()
+
+    return called
 
 
 def show_markdown(key: str, markdown: str, description: str | None = None) -> None:

@@ -13,3 +13,7 @@ class StudioError(Exception):
 
 class Superseded(BaseException):
     """Another process has taken this flow run over; this one leaves everything as it is, and ends."""
+
+
+class Cancelled(BaseException):
+    """The flow run was cancelled and its process not told: it puts away what it has, and ends."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import Pause
 
 from tasks.core.buckets import Bucket, parse_object_name
 from tasks.core.epochs import TrainedModel
@@ -22,6 +23,7 @@ from tasks.core.promotion import Decision, decision_facts, decision_tags
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional
 
+OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
@@ -50,7 +52,7 @@ def open_run(
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
         run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
         for other in earlier:
-            if other is not run and other.info.status == "RUNNING":
+            if other is not run and other.info.status in OPEN:
                 mlflow.set_terminated(other.info.run_id, "KILLED")
         if run is None:
             run = mlflow.create_run(experiment, run_name=name, tags=_cut(known))
@@ -83,13 +85,19 @@ def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mappin
 
 @contextlib.contextmanager
 def closing_run(run_id: str) -> Iterator[None]:
-    """End the run as FINISHED, FAILED or KILLED, by how the block ends; one that was taken over goes on."""
+    """End the run as FINISHED, FAILED or KILLED, by how the block ends.
+
+    One that was taken over goes on; one that is suspended waits as SCHEDULED, and has no end.
+    """
     ended = "KILLED"
     try:
         yield
         ended = "FINISHED"
     except Superseded:
         ended = ""  # the run is the other process's now
+        raise
+    except Pause:
+        ended = "SCHEDULED"
         raise
     except Exception:
         ended = "FAILED"
@@ -101,7 +109,10 @@ def closing_run(run_id: str) -> Iterator[None]:
 
 def _close(run_id: str, ended: str) -> None:
     try:
-        client().set_terminated(run_id, ended)
+        if ended in OPEN:
+            client().update_run(run_id, ended)
+        else:
+            client().set_terminated(run_id, ended)
     except Exception:  # noqa: BLE001 - the reason the block ended for must not be hidden by this one
         logger().warning("MLflow run %s could not be closed as %s", run_id, ended, exc_info=True)
 
@@ -115,8 +126,9 @@ def close_abandoned(is_over: Callable[[str], bool]) -> None:
     try:
         mlflow = client()
         experiment = experiment_id(mlflow, TRAINING)
-        for run in mlflow.search_runs([experiment], "attributes.status = 'RUNNING'"):
-            _close_if(is_over, mlflow, run)
+        for status in OPEN:
+            for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'"):
+                _close_if(is_over, mlflow, run)
     except Exception:  # noqa: BLE001 - tidying up after others must not stop a training
         logger().warning("abandoned runs of MLflow could not be looked for", exc_info=True)
 

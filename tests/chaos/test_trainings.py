@@ -3,6 +3,7 @@
 import contextlib
 import random
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import boto3
@@ -12,7 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.client.schemas.sorting import LogSort
+from prefect.flow_runs import resume_flow_run
 from prefect.states import Cancelling, Scheduled
 
 from infra import demo_data, runs
@@ -63,12 +66,15 @@ def steps(run: UUID, metric: str) -> list[int]:
     return [value.step for value in MlflowClient().get_metric_history(tracked(run).info.run_id, metric)]
 
 
-def carried_on_after(run: UUID) -> list[int]:
-    """The epochs after which attempts of a run went on, by its log."""
+def log(run: UUID) -> list[str]:
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
     with get_client(sync_client=True) as client:
-        logs = client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)
-    return [int(log.message.split()[-1]) for log in logs if log.message.startswith("carrying on after epoch")]
+        return [line.message for line in client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)]
+
+
+def carried_on_after(run: UUID) -> list[int]:
+    """The epochs after which attempts of a run went on, by its log."""
+    return [int(line.split()[-1]) for line in log(run) if line.startswith("carrying on after epoch")]
 
 
 def assert_whole(run: UUID, name: str) -> None:
@@ -117,6 +123,46 @@ def test_a_training_that_is_killed_and_cancelled_is_carried_on(stack: StackSetti
     assert second >= killed_at + 2
     assert_whole(run, "killed")
     assert not list(scratch(stack).glob("studio-train-*"))
+
+
+@pytest.mark.heavy
+def test_a_training_that_is_suspended_waits_and_is_carried_on(stack: StackSettings) -> None:
+    """It ends with an epoch that is kept, waits in both UIs for as long as it must, and goes on when it is resumed."""
+    run = start("suspended")
+    until(lambda: reached(run, 1), "epoch 1")
+    waiting = start("behind")
+    suspend(run)
+    until(lambda: not processes(run), "the process has ended")
+    stopped_after = max(epochs_kept(run))
+    assert read(run).state_name == "Suspended"
+    assert tracked(run).info.status == "SCHEDULED"
+    assert steps(run, "epoch_seconds") == list(range(1, stopped_after + 1))
+    assert events(run)[-1] == "studio.flow-run.left"  # no automation waits for more
+    assert not list(scratch(stack).glob("studio-train-*"))
+
+    until(lambda: completed(waiting), "the one behind it completed meanwhile")
+    assert f"waiting behind run '{read(run).name}'" in " ".join(log(waiting))
+    assert read(run).state_name == "Suspended"
+    resume_flow_run(run)
+    until(lambda: completed(run), "completed")
+    assert carried_on_after(run) == [stopped_after]
+    assert_whole(run, "suspended")
+
+
+def suspend(run: UUID) -> None:
+    """What the button of the UI does."""
+    until_then = StateDetails(pause_timeout=datetime.now(UTC) + timedelta(hours=1), pause_reschedule=True)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, State(type=StateType.PAUSED, name="Suspended", state_details=until_then))
+
+
+def events(run: UUID) -> list[str]:
+    """The events of a run, oldest first; the server keeps them a few seconds after it heard of them."""
+    time.sleep(8)
+    chosen = {"resource": {"id": [f"prefect.flow-run.{run}"]}, "order": "ASC"}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/events/filter", json={"filter": chosen, "limit": 50}).json()
+    return [event["event"] for event in found["events"]]
 
 
 @pytest.mark.heavy

@@ -22,6 +22,7 @@ from infra.settings import StackSettings
 from tasks.core.results.tables import schema
 from tasks.core.served import ServedModel
 from tasks.serving.control import served_versions
+from tests.flows.run_log import run_log
 from tests.infra.browser import CHROMIUM, chromium
 
 MODEL = "shapes"
@@ -91,6 +92,26 @@ def test_every_run_ends_well(job: MainJob) -> None:
     assert [state.name for state in job.verdicts] == ["Valid", "Valid"]
     assert job.training.name == job.deployment.name == "Completed", (job.training, job.deployment)
     assert job.inference.name == "Completed with 1 failures"
+
+
+def test_the_log_of_a_run_tells_its_steps_in_words(job: MainJob) -> None:
+    """A line a step and an epoch, the outcome at the end once, and nothing of what Prefect does for it."""
+    for state, steps in (
+        (job.verdicts[0], ("checking first.zip",)),
+        (
+            job.training,
+            ("checking second.zip", "merging 2 archives", "rehearsing", f"epoch {EPOCHS}/{EPOCHS}", "registering"),
+        ),
+        (job.deployment, ("exporting", "loading version 1", "comparing")),
+        (job.inference, ("looking for", "detecting with shapes version 1", "gallery")),
+    ):
+        log = run_log(state, str(state.message))
+        assert not [line for line in log if line.startswith(("Created", "Finished in state")) or "Traceback" in line]
+        assert [line for line in log if str(state.message) in line] == [f"{state.name}: {state.message}"]
+        told = [next((number for number, line in enumerate(log) if line.startswith(step)), -1) for step in steps[:-1]]
+        assert told == sorted(told), (steps, log)
+        assert min(told, default=0) >= 0, (steps, log)
+        assert any(steps[-1] in line for line in log)
 
 
 def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # noqa: ARG001

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
+from prefect.exceptions import Pause
 
 from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
@@ -81,6 +82,7 @@ def test_what_is_too_long_for_mlflow_is_cut(flow_run: str) -> None:
         (ValueError(), "FAILED"),
         (KeyboardInterrupt(), "KILLED"),
         (Superseded(), "RUNNING"),  # another process goes on with it
+        (Pause(), "SCHEDULED"),  # it waits for somebody to resume it
     ],
     ids=repr,
 )
@@ -92,9 +94,11 @@ def test_a_run_is_closed_by_how_the_training_ended(flow_run: str, how: BaseExcep
 
 def test_runs_whose_flow_run_has_ended_are_closed(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong with one of them, the others are closed, and those that go on are let alone."""
-    flow_runs = ["over", "unknown", "alive", "finished"]
+    flow_runs = ["over", "over suspended", "suspended", "unknown", "alive", "finished"]
     ids = {name: opened(f"{name}-{uuid4()}") for name in flow_runs}
     end(ids["finished"])
+    for name in ("over suspended", "suspended"):
+        end(ids[name], Pause())
     foreign = MlflowClient().create_run(run(ids["over"]).info.experiment_id).info.run_id
 
     def is_over(flow_run_id: str) -> bool:
@@ -104,7 +108,14 @@ def test_runs_whose_flow_run_has_ended_are_closed(caplog: pytest.LogCaptureFixtu
 
     runs.close_abandoned.fn(is_over)
     found = {name: run(run_id).info.status for name, run_id in ids.items()}
-    assert found == {"over": "KILLED", "unknown": "RUNNING", "alive": "RUNNING", "finished": "FINISHED"}
+    assert found == {
+        "over": "KILLED",
+        "over suspended": "KILLED",
+        "suspended": "SCHEDULED",
+        "unknown": "RUNNING",
+        "alive": "RUNNING",
+        "finished": "FINISHED",
+    }
     assert run(foreign).info.status == "RUNNING"
     assert f"whether MLflow run {ids['unknown']} was abandoned could not be told" in caplog.text
 

@@ -1,0 +1,62 @@
+"""What a person reads in the log of a run that could not do its work."""
+
+import pytest
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+
+from flows.validate_dataset import validate_dataset
+from tasks import reporting
+from tasks.core.errors import StudioError
+from tests.flows.run_log import run_log
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+
+class NoAnswerError(StudioError):
+    passing = True
+
+
+@flow
+@reporting.fails_with_reason
+def try_again() -> State:
+    """A service that answers the second time."""
+    answers = iter([NoAnswerError("Expected an answer of the store, found none."), None])
+
+    @task(retries=1)
+    def ask() -> None:
+        if error := next(answers):
+            raise error
+
+    reporting.say("asking")
+    ask()
+    return reporting.completed("it answered")
+
+
+@flow
+@reporting.fails_with_reason
+def stumble() -> State:
+    """A defect of ours."""
+    raise ZeroDivisionError("a defect")
+
+
+def test_a_reason_is_told_once_and_without_a_traceback() -> None:
+    state = validate_dataset(archive="missing-for-log.zip", return_state=True)
+    log = run_log(state, str(state.message))
+    assert [line for line in log if str(state.message) in line] == [f"Failed: {state.message}"]
+    assert log[-1].startswith("Failed: ")
+    assert not [line for line in log if "Traceback" in line or "Finished in state" in line]
+    assert "checking missing-for-log.zip" in log
+
+
+def test_another_attempt_of_a_step_is_told_in_words() -> None:
+    log = run_log(try_again(return_state=True), "it answered")
+    assert log[-3:] == [
+        "asking",
+        "Expected an answer of the store, found none. Attempt 1 of 1 follows immediately.",
+        "Completed: it answered",
+    ]
+
+
+def test_a_defect_is_told_with_its_traceback() -> None:
+    log = run_log(stumble(return_state=True), "a defect")
+    assert "Traceback" in "".join(log)
