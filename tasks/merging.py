@@ -1,5 +1,6 @@
 """Steps that make one dataset of several archives: the plan, then the files, streamed from the zips."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,8 +16,10 @@ from tasks.core.archive import Archive, ArchiveError
 from tasks.core.errors import StudioError
 from tasks.core.findings import Report, quoted
 from tasks.core.images import ImageTraits
-from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys
+from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
+from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
+from tasks.core.merge.manifest import Tally, count_rows, write_manifest
 from tasks.core.merge.plan import MergePlan, plan_merge, stopping
 from tasks.core.merge.sample import pack_sample
 from tasks.core.merge.sources import Source
@@ -111,13 +114,16 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
 def write_merge(
     archives: Sequence[ValidArchive], plan: MergePlan, folder: Path, gold: ValidArchive | None = None
 ) -> MergedDataset:
-    """Write what the plan says into the fresh `folder`; images byte for byte. `archives` and `gold` are the plan's.
+    """Write what the plan says into the fresh `folder`; images byte for byte, but see `ended`.
 
+    `archives` and `gold` are the plan's.
     Names come from the archive's place in the list and a running number, so none collide. The folder must be new:
     Ultralytics keeps label caches by path and size. Raises MergeError where it exists, where an archive is no longer
     what was checked, and where the disk takes no more.
     """
     _make(folder)
+    name_entries(plan, folder)
+    written: defaultdict[str, Tally] = defaultdict(Tally)
     with ExitStack() as opened:
         entries = [opened.enter_context(_opened(archive)) for archive in archives]
 
@@ -129,14 +135,17 @@ def write_merge(
             return joined_labels(copies, read, plan.classes.class_ids, plan.task).text
 
         for number, archive in enumerate(archives):
-            _stream(archive.name, entries[number], archive_jobs(plan, number, folder), join)
+            _stream(archive.name, entries[number], archive_jobs(plan, number, folder), written, join)
     names, keypoints = plan.classes.class_names, keypoint_keys(plan)
     data = describe(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
+    write_manifest(data, written)
     images, gold_data = plan.images, None
     if gold and plan.gold:
-        with _opened(gold) as measured:
-            _stream(gold.name, measured, gold_jobs(plan.gold, plan.task, folder))
+        measured: defaultdict[str, Tally] = defaultdict(Tally)
+        with _opened(gold) as entries_of_gold:
+            _stream(gold.name, entries_of_gold, gold_jobs(plan.gold, plan.task, folder), measured)
         gold_data = describe(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
+        write_manifest(gold_data, {"train": measured["val"], "val": measured["val"]})
         images |= {"gold": len(plan.gold.samples)}
     return MergedDataset(data, plan.task or "detect", names, images, gold_data)
 
@@ -212,13 +221,17 @@ def _opened(archive: ValidArchive) -> Iterator[Archive]:
         yield entries
 
 
-def _stream(name: str, archive: Archive, jobs: Iterator[Job], join: Join = lambda _: "") -> None:
-    """Write images and labels from the archive `name`, byte for byte but for class ids.
+def _stream(
+    name: str, archive: Archive, jobs: Iterator[Job], written: defaultdict[str, Tally], join: Join = lambda _: ""
+) -> None:
+    """Write images and labels from the archive `name`, byte for byte but for class ids; count them by split.
 
     `join` gives the labels of a picture that several archives have.
     """
     with _stopped_at(name), ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(partial(_write, archive, join), _portions(jobs)))
+        for portion in pool.map(partial(_write, archive, join), _portions(jobs)):
+            for split, tally in portion.items():
+                written[split].add(tally.images, tally.rows)
 
 
 def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
@@ -226,14 +239,26 @@ def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
         yield portion
 
 
-def _write(archive: Archive, join: Join, portion: Sequence[Job]) -> None:
+def _write(archive: Archive, join: Join, portion: Sequence[Job]) -> dict[str, Tally]:
+    written: defaultdict[str, Tally] = defaultdict(Tally)
     for job in portion:
-        _write_file(job.image_file, archive.read(job.image))
-        if any(copy.label for copy in job.copies):
-            _write_file(job.label_file, join(job.copies).encode())
-        elif job.label is not None:
-            text = remap_labels(archive.read(job.label).decode("utf-8-sig"), job.class_ids, job.task)
+        _write_file(job.image_file, ended(archive.read(job.image)))
+        rows = Counter[int]() if job.class_id is None else Counter([job.class_id])
+        text = _labels(archive, job, join)
+        if text is not None:
             _write_file(job.label_file, text.encode())
+            rows = count_rows(text)
+        written[job.split].add(1, rows)
+    return written
+
+
+def _labels(archive: Archive, job: Job, join: Join) -> str | None:
+    """The label file of an image; None where it has none."""
+    if any(copy.label for copy in job.copies):
+        return join(job.copies)
+    if job.label is None:
+        return None
+    return remap_labels(archive.read(job.label).decode("utf-8-sig"), job.class_ids, job.task)
 
 
 def _write_file(path: str, data: bytes) -> None:

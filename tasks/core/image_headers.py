@@ -8,6 +8,7 @@ import re
 import struct
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import simplejpeg
@@ -17,7 +18,7 @@ from PIL import Image
 MAX_PIXELS = 178_000_000
 # What each file ending may hold; phones write several pictures (MPO) under .jpg.
 FORMATS = {
-    ".bmp": ("BMP", "DIB"),
+    ".bmp": ("BMP",),
     ".jpeg": ("JPEG", "MPO"),
     ".jpg": ("JPEG", "MPO"),
     ".mpo": ("JPEG", "MPO"),
@@ -84,16 +85,50 @@ def read_header(data: bytes) -> Header:
     except Image.DecompressionBombError as exc:
         raise HeaderError(f"at most {MAX_PIXELS} pixels", str(exc)) from exc
     except _PILLOW_ERRORS as exc:
+        if kind := _kind(data):
+            raise HeaderError(
+                f"a {kind} file that Pillow reads, as Ultralytics does first", _complaint(data, kind)
+            ) from exc
         raise HeaderError("an image", _guess(data)) from exc
+
+
+def _kind(data: bytes) -> str:
+    """Return the name of the format that the first bytes promise; an empty text where they promise none of ours."""
+    accepts = {name: Image.OPEN[name][1] for name in _PILLOW_FORMATS if name in Image.OPEN}
+    return next((name for name, accept in accepts.items() if accept and accept(data[:16]) is True), "")
+
+
+def _complaint(data: bytes, kind: str) -> str:
+    """Return Pillow's own words about a file, which name the chunk; `Image.open` keeps them to itself."""
+    try:
+        with _opened(lambda: Image.OPEN[kind][0](io.BytesIO(data), "")) as image:
+            image.verify()
+    except _PILLOW_ERRORS as exc:
+        return str(exc) or type(exc).__name__
+    return "data that it does not take"
+
+
+def _opened(read: Callable[[], Image.Image]) -> Image.Image:
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read()
+
+
+def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes]:
+    """Return format, sides and EXIF of an image that Ultralytics' label scan will take: that asks Pillow's `verify`.
+
+    It walks over the chunks of a PNG and compares their checksums, and decodes nothing.
+    """
+    with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
+        found = str(image.format), image.size, image.info.get("exif", b"")
+        image.verify()
+    return found
 
 
 def loads(data: bytes) -> bool:
     """Tell whether Pillow decodes all of an image; OpenCV leaves the damaged rows of a TIFF as they come."""
     try:
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
-        with image:
+        with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
             image.load()
     except _PILLOW_ERRORS:
         return False
@@ -123,11 +158,9 @@ def _read(data: bytes) -> Header:
         except ValueError:
             pass  # a kind of JPEG that it does not know, and OpenCV may
         else:
-            return Header("JPEG", width, height, *_walk_jpeg(data, width * height))
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
-            kind, (width, height), exif = str(image.format), image.size, image.info.get("exif", b"")
+            walked = _walk_jpeg(data, width * height)
+            return Header("JPEG" if walked[-1] else _verified(data)[0], width, height, *walked)
+    kind, (width, height), exif = _verified(data)
     if kind in {"JPEG", "MPO"}:
         return Header(kind, width, height, *_walk_jpeg(data, width * height))
     # A TIFF is itself what EXIF is written in.

@@ -27,14 +27,30 @@ TASKS = ("detect", "segment", "classify", "pose", "obb")
 
 MAX_TOKEN = 64
 MIN_AREA = 1e-9
+# Of an outline Ultralytics looks at the box around it, whose sides it takes for places.
+MAX_SPAN = np.float32(1 + RANGE_TOLERANCE)
+# Absent, hidden, visible.
+VISIBILITIES = (0.0, 1.0, 2.0)
 
 # Nobody misses the edge of a picture by a whole picture: such numbers are pixels.
 _PIXELS_FROM = 2.0
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_CLIP = "Clip the label to the image, or draw it again."
 _CLASS = re.compile(r"[+-]?[0-9]{1,9}")
 _MAX_CLASS = 10**9
 # What is no error.
 _MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
+
+
+def as_loaded(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return numbers in the single precision that Ultralytics reads, in which two that differ may be one; no -0."""
+    return np.asarray(numbers.astype(np.float32) + np.float32(0), np.float32)
+
+
+def spans(corners: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the larger side of the box around each of n outlines of k corners, (n, k, 2) -> (n,), as loaded."""
+    single = as_loaded(corners)
+    return np.asarray((single.max(axis=1) - single.min(axis=1)).max(axis=1), np.float32)
 
 
 class LabelRow(NamedTuple):
@@ -146,8 +162,7 @@ class _Faults:
             self.add(Code.LABEL_RANGE, self.outside[0][0], "numbers from 0 to 1", found, fix)
             return
         for line, value in self.outside:
-            fix = "Clip the label to the image, or draw it again."
-            self.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", f"{value:g}", fix)
+            self.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", f"{value:g}", _CLIP)
 
 
 def _recognise(text: str) -> str | None:
@@ -267,18 +282,31 @@ def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -
 def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
     positions = values
     if rules.task in {"detect", "pose"}:
-        if min(values[2:4]) <= 0:
+        if np.float32(min(values[2:4])) <= 0:
             found = f"{values[2]:g} x {values[3]:g}"
             fix = "Take the line out, or draw the box again."
             faults.add(Code.LABEL_DEGENERATE, line, "a width and a height above 0", found, fix)
         # A negative size is told as degenerate, and once is enough.
         positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
+        _check_visibility(line, values[4:], rules, faults)
     elif widest_triangles(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
         fix = "Take the line out, or draw the outline again."
         faults.add(Code.LABEL_DEGENERATE, line, "a polygon with an area", "corners all on one line", fix)
     worst = max(positions, key=lambda value: abs(value - 0.5))
     if abs(worst - 0.5) > 0.5 + RANGE_TOLERANCE:
         faults.add_outside(line, worst)
+    elif rules.task not in {"detect", "pose"} and (span := spans(np.array(values).reshape(1, -1, 2))[0]) > MAX_SPAN:
+        found = f"one of {span:g}, as it leaves the image on both sides"
+        faults.add(Code.LABEL_RANGE, line, f"an outline at most {MAX_SPAN:g} wide and high", found, _CLIP)
+
+
+def _check_visibility(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
+    flags = values[2::3] if rules.keypoints and rules.keypoints[1] == 3 else []
+    odd = next((value for value in flags if value not in VISIBILITIES), None)
+    if odd is not None:
+        expected = "0 (absent), 1 (hidden) or 2 (visible) as the third number of a keypoint, its visibility"
+        fix = "Write one of these; a confidence, as in predictions, is none."
+        faults.add(Code.LABEL_RANGE, line, expected, f"{odd:g}", fix)
 
 
 def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
@@ -289,7 +317,7 @@ def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
 def _check_duplicates(rows: Sequence[LabelRow], faults: _Faults) -> None:
     first: dict[tuple[int, bytes], int] = {}
     for row in rows:
-        earlier = first.setdefault((row.class_id, row.coordinates.tobytes()), row.line)
+        earlier = first.setdefault((row.class_id, as_loaded(row.coordinates).tobytes()), row.line)
         if earlier != row.line:
-            fix = "Take this line out: training would count the object twice."
+            fix = "Take this line out; a merge writes the object once."
             faults.add(Code.LABEL_DUPLICATE, row.line, "each object once", f"line {earlier} again", fix)

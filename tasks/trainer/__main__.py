@@ -30,6 +30,9 @@ def main(job_file: str, events_file: str, owner: str) -> None:
         else:
             for scores in refer(job) if isinstance(job, ReferenceJob) else score(job):
                 say(scores)
+    except StudioError as error:
+        say(Failure(str(error)))
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
         kind = "" if isinstance(error, StudioError) else f"{type(error).__name__}: "
         reason = f"{kind}{str(error).strip() or 'no reason given'}"

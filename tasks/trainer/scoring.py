@@ -9,6 +9,7 @@ import numpy as np
 from tasks.core.epochs import metric_name
 from tasks.core.scores import Scores
 from tasks.core.training_job import ScoringJob, Subject
+from tasks.trainer.comparing import explained, require_all
 from tasks.trainer.loading import load_model
 from tasks.trainer.naming import keep_names, names_of
 
@@ -39,8 +40,10 @@ def scores_on(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  #
     validators: list[Any] = []  # the model keeps no hold of it
     names = names_of(data)
     keep_names(model, names)
+    model.add_callback("on_val_start", lambda validator: require_all(validator.dataloader.dataset, data, task, "val"))
     model.add_callback("on_val_end", validators.append)
-    model.val(data=str(data), verbose=False, **arguments)
+    with explained(data, task):
+        model.val(data=str(data), verbose=False, **arguments)
     return scores_of(validators[-1], task, names)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.training_job import Told, TrainingJob, first_device
+from tasks.trainer.comparing import explained, require_all
 from tasks.trainer.loading import load_model, set_up
 from tasks.trainer.naming import keep_names, names_of
 from tasks.trainer.scoring import scores_of, scores_on
@@ -34,7 +35,8 @@ def train(job: TrainingJob, say: Say, owners: Sequence[int]) -> None:
     arguments = dict(job.arguments)
     if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
-    model.train(data=str(job.data), save_dir=str(job.folder / RUN), **start, **arguments)
+    with explained(job.data, job.task):
+        model.train(data=str(job.data), save_dir=str(job.folder / RUN), **start, **arguments)
 
 
 def _restored(job: TrainingJob, checkpoint: Path, say: Say) -> tuple[Any, dict[str, Any]]:
@@ -114,6 +116,8 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
     """
 
     def begin(trainer: Any) -> None:  # noqa: ANN401
+        for loader, split in ((trainer.train_loader, "train"), (trainer.test_loader, "val")):
+            require_all(loader.dataset, progress.job.data, progress.job.task, split)
         if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
             end_with(*owners)
         if trainer.resume and progress.job.best is None:

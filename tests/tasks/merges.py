@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 from ultralytics.data.dataset import ClassificationDataset, YOLODataset
-from ultralytics.data.utils import check_det_dataset
+from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 from ultralytics.utils import IterableSimpleNamespace
 
 from tasks.core.findings import Verdict
@@ -96,6 +96,17 @@ def labels_seen(described: dict[str, Any], task: str) -> dict[int, int]:
         for label in YOLODataset(img_path=described[split], data=described, task=task).labels:
             found[seed_of(label["bboxes"][0])] = int(label["cls"][0][0])
     return found
+
+
+def built(data: Path, task: str, split: str) -> Any:
+    """The dataset that Ultralytics builds for a split."""
+    if task == "classify":
+        options = dict.fromkeys(("cache", "single_cls", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0)
+        settings = IterableSimpleNamespace(**options, fraction=1.0, scale=0.5, imgsz=32, auto_augment=None)
+        described: Any = check_cls_dataset(str(data))
+        return ClassificationDataset(str(described[split]), settings, names=described["names"])
+    described = check_det_dataset(str(data))
+    return YOLODataset(img_path=described[split], data=described, task=task)
 
 
 def classes_seen(described: dict[str, Any]) -> dict[bytes, int]:

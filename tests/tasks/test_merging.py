@@ -72,7 +72,7 @@ def test_odd_names_and_backgrounds_are_written_under_plain_ones(tmp_path: Path) 
     merge(tmp_path, dataset(0, changes=changes))
     found = files(tmp_path / "merged")
     assert set(changes.values()) <= {*found.values(), changes["labels/train/deep/0.txt"]}
-    assert {name.rpartition(".")[2] for name in found} == {"jpg", "jpeg", "txt", "yaml"}
+    assert {name.rpartition(".")[2] for name in found} == {"jpg", "jpeg", "json", "txt", "yaml"}
     assert all(name.isascii() and len(name) < 120 for name in found)
     assert sum(name.startswith("labels/train/") for name in found) == 5, "an image without a label stays one"
     assert labels_of(tmp_path / "merged", picture(43)) == "1 0.5 0.5 0.2 0.2\n"

@@ -14,6 +14,7 @@ import yaml
 from tasks.core.dataset import class_folder
 from tasks.core.images import is_image
 from tasks.core.merge.gold import Gold
+from tasks.core.merge.manifest import write_entries
 from tasks.core.merge.plan import MergePlan
 from tasks.core.merge.rehearsal import classes_in
 from tasks.core.merge.sources import Splits
@@ -25,14 +26,17 @@ GOLD_FOLDER = "gold"
 class Job(NamedTuple):
     """An image and its label, as entries and as files; a label that is None is not there.
 
-    Where several archives have the picture, `copies` are all of it, and their labels are joined.
+    Where several archives have the picture, `copies` are all of it, and their labels are joined. `class_id` is what the
+    folder of an image says, in a tree.
     """
 
+    split: str
     image: str
     image_file: str
     label: str | None
     label_file: str
     class_ids: Sequence[int | None]
+    class_id: int | None
     task: str | None = None
     copies: tuple[Copy, ...] = ()
 
@@ -50,14 +54,32 @@ class _Brought(NamedTuple):
 def archive_jobs(plan: MergePlan, number: int, folder: Path) -> Iterator[Job]:
     """Yield what is to be written of one archive; its folders are made on the way."""
     copies = {each.written.image: each.copies for each in plan.united if each.written.archive == number}
-    own = _Brought(f"{number:02d}", plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies)
+    own = _Brought(_mark(number), plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies)
     return _jobs(own, plan.task, folder)
 
 
 def gold_jobs(gold: Gold, task: str | None, folder: Path) -> Iterator[Job]:
     """Yield what is to be written of the gold archive: a dataset of its own below `folder`, all of it in val."""
-    own = _Brought("gold", {"val": gold.samples}, gold.names, gold.class_ids)
+    own = _Brought(GOLD_FOLDER, {"val": gold.samples}, gold.names, gold.class_ids)
     return _jobs(own, task, folder / GOLD_FOLDER)
+
+
+def name_entries(plan: MergePlan, folder: Path) -> None:
+    """Write down which entry each file will be, for `origin` (`tasks.core.merge.manifest`)."""
+    brought = enumerate(zip(plan.archives, plan.splits, strict=True))
+    write_entries(folder, {_mark(number): (name, _entries(splits)) for number, (name, splits) in brought})
+    if plan.gold:
+        gold = folder / GOLD_FOLDER
+        gold.mkdir(exist_ok=True)
+        write_entries(gold, {GOLD_FOLDER: (plan.gold.archive, _entries({"val": plan.gold.samples}))})
+
+
+def _mark(number: int) -> str:
+    return f"{number:02d}"
+
+
+def _entries(splits: Splits) -> dict[str, list[str]]:
+    return {split: [sample.image for sample in samples] for split, samples in splits.items()}
 
 
 def _jobs(own: _Brought, task: str | None, folder: Path) -> Iterator[Job]:
@@ -72,8 +94,9 @@ def _jobs(own: _Brought, task: str | None, folder: Path) -> Iterator[Job]:
                 made.add(place)
             name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
             stem = f"{own.mark}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
-            files = f"{images}/{stem}.{ending.lower()}", sample.label, f"{labels}/{stem}.txt"
-            yield Job(sample.image, *files, own.class_ids, task, own.copies.get(sample.image, ()))
+            image_file, label_file = f"{images}/{stem}.{ending.lower()}", f"{labels}/{stem}.txt"
+            copies = own.copies.get(sample.image, ())
+            yield Job(split, sample.image, image_file, sample.label, label_file, own.class_ids, class_id, task, copies)
 
 
 def places(folder: Path, split: str, class_id: int | None) -> tuple[Path, Path]:

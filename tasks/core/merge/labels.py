@@ -1,5 +1,6 @@
 """Label files under merged class ids."""
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,10 @@ def remap_labels(text: str, class_ids: Sequence[int | None], task: str | None = 
     """Label rows with merged class ids; rows of dropped classes go, every number stays as it was written.
 
     For the task detect an outline becomes the box around it: Ultralytics refuses a file that has both. Columns are told
-    apart by one space: some of what counts as a space in a label ends a line for Ultralytics.
+    apart by one space: some of what counts as a space in a label ends a line for Ultralytics. A row that is there
+    already, in the single precision that Ultralytics reads, is written once: classes may have become one.
     """
-    rows = []
+    rows: dict[tuple[float, ...], str] = {}
     for line in text.replace("\r", "\n").split("\n"):
         if fields := line.split():
             merged = class_ids[class_of(fields[0])]
@@ -23,5 +25,6 @@ def remap_labels(text: str, class_ids: Sequence[int | None], task: str | None = 
                 numbers = fields[1:]
                 if task == "detect" and len(fields) > _BOX_FIELDS:
                     numbers = [repr(side) for side in box_around(np.array(numbers, np.float64)).tolist()]
-                rows.append(" ".join([str(merged), *numbers]) + "\n")
-    return "".join(rows)
+                row = " ".join([str(merged), *numbers]) + "\n"
+                rows.setdefault((merged, *array("f", map(float, numbers))), row)
+    return "".join(rows.values())

@@ -4,6 +4,7 @@ Images are linked one by one, in folders of their own. Ultralytics follows a lin
 labels, and would find those of the original; it keeps label caches beside the labels, so none is used twice.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from tasks.core.merge.classes import matching_ids
 from tasks.core.merge.files import classes_of, describe, images_of, label_of, places, read_keypoint_keys
 from tasks.core.merge.labels import remap_labels
+from tasks.core.merge.manifest import Tally, count_rows, write_manifest
 from tasks.core.merge.rehearsal import choose, spread
 
 # A rehearsal looks at so many images of each split at most.
@@ -26,9 +28,12 @@ def make_view(data: Path, task: str, own_names: Sequence[str], other_names: Sequ
     ids = matching_ids(own_names, other_names)
     if all(place is None for place in ids):
         return None
-    count = _link({"val": images_of(data, task, "val")}, task, ids, folder)
-    splits = {"train": "val", "val": "val"}
-    return describe(folder, task, other_names, splits, read_keypoint_keys(data, task)) if count else None
+    val = _link({"val": images_of(data, task, "val")}, task, ids, folder)["val"]
+    if not val.images:
+        return None
+    described = describe(folder, task, other_names, {"train": "val", "val": "val"}, read_keypoint_keys(data, task))
+    write_manifest(described, {"train": val, "val": val})
+    return described
 
 
 def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, images: int) -> Path:
@@ -38,8 +43,10 @@ def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, im
         found = images_of(data, task, split)
         looked_at = _first_of_each(found, count) if task == "classify" else spread(found, MAX_LOOKS)
         chosen[split] = choose({image: classes_of(image, task) for image in looked_at}, count)
-    _link(chosen, task, range(len(names)), folder)
-    return describe(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
+    linked = _link(chosen, task, range(len(names)), folder)
+    described = describe(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
+    write_manifest(described, linked)
+    return described
 
 
 def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
@@ -47,29 +54,37 @@ def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
     return [image for _, own in groupby(images, lambda image: image.parent) for image in islice(own, count)]
 
 
-def _link(images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path) -> int:
-    """Link the images of each split and write their labels under other ids; return how many images there are."""
+def _link(images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path) -> dict[str, Tally]:
+    """Link the images of each split and write their labels under other ids; return what each split got."""
     link = _link_classified if task == "classify" else _link_labelled
-    return sum(link(image, split, ids, folder) for split, paths in images.items() for image in paths)
+    linked = {split: Tally() for split in images}
+    for split, paths in images.items():
+        for image in paths:
+            rows = link(image, split, ids, folder)
+            if rows is not None:
+                linked[split].add(1, rows)
+    return linked
 
 
-def _link_classified(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> bool:
+def _link_classified(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> Counter[int] | None:
+    """Return the rows of each class; None where the image was left out."""
     class_id = ids[int(image.parent.name)]
     if class_id is None:
-        return False
+        return None
     _link_file(image, places(folder, split, class_id)[0])
-    return True
+    return Counter([class_id])
 
 
-def _link_labelled(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> bool:
+def _link_labelled(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> Counter[int]:
     linked, labels = places(folder, split, None)
     _link_file(image, linked)
     label = label_of(image)
-    if label.exists():
-        labels.mkdir(parents=True, exist_ok=True)
-        text = remap_labels(label.read_text(encoding="utf-8"), ids)
-        (labels / label.name).write_text(text, encoding="utf-8")
-    return True
+    if not label.exists():
+        return Counter()
+    labels.mkdir(parents=True, exist_ok=True)
+    text = remap_labels(label.read_text(encoding="utf-8"), ids)
+    (labels / label.name).write_text(text, encoding="utf-8")
+    return count_rows(text)
 
 
 def _link_file(image: Path, folder: Path) -> None:

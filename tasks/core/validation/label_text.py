@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from tasks.core.findings import Finding
 from tasks.core.labels import (
+    MAX_SPAN,
     MAX_TOKEN,
     MIN_AREA,
     RANGE_TOLERANCE,
+    VISIBILITIES,
     LabelRules,
     Labels,
+    as_loaded,
     column_counts,
     parse_labels,
 )
@@ -184,12 +187,17 @@ def _in_order(rows: Rows, rules: LabelRules) -> Bools:
     if rules.task == "pose" and rules.keypoints:
         place = np.arange(len(rows.numbers)) - np.repeat(starts, rows.counts) - 4
         # The third number of a keypoint is its visibility.
-        inside |= (place >= 0) & (place % rules.keypoints[1] == 2) & np.isfinite(rows.numbers)
+        seen = (place >= 0) & (place % rules.keypoints[1] == 2)
+        inside = np.where(seen, np.isin(rows.numbers, VISIBILITIES), inside)
     fine = np.logical_and.reduceat(inside, starts)
-    fine[boxes] &= (rows.numbers[starts[boxes] + 2] > 0) & (rows.numbers[starts[boxes] + 3] > 0)
+    sides = as_loaded(rows.numbers[starts[boxes, None] + (2, 3)])
+    fine[boxes] &= (sides > 0).all(axis=1)
     if not boxes.all():
         corners = rows.numbers[np.repeat(~boxes, rows.counts)].reshape(-1, 2)
-        fine[~boxes] &= widest_triangles(corners, rows.counts[~boxes] // 2) > MIN_AREA
+        counts = rows.counts[~boxes] // 2
+        single, first = as_loaded(corners), np.cumsum(counts) - counts
+        span = np.maximum.reduceat(single, first) - np.minimum.reduceat(single, first)
+        fine[~boxes] &= (widest_triangles(corners, counts) > MIN_AREA) & (span.max(axis=1) <= MAX_SPAN)
     return fine
 
 
@@ -197,7 +205,8 @@ def _repeated(rows: Rows) -> Bools:
     """Say which rows may be the same as another of their file: no row that is one is missed."""
     starts = np.cumsum(rows.counts) - rows.counts
     place = (np.arange(len(rows.numbers)) - np.repeat(starts, rows.counts)).astype(np.uint64)
-    mixed = (rows.numbers.view(np.uint64) ^ (place * _MIX[0])) * _MIX[1]
+    numbers = as_loaded(rows.numbers).astype(np.float64)
+    mixed = (numbers.view(np.uint64) ^ (place * _MIX[0])) * _MIX[1]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX[2]
     owner = (rows.file.astype(np.uint64) << np.uint64(32)) + rows.class_id.astype(np.uint64)
     marks = np.add.reduceat(mixed ^ (mixed >> np.uint64(32)), starts) + owner * _MIX[0]

@@ -1,0 +1,75 @@
+"""What a merge wrote, in files beside the dataset: whoever loads it compares, and names the archive of what is missing.
+
+`written.json` is small: images and rows of each class by split. `entries.json` names what each image was in its
+archive, and is read only where something is missing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.core.findings import quoted
+
+_WRITTEN, _ENTRIES = "written.json", "entries.json"
+
+
+@dataclass
+class Tally:
+    """How many images a split has, and how many rows of each class; of a tree each image is a row of its class."""
+
+    images: int = 0
+    rows: Counter[int] = field(default_factory=Counter)
+
+    def add(self, images: int, rows: Mapping[int, int]) -> None:
+        """Count so many images more, and the rows of each class that they show."""
+        self.images += images
+        self.rows.update(rows)
+
+
+def count_rows(text: str) -> Counter[int]:
+    """Return how many rows of each class a label file has that a merge wrote."""
+    return Counter(int(line.partition(" ")[0]) for line in text.split("\n") if line)
+
+
+def write_manifest(data: Path, splits: Mapping[str, Tally]) -> None:
+    """Write beside `data` (data.yaml, or the folder of a tree) what was written for each split asked for."""
+    told = {split: {"images": tally.images, "rows": dict(tally.rows)} for split, tally in splits.items()}
+    (_folder(data) / _WRITTEN).write_text(json.dumps(told), encoding="utf-8")
+
+
+def read_manifest(data: Path) -> dict[str, Tally]:
+    """Return what `write_manifest` wrote; nothing for data that no merge wrote."""
+    try:
+        told = json.loads((_folder(data) / _WRITTEN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {
+        split: Tally(found["images"], Counter({int(number): count for number, count in found["rows"].items()}))
+        for split, found in told.items()
+    }
+
+
+def write_entries(folder: Path, archives: Mapping[str, tuple[str, Mapping[str, Sequence[str]]]]) -> None:
+    """Write into the folder of a dataset, by the mark of each archive, its name and its images of each split."""
+    (folder / _ENTRIES).write_text(json.dumps(archives), encoding="utf-8")
+
+
+def origin(image: Path) -> str:
+    """Say what an image of a merged dataset, or a link to one, was in its archive; its own name where that is lost.
+
+    Its name begins with the mark of its archive and its number in the split: `images/train/00-000003-x.jpg`.
+    """
+    image = image.resolve()
+    split, kind = image.parents[1].name, image.parent.name
+    mark, number, *_ = image.name.split("-")
+    try:
+        archive, splits = json.loads((image.parents[2] / _ENTRIES).read_text(encoding="utf-8"))[mark]
+        return f"{quoted(splits[kind if split == 'images' else split][int(number)])} of archive {quoted(archive)}"
+    except (FileNotFoundError, LookupError, ValueError):
+        return quoted(image.name)
+
+
+def _folder(data: Path) -> Path:
+    return data if data.is_dir() else data.parent

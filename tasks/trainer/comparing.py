@@ -1,0 +1,123 @@
+"""Has Ultralytics taken all that the merge wrote? It leaves out what it does not like, and says so in its log alone."""
+
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from tasks.core.errors import StudioError
+from tasks.core.merge.files import images_of, label_of
+from tasks.core.merge.manifest import Tally, count_rows, origin, read_manifest
+
+_SHOWN = 5
+
+
+class LostError(StudioError):
+    """Images or labels that were written and not loaded."""
+
+
+def require_all(dataset: Any, data: Path, task: str, split: str) -> None:  # noqa: ANN401 - ultralytics ships no types
+    """Raise LostError unless an Ultralytics dataset holds the images and rows that were written for this split.
+
+    Data that no merge wrote has no account to be compared with.
+    """
+    written = read_manifest(data).get(split)
+    loaded = _loaded(dataset, task)
+    if written is not None and written != loaded:
+        place = split if task == "classify" else Path(dataset.img_path).name
+        changed = _changed(dataset, images_of(data, task, place), task)
+        raise LostError(_sentence(split, written, loaded, changed, _Reasons(data, task)))
+
+
+@contextmanager
+def explained(data: Path, task: str) -> Iterator[None]:
+    """Say which files a dataset lacks where Ultralytics could not even build it, as it does where nothing is left."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, StudioError) and _while_loading(error):
+            reasons = _Reasons(data, task)
+            for split, written in read_manifest(data).items():
+                if lost := reasons.lost(images_of(data, task, split)):
+                    rows = sum((_rows(image, task) for image in lost), Counter[int]())
+                    loaded = Tally(written.images - len(lost), written.rows - rows)
+                    raise LostError(_sentence(split, written, loaded, lost, reasons)) from error
+        raise
+
+
+def _loaded(dataset: Any, task: str) -> Tally:  # noqa: ANN401
+    if task == "classify":
+        return Tally(len(dataset.samples), Counter(sample[1] for sample in dataset.samples))
+    classes = np.concatenate([np.zeros(0), *(label["cls"].ravel() for label in dataset.labels)])
+    numbers, counts = np.unique(classes.astype(int), return_counts=True)
+    return Tally(len(dataset.labels), Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True))))
+
+
+def _changed(dataset: Any, images: Sequence[Path], task: str) -> list[Path]:  # noqa: ANN401
+    """Return the images that were not loaded with all their rows; names differ within a split, folders may be links."""
+    if task == "classify":
+        taken = {Path(sample[0]).name for sample in dataset.samples}
+        return [image for image in images if image.name not in taken]
+    rows = {Path(label["im_file"]).name: Counter(label["cls"].ravel().astype(int).tolist()) for label in dataset.labels}
+    return [image for image in images if rows.get(image.name) != _rows(image, task)]
+
+
+def _rows(image: Path, task: str) -> Counter[int]:
+    if task == "classify":
+        return Counter([int(image.parent.name)])
+    label = label_of(image)
+    return count_rows(label.read_text(encoding="utf-8")) if label.exists() else Counter()
+
+
+def _while_loading(error: Exception) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(frame.f_code.co_name == "get_dataloader" for frame in frames)
+
+
+class _Reasons:
+    """Asks Ultralytics once more about single files, for the reason that it gives."""
+
+    def __init__(self, data: Path, task: str) -> None:
+        from ultralytics.data.utils import verify_image, verify_image_label
+
+        self._task, self._verify_image, self._verify_label = task, verify_image, verify_image_label
+        said = {} if task == "classify" else yaml.safe_load(data.read_text(encoding="utf-8"))
+        self._classes, self._keypoints = len(said.get("names", ())), said.get("kpt_shape", (0, 0))
+
+    def lost(self, images: Sequence[Path]) -> list[Path]:
+        """Return the images that Ultralytics leaves out."""
+        with ThreadPoolExecutor() as pool:
+            return [image for image, (taken, _) in zip(images, pool.map(self._ask, images), strict=True) if not taken]
+
+    def reason(self, image: Path) -> str:
+        """Return what Ultralytics says of an image, without its name."""
+        said = self._ask(image)[1].removeprefix(f"{image}: ").replace(str(image), image.name).strip()
+        return said.removeprefix("ignoring corrupt image/label: ") or "it gives no reason"
+
+    def _ask(self, image: Path) -> tuple[bool, str]:
+        if self._task == "classify":
+            _, found, _, message = self._verify_image(((str(image), 0), ""))
+            return bool(found), str(message)
+        options = ("", self._task == "pose", self._classes, *self._keypoints, False)
+        answer = self._verify_label((str(image), str(label_of(image)), *options))
+        return answer[0] is not None, str(answer[-1])
+
+
+def _sentence(split: str, written: Tally, loaded: Tally, changed: Sequence[Path], reasons: _Reasons) -> str:
+    named = "; ".join(f"{origin(image)}: {reasons.reason(image)}" for image in changed[:_SHOWN])
+    more = f"; and {len(changed) - _SHOWN} more files" if len(changed) > _SHOWN else ""
+    return (
+        f"Expected Ultralytics to load all of split {split} as it was written, {_figures(written)}; found "
+        f"{_figures(loaded)}. It does not take {named}{more}. Repair these files or take them out, together with their "
+        f"labels, and upload the archive again."
+    )
+
+
+def _figures(tally: Tally) -> str:
+    return f"{tally.images} images with {tally.rows.total()} labels"
