@@ -1,8 +1,6 @@
 """Which lines of Prefect's engines stay in the log of a run."""
 
 import logging
-import sys
-from typing import Any
 
 import pytest
 
@@ -11,12 +9,7 @@ from tasks.core.run_log import StepsAlone
 
 
 def line(message: str, *values: object, of: str = "task_engine", error: Exception | None = None) -> logging.LogRecord:
-    found: Any = (None, None, None)
-    if error:
-        try:
-            raise error
-        except Exception:  # noqa: BLE001
-            found = sys.exc_info()
+    found = (type(error), error, None) if error else None
     return logging.LogRecord("prefect.task_runs", logging.INFO, f"/prefect/{of}.py", 1, message, values, found)
 
 
