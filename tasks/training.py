@@ -157,8 +157,9 @@ class _Outcome:
     def _tell(self, listener: EpochListener, epoch: Epoch) -> None:
         try:
             listener(epoch)
-        except Exception:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
-            self._log.warning("epoch %d could not be reported, training goes on", epoch.number, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
+            told = "epoch %d could not be reported, training goes on: %s"
+            self._log.warning(told, epoch.number, error, exc_info=not isinstance(error, StudioError))
 
 
 def _carried_on(job: TrainingJob, restored: Restored | None, batch: int) -> TrainingJob:

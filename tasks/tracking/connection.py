@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,7 +79,13 @@ def optional(what: str) -> Iterator[None]:
     try:
         yield
     except expected:
-        logger().warning("%s could not be logged to MLflow", what, exc_info=True)
+        warn("%s could not be logged to MLflow", what)
+
+
+def warn(message: str, *values: object) -> None:
+    """Log what the error in hand prevented; one of MLflow or of the network needs no traceback to act on it."""
+    error, expected = sys.exc_info()[1], (*errors(), OSError, StudioError)
+    logger().warning(message + ": %s", *values, error, exc_info=not isinstance(error, expected))
 
 
 def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:

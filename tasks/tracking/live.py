@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.epochs import Epoch
 from tasks.core.settings import Settings
-from tasks.tracking.connection import client, errors, is_final, logger
+from tasks.tracking.connection import client, errors, is_final, logger, warn
 
 PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0
 SAMPLE_S, RESTART_S = 10.0, 20.0
@@ -119,7 +119,7 @@ def _started(run_id: str) -> Any | None:  # noqa: ANN401
         monitor = _monitor(run_id)
         monitor.start()
     except Exception:  # noqa: BLE001 - drivers and kernels fail in many ways, and a training needs none of these figures
-        logger().warning("the load of this machine is not logged", exc_info=True)
+        warn("the load of this machine is not logged")
         return None
     return monitor
 

@@ -21,7 +21,7 @@ from tasks.core.lineage import BASE_DIGEST
 from tasks.core.patience import PATIENTLY
 from tasks.core.promotion import Decision, decision_facts, decision_tags
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
-from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional
+from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
@@ -114,7 +114,7 @@ def _close(run_id: str, ended: str) -> None:
         else:
             client().set_terminated(run_id, ended)
     except Exception:  # noqa: BLE001 - the reason the block ended for must not be hidden by this one
-        logger().warning("MLflow run %s could not be closed as %s", run_id, ended, exc_info=True)
+        warn("MLflow run %s could not be closed as %s", run_id, ended)
 
 
 @task(cache_policy=NO_CACHE)
@@ -130,7 +130,7 @@ def close_abandoned(is_over: Callable[[str], bool]) -> None:
             for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'"):
                 _close_if(is_over, mlflow, run)
     except Exception:  # noqa: BLE001 - tidying up after others must not stop a training
-        logger().warning("abandoned runs of MLflow could not be looked for", exc_info=True)
+        warn("abandoned runs of MLflow could not be looked for")
 
 
 def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  # noqa: ANN401
@@ -140,7 +140,7 @@ def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  #
             mlflow.set_terminated(run_id, "KILLED")
             logger().info("MLflow run %s of flow run %s was left open, it is closed as KILLED", run_id, flow_run_id)
     except Exception:  # noqa: BLE001 - the other runs are looked at all the same
-        logger().warning("whether MLflow run %s was abandoned could not be told", run_id, exc_info=True)
+        warn("whether MLflow run %s was abandoned could not be told", run_id)
 
 
 @task(cache_policy=NO_CACHE)

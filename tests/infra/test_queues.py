@@ -1,15 +1,18 @@
 """Work queues: nothing that people wait for stands behind a training or a deployment."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, WorkPoolFilter, WorkPoolFilterName
 from prefect.states import Running, Scheduled
 
 from infra import bootstrap
 from infra.settings import ROOT, StackSettings
+from tasks import reporting
 
 QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
 MANY = 6
@@ -40,6 +43,9 @@ def pool(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator
     bootstrap.ensure_work_pool()
     bootstrap.ensure_work_pool()  # what is there stays as it is
     yield bootstrap.POOL
+    chosen = WorkPoolFilter(name=WorkPoolFilterName(any_=[bootstrap.POOL]))
+    for deployment in client.read_deployments(work_pool_filter=chosen):
+        client.delete_deployment(deployment.id)
     client.delete_work_pool(bootstrap.POOL)
 
 
@@ -66,3 +72,30 @@ def test_what_people_wait_for_begins_while_trainings_and_deployments_fill_their_
 
     inferences, rollbacks = ask_for("interactive", 1), ask_for("rollback", 1)
     assert given() == [*rollbacks, *inferences]
+
+
+def test_a_late_run_is_told_whom_it_waits_for(
+    client: SyncPrefectClient, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, in its log, by the run that holds the queue; one that has just come, or is for later, is not late."""
+    flow = client.create_flow_from_name("queued")
+    deployment = client.create_deployment(flow, f"{uuid4()}", work_pool_name=pool, work_queue_name="training")
+    ahead = client.create_flow_run_from_deployment(deployment, state=Scheduled())
+    client.set_flow_run_state(ahead.id, Running(), force=True)
+    due = {
+        name: client.create_flow_run_from_deployment(
+            deployment, state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(seconds=seconds))
+        ).id
+        for name, seconds in (("late", -30), ("new", -1), ("for later", 600))
+    }
+    monkeypatch.setattr(reporting, "flow_run_id", lambda: str(ahead.id))
+    tell = reporting.Queue()
+    tell()
+    tell()
+    told = {
+        name: [log.message for log in client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))]
+        for name, run in due.items()
+    }
+    assert told["new"] == told["for later"] == []
+    assert len(told["late"]) == 1
+    assert told["late"][0].startswith(f"waiting behind run '{ahead.name}', which began at ")
