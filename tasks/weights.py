@@ -79,9 +79,9 @@ def _only_models() -> Any:  # noqa: ANN401
 
 def _reason(name: str, error: Exception) -> str:
     told = [str(each) for each in _chain(error)]
-    asked = next((found[1] for text in told if (found := _GLOBAL.search(text))), None)
+    asked = [match[1] for text in told if (match := _GLOBAL.search(text))]
     if asked:
-        found = f"{name!r}, which asks for {asked}: loading it could run any code, so it was refused"
+        found = f"{name!r}, which asks for {asked[0]}: loading it could run any code, so it was refused"
     elif any("TorchScript" in text for text in told):
         found = f"{name!r}, which is a TorchScript archive"
     else:

@@ -13,6 +13,7 @@ class Code(StrEnum):
     ARCHIVE_DUPLICATE_ENTRY = "archive-duplicate-entry"
     ARCHIVE_NESTED_ROOT = "archive-nested-root"
     ARCHIVE_JUNK = "archive-junk"
+    ARCHIVE_NAMES = "archive-names"
     YAML_MISSING = "yaml-missing"
     YAML_SEVERAL = "yaml-several"
     YAML_INVALID = "yaml-invalid"
@@ -59,6 +60,7 @@ class Code(StrEnum):
 AdviceCode = Literal[
     Code.ARCHIVE_NESTED_ROOT,
     Code.ARCHIVE_JUNK,
+    Code.ARCHIVE_NAMES,
     Code.YAML_PATH,
     Code.YAML_CHANNELS,
     Code.SPLIT_LEAK,
@@ -92,7 +94,8 @@ MEANINGS: dict[Code, str] = {
     Code.ARCHIVE_TOO_LARGE: "size, number of entries or packing ratio over the policy's limits",
     Code.ARCHIVE_DUPLICATE_ENTRY: "a name twice, or names that differ by case or Unicode form only",
     Code.ARCHIVE_NESTED_ROOT: "everything lies under one folder; it is read from there",
-    Code.ARCHIVE_JUNK: "files that are no part of a dataset; they are ignored",
+    Code.ARCHIVE_JUNK: "files that are no part of a dataset; they are ignored. A warning where images are hidden",
+    Code.ARCHIVE_NAMES: "names whose charset had to be guessed; an error where it is unsure and classes are named so",
     Code.YAML_MISSING: "no data.yaml",
     Code.YAML_SEVERAL: "more than one data.yaml",
     Code.YAML_INVALID: "a data.yaml that cannot be read",

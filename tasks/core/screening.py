@@ -1,27 +1,32 @@
 """Which entries of a hostile zip may be read: unsafe, locked, doubled and junk ones are sorted out by the directory."""
 
-import re
 import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
+from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
 from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, info, quoted
+from tasks.core.findings import Finding, error, explain, info, quoted, warning
+from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.core.parameters import ValidationPolicy
+from tasks.core.zip_names import (
+    MAX_NAME,
+    EntryNames,
+    is_folder,
+    is_junk,
+    is_shadow,
+    normal_name,
+    read_names,
+    unsafe_reason,
+)
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.
 _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})
-# Those whose names begin with a dot, as .DS_Store and .ipynb_checkpoints, are junk as well.
-_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
-_JUNK_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
-_JUNK_ENDINGS = (".cache", ".zip")
-# Far more than any dataset needs, and less than any file system takes; findings repeat these names.
-_MAX_NAME = 1000
-_UTF8_FLAG = 0x800
+_MEDIA = IMAGE_ENDINGS | VIDEO_ENDINGS
 # Blank images and short label files pack very well and are harmless, so the ratio counts from this size on.
 _RATIO_FROM_BYTES = 2**20
 
@@ -44,28 +49,32 @@ class Screened(NamedTuple):
     refused: Mapping[str, Finding]
 
 
-def screen(directory: Iterable[zipfile.ZipInfo], policy: ValidationPolicy) -> tuple[Screened, list[Finding]]:
+def screen(directory: Sequence[zipfile.ZipInfo], policy: ValidationPolicy) -> tuple[Screened, list[Finding]]:
     """Leave out unsafe, doubled and junk entries, mark those that must not be read, and find the root.
 
-    The findings name all that was left out or refused.
+    The findings name all that was left out or refused, and names that had to be guessed.
     """
     safe: list[tuple[str, zipfile.ZipInfo]] = []
+    folders: list[str] = []
     faults: list[Finding] = []
-    for entry in directory:
-        written = _written_name(entry)
+    names = read_names(directory)
+    for entry, written in zip(directory, names.written, strict=True):
         if fault := _unsafe_fault(entry, written):
             faults.append(fault)
-        elif name := _normal_name(written):
-            safe.append((name, entry))
-    files = [(name, entry) for name, entry in safe if not _is_folder(entry)]
-    entries, duplicates = _unique((name, entry) for name, entry in files if not _is_junk(name))
+        elif name := normal_name(written):
+            if is_folder(written):
+                folders.append(name)
+            else:
+                safe.append((name, entry))
+    entries, duplicates = _unique((name, entry) for name, entry in safe if not is_junk(name))
     root = _wrapping_folder(entries)
     relative = {name.removeprefix(root): entry for name, entry in entries.items()}
-    folders = {f"{name}/".removeprefix(root) for name, entry in safe if _is_folder(entry) and name.startswith(root)}
+    places = {f"{name}/".removeprefix(root) for name in folders if name.startswith(root)}
     refused = _refused(relative, policy)
     # One finding stands for all locked entries, so it is there several times.
-    faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(files)]
-    return Screened(root, relative, sorted({*relative, *folders}), refused), faults
+    faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(safe)]
+    faults += _guess_notes(names, relative)
+    return Screened(root, relative, sorted({*relative, *places}), refused), faults
 
 
 def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ValidationPolicy) -> dict[str, Finding]:
@@ -78,64 +87,17 @@ def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
-def _written_name(entry: zipfile.ZipInfo) -> str:
-    """macOS writes UTF-8 without the flag that says so, and zipfile then reads the code page of old DOS."""
-    name = entry.orig_filename
-    if name.isascii() or entry.flag_bits & _UTF8_FLAG:
-        return name
-    try:
-        return name.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return name
-
-
-def _normal_name(name: str) -> str:
-    # Old Windows tools write backslashes; `zip -r x.zip .` may write a leading dot.
-    plain = "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."})
-    return composed(plain)
-
-
-def composed(name: str) -> str:
-    """Return a name in the one Unicode form that all names of an archive are compared in; macOS writes the other."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def _is_folder(entry: zipfile.ZipInfo) -> bool:
-    return entry.orig_filename.endswith(("/", "\\"))
-
-
 def _is_readable(entry: zipfile.ZipInfo) -> bool:
     return not entry.flag_bits & 1 and entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
-def _is_junk(name: str) -> bool:
-    *folders, base = name.split("/")
-    named = base in _JUNK_NAMES or base.startswith(".") or base.lower().endswith(_JUNK_ENDINGS)
-    return named or any(folder.startswith(".") or folder in _JUNK_FOLDERS for folder in folders)
-
-
 def _unsafe_fault(entry: zipfile.ZipInfo, name: str) -> Finding | None:
-    reason = _unsafe_name(name) or _unsafe_kind(entry.external_attr >> 16)
+    reason = unsafe_reason(name) or _unsafe_kind(entry.external_attr >> 16)
     if reason is None:
         return None
     fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
     message = explain("a path inside the archive to an ordinary file", f"{reason}: {quoted(name)}", fix)
-    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name[:_MAX_NAME]))
-
-
-def _unsafe_name(name: str) -> str | None:
-    if not name:
-        return "an empty name"
-    if len(name) > _MAX_NAME:
-        return f"a path of {len(name)} characters"
-    # Most names are printable, and asking that of a whole name is fast.
-    if not name.isprintable() and any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
-        return "a control character such as NUL"
-    if name.startswith(("/", "\\")):
-        return "an absolute path"
-    if re.match("[A-Za-z]:", name):
-        return "a drive letter"
-    return "a path with '..'" if ".." in name and ".." in re.split(r"[/\\]", name) else None
+    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name[:MAX_NAME]))
 
 
 def _unsafe_kind(mode: int) -> str | None:
@@ -187,12 +149,36 @@ def _root_notes(root: str) -> list[Finding]:
 
 
 def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
-    junk = [name for name, _ in files if _is_junk(name)]
-    if not junk:
+    junk = [name for name, _ in files if is_junk(name)]
+    hidden = [name for name in junk if not is_shadow(name) and PurePosixPath(name).suffix.lower() in _MEDIA]
+    told = []
+    if hidden:
+        found = f"{len(hidden)} with a hidden name, such as {quoted(hidden[0])}"
+        fix = "They are ignored: give them names without a dot in front, or take them out."
+        told.append(warning(Code.ARCHIVE_JUNK, explain("images that are not hidden", found, fix), path=hidden[0]))
+    others = [name for name in junk if name not in set(hidden)] if hidden else junk
+    if others:
+        found = f"{len(others)} other files, such as {quoted(others[0])}"
+        message = explain("nothing but the dataset", found, "They are ignored; leave them out to save space.")
+        told.append(info(Code.ARCHIVE_JUNK, message, path=others[0]))
+    return told
+
+
+def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> list[Finding]:
+    """Names that do not say what they are: a warning, and an error where classes are named so and it is not sure."""
+    guess = names.guess
+    guessed = [normal_name(names.written[place]) for place in sorted(guess.places)] if guess else []
+    if guess is None or not guessed:
         return []
-    found = f"{len(junk)} other files, such as {quoted(junk[0])}"
-    message = explain("nothing but the dataset", found, "They are ignored; leave them out to save space.")
-    return [info(Code.ARCHIVE_JUNK, message, path=junk[0])]
+    folders = {part for name in guessed for part in folder_of(name).split("/") if not part.isascii()}
+    # Without a data.yaml the folders of a tree are its classes.
+    classes = [] if any(name.endswith((".yaml", ".yml")) for name in entries) else sorted(folders)
+    sure = "" if guess.sure else ", though other letters are nearly as likely"
+    named = f"; classes are named so: {', '.join(map(quoted, classes[:5]))}" if classes else ""
+    found = f"{len(guessed)} without, read as {guess.charset}{sure}, such as {quoted(guessed[0])}{named}"
+    fix = "If these letters are wrong, zip it with a tool that writes UTF-8 (7-Zip: method parameter cu=on)."
+    tell = error if classes and not guess.sure else warning
+    return [tell(Code.ARCHIVE_NAMES, explain("names that say they are UTF-8", found, fix), path=guessed[0])]
 
 
 def _locked_fault(locked: list[str], total: int) -> Finding:

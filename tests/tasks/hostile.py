@@ -21,13 +21,14 @@ class Command:
     """Pickled, it is a call of a function of the operating system; it leaves `mark` behind."""
 
     def __init__(self, mark: Path, by: str = "system") -> None:
-        self._call: tuple[Callable[..., object], tuple[object, ...]] = {
+        calls: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {
             "system": (os.system, (f"touch {mark}",)),
             "eval": (eval, (f"open({str(mark)!r}, 'w').close()",)),
             "exec": (exec, (f"open({str(mark)!r}, 'w').close()",)),
             "mkdir": (os.mkdir, (str(mark),)),
             "getattr": (getattr, (Path(mark), "touch")),
-        }[by]
+        }
+        self._call = calls[by]
 
     def __reduce__(self) -> Any:
         return self._call

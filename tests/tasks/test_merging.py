@@ -9,8 +9,11 @@ import yaml
 from prefect.logging import disable_run_logger
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-from tasks.core.parameters import MergePolicy
-from tasks.merging import MergeError, plan_archives, require_mergeable, write_merge
+from tasks.core.parameters import MergePolicy, ValidationPolicy
+from tasks.core.validation.check import inspect_dataset
+from tasks.core.validation.traits import pack_traits
+from tasks.merging import MergeError, plan_archives, require_mergeable, valid_archive, write_merge
+from tests.core.test_zip_names import raw_zip
 from tests.tasks.merges import (
     TASKS,
     Entries,
@@ -39,6 +42,17 @@ def labels_of(folder: Path, image: bytes) -> str:
 def images_in(folder: Path) -> dict[bytes, str]:
     """Every image that was written, with its split."""
     return {path.read_bytes(): path.parent.name for path in folder.rglob("images/*/*")}
+
+
+def test_classes_named_in_another_charset_are_the_same_classes(tmp_path: Path) -> None:
+    """Windows in China wrote GBK and does not say so; in another archive the same names are UTF-8."""
+    gbk = {name.encode("gbk"): content for name, content in tree(0, ("猫", "狗")).items()}
+    path = tmp_path / "gbk.zip"
+    path.write_bytes(raw_zip([(name, 0, b"") for name in gbk], {name: bytes(gbk[name]) for name in gbk}))  # type: ignore[arg-type]
+    seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
+    guessed = valid_archive(path.name, path, seen.report, pack_traits(seen.images))
+    plan = plan_archives.fn([guessed, *checked(tmp_path, tree(6, ("猫", "狗")))], MergePolicy())
+    assert sorted(plan.classes.class_names) == ["狗", "猫"]
 
 
 def test_reversed_classes_get_the_right_ids(tmp_path: Path) -> None:

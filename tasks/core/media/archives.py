@@ -10,12 +10,12 @@ from typing import BinaryIO, cast
 
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
+from tasks.core.zip_names import is_folder, is_shadow, normal_name, read_names, unsafe_reason
 
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28
 MAX_RATIO = 1000
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 400
-_FORBIDDEN = {"\\", "\x7f", *map(chr, range(32))}
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
@@ -24,7 +24,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture in a zip: its place in the directory, its name, and its bytes once unpacked.
+    """One picture in a zip: its place in the directory, its name (see `tasks.core.zip_names`), and its bytes unpacked.
 
     `fault` says why it cannot be read, as far as the directory tells; None for the others.
     """
@@ -55,11 +55,15 @@ def list_entries(file: BinaryIO) -> list[Entry]:
         raise _too_many(f"{len(listed):,}")
     seen: set[str] = set()
     entries = []
-    for index, info in enumerate(listed):
-        if _is_media(info):
-            fault = _fault(info) if info.filename not in seen else _REPEATED
-            entries.append(Entry(index, info.filename, info.file_size, fault))
-            seen.add(info.filename)
+    for index, (info, written) in enumerate(zip(listed, read_names(listed).written, strict=True)):
+        name = normal_name(written)
+        if is_folder(written) or not _is_media(name):
+            continue
+        if unsafe_reason(written):
+            name = written
+        fault = _fault(info, written) or (_REPEATED if name in seen else None)
+        entries.append(Entry(index, name, info.file_size, fault))
+        seen.add(name)
     if not entries:
         raise MediaError(f"expected images in the zip, found none among its {len(listed):,} entries; put images in it")
     return entries
@@ -76,7 +80,7 @@ def read_entry(archive: zipfile.ZipFile, index: int) -> bytes:
             f"expected entry {index} in the zip, found {len(entries):,} entries; upload the same zip again"
         )
     entry = entries[index]
-    fault = _fault(entry)
+    fault = _fault(entry, entry.orig_filename)
     if fault:
         raise MediaError(fault)
     try:
@@ -137,20 +141,18 @@ def _too_many(found: str) -> MediaError:
     return MediaError(f"expected at most {MAX_ENTRIES:,} entries, found {found}; split the zip")
 
 
-def _is_media(entry: zipfile.ZipInfo) -> bool:
-    place = PurePosixPath(entry.filename)
-    hidden = place.name.startswith(".") or place.parts[:1] == ("__MACOSX",)
-    # Not is_dir, which fails on a name without letters.
-    return not entry.filename.endswith("/") and not hidden and place.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS
+def _is_media(name: str) -> bool:
+    place = PurePosixPath(name)
+    hidden = is_shadow(name) or place.name.startswith(".")
+    return not hidden and place.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS
 
 
-def _fault(entry: zipfile.ZipInfo) -> str | None:
-    place = PurePosixPath(entry.filename)
+def _fault(entry: zipfile.ZipInfo, name: str) -> str | None:
     if entry.header_offset < 0:
         return "expected an entry inside the zip, found one before its start; zip it again"
-    if place.is_absolute() or ".." in place.parts or _FORBIDDEN & set(entry.filename):
-        return "expected a plain relative name, found one that leads elsewhere; rename the file and zip it again"
-    if place.suffix.lower() in VIDEO_ENDINGS:
+    if unsafe := unsafe_reason(name):
+        return f"expected a plain relative name, found one that leads elsewhere: {unsafe}; rename it and zip it again"
+    if PurePosixPath(name).suffix.lower() in VIDEO_ENDINGS:
         return "expected an image, found a video inside a zip; upload the video by itself"
     if entry.flag_bits & 0x1:
         return "expected a zip without a password, found an encrypted entry; zip it again without one"

@@ -121,6 +121,12 @@ ARCHIVE: Table = {
             "more.zip": "more.zip.md",
         }.items()
     },
+    (Code.ARCHIVE_JUNK, "warning"): {
+        "hidden image": (sound({"docs/.a.jpg": ""}), sound({"docs/a.jpg.md": ""})),
+    },
+    (Code.ARCHIVE_NAMES, "warning"): {
+        "Shift JIS": (misnamed(b"one.md", "写a.md".encode("cp932")), misnamed(b"one.md", "éa.md".encode())),
+    },
 }
 
 DESCRIPTION: Table = {
