@@ -167,7 +167,8 @@ def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
 def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> list[Finding]:
     """Names that do not say what they are: a warning, and an error where classes are named so and it is not sure."""
     guess = names.guess
-    guessed = [normal_name(names.written[place]) for place in sorted(guess.places)] if guess else []
+    places = sorted(guess.places) if guess else []
+    guessed = [normal_name(name) for name in (names.written[place] for place in places) if not unsafe_reason(name)]
     if guess is None or not guessed:
         return []
     folders = {part for name in guessed for part in folder_of(name).split("/") if not part.isascii()}
