@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from tasks import export, merging, reporting
 from tasks import training as trainer
+from tasks.core.addresses import links_markdown
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
 from tasks.core.errors import StudioError
@@ -21,6 +22,7 @@ from tasks.serving import asking, control, rollout, trial
 from tasks.serving.control import Snapshot
 from tasks.storage import leases, locks, repository, tallies
 from tasks.tracking import canaries, champions, registry, rollouts, runs
+from tasks.tracking.addresses import page_links
 from tasks.tracking.registry import ModelVersion
 from tasks.tracking.rollouts import Rollout
 
@@ -103,7 +105,8 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.drop}
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
-    reporting.show_markdown("parity", parity_markdown(parity, title))
+    links = links_markdown(page_links("", model.run_id, model.name, model.version))
+    reporting.show_markdown("parity", parity_markdown(parity, title, links))
     if not parity.passed:
         raise StudioError(
             f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from tasks import inference as detection
 from tasks import reporting, sharing, tracker
+from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.canary import is_chosen
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
@@ -19,6 +20,7 @@ from tasks.serving import control
 from tasks.storage import jobs, leases, media, objects, tallies
 from tasks.storage.jobs import Job
 from tasks.tracking import canaries, inferences, registry
+from tasks.tracking.addresses import page_links
 
 
 @flow
@@ -140,7 +142,10 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     gallery = objects.link(Bucket.PREDICTIONS, f"{job.run}/index.html")
 
     reporting.show_link("gallery", gallery, "Open the gallery")
-    page = inference_markdown(summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/")
-    reporting.show_markdown("inference-report", page)
-    inferences.record_inference(job.run, reporting.flow_run_name(), model_name, summary, page)
+    told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"
+    newest = max(summary.versions, default=None)
+    note = inference_markdown(*told, links_markdown(page_links(job.run, None, model_name, newest)))
+    recorded = inferences.record_inference(job.run, reporting.flow_run_name(), model_name, summary, note)
+    shown = links_markdown(page_links("", recorded, model_name, newest))
+    reporting.show_markdown("inference-report", inference_markdown(*told, shown))
     objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

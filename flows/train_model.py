@@ -1,5 +1,6 @@
 """Several archives in, one registered model version out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -7,9 +8,10 @@ from prefect.client.schemas.objects import State
 
 from tasks import export, merging, reporting, validation
 from tasks import training as trainer
+from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import fingerprint
-from tasks.core.epochs import TrainedModel
+from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
 from tasks.core.merge.digest import plan_digest
@@ -30,8 +32,10 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.tracked import run_parameters, version_description
 from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
+from tasks.core.training_report import training_page
 from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
+from tasks.tracking import addresses as pages
 from tasks.tracking import live, registry, runs
 
 
@@ -72,19 +76,17 @@ def train_model(
         digests = {source.name: source.digest for source in sources}
         base = storage.digest_of(Path(start))
         tags = lineage_tags(digests, dataset.class_names, base_model, base, reporting.flow_run_id(), planned)
-        parameters = run_parameters(training.model_dump(), base_model, digests)
+        parameters = run_parameters(model_name, training.model_dump(), base_model, digests)
         run_id, tags = runs.open_run(reporting.flow_run_name(), mark, tags, parameters, carried_on)
+        pages.describe_run(run_id, pages.page_links(reporting.flow_run_id()))
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, planned)
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
-            epochs, owner = live.EpochLogger(run_id), reporting.Ownership()
-            listeners: list[trainer.EpochListener] = [
-                reporting.EpochProgress("training-progress"),
-                epochs,
-                owner.stop_if_suspended,
-            ]
+            epochs, owner, told = live.EpochLogger(run_id), reporting.Ownership(), list[Epoch]()
+            progress = reporting.EpochProgress("training-progress")
+            listeners: list[trainer.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
             reporting.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live.system_metrics(run_id):
                 model = trainer.train(job, checkpoints, listeners, reporting.in_turn(owner, reporting.Queue()))
@@ -93,20 +95,17 @@ def train_model(
             runs.log_training(run_id, model)
             runs.keep_file(run_id, merging.write_sample(dataset, folder))
             owner()
-            described = version_description(model, training.imgsz, tags)
-            reporting.say("registering %s", model_name)
-            version = registry.register_version(model_name, run_id, model, training.imgsz, tags, described)
-            registered = registry.ModelVersion(
-                model_name, version, run_id, model.task, training.imgsz, model.class_names
-            )
+            registered = _registered(model_name, run_id, model, training.imgsz, tags)
             decision = _decided(registered, model, dataset, training, promotion)
             runs.log_decision(run_id, decision)
+            report = _report(registered, model, told, decision)
+            runs.log_page(run_id, report, "report.html")
 
-    registry.tag_version(model_name, version, decision_tags(decision))
+    registry.tag_version(model_name, registered.version, decision_tags(decision))
     if decision.promoted:
-        registry.set_alias(model_name, registry.CHALLENGER, version)
-    page = training_markdown(model_name, version, model, dataset.images, decision, training.batch)
-    reporting.show_markdown("training-report", page)
+        registry.set_alias(model_name, registry.CHALLENGER, registered.version)
+    page = training_markdown(model_name, registered.version, model, dataset.images, decision, training.batch)
+    reporting.show_markdown("training-report", f"{links_markdown(_published(registered, report))}\n\n{page}")
     return reporting.completed(f"{model_name} {decision.sentence}")
 
 
@@ -136,6 +135,17 @@ def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingPara
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = trainer.rehearse(job, training).weights
     export.export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
+
+
+def _registered(
+    model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str]
+) -> registry.ModelVersion:
+    """The best weights as the next version of the model, with links to what made it."""
+    reporting.say("registering %s", model_name)
+    links = links_markdown(pages.page_links(reporting.flow_run_id(), run_id))
+    described = version_description(model, image_size, tags, links)
+    version = registry.register_version(model_name, run_id, model, image_size, tags, described)
+    return registry.ModelVersion(model_name, version, run_id, model.task, image_size, model.class_names)
 
 
 def _decided(
@@ -177,3 +187,19 @@ def _measured(
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
     return Contender(version.version, version.task, version.class_names, scores)
+
+
+def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Epoch], decision: Decision) -> str:
+    """The page of the training: its curves, and the pictures in which the version does worst."""
+    links = pages.page_links(reporting.flow_run_id(), version.run_id, version.name, version.version)
+    return training_page(f"{version.name} version {version.version}", model, epochs, decision, links)
+
+
+def _published(version: registry.ModelVersion, report: str) -> dict[str, str]:
+    """The links to that page and to those of MLflow, which the run in MLflow shows, too."""
+    place = f"{reporting.flow_run_id()}/report.html"
+    full = storage.write_text.with_options(**PATIENTLY)(report, Bucket.RUNS, place)
+    links = {"Curves and worst pictures": full}
+    links |= pages.page_links("", version.run_id, version.name, version.version)
+    pages.describe_run(version.run_id, links | pages.page_links(reporting.flow_run_id()))
+    return links

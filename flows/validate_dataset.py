@@ -4,12 +4,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import reporting, validation
+from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.scratch import scratch_folder
 from tasks.core.validation.report_markdown import report_markdown
 from tasks.storage import objects as storage
 from tasks.tracking import datasets
+from tasks.tracking.addresses import page_links
 
 
 @flow
@@ -26,7 +28,8 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     report, place = checked.report, reporting.flow_run_id()
     facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
-    reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier))
+    recorded = datasets.record_dataset(report, checked.page, place)
+    links = links_markdown(page_links(run_id=recorded))
+    reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
     reporting.announce_dataset(report)
-    datasets.record_dataset(report, checked.page, place)
     return validation.verdict_state(report, checked.earlier)

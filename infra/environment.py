@@ -21,6 +21,7 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_COLORS": "false",
+        "STUDIO_LIVE_URL": os.environ.get("STUDIO_LIVE_URL") or f"http://{HOST}:{settings.live_port}",
         "STUDIO_SCRATCH_DIR": os.environ.get("STUDIO_SCRATCH_DIR") or str(scratch(settings)),
         "YOLO_CONFIG_DIR": str(state / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",

@@ -9,14 +9,27 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.core.addresses import Addresses
+
 
 class Settings(BaseSettings):
     """Build it where it is needed, never at import: the environment of a worker is known only when it runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
+    prefect_api_url: str = "http://127.0.0.1:4200/api"
+    prefect_ui_url: str = Field("", description="Prefect as browsers reach it; empty: PREFECT_API_URL without /api.")
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
+    mlflow_ui_url: str = Field("", description="MLflow as browsers reach it; empty: MLFLOW_TRACKING_URI.")
+    studio_live_url: str = Field("http://127.0.0.1:8003", description="The live page as browsers reach it.")
     triton_http_url: str = "127.0.0.1:8000"
     triton_grpc_url: str = "127.0.0.1:8001"
     studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens Triton's load API.")
     studio_scratch_dir: Path = Field(Path(tempfile.gettempdir()), description="Parent of every run's scratch folder.")
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where people open the pages that other pages link."""
+        prefect = self.prefect_ui_url or self.prefect_api_url.rstrip("/").removesuffix("/api")
+        mlflow = self.mlflow_ui_url or self.mlflow_tracking_uri
+        return Addresses(*(address.rstrip("/") for address in (prefect, mlflow, self.studio_live_url)))

@@ -22,12 +22,14 @@ def cut(text: object, most: int) -> str:
     return whole if len(whole) <= most else whole[: most - 1] + "…"
 
 
-def run_parameters(training: Mapping[str, object], base_model: str, digests: Mapping[str, str]) -> dict[str, object]:
-    """Parameters of a run: those of the training, what it began from, and its archives, each with 8 digits of its hash.
+def run_parameters(
+    model_name: str, training: Mapping[str, object], base_model: str, digests: Mapping[str, str]
+) -> dict[str, object]:
+    """Parameters of a run: the model, those of the training, what it began from, its archives with 8 digits of a hash.
 
     Archives are here as well as in the tags because MLflow compares versions by parameters and metrics alone.
     """
-    return {**training, "base_model": base_model, "archives": _archives(digests)}
+    return {"model_name": model_name, **training, "base_model": base_model, "archives": _archives(digests)}
 
 
 def _archives(digests: Mapping[str, str]) -> str:
@@ -95,10 +97,10 @@ def decision_metrics(decision: Decision) -> dict[str, float]:
     return metrics
 
 
-def version_description(model: TrainedModel, image_size: int, lineage: Mapping[str, str]) -> str:
+def version_description(model: TrainedModel, image_size: int, lineage: Mapping[str, str], links: str = "") -> str:
     """A version on a page of markdown: its scores, its weakest classes first, and where it comes from.
 
-    It begins with the score, because a list of versions shows no more of it than that.
+    It begins with the score, because a list of versions shows no more of it than that; `links`, in markdown, follow.
     """
     scores = model.scores
     known = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
@@ -109,6 +111,7 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
     )
     parts = [
         sentence,
+        *([links] if links else []),
         table(("metric", "value"), [(name, f"{value:.4f}") for name, value in scores.metrics.items()]),
         _weakest(model),
         table(("trained from", ""), origin),

@@ -6,9 +6,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.addresses import links_markdown
 from tasks.core.findings import Report
 from tasks.core.validation.figures import report_figures
 from tasks.core.validation.report_markdown import report_sentence
+from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import DATASETS, TrackingError, client, experiment_id, explained, logger
 
 
@@ -28,7 +30,7 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
         "verdict": report.verdict.value,
         "task": str(report.statistics.task),
         "flow_run_id": flow_run_id,
-        "mlflow.note.content": report_sentence(report),
+        "mlflow.note.content": f"{report_sentence(report)[:4000]}\n\n{links_markdown(page_links(flow_run_id))}",
     }
     try:
         with explained(f"recording the check of {report.archive}"):

@@ -9,10 +9,10 @@ from tasks.tracking.connection import INFERENCE, client, experiment_id, optional
 
 
 @task(cache_policy=NO_CACHE)
-def record_inference(flow_run_id: str, name: str, model_name: str, summary: InferenceSummary, note: str) -> None:
+def record_inference(flow_run_id: str, name: str, model_name: str, summary: InferenceSummary, note: str) -> str | None:
     """Keep a run in experiment `inference`, once for each flow run; `note` is markdown, with the link to the gallery.
 
-    Never raises: the run has its results.
+    Returns the run's id. Never raises: the run has its results.
     """
     from mlflow.entities import Metric, RunTag
 
@@ -29,15 +29,18 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
         "versions": ", ".join(map(str, summary.versions)),
         "mlflow.note.content": note,
     }
+    run_id: str | None = None
     with optional(f"run {name}"):
         mlflow = client()
         experiment = experiment_id(mlflow, INFERENCE)
         is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
         known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'")
         run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
+        run_id = run.run_id
         mlflow.log_batch(
-            run.run_id,
+            run_id,
             metrics=[Metric(key, value, run.start_time, 0) for key, value in metrics.items()],
             tags=[RunTag(key, cut(value, MAX_RUN_TAG)) for key, value in tags.items()],
         )
-        mlflow.set_terminated(run.run_id)
+        mlflow.set_terminated(run_id)
+    return run_id

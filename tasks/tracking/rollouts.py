@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.core.addresses import links_markdown
 from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import SERVING, client, experiment_id, optional
 
 
@@ -52,6 +54,10 @@ def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollou
         _record(rollout, status, began)
 
 
+def _links(rollout: Rollout) -> str:
+    return links_markdown(page_links(rollout.flow_run_id, None, rollout.model_name, rollout.version))
+
+
 @task(name="record rollout", cache_policy=NO_CACHE)
 def _record(rollout: Rollout, status: str, began: float) -> None:
     from mlflow.entities import Metric
@@ -61,7 +67,7 @@ def _record(rollout: Rollout, status: str, began: float) -> None:
         "model": rollout.model_name,
         "version": str(rollout.version or ""),
         "flow_run_id": rollout.flow_run_id,
-        "mlflow.note.content": rollout.outcome,
+        "mlflow.note.content": f"{cut(rollout.outcome, 4000)}\n\n{_links(rollout)}",
         **rollout.tags,
     }
     with optional(rollout.name):

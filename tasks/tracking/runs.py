@@ -168,6 +168,13 @@ def log_facts(run_id: str, facts: Mapping[str, object], name: str) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+def log_page(run_id: str, page: str, name: str) -> None:
+    """Keep a page of HTML as an artifact of the run, which MLflow shows as a page."""
+    with optional(name):
+        client().log_text(run_id, page, name)
+
+
+@task(cache_policy=NO_CACHE)
 def log_training(run_id: str, model: TrainedModel) -> None:
     """Keep the final metrics, those of each class, and the curves, samples and tables that Ultralytics left.
 

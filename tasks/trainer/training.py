@@ -1,5 +1,6 @@
 """Train, or carry a training on, and tell every epoch."""
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,14 +10,17 @@ import pandas as pd
 
 from tasks.core.epochs import Epoch, TrainedModel, metric_name
 from tasks.core.training_job import Told, TrainingJob, first_device
+from tasks.core.training_pictures import FOLDER
 from tasks.trainer.comparing import explained, require_all
 from tasks.trainer.loading import load_model, set_up
 from tasks.trainer.naming import keep_names, names_of
 from tasks.trainer.scoring import scores_of, scores_on
 from tasks.trainer.watching import end_with
+from tasks.trainer.worst import Wrong, draw_worst, mistakes
 from tasks.weights import strip_optimizer
 
 Say = Callable[[Told], None]
+LOG = logging.getLogger(__name__)
 RUN = "training"  # the folder that Ultralytics writes to, under that of the job
 
 
@@ -69,6 +73,7 @@ class _Progress:
         self.checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         self.trained = -1
+        self.wrong: list[Wrong] = []
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Come to life in the process of another GPU, which has just begun and is not set up."""
@@ -90,6 +95,17 @@ class _Progress:
             self.best_checkpoint.hardlink_to(self.checkpoint)
         for path in older - {self.best_checkpoint}:  # whoever takes them has not kept up, and a disk is finite
             path.unlink(missing_ok=True)
+
+    def look(self, validator: Any) -> None:  # noqa: ANN401
+        """Note what goes wrong in the evaluation of the best weights, at its last batch."""
+        if not validator.training and validator.batch_i + 1 == len(validator.dataloader):
+            self.wrong = _or_none(lambda: mistakes(validator, self.job.task))
+
+    def show(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
+        """Draw the pictures in which most went wrong."""
+        device = first_device(self.job.arguments.get("device"))
+        job = self.job.task, int(validator.args.imgsz), device
+        _or_none(lambda: draw_worst(self.wrong, validator.dataloader.dataset, weights, job, folder / FOLDER))
 
     def epoch(self, trainer: Any) -> Epoch | None:  # noqa: ANN401
         """The epoch that is finished; None for the evaluation of the best weights, which looks like one more."""
@@ -134,8 +150,12 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
             progress.trained = -1
 
     def ended(trainer: Any) -> None:  # noqa: ANN401
+        from ultralytics.utils import RANK
+
         weights = trainer.best if trainer.best.exists() else trainer.last
         names = names_of(progress.job.data)
+        if RANK in {-1, 0}:
+            progress.show(trainer.validator, weights, trainer.save_dir)
         say(
             TrainedModel(
                 weights=weights,
@@ -154,6 +174,16 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
     model.add_callback("on_model_save", progress.keep)
     model.add_callback("on_fit_epoch_end", finished)
     model.add_callback("on_train_end", ended)
+    model.add_callback("on_val_batch_end", progress.look)
+
+
+def _or_none(make: Callable[[], list[Wrong] | None]) -> list[Wrong]:
+    """What is made for the report; whatever fails in it, a training that went well has gone well."""
+    try:
+        return make() or []
+    except Exception:
+        LOG.warning("the report of this training will be without its worst pictures", exc_info=True)
+        return []
 
 
 def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
@@ -165,7 +195,9 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
     strip_optimizer(weights)
     best = load_model(str(weights), job.task)
     how = {name: job.arguments[name] for name in ("imgsz", "batch", "workers")}
-    device = first_device(job.arguments.get("device"))
+    device, progress = first_device(job.arguments.get("device")), _Progress(job)
+    best.add_callback("on_val_batch_end", progress.look)
+    best.add_callback("on_val_end", lambda validator: progress.show(validator, weights, folder))
     scores = scores_on(job.data, best, job.task, save_dir=str(folder), device=device, **how)
     plot_results(file=str(folder / "results.csv"))
     return TrainedModel(

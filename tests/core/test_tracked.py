@@ -42,8 +42,13 @@ def test_each_class_has_a_metric_under_a_name_that_mlflow_takes() -> None:
 
 
 def test_parameters_name_the_bytes_that_were_trained_on() -> None:
-    found = run_parameters({"epochs": 3}, "yolo11n.pt", {"a.zip": "0123456789", "b.zip": "abcdefghij"})
-    assert found == {"epochs": 3, "base_model": "yolo11n.pt", "archives": "a.zip@01234567, b.zip@abcdefgh"}
+    found = run_parameters("m", {"epochs": 3}, "yolo11n.pt", {"a.zip": "0123456789", "b.zip": "abcdefghij"})
+    assert found == {
+        "model_name": "m",
+        "epochs": 3,
+        "base_model": "yolo11n.pt",
+        "archives": "a.zip@01234567, b.zip@abcdefgh",
+    }
 
 
 def test_the_metrics_of_classes_are_whole_while_they_fit() -> None:

@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import boto3
 import httpx
@@ -14,7 +16,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import Artifact, State
 
 from infra import demo_data, runs
 from infra.demo_data import ArchivePlan
@@ -126,6 +130,39 @@ def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # no
     assert version.tags["base_model"] == "yolo11n.yaml"
     assert len(version.tags["flow_run_id"]) == 36
     assert version.tags["git_commit"]
+
+
+def test_pages_lead_to_each_other(job: MainJob, stack: StackSettings) -> None:
+    """From the training in MLflow to Prefect and the report, and from the report in Prefect to MLflow."""
+    client = MlflowClient()
+    version = client.get_model_version_by_alias(MODEL, "champion")
+    run, flow_run = client.get_run(str(version.run_id)), version.tags["flow_run_id"]
+    prefect, mlflow_ui = (
+        stack.environment["PREFECT_API_URL"].removesuffix("/api"),
+        stack.environment["MLFLOW_TRACKING_URI"],
+    )
+    here = f"{prefect}/runs/flow-run/{flow_run}"
+    there = f"{mlflow_ui}/#/experiments/{run.info.experiment_id}/runs/{version.run_id}"
+    assert here in run.data.tags["mlflow.note.content"]
+    assert here in str(version.description)
+    assert run.data.params["model_name"] == MODEL
+    page = mlflow.artifacts.load_text(f"runs:/{version.run_id}/report.html")
+    assert page.index("Quality on validation") < page.index("Worst pictures")
+    assert page.count('class="line line') >= 6
+    (report,) = [each for each in artifacts(flow_run) if each.key == "training-report"]
+    assert there in str(report.data)
+    assert f"{mlflow_ui}/#/models/{MODEL}/versions/1" in str(report.data)
+    address = re.search(r"\[Curves and worst pictures\]\((\S+)\)", str(report.data))
+    assert address is not None
+    assert httpx.get(address[1]).text == page
+    (found,) = [each for each in artifacts(job.inference_id) if each.key == "inference-report"]
+    assert "#/experiments/" in str(found.data)
+
+
+def artifacts(flow_run: str) -> list[Artifact]:
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run)]))
+        return list(client.read_artifacts(artifact_filter=wanted))
 
 
 def test_every_epoch_is_logged_once(job: MainJob) -> None:  # noqa: ARG001

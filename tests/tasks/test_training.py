@@ -24,6 +24,7 @@ from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
+from tasks.core.training_pictures import worst_pictures
 from tasks.trainer.loading import load_model
 from tasks.trainer.process import CHECKOUT, run_job
 
@@ -104,6 +105,16 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
     disk = Disk(tmp_path_factory.mktemp("straight"))
     with disable_run_logger():
         return trainer.train.fn(job(data, disk.folder / "job", plots=True), disk, [broken, disk]), disk
+
+
+def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel, Disk]) -> None:
+    """After three epochs nothing is found: every label is missed, and said so in a drawing of both sides."""
+    shown = worst_pictures(straight[0].folder)
+    assert len(shown) == 6
+    assert all(each.mistaken.missed > 0 for each in shown)
+    wrong = [each.mistaken.missed + each.mistaken.extra for each in shown]
+    assert wrong == sorted(wrong, reverse=True)
+    assert all(each.truth.startswith("data:image/jpeg") and each.found != each.truth for each in shown)
 
 
 def broken(epoch: Epoch) -> None:

@@ -31,12 +31,13 @@ def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
     )
 
 
-def parity_markdown(parity: Parity, title: str) -> str:
-    """Return the verdict, its reasons and figures, and the classes with the fewest partners first."""
+def parity_markdown(parity: Parity, title: str, links: str = "") -> str:
+    """Return the verdict, links, the reasons and figures, and the classes with the fewest partners first."""
     rows = _limits(parity)
     classes = [(row.name[:_MAX_NAME], row.judged, row.matched, *_metrics(row)) for row in _worst_first(parity)]
     parts = [
         f"# {plain(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
+        links,
         _sentence(parity),
         "\n".join(f"- {plain(reason)}" for reason in parity.reasons),
         table(("", "found", "limit"), rows),

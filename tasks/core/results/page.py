@@ -16,11 +16,12 @@ def inference_sentence(summary: InferenceSummary) -> str:
     return f"{done}, {summary.images_per_second:.1f} images/s, {summary.failed_inputs} inputs failed"
 
 
-def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str, place: str) -> str:
-    """Totals, detections a class, the first failures, and where everything is."""
+def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str, place: str, links: str = "") -> str:
+    """Totals, links to other pages, detections a class, the first failures, and where everything is."""
     parts = [
         f"# {plain(model_name)} {versions_text(summary)}",
         f"{inference_sentence(summary)}. [Open the gallery]({gallery}). Files: `{place}`.",
+        *([links] if links else []),
     ]
     if len(summary.versions) > 1:
         parts.append("Another version was deployed during the run; column model_version says which one answered.")

@@ -9,16 +9,17 @@ SHOWN_CLASSES = 40
 _CELL = 400
 
 
-def report_markdown(report: Report, page_link: str, json_link: str, checked: str | None) -> str:
+def report_markdown(report: Report, page_link: str, json_link: str, checked: str | None, links: str = "") -> str:
     """Return the verdict, counts by code, the first findings of each code, and a table of splits and classes.
 
     The links lead to the full report as HTML and as JSON; `checked` is the sentence that says when the archive was
-    checked, where that was before this run.
+    checked, where that was before this run, and `links` lead to other pages.
     """
     groups = group_findings(report)
     parts = [
         f"# {_cell(report.archive)}: {report.verdict}",
         f"**[Open the full report: pictures, charts, every code]({page_link})** or its [JSON]({json_link})",
+        *([links] if links else []),
         *([plain(checked)] if checked else []),
         f"{_tally(report)}. SHA-256 `{report.digest}`",
     ]

@@ -159,4 +159,4 @@ def test_a_picture_is_kept_as_it_is_and_what_others_read_otherwise_as_an_upright
     Image.fromarray(image).save(gif, "GIF")
     path = copy_image(tmp_path, "c.gif", image, gif.getvalue())
     assert path.endswith(".jpg")
-    assert np.shape(cv2.imread(str(tmp_path / path))) == image.shape
+    assert np.asarray(cv2.imread(str(tmp_path / path))).shape == image.shape

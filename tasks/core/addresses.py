@@ -1,0 +1,33 @@
+"""Where people open what a run leaves: pages of Prefect, MLflow and the live page, and links to them in markdown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from tasks.core.markdown import plain
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The beginnings of the addresses, as a browser reaches them, without a slash at the end."""
+
+    prefect: str
+    mlflow: str
+    live: str
+
+    def flow_run(self, flow_run_id: str) -> str:
+        """The page of a flow run in Prefect."""
+        return f"{self.prefect}/runs/flow-run/{quote(flow_run_id)}"
+
+    def tracked_run(self, experiment_id: str, run_id: str) -> str:
+        """The page of a run in MLflow."""
+        return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}"
+
+    def model_version(self, model_name: str, version: int) -> str:
+        """The page of a version in MLflow."""
+        return f"{self.mlflow}/#/models/{quote(model_name)}/versions/{version}"
+
+
+def links_markdown(links: Mapping[str, str]) -> str:
+    """One line of links by their texts."""
+    return " · ".join(f"[{plain(text)}]({address})" for text, address in links.items())

@@ -1,0 +1,43 @@
+"""A finished training as a page of HTML: its curves first, then the pictures in which its model does worst."""
+
+from collections.abc import Mapping, Sequence
+
+from tasks.core.epochs import Epoch, TrainedModel
+from tasks.core.pages import render_page
+from tasks.core.promotion import Decision
+from tasks.core.scores import LENIENT, MAIN
+from tasks.core.training_curves import HEIGHT, WIDTH, charts
+from tasks.core.training_pictures import SURE, worst_pictures
+
+SHOWN_CLASSES = 200
+
+
+def training_page(
+    title: str, model: TrainedModel, epochs: Sequence[Epoch], decision: Decision, links: Mapping[str, str]
+) -> str:
+    """Return the training as one file of HTML; `title` names the version, `links` lead to other pages by their texts.
+
+    The pictures are those that the training process left in the folder of `model`.
+    """
+    names = list(dict.fromkeys((MAIN[model.task], LENIENT[model.task])))
+    rows = [
+        (name, [found.get(metric) for metric in names])
+        for name, found in sorted(model.scores.classes.items(), key=lambda each: each[1].get(names[0], 0.0))
+    ]
+    return render_page(
+        "training",
+        title=title,
+        promoted=decision.promoted,
+        reasons=decision.reasons,
+        links=links,
+        totals=[(name, f"{model.scores.metrics.get(name, 0.0):.3f}") for name in names],
+        sentence=f"Task {model.task}. Best epoch {model.best_epoch} of {model.epochs}, batch {model.batch}, "
+        f"{model.scores.images} validation images.",
+        charts=charts(epochs, model.best_epoch),
+        sides=(WIDTH, HEIGHT),
+        pictures=worst_pictures(model.folder),
+        sure=SURE,
+        names=names,
+        classes=rows[:SHOWN_CLASSES],
+        more_classes=max(len(rows) - SHOWN_CLASSES, 0),
+    )

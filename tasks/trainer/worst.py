@@ -1,0 +1,123 @@
+"""The validation pictures in which most goes wrong: which they are is known from the last evaluation, for nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tasks.core.geometry import Rgb, corners, hull
+from tasks.core.media import draw, read_image, write_jpeg
+from tasks.core.media.images import fit
+from tasks.core.results.detections import Detections
+from tasks.core.training_pictures import LISTING, SHOWN, SIDE, SURE, Mistaken
+from tasks.trainer.loading import load_model
+
+_RIGHT = {"segment": "tp_m", "pose": "tp_p"}
+
+
+class Wrong(NamedTuple):
+    """A picture by its place in the data set: `missed` labels, and `extra` detections that fit none."""
+
+    place: int
+    missed: int
+    extra: int
+
+
+def mistakes(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401 - ultralytics ships no types
+    """Return the pictures in which something is wrong, most first, `SHOWN` of them, before a validator forgets them."""
+    found = _misnamed(validator) if task == "classify" else _mismatched(validator, task)
+    return sorted(found, key=lambda each: -(each.missed + each.extra))[:SHOWN]
+
+
+def _mismatched(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401
+    stats, metrics = validator.metrics.stats, validator.metrics.box.image_metrics
+    places = {Path(file).name: place for place, file in enumerate(validator.dataloader.dataset.im_files)}
+    found = []
+    rows = zip(metrics, stats[_RIGHT.get(task, "tp")], stats["conf"], stats["target_cls"], strict=True)
+    for name, right, confidence, targets in rows:
+        sure = np.asarray(confidence) >= SURE
+        hits = int(np.asarray(right)[sure, 0].sum()) if sure.any() else 0
+        missed, extra = len(targets) - hits, int(sure.sum()) - hits
+        if missed or extra:
+            found.append(Wrong(places[name], missed, extra))
+    return found
+
+
+def _misnamed(validator: Any) -> list[Wrong]:  # noqa: ANN401
+    said = [int(row[0]) for batch in validator.pred for row in batch]
+    true = [int(number) for batch in validator.targets for number in batch]
+    return [Wrong(place, 1, 1) for place, (one, other) in enumerate(zip(said, true, strict=True)) if one != other]
+
+
+def draw_worst(
+    wrong: Sequence[Wrong],
+    dataset: Any,  # noqa: ANN401
+    weights: Path,
+    job: tuple[str, int, str | None],
+    folder: Path,
+) -> None:
+    """Draw, for each picture, what its labels say and what the weights find, below `folder`, beside a list of them.
+
+    `dataset` is Ultralytics' own, `job` the task, the image size and the device.
+    """
+    task, image_size, device = job
+    model = load_model(str(weights), task)
+    names = [model.names[number] for number in sorted(model.names)]
+    folder.mkdir(exist_ok=True)
+    listed = []
+    for number, each in enumerate(wrong):
+        path = Path(dataset.samples[each.place][0] if task == "classify" else dataset.im_files[each.place])
+        how = {"imgsz": image_size, "device": device, "conf": SURE, "project": str(folder)}
+        (result,) = model.predict(str(path), verbose=False, save=False, **how)
+        image = fit(read_image(path), SIDE)
+        if task == "classify":
+            words = [names[int(dataset.samples[each.place][1])], names[int(result.probs.top1)]]
+            write_jpeg(folder / f"{number}-truth.jpg", image)
+            files = [f"{number}-truth.jpg"] * 2
+        else:
+            words = ["", ""]
+            files = [f"{number}-truth.jpg", f"{number}-found.jpg"]
+            sides = _labelled(dataset.labels[each.place], task, result.orig_shape), _detected(result.cpu().numpy())
+            for file, side, said in zip(files, sides, (False, True), strict=True):
+                write_jpeg(folder / file, _drawn(image, side, names, labels=said))
+        listed.append(Mistaken(path.name, each.missed, each.extra, *files, *words)._asdict())
+    (folder / LISTING).write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _drawn(image: Rgb, found: Detections, names: Sequence[str], *, labels: bool) -> Rgb:
+    return draw(image, found.scaled(image.shape[1], image.shape[0]), names, labels=labels)
+
+
+def _labelled(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noqa: ANN401
+    height, width = shape
+    sides = np.array([width, height], np.float32)
+    centres, spans = np.split(np.asarray(label["bboxes"], np.float32).reshape(-1, 4), 2, axis=1)
+    boxes = np.concatenate([(centres - spans / 2) * sides, (centres + spans / 2) * sides], axis=1)
+    own: dict[str, Any] = {}
+    if task in {"segment", "obb"} and len(label["segments"]) == len(boxes):
+        own["polygons"] = tuple(np.asarray(ring, np.float32) * sides for ring in label["segments"])
+    if task == "pose":
+        points = np.asarray(label["keypoints"], np.float32)
+        seen = points[..., 2:] > 0 if points.shape[2] == 3 else np.ones_like(points[..., :1])
+        own["keypoints"] = np.concatenate([points[..., :2] * sides, seen.astype(np.float32)], axis=2)
+    classes = np.asarray(label["cls"]).reshape(-1).astype(np.int32)
+    return Detections("", None, None, width, height, boxes, np.ones(len(boxes), np.float32), classes, **own)
+
+
+def _detected(result: Any) -> Detections:  # noqa: ANN401
+    height, width = result.orig_shape
+    boxes = result.boxes if result.obb is None else result.obb
+    own: dict[str, Any] = {}
+    corner = np.asarray(boxes.xyxy, np.float32)
+    if result.obb is not None:
+        own["rotated"] = np.asarray(result.obb.xywhr, np.float32)
+        own["polygons"] = tuple(corners(own["rotated"]))
+        corner = hull(own["rotated"])
+    if result.masks is not None:
+        own["polygons"] = tuple(np.asarray(ring, np.float32).reshape(-1, 2) for ring in result.masks.xy)
+    if result.keypoints is not None and result.keypoints.data.shape[2] == 3:
+        own["keypoints"] = np.asarray(result.keypoints.data, np.float32)
+    lists = corner, np.asarray(boxes.conf, np.float32), np.asarray(boxes.cls).astype(np.int32)
+    return Detections("", None, None, width, height, *lists, **own)
