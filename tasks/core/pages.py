@@ -7,7 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.core.media.drawing import class_colour
+from tasks.core.palette import css_colour
+
+__all__ = ["css_colour", "render_page"]
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -37,11 +39,6 @@ def render_page(name: str, **values: object) -> str:
     )
     # A name that is no valid Unicode must not keep the page from being written.
     return page.encode("utf-8", "replace").decode("utf-8")
-
-
-def css_colour(class_id: int) -> str:
-    """Return the colour that a class has in pictures, as CSS writes it."""
-    return "#{:02x}{:02x}{:02x}".format(*class_colour(class_id))
 
 
 def _read(name: str) -> str:

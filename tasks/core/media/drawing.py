@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from tasks.core.geometry import Floats, Rgb
 from tasks.core.media.lettering import Colour, label_size, legible, printable, text_size, write_label
+from tasks.core.palette import class_colour
 from tasks.core.results.detections import Detections, class_name
 
 __all__ = ["class_colour", "draw", "line_width", "printable"]
 
 VISIBLE = 0.5  # visibility from which a keypoint is drawn
 
-_GOLDEN_ANGLE = 137.508
 _FILL = 0.4  # how much a filled outline hides
 _FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same
 _MIDDLE, _LEFT, _RIGHT = (255, 255, 255), (255, 150, 40), (60, 200, 255)
@@ -24,15 +24,6 @@ _LIMBS = (
     *((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (11, 12), (5, 11), (6, 12)),
     *((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)),
 )
-
-
-def class_colour(class_id: int) -> Colour:
-    """Return the RGB colour of a class: the same in every picture, and far from those of its neighbours."""
-    hue = (class_id * _GOLDEN_ANGLE + 200) % 360
-    lightness = (150, 190, 120)[class_id // 8 % 3]
-    pixel = np.array([[[hue / 2, lightness, 235]]], np.uint8)
-    red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HLS2RGB)[0, 0].tolist()
-    return int(red), int(green), int(blue)
 
 
 def draw(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True) -> Rgb:
