@@ -15,6 +15,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
+from infra.identities import Role
 from infra.service import bin_path
 from infra.services import s3_client
 from infra.settings import ROOT, StackSettings
@@ -40,7 +41,7 @@ def ensure_databases(settings: StackSettings) -> None:
 
 def ensure_buckets(settings: StackSettings) -> None:
     """Make the buckets of the contract; the one of archives keeps what is written over or deleted."""
-    client = s3_client(settings)
+    client = s3_client(settings, Role.ADMIN)
     present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in Bucket:
         if bucket not in present:

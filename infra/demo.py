@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Column, Table
 
 from infra import demo_data, stack
 from infra.errors import StackError, plain_errors
+from infra.identities import Role
 from infra.services import s3_client
 from infra.settings import StackSettings
 from infra.upload import upload
@@ -120,8 +122,9 @@ class Demo:
         inputs = [f"demo/{path.name}" for path in job.media]
         run = runs.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
         self._follow(run, f"infer over {', '.join(path.name for path in job.media)}")
-        body = s3_client(self._settings).get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run.id}/summary.json")["Body"]
-        summary: dict[str, Any] = json.loads(body.read())
+        s3 = s3_client(self._settings, Role.PERSON)
+        written = s3.get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run.id}/summary.json")
+        summary: dict[str, Any] = json.loads(written["Body"].read())
         speed = f"{summary['images_per_second']:.1f} ({summary['images']} images, {summary['frames']} video frames)"
         self._rows += [("images/s", speed), ("detections", str(summary["detections"]))]
         self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run.id}/"), ("gallery", summary["gallery"])]
@@ -192,6 +195,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--imgsz", type=int)
     arguments = parser.parse_args()
+    os.umask(0o077)
     console = Console(highlight=False)
     with plain_errors():
         settings = stack.load_settings()

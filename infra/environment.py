@@ -5,16 +5,30 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.identities import Role
 from infra.settings import HOST, ROOT, StackSettings
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 
 
-def stack_environment(settings: StackSettings) -> dict[str, str]:
-    """What every service and flow run inherits."""
+# Each service is given what it needs under these; of the shell, none of them reaches those that do not.
+GUARDED = (
+    "AWS_",
+    "PREFECT_",
+    "MLFLOW_",
+    "TRITON_",
+    "WEED_",
+    "STUDIO_TRITON_KEY",
+    "STUDIO_LINKS_",
+    "STUDIO_POSTGRES_URL",
+)
+LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
+
+
+def common_environment(settings: StackSettings) -> dict[str, str]:
+    """What every service inherits; no key is in it."""
     state = settings.state_dir
     return {
-        **settings.environment,
         "PYTHONPATH": str(ROOT),
         "STUDIO_STATE_DIR": str(state),
         "STUDIO_TRITON_VENV": str(settings.triton_venv),
@@ -31,6 +45,50 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
     }
 
 
+def inherited_environment(settings: StackSettings) -> dict[str, str]:
+    """What the supervisor has, and with it every service: the shell's, without keys, and what is common to all."""
+    shell = {name: value for name, value in os.environ.items() if not name.startswith(GUARDED)}
+    return shell | common_environment(settings)
+
+
+def of_shell(*prefixes: str) -> dict[str, str]:
+    """What the shell sets under a tool's own names."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def s3_environment(settings: StackSettings, role: Role) -> dict[str, str]:
+    """The way to the object store as a role; the keys that were given for one elsewhere serve all roles."""
+    if settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        return of_shell("AWS_")
+    key, secret = settings.s3_keys(role)
+    return {
+        "AWS_ENDPOINT_URL": settings.local_environment["AWS_ENDPOINT_URL"],
+        "AWS_DEFAULT_REGION": settings.local_environment["AWS_DEFAULT_REGION"],
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+    } | dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+
+
+def triton_environment(settings: StackSettings) -> dict[str, str]:
+    """The way to Triton and its load API."""
+    addresses = {name: value for name, value in settings.environment.items() if name.startswith("TRITON_")}
+    return addresses | {"STUDIO_TRITON_KEY": settings.triton_key}
+
+
+def worker_environment(settings: StackSettings) -> dict[str, str]:
+    """What the worker and its flow runs have: the way to each service, and the keys that flows need."""
+    links: Mapping[str, str] = {}
+    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        links = dict(zip(LINKS, settings.s3_keys(Role.LINKS), strict=True))
+    return {
+        **common_environment(settings),
+        **settings.environment,
+        **s3_environment(settings, Role.WORKER),
+        **triton_environment(settings),
+        **links,
+    }
+
+
 def adopt(environment: Mapping[str, str], *, local_store: bool) -> None:
     """Make `environment` the one of this process, without what would lead its tools elsewhere."""
     os.environ.update(environment)
@@ -39,7 +97,6 @@ def adopt(environment: Mapping[str, str], *, local_store: bool) -> None:
     if local_store:
         for name in AWS_MISLEADING:
             os.environ.pop(name, None)
-        os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
 
 
 def scratch(settings: StackSettings) -> Path:

@@ -16,6 +16,7 @@ import psycopg2
 from infra.service import Service
 from infra.settings import HOST, StackSettings, write_private
 
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}  # all of it: where we are root, other processes of its user could read it
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 
 
@@ -44,7 +45,7 @@ def service(settings: StackSettings) -> Service:
         ],
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},
         check=lambda: psycopg2.connect(settings.database_url + "/postgres", connect_timeout=3).close(),
-        environment={"LC_ALL": "C.UTF-8"},
+        environment=dict(ENVIRONMENT),
         user=system_user(),
         stop_signal="INT",
     )
@@ -73,7 +74,9 @@ def prepare(settings: StackSettings) -> None:
     command = [str(binary("initdb")), "-D", str(fresh), "-U", "postgres", "--encoding=utf8", "--no-sync"]
     command += ["--locale-provider=builtin", "--locale=C.UTF-8"]  # the shell's locale may not be there
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
-    made = subprocess.run(command, **identity, capture_output=True, text=True, check=False, cwd=fresh)
+    made = subprocess.run(
+        command, **identity, env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd=fresh, umask=0o077
+    )
     password_file.unlink()
     if made.returncode:
         raise RuntimeError(f"PostgreSQL could not make its database in {fresh}: {made.stderr.strip()}")

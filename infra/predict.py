@@ -111,9 +111,8 @@ def _serves(settings: StackSettings, published: str) -> bool:
 
 
 def _load(settings: StackSettings) -> None:
-    environment = settings.environment
-    url = f"http://{environment['TRITON_HTTP_URL']}/v2/repository/models/{NAME}/load"
-    headers = {KEY_HEADER: environment["STUDIO_TRITON_KEY"]}
+    url = f"http://{settings.environment['TRITON_HTTP_URL']}/v2/repository/models/{NAME}/load"
+    headers = {KEY_HEADER: settings.triton_key}
     try:
         answer = httpx.post(url, headers=headers, timeout=LOAD_SECONDS)
     except httpx.HTTPError as error:

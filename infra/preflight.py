@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 from infra import triton
 from infra.errors import StackError
+from infra.ports import is_free
 from infra.service import Service
-from infra.settings import HOST, StackSettings
+from infra.settings import StackSettings
 
 ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
 
@@ -44,11 +45,7 @@ def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> No
     needed = [("supervisor", {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port})]
     for name, ports in [*needed, *((service.name, service.ports) for service in wanted)]:
         for setting, port in ports.items():
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                except OSError:
-                    taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
+            if not is_free(port):
+                taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
     if taken:
         raise StackError("\n".join([*taken, "for example: STUDIO_PREFECT_PORT=4300 make up"]))

@@ -15,7 +15,7 @@ class Service:
     command: list[str]
     ports: dict[str, int]  # the setting that moves the port -> the port
     check: Callable[[], object]
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
     user: str | None = None
     stop_signal: str = "TERM"
 

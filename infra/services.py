@@ -3,9 +3,7 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -13,8 +11,18 @@ import httpx
 from botocore.config import Config
 
 from infra import postgres
+from infra.environment import (
+    inherited_environment,
+    of_shell,
+    s3_environment,
+    triton_environment,
+    worker_environment,
+)
+from infra.identities import Role, identities
 from infra.service import Service, bin_path
 from infra.settings import HOST, StackSettings, write_private
+from infra.store_security import prepare_security
+from infra.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,11 +59,13 @@ def services(settings: StackSettings) -> list[Service]:
 
 
 def object_store(settings: StackSettings) -> Service:
-    """SeaweedFS: an S3 server whose only identity is the local stack's key pair."""
+    """SeaweedFS: an S3 server with an identity for each role."""
     arguments = {
         "dir": settings.state_dir / "s3",
         "ip": HOST,
         "ip.bind": HOST,
+        "disableHttp": "true",  # the master's, which obeys anybody: a page's <img> could delete a bucket
+        "master.telemetry": "false",
         "master.port": settings.s3_master_port,
         "master.volumeSizeLimitMB": 1024,
         "volume.port": settings.s3_volume_port,
@@ -65,10 +75,11 @@ def object_store(settings: StackSettings) -> Service:
         "filer.port": settings.s3_filer_port,
         "filer.disableHttp": "true",  # the filer's own door asks for no key
         # Their default names in /tmp are the same for every user, and another's socket cannot be replaced.
-        "filer.localSocket": f"{tempfile.gettempdir()}/studio-{os.geteuid()}-filer-{settings.s3_filer_port}.sock",
-        "s3.localSocket": f"{tempfile.gettempdir()}/studio-{os.geteuid()}-s3-{settings.s3_port}.sock",
+        "filer.localSocket": temporary_folder(settings) / "filer.sock",
+        "s3.localSocket": temporary_folder(settings) / "s3.sock",
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
+        "s3.iam": "false",  # identities come from that file alone
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
@@ -80,6 +91,7 @@ def object_store(settings: StackSettings) -> Service:
         command=[
             bin_path("weed"),
             "-logtostderr=true",
+            f"-config_dir={settings.state_dir / 'weed'}",
             "server",
             "-filer",
             "-s3",
@@ -87,27 +99,27 @@ def object_store(settings: StackSettings) -> Service:
         ],
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: s3_client(settings).list_buckets(),
+        environment=inherited_environment(settings),
     )
 
 
 def prepare_object_store(settings: StackSettings) -> None:
-    """Make the folder of the object store, and the file that names its only identity."""
-    (settings.state_dir / "s3").mkdir(parents=True, exist_ok=True)
-    credentials = {"accessKey": settings.secrets["s3_access_key"], "secretKey": settings.secrets["s3_secret_key"]}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": "studio", "credentials": [credentials], "actions": actions}
-    write_private(settings.state_dir / "s3.json", json.dumps({"identities": [identity]}))
+    """Make the folder of the object store, the file that names its identities, and what shuts its inner doors."""
+    (settings.state_dir / "s3").mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(settings.state_dir / "s3.json", json.dumps(identities(settings.secrets)))
+    prepare_security(settings.state_dir / "weed")
 
 
-def s3_client(settings: StackSettings, read_timeout: float = 10) -> "S3Client":
+def s3_client(settings: StackSettings, role: Role = Role.WORKER, read_timeout: float = 10) -> "S3Client":
     """A boto3 S3 client for the object store that the stack uses; fails fast, as a health check should."""
-    environment = settings.environment
+    environment = s3_environment(settings, role)
     return boto3.client(
         "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
+        endpoint_url=settings.environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=environment.get("AWS_SESSION_TOKEN"),
+        region_name=environment.get("AWS_DEFAULT_REGION"),
         config=Config(connect_timeout=3, read_timeout=read_timeout, retries={"total_max_attempts": 1}),
     )
 
@@ -120,7 +132,9 @@ def prefect_server(settings: StackSettings) -> Service:
         command=[bin_path("prefect"), "server", "start", "--host", HOST, "--port", str(settings.prefect_port)],
         ports={"STUDIO_PREFECT_PORT": settings.prefect_port},
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
-        environment={
+        environment=inherited_environment(settings)
+        | of_shell("PREFECT_")
+        | {
             "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
@@ -145,7 +159,10 @@ def mlflow_server(settings: StackSettings) -> Service:
         command=command,
         ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
-        environment={
+        environment=inherited_environment(settings)
+        | of_shell("MLFLOW_")
+        | s3_environment(settings, Role.MLFLOW)
+        | {
             # Not on the command line, which everybody on the machine can read.
             "MLFLOW_BACKEND_STORE_URI": database(settings, "mlflow", "postgresql+psycopg2"),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -167,7 +184,10 @@ def triton(settings: StackSettings) -> Service:
         command=[sys.executable, "-m", "infra.triton"],
         ports={f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names},
         check=http_check(f"http://{HOST}:{settings.triton_http_port}/v2/health/live"),
-        environment={"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+        environment=inherited_environment(settings)
+        | s3_environment(settings, Role.TRITON)
+        | triton_environment(settings)
+        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
     )
 
 
@@ -183,12 +203,8 @@ def live(settings: StackSettings) -> Service:
         command=[sys.executable, "-m", "infra.live"],
         ports={"STUDIO_LIVE_PORT": settings.live_port},
         check=lambda: [check() for check in checks],
+        environment=inherited_environment(settings) | triton_environment(settings),
     )
-
-
-def user_temporary_folder() -> Path:
-    """A folder of this user alone for temporary files; short, because sockets in it may not exceed 107 bytes."""
-    return Path("/tmp") / f"yolo-studio-{os.geteuid()}"  # noqa: S108 - the user's id is in its name
 
 
 def worker(settings: StackSettings) -> Service:
@@ -200,10 +216,13 @@ def worker(settings: StackSettings) -> Service:
         command=[*command, "--limit", str(settings.worker_limit)],
         ports={"STUDIO_WORKER_PORT": settings.worker_port},
         check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
-        environment={
+        environment=inherited_environment(settings)
+        | of_shell("PREFECT_", "MLFLOW_")
+        | worker_environment(settings)
+        | {
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,
             "PREFECT_WORKER_WEBSERVER_PORT": str(settings.worker_port),
             # Prefect's runner keeps its files under one name in /tmp, which the first user of the machine owns.
-            "TMPDIR": str(user_temporary_folder()),
+            "TMPDIR": str(temporary_folder(settings)),
         },
     )

@@ -10,9 +10,12 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.identities import Role, secret_names
+
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
+SECRETS = ("supervisor", "postgres", "triton_key", *(name for role in Role for name in secret_names(role)))
 
 
 class StackSettings(BaseSettings):
@@ -60,13 +63,25 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Passwords and keys of the local stack, made once."""
+        """Passwords and keys of the local stack, each made once: those of an earlier release stay as they are."""
         path = self.state_dir / "secrets.json"
-        if not path.exists():
-            names = ("supervisor", "postgres", "s3_access_key", "s3_secret_key", "triton_key")
-            write_private(path, json.dumps({name: secrets.token_hex(16) for name in names}))
-        values: dict[str, str] = json.loads(path.read_text())
-        return values
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        missing = {name: secrets.token_hex(16) for name in SECRETS if name not in known}
+        if missing:
+            write_private(path, json.dumps(known | missing))
+        return known | missing
+
+    @property
+    def triton_key(self) -> str:
+        """What opens the load API of the Triton in use."""
+        if self.is_elsewhere("TRITON_GRPC_URL"):
+            return os.environ.get("STUDIO_TRITON_KEY", "")
+        return self.secrets["triton_key"]
+
+    def s3_keys(self, role: Role) -> tuple[str, str]:
+        """The key of a role in the local object store, and its secret."""
+        key, secret = secret_names(role)
+        return self.secrets[key], self.secrets[secret]
 
     @property
     def database_url(self) -> str:
@@ -77,17 +92,17 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def local_environment(self) -> dict[str, str]:
-        """The names every tool knows, all pointing at local services."""
+        """The names every tool knows, all pointing at local services, with the keys of a person."""
+        key, secret = self.s3_keys(Role.PERSON)
         return {
             "PREFECT_API_URL": f"http://{HOST}:{self.prefect_port}/api",
             "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.mlflow_port}",
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.s3_port}",
-            "AWS_ACCESS_KEY_ID": self.secrets["s3_access_key"],
-            "AWS_SECRET_ACCESS_KEY": self.secrets["s3_secret_key"],
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": REGION,
             "TRITON_HTTP_URL": f"{HOST}:{self.triton_http_port}",
             "TRITON_GRPC_URL": f"{HOST}:{self.triton_grpc_port}",
-            "STUDIO_TRITON_KEY": self.secrets["triton_key"],
         }
 
     def is_elsewhere(self, variable: str) -> bool:
@@ -107,18 +122,22 @@ class StackSettings(BaseSettings):
                 "AWS_ACCESS_KEY_ID",
                 "AWS_SECRET_ACCESS_KEY",
                 "AWS_DEFAULT_REGION",
+                "STUDIO_LINKS_ACCESS_KEY_ID",
+                "STUDIO_LINKS_SECRET_ACCESS_KEY",
             ),
             "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
         }
         for leader, names in groups.items():
             if self.is_elsewhere(leader):
+                # No key of a local service is ever shown to one elsewhere.
+                values = {name: value for name, value in values.items() if name not in names}
                 values.update({name: os.environ[name] for name in names if name in os.environ})
         return values
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text)

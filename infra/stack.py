@@ -4,20 +4,23 @@ import argparse
 import asyncio
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
 from infra import postgres, predict, preflight, supervision
-from infra.environment import adopt, scratch, shell_text, stack_environment
+from infra.environment import adopt, inherited_environment, scratch, shell_text, worker_environment
 from infra.errors import StackError, plain_errors
 from infra.service import Service
-from infra.services import prepare_object_store, s3_client, services, user_temporary_folder
+from infra.services import prepare_object_store, s3_client, services
 from infra.settings import StackSettings, write_private
+from infra.temporary import make_temporary_folder, remove_temporary
 
 START_SECONDS = 180
 Say = Callable[[str], None]
@@ -26,27 +29,53 @@ Say = Callable[[str], None]
 def up(settings: StackSettings, say: Say = print) -> None:
     """Start what is not running yet, wait until every service is well, and register buckets, pool and deployments."""
     began = time.monotonic()
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    settings.state_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # as root, the database's user passes through
-    (settings.state_dir / "logs").mkdir(exist_ok=True)
+    keep_private(settings.state_dir)
+    adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
-    environment = stack_environment(settings)
-    adopt(environment, local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     preflight.require_elsewhere(settings)
     if supervision.process(settings) is None:
         if any(service.name == "triton" for service in wanted):
             preflight.require_triton()
         preflight.require_free_ports(wanted, settings)
-        shutil.rmtree(scratch(settings), ignore_errors=True)  # of runs that were killed
+        clear_folder(scratch(settings))  # of runs that were killed
         if any(service.name == "postgres" for service in wanted):
             postgres.prepare(settings)
         prepare_object_store(settings)
-        user_temporary_folder().mkdir(mode=0o700, exist_ok=True)
-        supervision.start(settings, supervision.write_configuration(settings, wanted), environment)
+        make_temporary_folder(settings)
+        supervision.start(settings, supervision.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
     write_private(settings.state_dir / "env", shell_text(settings.environment))
     _start_in_order(settings, wanted, say)
     say(f"stack is up after {time.monotonic() - began:.0f} s")
+
+
+def keep_private(state: Path) -> None:
+    """Make the state folder, and shut it and what lies in it to everybody else.
+
+    As root, the database's user passes through it to a folder of its own.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    state.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    for name in ("logs", "prefect", "scratch", "ultralytics"):
+        (state / name).mkdir(mode=0o700, exist_ok=True)
+    for path in state.iterdir():
+        found = path.lstat()
+        if found.st_uid == os.geteuid() and not path.is_symlink():
+            path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+
+
+def clear_folder(folder: Path) -> None:
+    """Make the folder anew, empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def down(settings: StackSettings) -> bool:
+    """Stop everything; nothing is left outside the state folder. False when nothing was running."""
+    stopped = supervision.stop(settings)
+    remove_temporary(settings)
+    (settings.state_dir / "env").unlink(missing_ok=True)
+    return stopped
 
 
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) -> None:
@@ -131,7 +160,7 @@ def status(settings: StackSettings, console: Console) -> bool:
     """Print each service, its address and its health; False when one is not well."""
     table = Table("service", "address", "process", "health")
     states, well = supervision.states(settings), True
-    adopt(stack_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     for service in services(settings):
         reason = illness(service)
         well = well and reason is None
@@ -149,13 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command
+    os.umask(0o077)
     with plain_errors():
         settings = load_settings()
         if command == "up":
             up(settings)
         elif command == "down":
-            print("stack is down" if supervision.stop(settings) else "stack was not up")
-            (settings.state_dir / "env").unlink(missing_ok=True)
+            print("stack is down" if down(settings) else "stack was not up")
         elif not status(settings, Console()):
             sys.exit(1)
 

@@ -2,8 +2,11 @@
 
 import configparser
 import contextlib
+import io
+import json
 import os
 import subprocess
+import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
@@ -13,14 +16,15 @@ from typing import Any, cast
 import psutil
 
 from infra.service import Service, bin_path
-from infra.settings import HOST, ROOT, StackSettings
+from infra.settings import HOST, ROOT, StackSettings, write_private
 
+LAUNCHER = ROOT / "infra" / "launch.py"
 STOP_SECONDS = 20
 STATE_MARK = "STUDIO_STACK"  # in the environment of whatever the stack starts
 
 
 def write_configuration(settings: StackSettings, services: list[Service]) -> Path:
-    """Render supervisord.conf; the environment of the services is inherited from supervisord."""
+    """Render supervisord.conf, and a file for each service with its command and its environment."""
     state = settings.state_dir
     config = configparser.RawConfigParser()
     config.read_dict(
@@ -31,6 +35,7 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
                 "childlogdir": state / "logs",
                 "directory": ROOT,
                 "minfds": 4096,
+                "umask": "077",
             },
             "inet_http_server": {
                 "port": f"{HOST}:{settings.supervisor_port}",
@@ -45,18 +50,20 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
     for service in services:
         config.read_dict({f"program:{service.name}": _program(settings, service)})
     path = state / "supervisord.conf"
-    with (partial := state / "supervisord.conf.partial").open("w") as stream:
-        partial.chmod(0o600)
-        config.write(stream)
-    partial.replace(path)
+    text = io.StringIO()
+    config.write(text)
+    write_private(path, text.getvalue())
     return path
 
 
 def _program(settings: StackSettings, service: Service) -> dict[str, object]:
     log = settings.state_dir / "logs" / f"{service.name}.log"
-    program: dict[str, object] = {
-        "command": " ".join(_quote(part) for part in service.command),
-        "environment": ",".join(f"{key}={_quote(value)}" for key, value in service.environment.items()),
+    start = settings.state_dir / "services" / f"{service.name}.json"
+    environment = service.environment | {STATE_MARK: str(settings.state_dir)}
+    facts = {"command": service.command, "environment": environment, "user": service.user}
+    write_private(start, json.dumps(facts))
+    return {
+        "command": " ".join(_quote(part) for part in (sys.executable, "-I", "-S", str(LAUNCHER), str(start))),
         "autostart": "false",
         "autorestart": "true",
         "startsecs": 1,
@@ -70,7 +77,6 @@ def _program(settings: StackSettings, service: Service) -> dict[str, object]:
         "stdout_logfile_maxbytes": "20MB",
         "stdout_logfile_backups": 3,
     }
-    return program | ({"user": service.user} if service.user else {})
 
 
 def _quote(text: str) -> str:
@@ -99,8 +105,8 @@ def connect(settings: StackSettings) -> Iterator[Any]:
 def start(settings: StackSettings, configuration: Path, environment: Mapping[str, str]) -> None:
     """Start supervisord with no service running yet, and wait until it answers."""
     command = [bin_path("supervisord"), "-c", str(configuration)]
-    inherited = {**os.environ, **environment, STATE_MARK: str(settings.state_dir)}
-    began = subprocess.run(command, env=inherited, cwd=ROOT, check=False, capture_output=True, text=True)
+    marked = {**environment, STATE_MARK: str(settings.state_dir)}
+    began = subprocess.run(command, env=marked, cwd=ROOT, check=False, capture_output=True, text=True)
     if began.returncode:
         raise RuntimeError(f"supervisord did not start: {began.stderr.strip() or began.stdout.strip()}")
     deadline = time.monotonic() + 15

@@ -6,12 +6,11 @@ server; this finds its parts, and tells it where models, ports and secrets are.
 
 import os
 import re
+import shlex
 import shutil
 import signal
-import socket
 import sys
 import sysconfig
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,25 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra import hidden_argument
+from infra.errors import StackError
+from infra.ports import is_free
 from infra.settings import HOST, StackSettings
+from infra.temporary import (
+    SHARED_MEMORY,
+    make_temporary_folder,
+    shared_memory,
+    shared_memory_prefix,
+    temporary_folder,
+)
 
 KEY_HEADER = "triton-access-key"
 BUCKET = "models"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The load API runs Python code that it is sent; the others read and write memory, files and settings of the server.
 RESTRICTED = "model-repository,shared-memory,trace,logging"
+GUARD = "STUDIO_TRITON_GUARD"  # tritonserver takes it on the command line alone, which all users can read
 PREDICT_HEADERS = ("model", "version", "confidence", "iou")  # the request parameters of model `predict`
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives on Linux
 
 
 class TritonError(RuntimeError):
@@ -66,12 +75,8 @@ def _port(variable: str, default: int) -> int:
 
 
 def _expect_free(port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise TritonError(f"port {port} of {HOST} is in use: stop what listens there, or set {setting}") from error
+    if not is_free(port):
+        raise TritonError(f"port {port} of {HOST} is in use: stop what listens there, or set {setting}")
 
 
 @dataclass(frozen=True)
@@ -139,15 +144,25 @@ def end_orphans(backends: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def backend_folder(installation: Installation, state: Path) -> Path:
-    """A fresh backend directory: the Python backend with the stub of the running Python."""
+def backend_folder(installation: Installation, state: Path, http_port: int) -> Path:
+    """A fresh backend directory: the Python backend with the stub of the running Python.
+
+    Triton makes the memory that it shares with a stub readable for all, whatever the umask: it is shut before the stub
+    has begun, and with it before any picture is in it.
+    """
     backends = state / "backends"
     python = backends / "python"
     end_orphans(backends)
     shutil.rmtree(backends, ignore_errors=True)
     python.mkdir(parents=True)
-    for part in [*(installation.server / "backends" / "python").iterdir(), installation.stub]:
+    for part in (installation.server / "backends" / "python").iterdir():
         (python / part.name).symlink_to(part.resolve())
+    stub = python / installation.stub.name
+    segments = f"{SHARED_MEMORY}/{shared_memory_prefix(http_port)}"
+    stub.write_text(
+        f'#!/bin/bash\nchmod 600 {segments}*\nexec -a "$0" {shlex.quote(str(installation.stub.resolve()))} "$@"\n'
+    )
+    stub.chmod(0o700)
     return backends
 
 
@@ -158,13 +173,10 @@ def fresh_folder(path: Path) -> Path:
     return path
 
 
-def shared_memory_prefix(http_port: int) -> str:
-    """The name that this server's shared memory begins with; what a killed server left under it is removed.
-
-    It follows the HTTP port, which only one server of a machine can have: two servers never share regions.
-    """
-    prefix = f"yolo-studio-{http_port}-"
-    for left in SHARED_MEMORY.glob(f"{prefix}*"):
+def fresh_shared_memory(http_port: int) -> str:
+    """The prefix of this server's shared memory; what a killed server left under it is removed."""
+    prefix = shared_memory_prefix(http_port)
+    for left in shared_memory(prefix):
         left.unlink(missing_ok=True)
     return prefix
 
@@ -194,16 +206,20 @@ def deployed_models() -> list[str]:
     return sorted(name for name, _, rest in (key.partition("/") for key in keys) if rest == "config.pbtxt")
 
 
-def command(installation: Installation, addresses: Addresses, state: Path, key: str) -> list[str]:
-    """The command line; the key is in it because tritonserver takes it no other way."""
+def guard(key: str) -> str:
+    """What shuts parts of Triton to those without the key, in the words of its command line."""
     if not key or not key.isascii() or not key.isprintable() or "," in key or ":" in key or "=" in key:
         raise TritonError("expected STUDIO_TRITON_KEY of letters and digits: without it the load API is open to all")
-    guard = f"{RESTRICTED}:{KEY_HEADER}={key}"
+    return f"{RESTRICTED}:{KEY_HEADER}={key}"
+
+
+def command(installation: Installation, addresses: Addresses, state: Path) -> list[str]:
+    """The command line; where the variable's name stands in it, the guard is for Triton alone."""
     options = {
         "model-repository": repository(),
         "model-control-mode": "explicit",
-        "backend-directory": str(backend_folder(installation, state)),
-        "backend-config": f"python,shm-region-prefix-name={shared_memory_prefix(addresses.http)}",
+        "backend-directory": str(backend_folder(installation, state, addresses.http)),
+        "backend-config": f"python,shm-region-prefix-name={fresh_shared_memory(addresses.http)}",
         "http-address": HOST,
         "http-port": str(addresses.http),
         "grpc-address": HOST,
@@ -217,10 +233,9 @@ def command(installation: Installation, addresses: Addresses, state: Path, key: 
         "exit-timeout-secs": "10",
         # A bare `curl --data-binary @photo.jpg` can say these only in headers.
         "http-header-forward-pattern": f"(?i)^({'|'.join(PREDICT_HEADERS)})$",
-        "http-restricted-api": guard,
-        "grpc-restricted-protocol": guard,
     }
     line = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
+    line += ["--http-restricted-api", GUARD, "--grpc-restricted-protocol", GUARD]
     return line + [f"--load-model={name}" for name in deployed_models()]
 
 
@@ -240,16 +255,13 @@ def _prepend(values: dict[str, str], name: str, *folders: Path) -> None:
     values[name] = os.pathsep.join([*map(str, folders), *filter(None, [values.get(name, "")])])
 
 
-def plain_folder(state: Path, port: int) -> Path:
+def plain_folder(settings: StackSettings, port: int) -> Path:
     """A folder for this server's files; Triton's Python backend puts their paths unquoted on a shell's command line."""
-    name = f"triton-{port}"
+    name, state = f"triton-{port}", settings.state_dir.resolve()
     if re.fullmatch(r"[\w./-]+", str(state)):
         return state / name
-    folder = Path(tempfile.gettempdir()) / f"yolo-studio-{os.geteuid()}-{name}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
-        raise TritonError(f"expected {folder} to be ours, found that it belongs to somebody else: remove it")
-    return folder
+    make_temporary_folder(settings)
+    return temporary_folder(settings) / name
 
 
 def main() -> None:
@@ -259,12 +271,13 @@ def main() -> None:
     try:
         installation.check()
         addresses = Addresses.find(settings)
-        state = plain_folder(settings.state_dir.resolve(), addresses.http)
-        line = command(installation, addresses, state, os.environ.get("STUDIO_TRITON_KEY", ""))
-        values = environment(installation, state)
-    except TritonError as error:
+        state = plain_folder(settings, addresses.http)
+        shut = guard(os.environ.get("STUDIO_TRITON_KEY", ""))
+        line = command(installation, addresses, state)
+        values = environment(installation, state) | {GUARD: shut}
+    except (TritonError, StackError) as error:
         sys.exit(f"tritonserver cannot start: {error}")
-    os.execvpe(line[0], line, values)  # noqa: S606
+    hidden_argument.execute(line, values, GUARD)
 
 
 if __name__ == "__main__":

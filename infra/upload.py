@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from infra.errors import StackError, plain_errors
+from infra.identities import Role
 from infra.services import s3_client
 from infra.settings import StackSettings
 from infra.stack import load_settings
@@ -36,7 +37,8 @@ def upload(
     if len({path.name for path in paths}) < len(paths):
         raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    s3, keys = s3_client(settings, read_timeout=120), [f"{prefix}{path.name}" for path in paths]
+    s3 = s3_client(settings, Role.PERSON, read_timeout=120)
+    keys = [f"{prefix}{path.name}" for path in paths]
     if not replace:
         _write_only_what_is_new(s3)
         if known := _present(settings, s3, bucket, keys):

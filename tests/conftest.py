@@ -6,6 +6,7 @@ starts with the first test that asks for it.
 
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
@@ -52,9 +53,9 @@ def _choose_environment() -> None:
     os.environ.update(settings.local_environment)
     os.environ.pop("PREFECT_API_AUTH_STRING", None)
     os.environ.pop("STUDIO_SCRATCH_DIR", None)
-    from infra.environment import adopt, stack_environment
+    from infra.environment import adopt, worker_environment
 
-    adopt(stack_environment(settings), local_store=True)
+    adopt(worker_environment(settings), local_store=True)
 
 
 STATE.mkdir(parents=True)
@@ -72,15 +73,20 @@ def stack() -> Iterator[Any]:
     from infra import stack as local_stack
     from infra import supervision
     from infra.settings import StackSettings
+    from infra.temporary import temporary_folder
 
     settings = StackSettings.load()
     try:
         local_stack.up(settings)
         yield settings
     finally:
-        supervision.stop(settings)
+        local_stack.down(settings)
     left = supervision.processes(settings)
     assert not left, f"left behind after the stack was stopped: {left}"
+    ports = "|".join(str(getattr(settings, f"{field.lower()}_port") + 10_000) for field in FIELDS)
+    names = re.compile(rf"seaweedfs-\w+-grpc-({ports})\.sock|yolo-studio-{settings.triton_http_port}-.*")
+    files = [path for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir() if names.fullmatch(path.name)]  # noqa: S108
+    assert not [*files, *filter(Path.exists, [temporary_folder(settings)])]
 
 
 @pytest.fixture(scope="session")

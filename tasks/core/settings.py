@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     triton_http_url: str = "127.0.0.1:8000"
     triton_grpc_url: str = "127.0.0.1:8001"
     studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens Triton's load API.")
+    studio_links_access_key_id: str = Field(
+        "", description="Signs links; without it the `AWS_*` key of the process does."
+    )
+    studio_links_secret_access_key: SecretStr = SecretStr("")
     studio_scratch_dir: Path = Field(Path(tempfile.gettempdir()), description="Parent of every run's scratch folder.")
 
     @property

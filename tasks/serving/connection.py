@@ -45,7 +45,9 @@ def reason(error: InferenceServerException) -> str:
     """Triton's own words, on one line, and what to do where the key is wrong."""
     words = one_line(str(error.message()))
     if error.status() == "403":
-        words += ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`. .studio/env`)."
+        words += (
+            ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`triton_key` in .studio/secrets.json)."
+        )
     return words
 
 

@@ -18,6 +18,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from tasks.core.errors import StudioError
+from tasks.core.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -56,8 +57,18 @@ def client(attempts: int = 4) -> "S3Client":
     return _client(attempts, known, os.getpid())
 
 
-@functools.lru_cache(maxsize=4)
-def _client(attempts: int, _known: object, _process: int) -> "S3Client":
+def signer() -> "S3Client":
+    """Return the client that signs links: a link can do what its key can, so this one's may do little."""
+    settings = Settings()
+    key, secret = settings.studio_links_access_key_id, settings.studio_links_secret_access_key.get_secret_value()
+    if not key:
+        return client()
+    known = tuple(os.environ.get(name) for name in _NAMES)
+    return _client(1, known, os.getpid(), (key, secret))
+
+
+@functools.lru_cache(maxsize=8)
+def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] | None = None) -> "S3Client":
     config = Config(
         connect_timeout=5,
         read_timeout=60,
@@ -66,7 +77,8 @@ def _client(attempts: int, _known: object, _process: int) -> "S3Client":
         signature_version="s3v4",
     )
     # A session of its own: the default one would remember keys that the environment no longer has.
-    return boto3.session.Session().client("s3", config=config)
+    key, secret = keys or (None, None)
+    return boto3.session.Session().client("s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret)
 
 
 def reader(bucket: str) -> S3Store:

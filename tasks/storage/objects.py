@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 from prefect import task
@@ -13,7 +14,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import OPEN, Bucket, ObjectName, parse_object_name
 from tasks.core.patience import PATIENTLY
-from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader
+from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader, signer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
 _SMALL = 8 << 20  # bytes of a file that goes in one request
@@ -134,13 +138,18 @@ def content_type(path: Path) -> str:
 
 def link(bucket: str, key: str) -> str:
     """A presigned address that opens the object for seven days."""
-    place = {"Bucket": bucket, "Key": key}
-    return client().generate_presigned_url("get_object", Params=place, ExpiresIn=LINK_SECONDS)
+    return _signed(signer(), bucket, key)
 
 
 def links(bucket: str, prefix: str, paths: Iterable[str]) -> dict[str, str]:
     """The addresses of objects below `prefix`, by their paths."""
-    return {path: link(bucket, f"{prefix}/{path}") for path in set(paths)}
+    s3 = signer()
+    return {path: _signed(s3, bucket, f"{prefix}/{path}") for path in set(paths)}
+
+
+def _signed(s3: "S3Client", bucket: str, key: str) -> str:
+    place = {"Bucket": bucket, "Key": key}
+    return s3.generate_presigned_url("get_object", Params=place, ExpiresIn=LINK_SECONDS)
 
 
 def read_text(bucket: str, key: str) -> str:

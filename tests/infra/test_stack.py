@@ -15,7 +15,7 @@ from rich.console import Console
 
 from infra import stack as local_stack
 from infra import supervision
-from infra.environment import AWS_MISLEADING, adopt, shell_text, stack_environment
+from infra.environment import AWS_MISLEADING, adopt, shell_text, worker_environment
 from infra.errors import StackError
 from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
@@ -134,7 +134,7 @@ def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.M
     for name in (*AWS_MISLEADING, "MLFLOW_REGISTRY_URI", "no_proxy"):
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("NO_PROXY", "example.com")
-    environment = stack_environment(StackSettings())
+    environment = worker_environment(StackSettings())
     for name in environment:
         monkeypatch.setenv(name, os.environ.get(name, ""))
     adopt(environment, local_store=True)

@@ -1,0 +1,49 @@
+"""Who may do what in the local object store: one identity a role, with SeaweedFS's own actions."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from tasks.core.buckets import Bucket
+
+
+class Role(StrEnum):
+    """What a key of the object store is for."""
+
+    ADMIN = "admin"  # `make up`, which makes buckets
+    WORKER = "worker"  # flow runs
+    MLFLOW = "mlflow"
+    TRITON = "triton"
+    LINKS = "links"  # signs presigned links, so whoever has one can reach no more than this role
+    PERSON = "person"  # `.studio/env`
+
+
+def _on(actions: Iterable[str], *buckets: Bucket) -> list[str]:
+    return [f"{action}:{bucket}" for bucket in buckets for action in actions]
+
+
+READING, CHANGING = ("Read", "List"), ("Read", "List", "Write", "Tagging")
+ACTIONS: Mapping[Role, list[str]] = {
+    Role.ADMIN: ["Admin"],
+    Role.WORKER: list(CHANGING),
+    Role.MLFLOW: _on(CHANGING, Bucket.MLFLOW),
+    Role.TRITON: _on(READING, Bucket.MODELS),
+    Role.LINKS: _on(("Read",), Bucket.PREDICTIONS, Bucket.RUNS),
+    Role.PERSON: [
+        *_on(CHANGING, Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS),
+        *_on(READING, Bucket.PREDICTIONS, Bucket.RUNS),
+    ],
+}
+
+
+def secret_names(role: Role) -> tuple[str, str]:
+    """Under which names the secrets of the stack hold a role's key and its secret."""
+    return f"s3_{role}_access_key", f"s3_{role}_secret_key"
+
+
+def identities(secrets: Mapping[str, str]) -> dict[str, object]:
+    """What SeaweedFS reads as `s3.config`."""
+    made = []
+    for role, actions in ACTIONS.items():
+        key, secret = (secrets[name] for name in secret_names(role))
+        made.append({"name": role, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions})
+    return {"identities": made}

@@ -1,0 +1,25 @@
+"""Become a service, with exactly its own environment: `python -I -S launch.py FILE`, as the supervisor does.
+
+The supervisor would hand its whole environment to every service. Of the standard library alone, so that it takes 20 ms.
+"""
+
+import json
+import os
+import pwd
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Replace this process by the command that the file names."""
+    service = json.loads(Path(sys.argv[1]).read_text())
+    if service["user"]:
+        entry = pwd.getpwnam(service["user"])
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    os.execve(service["command"][0], service["command"], service["environment"])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()
