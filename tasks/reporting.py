@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, Pause
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Cancelling, Completed, Failed
 
 from tasks.core.epochs import Epoch
 from tasks.core.errors import Cancelled, StudioError, Superseded
@@ -109,6 +109,15 @@ def flow_run_id() -> str:
     return str(runtime.flow_run.id)
 
 
+def first_attempt() -> float | None:
+    """When this flow run began, in seconds since 1970, where it is tried again; None in its first attempt."""
+    if runtime.flow_run.run_count <= 1:
+        return None
+    with get_client(sync_client=True) as client:
+        began = client.read_flow_run(UUID(flow_run_id())).start_time
+    return began.timestamp() if began else None
+
+
 def is_over(flow_run: str) -> bool:
     """Whether a flow run has ended; one that this server does not know may be another server's, and alive."""
     with get_client(sync_client=True) as client:
@@ -117,6 +126,19 @@ def is_over(flow_run: str) -> bool:
         except (ObjectNotFound, ValueError):
             return False
     return state is not None and state.is_final()
+
+
+def overtake(flow_run: str) -> bool:
+    """Cancel a flow run that this one cannot wait for, and say whether it was; one of the same flow is waited for."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(UUID(flow_run))
+        if client.read_flow(found.flow_id).name == runtime.flow_run.flow_name:
+            return False
+        get_run_logger().warning("cancelling flow run %s, which is in the way", found.name)
+        at_work = found.state is not None and (found.state.is_running() or found.state.is_cancelling())
+        end = Cancelling if at_work else Cancelled  # what no process works on, no worker cancels
+        client.set_flow_run_state(found.id, end(message=f"{flow_run_name()} could not wait for it"), force=not at_work)
+    return True
 
 
 def wants_help(flow_run: str) -> bool:

@@ -6,6 +6,7 @@ one on condition that nobody has: of several that try, the store lets one succee
 
 import contextlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -21,25 +22,45 @@ from tasks.storage.objects import list_keys
 POLL_S = 1.0
 FOLDER = "locks"
 SERVING_WAIT_S = 600.0
+YIELD_S = 45.0  # a worker kills after 30 s what does not end when it is cancelled
+
+
+def leave_alone(_holder: str) -> bool:
+    """Have nobody end who is in the way."""
+    return False
 
 
 def alone_with(
-    model_name: str, holder: str, is_over: Callable[[str], bool]
+    model_name: str, holder: str, is_over: Callable[[str], bool], overtake: Callable[[str], bool] = leave_alone
 ) -> contextlib.AbstractContextManager[Callable[[], None]]:
     """Hold the lock of those who change what is served of a model; see `holding`."""
-    return holding(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S)
+    return holding(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S, overtake)
+
+
+def is_held(model_name: str, is_over: Callable[[str], bool]) -> bool:
+    """Whether a flow run changes what is served of a model now."""
+    newest = _newest(f"serving/{model_name}")
+    holder = _holder(newest) if newest else None
+    return holder is not None and not is_over(holder)
 
 
 @contextlib.contextmanager
-def holding(name: str, holder: str, is_over: Callable[[str], bool], wait_s: float) -> Iterator[Callable[[], None]]:
+def holding(
+    name: str,
+    holder: str,
+    is_over: Callable[[str], bool],
+    wait_s: float,
+    overtake: Callable[[str], bool] = leave_alone,
+) -> Iterator[Callable[[], None]]:
     """Hold lock `name` in the block, as flow run `holder`; gives what raises Superseded where another holds it now.
 
     That happens to one that seemed dead, and is to be asked before what cannot be undone.
 
     Waits while another flow run holds it that `is_over` (told its id) says is alive; raises StorageError after
-    `wait_s`. A holder that is tried again has the lock still.
+    `wait_s`. A holder that is tried again has the lock still. `overtake` is told once of each that is in the way: where
+    it says that it has asked that one to end, the lock is taken from it after `YIELD_S`, ended or not.
     """
-    key = _wait_for(name, holder, is_over, time.monotonic() + wait_s)
+    key = _wait_for(name, holder, is_over, time.monotonic() + wait_s, overtake)
     try:
         yield lambda: _require_newest(name, key)
     finally:
@@ -49,12 +70,19 @@ def holding(name: str, holder: str, is_over: Callable[[str], bool], wait_s: floa
             get_run_logger().warning("the lock of %s could not be let go of: %s", name, error)
 
 
-def _wait_for(name: str, holder: str, is_over: Callable[[str], bool], deadline: float) -> str:
+def _wait_for(
+    name: str, holder: str, is_over: Callable[[str], bool], deadline: float, overtake: Callable[[str], bool]
+) -> str:
     told = False
+    yields: dict[str, float] = {}  # who is in the way, and when the lock is taken from it
     while True:
         newest = _newest(name)
         other = _holder(newest) if newest else None
         free = other is None or other == holder or is_over(other)
+        if other is not None and not free:
+            if other not in yields:
+                yields[other] = time.monotonic() + YIELD_S if overtake(other) else math.inf
+            free = time.monotonic() >= yields[other]
         if free and (taken := _take(name, newest, holder)):
             return taken
         if time.monotonic() >= deadline:

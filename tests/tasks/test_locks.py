@@ -9,6 +9,8 @@ import boto3
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.core.errors import Superseded
+from tasks.storage import locks
 from tasks.storage.connection import StorageError
 from tasks.storage.locks import holding
 
@@ -78,4 +80,29 @@ def test_a_lock_is_let_go_of_when_its_work_fails(name: str) -> None:
     with pytest.raises(KeyError), holding(name, "first", alive, 0):
         raise KeyError
     with holding(name, "second", alive, 0):
+        pass
+
+
+def test_who_is_in_a_hurry_takes_the_lock_from_one_that_was_asked_to_end(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one changes nothing any more, and letting go of what it has lost takes nothing from the other."""
+    monkeypatch.setattr(locks, "YIELD_S", 1.0)
+    asked: list[str] = []
+
+    def overtake(holder: str) -> bool:
+        asked.append(holder)
+        return True
+
+    with holding(name, "deploying", alive, 0) as require_lock:
+        require_lock()
+        hurried = holding(name, "rolling back", alive, 30, overtake)
+        hurried.__enter__()
+        with pytest.raises(Superseded, match="another flow run works on"):
+            require_lock()
+    assert asked == ["deploying"]
+    with pytest.raises(StorageError, match="found flow run rolling back"):
+        holding(name, "third", alive, 0).__enter__()
+    hurried.__exit__(None, None, None)
+    with holding(name, "third", alive, 0):
         pass
