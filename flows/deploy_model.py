@@ -19,7 +19,6 @@ from tasks.core.sample import unpack_sample
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.serving import asking, control, rollout, trial
-from tasks.serving.control import Snapshot
 from tasks.storage import leases, locks, repository, tallies
 from tasks.tracking import canaries, champions, registry, rollouts, runs
 from tasks.tracking.addresses import page_links
@@ -34,8 +33,8 @@ def deploy_model(
 ) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
-    It is compared with its weights first, and tried on a share of inference where `serving.canary` says so. The version
-    that is served now answers until the new one does; when anything fails before, it goes on answering.
+    It is compared with its weights first, and tried on a share of inference where `serving.canary` says so, under a
+    name of its own. Clients get the version that is served now until the new one is the champion, whatever happens.
     """
     run, owner = reporting.flow_run_id(), reporting.Ownership()
     with (
@@ -43,35 +42,38 @@ def deploy_model(
         rollouts.recording("deploy", model_name, run) as record,
         scratch_folder("deploy") as folder,
     ):
-        registered = registry.find_version(model_name, version or registry.CHALLENGER)
+        chosen = champions.chosen_by(model_name, run, reporting.first_attempt())
+        wanted = version or chosen
+        registered = registry.find_version(model_name, wanted) if wanted else registry.find_candidate(model_name)
         record.version = registered.version
         canaries.end_trial(model_name)
-        line = champions.line_of(model_name)
-        control.snapshot(model_name)  # a Triton that is away is known before the export
+        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        places = rollout.Places(config, asides, leases.users, require_lock)
+        rollout.clear(model_name, asides, leases.users)
+        champion = control.snapshot(model_name).champion_model
+        line = champions.line_of(model_name, champion.version if champion else None)
         weights = registry.fetch_weights(registered, folder / "weights")
         digest, is_new = _published(registered, weights, folder)
         model = registered.served(digest, serving.precision)
-
-        def verify(before: Snapshot) -> None:
-            if serving.parity:
-                _compare(model, weights, serving.parity, folder, record)
-            champion = before.champion_model
-            if serving.canary and champion and champion.version != model.version:
-                _try_out(model, champion, serving.canary, serving, record, owner)
-            owner()
-            require_lock()
-
-        reporting.say("loading version %d into Triton", model.version)
-        change = rollout.Change(
-            repository.ConfigFile(model_name),
-            verify,
-            crown=lambda: champions.crown(model_name, model.version, onward(line, model.version)),
-            undo=lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
-            users=leases.users,
+        line_with = onward(line, model.version)
+        crowning = rollout.Crowning(
+            lambda: champions.announce(model_name, model.version, run, line_with),
+            lambda: champions.crown(model_name, model.version, line_with),
+            lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
         )
-        kept = rollout.roll_out(model, serving, change)
+        reporting.say("loading version %d into Triton, aside of what clients get", model.version)
+        with rollout.tried_out(model, serving, places, crowning) as candidate:
+            if serving.parity:
+                _compare(candidate, weights, serving.parity, folder, record)
+            if serving.canary and champion and champion.version != model.version:
+                _try_out(candidate, champion, serving.canary, record, owner)
+            owner()
+            asking.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
+            reporting.say("making version %d the champion", model.version)
+            beside = rollout.take_over(model, serving, places, crowning)
         champions.keep_history(model_name, line[-1] if line else None, model.version, serving)
-        record.outcome = f"{model_name} version {model.version} is served and is the champion{control.still_used(kept)}"
+        rollout.put_away(model, beside, serving, places)
+        record.outcome = f"{model_name} version {model.version} is served and is the champion"
     return reporting.completed(record.outcome)
 
 
@@ -117,7 +119,6 @@ def _try_out(
     model: ServedModel,
     champion: ServedModel,
     params: CanaryParams,
-    serving: ServingParams,
     record: Rollout,
     owner: reporting.Ownership,
 ) -> None:
@@ -131,6 +132,5 @@ def _try_out(
     reporting.show_markdown("canary", canary_table(*answers))
     record.pages["canary.md"] = canary_table(*answers)
     if against := objections(*answers, params):
-        control.drain([model], serving, leases.users)  # runs that were given the new version finish on it
         title = f"{model.name} version {model.version}"
         raise StudioError(f"{title} did not do as well as the champion. {' '.join(against)}")

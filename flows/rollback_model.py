@@ -17,29 +17,34 @@ def rollback_model(model_name: ModelName, version: Version | None = None) -> Sta
     """Make the champion before the present one (or the version that is named) the champion again.
 
     It was compared with its weights when it was deployed, and its graph is there still: so it is loaded as it was
-    served then, asked for a test image, and takes over while the present one answers.
+    served then, and takes over while the present one answers. A deployment of the model that goes on is cancelled.
     """
     run = reporting.flow_run_id()
     with (
-        locks.alone_with(model_name, run, reporting.is_over) as require_lock,
+        locks.alone_with(model_name, run, reporting.is_over, reporting.overtake) as require_lock,
         rollouts.recording("roll back", model_name, run) as record,
     ):
         canaries.end_trial(model_name)
-        line = champions.line_of(model_name)
-        record.version = champions.earlier(model_name, line, version)
+        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        places = rollout.Places(config, asides, leases.users, require_lock)
+        champion = control.snapshot(model_name).champion_model
+        line = champions.line_of(model_name, champion.version if champion else None)
+        chosen = champions.chosen_by(model_name, run, reporting.first_attempt())
+        record.version = chosen or champions.earlier(model_name, line, version)
         reporting.say("going back to %s version %d", model_name, record.version)
         registered = registry.find_version(model_name, record.version)
         digest = repository.require_published(model_name, record.version)
         serving = champions.served_as(model_name, record.version) or control.how_served(model_name)
         model = registered.served(digest, serving.precision)
-        change = rollout.Change(
-            repository.ConfigFile(model_name),
-            verify=lambda _: require_lock(),
-            crown=lambda: champions.crown(model_name, model.version, back_to(line, model.version)),
-            undo=lambda: None,
-            users=leases.users,
+        line_with = back_to(line, model.version)
+        crowning = rollout.Crowning(
+            lambda: champions.announce(model_name, model.version, run, line_with),
+            lambda: champions.crown(model_name, model.version, line_with),
+            lambda: None,
         )
-        kept = rollout.roll_out(model, serving, change)
+        beside = rollout.take_over(model, serving, places, crowning)
         champions.keep_history(model_name, line[-1], model.version, serving)
-        record.outcome = f"{model_name} version {model.version} is the champion again{control.still_used(kept)}"
+        rollout.clear(model_name, asides, leases.users)
+        rollout.put_away(model, beside, serving, places)
+        record.outcome = f"{model_name} version {model.version} is the champion again"
     return reporting.completed(record.outcome)

@@ -16,8 +16,8 @@ from tasks.core.results.gallery import items_in, linked_files, write_gallery
 from tasks.core.results.page import Outcome, inference_markdown, summary_json
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
-from tasks.serving import control
-from tasks.storage import jobs, leases, media, objects, tallies
+from tasks.serving import control, rollout
+from tasks.storage import jobs, leases, media, objects, repository, tallies
 from tasks.storage.jobs import Job
 from tasks.tracking import canaries, inferences, registry
 from tasks.tracking.addresses import page_links
@@ -122,6 +122,7 @@ def _work(job: Job, share: int, folder: Path) -> int:
             with leases.using(model_name, model.version, reporting.flow_run_id()):
                 if not detection.infer(model, inference, job.left(share, workers, goes_on), folder, outside):
                     model = None
+            rollout.drop_kept(model_name, repository.Asides(model_name), leases.users)
     return done
 
 

@@ -5,9 +5,10 @@ from prefect.client.schemas.objects import State
 
 from tasks import reporting
 from tasks.core.parameters import ModelName
+from tasks.core.triton_config import NOBODY
 from tasks.serving import rollout
 from tasks.storage import leases, locks, repository
-from tasks.tracking import canaries, rollouts
+from tasks.tracking import canaries, champions, rollouts
 
 
 @flow
@@ -15,15 +16,19 @@ from tasks.tracking import canaries, rollouts
 def undeploy_model(model_name: ModelName) -> State:
     """Take a model out of Triton. Its versions, aliases and graphs stay, so deploying it again needs no export.
 
-    Runs of inference that use one of its versions finish on it; this waits for them, and may be cancelled meanwhile.
+    Clients are refused from now on. Runs of inference that use one of its versions finish on it.
     """
     run = reporting.flow_run_id()
     with (
-        locks.alone_with(model_name, run, reporting.is_over),
+        locks.alone_with(model_name, run, reporting.is_over) as require_lock,
         rollouts.recording("undeploy", model_name, run) as record,
     ):
+        champions.chosen_by(model_name, run, reporting.first_attempt())
         canaries.end_trial(model_name)
-        reporting.say("taking %s out of Triton: live clients are refused, runs that use it are waited for", model_name)
-        rollout.take_out(model_name, repository.ConfigFile(model_name), leases.users)
+        reporting.say("taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name)
+        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        rollout.clear(model_name, asides, leases.users)
+        champions.announce(model_name, NOBODY, run, champions.line_of(model_name))
+        rollout.take_out(model_name, rollout.Places(config, asides, leases.users, require_lock))
         record.outcome = f"{model_name} is served no longer; deploy-model serves it again"
     return reporting.completed(record.outcome)

@@ -255,10 +255,13 @@ class ServingParams(Parameters):
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
     drain_s: float = Field(
-        10.0, ge=0, le=3600, description="The old version is dropped when nobody has asked it for this long."
+        10.0, ge=0, le=3600, description="A lower version answers those who name it for so long after it was champion."
     )
     drain_timeout_s: float = Field(
-        600.0, ge=0, le=86400, description="An old version still in use after this long stays loaded."
+        600.0,
+        ge=0,
+        le=86400,
+        description="Runs of inference that began with the old version may go on with it for so long.",
     )
     load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
     parity: ParityPolicy | None = Field(

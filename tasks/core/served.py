@@ -1,5 +1,6 @@
 """A model version as Triton serves it: what a client has to know to use it."""
 
+import math
 from dataclasses import dataclass, field
 
 # What every served graph does, as Ultralytics does when it validates: clients filter higher, mAP of served detections
@@ -12,7 +13,9 @@ class ServedModel:
     """One pinned version: images go in at `image_size` x `image_size` pixels.
 
     `digest` is the SHA-256 of its graph in hex, empty where nobody wrote it down; `precision` is its arithmetic: f32,
-    f16 or bf16. `max_batch_size` is the most images in one request, a matter of how it is served now.
+    f16 or bf16. `max_batch_size` is the most images in one request, a matter of how it is served now. `aside` is the
+    name under which Triton serves it to those who are told, where that is not the model's own, and `until` when those
+    who hold it may ask there, in seconds since 1970.
     """
 
     name: str
@@ -24,3 +27,10 @@ class ServedModel:
     digest: str = ""
     precision: str = "f32"
     max_batch_size: int = field(default=1, compare=False)
+    aside: str = ""
+    until: float = field(default=math.inf, compare=False)
+
+    @property
+    def entry(self) -> str:
+        """The model that Triton is asked for."""
+        return self.aside or self.name

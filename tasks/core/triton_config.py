@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tasks.core.entries import is_aside, model_of
 from tasks.core.parameters import ServingParams
 from tasks.core.served import MAX_DETECTIONS, ServedModel
 from tasks.core.triton_onnxruntime import for_onnxruntime
@@ -26,8 +27,9 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "classify": {"scores": (-1,)},
 }
 
-NOBODY = 0  # the champion of a model that only clients who name a version still get
+NOBODY = 0  # the champion of what is served aside, to those alone who name the version
 _CHAMPION = "champion"
+_UNTIL = "kept_until"
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
 
 # Fields whose strings are enum names (bare in text) and fields that are maps (key/value pairs in text).
@@ -66,7 +68,7 @@ def model_config(
 
 
 def _identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
-    names, tasks = sorted({model.name for model in models}), sorted({model.task for model in models})
+    names, tasks = sorted({model.entry for model in models}), sorted({model.task for model in models})
     versions = sorted(model.version for model in models)
     if len(names) != 1:
         raise ValueError(f"expected one or more versions of one model, found versions of {names}")
@@ -141,9 +143,14 @@ def config_versions(config: Mapping[str, Any]) -> list[int]:
     return [int(v) for v in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
 
 
-def without_champion(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with no version for clients who name none."""
-    return {**config, "parameters": {**config.get("parameters", {}), _CHAMPION: {"string_value": str(NOBODY)}}}
+def kept(config: Mapping[str, Any], until: float) -> dict[str, Any]:
+    """The config of a version that those who hold it may ask until then, in seconds since 1970."""
+    return {**config, "parameters": {**config.get("parameters", {}), _UNTIL: {"string_value": f"{until:.0f}"}}}
+
+
+def kept_until(config: Mapping[str, Any]) -> float:
+    """Until when those who hold a version may ask it; without end where the config does not say."""
+    return float(_optional(config, _UNTIL, "inf"))
 
 
 def champion_version(config: Mapping[str, Any]) -> int | None:
@@ -177,7 +184,7 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
     if not (image_size.isascii() and image_size.isdecimal() and int(image_size) > 0):
         raise ValueError(f"model {name!r} version {version}: expected an image size in pixels, found {image_size!r}")
     return ServedModel(
-        name=name,
+        name=model_of(name),
         version=version,
         task=_parameter(config, f"task.{version}"),
         image_size=int(image_size),
@@ -186,6 +193,8 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         digest=_optional(config, f"digest.{version}", ""),
         precision=_optional(config, f"precision.{version}", _optional(config, "precision", "f32")),
         max_batch_size=max(int(config.get("max_batch_size", 1)), 1),
+        aside=name if is_aside(name) else "",
+        until=kept_until(config),
     )
 
 

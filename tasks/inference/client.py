@@ -1,7 +1,11 @@
-"""The data plane of Triton: one client for all threads of a worker, pinned to one version."""
+"""The data plane of Triton: one client for all threads of a worker, pinned to one version.
+
+A version that is champion no longer is served under another name for a while, and the client follows it there.
+"""
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,14 +13,15 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from tasks.core.entries import names_of
 from tasks.core.errors import StudioError
 from tasks.core.geometry import Floats
 from tasks.core.served import ServedModel
-from tasks.core.triton_config import INPUT, OUTPUTS
+from tasks.core.triton_config import INPUT, OUTPUTS, kept_until
 
 REQUEST_TIMEOUT_S = 60.0
 PATIENCE_S = 180.0  # a Triton that is started again loads its models first
-GONE_S = 5.0  # a version that a live server has not had for so long was undeployed
+GONE_S = 5.0  # a version that a live server has not had under any name for so long was dropped
 CHECK_TIMEOUT_S = 5.0
 TRIES = 3  # of a request that the server answered with an error
 
@@ -43,8 +48,8 @@ class ParameterError(StudioError):
     """This model cannot be asked with these parameters."""
 
 
-class VersionGone(StudioError):  # noqa: N818 - no fault of anybody's: it was undeployed
-    """Triton is up and no longer serves the version that was asked for."""
+class VersionGone(StudioError):  # noqa: N818 - no fault of anybody's: another is the champion
+    """Triton is up and no longer serves the version that was asked for, or the time is over for which it was kept."""
 
 
 class AnswerError(StudioError):
@@ -61,6 +66,7 @@ class TritonClient:
         self._outputs = [triton.InferRequestedOutput(name) for name in OUTPUTS[model.task]]
         self._slots = threading.BoundedSemaphore(in_flight)
         self._fault: StudioError | None = None
+        self._entry, self._until = model.entry, model.until
 
     def close(self) -> None:
         """Close the connection."""
@@ -87,9 +93,15 @@ class TritonClient:
     def _ask(self, request: triton.InferInput) -> Any:  # noqa: ANN401 - tritonclient has no types
         pause, errors, since = 0.05, 0, time.monotonic()
         while self._fault is None:
+            if time.time() > self._until:
+                self._fault = VersionGone(
+                    f"{self._about} was kept for runs that hold it, and the time for that is over"
+                )
+                break
+            entry = self._entry
             try:
                 return self._client.infer(
-                    self.model.name,
+                    entry,
                     [request],
                     str(self.model.version),
                     outputs=self._outputs,
@@ -97,6 +109,7 @@ class TritonClient:
                 )
             except InferenceServerException as error:
                 if error.status() in _AWAY or error.status() == _UNKNOWN:
+                    self._follow(entry)
                     self._give_up_after(time.monotonic() - since, error)
                 else:
                     errors += 1
@@ -106,6 +119,16 @@ class TritonClient:
             pause = min(pause * 2, 1.0)
         # One thread has waited for all: the others need not wait as long again.
         raise self._fault
+
+    def _follow(self, entry: str) -> None:
+        """Ask next under the name that has the version now, unless another thread has found it already."""
+        version = str(self.model.version)
+        for name in names_of(self.model.name, self.model.version) if self._entry == entry else ():
+            if self._is_ready(name):
+                with suppress(InferenceServerException):  # it went again
+                    said = self._client.get_model_config(name, version, as_json=True, client_timeout=CHECK_TIMEOUT_S)
+                    self._entry, self._until = name, kept_until(said["config"])
+                    return
 
     def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
         if waited >= GONE_S and self._is_gone():
@@ -120,10 +143,14 @@ class TritonClient:
     def _is_gone(self) -> bool:
         """Whether the server is up without this version."""
         try:
-            live = self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S)
-            return live and not self._client.is_model_ready(
-                self.model.name, str(self.model.version), client_timeout=CHECK_TIMEOUT_S
-            )
+            live = bool(self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+        return live and not any(map(self._is_ready, names_of(self.model.name, self.model.version)))
+
+    def _is_ready(self, entry: str) -> bool:
+        try:
+            return bool(self._client.is_model_ready(entry, str(self.model.version), client_timeout=CHECK_TIMEOUT_S))
         except InferenceServerException:
             return False
 

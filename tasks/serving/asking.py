@@ -30,7 +30,7 @@ def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     tensor = triton.InferInput(INPUT, [1, *square.shape], "UINT8").set_data_from_numpy(square[None])
     try:
         with triton.InferenceServerClient(address) as client:
-            answer = client.infer(model.name, [tensor], str(model.version), client_timeout=ANSWER_TIMEOUT_S)
+            answer = client.infer(model.entry, [tensor], str(model.version), client_timeout=ANSWER_TIMEOUT_S)
             found = {name: answer.as_numpy(name) for name in OUTPUTS[model.task]}
     except InferenceServerException as error:
         if not _is_there(address):

@@ -10,11 +10,11 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core import triton_config
 from tasks.core.canary import Requests
+from tasks.core.entries import names_of
 from tasks.core.parameters import ServingParams
 from tasks.core.patience import PATIENTLY
 from tasks.core.served import ServedModel
-from tasks.serving.connection import ServingError, calling, key, one_line
-from tasks.serving.usage import Usage, Users, nobody
+from tasks.serving.connection import ServingError, calling, key
 
 POLL_S = 0.2
 SETTLE_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready
@@ -34,21 +34,47 @@ def load_versions(
 ) -> None:
     """Serve exactly these versions of a model; returns when Triton has loaded them.
 
-    Requests go on being answered while it loads. Raises ServingError with Triton's own reason where a version does not
-    load: Triton then serves what it served before.
+    Requests go on being answered while it loads, and from one moment to the next by these versions. Raises ServingError
+    with Triton's own reason where a version does not load: Triton then serves what it served before.
     """
     config = config_of(versions, serving, champion)
     if config["name"] != model_name:
         raise ValueError(f"expected versions of {model_name!r}, found versions of {config['name']!r}")
-    numbers = ", ".join(str(model.version) for model in versions)
-    _load(config, f"load {model_name} (versions {numbers})", serving.load_timeout_s)
+    _load_whole(config, serving.load_timeout_s)
+
+
+def _load_whole(config: Mapping[str, Any], timeout_s: float) -> None:
+    name, versions = config["name"], triton_config.config_versions(config)
+    numbers = ", ".join(map(str, versions))
+    _load(config, f"load {name} (versions {numbers})", timeout_s)
     # Triton calls a load a success that passed over a version without a folder.
-    absent = [model.version for model in versions if not _is_ready(model_name, model.version)]
+    absent = [version for version in versions if not _is_ready(name, version)]
     if absent:
         raise ServingError(
-            f"expected Triton to load versions {numbers} of {model_name}, found no {absent} in its repository: "
-            f"is s3://models/{model_name}/VERSION/ there, with model.py and model.onnx? Deploy that version again."
+            f"expected Triton to load versions {numbers} of {name}, found no {absent} in its repository: "
+            f"is s3://models/{name}/VERSION/ there, with model.py and model.onnx? Deploy that version again."
         )
+
+
+@task(cache_policy=NO_CACHE)
+def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None) -> None:
+    """Serve a version under its name aside, for those who name the version: until then, in seconds since 1970.
+
+    Returns when it answers. Raises ServingError where it does not load.
+    """
+    config = config_of([model], serving, triton_config.NOBODY)
+    _load_whole(config if until is None else triton_config.kept(config, until), serving.load_timeout_s)
+
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def serve_alone(model: ServedModel, serving: ServingParams) -> None:
+    """Serve this version and no other, as the champion; does nothing where that is so.
+
+    A Triton that is being started anew is waited for: its config.pbtxt may have been the one before.
+    """
+    found = snapshot.fn(model.name)
+    if found.versions != (model,) or found.champion != model.version:
+        load_versions.fn(model.name, [model], serving, model.version)
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,9 @@ def restore(before: Snapshot, timeout_s: float) -> None:
     down with a segmentation fault in 1 of 12 times.
     """
     time.sleep(SETTLE_S)
+    deadline = time.monotonic() + timeout_s
+    while any(row.get("state") == "LOADING" for row in _index(before.model_name)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)  # what nobody waited for to its end
     if snapshot.fn(before.model_name) == before:
         return
     if before.config is None:
@@ -104,30 +133,9 @@ def restore(before: Snapshot, timeout_s: float) -> None:
     _load(before.config, f"load {before.model_name} as it was", timeout_s)
 
 
-@task(cache_policy=NO_CACHE)
-def take_from_clients(before: Snapshot, timeout_s: float) -> None:
-    """Serve what was served when the snapshot was taken, to those alone who name a version."""
-    if before.config is not None:
-        config = triton_config.without_champion(before.config)
-        _load(config, f"load {before.model_name} as it was", timeout_s)
-
-
 def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
     with calling(purpose, timeout_s) as triton:
         triton.load_model(config["name"], headers=key(), config=triton_config.config_json(config))
-
-
-@task(cache_policy=NO_CACHE)
-def wait_until_ready(model_name: str, version: int, timeout_s: float) -> None:
-    """Return when this version answers requests; raises ServingError with the state Triton gives after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not _is_ready(model_name, version):
-        if time.monotonic() > deadline:
-            raise ServingError(
-                f"expected {model_name} version {version} to be ready within {timeout_s:g} s, found it "
-                f"{_state(model_name, version)}. Read Triton's log (`make status` says where), then deploy again."
-            )
-        time.sleep(POLL_S)
 
 
 def _version() -> str:
@@ -166,51 +174,29 @@ def _served(model_name: str) -> list[ServedModel]:
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)
 def find_served(model_name: str, *versions: int) -> ServedModel:
-    """The first of these versions that answers requests now.
+    """The first of these versions that answers requests now, under the model's own name or aside.
 
-    Raises ServingError where Triton serves none of them, and where the model is being undeployed: what is still loaded
-    then is for those who use it already.
+    Where none does, what every other client gets: in the moment of a roll-out Triton is ahead of the registry. Raises
+    ServingError where the model is not served: what is still loaded aside then is for those who use it already.
     """
     found = snapshot.fn(model_name)
-    served = {model.version: model for model in found.versions}
-    for version in versions:
-        if version in served and found.champion != triton_config.NOBODY:
-            return served[version]
-    loaded = f"versions {list(served)}" if served else "no version"
-    going = ", which is being undeployed" if found.champion == triton_config.NOBODY else ""
+    for version in versions if found.versions else ():
+        for entry in names_of(model_name, version):
+            for model in _served(entry):
+                if model.version == version and model.until > time.time():
+                    return model
+    if found.champion_model:
+        return found.champion_model
     raise ServingError(
-        f"expected Triton to serve {model_name} version {versions[-1]}, found {loaded}{going}. "
+        f"expected Triton to serve {model_name} version {versions[-1]}, found no version. "
         f"Run deploy-model/gpu with model_name {model_name!r} and version {versions[-1]}."
     )
-
-
-@task(cache_policy=NO_CACHE)
-def drain(
-    old: Sequence[ServedModel], serving: ServingParams, users: Users = nobody, *, however_long: bool = False
-) -> list[ServedModel]:
-    """Wait until nobody uses the old versions: no run holds one, and none was asked for `drain_s`.
-
-    Returns those still in use after `drain_timeout_s`; `however_long` waits for runs until they let go.
-    """
-    usage, began = Usage(old, users, requests_to), time.monotonic()
-    while used := usage.lately(serving.drain_s):
-        if time.monotonic() - began >= serving.drain_timeout_s and not (however_long and usage.is_held()):
-            return used
-        time.sleep(POLL_S)
-    return []
-
-
-def still_used(kept: Sequence[ServedModel]) -> str:
-    """The end of a sentence about versions that could not be dropped."""
-    if not kept:
-        return ""
-    return f"; versions {[model.version for model in kept]} are still in use and stay loaded until the next deploy"
 
 
 def requests_to(model: ServedModel) -> Requests:
     """What Triton has counted of the requests to a version since it was loaded."""
     with calling(f"count the requests to {model.name} version {model.version}") as triton:
-        statistics = triton.get_inference_statistics(model.name, str(model.version))
+        statistics = triton.get_inference_statistics(model.entry, str(model.version))
     counted = [row["inference_stats"] for row in statistics["model_stats"]]
     answered, failed = ([row.get(kind, {}) for row in counted] for kind in ("success", "fail"))
     return Requests(
@@ -239,10 +225,3 @@ def _index(model_name: str) -> list[dict[str, str]]:
     with calling(f"list the versions of {model_name}") as triton:
         rows: list[dict[str, str]] = triton.get_model_repository_index(headers=key())
     return [row for row in rows if row["name"] == model_name and "version" in row]
-
-
-def _state(model_name: str, version: int) -> str:
-    for row in _index(model_name):
-        if row["version"] == str(version):
-            return f"{row.get('state', 'in no state')} ({one_line(row.get('reason', '')) or 'no reason given'})"
-    return "not loaded"

@@ -1,20 +1,32 @@
-"""From the version that is served to another: either the new one is the champion, or all is as it was."""
+"""From the version that is served to another: either the new one is the champion, or all is as it was.
 
-from collections.abc import Callable, Iterator
+The model's own name in Triton is for the champion, which is the version that a client gets who names none. What else is
+needed for a while is served aside (`tasks.core.entries`): a candidate, and versions that runs of inference hold.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from prefect import get_run_logger
+from prefect.context import FlowRunContext
 
+from tasks.core.entries import candidate_name, kept_name, kept_version
 from tasks.core.errors import StudioError, Superseded
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
-from tasks.core.triton_config import NOBODY, config_pbtxt, serving_params
+from tasks.core.signals import cancelled_afterwards
+from tasks.core.triton_config import config_pbtxt, serving_params
 from tasks.serving import asking, control
 from tasks.serving.connection import ServingError
 from tasks.serving.control import Snapshot
-from tasks.serving.usage import Users
+
+_NOT_BACK = "what was served before could not be brought back"
+
+Users = Callable[[str], Mapping[int, Sequence[str]]]  # of a model: the flow runs that hold a version, by version
 
 
 class ConfigFile(Protocol):
@@ -27,109 +39,205 @@ class ConfigFile(Protocol):
         """Put a text in its place; None removes it."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a roll-out does elsewhere.
+class Asides(Protocol):
+    """Copies of versions of one model under other names, for Triton to load."""
 
-    `verify` is told what was served before and has its say while both versions answer. `crown` names the new champion:
-    the point of no return. `undo` takes back what was done for the new version alone. `users` names the flow runs that
-    hold a version.
+    def copy(self, version: int, entry: str) -> None:
+        """Copy a version to `entry`."""
+
+    def names(self) -> list[str]:
+        """Return the names under which something was put."""
+
+    def remove(self, entry: str) -> None:
+        """Remove what was put there."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a roll-out of a model touches besides Triton, and how it knows that it may.
+
+    `users` names the flow runs that hold a version. `require_lock` raises Superseded where another run changes what is
+    served of the model now.
     """
 
     config: ConfigFile
-    verify: Callable[[Snapshot], None]
+    asides: Asides
+    users: Users
+    require_lock: Callable[[], None]
+
+
+@dataclass
+class Crowning:
+    """What a roll-out tells the registry: who is about to be the champion, and who is; `done` says so here.
+
+    `undo` takes back what was done for a version that does not get so far.
+    """
+
+    announce: Callable[[], None]
     crown: Callable[[], None]
     undo: Callable[[], None]
-    users: Users
-
-
-def roll_out(model: ServedModel, serving: ServingParams, change: Change) -> list[ServedModel]:
-    """Serve `model`, and make it the version that clients get; returns the old ones that are still in use.
-
-    Until `change.crown` has returned, live clients get the old version, and whatever is raised leaves Triton and
-    `change.config` as they were. Raises ServingError where the present champion would be served in another way before
-    anybody has compared it.
-    """
-    before = control.snapshot(model.name)
-    _require_same_way(before, model, serving)
-    others = [version for version in before.versions if version.version != model.version]
-    both = [*others, model]
-    champion = before.champion_model.version if before.champion_model else NOBODY
-    with _or_as_it_was(before, change, serving.load_timeout_s):
-        control.load_versions(model.name, both, serving, champion)
-        control.wait_until_ready(model.name, model.version, serving.load_timeout_s)
-        asking.smoke_test(model)
-        change.verify(before)
-        asking.smoke_test(model)  # a Triton that was restarted meanwhile serves the old version alone
-        change.config.write(config_pbtxt(control.config_of(both, serving, model.version)))
-        change.crown()
-    with _said_what_is_left(model):
-        control.load_versions(model.name, both, serving, model.version)
-        used = control.drain(others, serving, change.users)
-        change.config.write(config_pbtxt(control.config_of([*used, model], serving, model.version)))
-        control.load_versions(model.name, [*used, model], serving, model.version)
-    return used
-
-
-def take_out(model_name: str, config: ConfigFile, users: Users) -> None:
-    """Serve a model no longer: live clients are refused at once, those who name a version are waited for.
-
-    Runs that hold a version are waited for however long they take, and a Triton that is started anew meanwhile serves
-    them, too. Any other client who is still at it after `drain_timeout_s` is not: Triton answers the requests that it
-    has taken.
-    """
-    before = control.snapshot(model_name)
-    if before.config is not None:
-        serving = serving_params(before.config)
-        config.write(config_pbtxt(control.config_of(before.versions, serving, NOBODY)))
-        control.take_from_clients(before, serving.load_timeout_s)
-        control.drain(before.versions, serving, users, however_long=True)
-    config.write(None)
-    control.unload(model_name)
-
-
-def _require_same_way(before: Snapshot, model: ServedModel, serving: ServingParams) -> None:
-    """Versions that are loaded share backend and largest batch, and the champion cannot stand beside itself."""
-    if before.config is None:
-        return
-    now, champion = serving_params(before.config), before.champion_model
-    changed = ["backend"] if now.backend != serving.backend else []
-    if serving.max_batch_size < now.max_batch_size:
-        changed.append("max_batch_size")
-    if champion and champion.version == model.version and champion.precision != model.precision:
-        changed.append("precision")
-    if changed:
-        was = ", ".join(f"{name} {getattr(champion if name == 'precision' else now, name)}" for name in changed)
-        raise ServingError(
-            f"Expected {model.name} to be served as it is now ({was}), because version "
-            f"{champion.version if champion else before.versions[-1].version} answers until the new one is compared; "
-            f"found another choice. Run undeploy-model/gpu first, or leave serving.{changed[0]} as it is."
-        )
+    done: bool = False
 
 
 @contextmanager
-def _or_as_it_was(before: Snapshot, change: Change, timeout_s: float) -> Iterator[None]:
+def tried_out(model: ServedModel, serving: ServingParams, places: Places, crowning: Crowning) -> Iterator[ServedModel]:
+    """Serve a version aside while the block lasts; gives it as it is to be asked there.
+
+    Clients cannot get it unless they are told. Where the block fails, flow runs that hold it may finish on it.
+    """
+    candidate = replace(model, aside=candidate_name(model.name))
+    try:
+        places.asides.copy(model.version, candidate.entry)
+        control.load_aside(candidate, serving)
+        asking.smoke_test(candidate)
+        yield candidate
+    except Superseded:
+        raise  # what lies aside is the other process's to drop now
+    except BaseException:
+        places.require_lock()
+        if not crowning.done:
+            keep([model], serving, places)
+        _forget(candidate, places)
+        if not crowning.done:
+            with _not_worth_a_run("what was written for this version stays"):
+                crowning.undo()
+        raise
+    places.require_lock()
+    _forget(candidate, places)
+
+
+def _forget(candidate: ServedModel, places: Places) -> None:
+    with _not_worth_a_run("what was tried stays aside until the next roll-out"):
+        _drop(candidate.entry, places.asides)
+
+
+def take_over(model: ServedModel, serving: ServingParams, places: Places, crowning: Crowning) -> list[ServedModel]:
+    """Serve `model` under the model's own name, and make it the champion; returns those that still stand beside it.
+
+    A client that names no version gets the champion before until Triton has loaded this one, and this one from then on.
+    Whatever is raised leaves Triton and the config as they were.
+    """
+    before = control.snapshot(model.name)
+    beside = _beside(before, model, serving)
+    leaving = [each for each in before.versions if each.version != model.version and each not in beside]
+    if before.config is not None:
+        keep(leaving, serving_params(before.config).model_copy(update=_patience(serving)), places)
+    config = config_pbtxt(control.config_of([model], serving, model.version))
+    with cancelled_afterwards(), _or_as_it_was(before, places, serving.load_timeout_s):
+        places.require_lock()
+        crowning.announce()
+        control.load_versions(model.name, [*beside, model], serving, model.version)
+        # No more than these two calls lie between the moment of Triton and that of the registry.
+        places.config.write(config)
+        crowning.crown()
+        crowning.done = True
+    return beside
+
+
+def put_away(model: ServedModel, beside: Sequence[ServedModel], serving: ServingParams, places: Places) -> None:
+    """Have the champion alone under the model's own name; flow runs that hold another version may finish on it.
+
+    Others who name an older version have had `drain_s` to look up who is champion now.
+    """
+    with _said_what_is_left(model):
+        if beside:
+            time.sleep(serving.drain_s)
+            keep(beside, serving, places)
+        places.require_lock()
+        control.serve_alone(model, serving)
+        drop_kept(model.name, places.asides, places.users)
+
+
+def take_out(model_name: str, places: Places) -> None:
+    """Serve a model no longer, from now on; flow runs that hold a version may finish on it, however long they take."""
+    before = control.snapshot(model_name)
+    if before.config is not None:
+        keep(before.versions, serving_params(before.config), places, for_good=True)
+    places.require_lock()
+    places.config.write(None)
+    control.unload(model_name)
+    drop_kept(model_name, places.asides, places.users)
+
+
+def keep(versions: Iterable[ServedModel], serving: ServingParams, places: Places, *, for_good: bool = False) -> None:
+    """Serve aside what flow runs hold of these versions, for `drain_timeout_s` or for good.
+
+    A run whose version is gone goes on with the champion, so a fault here is logged and stops nothing.
+    """
+    until = None if for_good else time.time() + serving.drain_timeout_s
+    with _not_worth_a_run("runs of inference that hold an old version go on with the champion"):
+        for model in versions:
+            if places.users(model.name).get(model.version):
+                kept = replace(model, aside=kept_name(model.name, model.version))
+                places.asides.copy(model.version, kept.entry)
+                control.load_aside(kept, serving, until)
+
+
+def drop_kept(model_name: str, asides: Asides, users: Users) -> None:
+    """Drop what is kept aside of a model and no flow run holds any more; each run does so that lets go of a version."""
+    with _not_worth_a_run("versions that nobody holds stay aside until the next run"):
+        kept = {entry: version for entry in asides.names() if (version := kept_version(entry))}
+        held = users(model_name) if kept else {}
+        for entry, version in kept.items():
+            if not held.get(version):
+                _drop(entry, asides)
+
+
+def clear(model_name: str, asides: Asides, users: Users) -> None:
+    """Drop what a roll-out left that was killed: to be called by who holds the lock of the model."""
+    if candidate_name(model_name) in asides.names():
+        _drop(candidate_name(model_name), asides)
+    drop_kept(model_name, asides, users)
+
+
+def _drop(entry: str, asides: Asides) -> None:
+    """The files go last: they tell the next one what may be loaded still."""
+    control.unload.fn(entry)
+    asides.remove(entry)
+
+
+def _patience(serving: ServingParams) -> dict[str, float]:
+    return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
+
+
+def _beside(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
+    """Versions that can stay under the model's own name for a while, for those who name them.
+
+    Only lower ones: of several, Triton gives the highest to a client that names none. And only where one config can be
+    right for all; the backend onnxruntime fixes sizes in it, and keeps no engines for two versions.
+    """
+    if before.config is None:
+        return []
+    now = serving_params(before.config)
+    fits = now.backend == serving.backend == "python" and now.max_batch_size <= serving.max_batch_size
+    return [each for each in before.versions if fits and each.version < model.version]
+
+
+@contextmanager
+def _or_as_it_was(before: Snapshot, places: Places, timeout_s: float) -> Iterator[None]:
     """Serve exactly what was served when the block fails, however it does; the reason that counts is the first one."""
-    written = change.config.read()
+    written = places.config.read()
     try:
         yield
     except Superseded:
         raise  # what is served is the other process's to change now
     except BaseException:
+        places.require_lock()
         get_run_logger().warning("going back to what was served before")
-        back = [_done(lambda: change.config.write(written)), _done(lambda: control.restore(before, timeout_s))]
-        if all(back):
-            _done(change.undo)
+        with _not_worth_a_run(_NOT_BACK):
+            places.config.write(written)
+        with _not_worth_a_run(_NOT_BACK):
+            control.restore(before, timeout_s)
         raise
 
 
-def _done(step: Callable[[], object]) -> bool:
+@contextmanager
+def _not_worth_a_run(otherwise: str) -> Iterator[None]:
     try:
-        step()
+        yield
     except StudioError as error:
-        get_run_logger().error("what was served before could not be brought back: %s", error)
-        return False
-    return True
+        log = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
+        log.warning("%s: %s", otherwise, error)
 
 
 @contextmanager

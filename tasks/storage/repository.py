@@ -1,4 +1,7 @@
-"""The model repository that Triton reads, bucket `models`: of each model config.pbtxt and a folder for each version."""
+"""The model repository that Triton reads, bucket `models`: of each model config.pbtxt and a folder for each version.
+
+Beside them lie copies of versions that are served aside (`tasks.core.entries`), without a config.pbtxt.
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket
+from tasks.core.entries import prefix_aside
+from tasks.storage import blobs
 from tasks.storage.connection import StorageError, client, explained
 from tasks.storage.objects import list_keys, sha256_of
 
@@ -63,6 +68,30 @@ def withdraw_version(model_name: str, version: int) -> None:
     for key in sorted(keys, key=lambda key: not key.endswith(f"/{CODE}")):
         with explained(f"removing s3://{Bucket.MODELS}/{key}"):
             client().delete_object(Bucket=Bucket.MODELS, Key=key)
+
+
+class Asides:
+    """Copies of versions of a model under other names, for a Triton that runs: one that starts anew loads none."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+
+    def copy(self, version: int, entry: str) -> None:
+        """Copy a version to `entry`, inside the store; raises StorageError where it is not whole."""
+        require_published(self._model_name, version)
+        for name in (GRAPH, CODE):
+            source, key = f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}"
+            with explained(f"copying s3://{Bucket.MODELS}/{source} to {key}"):
+                client().copy({"Bucket": Bucket.MODELS, "Key": source}, Bucket.MODELS, key)
+
+    def names(self) -> list[str]:
+        """Return the names under which something was put aside."""
+        keys = list_keys(Bucket.MODELS, prefix_aside(self._model_name))
+        return sorted({key.partition("/")[0] for key in keys})
+
+    def remove(self, entry: str) -> None:
+        """Remove what Triton serves no longer."""
+        blobs.remove(Bucket.MODELS, list_keys(Bucket.MODELS, f"{entry}/"))
 
 
 class ConfigFile:

@@ -1,6 +1,9 @@
 """Who is champion, who was before, since when, and how each was served: the alias, and tags of model and versions."""
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from prefect import task
@@ -9,20 +12,74 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.champions import read_line, write_line
 from tasks.core.parameters import ServingParams
 from tasks.core.patience import PATIENTLY
-from tasks.tracking.connection import TrackingError, client, explained, optional
-from tasks.tracking.registry import CHAMPION
+from tasks.tracking.connection import TrackingError, client, explained, logger, optional
+from tasks.tracking.registry import CHALLENGER, CHAMPION
 
-LINE = "champions"
+LINE, CHOSEN = "champions", "rollout"
 SINCE, UNTIL, SERVED_AS = "champion_since", "champion_until", "served_as"
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The version that a flow run is about to make the champion (0: none), the line of champions with it, who was
+    champion before, and when that was, in seconds since 1970.
+
+    It is written down before clients get the version: who comes after a run that was killed knows what it was at.
+    """
+
+    version: int
+    flow_run_id: str
+    line: list[int]
+    before: int | None
+    at: float
+
+
 @task(cache_policy=NO_CACHE, **PATIENTLY)
-def line_of(model_name: str) -> list[int]:
-    """The champions of a model, the present one last; empty where none was deployed yet."""
+def chosen_by(model_name: str, flow_run_id: str, began: float | None) -> int | None:
+    """The version that this flow run chose in an earlier attempt, if it did.
+
+    `began` is when that attempt began, None in the first one. Raises TrackingError where another flow run has changed
+    what is served since: nobody wants any more what this one was to do.
+    """
+    with explained(f"reading what was rolled out of {model_name}"):
+        chosen = _chosen(client().get_registered_model(model_name).tags)
+    if chosen and chosen.flow_run_id == flow_run_id:
+        return chosen.version
+    if chosen and began is not None and chosen.at > began:
+        raise TrackingError(
+            f"Expected that nobody has changed what is served of {model_name!r} since this run began first, found flow "
+            f"run {chosen.flow_run_id}. Start a new run if that is still to be done."
+        )
+    return None
+
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def line_of(model_name: str, served: int | None = None) -> list[int]:
+    """The champions of a model, the present one last; empty where none was deployed yet.
+
+    `served` is the version that clients get from Triton. Where a roll-out was killed between that and the alias, the
+    alias follows now.
+    """
     with explained(f"reading the champions of {model_name}"):
         model = client().get_registered_model(model_name)
-    champion = model.aliases.get(CHAMPION)
-    return read_line(model.tags.get(LINE), int(champion) if champion else None)
+    champion, chosen = _champion(model.aliases), _chosen(model.tags)
+    if chosen and chosen.version == served and champion in {chosen.version, chosen.before}:
+        if champion != served:
+            _crown(model_name, chosen.version, chosen.line)
+        return chosen.line
+    return read_line(model.tags.get(LINE), champion)
+
+
+def _champion(aliases: Mapping[str, str]) -> int | None:
+    return int(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+def _chosen(tags: Mapping[str, str]) -> Chosen | None:
+    try:
+        return Chosen(**json.loads(tags[CHOSEN])) if CHOSEN in tags else None
+    except (ValueError, TypeError):  # somebody else's tag
+        logger().warning("tag %r is no roll-out of ours: %r", CHOSEN, tags[CHOSEN])
+        return None
 
 
 def earlier(model_name: str, line: Sequence[int], version: int | None) -> int:
@@ -41,19 +98,36 @@ def earlier(model_name: str, line: Sequence[int], version: int | None) -> int:
 
 
 @task(cache_policy=NO_CACHE, **PATIENTLY)
-def crown(model_name: str, version: int, line: Sequence[int]) -> None:
-    """Point alias `champion` at a version; `line` is the line of champions with it.
+def announce(model_name: str, version: int, flow_run_id: str, line: Sequence[int]) -> None:
+    """Write down who is about to be the champion (0: nobody any more); `line` is the line of champions with it."""
+    mlflow = client()
+    with explained(f"writing down that {model_name} version {version} is rolled out"):
+        before = _champion(mlflow.get_registered_model(model_name).aliases)
+        chosen = Chosen(version, flow_run_id, json.loads(write_line(line)), before, time.time())
+        mlflow.set_registered_model_tag(model_name, CHOSEN, json.dumps(asdict(chosen)))
 
-    The line is written first: killed in between, the alias mends it.
+
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def crown(model_name: str, version: int, line: Sequence[int]) -> None:
+    """Point alias `champion` at a version, which is the challenger no longer; `line` is the line of champions with it.
+
+    The alias comes first, for clients get this version already; killed after it, it mends the line.
     """
+    _crown(model_name, version, line)
+
+
+def _crown(model_name: str, version: int, line: Sequence[int]) -> None:
     mlflow = client()
     with explained(f"pointing {model_name}@{CHAMPION} at version {version}"):
-        mlflow.set_registered_model_tag(model_name, LINE, write_line(line))
         try:
             mlflow.set_registered_model_alias(model_name, CHAMPION, str(version))
         except Exception:  # an answer that was lost is no refusal
             if mlflow.get_registered_model(model_name).aliases.get(CHAMPION) != str(version):
                 raise
+    with optional(f"that {model_name} version {version} is the champion"):
+        mlflow.set_registered_model_tag(model_name, LINE, write_line(line))
+        if mlflow.get_registered_model(model_name).aliases.get(CHALLENGER) == str(version):
+            mlflow.delete_registered_model_alias(model_name, CHALLENGER)
 
 
 @task(cache_policy=NO_CACHE)

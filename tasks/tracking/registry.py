@@ -143,6 +143,18 @@ def find_version(model_name: str, wanted: int | str) -> ModelVersion:
     return _find(model_name, wanted)
 
 
+@task(cache_policy=NO_CACHE)
+def find_candidate(model_name: str) -> ModelVersion:
+    """The version to deploy where none is named: the challenger, or the champion, which is to be served again.
+
+    Raises TrackingError that says which there are where there is neither.
+    """
+    with explained(f"looking for the challenger of {model_name}"):
+        found = client().search_registered_models(f"name = '{model_name}'")
+    aliases = found[0].aliases if found else {}
+    return _find(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
+
+
 @task(cache_policy=NO_CACHE, **PATIENTLY)
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that clients get, or None where none was deployed yet."""
@@ -210,6 +222,11 @@ def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: A
     if wanted == CHAMPION:
         return (
             f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
+        )
+    if wanted == CHALLENGER:
+        return (
+            f"Model {model_name!r} has no challenger, which a training makes that is good enough, and no champion: "
+            f"name one of its versions {versions}."
         )
     return f"Expected {model_name!r} to have {wanted!r}; found versions {versions}. Name one of those."
 

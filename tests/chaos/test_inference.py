@@ -3,9 +3,8 @@
 import io
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -21,14 +20,12 @@ from prefect.states import Scheduled
 from infra import runs, supervision
 from infra.service import bin_path
 from infra.settings import ROOT, StackSettings
-from tasks.core.parameters import ServingParams
 from tasks.core.plan import IMAGES_A_CHUNK
 from tasks.export import write_graph
-from tasks.serving import control
 from tasks.storage import repository
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
-from tests.flows.steps import UNCOMPARED, champion, deploy, served, undeploy
+from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
 
 pytestmark = pytest.mark.timeout(900)
 IMAGES = 1500
@@ -135,41 +132,35 @@ def test_a_service_that_is_killed_costs_nothing(stack: StackSettings, model: str
     assert_whole(run, {1})
 
 
-def in_thread(what: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=what)
-    thread.start()
-    return thread
-
-
 @pytest.mark.heavy
 def test_a_run_finishes_on_the_version_that_it_began_with(model: str) -> None:
-    """A deployment keeps the old version until the run lets go of it; an undeployment waits for the next run."""
+    """Under a name aside, after a deployment and after an undeployment; when it lets go, nothing is left."""
     run = start(model)
     until(lambda: parts(run) >= 2, "2 chunks")
     assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=300.0).is_completed()
     assert (champion(model), served(model)) == ("2", [2])
+    assert aside(model) == [f"{model}.1"]
     until(lambda: completed(run), "completed")
     assert_whole(run, {1})
+    assert aside(model) == []
 
     run = start(model)
     until(lambda: parts(run) >= 2, "2 chunks")
-    going = in_thread(lambda: undeploy(model))
+    assert undeploy(model).is_completed()
+    assert (served(model), aside(model)) == ([], [f"{model}.2"])
+    assert parts(run) < CHUNKS
     until(lambda: completed(run), "completed")
-    going.join()
-    assert served(model) == []
+    assert aside(model) == []
     assert_whole(run, {2})
 
 
 @pytest.mark.heavy
 def test_a_version_that_is_gone_is_followed_by_the_champion(model: str) -> None:
-    """A deployment leaves a version to the run that holds it. Dropped all the same: the champion answers the rest."""
+    """When the time is over for which it is kept: the champion answers the rest."""
     run = start(model, tiles={"size": 160})  # tiles make it last
     until(lambda: parts(run) >= 2, "2 chunks")
     assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=1.0).is_completed()
-    assert (champion(model), served(model)) == ("2", [1, 2])
-    (new,) = [each for each in control.served_versions.fn(model) if each.version == 2]
-    control.load_versions.fn(model, [new], ServingParams(), 2)
-    assert served(model) == [2]
+    assert (champion(model), served(model)) == ("2", [2])
     assert parts(run) < CHUNKS
     until(lambda: completed(run), "completed")
     assert_whole(run, {1, 2})

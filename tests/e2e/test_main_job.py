@@ -121,7 +121,7 @@ def test_the_log_of_a_run_tells_its_steps_in_words(job: MainJob) -> None:
 def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # noqa: ARG001
     client = MlflowClient()
     version = client.get_model_version_by_alias(MODEL, "champion")
-    assert (version.version, client.get_model_version_by_alias(MODEL, "challenger").version) == ("1", "1")
+    assert (version.version, client.get_registered_model(MODEL).aliases) == ("1", {"champion": "1"})
     assert json.loads(version.tags["class_names"]) == ["circle", "square", "triangle", "cross"]
     assert {name: len(digest) for name, digest in json.loads(version.tags["archives"]).items()} == {
         "first.zip": 64,
@@ -267,14 +267,14 @@ def worse(job: MainJob) -> State:  # noqa: ARG001
 
 @pytest.mark.heavy
 def test_a_worse_version_is_not_promoted(worse: State) -> None:
-    """It is registered, with the reasons; the alias stays with the version that was better on the same images."""
+    """It is registered, with the reasons, and is no challenger of the version that was better on the same images."""
     client = MlflowClient()
     version = client.get_model_version(MODEL, "2")
     assert worse.is_completed(), worse
     assert "refused" in str(worse.message)
     assert version.tags["promotion"] == "refused"
     assert "cross" in version.tags["promotion_reason"]
-    assert client.get_model_version_by_alias(MODEL, "challenger").version == "1"
+    assert client.get_registered_model(MODEL).aliases == {"champion": "1"}
     found = client.get_run(str(version.run_id)).data
     assert found.tags["promotion"] == "refused"
     facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/promotion.json")

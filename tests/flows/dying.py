@@ -1,6 +1,7 @@
 """`python -m tests.flows.dying FLOW MODEL VERSION WHEN NAME COUNT`: run a flow that is killed at one place.
 
-WHEN is `before` or `after` call number COUNT of NAME, a full dotted one. The id of the flow run is printed.
+VERSION 0 names none. WHEN is `before` or `after` call number COUNT of NAME, a full dotted one. The id of the flow run
+is printed.
 """
 
 import os
@@ -46,9 +47,9 @@ def main(flow: str, model: str, version: str, when: str, place: str, count: str)
     held = pkgutil.resolve_name(owner)
     setattr(held, name, deadly(getattr(held, name), when, int(count)))
     if flow == "deploy":
-        deploy_model(model, int(version), ServingParams.model_validate(QUICK | UNCOMPARED))
+        deploy_model(model, int(version) or None, ServingParams.model_validate(QUICK | UNCOMPARED))
     elif flow == "rollback":
-        rollback_model(model, int(version))
+        rollback_model(model, int(version) or None)
     else:
         undeploy_model(model)
 

@@ -1,7 +1,5 @@
-"""Registered versions that find things, with the validation sample that a training keeps; and clients of theirs."""
+"""Registered versions that find things, with the validation sample that a training keeps."""
 
-import json
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,10 +10,8 @@ import yaml
 from infra.demo_data import CLASSES, draw_image
 from tasks.core.geometry import Letterbox
 from tasks.core.merge.sample import pack_sample
-from tasks.core.settings import Settings
 from tasks.merging import SAMPLE
 from tasks.tracking import registry, runs
-from tests.clients import Clients
 from tests.tasks.finders import finder
 from tests.tasks.trained import opened, trained
 
@@ -61,47 +57,3 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
     registry.tag_version.fn(name, version, {"class_names": str(list(CLASSES)).replace("'", '"')})
     registry.set_alias.fn(name, registry.CHALLENGER, version)
     return version
-
-
-class LiveClients(Clients):
-    """Clients that send a JPEG to `predict`, with `pause` seconds between one answer and the next, until they are left.
-
-    A client tries a picture again for `patience` seconds; what fails then, or at once without any, is in `failures`.
-    `versions` are those that answered.
-    """
-
-    def __init__(self, model_name: str, count: int = 4, patience: int = 0, pause: float = 0.1) -> None:
-        self.answered, self.failures, self.versions = 0, list[str](), set[str]()
-        self._name, self._patience, self._pause = model_name, patience, pause
-        self._jpeg = draw_image(np.random.default_rng(3), CLASSES)[0]
-        super().__init__(count)
-
-    def run(self) -> None:
-        """Ask again and again."""
-        while not self.stop.wait(self._pause):
-            fault = self._ask()
-            waited = 0
-            while fault and waited < self._patience:
-                waited += 1
-                self.stop.wait(1)
-                fault = self._ask()
-            if fault:
-                self.failures.append(fault)
-
-    def _ask(self) -> str | None:
-        connection = HTTPConnection(Settings().triton_http_url, timeout=60)
-        headers = {"Inference-Header-Content-Length": "0", "model": self._name}
-        try:
-            connection.request("POST", "/v2/models/predict/infer", self._jpeg, headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, HTTPException) as error:
-            return repr(error)
-        finally:
-            connection.close()
-        if answer.status != 200:
-            return body.decode(errors="replace")
-        self.answered += 1
-        head = int(answer.getheader("Inference-Header-Content-Length", "0"))
-        self.versions.add(str(json.loads(body[head + 4 :])["version"]))
-        return None

@@ -11,6 +11,7 @@ from flows.rollback_model import rollback_model
 from flows.undeploy_model import undeploy_model
 from tasks.core.parameters import ServingParams
 from tasks.serving import control
+from tasks.storage import repository
 
 QUICK: dict[str, Any] = {"drain_s": 1.0, "drain_timeout_s": 20.0}
 UNCOMPARED: dict[str, Any] = {"parity": None}
@@ -40,6 +41,11 @@ def served(name: str) -> list[int]:
     return [model.version for model in control.served_versions.fn(name)]
 
 
+def aside(name: str) -> list[str]:
+    """What lies beside a model in the repository."""
+    return repository.Asides(name).names()
+
+
 def objects(name: str) -> list[tuple[str, str]]:
     found = boto3.client("s3").list_objects_v2(Bucket="models", Prefix=f"{name}/").get("Contents", [])
     return [(entry["Key"], entry["ETag"]) for entry in found]
@@ -50,4 +56,4 @@ def everything(name: str) -> tuple[object, ...]:
     model = MlflowClient().get_registered_model(name)
     versions = [version.tags for version in MlflowClient().search_model_versions(f"name = '{name}'")]
     quiet = [{key: value for key, value in tags.items() if not key.startswith("parity")} for tags in versions]
-    return served(name), control.snapshot.fn(name), objects(name), model.aliases, model.tags, quiet
+    return served(name), control.snapshot.fn(name), objects(name), aside(name), model.aliases, model.tags, quiet

@@ -2,93 +2,169 @@
 
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Crashed
+from prefect.flow_engine import run_flow
+from prefect.states import AwaitingRetry, Crashed
 
-from infra.settings import ROOT
+from flows.deploy_model import deploy_model
+from flows.rollback_model import rollback_model
+from infra import supervision
+from infra.settings import ROOT, StackSettings
+from tasks.core.parameters import ServingParams
+from tasks.serving.connection import ServingError
 from tasks.storage import repository
-from tests.flows.registered import LiveClients
-from tests.flows.steps import UNCOMPARED, champion, deploy, rollback, served, undeploy
+from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
+from tests.flows.traffic import Traffic
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600)]
 
-CONTROL, CONFIG = "tasks.serving.control.", "tasks.storage.repository.ConfigFile."
-BEFORE_THE_ALIAS = [
-    f"before {CONTROL}load_versions 1",
-    f"after {CONTROL}load_versions 1",
+CONTROL, CONFIG, CHAMPIONS = (
+    "tasks.serving.control.",
+    "tasks.storage.repository.ConfigFile.",
+    "tasks.tracking.champions.",
+)
+ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
+WHILE_IT_IS_TRIED = [
+    f"before {CONTROL}load_aside 1",
+    f"after {CONTROL}load_aside 1",
     "after tasks.serving.asking.smoke_test 1",
-    f"before {CONFIG}write 1",
-    f"after {CONFIG}write 1",
-    "before mlflow.MlflowClient.set_registered_model_alias 1",
+    f"after {CHAMPIONS}announce 1",
+    f"before {CONTROL}load_versions 1",
 ]
+BETWEEN_TRITON_AND_THE_ALIAS = [f"after {CONTROL}load_versions 1", f"after {CONFIG}write 1", f"before {ALIAS} 1"]
 AFTER_THE_ALIAS = [
-    "after mlflow.MlflowClient.set_registered_model_alias 1",
-    "after tasks.tracking.champions.crown 1",
-    f"after {CONTROL}load_versions 2",
-    f"after {CONTROL}drain 1",
-    f"after {CONFIG}write 2",
-    f"after {CONTROL}load_versions 3",
-    "before tasks.tracking.champions.keep_history 1",
+    f"after {ALIAS} 1",
+    f"after {CHAMPIONS}crown 1",
+    f"before {CHAMPIONS}keep_history 1",
+    f"before {CONTROL}serve_alone 1",
+    f"after {CONTROL}serve_alone 1",
 ]
 
 
-def killed(flow: str, model: str, version: int, place: str) -> None:
-    """Run a flow that is killed at `place`, and say what a worker says of a process that is gone."""
+def killed(flow: str, model: str, version: int, place: str) -> UUID:
+    """Run a flow that is killed at `place`, and say what a worker says of a process that is gone; its flow run."""
     command = [sys.executable, "-m", "tests.flows.dying", flow, model, str(version), *place.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == -9, done.stderr[-2000:]
+    run = UUID(done.stdout.split()[-1])
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(UUID(done.stdout.split()[-1]), Crashed(message="its process is gone"), force=True)
+        client.set_flow_run_state(run, Crashed(message="its process is gone"), force=True)
+    return run
 
 
-@pytest.mark.parametrize("place", [pytest.param(place, marks=pytest.mark.heavy) for place in BEFORE_THE_ALIAS])
-def test_killed_before_the_alias_moves_clients_have_the_old_version(exported: str, place: str) -> None:
+def again(flow: str, model: str, run: UUID) -> Any:
+    """Try a flow run again, as a worker does that is given it back."""
+    parameters: dict[str, Any] = {"model_name": model}
+    if flow == "deploy":
+        parameters["serving"] = ServingParams.model_validate(QUICK | UNCOMPARED)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+        found = client.read_flow_run(run)
+    story: Any = deploy_model if flow == "deploy" else rollback_model
+    state: Any = run_flow(story, flow_run=found, parameters=parameters, return_type="state")
+    return state
+
+
+def mostly_heavy(places: list[str], quick: str = "") -> list[Any]:
+    return [pytest.param(place, marks=[] if place == quick else [pytest.mark.heavy]) for place in places]
+
+
+def assert_served(name: str, version: int, clients: Traffic) -> None:
+    """One version is left, clients had no failure, and none was answered by another than the champion."""
+    assert (champion(name), served(name), aside(name)) == (str(version), [version], [])
+    assert f'string_value: "{version}"' in str(repository.ConfigFile(name).read())
+    assert (clients.failures, clients.wrong) == ([], [])
+
+
+@pytest.mark.parametrize("place", mostly_heavy(WHILE_IT_IS_TRIED))
+def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place: str) -> None:
     name = exported
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
         killed("deploy", name, 2, place)
-    assert (champion(name), clients.versions, clients.failures) == ("1", {"1"}, [])
-    with LiveClients(name) as clients:
+    assert (champion(name), clients.versions) == ("1", {"1"})
+    with Traffic(name) as clients:
         assert deploy(name, 2, **UNCOMPARED).is_completed()
-    assert (champion(name), served(name), clients.failures) == ("2", [2], [])
+    assert_served(name, 2, clients)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [pytest.param(place, marks=[] if "load_versions 2" in place else [pytest.mark.heavy]) for place in AFTER_THE_ALIAS],
-)
+@pytest.mark.parametrize("place", mostly_heavy(BETWEEN_TRITON_AND_THE_ALIAS, BETWEEN_TRITON_AND_THE_ALIAS[1]))
+def test_killed_between_triton_and_the_alias_the_alias_follows(exported: str, place: str) -> None:
+    """All clients have the new version, which was found good, from one moment on. The next roll-out moves the alias
+    first: the version that it finds served is the one that a roll-back leads away from.
+    """
+    name = exported
+    with Traffic(name) as clients:
+        killed("deploy", name, 2, place)
+        at = time.monotonic()
+        time.sleep(2)
+    assert (champion(name), clients.failures) == ("1", [])
+    assert {answer.version for answer in clients.answers if answer.began > at} == {2}
+    with Traffic(name) as clients:
+        assert rollback(name).is_completed()
+    assert (champion(name), served(name), aside(name), clients.failures) == ("1", [1], [], [])
+
+
+@pytest.mark.parametrize("place", mostly_heavy(AFTER_THE_ALIAS))
 def test_killed_after_the_alias_has_moved_the_next_roll_back_leads_back(exported: str, place: str) -> None:
     name = exported
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
         killed("deploy", name, 2, place)
         assert champion(name) == "2"
         assert rollback(name).is_completed()
-    assert (champion(name), served(name), clients.failures) == ("1", [1], [])
-    assert 'string_value: "1"' in str(repository.ConfigFile(name).read())
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize("place", [BEFORE_THE_ALIAS[1], *AFTER_THE_ALIAS[:4]])
-def test_a_killed_roll_back_is_done_by_the_next(exported: str, place: str) -> None:
-    name = exported
-    assert deploy(name, 2, **UNCOMPARED).is_completed()
-    with LiveClients(name) as clients:
-        killed("rollback", name, 1, place)
-        assert rollback(name, 1).is_completed()
-    assert (champion(name), served(name), clients.failures) == ("1", [1], [])
+    assert_served(name, 1, clients)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     "place",
-    [
-        f"after {CONFIG}write 1",
-        f"after {CONTROL}take_from_clients 1",
-        f"before {CONTROL}unload 1",
-        f"after {CONTROL}unload 1",
-    ],
+    [f"before {CONTROL}load_versions 1", *AFTER_THE_ALIAS],
+)
+def test_a_killed_roll_back_is_done_by_the_next(exported: str, place: str) -> None:
+    name = exported
+    assert deploy(name, 2, **UNCOMPARED).is_completed()
+    with Traffic(name) as clients:
+        killed("rollback", name, 1, place)
+        assert rollback(name, 1).is_completed()
+    assert_served(name, 1, clients)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("flow", ["deploy", "rollback"])
+@pytest.mark.parametrize("place", [*BETWEEN_TRITON_AND_THE_ALIAS, *AFTER_THE_ALIAS])
+def test_a_killed_run_that_is_tried_again_does_what_it_was_to_do(exported: str, flow: str, place: str) -> None:
+    """Also where no version was named: not one further."""
+    name = exported
+    if flow == "rollback":
+        assert deploy(name, 2, **UNCOMPARED).is_completed()
+    run = killed(flow, name, 0, place)
+    with Traffic(name) as clients:
+        assert again(flow, name, run).is_completed()
+    assert (champion(name), served(name), aside(name)) == (("2", [2], []) if flow == "deploy" else ("1", [1], []))
+    assert clients.failures == []
+
+
+@pytest.mark.heavy
+def test_a_killed_run_that_is_tried_again_gives_way_to_who_came_after_it(exported: str) -> None:
+    """Somebody has rolled back before a worker gave the deployment back."""
+    name = exported
+    run = killed("deploy", name, 0, AFTER_THE_ALIAS[0])
+    assert rollback(name).is_completed()
+    state = again("deploy", name, run)
+    assert "nobody has changed what is served" in str(state.message)
+    assert (champion(name), served(name), aside(name)) == ("1", [1], [])
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "place",
+    [f"before {CONFIG}write 1", f"after {CONFIG}write 1", f"before {CONTROL}unload 1", f"after {CONTROL}unload 1"],
 )
 def test_a_killed_undeployment_is_done_by_the_next(exported: str, place: str) -> None:
     name = exported
@@ -97,3 +173,32 @@ def test_a_killed_undeployment_is_done_by_the_next(exported: str, place: str) ->
     assert (served(name), repository.ConfigFile(name).read()) == ([], None)
     assert deploy(name, 2, **UNCOMPARED).is_completed()
     assert (champion(name), served(name)) == ("2", [2])
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("place", [*WHILE_IT_IS_TRIED[1:], *BETWEEN_TRITON_AND_THE_ALIAS[1:], *AFTER_THE_ALIAS])
+def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported: str, place: str) -> None:
+    """At the same step: what it serves when it is back is what clients had, and nothing that is only tried."""
+    name = exported
+    with Traffic(name, patience=60) as clients:
+        killed("deploy", name, 2, place)
+        with supervision.connect(stack) as supervisor:
+            psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+        deadline = time.monotonic() + 60
+        while not is_served(name):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    expected = 1 if place in WHILE_IT_IS_TRIED else 2
+    assert served(name) == [expected]
+    assert clients.failures == []
+    if place not in BETWEEN_TRITON_AND_THE_ALIAS:
+        assert clients.wrong == []
+    assert deploy(name, 2, **UNCOMPARED).is_completed()
+    assert (champion(name), served(name), aside(name)) == ("2", [2], [])
+
+
+def is_served(name: str) -> bool:
+    try:
+        return bool(served(name))
+    except ServingError:
+        return False

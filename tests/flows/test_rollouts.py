@@ -1,6 +1,7 @@
 """Deploying, rolling back and undeploying, as the flows do it, while clients ask."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.serving import control
 from tasks.storage import repository
-from tests.flows.registered import SIZE, LiveClients, register
-from tests.flows.steps import UNCOMPARED, champion, deploy, everything, objects, rollback, served, undeploy
+from tests.flows.registered import SIZE, register
+from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, objects, rollback, served, undeploy
+from tests.flows.traffic import Traffic
 from tests.tasks import faults
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -37,12 +39,13 @@ def plant(name: str, version: int, graph: bytes, folder: Path) -> None:
 
 
 def test_a_new_version_takes_over_while_clients_ask(name: str) -> None:
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
         state = deploy(name)
     assert state.message == f"{name} version 2 is served and is the champion"
-    assert clients.failures == []
+    assert (clients.failures, clients.wrong) == ([], [])
     assert clients.versions == {"1", "2"}
-    assert (champion(name), served(name)) == ("2", [2])
+    assert (champion(name), served(name), aside(name)) == ("2", [2], [])
+    assert "challenger" not in MlflowClient().get_registered_model(name).aliases
     assert 'key: "champion"\n  value {\n    string_value: "2"' in str(repository.ConfigFile(name).read())
     assert_history(name)
 
@@ -74,7 +77,7 @@ def test_a_version_that_is_not_right_changes_nothing(
 ) -> None:
     plant(name, 2, fault(graph.read_bytes()), tmp_path)
     before = everything(name)
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
         state = deploy(name)
     assert state.is_failed()
     assert reason in str(state.message)
@@ -108,11 +111,13 @@ def test_a_roll_back_is_one_step_back_and_exports_nothing(exported: str) -> None
     name = exported
     assert deploy(name, **UNCOMPARED).is_completed()
     graphs = objects(name)
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
+        began = time.monotonic()
         state = rollback(name)
     assert state.message == f"{name} version 1 is the champion again"
     assert (champion(name), served(name)) == ("1", [1])
-    assert clients.failures == []
+    assert (clients.failures, clients.wrong) == ([], [])
+    assert clients.only_since(1) - began < 15
     assert [entry for entry in objects(name) if "config" not in entry[0]] == [
         entry for entry in graphs if "config" not in entry[0]
     ]
@@ -127,17 +132,20 @@ def test_a_roll_back_to_what_was_never_champion_says_what_to_do(exported: str) -
     assert served(exported) == [1]
 
 
-def test_the_champion_is_not_served_in_another_way_before_anybody_has_looked(name: str) -> None:
-    state = deploy(name, 1, precision="bf16", **UNCOMPARED)
-    assert "to be served as it is now (precision f32)" in str(state.message)
-    assert control.served_versions.fn(name)[0].precision == "f32"
+def test_the_champion_can_be_served_in_another_way(name: str) -> None:
+    """It is tried under a name of its own, as any other version is, also with a smaller batch than now."""
+    with Traffic(name) as clients:
+        assert deploy(name, 1, max_batch_size=4, precision="bf16", **UNCOMPARED).is_completed()
+    assert (clients.failures, clients.wrong) == ([], [])
+    (found,) = control.served_versions.fn(name)
+    assert (found.max_batch_size, found.precision) == (4, "bf16")
 
 
 def test_undeploying_leaves_the_other_model_and_the_registry_alone(name: str, weights: Path, graph: Path) -> None:
     other = f"model-{uuid4().hex[:8]}"
     repository.publish_version.fn(other, register(other, weights, None), graph)
     assert deploy(other, **UNCOMPARED).is_completed()
-    with LiveClients(name) as clients:
+    with Traffic(name) as clients:
         state = undeploy(other)
     assert state.is_completed()
     assert clients.failures == []

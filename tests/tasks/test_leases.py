@@ -4,24 +4,26 @@ import logging
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from uuid import uuid4
 
 import boto3
+import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
 from infra.settings import ROOT, StackSettings
-from tasks.core.canary import Requests
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
-from tasks.serving import control, rollout, usage
-from tasks.serving.usage import Usage, Users, nobody
+from tasks.core.settings import Settings
+from tasks.inference import client as inference_client
+from tasks.inference.client import TritonClient, VersionGone
+from tasks.serving import control, rollout
+from tasks.serving.connection import ServingError
+from tasks.serving.rollout import Places
 from tasks.storage import leases, repository
-from tasks.storage.connection import StorageError
 from tests.tasks.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -91,57 +93,74 @@ def test_a_store_that_is_away_ends_no_run(
     proxy.close()
 
 
-@pytest.mark.parametrize("quiet_s", [0.0, 0.5])
-def test_versions_that_are_held_are_in_use(name: str, quiet_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "ASKED_EVERY_S", 0.0)
-    models = [ServedModel(name, version, "detect", 96, ("a",), "run") for version in (1, 2)]
-    watched = Usage(models, leases.users, lambda _: Requests())
-    with leases.using(name, 1, "one"):
-        watched.lately(quiet_s)
-        time.sleep(1)
-        assert watched.lately(quiet_s) == models[:1]
-        assert watched.is_held()
-    assert watched.lately(quiet_s) == (models[:1] if quiet_s else [])
-    assert not watched.is_held()
-    time.sleep(1)
-    assert watched.lately(quiet_s) == []
+class Held:
+    """A served version 1 that a client is pinned to, and version 2 of the same graph, which waits."""
+
+    def __init__(self, name: str, served: ServedModel) -> None:
+        s3 = boto3.client("s3")
+        self.first, self.second = (replace(served, name=name, version=version) for version in (1, 2))
+        for model in (self.first, self.second):
+            for file in ("model.onnx", "model.py"):
+                key = f"{name}/{model.version}/{file}"
+                s3.copy_object(Bucket="models", Key=key, CopySource=f"models/{served.name}/1/{file}")
+        self.places = Places(repository.ConfigFile(name), repository.Asides(name), leases.users, lambda: None)
+        control.load_versions.fn(name, [self.first], ServingParams(), 1)
+        self.client = TritonClient(Settings().triton_grpc_url, self.first, 2)
+
+    def ask(self) -> float:
+        """Seconds until the pinned version has answered."""
+        began = time.monotonic()
+        size = self.first.image_size
+        self.client.infer(np.zeros((1, size, size, 3), np.uint8))
+        return time.monotonic() - began
 
 
-def test_versions_are_in_use_while_nobody_can_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "ASKED_EVERY_S", 0.0)
-    model = ServedModel(name, 1, "detect", 96, ("a",), "run")
-    answers: Iterator[Users] = iter([away, away, nobody, away])
-
-    def users(name: str) -> Mapping[int, Sequence[str]]:
-        return next(answers)(name)
-
-    watched = Usage([model], users, lambda _: Requests())
-    assert [watched.lately(0.0) for _ in range(4)] == [[model], [model], [], []]
+@pytest.fixture
+def held(name: str, served: ServedModel) -> Iterator[Held]:
+    found = Held(name, served)
+    yield found
+    found.client.close()
+    rollout.drop_kept(name, found.places.asides, leases.users)
+    control.unload.fn(name)
 
 
-def away(_: str) -> dict[int, list[str]]:
-    raise StorageError("away")
-
-
-def test_an_undeployment_waits_for_a_run(
-    name: str, served: ServedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
+    held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it takes, and says for whom; a Triton that is started anew meanwhile would serve it, too."""
-    s3, config = boto3.client("s3"), repository.ConfigFile(name)
-    for file in ("model.onnx", "model.py"):
-        s3.copy_object(Bucket="models", Key=f"{name}/1/{file}", CopySource=f"models/{served.name}/1/{file}")
-    model, serving = replace(served, name=name), ServingParams(drain_s=0.5, drain_timeout_s=1.0)
-    control.load_versions.fn(name, [model], serving, 1)
-    monkeypatch.setattr(usage, "TOLD_EVERY_S", 1.0)
-    monkeypatch.setattr(usage, "get_run_logger", lambda: logging.getLogger("usage"))
-    caplog.set_level("INFO", "usage")
-    undeploying = threading.Thread(target=lambda: rollout.take_out(name, config, leases.users))
+    monkeypatch.setattr(inference_client, "GONE_S", 1.0)
+    name, asides = held.first.name, held.places.asides
     with leases.using(name, 1, "one"):
-        undeploying.start()
-        time.sleep(8)
-        found = control.snapshot.fn(name)
-        assert ([each.version for each in found.versions], found.champion) == ([1], 0)
-        assert 'string_value: "0"' in str(config.read())
-        assert f"waiting for flow runs that use {name} (version 1: one)" in caplog.text
-    undeploying.join(timeout=60)
-    assert (control.served_versions.fn(name), config.read()) == ([], None)
+        rollout.keep([held.first, held.second], ServingParams(), held.places)
+        control.load_versions.fn(name, [held.second], ServingParams(), 2)
+        assert held.ask() < 2
+        rollout.drop_kept(name, asides, leases.users)
+        assert held.ask() < 2
+        assert asides.names() == [f"{name}.1"]
+    rollout.drop_kept(name, asides, leases.users)
+    assert asides.names() == []
+    with pytest.raises(VersionGone, match="is served no longer"):
+        held.ask()
+
+
+def test_a_version_is_kept_for_a_bounded_time(held: Held) -> None:
+    """After it the run is to go on with the champion, which is what it finds then."""
+    name = held.first.name
+    with leases.using(name, 1, "one"):
+        rollout.keep([held.first], ServingParams(), held.places)
+        control.load_versions.fn(name, [held.second], ServingParams(), 2)
+        assert control.find_served.fn(name, 1, 2).aside == f"{name}.1"
+        rollout.keep([held.first], ServingParams(drain_timeout_s=0.0), held.places)
+        with pytest.raises(VersionGone, match="the time for that is over"):
+            held.ask()
+        assert control.find_served.fn(name, 1, 2) == held.second
+
+
+def test_an_undeployment_is_at_once_and_leaves_a_run_its_version(held: Held) -> None:
+    """Nobody else finds it: a new run is told that the model is not served."""
+    name = held.first.name
+    with leases.using(name, 1, "one"):
+        rollout.take_out(name, held.places)
+        assert control.served_versions.fn(name) == []
+        assert held.ask() < 2
+        with pytest.raises(ServingError, match="found no version"):
+            control.find_served.fn(name, 1)

@@ -20,7 +20,7 @@ from tasks.core.triton_config import config_json, model_config
 from tasks.export import write_graph
 from tasks.serving.asking import smoke_test
 from tasks.serving.connection import ServingError
-from tasks.serving.control import drain, load_versions, served_versions, unload, wait_until_ready
+from tasks.serving.control import load_versions, served_versions, unload
 
 MODEL_PY = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}
@@ -100,7 +100,6 @@ def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedMod
     new = served(2)
     with Traffic() as traffic:
         load_versions.fn(NAME, [old, new], PARAMS)
-        wait_until_ready.fn(NAME, 2, 30)
     assert served_versions.fn(NAME) == [old, new]
     for model in (old, new):
         smoke_test.fn(model)
@@ -133,8 +132,6 @@ def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
     assert traffic.answered > 0
     assert not traffic.failures
     assert served_versions.fn(NAME) == [old]
-    with pytest.raises(ServingError, match=f"expected {NAME} version 3 to be ready within 0 s, found it UNAVAILABLE"):
-        wait_until_ready.fn(NAME, 3, 0)
 
 
 def test_a_version_without_a_folder_is_refused(old: ServedModel) -> None:
@@ -215,19 +212,9 @@ def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.Monk
     calls: list[Callable[[], object]] = [
         lambda: load_versions.fn(NAME, [served(1)], PARAMS),
         lambda: served_versions.fn(NAME),
-        lambda: wait_until_ready.fn(NAME, 1, 1),
         lambda: smoke_test.fn(served(1)),
         lambda: unload.fn(NAME),
     ]
     for call in calls:
         with pytest.raises(ServingError, match=r"127.0.0.1:9 \(TRITON_(HTTP|GRPC)_URL\).*`make status`.*`make up`"):
             call()
-
-
-def test_a_version_in_use_is_not_dropped(old: ServedModel) -> None:
-    """Draining ends when nobody asks any more, and gives up rather than break those who still do."""
-    params = PARAMS.model_copy(update={"drain_s": 1.0, "drain_timeout_s": 3.0})
-    with Traffic():
-        assert drain.fn([old], params) == [old]
-    assert drain.fn([old], params) == []
-    assert drain.fn([], params) == []

@@ -1,0 +1,45 @@
+"""Under which names Triton serves the versions of a model.
+
+The model's own name is for its champion: Triton gives a client that names no version the newest that is loaded under
+the name. Every other version that is needed for a while is loaded aside, under a name that no model of a user can have:
+a candidate until it may be the champion, a version that runs of inference hold until they let go of it.
+"""
+
+_SEPARATOR = "."  # in no model's name
+_CANDIDATE = "candidate"
+
+
+def candidate_name(model_name: str) -> str:
+    """Where the version is tried that may become the champion; one at a time."""
+    return f"{model_name}{_SEPARATOR}{_CANDIDATE}"
+
+
+def kept_name(model_name: str, version: int) -> str:
+    """Where a version goes on that is champion no longer, or never will be, for those who hold it."""
+    return f"{model_name}{_SEPARATOR}{version}"
+
+
+def names_of(model_name: str, version: int) -> tuple[str, ...]:
+    """Every name under which a version may answer."""
+    return model_name, kept_name(model_name, version), candidate_name(model_name)
+
+
+def prefix_aside(model_name: str) -> str:
+    """What all names aside of a model begin with, and nothing else."""
+    return f"{model_name}{_SEPARATOR}"
+
+
+def model_of(entry: str) -> str:
+    """The model whose version a name is for."""
+    return entry.partition(_SEPARATOR)[0]
+
+
+def is_aside(entry: str) -> bool:
+    """Whether only those who are told use this name."""
+    return _SEPARATOR in entry
+
+
+def kept_version(entry: str) -> int | None:
+    """The version that is kept under this name; None where it is for something else."""
+    number = entry.partition(_SEPARATOR)[2]
+    return int(number) if number.isascii() and number.isdecimal() else None

@@ -1,0 +1,54 @@
+"""A roll-back that does not wait for a deployment of the model: both run on the stack's worker."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from infra import runs
+from tasks.storage import repository
+from tasks.tracking import canaries
+from tests.flows.registered import register
+from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
+from tests.flows.traffic import Traffic
+
+pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
+
+
+def times(run: runs.Started) -> tuple[datetime, datetime]:
+    """When a run began, and when it ended."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(run.id)
+    assert found.start_time is not None
+    assert found.end_time is not None
+    return found.start_time, found.end_time
+
+
+def test_a_roll_back_is_in_effect_within_15_s_while_a_canary_goes_on(
+    exported: str, weights: Path, sample: Path, graph: Path
+) -> None:
+    """The deployment is cancelled and cleans up; nobody gets an answer of a version that was not champion."""
+    name = exported
+    repository.publish_version.fn(name, register(name, weights, sample), graph)
+    assert deploy(name, 2, **UNCOMPARED).is_completed()
+    serving = {"canary": {"share": 0.5, "minutes": 20}, **UNCOMPARED}
+    with Traffic(name) as clients:
+        offset = time.monotonic() - time.time()
+        deploying = runs.start("deploy-model/gpu", {"model_name": name, "version": 3, "serving": serving})
+        deadline = time.monotonic() + 200
+        while canaries.find_canary.fn(name) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        rolling = runs.start("rollback-model/gpu", {"model_name": name})
+        rolled, cancelled = runs.wait(rolling), runs.wait(deploying)
+    began, ended = times(rolling)
+    seconds = clients.only_since(1) - (began.timestamp() + offset)
+    print(f"\nin effect {seconds:.1f} s after Running, ended after {(ended - began).total_seconds():.1f} s")
+    assert rolled.is_completed(), rolled
+    assert cancelled.is_cancelled(), cancelled
+    assert (champion(name), served(name), aside(name)) == ("1", [1], [])
+    assert (clients.failures, clients.wrong) == ([], [])
+    assert clients.versions == {"1", "2"}
+    assert seconds < 15
