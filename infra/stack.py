@@ -14,13 +14,14 @@ from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
-from infra import postgres, predict, preflight, supervision
+from infra import leftovers, postgres, predict, preflight, supervision
 from infra.environment import adopt, inherited_environment, scratch, shell_text, worker_environment
 from infra.errors import StackError, plain_errors
 from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
 from infra.settings import StackSettings, write_private
 from infra.temporary import make_temporary_folder, remove_temporary
+from tasks.core.errors import StudioError
 
 START_SECONDS = 180
 Say = Callable[[str], None]
@@ -105,7 +106,16 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
     wait_until_well(by_name, ("mlflow", "triton"), settings, say)
     if "triton" in by_name:
         predict.ensure_served(settings, s3_client(settings))
+        _clear_leftovers(settings, say)
     wait_until_well(by_name, ("live", "worker"), settings, say)
+
+
+def _clear_leftovers(settings: StackSettings, say: Say) -> None:
+    try:
+        for model in leftovers.clear(s3_client(settings)):
+            say(f"  what a roll-out of {model} left aside is gone")
+    except StudioError as error:
+        say(f"  what roll-outs left aside stays there: {error}")
 
 
 def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) -> None:

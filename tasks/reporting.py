@@ -31,7 +31,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, Pause
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Cancelling, Completed, Failed
+from prefect.states import Cancelled as CancelledState
+from prefect.states import Cancelling, Completed, Failed
 
 from tasks.core.epochs import Epoch
 from tasks.core.errors import Cancelled, StudioError, Superseded
@@ -136,7 +137,7 @@ def overtake(flow_run: str) -> bool:
             return False
         get_run_logger().warning("cancelling flow run %s, which is in the way", found.name)
         at_work = found.state is not None and (found.state.is_running() or found.state.is_cancelling())
-        end = Cancelling if at_work else Cancelled  # what no process works on, no worker cancels
+        end = Cancelling if at_work else CancelledState  # what no process works on, no worker cancels
         client.set_flow_run_state(found.id, end(message=f"{flow_run_name()} could not wait for it"), force=not at_work)
     return True
 

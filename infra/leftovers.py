@@ -1,0 +1,34 @@
+"""What roll-outs that were killed left aside, in Triton and in bucket `models`."""
+
+from typing import TYPE_CHECKING
+
+from infra.triton import BUCKET
+from tasks.core.entries import is_aside, model_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def clear(client: "S3Client") -> list[str]:
+    """Drop candidates of which no flow run is at work, and versions that none holds; returns the models they were of.
+
+    Raises StudioError where Triton, the object store or Prefect does not answer.
+    """
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    entries = {item["Key"].partition("/")[0] for page in pages for item in page.get("Contents", [])}
+    models = sorted({model_of(entry) for entry in entries if is_aside(entry)})
+    return [model for model in models if _clear(model)]
+
+
+def _clear(model: str) -> bool:
+    # Imported late: nearly every start has nothing to clear, and these take seconds.
+    from tasks import reporting
+    from tasks.serving import rollout
+    from tasks.storage import leases, locks, repository
+
+    if locks.is_held(model, reporting.is_over):
+        return False
+    asides = repository.Asides(model)
+    before = asides.names()
+    rollout.clear(model, asides, leases.users)
+    return asides.names() != before

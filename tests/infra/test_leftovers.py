@@ -1,0 +1,49 @@
+"""`make up` drops what killed roll-outs left aside, and nothing that is in use."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+import boto3
+import pytest
+from prefect.logging import disable_run_logger
+
+from infra import leftovers, triton
+from infra.services import s3_client
+from infra.settings import StackSettings
+from tasks.core.entries import candidate_name, kept_name
+from tasks.core.parameters import ServingParams
+from tasks.core.served import ServedModel
+from tasks.serving import control
+from tasks.storage import leases, locks, repository
+
+
+@pytest.fixture
+def model(served: ServedModel) -> Iterator[ServedModel]:
+    """A model of which a candidate is loaded, and a version kept; nothing is served under its own name."""
+    model = replace(served, name=f"model-{uuid4().hex[:8]}")
+    for file in ("model.onnx", "model.py"):
+        source, key = f"models/{served.name}/{served.version}/{file}", f"{model.name}/{model.version}/{file}"
+        boto3.client("s3").copy_object(Bucket="models", Key=key, CopySource=source)
+    for name in (candidate_name(model.name), kept_name(model.name, model.version)):
+        repository.Asides(model.name).copy(model.version, name)
+        control.load_aside.fn(replace(model, aside=name), ServingParams())
+    with disable_run_logger():
+        yield model
+
+
+def test_what_nobody_uses_is_dropped(stack: StackSettings, model: ServedModel) -> None:
+    client, asides = s3_client(stack), repository.Asides(model.name)
+    before = asides.names()
+    assert before == [kept_name(model.name, model.version), candidate_name(model.name)]
+    assert not any(name in triton.deployed_models() for name in before)
+    with locks.alone_with(model.name, "deploying", lambda _: False):
+        assert leftovers.clear(client) == []
+    assert asides.names() == before
+    with leases.using(model.name, model.version, "one"):
+        assert leftovers.clear(client) == [model.name]
+        assert asides.names() == before[:1]
+        assert control.served_versions.fn(before[0]) != []
+    assert leftovers.clear(client) == [model.name]
+    assert asides.names() == []
+    assert [control.served_versions.fn(name) for name in before] == [[], []]
