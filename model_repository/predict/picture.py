@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .decode_cost import too_costly
 from .refusal import RefusalError
 
 Rgb = NDArray[np.uint8]
@@ -21,10 +22,6 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _MAX_SEGMENTS = 10_000
-# Every scan goes through the whole picture, however few bytes it has: a progressive JPEG of a camera or of an editor
-# has about 10 of them. Of the largest picture there may be 20.
-_MAX_SCANS = 100
-_MAX_PASSES = 20
 _FILL = re.compile(rb"\xff+")
 # What ends the data of a scan: a marker that does not stand alone.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
@@ -47,17 +44,16 @@ class Limits:
                 f"expected at most {self.max_bytes} bytes, found {len(data)}: make the picture smaller, or raise "
                 "max_bytes in model_repository/predict/config.pbtxt"
             )
-        width, height, scans = header(data)
+        width, height, _ = header(data)
         if width * height > self.max_pixels:
             raise RefusalError(
                 f"expected at most {self.max_pixels} pixels, found {width} x {height}: make the picture smaller, or "
                 "raise max_pixels in model_repository/predict/config.pbtxt"
             )
-        most = min(_MAX_SCANS, _MAX_PASSES * self.max_pixels // (width * height))
-        if scans > most:
+        if costly := too_costly(data):
             raise RefusalError(
-                f"expected at most {most} scans in a JPEG of {width} x {height}, found {scans}: save it as a baseline "
-                "JPEG"
+                f"expected a picture that decodes in the time of an ordinary one, found {costly}: save it anew as a "
+                "baseline JPEG"
             )
         try:
             # OpenCV answers None where its type says that there is always an image.

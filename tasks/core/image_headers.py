@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import simplejpeg
 from PIL import Image
 
+from tasks.core.decode_cost import MAX_CHUNKS, MAX_SEGMENTS, too_costly
+
 # Pillow itself refuses a header that claims more than this.
 MAX_PIXELS = 178_000_000
 # What each file ending may hold; phones write several pictures (MPO) under .jpg.
@@ -45,14 +47,10 @@ _PILLOW_ERRORS = (
     struct.error,
     ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
 )
+_TURNED_BY_ONE = "EXIF that turns the image for OpenCV or for Pillow, and not for both"
 _JPEG_MARK = re.compile(rb"\xff[^\x00\xff]")
 # TEM, RST0 to RST7, SOI and EOI have no length.
 _BARE_MARKS = frozenset({0x01, *range(0xD0, 0xDA)})
-_FRAME_MARKS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Far more than any camera writes: 256 MiB of small segments, or of scans that each say little, would take minutes.
-_MAX_SEGMENTS = 10_000
-_MAX_CHUNKS = 100_000
-_MAX_SCANNED_PIXELS = 4_000_000_000
 
 
 class HeaderError(Exception):
@@ -79,7 +77,12 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Read the header of an image file; safe in many threads. Raises HeaderError where there is none."""
+    """Read the header of an image file; safe in many threads.
+
+    Raises HeaderError where there is none, and for what is too costly to decode, of which nobody reads the rest.
+    """
+    if costly := too_costly(data):
+        raise HeaderError("an image that decodes in the time of an ordinary one", costly)
     try:
         return _read(data)
     except Image.DecompressionBombError as exc:
@@ -114,15 +117,23 @@ def _opened(read: Callable[[], Image.Image]) -> Image.Image:
         return read()
 
 
-def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes]:
-    """Return format, sides and EXIF of an image that Ultralytics' label scan will take: that asks Pillow's `verify`.
+def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes, bool]:
+    """Return format, sides, EXIF and whether that swaps the sides, of an image that Ultralytics' label scan will take.
 
-    It walks over the chunks of a PNG and compares their checksums, and decodes nothing.
+    That asks Pillow's `verify`, which compares the checksums of all chunks of a PNG, and decodes nothing.
     """
     with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
-        found = str(image.format), image.size, image.info.get("exif", b"")
+        kind, size, exif = str(image.format), image.size, image.info.get("exif", b"")
         image.verify()
-    return found
+        return kind, size, exif, bool(exif) and _swaps(image)
+
+
+def _swaps(image: Image.Image) -> bool:
+    """As Ultralytics asks; what it stumbles over turns nothing."""
+    try:
+        return image.getexif().get(274) in {5, 6, 7, 8}
+    except _PILLOW_ERRORS:
+        return False
 
 
 def loads(data: bytes) -> bool:
@@ -158,59 +169,56 @@ def _read(data: bytes) -> Header:
         except ValueError:
             pass  # a kind of JPEG that it does not know, and OpenCV may
         else:
-            walked = _walk_jpeg(data, width * height)
-            return Header("JPEG" if walked[-1] else _verified(data)[0], width, height, *walked)
-    kind, (width, height), exif = _verified(data)
+            walked = _walk_jpeg(data)
+            if walked[-1]:
+                return Header("JPEG", width, height, *walked)
+            kind, _, _, swaps = _verified(data)
+            return Header(kind, width, height, *walked[:2], _TURNED_BY_ONE if swaps != (walked[0] > 4) else "")
+    kind, (width, height), exif, swaps = _verified(data)
     if kind in {"JPEG", "MPO"}:
-        return Header(kind, width, height, *_walk_jpeg(data, width * height))
+        return Header(kind, width, height, *_walk_jpeg(data))
     # A TIFF is itself what EXIF is written in.
     orientation = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0"))
     return Header(kind, width, height, orientation, 0, _png_fault(data) if kind == "PNG" else "")
 
 
-def _walk_jpeg(data: bytes, pixels: int) -> tuple[int, int, str]:
+def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
     """Return the EXIF orientation, where the pixels start, and what is wrong with the build (nothing: an empty text).
 
     An end mark has to follow the start of the pixels: the thumbnail in the header has one of its own, and some decoders
     fill the rest of a cut image with grey.
     """
-    at, orientation, frame = 2, 1, (0, 0)
-    for _ in range(_MAX_SEGMENTS):
+    at, orientation = 2, 1
+    for _ in range(MAX_SEGMENTS):
         found = _JPEG_MARK.search(data, at)
         if found is None:
             break
         mark, at = data[found.end() - 1], found.end()
         if mark == 0xDA:
-            return orientation, at, _scan_fault(data, at, frame, pixels)
-        if mark in _FRAME_MARKS:
-            frame = mark, data[at + 7]
-        elif mark == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            return orientation, at, "" if data.rfind(b"\xff\xd9", at) >= 0 else "no end mark"
+        if mark == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
             orientation = _orientation(data[at + 8 : at + int.from_bytes(data[at : at + 2])])
         at += 0 if mark in _BARE_MARKS else int.from_bytes(data[at : at + 2])
     return orientation, at, "no pixels"
 
 
-def _scan_fault(data: bytes, start: int, frame: tuple[int, int], pixels: int) -> str:
-    """Each scan goes over all pixels again, however short it is; in a plain JPEG the first holds everything."""
-    mark, channels = frame
-    plain = mark in {0xC0, 0xC1} and data[start + 2 : start + 3] == bytes([channels])
-    scans = 1 if plain else 1 + data.count(b"\xff\xda", start)
-    if pixels * scans > _MAX_SCANNED_PIXELS:
-        return f"{scans} scans"
-    return "" if data.rfind(b"\xff\xd9", start) >= 0 else "no end mark"
-
-
 def _png_fault(data: bytes) -> str:
-    """OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is."""
-    at = 8
-    for _ in range(_MAX_CHUNKS):
-        size = int.from_bytes(data[at : at + 4])
+    """OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is.
+
+    EXIF behind the pixels is read by OpenCV alone: Ultralytics would take the image for one of other sides.
+    """
+    at, pixels = 8, False
+    for _ in range(MAX_CHUNKS):
+        size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         if at + 12 + size > len(data):
             return "no end mark"
-        if data[at + 4 : at + 8] == b"IEND":
+        if kind == b"IEND":
             return ""
+        if pixels and kind == b"eXIf" and _orientation(data[at + 8 : at + 8 + size]) > 4:
+            return _TURNED_BY_ONE
+        pixels |= kind == b"IDAT"
         at += 12 + size
-    return f"more than {_MAX_CHUNKS} chunks"
+    return f"more than {MAX_CHUNKS} chunks"
 
 
 def _orientation(tiff: bytes) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 
+from tasks.core.decode_cost import too_costly
 from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
@@ -42,9 +43,13 @@ def decode_image(data: bytes) -> Rgb:
 
     The EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, 16 bits become 8, and of
     several pictures in one file the first counts. Raise MediaError for bytes that are no picture, are damaged or cut
-    off, or would unpack to more than `MAX_PIXELS`.
+    off, too costly to decode, or would unpack to more than `MAX_PIXELS`.
     """
     check_pixels(data)
+    if costly := too_costly(data):
+        raise MediaError(
+            f"expected a picture that decodes in the time of an ordinary one, found {costly}; save it again"
+        )
     if data[4:8] == b"ftyp":
         return _decode_avif(data)
     try:

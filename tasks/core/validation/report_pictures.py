@@ -15,6 +15,7 @@ from simplejpeg import decode_jpeg
 
 from tasks.core.archive import ArchiveError
 from tasks.core.dataset import Dataset, Sample, class_folder
+from tasks.core.decode_cost import too_costly
 from tasks.core.findings import Finding
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
@@ -173,6 +174,8 @@ def _shrunk(data: bytes) -> Bgr:
     width, height = image_size(data) or (0, 0)
     if width * height > MAX_PIXELS:
         raise MediaError(f"Too large to be shown here: {width} x {height} pixels.")
+    if costly := too_costly(data):
+        raise MediaError(f"Too costly to be decoded: {costly}.")
     scale = next((scale for scale in _REDUCED if max(width, height) >= scale * SIDE), 1)
     pixels = _decode(data, _REDUCED.get(scale, cv2.IMREAD_COLOR)) if width * height > 0 else None
     if pixels is None:

@@ -1,0 +1,1 @@
+../../tasks/core/decode_cost.py
