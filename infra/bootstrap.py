@@ -4,6 +4,7 @@ Each step looks first and adds only what is missing, so it can run at every star
 """
 
 import subprocess
+from typing import Any
 
 import psycopg2
 import yaml
@@ -16,12 +17,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from infra.identities import Role
+from infra.registration import POOL
 from infra.service import bin_path
 from infra.services import s3_client
 from infra.settings import ROOT, StackSettings
 from tasks.core.buckets import Bucket
 
-POOL = "gpu"
 POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU where their machine has one, and the CPU elsewhere."
 
 
@@ -59,14 +60,29 @@ def ensure_buckets(settings: StackSettings) -> None:
         ) from error
 
 
+# With these, whoever starts a run would choose what the worker runs, and in which environment.
+CLOSED_VARIABLES = ("command", "env", "working_dir", "stream_output")
+
+
+def job_template() -> dict[str, Any]:
+    """What a deployment or a run may set of its process: its name and labels; Prefect refuses anything else."""
+    template = ProcessWorker.get_default_base_job_template()
+    for name in CLOSED_VARIABLES:
+        del template["job_configuration"][name], template["variables"]["properties"][name]
+    template["variables"]["additionalProperties"] = False
+    return template
+
+
 def ensure_work_pool() -> None:
     """Make the work pool `gpu` and its queues with their limits (deployments/queues.yaml)."""
     wanted = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    template = job_template()
     with get_client(sync_client=True) as client:
         try:
-            client.read_work_pool(POOL)
+            pool = client.read_work_pool(POOL)
+            if pool.base_job_template != template:  # that of an earlier release
+                client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
         except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
         client.update_work_pool(POOL, WorkPoolUpdate(description=POOL_DESCRIPTION))
         # Every argument is given: the client would send those left out as null, which the server refuses.

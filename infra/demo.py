@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class Demo:
         """Deploy what was just trained, also where an earlier demo left a better model of that name."""
         from infra import runs
 
-        version, map50 = trained(job.model_name, training, self._settings.environment["MLFLOW_TRACKING_URI"])
+        version, map50 = trained(job.model_name, training, self._settings.environment)
         parameters: dict[str, object] = {"model_name": job.model_name, "version": version}
         self._follow(runs.start("deploy-model/gpu", parameters), f"deploy {job.model_name} version {version}")
         self._rows += [
@@ -163,6 +164,7 @@ class Demo:
         self._rows += [
             ("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api")),
             ("MLflow UI", environment["MLFLOW_TRACKING_URI"]),
+            ("their passwords", f"in {self._settings.state_dir / 'env'}"),
             ("time", f"{time.monotonic() - self._began:.0f} s"),
         ]
         table = Table("what", Column("value", overflow="fold"), title="The main job is done", title_justify="left")
@@ -174,12 +176,17 @@ class Demo:
         self._console.print("The stack stays up: `make status` shows it, `make down` stops it.")
 
 
-def trained(model_name: str, flow_run_id: str, address: str) -> tuple[int, float]:
-    """Version and mAP50 of what a flow run trained, from MLflow's REST API."""
-    api, chosen = f"{address}/api/2.0/mlflow", f"name = '{model_name}' and tag.flow_run_id = '{flow_run_id}'"
-    found = httpx.get(f"{api}/model-versions/search", params={"filter": chosen}, timeout=30).raise_for_status().json()
-    (version,) = found["model_versions"]
-    run = httpx.get(f"{api}/runs/get", params={"run_id": version["run_id"]}, timeout=30).raise_for_status().json()
+def trained(model_name: str, flow_run_id: str, environment: Mapping[str, str]) -> tuple[int, float]:
+    """Version and mAP50 of what a flow run trained, from the REST API of the MLflow that `environment` names."""
+    chosen = f"name = '{model_name}' and tag.flow_run_id = '{flow_run_id}'"
+    user, password = (environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+
+    def ask(path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON
+        url, auth = f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}", (user, password) if user else None
+        return httpx.get(url, params=parameters, auth=auth, timeout=30).raise_for_status().json()
+
+    (version,) = ask("model-versions/search", filter=chosen)["model_versions"]
+    run = ask("runs/get", run_id=version["run_id"])
     metrics = {metric["key"]: metric["value"] for metric in run["run"]["data"]["metrics"]}
     reached = next(metrics[name] for name in MAIN_METRICS if name in metrics)
     return int(version["version"]), float(reached)

@@ -18,11 +18,11 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from infra.door import Door
 from infra.settings import HOST, ROOT, StackSettings
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
 from tasks.core.triton_config import champion_version, config_versions, served_model
@@ -59,10 +59,8 @@ def application(triton_url: str, key: str) -> Starlette:
         Route("/models", models),
         Route("/predict/{model}", predict, methods=["POST"]),
     ]
-    # Another site's name that is made to point here gets nothing.
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     errors: Mapping[Any, Any] = {httpx.HTTPError: unreachable}
-    return Starlette(routes=routes, middleware=[hosts], exception_handlers=errors, lifespan=with_client)
+    return Starlette(routes=routes, middleware=[Middleware(Door)], exception_handlers=errors, lifespan=with_client)
 
 
 async def page(request: Request) -> Response:  # noqa: ARG001
@@ -107,8 +105,6 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
 
 async def predict(request: Request) -> Response:
     """The JSON that `predict` makes of the picture in the body; query: `version`, `confidence`, `iou`."""
-    if _is_of_another_site(request):
-        return _error("expected a request of this page or of a program, found one of another site: open this page", 403)
     async with request.app.state.slots:
         try:
             body = await asyncio.wait_for(_body(request), TIMEOUT_S)
@@ -119,16 +115,6 @@ async def predict(request: Request) -> Response:
         if body is None:
             return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
         return await _ask(request, body)
-
-
-def _is_of_another_site(request: Request) -> bool:
-    """Whether a browser says that the request was made by a page that is not ours; programs say nothing.
-
-    Without CORS such a page cannot read the answer, but the browser sends its request.
-    """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own = f"{request.url.scheme}://{request.headers['host']}"
-    return site not in {None, "same-origin", "none"} or origin not in {None, own}
 
 
 async def _ask(request: Request, body: bytes) -> Response:

@@ -1,7 +1,6 @@
 """The services of the local stack: what starts each, which ports it takes, and how to tell that it is well."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,22 +22,15 @@ from infra.service import Service, bin_path
 from infra.settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.temporary import temporary_folder
+from tasks.core.buckets import Bucket
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
 def http_check(url: str) -> Callable[[], object]:
-    """A check that passes when `url` answers 2xx."""
-    return lambda: httpx.get(url, timeout=3, auth=_prefect_auth(url)).raise_for_status()
-
-
-def _prefect_auth(url: str) -> tuple[str, str] | None:
-    credentials = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    if not credentials or not url.startswith(os.environ.get("PREFECT_API_URL", "-")):
-        return None
-    user, _, password = credentials.partition(":")
-    return user, password
+    """A check that passes when `url`, which asks for no password, answers 2xx."""
+    return lambda: httpx.get(url, timeout=3).raise_for_status()
 
 
 def services(settings: StackSettings) -> list[Service]:
@@ -129,17 +121,19 @@ def prefect_server(settings: StackSettings) -> Service:
     return Service(
         name="prefect",
         address=f"http://{HOST}:{settings.prefect_port}",
-        command=[bin_path("prefect"), "server", "start", "--host", HOST, "--port", str(settings.prefect_port)],
+        command=[sys.executable, "-m", "infra.prefect_door"],
         ports={"STUDIO_PREFECT_PORT": settings.prefect_port},
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
         environment=inherited_environment(settings)
         | of_shell("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
+            "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
             "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
             "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+            "PREFECT_UI_API_URL": "/api",  # whichever of its names, and whichever tunnel, the page was opened by
             # By default any web page that somebody here looks at may use the API.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
                 f"http://{host}:{settings.prefect_port}" for host in (HOST, "localhost")
@@ -150,21 +144,27 @@ def prefect_server(settings: StackSettings) -> Service:
 
 def mlflow_server(settings: StackSettings) -> Service:
     """MLflow's tracking server, registry and UI; artifacts go through it to S3, so clients need no S3 key."""
-    command = [bin_path("mlflow"), "server", "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
-    command += ["--uvicorn-opts", "--timeout-graceful-shutdown 3"]
-    command += ["--serve-artifacts", "--artifacts-destination", "s3://mlflow"]
+    backend = database(settings, "mlflow", "postgresql+psycopg2")
     return Service(
         name="mlflow",
         address=f"http://{HOST}:{settings.mlflow_port}",
-        command=command,
+        command=[sys.executable, "-m", "infra.mlflow_door"],
         ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
         | of_shell("MLFLOW_")
         | s3_environment(settings, Role.MLFLOW)
         | {
-            # Not on the command line, which everybody on the machine can read.
-            "MLFLOW_BACKEND_STORE_URI": database(settings, "mlflow", "postgresql+psycopg2"),
+            "MLFLOW_BACKEND_STORE_URI": backend,
+            # What `mlflow server` tells its application.
+            "_MLFLOW_SERVER_FILE_STORE": backend,
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"s3://{Bucket.MLFLOW}",
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_SGI_NAME": "uvicorn",
+            "MLFLOW_AUTH_ADMIN_USERNAME": settings.local_environment["MLFLOW_TRACKING_USERNAME"],
+            "MLFLOW_AUTH_ADMIN_PASSWORD": settings.local_environment["MLFLOW_TRACKING_PASSWORD"],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secrets["mlflow_forms"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
     )

@@ -15,7 +15,11 @@ from infra.identities import Role, secret_names
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
-SECRETS = ("supervisor", "postgres", "triton_key", *(name for role in Role for name in secret_names(role)))
+SECRETS = (
+    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key"),
+    *(name for role in Role for name in secret_names(role)),
+)
+USER = "studio"  # of Prefect and MLflow
 
 
 class StackSettings(BaseSettings):
@@ -96,7 +100,10 @@ class StackSettings(BaseSettings):
         key, secret = self.s3_keys(Role.PERSON)
         return {
             "PREFECT_API_URL": f"http://{HOST}:{self.prefect_port}/api",
+            "PREFECT_API_AUTH_STRING": f"{USER}:{self.secrets['prefect']}",
             "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.mlflow_port}",
+            "MLFLOW_TRACKING_USERNAME": USER,
+            "MLFLOW_TRACKING_PASSWORD": self.secrets["mlflow"],
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.s3_port}",
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -116,7 +123,7 @@ class StackSettings(BaseSettings):
         values = dict(self.local_environment)
         groups = {
             "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
-            "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI",),
+            "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
             "AWS_ENDPOINT_URL": (
                 "AWS_ENDPOINT_URL",
                 "AWS_ACCESS_KEY_ID",

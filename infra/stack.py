@@ -14,13 +14,14 @@ from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
-from infra import leftovers, postgres, predict, preflight, supervision
+from infra import leftovers, postgres, predict, preflight, registration, supervision
 from infra.environment import adopt, inherited_environment, scratch, shell_text, worker_environment
 from infra.errors import StackError, plain_errors
 from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
 from infra.settings import StackSettings, write_private
 from infra.temporary import make_temporary_folder, remove_temporary
+from tasks.core.buckets import Bucket
 from tasks.core.errors import StudioError
 
 START_SECONDS = 180
@@ -34,6 +35,12 @@ def up(settings: StackSettings, say: Say = print) -> None:
     adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
     preflight.require_elsewhere(settings)
+    if _is_whole(settings, wanted):
+        for service in wanted:
+            say(_line(service))
+        say(_passwords(settings))
+        say(f"stack is already up; `make down` stops it ({time.monotonic() - began:.1f} s)")
+        return
     if supervision.process(settings) is None:
         if any(service.name == "triton" for service in wanted):
             preflight.require_triton()
@@ -47,6 +54,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
         settings.remember()
     write_private(settings.state_dir / "env", shell_text(settings.environment))
     _start_in_order(settings, wanted, say)
+    say(_passwords(settings))
     say(f"stack is up after {time.monotonic() - began:.0f} s")
 
 
@@ -79,6 +87,16 @@ def down(settings: StackSettings) -> bool:
     return stopped
 
 
+def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
+    """Whether nothing is left to start, to mend or to register."""
+    states = supervision.states(settings)
+    if any(states.get(service.name) != "RUNNING" or illness(service) for service in wanted):
+        return False
+    present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
+    known = (settings.state_dir / "env").is_file() and present >= {*Bucket}
+    return known and registration.is_complete(settings)
+
+
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) -> None:
     """Stores first, then all servers side by side, and the worker when it has something to ask."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
@@ -108,6 +126,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
         predict.ensure_served(settings, s3_client(settings))
         _clear_leftovers(settings, say)
     wait_until_well(by_name, ("live", "worker"), settings, say)
+    registration.remember(settings)
 
 
 def _clear_leftovers(settings: StackSettings, say: Say) -> None:
@@ -149,12 +168,20 @@ def wait_until_well(by_name: Mapping[str, Service], names: Iterable[str], settin
         for name, service in list(pending.items()):
             reason = illness(service)
             if reason is None:
-                say(f"  {name:<14}{service.address}")
+                say(_line(service))
                 del pending[name]
             elif time.monotonic() - began > START_SECONDS:
                 log = settings.state_dir / "logs" / f"{name}.log"
                 raise StackError(f"{name} was not well after {START_SECONDS} s ({reason}); its log: {log}")
         time.sleep(0.2)
+
+
+def _line(service: Service) -> str:
+    return f"  {service.name:<14}{service.address}"
+
+
+def _passwords(settings: StackSettings) -> str:
+    return f"Prefect and MLflow ask for a password: it is in {settings.state_dir / 'env'}"
 
 
 def illness(service: Service) -> str | None:

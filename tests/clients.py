@@ -1,7 +1,23 @@
-"""Clients that ask while something else happens."""
+"""Clients of the services, and those that ask while something else happens."""
 
 import threading
 from typing import Self
+
+import httpx
+
+from infra.settings import StackSettings
+
+
+def prefect_api(stack: StackSettings) -> httpx.Client:
+    """Prefect's API with its password, as curl uses it."""
+    user, _, password = stack.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    return httpx.Client(base_url=stack.environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
+
+
+def mlflow_api(stack: StackSettings) -> httpx.Client:
+    """MLflow's server with its password, as curl uses it."""
+    user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))
+    return httpx.Client(base_url=stack.environment["MLFLOW_TRACKING_URI"], auth=(user, password), timeout=30)
 
 
 class Clients:

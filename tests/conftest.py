@@ -51,7 +51,6 @@ def _choose_environment() -> None:
 
     settings = StackSettings()
     os.environ.update(settings.local_environment)
-    os.environ.pop("PREFECT_API_AUTH_STRING", None)
     os.environ.pop("STUDIO_SCRATCH_DIR", None)
     from infra.environment import adopt, worker_environment
 

@@ -14,6 +14,7 @@ from flows.run_inference import run_inference
 from flows.train_model import train_model
 from flows.validate_dataset import validate_dataset
 from infra.settings import StackSettings
+from tests.clients import prefect_api
 from tests.core.archives import good, zipped
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -137,10 +138,6 @@ def test_a_registry_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_bad_parameters_are_refused_before_a_run_exists(stack: StackSettings) -> None:
     """The API knows the constraints: it answers 409 and makes no run."""
-    import httpx
-
-    api = stack.environment["PREFECT_API_URL"]
-    deployment = httpx.get(f"{api}/deployments/name/train-model/gpu").raise_for_status().json()
     good_ones = {"model_name": "x", "archives": ["a.zip"]}
     bad_ones: list[dict[str, object]] = [
         {"model_name": "../x"},
@@ -153,8 +150,8 @@ def test_bad_parameters_are_refused_before_a_run_exists(stack: StackSettings) ->
         {"training": {"unknown": 1}},
         {"training": {"device": "cuda; rm"}},
     ]
-    for bad in bad_ones:
-        answer = httpx.post(
-            f"{api}/deployments/{deployment['id']}/create_flow_run", json={"parameters": good_ones | bad}
-        )
-        assert answer.status_code == 409, (bad, answer.text)
+    with prefect_api(stack) as api:
+        deployment = api.get("/deployments/name/train-model/gpu").raise_for_status().json()
+        for bad in bad_ones:
+            answer = api.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": good_ones | bad})
+            assert answer.status_code == 409, (bad, answer.text)

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
@@ -14,6 +13,7 @@ from prefect.client.schemas.objects import State
 from flows.validate_dataset import validate_dataset
 from infra.settings import StackSettings
 from tasks.core.parameters import ValidationPolicy
+from tests.clients import prefect_api
 from tests.core.archives import good, zipped
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -103,8 +103,8 @@ def test_a_check_is_announced_as_an_event(stack: StackSettings) -> None:
     deadline = time.monotonic() + 20
     while not found and time.monotonic() < deadline:
         time.sleep(0.5)
-        answer = httpx.post(f"http://127.0.0.1:{stack.prefect_port}/api/events/filter", json=wanted)
-        found = answer.json()["events"]
+        with prefect_api(stack) as api:
+            found = api.post("/events/filter", json=wanted).json()["events"]
 
     payload = found[0]["payload"]
     assert (payload["name"], payload["verdict"]) == ("announced.zip", "valid-with-warnings")

@@ -64,9 +64,10 @@ class Page:
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[Page]:
+def chromium(folder: Path, *more: str) -> Iterator[Page]:
     """A browser with an empty profile in `folder`; it ends with the block."""
     options = ["--headless", "--no-sandbox", *QUIET, *WEBCAM, f"--user-data-dir={folder}", "--remote-debugging-port=0"]
+    options += more
     with subprocess.Popen([str(CHROMIUM), *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
         try:
             port_file, deadline = folder / "DevToolsActivePort", time.monotonic() + 60

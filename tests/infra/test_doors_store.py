@@ -180,12 +180,12 @@ SECRETS_OF = {
     "supervisord": set[str](),
     "postgres": set[str](),
     "object-store": set[str](),
-    "prefect": {"postgres"},
-    "mlflow": {"postgres", "s3_mlflow_access_key", "s3_mlflow_secret_key"},
+    "prefect": {"postgres", "prefect"},
+    "mlflow": {"postgres", "mlflow", "mlflow_forms", "s3_mlflow_access_key", "s3_mlflow_secret_key"},
     "triton": {"triton_key", "s3_triton_access_key", "s3_triton_secret_key"},
     "live": {"triton_key"},
     "worker": {
-        "triton_key",
+        *("triton_key", "prefect", "mlflow"),
         *(f"s3_{role}_{part}_key" for role in (Role.WORKER, Role.LINKS) for part in ("access", "secret")),
     },
 }
@@ -212,10 +212,7 @@ def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: Sta
 def test_the_environment_file_holds_the_keys_of_a_person_alone(stack: StackSettings) -> None:
     text = (stack.state_dir / "env").read_text()
     held = {name for name, secret in stack.secrets.items() if secret in text}
-    assert {name for name in held if name.startswith(("s3_", "triton", "postgres", "supervisor"))} == {
-        "s3_person_access_key",
-        "s3_person_secret_key",
-    }
+    assert held == {"prefect", "mlflow", "s3_person_access_key", "s3_person_secret_key"}
 
 
 def test_nobody_else_reads_the_state_folder(stack: StackSettings) -> None:

@@ -84,7 +84,7 @@ def test_nothing_else_reaches_triton(address: str, path: str) -> None:
 
 
 def test_other_sites_get_nothing_and_the_page_loads_nothing_from_them(address: str) -> None:
-    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 403
     answer = httpx.get(address)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "access-control-allow-origin" not in answer.headers

@@ -23,17 +23,35 @@ from infra.services import services
 from infra.settings import StackSettings
 from tasks.core.served import ServedModel
 from tasks.serving import connection, control
+from tests.clients import prefect_api
 
 
 def test_up_twice_is_harmless(stack: StackSettings) -> None:
     before = supervision.process(stack)
     said: list[str] = []
+    began = time.monotonic()
     local_stack.up(stack, said.append)
+    assert time.monotonic() - began < 5
     after = supervision.process(stack)
     assert before is not None
     assert after is not None
     assert before.pid == after.pid
-    assert "stack is up" in said[-1]
+    assert "stack is already up" in said[-1]
+    assert [line.split()[0] for line in said[:-2]] == [service.name for service in services(stack)]
+    assert all(service.address in line for service, line in zip(services(stack), said, strict=False))
+
+
+def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> None:
+    with prefect_api(stack) as api:
+        (deployment,) = api.post("/deployments/filter", json={"flows": {"name": {"any_": ["undeploy-model"]}}}).json()
+        api.delete(f"/deployments/{deployment['id']}").raise_for_status()
+        with supervision.connect(stack) as supervisor:
+            supervisor.stopProcess("live")
+        said: list[str] = []
+        local_stack.up(stack, said.append)
+        assert "stack is up after" in said[-1]
+        assert api.get("/deployments/name/undeploy-model/gpu").is_success
+    assert supervision.states(stack)["live"] == "RUNNING"
 
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:

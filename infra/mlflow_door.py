@@ -1,0 +1,127 @@
+"""MLflow's server with its password behind our door: `python -m infra.mlflow_door`, in the place of `mlflow server`.
+
+MLflow lets everybody who may write name any place as the home of artifacts: a folder of this machine, another bucket,
+another server. Here it knows one place, `mlflow-artifacts:`, which is its own bucket.
+"""
+
+import configparser
+import io
+import os
+import re
+from typing import Any
+from urllib.parse import unquote
+
+import uvicorn
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+
+from infra.door import Door, refused
+from infra.settings import HOST, StackSettings, write_private
+
+OPEN_PATH = "/health"
+# They run programs on this machine, ask addresses that the caller names, or need the job runner, which is off.
+UNUSED = re.compile(
+    r"/gateway(/|$)|/(ajax-)?api/[\d.]+/mlflow/"
+    r"(assistant|demo|gateway|gateway-proxy|genai|issues/invoke|mcp-servers|prompt-optimization"
+    r"|runs/create-promptlab-run|scorer|webhooks)(/|$)"
+)
+_OUR_PLACE = re.compile(r"(mlflow-artifacts|models|runs):/(?!/)")
+_PROMPT = "prompt-template"  # what MLflow writes as the source of a prompt, which has no files
+_REMEMBER_S = 600  # how long a right password is right without computing its slow hash again
+
+
+def without_password(connection: HTTPConnection) -> JSONResponse | None:
+    """Ask for a password everywhere but at the health check; MLflow then looks whether it is the right one."""
+    if connection.scope["path"] == OPEN_PATH or "authorization" in connection.headers:
+        return None
+    message = "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of .studio/env, found no password"
+    return refused(message, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
+
+
+def for_an_unused_part(connection: HTTPConnection) -> JSONResponse | None:
+    """Refuse the parts of MLflow that nothing here uses and that reach further than its own data."""
+    path = connection.scope["path"]
+    return refused(f"expected tracking or registry, found {path}: it is closed here") if UNUSED.match(path) else None
+
+
+def is_our_place(place: str | None) -> bool:
+    """Whether artifacts may lie at `place`, or a version of a model come from there."""
+    if not place or place == _PROMPT:
+        return True
+    return _OUR_PLACE.match(place) is not None and ".." not in unquote(place)
+
+
+def keep_artifacts_at_home(destination: str) -> None:
+    """Have MLflow refuse each other place, when it is written down and when a place of an earlier release is used."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact import artifact_repository_registry as repositories
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
+    from sqlalchemy import event
+
+    def refuse(place: str) -> MlflowException:
+        return MlflowException.invalid_parameter_value(
+            f"Expected mlflow-artifacts:/, runs:/ or models:/, found {place!r}: leave it out, and log files to a run."
+        )
+
+    def written(_: object, place: str | None, *__: object) -> None:
+        if not is_our_place(place):
+            raise refuse(str(place))
+
+    columns: list[Any] = [SqlExperiment.artifact_location, SqlRun.artifact_uri, SqlLoggedModel.artifact_location]
+    for column in [*columns, SqlModelVersion.source, SqlModelVersion.storage_location]:
+        event.listen(column, "set", written)
+
+    def used(place: str, **_: object) -> object:
+        raise refuse(place)
+
+    registry: Any = repositories._artifact_repository_registry  # noqa: SLF001 - it has no other way to leave one out
+    scheme = destination.partition(":")[0]
+    at_home = registry.get_registered_artifact_repositories()[scheme]
+
+    def used_at_home(place: str, **options: object) -> object:
+        if not f"{place}/".startswith(f"{destination}/"):
+            raise refuse(place)
+        return at_home(place, **options)
+
+    for other in set(registry.get_registered_artifact_repositories()) - {"mlflow-artifacts", "models", "runs"}:
+        registry.register(other, used)
+    registry.register(scheme, used_at_home)
+
+
+def write_configuration(settings: StackSettings) -> None:
+    """Write the file from which MLflow reads where its users are kept: beside its runs."""
+    config = configparser.ConfigParser(interpolation=None)
+    config["mlflow"] = {
+        "default_permission": "NO_PERMISSIONS",
+        "database_uri": os.environ["MLFLOW_BACKEND_STORE_URI"].replace("%", "%%"),
+        "auth_cache_ttl_seconds": str(_REMEMBER_S),
+    }
+    config.write(text := io.StringIO())
+    path = settings.state_dir / "mlflow-users.ini"
+    write_private(path, text.getvalue())
+    os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(path)
+
+
+def application() -> Door:
+    """MLflow's application with its password, behind our door; the password of the environment is the right one."""
+    from mlflow.server import auth, handlers
+
+    keep_artifacts_at_home(os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"])
+    handlers.initialize_backend_stores()
+    app: Any = auth.create_app()
+    user, password = (os.environ[f"MLFLOW_AUTH_ADMIN_{name}"] for name in ("USERNAME", "PASSWORD"))
+    if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
+        auth.store.update_user(user, password=password, is_admin=True)
+    return Door(app, without_password, for_an_unused_part)
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    settings = StackSettings.load()
+    write_configuration(settings)
+    uvicorn.run(application(), host=HOST, port=settings.mlflow_port, log_level="warning", timeout_graceful_shutdown=3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Whether Prefect has what `make up` registers; asked over HTTP, because importing Prefect alone takes seconds."""
+
+import hashlib
+import json
+from typing import Any
+
+import httpx
+import yaml
+
+from infra.settings import ROOT, StackSettings, write_private
+
+POOL = "gpu"
+# Deployments carry the parameter schemas of these; the rest is made by infra itself.
+_SOURCES = ("deployments", "flows", "infra", "model_repository", "tasks")
+
+
+def remember(settings: StackSettings) -> None:
+    """Keep what was registered, from which files, after all of it was."""
+    with _prefect(settings) as api:
+        write_private(settings.state_dir / "registered.json", json.dumps(_registered(settings, api)))
+
+
+def is_complete(settings: StackSettings) -> bool:
+    """Whether these very files were registered, and all of it is still there and as it was."""
+    try:
+        with _prefect(settings) as api:
+            kept = json.loads((settings.state_dir / "registered.json").read_text())
+            return bool(kept == _registered(settings, api))
+    except (OSError, ValueError, httpx.HTTPError):
+        return False
+
+
+def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = [f"{each['entrypoint'].rpartition(':')[2].replace('_', '-')}/{each['name']}" for each in deployments]
+    queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    pool = _asked(api, f"work_pools/{POOL}")
+    automations = api.post("automations/filter", json={}).raise_for_status().json()
+    ours = {each["name"] for each in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())}
+    return {
+        "sources": _digest(),
+        "address": settings.environment["PREFECT_API_URL"],
+        "deployments": {name: _asked(api, f"deployments/name/{name}")["job_variables"] for name in names},
+        "queues": {name: _asked(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
+        "template": pool["base_job_template"],
+        "automations": [
+            [each["name"], each["enabled"], each["actions"]]
+            for each in sorted(automations, key=lambda each: str(each["name"]))
+            if each["name"] in ours
+        ],
+    }
+
+
+def _asked(api: httpx.Client, path: str) -> Any:  # noqa: ANN401 - JSON
+    return api.get(path).raise_for_status().json()
+
+
+def _digest() -> str:
+    files = [
+        path for name in _SOURCES for path in (ROOT / name).rglob("*") if path.suffix in {".py", ".yaml", ".pbtxt"}
+    ]
+    digest = hashlib.sha256()
+    for path in sorted([*files, ROOT / "prefect.yaml"]):
+        digest.update(repr((str(path.relative_to(ROOT)), path.read_bytes())).encode())
+    return digest.hexdigest()
+
+
+def _prefect(settings: StackSettings) -> httpx.Client:
+    environment = settings.environment
+    user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    auth = (user, password) if user else None
+    return httpx.Client(base_url=environment["PREFECT_API_URL"], auth=auth, timeout=5)
