@@ -106,7 +106,9 @@ MEANINGS: dict[Code, str] = {
     Code.SPLIT_MISSING: "no train or no val",
     Code.SPLIT_EMPTY: "a split without images, or without a single label",
     Code.SPLIT_LEAK: "the same image, or nearly the same, in two splits",
-    Code.IMAGE_UNREADABLE: "an image that cannot be decoded in full, or of another format than its ending says",
+    Code.IMAGE_UNREADABLE: (
+        "an image that cannot be decoded in full, that is too costly to decode, or of another format than its ending says"
+    ),
     Code.IMAGE_FORMAT: "an image of a format that training does not read",
     Code.IMAGE_TOO_SMALL: "a side below 10 pixels",
     Code.IMAGE_EXIF_ROTATED: "an EXIF orientation that turns or mirrors: boxes may be drawn without it",
@@ -121,7 +123,7 @@ MEANINGS: dict[Code, str] = {
     Code.LABEL_COLUMNS: "a line with another number of columns than the task has, or boxes and polygons mixed",
     Code.LABEL_NUMBER: "something that is no finite decimal number, or a class that is no whole one",
     Code.LABEL_CLASS: "a class that names does not have",
-    Code.LABEL_RANGE: "numbers outside 0 to 1, such as pixels",
+    Code.LABEL_RANGE: "numbers outside 0 to 1, such as pixels; a visibility other than 0, 1 or 2",
     Code.LABEL_OUTSIDE: "a box that leaves the image by more than 1 %",
     Code.LABEL_DEGENERATE: "no width, height or area; as a warning: an outline that crosses itself",
     Code.LABEL_DUPLICATE: "the same row twice",

@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks.core.findings import Finding, Severity
 from tasks.core.images import inspect_image
-from tasks.core.labels import LabelRules, parse_labels
+from tasks.core.labels import LabelRules, as_loaded, parse_labels
 from tasks.core.merge.files import describe, places
 from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
@@ -69,7 +69,7 @@ def check(one: Mutant) -> list[Row] | None:
     assert sorted(map(str, fast.findings[0])) == sorted(map(str, faults)), "the two parsers disagree"
     if _errors(faults):
         return None
-    rows = [(float(row.class_id), *(np.float32(row.coordinates) + np.float32(0)).tolist()) for row in labels.rows]
+    rows = [(float(row.class_id), *as_loaded(row.coordinates).tolist()) for row in labels.rows]
     return list(dict.fromkeys(rows))
 
 
