@@ -107,7 +107,7 @@ MEANINGS: dict[Code, str] = {
     Code.SPLIT_EMPTY: "a split without images, or without a single label",
     Code.SPLIT_LEAK: "the same image, or nearly the same, in two splits",
     Code.IMAGE_UNREADABLE: (
-        "an image that cannot be decoded in full, that is too costly to decode, or of another format than its ending says"
+        "an image that cannot be decoded in full, is too costly to decode, or is of another format than its ending says"
     ),
     Code.IMAGE_FORMAT: "an image of a format that training does not read",
     Code.IMAGE_TOO_SMALL: "a side below 10 pixels",
