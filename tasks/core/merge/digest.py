@@ -8,7 +8,7 @@ from tasks.core.dataset import Sample
 from tasks.core.merge.plan import MergePlan
 
 # To be raised when the same plan is written in another way.
-_FORM = 1
+_FORM = 2
 
 
 def plan_digest(plan: MergePlan) -> str:
