@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+# Elsewhere it is imported late. A roll-back has no seconds for it once it is Running.
+from mlflow import MlflowClient  # noqa: F401
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 

@@ -14,7 +14,7 @@ from tasks.core.parameters import CanaryParams
 from tasks.storage import tallies
 from tasks.tracking import canaries
 from tests.flows.registered import pictures
-from tests.flows.steps import UNCOMPARED, champion, deploy, everything, served
+from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, served
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -42,8 +42,7 @@ def test_a_trial_decides(exported: str, found: int, ended: str) -> None:
     params = CanaryParams(share=0.5, minutes=5, images=100, max_slowdown=100)
     before = everything(name)
     deploying = begin_trial(name, params, states)
-    assert served(name) == [1, 2]
-    assert champion(name) == "1"
+    assert (champion(name), served(name), aside(name)) == ("1", [1], [f"{name}.candidate"])
     answer_for(name, 1, 100, 200)
     answer_for(name, 2, 100, found)
     deploying.join()
