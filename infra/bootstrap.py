@@ -16,8 +16,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
+from infra import registration
 from infra.identities import Role
-from infra.registration import POOL
 from infra.service import bin_path
 from infra.services import s3_client
 from infra.settings import ROOT, StackSettings
@@ -79,20 +79,22 @@ def ensure_work_pool() -> None:
     template = job_template()
     with get_client(sync_client=True) as client:
         try:
-            pool = client.read_work_pool(POOL)
+            pool = client.read_work_pool(registration.POOL)
             if pool.base_job_template != template:  # that of an earlier release
-                client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+                client.update_work_pool(registration.POOL, WorkPoolUpdate(base_job_template=template))
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
-        client.update_work_pool(POOL, WorkPoolUpdate(description=POOL_DESCRIPTION))
+            client.create_work_pool(WorkPoolCreate(name=registration.POOL, type="process", base_job_template=template))
+        client.update_work_pool(registration.POOL, WorkPoolUpdate(description=POOL_DESCRIPTION))
         # Every argument is given: the client would send those left out as null, which the server refuses.
-        found = client.read_work_queues(work_pool_name=POOL, work_queue_filter=WorkQueueFilter(), limit=200, offset=0)
+        found = client.read_work_queues(
+            work_pool_name=registration.POOL, work_queue_filter=WorkQueueFilter(), limit=200, offset=0
+        )
         present = {queue.name: queue.id for queue in found}
         for name, values in wanted.items():
             if name in present:
                 client.update_work_queue(present[name], **values)
             else:
-                client.create_work_queue(name=name, work_pool_name=POOL, **values)
+                client.create_work_queue(name=name, work_pool_name=registration.POOL, **values)
 
 
 FORMER_AUTOMATIONS = ("retry-crashed-trainings",)

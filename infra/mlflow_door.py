@@ -60,9 +60,10 @@ def keep_artifacts_at_home(destination: str) -> None:
     from sqlalchemy import event
 
     def refuse(place: str) -> MlflowException:
-        return MlflowException.invalid_parameter_value(
+        error: MlflowException = MlflowException.invalid_parameter_value(
             f"Expected mlflow-artifacts:/, runs:/ or models:/, found {place!r}: leave it out, and log files to a run."
         )
+        return error
 
     def written(_: object, place: str | None, *__: object) -> None:
         if not is_our_place(place):

@@ -103,7 +103,7 @@ def marked(stack: StackSettings, mark: str) -> dict[str, int]:
             "events": len(api.post("/events/filter", json=wanted).raise_for_status().json()["events"]),
         }
     with mlflow_api(stack) as api:
-        named = {"filter": f"name = '{mark}'", "max_results": 5}
+        named: dict[str, str | int] = {"filter": f"name = '{mark}'", "max_results": 5}
         experiments = api.get("/api/2.0/mlflow/experiments/search", params=named).raise_for_status().json()
         models = api.get("/api/2.0/mlflow/registered-models/search", params=named).raise_for_status().json()
     found |= {"experiments": len(experiments.get("experiments", []))}

@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, WorkPoolFilter, WorkPoolFilterName
 from prefect.states import Running, Scheduled
 
-from infra import bootstrap
+from infra import bootstrap, registration
 from infra.settings import ROOT, StackSettings
 from tasks import reporting
 
@@ -39,14 +39,14 @@ def client(stack: StackSettings) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
 @pytest.fixture
 def pool(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A work pool of our own with the queues of the studio, which no worker looks at."""
-    monkeypatch.setattr(bootstrap, "POOL", f"queues-{uuid4().hex[:8]}")
+    monkeypatch.setattr(registration, "POOL", f"queues-{uuid4().hex[:8]}")
     bootstrap.ensure_work_pool()
     bootstrap.ensure_work_pool()  # what is there stays as it is
-    yield bootstrap.POOL
-    chosen = WorkPoolFilter(name=WorkPoolFilterName(any_=[bootstrap.POOL]))
+    yield registration.POOL
+    chosen = WorkPoolFilter(name=WorkPoolFilterName(any_=[registration.POOL]))
     for deployment in client.read_deployments(work_pool_filter=chosen):
         client.delete_deployment(deployment.id)
-    client.delete_work_pool(bootstrap.POOL)
+    client.delete_work_pool(registration.POOL)
 
 
 def test_what_people_wait_for_begins_while_trainings_and_deployments_fill_their_queues(
