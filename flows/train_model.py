@@ -1,6 +1,5 @@
 """Several archives in, one registered model version out."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -138,7 +137,7 @@ def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingPara
 
 
 def _registered(
-    model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str]
+    model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: dict[str, str]
 ) -> registry.ModelVersion:
     """The best weights as the next version of the model, with links to what made it."""
     reporting.say("registering %s", model_name)

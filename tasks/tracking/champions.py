@@ -43,11 +43,13 @@ def chosen_by(model_name: str, flow_run_id: str, began: float | None) -> int | N
     `began` is when that attempt began, None in the first one. Raises TrackingError where another flow run has changed
     what is served since: nobody wants any more what this one was to do.
     """
+    if began is None:
+        return None
     with explained(f"reading what was rolled out of {model_name}"):
         chosen = _chosen(client().get_registered_model(model_name).tags)
     if chosen and chosen.flow_run_id == flow_run_id:
         return chosen.version
-    if chosen and began is not None and chosen.at > began:
+    if chosen and chosen.at > began:
         raise TrackingError(
             f"Expected that nobody has changed what is served of {model_name!r} since this run began first, found flow "
             f"run {chosen.flow_run_id}. Start a new run if that is still to be done."

@@ -169,7 +169,7 @@ def test_no_name_leads_outside_and_no_two_become_one(tmp_path_factory: pytest.Te
             assert not name.startswith(("/", "\\"))
             assert not {"..", ".", ""} & set(name.split("/"))
             assert "\\" not in name
-            assert unsafe_reason(name) is None
+            assert unsafe_reason(f"root/{name}") is None  # a folder around all of them may be left out
             assert archive.read(name) == image()
     try:
         entries = list_entries(io.BytesIO(path.read_bytes()))

@@ -164,8 +164,8 @@ CHECKS: dict[str, Callable[[Seen], None]] = {
 
 def test_coco_says_the_same(seen: Seen) -> None:
     entries = seen.coco["annotations"]
-    assert [image["file_name"] for image in seen.coco["images"]] == seen.sources
-    files = {image["id"]: image["file_name"] for image in seen.coco["images"]}
+    assert [image["source"] for image in seen.coco["images"]] == seen.sources
+    files = {image["id"]: image["source"] for image in seen.coco["images"]}
     names = {category["id"]: category["name"] for category in seen.coco["categories"]}
     assert [files[entry["image_id"]] for entry in entries] == seen.rows["source"].to_pylist()
     assert [names[entry["category_id"]] for entry in entries] == seen.rows["class_name"].to_pylist()

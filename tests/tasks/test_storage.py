@@ -7,6 +7,9 @@ import boto3
 import httpx
 import pytest
 
+from infra.identities import Role
+from infra.services import s3_client
+from infra.settings import StackSettings
 from tasks.core.buckets import ObjectName
 from tasks.storage import objects as storage
 from tasks.storage import repository
@@ -72,10 +75,10 @@ def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.M
         storage.put_folder(tmp_path, "predictions", "never")
 
 
-def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone() -> None:
+def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone(stack: StackSettings) -> None:
     """A bucket elsewhere may be one that only the worker's key reads."""
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="elsewhere")
+    s3_client(stack, Role.ADMIN).create_bucket(Bucket="elsewhere")
     for bucket in ("elsewhere", "datasets"):
         s3.put_object(Bucket=bucket, Key="secret-name.zip", Body=b"x")
     told = {}

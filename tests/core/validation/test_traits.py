@@ -1,6 +1,6 @@
 """What a check saw is kept and comes back."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.images import ImageTraits, inspect_image
@@ -15,6 +15,7 @@ TRAITS = st.builds(
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 
 
+@settings(deadline=None)  # the first example imports pandas
 @given(st.dictionaries(NAMES, TRAITS, max_size=4))
 def test_traits_come_back_in_their_order(images: dict[str, ImageTraits]) -> None:
     found = unpack_traits(pack_traits(images))
