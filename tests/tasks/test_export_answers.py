@@ -168,8 +168,8 @@ def check_masks(found: Answers, theirs: Any, case: Case) -> None:
     order, place = pair(clipped(found["detections"][seen], case.size), theirs_of(theirs.boxes))
     ours, expected = masks[seen][order], theirs.masks.data.numpy()[place] > 0
     shared, joint = (ours & expected).sum(axis=(1, 2)), (ours | expected).sum(axis=(1, 2))
-    # A pixel may fall on either side of 0, whatever the size of the mask. The last digit of a convolution, which differs
-    # from one CPU to another, decides a mask of many such pixels: of a hundred one may be a little further off.
+    # A pixel may fall on either side of 0, whatever the size of the mask. The last digit of a convolution, which is not
+    # the same on each CPU, decides a mask of many such pixels: of a hundred one may be a little further off.
     pixel = joint - shared <= 1
     assert ((shared / joint >= 0.98) | pixel).all()
     assert ((shared / joint >= 0.99) | pixel).mean() >= 0.99
