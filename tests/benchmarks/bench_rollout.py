@@ -108,7 +108,7 @@ def test_no_request_fails(stack: StackSettings, versions: Path) -> None:
     print("\n| while | ended | answers | failed | by another than the champion | versions that answered |")
     print("|---|---|---|---|---|---|")
     for name, (step, good, patience) in steps.items():
-        with Traffic(NAME, patience=patience) as clients:
+        with Traffic(NAME, pause=0.02, patience=patience) as clients:
             time.sleep(2)
             state = step()
             time.sleep(2)

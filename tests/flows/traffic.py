@@ -40,7 +40,7 @@ class Traffic(Clients):
     `patience` seconds where Triton is away. Who was champion when is what the alias in MLflow said.
     """
 
-    def __init__(self, model_name: str, count: int = 2, pause: float = 0.02, patience: float = 0.0) -> None:
+    def __init__(self, model_name: str, count: int = 2, pause: float = 0.1, patience: float = 0.0) -> None:
         self.answers = list[Answer]()
         self._name, self._pause, self._patience = model_name, pause, patience
         self._jpeg = draw_image(np.random.default_rng(3), CLASSES)[0]
