@@ -17,7 +17,7 @@ from tasks.core.served import ServedModel
 from tasks.serving.connection import ServingError, calling, key
 
 POLL_S = 0.2
-SETTLE_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready
+SETTLE_S = 1.0
 
 
 def config_of(versions: Sequence[ServedModel], serving: ServingParams, champion: int | None) -> dict[str, Any]:
@@ -118,10 +118,8 @@ def how_served(model_name: str) -> ServingParams:
 def restore(before: Snapshot, timeout_s: float) -> None:
     """Serve exactly what was served when the snapshot was taken; does nothing where that is so still.
 
-    A Triton that has refused to load a version serves what it served. Told to load that again at once, Triton 2.51 went
-    down with a segmentation fault in 1 of 12 times.
+    A Triton that has refused to load a version serves what it served.
     """
-    time.sleep(SETTLE_S)
     deadline = time.monotonic() + timeout_s
     while any(row.get("state") == "LOADING" for row in _index(before.model_name)) and time.monotonic() < deadline:
         time.sleep(POLL_S)  # what nobody waited for to its end
@@ -134,8 +132,14 @@ def restore(before: Snapshot, timeout_s: float) -> None:
 
 
 def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
-    with calling(purpose, timeout_s) as triton:
-        triton.load_model(config["name"], headers=key(), config=triton_config.config_json(config))
+    try:
+        with calling(purpose, timeout_s) as triton:
+            triton.load_model(config["name"], headers=key(), config=triton_config.config_json(config))
+    except ServingError:
+        # Triton is still putting away what it had made ready. Told to load or unload the model at that moment,
+        # Triton 2.51 went down with a segmentation fault, in 1 of 12 to 1 of 50 times.
+        time.sleep(SETTLE_S)
+        raise
 
 
 def _version() -> str:
