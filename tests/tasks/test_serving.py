@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 from ultralytics.models import YOLO
 
+from tasks.core.entries import candidate_name
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
@@ -20,7 +22,7 @@ from tasks.core.triton_config import config_json, model_config
 from tasks.export import write_graph
 from tasks.serving.asking import smoke_test
 from tasks.serving.connection import ServingError
-from tasks.serving.control import load_versions, served_versions, unload
+from tasks.serving.control import load_aside, load_versions, served_versions, unload
 
 MODEL_PY = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}
@@ -48,11 +50,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
     }
 
 
-def put(version: int, *, graph: bytes | None) -> None:
+def put(version: int, *, graph: bytes | None, entry: str = NAME) -> None:
     store = boto3.client("s3")
     if graph is not None:
-        store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=graph)
-    store.upload_file(str(MODEL_PY), "models", f"{NAME}/{version}/model.py")
+        store.put_object(Bucket="models", Key=f"{entry}/{version}/model.onnx", Body=graph)
+    store.upload_file(str(MODEL_PY), "models", f"{entry}/{version}/model.py")
 
 
 @pytest.fixture
@@ -63,7 +65,8 @@ def old(stack: object, graphs: dict[int, bytes]) -> Iterator[ServedModel]:  # no
     load_versions.fn(NAME, [served(1)], PARAMS)
     yield served(1)
     unload.fn(NAME)
-    for item in boto3.client("s3").list_objects_v2(Bucket="models", Prefix=f"{NAME}/").get("Contents", []):
+    unload.fn(candidate_name(NAME))
+    for item in boto3.client("s3").list_objects_v2(Bucket="models", Prefix=NAME).get("Contents", []):
         boto3.client("s3").delete_object(Bucket="models", Key=item["Key"])
 
 
@@ -125,9 +128,11 @@ def test_the_old_version_is_dropped_when_only_the_new_one_is_named(old: ServedMo
 def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
     old: ServedModel, graphs: dict[int, bytes], graph: bytes | str | None, size: int, reason: str
 ) -> None:
-    put(3, graph=graphs[2] if isinstance(graph, str) else graph)
+    """Tried aside, as each new version is."""
+    candidate = replace(served(3, size), aside=candidate_name(NAME))
+    put(3, graph=graphs[2] if isinstance(graph, str) else graph, entry=candidate.entry)
     with Traffic() as traffic, pytest.raises(ServingError, match=reason) as refusal:
-        load_versions.fn(NAME, [old, served(3, size)], PARAMS)
+        load_aside.fn(candidate, PARAMS)
     assert "\n" not in str(refusal.value)
     assert traffic.answered > 0
     assert not traffic.failures
