@@ -33,7 +33,6 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
         "STUDIO_STATE_DIR": str(state),
         "STUDIO_TRITON_VENV": str(settings.triton_venv),
         "PREFECT_HOME": str(state / "prefect"),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_COLORS": "false",
         "STUDIO_LIVE_URL": os.environ.get("STUDIO_LIVE_URL") or f"http://{HOST}:{settings.live_port}",
         "STUDIO_SCRATCH_DIR": os.environ.get("STUDIO_SCRATCH_DIR") or str(scratch(settings)),

@@ -1,5 +1,6 @@
 """Videos in: whole, odd, broken and hostile."""
 
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -303,3 +304,4 @@ def test_the_usual_codecs_pass(tmp_path: Path, codec: str) -> None:
         tmp_path / "a.mov" if codec == "qtrle" else tmp_path / "a.mkv", STEADY[:4], codec=codec, pix_fmt=USUAL[codec]
     )
     assert frames_until_error(path) == (4, "no error")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
