@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import socket
 import stat
 import subprocess
@@ -9,17 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import httpx
 import psutil
+import psycopg2
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from infra import supervision
+from infra import postgres, supervision
 from infra.environment import LINKS, s3_environment, worker_environment
 from infra.identities import Role
 from infra.services import s3_client, services
@@ -203,7 +206,7 @@ def test_the_stores_own_shell_is_of_no_use_to_another_user(stack: StackSettings)
     weed = next(service for service in services(stack) if service.name == "object-store").command[0]
     program = os.open(weed, os.O_RDONLY)  # its folder may be shut to others
     places = [f"-master={HOST}:{stack.s3_master_port}", f"-filer={HOST}:{stack.s3_filer_port}"]
-    asked = {"input": "s3.configure\nfs.ls /buckets\nvolume.list\n", "pass_fds": (program,)}
+    asked: dict[str, Any] = {"input": "s3.configure\nfs.ls /buckets\nvolume.list\n", "pass_fds": (program,)}
     with pytest.raises(subprocess.TimeoutExpired) as waited:
         outsider.run([f"/proc/self/fd/{program}", "shell", *places], timeout=10, **asked)
     os.close(program)
@@ -243,6 +246,56 @@ def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) 
 
 def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: StackSettings) -> None:
     assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervision.STATE_MARK}
+
+
+AS_ROOT = pytest.mark.skipif(not outsider.can_be(), reason="PostgreSQL runs as us unless we are root")
+
+
+@AS_ROOT
+def test_postgresql_is_a_user_of_its_own(stack: StackSettings) -> None:
+    """No service and no person has its number, so whoever runs as `nobody` reads nothing of it."""
+    process, number = _processes(stack)["postgres"], postgres.own_user(stack)
+    assert number not in {entry.pw_uid for entry in pwd.getpwall()}
+    family = [process, *process.children(recursive=True)]
+    for each in family:
+        assert {*each.uids(), *each.gids()} == {number}
+    others = [each for each in psutil.process_iter(["uids"]) if each not in family]
+    assert number not in {number for each in others for number in each.info["uids"] or ()}
+    data = stack.state_dir / "postgres"
+    assert {path.stat().st_uid for path in (data, *data.rglob("*")) if path.exists()} == {number}
+    nobody = pwd.getpwnam("nobody").pw_uid
+    held = [data, data / "PG_VERSION", data / "global" / "pg_control", Path(f"/proc/{process.pid}/environ")]
+    assert outsider.readable(held, nobody) == []
+
+
+def test_postgresql_is_reached_with_its_password_alone(stack: StackSettings) -> None:
+    """There is no socket by which a user of this machine could come in by a name."""
+    process = _processes(stack)["postgres"]
+    assert [each.laddr for each in process.net_connections("unix") if each.laddr] == []
+    for password in ("", "postgres"):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(
+                host=HOST, port=stack.postgres_port, user="postgres", password=password, passfile="/dev/null"
+            )
+
+
+@AS_ROOT
+def test_the_data_of_an_earlier_release_are_handed_over(tmp_path: Path) -> None:
+    """They belonged to `nobody`; an interrupted making leaves nothing that counts."""
+    settings = StackSettings(state_dir=tmp_path)
+    number, partial = postgres.own_user(settings), tmp_path / "postgres.partial"
+    partial.mkdir()
+    postgres.prepare(settings)
+    data = tmp_path / "postgres"
+    made = [data, *data.rglob("*")]
+    assert not partial.exists()
+    assert {(path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o077) for path in made} == {
+        (number, number, 0)
+    }
+    for path in made:
+        os.chown(path, pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
+    postgres.prepare(settings)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(number, number)}
 
 
 def test_the_environment_file_holds_the_keys_of_a_person_alone(stack: StackSettings) -> None:
