@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import pwd
 import socket
 import stat
@@ -356,6 +357,30 @@ def test_a_hidden_argument_is_never_seen_from_outside() -> None:
         started.stdin.close()
     assert any(line.startswith(b"/bin/sh\0-c") for line in lines)
     assert not any(b"s3cr3t" in line for line in lines if line.startswith(b"/bin/sh"))
+
+
+UNTRACED = """
+import ctypes, platform, struct, sys
+number = {"x86_64": 101, "aarch64": 117}[platform.machine()]  # of ptrace
+# What this process and its children ask of the kernel: ptrace is not permitted (EPERM), all else is.
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == prctl(22, 2, program, 0, 0) == 0  # no new privileges; a filter
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="the number of ptrace is not known")
+def test_where_nobody_may_be_traced_the_program_starts_and_a_line_says_what_is_seen() -> None:
+    command = [sys.executable, "-c", UNTRACED + WATCHED, 'echo "$0 $1"; tr "\\0" " " < /proc/$$/cmdline']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+    own, seen = done.stdout.splitlines()
+    assert own == "s3cr3t plain"
+    assert seen.endswith(" s3cr3t plain ")
+    assert done.stderr == (
+        "expected to hide a secret from the list of processes, found that no process may be traced\n"
+    )
 
 
 def test_secrets_of_an_earlier_release_are_kept_and_the_missing_ones_made(tmp_path: Path) -> None:
