@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
@@ -67,6 +67,7 @@ def read(body: bytes, cuts: list[int]) -> tuple[Reader, bytes]:
     return reader, read
 
 
+@settings(deadline=None)
 @given(values, st.booleans(), st.lists(st.integers(0, 2000), max_size=8))
 def test_what_cannot_be_kept_is_found_wherever_a_body_is_cut(value: Any, ascii_only: bool, cuts: list[int]) -> None:
     """As escapes, and as the bytes that Python's reader takes for surrogates; and all else stays as it is."""
@@ -81,6 +82,7 @@ def test_what_cannot_be_kept_is_found_wherever_a_body_is_cut(value: Any, ascii_o
     assert storable(body.decode("utf-8", "surrogatepass")).encode() == after
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8))
 def test_what_is_no_json_is_the_services_to_refuse(body: bytes, cuts: list[int]) -> None:
     assert len(read(body, cuts)[1]) == len(body)
