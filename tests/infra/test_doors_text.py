@@ -187,3 +187,9 @@ def test_files_of_any_bytes_go_into_the_bucket(mlflow: httpx.Client) -> None:
     place = f"/api/2.0/mlflow-artifacts/artifacts/text-{uuid4()}"
     mlflow.put(place, content=content).raise_for_status()
     assert mlflow.get(place).raise_for_status().content == content
+
+
+@pytest.mark.parametrize("name", ["a%00b", "%ed%a0%80", "%ff"])
+def test_the_live_page_says_that_there_is_no_such_model(stack: StackSettings, name: str) -> None:
+    answer = httpx.post(f"http://127.0.0.1:{stack.live_port}/predict/{name}", content=b"x")
+    assert 400 <= answer.status_code < 500, answer.text
