@@ -88,7 +88,7 @@ def train_model(
             listeners: list[trainer.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
             reporting.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live.system_metrics(run_id):
-                model = trainer.train(job, checkpoints, listeners, reporting.in_turn(owner, reporting.Queue()))
+                model = trainer.train(job, checkpoints, listeners, owner)
             epochs.flush()
             storage.keep_weights(model.weights, reporting.flow_run_id())
             runs.log_training(run_id, model)

@@ -17,14 +17,23 @@ class Role(StrEnum):
     PERSON = "person"  # `.studio/env`
 
 
-def _on(actions: Iterable[str], *buckets: Bucket) -> list[str]:
-    return [f"{action}:{bucket}" for bucket in buckets for action in actions]
-
-
 READING, CHANGING = ("Read", "List"), ("Read", "List", "Write", "Tagging")
+# SeaweedFS has one word for both, and a pattern with a key in it is for objects alone.
+_OF_BUCKETS_TOO = {"Write", "Tagging"}
+
+
+def _on(actions: Iterable[str], *buckets: str) -> list[str]:
+    """The actions on these buckets: reading their settings as well as objects, changing objects alone."""
+    return [
+        f"{action}:{bucket}/?*" if action in _OF_BUCKETS_TOO else f"{action}:{bucket}"
+        for bucket in buckets
+        for action in actions
+    ]
+
+
 ACTIONS: Mapping[Role, list[str]] = {
     Role.ADMIN: ["Admin"],
-    Role.WORKER: list(CHANGING),
+    Role.WORKER: _on(CHANGING, "*"),
     Role.MLFLOW: _on(CHANGING, Bucket.MLFLOW),
     Role.TRITON: _on(READING, Bucket.MODELS),
     Role.LINKS: _on(("Read",), Bucket.PREDICTIONS, Bucket.RUNS),

@@ -5,7 +5,6 @@ The supervisor would hand its whole environment to every service. Of the standar
 
 import json
 import os
-import pwd
 import sys
 from pathlib import Path
 
@@ -14,10 +13,9 @@ def main() -> None:
     """Replace this process by the command that the file names."""
     service = json.loads(Path(sys.argv[1]).read_text())
     if service["user"]:
-        entry = pwd.getpwnam(service["user"])
         os.setgroups([])
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
+        os.setgid(service["user"])
+        os.setuid(service["user"])
     os.execve(service["command"][0], service["command"], service["environment"])  # noqa: S606
 
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 
 from infra.door import Door, refused
 from infra.settings import HOST, StackSettings, write_private
+from infra.storable_text import StorableText, in_the_address
 
 OPEN_PATH = "/health"
 # They run programs on this machine, ask addresses that the caller names, or need the job runner, which is off.
@@ -25,6 +26,8 @@ UNUSED = re.compile(
     r"(assistant|demo|gateway|gateway-proxy|genai|issues/invoke|mcp-servers|prompt-optimization"
     r"|runs/create-promptlab-run|scorer|webhooks)(/|$)"
 )
+# What is sent here goes into the bucket as it is (or is no JSON), and may be of any size.
+FILES = re.compile(r"/(ajax-)?api/[\d.]+/mlflow(-artifacts/artifacts/|/upload-artifact$)|/v1/traces$")
 _OUR_PLACE = re.compile(r"(mlflow-artifacts|models|runs):/(?!/)")
 _PROMPT = "prompt-template"  # what MLflow writes as the source of a prompt, which has no files
 _REMEMBER_S = 600  # how long a right password is right without computing its slow hash again
@@ -114,7 +117,7 @@ def application() -> Door:
     user, password = (os.environ[f"MLFLOW_AUTH_ADMIN_{name}"] for name in ("USERNAME", "PASSWORD"))
     if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
         auth.store.update_user(user, password=password, is_admin=True)
-    return Door(app, without_password, for_an_unused_part)
+    return Door(StorableText(app, is_file=FILES.match), in_the_address, without_password, for_an_unused_part)
 
 
 def main() -> None:

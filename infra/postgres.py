@@ -2,6 +2,7 @@
 
 Prefect's migrations need the extension pg_trgm, which not every PostgreSQL on PyPI has; this one does."""
 
+import hashlib
 import importlib.util
 import os
 import pwd
@@ -16,8 +17,9 @@ import psycopg2
 from infra.service import Service
 from infra.settings import HOST, StackSettings, write_private
 
-ENVIRONMENT = {"LC_ALL": "C.UTF-8"}  # all of it: where we are root, other processes of its user could read it
-UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+UNPRIVILEGED = "nobody"  # who makes a cluster where we are root: `initdb` asks for a name, the server does not
+NUMBERS = range(60_706, 61_184)  # of users and groups: the gap in the list of those that Linux systems give away
 
 
 def binary(name: str) -> Path:
@@ -28,9 +30,17 @@ def binary(name: str) -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin" / name
 
 
-def system_user() -> str | None:
-    """Who PostgreSQL runs as: us, or an unprivileged user where we are root."""
-    return UNPRIVILEGED if os.geteuid() == 0 else None
+def own_user(settings: StackSettings) -> int | None:
+    """The number of the user, and of the group, that PostgreSQL of this state folder alone runs as; None: as us.
+
+    It refuses to run as root. Whoever is `nobody` has other services for company, which could read its data.
+    """
+    if os.geteuid() != 0:
+        return None
+    named = {entry.pw_uid for entry in pwd.getpwall()}
+    free = [number for number in NUMBERS if number not in named]
+    digest = hashlib.sha256(bytes(settings.state_dir.resolve())).digest()
+    return free[int.from_bytes(digest) % len(free)]
 
 
 def service(settings: StackSettings) -> Service:
@@ -46,41 +56,56 @@ def service(settings: StackSettings) -> Service:
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},
         check=lambda: psycopg2.connect(settings.database_url + "/postgres", connect_timeout=3).close(),
         environment=dict(ENVIRONMENT),
-        user=system_user(),
+        user=own_user(settings),
         stop_signal="INT",
     )
 
 
 def prepare(settings: StackSettings) -> None:
-    """Make the database cluster; one that was only half made is made anew."""
-    data = settings.state_dir / "postgres"
-    user = system_user()
+    """Make the database cluster; one that was only half made is made anew, and one of another user handed over."""
+    data, user = settings.state_dir / "postgres", own_user(settings)
     if user:
         let_through(data)
         let_through(binary("postgres"))
-    if (data / "PG_VERSION").exists():
-        return
-    fresh = settings.state_dir / "postgres.partial"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    password_file = settings.state_dir / "postgres.password"
-    write_private(password_file, settings.secrets["postgres"])
+    if not (data / "PG_VERSION").exists():
+        _make_cluster(data, settings.secrets["postgres"], user)
+    elif user and data.stat().st_uid != user:
+        _hand_over(data, user)
+
+
+def _make_cluster(data: Path, password: str, user: int | None) -> None:
+    partial = data.with_name("postgres.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    fresh, password_file = partial / "data", partial / "password"
+    fresh.mkdir(mode=0o700, parents=True)
+    partial.chmod(0o710 if user else 0o700)
+    write_private(password_file, password)
     identity: dict[str, Any] = {}
-    if user:
-        entry = pwd.getpwnam(user)
-        identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    if user:  # only who has the group gets to what belongs to `nobody` for this moment
+        maker = pwd.getpwnam(UNPRIVILEGED).pw_uid
+        identity = {"user": maker, "group": user, "extra_groups": []}
+        os.chown(partial, os.geteuid(), user)
         for path in (fresh, password_file):
-            os.chown(path, entry.pw_uid, entry.pw_gid)
+            os.chown(path, maker, user)
     command = [str(binary("initdb")), "-D", str(fresh), "-U", "postgres", "--encoding=utf8", "--no-sync"]
     command += ["--locale-provider=builtin", "--locale=C.UTF-8"]  # the shell's locale may not be there
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
     made = subprocess.run(
         command, **identity, env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd=fresh, umask=0o077
     )
-    password_file.unlink()
     if made.returncode:
         raise RuntimeError(f"PostgreSQL could not make its database in {fresh}: {made.stderr.strip()}")
+    if user:
+        _hand_over(fresh, user)
     fresh.rename(data)
+    shutil.rmtree(partial)
+
+
+def _hand_over(data: Path, user: int) -> None:
+    """Make all of it the user's: the folder itself comes last, so one that was only half handed over is seen."""
+    for folder, _, files in os.walk(data, topdown=False):
+        for path in (*(Path(folder, name) for name in files), Path(folder)):
+            os.chown(path, user, user, follow_symlinks=False)
 
 
 def let_through(path: Path) -> None:

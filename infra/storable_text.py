@@ -1,0 +1,146 @@
+"""Text that PostgreSQL cannot keep: the character NUL, and a surrogate without the other half of its pair.
+
+JSON can say both. Prefect and MLflow find out when they write, and answer 5xx: their clients then ask again for
+minutes, and of events a whole batch is lost. So a body is looked at while the service reads it, piece by piece: no more
+of it is read or held than the service itself asks for.
+"""
+
+import re
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.door import refused
+
+_HEX = rb"[0-9a-fA-F]{2}"
+_HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
+_UTF8_SURROGATE = rb"\xed[\xa0-\xbf]"  # Python's own reader of JSON takes them
+# JSON has a backslash in strings alone, and what follows it belongs to it: `\\u0000` is six characters, and no NUL.
+_GOOD = re.compile(
+    rb"(?:[^\\\0\xed]++|\\[^u\0\xed]|\\u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{4}|"
+    + _HIGH
+    + _LOW
+    + rb"|\xed(?=[\x80-\x9f]))*+"
+)
+_BAD = re.compile(
+    rb"\0|\\u0000|"
+    + _LOW
+    + rb"|"
+    + _HIGH
+    + rb"(?=[^\\]|\\[^u]|\\u[^dD]|\\u[dD][^c-fC-F])|"
+    + _UTF8_SURROGATE
+    + rb"[\x80-\xbf]"
+)
+_LONGEST = len(rb"\ud83d\ude00")
+_REPLACEMENTS = {1: b"\0", 3: "\ufffd".encode(), 6: rb"\ufffd"}  # of the same length; a bare NUL is no JSON anyway
+
+
+class Reader:
+    """Reads JSON in pieces: gives it back with U+FFFD for what cannot be kept, and remembers what it found."""
+
+    def __init__(self) -> None:
+        self.found: bytes | None = None
+        self._held = b""
+
+    def read(self, piece: bytes, *, is_last: bool) -> bytes:
+        """Return the next piece, but for what may be the beginning of an escape that goes on in the one after it."""
+        text, done, at = self._held + piece, bytearray(), 0
+        while True:
+            end = _GOOD.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+            done += text[at:end]
+            bad = _BAD.match(text, end)
+            if bad is None:
+                break
+            self.found = self.found or bad[0]
+            done += _REPLACEMENTS[len(bad[0])]
+            at = bad.end()
+        rest = text[end:]
+        # What is neither good nor bad nor short is no JSON: the service says so.
+        self._held = b"" if is_last or len(rest) >= _LONGEST else rest
+        return bytes(done) if self._held else bytes(done + rest)
+
+
+def storable(text: str) -> str:
+    """JSON with U+FFFD for what cannot be kept."""
+    return Reader().read(text.encode("utf-8", "surrogatepass"), is_last=True).decode()
+
+
+def in_the_address(connection: HTTPConnection) -> JSONResponse | None:
+    """Refuse a path or a query with a NUL: both are looked up in the database."""
+    query: bytes = connection.scope["query_string"]
+    return _refusal(b"\0") if "\0" in connection.scope["path"] or b"%00" in query or b"\0" in query else None
+
+
+class StorableText:
+    """An ASGI application in front of another, which is never given text that its database cannot keep.
+
+    A body with such text is refused. Where nobody reads an answer, in a message of a WebSocket and below the paths
+    `mended`, each such character becomes U+FFFD instead: the rest of what was sent with it counts. Bodies for which
+    `is_file` says so are not looked at.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, mended: tuple[str, ...] = (), is_file: Callable[[str], object] = lambda _: False
+    ) -> None:
+        self._app, self._mended, self._is_file = app, mended, is_file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a connection on, and look at what is sent over it."""
+        if scope["type"] == "websocket":
+            await self._app(scope, _mending_messages(receive), send)
+        elif scope["type"] == "http" and not self._is_file(scope["path"]):
+            await self._read(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reader, refuses, answered = Reader(), not scope["path"].startswith(self._mended or "\0"), False
+
+        def is_refused() -> bool:
+            return refuses and reader.found is not None and not answered
+
+        async def reading() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                body = reader.read(message.get("body", b""), is_last=not message.get("more_body", False))
+                if is_refused():
+                    raise _CannotBeKeptError
+                message = {**message, "body": body}
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal answered
+            if not is_refused():  # what a service says about a body that it could not read to its end
+                answered = True
+                await send(message)
+
+        try:
+            await self._app(scope, reading, sending)
+        except Exception:
+            if not is_refused():
+                raise
+        if is_refused():
+            await _refusal(reader.found)(scope, receive, send)
+
+
+class _CannotBeKeptError(Exception):
+    """Ends the reading of a body."""
+
+
+def _mending_messages(receive: Receive) -> Receive:
+    async def mending() -> Message:
+        message = await receive()
+        if message.get("text"):
+            message = {**message, "text": storable(message["text"])}
+        return message
+
+    return mending
+
+
+def _refusal(found: bytes | None) -> JSONResponse:
+    what = (
+        "the character NUL (\\u0000)" if found in {b"\0", rb"\u0000"} else "half of a surrogate pair (\\ud800-\\udfff)"
+    )
+    return refused(f"expected text that a database can keep, found {what}: leave it out", 422)
