@@ -11,13 +11,18 @@ from pathlib import PurePosixPath
 
 HEAD_BYTES = 400
 IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif"}
-    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 VIDEO_ENDINGS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
     | {".flv", ".ogv", ".wmv", ".3gp"}
+)  # Pictures all the same, which nothing here reads: whoever gave them is told.
+UNREAD_ENDINGS = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".ico", ".tga", ".exr", ".hdr"}
+    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
 )
+ARCHIVE_ENDINGS = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"})
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # 00 is none: libjpeg passes over it.

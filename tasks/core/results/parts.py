@@ -28,7 +28,7 @@ from tasks.core.results.part_files import (
     PartError,
     part_name,
 )
-from tasks.core.results.summary import BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
+from tasks.core.results.summary import ERROR, BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
 from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
 from tasks.core.results.yolo import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
 from tasks.core.served import ServedModel
@@ -89,8 +89,9 @@ class PartWriter:
 
     def fail(self, failure: Failure) -> None:
         """Write down one failure; an input may have several, and detections beside them."""
-        self._sources.add(failure.source)
-        self._failed.add(failure.source)
+        if failure.severity == ERROR:
+            self._sources.add(failure.source)
+            self._failed.add(failure.source)
         self._tally.failure_count += 1
         self._failures.write(_line(failure))
 
