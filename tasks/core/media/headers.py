@@ -31,6 +31,9 @@ _NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s")
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 _CODESTREAM = b"\xff\x4f\xff\x51"
+# Far more than any camera writes before its picture; of fill bytes each counts.
+_MOST_MARKERS = 100_000
+_MOST_PNM_HEADER = 65_536
 # A real file has fewer than ten before its codestream.
 _MOST_BOXES = 1000
 
@@ -109,7 +112,7 @@ def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one l
         return _unpack(">II", data, 8)
     if data[4:12] == b"jP  \r\n\x87\n":
         return _jp2_size(data)
-    found = _PNM.match(data)
+    found = _PNM.match(data, 0, _MOST_PNM_HEADER)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -120,7 +123,9 @@ def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
 
 def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
     offset = 2
-    while data[offset] == 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if data[offset] != 0xFF:
+            return None
         marker = data[offset + 1]
         if marker in _START_OF_FRAME:
             height, width = _unpack(">HH", data, offset + 5)
