@@ -131,7 +131,7 @@ def _resized(data: bytes, rng: Rng) -> bytes:
         buffer = io.BytesIO()
         sides = rng.randrange(7, 14), rng.choice((9, 10, 11, 40))
         Image.new(mode, sides).save(buffer, kind)
-    except (OSError, ValueError, SyntaxError, KeyError, ImportError):
+    except (OSError, ValueError, SyntaxError, KeyError, ImportError, Image.DecompressionBombError):
         return data
     return buffer.getvalue()
 
