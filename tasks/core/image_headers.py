@@ -191,10 +191,11 @@ def _read(data: bytes) -> Header:
     kind, (width, height), exif, swaps = _verified(data)
     if kind in {"JPEG", "MPO"}:
         orientation, start, fault = _walk_jpeg(data)
+    elif kind == "PNG":
+        (orientation, fault), start = _walk_png(data), 0
     else:
         # A TIFF is itself what EXIF is written in.
-        orientation, start = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0")), 0
-        fault = _png_fault(data) if kind == "PNG" else ""
+        orientation, start, fault = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0")), 0, ""
     return Header(kind, width, height, orientation, start, fault or _turned_by_one(kind, orientation, swaps=swaps))
 
 
@@ -218,23 +219,23 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
     return orientation, at, "no pixels"
 
 
-def _png_fault(data: bytes) -> str:
-    """OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is.
+def _walk_png(data: bytes) -> tuple[int, str]:
+    """Return the EXIF orientation that OpenCV sees, and what is wrong with the build (nothing: an empty text).
 
-    EXIF behind the pixels is read by OpenCV alone: Ultralytics would take the image for one of other sides.
+    OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is. Of several chunks
+    with EXIF the first counts for it, also behind the pixels.
     """
-    at, pixels = 8, False
+    at, exif = 8, b""
     for _ in range(MAX_CHUNKS):
         size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         if at + 12 + size > len(data):
-            return "no end mark"
+            return 1, "no end mark"
         if kind == b"IEND":
-            return ""
-        if pixels and kind == b"eXIf" and _orientation(data[at + 8 : at + 8 + size]) > 4:
-            return _TURNED_BY_ONE
-        pixels |= kind == b"IDAT"
+            return _orientation(exif), ""
+        if kind == b"eXIf" and not exif and data[at + 8 : at + 10] in {b"II", b"MM"}:
+            exif = data[at + 8 : at + 8 + size]
         at += 12 + size
-    return f"more than {MAX_CHUNKS} chunks"
+    return 1, f"more than {MAX_CHUNKS} chunks"
 
 
 def _orientation(tiff: bytes) -> int:

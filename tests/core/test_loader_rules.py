@@ -88,6 +88,7 @@ def test_a_chunk_that_pillow_refuses_is_named(before: bytes, behind: bytes, word
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
 # Its orientation is no whole number: OpenCV takes it all the same.
 ODDLY_TURNED = TURNED.replace(b"\x12\1\3\0", b"\x12\1\x0c\0")
+UPRIGHT = TURNED.replace(b"\6\0\0\0\0", b"\1\0\0\0\0")
 XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
 
 
@@ -109,6 +110,17 @@ def test_an_image_is_turned_by_all_or_refused(kind: str, options: dict[str, Any]
     path = tmp_path / f"x.{kind.lower()}"
     NOISE.save(path, kind, **options)
     _, findings = inspect_image(path.read_bytes(), path.name)
+    assert any("for OpenCV or for Pillow" in finding.message for finding in findings) != fine
+    assert (check_image(str(path))[1] == imread(str(path)).shape[:2]) == fine
+
+
+@pytest.mark.parametrize(("first", "last"), [(TURNED, UPRIGHT), (UPRIGHT, TURNED), (TURNED, TURNED)])
+def test_of_two_chunks_of_exif_each_reader_takes_another(first: bytes, last: bytes, tmp_path: Path) -> None:
+    path, fine = tmp_path / "x.png", first == last
+    NOISE.save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + chunk(b"eXIf", first) + chunk(b"eXIf", last) + data[33:])
+    findings = inspect_image(path.read_bytes(), path.name)[1]
     assert any("for OpenCV or for Pillow" in finding.message for finding in findings) != fine
     assert (check_image(str(path))[1] == imread(str(path)).shape[:2]) == fine
 
