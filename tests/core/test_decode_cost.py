@@ -47,9 +47,9 @@ def encoded(kind: str, image: Image.Image = ORDINARY, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def scans(count: int) -> bytes:
+def scans(count: int, image: Image.Image = ORDINARY) -> bytes:
     """A progressive JPEG of so many scans; its last one again and again."""
-    data = encoded("JPEG", progressive=True)
+    data = encoded("JPEG", image, progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:-2] + data[last:-2] * (count - data.count(b"\xff\xda")) + data[-2:]
 
@@ -84,7 +84,7 @@ def jpeg2000(layers: int, levels: int, side: int) -> bytes:
 
 def gif(codes: Sequence[int], side: int = 100, before: bytes = b"", block: int = 255) -> bytes:
     """A GIF of 256 colours whose frame is these codes, of 9 bits each, cut into blocks."""
-    number = sum(code << 9 * place for place, code in enumerate(codes))
+    number = int("".join(f"{code:09b}" for code in reversed(codes)), 2)
     packed = number.to_bytes(len(codes) * 9 // 8 + 1, "little")
     blocks = b"".join(bytes([len(part)]) + part for part in _cut(packed, block))
     size = struct.pack("<HH", side, side)

@@ -1,6 +1,7 @@
 """Zips of images over any seekable file, one entry at a time: nothing of a stranger's archive touches the disk."""
 
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -26,7 +27,8 @@ MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28
 MAX_RATIO = 1000
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 400
-_TOLD_ENDINGS = 5
+_TOLD_ENDINGS, _TOLD_NAME = 5, 100
+_USUAL = re.compile(r"\.[a-z0-9_]{1,8}")
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
@@ -81,7 +83,8 @@ def list_entries(file: BinaryIO) -> Listing:
         if not name or is_folder(written) or is_systems(name):
             continue
         if not _is_media(name):
-            others[_ending(name)] += 1
+            ending = _ending(name)
+            others[ending if _USUAL.fullmatch(ending) else ""] += 1
             continue
         if unsafe_reason(written):
             name = written
@@ -96,13 +99,13 @@ def list_entries(file: BinaryIO) -> Listing:
 def _guess_notes(names: EntryNames, entries: list[Entry]) -> Iterator[str]:
     guessed = [entry.name for entry in entries if names.guess and entry.index in names.guess.places]
     if names.guess and guessed:
-        found = f"{len(guessed):,} without, {names.guess}, such as {guessed[0]!r}"
+        found = f"{len(guessed):,} without, {names.guess}, such as {guessed[0][:_TOLD_NAME]!r}"
         yield f"expected names that say they are UTF-8, found {found}; if these letters are wrong, {WRITE_UTF8}"
 
 
 def _other_notes(others: Counter[str]) -> Iterator[str]:
     if others:
-        kinds = [f"{count:,} {ending or 'without an ending'}" for ending, count in others.most_common(_TOLD_ENDINGS)]
+        kinds = [f"{count:,} {ending or 'of no usual ending'}" for ending, count in others.most_common(_TOLD_ENDINGS)]
         kinds += ["others"] if len(others) > _TOLD_ENDINGS else []
         yield (
             f"expected images, found {others.total():,} files that are none by their names ({', '.join(kinds)}), which "

@@ -42,6 +42,7 @@ def test_the_pictures_are_listed_in_order_and_the_rest_is_counted(tmp_path: Path
         "notes.txt": b"x",
         "d/label.TXT": b"x",
         "LICENSE": b"x",
+        f"a.{'x' * 900}": b"x",
         "__MACOSX/a.png": b"x",
         "d/._a.png": b"x",
         ".DS_Store": b"x",
@@ -54,7 +55,7 @@ def test_the_pictures_are_listed_in_order_and_the_rest_is_counted(tmp_path: Path
         listing = list_entries(file)
         assert listing.entries == [Entry(index, name, len(PNG)) for index, name in enumerate([*entries][:4])]
         (note,) = listing.notes
-        assert "found 3 files that are none by their names (2 .txt, 1 without an ending), which were passed" in note
+        assert "found 4 files that are none by their names (2 .txt, 2 of no usual ending), which were passed" in note
         with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(4) as pool:
             assert set(pool.map(read_entry, [archive] * 40, [0, 1] * 20)) == {PNG}
 
