@@ -43,7 +43,7 @@ PORTION = 1000
 class Taken(NamedTuple):
     """A mutant that the check takes, and the rows that it sees: class first, in single precision, each once."""
 
-    index: int
+    number: int
     mutant: Mutant
     rows: list[Row]
 
@@ -80,7 +80,7 @@ def outcomes(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
     while taken < count:
         outcome = compare(range(start, start + PORTION), seed, folder / str(start))
         whole = outcome.taken[-taken % WHOLE_WAY :: WHOLE_WAY]
-        told = [line for each in whole for line in through_a_zip(each, folder / f"{each.index}-zip")]
+        told = [line for each in whole for line in through_a_zip(each, folder / f"{each.number}-zip")]
         yield outcome._replace(disagreements=outcome.disagreements + told)
         taken, start = taken + len(outcome.taken), start + PORTION
         shutil.rmtree(folder / str(start - PORTION))
@@ -126,7 +126,7 @@ def _loaded(root: Path, task: str, names: dict[str, Taken], classified: Classifi
     found = dict(classified(data) if task == "classify" else _labelled(built(data, task, "train")))
     for name, each in names.items():
         path = places(root, "train", 0 if task == "classify" else None)[0] / name
-        yield from (f"{each.index}: {name} {fault}" for fault in _differences(path, each, found.get(path)))
+        yield from (f"{each.number}: {name} {fault}" for fault in _differences(path, each, found.get(path)))
 
 
 def _differences(path: Path, each: Taken, loaded: Loaded | None) -> Iterator[str]:
@@ -149,9 +149,9 @@ def through_a_zip(each: Taken, folder: Path) -> Iterator[str]:
         found = dict(_built_tree(merged.data) if task == "classify" else _labelled(built(merged.data, task, "train")))
         copies = [path for path in folder.rglob("*") if path.is_file() and path.read_bytes() == image]
         faults = _differences(copies[0], each, found.get(copies[0])) if len(copies) == 1 else [f"is there {copies}"]
-        yield from (f"{task} {each.index} in a zip: {fault}" for fault in faults)
+        yield from (f"{task} {each.number} in a zip: {fault}" for fault in faults)
     except AssertionError as error:
-        yield f"{task} {each.index} in a zip: {error}"
+        yield f"{task} {each.number} in a zip: {error}"
     finally:
         shutil.rmtree(folder)
 
