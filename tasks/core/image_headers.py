@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import simplejpeg
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tasks.core.decode_cost import MAX_CHUNKS, MAX_SEGMENTS, too_costly
 
@@ -47,7 +48,9 @@ _PILLOW_ERRORS = (
     struct.error,
     ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
 )
-_TURNED_BY_ONE = "EXIF that turns the image for OpenCV or for Pillow, and not for both"
+_TURNED_BY_ONE = "EXIF or XMP that turns the image for OpenCV or for Pillow, and not for both"
+# What Pillow looks for an orientation in.
+_TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _JPEG_MARK = re.compile(rb"\xff[^\x00\xff]")
 # TEM, RST0 to RST7, SOI and EOI have no length.
 _BARE_MARKS = frozenset({0x01, *range(0xD0, 0xDA)})
@@ -125,15 +128,26 @@ def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes, bool]:
     with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
         kind, size, exif = str(image.format), image.size, image.info.get("exif", b"")
         image.verify()
-        return kind, size, exif, bool(exif) and _swaps(image)
+        return kind, size, exif, bool(_TURNING & image.info.keys() or kind == "TIFF") and _swaps(image)
 
 
 def _swaps(image: Image.Image) -> bool:
     """As Ultralytics asks; what it stumbles over turns nothing."""
     try:
-        return image.getexif().get(274) in {5, 6, 7, 8}
+        tags = image.tag_v2 if isinstance(image, TiffImageFile) else image.getexif()
+        return tags.get(274) in {5, 6, 7, 8}
     except _PILLOW_ERRORS:
         return False
+
+
+def _turned_by_one(kind: str, orientation: int, *, swaps: bool) -> str:
+    """OpenCV takes an orientation of any type of number, and none from XMP; Pillow the other way round.
+
+    Of a WebP or a TIFF that is turned for Pillow, Ultralytics asks OpenCV, too.
+    """
+    turned = orientation > 4
+    differ = turned and not swaps if kind in {"WEBP", "TIFF"} else turned != swaps
+    return _TURNED_BY_ONE if differ else ""
 
 
 def loads(data: bytes) -> bool:
@@ -173,13 +187,16 @@ def _read(data: bytes) -> Header:
             if walked[-1]:
                 return Header("JPEG", width, height, *walked)
             kind, _, _, swaps = _verified(data)
-            return Header(kind, width, height, *walked[:2], _TURNED_BY_ONE if swaps != (walked[0] > 4) else "")
+            return Header(kind, width, height, *walked[:2], _turned_by_one(kind, walked[0], swaps=swaps))
     kind, (width, height), exif, swaps = _verified(data)
     if kind in {"JPEG", "MPO"}:
-        return Header(kind, width, height, *_walk_jpeg(data))
-    # A TIFF is itself what EXIF is written in.
-    orientation = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0"))
-    return Header(kind, width, height, orientation, 0, _png_fault(data) if kind == "PNG" else "")
+        orientation, start, fault = _walk_jpeg(data)
+    elif kind == "PNG":
+        (orientation, fault), start = _walk_png(data), 0
+    else:
+        # A TIFF is itself what EXIF is written in.
+        orientation, start, fault = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0")), 0, ""
+    return Header(kind, width, height, orientation, start, fault or _turned_by_one(kind, orientation, swaps=swaps))
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
@@ -202,23 +219,23 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
     return orientation, at, "no pixels"
 
 
-def _png_fault(data: bytes) -> str:
-    """OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is.
+def _walk_png(data: bytes) -> tuple[int, str]:
+    """Return the EXIF orientation that OpenCV sees, and what is wrong with the build (nothing: an empty text).
 
-    EXIF behind the pixels is read by OpenCV alone: Ultralytics would take the image for one of other sides.
+    OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is. Of several chunks
+    with EXIF the first counts for it, also behind the pixels.
     """
-    at, pixels = 8, False
+    at, exif = 8, b""
     for _ in range(MAX_CHUNKS):
         size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         if at + 12 + size > len(data):
-            return "no end mark"
+            return 1, "no end mark"
         if kind == b"IEND":
-            return ""
-        if pixels and kind == b"eXIf" and _orientation(data[at + 8 : at + 8 + size]) > 4:
-            return _TURNED_BY_ONE
-        pixels |= kind == b"IDAT"
+            return _orientation(exif), ""
+        if kind == b"eXIf" and not exif and data[at + 8 : at + 10] in {b"II", b"MM"}:
+            exif = data[at + 8 : at + 8 + size]
         at += 12 + size
-    return f"more than {MAX_CHUNKS} chunks"
+    return 1, f"more than {MAX_CHUNKS} chunks"
 
 
 def _orientation(tiff: bytes) -> int:

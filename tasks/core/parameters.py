@@ -315,7 +315,7 @@ class InferenceParams(Parameters):
         "run's folder. None: as annotate.",
     )
     image_frames: int = Field(
-        1000, ge=0, description="Of each video, keep so many of the frames that are looked at as such images."
+        0, ge=0, description="Of each video, keep so many of the frames that are looked at as such images, a JPEG each."
     )
     in_flight: int = Field(
         0, ge=0, le=256, description="Requests to Triton at one time; 0: two a core of the worker, at least 4."

@@ -17,6 +17,7 @@ class Source:
     `name` is what results call it. `size` is in bytes, of the object or of the unpacked entry; `etag` is that of the
     object. `entry` counts from 0 in the zip's directory, and is None for an object of its own. `kind` is as far as the
     name tells. `fault` says why it cannot be read, where that is known before; a zip that could not be listed is such.
+    One with a `note` is not looked at: it is a zip whose owner has to be told something.
     """
 
     name: str
@@ -27,10 +28,11 @@ class Source:
     entry: int | None
     kind: Kind
     fault: str | None = None
+    note: str | None = None
 
     def to_line(self) -> str:
         """Return it as JSON on one line."""
-        fields = self.name, self.bucket, self.key, self.etag, self.size, self.entry, self.kind, self.fault
+        fields = (self.name, self.bucket, self.key, self.etag, self.size, self.entry, self.kind, self.fault, self.note)
         return json.dumps(fields, separators=(",", ":"))
 
     @staticmethod
@@ -59,8 +61,8 @@ class Chunk:
 
 
 def _source(fields: Sequence[Any]) -> Source:
-    name, bucket, key, etag, size, entry, kind, fault = fields
-    return Source(name, bucket, key, etag, size, entry, Kind(kind), fault)
+    name, bucket, key, etag, size, entry, kind, *told = fields
+    return Source(name, bucket, key, etag, size, entry, Kind(kind), *told)
 
 
 def chunks(sources: Iterable[Source], images_a_chunk: int = IMAGES_A_CHUNK) -> Iterator[Chunk]:

@@ -15,6 +15,7 @@ from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.zip_names import (
     MAX_NAME,
+    WRITE_UTF8,
     EntryNames,
     is_folder,
     is_junk,
@@ -174,10 +175,9 @@ def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> l
     folders = {part for name in guessed for part in folder_of(name).split("/") if not part.isascii()}
     # Without a data.yaml the folders of a tree are its classes.
     classes = [] if any(name.endswith((".yaml", ".yml")) for name in entries) else sorted(folders)
-    sure = "" if guess.sure else ", though other letters are nearly as likely"
     named = f"; classes are named so: {', '.join(map(quoted, classes[:5]))}" if classes else ""
-    found = f"{len(guessed)} without, read as {guess.charset}{sure}, such as {quoted(guessed[0])}{named}"
-    fix = "If these letters are wrong, zip it with a tool that writes UTF-8 (7-Zip: method parameter cu=on)."
+    found = f"{len(guessed)} without, {guess}, such as {quoted(guessed[0])}{named}"
+    fix = f"If these letters are wrong, {WRITE_UTF8}."
     tell = error if classes and not guess.sure else warning
     return [tell(Code.ARCHIVE_NAMES, explain("names that say they are UTF-8", found, fix), path=guessed[0])]
 

@@ -42,6 +42,9 @@ _OF_TWO_BYTES = ("cp932", "gb18030", "big5hkscs", "cp949")
 _SURE, _ENOUGH_BYTES = 1.3, 4
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 _JUNK_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
+_SYSTEMS_NAMES = _JUNK_NAMES | {".DS_Store", ".localized"}
+# What whoever made a zip with names in a code page can do.
+WRITE_UTF8 = "zip it with a tool that writes UTF-8 (7-Zip: method parameter cu=on)"
 _JUNK_ENDINGS = (".cache", ".zip")
 
 
@@ -55,6 +58,10 @@ class Guess:
     charset: str
     sure: bool
     places: frozenset[int]
+
+    def __str__(self) -> str:
+        """Return how they were read, in words."""
+        return f"read as {self.charset}{'' if self.sure else ', though other letters are nearly as likely'}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,11 @@ def is_shadow(name: str) -> bool:
     """Whether a junk file is what macOS and network drives put beside each file of somebody's own."""
     *folders, base = name.split("/")
     return base.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
+
+
+def is_systems(name: str) -> bool:
+    """Whether a file is the system's own: a shadow of another, or an index of its folder."""
+    return is_shadow(name) or name.rpartition("/")[2] in _SYSTEMS_NAMES
 
 
 def unsafe_reason(written: str) -> str | None:

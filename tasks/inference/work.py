@@ -12,7 +12,7 @@ from tasks.core.media import Kind, expand, frame_count
 from tasks.core.pipe import one_ahead, ordered_map
 from tasks.core.plan import Chunk
 from tasks.core.results.painter import Painter
-from tasks.core.results.summary import Failure
+from tasks.core.results.summary import WARNING, Failure
 from tasks.inference.items import Item, Made, Outcome, Portion
 from tasks.inference.keeping import Keeper
 from tasks.inference.looking import Looking, MediaReader
@@ -55,7 +55,9 @@ def _items(chunks: Iterable[Chunk], media: MediaReader, looking: Looking, folder
         portion = Portion(chunk, painter, len(chunk.sources) - len(files) + sum(frames))
         for source in chunk.sources:
             file = files.get(source.name)
-            if file is None:
+            if source.note:
+                yield Item(portion, source, picture=Failure(source.name, source.note, WARNING))
+            elif file is None:
                 yield Item(portion, source)
             elif isinstance(file, Failure):
                 yield Item(portion, source, picture=file)
@@ -68,7 +70,7 @@ def _fetched(media: MediaReader, folder: Path, chunk: Chunk) -> dict[str, Path |
     """Videos, and what may be one, on this disk: a decoder goes to and fro in them."""
     files: dict[str, Path | Failure] = {}
     for number, source in enumerate(chunk.sources):
-        if source.kind is Kind.IMAGE:
+        if source.kind is Kind.IMAGE or source.note:
             continue
         path = folder / f"{chunk.number:06d}-{number}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from tasks.core.media import Kind, MediaError, kind_of
 from tasks.core.media.archives import MAX_ENTRIES, list_entries, read_entry
 from tasks.core.media.headers import HEAD_BYTES
 from tasks.core.plan import Source
+from tasks.core.zip_names import is_systems
 from tasks.storage.blobs import pages
 from tasks.storage.connection import StorageError
 from tasks.storage.objects import object_name
@@ -27,7 +28,8 @@ OPEN_ARCHIVES = 4
 def list_media(inputs: Sequence[str]) -> Iterator[Stored]:
     """Yield the objects that `inputs` name, in bucket `media` or at an s3:// address: keys, prefixes/ and globs.
 
-    Each comes once, in the order of the inputs, and none is kept in memory. Raises StorageError at an input that
+    Each comes once, in the order of the inputs, and none is kept in memory. Of prefixes and globs, what macOS, Windows
+    and network drives put beside files is left out (see `is_systems`). Raises StorageError at an input that
     matches nothing.
     """
     before = _Before()
@@ -55,11 +57,11 @@ def _matches(name: ObjectName) -> Iterator[Stored]:
     wild = _first_sign(name.key)
     if wild is None and not name.key.endswith("/"):
         return
-    pattern = _pattern(name.key)
+    pattern, folder = _pattern(name.key), name.key[:wild].rpartition("/")[0]
     for page in pages(name.bucket, name.key[:wild]):
         for entry in page.get("Contents", []):
             key = entry["Key"]
-            if not key.endswith("/") and pattern.match(key):
+            if not key.endswith("/") and pattern.match(key) and not is_systems(key.removeprefix(folder)):
                 yield Stored(ObjectName(name.bucket, key), entry["Size"], entry["ETag"])
 
 
@@ -97,7 +99,8 @@ class _Before:
 def sources(inputs: Sequence[str]) -> Iterator[Source]:
     """Yield the images and videos that `inputs` name (see `list_media`), and of zips the images in them.
 
-    What cannot be looked at comes, too, with its fault. Raises StorageError at an input that matches nothing.
+    What cannot be looked at comes, too, with its fault, and a zip itself with what its owner has to be told. Raises
+    StorageError at an input that matches nothing.
     """
     for stored in list_media(inputs):
         key = stored.name.key
@@ -128,11 +131,13 @@ def _fault(stored: Stored, kind: Kind) -> str | None:
 def _entries(stored: Stored) -> Iterator[Source]:
     name, place, etag = str(stored.name), stored.name, stored.etag
     try:
-        entries = list_entries(_opened(stored))
+        listing = list_entries(_opened(stored))
     except (MediaError, ChangedError) as error:
         yield Source(name, *place, etag, stored.size, None, Kind.ARCHIVE, str(error))
         return
-    for entry in entries:
+    for note in listing.notes:
+        yield Source(name, *place, etag, 0, None, Kind.ARCHIVE, None, note)
+    for entry in listing.entries:
         yield Source(f"{name}/{entry.name}", *place, etag, entry.size, entry.index, Kind.IMAGE, entry.fault)
 
 

@@ -224,6 +224,7 @@ def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> N
     works = {
         "tables": flow(model.name, place, annotate=False),
         "film": flow(model.name, place, annotate=True),
+        "film and frames": flow(model.name, place, annotate=True, image_frames=FRAMES),
         "decode alone": rivals.decoded(clip),
         "inference alone": rivals.saturated(model, [square(frame) for frame in frames], SECONDS),
         "encode alone": rivals.encoded(tmp_path / "film.mp4", frames, FRAMES, clip),
@@ -231,6 +232,9 @@ def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> N
     side = measure(meter, works, FILM_ROUNDS)
     alone = {name: side[name] for name in works if name.endswith("alone")}
     print("\n" + ", ".join(f"{name} {each.rate:.1f}/s" for name, each in alone.items()))
+    both = side["film and frames"], side["film"]
+    share, cost = both[0].rate / both[1].rate, needed(both[0]) - needed(both[1])
+    print(f"each frame kept as a JPEG: {both[0].rate:.1f}/s, {share:.2f} of the film alone, {cost:.1f} ms a frame more")
     made = []
     for ours, title, parts, goal in (
         ("tables", "1080p H.264 -> parquet", ("decode alone", "inference alone"), GOAL_FILM),

@@ -10,6 +10,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,12 +25,13 @@ Change = Callable[[bytes, Rng], bytes]
 
 
 class Mutant(NamedTuple):
-    """An image file with its ending, and its label file (None: there is none), for a task."""
+    """An image file with its ending, and its label file (None: there is none), for a task; `changes` made the image."""
 
     task: str
     ending: str
     image: bytes
     label: bytes | None
+    changes: tuple[Change, ...]
 
 
 def mutant(seed: int, index: int) -> Mutant:
@@ -37,10 +39,22 @@ def mutant(seed: int, index: int) -> Mutant:
     rng = Rng(f"{seed}:{index}")
     task = TASKS[index % len(TASKS)]
     ending, image = rng.choice(sound_images())
+    changes = []
     for _ in range(rng.choice((0, 1, 1, 1, 2))):
-        image = rng.choice((*_ANY, *_OF_KIND.get(ending, ()) * 3))(image, rng)
+        changes.append(rng.choice((*_ANY, *_OF_KIND.get(ending, ()) * 3)))
+        image = changes[-1](image, rng)
     label = None if task == "classify" or rng.random() < 0.02 else _label(task, rng)
-    return Mutant(task, rng.choice((ending, ending, ending.upper())), image, label)
+    return Mutant(task, rng.choice((ending, ending, ending.upper())), image, label, tuple(changes))
+
+
+def kinds() -> set[object]:
+    """What there is of each sort: tasks, endings, and changes of images."""
+    return {*TASKS, *(ending for ending, _ in sound_images()), *_ANY, *chain.from_iterable(_OF_KIND.values())}
+
+
+def kinds_of(one: Mutant) -> set[object]:
+    """Which of these a mutant is of."""
+    return {one.task, one.ending.lower(), *one.changes}
 
 
 @functools.cache
@@ -117,7 +131,7 @@ def _resized(data: bytes, rng: Rng) -> bytes:
         buffer = io.BytesIO()
         sides = rng.randrange(7, 14), rng.choice((9, 10, 11, 40))
         Image.new(mode, sides).save(buffer, kind)
-    except (OSError, ValueError, SyntaxError, KeyError, ImportError):
+    except (OSError, ValueError, SyntaxError, KeyError, ImportError, Image.DecompressionBombError):
         return data
     return buffer.getvalue()
 

@@ -1,23 +1,37 @@
 """What is too costly to decode is refused by all readers and decoded by none; what is taken costs what others cost."""
 
+import functools
 import io
+import random
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from model_repository.predict.picture import Limits
 from model_repository.predict.refusal import RefusalError
-from tasks.core.decode_cost import MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, too_costly
+from tasks.core.decode_cost import (
+    MAX_BLOCKS,
+    MAX_PAGES,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    _clears,
+    _sub_blocks,
+    too_costly,
+)
 from tasks.core.images import inspect_image
 from tasks.core.media import MediaError
+from tasks.core.media.headers import image_size
 from tasks.core.media.images import decode_image
 from tasks.core.validation.report_pictures import _shrunk
 
@@ -33,9 +47,9 @@ def encoded(kind: str, image: Image.Image = ORDINARY, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def scans(count: int) -> bytes:
+def scans(count: int, image: Image.Image = ORDINARY) -> bytes:
     """A progressive JPEG of so many scans; its last one again and again."""
-    data = encoded("JPEG", progressive=True)
+    data = encoded("JPEG", image, progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:-2] + data[last:-2] * (count - data.count(b"\xff\xda")) + data[-2:]
 
@@ -68,6 +82,21 @@ def jpeg2000(layers: int, levels: int, side: int) -> bytes:
     return b"\xff\x4f\xff\x51" + size + b"\xff\x52" + style + b"\xff\x90"
 
 
+def gif(codes: Sequence[int], side: int = 100, before: bytes = b"", block: int = 255) -> bytes:
+    """A GIF of 256 colours whose frame is these codes, of 9 bits each, cut into blocks."""
+    number = int("".join(f"{code:09b}" for code in reversed(codes)), 2)
+    packed = number.to_bytes(len(codes) * 9 // 8 + 1, "little")
+    blocks = b"".join(bytes([len(part)]) + part for part in _cut(packed, block))
+    size = struct.pack("<HH", side, side)
+    head = b"GIF89a" + size + b"\xf7\0\0" + bytes(768)
+    return head + before + b"," + bytes(4) + size + b"\0\x08" + blocks + b"\0;"
+
+
+def _cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+CLEAR = 256
 INFLATING = b"k\0\0" + zlib.compress(bytes(7_000_000))
 COSTLY = {
     "scans": (scans(MAX_SCANS + 1), f"{MAX_SCANS + 1} scans"),
@@ -79,6 +108,10 @@ COSTLY = {
     "chunks": (chunks(b"tEXt", b"k\0", 100_000), "chunks"),
     "pages": (pages(MAX_PAGES + 1), "pages"),
     "tile": (tile(30_000), "a tile of 30000x30000"),
+    "clear codes": (gif([CLEAR] * 5000), "more than 1166 clear codes for 10000 pixels"),
+    "clear codes and pixels": (gif([CLEAR, 7] * 2500), "clear codes"),
+    "comments": (gif([CLEAR], before=b"\x21\xfe\1a\0" * 30_000), "blocks"),
+    "blocks of a byte": (gif([CLEAR, *[7] * 40_000], 1000, block=1), "blocks"),
     "packets": (jpeg2000(65_535, 5, 64), "packets"),
 }
 TAKEN = {
@@ -89,6 +122,7 @@ TAKEN = {
     "text": chunks(b"zTXt", INFLATING, 1),
     "animation": encoded("PNG", save_all=True, append_images=[ORDINARY.rotate(at) for at in range(5)]),
     "gif": encoded("GIF", save_all=True, append_images=[ORDINARY.rotate(at) for at in range(5)]),
+    "gif that compresses nothing": gif([CLEAR, *([7] * 62 + [CLEAR]) * 161, *[7] * 18, CLEAR + 1]),
     "webp": encoded("WEBP", save_all=True, append_images=[ORDINARY.rotate(at) for at in range(5)]),
     "lossless": encoded("WEBP", lossless=True),
     "avif": encoded("AVIF"),
@@ -123,24 +157,105 @@ def test_no_reader_decodes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
             read(data)
 
 
-def seconds(data: bytes) -> float:
+def seconds(data: bytes, times: int = 3) -> float:
     """The processor's time; the best of three, because others work on the same cores."""
     taken = []
-    for _ in range(3):
+    for _ in range(times):
         began = time.process_time()
-        decode_image(data)
+        with suppress(MediaError):
+            decode_image(data)
         taken.append(time.process_time() - began)
     return min(taken)
+
+
+@functools.cache
+def ordinary_seconds() -> float:
+    """A photo of a megapixel, as the slower of the kinds that cameras and screens write."""
+    million = ORDINARY.resize((1000, 1000))
+    return max(seconds(encoded("PNG", million)), seconds(encoded("JPEG", million)))
 
 
 def test_what_is_taken_decodes_in_the_time_of_a_few_ordinary_pictures() -> None:
     """Beside the slowest kind that is ordinary, a photo as PNG or JPEG of the same size in the same run."""
     ordinary = max(seconds(encoded("PNG")), seconds(encoded("JPEG")))
+    for data in TAKEN.values():
+        decode_image(data)
     slow = {
         name: round(taken / ordinary, 1) for name, data in TAKEN.items() if (taken := seconds(data)) > 20 * ordinary
     }
     assert slow == {}
     assert {name for name, data in TAKEN.items() if too_costly(data)} == set()
+
+
+def test_a_header_that_has_no_end_is_given_up_soon() -> None:
+    """The size is read from it before any rule is asked."""
+    endless = (b"\xff\xd8" + b"\xff" * 3_000_000, b"P6\n" + b"#\n" * 1_500_000 + b"9 9 255\n" + bytes(243))
+    for data in endless:
+        began = time.process_time()
+        with pytest.raises(MediaError):
+            decode_image(data)
+        assert time.process_time() - began < 0.1
+
+
+@given(codes=st.lists(st.sampled_from([CLEAR, CLEAR, 1, 7, 255, 258, 300, CLEAR + 1]), max_size=600))
+@settings(max_examples=50, deadline=None)
+def test_clear_codes_are_counted_as_a_decoder_meets_them(codes: list[int]) -> None:
+    """In order, whatever lies between them; beside a decoder written out in full."""
+    data = gif([CLEAR, *codes])
+    at = 13 + 768 + 10
+    assert _clears(_sub_blocks(data, at + 1, 0, MAX_BLOCKS)[1], data[at], 10_000) == clears_by_a_decoder(data, at)
+
+
+def clears_by_a_decoder(data: bytes, at: int) -> int:
+    """Code after code, with the table's length that decides how many bits the next one has."""
+    packed = b"".join(_sub_blocks(data, at + 1, 0, MAX_BLOCKS)[1])
+    number, left, size = int.from_bytes(packed, "little"), 8 * len(packed), data[at]
+    clear, bits, entries, first, found = 1 << size, size + 1, (1 << size) + 2, True, 0
+    while left >= bits:
+        code, number, left = number & ((1 << bits) - 1), number >> bits, left - bits
+        if code == clear:
+            bits, entries, first, found = size + 1, clear + 2, True, found + 1
+        elif code == clear + 1:
+            break
+        else:
+            entries += not first and entries < 4096
+            first = False
+            bits += entries == 1 << bits and bits < 12
+    return found
+
+
+MOST_TIMES = 20  # what an ordinary picture of a megapixel takes, for each megapixel and for the first one
+
+
+@given(st.sampled_from(sorted(TAKEN)), st.randoms(use_true_random=True))
+@settings(max_examples=80, deadline=None)
+def test_what_a_mutant_costs_is_bounded_too(name: str, rng: random.Random) -> None:
+    """Bytes flipped in the header and anywhere, runs of it taken out, doubled or repeated a thousand times."""
+    data = mutated(TAKEN[name], rng)
+    size = image_size(data)
+    assume(size is not None and size[0] * size[1] < 4e6 and not too_costly(data))
+    megapixels = max(size[0] * size[1] / 1e6, 1) if size else 1
+    most = MOST_TIMES * megapixels * ordinary_seconds()
+    assert any(seconds(data, 1) < most for _ in range(3))
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        start = rng.randrange(min(len(changed), rng.choice((40, 1000, len(changed)))))
+        run = changed[start : start + rng.choice((1, 2, 4, 12, 200, 4000))]
+        what = rng.randrange(5)
+        if what == 0:
+            changed[start] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        elif what == 1:
+            changed[start : start + len(run)] = rng.randbytes(len(run))
+        elif what == 2:
+            del changed[start : start + len(run)]
+        else:
+            changed[start:start] = run * (1 if what == 3 else min(1000, 1_000_000 // max(len(run), 1)))
+        if not changed:
+            return b"x"
+    return bytes(changed)
 
 
 def test_one_file_holds_the_rule() -> None:

@@ -1,9 +1,13 @@
 """What the check once took and Ultralytics does not take, or takes in another way."""
 
+import os
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.core.images import inspect_image
 from tasks.core.labels import LabelRules, parse_labels
@@ -11,6 +15,10 @@ from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
 from tasks.core.validation.label_text import parse_chunk
 from tests.benchmarks.archives import encode
+
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # before Ultralytics is imported, which would install pi-heif
+from ultralytics.data.utils import check_image
+from ultralytics.utils.patches import imread
 
 POSE = LabelRules(2, "pose", (1, 3))
 PNG = encode(np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8), ".png")
@@ -68,13 +76,59 @@ def test_one_object_of_two_classes_that_became_one_is_written_once() -> None:
         (b"", chunk(b"tEXt", b"k\0v", 1), "bad header checksum in b'tEXt'"),
         (chunk(b"tEXt", b"k\0v", 1), b"", "bad header checksum in b'tEXt'"),
         (b"", chunk(b"prVt", b"", 1), "bad header checksum in b'prVt'"),
-        (b"", chunk(b"eXIf", TURNED), "EXIF that turns the image"),
+        (b"", chunk(b"eXIf", TURNED), "turns the image for OpenCV or for Pillow"),
     ],
 )
 def test_a_chunk_that_pillow_refuses_is_named(before: bytes, behind: bytes, words: str) -> None:
     data = PNG[:33] + before + PNG[33:-12] + behind + PNG[-12:]
     (finding,) = inspect_image(data, "x.png")[1]
     assert (finding.code, words in finding.message) == ("image-unreadable", True)
+
+
+def scanned_as_read(path: Path) -> bool:
+    """Whether Ultralytics' scan sees the sides that its loader reads."""
+    pixels = imread(str(path))
+    return pixels is not None and check_image(str(path))[1] == pixels.shape[:2]
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
+# Its orientation is no whole number: OpenCV takes it all the same.
+ODDLY_TURNED = TURNED.replace(b"\x12\1\3\0", b"\x12\1\x0c\0")
+UPRIGHT = TURNED.replace(b"\6\0\0\0\0", b"\1\0\0\0\0")
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "fine"),
+    [
+        ("JPEG", {"exif": b"Exif\0\0" + TURNED}, True),
+        ("PNG", {"exif": TURNED}, True),
+        ("WEBP", {"exif": TURNED}, True),
+        ("TIFF", {"tiffinfo": {274: 6}}, True),
+        ("JPEG", {"exif": b"Exif\0\0" + ODDLY_TURNED}, False),
+        ("PNG", {"exif": ODDLY_TURNED}, False),
+        ("WEBP", {"exif": ODDLY_TURNED}, False),
+        ("JPEG", {"xmp": XMP}, False),
+        ("WEBP", {"xmp": XMP}, True),  # of which Ultralytics asks OpenCV
+    ],
+)
+def test_an_image_is_turned_by_all_or_refused(kind: str, options: dict[str, Any], fine: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{kind.lower()}"
+    NOISE.save(path, kind, **options)
+    _, findings = inspect_image(path.read_bytes(), path.name)
+    assert any("for OpenCV or for Pillow" in finding.message for finding in findings) != fine
+    assert scanned_as_read(path) == fine
+
+
+@pytest.mark.parametrize(("first", "last"), [(TURNED, UPRIGHT), (UPRIGHT, TURNED), (TURNED, TURNED)])
+def test_of_two_chunks_of_exif_each_reader_takes_another(first: bytes, last: bytes, tmp_path: Path) -> None:
+    path, fine = tmp_path / "x.png", first == last
+    NOISE.save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + chunk(b"eXIf", first) + chunk(b"eXIf", last) + data[33:])
+    findings = inspect_image(path.read_bytes(), path.name)[1]
+    assert any("for OpenCV or for Pillow" in finding.message for finding in findings) != fine
+    assert scanned_as_read(path) == fine
 
 
 @pytest.mark.parametrize("tail", [b"", b"\0", b"tail", b"\xff\xd9x", b"\xff\xd8\xff"])

@@ -17,6 +17,7 @@ SOURCES = st.lists(
         entry=st.none() | st.integers(0),
         kind=KINDS,
         fault=st.none() | NAMES,
+        note=st.none() | NAMES,
     ),
     max_size=60,
 )

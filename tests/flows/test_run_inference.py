@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import supervision as sv
 from mlflow import MlflowClient
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
@@ -33,11 +35,14 @@ from tasks.inference import merge
 from tasks.storage import jobs, repository
 from tasks.storage import media as media_store
 from tasks.storage.jobs import Job
+from tests.core.media.test_avif import SIDES, claiming, encoded
+from tests.core.test_decode_cost import CLEAR, gif, scans
+from tests.core.test_zip_names import raw_zip
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
 
 pytestmark = pytest.mark.usefixtures("stack")
-FRAMES = 12
+FRAMES, KEPT = 12, 5
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +103,8 @@ def table(state: State, name: str) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def whole(model: str, media: str) -> State:
-    """A run over everything."""
-    return infer(model, media, confidence=0.01)
+    """A run over everything, which keeps the first frames of its video as images."""
+    return infer(model, media, confidence=0.01, image_frames=KEPT)
 
 
 def test_every_input_comes_out_once_in_order(whole: State, media: str) -> None:
@@ -118,25 +123,30 @@ def test_every_input_comes_out_once_in_order(whole: State, media: str) -> None:
 def test_rows_and_coco_say_the_same(whole: State, model: str) -> None:
     rows, seen = table(whole, "predictions.parquet"), table(whole, "pictures.parquet")
     assert rows.schema.equals(schema("detect", tracked=False))
-    coco = json.loads(result(whole, "coco.json"))
-    assert rows.num_rows == len(coco["annotations"]) == sum(seen["detections"].to_pylist()) > 100
-    assert [image["source"] for image in coco["images"]] == seen["source"].to_pylist()
-    assert [image["file_name"] for image in coco["images"]] == seen["image"].to_pylist()
+    parts = [json.loads(result(whole, name)) for name in ("coco.json", "coco-frames.json")]
+    found = sum(len(part["annotations"]) for part in parts)
+    assert rows.num_rows == found == sum(seen["detections"].to_pylist()) > 100
+    listed = [image for part in parts for image in part["images"]]
+    assert [image["source"] for image in listed] == seen["source"].to_pylist()
+    assert [image["file_name"] for image in parts[0]["images"]] == seen["image"].to_pylist()[: 71 + KEPT]
+    others = [f"{seen['source'][-1].as_py()}#frame={number}" for number in range(KEPT, FRAMES)]
+    assert [image["file_name"] for image in parts[1]["images"]] == others
     assert set(rows["model_version"].to_pylist()) == {1}
     assert set(rows["model_name"].to_pylist()) == {model}
 
 
 def test_a_downloaded_run_loads_in_other_tools(whole: State, tmp_path: Path) -> None:
-    """Each image and each frame is a file that coco.json names, with its labels beside it."""
+    """Each image and each frame that is kept is a file that coco.json names, with its labels beside it."""
     download(whole, tmp_path)
     seen, place = table(whole, "pictures.parquet"), str(tmp_path)
     coco = sv.DetectionDataset.from_coco(place, str(tmp_path / "coco.json"))
     labels = sv.DetectionDataset.from_yolo(
         str(tmp_path / "images"), str(tmp_path / "labels"), str(tmp_path / "data.yaml")
     )
-    assert len(coco) == len(labels) == seen.num_rows == 71 + FRAMES
-    assert [len(found) for _, image, found in coco if image is not None] == seen["detections"].to_pylist()
-    assert sum(len(found) for _, _, found in labels) == sum(seen["detections"].to_pylist())
+    assert len(coco) == len(labels) == seen.num_rows - FRAMES + KEPT == 71 + KEPT
+    expected = seen["detections"].to_pylist()[: 71 + KEPT]
+    assert [len(found) for _, image, found in coco if image is not None] == expected
+    assert sum(len(found) for _, _, found in labels) == sum(expected)
     (original,) = (tmp_path / "images").glob("000-*.jpg")
     assert original.read_bytes() == jpeg(next(iter(pictures(1))))
 
@@ -155,7 +165,8 @@ def test_pandas_reads_a_run_by_its_address(whole: State) -> None:
     """In the studio's own environment, with nothing but what `.studio/env` says."""
     place = f"s3://predictions/{whole.state_details.flow_run_id}"
     assert len(pd.read_parquet(f"{place}/predictions.parquet")) == table(whole, "predictions.parquet").num_rows
-    assert set(pd.read_parquet(f"{place}/pictures.parquet")["image"].str.slice(0, 7)) == {"images/"}
+    images = pd.read_parquet(f"{place}/pictures.parquet")["image"]
+    assert (images.count(), set(images.dropna().str.slice(0, 7))) == (71 + KEPT, {"images/"})
 
 
 def test_the_gallery_is_linked_from_prefect_and_mlflow(whole: State) -> None:
@@ -209,6 +220,35 @@ def test_a_run_with_too_many_failures_fails_and_keeps_what_it_has(model: str, me
     assert "more than max_failure_share 0.3 allows" in str(state.message)
     seen = table(state, "pictures.parquet")
     assert (seen.num_rows, seen["image"].null_count) == (2, 2)
+
+
+def test_costly_pictures_among_good_ones_cost_no_time(model: str) -> None:
+    """Each of the JPEGs takes 17 s to decode. Of what else is in the zip nothing goes without a word."""
+    good = [jpeg(picture) for picture in pictures(6)]
+    names = ["in/0.jpg", "in/1.jpg", "in/.hidden.jpg", "画像/りんご.jpg", "画像/みかん.jpg", "画像/不良品.jpg"]
+    contents = {name.encode("cp932"): body for name, body in zip(names, good, strict=True)}
+    endless = scans(3000, Image.new("RGB", (3000, 3000)))
+    costly = {f"in/{number}.jpg": endless for number in range(2, 8)}
+    costly |= {"in/a.gif": gif([CLEAR] * 100_000), "in/a.avif": claiming(encoded(size=(600, 400)), *SIDES)}
+    contents |= {name.encode(): body for name, body in costly.items()} | {
+        b"in/notes.txt": b"",
+        b"__MACOSX/in/._0.jpg": b"",
+    }
+    place = f"s3://media/{put({'attack.zip': raw_zip([(name, 0, b'') for name in contents], contents)})}attack.zip"
+
+    began = time.monotonic()
+    state = infer(model, place, annotate=False, max_failure_share=0.9)
+    assert time.monotonic() - began < 30
+    assert (state.type.name, state.name) == ("COMPLETED", f"Completed with {len(costly)} failures")
+    assert table(state, "pictures.parquet")["source"].to_pylist() == [f"{place}/{name}" for name in names]
+    told = [json.loads(line) for line in result(state, "failures.jsonl").splitlines()]
+    failures = {line["input"]: line["reason"] for line in told if line["severity"] == "error"}
+    assert failures.keys() == {f"{place}/{name}" for name in costly}
+    assert all("decodes in the time of an ordinary one" in reason for reason in failures.values())
+    warnings = [line["reason"] for line in told if line["severity"] == "warning"]
+    assert [line["input"] for line in told if line["severity"] == "warning"] == [place, place]
+    assert "3 without, read as Shift JIS" in warnings[0]
+    assert "1 files that are none by their names (1 .txt)" in warnings[1]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ Ultralytics calls the synset n01440764 a tench wherever it is asked, if the firs
 """
 
 import itertools
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -83,6 +85,15 @@ class Nowhere:
         """Find none."""
 
 
+@pytest.mark.parametrize("kind", [dict, OrderedDict, list])
+def test_no_file_can_tell_ultralytics_to_leave_its_names_alone(kind: Callable[[Any], Any]) -> None:
+    """If this fails, it can: then mend what docs/training.md says of `YOLO("best.pt").names`."""
+    from ultralytics.nn.autobackend import check_class_names
+
+    held = kind(SYNSETS if kind is list else enumerate(SYNSETS))
+    assert check_class_names(held) == {0: "tench", 1: "goldfish"}
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task: str) -> None:
@@ -92,7 +103,9 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
     whole, challenger = trained(tmp_path / "second", task, later, str(champion.weights))
     for model, names in ((champion, SYNSETS), (challenger, later)):
         assert model.class_names == names
-        assert load_model(str(model.weights), task).model.names == dict(enumerate(names))
+        loaded = load_model(str(model.weights), task)
+        assert loaded.model.names == dict(enumerate(names))
+        assert set(loaded.names.values()) == {"tench", "goldfish"}  # as docs/training.md says
         assert set(model.scores.classes) == set(SYNSETS)
 
     graph = onnx.load(export.export_onnx.fn(champion.weights, tmp_path / "export", 64))

@@ -105,14 +105,26 @@ def test_what_cannot_be_looked_at_comes_with_its_fault(place: str) -> None:
     base = f"s3://media/{place}"
     assert [(source.name.removeprefix(base), source.kind) for source in found] == [
         ("a.jpg", Kind.IMAGE),
+        ("b.zip", Kind.ARCHIVE),
         *((f"b.zip/{name}", Kind.IMAGE) for name in ("x/1.jpg", "2.jpg", "film.mp4")),
         *(("c.zip", Kind.ARCHIVE), ("d.mp4", Kind.VIDEO), ("e", Kind.IMAGE), ("f.txt", Kind.UNKNOWN)),
     ]
     store = MediaStore()
-    assert [store.read(source) for source in found[:3]] == [b"a", b"one", b"two"]
-    for number, said in ((3, "a video inside a zip"), (4, "damaged archive"), (7, "another kind of file")):
+    assert [source.note is None for source in found].index(False) == 1
+    assert "1 files that are none by their names (1 .txt)" in str(found[1].note)
+    assert [store.read(found[number]) for number in (0, 2, 3)] == [b"a", b"one", b"two"]
+    for number, said in ((4, "a video inside a zip"), (5, "damaged archive"), (8, "another kind of file")):
         with pytest.raises(MediaError, match=said):
             store.read(found[number])
+
+
+def test_what_systems_put_beside_files_is_nobodys_input(place: str) -> None:
+    own = ("a.jpg", ".hidden.jpg", ".more/b.jpg")
+    for name in (*own, ".DS_Store", "._a.jpg", "__MACOSX/a.jpg", "Thumbs.db", "@eaDir/a.jpg"):
+        put(f"{place}{name}", b"x")
+    for inputs in ([place], [f"{place}*"]):
+        assert {source.key.removeprefix(place) for source in sources(inputs)} == set(own)
+    assert [source.key for source in sources([f"{place}__MACOSX/"])] == [f"{place}__MACOSX/a.jpg"]
 
 
 def test_threads_read_a_zip_in_few_requests(place: str) -> None:

@@ -1,6 +1,6 @@
 """Files to pictures and back: images, videos and zips of images, all of them hostile until decoded."""
 
-from tasks.core.media.archives import Entry, list_entries, read_entry
+from tasks.core.media.archives import Entry, Listing, list_entries, read_entry
 from tasks.core.media.clips import VideoWriter
 from tasks.core.media.drawing import draw
 from tasks.core.media.errors import MediaError
@@ -13,6 +13,7 @@ __all__ = [
     "HEAD_BYTES",
     "Entry",
     "Kind",
+    "Listing",
     "MediaError",
     "Picture",
     "VideoWriter",

@@ -1,21 +1,34 @@
 """Zips of images over any seekable file, one entry at a time: nothing of a stranger's archive touches the disk."""
 
 import io
+import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
-from tasks.core.zip_names import is_folder, is_shadow, normal_name, read_names, unsafe_reason
+from tasks.core.media.headers import ARCHIVE_ENDINGS, IMAGE_ENDINGS, UNREAD_ENDINGS, VIDEO_ENDINGS
+from tasks.core.zip_names import (
+    WRITE_UTF8,
+    EntryNames,
+    is_folder,
+    is_systems,
+    normal_name,
+    read_names,
+    unsafe_reason,
+)
 
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28
 MAX_RATIO = 1000
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 400
+_TOLD_ENDINGS, _TOLD_NAME = 5, 100
+_USUAL = re.compile(r"\.[a-z0-9_]{1,8}")
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
@@ -35,12 +48,21 @@ class Entry:
     fault: str | None = None
 
 
-def list_entries(file: BinaryIO) -> list[Entry]:
-    """Return the pictures that the directory of a zip names, in its order, from any seekable binary file.
+class Listing(NamedTuple):
+    """The pictures of a zip, in the order of its directory, and what else its owner has to be told."""
 
-    Folders, hidden files and files that are no media are passed over. Of entries that share a name the first counts;
-    the others have a fault, as do those that `read_entry` would refuse. Raise MediaError where the zip is damaged, has
-    more than `MAX_ENTRIES` entries, or holds no image; an OSError of the file itself passes through.
+    entries: list[Entry]
+    notes: list[str]
+
+
+def list_entries(file: BinaryIO) -> Listing:
+    """Return what the directory of a zip names, from any seekable binary file.
+
+    Of entries that share a name the first counts; the others have a fault, as do those that `read_entry` would refuse
+    and pictures of formats that nobody here reads. Files that are no media are passed over, and a note says how many;
+    another one says where names had to be guessed. Nobody is told of folders, and of what macOS, Windows and network
+    drives put beside files. Raise MediaError where the zip is damaged, has more than `MAX_ENTRIES` entries, or holds no
+    image; an OSError of the file itself passes through.
     """
     bounded = _Bounded(file)
     try:
@@ -53,11 +75,16 @@ def list_entries(file: BinaryIO) -> list[Entry]:
         raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error
     if len(listed) > MAX_ENTRIES:
         raise _too_many(f"{len(listed):,}")
+    names = read_names(listed)
     seen: set[str] = set()
-    entries = []
-    for index, (info, written) in enumerate(zip(listed, read_names(listed).written, strict=True)):
+    entries, others = list[Entry](), Counter[str]()
+    for index, (info, written) in enumerate(zip(listed, names.written, strict=True)):
         name = normal_name(written)
-        if is_folder(written) or not _is_media(name):
+        if not name or is_folder(written) or is_systems(name):
+            continue
+        if not _is_media(name):
+            ending = _ending(name)
+            others[ending if _USUAL.fullmatch(ending) else ""] += 1
             continue
         if unsafe_reason(written):
             name = written
@@ -66,7 +93,24 @@ def list_entries(file: BinaryIO) -> list[Entry]:
         seen.add(name)
     if not entries:
         raise MediaError(f"expected images in the zip, found none among its {len(listed):,} entries; put images in it")
-    return entries
+    return Listing(entries, [*_guess_notes(names, entries), *_other_notes(others)])
+
+
+def _guess_notes(names: EntryNames, entries: list[Entry]) -> Iterator[str]:
+    guessed = [entry.name for entry in entries if names.guess and entry.index in names.guess.places]
+    if names.guess and guessed:
+        found = f"{len(guessed):,} without, {names.guess}, such as {guessed[0][:_TOLD_NAME]!r}"
+        yield f"expected names that say they are UTF-8, found {found}; if these letters are wrong, {WRITE_UTF8}"
+
+
+def _other_notes(others: Counter[str]) -> Iterator[str]:
+    if others:
+        kinds = [f"{count:,} {ending or 'of no usual ending'}" for ending, count in others.most_common(_TOLD_ENDINGS)]
+        kinds += ["others"] if len(others) > _TOLD_ENDINGS else []
+        yield (
+            f"expected images, found {others.total():,} files that are none by their names ({', '.join(kinds)}), which "
+            "were passed over; name images as such, like x.jpg, or leave the others out"
+        )
 
 
 def read_entry(archive: zipfile.ZipFile, index: int) -> bytes:
@@ -142,9 +186,11 @@ def _too_many(found: str) -> MediaError:
 
 
 def _is_media(name: str) -> bool:
-    place = PurePosixPath(name)
-    hidden = is_shadow(name) or place.name.startswith(".")
-    return not hidden and place.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS
+    return _ending(name) in IMAGE_ENDINGS | VIDEO_ENDINGS | UNREAD_ENDINGS | ARCHIVE_ENDINGS
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _fault(entry: zipfile.ZipInfo, name: str) -> str | None:
@@ -152,13 +198,23 @@ def _fault(entry: zipfile.ZipInfo, name: str) -> str | None:
         return "expected an entry inside the zip, found one before its start; zip it again"
     if unsafe := unsafe_reason(name):
         return f"expected a plain relative name, found one that leads elsewhere: {unsafe}; rename it and zip it again"
-    if PurePosixPath(name).suffix.lower() in VIDEO_ENDINGS:
-        return "expected an image, found a video inside a zip; upload the video by itself"
+    if unread := _unread(_ending(name)):
+        return unread
     if entry.flag_bits & 0x1:
         return "expected a zip without a password, found an encrypted entry; zip it again without one"
     if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         return "expected an entry stored or deflated, found another packing, whose size has no bound; zip it again"
     return _size_fault(entry)
+
+
+def _unread(ending: str) -> str | None:
+    if ending in VIDEO_ENDINGS:
+        return "expected an image, found a video inside a zip; upload the video by itself"
+    if ending in ARCHIVE_ENDINGS:
+        return "expected an image, found an archive inside a zip; give its images as a zip of their own"
+    if ending in UNREAD_ENDINGS:
+        return f"expected a picture of a kind that is read here, found {ending}; save it as JPEG or PNG"
+    return None
 
 
 def _size_fault(entry: zipfile.ZipInfo) -> str | None:

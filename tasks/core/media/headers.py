@@ -11,13 +11,18 @@ from pathlib import PurePosixPath
 
 HEAD_BYTES = 400
 IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif"}
-    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 VIDEO_ENDINGS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
     | {".flv", ".ogv", ".wmv", ".3gp"}
+)  # Pictures all the same, which nothing here reads: whoever gave them is told.
+UNREAD_ENDINGS = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".ico", ".tga", ".exr", ".hdr"}
+    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
 )
+ARCHIVE_ENDINGS = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"})
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # 00 is none: libjpeg passes over it.
@@ -26,6 +31,9 @@ _NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s")
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 _CODESTREAM = b"\xff\x4f\xff\x51"
+# Far more than any camera writes before its picture; of fill bytes each counts.
+_MOST_MARKERS = 100_000
+_MOST_PNM_HEADER = 65_536
 # A real file has fewer than ten before its codestream.
 _MOST_BOXES = 1000
 
@@ -104,7 +112,7 @@ def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one l
         return _unpack(">II", data, 8)
     if data[4:12] == b"jP  \r\n\x87\n":
         return _jp2_size(data)
-    found = _PNM.match(data)
+    found = _PNM.match(data, 0, _MOST_PNM_HEADER)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -115,7 +123,9 @@ def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
 
 def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
     offset = 2
-    while data[offset] == 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if data[offset] != 0xFF:
+            return None
         marker = data[offset + 1]
         if marker in _START_OF_FRAME:
             height, width = _unpack(">HH", data, offset + 5)

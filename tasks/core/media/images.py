@@ -11,6 +11,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 
 from tasks.core.decode_cost import too_costly
 from tasks.core.geometry import Rgb
+from tasks.core.media import avif
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 
@@ -45,12 +46,13 @@ def decode_image(data: bytes) -> Rgb:
     several pictures in one file the first counts. Raise MediaError for bytes that are no picture, are damaged or cut
     off, too costly to decode, or would unpack to more than `MAX_PIXELS`.
     """
-    check_pixels(data)
-    if costly := too_costly(data):
+    width, height = check_pixels(data)
+    is_avif = data[4:8] == b"ftyp"
+    if costly := avif.too_costly(data, width * height) if is_avif else too_costly(data):
         raise MediaError(
             f"expected a picture that decodes in the time of an ordinary one, found {costly}; save it again"
         )
-    if data[4:8] == b"ftyp":
+    if is_avif:
         return _decode_avif(data)
     try:
         image: object = _decode_colour_tiff(data) if data[:4] in _TIFF else None

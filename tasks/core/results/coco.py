@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.results.copies import frame_path
 from tasks.core.served_outputs import FARTHEST
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
@@ -24,11 +23,11 @@ _Rows = NDArray[np.int64]
 class CocoWriter:
     """A context that writes a COCO file in pieces; annotations wait in a second file, beside it, until the end.
 
-    `categories` maps class name to category id, from 0 in the order in which the names came.
+    `categories` maps class name to category id, from 0 in the order in which the names came; two files may share them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.categories: dict[str, int] = {}
+    def __init__(self, path: Path, categories: dict[str, int] | None = None) -> None:
+        self.categories = {} if categories is None else categories
         self._path = path
         self._beside = path.with_name(f"{path.name}.annotations")
         self._image_count = 0
@@ -41,6 +40,11 @@ class CocoWriter:
         self._annotations = self._files.enter_context(self._beside.open("w+", encoding="utf-8"))
         self._images.write('{"images": [')
         return self
+
+    @property
+    def images(self) -> int:
+        """How many there are so far."""
+        return self._image_count
 
     def category(self, name: str) -> int:
         """Return the category id of a class, a new one where the name is new."""
@@ -80,14 +84,14 @@ class CocoWriter:
 def image_entries(pictures: pa.Table, first_id: int) -> list[dict[str, Any]]:
     """Return the entries in `images`, numbered from `first_id`: one an image, and one a frame of a video.
 
-    `file_name` is the path of the plain copy in the run's folder. Where there is none it is the source, for a frame the
-    path that its copy would have: no two entries share one. `source` is the input as the user knows it, with which
+    `file_name` is the path of the plain copy in the run's folder. Where there is none it is the source, of a frame with
+    `#frame=` and its number: no two entries share one. `source` is the input as the user knows it, with which
     predictions.parquet names it, and a frame also says its number and its time.
     """
     entries: list[dict[str, Any]] = []
     columns = [pictures[name].to_pylist() for name in ("source", "image", "width", "height", "frame", "timestamp_ms")]
     for number, (source, image, width, height, frame, moment) in enumerate(zip(*columns, strict=True), first_id):
-        place = image or (source if frame is None else frame_path(source, frame))
+        place = image or (source if frame is None else f"{source}#frame={frame}")
         entry = {"id": number, "file_name": place, "width": width, "height": height, "source": source}
         entries.append(entry if frame is None else entry | {"frame": frame, "timestamp_ms": moment})
     return entries

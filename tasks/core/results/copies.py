@@ -37,14 +37,9 @@ def copy_image(folder: Path, source: str, image: Rgb, data: bytes | Path) -> str
 
 def copy_frame(folder: Path, source: str, frame: int, image: Rgb) -> str:
     """Write a plain copy of a frame of a video, as JPEG, below `folder`; return its path there."""
-    path = frame_path(source, frame)
+    path = f"images/{output_stem(source)}-{frame:06d}.jpg"
     _write(folder / path, _jpeg(image))
     return path
-
-
-def frame_path(source: str, frame: int) -> str:
-    """Return the path, in a run's folder, of the copy of a frame."""
-    return f"images/{output_stem(source)}-{frame:06d}.jpg"
 
 
 def _kept(data: bytes) -> tuple[str, bytes | None]:

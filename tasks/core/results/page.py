@@ -28,8 +28,9 @@ def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str,
     if summary.classes:
         parts.append(table(("class", "detections"), list(summary.classes.items())))
     if summary.failures:
-        rows = [(failure.source, failure.reason) for failure in summary.failures[:SHOWN_FAILURES]]
-        parts += [f"## Failures ({summary.failure_count}, all in failures.jsonl)", table(("input", "reason"), rows)]
+        rows = [(each.source, each.severity, each.reason) for each in summary.failures[:SHOWN_FAILURES]]
+        title = f"## Failures and warnings ({summary.failure_count}, all in failures.jsonl)"
+        parts += [title, table(("input", "severity", "reason"), rows)]
     return "\n\n".join(parts)
 
 

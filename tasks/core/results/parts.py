@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,14 +29,14 @@ from tasks.core.results.part_files import (
     PartError,
     part_name,
 )
-from tasks.core.results.summary import BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
+from tasks.core.results.summary import ERROR, BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
 from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
 from tasks.core.results.yolo import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
 from tasks.core.served import ServedModel
 
 KEPT_FAILURES = 1000
 
-_COCO = "coco.json"
+_COCO, _COCO_FRAMES = "coco.json", "coco-frames.json"
 
 
 class PartWriter:
@@ -89,8 +90,9 @@ class PartWriter:
 
     def fail(self, failure: Failure) -> None:
         """Write down one failure; an input may have several, and detections beside them."""
-        self._sources.add(failure.source)
-        self._failed.add(failure.source)
+        if failure.severity == ERROR:
+            self._sources.add(failure.source)
+            self._failed.add(failure.source)
         self._tally.failure_count += 1
         self._failures.write(_line(failure))
 
@@ -153,8 +155,9 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Merge the parts of a run, in the order of their chunks, into `folder`, in memory that does not grow with them.
 
     Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
-    at the end, or none. Where pictures have plain copies with labels there is `data.yaml`, too. A part is read before
-    the next is asked for, and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in
+    at the end, or none. Where pictures have plain copies `coco.json` names only these, the others are in
+    `coco-frames.json`, and where copies have labels there is `data.yaml`. A part is read before the next is asked for,
+    and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in
     the summary's `class_names`, those in `predictions.parquet` the answering version's own. Labels that another version
     wrote, with other ids, are written anew below `folder`.
     Raises PartError for a part that is damaged, comes out of order, or has other columns than the first.
@@ -168,8 +171,8 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
             for path in parts:
                 merge.add(Part.unpacked(path, work / "part"))
             merge.finish()
-        for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS, *merge.more):
-            (work / name).replace(folder / name)
+        for name, written in merge.written.items():
+            (work / written).replace(folder / name)
         return merge.summary()
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -178,14 +181,16 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
 class _Merge:
     """The files of a run while parts are appended, in `folder`; `files` closes them.
 
-    Labels that have to be written anew go to `results`. `more` are the files that not every run has.
+    Labels that have to be written anew go to `results`. `written` holds the names of the results, and what each
+    is called in `folder`.
     """
 
     def __init__(self, folder: Path, results: Path, files: ExitStack) -> None:
-        self.more: tuple[str, ...] = ()
+        self.written = {name: name for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS)}
         self._folder, self._results = folder, results
         self._files = files
         self._coco = files.enter_context(CocoWriter(folder / _COCO))
+        self._coco_frames = files.enter_context(CocoWriter(folder / _COCO_FRAMES, self._coco.categories))
         self._pictures = files.enter_context(TableFile(folder / PICTURES, tables.PICTURES))
         self._items = files.enter_context((folder / ITEMS).open("wb"))
         self._failures = files.enter_context((folder / FAILURES).open("wb"))
@@ -211,7 +216,7 @@ class _Merge:
         for pictures, rows in part.groups():
             predictions.add(rows)
             self._pictures.add(pictures)
-            ids = self._coco.add(pictures, rows)
+            ids = self._add_coco(pictures, rows)
             if moved:
                 write_labels(self._results, part.task, pictures, rows, ids)
             self._labelled |= part.task in LABELLED and pictures["image"].null_count < pictures.num_rows
@@ -222,6 +227,16 @@ class _Merge:
         self._versions.add(part.version)
         self._last = part.chunk
 
+    def _add_coco(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
+        """Tools stumble over an image of which there is no file, so the others go apart; return all category ids."""
+        kept = pictures["image"].is_valid().to_numpy()
+        of_kept = np.repeat(kept, pictures["detections"].to_numpy())
+        ids = np.zeros(rows.num_rows, np.int64)
+        for writer, which, mine in ((self._coco, kept, of_kept), (self._coco_frames, ~kept, ~of_kept)):
+            if which.any():
+                ids[mine] = writer.add(pictures.filter(which), rows.filter(mine))
+        return [int(number) for number in ids]
+
     def finish(self) -> None:
         """Leave empty tables where there was no part, and name the classes of the labels."""
         if self._predictions is None:
@@ -229,7 +244,9 @@ class _Merge:
         if self._labelled:
             text = data_yaml(list(self._coco.categories), self._keypoints)
             (self._folder / DATA_YAML).write_text(text, encoding="utf-8")
-            self.more = (DATA_YAML,)
+            self.written[DATA_YAML] = DATA_YAML
+        if self._coco_frames.images:
+            self.written[_COCO_FRAMES if self._coco.images else _COCO] = _COCO_FRAMES
 
     def summary(self) -> InferenceSummary:
         """Return the totals of all parts."""

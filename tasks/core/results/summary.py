@@ -16,25 +16,31 @@ from tasks.core.geometry import Floats
 from tasks.core.results.detections import Detections
 
 HISTOGRAM_BINS = 20
+ERROR, WARNING = "error", "warning"
 PAUSE_S = 10.0  # between two parts of one worker, at most: it was busy on the way
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it."""
+    """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it.
+
+    A `severity` of warning is what has to be told of a zip that was used: it does not count as failed.
+    """
 
     source: str
     reason: str
+    severity: str = ERROR
 
     def to_line(self) -> str:
         """Return it as one line of JSON in ASCII, without the line's end."""
-        return json.dumps({"input": valid_text(self.source), "reason": valid_text(self.reason)})
+        said = {"input": valid_text(self.source), "reason": valid_text(self.reason), "severity": self.severity}
+        return json.dumps(said)
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
         """Read what `to_line` wrote."""
         values = json.loads(line)
-        return cls(values["input"], values["reason"])
+        return cls(values["input"], values["reason"], values.get("severity", ERROR))
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,9 @@ class InferenceSummary:
     `inputs` counts images (those in zips too) and videos, readable or not; `failed_inputs` those that failed, if only
     in part. `seconds` is the time in which anybody worked on the run. `classes` maps class name to detections, most
     frequent first. `histogram` counts detections by confidence in `HISTOGRAM_BINS` equal steps from 0 to 1. `failures`
-    are the first of `failure_count`. `versions` are those of the model that answered, `class_names` the classes that
-    any of them has; `ClassTally.class_id` in items.jsonl and `category_id` in coco.json are places in `class_names`.
+    are the first of `failure_count`, warnings among them. `versions` are those of the model that answered,
+    `class_names` the classes that any of them has; `ClassTally.class_id` in items.jsonl and `category_id` in coco.json
+    are places in `class_names`.
     """
 
     inputs: int

@@ -23,7 +23,7 @@ def read_all(data: bytes) -> dict[str, str]:
     """Return what becomes of each picture by its name: "ok", or why not."""
     file = io.BytesIO(data)
     found = {}
-    for entry in list_entries(file):
+    for entry in list_entries(file).entries:
         with zipfile.ZipFile(file) as archive:
             try:
                 found[entry.name] = "ok" if len(read_entry(archive, entry.index)) == entry.size else "short"
@@ -33,21 +33,63 @@ def read_all(data: bytes) -> dict[str, str]:
     return found
 
 
-def test_the_pictures_are_listed_in_order_and_the_rest_is_passed_over(tmp_path: Path) -> None:
+def test_the_pictures_are_listed_in_order_and_the_rest_is_counted(tmp_path: Path) -> None:
     entries = {
         "inner/b.png": PNG,
         "a.JPG": PNG,
+        ".hidden.png": PNG,
+        ".folder/c.jfif": PNG,
         "notes.txt": b"x",
+        "d/label.TXT": b"x",
+        "LICENSE": b"x",
+        f"a.{'x' * 900}": b"x",
         "__MACOSX/a.png": b"x",
-        ".hidden.png": b"x",
+        "d/._a.png": b"x",
+        ".DS_Store": b"x",
+        "d/Thumbs.db": b"x",
         "": b"x",
         "d/": b"",
     }
     path = zipped(tmp_path / "pack.zip", entries)
     with path.open("rb") as file:
-        assert list_entries(file) == [Entry(0, "inner/b.png", len(PNG)), Entry(1, "a.JPG", len(PNG))]
+        listing = list_entries(file)
+        assert listing.entries == [Entry(index, name, len(PNG)) for index, name in enumerate([*entries][:4])]
+        (note,) = listing.notes
+        assert "found 4 files that are none by their names (2 .txt, 2 of no usual ending), which were passed" in note
         with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(4) as pool:
             assert set(pool.map(read_entry, [archive] * 40, [0, 1] * 20)) == {PNG}
+
+
+def test_pictures_of_a_kind_that_nobody_reads_and_archives_have_a_fault(tmp_path: Path) -> None:
+    names = {"IMG_1.HEIC": "save it as JPEG", "b.jxl": "save it as JPEG", "more.zip": "a zip of their own"}
+    outcomes = read_all(zipped(tmp_path / "z.zip", {**dict.fromkeys(names, b"x"), "a.png": PNG}).read_bytes())
+    assert outcomes["a.png"] == "ok"
+    for name, reason in names.items():
+        assert reason in outcomes[name]
+
+
+FILES = st.sampled_from(
+    ["a.jpg", ".b.png", "c.heic", "d.txt", "e", "f.zip", "g.mp4", "._h.jpg", "Thumbs.db", ".i/j.bmp"]
+)
+
+
+@given(st.dictionaries(st.builds("{}/{}".format, st.sampled_from("xyz"), FILES), st.just(PNG), min_size=1))
+@settings(max_examples=50)
+def test_each_file_is_an_entry_or_counted_or_the_systems_own(files: dict[str, bytes]) -> None:
+    own = {name for name in files if name.endswith((".db", "._h.jpg"))}
+    media = {name for name in files if not name.endswith((".txt", "/e"))} - own
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, body in files.items():
+            archive.writestr(name, body)
+    if not media:
+        with pytest.raises(MediaError, match=f"found none among its {len(files)} entries"):
+            list_entries(packed)
+        return
+    listing = list_entries(packed)
+    assert {entry.name for entry in listing.entries} == media
+    passed = len(files) - len(own) - len(media)
+    assert [f"found {passed} files that are none" in note for note in listing.notes] == [True] * bool(passed)
 
 
 def test_of_entries_with_one_name_the_first_counts(tmp_path: Path) -> None:
@@ -56,7 +98,7 @@ def test_of_entries_with_one_name_the_first_counts(tmp_path: Path) -> None:
         for content in (PNG, b"other", b"again"):
             archive.writestr("a.png", content)
     with path.open("rb") as file:
-        first, *others = list_entries(file)
+        first, *others = list_entries(file).entries
         assert (first, [entry.index for entry in others]) == (Entry(0, "a.png", len(PNG)), [1, 2])
         assert all("found it again" in (entry.fault or "") for entry in others)
         with zipfile.ZipFile(file) as archive:

@@ -1,6 +1,7 @@
 """What a run leaves, as other tools load it: supervision reads coco.json and labels/, Ultralytics takes the labels."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,35 @@ def test_supervision_loads_images_and_frames_from_coco_and_from_yolo(task: str, 
             assert np.abs(np.asarray(found.xyxy) - other.xyxy).max() <= (15 if task == "obb" else 1)
             assert np.array_equal(np.asarray(found.class_id), np.asarray(other.class_id))
     assert sum(len(found) for _, _, found in coco) == 4
+
+
+def test_what_coco_names_is_there_and_the_other_frames_are_told_apart(tmp_path: Path) -> None:
+    """Of a film two frames are kept: a tool that opens each image of coco.json finds each, and nothing is lost."""
+    folder, served = tmp_path / "run", model("detect")
+    kept = [picture(0, source="v.mp4", frame=number) for number in (0, 1)]
+    parts = [run(folder, served, picture(1, source="a.jpg"), *kept)]
+    with PartWriter(tmp_path / "parts", 1, served, pictures=folder) as part:
+        for number in (2, 3):
+            part.add(picture(0, 1, source="v.mp4", frame=number))
+    merge_parts([*parts, part.path], folder)
+    coco = sv.DetectionDataset.from_coco(str(folder), str(folder / "coco.json"))
+    assert [len(found) for _, image, found in coco if image is not None] == [1, 1, 1]
+    others = json.loads((folder / "coco-frames.json").read_text())
+    assert [each["file_name"] for each in others["images"]] == ["v.mp4#frame=2", "v.mp4#frame=3"]
+    assert [each["image_id"] for each in others["annotations"]] == [1, 1, 2, 2]
+    assert others["categories"] == json.loads((folder / "coco.json").read_text())["categories"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_one_file_of_coco_is_enough_where_all_pictures_are_kept_or_none(tmp_path: Path, *, kept: bool) -> None:
+    folder, served = tmp_path / "run", model("detect")
+    found = picture(0, source="v.mp4", frame=7)
+    with PartWriter(tmp_path / "parts", 0, served) as part:
+        part.add(found)
+    merge_parts([run(folder, served, found) if kept else part.path], folder)
+    (entry,) = json.loads((folder / "coco.json").read_text())["images"]
+    assert (folder / entry["file_name"]).is_file() if kept else entry["file_name"] == "v.mp4#frame=7"
+    assert not (folder / "coco-frames.json").exists()
 
 
 @pytest.mark.parametrize("task", TASKS)

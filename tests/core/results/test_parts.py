@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from tasks.core.results import parts as writing
 from tasks.core.results import tables
 from tasks.core.results.detections import Detections
+from tasks.core.results.page import inference_markdown
 from tasks.core.results.part_files import PartError
 from tasks.core.results.parts import PartWriter, merge_parts
-from tasks.core.results.summary import Failure, GalleryItem, InferenceSummary
+from tasks.core.results.summary import WARNING, Failure, GalleryItem, InferenceSummary
 from tasks.core.results.tables import PICTURES, schema
 from tasks.core.served import ServedModel
 from tests.core.results.examples import MODEL, item, model, picture
@@ -138,13 +139,25 @@ def test_parts_become_the_files_of_the_run(tmp_path: Path) -> None:
     assert [image["file_name"] for image in coco(tmp_path / "merged")["images"]] == ["a", "b", "c\\udcff"]
     assert [entry["image_id"] for entry in coco(tmp_path / "merged")["annotations"]] == [1, 1, 3]
     assert [entry["source"] for entry in lines(tmp_path / "merged/items.jsonl")] == ["a", "b", "c\\udcff"]
-    assert lines(tmp_path / "merged/failures.jsonl") == [{"input": "a", "reason": "expected"}]
+    assert lines(tmp_path / "merged/failures.jsonl") == [{"input": "a", "reason": "expected", "severity": "error"}]
     assert (summary.inputs, summary.failed_inputs, summary.images, summary.detections) == (3, 1, 3, 3)
     assert (summary.versions, summary.class_names) == ((7,), ("red", "white"))
     assert list(summary.classes.items()) == [("white", 2), ("red", 1)]
     assert summary.failures == (Failure("a", "expected"),)
     assert 0 < summary.seconds < 60
     assert summary.images_per_second == 3 / summary.seconds
+
+
+def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
+    with PartWriter(tmp_path, 0, MODEL) as part:
+        part.add(picture(source="z.zip/a.jpg"))
+        part.fail(Failure("z.zip", "expected", WARNING))
+    summary = merge_parts([part.path], tmp_path / "merged")
+    assert (summary.inputs, summary.failed_inputs, summary.failure_count) == (1, 0, 1)
+    assert summary.failures == (Failure("z.zip", "expected", WARNING),)
+    (told,) = lines(tmp_path / "merged/failures.jsonl")
+    assert told == {"input": "z.zip", "reason": "expected", "severity": "warning"}
+    assert "| z.zip | warning | expected |" in inference_markdown(summary, "m", "g", "p")
 
 
 def test_no_part_at_all_gives_empty_files(tmp_path: Path) -> None:

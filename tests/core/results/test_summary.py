@@ -52,7 +52,8 @@ def test_an_item_is_one_line_of_json_and_back() -> None:
 def test_a_failure_is_one_line_of_json_and_back() -> None:
     failure = Failure("a\n.jpg", "expected 'x', found \u2028")
     assert Failure.from_line(failure.to_line()) == failure
-    assert json.loads(failure.to_line()) == {"input": "a\n.jpg", "reason": "expected 'x', found \u2028"}
+    said = {"input": "a\n.jpg", "reason": "expected 'x', found \u2028", "severity": "error"}
+    assert json.loads(failure.to_line()) == said
     assert Failure.from_line(Failure("\udcff", "\ud800").to_line()) == Failure("\\udcff", "\\ud800")
 
 
@@ -107,7 +108,7 @@ def test_the_page_says_the_totals_and_no_name_breaks_out() -> None:
     assert inference_sentence(SUMMARY) == "3 images and 5 video frames, 2 detections, 4.0 images/s, 1 inputs failed"
     assert inference_sentence(SUMMARY) in page
     assert "| red | 2 |" in page
-    assert "| a\\|b | expected \\# x |" in page
+    assert "| a\\|b | error | expected \\# x |" in page
 
 
 def test_the_page_names_all_versions_that_answered() -> None:

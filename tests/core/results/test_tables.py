@@ -11,7 +11,6 @@ import pytest
 
 from tasks.core.results import tables
 from tasks.core.results.coco import CocoWriter, annotation_entries, image_entries
-from tasks.core.results.copies import frame_path
 from tasks.core.results.detections import Detections
 from tasks.core.results.tables import PICTURES, TableFile, picture_table, schema, to_table
 from tests.core.results.examples import MODEL, model, picture
@@ -124,7 +123,7 @@ def test_coco_says_left_top_width_height() -> None:
     kept = replace(picture(), image="images/a-1.png")
     images = image_entries(picture_table([picture(), picture(frame=3), kept], MODEL), 4)
     assert images[0] == {"id": 4, "file_name": "a.jpg", "width": 128, "height": 64, "source": "a.jpg"}
-    frame = {"id": 5, "file_name": frame_path("a.jpg", 3), "frame": 3, "timestamp_ms": 120.0}
+    frame = {"id": 5, "file_name": "a.jpg#frame=3", "frame": 3, "timestamp_ms": 120.0}
     assert images[1] == images[0] | frame
     assert images[2] == images[0] | {"id": 6, "file_name": "images/a-1.png"}
 
