@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from infra.door import Door, refused
 from infra.settings import HOST, StackSettings
-from infra.storable_text import StorableText, in_the_address
+from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 
 LOGS = "/api/logs/"  # sent by handlers of logging, in batches, after which nobody asks what came of them
 _DATA = "22"  # how the codes of PostgreSQL begin that say that a value is wrong
@@ -21,7 +21,7 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
     """Refuse a value that the database refuses, as 422; Prefect says 503, after which its clients ask again."""
     code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if code.startswith(_DATA):
-        return refused(f"expected values that the database can keep, found one that it cannot ({code})", 422)
+        return refused(f"expected values that the database can keep, found one that it cannot ({code})", UNPROCESSABLE)
     return await custom_internal_exception_handler(request, error)
 
 
@@ -29,7 +29,12 @@ def application() -> Door:
     """Prefect's application behind our door."""
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
-    return Door(StorableText(app, mended=(LOGS,)), in_the_address)
+    return Door(StorableText(app, mended=(LOGS,), status=status_of_refusal), in_the_address)
+
+
+def status_of_refusal(path: str) -> int:
+    """What a refusal is answered with: a bad parameter of a run with 409, as Prefect does for every other one."""
+    return 409 if path.endswith("/create_flow_run") else UNPROCESSABLE
 
 
 def main() -> None:

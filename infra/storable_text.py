@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.door import refused
 
+UNPROCESSABLE = 422
 _HEX = rb"[0-9a-fA-F]{2}"
 _HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX, rb"\\u[dD][c-fC-F]" + _HEX
 _UTF8_SURROGATE = rb"\xed[\xa0-\xbf]"  # Python's own reader of JSON takes them
@@ -78,13 +79,18 @@ class StorableText:
 
     A body with such text is refused. Where nobody reads an answer, in a message of a WebSocket and below the paths
     `mended`, each such character becomes U+FFFD instead: the rest of what was sent with it counts. Bodies for which
-    `is_file` says so are not looked at.
+    `is_file` says so are not looked at. `status` is what a refusal of a path is answered with.
     """
 
     def __init__(
-        self, app: ASGIApp, *, mended: tuple[str, ...] = (), is_file: Callable[[str], object] = lambda _: False
+        self,
+        app: ASGIApp,
+        *,
+        mended: tuple[str, ...] = (),
+        is_file: Callable[[str], object] = lambda _: False,
+        status: Callable[[str], int] = lambda _: UNPROCESSABLE,
     ) -> None:
-        self._app, self._mended, self._is_file = app, mended, is_file
+        self._app, self._mended, self._is_file, self._status = app, mended, is_file, status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a connection on, and look at what is sent over it."""
@@ -122,7 +128,7 @@ class StorableText:
             if not is_refused():
                 raise
         if is_refused():
-            await _refusal(reader.found)(scope, receive, send)
+            await _refusal(reader.found, self._status(scope["path"]))(scope, receive, send)
 
 
 class _CannotBeKeptError(Exception):
@@ -139,8 +145,8 @@ def _mending_messages(receive: Receive) -> Receive:
     return mending
 
 
-def _refusal(found: bytes | None) -> JSONResponse:
+def _refusal(found: bytes | None, status: int = UNPROCESSABLE) -> JSONResponse:
     what = (
         "the character NUL (\\u0000)" if found in {b"\0", rb"\u0000"} else "half of a surrogate pair (\\ud800-\\udfff)"
     )
-    return refused(f"expected text that a database can keep, found {what}: leave it out", 422)
+    return refused(f"expected text that a database can keep, found {what}: leave it out", status)

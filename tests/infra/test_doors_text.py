@@ -75,7 +75,7 @@ def test_prefect_refuses_what_its_database_cannot_keep(prefect: httpx.Client, wh
         for ascii_only in (True, False):
             content = json.dumps(body, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
             answer = prefect.post(path, content=content)
-            assert answer.status_code == 422, answer.text
+            assert answer.status_code == (409 if "create_flow_run" in path else 422), answer.text
             assert "expected text that a database can keep" in answer.json()["error"]
     path, body = ASKED[what](KEPT)
     if path != "run":  # a worker would take it
