@@ -5,9 +5,8 @@ import contextlib
 import functools
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec
 from uuid import UUID, uuid4
@@ -39,6 +38,7 @@ from tasks.core.epochs import Epoch
 from tasks.core.errors import Cancelled, StudioError, Superseded
 from tasks.core.findings import Report
 from tasks.core.form import documented
+from tasks.core.repetition import repeated
 from tasks.core.run_log import StepsAlone
 
 P = ParamSpec("P")
@@ -242,22 +242,9 @@ class Queue:
             self._told |= waiting
 
 
-@contextlib.contextmanager
-def telling_the_late() -> Iterator[None]:
-    """Tell runs that wait for this one that they do, while the block lasts, whatever it does."""
-    queue, over = Queue(), threading.Event()
-
-    def tell() -> None:
-        while not over.wait(LATE_S):
-            queue()
-
-    thread = threading.Thread(target=tell, name="telling the late", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(BRIEF_S)
+def telling_the_late() -> contextlib.AbstractContextManager[None]:
+    """Tell runs that wait for this one that they do, while the block lasts."""
+    return repeated(Queue(), LATE_S, name="telling the late", last_s=BRIEF_S)
 
 
 def _late_in(work_queue: UUID | None) -> set[UUID]:

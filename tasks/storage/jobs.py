@@ -23,6 +23,7 @@ from prefect import get_run_logger
 from tasks.core.buckets import Bucket, ObjectName
 from tasks.core.pipe import one_ahead
 from tasks.core.plan import Chunk, order
+from tasks.core.repetition import repeated
 from tasks.storage import blobs
 from tasks.storage.beats import Beat, Beats
 from tasks.storage.connection import StorageError
@@ -303,12 +304,12 @@ class Telling:
     def __init__(self, job: Job, shard: int, show: Callable[[float, int], None]) -> None:
         self._job, self._shard, self._show = job, shard, show
         self._pictures, self._at = 0, (-1, 0, 0)
-        self._ended, self._log = threading.Event(), get_run_logger()
-        self._thread = threading.Thread(target=self._go_on, name="telling", daemon=True)
+        self._log = get_run_logger()
+        self._telling = repeated(self.tell, TOLD_EVERY_S, name="telling")
 
     def __enter__(self) -> Self:
         """Begin."""
-        self._thread.start()
+        self._telling.__enter__()
         return self
 
     def __call__(self, chunk: int, pictures: int, of: int) -> None:
@@ -321,8 +322,7 @@ class Telling:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End."""
-        self._ended.set()
-        self._thread.join()
+        self._telling.__exit__(kind, error, trace)
         if kind is None:
             self.tell()
 
@@ -335,10 +335,6 @@ class Telling:
             self._show(self._job.share_done(), self._pictures)
         except StorageError as error:
             self._log.warning("how far this is could not be told: %s", error)
-
-    def _go_on(self) -> None:
-        while not self._ended.wait(TOLD_EVERY_S):
-            self.tell()
 
 
 def _key(run: str, *names: str) -> str:

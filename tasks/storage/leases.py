@@ -4,13 +4,13 @@ Ages are by the store's clock. A run takes its lease first and looks then whethe
 version looks for leases over a while.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect import get_run_logger
 
 from tasks.core.buckets import Bucket
+from tasks.core.repetition import repeated
 from tasks.storage import blobs
 from tasks.storage.connection import StorageError, client, explained
 
@@ -26,24 +26,20 @@ def using(model_name: str, version: int, run: str) -> Iterator[None]:
 
     Raises StorageError where the store stays away at the beginning; later that is logged, and nothing else.
     """
-    key, over, log = f"{FOLDER}/{model_name}/{version}/{run}", threading.Event(), get_run_logger()
+    key, log = f"{FOLDER}/{model_name}/{version}/{run}", get_run_logger()
     blobs.put(Bucket.RUNS, key, b"")
 
     def renew() -> None:
-        while not over.wait(RENEW_S):
-            try:
-                with explained(f"writing s3://{Bucket.RUNS}/{key}"):
-                    client(attempts=1).put_object(Bucket=Bucket.RUNS, Key=key, Body=b"")
-            except StorageError as error:
-                log.warning("%s version %d may be dropped while this run uses it: %s", model_name, version, error)
+        try:
+            with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+                client(attempts=1).put_object(Bucket=Bucket.RUNS, Key=key, Body=b"")
+        except StorageError as error:
+            log.warning("%s version %d may be dropped while this run uses it: %s", model_name, version, error)
 
-    renewing = threading.Thread(target=renew, name="lease", daemon=True)
-    renewing.start()
     try:
-        yield
+        with repeated(renew, RENEW_S, name="lease", last_s=RENEW_S):
+            yield
     finally:
-        over.set()
-        renewing.join(timeout=RENEW_S)
         _let_go(key)
 
 

@@ -16,7 +16,7 @@ SMALL = 1 << 20  # pixels that nobody counts
 _MAX_BOXES, _MAX_PARTS, _MAX_UNITS, _MAX_TRACKS = 1000, 10_000, 10_000, 4
 _MAX_HEADER = 256
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
-_OF_TRACK = (b"trak", b"mdia", b"minf", b"stbl")
+_IN_TRACK = (b"mdia", b"minf", b"stbl")
 
 Data = bytes | mmap
 Span = tuple[int, int]
@@ -146,7 +146,7 @@ class _Fields:
 
 
 def _first_sample(data: Data, place: Span) -> Iterator[bytes]:
-    for name in _OF_TRACK[1:]:
+    for name in _IN_TRACK:
         inner = [span for kind, *span in _boxes(data, *place) if kind == name]
         if not inner:
             return

@@ -17,7 +17,8 @@ IMAGE_ENDINGS = frozenset(
 VIDEO_ENDINGS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
     | {".flv", ".ogv", ".wmv", ".3gp"}
-)  # Pictures all the same, which nothing here reads: whoever gave them is told.
+)
+# Pictures all the same, which nothing here reads: whoever gave them is told.
 UNREAD_ENDINGS = frozenset(
     {".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".ico", ".tga", ".exr", ".hdr"}
     | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}

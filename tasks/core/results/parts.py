@@ -157,9 +157,9 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
     at the end, or none. Where pictures have plain copies `coco.json` names only these, the others are in
     `coco-frames.json`, and where copies have labels there is `data.yaml`. A part is read before the next is asked for,
-    and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in
-    the summary's `class_names`, those in `predictions.parquet` the answering version's own. Labels that another version
-    wrote, with other ids, are written anew below `folder`.
+    and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in the summary's
+    `class_names`, those in `predictions.parquet` the answering version's own. Labels that another version wrote, with
+    other ids, are written anew below `folder`.
     Raises PartError for a part that is damaged, comes out of order, or has other columns than the first.
     """
     work = folder / ".merge"

@@ -1,0 +1,26 @@
+"""What is done again and again, in a thread of its own, while something else goes on."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def repeated(action: Callable[[], None], every_s: float, *, name: str, last_s: float | None = None) -> Iterator[None]:
+    """Call `action`, which must not raise, each `every_s` seconds while the block lasts, whatever that does.
+
+    The end of the block waits up to `last_s` seconds for a call that is under way; None: until it is over.
+    """
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            action()
+
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(last_s)
