@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+STOP_SECONDS = 20
+
 
 @dataclass(frozen=True)
 class Service:
@@ -18,6 +20,7 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
     user: int | None = None  # a user of its own, with a group of the same number
     stop_signal: str = "TERM"
+    stop_seconds: int = STOP_SECONDS  # after which it is killed
 
 
 def bin_path(name: str) -> str:

@@ -15,11 +15,10 @@ from typing import Any, cast
 
 import psutil
 
-from infra.service import Service, bin_path
+from infra.service import STOP_SECONDS, Service, bin_path
 from infra.settings import HOST, ROOT, StackSettings, write_private
 
 LAUNCHER = ROOT / "infra" / "launch.py"
-STOP_SECONDS = 20
 STATE_MARK = "STUDIO_STACK"  # in the environment of whatever the stack starts
 
 
@@ -69,7 +68,7 @@ def _program(settings: StackSettings, service: Service) -> dict[str, object]:
         "startsecs": 1,
         "startretries": 1000,  # a service that waits for another must not be given up
         "stopsignal": service.stop_signal,
-        "stopwaitsecs": STOP_SECONDS,
+        "stopwaitsecs": service.stop_seconds,
         "stopasgroup": "false" if service.user else "true",
         "killasgroup": "true",
         "redirect_stderr": "true",
@@ -146,6 +145,7 @@ def stop(settings: StackSettings) -> bool:
         with contextlib.suppress(xmlrpc.client.Fault):
             supervisor.stopProcess("worker")  # first, while it can still tell Prefect
         family += running.children(recursive=True)
+        supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
     end([*alive, *processes(settings)])

@@ -19,10 +19,11 @@ from infra.environment import AWS_MISLEADING, adopt, shell_text, worker_environm
 from infra.errors import StackError
 from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
-from infra.services import services
+from infra.services import s3_client, services
 from infra.settings import StackSettings
+from tasks.core.buckets import Bucket
 from tasks.core.served import ServedModel
-from tasks.serving import connection, control
+from tasks.serving import control
 from tests.clients import prefect_api
 
 
@@ -93,19 +94,28 @@ def test_the_object_store_refuses_strangers(stack: StackSettings) -> None:
     assert httpx.get(f"{stack.environment['AWS_ENDPOINT_URL']}/datasets").status_code == 403
 
 
-@pytest.mark.parametrize("name", ["triton", "worker"])
-def test_a_service_that_is_killed_comes_back(stack: StackSettings, name: str) -> None:
+def kill(stack: StackSettings, name: str) -> None:
+    """End a service as the kernel does, and wait until it is well as another process."""
     by_name = {service.name: service for service in services(stack)}
     with supervision.connect(stack) as supervisor:
         pid = supervisor.getProcessInfo(name)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    local_stack.wait_until_well(by_name, (name,), stack, lambda _: None)
-    deadline = time.monotonic() + 30
-    with supervision.connect(stack) as supervisor:
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
         while (info := supervisor.getProcessInfo(name))["pid"] in {0, pid} and time.monotonic() < deadline:
             time.sleep(0.2)
     assert info["pid"] not in {0, pid}
     local_stack.wait_until_well(by_name, (name,), stack, lambda _: None)
+
+
+def test_a_worker_that_is_killed_comes_back(stack: StackSettings) -> None:
+    kill(stack, "worker")
+
+
+def test_an_object_store_that_is_killed_comes_back_and_is_well_when_it_gives_its_data(stack: StackSettings) -> None:
+    body = os.urandom(100)
+    s3_client(stack).put_object(Bucket=Bucket.MEDIA, Key="killed", Body=body)
+    kill(stack, "object-store")
+    assert s3_client(stack).get_object(Bucket=Bucket.MEDIA, Key="killed")["Body"].read() == body
 
 
 def test_a_port_in_use_is_named_with_its_setting() -> None:
@@ -126,7 +136,9 @@ def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch
     assert settings.environment["PREFECT_API_URL"] == stack.environment["PREFECT_API_URL"]
 
 
-def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, served: ServedModel) -> None:
+def test_a_triton_that_is_killed_comes_back_and_serves_what_was_deployed(
+    stack: StackSettings, served: ServedModel
+) -> None:
     """A model is deployed when its config.pbtxt is in the repository: it is loaded again at start."""
     from tasks.core.parameters import ServingParams
     from tasks.core.triton_config import config_pbtxt, model_config
@@ -134,17 +146,8 @@ def test_a_restarted_triton_serves_what_was_deployed(stack: StackSettings, serve
 
     config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
-    with supervision.connect(stack) as supervisor:
-        supervisor.stopProcess("triton")
-    local_stack.start({"triton": services(stack)[4]}, "triton", stack)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if control.served_versions.fn(served.name) == [served]:
-                return
-        except connection.ServingError:
-            time.sleep(0.3)
-    pytest.fail("the model was not loaded again")
+    kill(stack, "triton")
+    assert control.served_versions.fn(served.name) == [served]
 
 
 def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,17 +18,14 @@ from tasks.core.found import FoundFolder
 from tasks.core.geometry import Floats, Letterbox, Rgb
 from tasks.core.media.images import read_image
 from tasks.core.merge.sample import pack_sample
-from tasks.core.parameters import ParityPolicy, ServingParams
+from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.sample import Sample, unpack_sample
 from tasks.core.scores import Scores
-from tasks.core.served import ServedModel
 from tasks.core.served_outputs import found_from_served
 from tasks.core.training_job import ReferenceJob
 from tasks.export import write_graph
-from tasks.serving import asking, control
-from tasks.storage import repository
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tests.tasks import faults
@@ -156,30 +153,6 @@ def test_stretched_images_are_stopped(case: Case) -> None:
         stretch = Letterbox(SIZE, width, height, SIZE, SIZE, 0, 0)
         served.add(found_from_served(ask(stretch.apply(pixels)), case.sample.task, stretch))
     assert not case.parity(served).passed
-
-
-def test_triton_agrees_with_the_weights_and_a_wrong_version_does_not(
-    stack: object,  # noqa: ARG001
-    prepared: Callable[[str], Case],
-    tmp_path: Path,
-) -> None:
-    """The whole way: both versions asked over gRPC, the weights in a process of their own."""
-    case = prepared("detect")
-    onnx.save(faults.swapped_channels(case.graph), tmp_path / "swapped.onnx")
-    versions = [ServedModel("parity-test", number, "detect", SIZE, CLASSES, "no-run") for number in (1, 2)]
-    for model, graph in zip(versions, (case.folder / "export" / "model.onnx", tmp_path / "swapped.onnx"), strict=True):
-        repository.publish_version.fn(model.name, model.version, graph)
-    control.load_versions.fn("parity-test", versions, ServingParams())
-    try:
-        for model, passes in zip(versions, (True, False), strict=True):
-            folder = tmp_path / f"version {model.version}"
-            folder.mkdir()
-            served = find_served(case.sample, SIZE, partial(asking.ask, model), folder / "served")
-            reference, *scores = training.refer.fn(case.weights, case.zip, folder / "served", "detect", SIZE, folder)
-            parity = compare(reference, served, case.sample, (scores[0], scores[1]), POLICY)
-            assert parity.passed is passes, parity.reasons
-    finally:
-        control.unload.fn("parity-test")
 
 
 def test_weights_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
