@@ -38,6 +38,7 @@ def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
     repository.publish_version.fn(name, 1, graph)
     assert deploy(name, 1, **UNCOMPARED).is_completed()
     yield name
+    repository.ConfigFile(name).write(None)  # a Triton that is started again would load it
     control.unload.fn(name)
 
 
