@@ -5,15 +5,17 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.geometry import Floats
 from tasks.core.results.detections import Detections
+from tasks.core.results.overlay import box_text, confidence_steps, first_rows, shape_texts
 
 HISTOGRAM_BINS = 20
 ERROR, WARNING = "error", "warning"
@@ -45,11 +47,38 @@ class Failure:
 
 @dataclass(frozen=True)
 class ClassTally:
-    """How often a class was found in one item, and its highest confidence there."""
+    """How often a class was found in one item, its highest confidence there, and where it is in the item's thumbnail.
+
+    `steps` are pairs of a step of confidence and how often it was found, the highest first. `boxes` and `shapes` are
+    texts of `overlay`, the surest first: `boxes` may be fewer than `count`, `shapes` are one a box or none.
+    """
 
     class_id: int
     count: int
     confidence: float
+    steps: tuple[tuple[int, int], ...] = ()
+    boxes: str = ""
+    shapes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """`steps`, or all at the highest confidence where a part from before there were steps does not say more."""
+        return self.steps or ((int(confidence_steps(np.array([self.confidence]))[0]), self.count),)
+
+    def to_list(self) -> list[Any]:
+        """Return what JSON can hold; `steps` flat."""
+        flat = [number for pair in self.steps for number in pair]
+        return [self.class_id, self.count, round(self.confidence, 4), flat, self.boxes, self.shapes]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> Self:
+        """Read what `to_list` gave, or the first three of it."""
+        class_id, count, confidence, *more = values
+        if not more:
+            return cls(class_id, count, confidence)
+        steps, boxes, shapes = more
+        pairs = tuple(zip(steps[::2], steps[1::2], strict=True))
+        return cls(class_id, count, confidence, pairs, boxes, tuple(shapes))
 
 
 @dataclass(frozen=True)
@@ -76,16 +105,24 @@ class GalleryItem:
         return (self.sheet, self.annotated) if self.annotated else (self.sheet,)
 
     def to_line(self) -> str:
-        """Return it as one line of JSON in ASCII, without the line's end; `classes` are [id, count, confidence]."""
-        classes = [[tally.class_id, tally.count, round(tally.confidence, 4)] for tally in self.classes]
+        """Return it as one line of JSON in ASCII, without the line's end; `classes` are as in `ClassTally.to_list`."""
+        classes = [tally.to_list() for tally in self.classes]
         values = {**vars(self), "source": valid_text(self.source), "classes": classes}
+        return json.dumps(values, separators=(",", ":"))
+
+    @staticmethod
+    def renumbered(line: bytes, place: Callable[[int], int]) -> str:
+        """Return a line that `to_line` wrote with `place` of each class id in its stead."""
+        values = json.loads(line)
+        for each in values["classes"]:
+            each[0] = place(each[0])
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
         """Read what `to_line` wrote."""
         values: dict[str, Any] = json.loads(line)
-        return cls(**values | {"classes": tuple(ClassTally(*each) for each in values["classes"])})
+        return cls(**values | {"classes": tuple(map(ClassTally.from_list, values["classes"]))})
 
 
 @dataclass(frozen=True)
@@ -163,20 +200,38 @@ class Tally:
 
 @dataclass
 class ItemTally:
-    """Counts and highest confidences by class over the pictures of one item."""
+    """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
 
-    counts: Counter[int] = field(default_factory=Counter)
+    counts: dict[int, Counter[int]] = field(default_factory=dict)
     best: dict[int, float] = field(default_factory=dict)
+    poster: Detections | None = None
 
-    def add(self, found: Detections) -> None:
-        """Count one picture."""
-        for number, confidence in zip(found.class_id.tolist(), found.confidence.tolist(), strict=True):
-            self.counts[number] += 1
+    def add(self, found: Detections) -> bool:
+        """Count one picture; return whether it is the poster now."""
+        steps = confidence_steps(found.confidence).tolist()
+        for number, confidence, step in zip(found.class_id.tolist(), found.confidence.tolist(), steps, strict=True):
+            self.counts.setdefault(number, Counter())[step] += 1
             self.best[number] = max(confidence, self.best.get(number, 0.0))
+        if self.poster is not None and len(found) <= len(self.poster):
+            return False
+        self.poster = found
+        return True
 
     def classes(self) -> tuple[ClassTally, ...]:
-        """Return the tallies, most frequent class first."""
-        return tuple(ClassTally(number, count, self.best[number]) for number, count in self.counts.most_common())
+        """Return the tallies, most frequent class first, with the boxes of the poster."""
+        if self.poster is None or not self.counts:
+            return ()
+        rows = first_rows(self.poster)
+        ids = self.poster.class_id[rows]
+        tallies = (self._tally(number, self.poster, rows[ids == number]) for number in self.counts)
+        return tuple(sorted(tallies, key=lambda tally: -tally.count))
+
+    def _tally(self, number: int, poster: Detections, rows: NDArray[np.int64]) -> ClassTally:
+        counts = self.counts[number]
+        drawn = (box_text(poster, rows), shape_texts(poster, rows)) if len(rows) else ("", ())
+        return ClassTally(
+            number, counts.total(), self.best[number], tuple(sorted(counts.items(), reverse=True)), *drawn
+        )
 
 
 class BusyTime:
