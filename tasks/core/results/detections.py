@@ -105,7 +105,7 @@ class Detections:
         """Whether these are classes of the picture as a whole."""
         if not len(self) or any(own is not None for own in (self.polygons, self.keypoints, self.rotated)):
             return False
-        return bool(np.allclose(self.boxes, [0, 0, self.width, self.height], rtol=0, atol=0.5))
+        return bool(np.abs(self.boxes - np.array([0, 0, self.width, self.height])).max() <= 0.5)
 
     def scaled(self, width: int, height: int) -> Self:
         """Return the same detections on a copy of the picture that is resized to `width` x `height` pixels."""

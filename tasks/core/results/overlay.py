@@ -6,8 +6,7 @@ rotated box, 1 keypoints, 2 the outline of a mask) and how many points there are
 """
 
 import base64
-from itertools import chain
-from typing import Any
+from itertools import accumulate, chain, pairwise
 
 import cv2
 import numpy as np
@@ -24,10 +23,10 @@ MOST_BOXES = 300  # of one picture: what the graph gives for one request, only t
 MOST_POINTS = 24  # of one shape
 UNSEEN = 4095, 4095  # the place of a keypoint that is not to be seen
 
-_HEAD = 4  # characters
-_NO_SHAPE = "AAAA"
+_POINT = 4  # characters, as many as the head
 _ROTATED, _KEYPOINTS, _MASK = 0, 1, 2
-_TOLERANCE = 1 / 320  # of the longer side: less than a pixel of a thumbnail
+_TOLERANCE = 6.4  # of 2048 in a side: less than a pixel of a thumbnail
+_NO_SHAPE = "AAAA"
 _VISIBLE = 0.5
 # In 32 bits, as the table of detections holds confidences: what is filtered there is counted here.
 _FROM = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
@@ -52,9 +51,15 @@ def box_text(found: Detections, rows: Ints) -> str:
 def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
     """Return the outline or the keypoints of each of these rows as text; nothing where the task has neither."""
     if found.keypoints is not None:
-        return tuple(_keypoints(points, found) for points in found.keypoints[rows])
-    if found.polygons is not None:
-        return tuple(_outline(found.polygons[row], found) for row in rows.tolist())
+        places = _places(found.keypoints[rows, :MOST_POINTS, :2], found)
+        places[found.keypoints[rows, :MOST_POINTS, 2] <= _VISIBLE] = UNSEEN
+        return _shapes(_KEYPOINTS, list(places))
+    if found.polygons is not None and len(rows):
+        rings = [found.polygons[row] for row in rows.tolist()]
+        ends = list(accumulate(map(len, rings), initial=0))
+        places = _places(np.concatenate(rings), found)
+        kind = _MASK if found.rotated is None else _ROTATED
+        return _shapes(kind, [_simple(places[start:end]) for start, end in pairwise(ends)])
     return ()
 
 
@@ -77,7 +82,7 @@ def fitted_to(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tup
     """
     if sum(map(len, boxes)) + sum(map(len, chain.from_iterable(shapes))) <= room:
         return boxes, shapes
-    least = [BOX + len(_NO_SHAPE) * bool(texts) for texts in shapes]
+    least = [BOX + _POINT * bool(texts) for texts in shapes]
     rest, kept = room, list[tuple[int, int]]()
     for _, of, row in sorted(
         (-step, of, row) for of, text in enumerate(boxes) for row, step in enumerate(steps_of(text))
@@ -90,38 +95,33 @@ def fitted_to(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tup
     for of, row in kept:
         lengths[of] += BOX
         if shapes[of]:
-            more = len(shapes[of][row]) - len(_NO_SHAPE)
+            more = len(shapes[of][row]) - _POINT
             cut[of].append(shapes[of][row] if more <= rest else _NO_SHAPE)
             rest -= more if more <= rest else 0
     return [text[:length] for text, length in zip(boxes, lengths, strict=True)], [tuple(texts) for texts in cut]
 
 
-def _outline(ring: Floats, found: Detections) -> str:
-    if len(ring) < 3:
-        return _NO_SHAPE
-    tolerance = _TOLERANCE * max(found.width, found.height)
-    points: NDArray[Any] = ring.reshape(-1, 1, 2).astype(np.float32)
-    while len(points) > MOST_POINTS or tolerance <= _TOLERANCE * max(found.width, found.height):
-        points = cv2.approxPolyDP(points, tolerance, closed=True)
+def _simple(places: Ints) -> Ints:
+    """An outline of few points; of none where they are in one place."""
+    ring, tolerance = places.astype(np.int32)[:, None], _TOLERANCE
+    simple = cv2.approxPolyDP(ring, tolerance, closed=True) if len(ring) else ring
+    while len(simple) > MOST_POINTS:
         tolerance *= 2
-    if len(points) < 3:
-        return _NO_SHAPE
-    return _shape(_MASK if found.rotated is None else _ROTATED, _places(points.reshape(-1, 2), found))
-
-
-def _keypoints(points: Floats, found: Detections) -> str:
-    places = _places(points[:MOST_POINTS, :2], found)
-    places[points[:MOST_POINTS, 2] <= _VISIBLE] = UNSEEN
-    return _shape(_KEYPOINTS, places)
+        simple = cv2.approxPolyDP(ring, tolerance, closed=True)
+    return np.asarray(simple[:, 0] if len(simple) >= 3 else np.empty((0, 2)), np.int64)
 
 
 def _places(points: Floats, found: Detections) -> Ints:
     """Shares of the picture from -0.5 to 1.5, because a rotated box may reach out of it, in 4095ths."""
-    shares = np.nan_to_num(points / np.array([found.width, found.height], np.float64), nan=-0.5)
-    return np.rint((np.clip(shares, -0.5, 1.499) + 0.5) / 2 * 4095).astype(np.int64)
+    shares = np.nan_to_num(points / np.array([found.width, found.height], np.float32), nan=-0.5)
+    return np.rint((np.clip(shares, -0.5, 1.499) + 0.5) * (4095 / 2)).astype(np.int64)
 
 
-def _shape(kind: int, places: Ints) -> str:
-    pairs = np.concatenate([[[kind, len(places)]], places])
+def _shapes(kind: int, shapes: list[Ints]) -> tuple[str, ...]:
+    if not shapes:
+        return ()
+    pairs = np.concatenate([part for places in shapes for part in ([[kind, len(places)]], places)])
     packed = (pairs[:, 0] << 12 | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
-    return base64.b64encode(packed.tobytes()).decode("ascii")
+    text = base64.b64encode(packed.tobytes()).decode("ascii")
+    ends = list(accumulate((_POINT * (1 + len(places)) for places in shapes), initial=0))
+    return tuple(text[start:end] for start, end in pairwise(ends))

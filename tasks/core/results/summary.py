@@ -11,11 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.core.geometry import Floats
 from tasks.core.results.detections import Detections
-from tasks.core.results.overlay import box_text, confidence_steps, first_rows, shape_texts
+from tasks.core.results.overlay import BOX, box_text, confidence_steps, first_rows, shape_texts
 
 HISTOGRAM_BINS = 20
 ERROR, WARNING = "error", "warning"
@@ -202,16 +201,17 @@ class Tally:
 class ItemTally:
     """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
 
-    counts: dict[int, Counter[int]] = field(default_factory=dict)
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     best: dict[int, float] = field(default_factory=dict)
     poster: Detections | None = None
 
     def add(self, found: Detections) -> bool:
         """Count one picture; return whether it is the poster now."""
-        steps = confidence_steps(found.confidence).tolist()
-        for number, confidence, step in zip(found.class_id.tolist(), found.confidence.tolist(), steps, strict=True):
-            self.counts.setdefault(number, Counter())[step] += 1
-            self.best[number] = max(confidence, self.best.get(number, 0.0))
+        ids = found.class_id.tolist()
+        self.counts.update(zip(ids, confidence_steps(found.confidence).tolist(), strict=True))
+        for number, confidence in zip(ids, found.confidence.tolist(), strict=True):
+            if confidence > self.best.get(number, -1.0):
+                self.best[number] = confidence
         if self.poster is not None and len(found) <= len(self.poster):
             return False
         self.poster = found
@@ -219,19 +219,28 @@ class ItemTally:
 
     def classes(self) -> tuple[ClassTally, ...]:
         """Return the tallies, most frequent class first, with the boxes of the poster."""
-        if self.poster is None or not self.counts:
+        if self.poster is None or not self.best:
             return ()
         rows = first_rows(self.poster)
-        ids = self.poster.class_id[rows]
-        tallies = (self._tally(number, self.poster, rows[ids == number]) for number in self.counts)
-        return tuple(sorted(tallies, key=lambda tally: -tally.count))
-
-    def _tally(self, number: int, poster: Detections, rows: NDArray[np.int64]) -> ClassTally:
-        counts = self.counts[number]
-        drawn = (box_text(poster, rows), shape_texts(poster, rows)) if len(rows) else ("", ())
-        return ClassTally(
-            number, counts.total(), self.best[number], tuple(sorted(counts.items(), reverse=True)), *drawn
+        boxes, shapes = box_text(self.poster, rows), shape_texts(self.poster, rows)
+        steps: dict[int, list[tuple[int, int]]] = {number: [] for number in self.best}
+        for (number, step), count in sorted(self.counts.items(), reverse=True):
+            steps[number].append((step, count))
+        places: dict[int, list[int]] = {number: [] for number in self.best}
+        for place, number in enumerate(self.poster.class_id[rows].tolist()):
+            places[number].append(place)
+        tallies = (
+            ClassTally(
+                number,
+                sum(count for _, count in steps[number]),
+                confidence,
+                tuple(steps[number]),
+                "".join([boxes[BOX * place : BOX * (place + 1)] for place in places[number]]),
+                tuple([shapes[place] for place in places[number]]) if shapes else (),
+            )
+            for number, confidence in self.best.items()
         )
+        return tuple(sorted(tallies, key=lambda tally: -tally.count))
 
 
 class BusyTime:

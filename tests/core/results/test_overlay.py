@@ -128,6 +128,13 @@ def test_keypoints_keep_their_places_and_the_unseen_are_marked() -> None:
     assert places[1].tolist() == [1.5, 1.5]
 
 
+def test_an_outline_of_numbers_that_are_none_comes_to_an_end() -> None:
+    broken = np.full((400, 2), np.nan, np.float32)
+    broken[::3] = np.inf
+    found = replace(detections(np.ones((1, 4)), np.array([0.9], np.float32)), polygons=(broken,))
+    assert len(shape_of(shape_texts(found, rows(found))[0])[1]) <= MOST_POINTS
+
+
 def test_a_mask_without_outline_has_an_empty_shape() -> None:
     found = detections(np.array([[0.0, 0, 9, 9]]), np.array([0.9], np.float32))
     (text,) = shape_texts(replace(found, polygons=(np.empty((0, 2), np.float32),)), rows(found))
