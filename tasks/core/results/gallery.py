@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tasks.core.media.drawing import LIMBS
 from tasks.core.pages import css_colour, render_page
 from tasks.core.results.detections import class_name
-from tasks.core.results.overlay import BOX, fitted_to, steps_of
+from tasks.core.results.overlay import BOX, fitted_to
 from tasks.core.results.part_files import ITEMS
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, COLUMNS
 from tasks.core.results.summary import GalleryItem, InferenceSummary
@@ -115,7 +115,7 @@ class _Rows:
         self._links = links
         self._names = summary.class_names
         self._sheets: dict[str, int] = {}
-        self._counts: dict[int, Counter[int]] = {}
+        self._counts = defaultdict[int, Counter[int]](Counter)
         self._before = {"source": "", "annotated": "", "link": ""}
         self._left = min(max(summary.images + summary.videos, 1), SHOWN_ITEMS)
         self._room = ROOM
@@ -124,7 +124,7 @@ class _Rows:
     def count(self, item: GalleryItem) -> None:
         """Count the detections of an item that has a row or not."""
         for tally in item.classes:
-            counts = self._counts.setdefault(tally.class_id, Counter())
+            counts = self._counts[tally.class_id]
             for step, count in tally.counts:
                 counts[step] += count
 
@@ -172,8 +172,8 @@ class _Rows:
         self._room -= drawn + sum(len(shape) for texts in shapes for shape in texts)
         self._left -= 1
         for tally, text, outlines in zip(item.classes, boxes, shapes, strict=True):
-            told = _falling(Counter(steps_of(text)))
-            steps = [] if told == tally.counts else _flat(tally.counts)
+            # All boxes of the class are those that were counted, in a poster too.
+            steps = [] if len(text) == BOX * tally.count else _flat(tally.counts)
             drawing = [text, "".join(outlines)] if outlines or steps else [text]
             yield [tally.class_id, *drawing, *steps]
 

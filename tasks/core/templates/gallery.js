@@ -483,7 +483,7 @@ function count() {
     all += sum(steps, 0, 0);
     if (!chosen.size || chosen.has(id)) left += found;
     node.querySelector("b").textContent = number(found);
-    node.querySelector(".share span").style.width = `${(100 * found) / highest}%`;
+    node.querySelector(".share span").style.width = found ? `max(2px, ${(100 * found) / highest}%)` : 0;
   }
   byId("detections").textContent = number(left);
   byId("of").textContent = left === all ? "detections" : `of ${number(all)} detections`;

@@ -178,7 +178,8 @@ def test_ten_thousand_items_with_links_make_a_small_page_in_little_memory(tmp_pa
 
     def items() -> Iterable[GalleryItem]:
         for number, name in enumerate(names[:10_000]):
-            classes = tuple(ClassTally(each, 3, 0.8765) for each in range(number % 5))
+            boxes = "".join(f"{number:04d}{row}/+X" for row in range(3))
+            classes = tuple(ClassTally(each, 3, 0.8765, ((87, 3),), boxes) for each in range(number % 5))
             sheet = f"thumbnails/{number // 64:06d}-0.jpg"
             yield GalleryItem(
                 f"photos.zip/a/img_{number:06d}.jpg", "image", sheet, number % 64, name, 640, 480, 1, classes
