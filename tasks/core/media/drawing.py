@@ -20,7 +20,7 @@ _FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same
 _MIDDLE, _LEFT, _RIGHT = (255, 255, 255), (255, 150, 40), (60, 200, 255)
 # Keypoints of COCO: nose, then eyes, ears, shoulders, elbows, wrists, hips, knees and ankles, each left and right.
 _BODY = 17
-_LIMBS = (
+LIMBS = (
     *((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (11, 12), (5, 11), (6, 12)),
     *((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)),
 )
@@ -36,7 +36,7 @@ def draw(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: b
     canvas = image.copy()
     line = line_width(found.width, found.height)
     colours = [class_colour(number) for number in found.class_id.tolist()]
-    if _is_of_whole_picture(found):
+    if found.is_of_whole_picture:
         if labels:
             _stack(canvas, _texts(found, class_names), colours, text_size(line))
         return canvas
@@ -52,12 +52,6 @@ def draw(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: b
 def line_width(width: int, height: int) -> int:
     """Return the line width in pixels that suits a picture of that size."""
     return max(round((width + height) / 2 * 0.003), 2)
-
-
-def _is_of_whole_picture(found: Detections) -> bool:
-    if not len(found) or any(own is not None for own in (found.polygons, found.keypoints, found.rotated)):
-        return False
-    return bool(np.allclose(found.boxes, [0, 0, found.width, found.height], rtol=0, atol=0.5))
 
 
 def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
@@ -100,7 +94,7 @@ def _draw_points(canvas: Rgb, points: Floats, line: float) -> None:
     seen = (points[:, 2] > VISIBLE).tolist()
     places = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
     body = len(places) == _BODY
-    for one, other in _LIMBS if body else ():
+    for one, other in LIMBS if body else ():
         if seen[one] and seen[other]:
             colour = _side(one) if one % 2 == other % 2 else _MIDDLE
             cv2.line(canvas, places[one], places[other], colour, max(round(line * 0.7), 1), cv2.LINE_AA)

@@ -100,6 +100,13 @@ class Detections:
         boxes = np.tile(np.array([0, 0, *size], np.float32), (len(ids), 1))
         return cls(source, moment.frame, moment.timestamp_ms, *size, boxes, scores[ids], ids.astype(np.int32))
 
+    @property
+    def is_of_whole_picture(self) -> bool:
+        """Whether these are classes of the picture as a whole."""
+        if not len(self) or any(own is not None for own in (self.polygons, self.keypoints, self.rotated)):
+            return False
+        return bool(np.abs(self.boxes - np.array([0, 0, self.width, self.height])).max() <= 0.5)
+
     def scaled(self, width: int, height: int) -> Self:
         """Return the same detections on a copy of the picture that is resized to `width` x `height` pixels."""
         gain = np.array([width / self.width, height / self.height], np.float32)

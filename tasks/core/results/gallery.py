@@ -2,20 +2,24 @@
 
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from tasks.core.media.drawing import LIMBS
 from tasks.core.pages import css_colour, render_page
 from tasks.core.results.detections import class_name
+from tasks.core.results.overlay import BOX, fitted_to
 from tasks.core.results.part_files import ITEMS
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, COLUMNS
 from tasks.core.results.summary import GalleryItem, InferenceSummary
 
 SHOWN_ITEMS = 20_000
 SHOWN_FAILURES = 200
+ROOM = 9_600_000  # characters of a page for boxes and outlines: 60 boxes each of 20,000 items
+MOST_OF_ITEM = 20_000  # of them
 DATA_FILES = {
     "predictions.parquet": "a row a detection",
     "pictures.parquet": "a row a picture",
@@ -32,7 +36,7 @@ def render_gallery(
 ) -> str:
     """Return `index.html` for a run as text; `write_gallery` says more."""
     page = io.StringIO()
-    _write(page, _frame(summary, links, model_name), _Rows(links, summary.class_names), items)
+    _write(page, _frame(summary, links, model_name), _Rows(links, summary), items)
     return page.getvalue()
 
 
@@ -54,7 +58,7 @@ def write_gallery(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("w", encoding="utf-8") as file:
-        _write(file, _frame(summary, links, model_name), _Rows(links, summary.class_names), items)
+        _write(file, _frame(summary, links, model_name), _Rows(links, summary), items)
     temporary.replace(path)
 
 
@@ -101,33 +105,49 @@ class _Rows:
     """Items as the script of the page reads them: flat, and without what a text shares with the one before.
 
     A row is: source, frames (0 for an image), number of the sheet, cell, width, height, path and link of the annotated
-    file, then id, count and confidence in thousandths of each class. A text takes two places: how many characters it
-    shares with the text in the same place before it, and the rest. A link has a line break where the path stands.
+    file, then a list a class. A text takes two places: how many characters it shares with the text in the same place
+    before it, and the rest. A link has a line break where the path stands. The list of a class is: id, boxes and shapes
+    (texts of `overlay`), and step and count of each step of confidence, the highest first, where the boxes do not say
+    it; what is empty at its end is left out.
     """
 
-    def __init__(self, links: Mapping[str, str], class_names: Sequence[str]) -> None:
+    def __init__(self, links: Mapping[str, str], summary: InferenceSummary) -> None:
         self._links = links
-        self._names = class_names
+        self._names = summary.class_names
         self._sheets: dict[str, int] = {}
-        self._counts = Counter[int]()
+        self._counts = defaultdict[int, Counter[int]](Counter)
         self._before = {"source": "", "annotated": "", "link": ""}
+        self._left = min(max(summary.images + summary.videos, 1), SHOWN_ITEMS)
+        self._room = ROOM
+        self._cut = 0
 
     def count(self, item: GalleryItem) -> None:
         """Count the detections of an item that has a row or not."""
-        self._counts.update({tally.class_id: tally.count for tally in item.classes})
+        for tally in item.classes:
+            counts = self._counts[tally.class_id]
+            for step, count in tally.counts:
+                counts[step] += count
 
     def tables(self) -> dict[str, Any]:
-        """Return what the rows refer to."""
+        """Return what the rows refer to, and what is true of all items: those without a row, too."""
+        classes = sorted(self._counts.items(), key=lambda each: -each[1].total())
         return {
             "sheets": [[path, _link(path, self._links)] for path in self._sheets],
             "classes": [
-                [number, class_name(self._names, number), css_colour(number), count]
-                for number, count in self._counts.most_common()
+                [
+                    number,
+                    class_name(self._names, number),
+                    css_colour(number),
+                    *_flat(_falling(counts)),
+                ]
+                for number, counts in classes
             ],
             "cell": [COLUMNS, CELL_WIDTH, CELL_HEIGHT],
+            "limbs": LIMBS,
+            "cut": self._cut,
         }
 
-    def row(self, item: GalleryItem) -> list[str | int]:
+    def row(self, item: GalleryItem) -> list[str | int | list[str | int]]:
         """Return the next row."""
         sheet = self._sheets.setdefault(item.sheet, len(self._sheets))
         path = item.annotated or ""
@@ -138,12 +158,24 @@ class _Rows:
             *(sheet, item.cell, item.width, item.height),
             *self._short("annotated", path),
             *self._short("link", link.replace(path, "\n", 1) if path else ""),
-            *(
-                number
-                for tally in item.classes
-                for number in (tally.class_id, tally.count, round(tally.confidence * 1000))
-            ),
+            *self._classes(item),
         ]
+
+    def _classes(self, item: GalleryItem) -> Iterator[list[str | int]]:
+        """What was found, in the room that is left: each item may have what all that are still to come may have."""
+        boxes, shapes = [tally.boxes for tally in item.classes], [tally.shapes for tally in item.classes]
+        found = sum(map(len, boxes))
+        boxes, shapes = fitted_to(min(self._room // max(self._left, 1), MOST_OF_ITEM), boxes, shapes)
+        drawn = sum(map(len, boxes))
+        missing = BOX * sum(tally.count for tally in item.classes) > drawn > 0 and item.kind == "image"
+        self._cut += missing or drawn < found
+        self._room -= drawn + sum(len(shape) for texts in shapes for shape in texts)
+        self._left -= 1
+        for tally, text, outlines in zip(item.classes, boxes, shapes, strict=True):
+            # All boxes of the class are those that were counted, in a poster too.
+            steps = [] if len(text) == BOX * tally.count else _flat(tally.counts)
+            drawing = [text, "".join(outlines)] if outlines or steps else [text]
+            yield [tally.class_id, *drawing, *steps]
 
     def _short(self, what: str, text: str) -> tuple[int, str]:
         if not text:
@@ -160,6 +192,14 @@ def _shared(one: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
     return low
+
+
+def _falling(counts: Counter[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(counts.items(), reverse=True))
+
+
+def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:
+    return [number for pair in pairs for number in pair]
 
 
 def _link(path: str, links: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from tasks.core.media import MediaError, VideoWriter, draw, write_jpeg
 from tasks.core.results.copies import copy_frame, copy_image
 from tasks.core.results.detections import Detections
 from tasks.core.results.sheets import Sheet, thumbnail
-from tasks.core.results.summary import Failure, GalleryItem, ItemTally, item_classes, output_stem
+from tasks.core.results.summary import ClassTally, Failure, GalleryItem, ItemTally, item_classes, output_stem
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,7 @@ class Painted:
     found: Detections
     thumbnail: Rgb
     annotated: str | None
+    classes: tuple[ClassTally, ...]
 
 
 class Painter:
@@ -46,10 +47,6 @@ class Painter:
         """Return a copy of the picture with what was found and labels."""
         return draw(image, found, self._names)
 
-    def thumbnail(self, image: Rgb, found: Detections) -> Rgb:
-        """Return the picture, or any copy of it, fitted into a cell with what was found and no labels."""
-        return thumbnail(image, found, self._names)
-
     def copy_frame(self, image: Rgb, found: Detections) -> Detections:
         """Keep a plain copy of a frame, where copies are made; return what was found, with its path."""
         if not self._copies or found.frame is None:
@@ -68,14 +65,15 @@ class Painter:
         annotated = f"annotated/{output_stem(found.source)}.jpg" if self.annotate else None
         if annotated:
             write_jpeg(self.folder / annotated, self.draw(image, found))
-        return Painted(found, self.thumbnail(image if small is None else small, found), annotated)
+        small = thumbnail(image if small is None else small, found.width, found.height)
+        return Painted(found, small, annotated, item_classes([found]))
 
     def keep(self, painted: Painted) -> GalleryItem:
         """Give a still image its cell and return its place in the gallery."""
         found = painted.found
         sheet, cell = self.place(painted.thumbnail)
         size = found.width, found.height
-        return GalleryItem(found.source, "image", sheet, cell, painted.annotated, *size, 1, item_classes([found]))
+        return GalleryItem(found.source, "image", sheet, cell, painted.annotated, *size, 1, painted.classes)
 
     def save_image(self, image: Rgb, found: Detections, small: Rgb | None = None) -> GalleryItem:
         """Paint and keep: for one thread."""
@@ -115,7 +113,7 @@ class Clip:
         self._writer: VideoWriter | None = None
         self._tally = ItemTally()
         self._size = (0, 0)
-        self._poster: tuple[int, Rgb] | None = None
+        self._poster: Rgb | None = None
 
     def __enter__(self) -> Self:
         """Return the clip; nothing is written before the first frame."""
@@ -123,11 +121,11 @@ class Clip:
 
     def add(self, image: Rgb, found: Detections, plain: Rgb | None = None) -> None:
         """Append one frame; `image` is drawn already where the painter annotates, `plain` is any copy that is not."""
-        self._tally.add(found)
+        is_poster = self._tally.add(found)
         self.frames += 1
         self._size = self._size if self.frames > 1 else (found.width, found.height)
-        if self._poster is None or len(found) > self._poster[0]:
-            self._poster = len(found), self._painter.thumbnail(image if plain is None else plain, found)
+        if is_poster:
+            self._poster = thumbnail(image if plain is None else plain, found.width, found.height)
         if self._painter.annotate and self.failure is None:
             try:
                 self._film().write(image, found.timestamp_ms or 0.0)
@@ -153,7 +151,7 @@ class Clip:
         """
         if self._poster is None:
             raise ValueError("expected a video with frames, found none; list it among the failures")
-        sheet, cell = self._painter.place(self._poster[1])
+        sheet, cell = self._painter.place(self._poster)
         annotated = self._annotated if self._painter.annotate and self.failure is None else None
         classes = self._tally.classes()
         return GalleryItem(self._source, "video", sheet, cell, annotated, *self._size, self.frames, classes)

@@ -294,12 +294,10 @@ class _Merge:
                 self._items.write(self._renumbered(line, part) if moved else line)
 
     def _renumbered(self, line: bytes, part: Part) -> bytes:
-        item = GalleryItem.from_line(line)
-        classes = (
-            replace(tally, class_id=self._coco.category(class_name(part.class_names, tally.class_id)))
-            for tally in item.classes
-        )
-        return _line(replace(item, classes=tuple(classes)))
+        def place(class_id: int) -> int:
+            return self._coco.category(class_name(part.class_names, class_id))
+
+        return GalleryItem.renumbered(line, place).encode("ascii") + b"\n"
 
 
 def _line(value: GalleryItem | Failure) -> bytes:

@@ -1,14 +1,12 @@
 """Contact sheets: the thumbnails of a chunk in one JPEG, because an object each would cost more than they do."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import draw, write_jpeg
-from tasks.core.results.detections import Detections
+from tasks.core.media import write_jpeg
 
 COLUMNS = 8
 CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next
@@ -68,15 +66,13 @@ class Sheet:
         write_jpeg(path, self.pixels(), quality=QUALITY)
 
 
-def thumbnail(image: Rgb, found: Detections, class_names: Sequence[str]) -> Rgb:
-    """Return the uint8 [H, W, 3] picture fitted into a cell, with what was found drawn without labels.
+def thumbnail(image: Rgb, width: int, height: int) -> Rgb:
+    """Return the uint8 [H, W, 3] picture of `width` x `height` pixels fitted into a cell.
 
-    `image` may be any copy of the picture that shows all of it, the smaller the quicker: `found` is scaled to it.
+    `image` may be any copy of the picture that shows all of it, the smaller the quicker. Nothing is drawn on it: the
+    page draws what was found, so that it can be hidden.
     """
-    small = shrunk(image, fitted(found.width, found.height))
-    if not len(found):
-        return small
-    return draw(small, found.scaled(small.shape[1], small.shape[0]), class_names, labels=False)
+    return shrunk(image, fitted(width, height))
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:

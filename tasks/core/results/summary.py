@@ -5,7 +5,7 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks.core.geometry import Floats
 from tasks.core.results.detections import Detections
+from tasks.core.results.overlay import BOX, box_text, confidence_steps, first_rows, shape_texts
 
 HISTOGRAM_BINS = 20
 ERROR, WARNING = "error", "warning"
@@ -45,11 +46,38 @@ class Failure:
 
 @dataclass(frozen=True)
 class ClassTally:
-    """How often a class was found in one item, and its highest confidence there."""
+    """How often a class was found in one item, its highest confidence there, and where it is in the item's thumbnail.
+
+    `steps` are pairs of a step of confidence and how often it was found, the highest first. `boxes` and `shapes` are
+    texts of `overlay`, the surest first: `boxes` may be fewer than `count`, `shapes` are one a box or none.
+    """
 
     class_id: int
     count: int
     confidence: float
+    steps: tuple[tuple[int, int], ...] = ()
+    boxes: str = ""
+    shapes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """`steps`, or all at the highest confidence where a part from before there were steps does not say more."""
+        return self.steps or ((int(confidence_steps(np.array([self.confidence]))[0]), self.count),)
+
+    def to_list(self) -> list[Any]:
+        """Return what JSON can hold; `steps` flat."""
+        flat = [number for pair in self.steps for number in pair]
+        return [self.class_id, self.count, round(self.confidence, 4), flat, self.boxes, self.shapes]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> Self:
+        """Read what `to_list` gave, or the first three of it."""
+        class_id, count, confidence, *more = values
+        if not more:
+            return cls(class_id, count, confidence)
+        steps, boxes, shapes = more
+        pairs = tuple(zip(steps[::2], steps[1::2], strict=True))
+        return cls(class_id, count, confidence, pairs, boxes, tuple(shapes))
 
 
 @dataclass(frozen=True)
@@ -76,16 +104,24 @@ class GalleryItem:
         return (self.sheet, self.annotated) if self.annotated else (self.sheet,)
 
     def to_line(self) -> str:
-        """Return it as one line of JSON in ASCII, without the line's end; `classes` are [id, count, confidence]."""
-        classes = [[tally.class_id, tally.count, round(tally.confidence, 4)] for tally in self.classes]
+        """Return it as one line of JSON in ASCII, without the line's end; `classes` are as in `ClassTally.to_list`."""
+        classes = [tally.to_list() for tally in self.classes]
         values = {**vars(self), "source": valid_text(self.source), "classes": classes}
+        return json.dumps(values, separators=(",", ":"))
+
+    @staticmethod
+    def renumbered(line: bytes, place: Callable[[int], int]) -> str:
+        """Return a line that `to_line` wrote with `place` of each class id in its stead."""
+        values = json.loads(line)
+        for each in values["classes"]:
+            each[0] = place(each[0])
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
         """Read what `to_line` wrote."""
         values: dict[str, Any] = json.loads(line)
-        return cls(**values | {"classes": tuple(ClassTally(*each) for each in values["classes"])})
+        return cls(**values | {"classes": tuple(map(ClassTally.from_list, values["classes"]))})
 
 
 @dataclass(frozen=True)
@@ -163,20 +199,48 @@ class Tally:
 
 @dataclass
 class ItemTally:
-    """Counts and highest confidences by class over the pictures of one item."""
+    """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
 
-    counts: Counter[int] = field(default_factory=Counter)
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     best: dict[int, float] = field(default_factory=dict)
+    poster: Detections | None = None
 
-    def add(self, found: Detections) -> None:
-        """Count one picture."""
-        for number, confidence in zip(found.class_id.tolist(), found.confidence.tolist(), strict=True):
-            self.counts[number] += 1
-            self.best[number] = max(confidence, self.best.get(number, 0.0))
+    def add(self, found: Detections) -> bool:
+        """Count one picture; return whether it is the poster now."""
+        ids = found.class_id.tolist()
+        self.counts.update(zip(ids, confidence_steps(found.confidence).tolist(), strict=True))
+        for number, confidence in zip(ids, found.confidence.tolist(), strict=True):
+            if confidence > self.best.get(number, -1.0):
+                self.best[number] = confidence
+        if self.poster is not None and len(found) <= len(self.poster):
+            return False
+        self.poster = found
+        return True
 
     def classes(self) -> tuple[ClassTally, ...]:
-        """Return the tallies, most frequent class first."""
-        return tuple(ClassTally(number, count, self.best[number]) for number, count in self.counts.most_common())
+        """Return the tallies, most frequent class first, with the boxes of the poster."""
+        if self.poster is None or not self.best:
+            return ()
+        rows = first_rows(self.poster)
+        boxes, shapes = box_text(self.poster, rows), shape_texts(self.poster, rows)
+        steps: dict[int, list[tuple[int, int]]] = {number: [] for number in self.best}
+        for (number, step), count in sorted(self.counts.items(), reverse=True):
+            steps[number].append((step, count))
+        places: dict[int, list[int]] = {number: [] for number in self.best}
+        for place, number in enumerate(self.poster.class_id[rows].tolist()):
+            places[number].append(place)
+        tallies = (
+            ClassTally(
+                number,
+                sum(count for _, count in steps[number]),
+                confidence,
+                tuple(steps[number]),
+                "".join([boxes[BOX * place : BOX * (place + 1)] for place in places[number]]),
+                tuple([shapes[place] for place in places[number]]) if shapes else (),
+            )
+            for number, confidence in self.best.items()
+        )
+        return tuple(sorted(tallies, key=lambda tally: -tally.count))
 
 
 class BusyTime:

@@ -4,9 +4,10 @@ const byId = (id) => document.getElementById(id);
 const [COLUMNS, CELL_WIDTH, CELL_HEIGHT] = data.cell;
 const LOCAL = location.protocol === "file:";
 const GAP = 14;
+const STEPS = 100; // of confidence
 const KEPT = 48; // sheets that are held; the browser's cache has the others
 const number = (value) => value.toLocaleString("en");
-const classes = new Map(data.classes.map(([id, name, colour, count]) => [id, { id, name, colour, count }]));
+const classes = new Map(data.classes.map(([id, name, colour, ...steps]) => [id, { id, name, colour, steps }]));
 
 // ---- the data: see _Rows in gallery.py ------------------------------------------------------------------------------
 
@@ -17,11 +18,57 @@ function unpack(rows) {
     const path = text(1, row[7], row[8]);
     const item = { order, source: text(0, row[0], row[1]), frames: row[2], sheet: sheets[row[3]], cell: row[4] };
     const link = text(2, row[9], row[10]).replace("\n", () => path);
-    const found = [];
-    for (let at = 11; at < row.length; at += 3) found.push([row[at], row[at + 1], row[at + 2] / 1000]);
-    return Object.assign(item, { width: row[5], height: row[6], annotated: places(path, link), found });
+    return Object.assign(item, { width: row[5], height: row[6], annotated: places(path, link), found: row.slice(11) });
   });
 }
+
+// Boxes and shapes: see overlay.py.
+const BOX = 8;
+const [KEYPOINTS, MASK] = [1, 2];
+const DIGITS = new Uint8Array(128);
+[..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"].forEach((sign, digit) => (DIGITS[sign.charCodeAt(0)] = digit));
+
+function bits(text, at, length) {
+  let value = 0;
+  for (let place = at; place < at + length; place += 1) value = value * 64 + DIGITS[text.charCodeAt(place)];
+  return value;
+}
+
+const stepOf = (boxes, row) => bits(boxes, row * BOX + 6, 2) & 255;
+
+function boxOf(boxes, row) {
+  const [first, rest] = [bits(boxes, row * BOX, 5), bits(boxes, row * BOX + 5, 3)];
+  return [first >> 20, (first >> 10) & 1023, first & 1023, rest >> 8].map((value) => value / 1023);
+}
+
+function shapeOf(shapes, at) {
+  const [kind, length] = [bits(shapes, at, 2), bits(shapes, at + 2, 2)];
+  const points = [];
+  for (let place = at + 4; place < at + 4 + 4 * length; place += 4) {
+    points.push([bits(shapes, place, 2), bits(shapes, place + 2, 2)].map((value) => (2 * value) / 4095 - 0.5));
+  }
+  return { kind, points, end: at + 4 + 4 * length };
+}
+
+// How often a class was found with at least this step of confidence: by its pairs of step and count, else by its boxes.
+function sum(steps, from, least) {
+  let count = 0;
+  for (let at = from; at < steps.length && steps[at] >= least; at += 2) count += steps[at + 1];
+  return count;
+}
+
+function countOf(each, least) {
+  if (each.length > 3) return sum(each, 3, least);
+  let [low, high] = [0, each[1].length / BOX];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (stepOf(each[1], middle) >= least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+const surestOf = (each) => (each.length > 3 ? each[3] : stepOf(each[1], 0));
 
 // A presigned link expires and a downloaded folder has none: each place is tried in turn.
 function places(path, link) {
@@ -81,6 +128,130 @@ function cut(canvas, image, item, bare) {
   canvas.getContext("2d").drawImage(image, left + 1, top + 1, width, height, 0, 0, width, height);
 }
 
+// ---- what was found, drawn over a picture ---------------------------------------------------------------------------
+
+const DENSE = 24; // from so many on lines are thin
+const SMALL = 14; // pixels of a side below which they are thin, too
+const LABELLED = 30; // so many have their labels at once where a picture is large
+let spot = null; // the class that somebody points at
+
+function marks(item) {
+  const list = [];
+  for (const [id, boxes, shapes = ""] of item.found) {
+    if (chosen.size && !chosen.has(id)) continue;
+    for (let row = 0, at = 0; row * BOX < boxes.length; row += 1) {
+      const step = stepOf(boxes, row);
+      if (step < lowest) break;
+      const shape = shapes ? shapeOf(shapes, at) : { points: [], end: 0 };
+      at = shape.end;
+      list.push({ id, step, box: boxOf(boxes, row), ...shape });
+    }
+  }
+  const area = ({ box: [left, top, right, bottom] }) => (right - left) * (bottom - top);
+  return list.sort((one, other) => area(other) - area(one));
+}
+
+// Where the picture is on a canvas that lies over its cell, or over its bare picture, in pixels of the canvas.
+function placed(canvas, item, bare) {
+  const [wide, high] = fitted(item);
+  const [across, down] = bare ? [wide, high] : [CELL_WIDTH, CELL_HEIGHT];
+  const [gainX, gainY] = [canvas.width / Math.max(across - 2, 1), canvas.height / Math.max(down - 2, 1)];
+  const [left, top] = [Math.floor((across - wide) / 2) - 1, Math.floor((down - high) / 2) - 1];
+  return { left: left * gainX, top: top * gainY, wide: wide * gainX, high: high * gainY };
+}
+
+function overlay(canvas, item, { bare = false, pointed = null } = {}) {
+  const [gain, list] = [devicePixelRatio, marks(item)];
+  canvas.width = Math.round(canvas.clientWidth * gain);
+  canvas.height = Math.round(canvas.clientHeight * gain);
+  if (!canvas.width || !canvas.height) return;
+  const place = placed(canvas, item, bare);
+  const context = canvas.getContext("2d");
+  const on = pointed && pointedAt(list, pointed, canvas, place, gain);
+  for (const mark of list) {
+    const marked = mark === on || mark.id === spot;
+    context.globalAlpha = (on || spot !== null) && !marked ? 0.2 : 1;
+    const broad = list.length > DENSE ? Infinity : SMALL * gain;
+    trace(context, mark, place, gain, marked ? 0 : broad);
+  }
+  context.globalAlpha = 1;
+  if (on) label(context, on, place, gain);
+  else if (bare && list.length <= LABELLED) for (const mark of list) label(context, mark, place, gain);
+}
+
+// A side of `broad` pixels or more gets a line of two.
+function trace(context, { id, box, kind, points }, place, gain, broad) {
+  const at = ([x, y]) => [place.left + x * place.wide, place.top + y * place.high];
+  const [[left, top], [right, bottom]] = [at(box.slice(0, 2)), at(box.slice(2))];
+  const line = Math.max(Math.round((Math.min(right - left, bottom - top) >= broad ? 2 : 1) * gain), 1);
+  Object.assign(context, { strokeStyle: classes.get(id).colour, fillStyle: classes.get(id).colour, lineWidth: line, lineJoin: "round" });
+  context.beginPath();
+  if (points.length && kind !== KEYPOINTS) {
+    points.forEach((point) => context.lineTo(...at(point)));
+    context.closePath();
+  } else {
+    // On whole pixels, or a thin line is a broad and pale one.
+    const [x, y] = [left, top].map((value) => Math.max(Math.round(value), 0) + line / 2);
+    const [endX, endY] = [Math.min(Math.round(right), context.canvas.width), Math.min(Math.round(bottom), context.canvas.height)];
+    context.rect(x, y, Math.max(endX - x - line / 2, 1), Math.max(endY - y - line / 2, 1));
+  }
+  if (kind === MASK) fillLightly(context);
+  context.stroke();
+  if (kind === KEYPOINTS) body(context, points.map((point) => (point[0] > 1.49 ? null : at(point))), line);
+}
+
+function fillLightly(context) {
+  const { globalAlpha } = context;
+  context.globalAlpha = globalAlpha * 0.22;
+  context.fill();
+  context.globalAlpha = globalAlpha;
+}
+
+function body(context, points, line) {
+  context.beginPath();
+  for (const [one, other] of points.length === 17 ? data.limbs : []) {
+    if (points[one] && points[other]) {
+      context.moveTo(...points[one]);
+      context.lineTo(...points[other]);
+    }
+  }
+  context.stroke();
+  for (const point of points) {
+    if (!point) continue;
+    context.beginPath();
+    context.arc(...point, line * 1.2, 0, 7);
+    context.fill();
+  }
+}
+
+// The smallest mark around a place of the canvas.
+function pointedAt(list, [x, y], canvas, place, gain) {
+  const reach = 3 * gain;
+  return list.findLast(({ box: [left, top, right, bottom] }) => {
+    const [across, down] = [x * canvas.width - place.left, y * canvas.height - place.top];
+    return across > left * place.wide - reach && across < right * place.wide + reach && down > top * place.high - reach && down < bottom * place.high + reach;
+  });
+}
+
+function label(context, { id, step, box }, place, gain) {
+  const { name, colour } = classes.get(id);
+  const text = `${name.length > 40 ? `${name.slice(0, 39)}…` : name} ${(step / STEPS).toFixed(2)}`;
+  const high = Math.round(17 * gain);
+  context.font = `600 ${11.5 * gain}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  const wide = Math.ceil(context.measureText(text).width + 8 * gain);
+  const x = Math.max(Math.min(place.left + box[0] * place.wide, context.canvas.width - wide), 0);
+  const above = place.top + box[1] * place.high - high;
+  const y = above >= 0 ? above : Math.max(place.top + box[1] * place.high, 0);
+  context.fillStyle = colour;
+  context.fillRect(x, y, wide, high);
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  context.fillStyle = 0.3 * red + 0.59 * green + 0.11 * blue > 140 ? "#000" : "#fff";
+  context.fillText(text, x + 4 * gain, y + high / 2);
+}
+
+// ---- which pictures are held, and which are drawn -------------------------------------------------------------------
+
 function hold(sheet) {
   held.delete(sheet);
   held.add(sheet);
@@ -95,6 +266,7 @@ function paint(card) {
     hold(card.item.sheet);
   }
   card.node.classList.add(state === "here" ? "seen" : "missing");
+  overlay(card.marked, card.item);
 }
 
 function paintAll() {
@@ -117,19 +289,20 @@ function make(tag, className, text) {
 
 function tallies(item, longest) {
   const list = make("span", "tallies");
-  const others = item.found.filter((each) => !counted(item).includes(each));
-  for (const [id, count, confidence] of [...counted(item), ...others].slice(0, longest)) {
+  const told = counts(item).sort((one, other) => other[1] - one[1]);
+  for (const [id, count, surest] of told.slice(0, longest)) {
     const each = classes.get(id);
     const entry = make("span", "tally");
     const dot = make("i");
     dot.style.background = each.colour;
     entry.append(dot, make("bdi", "", each.name), make("b", "", number(count)));
-    entry.title = `${each.name}: ${number(count)}, at most ${confidence.toFixed(2)}`;
+    entry.title = `${each.name}: ${number(count)}, at most ${(surest / STEPS).toFixed(2)}`;
+    entry.dataset.class = id;
     list.append(entry);
   }
-  const rest = item.found.length - longest;
+  const rest = told.length - longest;
   if (rest > 0) list.append(make("span", "more", `+${rest}`));
-  if (!item.found.length) list.append(make("span", "none", "nothing found"));
+  if (!told.length) list.append(make("span", "none", item.found.length ? `none of ${number(everything(item))}` : "nothing found"));
   return list;
 }
 
@@ -137,22 +310,29 @@ function makeCard(item, position) {
   const node = make("button", "card");
   const frame = make("span", "frame");
   const canvas = make("canvas");
+  const marked = make("canvas", "marks");
+  const best = make("span", "badge best");
   const name = item.source.split("/").pop();
   node.type = "button";
   node.title = item.source;
   node.dataset.position = position;
-  const told = item.found.map(([id, count]) => `${count} ${classes.get(id).name}`).join(", ");
+  best.title = "highest confidence";
+  frame.append(canvas, marked, best);
+  if (item.frames) frame.append(make("span", "badge film", `▶ ${number(item.frames)}${shape.width < 190 ? "" : " frames"}`));
+  node.append(frame, make("bdi", "name", name), make("span"));
+  const card = { node, canvas, marked, best, item, painted: false };
+  tell(card);
+  return card;
+}
+
+// What a card says of what the filters leave.
+function tell({ node, best, item }) {
+  const told = counts(item).map(([id, count]) => `${count} ${classes.get(id).name}`).join(", ");
+  const name = item.source.split("/").pop();
   node.setAttribute("aria-label", `${item.frames ? "video " : ""}${name}: ${told || "nothing found"}`);
-  frame.append(canvas);
-  const narrow = shape.width < 190;
-  if (item.frames) frame.append(make("span", "badge film", `▶ ${number(item.frames)}${narrow ? "" : " frames"}`));
-  if (item.found.length) {
-    const best = make("span", "badge best", surest(item).toFixed(2));
-    best.title = "highest confidence";
-    frame.append(best);
-  }
-  node.append(frame, make("bdi", "name", name), tallies(item, narrow ? 1 : 2));
-  return { node, canvas, item, painted: false };
+  best.textContent = (surest(item) / STEPS).toFixed(2);
+  best.hidden = !told;
+  node.lastChild.replaceWith(tallies(item, shape.width < 190 ? 1 : 2));
 }
 
 // ---- the grid: only cards near the window are in the document -------------------------------------------------------
@@ -198,9 +378,9 @@ function draw() {
     const card = makeCard(shown[position], position);
     put(card, position);
     mounted.set(position, card);
-    paint(card);
     const follower = [...grid.children].find((node) => Number(node.dataset.position) > position);
     grid.insertBefore(card.node, follower ?? null);
+    paint(card);
   }
   clearTimeout(settling);
   // Who drags the scroll bar past a thousand pictures waits for none of them.
@@ -218,6 +398,10 @@ function redraw() {
   draw();
 }
 
+function mark() {
+  for (const card of mounted.values()) if (card.painted) overlay(card.marked, card.item);
+}
+
 function reveal(position) {
   const top = byId("grid").getBoundingClientRect().top + Math.floor(position / shape.columns) * shape.row;
   const roof = document.querySelector(".tools").offsetHeight + 8;
@@ -231,10 +415,14 @@ function reveal(position) {
 
 const chosen = new Set();
 let show = "all";
+let lowest = 0; // the step of confidence below which nothing is shown or counted
 
 const counted = (item) => (chosen.size ? item.found.filter(([id]) => chosen.has(id)) : item.found);
-const total = (item) => counted(item).reduce((sum, [, count]) => sum + count, 0);
-const surest = (item) => Math.max(0, ...counted(item).map(([, , confidence]) => confidence));
+const total = (item) => counted(item).reduce((count, each) => count + countOf(each, lowest), 0);
+const everything = (item) => item.found.reduce((count, each) => count + countOf(each, 0), 0);
+const surest = (item) => counted(item).reduce((most, each) => Math.max(most, surestOf(each)), -1);
+const isSeen = (each) => surestOf(each) >= lowest;
+const counts = (item) => counted(item).filter(isSeen).map((each) => [each[0], countOf(each, lowest), surestOf(each)]);
 const orders = {
   name: (item) => item.lower,
   most: (item) => -total(item),
@@ -243,40 +431,62 @@ const orders = {
 };
 const kinds = {
   all: () => true,
-  some: (item) => item.found.length > 0,
-  none: (item) => item.found.length === 0,
+  some: (item) => item.found.some(isSeen),
+  none: (item) => !item.found.some(isSeen),
   video: (item) => item.frames > 0,
 };
 for (const item of items) item.lower = item.source.toLowerCase();
 
-function wanted(item, lowest, text) {
+// Whoever moves the slider sees boxes go, not pictures: as if the run had been made with that confidence.
+function wanted(item, text) {
   if (text && !item.lower.includes(text)) return false;
   if (!kinds[show](item)) return false;
-  if (!chosen.size && !lowest) return true;
-  return item.found.some(([id, , confidence]) => confidence >= lowest && (!chosen.size || chosen.has(id)));
+  return !chosen.size || counted(item).some(isSeen);
 }
 
 function filter() {
-  const lowest = Number(byId("confidence").value);
+  lowest = Math.round(Number(byId("confidence").value) * STEPS);
+  const before = shown;
   const text = byId("search").value.trim().toLowerCase();
   const key = orders[byId("sort").value];
-  shown = items.filter((item) => wanted(item, lowest, text));
+  shown = items.filter((item) => wanted(item, text));
   if (key) {
     const keys = new Map(shown.map((item) => [item, key(item)]));
     shown.sort((a, b) => (keys.get(a) < keys.get(b) ? -1 : Number(keys.get(a) > keys.get(b))));
   }
   const active = chosen.size + (lowest > 0) + (text !== "") + (show !== "all");
-  byId("lowest").textContent = lowest ? `at least ${lowest.toFixed(2)}` : "any";
+  byId("lowest").textContent = lowest ? `at least ${(lowest / STEPS).toFixed(2)}` : "any";
   byId("shown").textContent = `${number(shown.length)} of ${number(items.length)}`;
   byId("active").textContent = active || "";
   byId("reset").hidden = !active;
   byId("all").hidden = !chosen.size;
   byId("nothing").hidden = shown.length > 0 || !items.length;
   for (const node of byId("classes").children) press(node, chosen.has(Number(node.dataset.class)));
+  count();
   for (const node of byId("show").children) press(node, node.dataset.show === show);
   const bars = [...byId("histogram").children];
-  bars.forEach((bar, index) => bar.classList.toggle("off", (index + 1) / bars.length <= lowest));
-  redraw();
+  bars.forEach((bar, index) => bar.classList.toggle("off", ((index + 1) * STEPS) / bars.length <= lowest));
+  if (shown.length !== before.length || shown.some((item, at) => item !== before[at])) {
+    redraw();
+    return;
+  }
+  mounted.forEach(tell);
+  mark();
+}
+
+// Of the whole run, also of what has no place on this page.
+function count() {
+  let [left, all] = [0, 0];
+  for (const node of byId("classes").children) {
+    const { id, steps } = classes.get(Number(node.dataset.class));
+    const found = sum(steps, 0, lowest);
+    all += sum(steps, 0, 0);
+    if (!chosen.size || chosen.has(id)) left += found;
+    node.querySelector("b").textContent = number(found);
+    node.querySelector(".share span").style.width = found ? `max(2px, ${(100 * found) / highest}%)` : 0;
+  }
+  byId("detections").textContent = number(left);
+  byId("of").textContent = left === all ? "detections" : `of ${number(all)} detections`;
 }
 
 function press(button, on) {
@@ -298,7 +508,7 @@ function reset() {
   refilter();
 }
 
-function classButton({ id, name, colour, count }, highest) {
+function classButton({ id, name, colour }) {
   const node = make("button", "class");
   const dot = make("i");
   const bar = make("span", "share");
@@ -307,9 +517,8 @@ function classButton({ id, name, colour, count }, highest) {
   node.title = name;
   node.dataset.class = id;
   dot.style.background = fill.style.background = colour;
-  fill.style.width = `${(100 * count) / highest}%`;
   bar.append(fill);
-  node.append(dot, make("bdi", "", name), make("b", "", number(count)), bar);
+  node.append(dot, make("bdi", "", name), make("b"), bar);
   return node;
 }
 
@@ -325,11 +534,18 @@ function sized(node, item) {
 }
 
 function enlarged(item) {
-  const canvas = sized(make("canvas", "thumbnail"), item);
+  const node = sized(make("span", "thumbnail"), item);
+  const canvas = make("canvas");
   const image = item.sheet.state === "here" ? item.sheet.image : load(new Image(), item.sheet.order, () => {});
   if (image.complete && image.naturalWidth) cut(canvas, image, item, true);
   else image.addEventListener("load", () => cut(canvas, image, item, true));
-  return canvas;
+  node.append(canvas, make("canvas", "marks"));
+  return node;
+}
+
+function markEnlarged(pointed = null) {
+  const node = document.querySelector(".thumbnail .marks");
+  if (node) overlay(node, shown[open], { bare: true, pointed });
 }
 
 function media(item, under) {
@@ -349,11 +565,17 @@ function view(position) {
   if (!item) return;
   open = position;
   const under = enlarged(item);
+  const [drawn, found] = [marks(item).length, total(item)];
+  // In the file itself everything is drawn: it is what to look at where the filters hide nothing, or where it moves.
+  const isWhole = found === everything(item) || item.frames > 0;
+  const isFile = item.annotated.length > 0 && isWhole;
   byId("stage").replaceChildren(under);
-  if (item.annotated.length) byId("stage").append(media(item, under));
+  if (isFile) byId("stage").append(media(item, under));
   byId("name").textContent = item.source;
   const facts = [`${item.width} × ${item.height}`, `${number(position + 1)} of ${number(shown.length)}`];
-  if (!item.annotated.length) facts.unshift("thumbnail");
+  if (!isFile && drawn && drawn < found && !item.frames) facts.unshift(`the surest ${number(drawn)} boxes`);
+  if (!isWhole) facts.unshift(`${number(found)} of ${number(everything(item))} detections`);
+  if (!isFile) facts.unshift("thumbnail");
   byId("facts").textContent = facts.join(" · ");
   byId("file").hidden = !item.annotated.length;
   if (item.annotated.length) byId("file").href = item.annotated[0];
@@ -361,6 +583,7 @@ function view(position) {
   byId("back").disabled = position === 0;
   byId("next").disabled = position === shown.length - 1;
   if (!byId("viewer").open) byId("viewer").showModal();
+  markEnlarged();
   ahead.clear();
   for (const near of [shown[position + 1], shown[position - 1]]) {
     if (near?.annotated.length && !near.frames) ahead.set(near, load(new Image(), near.annotated, () => {}));
@@ -389,6 +612,35 @@ byId("classes").addEventListener("click", (event) => {
   const id = Number(node.dataset.class);
   if (!chosen.delete(id)) chosen.add(id);
   refilter();
+});
+function within(node, event) {
+  const area = node.getBoundingClientRect();
+  return [(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height];
+}
+
+let pointed = null; // the card whose boxes the mouse is at
+byId("grid").addEventListener("pointermove", (event) => {
+  const frame = event.target.closest(".frame");
+  const card = frame ? mounted.get(Number(frame.parentNode.dataset.position)) : null;
+  if (pointed && pointed !== card) overlay(pointed.marked, pointed.item);
+  pointed = card?.painted ? card : null;
+  if (pointed) overlay(card.marked, card.item, { pointed: within(frame, event) });
+});
+byId("grid").addEventListener("pointerleave", () => {
+  if (pointed) overlay(pointed.marked, pointed.item);
+  pointed = null;
+});
+byId("stage").addEventListener("pointermove", (event) => {
+  const node = event.target.closest(".thumbnail");
+  if (node) markEnlarged(within(node, event));
+});
+document.addEventListener("pointerover", (event) => {
+  const id = event.target.closest("[data-class]")?.dataset.class;
+  const now = id === undefined ? null : Number(id);
+  if (now === spot) return;
+  spot = now;
+  mark();
+  markEnlarged();
 });
 byId("show").addEventListener("click", (event) => {
   show = event.target.dataset.show ?? show;
@@ -441,18 +693,24 @@ function resized() {
   measure();
   mounted.forEach(put);
   draw();
+  mark();
+  markEnlarged();
 }
 
 // Drawing within the observer would change what it observes.
 new ResizeObserver(() => requestAnimationFrame(resized)).observe(document.querySelector("main"));
 
-const highest = Math.max(1, ...[...classes.values()].map((each) => each.count));
-byId("classes").append(...[...classes.values()].map((each) => classButton(each, highest)));
+const highest = Math.max(1, ...[...classes.values()].map((each) => sum(each.steps, 0, 0)));
+byId("classes").append(...[...classes.values()].map(classButton));
 byId("find").hidden = classes.size <= 12;
 if (LOCAL) for (const link of document.querySelectorAll("[data-path]")) link.href = `./${link.dataset.path}`;
 if (data.total > items.length) {
   byId("partial").hidden = false;
   byId("partial").textContent = `The first ${number(items.length)} of ${number(data.total)} are shown here; all are in predictions.parquet and pictures.parquet.`;
+}
+if (data.cut) {
+  byId("crowded").hidden = false;
+  byId("crowded").textContent = `Of ${number(data.cut)} ${data.cut === 1 ? "picture" : "pictures"} with very many detections only the surest boxes are drawn here; all are counted.`;
 }
 if (matchMedia("(max-width: 899px)").matches) byId("filters").open = false;
 filter();

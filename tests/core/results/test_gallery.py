@@ -120,7 +120,12 @@ def test_rows_give_back_what_was_put_in() -> None:
     assert [row["source"] for row in rows] == [each.source for each in ITEMS]
     assert [row["annotated"] for row in rows] == [each.annotated or "" for each in ITEMS]
     assert [row["link"] for row in rows] == [*[links[each.annotated or ""] for each in ITEMS[:2]], "", ""]
-    assert [row["classes"] for row in rows] == [[0, 3, 950], [1, 1, 400, 0, 2, 300], [], [1, 9, 800]]
+    assert [row["classes"] for row in rows] == [
+        [[0, "", "", 95, 3]],
+        [[1, "", "", 40, 1], [0, "", "", 30, 2]],
+        [],
+        [[1, "", "", 80, 9]],
+    ]
     assert data_of(page)["sheets"] == [[ITEMS[0].sheet, "https://s3.example/run/x"], [ITEMS[3].sheet, ""]]
 
 
@@ -137,7 +142,7 @@ def test_totals_classes_histogram_and_files_are_there() -> None:
     page = render_gallery(SUMMARY, ITEMS, links, model_name="cells")
     assert "version 7" in page
     assert "version 8" in page
-    assert [(each[0], each[3]) for each in data_of(page)["classes"]] == [(1, 10), (0, 5)]
+    assert [(each[0], each[3:]) for each in data_of(page)["classes"]] == [(1, [80, 9, 40, 1]), (0, [95, 3, 30, 2])]
     assert "0.90 to 0.95: 15" in page
     assert 'href="https://s3.example/p?a=1&amp;b=2" data-path="predictions.parquet"' in page
     assert 'href="./coco.json"' in page
@@ -158,7 +163,7 @@ def test_of_very_many_the_first_are_shown_and_all_are_counted(monkeypatch: pytes
     page = render_gallery(summary(ITEMS, failures), iter(ITEMS), {})
     found = data_of(page)
     assert (len(found["rows"]), found["total"], len(found["sheets"])) == (2, 4, 1)
-    assert [each[3] for each in found["classes"]] == [10, 5]
+    assert [each[3:] for each in found["classes"]] == [[80, 9, 40, 1], [95, 3, 30, 2]]
     assert "These are the first 3 of 5" in page
 
 
@@ -173,7 +178,8 @@ def test_ten_thousand_items_with_links_make_a_small_page_in_little_memory(tmp_pa
 
     def items() -> Iterable[GalleryItem]:
         for number, name in enumerate(names[:10_000]):
-            classes = tuple(ClassTally(each, 3, 0.8765) for each in range(number % 5))
+            boxes = "".join(f"{number:04d}{row}/+X" for row in range(3))
+            classes = tuple(ClassTally(each, 3, 0.8765, ((87, 3),), boxes) for each in range(number % 5))
             sheet = f"thumbnails/{number // 64:06d}-0.jpg"
             yield GalleryItem(
                 f"photos.zip/a/img_{number:06d}.jpg", "image", sheet, number % 64, name, 640, 480, 1, classes

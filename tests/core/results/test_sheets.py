@@ -70,7 +70,7 @@ def test_a_full_sheet_and_a_picture_larger_than_a_cell_are_refused() -> None:
     ],
 )
 def test_a_thumbnail_fills_its_cell_and_keeps_its_shape(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    small = thumbnail(plain(*size), found(size=size), NAMES)
+    small = thumbnail(plain(*size), *size)
     assert small.shape == (expected[1], expected[0], 3)
     assert (small == 90).all()
 
@@ -83,12 +83,14 @@ def test_shrinking_in_steps_gives_what_an_average_over_areas_gives(size: tuple[i
     assert np.abs(shrunk(image, (256, 160)).astype(int) - exact.astype(int)).max() <= 4
 
 
-def test_what_was_found_is_drawn_in_its_place_on_any_copy() -> None:
-    detections = found((320, 240, 480, 360))
-    for image in (plain(640, 480), plain(320, 240)):
-        small = thumbnail(image, detections, NAMES)
-        assert (small[120, 128:192].max(axis=-1) > 150).sum() >= 2
-        assert (small[:90] == 90).all()
+def test_nothing_is_drawn_on_a_thumbnail_and_its_boxes_go_with_the_item(tmp_path: Path) -> None:
+    """What is painted into a picture nobody can hide."""
+    painter = Painter(tmp_path, 0, NAMES, annotate=False)
+    item = painter.save_image(plain(640, 480), found((320, 240, 480, 360)))
+    painter.finish()
+    assert np.ptp(cell_of(read_image(tmp_path / item.sheet), 0)) < 4
+    (tally,) = item.classes
+    assert (len(tally.boxes), tally.steps) == (8, ((90, 1),))
 
 
 def test_a_painter_gives_cells_in_order_and_begins_a_sheet_when_one_is_full(tmp_path: Path) -> None:
