@@ -18,7 +18,19 @@ LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models tha
 # The server searches a text for a pattern and lets `$` stand before a last line break, pydantic does not, and
 # PostgreSQL keeps no NUL. So what no text may hold is said by itself, in a way that all of them read alike.
 UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-_PLAIN: dict[str, JsonValue] = {"not": {"type": "string", "pattern": UNPRINTABLE}}
+# A refusal says the description of the text, or that of what it may not be (infra/refusals.py).
+_PLAIN: dict[str, JsonValue] = {
+    "not": {
+        "type": "string",
+        "pattern": UNPRINTABLE,
+        "description": "Text without control characters, such as line breaks. They are often copied along with a text: "
+        "take them out.",
+    }
+}
+_NOT_LIVE: dict[str, JsonValue] = {
+    "const": LIVE_MODEL,
+    "description": f"Another name than {LIVE_MODEL}. That one is the endpoint for live clients.",
+}
 
 
 def _plain(text: str) -> str:
@@ -37,9 +49,9 @@ ModelName = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
-        description="Name of the model in MLflow and Triton: letters, digits, _ and -, 63 characters at most. "
-        "The name predict is taken.",
-        json_schema_extra={"not": {"anyOf": [{"const": LIVE_MODEL}, _PLAIN["not"]]}},
+        description="A name of letters, digits, _ and -, at most 63 characters, the first a letter or a digit "
+        f"(blood-cells). MLflow and Triton know the model by it. The name {LIVE_MODEL} is taken.",
+        json_schema_extra={"not": {"anyOf": [_NOT_LIVE, _PLAIN["not"]]}},
     ),
     AfterValidator(_plain),
     AfterValidator(_not_ours),
@@ -78,11 +90,23 @@ NamePattern = Annotated[
     Field(
         max_length=200,
         pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$",
+        description="A pattern of file names with {group} once, at most one * (any text) before it and one * after it, "
+        "such as clip{group}-frame*.jpg. Between {group} and a * behind it there must be some other text.",
         json_schema_extra=_PLAIN,
     ),
     AfterValidator(_plain),
 ]
-ClassName = Annotated[str, Field(max_length=200, pattern=r"^\S", json_schema_extra=_PLAIN), AfterValidator(_plain)]
+ClassName = Annotated[
+    str,
+    Field(
+        max_length=200,
+        pattern=r"^\S",
+        description="A class name that is not empty and does not begin with a space. Null instead of a name drops the "
+        "labels of the class.",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
 Archives = Annotated[
     list[Archive], Field(min_length=1, description="Archives in bucket datasets (a.zip), or their s3:// addresses.")
 ]
@@ -250,7 +274,8 @@ class ServingParams(Parameters):
     )
     engine_cache: Folder = Field(
         "/tmp",  # noqa: S108  # inside Triton's container
-        description="Existing folder on Triton's machine (/...), in which TensorRT's engines are kept.",
+        description="An existing folder on Triton's machine, written from the root (/var/cache/engines). TensorRT "
+        "keeps there what it builds.",
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
@@ -283,7 +308,8 @@ class Shard(Parameters):
     """A share of another run's work."""
 
     run: UUID = Field(
-        description="The flow run that it is a part of.",
+        description="The id of the flow run that it is a part of, as in the address of that run's page (8, 4, 4, 4 "
+        "and 12 digits and letters a to f).",
         json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", "maxLength": 36},
     )
     number: int = Field(ge=1, le=64, description="Which share, counted from 1.")
