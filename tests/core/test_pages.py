@@ -1,11 +1,15 @@
-"""Pages of markdown that people see in Prefect."""
+"""Pages that people see: the markdown in Prefect, and what pages of HTML share."""
+
+import re
+from pathlib import Path
 
 import pytest
 
 from tasks.core.codes import Code
 from tasks.core.epochs import metric_name
-from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
 from tasks.core.markdown import plain, table
+from tasks.core.pages import render_page
 from tasks.core.validation.report_markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
@@ -90,3 +94,29 @@ def test_the_sentence_names_the_first_error() -> None:
 )
 def test_metric_names_are_such_as_mlflow_takes(name: str, expected: str) -> None:
     assert metric_name(name) == expected
+
+
+TEMPLATES = Path(render_page.__code__.co_filename).with_name("templates")
+STYLES = {"report": ("document",), "training": ("document", "judgement"), "parity": ("document", "judgement")}
+FILLED_IN = {*Severity, *Verdict, "passed", "failed"}
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_page_has_a_rule_for_nothing_that_it_does_not_show(name: str) -> None:
+    """Each class and id in its style, and in the styles that it shares, is in its template."""
+    template = (TEMPLATES / f"{name}.html.j2").read_text()
+    for style in (*STYLES[name], name):
+        selectors = re.sub(r"\{[^{}]*\}", "{}", (TEMPLATES / f"{style}.css").read_text())
+        for found in re.findall(r"[.#]([a-z][\w-]*)", selectors):
+            assert found in FILLED_IN or re.search(rf"\b{found.rstrip('0123456789')}", template), (
+                f"{style}.css: {found}"
+            )
+
+
+def test_no_page_repeats_what_pages_share() -> None:
+    shared = {line for name in ("document", "judgement") for line in lines_of(name)}
+    assert not [(name, line) for name in STYLES for line in shared & lines_of(name)]
+
+
+def lines_of(style: str) -> set[str]:
+    return {line for line in (TEMPLATES / f"{style}.css").read_text().splitlines() if "}" in line and ":" in line}

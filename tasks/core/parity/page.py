@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.core.markdown import plain, table
-from tasks.core.pages import render_page
+from tasks.core.pages import DOCUMENT, JUDGEMENT, render_page
 from tasks.core.parity.pictures import Exhibit
 from tasks.core.parity.rules import ClassParity, Parity
 
@@ -15,6 +15,8 @@ def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
     """Return the comparison as one file of HTML; `exhibits` is what `draw_worst` gave, `title` names the version."""
     return render_page(
         "parity",
+        DOCUMENT,
+        JUDGEMENT,
         title=title,
         verdict="passed" if parity.passed else "failed",
         sentence=_sentence(parity),
