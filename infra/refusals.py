@@ -13,7 +13,7 @@ Keyword = Callable[[Any, Any, Any, dict[str, Any]], Errors]
 
 def put_in_words(keywords: dict[str, Keyword]) -> None:
     """Change what the keywords of a JSON schema validator say, not what they refuse."""
-    told = {"pattern": _described, "format": _described, "not": _not, "anyOf": _any_of}
+    told = {"pattern": _described, "format": _described, "type": _filled, "not": _not, "anyOf": _any_of}
     keywords.update({name: tell(keywords[name]) for name, tell in told.items()})
 
 
@@ -22,12 +22,21 @@ def sentence(description: str, found: object) -> str:
     first, stop, rest = description.partition(". ")
     first = first.removesuffix(".")
     expected = first[:1].lower() + first[1:] if first[1:2].islower() or first[1:2] == " " else first
-    return f"Expected {expected}; found {quoted(found)}.{' ' if stop else ''}{rest}"
+    return f"Expected {expected}; found {'nothing' if found is None else quoted(found)}.{' ' if stop else ''}{rest}"
 
 
 def _described(check: Keyword) -> Keyword:
     def told(validator: Any, rule: str, instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
         return _worded(check(validator, rule, instance, schema), [schema], instance)
+
+    return told
+
+
+def _filled(check: Keyword) -> Keyword:
+    """An item that was added to a list and left empty is null for the server; of other values the type is said."""
+
+    def told(validator: Any, rule: object, instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
+        return _worded(check(validator, rule, instance, schema), [schema] if instance is None else [], instance)
 
     return told
 

@@ -67,12 +67,20 @@ Archive = Annotated[
     ),
     AfterValidator(_plain),
 ]
-Version = Annotated[
+NewVersion = Annotated[
     int,
     Field(
         ge=1,
-        description="Number of a version in MLflow. None: deploy-model takes the challenger, rollback-model the "
-        "champion before the present one.",
+        description="Number of the version in MLflow that is to be served. None takes the challenger, the newest one "
+        "that its training promoted.",
+    ),
+]
+FormerVersion = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Number of a version that was champion before and is to be it again. None takes the champion "
+        "before the present one.",
     ),
 ]
 BaseModelName = Annotated[
@@ -112,9 +120,17 @@ Archives = Annotated[
 ]
 Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
+Input = Annotated[
+    Text,
+    Field(description="A file (a.jpg), a folder (street/) or a pattern (*.mp4) in bucket media, or an s3:// address."),
+]
 Inputs = Annotated[
-    list[Text],
-    Field(min_length=1, description="Files (a.jpg), folders/ or patterns (*.mp4) in bucket media, or s3://."),
+    list[Input],
+    Field(
+        min_length=1,
+        description="Images, videos and zips of images: files (a.jpg), folders (street/) or patterns (*.mp4) in bucket "
+        "media, or their s3:// addresses.",
+    ),
 ]
 
 
@@ -154,7 +170,7 @@ class TrainingParams(Parameters):
     batch: int = Field(16, ge=1, le=4096, description="Images in one training step, of all GPUs together.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
     seed: int = Field(
-        0, ge=0, description="Of the random numbers: the same seed and data give the same training on a CPU."
+        0, ge=0, description="Start of the random numbers: the same seed and data give the same training on a CPU."
     )
     device: Device | None = Field(
         None,
@@ -218,7 +234,10 @@ class ParityPolicy(Parameters):
     """How like its weights the served model must be on the sample of the validation split."""
 
     min_agreement: float = Field(
-        0.99, ge=0, le=1, description="Share of the detections of both that must have a partner at the other."
+        0.99,
+        ge=0,
+        le=1,
+        description="Share of what the weights and the served model find that the other must find, too.",
     )
     min_confidence: float = Field(0.3, gt=0, le=1, description="Detections below this score are not judged.")
     min_iou: float = Field(0.9, gt=0, le=1, description="Overlap that two partners must have, masks too.")
@@ -232,7 +251,7 @@ class ParityPolicy(Parameters):
     min_detections: int = Field(
         100,
         ge=1,
-        description="Where the weights find fewer above min_confidence, it falls to the score of so many best, and "
+        description="Where the weights find fewer than so many above min_confidence, it is lowered until they do, and "
         "max_score_difference in proportion.",
     )
     min_weak_agreement: float = Field(
@@ -244,8 +263,10 @@ class CanaryParams(Parameters):
     """A trial of the new version on a share of the inference runs, before clients get it."""
 
     share: float = Field(0.1, gt=0, lt=1, description="Share of the runs of run-inference that get the new version.")
-    minutes: float = Field(10.0, gt=0, le=10_080, description="How long it lasts at most.")
-    images: int = Field(0, ge=0, description="It ends when both have answered for so many; 0: not before time.")
+    minutes: float = Field(10.0, gt=0, le=10_080, description="Minutes that it lasts at most.")
+    images: int = Field(
+        0, ge=0, description="It ends when both have answered for so many images. 0: not before its time."
+    )
     min_images: int = Field(20, ge=1, description="Images that each version must have answered for to be compared.")
     max_failure_rise: float = Field(0.01, ge=0, le=1, description="How much its share of failed requests may rise.")
     max_slowdown: float = Field(1.5, ge=1, description="How many times as long as the champion's its requests take.")
@@ -263,8 +284,8 @@ class ServingParams(Parameters):
     )
     precision: Literal["f32", "f16", "bf16"] = Field(
         "f32",
-        description="Arithmetic of the served model. Backend python: f32 where the CPU lacks it, and on a GPU. Backend "
-        "onnxruntime: f32 or f16.",
+        description="Numbers that the served model computes with: f16 and bf16 may be faster and a little less exact. "
+        "Backend python takes f32 on a GPU and where the CPU lacks the others, backend onnxruntime f32 or f16.",
     )
     threads: int = Field(
         0,
@@ -280,18 +301,22 @@ class ServingParams(Parameters):
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
     drain_s: float = Field(
-        10.0, ge=0, le=3600, description="A lower version answers those who name it for so long after it was champion."
+        10.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which the former champion goes on answering those who name it, where its number is "
+        "lower.",
     )
     drain_timeout_s: float = Field(
         600.0,
         ge=0,
         le=86400,
-        description="Runs of inference that began with the old version may go on with it for so long.",
+        description="Seconds for which runs of inference that began with the former champion may go on with it.",
     )
-    load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
+    load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Seconds that loading may take.")
     parity: ParityPolicy | None = Field(
         ParityPolicy(),
-        description="How like its weights the served model must be before clients get it; null compares nothing.",
+        description="How like its weights the served model must be before clients get it. None compares nothing.",
     )
     canary: CanaryParams | None = Field(None, description="Try the new version on a share of inference first.")
 
@@ -348,7 +373,9 @@ class InferenceParams(Parameters):
     )
     shards: int = Field(1, ge=1, le=64, description="Runs of this deployment that share the work.")
     shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it at None.")
-    max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")
+    max_failure_share: float = Field(
+        0.5, ge=0, le=1, description="Share of inputs that may fail; with more, the run does."
+    )
 
     @property
     def keeps_images(self) -> bool:

@@ -129,6 +129,13 @@ def test_what_is_expected_stands_before_what_was_found_and_how_to_mend_it_after(
     assert len(sentence("A name.", "x" * 1000)) < 150
 
 
+def test_an_item_that_was_left_empty_is_asked_for() -> None:
+    asked = {"model_name": "x", "archives": ["a.zip", None], "training": {"epochs": "x"}}
+    told = messages(validation.build_error_obj(validation.validate(asked, SCHEMAS["train_model"])))
+    archive = "Expected an archive in bucket datasets (a.zip), or an s3:// address; found nothing."
+    assert sorted(told) == ["'x' is not of type 'integer'", archive]
+
+
 def test_a_value_that_may_be_left_out_has_the_faults_of_its_own() -> None:
     told = validation.validate({"model_name": "x", "serving": {"canary": {"share": 2}}}, SCHEMAS["deploy_model"])
     assert [(list(each.path), each.message) for each in told] == [
