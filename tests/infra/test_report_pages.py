@@ -1,0 +1,81 @@
+"""The reports in Prefect, in a browser: nothing of them is cut off at the side, whatever names a dataset has."""
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra.settings import StackSettings
+from tasks.core.codes import Code
+from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.core.merge.page import plan_markdown
+from tasks.core.parity.page import parity_markdown
+from tasks.core.promotion_page import promotion_markdown
+from tasks.core.results.page import inference_markdown
+from tasks.core.results.summary import Failure
+from tasks.core.validation.report_markdown import report_markdown
+from tests.clients import prefect_api
+from tests.core.merge.sources import merged, source
+from tests.core.parity.builders import NAMES, found, grid, sample
+from tests.core.parity.test_page import judge
+from tests.core.results.test_summary import SUMMARY
+from tests.core.test_promotion import decided, model
+from tests.infra.browser import CHROMIUM, chromium
+
+LONG = "train/images/2026-03-14_warehouse-north_camera-07_00000012_000481_jpg.rf.3f9d0b1c2a7e4d5f8a6b9c0d1e2f3a4b"
+FIX = f"Expected numbers from 0 to 1, found '1.234567890123' in {LONG}.txt. Divide pixels by the size of the image."
+CLASSES = [f"a-class-with-a-name-that-goes-on-and-on-{number:03}-for-ever-and-ever" for number in range(30)]
+CUT_OFF = """
+[...document.querySelectorAll('.artifact-data-markdown, .artifact-data-markdown *')]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== 'inline')
+  .map((node) => `${node.className}: ${node.scrollWidth} in ${node.clientWidth}: ${node.innerText.slice(0, 80)}`)
+"""
+
+
+def reports() -> dict[str, str]:
+    """One of each kind, about a dataset with many findings, classes, archives and long names."""
+    findings = [
+        Finding(code=code, severity=list(Severity)[place % 3], path=f"{LONG}-{place}.txt", line=place, message=FIX)
+        for place, code in enumerate(Code)
+    ]
+    split = SplitStatistics(images=1_234_567, labelled=1_000_000, instances=dict.fromkeys(CLASSES, 1_234_567))
+    statistics = Statistics(task="detect", class_names=CLASSES, splits=dict.fromkeys(("train", "val", "test"), split))
+    report = Report(archive=f"{LONG}.zip", digest="3f" * 32, findings=findings, statistics=statistics)
+    archives = [
+        source(f"{LONG}-{number}.zip", " ".join(CLASSES[number:]), {"train": "abcd", "val": "be"[: number % 3]})
+        for number in range(6)
+    ]
+    scored = [f"{name}{'x' * 60}" for name in NAMES]
+    parity = judge([found(*grid(60))], [found(*grid(30))], replace(sample(1), class_names=tuple(scored)))
+    rise = decided(model(12, **dict.fromkeys(CLASSES, 0.5)), model(11, **dict.fromkeys(CLASSES[1:], 0.4)))
+    failures = tuple(Failure(f"{LONG}-{number}.jpg", FIX) for number in range(5))
+    inference = replace(SUMMARY, failures=failures, failure_count=5, classes=dict.fromkeys(CLASSES, 1_234_567))
+    return {
+        "dataset-report": report_markdown(report, f"https://{LONG}", "https://json", FIX),
+        "merge-plan": plan_markdown(merged(*archives)),
+        "parity": parity_markdown(parity, "shapes version 12"),
+        "promotion": promotion_markdown(rise),
+        "inference-report": inference_markdown(inference, "shapes", "https://gallery", "s3://predictions/x/"),
+    }
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
+def test_no_report_is_cut_off_at_its_side(stack: StackSettings, tmp_path: Path) -> None:
+    with prefect_api(stack) as api:
+        data = "\n\n".join(reports().values())
+        made = api.post("/artifacts/", json={"key": "wide", "type": "markdown", "data": data}).raise_for_status().json()
+    ui = f"http://127.0.0.1:{stack.prefect_port}"
+    password = base64.b64encode(stack.environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    with chromium(tmp_path / "profile") as page:
+        page.open(f"{ui}/ico/favicon.ico")
+        page.js(f"localStorage.setItem('prefect-password', {json.dumps(password)})")
+        page.resize(1400, 1000)
+        page.open(f"{ui}/artifacts/artifact/{made['id']}")
+        page.wait("document.querySelectorAll('.artifact-data-markdown table').length > 8")
+        for width in (1400, 1000):
+            page.resize(width, 1000)
+            page.wait(f"innerWidth === {width} && document.querySelector('.artifact-data-markdown').clientWidth > 0")
+            assert page.js(CUT_OFF) == []
+            assert page.js("document.documentElement.scrollWidth <= innerWidth")
