@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,8 @@ def reports() -> dict[str, str]:
     ]
     scored = [f"{name}{'x' * 60}" for name in NAMES]
     parity = judge([found(*grid(60))], [found(*grid(30))], replace(sample(1), class_names=tuple(scored)))
-    rise = decided(model(12, **dict.fromkeys(CLASSES, 0.5)), model(11, **dict.fromkeys(CLASSES[1:], 0.4)))
+    scores: tuple[dict[str, Any], ...] = (dict.fromkeys(CLASSES, 0.5), dict.fromkeys(CLASSES[1:], 0.4))
+    rise = decided(model(12, **scores[0]), model(11, **scores[1]))
     failures = tuple(Failure(f"{LONG}-{number}.jpg", FIX) for number in range(5))
     inference = replace(SUMMARY, failures=failures, failure_count=5, classes=dict.fromkeys(CLASSES, 1_234_567))
     return {

@@ -45,8 +45,8 @@ def plan_markdown(plan: MergePlan) -> str:
     parts += ["## Classes", _classes(plan)]
     if plan.united:
         both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
-        told = [f"**{wrapped(image)}** with the labels of {wrapped(others)}" for image, others in both]
-        parts += ["## Labels united", _first(told)]
+        texts = [f"**{wrapped(image)}** with the labels of {wrapped(others)}" for image, others in both]
+        parts += ["## Labels united", _first(texts)]
     if plan.left_out:
         why = [
             f"**{wrapped(each.image)}** of {plain(each.split)}, {plain(each.reason)}: {wrapped(each.kept)} in "
