@@ -72,7 +72,7 @@ NewVersion = Annotated[
     Field(
         ge=1,
         description="Number of the version in MLflow that is to be served. None takes the challenger, the newest one "
-        "that its training promoted.",
+        "that its training promoted, or else the champion again.",
     ),
 ]
 FormerVersion = Annotated[

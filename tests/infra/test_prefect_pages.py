@@ -1,9 +1,9 @@
-"""The reports in Prefect, in a browser: nothing of them is cut off at the side, whatever names a dataset has."""
+"""Prefect in a browser: a form that explains itself, and reports that are not cut off, whatever names a dataset has."""
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from infra.settings import StackSettings
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.core.merge.page import plan_markdown
+from tasks.core.parameters import MergePolicy, TrainingParams
 from tasks.core.parity.page import parity_markdown
 from tasks.core.promotion_page import promotion_markdown
 from tasks.core.results.page import inference_markdown
@@ -23,7 +24,9 @@ from tests.core.parity.builders import NAMES, found, grid, sample
 from tests.core.parity.test_page import judge
 from tests.core.results.test_summary import SUMMARY
 from tests.core.test_promotion import decided, model
-from tests.infra.browser import CHROMIUM, chromium
+from tests.infra.browser import CHROMIUM, Page, chromium
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 LONG = "train/images/2026-03-14_warehouse-north_camera-07_00000012_000481_jpg.rf.3f9d0b1c2a7e4d5f8a6b9c0d1e2f3a4b"
 FIX = f"Expected numbers from 0 to 1, found '1.234567890123' in {LONG}.txt. Divide pixels by the size of the image."
@@ -63,21 +66,63 @@ def reports() -> dict[str, str]:
     }
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
-def test_no_report_is_cut_off_at_its_side(stack: StackSettings, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ui(stack: StackSettings) -> str:
+    return f"http://127.0.0.1:{stack.prefect_port}"
+
+
+@pytest.fixture(scope="module")
+def page(stack: StackSettings, ui: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A tab in which the password was typed."""
+    password = base64.b64encode(stack.environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    with chromium(tmp_path_factory.mktemp("profile")) as tab:
+        tab.open(f"{ui}/ico/favicon.ico")
+        tab.js(f"localStorage.setItem('prefect-password', {json.dumps(password)})")
+        yield tab
+
+
+def test_no_report_is_cut_off_at_its_side(stack: StackSettings, ui: str, page: Page) -> None:
     with prefect_api(stack) as api:
         data = "\n\n".join(reports().values())
         made = api.post("/artifacts/", json={"key": "wide", "type": "markdown", "data": data}).raise_for_status().json()
-    ui = f"http://127.0.0.1:{stack.prefect_port}"
-    password = base64.b64encode(stack.environment["PREFECT_API_AUTH_STRING"].encode()).decode()
-    with chromium(tmp_path / "profile") as page:
-        page.open(f"{ui}/ico/favicon.ico")
-        page.js(f"localStorage.setItem('prefect-password', {json.dumps(password)})")
-        page.resize(1400, 1000)
-        page.open(f"{ui}/artifacts/artifact/{made['id']}")
-        page.wait("document.querySelectorAll('.artifact-data-markdown table').length > 8")
-        for width in (1400, 1000):
-            page.resize(width, 1000)
-            page.wait(f"innerWidth === {width} && document.querySelector('.artifact-data-markdown').clientWidth > 0")
-            assert page.js(CUT_OFF) == []
-            assert page.js("document.documentElement.scrollWidth <= innerWidth")
+    page.resize(1400, 1000)
+    page.open(f"{ui}/artifacts/artifact/{made['id']}")
+    page.wait("document.querySelectorAll('.artifact-data-markdown table').length > 8")
+    for width in (1400, 1000):
+        page.resize(width, 1000)
+        page.wait(f"innerWidth === {width} && document.querySelector('.artifact-data-markdown').clientWidth > 0")
+        assert page.js(CUT_OFF) == []
+        assert page.js("document.documentElement.scrollWidth <= innerWidth")
+
+
+PRESS = "(text) => [...document.querySelectorAll('button')].find((each) => each.innerText.trim() === text).click()"
+TYPE = """
+(label, text) => {
+  const isLabelled = (node, depth) =>
+    depth && (node.innerText?.startsWith(label) || isLabelled(node.parentElement, depth - 1));
+  const field = [...document.querySelectorAll('textarea')].find((each) => isLabelled(each.parentElement, 8));
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(field, text);
+  for (const event of ['input', 'change']) field.dispatchEvent(new Event(event, {bubbles: true}));
+}
+"""
+
+
+def test_the_form_has_the_order_of_the_models_and_says_what_is_wrong(stack: StackSettings, ui: str, page: Page) -> None:
+    with prefect_api(stack) as api:
+        deployment = api.get("/deployments/name/train-model/gpu").raise_for_status().json()["id"]
+    page.resize(1400, 1000)
+    page.open(f"{ui}/deployments/deployment/{deployment}/run")
+    page.wait("document.body.innerText.includes('max_class_drop')")
+    lines = page.js("document.body.innerText").splitlines()
+    for model_ in (TrainingParams, MergePolicy):
+        places = [lines.index(f"{name} (Optional)") for name in model_.model_fields]
+        assert places == sorted(places)
+        for place, field in zip(places, model_.model_json_schema()["properties"].values(), strict=True):
+            assert lines[place + 1 : place + 3].count(field["description"]) == 1
+    page.js(f"({PRESS})('str')")  # the device is none as long as nobody says otherwise
+    page.wait("document.body.innerText.split('Property is type').length === 3")
+    page.js(f"({TYPE})('device', 'cuda')")
+    told = "several with commas (0,1); found 'cuda'. None takes the first GPU"
+    page.wait(
+        f"({PRESS})('Submit'), document.body.innerText.includes({json.dumps(told)})"
+    )  # it takes texts after a while
