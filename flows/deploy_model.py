@@ -11,7 +11,7 @@ from tasks.core.addresses import links_markdown
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
 from tasks.core.errors import StudioError
-from tasks.core.parameters import CanaryParams, ModelName, ParityPolicy, ServingParams, Version
+from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPolicy, ServingParams
 from tasks.core.parity.page import parity_markdown, parity_page
 from tasks.core.parity.pictures import draw_worst
 from tasks.core.parity.rules import compare, parity_tags
@@ -29,7 +29,7 @@ from tasks.tracking.rollouts import Rollout
 @flow
 @reporting.fails_with_reason
 def deploy_model(
-    model_name: ModelName, version: Version | None = None, serving: ServingParams = ServingParams()
+    model_name: ModelName, version: NewVersion | None = None, serving: ServingParams = ServingParams()
 ) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 

@@ -5,7 +5,7 @@ from prefect.client.schemas.objects import State
 
 from tasks import reporting
 from tasks.core.champions import back_to
-from tasks.core.parameters import ModelName, Version
+from tasks.core.parameters import FormerVersion, ModelName
 from tasks.serving import control, rollout
 from tasks.storage import leases, locks, repository
 from tasks.tracking import canaries, champions, registry, rollouts
@@ -13,7 +13,7 @@ from tasks.tracking import canaries, champions, registry, rollouts
 
 @flow
 @reporting.fails_with_reason
-def rollback_model(model_name: ModelName, version: Version | None = None) -> State:
+def rollback_model(model_name: ModelName, version: FormerVersion | None = None) -> State:
     """Make the champion before the present one (or the version that is named) the champion again.
 
     It was compared with its weights when it was deployed, and its graph is there still: so it is loaded as it was

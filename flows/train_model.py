@@ -195,10 +195,9 @@ def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Ep
 
 
 def _published(version: registry.ModelVersion, report: str) -> dict[str, str]:
-    """The links to that page and to those of MLflow, which the run in MLflow shows, too."""
-    place = f"{reporting.flow_run_id()}/report.html"
-    full = storage.write_text.with_options(**PATIENTLY)(report, Bucket.RUNS, place)
-    links = {"Curves and worst pictures": full}
-    links |= pages.page_links("", version.run_id, version.name, version.version)
-    pages.describe_run(version.run_id, links | pages.page_links(reporting.flow_run_id()))
-    return links
+    """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
+    run = reporting.flow_run_id()
+    page = storage.write_text.with_options(**PATIENTLY)(report, Bucket.RUNS, f"{run}/report.html")
+    links = {"Curves and worst pictures": page}
+    pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))
+    return links | pages.page_links("", version.run_id, version.name, version.version)

@@ -5,11 +5,13 @@ from typing import Any
 import uvicorn
 from prefect.server.api.server import create_app, custom_internal_exception_handler
 from prefect.settings import get_current_settings
+from prefect.utilities.schema_tools import validation
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.door import Door, refused
+from infra.refusals import put_in_words
 from infra.settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 
@@ -27,6 +29,7 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
 
 def application() -> Door:
     """Prefect's application behind our door."""
+    put_in_words(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001  # a dictionary of Prefect's own, asked at each check
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
     return Door(StorableText(app, mended=(LOGS,), status=status_of_refusal), in_the_address)

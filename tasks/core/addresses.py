@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 from tasks.core.markdown import plain
 
+_TRAINING = "?workflowType=machine_learning"  # MLflow's menus are otherwise those for language models
+
 
 @dataclass(frozen=True)
 class Addresses:
@@ -21,11 +23,11 @@ class Addresses:
 
     def tracked_run(self, experiment_id: str, run_id: str) -> str:
         """The page of a run in MLflow."""
-        return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}"
+        return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}{_TRAINING}"
 
     def model_version(self, model_name: str, version: int) -> str:
         """The page of a version in MLflow."""
-        return f"{self.mlflow}/#/models/{quote(model_name)}/versions/{version}"
+        return f"{self.mlflow}/#/models/{quote(model_name)}/versions/{version}{_TRAINING}"
 
 
 def links_markdown(links: Mapping[str, str]) -> str:

@@ -9,16 +9,20 @@ from markupsafe import Markup
 
 from tasks.core.palette import css_colour
 
-__all__ = ["css_colour", "render_page"]
+__all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "render_page"]
+
+DOCUMENT = "document"  # style of pages that are read from top to bottom
+JUDGEMENT = "judgement"  # of those that pass or fail something, with pictures side by side
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_page(name: str, **values: object) -> str:
+def render_page(name: str, *styles: str, **values: object) -> str:
     """Return the page of `templates/NAME.html.j2`, ready to be written as UTF-8.
 
     Besides `values`, all of which are escaped, the template gets `style` and `script` (the text of NAME.css and
     NAME.js, empty where there is no such file) with `style_hash` and `script_hash` for its Content-Security-Policy.
+    What several pages share in their style comes from other files of that folder, `styles`; they stand before NAME.css.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -28,9 +32,10 @@ def render_page(name: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["thousands"] = "{:,}".format
-    style, script = _read(f"{name}.css"), _read(f"{name}.js")
+    style = "".join(_read(f"{each}.css") for each in (*styles, name))
+    script = _read(f"{name}.js")
     page = environment.get_template(f"{name}.html.j2").render(
-        # Our own two files, read from this folder: nothing of a stranger's is in them.
+        # Our own files, read from this folder: nothing of a stranger's is in them.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
         style_hash=_hash(style),

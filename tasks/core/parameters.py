@@ -18,7 +18,19 @@ LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models tha
 # The server searches a text for a pattern and lets `$` stand before a last line break, pydantic does not, and
 # PostgreSQL keeps no NUL. So what no text may hold is said by itself, in a way that all of them read alike.
 UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-_PLAIN: dict[str, JsonValue] = {"not": {"type": "string", "pattern": UNPRINTABLE}}
+# A refusal says the description of the text, or that of what it may not be (infra/refusals.py).
+_PLAIN: dict[str, JsonValue] = {
+    "not": {
+        "type": "string",
+        "pattern": UNPRINTABLE,
+        "description": "Text without control characters, such as line breaks. They are often copied along with a text: "
+        "take them out.",
+    }
+}
+_NOT_LIVE: dict[str, JsonValue] = {
+    "const": LIVE_MODEL,
+    "description": f"Another name than {LIVE_MODEL}. That one is the endpoint for live clients.",
+}
 
 
 def _plain(text: str) -> str:
@@ -37,9 +49,9 @@ ModelName = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
-        description="Name of the model in MLflow and Triton: letters, digits, _ and -, 63 characters at most. "
-        "The name predict is taken.",
-        json_schema_extra={"not": {"anyOf": [{"const": LIVE_MODEL}, _PLAIN["not"]]}},
+        description="A name of letters, digits, _ and -, at most 63 characters, the first a letter or a digit "
+        f"(blood-cells). MLflow and Triton know the model by it. The name {LIVE_MODEL} is taken.",
+        json_schema_extra={"not": {"anyOf": [_NOT_LIVE, _PLAIN["not"]]}},
     ),
     AfterValidator(_plain),
     AfterValidator(_not_ours),
@@ -55,12 +67,20 @@ Archive = Annotated[
     ),
     AfterValidator(_plain),
 ]
-Version = Annotated[
+NewVersion = Annotated[
     int,
     Field(
         ge=1,
-        description="Number of a version in MLflow. None: deploy-model takes the challenger, rollback-model the "
-        "champion before the present one.",
+        description="Number of the version in MLflow that is to be served. None takes the challenger, the newest one "
+        "that its training promoted, or else the champion again.",
+    ),
+]
+FormerVersion = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Number of a version that was champion before and is to be it again. None takes the champion "
+        "before the present one.",
     ),
 ]
 BaseModelName = Annotated[
@@ -78,19 +98,39 @@ NamePattern = Annotated[
     Field(
         max_length=200,
         pattern=r"^[^{}*]*(\*[^{}*]*)?\{group\}[^{}*]*([^{}*]\*[^{}*]*)?$",
+        description="A pattern of file names with {group} once, at most one * (any text) before it and one * after it, "
+        "such as clip{group}-frame*.jpg. Between {group} and a * behind it there must be some other text.",
         json_schema_extra=_PLAIN,
     ),
     AfterValidator(_plain),
 ]
-ClassName = Annotated[str, Field(max_length=200, pattern=r"^\S", json_schema_extra=_PLAIN), AfterValidator(_plain)]
+ClassName = Annotated[
+    str,
+    Field(
+        max_length=200,
+        pattern=r"^\S",
+        description="A class name that is not empty and does not begin with a space. Null instead of a name drops the "
+        "labels of the class.",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
 Archives = Annotated[
     list[Archive], Field(min_length=1, description="Archives in bucket datasets (a.zip), or their s3:// addresses.")
 ]
 Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
+Input = Annotated[
+    Text,
+    Field(description="A file (a.jpg), a folder (street/) or a pattern (*.mp4) in bucket media, or an s3:// address."),
+]
 Inputs = Annotated[
-    list[Text],
-    Field(min_length=1, description="Files (a.jpg), folders/ or patterns (*.mp4) in bucket media, or s3://."),
+    list[Input],
+    Field(
+        min_length=1,
+        description="Images, videos and zips of images: files (a.jpg), folders (street/) or patterns (*.mp4) in bucket "
+        "media, or their s3:// addresses.",
+    ),
 ]
 
 
@@ -130,7 +170,7 @@ class TrainingParams(Parameters):
     batch: int = Field(16, ge=1, le=4096, description="Images in one training step, of all GPUs together.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
     seed: int = Field(
-        0, ge=0, description="Of the random numbers: the same seed and data give the same training on a CPU."
+        0, ge=0, description="Start of the random numbers: the same seed and data give the same training on a CPU."
     )
     device: Device | None = Field(
         None,
@@ -194,7 +234,10 @@ class ParityPolicy(Parameters):
     """How like its weights the served model must be on the sample of the validation split."""
 
     min_agreement: float = Field(
-        0.99, ge=0, le=1, description="Share of the detections of both that must have a partner at the other."
+        0.99,
+        ge=0,
+        le=1,
+        description="Share of what the weights and the served model find that the other must find, too.",
     )
     min_confidence: float = Field(0.3, gt=0, le=1, description="Detections below this score are not judged.")
     min_iou: float = Field(0.9, gt=0, le=1, description="Overlap that two partners must have, masks too.")
@@ -208,7 +251,7 @@ class ParityPolicy(Parameters):
     min_detections: int = Field(
         100,
         ge=1,
-        description="Where the weights find fewer above min_confidence, it falls to the score of so many best, and "
+        description="Where the weights find fewer than so many above min_confidence, it is lowered until they do, and "
         "max_score_difference in proportion.",
     )
     min_weak_agreement: float = Field(
@@ -220,8 +263,10 @@ class CanaryParams(Parameters):
     """A trial of the new version on a share of the inference runs, before clients get it."""
 
     share: float = Field(0.1, gt=0, lt=1, description="Share of the runs of run-inference that get the new version.")
-    minutes: float = Field(10.0, gt=0, le=10_080, description="How long it lasts at most.")
-    images: int = Field(0, ge=0, description="It ends when both have answered for so many; 0: not before time.")
+    minutes: float = Field(10.0, gt=0, le=10_080, description="Minutes that it lasts at most.")
+    images: int = Field(
+        0, ge=0, description="It ends when both have answered for so many images. 0: not before its time."
+    )
     min_images: int = Field(20, ge=1, description="Images that each version must have answered for to be compared.")
     max_failure_rise: float = Field(0.01, ge=0, le=1, description="How much its share of failed requests may rise.")
     max_slowdown: float = Field(1.5, ge=1, description="How many times as long as the champion's its requests take.")
@@ -239,8 +284,8 @@ class ServingParams(Parameters):
     )
     precision: Literal["f32", "f16", "bf16"] = Field(
         "f32",
-        description="Arithmetic of the served model. Backend python: f32 where the CPU lacks it, and on a GPU. Backend "
-        "onnxruntime: f32 or f16.",
+        description="Numbers that the served model computes with: f16 and bf16 may be faster and a little less exact. "
+        "Backend python takes f32 on a GPU and where the CPU lacks the others, backend onnxruntime f32 or f16.",
     )
     threads: int = Field(
         0,
@@ -250,23 +295,28 @@ class ServingParams(Parameters):
     )
     engine_cache: Folder = Field(
         "/tmp",  # noqa: S108  # inside Triton's container
-        description="Existing folder on Triton's machine (/...), in which TensorRT's engines are kept.",
+        description="An existing folder on Triton's machine, written from the root (/var/cache/engines). TensorRT "
+        "keeps there what it builds.",
     )
     instances: int = Field(1, ge=1, le=64, description="Copies of the model that answer side by side.")
     max_batch_size: int = Field(16, ge=1, le=256, description="Most images in one request.")
     drain_s: float = Field(
-        10.0, ge=0, le=3600, description="A lower version answers those who name it for so long after it was champion."
+        10.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which the former champion goes on answering those who name it, where its number is "
+        "lower.",
     )
     drain_timeout_s: float = Field(
         600.0,
         ge=0,
         le=86400,
-        description="Runs of inference that began with the old version may go on with it for so long.",
+        description="Seconds for which runs of inference that began with the former champion may go on with it.",
     )
-    load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Time that loading may take.")
+    load_timeout_s: float = Field(120.0, gt=0, le=3600, description="Seconds that loading may take.")
     parity: ParityPolicy | None = Field(
         ParityPolicy(),
-        description="How like its weights the served model must be before clients get it; null compares nothing.",
+        description="How like its weights the served model must be before clients get it. None compares nothing.",
     )
     canary: CanaryParams | None = Field(None, description="Try the new version on a share of inference first.")
 
@@ -283,7 +333,8 @@ class Shard(Parameters):
     """A share of another run's work."""
 
     run: UUID = Field(
-        description="The flow run that it is a part of.",
+        description="The id of the flow run that it is a part of, as in the address of that run's page (8, 4, 4, 4 "
+        "and 12 digits and letters a to f).",
         json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", "maxLength": 36},
     )
     number: int = Field(ge=1, le=64, description="Which share, counted from 1.")
@@ -322,7 +373,9 @@ class InferenceParams(Parameters):
     )
     shards: int = Field(1, ge=1, le=64, description="Runs of this deployment that share the work.")
     shard: Shard | None = Field(None, description="Filled in by a run that shares its work; leave it at None.")
-    max_failure_share: float = Field(0.5, ge=0, le=1, description="Share of inputs that may fail before the run does.")
+    max_failure_share: float = Field(
+        0.5, ge=0, le=1, description="Share of inputs that may fail; with more, the run does."
+    )
 
     @property
     def keeps_images(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.core.markdown import plain, table
+from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.promotion import ClassRow, Decision
 
 SHOWN_CLASSES = 200
@@ -18,11 +18,11 @@ def promotion_markdown(decision: Decision) -> str:
         outcome = f"Promoted: version {decision.version} gets alias challenger, which deploy-model takes next."
     else:
         outcome = f"Refused: version {decision.version} gets no alias, and deploy-model passes it over."
-    reasons = "\n".join(f"- {plain(reason)}" for reason in decision.reasons)
-    champion = "champion" if decision.champion is None else f"champion (version {decision.champion})"
-    header = ("images", "class", f"challenger (version {decision.version})", champion, "difference")
+    reasons = points(map(wrapped, decision.reasons))
+    champion = "champion" if decision.champion is None else f"champion {decision.champion}"
+    header = ("images", "class", f"version {decision.version}", champion, "difference")
     means = [
-        (mean.data, f"all that are compared ({mean.classes})", *_values(mean.challenger, mean.champion))
+        (mean.data, f"all compared ({mean.classes})", *_values(mean.challenger, mean.champion))
         for mean in decision.means
     ]
     rows = sorted(decision.rows, key=_fallen_first)

@@ -114,7 +114,7 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
         *([links] if links else []),
         table(("metric", "value"), [(name, f"{value:.4f}") for name, value in scores.metrics.items()]),
         _weakest(model),
-        table(("trained from", ""), origin),
+        table(("trained from", ""), origin, room=None),  # MLflow's cells wrap
     ]
     return cut("\n\n".join(parts), MAX_DESCRIPTION)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.pages import render_page
+from tasks.core.pages import DOCUMENT, JUDGEMENT, render_page
 from tasks.core.promotion import Decision
 from tasks.core.scores import LENIENT, MAIN
 from tasks.core.training_curves import HEIGHT, WIDTH, charts
@@ -26,6 +26,8 @@ def training_page(
     ]
     return render_page(
         "training",
+        DOCUMENT,
+        JUDGEMENT,
         title=title,
         promoted=decision.promoted,
         reasons=decision.reasons,

@@ -1,11 +1,17 @@
-"""Pages of markdown that people see in Prefect."""
+"""Pages that people see: the markdown in Prefect, and what pages of HTML share."""
+
+import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.core.codes import Code
 from tasks.core.epochs import metric_name
-from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
-from tasks.core.markdown import plain, table
+from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
+from tasks.core.markdown import ROOM, plain, table, wrapped
+from tasks.core.pages import render_page
 from tasks.core.validation.report_markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
@@ -30,7 +36,8 @@ def test_a_report_shows_counts_places_and_splits() -> None:
     page = page_of(Finding(code=Code.LABEL_RANGE, severity=Severity.ERROR, message="bad", path="l.txt", line=3))
     assert "a.zip: invalid" in page
     assert "Errors: 1, warnings: 0, notes: 0" in page
-    assert "| label-range | 1 | error | l.txt:3 | bad |" in page
+    assert "| label-range | 1 | error |" in page
+    assert "- **l.txt:3** bad" in page
     assert "| images | 3 |" in page
     assert "| cat | 0 |" in page
 
@@ -50,13 +57,14 @@ def test_only_the_first_findings_of_a_code_are_shown() -> None:
     many = [Finding(code=Code.LABEL_RANGE, severity=Severity.WARNING, message=f"m{number}") for number in range(9)]
     page = page_of(*many, omitted={"label-range": {Severity.WARNING: 1000}})
     assert ("| label-range | 1009 |" in page, "m2" in page, "m3" in page) == (True, True, False)
+    assert "\n- and 1006 more" in page
 
 
 def test_errors_come_first() -> None:
     found = [Finding(code=Code.ARCHIVE_JUNK, severity=Severity.INFO, message="note")]
     found += [Finding(code=Code.CLASS_FEW, severity=Severity.ERROR, message="fault")]
     page = page_of(*found)
-    assert 0 < page.index("| fault |") < page.index("| note |")
+    assert 0 < page.index("\n- fault") < page.index("\n- note")
 
 
 def test_the_table_of_classes_is_cut() -> None:
@@ -90,3 +98,63 @@ def test_the_sentence_names_the_first_error() -> None:
 )
 def test_metric_names_are_such_as_mlflow_takes(name: str, expected: str) -> None:
     assert metric_name(name) == expected
+
+
+TEMPLATES = Path(render_page.__code__.co_filename).with_name("templates")
+STYLES = {"report": ("document",), "training": ("document", "judgement"), "parity": ("document", "judgement")}
+FILLED_IN = {*Severity, *Verdict, "passed", "failed"}
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_page_has_a_rule_for_nothing_that_it_does_not_show(name: str) -> None:
+    """Each class and id in its style, and in the styles that it shares, is in its template."""
+    template = (TEMPLATES / f"{name}.html.j2").read_text()
+    for style in (*STYLES[name], name):
+        selectors = re.sub(r"\{[^{}]*\}", "{}", (TEMPLATES / f"{style}.css").read_text())
+        for found in re.findall(r"[.#]([a-z][\w-]*)", selectors):
+            assert found in FILLED_IN or re.search(rf"\b{found.rstrip('0123456789')}", template), (
+                f"{style}.css: {found}"
+            )
+
+
+def test_no_page_repeats_what_pages_share() -> None:
+    shared = {line for name in ("document", "judgement") for line in lines_of(name)}
+    assert not [(name, line) for name in STYLES for line in shared & lines_of(name)]
+
+
+def lines_of(style: str) -> set[str]:
+    return {line for line in (TEMPLATES / f"{style}.css").read_text().splitlines() if "}" in line and ":" in line}
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 8).flatmap(lambda size: st.lists(st.tuples(*[CELLS] * size), min_size=1, max_size=4)))
+def test_a_row_of_a_table_has_room(rows: list[tuple[str, ...]]) -> None:
+    """Prefect hides what is wider, and no cell that fits is touched."""
+    lines = table(rows[0], rows[1:]).splitlines()
+    for line in (line for line in lines if not line.startswith("| ---")):
+        cells = [re.sub(r"\\(.)", r"\1", cell) for cell in line.removeprefix("| ").removesuffix(" |").split(" | ")]
+        assert sum(len(cell) + 3 for cell in cells) <= ROOM
+    if sum(max(len(row[at]) for row in rows) + 3 for at in range(len(rows[0]))) <= ROOM // 2:
+        assert "…" not in "".join(lines) or "…" in str(rows)
+
+
+def test_a_long_name_in_a_table_keeps_its_beginning_and_its_end() -> None:
+    name = f"train/images/camera-07_{'0' * 200}_frame-000481.jpg"
+    (_, _, row) = table(("image", "labels"), [(name, 3)]).splitlines()
+    assert re.fullmatch(r"\| train/images/camera-07\\_0+…0+\\_frame-000481\.jpg \| 3 \|", row)
+    assert len(row) < ROOM + 5
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=200))
+def test_a_long_word_may_break_and_says_the_same(text: str) -> None:
+    text = text.replace("\0", "")
+    assert wrapped(text).replace("<wbr>", "") == plain(text)
+
+
+def test_only_long_words_get_places_to_break() -> None:
+    assert wrapped("annotations/instances_train.json " * 9) == plain("annotations/instances_train.json " * 9)
+    assert wrapped("x" * 44) == "<wbr>".join([*["x" * 10] * 4, "xxxx"])

@@ -288,7 +288,7 @@ def test_the_page_begins_with_the_decision() -> None:
     assert lines[0] == "**Refused: version 2 gets no alias, and deploy-model passes it over.**"
     assert lines[2].startswith("- Expected every class of the champion")
     assert [line for line in lines if line.startswith("| validation |")] == [
-        "| validation | all that are compared (2) | 0.3000 | 0.3250 | -0.0250 |",
+        "| validation | all compared (2) | 0.3000 | 0.3250 | -0.0250 |",
         "| validation | emu | not known | known |  |",
         "| validation | dog | 0.1000 | 0.4000 | -0.3000 |",
         "| validation | cat | 0.5000 | 0.2500 | +0.2500 |",

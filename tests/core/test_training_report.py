@@ -55,6 +55,7 @@ def test_the_page_shows_curves_pictures_reasons_and_links(tmp_path: Path, pictur
     assert page.count("data:image/jpeg;base64") == (2 if pictures else 0)
     assert ("3 missed, 2 too many" in page) is pictures
     assert '<a href="http://x/#/r"' in page
+    assert '<ul class="panel reasons">' in page
 
 
 def test_pages_are_linked_by_the_addresses_that_browsers_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +69,12 @@ def test_pages_are_linked_by_the_addresses_that_browsers_reach(monkeypatch: pyte
     monkeypatch.setenv("STUDIO_LIVE_URL", "https://studio.example/live")
     places = Settings().addresses
     assert places.flow_run("a-b") == "https://studio.example/prefect/runs/flow-run/a-b"
-    assert places.tracked_run("1", "r") == "https://studio.example/mlflow/#/experiments/1/runs/r"
-    assert places.model_version("m", 2) == "https://studio.example/mlflow/#/models/m/versions/2"
+    assert (
+        places.tracked_run("1", "r")
+        == "https://studio.example/mlflow/#/experiments/1/runs/r?workflowType=machine_learning"
+    )
+    assert (
+        places.model_version("m", 2)
+        == "https://studio.example/mlflow/#/models/m/versions/2?workflowType=machine_learning"
+    )
     assert links_markdown({"a|b": "http://x", "c": "http://y"}) == "[a\\|b](http://x) · [c](http://y)"

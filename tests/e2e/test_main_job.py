@@ -144,6 +144,7 @@ def test_pages_lead_to_each_other(job: MainJob, stack: StackSettings) -> None:
     here = f"{prefect}/runs/flow-run/{flow_run}"
     there = f"{mlflow_ui}/#/experiments/{run.info.experiment_id}/runs/{version.run_id}"
     assert here in run.data.tags["mlflow.note.content"]
+    assert there not in run.data.tags["mlflow.note.content"]
     assert here in str(version.description)
     assert run.data.params["model_name"] == MODEL
     page = mlflow.artifacts.load_text(f"runs:/{version.run_id}/report.html")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.markdown import plain, table
+from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
@@ -12,6 +12,8 @@ from tasks.core.merge.uniting import United
 
 SHOWN = 50
 SHOWN_CLASSES = 1000
+BESIDE = 4  # archives in one table: more make it too wide
+_STOPS = " (stops the merge)"
 # A class name can be as long as a data.yaml.
 _MAX_NAME = 100
 
@@ -38,18 +40,20 @@ def plan_markdown(plan: MergePlan) -> str:
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
-        found = [(each.code, "stops the merge" if each.fatal else "", each.message) for each in plan.conflicts]
-        parts += ["## Conflicts", _first(("code", "", "expected, found, fix"), found, SHOWN)]
+        found = [f"**{plain(each.code)}**{_STOPS * each.fatal}: {wrapped(each.message)}" for each in plan.conflicts]
+        parts += ["## Conflicts", _first(found)]
     parts += ["## Classes", _classes(plan)]
     if plan.united:
         both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
-        parts += ["## Labels united", _first(("image", "with the labels of"), both, SHOWN)]
+        texts = [f"**{wrapped(image)}** with the labels of {wrapped(others)}" for image, others in both]
+        parts += ["## Labels united", _first(texts)]
     if plan.left_out:
-        why = [(each.image, each.split, f"{each.reason}: {each.kept} in {each.kept_split}") for each in plan.left_out]
-        parts += [
-            "## Left out, because of images in another split or in the gold archive",
-            _first(("image", "split", "why"), why, SHOWN),
+        why = [
+            f"**{wrapped(each.image)}** of {plain(each.split)}, {plain(each.reason)}: {wrapped(each.kept)} in "
+            f"{plain(each.kept_split)}"
+            for each in plan.left_out
         ]
+        parts += ["## Left out, because of images in another split or in the gold archive", _first(why)]
     return "\n\n".join(parts)
 
 
@@ -102,9 +106,16 @@ def _classes(plan: MergePlan) -> str:
         for target, name in merged_names
     ]
     archives = [*plan.archives, *([f"{plan.gold.archive} (gold)"] if plan.gold else [])]
-    return _first(("id", "class", *(f"in {archive}" for archive in archives)), rows, SHOWN_CLASSES)
+    tables = [
+        table(
+            ("id", "class", *(f"in {archive}" for archive in archives[begin : begin + BESIDE])),
+            [(*row[:2], *row[2 + begin : 2 + begin + BESIDE]) for row in rows[:SHOWN_CLASSES]],
+        )
+        for begin in range(0, len(archives), BESIDE)
+    ]
+    more = [f"And {len(rows) - SHOWN_CLASSES} more."] if len(rows) > SHOWN_CLASSES else []
+    return "\n\n".join([*tables, *more])
 
 
-def _first(header: Sequence[str], rows: Sequence[Sequence[object]], most: int) -> str:
-    more = f"\n\nAnd {len(rows) - most} more." if len(rows) > most else ""
-    return table(header, rows[:most]) + more
+def _first(texts: Sequence[str]) -> str:
+    return points(texts[:SHOWN]) + (f"\n\nAnd {len(texts) - SHOWN} more." if len(texts) > SHOWN else "")

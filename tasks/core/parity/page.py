@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tasks.core.markdown import plain, table
-from tasks.core.pages import render_page
+from tasks.core.markdown import plain, points, table, wrapped
+from tasks.core.pages import DOCUMENT, JUDGEMENT, render_page
 from tasks.core.parity.pictures import Exhibit
 from tasks.core.parity.rules import ClassParity, Parity
 
@@ -15,6 +15,8 @@ def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
     """Return the comparison as one file of HTML; `exhibits` is what `draw_worst` gave, `title` names the version."""
     return render_page(
         "parity",
+        DOCUMENT,
+        JUDGEMENT,
         title=title,
         verdict="passed" if parity.passed else "failed",
         sentence=_sentence(parity),
@@ -39,7 +41,7 @@ def parity_markdown(parity: Parity, title: str, links: str = "") -> str:
         f"# {plain(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
         links,
         _sentence(parity),
-        "\n".join(f"- {plain(reason)}" for reason in parity.reasons),
+        points(map(wrapped, parity.reasons)),
         table(("", "found", "limit"), rows),
         "## Classes",
         table(("class", "judged", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
-from tasks.core.markdown import plain, table
+from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.results.summary import InferenceSummary
 
 SHOWN_FAILURES = 20
@@ -28,9 +28,10 @@ def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str,
     if summary.classes:
         parts.append(table(("class", "detections"), list(summary.classes.items())))
     if summary.failures:
-        rows = [(each.source, each.severity, each.reason) for each in summary.failures[:SHOWN_FAILURES]]
+        failures = summary.failures[:SHOWN_FAILURES]
+        told = [f"**{wrapped(each.source)}** ({plain(each.severity)}): {wrapped(each.reason)}" for each in failures]
         title = f"## Failures and warnings ({summary.failure_count}, all in failures.jsonl)"
-        parts += [title, table(("input", "severity", "reason"), rows)]
+        parts += [title, points(told)]
     return "\n\n".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from tasks.core.dataset import Dataset
 from tasks.core.findings import Finding, Report, Verdict
 from tasks.core.images import ImageTraits
-from tasks.core.pages import css_colour, render_page
+from tasks.core.pages import DOCUMENT, css_colour, render_page
 from tasks.core.validation.label_table import LabelTable
 from tasks.core.validation.report_charts import CELLS, heat_maps, histograms
 from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
@@ -44,6 +44,7 @@ def render_report(
     album = Album(dataset, report.statistics.task, read)
     return render_page(
         "report",
+        DOCUMENT,
         title=shown(report.archive, _PLACE),
         digest=shown(report.digest, 64),
         task=report.statistics.task,

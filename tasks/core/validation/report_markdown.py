@@ -1,7 +1,7 @@
 """A validation report as a page of markdown and as one sentence."""
 
-from tasks.core.findings import Report, Severity
-from tasks.core.markdown import plain, table
+from tasks.core.findings import Finding, Report, Severity
+from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
 
 SHOWN_PER_CODE = 3
@@ -17,10 +17,10 @@ def report_markdown(report: Report, page_link: str, json_link: str, checked: str
     """
     groups = group_findings(report)
     parts = [
-        f"# {_cell(report.archive)}: {report.verdict}",
+        f"# {wrapped(shown(report.archive, _CELL))}: {report.verdict}",
         f"**[Open the full report: pictures, charts, every code]({page_link})** or its [JSON]({json_link})",
         *([links] if links else []),
-        *([plain(checked)] if checked else []),
+        *([wrapped(checked)] if checked else []),
         f"{_tally(report)}. SHA-256 `{report.digest}`",
     ]
     if groups:
@@ -35,12 +35,23 @@ def _tally(report: Report) -> str:
 
 
 def _findings(groups: list[Group]) -> str:
-    rows = [
-        (group.code, group.count, group.severity, shown(place(finding), _CELL), shown(finding.message, _CELL))
-        for group in groups
-        for finding in group.findings[:SHOWN_PER_CODE]
-    ]
-    return table(("code", "count", "severity", "where", "expected, found, fix"), rows)
+    """All codes with their counts, then the first findings of each in full, which no cell of a table has room for."""
+    counts = table(("code", "count", "severity"), [(group.code, group.count, group.severity) for group in groups])
+    parts = [counts]
+    for group in groups:
+        found = [_finding(finding) for finding in group.findings[:SHOWN_PER_CODE]]
+        more = group.count - len(found)
+        parts += [
+            f"**{plain(group.code)}** ({group.severity}): {plain(group.meaning)}",
+            points([*found, *([f"and {more} more"] if more else [])]),
+        ]
+    return "\n\n".join(parts)
+
+
+def _finding(finding: Finding) -> str:
+    where = shown(place(finding), _CELL)
+    message = wrapped(shown(finding.message, _CELL))
+    return f"**{wrapped(where)}** {message}" if where else message
 
 
 def _splits(report: Report) -> str:
@@ -57,10 +68,6 @@ def _splits(report: Report) -> str:
     ]
     more = len(names) - SHOWN_CLASSES
     return table(("", *splits), rows) + (f"\n\n{more} more classes are in the full report." if more > 0 else "")
-
-
-def _cell(text: str) -> str:
-    return plain(shown(text, _CELL))
 
 
 def report_sentence(report: Report) -> str:

@@ -157,7 +157,7 @@ def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
     assert summary.failures == (Failure("z.zip", "expected", WARNING),)
     (told,) = lines(tmp_path / "merged/failures.jsonl")
     assert told == {"input": "z.zip", "reason": "expected", "severity": "warning"}
-    assert "| z.zip | warning | expected |" in inference_markdown(summary, "m", "g", "p")
+    assert "- **z.zip** (warning): expected" in inference_markdown(summary, "m", "g", "p")
 
 
 def test_no_part_at_all_gives_empty_files(tmp_path: Path) -> None:

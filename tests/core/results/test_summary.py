@@ -117,7 +117,7 @@ def test_the_page_says_the_totals_and_no_name_breaks_out() -> None:
     assert inference_sentence(SUMMARY) == "3 images and 5 video frames, 2 detections, 4.0 images/s, 1 inputs failed"
     assert inference_sentence(SUMMARY) in page
     assert "| red | 2 |" in page
-    assert "| a\\|b | error | expected \\# x |" in page
+    assert "- **a\\|b** (error): expected \\# x" in page
 
 
 def test_the_page_names_all_versions_that_answered() -> None:
