@@ -117,11 +117,13 @@ def _work(job: Job, share: int, folder: Path) -> int:
 
     with jobs.Telling(job, share, reporting.ShareProgress("pictures")) as told:
         outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
+        version = job.plan.about["version"]
         while goes_on() and not job.is_over():
-            model = model or _served(job, model_name)
-            with leases.using(model_name, model.version, reporting.flow_run_id()):
-                if not detection.infer(model, inference, job.left(share, workers, goes_on), folder, outside):
-                    model = None
+            with leases.using(model_name, version, reporting.flow_run_id()):
+                model = _served(job, model_name)
+                if model.version == version:
+                    detection.infer(model, inference, job.left(share, workers, goes_on), folder, outside)
+                version = model.version
             rollout.drop_kept(model_name, repository.Asides(model_name), leases.users)
     return done
 

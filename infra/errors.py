@@ -18,6 +18,8 @@ def plain_errors() -> Iterator[None]:
     """End the program with the reason alone where a service, the network or the environment is to blame."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; what was started goes on: `make status` shows it, `make down` stops it")
     except RuntimeError as error:
         sys.exit(str(error))
     except (BotoCoreError, ClientError, httpx.HTTPError, psycopg2.Error, OSError) as error:

@@ -10,6 +10,7 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,7 +142,8 @@ def stop(settings: StackSettings) -> bool:
     if running is None:  # a supervisor that was killed leaves its services behind
         return end(processes(settings))
     family = [running, *running.children(recursive=True)]
-    with connect(settings) as supervisor:
+    # One that does not answer is ended below, with what it started.
+    with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
         with contextlib.suppress(xmlrpc.client.Fault):
             supervisor.stopProcess("worker")  # first, while it can still tell Prefect
         family += running.children(recursive=True)

@@ -132,10 +132,17 @@ def is_over(flow_run: str) -> bool:
 
 
 def overtake(flow_run: str) -> bool:
-    """Cancel a flow run that this one cannot wait for, and say whether it was; one of the same flow is waited for."""
+    """Cancel a flow run that this one cannot wait for, and say whether it was.
+
+    One of the same flow is waited for, and so is one that this server does not know: nobody can cancel it.
+    """
     with get_client(sync_client=True) as client:
-        found = client.read_flow_run(UUID(flow_run))
-        if client.read_flow(found.flow_id).name == runtime.flow_run.flow_name:
+        try:
+            found = client.read_flow_run(UUID(flow_run))
+        except (ObjectNotFound, ValueError):
+            return False
+        same = client.read_flow(found.flow_id).name == runtime.flow_run.flow_name
+        if same or (found.state is not None and found.state.is_final()):
             return False
         get_run_logger().warning("cancelling flow run %s, which is in the way", found.name)
         at_work = found.state is not None and (found.state.is_running() or found.state.is_cancelling())

@@ -44,7 +44,8 @@ _MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
 
 def as_loaded(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return numbers in the single precision that Ultralytics reads, in which two that differ may be one; no -0."""
-    return np.asarray(numbers.astype(np.float32) + np.float32(0), np.float32)
+    with np.errstate(over="ignore"):  # what is too large is infinite there, too, and refused as out of range
+        return np.asarray(numbers.astype(np.float32) + np.float32(0), np.float32)
 
 
 def spans(corners: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -94,7 +94,7 @@ def tried_out(model: ServedModel, serving: ServingParams, places: Places, crowni
     except Superseded:
         raise  # what lies aside is the other process's to drop now
     except BaseException:
-        places.require_lock()
+        _give_way(places)
         if not crowning.done:
             keep([model], serving, places)
         _forget(candidate, places)
@@ -126,6 +126,7 @@ def take_over(model: ServedModel, serving: ServingParams, places: Places, crowni
     with cancelled_afterwards(), _or_as_it_was(before, places, serving.load_timeout_s):
         places.require_lock()
         crowning.announce()
+        places.require_lock()  # MLflow may have been away for minutes
         control.load_versions(model.name, [*beside, model], serving, model.version)
         # No more than these two calls lie between the moment of Triton and that of the registry.
         places.config.write(config)
@@ -142,6 +143,7 @@ def put_away(model: ServedModel, beside: Sequence[ServedModel], serving: Serving
     with _said_what_is_left(model):
         if beside:
             time.sleep(serving.drain_s)
+            places.require_lock()
             keep(beside, serving, places)
         places.require_lock()
         control.serve_alone(model, serving)
@@ -222,13 +224,19 @@ def _or_as_it_was(before: Snapshot, places: Places, timeout_s: float) -> Iterato
     except Superseded:
         raise  # what is served is the other process's to change now
     except BaseException:
-        places.require_lock()
+        _give_way(places)
         get_run_logger().warning("going back to what was served before")
         with _not_worth_a_run(_NOT_BACK):
             places.config.write(written)
         with _not_worth_a_run(_NOT_BACK):
             control.restore(before, timeout_s)
         raise
+
+
+def _give_way(places: Places) -> None:
+    """Raise Superseded where another process has the lock; where the store does not say, tidying up goes on."""
+    with _not_worth_a_run("whether another run works on this model now is not known"):
+        places.require_lock()
 
 
 @contextmanager

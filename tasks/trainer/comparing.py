@@ -44,7 +44,7 @@ def explained(data: Path, task: str) -> Iterator[None]:
         if not isinstance(error, StudioError) and _while_loading(error):
             reasons = _Reasons(data, task)
             for split, written in read_manifest(data).items():
-                if lost := reasons.lost(images_of(data, task, split)):
+                if lost := reasons.lost(images_of(data, task, reasons.place(split))):
                     rows = sum((_rows(image, task) for image in lost), Counter[int]())
                     loaded = Tally(written.images - len(lost), written.rows - rows)
                     raise LostError(_sentence(split, written, loaded, lost, reasons)) from error
@@ -87,8 +87,12 @@ class _Reasons:
         from ultralytics.data.utils import verify_image, verify_image_label
 
         self._task, self._verify_image, self._verify_label = task, verify_image, verify_image_label
-        said = {} if task == "classify" else yaml.safe_load(data.read_text(encoding="utf-8"))
-        self._classes, self._keypoints = len(said.get("names", ())), said.get("kpt_shape", (0, 0))
+        self._said = {} if task == "classify" else yaml.safe_load(data.read_text(encoding="utf-8"))
+        self._classes, self._keypoints = len(self._said.get("names", ())), self._said.get("kpt_shape", (0, 0))
+
+    def place(self, split: str) -> str:
+        """Return the name of the folder in which the images of a split are: gold and views have val as train, too."""
+        return Path(self._said.get(split, split)).name
 
     def lost(self, images: Sequence[Path]) -> list[Path]:
         """Return the images that Ultralytics leaves out."""

@@ -64,7 +64,8 @@ def draw_worst(
     """
     task, image_size, device = job
     model = load_model(str(weights), task)
-    names = [model.names[number] for number in sorted(model.names)]
+    named = model.model.names  # those of the merge; `model.names` has ImageNet's words for its identifiers
+    names = [named[number] for number in sorted(named)]
     folder.mkdir(exist_ok=True)
     listed = []
     for number, each in enumerate(wrong):

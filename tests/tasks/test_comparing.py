@@ -79,17 +79,24 @@ def test_what_is_not_loaded_is_named_with_its_archive_and_the_reason(
     require_all(built(whole.data, task, "val"), whole.data, task, "val")
 
 
+@pytest.mark.parametrize("which", ["the merge", "gold", "a view"])
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_where_nothing_is_left_the_files_are_named_too(tmp_path: Path, task: str) -> None:
-    whole = merge(tmp_path, archive(task, 0))[1]
-    for image in images_of(whole.data, task, "val"):
+def test_where_nothing_is_left_the_files_are_named_too(tmp_path: Path, task: str, which: str) -> None:
+    whole = merge(tmp_path, archive(task, 0), gold=archive(task, 6))[1]
+    assert whole.gold is not None
+    data, images, name = whole.data, 2, "a"
+    if which == "gold":
+        data, images, name = whole.gold, 6, "b"
+    elif which == "a view":
+        data = merging.write_view.fn(whole.data, task, whole.class_names, whole.class_names, tmp_path / "view")
+    for image in images_of(data, task, "val"):
         damage(image)
 
     def get_dataloader() -> None:
         raise RuntimeError("No valid images found in /scratch/labels/val.cache")
 
-    sentence = r"split val .*2 images with 2 labels; found 0 images with 0 labels.*'a\.zip'"
-    with pytest.raises(LostError, match=sentence), explained(whole.data, task):
+    sentence = rf"{images} images with {images} labels; found 0 images with 0 labels.*'{name}\.zip'"
+    with pytest.raises(LostError, match=sentence), explained(data, task):
         get_dataloader()
 
 

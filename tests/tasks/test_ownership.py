@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Pause
-from prefect.states import Running
+from prefect.states import Completed, Running
 
 from tasks import reporting
 from tasks.core.errors import Cancelled, Superseded
@@ -63,3 +63,18 @@ def test_a_process_leaves_a_suspended_run_where_it_can_go_on(client: SyncPrefect
     assert reporting.wants_help(str(run)) is False
     with pytest.raises(Pause):
         owner.stop_if_suspended()
+
+
+def test_what_is_over_or_unknown_is_not_cancelled(
+    client: SyncPrefectClient, run: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One ends between two looks, one was deleted in the UI: a roll-back waits for neither with a traceback."""
+    here = SimpleNamespace(flow_run=SimpleNamespace(run_count=1, flow_name="another"))
+    monkeypatch.setattr(reporting, "runtime", here)
+    client.set_flow_run_state(run, Completed(), force=True)
+    assert not reporting.overtake(str(run))
+    assert not reporting.overtake(str(uuid4()))
+    assert not reporting.overtake("no id")
+    state = client.read_flow_run(run).state
+    assert state is not None
+    assert state.is_completed()

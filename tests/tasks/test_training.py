@@ -12,8 +12,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from prefect.logging import disable_run_logger
@@ -22,9 +24,11 @@ from infra import demo_data
 from tasks import training as trainer
 from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
+from tasks.core.merge.files import images_of
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
 from tasks.core.training_pictures import worst_pictures
+from tasks.trainer import worst
 from tasks.trainer.loading import load_model
 from tasks.trainer.process import CHECKOUT, run_job
 
@@ -115,6 +119,23 @@ def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel
     wrong = [each.mistaken.missed + each.mistaken.extra for each in shown]
     assert wrong == sorted(wrong, reverse=True)
     assert all(each.truth.startswith("data:image/jpeg") and each.found != each.truth for each in shown)
+
+
+def test_the_worst_pictures_name_classes_as_the_merge_does(
+    data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics' own `names` has a fish for an identifier of ImageNet."""
+    named: list[list[str]] = []
+
+    def draw(image: Any, _: object, names: list[str], **__: object) -> Any:
+        named.append(names)
+        return image
+
+    monkeypatch.setattr(worst, "draw", draw)
+    label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
+    seen = SimpleNamespace(im_files=images_of(data, "detect", "val"), labels=[label])
+    worst.draw_worst([worst.Wrong(0, 1, 0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst")
+    assert named == [[SYNSET, ODD]] * 2
 
 
 def broken(epoch: Epoch) -> None:

@@ -1,0 +1,50 @@
+"""What a roll-out puts back where the store fails it; with Triton and real kills: tests/flows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from tasks.core.errors import Superseded
+from tasks.serving import control, rollout
+from tasks.storage.connection import StorageError
+
+
+class Config:
+    """A config.pbtxt in a store that gives it and takes none."""
+
+    def read(self) -> str:
+        return "as it was"
+
+    def write(self, text: str | None) -> None:
+        raise StorageError(f"the store is away, and does not take {text}")
+
+
+def fails(reason: BaseException) -> Callable[[], None]:
+    def require_lock() -> None:
+        raise reason
+
+    return require_lock
+
+
+@pytest.mark.parametrize(
+    ("lock", "raised", "restored"),
+    [
+        (lambda: None, StorageError, ["before"]),
+        (fails(StorageError("the store is away")), StorageError, ["before"]),
+        (fails(Superseded("another run works on it")), Superseded, []),
+    ],
+    ids=["ours", "nobody knows", "another has it"],
+)
+def test_a_failed_change_is_taken_back_unless_another_run_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, lock: Callable[[], None], raised: type[BaseException], restored: list[str]
+) -> None:
+    """The lock lies in the store that did not take the config: its silence must not leave the new version."""
+    done: list[object] = []
+    monkeypatch.setattr(control, "restore", lambda before, _: done.append(before))
+    before: Any = "before"
+    places = rollout.Places(Config(), None, None, lock)  # type: ignore[arg-type]
+    with disable_run_logger(), pytest.raises(raised), rollout._or_as_it_was(before, places, 1.0):
+        places.config.write("new")
+    assert done == restored
