@@ -62,7 +62,7 @@ bench: setup ## check, labels, merge, training, live predictions, roll-outs, inf
 	@$(RUN) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(RUN) pytest -q -s tests/benchmarks/bench_inference.py
 
-proof: setup ## the tests of minutes: trainings that lose machine, worker or MLflow; killed runs of inference; every task; parity
+proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(RUN) pytest -m heavy -s
 
 lint: setup ## ruff and mypy, strict

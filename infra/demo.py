@@ -80,7 +80,7 @@ class Demo:
         self._console.print(f"uploaded {len(job.archives)} archives and {len(job.media)} media files")
         weights = Path(job.base_model)
         if weights.is_file():
-            return upload(self._settings, [weights], Bucket.BASE_MODELS, replace=True)[0]
+            return upload(self._settings, [weights], Bucket.BASE_MODELS, "demo/", replace=True)[0]
         return job.base_model
 
     def _validate(self, job: Job) -> None:

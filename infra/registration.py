@@ -21,7 +21,7 @@ def remember(settings: StackSettings) -> None:
 
 
 def is_complete(settings: StackSettings) -> bool:
-    """Whether these very files were registered, and all of it is still there and as it was."""
+    """Whether these very files were registered, and what a person is likely to change is there and as it was."""
     try:
         with _prefect(settings) as api:
             kept = json.loads((settings.state_dir / "registered.json").read_text())

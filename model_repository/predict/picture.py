@@ -44,7 +44,7 @@ class Limits:
                 f"expected at most {self.max_bytes} bytes, found {len(data)}: make the picture smaller, or raise "
                 "max_bytes in model_repository/predict/config.pbtxt"
             )
-        width, height, _ = header(data)
+        width, height = header(data)
         if width * height > self.max_pixels:
             raise RefusalError(
                 f"expected at most {self.max_pixels} pixels, found {width} x {height}: make the picture smaller, or "
@@ -66,11 +66,10 @@ class Limits:
 
 
 class Header(NamedTuple):
-    """Sides in pixels as stored, and how many times a decoder goes through the picture."""
+    """Sides in pixels as stored."""
 
     width: int
     height: int
-    scans: int
 
 
 def header(data: bytes) -> Header:
@@ -79,7 +78,7 @@ def header(data: bytes) -> Header:
         if len(data) < 33 or data[12:16] != b"IHDR":
             raise _broken("a PNG without a header")
         width, height = struct.unpack_from(">II", data, 16)
-        found = Header(width, height, 1)
+        found = Header(width, height)
     elif data.startswith(_JPEG):
         found = _jpeg_header(data)
     else:
@@ -92,14 +91,14 @@ def header(data: bytes) -> Header:
 
 def _jpeg_header(data: bytes) -> Header:
     """Go from marker to marker as the decoder does; what the two could read differently is refused."""
-    at, sides, scans = 2, None, 0
+    at, sides, scanned = 2, None, False
     for _ in range(_MAX_SEGMENTS):
         fill = _FILL.match(data, at)
         if fill is None or fill.end() >= len(data):
             break
         at, mark = fill.end() + 1, data[fill.end()]
-        if mark == _END and scans and sides:
-            return Header(*sides, scans)
+        if mark == _END and scanned and sides:
+            return Header(*sides)
         if mark in _ALONE:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
@@ -113,7 +112,7 @@ def _jpeg_header(data: bytes) -> Header:
             sides = (width, height)
         at += length
         if mark == _SCAN:
-            scans += 1
+            scanned = True
             following = _MARKER.search(data, at)
             # A picture that was cut off would be decoded, its lower part grey.
             if following is None or not sides:

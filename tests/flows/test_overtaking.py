@@ -1,8 +1,10 @@
 """A roll-back that does not wait for a deployment of the model: both run on the stack's worker."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -26,19 +28,13 @@ def times(run: runs.Started) -> tuple[datetime, datetime]:
     return found.start_time, found.end_time
 
 
-def test_a_roll_back_is_in_effect_within_15_s_while_a_canary_goes_on(
-    exported: str, weights: Path, sample: Path, graph: Path
-) -> None:
-    """The deployment is cancelled and cleans up; nobody gets an answer of a version that was not champion."""
-    name = exported
-    repository.publish_version.fn(name, register(name, weights, sample), graph)
-    assert deploy(name, 2, **UNCOMPARED).is_completed()
-    serving = {"canary": {"share": 0.5, "minutes": 20}, **UNCOMPARED}
+def overtake(name: str, version: int, serving: dict[str, Any], is_there: Callable[[], bool]) -> None:
+    """Deploy a version while clients ask, and roll back to version 1 when the deployment has come so far."""
     with Traffic(name) as clients:
         offset = time.monotonic() - time.time()
-        deploying = runs.start("deploy-model/gpu", {"model_name": name, "version": 3, "serving": serving})
+        deploying = runs.start("deploy-model/gpu", {"model_name": name, "version": version, "serving": serving})
         deadline = time.monotonic() + 200
-        while canaries.find_canary.fn(name) is None:
+        while not is_there():
             assert time.monotonic() < deadline
             time.sleep(0.5)
         rolling = runs.start("rollback-model/gpu", {"model_name": name})
@@ -52,3 +48,20 @@ def test_a_roll_back_is_in_effect_within_15_s_while_a_canary_goes_on(
     assert (clients.failures, clients.wrong) == ([], [])
     assert clients.versions == {"1", "2"}
     assert seconds < 15
+
+
+def test_a_roll_back_is_in_effect_within_15_s_while_a_canary_goes_on(
+    exported: str, weights: Path, sample: Path, graph: Path
+) -> None:
+    """The deployment is cancelled and cleans up; nobody gets an answer of a version that was not champion."""
+    name = exported
+    repository.publish_version.fn(name, register(name, weights, sample), graph)
+    assert deploy(name, 2, **UNCOMPARED).is_completed()
+    serving = {"canary": {"share": 0.5, "minutes": 20}, **UNCOMPARED}
+    overtake(name, 3, serving, lambda: canaries.find_canary.fn(name) is not None)
+
+
+def test_a_roll_back_is_in_effect_within_15_s_while_a_deployment_drains(exported: str) -> None:
+    """It waits for clients of the version before; nobody waits for it."""
+    name = exported
+    overtake(name, 2, {"drain_s": 300, **UNCOMPARED}, lambda: champion(name) == "2")

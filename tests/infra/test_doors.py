@@ -288,3 +288,21 @@ def test_secrets_that_an_earlier_release_lacked_are_added(tmp_path: Path) -> Non
     assert found["postgres"] == "kept"
     assert len(found["prefect"]) == 32
     assert StackSettings(state_dir=tmp_path).secrets == found
+
+
+def test_what_is_open_on_purpose_says_little_and_no_page_reads_it(stack: StackSettings) -> None:
+    """Triton answers everybody, and its counts too; a browser shows no page what it answered, for there is no CORS."""
+    page = {"Origin": "http://evil.example"}
+    triton = f"http://{stack.environment['TRITON_HTTP_URL']}"
+    for url in (f"{triton}/v2/models/predict/config", f"http://127.0.0.1:{stack.triton_metrics_port}/metrics"):
+        answer = httpx.get(url, headers=page)
+        assert answer.status_code == 200
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+    asked = httpx.options(f"{triton}/v2/models/predict/infer", headers=page | {"Access-Control-Request-Method": "POST"})
+    assert not [name for name in asked.headers if name.startswith("access-control-")]
+
+    worker = httpx.get(f"http://127.0.0.1:{stack.worker_port}/health")
+    assert (worker.status_code, len(worker.text) < 50) == (200, True), worker.text
+    for auth in (None, ("studio", "x")):
+        for path in ("", "RPC2", "logtail/prefect"):
+            assert httpx.get(f"http://127.0.0.1:{stack.supervisor_port}/{path}", auth=auth).status_code == 401

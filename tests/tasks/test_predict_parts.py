@@ -274,13 +274,12 @@ def test_only_scans_of_the_picture_count(extra: bytes) -> None:
     """A film behind a photo, or a comment, may hold any bytes."""
     comment = b"\xff\xfe" + (len(extra) + 2).to_bytes(2, "big") + extra
     for data in (GOOD + extra, GOOD[:2] + comment + GOOD[2:]):
-        assert header(data) == (40, 30, 1)
+        assert header(data) == (40, 30)
         assert LIMITS.decode(data).shape == (30, 40, 3)
 
 
 def test_a_progressive_picture_is_read() -> None:
     data = encoded(noise(40, 30), progressive=True)
-    assert 2 < header(data).scans < 20
     assert LIMITS.decode(data).shape == (30, 40, 3)
 
 
