@@ -8,7 +8,11 @@ from tests.benchmarks.loader_agreement import compare, outcomes, scanned_tree, t
 from tests.benchmarks.loader_mutants import kinds, kinds_of, mutant
 
 # Ultralytics leaves files open that Pillow refuses, and Pillow warns of much that is odd.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::UserWarning",
+    "ignore::PIL.Image.DecompressionBombWarning",
+)
 # Each was taken by the check once, and by Ultralytics not or in another way.
 SEEN = (736, 3893, 32747)
 

@@ -71,7 +71,9 @@ def serve(task: str, folder: Path) -> str:
     return name
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(
+    scope="module", params=[*TASKS[:2], *(pytest.param(task, marks=pytest.mark.heavy) for task in TASKS[2:])]
+)
 def seen(request: pytest.FixtureRequest, stack: object, tmp_path_factory: pytest.TempPathFactory) -> Seen:  # noqa: ARG001
     task: str = request.param
     model = serve(task, tmp_path_factory.mktemp(task))

@@ -23,7 +23,7 @@ from tasks.storage import repository
 from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
 from tests.flows.traffic import TOLERANCE_S, Traffic
 
-pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
 CONTROL, CONFIG, CHAMPIONS = (
     "tasks.serving.control.",
@@ -72,10 +72,6 @@ def again(flow: str, model: str, run: UUID) -> Any:
     return state
 
 
-def mostly_heavy(places: list[str], quick: str = "") -> list[Any]:
-    return [pytest.param(place, marks=[] if place == quick else [pytest.mark.heavy]) for place in places]
-
-
 def assert_served(name: str, version: int, clients: Traffic) -> None:
     """One version is left, clients had no failure, and none was answered by another than the champion."""
     assert (champion(name), served(name), aside(name)) == (str(version), [version], [])
@@ -83,7 +79,7 @@ def assert_served(name: str, version: int, clients: Traffic) -> None:
     assert (clients.failures, clients.wrong) == ([], [])
 
 
-@pytest.mark.parametrize("place", mostly_heavy(WHILE_IT_IS_TRIED))
+@pytest.mark.parametrize("place", WHILE_IT_IS_TRIED)
 def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place: str) -> None:
     name = exported
     with Traffic(name) as clients:
@@ -94,7 +90,7 @@ def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place
     assert_served(name, 2, clients)
 
 
-@pytest.mark.parametrize("place", mostly_heavy(BETWEEN_TRITON_AND_THE_ALIAS, BETWEEN_TRITON_AND_THE_ALIAS[1]))
+@pytest.mark.parametrize("place", BETWEEN_TRITON_AND_THE_ALIAS)
 def test_killed_between_triton_and_the_alias_the_alias_follows(exported: str, place: str) -> None:
     """All clients have the new version, which was found good, from one moment on. The next roll-out moves the alias
     first: the version that it finds served is the one that a roll-back leads away from.
@@ -111,7 +107,7 @@ def test_killed_between_triton_and_the_alias_the_alias_follows(exported: str, pl
     assert (champion(name), served(name), aside(name), clients.failures) == ("1", [1], [], [])
 
 
-@pytest.mark.parametrize("place", mostly_heavy(AFTER_THE_ALIAS))
+@pytest.mark.parametrize("place", AFTER_THE_ALIAS)
 def test_killed_after_the_alias_has_moved_the_next_roll_back_leads_back(exported: str, place: str) -> None:
     name = exported
     with Traffic(name) as clients:
@@ -121,7 +117,6 @@ def test_killed_after_the_alias_has_moved_the_next_roll_back_leads_back(exported
     assert_served(name, 1, clients)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "place",
     [f"before {CONTROL}load_versions 1", *AFTER_THE_ALIAS],
@@ -135,7 +130,6 @@ def test_a_killed_roll_back_is_done_by_the_next(exported: str, place: str) -> No
     assert_served(name, 1, clients)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("flow", ["deploy", "rollback"])
 @pytest.mark.parametrize("place", [*BETWEEN_TRITON_AND_THE_ALIAS, *AFTER_THE_ALIAS])
 def test_a_killed_run_that_is_tried_again_does_what_it_was_to_do(exported: str, flow: str, place: str) -> None:
@@ -150,7 +144,6 @@ def test_a_killed_run_that_is_tried_again_does_what_it_was_to_do(exported: str, 
     assert clients.failures == []
 
 
-@pytest.mark.heavy
 def test_a_killed_run_that_is_tried_again_gives_way_to_who_came_after_it(exported: str) -> None:
     """Somebody has rolled back before a worker gave the deployment back."""
     name = exported
@@ -161,7 +154,6 @@ def test_a_killed_run_that_is_tried_again_gives_way_to_who_came_after_it(exporte
     assert (champion(name), served(name), aside(name)) == ("1", [1], [])
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "place",
     [f"before {CONFIG}write 1", f"after {CONFIG}write 1", f"before {CONTROL}unload 1", f"after {CONTROL}unload 1"],
@@ -175,7 +167,6 @@ def test_a_killed_undeployment_is_done_by_the_next(exported: str, place: str) ->
     assert (champion(name), served(name)) == ("2", [2])
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("place", [*WHILE_IT_IS_TRIED[1:], *BETWEEN_TRITON_AND_THE_ALIAS[1:], *AFTER_THE_ALIAS])
 def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported: str, place: str) -> None:
     """At the same step: what it serves when it is back is what clients had, and nothing that is only tried."""

@@ -35,7 +35,8 @@ def begin_trial(name: str, params: CanaryParams, states: list[State]) -> threadi
     return deploying
 
 
-@pytest.mark.parametrize(("found", "ended"), [pytest.param(200, "COMPLETED", marks=pytest.mark.heavy), (900, "FAILED")])
+@pytest.mark.heavy
+@pytest.mark.parametrize(("found", "ended"), [(200, "COMPLETED"), (900, "FAILED")])
 def test_a_trial_decides(exported: str, found: int, ended: str) -> None:
     """The champion finds 2 in an image; a new version that finds 9 is not let in."""
     name, states = exported, list[State]()

@@ -113,6 +113,7 @@ def damage_val(whole: merging.MergedDataset) -> None:
     damage(images_of(whole.data, "detect", "val")[0])
 
 
+@pytest.mark.heavy
 def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
     damage_val(whole)

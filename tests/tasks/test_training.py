@@ -194,6 +194,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
     assert len((model.folder / "results.csv").read_text().splitlines()) == 1 + EPOCHS
 
 
+@pytest.mark.heavy
 def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
 ) -> None:
