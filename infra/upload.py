@@ -1,6 +1,7 @@
 """Put files into the object store: `python -m infra.upload FILE... [--bucket datasets] [--prefix folder] [--replace]`.
 
-Without `--replace` nothing that is there is written over, also where two people upload one name at the same moment.
+Without `--replace` nothing that is there is written over, also where two people upload one name at the same moment;
+of two files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
 """
 
 import argparse

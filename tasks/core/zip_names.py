@@ -203,6 +203,6 @@ def unsafe_reason(written: str) -> str | None:
         return "a control character such as NUL"
     if written.startswith(("/", "\\")):
         return "an absolute path"
-    if re.match("[A-Za-z]:", written):
+    if re.match(r"(\.[/\\]+)*[A-Za-z]:", written):
         return "a drive letter"
     return "a path with '..'" if ".." in written and ".." in re.split(r"[/\\]", written) else None

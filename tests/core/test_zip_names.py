@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.archive import open_archive
@@ -148,6 +148,7 @@ HOSTILE = st.text(st.sampled_from("ab/\\.:\0\n表能ò許ё. "), min_size=1, max
 
 
 @settings(max_examples=300, deadline=None)
+@example(drawn=[(".\\a:", "utf-8")])  # a drive letter behind what is left out
 @given(st.lists(st.tuples(HOSTILE, st.sampled_from(["utf-8", "flag", "cp932", "gbk", "cp950", "field"])), max_size=5))
 def test_no_name_leads_outside_and_no_two_become_one(tmp_path_factory: pytest.TempPathFactory, drawn: object) -> None:
     """What is left after reading is a plain place below the root, and what was put away is told."""
