@@ -97,7 +97,7 @@ def _work(job: Job, share: int, folder: Path) -> int:
     inference = InferenceParams.model_validate(job.plan.about["inference"])
     workers = 1 if inference.shards == 1 else inference.shards + 1
     owner, trial, done = reporting.Ownership(), job.plan.about["trial"], 0
-    model: ServedModel | None = None
+    version: int = job.plan.about["version"]
 
     @reporting.now_and_then
     def goes_on() -> bool:
@@ -112,12 +112,11 @@ def _work(job: Job, share: int, folder: Path) -> int:
         objects.put_folder(made.folder, Bucket.PREDICTIONS, job.run)
         if job.commit(made.chunk, made.part):
             done += 1
-            if trial and model:
-                tallies.keep_tally(trial, job.run, str(made.chunk), model.version, made.pictures, made.detections)
+            if trial:
+                tallies.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
 
     with jobs.Telling(job, share, reporting.ShareProgress("pictures")) as told:
         outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
-        version = job.plan.about["version"]
         while goes_on() and not job.is_over():
             with leases.using(model_name, version, reporting.flow_run_id()):
                 model = _served(job, model_name)

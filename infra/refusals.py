@@ -7,14 +7,16 @@ from prefect.utilities.schema_tools.hydration import Placeholder
 
 from tasks.core.findings import quoted
 
+Schema = dict[str, Any]
 Errors = Iterator[Any]
-Keyword = Callable[[Any, Any, Any, dict[str, Any]], Errors]
+Keyword = Callable[[Any, Any, Any, Schema], Errors]
 
 
 def put_in_words(keywords: dict[str, Keyword]) -> None:
     """Change what the keywords of a JSON schema validator say, not what they refuse."""
-    told = {"pattern": _described, "format": _described, "type": _filled, "not": _not, "anyOf": _any_of}
-    keywords.update({name: tell(keywords[name]) for name, tell in told.items()})
+    told = {"pattern": _own, "format": _own, "type": _of_nothing, "not": _of_what_is_forbidden}
+    keywords.update({name: _worded(keywords[name], described) for name, described in told.items()})
+    keywords["anyOf"] = _any_of(keywords["anyOf"])
 
 
 def sentence(description: str, found: object) -> str:
@@ -25,28 +27,30 @@ def sentence(description: str, found: object) -> str:
     return f"Expected {expected}; found {'nothing' if found is None else quoted(found)}.{' ' if stop else ''}{rest}"
 
 
-def _described(check: Keyword) -> Keyword:
-    def told(validator: Any, rule: str, instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
-        return _worded(check(validator, rule, instance, schema), [schema], instance)
-
-    return told
+def _own(_: Any, __: object, ___: object, schema: Schema) -> list[Schema]:  # noqa: ANN401
+    return [schema]
 
 
-def _filled(check: Keyword) -> Keyword:
+def _of_nothing(_: Any, __: object, instance: object, schema: Schema) -> list[Schema]:  # noqa: ANN401
     """An item that was added to a list and left empty is null for the server; of other values the type is said."""
-
-    def told(validator: Any, rule: object, instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
-        return _worded(check(validator, rule, instance, schema), [schema] if instance is None else [], instance)
-
-    return told
+    return [schema] if instance is None else []
 
 
-def _not(check: Keyword) -> Keyword:
+def _of_what_is_forbidden(validator: Any, rule: Schema, instance: object, schema: Schema) -> list[Schema]:  # noqa: ANN401
     """A forbidden value is described where it is forbidden, so the description there says what is expected instead."""
+    kinds = [kind for kind in rule.get("anyOf", [rule]) if validator.evolve(schema=kind).is_valid(instance)]
+    return [*kinds, rule, schema]
 
-    def told(validator: Any, rule: dict[str, Any], instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
-        kinds = [kind for kind in rule.get("anyOf", [rule]) if validator.evolve(schema=kind).is_valid(instance)]
-        return _worded(check(validator, rule, instance, schema), [*kinds, rule, schema], instance)
+
+def _worded(check: Keyword, described: Callable[[Any, Any, Any, Schema], list[Schema]]) -> Keyword:
+    """The check with the first description of these schemas as its words, where one of them has one."""
+
+    def told(validator: Any, rule: Any, instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
+        for error in check(validator, rule, instance, schema) or ():
+            schemas = described(validator, rule, instance, schema)
+            if description := next((each["description"] for each in schemas if each.get("description")), None):
+                error.message = sentence(description, instance)
+            yield error
 
     return told
 
@@ -54,7 +58,7 @@ def _not(check: Keyword) -> Keyword:
 def _any_of(check: Keyword) -> Keyword:
     """Of a value that may be left out, the faults of the value: else all that is said is that no kind fits."""
 
-    def told(validator: Any, rule: list[Any], instance: Any, schema: dict[str, Any]) -> Errors:  # noqa: ANN401
+    def told(validator: Any, rule: list[Any], instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
         kinds = [place for place, kind in enumerate(rule) if kind != {"type": "null"}]
         if instance is None or len(kinds) != 1 or isinstance(instance, Placeholder) or rule[kinds[0]] is True:
             yield from check(validator, rule, instance, schema)
@@ -63,11 +67,3 @@ def _any_of(check: Keyword) -> Keyword:
             yield from validator.descend(instance, described, schema_path=kinds[0])
 
     return told
-
-
-def _worded(errors: Errors, schemas: list[dict[str, Any]], instance: object) -> Errors:
-    description = next((schema["description"] for schema in schemas if schema.get("description")), None)
-    for error in errors or ():
-        if description:
-            error.message = sentence(description, instance)
-        yield error

@@ -44,8 +44,8 @@ def infer(
     chunks: Iterable[Chunk],
     folder: Path,
     outside: Outside,
-) -> bool:
-    """Work through chunks below `folder`, and commit each when it is done; False where the version is served no longer.
+) -> None:
+    """Work through chunks below `folder`, and commit each when it is done; ends where the version is served no longer.
 
     Raises InferenceError where Triton stays away, and ParameterError.
     """
@@ -59,8 +59,6 @@ def infer(
                     outside.commit(made)
         except VersionGone as gone:
             get_run_logger().warning("%s: going on with the champion", gone)
-            return False
-    return True
 
 
 @task(cache_policy=NO_CACHE)

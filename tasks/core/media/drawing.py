@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from tasks.core.geometry import Floats, Rgb
 from tasks.core.media.lettering import Colour, label_size, legible, printable, text_size, write_label
 from tasks.core.palette import class_colour
-from tasks.core.results.detections import Detections, class_name
+from tasks.core.results.detections import VISIBLE, Detections, class_name
 
 __all__ = ["class_colour", "draw", "line_width", "printable"]
-
-VISIBLE = 0.5  # visibility from which a keypoint is drawn
 
 _FILL = 0.4  # how much a filled outline hides
 _FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same

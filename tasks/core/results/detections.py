@@ -14,6 +14,8 @@ from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import Outputs, found_from_served
 
+VISIBLE = 0.5  # keypoints of more visibility are drawn
+
 
 @dataclass(frozen=True)
 class Moment:

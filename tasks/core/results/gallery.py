@@ -4,7 +4,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -138,7 +138,7 @@ class _Rows:
                     number,
                     class_name(self._names, number),
                     css_colour(number),
-                    *_flat(_falling(counts)),
+                    *chain.from_iterable(sorted(counts.items(), reverse=True)),
                 ]
                 for number, counts in classes
             ],
@@ -173,7 +173,7 @@ class _Rows:
         self._left -= 1
         for tally, text, outlines in zip(item.classes, boxes, shapes, strict=True):
             # All boxes of the class are those that were counted, in a poster too.
-            steps = [] if len(text) == BOX * tally.count else _flat(tally.counts)
+            steps = [] if len(text) == BOX * tally.count else list(chain.from_iterable(tally.counts))
             drawing = [text, "".join(outlines)] if outlines or steps else [text]
             yield [tally.class_id, *drawing, *steps]
 
@@ -192,14 +192,6 @@ def _shared(one: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
     return low
-
-
-def _falling(counts: Counter[int]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(counts.items(), reverse=True))
-
-
-def _flat(pairs: Iterable[tuple[int, int]]) -> list[int]:
-    return [number for pair in pairs for number in pair]
 
 
 def _link(path: str, links: Mapping[str, str]) -> str:

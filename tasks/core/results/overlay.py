@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.geometry import Floats
-from tasks.core.results.detections import Detections
+from tasks.core.results.detections import VISIBLE, Detections
 
 Ints = NDArray[np.int64]
 
@@ -27,7 +27,6 @@ _POINT = 4  # characters, as many as the head
 _ROTATED, _KEYPOINTS, _MASK = 0, 1, 2
 _TOLERANCE = 6.4  # of 2048 in a side: less than a pixel of a thumbnail
 _NO_SHAPE = "AAAA"
-_VISIBLE = 0.5
 # In 32 bits, as the table of detections holds confidences: what is filtered there is counted here.
 _FROM = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
 
@@ -52,7 +51,7 @@ def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
     """Return the outline or the keypoints of each of these rows as text; nothing where the task has neither."""
     if found.keypoints is not None:
         places = _places(found.keypoints[rows, :MOST_POINTS, :2], found)
-        places[found.keypoints[rows, :MOST_POINTS, 2] <= _VISIBLE] = UNSEEN
+        places[found.keypoints[rows, :MOST_POINTS, 2] <= VISIBLE] = UNSEEN
         return _shapes(_KEYPOINTS, list(places))
     if found.polygons is not None and len(rows):
         rings = [found.polygons[row] for row in rows.tolist()]

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
@@ -66,8 +67,8 @@ class ClassTally:
 
     def to_list(self) -> list[Any]:
         """Return what JSON can hold; `steps` flat."""
-        flat = [number for pair in self.steps for number in pair]
-        return [self.class_id, self.count, round(self.confidence, 4), flat, self.boxes, self.shapes]
+        flat = chain.from_iterable(self.steps)
+        return [self.class_id, self.count, round(self.confidence, 4), [*flat], self.boxes, self.shapes]
 
     @classmethod
     def from_list(cls, values: list[Any]) -> Self:

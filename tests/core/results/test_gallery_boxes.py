@@ -20,8 +20,8 @@ from tasks.core.results.parts import PartWriter, merge_parts
 from tasks.core.results.summary import ClassTally, GalleryItem
 from tests.core.results.examples import model
 from tests.core.results.test_gallery import HOSTILE, item, summary
-from tests.core.results.test_gallery_browser import WATCH, enter, press
-from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.core.results.test_gallery_browser import enter, press
+from tests.infra.browser import CHROMIUM, Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
@@ -70,14 +70,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     totals = merge_parts([part.path], folder)
     write_gallery(folder / "index.html", totals, items_in(folder), {})
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
-        page.call("Page.enable")
-        page.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-        yield page
 
 
 @pytest.fixture

@@ -19,20 +19,12 @@ from tasks.core.results.gallery import render_gallery, write_gallery
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, Sheet
 from tasks.core.results.summary import ClassTally, GalleryItem
 from tests.core.results.test_gallery import HOSTILE, item, summary
-from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.infra.browser import CHROMIUM, Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 COUNT = 10_000
 CODES = {"Escape": 27, "End": 35, "ArrowRight": 39, "ArrowDown": 40, "/": 191}
-# What a page may not do: fail in a script, write to the console, or want what its policy forbids.
-WATCH = """
-window.told = [];
-addEventListener("error", (event) => event.message && told.push(event.message));
-addEventListener("unhandledrejection", (event) => told.push(String(event.reason)));
-addEventListener("securitypolicyviolation", (event) => told.push(event.violatedDirective));
-for (const kind of ["error", "warn"]) console[kind] = (...words) => told.push(words.join(" "));
-"""
 
 
 @dataclass
@@ -69,14 +61,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Handler.site
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
-        page.call("Page.enable")
-        page.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-        yield page
 
 
 @pytest.fixture
