@@ -43,11 +43,13 @@ down: ## stop the local stack; its data stays in .studio
 status: setup ## each service, its address and health
 	@$(RUN) infra.stack status
 
+NEEDS_ARCHIVE = $(if $(ARCHIVE),,$(error expected a file, found none: make $@ ARCHIVE=x.zip))
+
 check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1 PAGE=x.html POLICY=x.json)
-	@$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json) $(if $(PAGE),--page $(PAGE)) $(if $(POLICY),--policy $(POLICY))
+	@$(NEEDS_ARCHIVE)$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json) $(if $(PAGE),--page $(PAGE)) $(if $(POLICY),--policy $(POLICY))
 
 upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip, REPLACE=1 over one of that name)
-	@$(RUN) infra.upload $(ARCHIVE) $(if $(REPLACE),--replace)
+	@$(NEEDS_ARCHIVE)$(RUN) infra.upload $(ARCHIVE) $(if $(REPLACE),--replace)
 
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -107,8 +107,8 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.drop}
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
-    links = links_markdown(page_links("", model.run_id, model.name, model.version))
-    reporting.show_markdown("parity", parity_markdown(parity, title, links))
+    pages = page_links("", model.run_id, model.name, model.version) | rollouts.rollout_link(record.flow_run_id)
+    reporting.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
     if not parity.passed:
         raise StudioError(
             f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"

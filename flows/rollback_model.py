@@ -24,6 +24,7 @@ def rollback_model(model_name: ModelName, version: FormerVersion | None = None) 
         locks.alone_with(model_name, run, reporting.is_over, reporting.overtake) as require_lock,
         rollouts.recording("roll back", model_name, run) as record,
     ):
+        registry.require_model(model_name)
         canaries.end_trial(model_name)
         config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
         places = rollout.Places(config, asides, leases.users, require_lock)

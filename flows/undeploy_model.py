@@ -8,7 +8,7 @@ from tasks.core.parameters import ModelName
 from tasks.core.triton_config import NOBODY
 from tasks.serving import rollout
 from tasks.storage import leases, locks, repository
-from tasks.tracking import canaries, champions, rollouts
+from tasks.tracking import canaries, champions, registry, rollouts
 
 
 @flow
@@ -23,6 +23,7 @@ def undeploy_model(model_name: ModelName) -> State:
         locks.alone_with(model_name, run, reporting.is_over) as require_lock,
         rollouts.recording("undeploy", model_name, run) as record,
     ):
+        registry.require_model(model_name)
         champions.chosen_by(model_name, run, reporting.first_attempt())
         canaries.end_trial(model_name)
         reporting.say("taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name)

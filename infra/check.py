@@ -49,6 +49,7 @@ def _write_page(path: Path, page: str) -> bool:
     except OSError as error:
         sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
         return False
+    sys.stderr.write(f"page: {path}\n")
     return True
 
 

@@ -32,6 +32,7 @@ MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_QUERY = tuple(name for name in PREDICT_HEADERS if name != "model")  # which the path says
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src 'self' blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -105,6 +106,9 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
 
 async def predict(request: Request) -> Response:
     """The JSON that `predict` makes of the picture in the body; query: `version`, `confidence`, `iou`."""
+    unknown = sorted(request.query_params.keys() - set(_QUERY))
+    if unknown:
+        return _error(f"expected parameters {', '.join(_QUERY)}, found {unknown[0][:80]!r}: leave it out", 400)
     async with request.app.state.slots:
         try:
             body = await asyncio.wait_for(_body(request), TIMEOUT_S)
@@ -118,9 +122,8 @@ async def predict(request: Request) -> Response:
 
 
 async def _ask(request: Request, body: bytes) -> Response:
-    parameters = {name: value for name, value in request.query_params.items() if name in PREDICT_HEADERS}
     asked = {
-        "parameters": parameters | {"model": request.path_params["model"]},
+        "parameters": {**request.query_params, "model": request.path_params["model"]},
         "inputs": [
             {
                 "name": "image",

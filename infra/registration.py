@@ -44,11 +44,16 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
         "queues": {name: _asked(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
         "template": pool["base_job_template"],
         "automations": [
-            [each["name"], each["enabled"], each["actions"]]
+            [each["name"], each["enabled"], each["actions"], _in_order(each["trigger"])]
             for each in sorted(automations, key=lambda each: str(each["name"]))
             if each["name"] in ours
         ],
     }
+
+
+def _in_order(trigger: dict[str, Any]) -> dict[str, Any]:
+    """The server gives names of events in another order after each start."""
+    return {name: sorted(value) if name in {"after", "expect"} else value for name, value in trigger.items()}
 
 
 def _asked(api: httpx.Client, path: str) -> Any:  # noqa: ANN401 - JSON

@@ -162,8 +162,7 @@ def processes(settings: StackSettings) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             if candidate.pid in ours or os.getpid() in {parent.pid for parent in candidate.parents()}:
                 continue
-            mentions = f"{settings.state_dir}/" in " ".join(candidate.cmdline())
-            if mentions or candidate.environ().get(STATE_MARK) == str(settings.state_dir):
+            if candidate.environ().get(STATE_MARK) == str(settings.state_dir):
                 found.append(candidate)
     return found
 

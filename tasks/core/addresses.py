@@ -25,6 +25,10 @@ class Addresses:
         """The page of a run in MLflow."""
         return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}{_TRAINING}"
 
+    def tracked_runs(self, experiment_id: str, condition: str) -> str:
+        """The runs of an experiment in MLflow that meet a condition in its own words."""
+        return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs{_TRAINING}&searchFilter={quote(condition)}"
+
     def model_version(self, model_name: str, version: int) -> str:
         """The page of a version in MLflow."""
         return f"{self.mlflow}/#/models/{quote(model_name)}/versions/{version}{_TRAINING}"

@@ -46,9 +46,12 @@ def parse_object_name(text: str, default: Bucket) -> ObjectName:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise ValueError(f"expected s3://BUCKET/KEY, found {text!r}, whose bucket {bucket!r} is no bucket name")
     if bucket in CLOSED:
-        raise ValueError(f"expected a bucket such as '{default}', found {text!r}, whose bucket is not for inputs")
+        known = ", ".join(sorted(OPEN))
+        raise ValueError(f"expected one of the buckets {known}, found {text!r}: no run reads bucket '{bucket}' for you")
     if not key or "\x00" in key:
         raise ValueError(f"expected the name of an object, found {text!r}, which names none")
     if {".", ".."} & set(key.split("/")):
-        raise ValueError(f"expected the name of an object, found {text!r}, whose '.' and '..' servers read differently")
+        raise ValueError(
+            f"expected the name of an object, found {text!r}: leave out '.' and '..', which are no folders here"
+        )
     return ObjectName(bucket, key)

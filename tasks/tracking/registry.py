@@ -137,6 +137,15 @@ def require_task(model_name: str, task: str) -> None:
         _champion(model_name)
 
 
+@task(cache_policy=NO_CACHE, **PATIENTLY)
+def require_model(model_name: str) -> None:
+    """Raise TrackingError that says which models there are where this one is missing."""
+    with explained(f"looking for {model_name}"):
+        mlflow = client()
+        if not mlflow.search_registered_models(f"name = '{model_name}'"):
+            raise TrackingError(_no_model(mlflow, model_name))
+
+
 @task(cache_policy=NO_CACHE)
 def find_version(model_name: str, wanted: int | str) -> ModelVersion:
     """A version by number or alias; raises TrackingError that says which there are when it is missing."""
@@ -217,8 +226,7 @@ def _planned_names(run_id: str, count: int) -> tuple[str, ...] | None:
 def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: ANN401
     versions = sorted(int(found.version) for found in mlflow.search_model_versions(f"name = '{model_name}'"))
     if not versions:
-        names = ", ".join(model.name for model in mlflow.search_registered_models(max_results=10)) or "none"
-        return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
+        return _no_model(mlflow, model_name)
     if wanted == CHAMPION:
         return (
             f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
@@ -229,6 +237,11 @@ def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: A
             f"name one of its versions {versions}."
         )
     return f"Expected {model_name!r} to have {wanted!r}; found versions {versions}. Name one of those."
+
+
+def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
+    names = ", ".join(model.name for model in mlflow.search_registered_models(max_results=10)) or "none"
+    return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
 
 
 @task(cache_policy=NO_CACHE)

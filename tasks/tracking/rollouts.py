@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.addresses import links_markdown
+from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_RUN_TAG, cut
 from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import SERVING, client, experiment_id, optional
@@ -52,6 +53,15 @@ def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollou
         raise
     finally:
         _record(rollout, status, began)
+
+
+def rollout_link(flow_run_id: str) -> dict[str, str]:
+    """Where the run of a roll-out will be once it has ended, with its pages, by the text of the link."""
+    with optional("the address of a roll-out"):
+        experiment = experiment_id(client(), SERVING)
+        condition = f'tags.flow_run_id = "{flow_run_id}"'
+        return {"Pictures, in the run of this deployment": Settings().addresses.tracked_runs(experiment, condition)}
+    return {}
 
 
 def _links(rollout: Rollout) -> str:

@@ -18,11 +18,12 @@ _RIGHT = {"segment": "tp_m", "pose": "tp_p"}
 
 
 class Wrong(NamedTuple):
-    """A picture by its place in the data set: `missed` labels, and `extra` detections that fit none."""
+    """A picture by its place in the data set: `missed` labels, and `extra` of the `sure` detections, which fit none."""
 
     place: int
     missed: int
     extra: int
+    sure: int
 
 
 def mistakes(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401 - ultralytics ships no types
@@ -38,17 +39,17 @@ def _mismatched(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401
     rows = zip(metrics, stats[_RIGHT.get(task, "tp")], stats["conf"], stats["target_cls"], strict=True)
     for name, right, confidence, targets in rows:
         sure = np.asarray(confidence) >= SURE
-        hits = int(np.asarray(right)[sure, 0].sum()) if sure.any() else 0
-        missed, extra = len(targets) - hits, int(sure.sum()) - hits
+        hits, count = int(np.asarray(right)[sure, 0].sum()) if sure.any() else 0, int(sure.sum())
+        missed, extra = len(targets) - hits, count - hits
         if missed or extra:
-            found.append(Wrong(places[name], missed, extra))
+            found.append(Wrong(places[name], missed, extra, count))
     return found
 
 
 def _misnamed(validator: Any) -> list[Wrong]:  # noqa: ANN401
     said = [int(row[0]) for batch in validator.pred for row in batch]
     true = [int(number) for batch in validator.targets for number in batch]
-    return [Wrong(place, 1, 1) for place, (one, other) in enumerate(zip(said, true, strict=True)) if one != other]
+    return [Wrong(place, 1, 1, 1) for place, (one, other) in enumerate(zip(said, true, strict=True)) if one != other]
 
 
 def draw_worst(
@@ -70,7 +71,8 @@ def draw_worst(
     listed = []
     for number, each in enumerate(wrong):
         path = Path(dataset.samples[each.place][0] if task == "classify" else dataset.im_files[each.place])
-        how = {"imgsz": image_size, "device": device, "conf": SURE, "project": str(folder)}
+        # Evaluation pads pictures otherwise, which moves a confidence a little: what was counted there is drawn here.
+        how = {"imgsz": image_size, "device": device, "conf": SURE / 2, "project": str(folder)}
         (result,) = model.predict(str(path), verbose=False, save=False, **how)
         image = fit(read_image(path), SIDE)
         if task == "classify":
@@ -80,7 +82,10 @@ def draw_worst(
         else:
             words = ["", ""]
             files = [f"{number}-truth.jpg", f"{number}-found.jpg"]
-            sides = _labelled(dataset.labels[each.place], task, result.orig_shape), _detected(result.cpu().numpy())
+            sides = (
+                _labelled(dataset.labels[each.place], task, result.orig_shape),
+                _detected(result[: each.sure].cpu().numpy()),
+            )
             for file, side, said in zip(files, sides, (False, True), strict=True):
                 write_jpeg(folder / file, _drawn(image, side, names, labels=said))
         listed.append(Mistaken(path.name, each.missed, each.extra, *files, *words)._asdict())

@@ -32,6 +32,15 @@ async function attack(at) {
         await read(at.mlflow + '/api/2.0/mlflow/experiments/search?max_results=9', how);
         await read(at.prefect + '/api/deployments/name/train-model/gpu', how);
         await read(at.live + '/models', how);
+        for (const asked of ['repository/models/predict/unload', 'repository/models/' + at.mark + '/load', 'repository/index',
+            'systemsharedmemory/region/x/register', 'logging', 'trace/setting'])
+            await post(at.triton + '/v2/' + asked, new Blob(['{}']), how);
+        await read(at.triton + '/v2/models/predict/config', how);
+        for (const store of [at.s3, at.filer, at.volume, at.master])
+            for (const path of ['/media', '/media/' + at.mark, '/buckets/media/' + at.mark, '/admin/assign_volume?volume=1', '/dir/assign'])
+                for (const method of ['GET', 'POST', 'PUT', 'DELETE'])
+                    await short(fetch(store + path, {method, body: method[0] === 'P' ? new Blob(['lost']) : undefined, ...how})
+                        .then(answer => answer.text()).then(text => text && learned.push(text), () => {}));
     }
     await sent(at.mlflow + '/api/2.0/mlflow/experiments/create', json({name: at.mark}));
     await sent(at.prefect + '/api/automations/', json(at.automation));
@@ -39,6 +48,8 @@ async function attack(at) {
         for (const protocols of [[], ['prefect']])
             await spoken(at.prefect.replace('http', 'ws') + path, protocols, [json({type: 'auth', token: ''}), json(at.event)]);
     await shown(at.master + '/col/delete?collection=media');
+    for (const store of [at.s3, at.filer, at.volume, at.master])
+        await shown(store + '/media/' + at.mark);
     await shown(at.master + '/dir/status');
     await read(at.master + '/dir/status');
     await shown(at.mlflow + '/get-artifact?path=x&run_uuid=x');

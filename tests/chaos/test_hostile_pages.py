@@ -63,6 +63,15 @@ def page(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield page
 
 
+def store_ports(stack: StackSettings) -> dict[str, int]:
+    return {
+        "s3": stack.s3_port,
+        "master": stack.s3_master_port,
+        "volume": stack.s3_volume_port,
+        "filer": stack.s3_filer_port,
+    }
+
+
 def target(stack: StackSettings, mark: str, host: str = "127.0.0.1") -> dict[str, Any]:
     """What an attacker who knows everything but the passwords asks for; all of it carries `mark`."""
     with prefect_api(stack) as api:
@@ -75,7 +84,8 @@ def target(stack: StackSettings, mark: str, host: str = "127.0.0.1") -> dict[str
         "prefect": f"http://{host}:{stack.prefect_port}",
         "mlflow": f"http://{host}:{stack.mlflow_port}",
         "live": f"http://{host}:{stack.live_port}",
-        "master": f"http://{host}:{stack.s3_master_port}",
+        "triton": f"http://{host}:{stack.triton_http_port}",
+        **{name: f"http://{host}:{port}" for name, port in store_ports(stack).items()},
         "deployment": found["id"],
         "automation": {"name": mark, "trigger": trigger, "actions": [action]},
         "run": {"name": mark, "parameters": {"archive": mark}, "job_variables": {"command": "id"}},
@@ -128,6 +138,7 @@ def test_a_page_of_another_site_reaches_nothing(stack: StackSettings, page: Page
     assert page.js(f"attack({json.dumps(target(stack, mark))})") == []
     assert marked(stack, mark) == NOTHING
     assert asked(stack) == before
+    assert httpx.get(f"http://{stack.environment['TRITON_HTTP_URL']}/v2/models/predict/ready").status_code == 200
     assert s3_client(stack).get_object(Bucket="media", Key=mark)["Body"].read() == b"kept"
 
 

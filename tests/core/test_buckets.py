@@ -28,5 +28,5 @@ def test_refused(text: str) -> None:
 
 @pytest.mark.parametrize("bucket", ["models", "mlflow"])
 def test_no_run_reads_for_people_what_their_key_may_not(bucket: str) -> None:
-    with pytest.raises(ValueError, match=f"found 's3://{bucket}/x/y.zip', whose bucket is not for inputs"):
+    with pytest.raises(ValueError, match=f"found 's3://{bucket}/x/y.zip': no run reads bucket '{bucket}'"):
         parse_object_name(f"s3://{bucket}/x/y.zip", Bucket.MEDIA)

@@ -1,7 +1,8 @@
-"""`python -m tests.flows.dying FLOW MODEL VERSION WHEN NAME COUNT`: run a flow that is killed at one place.
+"""`python -m tests.flows.dying FLOW MODEL VERSION HOW PLACE`: run a flow that is stopped at one place.
 
-VERSION 0 names none. WHEN is `before` or `after` call number COUNT of NAME, a full dotted one. The id of the flow run
-is printed.
+VERSION 0 names none. HOW is `killed`, or `held` until standard input has a line. PLACE is one string,
+`WHEN NAME COUNT`: `before` or `after` call number COUNT of NAME, a full dotted one. The id of the flow run is printed
+there.
 """
 
 import os
@@ -20,32 +21,35 @@ from tasks.core.parameters import ServingParams
 from tests.flows.steps import QUICK, UNCOMPARED
 
 
-def die() -> None:
-    """End as the kernel ends a process: nothing is tidied up."""
+def stop(how: str) -> None:
+    """End as the kernel ends a process, with nothing tidied up; or wait."""
     print(runtime.flow_run.id, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.readline()
 
 
-def deadly(function: Callable[..., Any], when: str, count: int) -> Callable[..., Any]:
+def stopping(function: Callable[..., Any], how: str, when: str, count: int) -> Callable[..., Any]:
     calls = 0
 
     def called(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if (calls, when) == (count, "before"):
-            die()
+            stop(how)
         result = function(*args, **kwargs)
         if (calls, when) == (count, "after"):
-            die()
+            stop(how)
         return result
 
     return called
 
 
-def main(flow: str, model: str, version: str, when: str, place: str, count: str) -> None:
-    owner, _, name = place.rpartition(".")
+def main(flow: str, model: str, version: str, how: str, place: str) -> None:
+    when, function, count = place.split()
+    owner, _, name = function.rpartition(".")
     held = pkgutil.resolve_name(owner)
-    setattr(held, name, deadly(getattr(held, name), when, int(count)))
+    setattr(held, name, stopping(getattr(held, name), how, when, int(count)))
     if flow == "deploy":
         deploy_model(model, int(version) or None, ServingParams.model_validate(QUICK | UNCOMPARED))
     elif flow == "rollback":

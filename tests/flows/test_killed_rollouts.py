@@ -1,9 +1,10 @@
-"""Deployments, roll-backs and undeployments that are killed at each of their steps, while clients ask."""
+"""Deployments, roll-backs and undeployments that are killed, or lose Triton, at each step, while clients ask."""
 
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from subprocess import DEVNULL, PIPE
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from tests.flows.traffic import TOLERANCE_S, Traffic
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
+STOPPED = [sys.executable, "-m", "tests.flows.dying"]
 CONTROL, CONFIG, CHAMPIONS = (
     "tasks.serving.control.",
     "tasks.storage.repository.ConfigFile.",
@@ -50,7 +52,7 @@ AFTER_THE_ALIAS = [
 
 def killed(flow: str, model: str, version: int, place: str) -> UUID:
     """Run a flow that is killed at `place`, and say what a worker says of a process that is gone; its flow run."""
-    command = [sys.executable, "-m", "tests.flows.dying", flow, model, str(version), *place.split()]
+    command = [*STOPPED, flow, model, str(version), "killed", place]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == -9, done.stderr[-2000:]
     run = UUID(done.stdout.split()[-1])
@@ -173,12 +175,8 @@ def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported
     name = exported
     with Traffic(name, patience=60) as clients:
         killed("deploy", name, 2, place)
-        with supervision.connect(stack) as supervisor:
-            psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
-        deadline = time.monotonic() + 60
-        while not is_served(name):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        kill_triton(stack)
+        wait_until_served(name)
     expected = 1 if place in WHILE_IT_IS_TRIED else 2
     assert served(name) == [expected]
     assert clients.failures == []
@@ -186,6 +184,44 @@ def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported
         assert clients.wrong == []
     assert deploy(name, 2, **UNCOMPARED).is_completed()
     assert (champion(name), served(name), aside(name)) == ("2", [2], [])
+
+
+@pytest.mark.parametrize(
+    "place", [*WHILE_IT_IS_TRIED[1:], BETWEEN_TRITON_AND_THE_ALIAS[0], AFTER_THE_ALIAS[0], AFTER_THE_ALIAS[-1]]
+)
+def test_triton_killed_under_a_deployment_that_goes_on_serves_champions_alone(
+    stack: StackSettings, exported: str, place: str
+) -> None:
+    """The deployment ends in its own words: the new version is champion and served, or the one before is both."""
+    name = exported
+    command = [*STOPPED, "deploy", name, "2", "held", place]
+    with (
+        Traffic(name, patience=60) as clients,
+        subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as deployment,
+    ):
+        assert deployment.stdout is not None
+        run = UUID(deployment.stdout.readline().strip())
+        kill_triton(stack)
+        deployment.communicate("\n", timeout=300)
+        wait_until_served(name)
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    assert state is not None
+    print(place, state.name, state.message)
+    expected = 2 if state.is_completed() else 1
+    assert_served(name, expected, clients)
+
+
+def kill_triton(stack: StackSettings) -> None:
+    with supervision.connect(stack) as supervisor:
+        psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+
+
+def wait_until_served(name: str) -> None:
+    deadline = time.monotonic() + 60
+    while not is_served(name):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def is_served(name: str) -> bool:

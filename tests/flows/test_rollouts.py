@@ -190,6 +190,11 @@ def test_what_a_killed_deployment_left_is_put_right_by_the_next(exported: str) -
     assert champion(name) == "1"
 
 
+@pytest.mark.parametrize("flow", [deploy, rollback, undeploy])
+def test_a_model_that_is_not_there_is_said_in_words(flow: Callable[[str], State]) -> None:
+    assert str(flow("nope").message).startswith("Expected a model 'nope'; the registry has ")
+
+
 def test_a_name_that_is_ours_is_refused() -> None:
     state = deploy("predict")
     assert state.is_failed()

@@ -66,6 +66,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         ("/predict/stranger", b"\xff\xd8\xff", 404, "expected a model that is served"),
         (f"/predict/{MODEL.name}", b"text", 400, "expected a JPEG or PNG file"),
         (f"/predict/{MODEL.name}?version=..%2F1", b"text", 400, "expected `version` as a whole number"),
+        (f"/predict/{MODEL.name}?conf=0.4", b"text", 400, "version, confidence, iou, found 'conf': leave it out"),
         ("/predict/a%0d%0ab:%20c", b"text", 400, "expected a"),
         (f"/predict/{MODEL.name}", bytes(live.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
     ],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -46,13 +47,24 @@ def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> No
     with prefect_api(stack) as api:
         (deployment,) = api.post("/deployments/filter", json={"flows": {"name": {"any_": ["undeploy-model"]}}}).json()
         api.delete(f"/deployments/{deployment['id']}").raise_for_status()
+        silent = automation(api)
+        silent["trigger"]["within"] = 60
+        api.put(f"/automations/{silent.pop('id')}", json=silent).raise_for_status()
         with supervision.connect(stack) as supervisor:
             supervisor.stopProcess("live")
         said: list[str] = []
         local_stack.up(stack, said.append)
         assert "stack is up after" in said[-1]
         assert api.get("/deployments/name/undeploy-model/gpu").is_success
+        assert automation(api)["trigger"]["within"] == 90
     assert supervision.states(stack)["live"] == "RUNNING"
+
+
+def automation(api: httpx.Client) -> dict[str, Any]:
+    """What marks runs that fell silent, as it can be written back."""
+    found = api.post("/automations/filter", json={}).raise_for_status().json()
+    (silent,) = (each for each in found if each["name"] == "crash-silent-flow-runs")
+    return {name: silent[name] for name in ("id", "name", "description", "enabled", "trigger", "actions")}
 
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
@@ -169,18 +181,28 @@ def test_a_service_elsewhere_that_does_not_answer_is_named(monkeypatch: pytest.M
         require_elsewhere(StackSettings())
 
 
-def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:
-    """`make down` ends what carries the mark of its state folder, and nothing else."""
-    other = stack.model_copy(update={"state_dir": tmp_path})
-    mark = {**os.environ, supervision.STATE_MARK: str(tmp_path)}
-    # A grandchild: what descends from the caller is left to the caller.
+def grandchild(command: list[str], environment: dict[str, str]) -> psutil.Process:
+    """Start a program that does not descend from the caller, to whom `make down` leaves what does."""
     script = (
-        "import subprocess as s; p = s.Popen(['sleep', '60'], start_new_session=True, stdout=s.DEVNULL)\n"
+        "import subprocess as s, sys; p = s.Popen(sys.argv[1:], start_new_session=True, stdout=s.DEVNULL)\n"
         "print(p.pid, flush=True)"
     )
-    made = subprocess.run([sys.executable, "-c", script], env=mark, stdout=subprocess.PIPE, text=True, check=True)
-    left = psutil.Process(int(made.stdout))
+    line = [sys.executable, "-c", script, *command]
+    made = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return psutil.Process(int(made.stdout))
+
+
+def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:
+    """`make down` ends what carries the mark of its state folder, and nothing else: nobody's look into a log."""
+    other = stack.model_copy(update={"state_dir": tmp_path})
+    mark = {**os.environ, supervision.STATE_MARK: str(tmp_path)}
+    log = tmp_path / "worker.log"
+    log.touch()
+    left = grandchild(["sleep", "60"], mark)
+    reader = grandchild(["tail", "-f", str(log)], dict(os.environ))
     assert supervision.processes(other) == [left]
     assert supervision.stop(other)
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert reader.is_running()
+    reader.kill()
     assert supervision.process(stack) is not None

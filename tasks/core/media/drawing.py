@@ -89,7 +89,7 @@ def _fill(canvas: Rgb, shapes: Sequence[tuple[NDArray[np.int32], Colour]]) -> No
 
 def _draw_points(canvas: Rgb, points: Floats, line: float) -> None:
     """Draw keypoints [K, 3]; left and right of a body (as its owner has them) are told apart."""
-    seen = (points[:, 2] > VISIBLE).tolist()
+    seen = (points[:, 2] >= VISIBLE).tolist()
     places = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
     body = len(places) == _BODY
     for one, other in LIMBS if body else ():

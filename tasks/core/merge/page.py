@@ -113,9 +113,12 @@ def _classes(plan: MergePlan) -> str:
         )
         for begin in range(0, len(archives), BESIDE)
     ]
-    more = [f"And {len(rows) - SHOWN_CLASSES} more."] if len(rows) > SHOWN_CLASSES else []
-    return "\n\n".join([*tables, *more])
+    return "\n\n".join([*tables, *_more(len(rows) - SHOWN_CLASSES)])
 
 
 def _first(texts: Sequence[str]) -> str:
-    return points(texts[:SHOWN]) + (f"\n\nAnd {len(texts) - SHOWN} more." if len(texts) > SHOWN else "")
+    return "\n\n".join([points(texts[:SHOWN]), *_more(len(texts) - SHOWN)])
+
+
+def _more(count: int) -> list[str]:
+    return [f"And {count} more."] if count > 0 else []

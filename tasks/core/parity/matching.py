@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tasks.core.found import Found
 from tasks.core.geometry import Floats, iou_matrix
 from tasks.core.parameters import ParityPolicy
+from tasks.core.results.detections import VISIBLE
 
-VISIBLE = 0.5
 VISIBILITY_REACH = 0.1
 # Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.
 KEYPOINT_REACH = 0.05

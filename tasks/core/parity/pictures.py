@@ -13,7 +13,7 @@ from tasks.core.geometry import Letterbox, Rgb
 from tasks.core.media.drawing import class_colour, draw, printable
 from tasks.core.media.images import fit, read_image
 from tasks.core.parity.rules import Parity, as_detections
-from tasks.core.results.detections import Detections, class_name
+from tasks.core.results.detections import VISIBLE, Detections, class_name
 from tasks.core.sample import Sample
 
 SHOWN = 8
@@ -102,7 +102,7 @@ def _outlines(found: Found, row: int, width: int, height: int) -> list[NDArray[n
 def _points(found: Found, row: int, width: int, height: int) -> list[tuple[int, int]]:
     if found.keypoints is None:
         return []
-    shown = found.keypoints[row][found.keypoints[row, :, 2] >= 0.5, :2]
+    shown = found.keypoints[row][found.keypoints[row, :, 2] >= VISIBLE, :2]
     return [(int(x), int(y)) for x, y in shown * [width / found.width, height / found.height]]
 
 

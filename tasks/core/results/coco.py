@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.core.results.detections import VISIBLE
 from tasks.core.served_outputs import FARTHEST
-
-VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 
 _Numbers = NDArray[np.float64]
 _Rows = NDArray[np.int64]

@@ -14,7 +14,7 @@ from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import Outputs, found_from_served
 
-VISIBLE = 0.5  # keypoints of more visibility are drawn
+VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
     """Return the outline or the keypoints of each of these rows as text; nothing where the task has neither."""
     if found.keypoints is not None:
         places = _places(found.keypoints[rows, :MOST_POINTS, :2], found)
-        places[found.keypoints[rows, :MOST_POINTS, 2] <= VISIBLE] = UNSEEN
+        places[found.keypoints[rows, :MOST_POINTS, 2] < VISIBLE] = UNSEEN
         return _shapes(_KEYPOINTS, list(places))
     if found.polygons is not None and len(rows):
         rings = [found.polygons[row] for row in rows.tolist()]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 
-from tasks.core.results.coco import VISIBLE
+from tasks.core.results.detections import VISIBLE
 
 DATA_YAML, LABELS = "data.yaml", "labels"
 LABELLED = frozenset({"detect", "segment", "pose", "obb"})
@@ -20,12 +20,13 @@ _Points = NDArray[np.float64]
 
 
 def write_labels(folder: Path, task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> None:
-    """Write `labels/x.txt` for each picture that has a copy `images/x.jpg` and detections.
+    """Write `labels/x.txt` for each picture that has a copy `images/x.jpg`.
 
-    A picture without a file shows nothing, as in any data set of YOLO. `rows` are all detections of `pictures`, in the
-    same order, and `class_ids` their classes. A line is the class and, as shares of width and height: centre and sides
-    of the box (detect), the outline (segment), the box and its keypoints x, y, visibility (pose), or the four corners
-    (obb). Confidences are left out: as a last column, trainers take them for something else.
+    It is empty where nothing was found, so that a chunk that is tried again leaves none of the attempt before. `rows`
+    are all detections of `pictures`, in the same order, and `class_ids` their classes. A line is the class and, as
+    shares of width and height: centre and sides of the box (detect), the outline (segment), the box and its keypoints
+    x, y, visibility (pose), or the four corners (obb). Confidences are left out: as a last column, trainers take them
+    for something else.
     """
     for path, text in label_texts(task, pictures, rows, class_ids):
         place = folder / path
@@ -42,7 +43,7 @@ def label_texts(task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequen
     first = 0
     for image, width, height, count in zip(*columns, strict=True):
         own, first = range(first, first + count), first + count
-        if image is None or not count:
+        if image is None:
             continue
         sides = np.array([width, height], np.float64)
         found = rows.slice(own.start, count).select([*_BOX, *(name for name in _OWN if name in rows.column_names)])

@@ -138,7 +138,7 @@ def test_lines_are_in_the_form_of_each_task() -> None:
         "0 0.195312 0.625 0.234375 0.625 0.0859375 0.34375 2 0 0 0\n"
     )
     assert len(texts(picture(0, task="obb"), "obb")["labels/a-1.txt"].split()) == 9
-    assert texts(picture(), "detect") == {}
+    assert texts(picture(), "detect") == {"labels/a-1.txt": ""}
     assert texts(picture(0), "classify") == {}
 
 
@@ -168,6 +168,15 @@ def test_labels_of_a_version_with_other_ids_are_written_anew(tmp_path: Path) -> 
     lines = {path.stem[0]: path.read_text().splitlines() for path in (folder / "labels").iterdir()}
     assert {stem: [int(line.split()[0]) for line in found] for stem, found in lines.items()} == {"a": [1], "b": [1, 2]}
     assert yaml.safe_load((folder / "data.yaml").read_text())["names"] == {0: "red", 1: "white", 2: "blue"}
+
+
+def test_a_chunk_that_is_tried_again_leaves_no_label_of_the_attempt_before(tmp_path: Path) -> None:
+    """Its first attempt died before it was done, and the version that answers the second finds nothing."""
+    folder = tmp_path / "run"
+    run(folder, model(), picture(1, source="a.jpg"))
+    second = run(folder, model(version=8), picture(source="a.jpg"))
+    merge_parts([second], folder)
+    assert [path.read_text() for path in (folder / "labels").iterdir()] == [""]
 
 
 def test_a_picture_is_kept_as_it_is_and_what_others_read_otherwise_as_an_upright_jpeg(tmp_path: Path) -> None:
