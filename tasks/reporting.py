@@ -311,7 +311,8 @@ class EpochProgress:
             return
         self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
         left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
-        told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {duration(left)} left"
+        then = "now evaluating the best epoch" if epoch.last else f"{duration(left)} left"
+        told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {then}"
         get_run_logger().info("%s", told)
         shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
         brief_client().update_artifact(self._artifact, shown)

@@ -209,7 +209,10 @@ def test_triton_killed_under_a_deployment_that_goes_on_serves_champions_alone(
     assert state is not None
     print(place, state.name, state.message)
     expected = 2 if state.is_completed() else 1
-    assert_served(name, expected, clients)
+    assert (champion(name), served(name), clients.failures, clients.wrong) == (str(expected), [expected], [], [])
+    with Traffic(name) as clients:
+        assert deploy(name, 2, **UNCOMPARED).is_completed()
+    assert_served(name, 2, clients)
 
 
 def kill_triton(stack: StackSettings) -> None:

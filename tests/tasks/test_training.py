@@ -26,6 +26,7 @@ from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.merge.files import images_of
 from tasks.core.parameters import TrainingParams
+from tasks.core.results.detections import Detections
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
 from tasks.core.training_pictures import worst_pictures
 from tasks.trainer import worst
@@ -121,21 +122,23 @@ def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel
     assert all(each.truth.startswith("data:image/jpeg") and each.found != each.truth for each in shown)
 
 
-def test_the_worst_pictures_name_classes_as_the_merge_does(
+def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_counted(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ultralytics' own `names` has a fish for an identifier of ImageNet."""
-    named: list[list[str]] = []
+    """Ultralytics' own `names` has a fish for an identifier of ImageNet; no more detections than the evaluation had."""
+    drawn: list[tuple[int, list[str]]] = []
 
-    def draw(image: Any, _: object, names: list[str], **__: object) -> Any:
-        named.append(names)
+    def draw(image: Any, found: Detections, names: list[str], **_: object) -> Any:
+        drawn.append((len(found), names))
         return image
 
     monkeypatch.setattr(worst, "draw", draw)
     label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
     seen = SimpleNamespace(im_files=images_of(data, "detect", "val"), labels=[label])
-    worst.draw_worst([worst.Wrong(0, 1, 0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst")
-    assert named == [[SYNSET, ODD]] * 2
+    worst.draw_worst(
+        [worst.Wrong(0, 1, 0, sure=0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst"
+    )
+    assert drawn == [(1, [SYNSET, ODD]), (0, [SYNSET, ODD])]
 
 
 def broken(epoch: Epoch) -> None:
