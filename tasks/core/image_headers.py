@@ -128,7 +128,9 @@ def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes, bool]:
     with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
         kind, size, exif = str(image.format), image.size, image.info.get("exif", b"")
         image.verify()
-        return kind, size, exif, bool(_TURNING & image.info.keys() or kind == "TIFF") and _swaps(image)
+        swaps = bool(_TURNING & image.info.keys() or kind == "TIFF") and _swaps(image)
+        # Of a TIFF Pillow gives the sides as shown.
+        return kind, size[::-1] if kind == "TIFF" and swaps else size, exif, swaps
 
 
 def _swaps(image: Image.Image) -> bool:

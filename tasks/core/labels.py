@@ -203,13 +203,17 @@ def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults)
     if outline:
         rules = replace(rules, task=_OUTLINES.task)
     if len(tokens) not in column_counts(rules):
-        fix = _columns_fix(len(tokens), rules)
+        fix = _columns_fix(tokens, rules)
         faults.add(Code.LABEL_COLUMNS, line, _columns(rules), f"{len(tokens)}", fix)
     values = _parse_numbers(line, tokens, faults)
     if values is None or faults.total > before:
         return None
     class_id = class_of(tokens[0])
     _check_class(line, class_id, rules, faults)
+    if not rules.keypoints and max(values) == max(VISIBILITIES) and _has_visibilities(tokens[1:]):
+        found = f"{max(values):g}, as the visibility of a keypoint"
+        faults.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", found, _keypoints_fix(len(values)))
+        return None
     _check_geometry(line, values, rules, faults)
     if faults.total > before:
         return None
@@ -241,12 +245,31 @@ ONE_KIND = (
 )
 
 
-def _columns_fix(count: int, rules: LabelRules) -> str:
+def _columns_fix(tokens: list[str], rules: LabelRules) -> str:
+    count = len(tokens)
+    if not rules.keypoints and _has_visibilities(tokens[1:]):
+        return _keypoints_fix(count - 1)
     if count - 1 in column_counts(rules) or (rules.task is None and count >= 6 and count % 2 == 0):
         return "The last looks like a confidence, as in predictions: take that column out."
     if rules.task in {"detect", "segment"} and (count == 5 or (count >= 7 and count % 2)):
         return ONE_KIND
     return "Export the labels in YOLO format again; keypoints need kpt_shape in data.yaml."
+
+
+def _has_visibilities(numbers: Sequence[str]) -> bool:
+    """Say whether the numbers behind a class look like a box and keypoints of three, each with a visibility.
+
+    An outline that touches the borders has zeros and ones there, too, but no two.
+    """
+    flags = numbers[6::3]
+    if len(numbers) < 7 or len(numbers) % 3 != 1 or not all(map(_NUMBER.fullmatch, flags)):
+        return False
+    seen = {*map(float, flags)}
+    return seen <= {*VISIBILITIES} and (len(numbers) % 2 == 1 or max(VISIBILITIES) in seen)
+
+
+def _keypoints_fix(numbers: int) -> str:
+    return f"This looks like keypoints: write 'kpt_shape: [{(numbers - 4) // 3}, 3]' into data.yaml."
 
 
 def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:

@@ -52,7 +52,8 @@ _JUNK_ENDINGS = (".cache", ".zip")
 class Guess:
     """How names were read that do not say what they are: the charset in words, and the places of those names.
 
-    It is not `sure` where another charset gives other letters that are nearly as likely.
+    It is not `sure` where another charset gives other letters that are nearly as likely, as UTF-8 does for some names
+    of an archive that two tools wrote.
     """
 
     charset: str
@@ -136,7 +137,8 @@ def _charset(names: Iterable[bytes]) -> tuple[str, str, bool]:
     letters = sample.decode(codec, "replace")
     rival = max((other for other, name, _ in found if sample.decode(name, "replace") != letters), default=0.0)
     is_enough = sum(byte > 127 for byte in sample) >= _ENOUGH_BYTES
-    return codec, charset, is_enough and likelihood >= _SURE * rival
+    mixed = any(map(_is_plainly_utf8, names))
+    return codec, charset, is_enough and not mixed and likelihood >= _SURE * rival
 
 
 def _fits(codec: str, names: Iterable[bytes]) -> bool:
@@ -147,6 +149,11 @@ def _fits(codec: str, names: Iterable[bytes]) -> bool:
 def _is_text(letters: str) -> bool:
     """Whether all that is not ASCII are letters, which signs of frames and quotes, in the wrong code page, are not."""
     return all(letter.isascii() or unicodedata.category(letter)[0] in "LM" for letter in letters)
+
+
+def _is_plainly_utf8(name: bytes) -> bool:
+    """Whether a name is UTF-8, by letters of three bytes: those of two are letters of Chinese, too."""
+    return _reads("utf-8", [name]) and max(name.decode()) > "\u07ff"
 
 
 def _reads(codec: str, names: Iterable[bytes]) -> bool:

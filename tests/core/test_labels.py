@@ -244,6 +244,17 @@ def test_a_confidence_is_called_one(rules: LabelRules, line: str) -> None:
     assert "The last looks like a confidence, as in predictions: take that column out." in finding.message
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 17])
+@pytest.mark.parametrize("rules", [RULES, LabelRules(2, "detect", outlines_as_boxes=True)])
+def test_keypoints_that_data_yaml_does_not_tell_of_are_called_so(rules: LabelRules, count: int) -> None:
+    """An odd number of them looks like a confidence, which must stay, and an even one like an outline in pixels."""
+    line = f"{GOOD}{' 0.1 0.2 2' * count}"
+    (finding,) = parse_labels(line.encode(), "a.txt", rules)[1]
+    assert finding.code in {"label-columns", "label-range"}
+    assert finding.message.endswith(f"write 'kpt_shape: [{count}, 3]' into data.yaml.")
+    assert parse_labels(line.encode(), "a.txt", LabelRules(2, "pose", (count, 3)))[1] == []
+
+
 def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
     """The way out of an archive that mixes them."""
     mixed = f"{GOOD}\n{TRIANGLE}\n".encode()

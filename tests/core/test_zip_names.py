@@ -6,6 +6,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,15 @@ def test_names_that_say_nothing_are_read_together_and_that_is_told(codec: str, d
     read = read_names(listed(written(names, in_code_page(codec))))
     assert read.guess is not None
     assert [normal_name(name) for name in read.written] == names or not read.guess.sure
+
+
+@pytest.mark.parametrize("codec", ["cp932", "gbk", "cp950", "cp949"])
+def test_names_of_two_tools_are_never_sure(codec: str) -> None:
+    """UTF-8 without its flag beside a code page: no charset reads both right."""
+    for word, other in pairwise(WORDS[codec]):
+        read = read_names(listed(raw_zip([(word.encode(), 0, b""), (other.encode(codec), 0, b"")])))
+        assert read.guess is not None
+        assert not read.guess.sure
 
 
 def test_half_a_letter_is_no_slash() -> None:
