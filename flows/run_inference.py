@@ -49,7 +49,8 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
     if outcome.failure_share > inference.max_failure_share:
         return reporting.failed(
-            f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. {outcome.gallery}"
+            f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
+            f"The first: {outcome.first_failure} {outcome.gallery}"
         )
     failures = outcome.failed_inputs
     return reporting.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)

@@ -40,7 +40,7 @@ def require_triton() -> None:
 
 
 def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:
-    """Raise StackError naming each port that another program holds, and the setting that moves it."""
+    """Raise StackError naming each port that another program holds, and settings that move them to free ones."""
     taken = []
     needed = [("supervisor", {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port})]
     for name, ports in [*needed, *((service.name, service.ports) for service in wanted)]:
@@ -48,4 +48,16 @@ def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> No
             if not is_free(port):
                 taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
     if taken:
-        raise StackError("\n".join([*taken, "for example: STUDIO_PREFECT_PORT=4300 make up"]))
+        raise StackError("\n".join([*taken, f"for example: export {_free_ports(settings)}"]))
+
+
+def _free_ports(settings: StackSettings) -> str:
+    """Settings that move all ports of the stack by one number to where all are free."""
+    ports = [(name, getattr(settings, name)) for name in StackSettings.model_fields if name.endswith("_port")]
+    moves = (move for move in range(100, 10_000, 100) if all(_are_free(port + move) for _, port in ports))
+    move = next(moves, 0)
+    return " ".join(f"STUDIO_{name.upper()}={port + move}" for name, port in ports)
+
+
+def _are_free(port: int) -> bool:
+    return port <= 55535 and is_free(port) and is_free(port + 10_000)

@@ -207,6 +207,8 @@ def status(settings: StackSettings, console: Console) -> bool:
             table.add_row(variable, settings.environment[variable], "elsewhere", "")
     console.print(table)
     console.print(f"logs: {settings.state_dir / 'logs'}")
+    if not well:
+        console.print("`make up` starts what is down")
     return well
 
 

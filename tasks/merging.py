@@ -108,6 +108,9 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
         log.warning("%s: %s", conflict.code, conflict.message)
     if (left := len(plan.conflicts) - LOGGED_CONFLICTS) > 0:
         log.warning("and %d more conflicts", left)
+    if plan.left_out:
+        why = "another split or the gold archive has them, too; artifact merge-plan names each"
+        log.warning("left out %d images: %s", len(plan.left_out), why)
 
 
 @task(cache_policy=NO_CACHE)

@@ -275,7 +275,8 @@ def _judged(pair: _Pair, version: int, policy: PromotionPolicy) -> tuple[list[st
         expected = f"{metric} of at least {least:.3f} on {pair.data} ({mean.classes} shared classes)"
         found = f"{mean.challenger:.3f}, and the champion (version {version}) has {mean.champion:.3f}"
         faults.append(explain(expected, found, "Train longer or on more images, or lower promotion.min_gain."))
-    return faults + _drops(pair, policy), f"{told}, the champion (version {version}) has {mean.champion:.3f}."
+    less = f"; promotion.min_gain is {policy.min_gain:g}" if mean.challenger < mean.champion else ""
+    return faults + _drops(pair, policy), f"{told}, the champion (version {version}) has {mean.champion:.3f}{less}."
 
 
 def _drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:

@@ -20,6 +20,7 @@ from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
 from tasks.core.patience import PATIENTLY
 from tasks.core.promotion import Decision, decision_facts, decision_tags
+from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
 
@@ -61,6 +62,7 @@ def open_run(
         if carried_on and BASE_DIGEST in run.data.tags:
             known[BASE_DIGEST] = run.data.tags[BASE_DIGEST]
         _describe(mlflow, run, _cut(known), parameters)
+    logger().info("learning curves as they grow: %s", Settings().addresses.tracked_run(experiment, run.info.run_id))
     return OpenRun(str(run.info.run_id), {key: value for key, value in known.items() if key != "fingerprint"})
 
 

@@ -217,7 +217,8 @@ def test_nothing_is_left_of_the_work(whole: State) -> None:
 def test_a_run_with_too_many_failures_fails_and_keeps_what_it_has(model: str, media: str) -> None:
     state = infer(model, f"{media}packed.zip", annotate=False, max_failure_share=0.3)
     assert state.is_failed()
-    assert "more than max_failure_share 0.3 allows" in str(state.message)
+    assert "more than max_failure_share 0.3 allows. The first: " in str(state.message)
+    assert "packed.zip/" in str(state.message)
     seen = table(state, "pictures.parquet")
     assert (seen.num_rows, seen["image"].null_count) == (2, 2)
 

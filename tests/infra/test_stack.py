@@ -18,6 +18,7 @@ from infra import stack as local_stack
 from infra import supervision
 from infra.environment import AWS_MISLEADING, adopt, shell_text, worker_environment
 from infra.errors import StackError
+from infra.ports import is_free
 from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
 from infra.services import s3_client, services
@@ -134,8 +135,12 @@ def test_a_port_in_use_is_named_with_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         service = Service("prefect", "", [], {"STUDIO_PREFECT_PORT": port}, lambda: None)
-        with pytest.raises(StackError, match=f"port {port} of prefect is in use.*STUDIO_PREFECT_PORT"):
+        with pytest.raises(StackError, match=f"port {port} of prefect is in use.*STUDIO_PREFECT_PORT") as raised:
             require_free_ports([service], StackSettings())
+    *_, example = str(raised.value).split("export ")
+    moved = dict(each.split("=") for each in example.split())
+    assert len(moved) == sum(name.endswith("_port") for name in StackSettings.model_fields)
+    assert all(is_free(int(port)) for port in moved.values())
 
 
 def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch, stack: StackSettings) -> None:

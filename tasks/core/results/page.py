@@ -1,11 +1,11 @@
 """A finished inference as a page of markdown, as one sentence, and as JSON for programs."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from tasks.core.markdown import plain, points, table, wrapped
-from tasks.core.results.summary import InferenceSummary
+from tasks.core.results.summary import ERROR, InferenceSummary
 
 SHOWN_FAILURES = 20
 
@@ -43,12 +43,13 @@ class Outcome:
     failed_inputs: int
     failure_share: float
     gallery: str
+    first_failure: str
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `summary_json` wrote."""
         said = json.loads(text)
-        return cls(said["sentence"], said["failed_inputs"], said["failure_share"], said["gallery"])
+        return cls(**{each.name: said[each.name] for each in fields(cls)})
 
 
 def summary_json(summary: InferenceSummary, model_name: str, gallery: str) -> str:
@@ -67,6 +68,9 @@ def summary_json(summary: InferenceSummary, model_name: str, gallery: str) -> st
             "failed_inputs": summary.failed_inputs,
             "failure_share": summary.failure_share,
             "failures": summary.failure_count,
+            "first_failure": next(
+                (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR), ""
+            ),
             "images": summary.images,
             "videos": summary.videos,
             "frames": summary.frames,
