@@ -4,6 +4,7 @@ MLflow lets everybody who may write name any place as the home of artifacts: a f
 another server. Here it knows one place, `mlflow-artifacts:`, which is its own bucket.
 """
 
+import base64
 import configparser
 import io
 import os
@@ -34,11 +35,24 @@ _REMEMBER_S = 600  # how long a right password is right without computing its sl
 
 
 def without_password(connection: HTTPConnection) -> JSONResponse | None:
-    """Ask for a password everywhere but at the health check; MLflow then looks whether it is the right one."""
-    if connection.scope["path"] == OPEN_PATH or "authorization" in connection.headers:
+    """Ask for a password everywhere but at the health check; MLflow then looks whether it is the right one.
+
+    What names no user and no password, or one that a database cannot look up, is an error inside MLflow.
+    """
+    given = connection.headers.getlist("authorization")
+    if connection.scope["path"] == OPEN_PATH or (len(given) == 1 and _names_a_user(given[0])):
         return None
     message = "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of .studio/env, found no password"
     return refused(message, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
+
+
+def _names_a_user(authorization: str) -> bool:
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        said = base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return False
+    return scheme.lower() == "basic" and ":" in said and "\0" not in said
 
 
 def for_an_unused_part(connection: HTTPConnection) -> JSONResponse | None:

@@ -195,6 +195,17 @@ def test_mlflow_answers_nothing_without_the_password(stack: StackSettings) -> No
 
 
 @pytest.mark.parametrize(
+    "authorization",
+    ["", "Basic", "Basic !", "Basic /w==", "Basic c3R1ZGlv", "Basic AGE6Yg==", "Bearer x", 'Digest username="studio"'],
+)
+def test_what_is_no_password_is_refused_as_none(stack: StackSettings, authorization: str) -> None:
+    """MLflow answered 500 to these, each with a traceback in its log."""
+    for path in ("/", "/api/2.0/mlflow/experiments/search", "/api/3.0/mlflow/server-info"):
+        answer = httpx.get(stack.environment["MLFLOW_TRACKING_URI"] + path, headers={"Authorization": authorization})
+        assert answer.status_code == 401, answer.text
+
+
+@pytest.mark.parametrize(
     "place", ["file:///etc", "/etc", "s3://runs/x", "http://127.0.0.1:4200", "mlflow-artifacts://x/y"]
 )
 def test_mlflow_refuses_artifacts_elsewhere(stack: StackSettings, place: str, tmp_path: Path) -> None:
