@@ -70,28 +70,44 @@ def is_our_place(place: str | None) -> bool:
 
 def keep_artifacts_at_home(destination: str) -> None:
     """Have MLflow refuse each other place, when it is written down and when a place of an earlier release is used."""
+    _write_down_at_home()
+    _use_at_home(destination)
+
+
+def _refusal(place: str) -> Exception:
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact import artifact_repository_registry as repositories
+
+    error: MlflowException = MlflowException.invalid_parameter_value(
+        f"Expected mlflow-artifacts:/, runs:/ or models:/, found {place!r}: leave it out, and log files to a run."
+    )
+    return error
+
+
+def _write_down_at_home() -> None:
     from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
     from sqlalchemy import event
 
-    def refuse(place: str) -> MlflowException:
-        error: MlflowException = MlflowException.invalid_parameter_value(
-            f"Expected mlflow-artifacts:/, runs:/ or models:/, found {place!r}: leave it out, and log files to a run."
-        )
-        return error
-
     def written(_: object, place: str | None, *__: object) -> None:
         if not is_our_place(place):
-            raise refuse(str(place))
+            raise _refusal(str(place))
 
-    columns: list[Any] = [SqlExperiment.artifact_location, SqlRun.artifact_uri, SqlLoggedModel.artifact_location]
+    def given_to_an_experiment(experiment: Any, place: str | None, *__: object) -> None:  # noqa: ANN401
+        """Its own place alone: in that of others a run would write among their files."""
+        if place and place != f"mlflow-artifacts:/{experiment.experiment_id}":
+            raise _refusal(place)
+
+    columns: list[Any] = [SqlRun.artifact_uri, SqlLoggedModel.artifact_location]
     for column in [*columns, SqlModelVersion.source, SqlModelVersion.storage_location]:
         event.listen(column, "set", written)
+    event.listen(SqlExperiment.artifact_location, "set", given_to_an_experiment)
+
+
+def _use_at_home(destination: str) -> None:
+    from mlflow.store.artifact import artifact_repository_registry as repositories
 
     def used(place: str, **_: object) -> object:
-        raise refuse(place)
+        raise _refusal(place)
 
     registry: Any = repositories._artifact_repository_registry  # noqa: SLF001 - it has no other way to leave one out
     scheme = destination.partition(":")[0]
@@ -99,7 +115,7 @@ def keep_artifacts_at_home(destination: str) -> None:
 
     def used_at_home(place: str, **options: object) -> object:
         if not f"{place}/".startswith(f"{destination}/"):
-            raise refuse(place)
+            raise _refusal(place)
         return at_home(place, **options)
 
     for other in set(registry.get_registered_artifact_repositories()) - {"mlflow-artifacts", "models", "runs"}:

@@ -35,6 +35,11 @@ def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     except InferenceServerException as error:
         if not _is_there(address):
             raise unreachable("TRITON_GRPC_URL", address, "answer a test image", error) from error
+        if "unknown model" in reason(error):
+            raise ServingError(
+                f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "
+                "meantime, or another run took it away. Run it again."
+            ) from error
         raise ServingError(f"{model.name} version {model.version} refused a test image: {reason(error)}") from error
     for name, sizes in OUTPUTS[model.task].items():
         _require(model, name, sizes, found[name])

@@ -207,7 +207,7 @@ def requests_to(model: ServedModel) -> Requests:
     )
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **PATIENTLY)
 def unload(model_name: str, timeout_s: float = 60.0) -> None:
     """Stop serving every version of a model; returns when Triton has let go of it. Does nothing where none is loaded.
 

@@ -57,11 +57,13 @@ def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollou
 
 def rollout_link(flow_run_id: str) -> dict[str, str]:
     """Where the run of a roll-out will be once it has ended, with its pages, by the text of the link."""
+    links = {}
     with optional("the address of a roll-out"):
-        experiment = experiment_id(client(), SERVING)
-        condition = f'tags.flow_run_id = "{flow_run_id}"'
-        return {"Pictures, in the run of this deployment": Settings().addresses.tracked_runs(experiment, condition)}
-    return {}
+        address = Settings().addresses.tracked_runs(
+            experiment_id(client(), SERVING), f'tags.flow_run_id = "{flow_run_id}"'
+        )
+        links["Pictures, in the run of this deployment"] = address
+    return links
 
 
 def _links(rollout: Rollout) -> str:

@@ -239,6 +239,13 @@ def test_mlflow_refuses_artifacts_elsewhere(stack: StackSettings, place: str, tm
     assert Path(client.download_artifacts(run, "a.txt", str(tmp_path))).read_text() == "a"
 
 
+def test_an_experiment_lies_in_no_place_of_another(stack: StackSettings) -> None:
+    """Whoever may make one would write among the files of others."""
+    given = {"name": "beside another", "artifact_location": "mlflow-artifacts:/0/x/artifacts"}
+    with mlflow_api(stack) as api:
+        assert api.post("/api/2.0/mlflow/experiments/create", json=given).status_code == 400
+
+
 @pytest.mark.parametrize("place", ["file:///etc", "/etc", "s3://runs", "s3://mlflow-not"])
 def test_a_place_of_an_earlier_release_is_not_opened(stack: StackSettings, place: str) -> None:
     run = MlflowClient().create_run("0").info.run_id
