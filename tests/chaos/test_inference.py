@@ -135,7 +135,7 @@ def test_a_service_that_is_killed_costs_nothing(stack: StackSettings, model: str
 @pytest.mark.heavy
 def test_a_run_finishes_on_the_version_that_it_began_with(model: str) -> None:
     """Under a name aside, after a deployment and after an undeployment; when it lets go, nothing is left."""
-    run = start(model)
+    run = start(model, tiles={"size": 160})  # tiles make it last
     until(lambda: parts(run) >= 2, "2 chunks")
     assert deploy(model, 2, **UNCOMPARED, drain_timeout_s=300.0).is_completed()
     assert (champion(model), served(model)) == ("2", [2])
@@ -144,7 +144,7 @@ def test_a_run_finishes_on_the_version_that_it_began_with(model: str) -> None:
     assert_whole(run, {1})
     assert aside(model) == []
 
-    run = start(model)
+    run = start(model, tiles={"size": 160})
     until(lambda: parts(run) >= 2, "2 chunks")
     assert undeploy(model).is_completed()
     assert (served(model), aside(model)) == ([], [f"{model}.2"])

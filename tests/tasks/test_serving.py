@@ -162,7 +162,7 @@ def test_a_wrong_shape_fails_alone_and_says_what_is_expected(old: ServedModel, s
 
 
 def test_the_smoke_test_names_the_version_that_does_not_answer(old: ServedModel) -> None:
-    with pytest.raises(ServingError, match=f"{NAME} version 2 refused a test image"):
+    with pytest.raises(ServingError, match=f"does not serve {NAME} version 2: it was started anew"):
         smoke_test.fn(served(2))
     with pytest.raises(ServingError, match=f"version {old.version} refused a test image: expected images of 64"):
         smoke_test.fn(served(1, 128))
