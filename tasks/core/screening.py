@@ -126,7 +126,9 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zip
     for name, entry in named:
         key = unicodedata.normalize("NFC", name).lower()
         if key in first:
-            message = explain("each name once", f"{quoted(name)} besides {quoted(first[key])}", fix)
+            two_ways = name == first[key] and entry.filename != kept[name].filename
+            found = f"{quoted(name)} besides {quoted(first[key])}" + ", which the zip spells in another way" * two_ways
+            message = explain("each name once", found, fix)
             faults.append(error(Code.ARCHIVE_DUPLICATE_ENTRY, message, path=name))
         else:
             first[key] = name

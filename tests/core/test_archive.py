@@ -100,6 +100,12 @@ def test_a_hostile_archive_gives_its_code(tmp_path: Path, data: bytes, code: str
     assert report.verdict == "invalid"
 
 
+@pytest.mark.parametrize(("bad", "said"), [("names differ by Unicode form", True), ("same name twice", False)])
+def test_of_names_that_look_the_same_it_is_said_whether_they_are(tmp_path: Path, bad: str, *, said: bool) -> None:
+    (finding,) = check(tmp_path, BAD[bad][0]).findings
+    assert ("which the zip spells in another way" in finding.message) == said
+
+
 FINE = {
     "good": zipped(good()),
     "stored": zipped(good(), zipfile.ZIP_STORED),
