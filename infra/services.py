@@ -72,6 +72,7 @@ def object_store(settings: StackSettings) -> Service:
         "s3.localSocket": temporary_folder(settings) / "s3.sock",
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
+        "s3.allowedOrigins": f"http://{HOST}:{settings.s3_port}",  # its own pages, the galleries, alone
         "s3.iam": "false",  # identities come from that file alone
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,

@@ -121,7 +121,14 @@ def marked(stack: StackSettings, mark: str) -> dict[str, int]:
     return found | {"models": len(models.get("registered_models", []))}
 
 
+REFUSALS = ("expected a request to 127.0.0.1 or localhost", "wrong jwt")  # of the door, and of the volume server
+
 NOTHING = dict.fromkeys(("automations", "runs", "deployments", "events", "experiments", "models"), 0)
+
+
+def unrefused(learned: list[str]) -> list[str]:
+    """What a page has learned beside that it is refused."""
+    return [text for text in learned if not any(refusal in text for refusal in REFUSALS)]
 
 
 def asked(stack: StackSettings) -> int:
@@ -135,7 +142,7 @@ def test_a_page_of_another_site_reaches_nothing(stack: StackSettings, page: Page
     mark, before = f"attack-{site}", asked(stack)
     s3_client(stack).put_object(Bucket="media", Key=mark, Body=b"kept")
     page.open(f"http://{'127.0.0.1' if site == 'another-port' else FOREIGN}:{hostile_port}/")
-    assert page.js(f"attack({json.dumps(target(stack, mark))})") == []
+    assert unrefused(page.js(f"attack({json.dumps(target(stack, mark))})")) == []
     assert marked(stack, mark) == NOTHING
     assert asked(stack) == before
     assert httpx.get(f"http://{stack.environment['TRITON_HTTP_URL']}/v2/models/predict/ready").status_code == 200
@@ -149,7 +156,7 @@ def test_a_name_that_is_made_to_point_here_reads_nothing(stack: StackSettings, p
     at = target(stack, mark, REBOUND)
     page.open(at[door] + "/")
     learned = page.js(f"(async () => {{ {SCRIPT}\nreturn await attack({json.dumps(at)}) }})()")
-    assert [text for text in learned if "expected a request to 127.0.0.1 or localhost" not in text] == []
+    assert unrefused(learned) == []
     assert marked(stack, mark) == NOTHING
     assert asked(stack) == before
 
