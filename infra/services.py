@@ -233,6 +233,7 @@ def worker(settings: StackSettings) -> Service:
         ports={"STUDIO_WORKER_PORT": settings.worker_port},
         check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
         environment=inherited_environment(settings)
+        | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # by itself it looks for new runs every 10 s, and a person waits
         | of_shell("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
         | {
