@@ -121,7 +121,8 @@ def marked(stack: StackSettings, mark: str) -> dict[str, int]:
     return found | {"models": len(models.get("registered_models", []))}
 
 
-REFUSALS = ("expected a request to 127.0.0.1 or localhost", "wrong jwt")  # of the door, and of the volume server
+# Of our door, of S3, and of the volume server, which let a page read that they refuse it.
+REFUSALS = ("expected a request to 127.0.0.1 or localhost", "<Error><Code>", '{"error":')
 
 NOTHING = dict.fromkeys(("automations", "runs", "deployments", "events", "experiments", "models"), 0)
 
