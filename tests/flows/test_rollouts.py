@@ -133,6 +133,7 @@ def test_a_roll_back_to_what_was_never_champion_says_what_to_do(exported: str) -
     assert served(exported) == [1]
 
 
+@pytest.mark.heavy
 def test_the_champion_can_be_served_in_another_way(name: str) -> None:
     """It is tried under a name of its own, as any other version is, also with a smaller batch than now."""
     with Traffic(name) as clients:
