@@ -74,14 +74,16 @@ def training_job(data: Path, task: str, model: str, training: TrainingParams, fo
 
 @task(cache_policy=NO_CACHE)
 def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
-    """Train one epoch on the few small images of the job's data, and evaluate it.
+    """Train one epoch on the few small images of the job's data, and evaluate it; nothing is drawn.
 
     Raises TrainingError with the reason for which the real training would have failed.
     """
     small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": first_device(training.device)}
+    # Drawing, which cannot end a training, and what determinism imports would be half of the time.
+    quick = {"plots": False, "deterministic": False}
     outcome: list[TrainedModel] = []
     failure = run_job(
-        replace(job, arguments=arguments(training, **small)),
+        replace(job, arguments=arguments(training, **small, **quick)),
         lambda told: outcome.extend(message for message in told if isinstance(message, TrainedModel)),
     )
     if not outcome:

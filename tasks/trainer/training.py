@@ -154,7 +154,7 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 
         weights = trainer.best if trainer.best.exists() else trainer.last
         names = names_of(progress.job.data)
-        if RANK in {-1, 0}:
+        if RANK in {-1, 0} and progress.job.arguments.get("plots", True):
             progress.show(trainer.validator, weights, trainer.save_dir)
         say(
             TrainedModel(
