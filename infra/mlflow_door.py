@@ -74,11 +74,11 @@ def keep_artifacts_at_home(destination: str) -> None:
     _use_at_home(destination)
 
 
-def _refusal(place: str) -> Exception:
+def _refusal(place: str, expected: str = "mlflow-artifacts:/, runs:/ or models:/") -> Exception:
     from mlflow.exceptions import MlflowException
 
     error: MlflowException = MlflowException.invalid_parameter_value(
-        f"Expected mlflow-artifacts:/, runs:/ or models:/, found {place!r}: leave it out, and log files to a run."
+        f"Expected {expected}, found {place!r}: leave it out, and log files to a run."
     )
     return error
 
@@ -95,7 +95,7 @@ def _write_down_at_home() -> None:
     def given_to_an_experiment(experiment: Any, place: str | None, *__: object) -> None:  # noqa: ANN401
         """Its own place alone: in that of others a run would write among their files."""
         if place and place != f"mlflow-artifacts:/{experiment.experiment_id}":
-            raise _refusal(place)
+            raise _refusal(place, "the place that MLflow gives an experiment")
 
     columns: list[Any] = [SqlRun.artifact_uri, SqlLoggedModel.artifact_location]
     for column in [*columns, SqlModelVersion.source, SqlModelVersion.storage_location]:

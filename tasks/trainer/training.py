@@ -102,7 +102,9 @@ class _Progress:
             self.wrong = _or_none(lambda: mistakes(validator, self.job.task))
 
     def show(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
-        """Draw the pictures in which most went wrong."""
+        """Draw the pictures in which most went wrong, where anything is to be drawn."""
+        if not self.job.arguments.get("plots", True):
+            return
         device = first_device(self.job.arguments.get("device"))
         job = self.job.task, int(validator.args.imgsz), device
         _or_none(lambda: draw_worst(self.wrong, validator.dataloader.dataset, weights, job, folder / FOLDER))
@@ -154,7 +156,7 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 
         weights = trainer.best if trainer.best.exists() else trainer.last
         names = names_of(progress.job.data)
-        if RANK in {-1, 0} and progress.job.arguments.get("plots", True):
+        if RANK in {-1, 0}:
             progress.show(trainer.validator, weights, trainer.save_dir)
         say(
             TrainedModel(

@@ -243,7 +243,9 @@ def test_an_experiment_lies_in_no_place_of_another(stack: StackSettings) -> None
     """Whoever may make one would write among the files of others."""
     given = {"name": "beside another", "artifact_location": "mlflow-artifacts:/0/x/artifacts"}
     with mlflow_api(stack) as api:
-        assert api.post("/api/2.0/mlflow/experiments/create", json=given).status_code == 400
+        answer = api.post("/api/2.0/mlflow/experiments/create", json=given)
+    assert answer.status_code == 400
+    assert "Expected the place that MLflow gives an experiment, found" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("place", ["file:///etc", "/etc", "s3://runs", "s3://mlflow-not"])
