@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import export, merging, reporting
+from tasks import merging, reporting
 from tasks import training as trainer
 from tasks.core.addresses import links_markdown
 from tasks.core.canary import Canary, canary_table, objections
@@ -18,6 +18,7 @@ from tasks.core.parity.rules import compare, parity_tags
 from tasks.core.sample import unpack_sample
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
+from tasks.export.steps import export_onnx
 from tasks.serving import asking, control, rollout, trial
 from tasks.storage import leases, locks, repository, tallies
 from tasks.tracking import canaries, champions, registry, rollouts, runs
@@ -83,7 +84,7 @@ def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[s
     if known is not None:
         return known, False
     reporting.say("exporting %s version %d to ONNX", registered.name, registered.version)
-    graph = export.export_onnx(weights, folder / "export", registered.image_size)
+    graph = export_onnx(weights, folder / "export", registered.image_size)
     return repository.publish_version(registered.name, registered.version, graph), True
 
 

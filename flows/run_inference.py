@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import inference as detection
 from tasks import reporting, sharing, tracker
 from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
@@ -16,6 +15,8 @@ from tasks.core.results.gallery import items_in, linked_files, write_gallery
 from tasks.core.results.page import Outcome, inference_markdown, summary_json
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
+from tasks.inference.items import Made
+from tasks.inference.steps import Outside, infer, merge
 from tasks.serving import control, rollout
 from tasks.storage import jobs, leases, media, objects, repository, tallies
 from tasks.storage.jobs import Job
@@ -106,7 +107,7 @@ def _work(job: Job, share: int, folder: Path) -> int:
         owner.stop_if_suspended()
         return share == 0 or reporting.wants_help(job.run)
 
-    def commit(made: detection.Made) -> None:
+    def commit(made: Made) -> None:
         nonlocal done
         if job.is_done(made.chunk):  # by another, whose pictures belong to the part that counts
             return
@@ -117,12 +118,12 @@ def _work(job: Job, share: int, folder: Path) -> int:
                 tallies.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
 
     with jobs.Telling(job, share, reporting.ShareProgress("pictures")) as told:
-        outside = detection.Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
+        outside = Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
         while goes_on() and not job.is_over():
             with leases.using(model_name, version, reporting.flow_run_id()):
                 model = _served(job, model_name)
                 if model.version == version:
-                    detection.infer(model, inference, job.left(share, workers, goes_on), folder, outside)
+                    infer(model, inference, job.left(share, workers, goes_on), folder, outside)
                 version = model.version
             rollout.drop_kept(model_name, repository.Asides(model_name), leases.users)
     return done
@@ -138,7 +139,7 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
     reporting.say("merging the results and making the gallery")
     results = folder / "results"
-    summary = detection.merge(job.parts(folder), results)
+    summary = merge(job.parts(folder), results)
     links = objects.links(Bucket.PREDICTIONS, job.run, linked_files(results))
     write_gallery(results / "index.html", summary, items_in(results), links, model_name=model_name)
     objects.put_folder(results, Bucket.PREDICTIONS, job.run)

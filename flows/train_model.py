@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import export, merging, reporting, validation
+from tasks import merging, reporting, validation
 from tasks import training as trainer
 from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
@@ -32,6 +32,7 @@ from tasks.core.tracked import run_parameters, version_description
 from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
 from tasks.core.training_report import training_page
+from tasks.export.steps import export_onnx
 from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
 from tasks.tracking import addresses as pages
@@ -133,7 +134,7 @@ def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingPara
     few = merging.write_rehearsal(dataset, folder / "few")
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = trainer.rehearse(job, training).weights
-    export.export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
+    export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
 
 
 def _registered(

@@ -102,14 +102,14 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 @pytest.fixture(scope="session")
 def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
     """An untrained model, served by the stack's Triton."""
-    from tasks import export
     from tasks.core.parameters import ServingParams
     from tasks.core.served import ServedModel
+    from tasks.export.graph import write_graph
     from tasks.serving import control
     from tasks.storage import repository
 
     model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
-    graph = export.write_graph(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
+    graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
     repository.publish_version.fn(model.name, model.version, graph)
     control.load_versions.fn(model.name, [model], ServingParams())
     return model

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import Picture
+from tasks.core.media.sources import Picture
 from tasks.core.plan import Chunk, Source
 from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Painted, Painter

@@ -10,7 +10,8 @@ import numpy as np
 
 from tasks.core.errors import StudioError
 from tasks.core.geometry import Letterbox, Rgb
-from tasks.core.media import MediaError, Picture, expand
+from tasks.core.media.errors import MediaError
+from tasks.core.media.sources import Picture, expand
 from tasks.core.parameters import InferenceParams
 from tasks.core.pipe import Budget
 from tasks.core.plan import Source

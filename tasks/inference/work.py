@@ -8,7 +8,9 @@ from pathlib import Path
 from shutil import rmtree
 
 from tasks.core.errors import StudioError
-from tasks.core.media import Kind, expand, frame_count
+from tasks.core.media.headers import Kind
+from tasks.core.media.sources import expand
+from tasks.core.media.video import frame_count
 from tasks.core.pipe import one_ahead, ordered_map
 from tasks.core.plan import Chunk
 from tasks.core.results.painter import Painter

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from tasks.core.buckets import Bucket, ObjectName
-from tasks.core.media import Kind, MediaError, kind_of
 from tasks.core.media.archives import MAX_ENTRIES, list_entries, read_entry
-from tasks.core.media.headers import HEAD_BYTES
+from tasks.core.media.errors import MediaError
+from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
 from tasks.core.plan import Source
 from tasks.core.zip_names import is_systems
 from tasks.storage.blobs import pages

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks.core.geometry import Rgb, corners, hull
-from tasks.core.media import draw, read_image, write_jpeg
-from tasks.core.media.images import fit
+from tasks.core.media.drawing import draw
+from tasks.core.media.images import fit, read_image, write_jpeg
 from tasks.core.results.detections import Detections
 from tasks.core.training_pictures import LISTING, SHOWN, SIDE, SURE, Mistaken
 from tasks.trainer.loading import load_model

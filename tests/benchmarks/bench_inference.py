@@ -29,7 +29,7 @@ import pytest
 from flows.run_inference import run_inference
 from infra.settings import StackSettings
 from tasks.core.geometry import Rgb
-from tasks.core.media import decode_image
+from tasks.core.media.images import decode_image
 from tasks.core.media.memory import reuse_memory
 from tasks.core.media.video import decode_frames, upright
 from tasks.core.parameters import InferenceParams

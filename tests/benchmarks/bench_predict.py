@@ -129,7 +129,7 @@ def photos() -> list[Any]:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLO11n, with COCO's weights where they are at hand: so that NMS has something to do."""
-    from tasks import export
+    from tasks.export.graph import write_graph
 
     folder = tmp_path_factory.mktemp("graph")
     weights = WEIGHTS
@@ -139,7 +139,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = folder / "untrained.pt"
         untrained: Any = YOLO("yolo11n.yaml")
         untrained.save(weights)
-    return export.write_graph(weights, folder, IMAGE_SIZE)
+    return write_graph(weights, folder, IMAGE_SIZE)
 
 
 @pytest.mark.timeout(1200)

@@ -23,7 +23,7 @@ import tritonclient.grpc as triton
 from tritonclient import http as triton_http
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import VideoWriter
+from tasks.core.media.clips import VideoWriter
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings

@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from infra.settings import ROOT
 from tasks.core.geometry import Letterbox, Rgb
-from tasks.core.media import read_frames
+from tasks.core.media.video import read_frames
 from tasks.core.served import ServedModel
 from tasks.serving import control
 from tasks.tracking import registry

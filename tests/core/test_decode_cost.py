@@ -30,7 +30,7 @@ from tasks.core.decode_cost import (
     too_costly,
 )
 from tasks.core.images import inspect_image
-from tasks.core.media import MediaError
+from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 from tasks.core.media.images import decode_image
 from tasks.core.validation.report_pictures import _shrunk

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.addresses import Addresses, links_markdown
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.media import write_jpeg
+from tasks.core.media.images import write_jpeg
 from tasks.core.promotion import Decision
 from tasks.core.scores import MAIN, Scores
 from tasks.core.settings import Settings

@@ -16,7 +16,8 @@ from ultralytics.utils import ASSETS
 
 from flows.run_inference import run_inference
 from tasks.core.geometry import Floats, Letterbox, Rgb, iou_matrix
-from tasks.core.media import read_frames, read_image
+from tasks.core.media.images import read_image
+from tasks.core.media.video import read_frames
 from tasks.core.parameters import InferenceParams
 from tests.benchmarks import scenes
 from tests.tasks.finders import finder

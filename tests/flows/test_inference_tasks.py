@@ -15,7 +15,7 @@ import pytest
 from infra.demo_data import CLASSES
 from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
 from tasks.core.results.tables import schema
-from tasks.export import write_graph
+from tasks.export.graph import write_graph
 from tasks.storage import repository
 from tasks.tracking import registry
 from tests.flows.registered import SIZE, pictures

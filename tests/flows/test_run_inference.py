@@ -27,11 +27,11 @@ from prefect.client.schemas.objects import Artifact, State
 
 from flows.run_inference import run_inference
 from tasks.core.geometry import Floats
-from tasks.core.media import VideoWriter
+from tasks.core.media.clips import VideoWriter
 from tasks.core.parameters import InferenceParams
 from tasks.core.plan import chunks
 from tasks.core.results.tables import schema
-from tasks.inference import merge
+from tasks.inference.steps import merge
 from tasks.storage import jobs, repository
 from tasks.storage import media as media_store
 from tasks.storage.jobs import Job

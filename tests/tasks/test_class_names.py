@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
 
-from tasks import export, merging
+from tasks import merging
 from tasks import training as trainer
 from tasks.core.epochs import TrainedModel
 from tasks.core.merge.files import describe
 from tasks.core.parameters import PromotionPolicy, TrainingParams
 from tasks.core.promotion import VALIDATION, Contender, decide
 from tasks.core.training_job import Subject
+from tasks.export.steps import export_onnx
 from tasks.trainer.loading import load_model
 from tasks.trainer.naming import names_of
 from tests.tasks.merges import dataset, merge, tree
@@ -108,7 +109,7 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
         assert set(loaded.names.values()) == {"tench", "goldfish"}  # as docs/training.md says
         assert set(model.scores.classes) == set(SYNSETS)
 
-    graph = onnx.load(export.export_onnx.fn(champion.weights, tmp_path / "export", 64))
+    graph = onnx.load(export_onnx.fn(champion.weights, tmp_path / "export", 64))
     assert not any("tench" in entry.value for entry in graph.metadata_props)
 
     contenders = []

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from ultralytics.models import YOLO
 
-from tasks.export import ExportError, export_onnx, write_graph
+from tasks.export.errors import ExportError
+from tasks.export.graph import write_graph
+from tasks.export.steps import export_onnx
 
 SIZE = 64
 

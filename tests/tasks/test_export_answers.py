@@ -22,7 +22,7 @@ from ultralytics.utils import ASSETS, ops
 
 from infra.settings import StackSettings
 from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
-from tasks.export import write_graph
+from tasks.export.graph import write_graph
 from tests.tasks.finders import finder
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "yolo11n-coco.pt"

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from infra.settings import StackSettings
-from tasks.core.media import Kind, MediaError
+from tasks.core.media.errors import MediaError
+from tasks.core.media.headers import Kind
 from tasks.core.plan import Source
 from tasks.storage import blobs, connection, ranges
 from tasks.storage.connection import StorageError

@@ -25,7 +25,7 @@ from tasks.core.sample import Sample, unpack_sample
 from tasks.core.scores import Scores
 from tasks.core.served_outputs import found_from_served
 from tasks.core.training_job import ReferenceJob
-from tasks.export import write_graph
+from tasks.export.graph import write_graph
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tests.tasks import faults

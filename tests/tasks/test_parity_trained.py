@@ -21,7 +21,7 @@ from tasks.core.parity.rules import Parity, compare
 from tasks.core.sample import unpack_sample
 from tasks.core.served_outputs import found_from_served, served_input
 from tasks.core.training_job import ReferenceJob
-from tasks.export import write_graph
+from tasks.export.graph import write_graph
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.trainer.process import run_job

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks import export, merging
+from tasks import merging
 from tasks import training as trainer
 from tasks.core.parameters import TrainingParams
 from tasks.core.scores import MAIN
 from tasks.core.training_job import Subject
+from tasks.export.errors import ExportError
+from tasks.export.steps import export_onnx
 from tests.tasks.merges import dataset, merge, tree
 
 CPU = TrainingParams(device="cpu")
@@ -41,7 +43,7 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
     assert MAIN[task] in model.scores.metrics
     assert model.scores.images > 0
     assert set(model.scores.by_class) == {"cat", "dog"}
-    assert export.export_onnx.fn(model.weights, job.folder / "export", trainer.REHEARSAL_SIZE).is_file()
+    assert export_onnx.fn(model.weights, job.folder / "export", trainer.REHEARSAL_SIZE).is_file()
 
     view = merging.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
     own, other = trainer.evaluate.fn(
@@ -60,5 +62,5 @@ def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
 
 def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"no pickle")
-    with pytest.raises(export.ExportError, match="Ultralytics can load"):
-        export.export_onnx.fn(tmp_path / "weights.pt", tmp_path, 64)
+    with pytest.raises(ExportError, match="Ultralytics can load"):
+        export_onnx.fn(tmp_path / "weights.pt", tmp_path, 64)

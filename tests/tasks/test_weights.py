@@ -16,7 +16,8 @@ from prefect.logging import disable_run_logger
 from tasks.core.errors import StudioError
 from tasks.core.isolation import without_credentials
 from tasks.core.training_job import ReferenceJob, ScoringJob, Subject, TrainingJob
-from tasks.export import export_onnx, write_graph
+from tasks.export.graph import write_graph
+from tasks.export.steps import export_onnx
 from tasks.tracking import registered_model
 from tasks.trainer import predicting, process, scoring, training
 from tasks.weights import WeightsError, open_model, strip_optimizer

@@ -7,7 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import MediaError, VideoWriter, draw, write_jpeg
+from tasks.core.media.clips import VideoWriter
+from tasks.core.media.drawing import draw
+from tasks.core.media.errors import MediaError
+from tasks.core.media.images import write_jpeg
 from tasks.core.results.copies import copy_frame, copy_image
 from tasks.core.results.detections import Detections
 from tasks.core.results.sheets import Sheet, thumbnail

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import write_jpeg
+from tasks.core.media.images import write_jpeg
 
 COLUMNS = 8
 CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next

@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import (
-    MediaError,
-    read_frames,
-)
+from tasks.core.media.errors import MediaError
+from tasks.core.media.video import read_frames
 
 
 def photo(width: int = 60, height: int = 40) -> Rgb:

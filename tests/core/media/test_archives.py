@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.media import Entry, MediaError, archives, list_entries, read_entry
+from tasks.core.media import archives
+from tasks.core.media.archives import Entry, list_entries, read_entry
+from tasks.core.media.errors import MediaError
 from tests.core.media.samples import encoded, photo, zipped
 
 PNG = encoded(photo())

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.core.media import MediaError, avif, decode_image
+from tasks.core.media import avif
+from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
+from tasks.core.media.images import decode_image
 from tests.core.media.samples import photo
 
 SIDES = 60, 40

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from tasks.core.geometry import corners
-from tasks.core.media import (
-    draw,
-    drawing,
-    fit,
-    images,
-    read_image,
-    write_jpeg,
-)
+from tasks.core.media import drawing, images
+from tasks.core.media.drawing import draw
+from tasks.core.media.images import fit, read_image, write_jpeg
 from tasks.core.media.lettering import legible, write_label
 from tasks.core.results.detections import Detections
 from tests.core.media.samples import photo

@@ -14,16 +14,10 @@ from PIL import Image
 from ultralytics.utils.patches import imread
 
 from tasks.core import image_headers
-from tasks.core.media import (
-    Kind,
-    MediaError,
-    decode_image,
-    decoded_bytes,
-    headers,
-    images,
-    kind_of,
-    read_image,
-)
+from tasks.core.media import headers, images
+from tasks.core.media.errors import MediaError
+from tasks.core.media.headers import Kind, kind_of
+from tasks.core.media.images import decode_image, decoded_bytes, read_image
 from tests.core.media.samples import encoded, in_own_process, photo, png_bomb, with_orientation
 
 ENDINGS = [".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff", ".ppm", ".jp2", ".avif"]

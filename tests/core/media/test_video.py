@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.media import MediaError, read_frames, video
+from tasks.core.media import video
+from tasks.core.media.errors import MediaError
+from tasks.core.media.video import read_frames
 from tests.core.media.samples import (
     exr,
     film,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from infra import demo_data
-from tasks.core.media import write_jpeg
+from tasks.core.media.images import write_jpeg
 from tasks.core.results.gallery import render_gallery, write_gallery
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, Sheet
 from tasks.core.results.summary import ClassTally, GalleryItem

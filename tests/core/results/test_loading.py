@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.core.geometry import Rgb
-from tasks.core.media import decode_image
+from tasks.core.media.images import decode_image
 from tasks.core.results.copies import copy_image
 from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Painter
