@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = {"prefect", "mlflow", "boto3", "botocore", "torch", "ultralytics", "tritonclient"}
 
 
 def imports(path: Path) -> set[str]:
@@ -23,30 +22,6 @@ def imports(path: Path) -> set[str]:
 
 def files(folder: str, pattern: str = "**/*.py") -> list[Path]:
     return sorted((ROOT / folder).glob(pattern))
-
-
-@pytest.mark.parametrize("path", files("tasks/core"), ids=str)
-def test_rules_know_nothing_of_outside_systems(path: Path) -> None:
-    """tasks/core imports neither an outside system nor anything above it."""
-    for name in imports(path):
-        assert name.split(".")[0] not in OUTSIDE | {"flows", "infra"}, f"{path} imports {name}"
-        assert not name.startswith("tasks.") or name.startswith("tasks.core"), f"{path} imports {name}"
-
-
-PROCESS_OF = {"training": "trainer"}  # what a module starts as a process of its own
-SHARED = {"weights"}  # what opens the files that are pickles, for all that do
-STEPS = [path for path in files("tasks") if "core" not in path.relative_to(ROOT).parts]
-
-
-@pytest.mark.parametrize("path", STEPS, ids=str)
-def test_task_modules_do_not_know_each_other(path: Path) -> None:
-    """A task module imports rules, never flows or another task module; one that is a package imports its own files."""
-    own = path.relative_to(ROOT / "tasks").parts[0].removesuffix(".py")
-    allowed = {"core", own, PROCESS_OF.get(own, own), *SHARED}
-    for name in imports(path):
-        assert name.split(".")[0] not in {"flows", "infra"}, f"{path} imports {name}"
-        assert name != "tasks", f"{path} imports tasks"
-        assert not name.startswith("tasks.") or name.split(".")[1] in allowed, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", files("flows", "[a-z]*.py"), ids=str)
