@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import StudioError
-from tasks.core.geometry import Floats
-from tasks.core.results.detections import Detections
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats
 
 FRAME_RATE = 30.0  # frames a second, where nothing tells it
 MEMORY_S = 1.0  # an object that is away for longer is a new one when it comes back

@@ -13,12 +13,12 @@ from tasks.core.attempts import Attempt, next_attempt
 from tasks.core.checkpoints import Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
-from tasks.core.found import FoundFolder
 from tasks.core.parameters import TrainingParams
 from tasks.core.patience import PATIENTLY
-from tasks.core.scores import Scores
 from tasks.core.training_job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
 from tasks.trainer.process import run_job
+from tasks.vision.metrics import Scores
+from tasks.vision.predictions import FoundFolder
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
 OFFICIAL_WEIGHTS = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]u?(-(seg|cls|pose|obb))?\.pt")

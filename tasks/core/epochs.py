@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.scores import Scores
+from tasks.vision.metrics import Scores
 
 
 @dataclass(frozen=True)

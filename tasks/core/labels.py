@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, info, quoted, warning
-from tasks.core.outlines import widest_triangles
+from tasks.vision.polygons import widest_triangles
 
 MAX_LABEL_BYTES = 8 * 2**20
 # Further faults of one code in one file are told in one finding with their count.

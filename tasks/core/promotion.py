@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tasks.core.findings import explain, quoted
 from tasks.core.merge.classes import matching_ids
 from tasks.core.parameters import PromotionPolicy
-from tasks.core.scores import LENIENT, MAIN, Scores
+from tasks.vision.metrics import LENIENT, MAIN, Scores
 
 VALIDATION = "validation"
 GOLD = "gold"

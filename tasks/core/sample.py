@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from tasks.core.archive import Archive, ArchiveError, open_archive
 from tasks.core.errors import StudioError
-from tasks.core.geometry import Floats
 from tasks.core.images import is_image
 from tasks.core.parameters import ValidationPolicy
+from tasks.vision.geometry import Floats
 
 MOST_IMAGES = 1000
 _IMAGE = re.compile(r"images/val/[^/]+|val/\d+/[^/]+")

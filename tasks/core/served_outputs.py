@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.found import Found, pack_masks
-from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, suppress
 from tasks.core.served import MAX_DETECTIONS, NMS_IOU
+from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, suppress
+from tasks.vision.predictions import Found, pack_masks
 
 FARTHEST = 1e6  # pixels, and classes
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats, corners
-from tasks.core.results.detections import Detections
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats, corners
 
 Rows = NDArray[np.intp]
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import StudioError
-from tasks.core.geometry import Floats
-from tasks.core.results.detections import Detections
 from tasks.core.tile_pairs import Pairs, Views, pairs_of
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats
 
 MAX_TILES = 2000
 _AGREED = 0.5  # overlap of two boxes, in what both tiles show, that makes them one object

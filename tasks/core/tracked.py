@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from tasks.core.epochs import TrainedModel
 from tasks.core.markdown import plain, table
 from tasks.core.promotion import Decision
-from tasks.core.scores import MAIN, Scores
+from tasks.vision.metrics import MAIN, Scores
 
 # The longest that MLflow and its database keep, in characters.
 MAX_TAG, MAX_RUN_TAG, MAX_PARAMETER, MAX_DESCRIPTION = 100_000, 8_000, 6_000, 5_000

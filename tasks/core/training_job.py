@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.scores import Scores
+from tasks.vision.metrics import Scores
 
 
 @dataclass(frozen=True)

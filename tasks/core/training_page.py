@@ -6,7 +6,7 @@ from tasks.core.epochs import TrainedModel
 from tasks.core.markdown import plain, table
 from tasks.core.promotion import Decision
 from tasks.core.promotion_page import promotion_markdown
-from tasks.core.scores import LENIENT, MAIN
+from tasks.vision.metrics import LENIENT, MAIN
 
 SHOWN_CLASSES = 1000
 _MAX_NAME = 100

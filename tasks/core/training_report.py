@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.pages import DOCUMENT, JUDGEMENT, render_page
 from tasks.core.promotion import Decision
-from tasks.core.scores import LENIENT, MAIN
 from tasks.core.training_curves import HEIGHT, WIDTH, charts
 from tasks.core.training_pictures import SURE, worst_pictures
+from tasks.vision.metrics import LENIENT, MAIN
 
 SHOWN_CLASSES = 200
 

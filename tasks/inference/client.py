@@ -15,9 +15,9 @@ from tritonclient.utils import InferenceServerException
 
 from tasks.core.entries import names_of
 from tasks.core.errors import StudioError
-from tasks.core.geometry import Floats
 from tasks.core.served import ServedModel
 from tasks.core.triton_config import INPUT, OUTPUTS, kept_until
+from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0
 PATIENCE_S = 180.0  # a Triton that is started again loads its models first

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.sources import Picture
 from tasks.core.plan import Chunk, Source
-from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Painted, Painter
 from tasks.core.results.summary import Failure
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Rgb
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from tasks.core.errors import StudioError
-from tasks.core.geometry import Letterbox, Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.sources import Picture, expand
 from tasks.core.parameters import InferenceParams
 from tasks.core.pipe import Budget
 from tasks.core.plan import Source
-from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Painter
 from tasks.core.results.summary import Failure
 from tasks.core.served_outputs import served_input
 from tasks.core.tiles import Tile, merged, tiles
 from tasks.inference.client import AnswerError, TritonClient, VersionGone
 from tasks.inference.items import Seen
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Letterbox, Rgb
 
 TILES_A_REQUEST = 8
 WEAK = 0.1  # the lowest confidence that ByteTrack looks at

@@ -12,7 +12,6 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.media.memory import reuse_memory
 from tasks.core.parameters import InferenceParams
 from tasks.core.plan import Chunk
-from tasks.core.results.detections import Detections, class_thresholds
 from tasks.core.results.parts import merge_parts
 from tasks.core.results.summary import InferenceSummary
 from tasks.core.served import ServedModel
@@ -22,6 +21,7 @@ from tasks.inference.items import Made
 from tasks.inference.keeping import Follow, Keeper, Told
 from tasks.inference.looking import Looking, MediaReader, in_flight
 from tasks.inference.work import work
+from tasks.vision.detections import Detections, class_thresholds
 
 
 @dataclass(frozen=True)

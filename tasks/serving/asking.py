@@ -9,14 +9,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
-from tasks.core.found import FoundFolder
-from tasks.core.geometry import PADDING, Floats, Rgb
 from tasks.core.parity.asking import find_served
 from tasks.core.sample import Sample
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import INPUT, OUTPUTS
 from tasks.serving.connection import CALL_TIMEOUT_S, ServingError, reason, unreachable
+from tasks.vision.geometry import PADDING, Floats, Rgb
+from tasks.vision.predictions import FoundFolder
 
 ANSWER_TIMEOUT_S = 60.0
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, batch_probiou, box_iou
 
-from tasks.core.found import Found
 from tasks.core.sample import Sample, Truth
-from tasks.core.scores import Scores
+from tasks.vision.metrics import Scores
+from tasks.vision.predictions import Found
 
 _MATCHER: Any = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.found import MASKED, Found, FoundFolder, pack_masks
-from tasks.core.geometry import clip, hull
 from tasks.core.sample import Sample, unpack_sample
-from tasks.core.scores import Scores
 from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.core.served_outputs import real_detections
 from tasks.core.training_job import ReferenceJob
 from tasks.trainer.judging import judge
 from tasks.trainer.loading import load_model
+from tasks.vision.geometry import clip, hull
+from tasks.vision.metrics import Scores
+from tasks.vision.predictions import MASKED, Found, FoundFolder, pack_masks
 
 # What the served graph does: its confidence and its NMS are those that Ultralytics validates with.
 _LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from tasks.core.epochs import metric_name
-from tasks.core.scores import Scores
 from tasks.core.training_job import ScoringJob, Subject
 from tasks.trainer.comparing import explained, require_all
 from tasks.trainer.loading import load_model
 from tasks.trainer.naming import keep_names, names_of
+from tasks.vision.metrics import Scores
 
 # Where Ultralytics keeps the average precisions of each class, and what is added to their names.
 _PARTS = {

@@ -22,13 +22,13 @@ import torch
 import tritonclient.grpc as triton
 from tritonclient import http as triton_http
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.clips import VideoWriter
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference.client import TritonClient
 from tasks.inference.looking import in_flight
+from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import GPU, Done, Work
 
 # Else Ultralytics looks on the network for packages and models; it reads this when it is imported.

@@ -18,11 +18,11 @@ from av.video.frame import VideoFrame
 from botocore.config import Config
 
 from infra.settings import ROOT
-from tasks.core.geometry import Letterbox, Rgb
 from tasks.core.media.video import read_frames
 from tasks.core.served import ServedModel
 from tasks.serving import control
 from tasks.tracking import registry
+from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.tasks.finders import finder

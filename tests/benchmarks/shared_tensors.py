@@ -10,11 +10,11 @@ from uuid import uuid4
 import tritonclient.grpc as triton
 from tritonclient.utils import shared_memory
 
-from tasks.core.geometry import Rgb
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import INPUT, OUTPUT
 from tasks.serving.connection import KEY_HEADER
+from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import Done, Work
 
 IN_FLIGHT = 4

@@ -11,8 +11,8 @@ from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import PromotionPolicy
 from tasks.core.promotion import Contender, Decision, comparable, decide, decision_facts, decision_tags
 from tasks.core.promotion_page import promotion_markdown
-from tasks.core.scores import LENIENT, MAIN, Scores
 from tasks.core.training_page import training_markdown
+from tasks.vision.metrics import LENIENT, MAIN, Scores
 
 GOLD = "gold.zip"
 HOSTILE = "<script>|[x](javascript:y)`\n# title"

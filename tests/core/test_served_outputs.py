@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tasks.core.geometry import Letterbox
 from tasks.core.served_outputs import Outputs, found_from_served, served_input
+from tasks.vision.geometry import Letterbox
 
 # Half as large and with 16 grey rows above and below.
 LETTERBOX = Letterbox.fit(128, 64, 64)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.geometry import Floats, corners, hull
-from tasks.core.results.detections import Detections
 from tasks.core.tiles import MAX_TILES, Tile, TileError, merged, tiles
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats, corners, hull
 
 LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)  # of an image of 180 x 100 pixels
 

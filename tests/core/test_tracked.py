@@ -9,7 +9,6 @@ import pytest
 from tasks.core.epochs import TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.lineage import lineage_tags
-from tasks.core.scores import Scores
 from tasks.core.tracked import (
     MAX_DESCRIPTION,
     MAX_TAG,
@@ -19,6 +18,7 @@ from tasks.core.tracked import (
     version_description,
     version_tags,
 )
+from tasks.vision.metrics import Scores
 
 LINEAGE = {"archives": json.dumps({"a" * 9000: "0" * 64}), "base_model": "b.pt"}
 MLFLOW_TAKES = re.compile(r"[/\w.\- :]{1,250}")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.scores import Scores
 from tasks.core.training_job import (
     Failure,
     Job,
@@ -17,6 +16,7 @@ from tasks.core.training_job import (
     from_line,
     to_line,
 )
+from tasks.vision.metrics import Scores
 
 SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50": 0.5}}, images=4)
 

@@ -10,11 +10,11 @@ from tasks.core.addresses import Addresses, links_markdown
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.media.images import write_jpeg
 from tasks.core.promotion import Decision
-from tasks.core.scores import MAIN, Scores
 from tasks.core.settings import Settings
 from tasks.core.training_curves import charts
 from tasks.core.training_pictures import FOLDER, LISTING, Mistaken
 from tasks.core.training_report import training_page
+from tasks.vision.metrics import MAIN, Scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

@@ -8,10 +8,10 @@ import numpy as np
 import yaml
 
 from infra.demo_data import CLASSES, draw_image
-from tasks.core.geometry import Letterbox
 from tasks.core.merge.sample import pack_sample
 from tasks.merging import SAMPLE
 from tasks.tracking import registry, runs
+from tasks.vision.geometry import Letterbox
 from tests.tasks.finders import finder
 from tests.tasks.trained import opened, trained
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from infra.demo_data import CLASSES
-from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
 from tasks.core.results.tables import schema
 from tasks.export.graph import write_graph
 from tasks.storage import repository
 from tasks.tracking import registry
+from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
 from tests.flows.registered import SIZE, pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.flows.test_run_inference import infer, jpeg, put, result, table

@@ -11,7 +11,7 @@ from torch import nn
 from ultralytics.models import YOLO
 from ultralytics.nn.tasks import yaml_model_load
 
-from tasks.core.geometry import Rgb
+from tasks.vision.geometry import Rgb
 
 
 def finder(folder: Path, architecture: str, images: list[Rgb], classes: int = 80, **changed: object) -> Path:

@@ -14,11 +14,11 @@ from PIL import Image
 from tritonclient import http as triton_http
 
 from infra.settings import ROOT
-from tasks.core.geometry import Floats, Rgb
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import model_config
+from tasks.vision.geometry import Floats, Rgb
 
 BACKEND = ROOT / "model_repository" / "graph" / "model.py"
 

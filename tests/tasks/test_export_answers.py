@@ -21,8 +21,8 @@ from ultralytics.models import YOLO
 from ultralytics.utils import ASSETS, ops
 
 from infra.settings import StackSettings
-from tasks.core.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
 from tasks.export.graph import write_graph
+from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
 from tests.tasks.finders import finder
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "yolo11n-coco.pt"

@@ -11,8 +11,6 @@ import pytest
 from infra import demo_data
 from tasks import training
 from tasks.core.epochs import TrainedModel
-from tasks.core.found import FoundFolder
-from tasks.core.geometry import Letterbox
 from tasks.core.media.images import read_image
 from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy, TrainingParams
@@ -25,6 +23,8 @@ from tasks.export.graph import write_graph
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.trainer.process import run_job
+from tasks.vision.geometry import Letterbox
+from tasks.vision.predictions import FoundFolder
 from tests.benchmarks.bench_training import merge_by_hand
 from tests.tasks import faults
 from tests.tasks.test_parity import CLASSES, Ask, Case, onnx_runtime

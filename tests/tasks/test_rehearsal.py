@@ -9,10 +9,10 @@ from prefect.logging import disable_run_logger
 from tasks import merging
 from tasks import training as trainer
 from tasks.core.parameters import TrainingParams
-from tasks.core.scores import MAIN
 from tasks.core.training_job import Subject
 from tasks.export.errors import ExportError
 from tasks.export.steps import export_onnx
+from tasks.vision.metrics import MAIN
 from tests.tasks.merges import dataset, merge, tree
 
 CPU = TrainingParams(device="cpu")

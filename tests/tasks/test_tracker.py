@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tasks import tracker
-from tasks.core.geometry import hull
-from tasks.core.results.detections import Detections
 from tasks.tracker import Tracker, TrackingError
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import hull
 
 
 def frame(number: int, *rows: Iterable[float], rate: float = 30.0) -> Detections:

@@ -26,12 +26,12 @@ from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.merge.files import images_of
 from tasks.core.parameters import TrainingParams
-from tasks.core.results.detections import Detections
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
 from tasks.core.training_pictures import worst_pictures
 from tasks.trainer import worst
 from tasks.trainer.loading import load_model
 from tasks.trainer.process import CHECKOUT, run_job
+from tasks.vision.detections import Detections
 
 EPOCHS = 3
 SYNSET = "n01440764"  # to Ultralytics, which is asked for no name, a tench

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.scores import MAIN, Scores
 from tasks.tracking import runs
+from tasks.vision.metrics import MAIN, Scores
 
 LINEAGE = {"base_model": "yolo11n.yaml", "archives": '{"a.zip": "aa"}', "git_commit": "unknown"}
 

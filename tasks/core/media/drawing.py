@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats, Rgb
 from tasks.core.media.lettering import Colour, label_size, legible, printable, text_size, write_label
 from tasks.core.palette import class_colour
-from tasks.core.results.detections import VISIBLE, Detections, class_name
+from tasks.vision.detections import VISIBLE, Detections, class_name
+from tasks.vision.geometry import Floats, Rgb
 
 __all__ = ["class_colour", "draw", "line_width", "printable"]
 

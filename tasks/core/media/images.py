@@ -10,10 +10,10 @@ from PIL import ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 
 from tasks.core.decode_cost import too_costly
-from tasks.core.geometry import Rgb
 from tasks.core.media import avif
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
+from tasks.vision.geometry import Rgb
 
 MAX_PIXELS = 150_000_000
 MAX_FILE_BYTES = 1 << 30

@@ -5,7 +5,7 @@ import threading
 
 import cv2
 
-from tasks.core.geometry import Rgb
+from tasks.vision.geometry import Rgb
 
 Colour = tuple[int, int, int]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import av
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
 from tasks.core.media.images import decode_image, decoded_bytes, read_bytes, read_image
 from tasks.core.media.video import decode_frames, reason, upright, upright_bytes
-from tasks.core.results.detections import Moment
 from tasks.core.results.summary import Failure
+from tasks.vision.detections import Moment
+from tasks.vision.geometry import Rgb
 
 # What a reader may stumble over in bytes that nobody thought of.
 _STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, av.FFmpegError)

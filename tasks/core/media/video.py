@@ -17,11 +17,11 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.images import MAX_PIXELS
 from tasks.core.media.memory import give_back
 from tasks.core.media.wholeness import bytes_missing
+from tasks.vision.geometry import Rgb
 
 # Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf"

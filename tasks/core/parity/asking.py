@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tasks.core.found import MASKED, FoundFolder
-from tasks.core.geometry import Floats, Rgb
 from tasks.core.media.images import read_image
 from tasks.core.sample import Sample
 from tasks.core.served_outputs import found_from_served, served_input
+from tasks.vision.geometry import Floats, Rgb
+from tasks.vision.predictions import MASKED, FoundFolder
 
 
 def find_served(

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.found import Found
-from tasks.core.geometry import Floats, iou_matrix
 from tasks.core.parameters import ParityPolicy
-from tasks.core.results.detections import VISIBLE
+from tasks.vision.detections import VISIBLE
+from tasks.vision.geometry import Floats, iou_matrix
+from tasks.vision.predictions import Found
 
 VISIBILITY_REACH = 0.1
 # Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.

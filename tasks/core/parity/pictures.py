@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.found import Found
-from tasks.core.geometry import Letterbox, Rgb
 from tasks.core.media.drawing import class_colour, draw, printable
 from tasks.core.media.images import fit, read_image
 from tasks.core.parity.rules import Parity, as_detections
-from tasks.core.results.detections import VISIBLE, Detections, class_name
 from tasks.core.sample import Sample
+from tasks.vision.detections import VISIBLE, Detections, class_name
+from tasks.vision.geometry import Letterbox, Rgb
+from tasks.vision.predictions import Found
 
 SHOWN = 8
 SIDE = 560

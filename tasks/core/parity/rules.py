@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.found import Found
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.matching import Matched, match
-from tasks.core.results.detections import class_name
 from tasks.core.sample import Sample
-from tasks.core.scores import Scores
+from tasks.vision.detections import class_name
+from tasks.vision.metrics import Scores
+from tasks.vision.predictions import Found
 
 # Twice what the graph cuts off: below it a partner may be missing for a last digit.
 LOWEST_CONFIDENCE = 0.002

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.results.detections import VISIBLE
 from tasks.core.served_outputs import FARTHEST
+from tasks.vision.detections import VISIBLE
 
 _Numbers = NDArray[np.float64]
 _Rows = NDArray[np.int64]

@@ -8,9 +8,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.images import JPEG_LARGEST_SIDE, fit
 from tasks.core.results.summary import output_stem
+from tasks.vision.geometry import Rgb
 
 QUALITY = 92
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats
-from tasks.core.results.detections import VISIBLE, Detections
+from tasks.vision.detections import VISIBLE, Detections
+from tasks.vision.geometry import Floats
 
 Ints = NDArray[np.int64]
 

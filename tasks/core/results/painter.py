@@ -6,15 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.clips import VideoWriter
 from tasks.core.media.drawing import draw
 from tasks.core.media.errors import MediaError
 from tasks.core.media.images import write_jpeg
 from tasks.core.results.copies import copy_frame, copy_image
-from tasks.core.results.detections import Detections
 from tasks.core.results.sheets import Sheet, thumbnail
 from tasks.core.results.summary import ClassTally, Failure, GalleryItem, ItemTally, item_classes, output_stem
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Rgb
 
 
 @dataclass(frozen=True, eq=False)

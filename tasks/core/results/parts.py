@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from tasks.core.results import tables
 from tasks.core.results.coco import CocoWriter
-from tasks.core.results.detections import Detections, class_name
 from tasks.core.results.part_files import (
     ABOUT,
     FAILURES,
@@ -33,6 +32,7 @@ from tasks.core.results.summary import ERROR, BusyTime, Failure, GalleryItem, In
 from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
 from tasks.core.results.yolo import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
 from tasks.core.served import ServedModel
+from tasks.vision.detections import Detections, class_name
 
 KEPT_FAILURES = 1000
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.images import write_jpeg
+from tasks.vision.geometry import Rgb
 
 COLUMNS = 8
 CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next

@@ -13,9 +13,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from tasks.core.geometry import Floats
-from tasks.core.results.detections import Detections
 from tasks.core.results.overlay import BOX, box_text, confidence_steps, first_rows, shape_texts
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats
 
 HISTOGRAM_BINS = 20
 ERROR, WARNING = "error", "warning"

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats
-from tasks.core.results.detections import Detections, class_name
 from tasks.core.results.summary import valid_text
 from tasks.core.served import ServedModel
+from tasks.vision.detections import Detections, class_name
+from tasks.vision.geometry import Floats
 
 ROWS_A_GROUP = 20_000
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 
-from tasks.core.results.detections import VISIBLE
+from tasks.vision.detections import VISIBLE
 
 DATA_YAML, LABELS = "data.yaml", "labels"
 LABELLED = frozenset({"detect", "segment", "pose", "obb"})

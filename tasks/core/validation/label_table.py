@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tasks.core.codes import MEANINGS, Code
 from tasks.core.findings import Batch, Finding, Severity, error, explain, warning
 from tasks.core.labels import ONE_KIND, RANGE_TOLERANCE, LabelRules
-from tasks.core.outlines import areas, bounds, crossed, rotated_boxes
 from tasks.core.validation.label_text import Chunk, Rows, is_box, parse_chunk
+from tasks.vision.polygons import areas, bounds, crossed, rotated_boxes
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema

@@ -25,7 +25,7 @@ from tasks.core.labels import (
     column_counts,
     parse_labels,
 )
-from tasks.core.outlines import widest_triangles
+from tasks.vision.polygons import widest_triangles
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

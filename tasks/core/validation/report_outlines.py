@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.pages import css_colour
-from tasks.core.results.detections import class_name
 from tasks.core.validation.report_groups import shown
+from tasks.vision.detections import class_name
 
 # Larger label files are not drawn: nobody could tell the outlines apart.
 MAX_BYTES = 2**19

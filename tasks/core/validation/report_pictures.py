@@ -21,7 +21,6 @@ from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 from tasks.core.media.images import fit
 from tasks.core.pages import css_colour
-from tasks.core.results.detections import class_name
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,
@@ -31,6 +30,7 @@ from tasks.core.validation.report_outlines import (
     read_outlines,
     view_box,
 )
+from tasks.vision.detections import class_name
 
 SIDE = 320
 SAMPLES = 12

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.errors import MediaError
 from tasks.core.media.video import read_frames
+from tasks.vision.geometry import Rgb
 
 
 def photo(width: int = 60, height: int = 40) -> Rgb:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.geometry import Rgb
 from tasks.core.media import clips, soundtrack
 from tasks.core.media.clips import VideoWriter
 from tasks.core.media.errors import MediaError
 from tasks.core.media.video import read_frames
+from tasks.vision.geometry import Rgb
 from tests.core.media.samples import beep_seconds, film, photo, with_sound
 
 

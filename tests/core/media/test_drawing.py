@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.geometry import corners
 from tasks.core.media import drawing, images
 from tasks.core.media.drawing import draw
 from tasks.core.media.images import fit, read_image, write_jpeg
 from tasks.core.media.lettering import legible, write_label
-from tasks.core.results.detections import Detections
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import corners
 from tests.core.media.samples import photo
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.found import Found
 from tasks.core.sample import Sample, SampleImage, Truth
-from tasks.core.scores import Scores
+from tasks.vision.metrics import Scores
+from tasks.vision.predictions import Found
 
 NAMES = ("cat", "dog", "owl")
 WIDTH, HEIGHT = 100, 80

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.core.found import pack_masks
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.matching import match
+from tasks.vision.predictions import pack_masks
 from tests.core.parity.builders import found
 
 POLICY = ParityPolicy()

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.found import Found, pack_masks
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.page import parity_markdown, parity_page
 from tasks.core.parity.pictures import SHOWN, draw_worst
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.sample import Sample
+from tasks.vision.predictions import Found, pack_masks
 from tests.core.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
 
 HOSTILE = "<script>alert(1)</script>"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.core.found import Found
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.rules import Parity, compare, judged_from, parity_tags
+from tasks.vision.predictions import Found
 from tests.core.parity.builders import found, grid, sample, scores
 
 POLICY = ParityPolicy(min_detections=50)

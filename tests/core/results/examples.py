@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.geometry import corners
-from tasks.core.results.detections import Detections
 from tasks.core.results.summary import GalleryItem, item_classes
 from tasks.core.served import ServedModel
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import corners
 
 MODEL = ServedModel("cells", 7, "detect", 64, ("red", "white"), "run")
 

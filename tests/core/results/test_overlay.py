@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats, corners
-from tasks.core.results.detections import Detections
 from tasks.core.results.overlay import (
     BOX,
     MOST_BOXES,
@@ -23,6 +21,8 @@ from tasks.core.results.overlay import (
     shape_texts,
     steps_of,
 )
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats, corners
 
 SIZES = st.tuples(st.integers(1, 9000), st.integers(1, 9000))
 SHARES = st.floats(0, 1, width=32)

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 
 from tasks.core.results import parts as writing
 from tasks.core.results import tables
-from tasks.core.results.detections import Detections
 from tasks.core.results.page import inference_markdown
 from tasks.core.results.part_files import PartError
 from tasks.core.results.parts import PartWriter, merge_parts
 from tasks.core.results.summary import WARNING, Failure, GalleryItem, InferenceSummary
 from tasks.core.results.tables import PICTURES, schema
 from tasks.core.served import ServedModel
+from tasks.vision.detections import Detections
 from tests.core.results.examples import MODEL, item, model, picture
 
 MERGED = {"predictions.parquet", "pictures.parquet", "coco.json", "failures.jsonl", "items.jsonl"}

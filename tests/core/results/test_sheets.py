@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.geometry import Rgb
 from tasks.core.media.images import read_image
 from tasks.core.media.video import read_frames
-from tasks.core.results.detections import Detections
 from tasks.core.results.painter import Clip, Painter
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, CELLS, COLUMNS, GROUND, Sheet, shrunk, thumbnail
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Rgb
 
 NAMES = ("red", "blue")
 

@@ -11,8 +11,8 @@ import pytest
 
 from tasks.core.results import tables
 from tasks.core.results.coco import CocoWriter, annotation_entries, image_entries
-from tasks.core.results.detections import Detections
 from tasks.core.results.tables import PICTURES, TableFile, picture_table, schema, to_table
+from tasks.vision.detections import Detections
 from tests.core.results.examples import MODEL, model, picture
 
 COLUMNS = ["source", "frame", "timestamp_ms", "class_id", "class_name", "confidence"]

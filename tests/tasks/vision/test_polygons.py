@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.outlines import areas, bounds, crossed, rotated_boxes
+from tasks.vision.polygons import areas, bounds, crossed, rotated_boxes
 
 Point = tuple[int, int]
 points = st.tuples(st.integers(0, 16), st.integers(0, 16))

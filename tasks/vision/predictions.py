@@ -8,7 +8,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.geometry import Floats
+from tasks.vision.geometry import Floats
 
 MASKED = 100  # masks that are kept of an image in a comparison: those of its best detections
 _SIDES = ("width", "height")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.geometry import Rgb, centre_square
+from tasks.vision.geometry import Rgb, centre_square
 
 
 def image(width: int, height: int) -> Rgb:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.geometry import Floats, Letterbox, iou_matrix, suppress
+from tasks.vision.geometry import Floats, Letterbox, iou_matrix, suppress
 
 Parts = tuple[float, float, float, float]
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.found import Found
-from tasks.core.geometry import Floats, Letterbox, corners
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import Outputs, found_from_served
+from tasks.vision.geometry import Floats, Letterbox, corners
+from tasks.vision.predictions import Found
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 

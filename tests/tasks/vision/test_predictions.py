@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.found import Found, FoundFolder, pack_masks
+from tasks.vision.predictions import Found, FoundFolder, pack_masks
 from tests.core.parity.builders import found
 
 
