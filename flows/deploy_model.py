@@ -7,7 +7,6 @@ from prefect.client.schemas.objects import State
 
 from tasks import merging, reporting
 from tasks import training as trainer
-from tasks.core.addresses import links_markdown
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
 from tasks.core.errors import StudioError
@@ -19,6 +18,7 @@ from tasks.core.sample import unpack_sample
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.export.steps import export_onnx
+from tasks.rendering.links import links_markdown
 from tasks.serving import asking, control, rollout, trial
 from tasks.storage import leases, locks, repository, tallies
 from tasks.tracking import canaries, champions, registry, rollouts, runs

@@ -6,7 +6,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import reporting, sharing, tracker
-from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.canary import is_chosen
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
@@ -17,6 +16,7 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.inference.items import Made
 from tasks.inference.steps import Outside, infer, merge
+from tasks.rendering.links import links_markdown
 from tasks.serving import control, rollout
 from tasks.storage import jobs, leases, media, objects, repository, tallies
 from tasks.storage.jobs import Job

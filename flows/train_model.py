@@ -7,7 +7,6 @@ from prefect.client.schemas.objects import State
 
 from tasks import merging, reporting, validation
 from tasks import training as trainer
-from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import fingerprint
 from tasks.core.epochs import Epoch, TrainedModel
@@ -33,6 +32,7 @@ from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
 from tasks.core.training_report import training_page
 from tasks.export.steps import export_onnx
+from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
 from tasks.tracking import addresses as pages

@@ -4,11 +4,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import reporting, validation
-from tasks.core.addresses import links_markdown
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.scratch import scratch_folder
 from tasks.core.validation.report_markdown import report_markdown
+from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.tracking import datasets
 from tasks.tracking.addresses import page_links

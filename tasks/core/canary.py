@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from tasks.core.findings import explain
-from tasks.core.markdown import table
 from tasks.core.parameters import CanaryParams
+from tasks.rendering.markdown import table
 
 
 @dataclass(frozen=True)

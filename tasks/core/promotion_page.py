@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.promotion import ClassRow, Decision
+from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN_CLASSES = 200
 _MAX_NAME = 100

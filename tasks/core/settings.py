@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.core.addresses import Addresses
+from tasks.rendering.links import Addresses
 
 
 class Settings(BaseSettings):

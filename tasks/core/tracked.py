@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tasks.core.epochs import TrainedModel
-from tasks.core.markdown import plain, table
 from tasks.core.promotion import Decision
+from tasks.rendering.markdown import plain, table
 from tasks.vision.metrics import MAIN, Scores
 
 # The longest that MLflow and its database keep, in characters.

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from tasks.core.epochs import TrainedModel
-from tasks.core.markdown import plain, table
 from tasks.core.promotion import Decision
 from tasks.core.promotion_page import promotion_markdown
+from tasks.rendering.markdown import plain, table
 from tasks.vision.metrics import LENIENT, MAIN
 
 SHOWN_CLASSES = 1000

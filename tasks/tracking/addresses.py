@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.addresses import links_markdown
 from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.rendering.links import links_markdown
 from tasks.tracking.connection import client, optional
 
 

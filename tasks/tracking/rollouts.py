@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.addresses import links_markdown
 from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.rendering.links import links_markdown
 from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import SERVING, client, experiment_id, optional
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.addresses import Addresses, links_markdown
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.media.images import write_jpeg
 from tasks.core.promotion import Decision
@@ -14,6 +13,7 @@ from tasks.core.settings import Settings
 from tasks.core.training_curves import charts
 from tasks.core.training_pictures import FOLDER, LISTING, Mistaken
 from tasks.core.training_report import training_page
+from tasks.rendering.links import Addresses, links_markdown
 from tasks.vision.metrics import MAIN, Scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infra.live import PAGE
-from tasks.core.palette import class_colour
+from tasks.rendering.palette import class_colour
 from tests.infra.browser import CHROMIUM, chromium
 
 

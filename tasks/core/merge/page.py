@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.gold import Gold
 from tasks.core.merge.plan import MergePlan
 from tasks.core.merge.uniting import United
+from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN = 50
 SHOWN_CLASSES = 1000

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import Self
 
-from tasks.core.markdown import plain, points, table, wrapped
 from tasks.core.results.summary import ERROR, InferenceSummary
+from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN_FAILURES = 20
 

@@ -7,11 +7,11 @@ from typing import Any
 from tasks.core.dataset import Dataset
 from tasks.core.findings import Finding, Report, Verdict
 from tasks.core.images import ImageTraits
-from tasks.core.pages import DOCUMENT, css_colour, render_page
 from tasks.core.validation.label_table import LabelTable
 from tasks.core.validation.report_charts import CELLS, heat_maps, histograms
 from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
 from tasks.core.validation.report_pictures import Album, Exhibit, Picture
+from tasks.rendering.html import DOCUMENT, css_colour, render_page
 
 OPEN_FINDINGS = 3
 SHOWN_FINDINGS = 50

@@ -20,7 +20,6 @@ from tasks.core.findings import Finding
 from tasks.core.media.errors import MediaError
 from tasks.core.media.headers import image_size
 from tasks.core.media.images import fit
-from tasks.core.pages import css_colour
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,
@@ -30,6 +29,7 @@ from tasks.core.validation.report_outlines import (
     read_outlines,
     view_box,
 )
+from tasks.rendering.html import css_colour
 from tasks.vision.detections import class_name
 
 SIDE = 320

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.palette import class_colour
 from tasks.core.results import gallery
 from tasks.core.results.gallery import items_in, write_gallery
 from tasks.core.results.overlay import box_text, steps_of
 from tasks.core.results.painter import Clip, Painter
 from tasks.core.results.parts import PartWriter, merge_parts
 from tasks.core.results.summary import ClassTally, GalleryItem
+from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
 from tests.core.results.examples import model
 from tests.core.results.test_gallery import HOSTILE, item, summary

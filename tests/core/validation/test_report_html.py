@@ -22,11 +22,11 @@ from tasks.core.codes import MEANINGS, Code
 from tasks.core.dataset import Dataset, Sample
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
 from tasks.core.images import ImageTraits
-from tasks.core.pages import css_colour
 from tasks.core.validation.label_table import LabelTable
 from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_html import render_report
 from tasks.core.validation.report_pictures import MAX_FAULTY, SAMPLES
+from tasks.rendering.html import css_colour
 from tests.core.archives import huge_png, image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from tasks.core.markdown import plain
+from tasks.rendering.markdown import plain
 
 _TRAINING = "?workflowType=machine_learning"  # MLflow's menus are otherwise those for language models
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.core.palette import css_colour
+from tasks.rendering.palette import css_colour
 
 __all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "render_page"]
 

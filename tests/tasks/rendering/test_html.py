@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tasks.core.codes import Code
 from tasks.core.epochs import metric_name
 from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
-from tasks.core.markdown import ROOM, plain, table, wrapped
-from tasks.core.pages import render_page
 from tasks.core.validation.report_markdown import report_markdown, report_sentence
+from tasks.rendering.html import render_page
+from tasks.rendering.markdown import ROOM, plain, table, wrapped
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
 
