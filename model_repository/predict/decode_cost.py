@@ -1,1 +1,1 @@
-../../tasks/core/decode_cost.py
+../../tasks/media/decode_cost.py

@@ -18,7 +18,7 @@ import simplejpeg
 
 from tasks.core.codes import Code
 from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted, warning
-from tasks.core.image_headers import FORMATS, MAX_PIXELS, Header, HeaderError, loads, read_header
+from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, loads, read_header
 
 MAX_IMAGE_BYTES = 256 * 2**20
 MIN_SIDE = 10

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.media.headers import Kind
+from tasks.media.file_type import Kind
 
 IMAGES_A_CHUNK = 64
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from tasks.core.codes import Code
 from tasks.core.findings import Finding, error, explain, info, quoted, warning
-from tasks.core.media.headers import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.zip_names import (
     MAX_NAME,
@@ -24,6 +23,7 @@ from tasks.core.zip_names import (
     read_names,
     unsafe_reason,
 )
+from tasks.media.file_type import IMAGE_ENDINGS, VIDEO_ENDINGS
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.
 _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})

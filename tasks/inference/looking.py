@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from tasks.core.errors import StudioError
-from tasks.core.media.errors import MediaError
 from tasks.core.media.sources import Picture, expand
 from tasks.core.parameters import InferenceParams
 from tasks.core.pipe import Budget
@@ -20,6 +19,7 @@ from tasks.core.served_outputs import served_input
 from tasks.core.tiles import Tile, merged, tiles
 from tasks.inference.client import AnswerError, TritonClient, VersionGone
 from tasks.inference.items import Seen
+from tasks.media.errors import MediaError
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Letterbox, Rgb
 

@@ -9,7 +9,6 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.media.memory import reuse_memory
 from tasks.core.parameters import InferenceParams
 from tasks.core.plan import Chunk
 from tasks.core.results.parts import merge_parts
@@ -21,6 +20,7 @@ from tasks.inference.items import Made
 from tasks.inference.keeping import Follow, Keeper, Told
 from tasks.inference.looking import Looking, MediaReader, in_flight
 from tasks.inference.work import work
+from tasks.media.malloc import reuse_memory
 from tasks.vision.detections import Detections, class_thresholds
 
 

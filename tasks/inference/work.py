@@ -8,9 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from tasks.core.errors import StudioError
-from tasks.core.media.headers import Kind
 from tasks.core.media.sources import expand
-from tasks.core.media.video import frame_count
 from tasks.core.pipe import one_ahead, ordered_map
 from tasks.core.plan import Chunk
 from tasks.core.results.painter import Painter
@@ -18,6 +16,8 @@ from tasks.core.results.summary import WARNING, Failure
 from tasks.inference.items import Item, Made, Outcome, Portion
 from tasks.inference.keeping import Keeper
 from tasks.inference.looking import Looking, MediaReader
+from tasks.media.file_type import Kind
+from tasks.media.video_reader import frame_count
 
 FRAMES_MEMORY = 256 << 20  # bytes of decoded frames on their way through the pipe
 

@@ -12,10 +12,10 @@ from typing import cast
 
 from tasks.core.buckets import Bucket, ObjectName
 from tasks.core.media.archives import MAX_ENTRIES, list_entries, read_entry
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
 from tasks.core.plan import Source
 from tasks.core.zip_names import is_systems
+from tasks.media.errors import MediaError
+from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
 from tasks.storage.blobs import pages
 from tasks.storage.connection import StorageError
 from tasks.storage.objects import object_name

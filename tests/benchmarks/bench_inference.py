@@ -28,12 +28,12 @@ import pytest
 
 from flows.run_inference import run_inference
 from infra.settings import StackSettings
-from tasks.core.media.images import decode_image
-from tasks.core.media.memory import reuse_memory
-from tasks.core.media.video import decode_frames, upright
 from tasks.core.parameters import InferenceParams
 from tasks.core.served import ServedModel
 from tasks.core.served_outputs import served_input
+from tasks.media.images import decode_image
+from tasks.media.malloc import reuse_memory
+from tasks.media.video_reader import decode_frames, upright
 from tasks.vision.geometry import Rgb
 from tests.benchmarks import rivals, scenes
 from tests.benchmarks.meter import Cells, Done, Measured, Meter, Row, Side, Work, told

@@ -18,8 +18,8 @@ from av.video.frame import VideoFrame
 from botocore.config import Config
 
 from infra.settings import ROOT
-from tasks.core.media.video import read_frames
 from tasks.core.served import ServedModel
+from tasks.media.video_reader import read_frames
 from tasks.serving import control
 from tasks.tracking import registry
 from tasks.vision.geometry import Letterbox, Rgb

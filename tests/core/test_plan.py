@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.media.headers import Kind
 from tasks.core.plan import Chunk, Source, chunks, order
+from tasks.media.file_type import Kind
 
 KINDS = st.sampled_from([Kind.IMAGE, Kind.IMAGE, Kind.IMAGE, Kind.VIDEO, Kind.ARCHIVE, Kind.UNKNOWN])
 NAMES = st.text(min_size=1)

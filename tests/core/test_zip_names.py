@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tasks.core.archive import open_archive
 from tasks.core.media.archives import list_entries
-from tasks.core.media.errors import MediaError
 from tasks.core.zip_names import normal_name, read_names, unsafe_reason
+from tasks.media.errors import MediaError
 from tests.core.archives import BOX, check, codes, image, policy
 
 WORDS = {

@@ -26,20 +26,20 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact, State
 
 from flows.run_inference import run_inference
-from tasks.core.media.clips import VideoWriter
 from tasks.core.parameters import InferenceParams
 from tasks.core.plan import chunks
 from tasks.core.results.tables import schema
 from tasks.inference.steps import merge
+from tasks.media.video_writer import VideoWriter
 from tasks.storage import jobs, repository
 from tasks.storage import media as media_store
 from tasks.storage.jobs import Job
 from tasks.vision.geometry import Floats
-from tests.core.media.test_avif import SIDES, claiming, encoded
-from tests.core.test_decode_cost import CLEAR, gif, scans
 from tests.core.test_zip_names import raw_zip
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
+from tests.tasks.media.test_avif import SIDES, claiming, encoded
+from tests.tasks.media.test_decode_cost import CLEAR, gif, scans
 
 pytestmark = pytest.mark.usefixtures("stack")
 FRAMES, KEPT = 12, 5

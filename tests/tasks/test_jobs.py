@@ -16,8 +16,8 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra.settings import ROOT, StackSettings
-from tasks.core.media.headers import Kind
 from tasks.core.plan import Chunk, Source
+from tasks.media.file_type import Kind
 from tasks.storage import beats, blobs, jobs
 from tasks.storage.connection import StorageError
 from tasks.storage.jobs import Job, Telling, open_job, plan

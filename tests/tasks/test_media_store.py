@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from infra.settings import StackSettings
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import Kind
 from tasks.core.plan import Source
+from tasks.media.errors import MediaError
+from tasks.media.file_type import Kind
 from tasks.storage import blobs, connection, ranges
 from tasks.storage.connection import StorageError
 from tasks.storage.media import MediaStore, list_media, sources

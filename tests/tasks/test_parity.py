@@ -14,7 +14,6 @@ import yaml
 
 from infra.demo_data import draw_image
 from tasks import training
-from tasks.core.media.images import read_image
 from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.asking import find_served
@@ -23,6 +22,7 @@ from tasks.core.sample import Sample, unpack_sample
 from tasks.core.served_outputs import found_from_served
 from tasks.core.training_job import ReferenceJob
 from tasks.export.graph import write_graph
+from tasks.media.images import read_image
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.vision.geometry import Floats, Letterbox, Rgb

@@ -11,7 +11,6 @@ import pytest
 from infra import demo_data
 from tasks import training
 from tasks.core.epochs import TrainedModel
-from tasks.core.media.images import read_image
 from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy, TrainingParams
 from tasks.core.parity.asking import find_served
@@ -20,6 +19,7 @@ from tasks.core.sample import unpack_sample
 from tasks.core.served_outputs import found_from_served, served_input
 from tasks.core.training_job import ReferenceJob
 from tasks.export.graph import write_graph
+from tasks.media.images import read_image
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.trainer.process import run_job

@@ -20,8 +20,8 @@ from model_repository.predict.picture import Limits, header
 from model_repository.predict.placing import Letterbox, centre_square
 from model_repository.predict.refusal import RefusalError
 from model_repository.predict.served import Served
-from tasks.core.media.headers import image_size
 from tasks.core.served_outputs import found_from_served
+from tasks.media.file_type import image_size
 from tasks.vision import geometry
 from tasks.vision.geometry import Floats
 from tests.core.archives import huge_png

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import ARCHIVE_ENDINGS, IMAGE_ENDINGS, UNREAD_ENDINGS, VIDEO_ENDINGS
 from tasks.core.zip_names import (
     WRITE_UTF8,
     EntryNames,
@@ -22,6 +20,8 @@ from tasks.core.zip_names import (
     read_names,
     unsafe_reason,
 )
+from tasks.media.errors import MediaError
+from tasks.media.file_type import ARCHIVE_ENDINGS, IMAGE_ENDINGS, UNREAD_ENDINGS, VIDEO_ENDINGS
 
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28

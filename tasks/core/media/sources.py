@@ -9,11 +9,11 @@ from pathlib import Path
 
 import av
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import HEAD_BYTES, Kind, kind_of
-from tasks.core.media.images import decode_image, decoded_bytes, read_bytes, read_image
-from tasks.core.media.video import decode_frames, reason, upright, upright_bytes
 from tasks.core.results.summary import Failure
+from tasks.media.errors import MediaError
+from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
+from tasks.media.images import decode_image, decoded_bytes, read_bytes, read_image
+from tasks.media.video_reader import decode_frames, reason, upright, upright_bytes
 from tasks.vision.detections import Moment
 from tasks.vision.geometry import Rgb
 

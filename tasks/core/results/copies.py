@@ -8,8 +8,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from tasks.core.media.images import JPEG_LARGEST_SIDE, fit
 from tasks.core.results.summary import output_stem
+from tasks.media.images import JPEG_LARGEST_SIDE, fit
 from tasks.vision.geometry import Rgb
 
 QUALITY = 92

@@ -8,11 +8,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from tasks.core.media.drawing import LIMBS
 from tasks.core.results.overlay import BOX, fitted_to
 from tasks.core.results.part_files import ITEMS
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, COLUMNS
 from tasks.core.results.summary import GalleryItem, InferenceSummary
+from tasks.media.annotate import LIMBS
 from tasks.rendering.html import css_colour, render_page
 from tasks.vision.detections import class_name
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.core.media.clips import VideoWriter
-from tasks.core.media.drawing import draw
-from tasks.core.media.errors import MediaError
-from tasks.core.media.images import write_jpeg
 from tasks.core.results.copies import copy_frame, copy_image
 from tasks.core.results.sheets import Sheet, thumbnail
 from tasks.core.results.summary import ClassTally, Failure, GalleryItem, ItemTally, item_classes, output_stem
+from tasks.media.annotate import draw
+from tasks.media.errors import MediaError
+from tasks.media.images import write_jpeg
+from tasks.media.video_writer import VideoWriter
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.core.media.images import write_jpeg
+from tasks.media.images import write_jpeg
 from tasks.vision.geometry import Rgb
 
 COLUMNS = 8

@@ -15,11 +15,7 @@ from simplejpeg import decode_jpeg
 
 from tasks.core.archive import ArchiveError
 from tasks.core.dataset import Dataset, Sample, class_folder
-from tasks.core.decode_cost import too_costly
 from tasks.core.findings import Finding
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import image_size
-from tasks.core.media.images import fit
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,
@@ -29,6 +25,10 @@ from tasks.core.validation.report_outlines import (
     read_outlines,
     view_box,
 )
+from tasks.media.decode_cost import too_costly
+from tasks.media.errors import MediaError
+from tasks.media.file_type import image_size
+from tasks.media.images import fit
 from tasks.rendering.html import css_colour
 from tasks.vision.detections import class_name
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tasks.core.media import archives
 from tasks.core.media.archives import Entry, list_entries, read_entry
-from tasks.core.media.errors import MediaError
-from tests.core.media.samples import encoded, photo, zipped
+from tasks.media.errors import MediaError
+from tests.tasks.media.samples import encoded, photo, zipped
 
 PNG = encoded(photo())
 

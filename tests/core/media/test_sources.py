@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tasks.core.media import sources
-from tasks.core.media.errors import MediaError
-from tasks.core.media.images import decoded_bytes
 from tasks.core.media.sources import Picture, expand
 from tasks.core.results.summary import Failure
-from tests.core.media.samples import encoded, film, photo, zipped
+from tasks.media.errors import MediaError
+from tasks.media.images import decoded_bytes
+from tests.tasks.media.samples import encoded, film, photo, zipped
 
 PNG = encoded(photo())
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from infra import demo_data
-from tasks.core.media.images import write_jpeg
 from tasks.core.results.gallery import render_gallery, write_gallery
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, Sheet
 from tasks.core.results.summary import ClassTally, GalleryItem
+from tasks.media.images import write_jpeg
 from tests.core.results.test_gallery import HOSTILE, item, summary
 from tests.infra.browser import CHROMIUM, Page
 

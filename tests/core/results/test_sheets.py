@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.media.images import read_image
-from tasks.core.media.video import read_frames
 from tasks.core.results.painter import Clip, Painter
 from tasks.core.results.sheets import CELL_HEIGHT, CELL_WIDTH, CELLS, COLUMNS, GROUND, Sheet, shrunk, thumbnail
+from tasks.media.images import read_image
+from tasks.media.video_reader import read_frames
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from ultralytics.utils.patches import imread
 
-from tasks.core import image_headers
-from tasks.core.media import headers, images
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import Kind, kind_of
-from tasks.core.media.images import decode_image, decoded_bytes, read_image
-from tests.core.media.samples import encoded, in_own_process, photo, png_bomb, with_orientation
+from tasks.media import file_type, image_header, images
+from tasks.media.errors import MediaError
+from tasks.media.file_type import Kind, kind_of
+from tasks.media.images import decode_image, decoded_bytes, read_image
+from tests.tasks.media.samples import encoded, in_own_process, photo, png_bomb, with_orientation
 
 ENDINGS = [".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff", ".ppm", ".jp2", ".avif"]
 
@@ -87,8 +86,8 @@ def test_the_pixels_are_those_that_ultralytics_sees(tmp_path: Path, name: str) -
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_format_is_known_by_its_content_and_its_size_before_decoding(ending: str) -> None:
     data = encoded(photo(), ending)
-    assert kind_of("no-ending", data[: headers.HEAD_BYTES]) is Kind.IMAGE
-    assert headers.image_size(data) == (60, 40)
+    assert kind_of("no-ending", data[: file_type.HEAD_BYTES]) is Kind.IMAGE
+    assert file_type.image_size(data) == (60, 40)
     assert decode_image(data).shape == (40, 60, 3)
     assert np.abs(decode_image(data)[5, 5].astype(int) - (220, 20, 20)).max() < 40
 
@@ -188,23 +187,23 @@ def test_no_header_is_read_as_smaller_than_opencv_reads_it(name: str) -> None:
     height, width = decoded.shape[:2]
     assert (width, height) == ((65_537, 1) if name == "bmp" else (60, 40))
     # What a reader does not know for sure, it refuses.
-    assert headers.image_size(DECOYS[name]) in {None, (width, height)}
-    assert headers.image_size(DECOYS[name]) or name in {"jpeg", "pnm as webp"}
+    assert file_type.image_size(DECOYS[name]) in {None, (width, height)}
+    assert file_type.image_size(DECOYS[name]) or name in {"jpeg", "pnm as webp"}
 
 
 def test_a_tiff_whose_sides_have_an_odd_type_is_refused() -> None:
     data = bytearray(decoy_tiff())
-    assert headers.image_size(bytes(data)) == (60, 40)
+    assert file_type.image_size(bytes(data)) == (60, 40)
     struct.pack_into("<H", data, 12, 16)
-    assert headers.image_size(bytes(data)) is None
+    assert file_type.image_size(bytes(data)) is None
 
 
 def test_endless_boxes_are_not_walked_to_their_end() -> None:
     head = encoded(photo(), ".jp2")[:12]
-    assert headers.image_size(head + struct.pack(">I4s", 8, b"free") * 5000) is None
-    assert headers.image_size(head + struct.pack(">I4s", 0, b"free") * 5000) is None
-    assert headers.image_size(head + struct.pack(">I4sQ", 1, b"free", 2**64 - 1) * 5000) is None
-    assert headers.image_size(encoded(photo(), ".jp2")[12:]) is None
+    assert file_type.image_size(head + struct.pack(">I4s", 8, b"free") * 5000) is None
+    assert file_type.image_size(head + struct.pack(">I4s", 0, b"free") * 5000) is None
+    assert file_type.image_size(head + struct.pack(">I4sQ", 1, b"free", 2**64 - 1) * 5000) is None
+    assert file_type.image_size(encoded(photo(), ".jp2")[12:]) is None
 
 
 def test_opencv_itself_refuses_more_than_any_reader_accepts(tmp_path: Path) -> None:
@@ -219,7 +218,7 @@ def test_opencv_itself_refuses_more_than_any_reader_accepts(tmp_path: Path) -> N
             print(error)
     """
     limit, error = in_own_process(code, path).split("\n", 1)
-    assert int(limit) == max(image_headers.MAX_PIXELS, images.MAX_PIXELS)
+    assert int(limit) == max(image_header.MAX_PIXELS, images.MAX_PIXELS)
     assert "CV_IO_MAX_IMAGE_PIXELS" in error
 
 
@@ -250,7 +249,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monke
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *(encoded(photo(), ending)[:40] for ending in ENDINGS)]))
 def test_no_header_brings_the_reader_down(data: bytes, start: bytes) -> None:
-    headers.image_size(start + data)
+    file_type.image_size(start + data)
     kind_of("x", start + data)
 
 

@@ -11,7 +11,7 @@ from infra.settings import ROOT
 PROBE = """
 import resource, sys
 import numpy as np
-from tasks.core.media.memory import give_back, reuse_memory
+from tasks.media.malloc import give_back, reuse_memory
 
 if sys.argv[1] == "reuse":
     reuse_memory()

@@ -17,10 +17,10 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.images import MAX_PIXELS
-from tasks.core.media.memory import give_back
-from tasks.core.media.wholeness import bytes_missing
+from tasks.media.errors import MediaError
+from tasks.media.images import MAX_PIXELS
+from tasks.media.malloc import give_back
+from tasks.media.truncation import bytes_missing
 from tasks.vision.geometry import Rgb
 
 # Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.

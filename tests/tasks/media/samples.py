@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.video import read_frames
+from tasks.media.errors import MediaError
+from tasks.media.video_reader import read_frames
 from tasks.vision.geometry import Rgb
 
 

@@ -12,19 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.media import video
-from tasks.core.media.errors import MediaError
-from tasks.core.media.video import read_frames
-from tests.core.media.samples import (
-    exr,
-    film,
-    frames_until_error,
-    in_own_process,
-    packed,
-    photo,
-    png_bomb,
-    with_sound,
-)
+from tasks.media import video_reader
+from tasks.media.errors import MediaError
+from tasks.media.video_reader import read_frames
+from tests.tasks.media.samples import exr, film, frames_until_error, in_own_process, packed, photo, png_bomb, with_sound
 
 BIKES = Path(__file__).parents[4] / "shared" / "data" / "bikes.mp4"
 STEADY = [index * 40.0 for index in range(60)]
@@ -91,8 +82,8 @@ def test_every_kind_of_video_gives_all_frames_and_their_times(tmp_path: Path, na
 
 def test_the_header_tells_about_how_many_frames_there_are(tmp_path: Path) -> None:
     for ending in (".mp4", ".mkv", ".avi"):
-        assert video.frame_count(film(tmp_path / f"a{ending}", STEADY)) == pytest.approx(60, abs=1)
-    assert video.frame_count(tmp_path / "none.mp4") == 1
+        assert video_reader.frame_count(film(tmp_path / f"a{ending}", STEADY)) == pytest.approx(60, abs=1)
+    assert video_reader.frame_count(tmp_path / "none.mp4") == 1
 
 
 def test_frames_that_change_size_come_as_they_are(tmp_path: Path) -> None:
@@ -202,7 +193,7 @@ def test_no_damage_brings_the_reader_down(tmp_path_factory: pytest.TempPathFacto
 
 def test_frames_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = film(tmp_path / "wide.mp4", [0, 40])
-    monkeypatch.setattr(video, "MAX_PIXELS", 3000)
+    monkeypatch.setattr(video_reader, "MAX_PIXELS", 3000)
     with pytest.raises(MediaError, match="found 64x48"):
         list(read_frames(path))
 
@@ -220,9 +211,9 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_missing_and_backward_times_still_rise() -> None:
-    clock = video._Clock(40.0)
+    clock = video_reader._Clock(40.0)
     assert [clock.tick(seconds) for seconds in (5.0, 5.04, None, 5.01, 9e15)] == pytest.approx([0, 40, 80, 120, 160])
-    clock = video._Clock(40.0)
+    clock = video_reader._Clock(40.0)
     assert [clock.tick(seconds) for seconds in (None, None, 7.0, 7.5)] == pytest.approx([0, 40, 80, 580])
 
 
@@ -231,7 +222,7 @@ def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Pat
     code = """if True:
         import sys
         from pathlib import Path
-        from tasks.core.media import MediaError, read_frames
+        from tasks.media import MediaError, read_frames
         try:
             list(read_frames(Path(sys.argv[1])))
         except MediaError as error:
@@ -244,7 +235,7 @@ def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Pat
 def test_pixels_that_cannot_be_converted_are_an_error(pix_fmt: str) -> None:
     code = """if True:
         import av, sys
-        from tasks.core.media import MediaError, video
+        from tasks.media import MediaError, video
         try:
             video.upright(av.VideoFrame(16, 16, sys.argv[1]))
         except MediaError as error:
@@ -259,7 +250,7 @@ def test_a_frame_that_claims_to_be_huge_costs_little(tmp_path: Path, side: int, 
     code = """if True:
         import re, sys
         from pathlib import Path
-        from tasks.core.media import MediaError, read_frames, video
+        from tasks.media import MediaError, read_frames, video
         video._OPTIONS["codec_whitelist"] += sys.argv[2]
         status = Path("/proc/self/status")
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.core.media import avif
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import image_size
-from tasks.core.media.images import decode_image
-from tests.core.media.samples import photo
+from tasks.media import avif
+from tasks.media.errors import MediaError
+from tasks.media.file_type import image_size
+from tasks.media.images import decode_image
+from tests.tasks.media.samples import photo
 
 SIDES = 60, 40
 CLAIMED = SIDES[0] * SIDES[1]
@@ -84,7 +84,7 @@ def test_what_is_too_costly_is_told_and_not_decoded(name: str, monkeypatch: pyte
     make, found = COSTLY[name]
     data = make()
     assert found in avif.too_costly(data, CLAIMED)
-    monkeypatch.setattr("tasks.core.media.images.AvifImageFile", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("tasks.media.images.AvifImageFile", lambda *_: pytest.fail("decoded"))
     with pytest.raises(MediaError, match="the time of an ordinary one"):
         decode_image(data)
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 
-from tasks.core.decode_cost import too_costly
-from tasks.core.media import avif
-from tasks.core.media.errors import MediaError
-from tasks.core.media.headers import image_size
+from tasks.media import avif
+from tasks.media.decode_cost import too_costly
+from tasks.media.errors import MediaError
+from tasks.media.file_type import image_size
 from tasks.vision.geometry import Rgb
 
 MAX_PIXELS = 150_000_000

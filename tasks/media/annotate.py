@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.media.lettering import Colour, label_size, legible, printable, text_size, write_label
+from tasks.media.text_rendering import Colour, label_size, legible, printable, text_size, write_label
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Floats, Rgb

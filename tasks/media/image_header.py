@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tasks.core.decode_cost import MAX_CHUNKS, MAX_SEGMENTS, too_costly
+from tasks.media.decode_cost import MAX_CHUNKS, MAX_SEGMENTS, too_costly
 
 # Pillow itself refuses a header that claims more than this.
 MAX_PIXELS = 178_000_000

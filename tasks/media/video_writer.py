@@ -16,9 +16,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.soundtrack import add_sound, has_sound
-from tasks.core.media.video import reason
+from tasks.media.audio_mux import add_sound, has_sound
+from tasks.media.errors import MediaError
+from tasks.media.video_reader import reason
 from tasks.vision.geometry import Rgb
 
 _TICKS_PER_S = 90_000

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.media import clips, soundtrack
-from tasks.core.media.clips import VideoWriter
-from tasks.core.media.errors import MediaError
-from tasks.core.media.video import read_frames
+from tasks.media import audio_mux, video_writer
+from tasks.media.errors import MediaError
+from tasks.media.video_reader import read_frames
+from tasks.media.video_writer import VideoWriter
 from tasks.vision.geometry import Rgb
-from tests.core.media.samples import beep_seconds, film, photo, with_sound
+from tests.tasks.media.samples import beep_seconds, film, photo, with_sound
 
 
 def packets(path: Path) -> list[tuple[float, float]]:
@@ -167,14 +167,14 @@ def test_a_fault_of_the_encoder_comes_at_the_next_write_and_at_the_end(tmp_path:
 
 def test_the_writer_is_ahead_of_the_encoder_by_few_frames_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, done = threading.Event(), []
-    encode = clips._Encoder.append
+    encode = video_writer._Encoder.append
 
-    def slow(self: clips._Encoder, image: Rgb, timestamp_ms: float) -> None:
+    def slow(self: video_writer._Encoder, image: Rgb, timestamp_ms: float) -> None:
         gate.wait()
         done.append(timestamp_ms)
         encode(self, image, timestamp_ms)
 
-    monkeypatch.setattr(clips._Encoder, "append", slow)
+    monkeypatch.setattr(video_writer._Encoder, "append", slow)
     with VideoWriter(tmp_path / "out.mp4") as writer:
         for index in range(4):
             writer.write(photo(), index * 40.0)
@@ -286,7 +286,7 @@ def test_a_hole_in_the_sound_stays_a_hole(tmp_path: Path) -> None:
 def test_sound_of_a_codec_that_few_use_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = with_sound(tmp_path / "source.mkv", "ac3")
     assert rewritten(source, tmp_path / "whole.mp4")[1] is None
-    monkeypatch.setattr(soundtrack, "AUDIO_CODECS", "aac,opus")
+    monkeypatch.setattr(audio_mux, "AUDIO_CODECS", "aac,opus")
     times, fault = rewritten(source, tmp_path / "silent.mp4")
     assert "found: none of a known codec" in (fault or "")
     assert len(packets(tmp_path / "silent.mp4")) == len(times) == 50

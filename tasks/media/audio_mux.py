@@ -16,8 +16,8 @@ from av.filter import Graph
 from av.packet import Packet
 from av.stream import Stream
 
-from tasks.core.media.errors import MediaError
-from tasks.core.media.video import (
+from tasks.media.errors import MediaError
+from tasks.media.video_reader import (
     AUDIO_CODECS,
     Faults,
     best_stream,
