@@ -14,9 +14,9 @@ from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPol
 from tasks.core.parity.page import parity_markdown, parity_page
 from tasks.core.parity.pictures import draw_worst
 from tasks.core.parity.rules import compare, parity_tags
-from tasks.core.sample import unpack_sample
 from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
+from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.steps import export_onnx
 from tasks.rendering.links import links_markdown
 from tasks.serving import asking, control, rollout, trial

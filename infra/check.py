@@ -15,10 +15,10 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, Report, Severity, Verdict
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import Inspection, inspect_dataset, render_inspection
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, Report, Severity, Verdict
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _SHOWN_PER_CODE = 10

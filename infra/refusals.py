@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect.utilities.schema_tools.hydration import Placeholder
 
-from tasks.core.findings import quoted
+from tasks.dataset.findings import quoted
 
 Schema = dict[str, Any]
 Errors = Iterator[Any]

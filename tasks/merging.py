@@ -12,10 +12,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.archive import Archive, ArchiveError
 from tasks.core.errors import StudioError
-from tasks.core.findings import Report, quoted
-from tasks.core.images import ImageTraits
 from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
 from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
@@ -28,6 +25,9 @@ from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
 from tasks.core.validation.check import open_dataset
 from tasks.core.validation.traits import unpack_traits
+from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.findings import Report, quoted
+from tasks.dataset.image_stats import ImageTraits
 
 WRITERS = 4
 SHOWN_CONFLICTS = 5

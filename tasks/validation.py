@@ -16,12 +16,12 @@ from prefect.states import Completed, Failed
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from tasks.core.errors import StudioError
-from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import inspect_dataset, render_inspection
 from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_markdown import report_sentence
 from tasks.core.validation.traits import pack_traits
+from tasks.dataset.findings import Report, Verdict
 
 RULES_VERSION = 4  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5

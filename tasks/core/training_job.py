@@ -54,7 +54,7 @@ class ScoringJob:
 
 @dataclass(frozen=True)
 class ReferenceJob:
-    """Keep in `reference` what `weights` find in the images of `sample` (a zip, see `tasks.core.sample`).
+    """Keep in `reference` what `weights` find in the images of `sample` (a zip, see `tasks.dataset.validation_sample`).
 
     `served` holds what the served model found in them; a Scores is told for the weights, then for the served model.
     `image_size` is in pixels.

@@ -13,7 +13,7 @@ from typing import cast
 from tasks.core.buckets import Bucket, ObjectName
 from tasks.core.media.archives import MAX_ENTRIES, list_entries, read_entry
 from tasks.core.plan import Source
-from tasks.core.zip_names import is_systems
+from tasks.dataset.zip_names import is_systems
 from tasks.media.errors import MediaError
 from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
 from tasks.storage.blobs import pages

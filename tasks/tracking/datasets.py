@@ -6,9 +6,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.findings import Report
 from tasks.core.validation.figures import report_figures
 from tasks.core.validation.report_markdown import report_sentence
+from tasks.dataset.findings import Report
 from tasks.rendering.links import links_markdown
 from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import DATASETS, TrackingError, client, experiment_id, explained, logger

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, batch_probiou, box_iou
 
-from tasks.core.sample import Sample, Truth
+from tasks.dataset.validation_sample import Sample, Truth
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import Found
 

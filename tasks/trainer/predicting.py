@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.sample import Sample, unpack_sample
 from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.core.served_outputs import real_detections
 from tasks.core.training_job import ReferenceJob
+from tasks.dataset.validation_sample import Sample, unpack_sample
 from tasks.trainer.judging import judge
 from tasks.trainer.loading import load_model
 from tasks.vision.geometry import clip, hull

@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tasks.core.codes import Code
-from tasks.core.findings import Report
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import check_dataset
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Report
 from tests.benchmarks.archives import layouts, zipped
 from tests.benchmarks.bench_validation import peak_mib
 from tests.benchmarks.mutants import mutant

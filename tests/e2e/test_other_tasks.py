@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from infra import runs
 from infra.settings import StackSettings
 from tasks.serving.control import served_versions
-from tests.core.archives import zipped
+from tests.tasks.dataset.archives import zipped
 from tests.tasks.merges import dataset, picture, tree
 
 

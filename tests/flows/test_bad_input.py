@@ -15,7 +15,7 @@ from flows.train_model import train_model
 from flows.validate_dataset import validate_dataset
 from infra.settings import StackSettings
 from tests.clients import prefect_api
-from tests.core.archives import good, zipped
+from tests.tasks.dataset.archives import good, zipped
 
 pytestmark = pytest.mark.usefixtures("stack")
 

@@ -35,9 +35,9 @@ from tasks.storage import jobs, repository
 from tasks.storage import media as media_store
 from tasks.storage.jobs import Job
 from tasks.vision.geometry import Floats
-from tests.core.test_zip_names import raw_zip
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
+from tests.tasks.dataset.test_zip_names import raw_zip
 from tests.tasks.media.test_avif import SIDES, claiming, encoded
 from tests.tasks.media.test_decode_cost import CLEAR, gif, scans
 

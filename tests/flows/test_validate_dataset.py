@@ -14,7 +14,7 @@ from flows.validate_dataset import validate_dataset
 from infra.settings import StackSettings
 from tasks.core.parameters import ValidationPolicy
 from tests.clients import prefect_api
-from tests.core.archives import good, zipped
+from tests.tasks.dataset.archives import good, zipped
 
 pytestmark = pytest.mark.usefixtures("stack")
 

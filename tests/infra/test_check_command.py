@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.check import main
-from tests.core.archives import Content, good, image, zipped
+from tests.tasks.dataset.archives import Content, good, image, zipped
 
 
 @pytest.fixture

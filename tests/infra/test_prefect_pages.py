@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from infra.settings import StackSettings
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.core.merge.page import plan_markdown
 from tasks.core.parameters import MergePolicy, TrainingParams
 from tasks.core.parity.page import parity_markdown
@@ -18,6 +16,8 @@ from tasks.core.promotion_page import promotion_markdown
 from tasks.core.results.page import inference_markdown
 from tasks.core.results.summary import Failure
 from tasks.core.validation.report_markdown import report_markdown
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tests.clients import prefect_api
 from tests.core.merge.sources import merged, source
 from tests.core.parity.builders import NAMES, found, grid, sample

@@ -8,7 +8,7 @@ import pytest
 
 from infra.service import bin_path
 from infra.settings import StackSettings
-from tests.core.archives import good, zipped
+from tests.tasks.dataset.archives import good, zipped
 
 
 @pytest.mark.heavy

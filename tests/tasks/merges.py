@@ -10,14 +10,14 @@ from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 from ultralytics.utils import IterableSimpleNamespace
 
-from tasks.core.findings import Verdict
 from tasks.core.merge.plan import MergePlan
 from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.core.validation.check import inspect_dataset
 from tasks.core.validation.traits import pack_traits
+from tasks.dataset.findings import Verdict
 from tasks.merging import MergedDataset, ValidArchive, plan_archives, valid_archive, write_merge
 from tests.benchmarks.archives import convert, draw, encode
-from tests.core.archives import Content, zipped
+from tests.tasks.dataset.archives import Content, zipped
 
 Entries = dict[str, Content]
 TASKS = {"detect": "", "segment": "", "pose": "kpt_shape: [2, 3]\nflip_idx: [1, 0]\n", "obb": "task: obb\n"}

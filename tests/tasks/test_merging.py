@@ -13,7 +13,7 @@ from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.core.validation.check import inspect_dataset
 from tasks.core.validation.traits import pack_traits
 from tasks.merging import MergeError, plan_archives, require_mergeable, valid_archive, write_merge
-from tests.core.test_zip_names import raw_zip
+from tests.tasks.dataset.test_zip_names import raw_zip
 from tests.tasks.merges import (
     TASKS,
     Entries,

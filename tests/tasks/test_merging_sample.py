@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from tasks.core.merge.sample import pack_sample
-from tasks.core.sample import unpack_sample
+from tasks.dataset.validation_sample import unpack_sample
 from tasks.merging import SAMPLE_IMAGES, MergedDataset, write_sample
 
 ROOT = Path(__file__).parents[2]

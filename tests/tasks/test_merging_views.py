@@ -7,7 +7,7 @@ import pytest
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
 from tasks.merging import MergeError, write_rehearsal, write_view
-from tests.core.archives import Content
+from tests.tasks.dataset.archives import Content
 from tests.tasks.merges import (
     TASKS,
     Entries,

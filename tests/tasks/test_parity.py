@@ -18,9 +18,9 @@ from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
-from tasks.core.sample import Sample, unpack_sample
 from tasks.core.served_outputs import found_from_served
 from tasks.core.training_job import ReferenceJob
+from tasks.dataset.validation_sample import Sample, unpack_sample
 from tasks.export.graph import write_graph
 from tasks.media.images import read_image
 from tasks.trainer.judging import judge

@@ -24,7 +24,7 @@ from tasks.core.settings import Settings
 from tasks.core.triton_config import NOBODY
 from tasks.vision import geometry
 from tests.clients import Clients
-from tests.core.archives import huge_png
+from tests.tasks.dataset.archives import huge_png
 from tests.tasks.graphs import constant_graph, encoded, filled, mirror_graph, noise, publish, rows, serve, smooth
 
 SIZE = 64

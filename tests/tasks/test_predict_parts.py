@@ -24,7 +24,7 @@ from tasks.core.served_outputs import found_from_served
 from tasks.media.file_type import image_size
 from tasks.vision import geometry
 from tasks.vision.geometry import Floats
-from tests.core.archives import huge_png
+from tests.tasks.dataset.archives import huge_png
 from tests.tasks.graphs import encoded, noise, rows, smooth
 
 SIZE = 64

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
-from tasks.core.zip_names import (
+from tasks.dataset.zip_names import (
     WRITE_UTF8,
     EntryNames,
     is_folder,
@@ -37,7 +37,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture in a zip: its place in the directory, its name (see `tasks.core.zip_names`), and its bytes unpacked.
+    """One picture in a zip: its place in the directory, its name (`tasks.dataset.zip_names`), and its bytes unpacked.
 
     `fault` says why it cannot be read, as far as the directory tells; None for the others.
     """

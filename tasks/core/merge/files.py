@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import yaml
 
-from tasks.core.dataset import class_folder
-from tasks.core.images import is_image
 from tasks.core.merge.gold import Gold
 from tasks.core.merge.manifest import write_entries
 from tasks.core.merge.plan import MergePlan
 from tasks.core.merge.rehearsal import classes_in
 from tasks.core.merge.sources import Splits
 from tasks.core.merge.uniting import Copy
+from tasks.dataset.image_stats import is_image
+from tasks.dataset.layout import class_folder
 
 GOLD_FOLDER = "gold"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.core.labels import box_around, class_of
+from tasks.dataset.labels import box_around, class_of
 
 _BOX_FIELDS = 5
 

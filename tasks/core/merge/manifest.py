@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.core.findings import quoted
+from tasks.dataset.findings import quoted
 
 _WRITTEN, _ENTRIES = "written.json", "entries.json"
 

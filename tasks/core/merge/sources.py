@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.core.dataset import Dataset, Sample, class_folder
-from tasks.core.images import ImageTraits
+from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.layout import Dataset, Sample, class_folder
 
 Splits = Mapping[str, tuple[Sample, ...]]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.parity.rules import Parity, as_detections
-from tasks.core.sample import Sample
+from tasks.dataset.validation_sample import Sample
 from tasks.media.annotate import class_colour, draw, printable
 from tasks.media.images import fit, read_image
 from tasks.vision.detections import VISIBLE, Detections, class_name

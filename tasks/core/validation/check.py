@@ -5,12 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.core.archive import Archive, ArchiveError, open_archive
-from tasks.core.dataset import Dataset, read_layout
 from tasks.core.errors import StudioError
-from tasks.core.findings import Finding, Report, Severity, Statistics
-from tasks.core.images import ImageTraits, format_findings
-from tasks.core.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.class_lists import class_list_findings
 from tasks.core.validation.classes import class_findings
@@ -23,6 +18,11 @@ from tasks.core.validation.pairing import pairing_findings
 from tasks.core.validation.quality import quality_findings
 from tasks.core.validation.report_html import render_report
 from tasks.core.validation.statistics import gather_statistics, unlabelled_splits
+from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.findings import Finding, Report, Severity, Statistics
+from tasks.dataset.image_stats import ImageTraits, format_findings
+from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
+from tasks.dataset.layout import Dataset, read_layout
 
 
 class DatasetError(StudioError):

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from tasks.core.archive import Archive, ArchiveError
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, explain, quoted, warning
+from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, explain, quoted, warning
 
 _MAX_BYTES = 2**20
 # LabelImg, CVAT, Label Studio, Darknet and Roboflow write these: a name a line.

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.core.codes import Code
-from tasks.core.findings import Batch, Finding, Severity, Statistics, explain, quoted, warning
 from tasks.core.parameters import ValidationPolicy
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Batch, Finding, Severity, Statistics, explain, quoted, warning
 
 
 def class_findings(statistics: Statistics, policy: ValidationPolicy) -> list[Finding | Batch]:

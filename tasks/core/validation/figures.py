@@ -1,7 +1,7 @@
 """What a report says in numbers, under the names of MLflow's columns."""
 
-from tasks.core.codes import Code
-from tasks.core.findings import Report
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Report
 
 
 def report_figures(report: Report) -> dict[str, float]:

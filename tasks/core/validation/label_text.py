@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.findings import Finding
-from tasks.core.labels import (
+from tasks.dataset.findings import Finding
+from tasks.dataset.labels import (
     MAX_SPAN,
     MAX_TOKEN,
     MIN_AREA,

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tasks.core.archive import Archive
-from tasks.core.codes import Code
-from tasks.core.dataset import Dataset, class_folder
-from tasks.core.findings import Finding, error, explain, quoted, warning
-from tasks.core.images import is_foreign_image
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.screening import folder_of
+from tasks.dataset.archive import Archive
+from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, error, explain, quoted, warning
+from tasks.dataset.image_stats import is_foreign_image
+from tasks.dataset.layout import Dataset, class_folder
 
 _NOT_LABELS = ("classes.txt", "predefined_classes.txt", "notes.txt", "labels.txt", "readme")
 

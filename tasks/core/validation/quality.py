@@ -8,9 +8,9 @@ with the edges of the other images.
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from tasks.core.codes import Code
-from tasks.core.findings import Batch, Finding, Severity, explain, info
-from tasks.core.images import ImageTraits
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Batch, Finding, Severity, explain, info
+from tasks.dataset.image_stats import ImageTraits
 
 # CleanVision's 0.32 and 0.95 of full white.
 DARK_BELOW = 82

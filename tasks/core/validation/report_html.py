@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tasks.core.dataset import Dataset
-from tasks.core.findings import Finding, Report, Verdict
-from tasks.core.images import ImageTraits
 from tasks.core.validation.label_table import LabelTable
 from tasks.core.validation.report_charts import CELLS, heat_maps, histograms
 from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
 from tasks.core.validation.report_pictures import Album, Exhibit, Picture
+from tasks.dataset.findings import Finding, Report, Verdict
+from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.layout import Dataset
 from tasks.rendering.html import DOCUMENT, css_colour, render_page
 
 OPEN_FINDINGS = 3

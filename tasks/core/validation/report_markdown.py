@@ -1,7 +1,7 @@
 """A validation report as a page of markdown and as one sentence."""
 
-from tasks.core.findings import Finding, Report, Severity
 from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
+from tasks.dataset.findings import Finding, Report, Severity
 from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN_PER_CODE = 3

@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
-from tasks.core.archive import ArchiveError
-from tasks.core.dataset import Dataset, Sample, class_folder
-from tasks.core.findings import Finding
 from tasks.core.validation.report_groups import Group
 from tasks.core.validation.report_outlines import (
     Drawing,
@@ -25,6 +22,9 @@ from tasks.core.validation.report_outlines import (
     read_outlines,
     view_box,
 )
+from tasks.dataset.archive import ArchiveError
+from tasks.dataset.findings import Finding
+from tasks.dataset.layout import Dataset, Sample, class_folder
 from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from tasks.core.images import ImageTraits
+from tasks.dataset.image_stats import ImageTraits
 
 
 def pack_traits(images: Mapping[str, ImageTraits]) -> bytes:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.dataset import Sample
 from tasks.core.merge.digest import plan_digest
 from tasks.core.merge.plan import MergePlan
 from tasks.core.merge.uniting import Copy, United
+from tasks.dataset.layout import Sample
 from tests.core.merge.sources import merged, source
 
 

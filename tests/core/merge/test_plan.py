@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.dataset import Dataset, Sample
 from tasks.core.merge.conflicts import MergeCode
 from tasks.core.merge.leaks import LeftOut
 from tasks.core.merge.plan import stopping
 from tasks.core.merge.sources import Source
 from tasks.core.parameters import MergePolicy
+from tasks.dataset.layout import Dataset, Sample
 from tests.core.merge.sources import codes, merged, source, staying
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.sample import Sample, SampleImage, Truth
+from tasks.dataset.validation_sample import Sample, SampleImage, Truth
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import Found
 

@@ -11,7 +11,7 @@ from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.page import parity_markdown, parity_page
 from tasks.core.parity.pictures import SHOWN, draw_worst
 from tasks.core.parity.rules import Parity, compare
-from tasks.core.sample import Sample
+from tasks.dataset.validation_sample import Sample
 from tasks.vision.predictions import Found, pack_masks
 from tests.core.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.benchmarks.archives import Pixels, convert, draw, encode
-from tests.core.archives import Content, zipped
+from tests.tasks.dataset.archives import Content, zipped
 
 YAML = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
 LABEL = "labels/train/0.txt"

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.dataset import Dataset
-from tasks.core.findings import Severity, Verdict
 from tasks.core.validation import contents
 from tasks.core.validation.check import DatasetError, check_dataset, open_dataset
-from tests.core.archives import BOX, Content, check, codes, good, image, policy, zipped
+from tasks.dataset.findings import Severity, Verdict
+from tasks.dataset.layout import Dataset
+from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"

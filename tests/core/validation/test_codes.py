@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tasks.core.codes import Code
-from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import check_dataset
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Report, Verdict
 from tests.benchmarks.archives import encode
-from tests.core.archives import zipped
 from tests.core.validation.sound import (
     BARE,
     BMP,
@@ -60,6 +59,7 @@ from tests.core.validation.sound import (
     val_labels,
     with_test,
 )
+from tests.tasks.dataset.archives import zipped
 
 
 class Row(NamedTuple):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.findings import Report, Verdict
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import check_dataset
+from tasks.dataset.findings import Report, Verdict
 from tests.benchmarks.fuzz_archives import Job, Outcome, fuzz
 from tests.benchmarks.mutants import mutant
 

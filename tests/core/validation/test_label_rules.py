@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.findings import Finding
-from tasks.core.labels import LabelRules
 from tasks.core.validation.label_rules import label_findings
 from tasks.core.validation.label_table import read_labels
+from tasks.dataset.findings import Finding
+from tasks.dataset.labels import LabelRules
 from tests.core.validation.test_label_table import DIAMOND, SQUARE, written
 
 RULES = LabelRules(class_count=3)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from tasks.core.findings import Batch, Finding
-from tasks.core.labels import LabelRules, parse_labels
 from tasks.core.validation.label_table import MAX_WORDED, LabelTable, read_labels, schema
+from tasks.dataset.findings import Batch, Finding
+from tasks.dataset.labels import LabelRules, parse_labels
 
 RULES = LabelRules(class_count=3)
 BOX = "0 0.5 0.5 0.25 0.25\n"

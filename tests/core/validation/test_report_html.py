@@ -17,17 +17,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.core.archive import ArchiveError
-from tasks.core.codes import MEANINGS, Code
-from tasks.core.dataset import Dataset, Sample
-from tasks.core.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
-from tasks.core.images import ImageTraits
 from tasks.core.validation.label_table import LabelTable
 from tasks.core.validation.report_groups import shown
 from tasks.core.validation.report_html import render_report
 from tasks.core.validation.report_pictures import MAX_FAULTY, SAMPLES
+from tasks.dataset.archive import ArchiveError
+from tasks.dataset.finding_codes import MEANINGS, Code
+from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
+from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.layout import Dataset, Sample
 from tasks.rendering.html import css_colour
-from tests.core.archives import huge_png, image
+from tests.tasks.dataset.archives import huge_png, image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")

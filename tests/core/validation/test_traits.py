@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.images import ImageTraits, inspect_image
 from tasks.core.validation.traits import pack_traits, unpack_traits
-from tests.core.archives import image
+from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tests.tasks.dataset.archives import image
 
 SMALL = st.integers(0, 2**31 - 1)
 FLOATS = st.floats(allow_nan=False)

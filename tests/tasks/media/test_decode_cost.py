@@ -20,8 +20,8 @@ from PIL import Image
 
 from model_repository.predict.picture import Limits
 from model_repository.predict.refusal import RefusalError
-from tasks.core.images import inspect_image
 from tasks.core.validation.report_pictures import _shrunk
+from tasks.dataset.image_stats import inspect_image
 from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, _clears, _sub_blocks, too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.archive import open_archive
-from tasks.core.dataset import read_layout
-from tests.core.archives import BOX, Content, check, codes, good, image, policy, zipped
+from tasks.dataset.archive import open_archive
+from tasks.dataset.layout import read_layout
+from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)

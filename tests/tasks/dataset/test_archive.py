@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.archive import ArchiveError, open_archive
-from tests.core.archives import Content, check, codes, good, policy, zipped
+from tasks.dataset.archive import ArchiveError, open_archive
+from tests.tasks.dataset.archives import Content, check, codes, good, policy, zipped
 
 
 def with_entry(name: str, content: bytes = b"x", **attributes: int) -> bytes:

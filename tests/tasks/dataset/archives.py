@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.core.findings import Report
 from tasks.core.parameters import ValidationPolicy
 from tasks.core.validation.check import check_dataset
+from tasks.dataset.findings import Report
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 BOX = "0 0.5 0.5 0.25 0.25\n"

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from tasks.core.archive import Archive, ArchiveError
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, info, quoted, warning
-from tasks.core.labels import TASKS
-from tasks.core.screening import folder_of
-from tasks.core.zip_names import composed
+from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
+from tasks.dataset.labels import TASKS
+from tasks.dataset.zip_names import composed
 
 MAX_YAML_BYTES = 2**20
 # Each split under its own name first, then under the names that other tools write.

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.archive import open_archive
 from tasks.core.media.archives import list_entries
-from tasks.core.zip_names import normal_name, read_names, unsafe_reason
+from tasks.dataset.archive import open_archive
+from tasks.dataset.zip_names import normal_name, read_names, unsafe_reason
 from tasks.media.errors import MediaError
-from tests.core.archives import BOX, check, codes, image, policy
+from tests.tasks.dataset.archives import BOX, check, codes, image, policy
 
 WORDS = {
     "cp932": ["写真", "画像", "能力", "表示", "予定", "製品", "良品", "不良品", "みかん", "りんご", "ソース", "カメラ"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.sample import SampleError, unpack_sample
+from tasks.dataset.validation_sample import SampleError, unpack_sample
 
 DATA = b"names: {0: cat, 1: dog}\n"
 

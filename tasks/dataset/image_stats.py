@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from tasks.core.codes import Code
-from tasks.core.findings import Batch, Finding, Severity, error, explain, quoted, warning
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Batch, Finding, Severity, error, explain, quoted, warning
 from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, loads, read_header
 
 MAX_IMAGE_BYTES = 256 * 2**20

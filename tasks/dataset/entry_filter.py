@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, info, quoted, warning
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.zip_names import (
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
+from tasks.dataset.zip_names import (
     MAX_NAME,
     WRITE_UTF8,
     EntryNames,

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.codes import Code
-from tasks.core.findings import Finding, error, explain, info, quoted, warning
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
 from tasks.vision.polygons import widest_triangles
 
 MAX_LABEL_BYTES = 8 * 2**20

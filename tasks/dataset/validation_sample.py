@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tasks.core.archive import Archive, ArchiveError, open_archive
 from tasks.core.errors import StudioError
-from tasks.core.images import is_image
 from tasks.core.parameters import ValidationPolicy
+from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.image_stats import is_image
 from tasks.vision.geometry import Floats
 
 MOST_IMAGES = 1000

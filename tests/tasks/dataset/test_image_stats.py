@@ -9,8 +9,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from tasks.core.images import ImageTraits, format_findings, inspect_image, is_foreign_image, is_image
-from tests.core.archives import huge_png, image
+from tasks.dataset.image_stats import ImageTraits, format_findings, inspect_image, is_foreign_image, is_image
+from tests.tasks.dataset.archives import huge_png, image
 
 ENDINGS = [".jpg", ".png", ".bmp", ".tif", ".webp"]
 

@@ -12,13 +12,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tasks.core.archive import Archive, ArchiveError
-from tasks.core.codes import Code
-from tasks.core.description import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
-from tasks.core.findings import Finding, error, explain, quoted, warning
-from tasks.core.images import is_foreign_image, is_image
-from tasks.core.labels import LabelRules
-from tasks.core.screening import folder_of
+from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.data_yaml import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
+from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.finding_codes import Code
+from tasks.dataset.findings import Finding, error, explain, quoted, warning
+from tasks.dataset.image_stats import is_foreign_image, is_image
+from tasks.dataset.labels import LabelRules
 
 MAX_LIST_BYTES = 32 * 2**20
 _SPLIT_OF_FOLDER = {key: split for split, keys in SPLIT_KEYS.items() for key in keys}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, parse_labels
+from tasks.dataset.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, parse_labels
 
 RULES = LabelRules(class_count=2)
 GOOD = "0 0.5 0.5 0.25 0.25"
