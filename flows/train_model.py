@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import merging, reporting, validation
+from tasks import merging, reporting
 from tasks import training as trainer
 from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import fingerprint
@@ -37,6 +37,7 @@ from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
 from tasks.tracking import addresses as pages
 from tasks.tracking import live, registry, runs
+from tasks.validation import steps as validation_steps
 
 
 @flow
@@ -122,9 +123,9 @@ def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     reporting.say("checking %s", archive)
     path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
-    checked = validation.check_archive(path, archive, digest, ValidationPolicy())
+    checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
-    validation.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
+    validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
     return merging.valid_archive(archive, path, checked.report, checked.traits)
 
 

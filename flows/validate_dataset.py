@@ -3,15 +3,16 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting, validation
+from tasks import reporting
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.core.scratch import scratch_folder
-from tasks.core.validation.report_markdown import report_markdown
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.tracking import datasets
 from tasks.tracking.addresses import page_links
+from tasks.validation import steps as validation_steps
+from tasks.validation.report.markdown import report_markdown
 
 
 @flow
@@ -24,7 +25,7 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     reporting.say("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
-        checked = validation.check_archive(path, archive, digest, policy)
+        checked = validation_steps.check_archive(path, archive, digest, policy)
     report, place = checked.report, reporting.flow_run_id()
     facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
@@ -32,4 +33,4 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     links = links_markdown(page_links(run_id=recorded))
     reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
     reporting.announce_dataset(report)
-    return validation.verdict_state(report, checked.earlier)
+    return validation_steps.verdict_state(report, checked.earlier)

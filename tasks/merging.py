@@ -23,11 +23,11 @@ from tasks.core.merge.sources import Source
 from tasks.core.merge.uniting import Copy, joined_labels
 from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
-from tasks.core.validation.check import open_dataset
-from tasks.core.validation.traits import unpack_traits
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Report, quoted
 from tasks.dataset.image_stats import ImageTraits
+from tasks.validation.dataset_check import open_dataset
+from tasks.validation.image_stats_io import unpack_traits
 
 WRITERS = 4
 SHOWN_CONFLICTS = 5

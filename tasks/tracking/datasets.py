@@ -6,12 +6,12 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.validation.figures import report_figures
-from tasks.core.validation.report_markdown import report_sentence
 from tasks.dataset.findings import Report
 from tasks.rendering.links import links_markdown
 from tasks.tracking.addresses import page_links
 from tasks.tracking.connection import DATASETS, TrackingError, client, experiment_id, explained, logger
+from tasks.validation.report.markdown import report_sentence
+from tasks.validation.report.metrics import report_figures
 
 
 @task(cache_policy=NO_CACHE)

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from tasks.core.validation.label_rules import label_findings
-from tasks.core.validation.label_table import read_labels, schema
 from tasks.dataset.labels import LabelRules
+from tasks.validation.label_rules import label_findings
+from tasks.validation.label_table import read_labels, schema
 
 T = TypeVar("T")
 

@@ -18,10 +18,10 @@ import numpy as np
 from tasks.core.merge.files import describe, places
 from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
-from tasks.core.validation.label_text import parse_chunk
 from tasks.dataset.findings import Finding, Severity
 from tasks.dataset.image_stats import inspect_image
 from tasks.dataset.labels import LabelRules, as_loaded, parse_labels
+from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.loader_mutants import CLASSES, KEYPOINTS, TASKS, Mutant, mutant
 
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # before Ultralytics is imported, which would install pi-heif

@@ -15,9 +15,9 @@ from tasks.core.parity.page import parity_markdown
 from tasks.core.promotion_page import promotion_markdown
 from tasks.core.results.page import inference_markdown
 from tasks.core.results.summary import Failure
-from tasks.core.validation.report_markdown import report_markdown
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.validation.report.markdown import report_markdown
 from tests.clients import prefect_api
 from tests.core.merge.sources import merged, source
 from tests.core.parity.builders import NAMES, found, grid, sample

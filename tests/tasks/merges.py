@@ -12,10 +12,10 @@ from ultralytics.utils import IterableSimpleNamespace
 
 from tasks.core.merge.plan import MergePlan
 from tasks.core.parameters import MergePolicy, ValidationPolicy
-from tasks.core.validation.check import inspect_dataset
-from tasks.core.validation.traits import pack_traits
 from tasks.dataset.findings import Verdict
 from tasks.merging import MergedDataset, ValidArchive, plan_archives, valid_archive, write_merge
+from tasks.validation.dataset_check import inspect_dataset
+from tasks.validation.image_stats_io import pack_traits
 from tests.benchmarks.archives import convert, draw, encode
 from tests.tasks.dataset.archives import Content, zipped
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from tasks.core.merge.leaks import GOLD, LeftOut, group_links, settle
 from tasks.core.merge.sources import Source, Splits
 from tasks.core.merge.uniting import Copy, United, unite
-from tasks.core.validation.duplicates import Twin, find_twins
 from tasks.dataset.image_stats import ImageTraits
+from tasks.validation.duplicates import Twin, find_twins
 
 
 class Settled(NamedTuple):

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import check_dataset
 from tasks.dataset.findings import Report
+from tasks.validation.dataset_check import check_dataset
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 BOX = "0 0.5 0.5 0.25 0.25\n"

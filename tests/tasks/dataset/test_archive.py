@@ -204,7 +204,7 @@ def test_refused_entries_are_not_called_absent(tmp_path: Path) -> None:
 
 def test_a_bomb_that_is_part_of_the_dataset_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused when it is listed and again when it is read, but that is one fault."""
-    monkeypatch.setattr("tasks.core.validation.collector.MAX_KEPT", 1)
+    monkeypatch.setattr("tasks.validation.collector.MAX_KEPT", 1)
     report = check(tmp_path, {**good(), "images/train/c.bmp": bytes(2**21)})
 
     assert [(finding.code, finding.path) for finding in report.findings] == [

@@ -11,9 +11,9 @@ from PIL import Image
 
 from tasks.core.merge.images import ended
 from tasks.core.merge.labels import remap_labels
-from tasks.core.validation.label_text import parse_chunk
 from tasks.dataset.image_stats import inspect_image
 from tasks.dataset.labels import LabelRules, parse_labels
+from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.archives import encode
 
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # before Ultralytics is imported, which would install pi-heif

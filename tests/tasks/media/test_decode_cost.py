@@ -20,12 +20,12 @@ from PIL import Image
 
 from model_repository.predict.picture import Limits
 from model_repository.predict.refusal import RefusalError
-from tasks.core.validation.report_pictures import _shrunk
 from tasks.dataset.image_stats import inspect_image
 from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, _clears, _sub_blocks, too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import decode_image
+from tasks.validation.report.images import _shrunk
 
 SIDE = 600
 ORDINARY = Image.fromarray(
@@ -139,7 +139,7 @@ def test_no_reader_decodes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     for module, decoder in ((cv2, "imdecode"), (cv2, "imdecodemulti")):
         monkeypatch.setattr(module, decoder, lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    monkeypatch.setattr("tasks.core.validation.report_pictures.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("tasks.validation.report.images.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     _, findings = inspect_image(data, "x.jpg")
     assert [finding.code for finding in findings] == ["image-unreadable"]
     assert found in findings[0].message

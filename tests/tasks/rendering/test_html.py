@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.epochs import metric_name
-from tasks.core.validation.report_markdown import report_markdown, report_sentence
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
 from tasks.rendering.html import render_page
 from tasks.rendering.markdown import ROOM, plain, table, wrapped
+from tasks.validation.report.markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
 

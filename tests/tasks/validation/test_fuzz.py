@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import check_dataset
 from tasks.dataset.findings import Report, Verdict
+from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.fuzz_archives import Job, Outcome, fuzz
 from tests.benchmarks.mutants import mutant
 

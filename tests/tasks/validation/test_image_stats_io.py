@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.validation.traits import pack_traits, unpack_traits
 from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tasks.validation.image_stats_io import pack_traits, unpack_traits
 from tests.tasks.dataset.archives import image
 
 SMALL = st.integers(0, 2**31 - 1)

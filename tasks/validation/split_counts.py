@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tasks.core.validation.label_table import LabelTable
 from tasks.dataset.findings import Finding, SplitStatistics, Statistics
 from tasks.dataset.layout import Dataset, Sample, class_folder, split_empty
+from tasks.validation.label_table import LabelTable
 
 
 def gather_statistics(dataset: Dataset, labels: LabelTable) -> Statistics:

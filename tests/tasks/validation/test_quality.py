@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.validation.quality import quality_findings
 from tasks.dataset.findings import Batch, Finding
 from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tasks.validation.quality import quality_findings
 
 FINE = ImageTraits(640, 480, dark=200, bright=60, entropy=7.0, sharpness=0.2)
 

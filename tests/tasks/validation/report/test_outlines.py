@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.validation.report_outlines import draw_outlines, read_outlines
+from tasks.validation.report.outlines import draw_outlines, read_outlines
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from tasks.core.errors import StudioError
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import inspect_dataset, render_inspection
-from tasks.core.validation.report_groups import shown
-from tasks.core.validation.report_markdown import report_sentence
-from tasks.core.validation.traits import pack_traits
 from tasks.dataset.findings import Report, Verdict
+from tasks.validation.dataset_check import inspect_dataset, render_inspection
+from tasks.validation.image_stats_io import pack_traits
+from tasks.validation.report.groups import shown
+from tasks.validation.report.markdown import report_sentence
 
 RULES_VERSION = 4  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5

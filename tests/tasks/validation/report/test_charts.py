@@ -2,8 +2,8 @@
 
 import re
 
-from tasks.core.validation.report_charts import CELLS, HeatMap, heat_maps, histograms
-from tests.core.validation.test_report_html import dataset, table, traits
+from tasks.validation.report.charts import CELLS, HeatMap, heat_maps, histograms
+from tests.tasks.validation.report.test_html import dataset, table, traits
 
 
 def test_heat_maps_put_labels_into_their_cells() -> None:

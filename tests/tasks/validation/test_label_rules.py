@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.validation.label_rules import label_findings
-from tasks.core.validation.label_table import read_labels
 from tasks.dataset.findings import Finding
 from tasks.dataset.labels import LabelRules
-from tests.core.validation.test_label_table import DIAMOND, SQUARE, written
+from tasks.validation.label_rules import label_findings
+from tasks.validation.label_table import read_labels
+from tests.tasks.validation.test_label_table import DIAMOND, SQUARE, written
 
 RULES = LabelRules(class_count=3)
 

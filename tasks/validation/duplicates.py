@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.validation.near import near_pairs
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding, Severity, error, explain, quoted
 from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageTraits, decode_colour
+from tasks.validation.near_duplicates import near_pairs
 
 # Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
 MAX_READ_BYTES = 8 * 2**30

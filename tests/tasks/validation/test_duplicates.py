@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.validation import duplicates
-from tasks.core.validation.duplicates import duplicate_findings
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding, error
 from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tasks.validation import duplicates
+from tasks.validation.duplicates import duplicate_findings
 
 Files = Mapping[str, bytes]
 

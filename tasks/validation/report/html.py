@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tasks.core.validation.label_table import LabelTable
-from tasks.core.validation.report_charts import CELLS, heat_maps, histograms
-from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
-from tasks.core.validation.report_pictures import Album, Exhibit, Picture
 from tasks.dataset.findings import Finding, Report, Verdict
 from tasks.dataset.image_stats import ImageTraits
 from tasks.dataset.layout import Dataset
 from tasks.rendering.html import DOCUMENT, css_colour, render_page
+from tasks.validation.label_table import LabelTable
+from tasks.validation.report.charts import CELLS, heat_maps, histograms
+from tasks.validation.report.groups import Group, count_classes, group_findings, place, shown
+from tasks.validation.report.images import Album, Exhibit, Picture
 
 OPEN_FINDINGS = 3
 SHOWN_FINDINGS = 50

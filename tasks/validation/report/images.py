@@ -13,15 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
-from tasks.core.validation.report_groups import Group
-from tasks.core.validation.report_outlines import (
-    Drawing,
-    Outline,
-    draw_faults,
-    draw_outlines,
-    read_outlines,
-    view_box,
-)
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding
 from tasks.dataset.layout import Dataset, Sample, class_folder
@@ -30,6 +21,8 @@ from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import fit
 from tasks.rendering.html import css_colour
+from tasks.validation.report.groups import Group
+from tasks.validation.report.outlines import Drawing, Outline, draw_faults, draw_outlines, read_outlines, view_box
 from tasks.vision.detections import class_name
 
 SIDE = 320

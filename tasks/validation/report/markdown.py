@@ -1,8 +1,8 @@
 """A validation report as a page of markdown and as one sentence."""
 
-from tasks.core.validation.report_groups import Group, count_classes, group_findings, place, shown
 from tasks.dataset.findings import Finding, Report, Severity
 from tasks.rendering.markdown import plain, points, table, wrapped
+from tasks.validation.report.groups import Group, count_classes, group_findings, place, shown
 
 SHOWN_PER_CODE = 3
 SHOWN_CLASSES = 40

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.check import check_dataset
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report, Verdict
+from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.archives import encode
-from tests.core.validation.sound import (
+from tests.tasks.dataset.archives import zipped
+from tests.tasks.validation.sound import (
     BARE,
     BMP,
     BOX,
@@ -59,7 +60,6 @@ from tests.core.validation.sound import (
     val_labels,
     with_test,
 )
-from tests.tasks.dataset.archives import zipped
 
 
 class Row(NamedTuple):

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.validation.label_text import Chunk, Rows, is_box, parse_chunk
 from tasks.dataset.finding_codes import MEANINGS, Code
 from tasks.dataset.findings import Batch, Finding, Severity, error, explain, warning
 from tasks.dataset.labels import ONE_KIND, RANGE_TOLERANCE, LabelRules
+from tasks.validation.fast_label_parser import Chunk, Rows, is_box, parse_chunk
 from tasks.vision.polygons import areas, bounds, crossed, rotated_boxes
 
 if TYPE_CHECKING:

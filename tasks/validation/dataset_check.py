@@ -7,22 +7,22 @@ from pathlib import Path
 
 from tasks.core.errors import StudioError
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.class_lists import class_list_findings
-from tasks.core.validation.classes import class_findings
-from tasks.core.validation.collector import Collector
-from tasks.core.validation.contents import Progress, read_contents
-from tasks.core.validation.duplicates import duplicate_findings
-from tasks.core.validation.label_rules import label_findings
-from tasks.core.validation.label_table import LabelTable, read_labels
-from tasks.core.validation.pairing import pairing_findings
-from tasks.core.validation.quality import quality_findings
-from tasks.core.validation.report_html import render_report
-from tasks.core.validation.statistics import gather_statistics, unlabelled_splits
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.findings import Finding, Report, Severity, Statistics
 from tasks.dataset.image_stats import ImageTraits, format_findings
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
 from tasks.dataset.layout import Dataset, read_layout
+from tasks.validation.class_lists import class_list_findings
+from tasks.validation.class_names import class_findings
+from tasks.validation.collector import Collector
+from tasks.validation.duplicates import duplicate_findings
+from tasks.validation.label_rules import label_findings
+from tasks.validation.label_table import LabelTable, read_labels
+from tasks.validation.pairing import pairing_findings
+from tasks.validation.quality import quality_findings
+from tasks.validation.reader import Progress, read_contents
+from tasks.validation.report.html import render_report
+from tasks.validation.split_counts import gather_statistics, unlabelled_splits
 
 
 class DatasetError(StudioError):

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.validation import contents
-from tasks.core.validation.check import DatasetError, check_dataset, open_dataset
 from tasks.dataset.findings import Severity, Verdict
 from tasks.dataset.layout import Dataset
+from tasks.validation import reader
+from tasks.validation.dataset_check import DatasetError, check_dataset, open_dataset
 from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
@@ -125,7 +125,7 @@ def test_a_label_file_without_end_is_not_read(tmp_path: Path) -> None:
 
 
 def test_findings_beyond_the_limit_are_counted_but_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.validation.collector.MAX_KEPT", 3)
+    monkeypatch.setattr("tasks.validation.collector.MAX_KEPT", 3)
     report = check(tmp_path, {**good(), **{f"labels/train/x{number}.txt": BOX for number in range(10)}})
 
     assert len(report.findings) == 3
@@ -149,19 +149,19 @@ def test_reading_never_runs_far_ahead_of_decoding(tmp_path: Path, monkeypatch: p
     path = tmp_path / "data.zip"
     path.write_bytes(zipped({**good(), **{f"images/train/{number}.jpg": image() for number in range(200)}}))
     read = 0
-    original = contents._submit
+    original = reader._submit
 
     def counting(*arguments: object) -> object:
         nonlocal read
         read += 1
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(contents, "_submit", counting)
+    monkeypatch.setattr(reader, "_submit", counting)
     ahead = []
     check_dataset(path, "data.zip", "", policy(), lambda done, _: ahead.append(read - done))
 
     assert read == 202
-    assert max(ahead) <= 2 * contents._MAX_THREADS
+    assert max(ahead) <= 2 * reader._MAX_THREADS
 
 
 def read_dataset(path: Path) -> Dataset:

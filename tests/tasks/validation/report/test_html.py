@@ -17,16 +17,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.core.validation.label_table import LabelTable
-from tasks.core.validation.report_groups import shown
-from tasks.core.validation.report_html import render_report
-from tasks.core.validation.report_pictures import MAX_FAULTY, SAMPLES
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import MEANINGS, Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
 from tasks.dataset.image_stats import ImageTraits
 from tasks.dataset.layout import Dataset, Sample
 from tasks.rendering.html import css_colour
+from tasks.validation.label_table import LabelTable
+from tasks.validation.report.groups import shown
+from tasks.validation.report.html import render_report
+from tasks.validation.report.images import MAX_FAULTY, SAMPLES
 from tests.tasks.dataset.archives import huge_png, image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

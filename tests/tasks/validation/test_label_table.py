@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from tasks.core.validation.label_table import MAX_WORDED, LabelTable, read_labels, schema
 from tasks.dataset.findings import Batch, Finding
 from tasks.dataset.labels import LabelRules, parse_labels
+from tasks.validation.label_table import MAX_WORDED, LabelTable, read_labels, schema
 
 RULES = LabelRules(class_count=3)
 BOX = "0 0.5 0.5 0.25 0.25\n"
@@ -241,7 +241,7 @@ def test_each_odd_line_among_good_ones_is_judged_as_by_itself(
     rules: LabelRules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In one chunk a single word would send all files the slow way.
-    monkeypatch.setattr("tasks.core.validation.label_table._CHUNK_FILES", 1)
+    monkeypatch.setattr("tasks.validation.label_table._CHUNK_FILES", 1)
     contents = [f"{good}{line}" for kind in GOOD for good in kind for line in [*kind, *ODD]]
 
     assert_same_as_line_by_line([content.encode() for content in contents], rules)
@@ -257,7 +257,7 @@ def test_many_files_give_what_each_gives_by_itself(contents: list[bytes], rules:
 def test_files_of_several_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     named = [(f"{at}.txt", (BOX * (at % 3)).encode()) for at in range(100)]
     whole, findings = read_files(named)
-    monkeypatch.setattr("tasks.core.validation.label_table._CHUNK_BYTES", 50)
+    monkeypatch.setattr("tasks.validation.label_table._CHUNK_BYTES", 50)
     parts, again = read_files(named)
 
     assert len(whole.rows) == 99
@@ -292,14 +292,14 @@ def test_the_schema_refuses_what_no_label_can_be(change: dict[str, float]) -> No
 
 
 def test_a_row_that_no_label_can_be_is_a_fault_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.validation.label_table.areas", lambda _, counts: np.full(len(counts), np.nan))
+    monkeypatch.setattr("tasks.validation.label_table.areas", lambda _, counts: np.full(len(counts), np.nan))
 
     with pytest.raises(SchemaErrors):
         read(SQUARE)
 
 
 def test_the_schema_is_silent_and_needs_no_environment() -> None:
-    code = "from tasks.core.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelRules())"
+    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelRules())"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={}, check=False
     )

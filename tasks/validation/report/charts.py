@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.validation.label_table import LabelTable
 from tasks.dataset.image_stats import ImageTraits
 from tasks.dataset.layout import Dataset
+from tasks.validation.label_table import LabelTable
 
 CELLS = 36
 LEVELS = 8

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.validation.label_table import LabelTable
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding, Severity, explain, quoted
 from tasks.dataset.labels import RANGE_TOLERANCE
+from tasks.validation.label_table import LabelTable
 
 MIN_OVERLAP = 0.95
 MIN_PIXELS = 2.0

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.validation.report_groups import shown
 from tasks.rendering.html import css_colour
+from tasks.validation.report.groups import shown
 from tasks.vision.detections import class_name
 
 # Larger label files are not drawn: nobody could tell the outlines apart.

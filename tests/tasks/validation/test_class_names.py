@@ -1,8 +1,8 @@
 import pytest
 
 from tasks.core.parameters import ValidationPolicy
-from tasks.core.validation.classes import class_findings
 from tasks.dataset.findings import Batch, Finding, SplitStatistics, Statistics
+from tasks.validation.class_names import class_findings
 
 NAMES = ["cat", "dog"]
 POLICY = ValidationPolicy.model_validate({})

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from tasks.core.validation.label_table import LabelTable, read_labels
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding
 from tasks.dataset.image_stats import MAX_IMAGE_BYTES, ImageTraits, inspect_image
 from tasks.dataset.labels import MAX_LABEL_BYTES
 from tasks.dataset.layout import Dataset
+from tasks.validation.label_table import LabelTable, read_labels
 
 Progress = Callable[[int, int], None]
 _MAX_THREADS = 8
