@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import merging, reporting
+from tasks import reporting
 from tasks import training as trainer
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
@@ -18,6 +18,7 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.steps import export_onnx
+from tasks.merge import steps as merge_steps
 from tasks.rendering.links import links_markdown
 from tasks.serving import asking, control, rollout, trial
 from tasks.storage import leases, locks, repository, tallies
@@ -91,10 +92,10 @@ def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[s
 def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: Rollout) -> None:
     """What Triton answers beside what the weights find, on validation images of the training."""
     reporting.say("comparing what Triton answers with what the weights find")
-    packed = runs.fetch_file(model.run_id, merging.SAMPLE, folder / "sample")
+    packed = runs.fetch_file(model.run_id, merge_steps.SAMPLE, folder / "sample")
     if packed is None:
         raise StudioError(
-            f"Expected {merging.SAMPLE} in the MLflow run of {model.name} version {model.version}, found none: an "
+            f"Expected {merge_steps.SAMPLE} in the MLflow run of {model.name} version {model.version}, found none: an "
             f"earlier release trained it. Train it again, or go without the comparison: serving.parity = null."
         )
     sample = unpack_sample(packed, model.task, folder / "shown")

@@ -5,15 +5,13 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import merging, reporting
+from tasks import reporting
 from tasks import training as trainer
 from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import fingerprint
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
-from tasks.core.merge.digest import plan_digest
-from tasks.core.merge.page import plan_facts, plan_markdown
 from tasks.core.parameters import (
     Archive,
     Archives,
@@ -32,6 +30,9 @@ from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
 from tasks.core.training_report import training_page
 from tasks.export.steps import export_onnx
+from tasks.merge import steps as merge_steps
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.report import plan_facts, plan_markdown
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
@@ -61,10 +62,10 @@ def train_model(
         sources = [_checked(archive, folder) for archive in archives]
         gold = _checked(promotion.gold, folder) if promotion.gold else None
         reporting.say("merging %d archives", len(sources))
-        plan = merging.plan_archives(sources, merge, gold)
+        plan = merge_steps.plan_archives(sources, merge, gold)
         reporting.show_markdown("merge-plan", plan_markdown(plan))
-        merging.require_mergeable(plan, merge)
-        dataset = merging.write_merge(sources, plan, folder / "dataset", gold)
+        merge_steps.require_mergeable(plan, merge)
+        dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold)
         registry.require_task(model_name, dataset.task)
 
         planned = plan_digest(plan)
@@ -94,7 +95,7 @@ def train_model(
             epochs.flush()
             storage.keep_weights(model.weights, reporting.flow_run_id())
             runs.log_training(run_id, model)
-            runs.keep_file(run_id, merging.write_sample(dataset, folder))
+            runs.keep_file(run_id, merge_steps.write_sample(dataset, folder))
             owner()
             registered = _registered(model_name, run_id, model, training.imgsz, tags)
             decision = _decided(registered, model, dataset, training, promotion)
@@ -119,20 +120,20 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
     return trainer.find_base_model(base_model, weights, folder)
 
 
-def _checked(archive: Archive, folder: Path) -> merging.ValidArchive:
+def _checked(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     reporting.say("checking %s", archive)
     path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
-    return merging.valid_archive(archive, path, checked.report, checked.traits)
+    return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
 
 
-def _rehearse(dataset: merging.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
+def _rehearse(dataset: merge_steps.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
     reporting.say("rehearsing: load, train, evaluate and export on a few small images")
-    few = merging.write_rehearsal(dataset, folder / "few")
+    few = merge_steps.write_rehearsal(dataset, folder / "few")
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = trainer.rehearse(job, training).weights
     export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
@@ -152,7 +153,7 @@ def _registered(
 def _decided(
     challenger: registry.ModelVersion,
     model: TrainedModel,
-    dataset: merging.MergedDataset,
+    dataset: merge_steps.MergedDataset,
     training: TrainingParams,
     promotion: PromotionPolicy,
 ) -> Decision:
@@ -172,7 +173,7 @@ def _decided(
 def _measured(
     version: registry.ModelVersion,
     weights: Path | None,
-    dataset: merging.MergedDataset,
+    dataset: merge_steps.MergedDataset,
     training: TrainingParams,
     folder: Path,
 ) -> Contender:
@@ -182,7 +183,7 @@ def _measured(
     scores = {}
     try:
         found = weights or registry.fetch_weights.with_options(**PATIENTLY)(version, folder / "weights")
-        views = [merging.write_view(data[name], *known, version.class_names, folder / name) for name in data]
+        views = [merge_steps.write_view(data[name], *known, version.class_names, folder / name) for name in data]
         subjects = [Subject(found, view, version.image_size) for view in views]
         scores = dict(zip(data, trainer.evaluate(subjects, dataset.task, training, folder), strict=True))
     except StudioError as error:  # the version is registered; without scores it is not promoted

@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 from tasks.core.errors import StudioError
-from tasks.core.merge.files import images_of, label_of
-from tasks.core.merge.manifest import Tally, count_rows, origin, read_manifest
+from tasks.merge.manifest import Tally, count_rows, origin, read_manifest
+from tasks.merge.yolo_writer import images_of, label_of
 
 _SHOWN = 5
 

@@ -14,7 +14,7 @@ Names = tuple[str, ...]
 
 
 def names_of(data: Path) -> Names:
-    """The classes of what `tasks.core.merge.files.describe` described, a data.yaml or a tree, by number."""
+    """The classes of what `tasks.merge.yolo_writer.describe` described, a data.yaml or a tree, by number."""
     described = data / ".ndjson.yaml" if data.is_dir() else data
     names = yaml.safe_load(described.read_text(encoding="utf-8"))["names"]
     return tuple(names[number] for number in sorted(names)) if isinstance(names, Mapping) else tuple(names)

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks.core.merge.files import describe, places
-from tasks.core.merge.images import ended
-from tasks.core.merge.labels import remap_labels
 from tasks.dataset.findings import Finding, Severity
 from tasks.dataset.image_stats import inspect_image
 from tasks.dataset.labels import LabelRules, as_loaded, parse_labels
+from tasks.merge.jpeg_end import ended
+from tasks.merge.remap import remap_labels
+from tasks.merge.yolo_writer import describe, places
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.loader_mutants import CLASSES, KEYPOINTS, TASKS, Mutant, mutant
 
@@ -28,7 +28,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # before Ultralytics is impo
 from ultralytics.data.utils import verify_image
 from ultralytics.utils.patches import imread
 
-from tests.tasks.merges import Entries, built, merge, picture, row
+from tests.tasks.merge.archives import Entries, built, merge, picture, row
 
 Row = tuple[float, ...]
 # The sides of a picture as the loader saw them (of a tree it does not look), and its rows.

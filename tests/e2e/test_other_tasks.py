@@ -11,7 +11,7 @@ from infra import runs
 from infra.settings import StackSettings
 from tasks.serving.control import served_versions
 from tests.tasks.dataset.archives import zipped
-from tests.tasks.merges import dataset, picture, tree
+from tests.tasks.merge.archives import dataset, picture, tree
 
 
 def run(deployment: str, **parameters: object) -> State:

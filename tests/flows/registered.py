@@ -8,8 +8,8 @@ import numpy as np
 import yaml
 
 from infra.demo_data import CLASSES, draw_image
-from tasks.core.merge.sample import pack_sample
-from tasks.merging import SAMPLE
+from tasks.merge.pack_sample import pack_sample
+from tasks.merge.steps import SAMPLE
 from tasks.tracking import registry, runs
 from tasks.vision.geometry import Letterbox
 from tests.tasks.finders import finder

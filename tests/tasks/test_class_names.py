@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
 
-from tasks import merging
 from tasks import training as trainer
 from tasks.core.epochs import TrainedModel
-from tasks.core.merge.files import describe
 from tasks.core.parameters import PromotionPolicy, TrainingParams
 from tasks.core.promotion import VALIDATION, Contender, decide
 from tasks.core.training_job import Subject
 from tasks.export.steps import export_onnx
+from tasks.merge import steps as merge_steps
+from tasks.merge.yolo_writer import describe
 from tasks.trainer.loading import load_model
 from tasks.trainer.naming import names_of
-from tests.tasks.merges import dataset, merge, tree
+from tests.tasks.merge.archives import dataset, merge, tree
 
 SYNSETS = ("n01440764", "n01443537")
 CPU = TrainingParams(epochs=1, imgsz=64, batch=4, device="cpu")
@@ -68,7 +68,9 @@ def test_names_come_back_as_they_were_written(
     assert names_of(describe(folder, task, names, {"train": "train", "val": "val"}, {})) == tuple(names)
 
 
-def trained(folder: Path, task: str, names: tuple[str, str], model: str) -> tuple[merging.MergedDataset, TrainedModel]:
+def trained(
+    folder: Path, task: str, names: tuple[str, str], model: str
+) -> tuple[merge_steps.MergedDataset, TrainedModel]:
     """One epoch on an archive that names these classes; of a tree their order is that of the alphabet."""
     folder.mkdir()
     whole = merge(folder, tree(0, names) if task == "classify" else dataset(0, ", ".join(names)))[1]
@@ -115,7 +117,7 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
     contenders = []
     for number, model in enumerate((champion, challenger), 1):
         known = whole.class_names, model.class_names
-        view = merging.write_view.fn(whole.data, task, *known, tmp_path / f"view-{number}")
+        view = merge_steps.write_view.fn(whole.data, task, *known, tmp_path / f"view-{number}")
         (tmp_path / f"scoring-{number}").mkdir()
         (scores,) = trainer.evaluate.fn([Subject(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}")
         assert set(scores.classes) == set(SYNSETS)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks import merging
 from tasks import training as trainer
-from tasks.core.merge.files import images_of, label_of
-from tasks.core.merge.manifest import read_manifest
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Subject
+from tasks.merge import steps as merge_steps
+from tasks.merge.manifest import read_manifest
+from tasks.merge.yolo_writer import images_of, label_of
 from tasks.trainer.comparing import LostError, explained, require_all
 from tests.benchmarks.archives import encode
-from tests.tasks.merges import Entries, built, dataset, merge, tree
+from tests.tasks.merge.archives import Entries, built, dataset, merge, tree
 
 CPU = TrainingParams(device="cpu", epochs=1, imgsz=64, batch=8)
 TASKS = ("detect", "segment", "pose", "obb", "classify")
@@ -45,8 +45,8 @@ def negate(image: Path) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_what_a_merge_writes_is_loaded_as_its_manifest_says(tmp_path: Path, task: str) -> None:
     whole = merge(tmp_path, archive(task, 0), archive(task, 6), gold=archive(task, 12))[1]
-    few = merging.write_rehearsal.fn(whole, tmp_path / "few", 4)
-    view = merging.write_view.fn(whole.data, task, whole.class_names, ("dog", "ox"), tmp_path / "view")
+    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few", 4)
+    view = merge_steps.write_view.fn(whole.data, task, whole.class_names, ("dog", "ox"), tmp_path / "view")
     assert whole.gold is not None
     for data in (whole.data, whole.gold, few, view):
         for split in ("train", "val"):
@@ -88,7 +88,7 @@ def test_where_nothing_is_left_the_files_are_named_too(tmp_path: Path, task: str
     if which == "gold":
         data, images, name = whole.gold, 6, "b"
     elif which == "a view":
-        data = merging.write_view.fn(whole.data, task, whole.class_names, whole.class_names, tmp_path / "view")
+        data = merge_steps.write_view.fn(whole.data, task, whole.class_names, whole.class_names, tmp_path / "view")
     for image in images_of(data, task, "val"):
         damage(image)
 
@@ -109,7 +109,7 @@ def test_other_failures_stay_what_they_are(tmp_path: Path) -> None:
 SENTENCE = r"Expected Ultralytics to load all of split val .*'images/val/4\.jpg' of archive 'a\.zip'"
 
 
-def damage_val(whole: merging.MergedDataset) -> None:
+def damage_val(whole: merge_steps.MergedDataset) -> None:
     damage(images_of(whole.data, "detect", "val")[0])
 
 
@@ -117,7 +117,7 @@ def damage_val(whole: merging.MergedDataset) -> None:
 def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
     damage_val(whole)
-    few = merging.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
     job = trainer.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
     with pytest.raises(trainer.TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
         trainer.rehearse.fn(job, CPU)
@@ -126,7 +126,7 @@ def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_an_evaluation_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
-    few = merging.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
     job = trainer.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
     weights = trainer.rehearse.fn(job, CPU).weights
     damage_val(whole)

@@ -14,7 +14,6 @@ import yaml
 
 from infra.demo_data import draw_image
 from tasks import training
-from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
@@ -23,6 +22,7 @@ from tasks.core.training_job import ReferenceJob
 from tasks.dataset.validation_sample import Sample, unpack_sample
 from tasks.export.graph import write_graph
 from tasks.media.images import read_image
+from tasks.merge.pack_sample import pack_sample
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.vision.geometry import Floats, Letterbox, Rgb

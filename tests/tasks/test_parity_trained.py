@@ -11,7 +11,6 @@ import pytest
 from infra import demo_data
 from tasks import training
 from tasks.core.epochs import TrainedModel
-from tasks.core.merge.sample import pack_sample
 from tasks.core.parameters import ParityPolicy, TrainingParams
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
@@ -20,6 +19,7 @@ from tasks.core.training_job import ReferenceJob
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.graph import write_graph
 from tasks.media.images import read_image
+from tasks.merge.pack_sample import pack_sample
 from tasks.trainer.judging import judge
 from tasks.trainer.predicting import refer
 from tasks.trainer.process import run_job

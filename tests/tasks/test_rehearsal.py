@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks import merging
 from tasks import training as trainer
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Subject
 from tasks.export.errors import ExportError
 from tasks.export.steps import export_onnx
+from tasks.merge import steps as merge_steps
 from tasks.vision.metrics import MAIN
-from tests.tasks.merges import dataset, merge, tree
+from tests.tasks.merge.archives import dataset, merge, tree
 
 CPU = TrainingParams(device="cpu")
 MODELS = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
@@ -25,7 +25,7 @@ def _no_run() -> Iterator[None]:
         yield
 
 
-def merged(folder: Path, task: str) -> merging.MergedDataset:
+def merged(folder: Path, task: str) -> merge_steps.MergedDataset:
     """Two archives that name the same classes in another order."""
     if task == "classify":
         return merge(folder, tree(0), tree(6, ("dog", "cat")))[1]
@@ -36,7 +36,7 @@ def merged(folder: Path, task: str) -> merging.MergedDataset:
 @pytest.mark.parametrize("task", MODELS)
 def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> None:
     whole = merged(tmp_path, task)
-    few = merging.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
     job = trainer.training_job(few, task, f"yolo11n{MODELS[task]}.yaml", CPU, tmp_path / "rehearsal")
     model = trainer.rehearse.fn(job, CPU)
     assert (model.task, model.class_names, model.epochs) == (task, ("cat", "dog"), 1)
@@ -45,7 +45,7 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
     assert set(model.scores.by_class) == {"cat", "dog"}
     assert export_onnx.fn(model.weights, job.folder / "export", trainer.REHEARSAL_SIZE).is_file()
 
-    view = merging.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
+    view = merge_steps.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
     own, other = trainer.evaluate.fn(
         [Subject(model.weights, whole.data, 64), Subject(model.weights, view, 64)], task, CPU, tmp_path
     )
@@ -54,7 +54,7 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
 
 
 def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
-    few = merging.write_rehearsal.fn(merged(tmp_path, "detect"), tmp_path / "few")
+    few = merge_steps.write_rehearsal.fn(merged(tmp_path, "detect"), tmp_path / "few")
     job = trainer.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
     with pytest.raises(trainer.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"):
         trainer.rehearse.fn(job, CPU)

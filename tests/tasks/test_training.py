@@ -24,10 +24,10 @@ from infra import demo_data
 from tasks import training as trainer
 from tasks.core.checkpoints import Manifest, Restored
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.merge.files import images_of
 from tasks.core.parameters import TrainingParams
 from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
 from tasks.core.training_pictures import worst_pictures
+from tasks.merge.yolo_writer import images_of
 from tasks.trainer import worst
 from tasks.trainer.loading import load_model
 from tasks.trainer.process import CHECKOUT, run_job

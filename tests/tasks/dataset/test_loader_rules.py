@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.merge.images import ended
-from tasks.core.merge.labels import remap_labels
 from tasks.dataset.image_stats import inspect_image
 from tasks.dataset.labels import LabelRules, parse_labels
+from tasks.merge.jpeg_end import ended
+from tasks.merge.remap import remap_labels
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.archives import encode
 

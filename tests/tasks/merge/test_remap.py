@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.merge.labels import remap_labels
+from tasks.merge.remap import remap_labels
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.core.merge.conflicts import Conflict, MergeCode
-from tasks.core.merge.similar import similar_pairs
 from tasks.dataset.findings import explain, quoted
+from tasks.merge.conflicts import Conflict, MergeCode
+from tasks.merge.name_typos import similar_pairs
 
 Renames = Mapping[str, str | None]
 

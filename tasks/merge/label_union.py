@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.merge.labels import remap_labels
 from tasks.dataset.labels import box_around
+from tasks.merge.remap import remap_labels
 
 # Two boxes of one class with more in common are of one object; with more than the second they are one box.
 SAME_OBJECT = 0.5

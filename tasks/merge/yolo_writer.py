@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import yaml
 
-from tasks.core.merge.gold import Gold
-from tasks.core.merge.manifest import write_entries
-from tasks.core.merge.plan import MergePlan
-from tasks.core.merge.rehearsal import classes_in
-from tasks.core.merge.sources import Splits
-from tasks.core.merge.uniting import Copy
 from tasks.dataset.image_stats import is_image
 from tasks.dataset.layout import class_folder
+from tasks.merge.gold import Gold
+from tasks.merge.inputs import Splits
+from tasks.merge.label_union import Copy
+from tasks.merge.manifest import write_entries
+from tasks.merge.plan import MergePlan
+from tasks.merge.subset_selection import classes_in
 
 GOLD_FOLDER = "gold"
 
@@ -65,7 +65,7 @@ def gold_jobs(gold: Gold, task: str | None, folder: Path) -> Iterator[Job]:
 
 
 def name_entries(plan: MergePlan, folder: Path) -> None:
-    """Write down which entry each file will be, for `origin` (`tasks.core.merge.manifest`)."""
+    """Write down which entry each file will be, for `origin` (`tasks.merge.manifest`)."""
     brought = enumerate(zip(plan.archives, plan.splits, strict=True))
     write_entries(folder, {_mark(number): (name, _entries(splits)) for number, (name, splits) in brought})
     if plan.gold:

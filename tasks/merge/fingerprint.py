@@ -4,8 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 
-from tasks.core.merge.plan import MergePlan
 from tasks.dataset.layout import Sample
+from tasks.merge.plan import MergePlan
 
 # To be raised when the same plan is written in another way.
 _FORM = 2

@@ -6,19 +6,9 @@ from typing import Any
 import pytest
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-from tasks.merging import MergeError, write_rehearsal, write_view
+from tasks.merge.steps import MergeError, write_rehearsal, write_view
 from tests.tasks.dataset.archives import Content
-from tests.tasks.merges import (
-    TASKS,
-    Entries,
-    classes_seen,
-    dataset,
-    merge,
-    picture,
-    read_whole,
-    row,
-    tree,
-)
+from tests.tasks.merge.archives import TASKS, Entries, classes_seen, dataset, merge, picture, read_whole, row, tree
 
 OTHER = ("Dogs", "ox", "CAT")
 TINY = {

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
-from tasks.core.merge.classes import matching_ids
-from tasks.core.merge.files import classes_of, describe, images_of, label_of, places, read_keypoint_keys
-from tasks.core.merge.labels import remap_labels
-from tasks.core.merge.manifest import Tally, count_rows, write_manifest
-from tasks.core.merge.rehearsal import choose, spread
+from tasks.merge.class_mapping import matching_ids
+from tasks.merge.manifest import Tally, count_rows, write_manifest
+from tasks.merge.remap import remap_labels
+from tasks.merge.subset_selection import choose, spread
+from tasks.merge.yolo_writer import classes_of, describe, images_of, label_of, places, read_keypoint_keys
 
 # A rehearsal looks at so many images of each split at most.
 MAX_LOOKS = 200

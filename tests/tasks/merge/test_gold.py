@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.merge.sources import Source
-from tests.core.merge.sources import codes, merged, picture, source, staying
+from tasks.merge.inputs import Source
+from tests.tasks.merge.inputs import codes, merged, picture, source, staying
 
 
 def gold(names: str = "cat dog", task: str | None = "detect", **splits: str) -> Source:

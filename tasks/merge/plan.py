@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.core.merge.agreement import (
+from tasks.core.parameters import MergePolicy
+from tasks.merge.class_mapping import ClassPlan, Renames, plan_classes, unknown_renames
+from tasks.merge.compatibility import (
     agreed_task,
     class_conflicts,
     disputed_folders,
@@ -13,14 +15,12 @@ from tasks.core.merge.agreement import (
     keypoint_conflicts,
     partial_labels,
 )
-from tasks.core.merge.classes import ClassPlan, Renames, plan_classes, unknown_renames
-from tasks.core.merge.conflicts import Conflict
-from tasks.core.merge.gold import Gold, gold_conflicts, plan_gold
-from tasks.core.merge.leaks import GOLD, LeftOut
-from tasks.core.merge.settling import settled
-from tasks.core.merge.sources import Source, Splits, offered
-from tasks.core.merge.uniting import United
-from tasks.core.parameters import MergePolicy
+from tasks.merge.conflicts import Conflict
+from tasks.merge.deduplication import settled
+from tasks.merge.gold import Gold, gold_conflicts, plan_gold
+from tasks.merge.inputs import Source, Splits, offered
+from tasks.merge.label_union import United
+from tasks.merge.split_leakage import GOLD, LeftOut
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MergePlan:
 def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | None = None) -> MergePlan:
     """Decide how archives become one dataset; the same sources in the same order give the same plan anywhere.
 
-    `gold` is an archive to measure on alone: see `tasks.core.merge.gold`.
+    `gold` is an archive to measure on alone: see `tasks.merge.gold`.
     """
     archives = [source.archive for source in sources]
     names = [source.dataset.class_names for source in sources]

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tasks.core.merge.leaks import GOLD, LeftOut, group_links, settle
-from tasks.core.merge.sources import Source, Splits
-from tasks.core.merge.uniting import Copy, United, unite
 from tasks.dataset.image_stats import ImageTraits
+from tasks.merge.inputs import Source, Splits
+from tasks.merge.label_union import Copy, United, unite
+from tasks.merge.split_leakage import GOLD, LeftOut, group_links, settle
 from tasks.validation.duplicates import Twin, find_twins
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from tasks.core.merge.files import classes_of, images_of, label_of, places, read_keypoint_keys
-from tasks.core.merge.rehearsal import choose
+from tasks.merge.subset_selection import choose
+from tasks.merge.yolo_writer import classes_of, images_of, label_of, places, read_keypoint_keys
 
 # The first moment that a zip can tell: the same files give the same bytes whenever they are written.
 _MOMENT = (1980, 1, 1, 0, 0, 0)

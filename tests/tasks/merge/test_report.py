@@ -2,9 +2,9 @@
 
 import json
 
-from tasks.core.merge.digest import plan_digest
-from tasks.core.merge.page import SHOWN, plan_facts, plan_markdown
-from tests.core.merge.sources import merged, source
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.report import SHOWN, plan_facts, plan_markdown
+from tests.tasks.merge.inputs import merged, source
 
 HOSTILE = "<script>alert(1)</script>|`x`[y](javascript:z)"
 

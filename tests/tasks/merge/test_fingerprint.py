@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.merge.digest import plan_digest
-from tasks.core.merge.plan import MergePlan
-from tasks.core.merge.uniting import Copy, United
 from tasks.dataset.layout import Sample
-from tests.core.merge.sources import merged, source
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.label_union import Copy, United
+from tasks.merge.plan import MergePlan
+from tests.tasks.merge.inputs import merged, source
 
 
 def plan() -> MergePlan:
@@ -71,7 +71,7 @@ def test_what_is_not_written_does_not() -> None:
 
 def test_it_is_the_same_in_every_process() -> None:
     """Whatever seed strings are hashed by."""
-    program = "from tests.core.merge.test_digest import plan, plan_digest; print(plan_digest(plan()))"
+    program = "from tests.tasks.merge.test_fingerprint import plan, plan_digest; print(plan_digest(plan()))"
     for seed in ("1", "2"):
         told = subprocess.run(
             [sys.executable, "-c", program],

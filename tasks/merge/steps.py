@@ -13,19 +13,19 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.errors import StudioError
-from tasks.core.merge.files import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
-from tasks.core.merge.images import ended
-from tasks.core.merge.labels import remap_labels
-from tasks.core.merge.manifest import Tally, count_rows, write_manifest
-from tasks.core.merge.plan import MergePlan, plan_merge, stopping
-from tasks.core.merge.sample import pack_sample
-from tasks.core.merge.sources import Source
-from tasks.core.merge.uniting import Copy, joined_labels
-from tasks.core.merge.views import make_rehearsal, make_view
 from tasks.core.parameters import MergePolicy
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Report, quoted
 from tasks.dataset.image_stats import ImageTraits
+from tasks.merge.inputs import Source
+from tasks.merge.jpeg_end import ended
+from tasks.merge.label_union import Copy, joined_labels
+from tasks.merge.manifest import Tally, count_rows, write_manifest
+from tasks.merge.pack_sample import pack_sample
+from tasks.merge.plan import MergePlan, plan_merge, stopping
+from tasks.merge.remap import remap_labels
+from tasks.merge.subsets import make_rehearsal, make_view
+from tasks.merge.yolo_writer import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
 from tasks.validation.dataset_check import open_dataset
 from tasks.validation.image_stats_io import unpack_traits
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.merge.uniting import join_labels
+from tasks.merge.label_union import join_labels
 
 BOTH = frozenset({0, 1})
 

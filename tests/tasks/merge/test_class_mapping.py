@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.core.merge.classes import (
+from tasks.core.parameters import MergePolicy
+from tasks.merge.class_mapping import (
     ClassPlan,
     matching_ids,
     normalised,
@@ -21,8 +22,7 @@ from tasks.core.merge.classes import (
     singular,
     unknown_renames,
 )
-from tasks.core.merge.conflicts import MergeCode
-from tasks.core.parameters import MergePolicy
+from tasks.merge.conflicts import MergeCode
 
 Renames = dict[str, str | None]
 Names = list[list[str]]
@@ -111,7 +111,7 @@ def test_the_order_of_archives_changes_ids_and_never_which_classes_are_one(names
 
 def test_the_plan_does_not_depend_on_the_hash_seed() -> None:
     code = """
-from tasks.core.merge.classes import plan_classes, similar_names
+from tasks.merge.class_mapping import plan_classes, similar_names
 plan = plan_classes("ab", [["zebra", "cars", "car", "platelet"], ["CAR", "platlet", "ox"]], {"zebra": "zebras"})
 print(plan, [conflict.message for conflict in similar_names(plan, {})])
 """

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.merge.conflicts import MergeCode
-from tasks.core.merge.leaks import LeftOut
-from tasks.core.merge.plan import stopping
-from tasks.core.merge.sources import Source
 from tasks.core.parameters import MergePolicy
 from tasks.dataset.layout import Dataset, Sample
-from tests.core.merge.sources import codes, merged, source, staying
+from tasks.merge.conflicts import MergeCode
+from tasks.merge.inputs import Source
+from tasks.merge.plan import stopping
+from tasks.merge.split_leakage import LeftOut
+from tests.tasks.merge.inputs import codes, merged, source, staying
 
 
 def other(names: str = "cat dog", task: str | None = "detect", **splits: str) -> Source:

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.merge.digest import plan_digest
-from tasks.core.merge.gold import Gold
-from tasks.core.merge.plan import MergePlan
-from tasks.core.merge.uniting import United
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.gold import Gold
+from tasks.merge.label_union import United
+from tasks.merge.plan import MergePlan
 from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN = 50

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from tasks.core.merge.sample import pack_sample
 from tasks.dataset.validation_sample import unpack_sample
-from tasks.merging import SAMPLE_IMAGES, MergedDataset, write_sample
+from tasks.merge.pack_sample import pack_sample
+from tasks.merge.steps import SAMPLE_IMAGES, MergedDataset, write_sample
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(f"class {number}" for number in range(40))
@@ -75,7 +75,7 @@ def test_anybody_can_open_it_as_a_dataset(tmp_path: Path) -> None:
 def test_the_same_data_gives_the_same_bytes_under_every_hash_seed(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", 100)
     code = (
-        "import sys; from pathlib import Path; from tasks.core.merge.sample import pack_sample; "
+        "import sys; from pathlib import Path; from tasks.merge.pack_sample import pack_sample; "
         "pack_sample(Path(sys.argv[1]), 'detect', ('a', 'b'), Path(sys.argv[2]), 64)"
     )
     for seed in ("1", "2"):
