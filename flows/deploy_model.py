@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting
 from tasks import training as trainer
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
@@ -14,11 +13,12 @@ from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPol
 from tasks.core.parity.page import parity_markdown, parity_page
 from tasks.core.parity.pictures import draw_worst
 from tasks.core.parity.rules import compare, parity_tags
-from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
+from tasks.orchestration import flow_runs
+from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.serving import asking, control, rollout, trial
 from tasks.storage import leases, locks, repository, tallies
@@ -29,7 +29,7 @@ from tasks.tracking.rollouts import Rollout
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def deploy_model(
     model_name: ModelName, version: NewVersion | None = None, serving: ServingParams = ServingParams()
 ) -> State:
@@ -38,13 +38,13 @@ def deploy_model(
     It is compared with its weights first, and tried on a share of inference where `serving.canary` says so, under a
     name of its own. Clients get the version that is served now until the new one is the champion, whatever happens.
     """
-    run, owner = reporting.flow_run_id(), reporting.Ownership()
+    run, owner = flow_runs.flow_run_id(), flow_runs.Ownership()
     with (
-        locks.alone_with(model_name, run, reporting.is_over) as require_lock,
+        locks.alone_with(model_name, run, flow_runs.is_over) as require_lock,
         rollouts.recording("deploy", model_name, run) as record,
         scratch_folder("deploy") as folder,
     ):
-        chosen = champions.chosen_by(model_name, run, reporting.first_attempt())
+        chosen = champions.chosen_by(model_name, run, flow_runs.first_attempt())
         wanted = version or chosen
         registered = registry.find_version(model_name, wanted) if wanted else registry.find_candidate(model_name)
         record.version = registered.version
@@ -63,7 +63,7 @@ def deploy_model(
             lambda: champions.crown(model_name, model.version, line_with),
             lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
         )
-        reporting.say("loading version %d into Triton, aside of what clients get", model.version)
+        flow_runs.say("loading version %d into Triton, aside of what clients get", model.version)
         with rollout.tried_out(model, serving, places, crowning) as candidate:
             if serving.parity:
                 _compare(candidate, weights, serving.parity, folder, record)
@@ -71,12 +71,12 @@ def deploy_model(
                 _try_out(candidate, champion, serving.canary, record, owner)
             owner()
             asking.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
-            reporting.say("making version %d the champion", model.version)
+            flow_runs.say("making version %d the champion", model.version)
             beside = rollout.take_over(model, serving, places, crowning)
         champions.keep_history(model_name, line[-1] if line else None, model.version, serving)
         rollout.put_away(model, beside, serving, places)
         record.outcome = f"{model_name} version {model.version} is served and is the champion"
-    return reporting.completed(record.outcome)
+    return flow_runs.completed(record.outcome)
 
 
 def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[str, bool]:
@@ -84,14 +84,14 @@ def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[s
     known = repository.published_digest(registered.name, registered.version)
     if known is not None:
         return known, False
-    reporting.say("exporting %s version %d to ONNX", registered.name, registered.version)
+    flow_runs.say("exporting %s version %d to ONNX", registered.name, registered.version)
     graph = export_onnx(weights, folder / "export", registered.image_size)
     return repository.publish_version(registered.name, registered.version, graph), True
 
 
 def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: Rollout) -> None:
     """What Triton answers beside what the weights find, on validation images of the training."""
-    reporting.say("comparing what Triton answers with what the weights find")
+    flow_runs.say("comparing what Triton answers with what the weights find")
     packed = runs.fetch_file(model.run_id, merge_steps.SAMPLE, folder / "sample")
     if packed is None:
         raise StudioError(
@@ -110,7 +110,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
     pages = page_links("", model.run_id, model.name, model.version) | rollouts.rollout_link(record.flow_run_id)
-    reporting.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
+    flow_runs.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
     if not parity.passed:
         raise StudioError(
             f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"
@@ -122,16 +122,16 @@ def _try_out(
     champion: ServedModel,
     params: CanaryParams,
     record: Rollout,
-    owner: reporting.Ownership,
+    owner: flow_runs.Ownership,
 ) -> None:
     """Give the new version a share of inference, beside the champion, until it can be judged."""
-    reporting.say(
+    flow_runs.say(
         "trying version %d on %.0f %% of the runs, for %g min", model.version, 100 * params.share, params.minutes
     )
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.trying_out(model.name, canary, 60 * params.minutes):
         answers = trial.watch(champion, model, params, tallies.Tallies(canary.flow_run_id), owner)
-    reporting.show_markdown("canary", canary_table(*answers))
+    flow_runs.show_markdown("canary", canary_table(*answers))
     record.pages["canary.md"] = canary_table(*answers)
     if against := objections(*answers, params):
         title = f"{model.name} version {model.version}"

@@ -3,25 +3,25 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting
 from tasks.core.champions import back_to
 from tasks.core.parameters import FormerVersion, ModelName
+from tasks.orchestration import flow_runs
 from tasks.serving import control, rollout
 from tasks.storage import leases, locks, repository
 from tasks.tracking import canaries, champions, registry, rollouts
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def rollback_model(model_name: ModelName, version: FormerVersion | None = None) -> State:
     """Make the champion before the present one (or the version that is named) the champion again.
 
     It was compared with its weights when it was deployed, and its graph is there still: so it is loaded as it was
     served then, and takes over while the present one answers. A deployment of the model that goes on is cancelled.
     """
-    run = reporting.flow_run_id()
+    run = flow_runs.flow_run_id()
     with (
-        locks.alone_with(model_name, run, reporting.is_over, reporting.overtake) as require_lock,
+        locks.alone_with(model_name, run, flow_runs.is_over, flow_runs.overtake) as require_lock,
         rollouts.recording("roll back", model_name, run) as record,
     ):
         registry.require_model(model_name)
@@ -30,9 +30,9 @@ def rollback_model(model_name: ModelName, version: FormerVersion | None = None) 
         places = rollout.Places(config, asides, leases.users, require_lock)
         champion = control.snapshot(model_name).champion_model
         line = champions.line_of(model_name, champion.version if champion else None)
-        chosen = champions.chosen_by(model_name, run, reporting.first_attempt())
+        chosen = champions.chosen_by(model_name, run, flow_runs.first_attempt())
         record.version = chosen or champions.earlier(model_name, line, version)
-        reporting.say("going back to %s version %d", model_name, record.version)
+        flow_runs.say("going back to %s version %d", model_name, record.version)
         registered = registry.find_version(model_name, record.version)
         digest = repository.require_published(model_name, record.version)
         serving = champions.served_as(model_name, record.version) or control.how_served(model_name)
@@ -48,4 +48,4 @@ def rollback_model(model_name: ModelName, version: FormerVersion | None = None) 
         rollout.clear(model_name, asides, leases.users)
         rollout.put_away(model, beside, serving, places)
         record.outcome = f"{model_name} version {model.version} is the champion again"
-    return reporting.completed(record.outcome)
+    return flow_runs.completed(record.outcome)

@@ -5,17 +5,18 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting, sharing, tracker
+from tasks import tracker
 from tasks.core.buckets import Bucket
 from tasks.core.canary import is_chosen
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.core.plan import chunks
 from tasks.core.results.gallery import items_in, linked_files, write_gallery
 from tasks.core.results.page import Outcome, inference_markdown, summary_json
-from tasks.core.scratch import scratch_folder
 from tasks.core.served import ServedModel
 from tasks.inference.items import Made
 from tasks.inference.steps import Outside, infer, merge
+from tasks.orchestration import flow_runs, helper_runs
+from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.serving import control, rollout
 from tasks.storage import jobs, leases, media, objects, repository, tallies
@@ -25,7 +26,7 @@ from tasks.tracking.addresses import page_links
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def run_inference(model_name: ModelName, inputs: Inputs, inference: InferenceParams = InferenceParams()) -> State:
     """Detect with the champion, pinned for the whole run, and write `s3://predictions/<flow run id>/`.
 
@@ -36,25 +37,25 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     """
     if inference.shard:
         return _take_share(inference.shard)
-    run = reporting.flow_run_id()
+    run = flow_runs.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
-        reporting.say("looking for images and videos")
+        flow_runs.say("looking for images and videos")
         job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, inference, run))
         shares = _shares(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
-            reporting.say("detecting with %s version %s", model_name, job.plan.about["version"])
-            with sharing.helped_by(shares, job.invite):
+            flow_runs.say("detecting with %s version %s", model_name, job.plan.about["version"])
+            with helper_runs.helped_by(shares, job.invite):
                 _work(job, 0, folder)
             _publish(job, model_name, folder)
     jobs.finish(run)
     outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
     if outcome.failure_share > inference.max_failure_share:
-        return reporting.failed(
+        return flow_runs.failed(
             f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
             f"The first: {outcome.first_failure} {outcome.gallery}"
         )
     failures = outcome.failed_inputs
-    return reporting.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
+    return flow_runs.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
 
 
 def _chosen(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
@@ -85,12 +86,12 @@ def _take_share(shard: Shard) -> State:
     """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
     job = jobs.open_job(str(shard.run))
     if job is None or job.plan.finished:
-        return reporting.completed(f"flow run {shard.run} was done already")
-    job.require_invited(reporting.flow_run_id(), shard.number)
-    reporting.say("taking share %d of flow run %s", shard.number, shard.run)
+        return flow_runs.completed(f"flow run {shard.run} was done already")
+    job.require_invited(flow_runs.flow_run_id(), shard.number)
+    flow_runs.say("taking share %d of flow run %s", shard.number, shard.run)
     with scratch_folder("inference") as folder:
         done = _work(job, shard.number, folder)
-    return reporting.completed(f"{done} chunks of flow run {shard.run}")
+    return flow_runs.completed(f"{done} chunks of flow run {shard.run}")
 
 
 def _work(job: Job, share: int, folder: Path) -> int:
@@ -98,14 +99,14 @@ def _work(job: Job, share: int, folder: Path) -> int:
     model_name: str = job.plan.about["model_name"]
     inference = InferenceParams.model_validate(job.plan.about["inference"])
     workers = 1 if inference.shards == 1 else inference.shards + 1
-    owner, trial, done = reporting.Ownership(), job.plan.about["trial"], 0
+    owner, trial, done = flow_runs.Ownership(), job.plan.about["trial"], 0
     version: int = job.plan.about["version"]
 
-    @reporting.now_and_then
+    @flow_runs.now_and_then
     def goes_on() -> bool:
         owner()
         owner.stop_if_suspended()
-        return share == 0 or reporting.wants_help(job.run)
+        return share == 0 or flow_runs.wants_help(job.run)
 
     def commit(made: Made) -> None:
         nonlocal done
@@ -117,10 +118,10 @@ def _work(job: Job, share: int, folder: Path) -> int:
             if trial:
                 tallies.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
 
-    with jobs.Telling(job, share, reporting.ShareProgress("pictures")) as told:
+    with jobs.Telling(job, share, flow_runs.ShareProgress("pictures")) as told:
         outside = Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
         while goes_on() and not job.is_over():
-            with leases.using(model_name, version, reporting.flow_run_id()):
+            with leases.using(model_name, version, flow_runs.flow_run_id()):
                 model = _served(job, model_name)
                 if model.version == version:
                     infer(model, inference, job.left(share, workers, goes_on), folder, outside)
@@ -137,7 +138,7 @@ def _served(job: Job, model_name: str) -> ServedModel:
 
 def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
-    reporting.say("merging the results and making the gallery")
+    flow_runs.say("merging the results and making the gallery")
     results = folder / "results"
     summary = merge(job.parts(folder), results)
     links = objects.links(Bucket.PREDICTIONS, job.run, linked_files(results))
@@ -145,11 +146,11 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     objects.put_folder(results, Bucket.PREDICTIONS, job.run)
     gallery = objects.link(Bucket.PREDICTIONS, f"{job.run}/index.html")
 
-    reporting.show_link("gallery", gallery, "Open the gallery")
+    flow_runs.show_link("gallery", gallery, "Open the gallery")
     told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"
     newest = max(summary.versions, default=None)
     note = inference_markdown(*told, links_markdown(page_links(job.run, None, model_name, newest)))
-    recorded = inferences.record_inference(job.run, reporting.flow_run_name(), model_name, summary, note)
+    recorded = inferences.record_inference(job.run, flow_runs.flow_run_name(), model_name, summary, note)
     shown = links_markdown(page_links("", recorded, model_name, newest))
-    reporting.show_markdown("inference-report", inference_markdown(*told, shown))
+    flow_runs.show_markdown("inference-report", inference_markdown(*told, shown))
     objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import reporting
 from tasks import training as trainer
 from tasks.core.buckets import Bucket
 from tasks.core.checkpoints import fingerprint
@@ -22,9 +21,6 @@ from tasks.core.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
-from tasks.core.patience import PATIENTLY
-from tasks.core.promotion import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
-from tasks.core.scratch import scratch_folder
 from tasks.core.tracked import run_parameters, version_description
 from tasks.core.training_job import Subject
 from tasks.core.training_page import training_markdown
@@ -33,6 +29,10 @@ from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts, plan_markdown
+from tasks.orchestration import flow_runs
+from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.scratch import scratch_folder
+from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.checkpoints import CheckpointStore
@@ -42,7 +42,7 @@ from tasks.validation import steps as validation_steps
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def train_model(
     model_name: ModelName,
     archives: Archives,
@@ -56,44 +56,44 @@ def train_model(
     The new version becomes `challenger` when it reaches what `promotion` asks for. A run that was killed goes on after
     its last finished epoch when it is retried.
     """
-    runs.close_abandoned(reporting.is_over)
+    runs.close_abandoned(flow_runs.is_over)
     with scratch_folder("train") as folder:
         start = _base_model(base_model, folder / "base")
         sources = [_checked(archive, folder) for archive in archives]
         gold = _checked(promotion.gold, folder) if promotion.gold else None
-        reporting.say("merging %d archives", len(sources))
+        flow_runs.say("merging %d archives", len(sources))
         plan = merge_steps.plan_archives(sources, merge, gold)
-        reporting.show_markdown("merge-plan", plan_markdown(plan))
+        flow_runs.show_markdown("merge-plan", plan_markdown(plan))
         merge_steps.require_mergeable(plan, merge)
         dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold)
         registry.require_task(model_name, dataset.task)
 
         planned = plan_digest(plan)
         mark = fingerprint(planned, base_model, training)
-        checkpoints = CheckpointStore(reporting.flow_run_id(), mark)
+        checkpoints = CheckpointStore(flow_runs.flow_run_id(), mark)
         carried_on = checkpoints.exist()
         if training.rehearse and not carried_on:
             _rehearse(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
         base = storage.digest_of(Path(start))
-        tags = lineage_tags(digests, dataset.class_names, base_model, base, reporting.flow_run_id(), planned)
+        tags = lineage_tags(digests, dataset.class_names, base_model, base, flow_runs.flow_run_id(), planned)
         parameters = run_parameters(model_name, training.model_dump(), base_model, digests)
-        run_id, tags = runs.open_run(reporting.flow_run_name(), mark, tags, parameters, carried_on)
-        pages.describe_run(run_id, pages.page_links(reporting.flow_run_id()))
+        run_id, tags = runs.open_run(flow_runs.flow_run_name(), mark, tags, parameters, carried_on)
+        pages.describe_run(run_id, pages.page_links(flow_runs.flow_run_id()))
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, planned)
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
-            epochs, owner, told = live.EpochLogger(run_id), reporting.Ownership(), list[Epoch]()
-            progress = reporting.EpochProgress("training-progress")
+            epochs, owner, told = live.EpochLogger(run_id), flow_runs.Ownership(), list[Epoch]()
+            progress = flow_runs.EpochProgress("training-progress")
             listeners: list[trainer.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
-            reporting.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
+            flow_runs.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live.system_metrics(run_id):
                 model = trainer.train(job, checkpoints, listeners, owner)
             epochs.flush()
-            storage.keep_weights(model.weights, reporting.flow_run_id())
+            storage.keep_weights(model.weights, flow_runs.flow_run_id())
             runs.log_training(run_id, model)
             runs.keep_file(run_id, merge_steps.write_sample(dataset, folder))
             owner()
@@ -107,13 +107,13 @@ def train_model(
     if decision.promoted:
         registry.set_alias(model_name, registry.CHALLENGER, registered.version)
     page = training_markdown(model_name, registered.version, model, dataset.images, decision, training.batch)
-    reporting.show_markdown("training-report", f"{links_markdown(_published(registered, report))}\n\n{page}")
-    return reporting.completed(f"{model_name} {decision.sentence}")
+    flow_runs.show_markdown("training-report", f"{links_markdown(_published(registered, report))}\n\n{page}")
+    return flow_runs.completed(f"{model_name} {decision.sentence}")
 
 
 def _base_model(base_model: BaseModelName, folder: Path) -> str:
     """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
-    reporting.say("looking for base model %s", base_model)
+    flow_runs.say("looking for base model %s", base_model)
     folder.mkdir()
     weights = registry.registered_weights.with_options(**PATIENTLY)(base_model, folder)
     weights = weights or storage.fetch_base_model.with_options(**PATIENTLY)(base_model, folder)
@@ -122,17 +122,17 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
 
 def _checked(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
-    reporting.say("checking %s", archive)
+    flow_runs.say("checking %s", archive)
     path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
-    page = f"{reporting.flow_run_id()}/datasets/{digest}.html"
+    page = f"{flow_runs.flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
     return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
 
 
 def _rehearse(dataset: merge_steps.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
-    reporting.say("rehearsing: load, train, evaluate and export on a few small images")
+    flow_runs.say("rehearsing: load, train, evaluate and export on a few small images")
     few = merge_steps.write_rehearsal(dataset, folder / "few")
     job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = trainer.rehearse(job, training).weights
@@ -143,8 +143,8 @@ def _registered(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: dict[str, str]
 ) -> registry.ModelVersion:
     """The best weights as the next version of the model, with links to what made it."""
-    reporting.say("registering %s", model_name)
-    links = links_markdown(pages.page_links(reporting.flow_run_id(), run_id))
+    flow_runs.say("registering %s", model_name)
+    links = links_markdown(pages.page_links(flow_runs.flow_run_id(), run_id))
     described = version_description(model, image_size, tags, links)
     version = registry.register_version(model_name, run_id, model, image_size, tags, described)
     return registry.ModelVersion(model_name, version, run_id, model.task, image_size, model.class_names)
@@ -163,7 +163,7 @@ def _decided(
         alone = Contender(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
         return decide(alone, None, promotion)
     rival_name = f"champion, version {champion.version}" if champion else "gold archive"
-    reporting.say("comparing version %d with the %s", challenger.version, rival_name)
+    flow_runs.say("comparing version %d with the %s", challenger.version, rival_name)
     folder, training = model.folder.parent, training.model_copy(update={"batch": model.batch})
     measured = _measured(challenger, model.weights, dataset, training, folder / "challenger")
     rival = _measured(champion, None, dataset, training, folder / "champion") if champion else None
@@ -193,13 +193,13 @@ def _measured(
 
 def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Epoch], decision: Decision) -> str:
     """The page of the training: its curves, and the pictures in which the version does worst."""
-    links = pages.page_links(reporting.flow_run_id(), version.run_id, version.name, version.version)
+    links = pages.page_links(flow_runs.flow_run_id(), version.run_id, version.name, version.version)
     return training_page(f"{version.name} version {version.version}", model, epochs, decision, links)
 
 
 def _published(version: registry.ModelVersion, report: str) -> dict[str, str]:
     """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
-    run = reporting.flow_run_id()
+    run = flow_runs.flow_run_id()
     page = storage.write_text.with_options(**PATIENTLY)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
     pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))

@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import reporting
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
-from tasks.core.scratch import scratch_folder
+from tasks.orchestration import flow_runs
+from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.tracking import datasets
@@ -16,21 +16,21 @@ from tasks.validation.report.markdown import report_markdown
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPolicy()) -> State:
     """Check a dataset archive, all faults at once; the run's state name is the verdict.
 
     `archive` is a key in bucket `datasets` or an `s3://` address.
     """
-    reporting.say("checking %s", archive)
+    flow_runs.say("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
-    report, place = checked.report, reporting.flow_run_id()
+    report, place = checked.report, flow_runs.flow_run_id()
     facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
     recorded = datasets.record_dataset(report, checked.page, place)
     links = links_markdown(page_links(run_id=recorded))
-    reporting.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
-    reporting.announce_dataset(report)
+    flow_runs.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
+    flow_runs.announce_dataset(report)
     return validation_steps.verdict_state(report, checked.earlier)

@@ -22,11 +22,11 @@ def clear(client: "S3Client") -> list[str]:
 
 def _clear(model: str) -> bool:
     # Imported late: nearly every start has nothing to clear, and these take seconds.
-    from tasks import reporting
+    from tasks.orchestration import flow_runs
     from tasks.serving import rollout
     from tasks.storage import leases, locks, repository
 
-    if locks.is_held(model, reporting.is_over):
+    if locks.is_held(model, flow_runs.is_over):
         return False
     asides = repository.Asides(model)
     before = asides.names()

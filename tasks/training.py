@@ -14,8 +14,8 @@ from tasks.core.checkpoints import Restored
 from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.parameters import TrainingParams
-from tasks.core.patience import PATIENTLY
 from tasks.core.training_job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
+from tasks.orchestration.retries import PATIENTLY
 from tasks.trainer.process import run_job
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import FoundFolder

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tasks.core.epochs import TrainedModel
-from tasks.core.promotion import Decision
+from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import plain, table
 from tasks.vision.metrics import MAIN, Scores
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from tasks.core.epochs import TrainedModel
-from tasks.core.promotion import Decision
-from tasks.core.promotion_page import promotion_markdown
+from tasks.promotion.report import promotion_markdown
+from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import plain, table
 from tasks.vision.metrics import LENIENT, MAIN
 

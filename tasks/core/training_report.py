@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.promotion import Decision
 from tasks.core.training_curves import HEIGHT, WIDTH, charts
 from tasks.core.training_pictures import SURE, worst_pictures
+from tasks.promotion.rules import Decision
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
 from tasks.vision.metrics import LENIENT, MAIN
 

@@ -12,8 +12,8 @@ from tasks.core import triton_config
 from tasks.core.canary import Requests
 from tasks.core.entries import names_of
 from tasks.core.parameters import ServingParams
-from tasks.core.patience import PATIENTLY
 from tasks.core.served import ServedModel
+from tasks.orchestration.retries import PATIENTLY
 from tasks.serving.connection import ServingError, calling, key
 
 POLL_S = 0.2

@@ -18,8 +18,8 @@ from tasks.core.entries import candidate_name, kept_name, kept_version
 from tasks.core.errors import StudioError, Superseded
 from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
-from tasks.core.signals import cancelled_afterwards
 from tasks.core.triton_config import config_pbtxt, serving_params
+from tasks.orchestration.signals import cancelled_afterwards
 from tasks.serving import asking, control
 from tasks.serving.connection import ServingError
 from tasks.serving.control import Snapshot

@@ -23,7 +23,7 @@ from prefect import get_run_logger
 from tasks.core.buckets import Bucket, ObjectName
 from tasks.core.pipe import one_ahead
 from tasks.core.plan import Chunk, order
-from tasks.core.repetition import repeated
+from tasks.orchestration.repetition import repeated
 from tasks.storage import blobs
 from tasks.storage.beats import Beat, Beats
 from tasks.storage.connection import StorageError

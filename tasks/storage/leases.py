@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from prefect import get_run_logger
 
 from tasks.core.buckets import Bucket
-from tasks.core.repetition import repeated
+from tasks.orchestration.repetition import repeated
 from tasks.storage import blobs
 from tasks.storage.connection import StorageError, client, explained
 

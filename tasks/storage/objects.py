@@ -13,7 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import OPEN, Bucket, ObjectName, parse_object_name
-from tasks.core.patience import PATIENTLY
+from tasks.orchestration.retries import PATIENTLY
 from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader, signer
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.canary import Canary
-from tasks.core.patience import PATIENTLY
+from tasks.orchestration.retries import PATIENTLY
 from tasks.tracking.connection import client, explained, logger
 
 TAG = "canary"

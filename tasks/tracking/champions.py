@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.champions import read_line, write_line
 from tasks.core.parameters import ServingParams
-from tasks.core.patience import PATIENTLY
+from tasks.orchestration.retries import PATIENTLY
 from tasks.tracking.connection import TrackingError, client, explained, logger, optional
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 

@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.epochs import TrainedModel
 from tasks.core.lineage import PLAN_ARTIFACT
-from tasks.core.patience import PATIENTLY
 from tasks.core.served import ServedModel
 from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
+from tasks.orchestration.retries import PATIENTLY
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
 
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -18,10 +18,10 @@ from tasks.core.buckets import Bucket, parse_object_name
 from tasks.core.epochs import TrainedModel
 from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
-from tasks.core.patience import PATIENTLY
-from tasks.core.promotion import Decision, decision_facts, decision_tags
 from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
+from tasks.orchestration.retries import PATIENTLY
+from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended

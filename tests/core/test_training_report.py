@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.promotion import Decision
 from tasks.core.settings import Settings
 from tasks.core.training_curves import charts
 from tasks.core.training_pictures import FOLDER, LISTING, Mistaken
 from tasks.core.training_report import training_page
 from tasks.media.images import write_jpeg
+from tasks.promotion.rules import Decision
 from tasks.rendering.links import Addresses, links_markdown
 from tasks.vision.metrics import MAIN, Scores
 

@@ -5,8 +5,8 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
-from tasks import reporting
 from tasks.core.errors import StudioError
+from tasks.orchestration import flow_runs
 from tests.flows.run_log import run_log
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -17,7 +17,7 @@ class NoAnswerError(StudioError):
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def try_again() -> State:
     """A service that answers the second time."""
     answers = iter([NoAnswerError("Expected an answer of the store, found none."), None])
@@ -27,13 +27,13 @@ def try_again() -> State:
         if error := next(answers):
             raise error
 
-    reporting.say("asking")
+    flow_runs.say("asking")
     ask()
-    return reporting.completed("it answered")
+    return flow_runs.completed("it answered")
 
 
 @flow
-@reporting.fails_with_reason
+@flow_runs.fails_with_reason
 def stumble() -> State:
     """A defect of ours."""
     raise ZeroDivisionError("a defect")

@@ -18,11 +18,11 @@ from prefect.logging import disable_run_logger
 from tasks import training as trainer
 from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import PromotionPolicy, TrainingParams
-from tasks.core.promotion import VALIDATION, Contender, decide
 from tasks.core.training_job import Subject
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.yolo_writer import describe
+from tasks.promotion.rules import VALIDATION, Contender, decide
 from tasks.trainer.loading import load_model
 from tasks.trainer.naming import names_of
 from tests.tasks.merge.archives import dataset, merge, tree

@@ -11,7 +11,7 @@ from prefect.exceptions import Pause
 
 from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
-from tasks.core.promotion import Decision, Mean
+from tasks.promotion.rules import Decision, Mean
 from tasks.tracking import runs
 from tests.tasks.trained import LINEAGE, opened, run, steps, trained
 

@@ -9,9 +9,9 @@ import pytest
 
 from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import PromotionPolicy
-from tasks.core.promotion import Contender, Decision, comparable, decide, decision_facts, decision_tags
-from tasks.core.promotion_page import promotion_markdown
 from tasks.core.training_page import training_markdown
+from tasks.promotion.report import promotion_markdown
+from tasks.promotion.rules import Contender, Decision, comparable, decide, decision_facts, decision_tags
 from tasks.vision.metrics import LENIENT, MAIN, Scores
 
 GOLD = "gold.zip"

@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Pause
 from prefect.states import Completed, Running
 
-from tasks import reporting
 from tasks.core.errors import Cancelled, Superseded
+from tasks.orchestration import flow_runs
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def run(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     deployment = client.create_deployment(client.create_flow_from_name("owned"), str(uuid4()))
     run = client.create_flow_run_from_deployment(deployment).id
     client.set_flow_run_state(run, Running(), force=True)
-    monkeypatch.setattr(reporting, "flow_run_id", lambda: str(run))
-    monkeypatch.setattr(reporting, "runtime", SimpleNamespace(flow_run=SimpleNamespace(run_count=1)))
+    monkeypatch.setattr(flow_runs, "flow_run_id", lambda: str(run))
+    monkeypatch.setattr(flow_runs, "runtime", SimpleNamespace(flow_run=SimpleNamespace(run_count=1)))
     yield run
     client.delete_deployment(deployment)
 
@@ -46,7 +46,7 @@ def run(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_a_process_ends_when_its_run_is_anothers_or_nobodys(
     client: SyncPrefectClient, run: UUID, kind: StateType, name: str, ends: type[BaseException] | None
 ) -> None:
-    owner = reporting.Ownership()
+    owner = flow_runs.Ownership()
     owner()
     client.set_flow_run_state(run, State(type=kind, name=name), force=True)
     if ends:
@@ -57,10 +57,10 @@ def test_a_process_ends_when_its_run_is_anothers_or_nobodys(
 
 
 def test_a_process_leaves_a_suspended_run_where_it_can_go_on(client: SyncPrefectClient, run: UUID) -> None:
-    owner = reporting.Ownership()
+    owner = flow_runs.Ownership()
     owner.stop_if_suspended()
     client.set_flow_run_state(run, State(type=StateType.PAUSED, name="Suspended"), force=True)
-    assert reporting.wants_help(str(run)) is False
+    assert flow_runs.wants_help(str(run)) is False
     with pytest.raises(Pause):
         owner.stop_if_suspended()
 
@@ -70,11 +70,11 @@ def test_what_is_over_or_unknown_is_not_cancelled(
 ) -> None:
     """One ends between two looks, one was deleted in the UI: a roll-back waits for neither with a traceback."""
     here = SimpleNamespace(flow_run=SimpleNamespace(run_count=1, flow_name="another"))
-    monkeypatch.setattr(reporting, "runtime", here)
+    monkeypatch.setattr(flow_runs, "runtime", here)
     client.set_flow_run_state(run, Completed(), force=True)
-    assert not reporting.overtake(str(run))
-    assert not reporting.overtake(str(uuid4()))
-    assert not reporting.overtake("no id")
+    assert not flow_runs.overtake(str(run))
+    assert not flow_runs.overtake(str(uuid4()))
+    assert not flow_runs.overtake("no id")
     state = client.read_flow_run(run).state
     assert state is not None
     assert state.is_completed()

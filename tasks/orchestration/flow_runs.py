@@ -36,10 +36,10 @@ from prefect.states import Cancelling, Completed, Failed
 
 from tasks.core.epochs import Epoch
 from tasks.core.errors import Cancelled, StudioError, Superseded
-from tasks.core.form import documented
-from tasks.core.repetition import repeated
-from tasks.core.run_log import StepsAlone
 from tasks.dataset.findings import Report
+from tasks.orchestration.form import documented
+from tasks.orchestration.repetition import repeated
+from tasks.orchestration.run_log import StepsAlone
 
 P = ParamSpec("P")
 BRIEF_S = 5.0

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tasks.core.signals import cancelled_afterwards
+from tasks.orchestration.signals import cancelled_afterwards
 
 
 class Cancelled(BaseException):

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tasks.core.errors import StudioError
-from tasks.core.run_log import StepsAlone
+from tasks.orchestration.run_log import StepsAlone
 
 
 def line(message: str, *values: object, of: str = "task_engine", error: Exception | None = None) -> logging.LogRecord:

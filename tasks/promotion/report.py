@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.core.promotion import ClassRow, Decision
+from tasks.promotion.rules import ClassRow, Decision
 from tasks.rendering.markdown import plain, points, table, wrapped
 
 SHOWN_CLASSES = 200
