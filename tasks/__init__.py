@@ -2,6 +2,6 @@
 
 import os
 
-from tasks.core.isolation import load_weights_safely
+from tasks.weights.isolation import load_weights_safely
 
 load_weights_safely(os.environ)

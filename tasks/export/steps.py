@@ -10,8 +10,8 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.isolation import without_credentials
 from tasks.export.errors import ExportError
+from tasks.weights.isolation import without_credentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

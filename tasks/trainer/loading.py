@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from tasks.weights import open_model
+from tasks.weights.loader import open_model
 
 _SUFFIXES = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 

@@ -15,8 +15,8 @@ from typing import TextIO
 import psutil
 
 from tasks.core.attempts import is_memory_error
-from tasks.core.isolation import without_credentials
 from tasks.core.training_job import Failure, Job, Told, from_line, to_line
+from tasks.weights.isolation import without_credentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 POLL_S = 0.2

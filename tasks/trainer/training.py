@@ -17,7 +17,7 @@ from tasks.trainer.naming import keep_names, names_of
 from tasks.trainer.scoring import scores_of, scores_on
 from tasks.trainer.watching import end_with
 from tasks.trainer.worst import Wrong, draw_worst, mistakes
-from tasks.weights import strip_optimizer
+from tasks.weights.loader import strip_optimizer
 
 Say = Callable[[Told], None]
 LOG = logging.getLogger(__name__)

@@ -14,14 +14,14 @@ import yaml
 from prefect.logging import disable_run_logger
 
 from tasks.core.errors import StudioError
-from tasks.core.isolation import without_credentials
 from tasks.core.training_job import ReferenceJob, ScoringJob, Subject, TrainingJob
 from tasks.export.graph import write_graph
 from tasks.export.steps import export_onnx
 from tasks.tracking import registered_model
 from tasks.trainer import predicting, process, scoring, training
-from tasks.weights import WeightsError, open_model, strip_optimizer
-from tests.tasks.hostile import Command, checkpoint, kinds, saved, sound
+from tasks.weights.isolation import without_credentials
+from tasks.weights.loader import WeightsError, open_model, strip_optimizer
+from tests.tasks.weights.hostile import Command, checkpoint, kinds, saved, sound
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = sorted(kinds(Path("/nowhere")))
