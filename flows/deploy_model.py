@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import training as trainer
 from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
 from tasks.core.errors import StudioError
@@ -26,6 +25,7 @@ from tasks.tracking import canaries, champions, registry, rollouts, runs
 from tasks.tracking.addresses import page_links
 from tasks.tracking.registry import ModelVersion
 from tasks.tracking.rollouts import Rollout
+from tasks.training import steps as training_steps
 
 
 @flow
@@ -100,7 +100,9 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
         )
     sample = unpack_sample(packed, model.task, folder / "shown")
     served = asking.find(model, sample, folder / "served")
-    reference, own, other = trainer.refer(weights, packed, folder / "served", model.task, model.image_size, folder)
+    reference, own, other = training_steps.refer(
+        weights, packed, folder / "served", model.task, model.image_size, folder
+    )
     parity = compare(reference, served, sample, (own, other), policy)
 
     title = f"{model.name} version {model.version}"

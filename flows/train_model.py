@@ -5,10 +5,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks import training as trainer
 from tasks.core.buckets import Bucket
-from tasks.core.checkpoints import fingerprint
-from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
 from tasks.core.parameters import (
@@ -22,9 +19,6 @@ from tasks.core.parameters import (
     ValidationPolicy,
 )
 from tasks.core.tracked import run_parameters, version_description
-from tasks.core.training_job import Subject
-from tasks.core.training_page import training_markdown
-from tasks.core.training_report import training_page
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
@@ -35,9 +29,15 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
-from tasks.storage.checkpoints import CheckpointStore
 from tasks.tracking import addresses as pages
 from tasks.tracking import live, registry, runs
+from tasks.training import steps as training_steps
+from tasks.training.checkpoint_store import CheckpointStore
+from tasks.training.checkpoints import fingerprint
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.job import Subject
+from tasks.training.report.html import training_page
+from tasks.training.report.markdown import training_markdown
 from tasks.validation import steps as validation_steps
 
 
@@ -85,13 +85,13 @@ def train_model(
             runs.log_inputs(run_id, digests, planned)
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
-            job = trainer.training_job(dataset.data, dataset.task, start, training, folder / "training")
+            job = training_steps.training_job(dataset.data, dataset.task, start, training, folder / "training")
             epochs, owner, told = live.EpochLogger(run_id), flow_runs.Ownership(), list[Epoch]()
             progress = flow_runs.EpochProgress("training-progress")
-            listeners: list[trainer.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
+            listeners: list[training_steps.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
             flow_runs.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live.system_metrics(run_id):
-                model = trainer.train(job, checkpoints, listeners, owner)
+                model = training_steps.train(job, checkpoints, listeners, owner)
             epochs.flush()
             storage.keep_weights(model.weights, flow_runs.flow_run_id())
             runs.log_training(run_id, model)
@@ -117,7 +117,7 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
     folder.mkdir()
     weights = registry.registered_weights.with_options(**PATIENTLY)(base_model, folder)
     weights = weights or storage.fetch_base_model.with_options(**PATIENTLY)(base_model, folder)
-    return trainer.find_base_model(base_model, weights, folder)
+    return training_steps.find_base_model(base_model, weights, folder)
 
 
 def _checked(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
@@ -134,9 +134,9 @@ def _rehearse(dataset: merge_steps.MergedDataset, start: str, training: Training
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
     flow_runs.say("rehearsing: load, train, evaluate and export on a few small images")
     few = merge_steps.write_rehearsal(dataset, folder / "few")
-    job = trainer.training_job(few, dataset.task, start, training, folder / "rehearsal")
-    weights = trainer.rehearse(job, training).weights
-    export_onnx(weights, folder / "rehearsal" / "export", trainer.REHEARSAL_SIZE)
+    job = training_steps.training_job(few, dataset.task, start, training, folder / "rehearsal")
+    weights = training_steps.rehearse(job, training).weights
+    export_onnx(weights, folder / "rehearsal" / "export", training_steps.REHEARSAL_SIZE)
 
 
 def _registered(
@@ -185,7 +185,7 @@ def _measured(
         found = weights or registry.fetch_weights.with_options(**PATIENTLY)(version, folder / "weights")
         views = [merge_steps.write_view(data[name], *known, version.class_names, folder / name) for name in data]
         subjects = [Subject(found, view, version.image_size) for view in views]
-        scores = dict(zip(data, trainer.evaluate(subjects, dataset.task, training, folder), strict=True))
+        scores = dict(zip(data, training_steps.evaluate(subjects, dataset.task, training, folder), strict=True))
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
     return Contender(version.version, version.task, version.class_names, scores)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from tasks.core.epochs import TrainedModel
 from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import plain, table
+from tasks.training.events import TrainedModel
 from tasks.vision.metrics import MAIN, Scores
 
 # The longest that MLflow and its database keep, in characters.

@@ -34,12 +34,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Cancelling, Completed, Failed
 
-from tasks.core.epochs import Epoch
 from tasks.core.errors import Cancelled, StudioError, Superseded
 from tasks.dataset.findings import Report
 from tasks.orchestration.form import documented
 from tasks.orchestration.repetition import repeated
 from tasks.orchestration.run_log import StepsAlone
+from tasks.training.events import Epoch
 
 P = ParamSpec("P")
 BRIEF_S = 5.0

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.core.epochs import Epoch
 from tasks.core.settings import Settings
 from tasks.tracking.connection import client, errors, is_final, logger, warn
+from tasks.training.events import Epoch
 
 PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0
 SAMPLE_S, RESTART_S = 10.0, 20.0

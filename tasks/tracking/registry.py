@@ -12,12 +12,12 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.epochs import TrainedModel
 from tasks.core.lineage import PLAN_ARTIFACT
 from tasks.core.served import ServedModel
 from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
 from tasks.orchestration.retries import PATIENTLY
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
+from tasks.training.events import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<version>[1-9]\d{0,8})|@(?P<alias>[\w-]+))")

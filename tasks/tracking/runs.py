@@ -15,7 +15,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
 from tasks.core.buckets import Bucket, parse_object_name
-from tasks.core.epochs import TrainedModel
 from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
 from tasks.core.settings import Settings
@@ -23,6 +22,7 @@ from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics
 from tasks.orchestration.retries import PATIENTLY
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
+from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")

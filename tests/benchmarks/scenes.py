@@ -26,7 +26,7 @@ from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.tasks.finders import finder
-from tests.tasks.trained import opened, trained
+from tests.tasks.training.trained import opened, trained
 
 DATA = Path(os.environ.get("STUDIO_SAMPLE_DATA", ROOT.parent / "shared" / "data"))
 VIDEO, WEIGHTS = DATA / "bikes.mp4", DATA / "yolo11n-coco.pt"

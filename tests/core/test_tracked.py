@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.epochs import TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.lineage import lineage_tags
 from tasks.core.tracked import (
@@ -18,6 +17,7 @@ from tasks.core.tracked import (
     version_description,
     version_tags,
 )
+from tasks.training.events import TrainedModel
 from tasks.vision.metrics import Scores
 
 LINEAGE = {"archives": json.dumps({"a" * 9000: "0" * 64}), "base_model": "b.pt"}

@@ -13,7 +13,7 @@ from tasks.merge.steps import SAMPLE
 from tasks.tracking import registry, runs
 from tasks.vision.geometry import Letterbox
 from tests.tasks.finders import finder
-from tests.tasks.trained import opened, trained
+from tests.tasks.training.trained import opened, trained
 
 SIZE = 96
 IMAGES = 12

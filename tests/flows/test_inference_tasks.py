@@ -23,7 +23,7 @@ from tests.flows.steps import UNCOMPARED, deploy
 from tests.flows.test_run_inference import infer, jpeg, put, result, table
 from tests.tasks.finders import finder
 from tests.tasks.test_parity import ARCHITECTURES
-from tests.tasks.trained import opened, trained
+from tests.tasks.training.trained import opened, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
 TASKS = ("segment", "classify", "pose", "obb")

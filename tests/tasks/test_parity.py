@@ -13,18 +13,18 @@ import pytest
 import yaml
 
 from infra.demo_data import draw_image
-from tasks import training
 from tasks.core.parameters import ParityPolicy
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.served_outputs import found_from_served
-from tasks.core.training_job import ReferenceJob
 from tasks.dataset.validation_sample import Sample, unpack_sample
 from tasks.export.graph import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
-from tasks.trainer.judging import judge
-from tasks.trainer.predicting import refer
+from tasks.training import steps as training_steps
+from tasks.training.job import ReferenceJob
+from tasks.training.trainer.prediction_metrics import judge
+from tasks.training.trainer.reference import refer
 from tasks.vision.geometry import Floats, Letterbox, Rgb
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import FoundFolder
@@ -159,5 +159,5 @@ def test_weights_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", "detect")
     pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
     (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(training.TrainingError, match=r"bad\.pt could not be asked for comparison: "):
-        training.refer.fn(tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path)
+    with pytest.raises(training_steps.TrainingError, match=r"bad\.pt could not be asked for comparison: "):
+        training_steps.refer.fn(tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path)

@@ -9,20 +9,20 @@ import onnx
 import pytest
 
 from infra import demo_data
-from tasks import training
-from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import ParityPolicy, TrainingParams
 from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.served_outputs import found_from_served, served_input
-from tasks.core.training_job import ReferenceJob
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.graph import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
-from tasks.trainer.judging import judge
-from tasks.trainer.predicting import refer
-from tasks.trainer.process import run_job
+from tasks.training import steps as training_steps
+from tasks.training.events import TrainedModel
+from tasks.training.job import ReferenceJob
+from tasks.training.process import run_job
+from tasks.training.trainer.prediction_metrics import judge
+from tasks.training.trainer.reference import refer
 from tasks.vision.geometry import Letterbox
 from tasks.vision.predictions import FoundFolder
 from tests.benchmarks.bench_training import merge_by_hand
@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(data: Path, epochs: int, folder: Path) -> Path:
     params = TrainingParams(epochs=epochs, imgsz=SIZE, device="cpu")
     told: list[object] = []
-    run_job(training.training_job(data, "detect", str(COCO), params, folder / "training"), told.extend)
+    run_job(training_steps.training_job(data, "detect", str(COCO), params, folder / "training"), told.extend)
     (model,) = [message for message in told if isinstance(message, TrainedModel)]
     return model.weights
 

@@ -19,7 +19,7 @@ from infra.settings import StackSettings
 from tasks.tracking import live, registry
 from tasks.tracking.connection import TrackingError
 from tasks.tracking.live import EpochLogger
-from tests.tasks.trained import epoch, opened, run, steps, trained
+from tests.tasks.training.trained import epoch, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
 

@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
-from tasks.core.epochs import TrainedModel
 from tasks.core.lineage import PLAN_ARTIFACT
 from tasks.core.tracked import NAMED, version_description
 from tasks.tracking import live, registry, runs
 from tasks.tracking.connection import TrackingError
-from tests.tasks.trained import LINEAGE, epoch, opened, run, steps, trained
+from tasks.training.events import TrainedModel
+from tests.tasks.training.trained import LINEAGE, epoch, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
 

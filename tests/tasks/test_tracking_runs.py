@@ -13,7 +13,7 @@ from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
 from tasks.promotion.rules import Decision, Mean
 from tasks.tracking import runs
-from tests.tasks.trained import LINEAGE, opened, run, steps, trained
+from tests.tasks.training.trained import LINEAGE, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
 NOBODY = "http://127.0.0.1:9"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import PromotionPolicy
-from tasks.core.training_page import training_markdown
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Contender, Decision, comparable, decide, decision_facts, decision_tags
+from tasks.training.events import TrainedModel
+from tasks.training.report.markdown import training_markdown
 from tasks.vision.metrics import LENIENT, MAIN, Scores
 
 GOLD = "gold.zip"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.epochs import metric_name
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
 from tasks.rendering.html import render_page
 from tasks.rendering.markdown import ROOM, plain, table, wrapped
+from tasks.training.events import metric_name
 from tasks.validation.report.markdown import report_markdown, report_sentence
 
 HOSTILE = "<script>|[x](javascript:y)`\n# title"

@@ -14,11 +14,12 @@ import yaml
 from prefect.logging import disable_run_logger
 
 from tasks.core.errors import StudioError
-from tasks.core.training_job import ReferenceJob, ScoringJob, Subject, TrainingJob
 from tasks.export.graph import write_graph
 from tasks.export.steps import export_onnx
 from tasks.tracking import registered_model
-from tasks.trainer import predicting, process, scoring, training
+from tasks.training import process
+from tasks.training.job import ReferenceJob, ScoringJob, Subject, TrainingJob
+from tasks.training.trainer import evaluation, reference, training_run
 from tasks.weights.isolation import without_credentials
 from tasks.weights.loader import WeightsError, open_model, strip_optimizer
 from tests.tasks.weights.hostile import Command, checkpoint, kinds, saved, sound
@@ -69,12 +70,12 @@ def finished(folder: Path, weights: Path) -> TrainingJob:
 
 
 def scored(folder: Path, weights: Path) -> None:
-    list(scoring.score(ScoringJob((Subject(weights, folder / "data.yaml", 64),), "detect", folder, 1, "cpu", 0)))
+    list(evaluation.score(ScoringJob((Subject(weights, folder / "data.yaml", 64),), "detect", folder, 1, "cpu", 0)))
 
 
 def referred(folder: Path, weights: Path) -> None:
     places = folder / "sample.zip", folder / "served", folder / "reference"
-    predicting._predict(ReferenceJob(weights, *places, 64, "detect", folder), _NoSample(), None)  # type: ignore[arg-type]
+    reference._predict(ReferenceJob(weights, *places, 64, "detect", folder), _NoSample(), None)  # type: ignore[arg-type]
 
 
 class _NoSample:
@@ -82,9 +83,9 @@ class _NoSample:
 
 
 LOADERS: dict[str, Callable[[Path, Path], object]] = {
-    "training": lambda folder, weights: training.train(job(folder, weights), print, ()),
-    "resuming": lambda folder, weights: training.train(resumed(folder, weights), print, ()),
-    "finishing": lambda folder, weights: training.train(finished(folder, weights), print, ()),
+    "training": lambda folder, weights: training_run.train(job(folder, weights), print, ()),
+    "resuming": lambda folder, weights: training_run.train(resumed(folder, weights), print, ()),
+    "finishing": lambda folder, weights: training_run.train(finished(folder, weights), print, ()),
     "evaluating": scored,
     "reference for parity": referred,
     "export": lambda folder, weights: write_graph(weights, folder / "export", 64),
@@ -185,7 +186,7 @@ def test_trainings_and_exports_begin_in_that_environment(
     process.run_job(job(tmp_path, tmp_path / "x.pt"), print)
     with pytest.raises(StudioError, match="exited with status 1"):
         export_onnx.fn(tmp_path / "x.pt", tmp_path, 64)
-    for module in ("tasks.trainer", "tasks.export"):
+    for module in ("tasks.training.trainer", "tasks.export"):
         lines = (tmp_path / f"env-{module}").read_text().splitlines()
         told: dict[str, Any] = dict(line.split("=", 1) for line in lines if "=" in line)
         assert not told.keys() & SECRETS.keys()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from tasks.core.epochs import TrainedModel
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import plain, table
+from tasks.training.events import TrainedModel
 from tasks.vision.metrics import LENIENT, MAIN
 
 SHOWN_CLASSES = 1000

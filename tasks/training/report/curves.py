@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 
-from tasks.core.epochs import Epoch
+from tasks.training.events import Epoch
 
 WIDTH, HEIGHT = 420, 190  # of the drawing, in its own units
 

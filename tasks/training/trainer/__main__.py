@@ -1,4 +1,4 @@
-"""`python -m tasks.trainer JOB EVENTS OWNER`: do the job in file JOB, append what happens to file EVENTS.
+"""`python -m tasks.training.trainer JOB EVENTS OWNER`: do the job in file JOB, append what happens to file EVENTS.
 
 It ends with the process OWNER.
 """
@@ -8,11 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from tasks.core.attempts import is_memory_error
 from tasks.core.errors import StudioError
-from tasks.core.training_job import Failure, ReferenceJob, TrainingJob, from_line
-from tasks.trainer.telling import tell
-from tasks.trainer.watching import end_with
+from tasks.training.job import Failure, ReferenceJob, TrainingJob, from_line
+from tasks.training.retry_policy import is_memory_error
+from tasks.training.trainer.event_file import tell
+from tasks.training.trainer.watchdog import end_with
 
 
 def main(job_file: str, events_file: str, owner: str) -> None:
@@ -21,9 +21,10 @@ def main(job_file: str, events_file: str, owner: str) -> None:
     say = functools.partial(tell, Path(events_file))
     try:
         job = from_line(Path(job_file).read_text(encoding="utf-8"))
-        from tasks.trainer.predicting import refer  # these import torch, which takes seconds and may itself fail
-        from tasks.trainer.scoring import score
-        from tasks.trainer.training import train
+        # These import torch, which takes seconds and may itself fail.
+        from tasks.training.trainer.evaluation import score
+        from tasks.training.trainer.reference import refer
+        from tasks.training.trainer.training_run import train
 
         if isinstance(job, TrainingJob):
             train(job, say, (int(owner), os.getpid()))

@@ -7,10 +7,10 @@ from prefect import get_run_logger
 from pydantic import ValidationError
 
 from tasks.core.buckets import Bucket
-from tasks.core.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
-from tasks.core.epochs import Epoch
 from tasks.storage.connection import client, explained
 from tasks.storage.objects import list_keys, sha256_of
+from tasks.training.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
+from tasks.training.events import Epoch
 
 
 class CheckpointStore:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks.core.training_pictures import LISTING, SHOWN, SIDE, SURE, Mistaken
 from tasks.media.annotate import draw
 from tasks.media.images import fit, read_image, write_jpeg
-from tasks.trainer.loading import load_model
+from tasks.training.report.worst_images import LISTING, SHOWN, SIDE, SURE, Mistaken
+from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb, corners, hull
 

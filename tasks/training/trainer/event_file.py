@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.core.training_job import Told, to_line
+from tasks.training.job import Told, to_line
 
 
 def tell(events: Path, message: Told) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 
 from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.core.served_outputs import real_detections
-from tasks.core.training_job import ReferenceJob
 from tasks.dataset.validation_sample import Sample, unpack_sample
-from tasks.trainer.judging import judge
-from tasks.trainer.loading import load_model
+from tasks.training.job import ReferenceJob
+from tasks.training.trainer.prediction_metrics import judge
+from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.geometry import clip, hull
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import MASKED, Found, FoundFolder, pack_masks

@@ -7,8 +7,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tasks.core.epochs import Epoch, TrainedModel
 from tasks.tracking import runs
+from tasks.training.events import Epoch, TrainedModel
 from tasks.vision.metrics import MAIN, Scores
 
 LINEAGE = {"base_model": "yolo11n.yaml", "archives": '{"a.zip": "aa"}', "git_commit": "unknown"}

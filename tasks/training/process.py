@@ -14,8 +14,8 @@ from typing import TextIO
 
 import psutil
 
-from tasks.core.attempts import is_memory_error
-from tasks.core.training_job import Failure, Job, Told, from_line, to_line
+from tasks.training.job import Failure, Job, Told, from_line, to_line
+from tasks.training.retry_policy import is_memory_error
 from tasks.weights.isolation import without_credentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def run_job(
 @contextlib.contextmanager
 def _process(arguments: list[str], output: TextIO) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.trainer", *arguments],
+        [sys.executable, "-m", "tasks.training.trainer", *arguments],
         cwd=Path(output.name).parent,  # what Ultralytics downloads beside it goes when the run goes
         env=without_credentials(os.environ, CHECKOUT),
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Steps of Ultralytics: rehearse, train, evaluate, each in a process of its own (`tasks.trainer`)."""
+"""Steps of Ultralytics: rehearse, train, evaluate, each in a process of its own (`tasks.training.trainer`)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from typing import Any, Protocol
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.attempts import Attempt, next_attempt
-from tasks.core.checkpoints import Restored
-from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.errors import StudioError
 from tasks.core.parameters import TrainingParams
-from tasks.core.training_job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
 from tasks.orchestration.retries import PATIENTLY
-from tasks.trainer.process import run_job
+from tasks.training.checkpoints import Restored
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
+from tasks.training.process import run_job
+from tasks.training.retry_policy import Attempt, next_attempt
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import FoundFolder
 

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
 
-from tasks import training as trainer
-from tasks.core.epochs import TrainedModel
 from tasks.core.parameters import PromotionPolicy, TrainingParams
-from tasks.core.training_job import Subject
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.yolo_writer import describe
 from tasks.promotion.rules import VALIDATION, Contender, decide
-from tasks.trainer.loading import load_model
-from tasks.trainer.naming import names_of
+from tasks.training import steps as training_steps
+from tasks.training.events import TrainedModel
+from tasks.training.job import Subject
+from tasks.training.trainer.class_name_override import names_of
+from tasks.training.trainer.ultralytics_setup import load_model
 from tests.tasks.merge.archives import dataset, merge, tree
 
 SYNSETS = ("n01440764", "n01443537")
@@ -74,8 +74,8 @@ def trained(
     """One epoch on an archive that names these classes; of a tree their order is that of the alphabet."""
     folder.mkdir()
     whole = merge(folder, tree(0, names) if task == "classify" else dataset(0, ", ".join(names)))[1]
-    job = trainer.training_job(whole.data, task, model, CPU, folder / "training")
-    return whole, trainer.train.fn(job, Nowhere(), [])
+    job = training_steps.training_job(whole.data, task, model, CPU, folder / "training")
+    return whole, training_steps.train.fn(job, Nowhere(), [])
 
 
 class Nowhere:
@@ -119,7 +119,9 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
         known = whole.class_names, model.class_names
         view = merge_steps.write_view.fn(whole.data, task, *known, tmp_path / f"view-{number}")
         (tmp_path / f"scoring-{number}").mkdir()
-        (scores,) = trainer.evaluate.fn([Subject(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}")
+        (scores,) = training_steps.evaluate.fn(
+            [Subject(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}"
+        )
         assert set(scores.classes) == set(SYNSETS)
         contenders.append(Contender(number, task, model.class_names, {VALIDATION: scores}))
     decision = decide(contenders[1], contenders[0], PromotionPolicy())

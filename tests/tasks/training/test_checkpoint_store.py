@@ -10,9 +10,9 @@ import boto3
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.core.checkpoints import Restored
-from tasks.core.epochs import Epoch
-from tasks.storage.checkpoints import CheckpointStore
+from tasks.training.checkpoint_store import CheckpointStore
+from tasks.training.checkpoints import Restored
+from tasks.training.events import Epoch
 
 pytestmark = pytest.mark.usefixtures("stack")
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.training_curves import HEIGHT, WIDTH, charts
-from tasks.core.training_pictures import SURE, worst_pictures
 from tasks.promotion.rules import Decision
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.report.curves import HEIGHT, WIDTH, charts
+from tasks.training.report.worst_images import SURE, worst_pictures
 from tasks.vision.metrics import LENIENT, MAIN
 
 SHOWN_CLASSES = 200

@@ -1,6 +1,6 @@
 """Which checkpoints are used, and which are kept."""
 
-from tasks.core.checkpoints import Manifest, checkpoint_key, usable, worth_keeping
+from tasks.training.checkpoints import Manifest, checkpoint_key, usable, worth_keeping
 
 
 def manifest(epoch: int, best: int = 1, *, flow_run_id: str = "run", fingerprint: str = "this") -> Manifest:

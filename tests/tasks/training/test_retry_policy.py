@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.core.attempts import FRUITLESS, Attempt, is_memory_error, next_attempt
-from tasks.core.training_job import Failure
+from tasks.training.job import Failure
+from tasks.training.retry_policy import FRUITLESS, Attempt, is_memory_error, next_attempt
 
 MEMORY, KILLED, OTHER = Failure("too much", memory=True), Failure("gone", killed=True), Failure("ValueError: no")
 

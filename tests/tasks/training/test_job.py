@@ -4,18 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.epochs import Epoch, TrainedModel
-from tasks.core.training_job import (
-    Failure,
-    Job,
-    ReferenceJob,
-    ScoringJob,
-    Subject,
-    Told,
-    TrainingJob,
-    from_line,
-    to_line,
-)
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.job import Failure, Job, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, from_line, to_line
 from tasks.vision.metrics import Scores
 
 SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50": 0.5}}, images=4)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks import training as trainer
 from tasks.core.parameters import TrainingParams
-from tasks.core.training_job import Subject
 from tasks.export.errors import ExportError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
+from tasks.training import steps as training_steps
+from tasks.training.job import Subject
 from tasks.vision.metrics import MAIN
 from tests.tasks.merge.archives import dataset, merge, tree
 
@@ -37,16 +37,16 @@ def merged(folder: Path, task: str) -> merge_steps.MergedDataset:
 def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> None:
     whole = merged(tmp_path, task)
     few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
-    job = trainer.training_job(few, task, f"yolo11n{MODELS[task]}.yaml", CPU, tmp_path / "rehearsal")
-    model = trainer.rehearse.fn(job, CPU)
+    job = training_steps.training_job(few, task, f"yolo11n{MODELS[task]}.yaml", CPU, tmp_path / "rehearsal")
+    model = training_steps.rehearse.fn(job, CPU)
     assert (model.task, model.class_names, model.epochs) == (task, ("cat", "dog"), 1)
     assert MAIN[task] in model.scores.metrics
     assert model.scores.images > 0
     assert set(model.scores.by_class) == {"cat", "dog"}
-    assert export_onnx.fn(model.weights, job.folder / "export", trainer.REHEARSAL_SIZE).is_file()
+    assert export_onnx.fn(model.weights, job.folder / "export", training_steps.REHEARSAL_SIZE).is_file()
 
     view = merge_steps.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
-    own, other = trainer.evaluate.fn(
+    own, other = training_steps.evaluate.fn(
         [Subject(model.weights, whole.data, 64), Subject(model.weights, view, 64)], task, CPU, tmp_path
     )
     assert own.images == other.images == whole.images["val"]
@@ -55,9 +55,11 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
 
 def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
     few = merge_steps.write_rehearsal.fn(merged(tmp_path, "detect"), tmp_path / "few")
-    job = trainer.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
-    with pytest.raises(trainer.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"):
-        trainer.rehearse.fn(job, CPU)
+    job = training_steps.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
+    with pytest.raises(
+        training_steps.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"
+    ):
+        training_steps.rehearse.fn(job, CPU)
 
 
 def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:

@@ -21,16 +21,16 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra import demo_data
-from tasks import training as trainer
-from tasks.core.checkpoints import Manifest, Restored
-from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.parameters import TrainingParams
-from tasks.core.training_job import Failure, Subject, TrainingJob, from_line, to_line
-from tasks.core.training_pictures import worst_pictures
 from tasks.merge.yolo_writer import images_of
-from tasks.trainer import worst
-from tasks.trainer.loading import load_model
-from tasks.trainer.process import CHECKOUT, run_job
+from tasks.training import steps as training_steps
+from tasks.training.checkpoints import Manifest, Restored
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.job import Failure, Subject, TrainingJob, from_line, to_line
+from tasks.training.process import CHECKOUT, run_job
+from tasks.training.report.worst_images import worst_pictures
+from tasks.training.trainer import worst_predictions
+from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
 
 EPOCHS = 3
@@ -58,7 +58,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
     folder.mkdir(exist_ok=True)
-    return TrainingJob("yolo11n.yaml", "detect", data, folder, trainer.arguments(TINY, **{"plots": False, **others}))
+    return TrainingJob(
+        "yolo11n.yaml", "detect", data, folder, training_steps.arguments(TINY, **{"plots": False, **others})
+    )
 
 
 class Disk:
@@ -109,7 +111,7 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
     """A training that nothing happens to, but that one of its listeners fails."""
     disk = Disk(tmp_path_factory.mktemp("straight"))
     with disable_run_logger():
-        return trainer.train.fn(job(data, disk.folder / "job", plots=True), disk, [broken, disk]), disk
+        return training_steps.train.fn(job(data, disk.folder / "job", plots=True), disk, [broken, disk]), disk
 
 
 def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel, Disk]) -> None:
@@ -132,11 +134,11 @@ def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_cou
         drawn.append((len(found), names))
         return image
 
-    monkeypatch.setattr(worst, "draw", draw)
+    monkeypatch.setattr(worst_predictions, "draw", draw)
     label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
     seen = SimpleNamespace(im_files=images_of(data, "detect", "val"), labels=[label])
-    worst.draw_worst(
-        [worst.Wrong(0, 1, 0, sure=0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst"
+    worst_predictions.draw_worst(
+        [worst_predictions.Wrong(0, 1, 0, sure=0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst"
     )
     assert drawn == [(1, [SYNSET, ODD]), (0, [SYNSET, ODD])]
 
@@ -150,12 +152,14 @@ def train_with(gibibytes: float, wanted: TrainingJob, disk: Disk) -> TrainedMode
     """Train where no process may have more data in memory than this; peaks are 2.4 GiB for batch 16, 1.4 for 2."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30),) * 2)
     with disable_run_logger():
-        return trainer.train.fn(wanted, disk, [disk])
+        return training_steps.train.fn(wanted, disk, [disk])
 
 
 def training_process() -> psutil.Process:
     (process,) = [
-        child for child in psutil.Process().children() if "tasks.trainer" in child.cmdline() and child.is_running()
+        child
+        for child in psutil.Process().children()
+        if "tasks.training.trainer" in child.cmdline() and child.is_running()
     ]
     return process
 
@@ -189,7 +193,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
         if epoch.number == 2 and not epoch.restored:
             training_process().kill()
 
-    model = trainer.train.fn(job(data, tmp_path / "job"), disk, [disk, kill])
+    model = training_steps.train.fn(job(data, tmp_path / "job"), disk, [disk, kill])
     assert disk.trained == [1, 2, 3]
     assert disk.restored == [0, 2]
     assert [epoch.metrics for epoch in disk.told[:2]] == [epoch.metrics for epoch in straight[1].told[:2]]
@@ -244,19 +248,19 @@ def test_what_cannot_be_trained_from_is_said(data: Path, tmp_path: Path, task: s
     (tmp_path / "torn.pt").write_bytes(b"no pickle")
     wanted = replace(job(data, tmp_path / "job"), task=task)
     wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
-    with pytest.raises(trainer.TrainingError, match=expected):
-        trainer.train.fn(wanted, Disk(tmp_path), [])
+    with pytest.raises(training_steps.TrainingError, match=expected):
+        training_steps.train.fn(wanted, Disk(tmp_path), [])
 
 
 @pytest.mark.parametrize("name", ["../evil.pt", "https://example.com/yolo11n.pt", "yolo11n.onnx", "evil.yaml", ""])
 def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(trainer.TrainingError, match="Expected base_model to be"):
-        trainer.find_base_model(name, None, tmp_path)
+    with pytest.raises(training_steps.TrainingError, match="Expected base_model to be"):
+        training_steps.find_base_model(name, None, tmp_path)
 
 
 def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
     subject = Subject(straight[0].weights, data, 64)
-    first, second = trainer.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
+    first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
     assert first.main == pytest.approx(straight[0].scores.main, abs=1e-3)
     assert set(first.classes) == {SYNSET, ODD}
@@ -267,8 +271,8 @@ def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path:
     wanted = job(data, tmp_path / "job", epochs=1000)
     (tmp_path / "job.json").write_text(to_line(wanted))
     script = (
-        "import sys, time; from pathlib import Path; from tasks.core.training_job import from_line;"
-        "from tasks.trainer.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
+        "import sys, time; from pathlib import Path; from tasks.training.job import from_line;"
+        "from tasks.training.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], cwd=CHECKOUT)
     try:
@@ -289,7 +293,7 @@ def test_what_happens_to_the_flow_ends_the_training(
 ) -> None:
     """An exception that is none of a listener's, as a cancellation is, leaves no process behind."""
     family: list[psutil.Process] = []
-    monkeypatch.setattr("tasks.trainer.process.PULSE_S", 1.0)
+    monkeypatch.setattr("tasks.training.process.PULSE_S", 1.0)
 
     class Cancelled(BaseException):
         pass
@@ -299,7 +303,7 @@ def test_what_happens_to_the_flow_ends_the_training(
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        trainer.train.fn(job(data, tmp_path / "job", epochs=1000), Disk(tmp_path), [], cancel)
+        training_steps.train.fn(job(data, tmp_path / "job", epochs=1000), Disk(tmp_path), [], cancel)
     assert family
     assert not any(process.is_running() for process in family)
 
@@ -317,8 +321,8 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
     """With several GPUs Ultralytics sends the callbacks to processes of its own; here one such runs, on the CPU."""
     script = (
         "import functools, sys; from pathlib import Path\n"
-        "from tasks.core.training_job import from_line\n"
-        "from tasks.trainer import loading, telling, training\n"
+        "from tasks.training.job import from_line\n"
+        "from tasks.training.trainer import loading, telling, training\n"
         "from ultralytics.models.yolo.detect import DetectionTrainer\n"
         "from ultralytics.utils.dist import generate_ddp_file\n"
         "job = from_line(Path(sys.argv[1]).read_text())\n"
@@ -345,8 +349,8 @@ def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path
     """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
     script = (
         "import pickle, sys; from pathlib import Path; import cloudpickle\n"
-        "from tasks.core.training_job import from_line\n"
-        "from tasks.trainer.training import _Progress\n"
+        "from tasks.training.job import from_line\n"
+        "from tasks.training.trainer.training_run import _Progress\n"
         "sent = cloudpickle.dumps(_Progress(from_line(Path(sys.argv[1]).read_text())))\n"
         "from ultralytics.utils import SETTINGS\n"
         "dict.update(SETTINGS, mlflow=True)\n"

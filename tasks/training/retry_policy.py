@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from tasks.core.training_job import Failure
+from tasks.training.job import Failure
 
 FRUITLESS = 4
 _MEMORY = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tasks.core.epochs import Epoch, TrainedModel
+from tasks.training.events import Epoch, TrainedModel
 from tasks.vision.metrics import Scores
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.epochs import Epoch, TrainedModel
 from tasks.core.settings import Settings
-from tasks.core.training_curves import charts
-from tasks.core.training_pictures import FOLDER, LISTING, Mistaken
-from tasks.core.training_report import training_page
 from tasks.media.images import write_jpeg
 from tasks.promotion.rules import Decision
 from tasks.rendering.links import Addresses, links_markdown
+from tasks.training.events import Epoch, TrainedModel
+from tasks.training.report.curves import charts
+from tasks.training.report.html import training_page
+from tasks.training.report.worst_images import FOLDER, LISTING, Mistaken
 from tasks.vision.metrics import MAIN, Scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.epochs import metric_name
-from tasks.core.training_job import ScoringJob, Subject
-from tasks.trainer.comparing import explained, require_all
-from tasks.trainer.loading import load_model
-from tasks.trainer.naming import keep_names, names_of
+from tasks.training.events import metric_name
+from tasks.training.job import ScoringJob, Subject
+from tasks.training.trainer.class_name_override import keep_names, names_of
+from tasks.training.trainer.loader_check import explained, require_all
+from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.metrics import Scores
 
 # Where Ultralytics keeps the average precisions of each class, and what is added to their names.

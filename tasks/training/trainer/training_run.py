@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.core.epochs import Epoch, TrainedModel, metric_name
-from tasks.core.training_job import Told, TrainingJob, first_device
-from tasks.core.training_pictures import FOLDER
-from tasks.trainer.comparing import explained, require_all
-from tasks.trainer.loading import load_model, set_up
-from tasks.trainer.naming import keep_names, names_of
-from tasks.trainer.scoring import scores_of, scores_on
-from tasks.trainer.watching import end_with
-from tasks.trainer.worst import Wrong, draw_worst, mistakes
+from tasks.training.events import Epoch, TrainedModel, metric_name
+from tasks.training.job import Told, TrainingJob, first_device
+from tasks.training.report.worst_images import FOLDER
+from tasks.training.trainer.class_name_override import keep_names, names_of
+from tasks.training.trainer.evaluation import scores_of, scores_on
+from tasks.training.trainer.loader_check import explained, require_all
+from tasks.training.trainer.ultralytics_setup import load_model, set_up
+from tasks.training.trainer.watchdog import end_with
+from tasks.training.trainer.worst_predictions import Wrong, draw_worst, mistakes
 from tasks.weights.loader import strip_optimizer
 
 Say = Callable[[Told], None]

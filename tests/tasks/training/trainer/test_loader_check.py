@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks import training as trainer
 from tasks.core.parameters import TrainingParams
-from tasks.core.training_job import Subject
 from tasks.merge import steps as merge_steps
 from tasks.merge.manifest import read_manifest
 from tasks.merge.yolo_writer import images_of, label_of
-from tasks.trainer.comparing import LostError, explained, require_all
+from tasks.training import steps as training_steps
+from tasks.training.job import Subject
+from tasks.training.trainer.loader_check import LostError, explained, require_all
 from tests.benchmarks.archives import encode
 from tests.tasks.merge.archives import Entries, built, dataset, merge, tree
 
@@ -118,17 +118,17 @@ def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
     damage_val(whole)
     few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
-    job = trainer.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
-    with pytest.raises(trainer.TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
-        trainer.rehearse.fn(job, CPU)
+    job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
+    with pytest.raises(training_steps.TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
+        training_steps.rehearse.fn(job, CPU)
 
 
 @pytest.mark.heavy
 def test_an_evaluation_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
     few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
-    job = trainer.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
-    weights = trainer.rehearse.fn(job, CPU).weights
+    job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
+    weights = training_steps.rehearse.fn(job, CPU).weights
     damage_val(whole)
-    with pytest.raises(trainer.TrainingError, match=SENTENCE):
-        trainer.evaluate.fn([Subject(weights, whole.data, 64)], "detect", CPU, tmp_path)
+    with pytest.raises(training_steps.TrainingError, match=SENTENCE):
+        training_steps.evaluate.fn([Subject(weights, whole.data, 64)], "detect", CPU, tmp_path)
