@@ -104,7 +104,7 @@ def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory
     """An untrained model, served by the stack's Triton."""
     from tasks.core.parameters import ServingParams
     from tasks.core.served import ServedModel
-    from tasks.export.graph import write_graph
+    from tasks.export.exporter import write_graph
     from tasks.serving import control
     from tasks.storage import repository
 

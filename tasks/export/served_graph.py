@@ -9,7 +9,7 @@ import onnxslim
 from onnx import compose, parser
 
 from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
-from tasks.export import blocks
+from tasks.export import onnx_snippets
 from tasks.export.errors import ExportError
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
@@ -83,9 +83,9 @@ def served_graph(raw: onnx.ModelProto, head: Head, image_size: int) -> onnx.Mode
             "are not served, train from a model such as yolo11n.pt"
         )
     versions = {"ir": IR_VERSION, "opset": OPSET}
-    before = parser.parse_model(blocks.BEFORE.format(**versions, size=image_size))
+    before = parser.parse_model(onnx_snippets.BEFORE.format(**versions, size=image_size))
     after = parser.parse_model(
-        blocks.AFTER.format(
+        onnx_snippets.AFTER.format(
             **versions,
             inputs=_signature(dict(zip(("raw", "raw_prototypes"), expected, strict=False))),
             outputs=_signature(served_outputs(head, image_size)),
@@ -104,8 +104,8 @@ def _signature(shapes: dict[str, list[int]]) -> str:
 def _statements(head: Head) -> list[str]:
     """The body of what comes after Ultralytics' graph."""
     if head.task == "classify":
-        return [blocks.RENAME.format(name="scores", source="raw")]
-    constants = blocks.CONSTANTS.format(confidence=NMS_CONFIDENCE, rows=head.rows)
+        return [onnx_snippets.RENAME.format(name="scores", source="raw")]
+    constants = onnx_snippets.CONSTANTS.format(confidence=NMS_CONFIDENCE, rows=head.rows)
     return [constants, *_best_rows(head), *_outputs(head)]
 
 
@@ -113,45 +113,45 @@ def _best_rows(head: Head) -> list[str]:
     columns, sections, extra = ["anchor_boxes", "scores"], [4, head.classes], []
     if head.extra:
         columns, sections = [*columns, "anchor_extra"], [*sections, head.extra]
-        extra = [blocks.TOP_EXTRA]
-    anchors = blocks.ANCHORS.format(columns=", ".join(columns), sections=sections)
+        extra = [onnx_snippets.TOP_EXTRA]
+    anchors = onnx_snippets.ANCHORS.format(columns=", ".join(columns), sections=sections)
     if head.nms_free:
-        return [anchors, blocks.TOP_PAIRS.format(classes=head.classes), *extra]
-    return [anchors, blocks.BEST_CLASS.format(), _suppression(head), blocks.TOP, *extra]
+        return [anchors, onnx_snippets.TOP_PAIRS.format(classes=head.classes), *extra]
+    return [anchors, onnx_snippets.BEST_CLASS.format(), _suppression(head), onnx_snippets.TOP, *extra]
 
 
 def _suppression(head: Head) -> str:
     if head.task != "obb":
-        return blocks.SUPPRESS.format(iou=NMS_IOU)
+        return onnx_snippets.SUPPRESS.format(iou=NMS_IOU)
     distance = -math.log(1 + _EPS - (1 - NMS_IOU) ** 2)
-    return blocks.SUPPRESS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
+    return onnx_snippets.SUPPRESS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
 
 
 def _outputs(head: Head) -> list[str]:
     missing = MAX_DETECTIONS - head.rows
-    mask = blocks.MASK.format(corners="hull" if head.task == "obb" else "box", missing=missing)
+    mask = onnx_snippets.MASK.format(corners="hull" if head.task == "obb" else "box", missing=missing)
     detections = [mask, _output("detections", "detection_rows")]
     match head.task:
         case "segment":
-            prototypes = blocks.RENAME.format(name="prototypes", source="raw_prototypes")
+            prototypes = onnx_snippets.RENAME.format(name="prototypes", source="raw_prototypes")
             return [*detections, _output("coefficients", "extra"), prototypes]
         case "pose":
             return [*detections, *_keypoints(head)]
         case "obb":
-            return [blocks.HULL, *detections, _output("rotated", "rotated_rows")]
+            return [onnx_snippets.HULL, *detections, _output("rotated", "rotated_rows")]
     return detections
 
 
 def _keypoints(head: Head) -> list[str]:
-    shaped = blocks.KEYPOINTS.format(keypoints=head.keypoints)
+    shaped = onnx_snippets.KEYPOINTS.format(keypoints=head.keypoints)
     if head.extra == 3 * head.keypoints:
         return [_output("keypoint_rows", "extra"), shaped]
-    visible = blocks.VISIBLE.format(keypoints=head.keypoints, values=3 * head.keypoints)
+    visible = onnx_snippets.VISIBLE.format(keypoints=head.keypoints, values=3 * head.keypoints)
     return [visible, _output("keypoint_rows", "visible"), shaped]
 
 
 def _output(name: str, source: str) -> str:
-    return blocks.OUTPUT.format(name=name, source=source)
+    return onnx_snippets.OUTPUT.format(name=name, source=source)
 
 
 def _fixed(raw: onnx.ModelProto, image_size: int) -> onnx.ModelProto:

@@ -129,7 +129,7 @@ def photos() -> list[Any]:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLO11n, with COCO's weights where they are at hand: so that NMS has something to do."""
-    from tasks.export.graph import write_graph
+    from tasks.export.exporter import write_graph
 
     folder = tmp_path_factory.mktemp("graph")
     weights = WEIGHTS

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State
 
 from infra import runs, supervision
 from infra.settings import StackSettings
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.serving import control
 from tasks.serving.connection import ServingError
 from tasks.storage import repository

@@ -25,7 +25,7 @@ from tasks.tracking import registry
 from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
-from tests.tasks.finders import finder
+from tests.tasks.export.finders import finder
 from tests.tasks.training.trained import opened, trained
 
 DATA = Path(os.environ.get("STUDIO_SAMPLE_DATA", ROOT.parent / "shared" / "data"))

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.serving import control
 from tasks.storage import repository
 from tests.flows.registered import SIZE, make_sample, make_weights, register

@@ -12,7 +12,7 @@ from tasks.merge.pack_sample import pack_sample
 from tasks.merge.steps import SAMPLE
 from tasks.tracking import registry, runs
 from tasks.vision.geometry import Letterbox
-from tests.tasks.finders import finder
+from tests.tasks.export.finders import finder
 from tests.tasks.training.trained import opened, trained
 
 SIZE = 96

@@ -20,7 +20,7 @@ from tasks.media.images import read_image
 from tasks.media.video_reader import read_frames
 from tasks.vision.geometry import Floats, Letterbox, Rgb, iou_matrix
 from tests.benchmarks import scenes
-from tests.tasks.finders import finder
+from tests.tasks.export.finders import finder
 
 pytestmark = pytest.mark.usefixtures("stack")
 

@@ -14,14 +14,14 @@ import pytest
 
 from infra.demo_data import CLASSES
 from tasks.core.results.tables import schema
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.storage import repository
 from tasks.tracking import registry
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
 from tests.flows.registered import SIZE, pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.flows.test_run_inference import infer, jpeg, put, result, table
-from tests.tasks.finders import finder
+from tests.tasks.export.finders import finder
 from tests.tasks.test_parity import ARCHITECTURES
 from tests.tasks.training.trained import opened, trained
 

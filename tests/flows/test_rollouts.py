@@ -20,7 +20,7 @@ from tasks.storage import repository
 from tests.flows.registered import SIZE, register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, objects, rollback, served, undeploy
 from tests.flows.traffic import Traffic
-from tests.tasks import faults
+from tests.tasks.export import faults
 
 pytestmark = pytest.mark.usefixtures("stack")
 

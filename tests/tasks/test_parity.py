@@ -18,7 +18,7 @@ from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.served_outputs import found_from_served
 from tasks.dataset.validation_sample import Sample, unpack_sample
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.training import steps as training_steps
@@ -28,8 +28,8 @@ from tasks.training.trainer.reference import refer
 from tasks.vision.geometry import Floats, Letterbox, Rgb
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import FoundFolder
-from tests.tasks import faults
-from tests.tasks.finders import finder
+from tests.tasks.export import faults
+from tests.tasks.export.finders import finder
 
 SIZE = 96
 IMAGES = 8

@@ -14,7 +14,7 @@ from tasks.core.parity.asking import find_served
 from tasks.core.parity.rules import Parity, compare
 from tasks.core.served_outputs import found_from_served, served_input
 from tasks.dataset.validation_sample import unpack_sample
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.training import steps as training_steps
@@ -26,7 +26,7 @@ from tasks.training.trainer.reference import refer
 from tasks.vision.geometry import Letterbox
 from tasks.vision.predictions import FoundFolder
 from tests.benchmarks.bench_training import merge_by_hand
-from tests.tasks import faults
+from tests.tasks.export import faults
 from tests.tasks.test_parity import CLASSES, Ask, Case, onnx_runtime
 
 ROOT = Path(__file__).parents[2]

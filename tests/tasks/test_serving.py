@@ -19,7 +19,7 @@ from tasks.core.parameters import ServingParams
 from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.core.triton_config import config_json, model_config
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.serving.asking import smoke_test
 from tasks.serving.connection import ServingError
 from tasks.serving.control import load_aside, load_versions, served_versions, unload

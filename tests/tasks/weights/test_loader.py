@@ -14,7 +14,7 @@ import yaml
 from prefect.logging import disable_run_logger
 
 from tasks.core.errors import StudioError
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 from tasks.tracking import registered_model
 from tasks.training import process

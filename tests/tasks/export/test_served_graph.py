@@ -21,9 +21,9 @@ from ultralytics.models import YOLO
 from ultralytics.utils import ASSETS, ops
 
 from infra.settings import StackSettings
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
-from tests.tasks.finders import finder
+from tests.tasks.export.finders import finder
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "yolo11n-coco.pt"
 PHOTOS = ("bus.jpg", "zidane.jpg")

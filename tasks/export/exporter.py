@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.export.errors import ExportError
 from tasks.export.served_graph import served_graph, served_outputs
-from tasks.export.weights import raw_graph
+from tasks.export.ultralytics_export import raw_graph
 
 Answers = dict[str, NDArray[np.float32]]
 

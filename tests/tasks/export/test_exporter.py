@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ultralytics.models import YOLO
 
 from tasks.export.errors import ExportError
-from tasks.export.graph import write_graph
+from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 
 SIZE = 64
