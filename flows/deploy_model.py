@@ -5,22 +5,23 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.canary import Canary, canary_table, objections
 from tasks.core.champions import onward
 from tasks.core.errors import StudioError
 from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPolicy, ServingParams
-from tasks.core.parity.page import parity_markdown, parity_page
-from tasks.core.parity.pictures import draw_worst
-from tasks.core.parity.rules import compare, parity_tags
-from tasks.core.served import ServedModel
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.orchestration import flow_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
-from tasks.serving import asking, control, rollout, trial
-from tasks.storage import leases, locks, repository, tallies
+from tasks.serving import canary_stats, grpc_client, model_control, model_repository, rollout
+from tasks.serving.canary import watch
+from tasks.serving.canary_rules import Canary, canary_table, objections
+from tasks.serving.parity.report import parity_markdown, parity_page
+from tasks.serving.parity.rules import compare, parity_tags
+from tasks.serving.parity.visuals import draw_worst
+from tasks.serving.served_model import ServedModel
+from tasks.storage import leases, locks
 from tasks.tracking import canaries, champions, registry, rollouts, runs
 from tasks.tracking.addresses import page_links
 from tasks.tracking.registry import ModelVersion
@@ -49,10 +50,10 @@ def deploy_model(
         registered = registry.find_version(model_name, wanted) if wanted else registry.find_candidate(model_name)
         record.version = registered.version
         canaries.end_trial(model_name)
-        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        config, asides = model_repository.ConfigFile(model_name), model_repository.Asides(model_name)
         places = rollout.Places(config, asides, leases.users, require_lock)
         rollout.clear(model_name, asides, leases.users)
-        champion = control.snapshot(model_name).champion_model
+        champion = model_control.snapshot(model_name).champion_model
         line = champions.line_of(model_name, champion.version if champion else None)
         weights = registry.fetch_weights(registered, folder / "weights")
         digest, is_new = _published(registered, weights, folder)
@@ -61,7 +62,7 @@ def deploy_model(
         crowning = rollout.Crowning(
             lambda: champions.announce(model_name, model.version, run, line_with),
             lambda: champions.crown(model_name, model.version, line_with),
-            lambda: repository.withdraw_version(model_name, model.version) if is_new else None,
+            lambda: model_repository.withdraw_version(model_name, model.version) if is_new else None,
         )
         flow_runs.say("loading version %d into Triton, aside of what clients get", model.version)
         with rollout.tried_out(model, serving, places, crowning) as candidate:
@@ -70,7 +71,7 @@ def deploy_model(
             if serving.canary and champion and champion.version != model.version:
                 _try_out(candidate, champion, serving.canary, record, owner)
             owner()
-            asking.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
+            grpc_client.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
             flow_runs.say("making version %d the champion", model.version)
             beside = rollout.take_over(model, serving, places, crowning)
         champions.keep_history(model_name, line[-1] if line else None, model.version, serving)
@@ -81,12 +82,12 @@ def deploy_model(
 
 def _published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[str, bool]:
     """The digest of the version's graph, exported where it is not in the repository yet, and whether that was so."""
-    known = repository.published_digest(registered.name, registered.version)
+    known = model_repository.published_digest(registered.name, registered.version)
     if known is not None:
         return known, False
     flow_runs.say("exporting %s version %d to ONNX", registered.name, registered.version)
     graph = export_onnx(weights, folder / "export", registered.image_size)
-    return repository.publish_version(registered.name, registered.version, graph), True
+    return model_repository.publish_version(registered.name, registered.version, graph), True
 
 
 def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: Rollout) -> None:
@@ -99,7 +100,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
             f"earlier release trained it. Train it again, or go without the comparison: serving.parity = null."
         )
     sample = unpack_sample(packed, model.task, folder / "shown")
-    served = asking.find(model, sample, folder / "served")
+    served = grpc_client.find(model, sample, folder / "served")
     reference, own, other = training_steps.refer(
         weights, packed, folder / "served", model.task, model.image_size, folder
     )
@@ -132,7 +133,7 @@ def _try_out(
     )
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.trying_out(model.name, canary, 60 * params.minutes):
-        answers = trial.watch(champion, model, params, tallies.Tallies(canary.flow_run_id), owner)
+        answers = watch(champion, model, params, canary_stats.Tallies(canary.flow_run_id), owner)
     flow_runs.show_markdown("canary", canary_table(*answers))
     record.pages["canary.md"] = canary_table(*answers)
     if against := objections(*answers, params):

@@ -6,8 +6,8 @@ from prefect.client.schemas.objects import State
 from tasks.core.champions import back_to
 from tasks.core.parameters import FormerVersion, ModelName
 from tasks.orchestration import flow_runs
-from tasks.serving import control, rollout
-from tasks.storage import leases, locks, repository
+from tasks.serving import model_control, model_repository, rollout
+from tasks.storage import leases, locks
 from tasks.tracking import canaries, champions, registry, rollouts
 
 
@@ -26,16 +26,16 @@ def rollback_model(model_name: ModelName, version: FormerVersion | None = None) 
     ):
         registry.require_model(model_name)
         canaries.end_trial(model_name)
-        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        config, asides = model_repository.ConfigFile(model_name), model_repository.Asides(model_name)
         places = rollout.Places(config, asides, leases.users, require_lock)
-        champion = control.snapshot(model_name).champion_model
+        champion = model_control.snapshot(model_name).champion_model
         line = champions.line_of(model_name, champion.version if champion else None)
         chosen = champions.chosen_by(model_name, run, flow_runs.first_attempt())
         record.version = chosen or champions.earlier(model_name, line, version)
         flow_runs.say("going back to %s version %d", model_name, record.version)
         registered = registry.find_version(model_name, record.version)
-        digest = repository.require_published(model_name, record.version)
-        serving = champions.served_as(model_name, record.version) or control.how_served(model_name)
+        digest = model_repository.require_published(model_name, record.version)
+        serving = champions.served_as(model_name, record.version) or model_control.how_served(model_name)
         model = registered.served(digest, serving.precision)
         line_with = back_to(line, model.version)
         crowning = rollout.Crowning(

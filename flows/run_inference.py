@@ -7,19 +7,19 @@ from prefect.client.schemas.objects import State
 
 from tasks import tracker
 from tasks.core.buckets import Bucket
-from tasks.core.canary import is_chosen
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.core.plan import chunks
 from tasks.core.results.gallery import items_in, linked_files, write_gallery
 from tasks.core.results.page import Outcome, inference_markdown, summary_json
-from tasks.core.served import ServedModel
 from tasks.inference.items import Made
 from tasks.inference.steps import Outside, infer, merge
 from tasks.orchestration import flow_runs, helper_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
-from tasks.serving import control, rollout
-from tasks.storage import jobs, leases, media, objects, repository, tallies
+from tasks.serving import canary_stats, model_control, model_repository, rollout
+from tasks.serving.canary_rules import is_chosen
+from tasks.serving.served_model import ServedModel
+from tasks.storage import jobs, leases, media, objects
 from tasks.storage.jobs import Job
 from tasks.tracking import canaries, inferences, registry
 from tasks.tracking.addresses import page_links
@@ -116,7 +116,7 @@ def _work(job: Job, share: int, folder: Path) -> int:
         if job.commit(made.chunk, made.part):
             done += 1
             if trial:
-                tallies.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
+                canary_stats.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
 
     with jobs.Telling(job, share, flow_runs.ShareProgress("pictures")) as told:
         outside = Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
@@ -126,14 +126,14 @@ def _work(job: Job, share: int, folder: Path) -> int:
                 if model.version == version:
                     infer(model, inference, job.left(share, workers, goes_on), folder, outside)
                 version = model.version
-            rollout.drop_kept(model_name, repository.Asides(model_name), leases.users)
+            rollout.drop_kept(model_name, model_repository.Asides(model_name), leases.users)
     return done
 
 
 def _served(job: Job, model_name: str) -> ServedModel:
     """The version that the run began with, or the champion where that is served no longer."""
     champion = registry.find_version(model_name, registry.CHAMPION)
-    return control.find_served(model_name, job.plan.about["version"], champion.version)
+    return model_control.find_served(model_name, job.plan.about["version"], champion.version)
 
 
 def _publish(job: Job, model_name: str, folder: Path) -> None:

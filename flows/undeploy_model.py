@@ -4,10 +4,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.core.parameters import ModelName
-from tasks.core.triton_config import NOBODY
 from tasks.orchestration import flow_runs
-from tasks.serving import rollout
-from tasks.storage import leases, locks, repository
+from tasks.serving import model_repository, rollout
+from tasks.serving.triton_config import NOBODY
+from tasks.storage import leases, locks
 from tasks.tracking import canaries, champions, registry, rollouts
 
 
@@ -27,7 +27,7 @@ def undeploy_model(model_name: ModelName) -> State:
         champions.chosen_by(model_name, run, flow_runs.first_attempt())
         canaries.end_trial(model_name)
         flow_runs.say("taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name)
-        config, asides = repository.ConfigFile(model_name), repository.Asides(model_name)
+        config, asides = model_repository.ConfigFile(model_name), model_repository.Asides(model_name)
         rollout.clear(model_name, asides, leases.users)
         champions.announce(model_name, NOBODY, run, champions.line_of(model_name))
         rollout.take_out(model_name, rollout.Places(config, asides, leases.users, require_lock))

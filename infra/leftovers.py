@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from infra.triton import BUCKET
-from tasks.core.entries import is_aside, model_of
+from tasks.serving.triton_names import is_aside, model_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,12 +23,12 @@ def clear(client: "S3Client") -> list[str]:
 def _clear(model: str) -> bool:
     # Imported late: nearly every start has nothing to clear, and these take seconds.
     from tasks.orchestration import flow_runs
-    from tasks.serving import rollout
-    from tasks.storage import leases, locks, repository
+    from tasks.serving import model_repository, rollout
+    from tasks.storage import leases, locks
 
     if locks.is_held(model, flow_runs.is_over):
         return False
-    asides = repository.Asides(model)
+    asides = model_repository.Asides(model)
     before = asides.names()
     rollout.clear(model, asides, leases.users)
     return asides.names() != before

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from infra.door import Door
 from infra.settings import HOST, ROOT, StackSettings
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
-from tasks.core.triton_config import champion_version, config_versions, served_model
+from tasks.serving.triton_config import champion_version, config_versions, served_model
 
 PAGE = ROOT / "infra" / "predict_page" / "index.html"
 MAX_BYTES = 32 * 2**20

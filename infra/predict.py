@@ -13,7 +13,7 @@ import httpx
 from infra.errors import StackError
 from infra.settings import ROOT, StackSettings
 from infra.triton import BUCKET, KEY_HEADER
-from tasks.core.triton_config import config_versions
+from tasks.serving.triton_config import config_versions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -103,13 +103,12 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
     """An untrained model, served by the stack's Triton."""
     from tasks.core.parameters import ServingParams
-    from tasks.core.served import ServedModel
     from tasks.export.exporter import write_graph
-    from tasks.serving import control
-    from tasks.storage import repository
+    from tasks.serving import model_control, model_repository
+    from tasks.serving.served_model import ServedModel
 
     model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
     graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
-    repository.publish_version.fn(model.name, model.version, graph)
-    control.load_versions.fn(model.name, [model], ServingParams())
+    model_repository.publish_version.fn(model.name, model.version, graph)
+    model_control.load_versions.fn(model.name, [model], ServingParams())
     return model

@@ -14,6 +14,7 @@ from tasks.export.errors import ExportError
 def main(weights: str, folder: str, image_size: str, refusal: str) -> None:
     """Export; what these weights cannot become is told, never raised."""
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    # Torch and ONNX take seconds to import.
     from tasks.export.exporter import write_graph
 
     try:

@@ -8,9 +8,9 @@ import onnx
 import onnxslim
 from onnx import compose, parser
 
-from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.export import onnx_snippets
 from tasks.export.errors import ExportError
+from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 

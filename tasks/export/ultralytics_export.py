@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import onnx
 
-from tasks.core.served import MAX_DETECTIONS
 from tasks.export.errors import ExportError
 from tasks.export.served_graph import OPSET, Head, Task
+from tasks.serving.served_model import MAX_DETECTIONS
 from tasks.weights.loader import WeightsError, open_model
 
 _STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this

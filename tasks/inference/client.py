@@ -13,10 +13,10 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from tasks.core.entries import names_of
 from tasks.core.errors import StudioError
-from tasks.core.served import ServedModel
-from tasks.core.triton_config import INPUT, OUTPUTS, kept_until
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import INPUT, OUTPUTS, kept_until
+from tasks.serving.triton_names import names_of
 from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0

@@ -8,8 +8,8 @@ from prefect import get_run_logger
 from tasks.core.results.painter import Clip, Painter
 from tasks.core.results.parts import PartWriter
 from tasks.core.results.summary import Failure
-from tasks.core.served import ServedModel
 from tasks.inference.items import Made, Outcome, Seen
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
 
 # Follows the objects of one video from frame to frame: detections come back with their track ids.

@@ -15,11 +15,11 @@ from tasks.core.pipe import Budget
 from tasks.core.plan import Source
 from tasks.core.results.painter import Painter
 from tasks.core.results.summary import Failure
-from tasks.core.served_outputs import served_input
 from tasks.core.tiles import Tile, merged, tiles
 from tasks.inference.client import AnswerError, TritonClient, VersionGone
 from tasks.inference.items import Seen
 from tasks.media.errors import MediaError
+from tasks.serving.pre_postprocess import served_input
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Letterbox, Rgb
 

@@ -13,7 +13,6 @@ from tasks.core.parameters import InferenceParams
 from tasks.core.plan import Chunk
 from tasks.core.results.parts import merge_parts
 from tasks.core.results.summary import InferenceSummary
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference.client import ParameterError, TritonClient, VersionGone
 from tasks.inference.items import Made
@@ -21,6 +20,7 @@ from tasks.inference.keeping import Follow, Keeper, Told
 from tasks.inference.looking import Looking, MediaReader, in_flight
 from tasks.inference.work import work
 from tasks.media.malloc import reuse_memory
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_thresholds
 
 

@@ -1,7 +1,7 @@
 """From the version that is served to another: either the new one is the champion, or all is as it was.
 
 The model's own name in Triton is for the champion, which is the version that a client gets who names none. What else is
-needed for a while is served aside (`tasks.core.entries`): a candidate, and versions that runs of inference hold.
+needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference hold.
 """
 
 import logging
@@ -14,15 +14,15 @@ from typing import Protocol
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
-from tasks.core.entries import candidate_name, kept_name, kept_version
 from tasks.core.errors import StudioError, Superseded
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
-from tasks.core.triton_config import config_pbtxt, serving_params
 from tasks.orchestration.signals import cancelled_afterwards
-from tasks.serving import asking, control
-from tasks.serving.connection import ServingError
-from tasks.serving.control import Snapshot
+from tasks.serving import grpc_client, model_control
+from tasks.serving.http_client import ServingError
+from tasks.serving.model_control import Snapshot
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import config_pbtxt, serving_params
+from tasks.serving.triton_names import candidate_name, kept_name, kept_version
 
 _NOT_BACK = "what was served before could not be brought back"
 
@@ -88,8 +88,8 @@ def tried_out(model: ServedModel, serving: ServingParams, places: Places, crowni
     candidate = replace(model, aside=candidate_name(model.name))
     try:
         places.asides.copy(model.version, candidate.entry)
-        control.load_aside(candidate, serving)
-        asking.smoke_test(candidate)
+        model_control.load_aside(candidate, serving)
+        grpc_client.smoke_test(candidate)
         yield candidate
     except Superseded:
         raise  # what lies aside is the other process's to drop now
@@ -117,17 +117,17 @@ def take_over(model: ServedModel, serving: ServingParams, places: Places, crowni
     A client that names no version gets the champion before until Triton has loaded this one, and this one from then on.
     Whatever is raised leaves Triton and the config as they were.
     """
-    before = control.snapshot(model.name)
+    before = model_control.snapshot(model.name)
     beside = _beside(before, model, serving)
     leaving = [each for each in before.versions if each.version != model.version and each not in beside]
     if before.config is not None:
         keep(leaving, serving_params(before.config).model_copy(update=_patience(serving)), places)
-    config = config_pbtxt(control.config_of([model], serving, model.version))
+    config = config_pbtxt(model_control.config_of([model], serving, model.version))
     with cancelled_afterwards(), _or_as_it_was(before, places, serving.load_timeout_s):
         places.require_lock()
         crowning.announce()
         places.require_lock()  # MLflow may have been away for minutes
-        control.load_versions(model.name, [*beside, model], serving, model.version)
+        model_control.load_versions(model.name, [*beside, model], serving, model.version)
         # No more than these two calls lie between the moment of Triton and that of the registry.
         places.config.write(config)
         crowning.crown()
@@ -146,18 +146,18 @@ def put_away(model: ServedModel, beside: Sequence[ServedModel], serving: Serving
             places.require_lock()
             keep(beside, serving, places)
         places.require_lock()
-        control.serve_alone(model, serving)
+        model_control.serve_alone(model, serving)
         drop_kept(model.name, places.asides, places.users)
 
 
 def take_out(model_name: str, places: Places) -> None:
     """Serve a model no longer, from now on; flow runs that hold a version may finish on it, however long they take."""
-    before = control.snapshot(model_name)
+    before = model_control.snapshot(model_name)
     if before.config is not None:
         keep(before.versions, serving_params(before.config), places, for_good=True)
     places.require_lock()
     places.config.write(None)
-    control.unload(model_name)
+    model_control.unload(model_name)
     drop_kept(model_name, places.asides, places.users)
 
 
@@ -172,7 +172,7 @@ def keep(versions: Iterable[ServedModel], serving: ServingParams, places: Places
             if places.users(model.name).get(model.version):
                 kept = replace(model, aside=kept_name(model.name, model.version))
                 places.asides.copy(model.version, kept.entry)
-                control.load_aside(kept, serving, until)
+                model_control.load_aside(kept, serving, until)
 
 
 def drop_kept(model_name: str, asides: Asides, users: Users) -> None:
@@ -194,7 +194,7 @@ def clear(model_name: str, asides: Asides, users: Users) -> None:
 
 def _drop(entry: str, asides: Asides) -> None:
     """The files go last: they tell the next one what may be loaded still."""
-    control.unload.fn(entry)
+    model_control.unload.fn(entry)
     asides.remove(entry)
 
 
@@ -229,7 +229,7 @@ def _or_as_it_was(before: Snapshot, places: Places, timeout_s: float) -> Iterato
         with _not_worth_a_run(_NOT_BACK):
             places.config.write(written)
         with _not_worth_a_run(_NOT_BACK):
-            control.restore(before, timeout_s)
+            model_control.restore(before, timeout_s)
         raise
 
 

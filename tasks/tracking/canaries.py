@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.canary import Canary
 from tasks.orchestration.retries import PATIENTLY
+from tasks.serving.canary_rules import Canary
 from tasks.tracking.connection import client, explained, logger
 
 TAG = "canary"

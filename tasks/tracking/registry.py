@@ -13,9 +13,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.lineage import PLAN_ARTIFACT
-from tasks.core.served import ServedModel
 from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
 from tasks.orchestration.retries import PATIENTLY
+from tasks.serving.served_model import ServedModel
 from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
 from tasks.training.events import TrainedModel
 

@@ -199,7 +199,7 @@ def refer(
 ) -> tuple[FoundFolder, Scores, Scores]:
     """What the weights find in the images of a validation sample (a zip), and the scores of these and of `served`.
 
-    `served` is the folder that `find_served` (`tasks.core.parity.asking`) filled; the existing `folder` takes the rest.
+    `served` is the folder that `serving.parity` filled; the existing `folder` takes the rest.
     Raises TrainingError where the weights cannot be asked.
     """
     told: list[Scores] = []

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.parameters import InferenceParams
-from tasks.core.served import ServedModel
-from tasks.core.served_outputs import Outputs, found_from_served
+from tasks.serving.pre_postprocess import Outputs, found_from_served
+from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Floats, Letterbox, corners
 from tasks.vision.predictions import Found
 

@@ -29,11 +29,11 @@ import pytest
 from flows.run_inference import run_inference
 from infra.settings import StackSettings
 from tasks.core.parameters import InferenceParams
-from tasks.core.served import ServedModel
-from tasks.core.served_outputs import served_input
 from tasks.media.images import decode_image
 from tasks.media.malloc import reuse_memory
 from tasks.media.video_reader import decode_frames, upright
+from tasks.serving.pre_postprocess import served_input
+from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Rgb
 from tests.benchmarks import rivals, scenes
 from tests.benchmarks.meter import Cells, Done, Measured, Meter, Row, Side, Work, told

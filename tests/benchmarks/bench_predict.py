@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from infra.settings import ROOT, StackSettings
-from tasks.core.served import ServedModel
-from tests.tasks.graphs import publish, serve
+from tasks.serving.served_model import ServedModel
+from tests.tasks.serving.graphs import publish, serve
 
 ROUNDS = 3
 SECONDS = 8.0

@@ -22,9 +22,8 @@ from prefect.client.schemas.objects import State
 from infra import runs, supervision
 from infra.settings import StackSettings
 from tasks.export.exporter import write_graph
-from tasks.serving import control
-from tasks.serving.connection import ServingError
-from tasks.storage import repository
+from tasks.serving import model_control, model_repository
+from tasks.serving.http_client import ServingError
 from tests.flows.registered import SIZE, make_sample, make_weights, register
 from tests.flows.traffic import Answer, Traffic
 
@@ -75,7 +74,7 @@ def kill_triton(stack: StackSettings) -> None:
 
 def is_served() -> bool:
     try:
-        return bool(control.served_versions.fn(NAME))
+        return bool(model_control.served_versions.fn(NAME))
     except ServingError:
         return False
 
@@ -93,7 +92,7 @@ def test_no_request_fails(stack: StackSettings, versions: Path) -> None:
     assert deploy(1, OTHER)[0].is_completed()
     bad = versions.with_name("bad.onnx")
     bad.write_bytes(b"no graph")
-    repository.publish_version.fn(NAME, 3, bad)
+    model_repository.publish_version.fn(NAME, 3, bad)
     lose_weights(4)
     steps: dict[str, tuple[Callable[[], State | None], bool, int]] = {
         "deploy a good version": (lambda: deploy(2)[0], True, 0),

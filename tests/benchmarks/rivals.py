@@ -23,11 +23,11 @@ import tritonclient.grpc as triton
 from tritonclient import http as triton_http
 
 from tasks.core.parameters import InferenceParams
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference.client import TritonClient
 from tasks.inference.looking import in_flight
 from tasks.media.video_writer import VideoWriter
+from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import GPU, Done, Work
 

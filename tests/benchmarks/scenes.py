@@ -18,9 +18,9 @@ from av.video.frame import VideoFrame
 from botocore.config import Config
 
 from infra.settings import ROOT
-from tasks.core.served import ServedModel
 from tasks.media.video_reader import read_frames
-from tasks.serving import control
+from tasks.serving import model_control
+from tasks.serving.served_model import ServedModel
 from tasks.tracking import registry
 from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
@@ -55,7 +55,7 @@ def serve(name: str, weights: Path, size: int, **serving: Any) -> ServedModel:
     registry.set_alias.fn(name, registry.CHALLENGER, version)
     state = deploy(name, version, **UNCOMPARED, **serving)
     assert state.is_completed(), state.message
-    (served,) = control.served_versions.fn(name)
+    (served,) = model_control.served_versions.fn(name)
     return served
 
 

@@ -22,7 +22,7 @@ from infra.service import bin_path
 from infra.settings import ROOT, StackSettings
 from tasks.core.plan import IMAGES_A_CHUNK
 from tasks.export.exporter import write_graph
-from tasks.storage import repository
+from tasks.serving import model_repository
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
@@ -47,7 +47,7 @@ def model(weights: tuple[Path, Path, Path]) -> str:
     name = f"many-{uuid4().hex[:8]}"
     for version in (1, 2):
         register(name, *weights[:2])
-        repository.publish_version.fn(name, version, weights[2])
+        model_repository.publish_version.fn(name, version, weights[2])
     assert deploy(name, 1, **UNCOMPARED).is_completed()
     return name
 

@@ -24,8 +24,8 @@ from infra import demo_data, runs
 from infra.demo_data import ArchivePlan
 from infra.settings import StackSettings
 from tasks.core.results.tables import schema
-from tasks.core.served import ServedModel
-from tasks.serving.control import served_versions
+from tasks.serving.model_control import served_versions
+from tasks.serving.served_model import ServedModel
 from tests.flows.run_log import run_log
 from tests.infra.browser import CHROMIUM, chromium
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 
 from infra import runs
 from infra.settings import StackSettings
-from tasks.serving.control import served_versions
+from tasks.serving.model_control import served_versions
 from tests.tasks.dataset.archives import zipped
 from tests.tasks.merge.archives import dataset, picture, tree
 

@@ -7,8 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.export.exporter import write_graph
-from tasks.serving import control
-from tasks.storage import repository
+from tasks.serving import model_control, model_repository
 from tests.flows.registered import SIZE, make_sample, make_weights, register
 from tests.flows.steps import UNCOMPARED, deploy
 
@@ -35,15 +34,15 @@ def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
     name = f"model-{uuid4().hex[:8]}"
     for _ in range(2):
         register(name, weights, sample)
-    repository.publish_version.fn(name, 1, graph)
+    model_repository.publish_version.fn(name, 1, graph)
     assert deploy(name, 1, **UNCOMPARED).is_completed()
     yield name
-    repository.ConfigFile(name).write(None)  # a Triton that is started again would load it
-    control.unload.fn(name)
+    model_repository.ConfigFile(name).write(None)  # a Triton that is started again would load it
+    model_control.unload.fn(name)
 
 
 @pytest.fixture
 def exported(name: str, graph: Path) -> str:
     """The model, with the graph of version 2 in the repository, too."""
-    repository.publish_version.fn(name, 2, graph)
+    model_repository.publish_version.fn(name, 2, graph)
     return name

@@ -10,8 +10,7 @@ from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
 from flows.undeploy_model import undeploy_model
 from tasks.core.parameters import ServingParams
-from tasks.serving import control
-from tasks.storage import repository
+from tasks.serving import model_control, model_repository
 
 QUICK: dict[str, Any] = {"drain_s": 1.0, "drain_timeout_s": 20.0}
 UNCOMPARED: dict[str, Any] = {"parity": None}
@@ -38,12 +37,12 @@ def champion(name: str) -> str:
 
 
 def served(name: str) -> list[int]:
-    return [model.version for model in control.served_versions.fn(name)]
+    return [model.version for model in model_control.served_versions.fn(name)]
 
 
 def aside(name: str) -> list[str]:
     """What lies beside a model in the repository."""
-    return repository.Asides(name).names()
+    return model_repository.Asides(name).names()
 
 
 def objects(name: str) -> list[tuple[str, str]]:
@@ -56,4 +55,4 @@ def everything(name: str) -> tuple[object, ...]:
     model = MlflowClient().get_registered_model(name)
     versions = [version.tags for version in MlflowClient().search_model_versions(f"name = '{name}'")]
     quiet = [{key: value for key, value in tags.items() if not key.startswith("parity")} for tags in versions]
-    return served(name), control.snapshot.fn(name), objects(name), aside(name), model.aliases, model.tags, quiet
+    return served(name), model_control.snapshot.fn(name), objects(name), aside(name), model.aliases, model.tags, quiet

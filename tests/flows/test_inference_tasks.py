@@ -15,14 +15,14 @@ import pytest
 from infra.demo_data import CLASSES
 from tasks.core.results.tables import schema
 from tasks.export.exporter import write_graph
-from tasks.storage import repository
+from tasks.serving import model_repository
 from tasks.tracking import registry
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
 from tests.flows.registered import SIZE, pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.flows.test_run_inference import infer, jpeg, put, result, table
 from tests.tasks.export.finders import finder
-from tests.tasks.test_parity import ARCHITECTURES
+from tests.tasks.serving.parity.test_gate import ARCHITECTURES
 from tests.tasks.training.trained import opened, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -65,7 +65,7 @@ def serve(task: str, folder: Path) -> str:
     model = trained(folder, weights, task, CLASSES)
     version: int = registry.register_version.fn(name, opened(run), model, SIZE, {"flow_run_id": run}, "")
     registry.set_alias.fn(name, registry.CHALLENGER, version)
-    repository.publish_version.fn(name, version, write_graph(weights, folder / "graph", SIZE))
+    model_repository.publish_version.fn(name, version, write_graph(weights, folder / "graph", SIZE))
     state = deploy(name, version, **UNCOMPARED)
     assert state.is_completed(), state.message
     return name

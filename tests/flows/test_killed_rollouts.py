@@ -19,8 +19,8 @@ from flows.rollback_model import rollback_model
 from infra import supervision
 from infra.settings import ROOT, StackSettings
 from tasks.core.parameters import ServingParams
-from tasks.serving.connection import ServingError
-from tasks.storage import repository
+from tasks.serving import model_repository
+from tasks.serving.http_client import ServingError
 from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
 from tests.flows.traffic import TOLERANCE_S, Traffic
 
@@ -28,15 +28,15 @@ pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest
 
 STOPPED = [sys.executable, "-m", "tests.flows.dying"]
 CONTROL, CONFIG, CHAMPIONS = (
-    "tasks.serving.control.",
-    "tasks.storage.repository.ConfigFile.",
+    "tasks.serving.model_control.",
+    "tasks.serving.model_repository.ConfigFile.",
     "tasks.tracking.champions.",
 )
 ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 WHILE_IT_IS_TRIED = [
     f"before {CONTROL}load_aside 1",
     f"after {CONTROL}load_aside 1",
-    "after tasks.serving.asking.smoke_test 1",
+    "after tasks.serving.grpc_client.smoke_test 1",
     f"after {CHAMPIONS}announce 1",
     f"before {CONTROL}load_versions 1",
 ]
@@ -77,7 +77,7 @@ def again(flow: str, model: str, run: UUID) -> Any:
 def assert_served(name: str, version: int, clients: Traffic) -> None:
     """One version is left, clients had no failure, and none was answered by another than the champion."""
     assert (champion(name), served(name), aside(name)) == (str(version), [version], [])
-    assert f'string_value: "{version}"' in str(repository.ConfigFile(name).read())
+    assert f'string_value: "{version}"' in str(model_repository.ConfigFile(name).read())
     assert (clients.failures, clients.wrong) == ([], [])
 
 
@@ -164,7 +164,7 @@ def test_a_killed_undeployment_is_done_by_the_next(exported: str, place: str) ->
     name = exported
     killed("undeploy", name, 0, place)
     assert undeploy(name).is_completed()
-    assert (served(name), repository.ConfigFile(name).read()) == ([], None)
+    assert (served(name), model_repository.ConfigFile(name).read()) == ([], None)
     assert deploy(name, 2, **UNCOMPARED).is_completed()
     assert (champion(name), served(name)) == ("2", [2])
 

@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from infra import runs
-from tasks.storage import repository
+from tasks.serving import model_repository
 from tasks.tracking import canaries
 from tests.flows.registered import register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
@@ -55,7 +55,7 @@ def test_a_roll_back_is_in_effect_within_15_s_while_a_canary_goes_on(
 ) -> None:
     """The deployment is cancelled and cleans up; nobody gets an answer of a version that was not champion."""
     name = exported
-    repository.publish_version.fn(name, register(name, weights, sample), graph)
+    model_repository.publish_version.fn(name, register(name, weights, sample), graph)
     assert deploy(name, 2, **UNCOMPARED).is_completed()
     serving = {"canary": {"share": 0.5, "minutes": 20}, **UNCOMPARED}
     overtake(name, 3, serving, lambda: canaries.find_canary.fn(name) is not None)

@@ -14,9 +14,8 @@ from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
-from tasks.serving import control
-from tasks.storage import repository
+from tasks.serving import model_control, model_repository
+from tasks.serving.served_model import ServedModel
 from tests.flows.registered import SIZE, register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, objects, rollback, served, undeploy
 from tests.flows.traffic import Traffic
@@ -35,7 +34,7 @@ def plant(name: str, version: int, graph: bytes, folder: Path) -> None:
     """Put a version's folder into the repository before deploy-model would."""
     path = folder / "planted.onnx"
     path.write_bytes(graph)
-    repository.publish_version.fn(name, version, path)
+    model_repository.publish_version.fn(name, version, path)
 
 
 def test_a_new_version_takes_over_while_clients_ask(name: str) -> None:
@@ -46,7 +45,7 @@ def test_a_new_version_takes_over_while_clients_ask(name: str) -> None:
     assert clients.versions == {"1", "2"}
     assert (champion(name), served(name), aside(name)) == ("2", [2], [])
     assert "challenger" not in MlflowClient().get_registered_model(name).aliases
-    assert 'key: "champion"\n  value {\n    string_value: "2"' in str(repository.ConfigFile(name).read())
+    assert 'key: "champion"\n  value {\n    string_value: "2"' in str(model_repository.ConfigFile(name).read())
     assert_history(name)
 
 
@@ -139,13 +138,13 @@ def test_the_champion_can_be_served_in_another_way(name: str) -> None:
     with Traffic(name) as clients:
         assert deploy(name, 1, max_batch_size=4, precision="bf16", **UNCOMPARED).is_completed()
     assert (clients.failures, clients.wrong) == ([], [])
-    (found,) = control.served_versions.fn(name)
+    (found,) = model_control.served_versions.fn(name)
     assert (found.max_batch_size, found.precision) == (4, "bf16")
 
 
 def test_undeploying_leaves_the_other_model_and_the_registry_alone(name: str, weights: Path, graph: Path) -> None:
     other = f"model-{uuid4().hex[:8]}"
-    repository.publish_version.fn(other, register(other, weights, None), graph)
+    model_repository.publish_version.fn(other, register(other, weights, None), graph)
     assert deploy(other, **UNCOMPARED).is_completed()
     with Traffic(name) as clients:
         state = undeploy(other)
@@ -158,7 +157,7 @@ def test_undeploying_leaves_the_other_model_and_the_registry_alone(name: str, we
     assert deploy(other, 1, **UNCOMPARED).is_completed()
     assert served(other) == [1]
     assert [entry for entry in objects(other) if "config" not in entry[0]] == graphs
-    control.unload.fn(other)
+    model_control.unload.fn(other)
 
 
 @pytest.mark.heavy
@@ -181,9 +180,9 @@ def test_of_two_deployments_at_once_one_waits(exported: str) -> None:
 def test_what_a_killed_deployment_left_is_put_right_by_the_next(exported: str) -> None:
     """Killed after the alias has moved: both versions are loaded, clients get the old one, and no tag knows of it."""
     name = exported
-    first = control.served_versions.fn(name)[0]
-    second = ServedModel(name, 2, "detect", SIZE, first.class_names, "run", repository.require_published(name, 2))
-    control.load_versions.fn(name, [first, second], ServingParams(), 1)
+    first = model_control.served_versions.fn(name)[0]
+    second = ServedModel(name, 2, "detect", SIZE, first.class_names, "run", model_repository.require_published(name, 2))
+    model_control.load_versions.fn(name, [first, second], ServingParams(), 1)
     MlflowClient().set_registered_model_alias(name, "champion", "2")
     assert deploy(name, 2, **UNCOMPARED).is_completed()
     assert (champion(name), served(name)) == ("2", [2])

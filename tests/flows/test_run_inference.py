@@ -31,7 +31,8 @@ from tasks.core.plan import chunks
 from tasks.core.results.tables import schema
 from tasks.inference.steps import merge
 from tasks.media.video_writer import VideoWriter
-from tasks.storage import jobs, repository
+from tasks.serving import model_repository
+from tasks.storage import jobs
 from tasks.storage import media as media_store
 from tasks.storage.jobs import Job
 from tasks.vision.geometry import Floats
@@ -50,7 +51,7 @@ def model(weights: Path, sample: Path, graph: Path) -> str:
     """A served model that finds much on drawn shapes."""
     name = f"looker-{uuid4().hex[:8]}"
     register(name, weights, sample)
-    repository.publish_version.fn(name, 1, graph)
+    model_repository.publish_version.fn(name, 1, graph)
     assert deploy(name, 1, **UNCOMPARED).is_completed()
     return name
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 
 from flows.run_inference import run_inference
 from tasks.core.parameters import CanaryParams
-from tasks.storage import tallies
+from tasks.serving import canary_stats
 from tasks.tracking import canaries
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, served
@@ -23,7 +23,7 @@ def answer_for(name: str, version: int, images: int, detections: int) -> None:
     """What a run of inference says of the trial that goes on."""
     canary = canaries.find_canary.fn(name)
     assert canary is not None
-    tallies.keep_tally(canary.flow_run_id, str(uuid4()), "0", version, images, detections)
+    canary_stats.keep_tally(canary.flow_run_id, str(uuid4()), "0", version, images, detections)
 
 
 def begin_trial(name: str, params: CanaryParams, states: list[State]) -> threading.Thread:

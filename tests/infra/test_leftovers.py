@@ -11,11 +11,11 @@ from prefect.logging import disable_run_logger
 from infra import leftovers, triton
 from infra.services import s3_client
 from infra.settings import StackSettings
-from tasks.core.entries import candidate_name, kept_name
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
-from tasks.serving import control
-from tasks.storage import leases, locks, repository
+from tasks.serving import model_control, model_repository
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_names import candidate_name, kept_name
+from tasks.storage import leases, locks
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def model(served: ServedModel) -> Iterator[ServedModel]:
         source, key = f"models/{served.name}/{served.version}/{file}", f"{model.name}/{model.version}/{file}"
         boto3.client("s3").copy_object(Bucket="models", Key=key, CopySource=source)
     for name in (candidate_name(model.name), kept_name(model.name, model.version)):
-        repository.Asides(model.name).copy(model.version, name)
-        control.load_aside.fn(replace(model, aside=name), ServingParams())
+        model_repository.Asides(model.name).copy(model.version, name)
+        model_control.load_aside.fn(replace(model, aside=name), ServingParams())
     with disable_run_logger():
         yield model
 
 
 def test_what_nobody_uses_is_dropped(stack: StackSettings, model: ServedModel) -> None:
-    client, asides = s3_client(stack), repository.Asides(model.name)
+    client, asides = s3_client(stack), model_repository.Asides(model.name)
     before = asides.names()
     assert before == [kept_name(model.name, model.version), candidate_name(model.name)]
     assert not any(name in triton.deployed_models() for name in before)
@@ -43,7 +43,7 @@ def test_what_nobody_uses_is_dropped(stack: StackSettings, model: ServedModel) -
     with leases.using(model.name, model.version, "one"):
         assert leftovers.clear(client) == [model.name]
         assert asides.names() == before[:1]
-        assert control.served_versions.fn(before[0]) != []
+        assert model_control.served_versions.fn(before[0]) != []
     assert leftovers.clear(client) == [model.name]
     assert asides.names() == []
-    assert [control.served_versions.fn(name) for name in before] == [[], []]
+    assert [model_control.served_versions.fn(name) for name in before] == [[], []]

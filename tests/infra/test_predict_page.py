@@ -11,9 +11,9 @@ import pytest
 
 from infra import live
 from infra.settings import StackSettings
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 from tests.infra.browser import CHROMIUM, Page, chromium
-from tests.tasks.graphs import constant_graph, encoded, publish, rows, serve
+from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, serve
 
 SIZE = 64
 MODEL = ServedModel("page-segment", 1, "segment", SIZE, ("cat", "dog <b>"), "no-run")

@@ -10,21 +10,21 @@ import pytest
 
 from infra.settings import StackSettings
 from tasks.core.parameters import MergePolicy, TrainingParams
-from tasks.core.parity.page import parity_markdown
 from tasks.core.results.page import inference_markdown
 from tasks.core.results.summary import Failure
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.merge.report import plan_markdown
 from tasks.promotion.report import promotion_markdown
+from tasks.serving.parity.report import parity_markdown
 from tasks.validation.report.markdown import report_markdown
 from tests.clients import prefect_api
-from tests.core.parity.builders import NAMES, found, grid, sample
-from tests.core.parity.test_page import judge
 from tests.core.results.test_summary import SUMMARY
 from tests.infra.browser import CHROMIUM, Page, chromium
 from tests.tasks.merge.inputs import merged, source
 from tests.tasks.promotion.test_rules import decided, model
+from tests.tasks.serving.parity.builders import NAMES, found, grid, sample
+from tests.tasks.serving.parity.test_report import judge
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 

@@ -24,8 +24,8 @@ from infra.service import Service
 from infra.services import s3_client, services
 from infra.settings import StackSettings
 from tasks.core.buckets import Bucket
-from tasks.core.served import ServedModel
-from tasks.serving import control
+from tasks.serving import model_control
+from tasks.serving.served_model import ServedModel
 from tests.clients import prefect_api
 
 
@@ -158,13 +158,13 @@ def test_a_triton_that_is_killed_comes_back_and_serves_what_was_deployed(
 ) -> None:
     """A model is deployed when its config.pbtxt is in the repository: it is loaded again at start."""
     from tasks.core.parameters import ServingParams
-    from tasks.core.triton_config import config_pbtxt, model_config
+    from tasks.serving.triton_config import config_pbtxt, model_config
     from tasks.storage import objects as storage
 
     config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
     kill(stack, "triton")
-    assert control.served_versions.fn(served.name) == [served]
+    assert model_control.served_versions.fn(served.name) == [served]
 
 
 def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

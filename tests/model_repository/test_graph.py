@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from onnx import parser
 
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
-from tasks.core.triton_config import config_json, model_config
-from tasks.serving.connection import ServingError
-from tasks.serving.control import load_versions, served_versions, unload
+from tasks.serving.http_client import ServingError
+from tasks.serving.model_control import load_versions, served_versions, unload
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import config_json, model_config
 
 CODE = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
 NAME = "graph-test"

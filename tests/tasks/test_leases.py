@@ -16,14 +16,14 @@ from prefect.logging import disable_run_logger
 
 from infra.settings import ROOT, StackSettings
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
 from tasks.inference import client as inference_client
 from tasks.inference.client import TritonClient, VersionGone
-from tasks.serving import control, rollout
-from tasks.serving.connection import ServingError
+from tasks.serving import model_control, model_repository, rollout
+from tasks.serving.http_client import ServingError
 from tasks.serving.rollout import Places
-from tasks.storage import leases, repository
+from tasks.serving.served_model import ServedModel
+from tasks.storage import leases
 from tests.tasks.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -103,8 +103,10 @@ class Held:
             for file in ("model.onnx", "model.py"):
                 key = f"{name}/{model.version}/{file}"
                 s3.copy_object(Bucket="models", Key=key, CopySource=f"models/{served.name}/1/{file}")
-        self.places = Places(repository.ConfigFile(name), repository.Asides(name), leases.users, lambda: None)
-        control.load_versions.fn(name, [self.first], ServingParams(), 1)
+        self.places = Places(
+            model_repository.ConfigFile(name), model_repository.Asides(name), leases.users, lambda: None
+        )
+        model_control.load_versions.fn(name, [self.first], ServingParams(), 1)
         self.client = TritonClient(Settings().triton_grpc_url, self.first, 2)
 
     def ask(self) -> float:
@@ -121,7 +123,7 @@ def held(name: str, served: ServedModel) -> Iterator[Held]:
     yield found
     found.client.close()
     rollout.drop_kept(name, found.places.asides, leases.users)
-    control.unload.fn(name)
+    model_control.unload.fn(name)
 
 
 def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
@@ -131,7 +133,7 @@ def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
     name, asides = held.first.name, held.places.asides
     with leases.using(name, 1, "one"):
         rollout.keep([held.first, held.second], ServingParams(), held.places)
-        control.load_versions.fn(name, [held.second], ServingParams(), 2)
+        model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert held.ask() < 2
         rollout.drop_kept(name, asides, leases.users)
         assert held.ask() < 2
@@ -147,12 +149,12 @@ def test_a_version_is_kept_for_a_bounded_time(held: Held) -> None:
     name = held.first.name
     with leases.using(name, 1, "one"):
         rollout.keep([held.first], ServingParams(), held.places)
-        control.load_versions.fn(name, [held.second], ServingParams(), 2)
-        assert control.find_served.fn(name, 1, 2).aside == f"{name}.1"
+        model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
+        assert model_control.find_served.fn(name, 1, 2).aside == f"{name}.1"
         rollout.keep([held.first], ServingParams(drain_timeout_s=0.0), held.places)
         with pytest.raises(VersionGone, match="the time for that is over"):
             held.ask()
-        assert control.find_served.fn(name, 1, 2) == held.second
+        assert model_control.find_served.fn(name, 1, 2) == held.second
 
 
 def test_an_undeployment_is_at_once_and_leaves_a_run_its_version(held: Held) -> None:
@@ -160,7 +162,7 @@ def test_an_undeployment_is_at_once_and_leaves_a_run_its_version(held: Held) -> 
     name = held.first.name
     with leases.using(name, 1, "one"):
         rollout.take_out(name, held.places)
-        assert control.served_versions.fn(name) == []
+        assert model_control.served_versions.fn(name) == []
         assert held.ask() < 2
         with pytest.raises(ServingError, match="found no version"):
-            control.find_served.fn(name, 1)
+            model_control.find_served.fn(name, 1)

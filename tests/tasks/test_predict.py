@@ -19,13 +19,23 @@ from tritonclient.utils import InferenceServerException
 from infra import predict as publishing
 from infra.services import s3_client
 from infra.settings import StackSettings
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
-from tasks.core.triton_config import NOBODY
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import NOBODY
 from tasks.vision import geometry
 from tests.clients import Clients
 from tests.tasks.dataset.archives import huge_png
-from tests.tasks.graphs import constant_graph, encoded, filled, mirror_graph, noise, publish, rows, serve, smooth
+from tests.tasks.serving.graphs import (
+    constant_graph,
+    encoded,
+    filled,
+    mirror_graph,
+    noise,
+    publish,
+    rows,
+    serve,
+    smooth,
+)
 
 SIZE = 64
 NAMES = ("cat", "dog", "newt")

@@ -20,12 +20,12 @@ from model_repository.predict.picture import Limits, header
 from model_repository.predict.placing import Letterbox, centre_square
 from model_repository.predict.refusal import RefusalError
 from model_repository.predict.served import Served
-from tasks.core.served_outputs import found_from_served
 from tasks.media.file_type import image_size
+from tasks.serving.pre_postprocess import found_from_served
 from tasks.vision import geometry
 from tasks.vision.geometry import Floats
 from tests.tasks.dataset.archives import huge_png
-from tests.tasks.graphs import encoded, noise, rows, smooth
+from tests.tasks.serving.graphs import encoded, noise, rows, smooth
 
 SIZE = 64
 NAMES = ("cat", "dog", "newt")

@@ -11,8 +11,8 @@ from infra.identities import Role
 from infra.services import s3_client
 from infra.settings import StackSettings
 from tasks.core.buckets import ObjectName
+from tasks.serving import model_repository
 from tasks.storage import objects as storage
-from tasks.storage import repository
 from tasks.storage.connection import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -32,18 +32,18 @@ def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     boto3.client("s3").upload_file(str(graph), "models", "half/1/model.onnx")
-    assert repository.published_digest("half", 1) is None
-    digest = repository.publish_version.fn("half", 1, graph)
-    assert repository.published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
+    assert model_repository.published_digest("half", 1) is None
+    digest = model_repository.publish_version.fn("half", 1, graph)
+    assert model_repository.published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
     boto3.client("s3").delete_object(Bucket="models", Key="half/1/model.onnx")
-    assert repository.published_digest("half", 1) is None
-    repository.withdraw_version.fn("half", 1)
-    assert repository.published_digest("half", 1) is None
+    assert model_repository.published_digest("half", 1) is None
+    model_repository.withdraw_version.fn("half", 1)
+    assert model_repository.published_digest("half", 1) is None
     assert not storage.list_keys("models", "half/")
 
 
 def test_a_config_is_written_and_taken_away_again() -> None:
-    config = repository.ConfigFile("half")
+    config = model_repository.ConfigFile("half")
     assert config.read() is None
     config.write('name: "half"')
     assert config.read() == 'name: "half"'

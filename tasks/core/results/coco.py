@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.served_outputs import FARTHEST
+from tasks.serving.pre_postprocess import FARTHEST
 from tasks.vision.detections import VISIBLE
 
 _Numbers = NDArray[np.float64]

@@ -31,7 +31,7 @@ from tasks.core.results.part_files import (
 from tasks.core.results.summary import ERROR, BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
 from tasks.core.results.tables import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
 from tasks.core.results.yolo import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_name
 
 KEPT_FAILURES = 1000

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.results.summary import valid_text
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_name
 from tasks.vision.geometry import Floats
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.served import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
-from tasks.core.served_outputs import real_detections
 from tasks.dataset.validation_sample import Sample, unpack_sample
+from tasks.serving.pre_postprocess import real_detections
+from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.training.job import ReferenceJob
 from tasks.training.trainer.prediction_metrics import judge
 from tasks.training.trainer.ultralytics_setup import load_model

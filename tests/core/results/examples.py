@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.results.summary import GalleryItem, item_classes
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import corners
 

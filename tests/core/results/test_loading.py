@@ -19,8 +19,8 @@ from tasks.core.results.painter import Painter
 from tasks.core.results.parts import PartWriter, merge_parts
 from tasks.core.results.tables import picture_table, schema, to_table
 from tasks.core.results.yolo import label_texts
-from tasks.core.served import ServedModel
 from tasks.media.images import decode_image
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 from tests.core.results.examples import model, picture

@@ -27,7 +27,7 @@ from tasks.core.results.part_files import PartError
 from tasks.core.results.parts import PartWriter, merge_parts
 from tasks.core.results.summary import WARNING, Failure, GalleryItem, InferenceSummary
 from tasks.core.results.tables import PICTURES, schema
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
 from tests.core.results.examples import MODEL, item, model, picture
 

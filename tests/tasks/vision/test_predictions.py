@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.vision.predictions import Found, FoundFolder, pack_masks
-from tests.core.parity.builders import found
+from tests.tasks.serving.parity.builders import found
 
 
 def test_every_task_survives_its_file(tmp_path: Path) -> None:

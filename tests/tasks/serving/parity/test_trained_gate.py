@@ -10,13 +10,13 @@ import pytest
 
 from infra import demo_data
 from tasks.core.parameters import ParityPolicy, TrainingParams
-from tasks.core.parity.asking import find_served
-from tasks.core.parity.rules import Parity, compare
-from tasks.core.served_outputs import found_from_served, served_input
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
+from tasks.serving.parity.rules import Parity, compare
+from tasks.serving.parity.served_predictions import find_served
+from tasks.serving.pre_postprocess import found_from_served, served_input
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel
 from tasks.training.job import ReferenceJob
@@ -27,7 +27,7 @@ from tasks.vision.geometry import Letterbox
 from tasks.vision.predictions import FoundFolder
 from tests.benchmarks.bench_training import merge_by_hand
 from tests.tasks.export import faults
-from tests.tasks.test_parity import CLASSES, Ask, Case, onnx_runtime
+from tests.tasks.serving.parity.test_gate import CLASSES, Ask, Case, onnx_runtime
 
 ROOT = Path(__file__).parents[2]
 COCO = ROOT.parent / "shared" / "data" / "yolo11n-coco.pt"

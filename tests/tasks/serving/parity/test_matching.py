@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tasks.core.parameters import ParityPolicy
-from tasks.core.parity.matching import match
+from tasks.serving.parity.matching import match
 from tasks.vision.predictions import pack_masks
-from tests.core.parity.builders import found
+from tests.tasks.serving.parity.builders import found
 
 POLICY = ParityPolicy()
 BOX = [10.0, 10.0, 50.0, 50.0]

@@ -1,6 +1,6 @@
 """The model repository that Triton reads, bucket `models`: of each model config.pbtxt and a folder for each version.
 
-Beside them lie copies of versions that are served aside (`tasks.core.entries`), without a config.pbtxt.
+Beside them lie copies of versions that are served aside (`tasks.serving.triton_names`), without a config.pbtxt.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.buckets import Bucket
-from tasks.core.entries import prefix_aside
+from tasks.serving.triton_names import prefix_aside
 from tasks.storage import blobs
 from tasks.storage.connection import StorageError, client, explained
 from tasks.storage.objects import list_keys, sha256_of

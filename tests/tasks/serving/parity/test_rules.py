@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tasks.core.parameters import ParityPolicy
-from tasks.core.parity.rules import Parity, compare, judged_from, parity_tags
+from tasks.serving.parity.rules import Parity, compare, judged_from, parity_tags
 from tasks.vision.predictions import Found
-from tests.core.parity.builders import found, grid, sample, scores
+from tests.tasks.serving.parity.builders import found, grid, sample, scores
 
 POLICY = ParityPolicy(min_detections=50)
 

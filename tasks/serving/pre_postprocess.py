@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.served import MAX_DETECTIONS, NMS_IOU
+from tasks.serving.served_model import MAX_DETECTIONS, NMS_IOU
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, suppress
 from tasks.vision.predictions import Found, pack_masks
 

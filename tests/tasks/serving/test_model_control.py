@@ -14,15 +14,15 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 from ultralytics.models import YOLO
 
-from tasks.core.entries import candidate_name
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
-from tasks.core.triton_config import config_json, model_config
 from tasks.export.exporter import write_graph
-from tasks.serving.asking import smoke_test
-from tasks.serving.connection import ServingError
-from tasks.serving.control import load_aside, load_versions, served_versions, unload
+from tasks.serving.grpc_client import smoke_test
+from tasks.serving.http_client import ServingError
+from tasks.serving.model_control import load_aside, load_versions, served_versions, unload
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import config_json, model_config
+from tasks.serving.triton_names import candidate_name
 
 MODEL_PY = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}

@@ -7,7 +7,7 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from tasks.core.errors import Superseded
-from tasks.serving import control, rollout
+from tasks.serving import model_control, rollout
 from tasks.storage.connection import StorageError
 
 
@@ -42,7 +42,7 @@ def test_a_failed_change_is_taken_back_unless_another_run_is_at_work(
 ) -> None:
     """The lock lies in the store that did not take the config: its silence must not leave the new version."""
     done: list[object] = []
-    monkeypatch.setattr(control, "restore", lambda before, _: done.append(before))
+    monkeypatch.setattr(model_control, "restore", lambda before, _: done.append(before))
     before: Any = "before"
     places = rollout.Places(Config(), None, None, lock)  # type: ignore[arg-type]
     with disable_run_logger(), pytest.raises(raised), rollout._or_as_it_was(before, places, 1.0):

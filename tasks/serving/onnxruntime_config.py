@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
+from tasks.serving.served_model import ServedModel
 
 Value = TypeVar("Value", int, str)
 

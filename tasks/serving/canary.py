@@ -8,11 +8,11 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.canary import Answers
 from tasks.core.errors import StudioError
 from tasks.core.parameters import CanaryParams
-from tasks.core.served import ServedModel
-from tasks.serving.control import requests_to
+from tasks.serving.canary_rules import Answers
+from tasks.serving.model_control import requests_to
+from tasks.serving.served_model import ServedModel
 
 POLL_S = 2.0
 TOLD_EVERY_S = 60.0

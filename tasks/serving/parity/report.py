@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tasks.core.parity.pictures import Exhibit
-from tasks.core.parity.rules import ClassParity, Parity
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
 from tasks.rendering.markdown import plain, points, table, wrapped
+from tasks.serving.parity.rules import ClassParity, Parity
+from tasks.serving.parity.visuals import Exhibit
 
 SHOWN_CLASSES = 200
 _MAX_NAME = 100

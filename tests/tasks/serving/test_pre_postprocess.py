@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tasks.core.served_outputs import Outputs, found_from_served, served_input
+from tasks.serving.pre_postprocess import Outputs, found_from_served, served_input
 from tasks.vision.geometry import Letterbox
 
 # Half as large and with 16 grey rows above and below.

@@ -15,9 +15,9 @@ from tritonclient import http as triton_http
 
 from infra.settings import ROOT
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
 from tasks.core.settings import Settings
-from tasks.core.triton_config import model_config
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import model_config
 from tasks.vision.geometry import Floats, Rgb
 
 BACKEND = ROOT / "model_repository" / "graph" / "model.py"

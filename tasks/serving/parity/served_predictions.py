@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tasks.core.served_outputs import found_from_served, served_input
 from tasks.dataset.validation_sample import Sample
 from tasks.media.images import read_image
+from tasks.serving.pre_postprocess import found_from_served, served_input
 from tasks.vision.geometry import Floats, Rgb
 from tasks.vision.predictions import MASKED, FoundFolder
 

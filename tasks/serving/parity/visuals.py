@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.parity.rules import Parity, as_detections
 from tasks.dataset.validation_sample import Sample
 from tasks.media.annotate import class_colour, draw, printable
 from tasks.media.images import fit, read_image
+from tasks.serving.parity.rules import Parity, as_detections
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Letterbox, Rgb
 from tasks.vision.predictions import Found

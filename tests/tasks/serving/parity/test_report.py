@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.core.parameters import ParityPolicy
-from tasks.core.parity.page import parity_markdown, parity_page
-from tasks.core.parity.pictures import SHOWN, draw_worst
-from tasks.core.parity.rules import Parity, compare
 from tasks.dataset.validation_sample import Sample
+from tasks.serving.parity.report import parity_markdown, parity_page
+from tasks.serving.parity.rules import Parity, compare
+from tasks.serving.parity.visuals import SHOWN, draw_worst
 from tasks.vision.predictions import Found, pack_masks
-from tests.core.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
+from tests.tasks.serving.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
 
 HOSTILE = "<script>alert(1)</script>"
 

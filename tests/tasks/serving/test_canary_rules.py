@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.canary import Answers, Canary, Requests, canary_table, is_chosen, objections
 from tasks.core.parameters import CanaryParams
+from tasks.serving.canary_rules import Answers, Canary, Requests, canary_table, is_chosen, objections
 
 
 def answers(images: int = 100, per_image: float = 2.0, failed: int = 0, milliseconds: float = 30.0) -> Answers:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from prefect import get_run_logger
 
 from tasks.core.buckets import Bucket
-from tasks.core.canary import Answers
+from tasks.serving.canary_rules import Answers
 from tasks.storage.connection import StorageError, client, explained
 from tasks.storage.objects import list_keys
 

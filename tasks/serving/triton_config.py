@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.core.entries import is_aside, model_of
 from tasks.core.parameters import ServingParams
-from tasks.core.served import MAX_DETECTIONS, ServedModel
-from tasks.core.triton_onnxruntime import for_onnxruntime
+from tasks.serving.onnxruntime_config import for_onnxruntime
+from tasks.serving.served_model import MAX_DETECTIONS, ServedModel
+from tasks.serving.triton_names import is_aside, model_of
 
 INPUT = "images"
 OUTPUT = "detections"

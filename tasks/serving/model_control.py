@@ -8,13 +8,13 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import triton_config
-from tasks.core.canary import Requests
-from tasks.core.entries import names_of
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
 from tasks.orchestration.retries import PATIENTLY
-from tasks.serving.connection import ServingError, calling, key
+from tasks.serving import triton_config
+from tasks.serving.canary_rules import Requests
+from tasks.serving.http_client import ServingError, calling, key
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_names import names_of
 
 POLL_S = 0.2
 SETTLE_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready

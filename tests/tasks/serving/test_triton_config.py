@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tasks.core.parameters import ServingParams
-from tasks.core.served import ServedModel
-from tasks.core.triton_config import (
+from tasks.serving.onnxruntime_config import engine_fingerprint
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import (
     NOBODY,
     OUTPUTS,
     champion_version,
@@ -24,7 +25,6 @@ from tasks.core.triton_config import (
     served_model,
     serving_params,
 )
-from tasks.core.triton_onnxruntime import engine_fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 OLD = ServedModel("cells", 3, "detect", 320, ("RBC", "WBC"), "5f2a")
