@@ -5,22 +5,22 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import tracker
 from tasks.core.buckets import Bucket
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
-from tasks.core.plan import chunks
-from tasks.core.results.gallery import items_in, linked_files, write_gallery
-from tasks.core.results.page import Outcome, inference_markdown, summary_json
-from tasks.inference.items import Made
+from tasks.inference import media_inputs, object_tracking, work_queue
+from tasks.inference.results.gallery import items_in, linked_files, write_gallery
+from tasks.inference.results.report import Outcome, inference_markdown, summary_json
 from tasks.inference.steps import Outside, infer, merge
+from tasks.inference.work_items import Made
+from tasks.inference.work_plan import chunks
+from tasks.inference.work_queue import Job
 from tasks.orchestration import flow_runs, helper_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.serving import canary_stats, model_control, model_repository, rollout
 from tasks.serving.canary_rules import is_chosen
 from tasks.serving.served_model import ServedModel
-from tasks.storage import jobs, leases, media, objects
-from tasks.storage.jobs import Job
+from tasks.storage import leases, objects
 from tasks.tracking import canaries, inferences, registry
 from tasks.tracking.addresses import page_links
 
@@ -40,14 +40,16 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     run = flow_runs.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
         flow_runs.say("looking for images and videos")
-        job = jobs.open_job(run) or jobs.plan(run, chunks(media.sources(inputs)), _chosen(model_name, inference, run))
+        job = work_queue.open_job(run) or work_queue.plan(
+            run, chunks(media_inputs.sources(inputs)), _chosen(model_name, inference, run)
+        )
         shares = _shares(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
             flow_runs.say("detecting with %s version %s", model_name, job.plan.about["version"])
             with helper_runs.helped_by(shares, job.invite):
                 _work(job, 0, folder)
             _publish(job, model_name, folder)
-    jobs.finish(run)
+    work_queue.finish(run)
     outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
     if outcome.failure_share > inference.max_failure_share:
         return flow_runs.failed(
@@ -84,7 +86,7 @@ def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: st
 
 def _take_share(shard: Shard) -> State:
     """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
-    job = jobs.open_job(str(shard.run))
+    job = work_queue.open_job(str(shard.run))
     if job is None or job.plan.finished:
         return flow_runs.completed(f"flow run {shard.run} was done already")
     job.require_invited(flow_runs.flow_run_id(), shard.number)
@@ -118,8 +120,8 @@ def _work(job: Job, share: int, folder: Path) -> int:
             if trial:
                 canary_stats.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
 
-    with jobs.Telling(job, share, flow_runs.ShareProgress("pictures")) as told:
-        outside = Outside(media.MediaStore(), commit, told, tracker.new if inference.track else None)
+    with work_queue.Telling(job, share, flow_runs.ShareProgress("pictures")) as told:
+        outside = Outside(media_inputs.MediaStore(), commit, told, object_tracking.new if inference.track else None)
         while goes_on() and not job.is_over():
             with leases.using(model_name, version, flow_runs.flow_run_id()):
                 model = _served(job, model_name)

@@ -10,15 +10,15 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.parameters import InferenceParams
-from tasks.core.plan import Chunk
-from tasks.core.results.parts import merge_parts
-from tasks.core.results.summary import InferenceSummary
 from tasks.core.settings import Settings
-from tasks.inference.client import ParameterError, TritonClient, VersionGone
-from tasks.inference.items import Made
-from tasks.inference.keeping import Follow, Keeper, Told
-from tasks.inference.looking import Looking, MediaReader, in_flight
-from tasks.inference.work import work
+from tasks.inference.pipeline import work
+from tasks.inference.predictor import Looking, MediaReader, in_flight
+from tasks.inference.result_writer import Follow, Keeper, Told
+from tasks.inference.results.chunk_results import merge_parts
+from tasks.inference.results.summary import InferenceSummary
+from tasks.inference.triton_client import ParameterError, TritonClient, VersionGone
+from tasks.inference.work_items import Made
+from tasks.inference.work_plan import Chunk
 from tasks.media.malloc import reuse_memory
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_thresholds

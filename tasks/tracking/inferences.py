@@ -3,8 +3,8 @@
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.results.summary import InferenceSummary
 from tasks.core.tracked import MAX_RUN_TAG, cut
+from tasks.inference.results.summary import InferenceSummary
 from tasks.tracking.connection import INFERENCE, client, experiment_id, optional
 
 

@@ -24,8 +24,8 @@ from tritonclient import http as triton_http
 
 from tasks.core.parameters import InferenceParams
 from tasks.core.settings import Settings
-from tasks.inference.client import TritonClient
-from tasks.inference.looking import in_flight
+from tasks.inference.predictor import in_flight
+from tasks.inference.triton_client import TritonClient
 from tasks.media.video_writer import VideoWriter
 from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Rgb

@@ -20,8 +20,8 @@ from prefect.states import Scheduled
 from infra import runs, supervision
 from infra.service import bin_path
 from infra.settings import ROOT, StackSettings
-from tasks.core.plan import IMAGES_A_CHUNK
 from tasks.export.exporter import write_graph
+from tasks.inference.work_plan import IMAGES_A_CHUNK
 from tasks.serving import model_repository
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register

@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import Artifact, State
 from infra import demo_data, runs
 from infra.demo_data import ArchivePlan
 from infra.settings import StackSettings
-from tasks.core.results.tables import schema
+from tasks.inference.results.parquet import schema
 from tasks.serving.model_control import served_versions
 from tasks.serving.served_model import ServedModel
 from tests.flows.run_log import run_log

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from infra.demo_data import CLASSES
-from tasks.core.results.tables import schema
 from tasks.export.exporter import write_graph
+from tasks.inference.results.parquet import schema
 from tasks.serving import model_repository
 from tasks.tracking import registry
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull

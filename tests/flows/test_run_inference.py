@@ -27,14 +27,14 @@ from prefect.client.schemas.objects import Artifact, State
 
 from flows.run_inference import run_inference
 from tasks.core.parameters import InferenceParams
-from tasks.core.plan import chunks
-from tasks.core.results.tables import schema
+from tasks.inference import media_inputs as media_store
+from tasks.inference import work_queue
+from tasks.inference.results.parquet import schema
 from tasks.inference.steps import merge
+from tasks.inference.work_plan import chunks
+from tasks.inference.work_queue import Job
 from tasks.media.video_writer import VideoWriter
 from tasks.serving import model_repository
-from tasks.storage import jobs
-from tasks.storage import media as media_store
-from tasks.storage.jobs import Job
 from tasks.vision.geometry import Floats
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
@@ -274,7 +274,7 @@ def victim(model: str, media: str) -> Job:
     """A run that shares its work with two others, as far as its plan and its invitations say."""
     chosen = InferenceParams.model_validate({"confidence": 0.4, "shards": 2, "annotate": False})
     about = {"model_name": model, "version": 1, "trial": None, "inference": chosen.model_dump(mode="json")}
-    job = jobs.plan(str(uuid4()), chunks(media_store.sources([f"{media}packed.zip"])), about)
+    job = work_queue.plan(str(uuid4()), chunks(media_store.sources([f"{media}packed.zip"])), about)
     job.invite(str(uuid4()), 1)
     return job
 

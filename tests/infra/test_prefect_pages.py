@@ -10,17 +10,17 @@ import pytest
 
 from infra.settings import StackSettings
 from tasks.core.parameters import MergePolicy, TrainingParams
-from tasks.core.results.page import inference_markdown
-from tasks.core.results.summary import Failure
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.inference.results.report import inference_markdown
+from tasks.inference.results.summary import Failure
 from tasks.merge.report import plan_markdown
 from tasks.promotion.report import promotion_markdown
 from tasks.serving.parity.report import parity_markdown
 from tasks.validation.report.markdown import report_markdown
 from tests.clients import prefect_api
-from tests.core.results.test_summary import SUMMARY
 from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.tasks.inference.results.test_summary import SUMMARY
 from tests.tasks.merge.inputs import merged, source
 from tests.tasks.promotion.test_rules import decided, model
 from tests.tasks.serving.parity.builders import NAMES, found, grid, sample

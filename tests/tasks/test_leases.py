@@ -17,8 +17,8 @@ from prefect.logging import disable_run_logger
 from infra.settings import ROOT, StackSettings
 from tasks.core.parameters import ServingParams
 from tasks.core.settings import Settings
-from tasks.inference import client as inference_client
-from tasks.inference.client import TritonClient, VersionGone
+from tasks.inference import triton_client as inference_client
+from tasks.inference.triton_client import TritonClient, VersionGone
 from tasks.serving import model_control, model_repository, rollout
 from tasks.serving.http_client import ServingError
 from tasks.serving.rollout import Places

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.media.archives import list_entries
 from tasks.dataset.archive import open_archive
 from tasks.dataset.zip_names import normal_name, read_names, unsafe_reason
+from tasks.inference.image_zip import list_entries
 from tasks.media.errors import MediaError
 from tests.tasks.dataset.archives import BOX, check, codes, image, policy
 

@@ -8,7 +8,7 @@ import pytest
 from tasks.core.parameters import InferenceParams
 from tasks.vision.detections import Detections, Moment, class_thresholds, outline
 from tasks.vision.geometry import Floats, Letterbox
-from tests.core.results.examples import MODEL, model, picture
+from tests.tasks.inference.results.examples import MODEL, model, picture
 
 SQUARE = Letterbox.fit(128, 64, 64)  # half the size, 16 pixels of padding above and below
 

@@ -1,0 +1,206 @@
+"""The inputs of batch inference in the object store: what there is, and its bytes."""
+
+import fnmatch
+import io
+import re
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from tasks.core.buckets import Bucket, ObjectName
+from tasks.dataset.zip_names import is_systems
+from tasks.inference.image_zip import MAX_ENTRIES, list_entries, read_entry
+from tasks.inference.work_plan import Source
+from tasks.media.errors import MediaError
+from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
+from tasks.storage.blobs import pages
+from tasks.storage.connection import StorageError
+from tasks.storage.objects import object_name
+from tasks.storage.ranges import ChangedError, RangedObject, Stored, describe, download, read
+
+MAX_BYTES = 1 << 30
+OPEN_ARCHIVES = 4
+
+
+def list_media(inputs: Sequence[str]) -> Iterator[Stored]:
+    """Yield the objects that `inputs` name, in bucket `media` or at an s3:// address: keys, prefixes/ and globs.
+
+    Each comes once, in the order of the inputs, and none is kept in memory. Of prefixes and globs, what macOS, Windows
+    and network drives put beside files is left out (see `is_systems`). Raises StorageError at an input that
+    matches nothing.
+    """
+    before = _Before()
+    for text in inputs:
+        name, none = object_name(text, Bucket.MEDIA), True
+        exact = _exact(name)
+        for stored in [exact] if exact else _matches(name):
+            none = False
+            if stored.name not in before:
+                yield stored
+        if none:
+            raise StorageError(f"Expected images or videos at {name}, found none. Upload them, or correct the name.")
+        before.add(name, exact=exact is not None)
+
+
+def _exact(name: ObjectName) -> Stored | None:
+    """The object of that very name, also one with a sign in it that could be a glob's."""
+    try:
+        return None if name.key.endswith("/") else describe(name, "")
+    except ChangedError:
+        return None
+
+
+def _matches(name: ObjectName) -> Iterator[Stored]:
+    wild = _first_sign(name.key)
+    if wild is None and not name.key.endswith("/"):
+        return
+    pattern, folder = _pattern(name.key), name.key[:wild].rpartition("/")[0]
+    for page in pages(name.bucket, name.key[:wild]):
+        for entry in page.get("Contents", []):
+            key = entry["Key"]
+            if not key.endswith("/") and pattern.match(key) and not is_systems(key.removeprefix(folder)):
+                yield Stored(ObjectName(name.bucket, key), entry["Size"], entry["ETag"])
+
+
+def _first_sign(key: str) -> int | None:
+    return min((key.index(sign) for sign in "*?[" if sign in key), default=None)
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile(re.escape(key) if _first_sign(key) is None else fnmatch.translate(key))
+
+
+class _Before:
+    """What the inputs before this one have named: they are remembered, not the million objects that they match."""
+
+    def __init__(self) -> None:
+        self._names = set[ObjectName]()
+        self._prefixes, self._patterns = dict[str, tuple[str, ...]](), dict[str, list[re.Pattern[str]]]()
+
+    def add(self, name: ObjectName, *, exact: bool) -> None:
+        if exact:
+            self._names.add(name)
+        elif _first_sign(name.key) is None:
+            self._prefixes[name.bucket] = (*self._prefixes.get(name.bucket, ()), name.key)
+        else:
+            self._patterns.setdefault(name.bucket, []).append(_pattern(name.key))
+
+    def __contains__(self, name: ObjectName) -> bool:
+        return (
+            name in self._names
+            or name.key.startswith(self._prefixes.get(name.bucket, ()))
+            or any(pattern.match(name.key) for pattern in self._patterns.get(name.bucket, ()))
+        )
+
+
+def sources(inputs: Sequence[str]) -> Iterator[Source]:
+    """Yield the images and videos that `inputs` name (see `list_media`), and of zips the images in them.
+
+    What cannot be looked at comes, too, with its fault, and a zip itself with what its owner has to be told. Raises
+    StorageError at an input that matches nothing.
+    """
+    for stored in list_media(inputs):
+        key = stored.name.key
+        kind = kind_of(key, b"")
+        if kind is Kind.UNKNOWN:
+            kind = kind_of(key, _or_nothing(stored))
+        if kind is Kind.ARCHIVE:
+            yield from _entries(stored)
+        else:
+            yield Source(str(stored.name), *stored.name, stored.etag, stored.size, None, kind, _fault(stored, kind))
+
+
+def _or_nothing(stored: Stored) -> bytes:
+    try:
+        return read(stored, length=HEAD_BYTES)
+    except ChangedError:
+        return b""
+
+
+def _fault(stored: Stored, kind: Kind) -> str | None:
+    if kind is Kind.UNKNOWN:
+        return "expected an image, a video or a zip of images, found another kind of file; remove it"
+    if kind is Kind.IMAGE and stored.size > MAX_BYTES:
+        return f"expected an image of at most {MAX_BYTES:,} bytes, found {stored.size:,}; shrink it"
+    return None
+
+
+def _entries(stored: Stored) -> Iterator[Source]:
+    name, place, etag = str(stored.name), stored.name, stored.etag
+    try:
+        listing = list_entries(_opened(stored))
+    except (MediaError, ChangedError) as error:
+        yield Source(name, *place, etag, stored.size, None, Kind.ARCHIVE, str(error))
+        return
+    for note in listing.notes:
+        yield Source(name, *place, etag, 0, None, Kind.ARCHIVE, None, note)
+    for entry in listing.entries:
+        yield Source(f"{name}/{entry.name}", *place, etag, entry.size, entry.index, Kind.IMAGE, entry.fault)
+
+
+def _opened(stored: Stored) -> io.BufferedReader:
+    return io.BufferedReader(RangedObject(stored))
+
+
+class MediaStore:
+    """Reads sources as they were planned; any number of threads may do so.
+
+    A source that cannot be read gives MediaError, one that is not what was planned ChangedError; a store that stays
+    away gives a StorageError that is `passing`.
+    """
+
+    def __init__(self) -> None:
+        self._archives, self._lock = OrderedDict[tuple[ObjectName, str], zipfile.ZipFile](), threading.Lock()
+
+    def read(self, source: Source) -> bytes:
+        """Return the bytes of an object, or of a zip's entry unpacked."""
+        _require_readable(source)
+        if source.size > MAX_BYTES:
+            raise MediaError(f"expected at most {MAX_BYTES:,} bytes, found {source.size:,}; shrink the image")
+        if source.entry is None:
+            return read(_stored(source))
+        return read_entry(self._archive(source), source.entry)
+
+    def fetch(self, source: Source, path: Path) -> None:
+        """Copy an object into a file, which is there only when it is whole.
+
+        Raises StorageError where the disk has no room for it, before it begins.
+        """
+        _require_readable(source)
+        if source.entry is None:
+            download(_stored(source), path)
+        else:
+            path.write_bytes(self.read(source))
+
+    def _archive(self, source: Source) -> zipfile.ZipFile:
+        """The zip of an entry, its directory read: the last few are kept."""
+        which = ObjectName(source.bucket, source.key), source.etag
+        with self._lock:
+            archive = self._archives.pop(which, None) or _archive(describe(*which))
+            self._archives[which] = archive
+            while self._is_full():
+                self._archives.popitem(last=False)  # whoever reads it at this moment does so to the end
+        return archive
+
+    def _is_full(self) -> bool:
+        entries = sum(len(archive.infolist()) for archive in self._archives.values())
+        return len(self._archives) > OPEN_ARCHIVES or (len(self._archives) > 1 and entries > MAX_ENTRIES)
+
+
+def _require_readable(source: Source) -> None:
+    if source.fault:
+        raise MediaError(source.fault)
+
+
+def _stored(source: Source) -> Stored:
+    return Stored(ObjectName(source.bucket, source.key), source.size, source.etag)
+
+
+def _archive(stored: Stored) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(cast("io.BytesIO", _opened(stored)))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error

@@ -1,0 +1,70 @@
+"""Plain copies of what was looked at: the pictures that coco.json and labels/ are about, as files any tool reads."""
+
+import io
+from pathlib import Path
+
+import simplejpeg
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from tasks.inference.results.summary import output_stem
+from tasks.media.images import JPEG_LARGEST_SIDE, fit
+from tasks.vision.geometry import Rgb
+
+QUALITY = 92
+
+_ORIENTATION = 0x0112
+_READERS = (
+    (b"\xff\xd8\xff", ".jpg", JpegImageFile),
+    (b"\x89PNG", ".png", PngImageFile),
+    (b"RIFF", ".webp", WebPImageFile),
+)
+_MARKS = b"Exif", b"eXIf", b"EXIF"
+
+
+def copy_image(folder: Path, source: str, image: Rgb, data: bytes | Path) -> str:
+    """Write a plain copy of a still image below `folder`; return its path there.
+
+    `data` is its file as it was given, `image` the upright pixels. A JPEG, PNG or WebP stays as it is, byte for byte.
+    Other formats, which many tools cannot read, and what EXIF turns, which some tools do not, become an upright JPEG.
+    """
+    ending, body = _kept(data if isinstance(data, bytes) else data.read_bytes())
+    path = f"images/{output_stem(source)}{ending}"
+    _write(folder / path, body or _jpeg(image))
+    return path
+
+
+def copy_frame(folder: Path, source: str, frame: int, image: Rgb) -> str:
+    """Write a plain copy of a frame of a video, as JPEG, below `folder`; return its path there."""
+    path = f"images/{output_stem(source)}-{frame:06d}.jpg"
+    _write(folder / path, _jpeg(image))
+    return path
+
+
+def _kept(data: bytes) -> tuple[str, bytes | None]:
+    """The ending of the copy, and its bytes where they may stay as they are."""
+    for head, ending, reader in _READERS:
+        if data.startswith(head) and not _is_turned(data, reader):
+            return ending, data
+    return ".jpg", None
+
+
+def _is_turned(data: bytes, reader: type[JpegImageFile | PngImageFile | WebPImageFile]) -> bool:
+    if not any(mark in data for mark in _MARKS):
+        return False
+    try:
+        with reader(io.BytesIO(data)) as picture:
+            return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
+    except Exception:  # noqa: BLE001 - whatever Pillow raises at a stranger's bytes, the pixels are known already
+        return True
+
+
+def _jpeg(image: Rgb) -> bytes:
+    encoded: bytes = simplejpeg.encode_jpeg(fit(image, JPEG_LARGEST_SIDE), QUALITY, "RGB", "420", fastdct=True)
+    return encoded
+
+
+def _write(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)

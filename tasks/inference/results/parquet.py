@@ -1,0 +1,183 @@
+"""Detections as tables: the columns of the contract, and files of them."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tasks.inference.results.summary import valid_text
+from tasks.serving.served_model import ServedModel
+from tasks.vision.detections import Detections, class_name
+from tasks.vision.geometry import Floats
+
+ROWS_A_GROUP = 20_000
+
+_DETECTION = [
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("frame", pa.int64()),
+    pa.field("timestamp_ms", pa.float64()),
+    pa.field("class_id", pa.int32(), nullable=False),
+    pa.field("class_name", pa.string(), nullable=False),
+    pa.field("confidence", pa.float32(), nullable=False),
+    pa.field("x1", pa.float32(), nullable=False),
+    pa.field("y1", pa.float32(), nullable=False),
+    pa.field("x2", pa.float32(), nullable=False),
+    pa.field("y2", pa.float32(), nullable=False),
+    pa.field("model_name", pa.string(), nullable=False),
+    pa.field("model_version", pa.int64(), nullable=False),
+]
+_NUMBERS = pa.list_(pa.float32())
+_OF_TASK = {"segment": ("polygon",), "pose": ("keypoints",), "obb": ("polygon", "rotated")}
+
+PICTURES = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("frame", pa.int64()),
+        pa.field("timestamp_ms", pa.float64()),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("detections", pa.int64(), nullable=False),
+        pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("image", pa.string()),
+    ]
+)
+
+
+def schema(task: str, tracked: bool) -> pa.Schema:
+    """Return the columns of predictions.parquet for a model of `task`, in a run that follows objects or does not.
+
+    After the contract's: `polygon` (x, y, x, y ...; segment and obb), `keypoints` (x, y, visibility ...; pose),
+    `rotated` (centre x, y, width, height, radians; obb) and `track_id` (null where an object is not followed).
+    """
+    fields = [*_DETECTION, *(pa.field(name, _NUMBERS) for name in _OF_TASK.get(task, ()))]
+    return pa.schema([*fields, pa.field("track_id", pa.int64())] if tracked else fields)
+
+
+def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
+    """Return a row a detection, in the order of the pictures; `columns` are what `schema` gave.
+
+    A column is null where a picture has no such thing. What is no valid Unicode in a name is written out.
+    """
+    pictures = [each for each in found if len(each)]
+    counts = np.array([len(each) for each in pictures], np.int64)
+    owner = np.repeat(np.arange(len(pictures)), counts)
+    ids = _joined([each.class_id for each in pictures], np.zeros(0, np.int32))
+    boxes = _joined([each.boxes for each in pictures], np.zeros((0, 4), np.float32)).T
+    confidence = _joined([each.confidence for each in pictures], np.zeros(0, np.float32))
+    values = {name: column.take(owner) for name, column in _places(pictures).items()}
+    values |= dict(zip(("x1", "y1", "x2", "y2"), map(pa.array, boxes), strict=True))
+    values |= {"class_id": pa.array(ids), "class_name": _names(ids, model), "confidence": pa.array(confidence)}
+    values |= _of_model(model, len(ids))
+    for name in columns.names[len(_DETECTION) :]:
+        values[name] = _OWN[name](pictures)
+    return pa.Table.from_arrays([values[name] for name in columns.names], schema=columns)
+
+
+def picture_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
+    """Return a row a picture (schema `PICTURES`), also of those in which nothing was found.
+
+    `image` is the path of its plain copy in the run's folder, null where there is none.
+    """
+    pictures = list(found)
+    values = _places(pictures) | _of_model(model, len(pictures))
+    values["width"] = pa.array([each.width for each in pictures], pa.int32())
+    values["height"] = pa.array([each.height for each in pictures], pa.int32())
+    values["detections"] = pa.array([len(each) for each in pictures], pa.int64())
+    values["image"] = pa.array([each.image for each in pictures], pa.string())
+    return pa.Table.from_arrays([values[name] for name in PICTURES.names], schema=PICTURES)
+
+
+class TableFile:
+    """A context that writes tables into one Parquet file, in row groups of `ROWS_A_GROUP` rows or a little more."""
+
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
+        self.columns = columns
+        self._writer = pq.ParquetWriter(path, columns, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def add(self, table: pa.Table) -> None:
+        """Append the rows of a table of the file's schema."""
+        if table.num_rows:
+            self._waiting.append(table)
+            self._rows += table.num_rows
+        if self._rows >= ROWS_A_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """End the row group."""
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting, self._rows = [], 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what waits, unless the block raised, and close the file."""
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._writer.close()
+
+
+def _places(pictures: Sequence[Detections]) -> dict[str, Any]:
+    return {
+        "source": pa.array([valid_text(each.source) for each in pictures], pa.string()),
+        "frame": pa.array([each.frame for each in pictures], pa.int64()),
+        "timestamp_ms": pa.array([each.timestamp_ms for each in pictures], pa.float64()),
+    }
+
+
+def _of_model(model: ServedModel, count: int) -> dict[str, Any]:
+    version = pa.repeat(pa.scalar(model.version, pa.int64()), count)
+    return {"model_name": pa.repeat(model.name, count), "model_version": version}
+
+
+def _names(ids: NDArray[np.int32], model: ServedModel) -> pa.Array:
+    known, place = np.unique(ids, return_inverse=True)
+    names = [valid_text(class_name(model.class_names, number)) for number in known.tolist()]
+    return pa.array(names, pa.string()).take(pa.array(place))
+
+
+def _joined(arrays: Sequence[NDArray[Any]], nothing: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([nothing, *arrays]).astype(nothing.dtype, copy=False)
+
+
+def _lists(pictures: Sequence[Detections], blocks: Sequence[Sequence[Floats] | Floats | None]) -> pa.Array:
+    """Return the numbers of each detection as a list, or null where its picture has none."""
+    rows = list(
+        chain.from_iterable(
+            repeat(None, len(picture)) if block is None else block
+            for picture, block in zip(pictures, blocks, strict=True)
+        )
+    )
+    lengths = [0 if row is None else row.size for row in rows]
+    ends = np.cumsum([0, *lengths], dtype=np.int32)
+    values = _joined([row.ravel() for row in rows if row is not None], np.zeros(0, np.float32))
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values), mask=missing)
+
+
+def _tracks(pictures: Sequence[Detections]) -> pa.Array:
+    ids = [np.zeros(len(each), np.int64) if each.track_id is None else each.track_id for each in pictures]
+    tracks = _joined(ids, np.zeros(0, np.int64))
+    return pa.array(tracks, mask=tracks == 0)
+
+
+_OWN = {
+    "polygon": lambda pictures: _lists(pictures, [each.polygons for each in pictures]),
+    "keypoints": lambda pictures: _lists(pictures, [each.keypoints for each in pictures]),
+    "rotated": lambda pictures: _lists(pictures, [each.rotated for each in pictures]),
+    "track_id": _tracks,
+}
