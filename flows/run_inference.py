@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.buckets import Bucket
 from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.inference import media_inputs, object_tracking, work_queue
 from tasks.inference.results.gallery import items_in, linked_files, write_gallery
@@ -21,6 +20,7 @@ from tasks.serving import canary_stats, model_control, model_repository, rollout
 from tasks.serving.canary_rules import is_chosen
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, objects
+from tasks.storage.object_names import Bucket
 from tasks.tracking import canaries, inferences, registry
 from tasks.tracking.addresses import page_links
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks.core.buckets import Bucket
 from tasks.core.errors import StudioError
 from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
 from tasks.core.parameters import (
@@ -29,6 +28,7 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
+from tasks.storage.object_names import Bucket
 from tasks.tracking import addresses as pages
 from tasks.tracking import live, registry, runs
 from tasks.training import steps as training_steps

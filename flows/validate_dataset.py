@@ -3,12 +3,12 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.buckets import Bucket
 from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.orchestration import flow_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
+from tasks.storage.object_names import Bucket
 from tasks.tracking import datasets
 from tasks.tracking.addresses import page_links
 from tasks.validation import steps as validation_steps

@@ -21,7 +21,7 @@ from infra.identities import Role
 from infra.service import bin_path
 from infra.services import s3_client
 from infra.settings import ROOT, StackSettings
-from tasks.core.buckets import Bucket
+from tasks.storage.object_names import Bucket
 
 POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU where their machine has one, and the CPU elsewhere."
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from tasks.core.buckets import Bucket
+from tasks.storage.object_names import Bucket
 
 
 class Role(StrEnum):

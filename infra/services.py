@@ -22,7 +22,7 @@ from infra.service import Service, bin_path
 from infra.settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.temporary import temporary_folder
-from tasks.core.buckets import Bucket
+from tasks.storage.object_names import Bucket
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -19,7 +19,7 @@ from infra.identities import Role
 from infra.services import s3_client
 from infra.settings import StackSettings
 from infra.stack import load_settings
-from tasks.core.buckets import Bucket
+from tasks.storage.object_names import Bucket
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.buckets import Bucket
 from tasks.storage import blobs
+from tasks.storage.object_names import Bucket
 
 ALIVE_S = 90.0
 

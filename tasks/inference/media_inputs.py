@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from tasks.core.buckets import Bucket, ObjectName
 from tasks.dataset.zip_names import is_systems
 from tasks.inference.image_zip import MAX_ENTRIES, list_entries, read_entry
 from tasks.inference.work_plan import Source
 from tasks.media.errors import MediaError
 from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
 from tasks.storage.blobs import pages
-from tasks.storage.connection import StorageError
+from tasks.storage.object_names import Bucket, ObjectName
 from tasks.storage.objects import object_name
-from tasks.storage.ranges import ChangedError, RangedObject, Stored, describe, download, read
+from tasks.storage.ranged_reads import ChangedError, RangedObject, Stored, describe, download, read
+from tasks.storage.s3_client import StorageError
 
 MAX_BYTES = 1 << 30
 OPEN_ARCHIVES = 4

@@ -20,14 +20,14 @@ from uuid import uuid4
 
 from prefect import get_run_logger
 
-from tasks.core.buckets import Bucket, ObjectName
 from tasks.inference.concurrency import one_ahead
 from tasks.inference.heartbeats import Beat, Beats
 from tasks.inference.work_plan import Chunk, order
 from tasks.orchestration.repetition import repeated
 from tasks.storage import blobs
-from tasks.storage.connection import StorageError
-from tasks.storage.ranges import describe, download
+from tasks.storage.object_names import Bucket, ObjectName
+from tasks.storage.ranged_reads import describe, download
+from tasks.storage.s3_client import StorageError
 
 PAGE = 100  # chunks
 KEPT_PAGES = 3

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from prefect import get_run_logger
 
-from tasks.core.buckets import Bucket
 from tasks.serving.canary_rules import Answers
-from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys
+from tasks.storage.s3_client import StorageError, client, explained
 
 
 def keep_tally(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:

@@ -9,11 +9,11 @@ from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.buckets import Bucket
 from tasks.serving.triton_names import prefix_aside
 from tasks.storage import blobs
-from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys, sha256_of
+from tasks.storage.s3_client import StorageError, client, explained
 
 GRAPH, CODE = "model.onnx", "model.py"
 CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE

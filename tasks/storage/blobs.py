@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from tasks.storage.connection import StorageError, is_missing, patiently, status_of
+from tasks.storage.s3_client import StorageError, is_missing, patiently, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

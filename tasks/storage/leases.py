@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
-from tasks.core.buckets import Bucket
 from tasks.orchestration.repetition import repeated
 from tasks.storage import blobs
-from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.object_names import Bucket
+from tasks.storage.s3_client import StorageError, client, explained
 
 FOLDER = "leases"
 RENEW_S = 20.0

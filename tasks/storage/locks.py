@@ -15,10 +15,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 from prefect import get_run_logger, runtime
 
-from tasks.core.buckets import Bucket
 from tasks.core.errors import Superseded
-from tasks.storage.connection import StorageError, client, explained
+from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys
+from tasks.storage.s3_client import StorageError, client, explained
 
 POLL_S = 1.0
 FOLDER = "locks"

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.buckets import OPEN, Bucket, ObjectName, parse_object_name
 from tasks.orchestration.retries import PATIENTLY
-from tasks.storage.connection import TRANSFERS, StorageError, client, explained, patiently, reader, signer
+from tasks.storage.object_names import OPEN, Bucket, ObjectName, parse_object_name
+from tasks.storage.s3_client import TRANSFERS, StorageError, client, explained, patiently, reader, signer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

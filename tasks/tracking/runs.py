@@ -14,13 +14,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
-from tasks.core.buckets import Bucket, parse_object_name
 from tasks.core.errors import Superseded
 from tasks.core.lineage import BASE_DIGEST
 from tasks.core.settings import Settings
 from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.orchestration.retries import PATIENTLY
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
+from tasks.storage.object_names import Bucket, parse_object_name
 from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
 from tasks.training.events import TrainedModel
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from prefect import get_run_logger
 from pydantic import ValidationError
 
-from tasks.core.buckets import Bucket
-from tasks.storage.connection import client, explained
+from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys, sha256_of
+from tasks.storage.s3_client import client, explained
 from tasks.training.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
 from tasks.training.events import Epoch
 

@@ -32,8 +32,8 @@ from infra.store_security import prepare_security
 from infra.supervision import LAUNCHER
 from infra.temporary import SHARED_MEMORY, TEMPORARY, make_temporary_folder, remove_temporary, temporary_folder
 from infra.triton import GUARD, KEY_HEADER
-from tasks.core.buckets import Bucket
 from tasks.storage import objects
+from tasks.storage.object_names import Bucket
 from tests.infra import outsider
 
 EVERYWHERE = dict.fromkeys(Bucket, "read list write")

@@ -23,9 +23,9 @@ from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
 from infra.services import s3_client, services
 from infra.settings import StackSettings
-from tasks.core.buckets import Bucket
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
+from tasks.storage.object_names import Bucket
 from tests.clients import prefect_api
 
 

@@ -19,10 +19,10 @@ from tasks.inference.media_inputs import MediaStore, list_media, sources
 from tasks.inference.work_plan import Source
 from tasks.media.errors import MediaError
 from tasks.media.file_type import Kind
-from tasks.storage import blobs, connection, ranges
-from tasks.storage.connection import StorageError
-from tasks.storage.ranges import ChangedError
-from tests.tasks.proxy import Proxy
+from tasks.storage import blobs, ranged_reads, s3_client
+from tasks.storage.ranged_reads import ChangedError
+from tasks.storage.s3_client import StorageError
+from tests.tasks.storage.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
 KEYS = ("list/a.jpg", "list/b.png", "list/deep/c.jpg", "list/d[1].jpg", "list/é ü.jpg")
@@ -132,7 +132,7 @@ def test_threads_read_a_zip_in_few_requests(place: str) -> None:
     entries = {f"{number:03d}.jpg": noise(40_000 + number) for number in range(200)}
     put(f"{place}many.zip", zipped(entries))
     found, store, requests = list(sources([f"{place}many.zip"])), MediaStore(), list[str]()
-    events = connection.client(attempts=1).meta.events
+    events = s3_client.client(attempts=1).meta.events
 
     def count(params: dict[str, Any], **_: object) -> None:
         requests.append(params["headers"].get("Range", "all"))
@@ -172,7 +172,7 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(
     place: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in the middle of a film, and of the list of what there is."""
-    monkeypatch.setattr(ranges, "_SLICE", 1 << 20)
+    monkeypatch.setattr(ranged_reads, "_SLICE", 1 << 20)
     film = noise(12_000_000)
     put(f"{place}a.mp4", film)
     put(f"{place}b.zip", zipped({"1.jpg": noise(2_000_000)}))
@@ -197,7 +197,7 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(
 def test_a_store_that_stays_away_is_an_error_that_may_pass(
     place: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(s3_client, "PATIENCE_S", 1.0)
     put(f"{place}a.jpg", b"first")
     (source,) = sources([place])
     proxy.close()
@@ -207,7 +207,7 @@ def test_a_store_that_stays_away_is_an_error_that_may_pass(
 
 
 def test_a_film_that_has_no_room_is_refused_before_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RESERVE", 1 << 60)
+    monkeypatch.setattr(ranged_reads, "RESERVE", 1 << 60)
     film = Source("film", "media", "none.mp4", "", 1000, None, Kind.VIDEO)
     with pytest.raises(StorageError, match=r"Expected 1,152,\S+ bytes free for s3://media/none.mp4, found"):
         MediaStore().fetch(film, tmp_path / "film")

@@ -21,8 +21,8 @@ from tasks.inference.work_plan import Chunk, Source
 from tasks.inference.work_queue import Job, Telling, open_job, plan
 from tasks.media.file_type import Kind
 from tasks.storage import blobs
-from tasks.storage.connection import StorageError
-from tests.tasks.proxy import Proxy
+from tasks.storage.s3_client import StorageError
+from tests.tasks.storage.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
 

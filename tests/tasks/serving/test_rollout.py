@@ -8,7 +8,7 @@ from prefect.logging import disable_run_logger
 
 from tasks.core.errors import Superseded
 from tasks.serving import model_control, rollout
-from tasks.storage.connection import StorageError
+from tasks.storage.s3_client import StorageError
 
 
 class Config:

@@ -13,8 +13,8 @@ from prefect.logging import disable_run_logger
 
 from tasks.core.errors import Superseded
 from tasks.storage import locks
-from tasks.storage.connection import StorageError
 from tasks.storage.locks import holding
+from tasks.storage.s3_client import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
 

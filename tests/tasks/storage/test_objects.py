@@ -10,10 +10,10 @@ import pytest
 from infra.identities import Role
 from infra.services import s3_client
 from infra.settings import StackSettings
-from tasks.core.buckets import ObjectName
 from tasks.serving import model_repository
 from tasks.storage import objects as storage
-from tasks.storage.connection import StorageError
+from tasks.storage.object_names import ObjectName
+from tasks.storage.s3_client import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -69,7 +69,7 @@ def test_file_names_are_such_as_any_disk_takes(key: str, expected: str) -> None:
 def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """boto3's transfer manager raises errors of its own; they are explained like the others."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.storage.connection.PATIENCE_S", 0.5)
+    monkeypatch.setattr("tasks.storage.s3_client.PATIENCE_S", 0.5)
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
         storage.put_folder(tmp_path, "predictions", "never")

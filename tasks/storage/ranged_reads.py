@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from tasks.core.buckets import ObjectName
-from tasks.storage.connection import StorageError, is_missing, patiently, reader, status_of
+from tasks.storage.object_names import ObjectName
+from tasks.storage.s3_client import StorageError, is_missing, patiently, reader, status_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

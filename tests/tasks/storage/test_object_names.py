@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.buckets import Bucket, ObjectName, parse_object_name
+from tasks.storage.object_names import Bucket, ObjectName, parse_object_name
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tasks.serving.http_client import ServingError
 from tasks.serving.rollout import Places
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases
-from tests.tasks.proxy import Proxy
+from tests.tasks.storage.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
 
