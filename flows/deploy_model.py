@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.champions import onward
 from tasks.core.errors import StudioError
 from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPolicy, ServingParams
 from tasks.dataset.validation_sample import unpack_sample
@@ -22,10 +21,11 @@ from tasks.serving.parity.rules import compare, parity_tags
 from tasks.serving.parity.visuals import draw_worst
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, locks
-from tasks.tracking import canaries, champions, registry, rollouts, runs
-from tasks.tracking.addresses import page_links
+from tasks.tracking import canaries, champions, deployment_runs, registry, runs
+from tasks.tracking.champion_history import onward
+from tasks.tracking.deployment_runs import Rollout
+from tasks.tracking.links import page_links
 from tasks.tracking.registry import ModelVersion
-from tasks.tracking.rollouts import Rollout
 from tasks.training import steps as training_steps
 
 
@@ -42,7 +42,7 @@ def deploy_model(
     run, owner = flow_runs.flow_run_id(), flow_runs.Ownership()
     with (
         locks.alone_with(model_name, run, flow_runs.is_over) as require_lock,
-        rollouts.recording("deploy", model_name, run) as record,
+        deployment_runs.recording("deploy", model_name, run) as record,
         scratch_folder("deploy") as folder,
     ):
         chosen = champions.chosen_by(model_name, run, flow_runs.first_attempt())
@@ -112,7 +112,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.drop}
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
-    pages = page_links("", model.run_id, model.name, model.version) | rollouts.rollout_link(record.flow_run_id)
+    pages = page_links("", model.run_id, model.name, model.version) | deployment_runs.rollout_link(record.flow_run_id)
     flow_runs.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
     if not parity.passed:
         raise StudioError(

@@ -3,12 +3,12 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.champions import back_to
 from tasks.core.parameters import FormerVersion, ModelName
 from tasks.orchestration import flow_runs
 from tasks.serving import model_control, model_repository, rollout
 from tasks.storage import leases, locks
-from tasks.tracking import canaries, champions, registry, rollouts
+from tasks.tracking import canaries, champions, deployment_runs, registry
+from tasks.tracking.champion_history import back_to
 
 
 @flow
@@ -22,7 +22,7 @@ def rollback_model(model_name: ModelName, version: FormerVersion | None = None) 
     run = flow_runs.flow_run_id()
     with (
         locks.alone_with(model_name, run, flow_runs.is_over, flow_runs.overtake) as require_lock,
-        rollouts.recording("roll back", model_name, run) as record,
+        deployment_runs.recording("roll back", model_name, run) as record,
     ):
         registry.require_model(model_name)
         canaries.end_trial(model_name)

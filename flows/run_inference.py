@@ -21,8 +21,8 @@ from tasks.serving.canary_rules import is_chosen
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, objects
 from tasks.storage.object_names import Bucket
-from tasks.tracking import canaries, inferences, registry
-from tasks.tracking.addresses import page_links
+from tasks.tracking import canaries, inference_runs, registry
+from tasks.tracking.links import page_links
 
 
 @flow
@@ -152,7 +152,7 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"
     newest = max(summary.versions, default=None)
     note = inference_markdown(*told, links_markdown(page_links(job.run, None, model_name, newest)))
-    recorded = inferences.record_inference(job.run, flow_runs.flow_run_name(), model_name, summary, note)
+    recorded = inference_runs.record_inference(job.run, flow_runs.flow_run_name(), model_name, summary, note)
     shown = links_markdown(page_links("", recorded, model_name, newest))
     flow_runs.show_markdown("inference-report", inference_markdown(*told, shown))
     objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

@@ -6,7 +6,6 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
 from tasks.core.errors import StudioError
-from tasks.core.lineage import PLAN_ARTIFACT, lineage_tags
 from tasks.core.parameters import (
     Archive,
     Archives,
@@ -17,7 +16,6 @@ from tasks.core.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
-from tasks.core.tracked import run_parameters, version_description
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
@@ -29,8 +27,10 @@ from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide,
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.object_names import Bucket
-from tasks.tracking import addresses as pages
-from tasks.tracking import live, registry, runs
+from tasks.tracking import links as pages
+from tasks.tracking import live_metrics, registry, runs
+from tasks.tracking.lineage import PLAN_ARTIFACT, lineage_tags
+from tasks.tracking.payloads import run_parameters, version_description
 from tasks.training import steps as training_steps
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
@@ -86,11 +86,11 @@ def train_model(
             runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = training_steps.training_job(dataset.data, dataset.task, start, training, folder / "training")
-            epochs, owner, told = live.EpochLogger(run_id), flow_runs.Ownership(), list[Epoch]()
+            epochs, owner, told = live_metrics.EpochLogger(run_id), flow_runs.Ownership(), list[Epoch]()
             progress = flow_runs.EpochProgress("training-progress")
             listeners: list[training_steps.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
             flow_runs.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
-            with live.system_metrics(run_id):
+            with live_metrics.system_metrics(run_id):
                 model = training_steps.train(job, checkpoints, listeners, owner)
             epochs.flush()
             storage.keep_weights(model.weights, flow_runs.flow_run_id())

@@ -8,7 +8,7 @@ from tasks.orchestration import flow_runs
 from tasks.serving import model_repository, rollout
 from tasks.serving.triton_config import NOBODY
 from tasks.storage import leases, locks
-from tasks.tracking import canaries, champions, registry, rollouts
+from tasks.tracking import canaries, champions, deployment_runs, registry
 
 
 @flow
@@ -21,7 +21,7 @@ def undeploy_model(model_name: ModelName) -> State:
     run = flow_runs.flow_run_id()
     with (
         locks.alone_with(model_name, run, flow_runs.is_over) as require_lock,
-        rollouts.recording("undeploy", model_name, run) as record,
+        deployment_runs.recording("undeploy", model_name, run) as record,
     ):
         registry.require_model(model_name)
         champions.chosen_by(model_name, run, flow_runs.first_attempt())

@@ -9,8 +9,8 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.object_names import Bucket
-from tasks.tracking import datasets
-from tasks.tracking.addresses import page_links
+from tasks.tracking import validation_runs
+from tasks.tracking.links import page_links
 from tasks.validation import steps as validation_steps
 from tasks.validation.report.markdown import report_markdown
 
@@ -29,7 +29,7 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     report, place = checked.report, flow_runs.flow_run_id()
     facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
-    recorded = datasets.record_dataset(report, checked.page, place)
+    recorded = validation_runs.record_dataset(report, checked.page, place)
     links = links_markdown(page_links(run_id=recorded))
     flow_runs.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
     flow_runs.announce_dataset(report)

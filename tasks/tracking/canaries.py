@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.orchestration.retries import PATIENTLY
 from tasks.serving.canary_rules import Canary
-from tasks.tracking.connection import client, explained, logger
+from tasks.tracking.mlflow_client import client, explained, logger
 
 TAG = "canary"
 

@@ -12,11 +12,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.lineage import PLAN_ARTIFACT
-from tasks.core.tracked import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
 from tasks.orchestration.retries import PATIENTLY
 from tasks.serving.served_model import ServedModel
-from tasks.tracking.connection import TrackingError, client, explained, is_final, use_our_server
+from tasks.tracking.lineage import PLAN_ARTIFACT
+from tasks.tracking.mlflow_client import TrackingError, client, explained, is_final, use_our_server
+from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
 from tasks.training.events import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -73,7 +73,7 @@ def _log_model(run_id: str, model: TrainedModel, image_size: int) -> Any:  # noq
     import mlflow
     from mlflow.models import Model
 
-    from tasks.tracking.registered_model import signature
+    from tasks.tracking.pyfunc_model import signature
 
     use_our_server()
     with warnings.catch_warnings():

@@ -15,13 +15,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
 from tasks.core.errors import Superseded
-from tasks.core.lineage import BASE_DIGEST
 from tasks.core.settings import Settings
-from tasks.core.tracked import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.orchestration.retries import PATIENTLY
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.storage.object_names import Bucket, parse_object_name
-from tasks.tracking.connection import TRAINING, client, experiment_id, explained, logger, optional, warn
+from tasks.tracking.lineage import BASE_DIGEST
+from tasks.tracking.mlflow_client import TRAINING, client, experiment_id, explained, logger, optional, warn
+from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
 from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended

@@ -16,7 +16,7 @@ from prefect.logging import disable_run_logger
 from tasks.core.errors import StudioError
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
-from tasks.tracking import registered_model
+from tasks.tracking import pyfunc_model
 from tasks.training import process
 from tasks.training.job import ReferenceJob, ScoringJob, Subject, TrainingJob
 from tasks.training.trainer import evaluation, reference, training_run
@@ -90,7 +90,7 @@ LOADERS: dict[str, Callable[[Path, Path], object]] = {
     "reference for parity": referred,
     "export": lambda folder, weights: write_graph(weights, folder / "export", 64),
     "stripping": lambda _, weights: strip_optimizer(weights),
-    "registered model": lambda _, weights: registered_model.load(str(weights)),
+    "registered model": lambda _, weights: pyfunc_model.load(str(weights)),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_loader_is_safe_where_ultralytics_was_imported_before(
     from ultralytics.nn import tasks
 
     path = str(written(tmp_path, kinds(mark)["zip"]))
-    for load in (open_model, registered_model.load):
+    for load in (open_model, pyfunc_model.load):
         monkeypatch.setattr(tasks, "SAFE_LOAD", False)
         with pytest.raises((WeightsError, TypeError)):
             load(path)

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from prefect.exceptions import Pause
 
 from tasks.core.errors import Superseded
-from tasks.core.lineage import BASE_DIGEST
 from tasks.promotion.rules import Decision, Mean
 from tasks.tracking import runs
+from tasks.tracking.lineage import BASE_DIGEST
 from tests.tasks.training.trained import LINEAGE, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")

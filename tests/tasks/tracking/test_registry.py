@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
-from tasks.core.lineage import PLAN_ARTIFACT
-from tasks.core.tracked import NAMED, version_description
-from tasks.tracking import live, registry, runs
-from tasks.tracking.connection import TrackingError
+from tasks.tracking import live_metrics, registry, runs
+from tasks.tracking.lineage import PLAN_ARTIFACT
+from tasks.tracking.mlflow_client import TrackingError
+from tasks.tracking.payloads import NAMED, version_description
 from tasks.training.events import TrainedModel
 from tests.tasks.training.trained import LINEAGE, epoch, opened, run, steps, trained
 
@@ -68,7 +68,7 @@ def test_a_training_that_is_tried_again_registers_no_second_version(untrained: P
     first, other = str(uuid4()), str(uuid4())
     run_id = opened(first)
     for number in (1, 2, 3):
-        live.EpochLogger(run_id)(epoch(number))
+        live_metrics.EpochLogger(run_id)(epoch(number))
     runs.log_training.fn(run_id, model)
     assert [registered("again", model, each) for each in (first, first, other, first)] == [1, 1, 2, 1]
     assert run(run_id).info.status == "RUNNING"

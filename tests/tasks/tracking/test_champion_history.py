@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks.core.champions import back_to, onward, read_line, write_line
+from tasks.tracking.champion_history import back_to, onward, read_line, write_line
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.settings import Settings
-from tasks.core.tracked import MAX_RUN_TAG, cut
 from tasks.rendering.links import links_markdown
-from tasks.tracking.connection import client, optional
+from tasks.tracking.mlflow_client import client, optional
+from tasks.tracking.payloads import MAX_RUN_TAG, cut
 
 
 def page_links(

@@ -3,9 +3,9 @@
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.tracked import MAX_RUN_TAG, cut
 from tasks.inference.results.summary import InferenceSummary
-from tasks.tracking.connection import INFERENCE, client, experiment_id, optional
+from tasks.tracking.mlflow_client import INFERENCE, client, experiment_id, optional
+from tasks.tracking.payloads import MAX_RUN_TAG, cut
 
 
 @task(cache_policy=NO_CACHE)

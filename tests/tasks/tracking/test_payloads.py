@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StudioError
-from tasks.core.lineage import lineage_tags
-from tasks.core.tracked import (
+from tasks.tracking.lineage import lineage_tags
+from tasks.tracking.payloads import (
     MAX_DESCRIPTION,
     MAX_TAG,
     cut,

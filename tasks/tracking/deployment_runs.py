@@ -9,10 +9,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.settings import Settings
-from tasks.core.tracked import MAX_RUN_TAG, cut
 from tasks.rendering.links import links_markdown
-from tasks.tracking.addresses import page_links
-from tasks.tracking.connection import SERVING, client, experiment_id, optional
+from tasks.tracking.links import page_links
+from tasks.tracking.mlflow_client import SERVING, client, experiment_id, optional
+from tasks.tracking.payloads import MAX_RUN_TAG, cut
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import StudioError
-from tasks.core.tracked import MAX_TAG
+from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.core.settings import Settings
-from tasks.tracking.connection import client, errors, is_final, logger, warn
+from tasks.tracking.mlflow_client import client, errors, is_final, logger, warn
 from tasks.training.events import Epoch
 
 PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0

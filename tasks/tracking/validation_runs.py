@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.dataset.findings import Report
 from tasks.rendering.links import links_markdown
-from tasks.tracking.addresses import page_links
-from tasks.tracking.connection import DATASETS, TrackingError, client, experiment_id, explained, logger
+from tasks.tracking.links import page_links
+from tasks.tracking.mlflow_client import DATASETS, TrackingError, client, experiment_id, explained, logger
 from tasks.validation.report.markdown import report_sentence
 from tasks.validation.report.metrics import report_figures
 

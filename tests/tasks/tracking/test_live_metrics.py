@@ -16,9 +16,9 @@ from infra import stack as local_stack
 from infra import supervision
 from infra.services import services
 from infra.settings import StackSettings
-from tasks.tracking import live, registry
-from tasks.tracking.connection import TrackingError
-from tasks.tracking.live import EpochLogger
+from tasks.tracking import live_metrics, registry
+from tasks.tracking.live_metrics import EpochLogger
+from tasks.tracking.mlflow_client import TrackingError
 from tests.tasks.training.trained import epoch, opened, run, steps, trained
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -104,8 +104,8 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     caplog.set_level("INFO")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live, "PATIENCE_S", 0.8)
-    monkeypatch.setattr(live, "PATIENCE_WHILE_DOWN_S", 0.3)
+    monkeypatch.setattr(live_metrics, "PATIENCE_S", 0.8)
+    monkeypatch.setattr(live_metrics, "PATIENCE_WHILE_DOWN_S", 0.3)
     logger = EpochLogger(run_id)
     logger(epoch(1))
     for process in asleep:
@@ -173,9 +173,9 @@ def test_a_version_that_mlflow_refuses_is_not_tried_again(run_id: str, untrained
 
 
 def test_the_load_of_the_machine_goes_on_where_it_stopped(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "SAMPLE_S", 0.2)
+    monkeypatch.setattr(live_metrics, "SAMPLE_S", 0.2)
     for _ in range(2):
-        with live.system_metrics(run_id):
+        with live_metrics.system_metrics(run_id):
             time.sleep(1)
     found = steps(run_id, "system/cpu_utilization_percentage")
     assert found == list(range(len(found)))
@@ -188,9 +188,9 @@ def test_the_load_of_the_machine_is_logged_again_after_an_outage(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live, "SAMPLE_S", 0.2)
-    monkeypatch.setattr(live, "RESTART_S", 0.2)
-    with live.system_metrics(run_id):
+    monkeypatch.setattr(live_metrics, "SAMPLE_S", 0.2)
+    monkeypatch.setattr(live_metrics, "RESTART_S", 0.2)
+    with live_metrics.system_metrics(run_id):
         time.sleep(1)
         for process in asleep:
             process.suspend()
@@ -210,6 +210,6 @@ def test_without_mlflow_the_load_is_not_logged_and_nothing_fails(run_id: str, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     done = []
-    with live.system_metrics(run_id):
+    with live_metrics.system_metrics(run_id):
         done.append(1)
     assert done
