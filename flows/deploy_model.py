@@ -5,13 +5,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import CanaryParams, ModelName, NewVersion, ParityPolicy, ServingParams
 from tasks.dataset.validation_sample import unpack_sample
+from tasks.errors import StudioError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.orchestration import flow_runs
 from tasks.orchestration.scratch import scratch_folder
+from tasks.parameters import CanaryParams, ModelName, NewVersion, ParityPolicy, ServingParams
 from tasks.rendering.links import links_markdown
 from tasks.serving import canary_stats, grpc_client, model_control, model_repository, rollout
 from tasks.serving.canary import watch

@@ -3,8 +3,8 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.parameters import FormerVersion, ModelName
 from tasks.orchestration import flow_runs
+from tasks.parameters import FormerVersion, ModelName
 from tasks.serving import model_control, model_repository, rollout
 from tasks.storage import leases, locks
 from tasks.tracking import canaries, champions, deployment_runs, registry

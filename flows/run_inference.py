@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.inference import media_inputs, object_tracking, work_queue
 from tasks.inference.results.gallery import items_in, linked_files, write_gallery
 from tasks.inference.results.report import Outcome, inference_markdown, summary_json
@@ -15,6 +14,7 @@ from tasks.inference.work_plan import chunks
 from tasks.inference.work_queue import Job
 from tasks.orchestration import flow_runs, helper_runs
 from tasks.orchestration.scratch import scratch_folder
+from tasks.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.rendering.links import links_markdown
 from tasks.serving import canary_stats, model_control, model_repository, rollout
 from tasks.serving.canary_rules import is_chosen

@@ -5,8 +5,15 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import (
+from tasks.errors import StudioError
+from tasks.export.steps import export_onnx
+from tasks.merge import steps as merge_steps
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.report import plan_facts, plan_markdown
+from tasks.orchestration import flow_runs
+from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.scratch import scratch_folder
+from tasks.parameters import (
     Archive,
     Archives,
     BaseModelName,
@@ -16,13 +23,6 @@ from tasks.core.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
-from tasks.export.steps import export_onnx
-from tasks.merge import steps as merge_steps
-from tasks.merge.fingerprint import plan_digest
-from tasks.merge.report import plan_facts, plan_markdown
-from tasks.orchestration import flow_runs
-from tasks.orchestration.retries import PATIENTLY
-from tasks.orchestration.scratch import scratch_folder
 from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage

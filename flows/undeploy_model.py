@@ -3,8 +3,8 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.parameters import ModelName
 from tasks.orchestration import flow_runs
+from tasks.parameters import ModelName
 from tasks.serving import model_repository, rollout
 from tasks.serving.triton_config import NOBODY
 from tasks.storage import leases, locks

@@ -3,9 +3,9 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.core.parameters import Archive, ValidationPolicy
 from tasks.orchestration import flow_runs
 from tasks.orchestration.scratch import scratch_folder
+from tasks.parameters import Archive, ValidationPolicy
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.object_names import Bucket

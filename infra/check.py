@@ -15,9 +15,9 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, Verdict
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import Inspection, inspect_dataset, render_inspection
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

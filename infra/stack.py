@@ -21,7 +21,7 @@ from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
 from infra.settings import StackSettings, write_private
 from infra.temporary import make_temporary_folder, remove_temporary
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 
 START_SECONDS = 180

@@ -102,8 +102,8 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 @pytest.fixture(scope="session")
 def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
     """An untrained model, served by the stack's Triton."""
-    from tasks.core.parameters import ServingParams
     from tasks.export.exporter import write_graph
+    from tasks.parameters import ServingParams
     from tasks.serving import model_control, model_repository
     from tasks.serving.served_model import ServedModel
 

@@ -32,7 +32,7 @@ def test_a_flow_is_named_like_its_file_and_calls_no_library(path: Path) -> None:
     assert {name.split(".")[0] for name in imports(path)} <= {"prefect", "tasks", "pathlib"}
 
 
-COPIED = [*files("model_repository"), ROOT / "tasks" / "tracking" / "registered_model.py"]
+COPIED = [*files("model_repository"), ROOT / "tasks" / "tracking" / "pyfunc_model.py"]
 
 
 @pytest.mark.parametrize("path", COPIED, ids=str)
@@ -41,7 +41,7 @@ def test_served_code_stands_alone(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "flows", "infra"}
 
 
-LOADERS = {ROOT / "tasks" / "weights.py", ROOT / "tasks" / "tracking" / "registered_model.py"}
+LOADERS = {ROOT / "tasks" / "weights" / "loader.py", ROOT / "tasks" / "tracking" / "pyfunc_model.py"}
 PICKLES = re.compile(
     r"\bYOLO\(|\b(torch|joblib|dill|pickle|cloudpickle|marshal|shelve)\.|read_pickle|load_checkpoint|torch_load|"
     r"torch_safe_load|pyfunc\.load|allow_pickle=True|torch_utils\.strip_optimizer"

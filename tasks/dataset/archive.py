@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.entry_filter import screen
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, error, explain, quoted
+from tasks.parameters import ValidationPolicy
 
 MAX_ENTRY_BYTES = 256 * 2**20
 

@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
 from tasks.dataset.zip_names import (
@@ -24,6 +23,7 @@ from tasks.dataset.zip_names import (
     unsafe_reason,
 )
 from tasks.media.file_type import IMAGE_ENDINGS, VIDEO_ENDINGS
+from tasks.parameters import ValidationPolicy
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.
 _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})

@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.image_stats import is_image
+from tasks.errors import StudioError
+from tasks.parameters import ValidationPolicy
 from tasks.vision.geometry import Floats
 
 MOST_IMAGES = 1000

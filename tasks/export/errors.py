@@ -1,6 +1,6 @@
 """What goes wrong in an export."""
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 
 
 class ExportError(StudioError):

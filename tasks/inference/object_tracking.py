@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 

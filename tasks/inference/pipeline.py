@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from shutil import rmtree
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.inference.concurrency import one_ahead, ordered_map
 from tasks.inference.frames import expand
 from tasks.inference.predictor import Looking, MediaReader

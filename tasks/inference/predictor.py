@@ -8,8 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import InferenceParams
+from tasks.errors import StudioError
 from tasks.inference.concurrency import Budget
 from tasks.inference.frames import Picture, expand
 from tasks.inference.results.annotator import Painter
@@ -19,6 +18,7 @@ from tasks.inference.triton_client import AnswerError, TritonClient, VersionGone
 from tasks.inference.work_items import Seen
 from tasks.inference.work_plan import Source
 from tasks.media.errors import MediaError
+from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import served_input
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Letterbox, Rgb

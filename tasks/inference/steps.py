@@ -9,8 +9,6 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.parameters import InferenceParams
-from tasks.core.settings import Settings
 from tasks.inference.pipeline import work
 from tasks.inference.predictor import Looking, MediaReader, in_flight
 from tasks.inference.result_writer import Follow, Keeper, Told
@@ -20,7 +18,9 @@ from tasks.inference.triton_client import ParameterError, TritonClient, VersionG
 from tasks.inference.work_items import Made
 from tasks.inference.work_plan import Chunk
 from tasks.media.malloc import reuse_memory
+from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
+from tasks.settings import Settings
 from tasks.vision.detections import Detections, class_thresholds
 
 

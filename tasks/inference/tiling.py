@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.inference.tile_overlaps import Pairs, Views, pairs_of
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats

@@ -13,7 +13,7 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUTS, kept_until
 from tasks.serving.triton_names import names_of

@@ -1,6 +1,6 @@
 """The one error of this package."""
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 
 
 class MediaError(StudioError):

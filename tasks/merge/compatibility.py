@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from tasks.core.parameters import MergePolicy
 from tasks.dataset.findings import explain, quoted
 from tasks.dataset.layout import class_folder
 from tasks.merge.class_mapping import ClassPlan, similar_names
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.inputs import Source, Splits
 from tasks.merge.label_union import Copy, United, joined_labels
+from tasks.parameters import MergePolicy
 
 _SHOWN = 5
 _MAX_NAMES = 300

@@ -8,13 +8,13 @@ train. Copies in val and test stay: nothing is learned from those, and gold stay
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.core.parameters import MergePolicy
 from tasks.dataset.findings import explain, quoted
 from tasks.dataset.layout import Sample
 from tasks.merge.class_mapping import matching_ids, plan_classes
 from tasks.merge.compatibility import keypoint_conflicts
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.inputs import Source, offered
+from tasks.parameters import MergePolicy
 
 _MAX_NAMES = 300
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.core.parameters import MergePolicy
 from tasks.merge.class_mapping import ClassPlan, Renames, plan_classes, unknown_renames
 from tasks.merge.compatibility import (
     agreed_task,
@@ -21,6 +20,7 @@ from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import Source, Splits, offered
 from tasks.merge.label_union import United
 from tasks.merge.split_leakage import GOLD, LeftOut
+from tasks.parameters import MergePolicy
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import MergePolicy
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Report, quoted
 from tasks.dataset.image_stats import ImageTraits
+from tasks.errors import StudioError
 from tasks.merge.inputs import Source
 from tasks.merge.jpeg_end import ended
 from tasks.merge.label_union import Copy, joined_labels
@@ -26,6 +25,7 @@ from tasks.merge.plan import MergePlan, plan_merge, stopping
 from tasks.merge.remap import remap_labels
 from tasks.merge.subsets import make_rehearsal, make_view
 from tasks.merge.yolo_writer import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
+from tasks.parameters import MergePolicy
 from tasks.validation.dataset_check import open_dataset
 from tasks.validation.image_stats_io import unpack_traits
 

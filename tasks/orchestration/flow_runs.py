@@ -34,8 +34,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Cancelling, Completed, Failed
 
-from tasks.core.errors import Cancelled, StudioError, Superseded
 from tasks.dataset.findings import Report
+from tasks.errors import Cancelled, StudioError, Superseded
 from tasks.orchestration.form import documented
 from tasks.orchestration.repetition import repeated
 from tasks.orchestration.run_log import StepsAlone

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 
 
 def may_pass(_task: object, _run: object, state: Any) -> bool:  # noqa: ANN401 - a Prefect state, which rules do not know

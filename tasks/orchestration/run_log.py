@@ -2,7 +2,7 @@
 
 import logging
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 
 ENGINES = {"flow_engine", "task_engine"}  # Prefect's modules that tell of their own doings
 ROUTINE = ("Created task run", "Finished in state", "Engine execution exited")  # the reason was told before

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core.settings import Settings
+from tasks.settings import Settings
 
 _OWNED = ".owned"  # locked by the process that made the folder, for as long as it lives
 

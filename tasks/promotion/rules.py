@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from tasks.core.parameters import PromotionPolicy
 from tasks.dataset.findings import explain, quoted
 from tasks.merge.class_mapping import matching_ids
+from tasks.parameters import PromotionPolicy
 from tasks.vision.metrics import LENIENT, MAIN, Scores
 
 VALIDATION = "validation"

@@ -8,8 +8,8 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import CanaryParams
+from tasks.errors import StudioError
+from tasks.parameters import CanaryParams
 from tasks.serving.canary_rules import Answers
 from tasks.serving.model_control import requests_to
 from tasks.serving.served_model import ServedModel

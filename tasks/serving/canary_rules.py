@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from tasks.core.parameters import CanaryParams
 from tasks.dataset.findings import explain
+from tasks.parameters import CanaryParams
 from tasks.rendering.markdown import table
 
 

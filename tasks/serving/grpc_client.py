@@ -9,12 +9,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
-from tasks.core.settings import Settings
 from tasks.dataset.validation_sample import Sample
 from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, reason, unreachable
 from tasks.serving.parity.served_predictions import find_served
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUTS
+from tasks.settings import Settings
 from tasks.vision.geometry import PADDING, Floats, Rgb
 from tasks.vision.predictions import FoundFolder
 

@@ -8,8 +8,8 @@ from typing import Any
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tasks.core.errors import StudioError
-from tasks.core.settings import Settings
+from tasks.errors import StudioError
+from tasks.settings import Settings
 
 CALL_TIMEOUT_S = 15.0
 KEY_HEADER = "triton-access-key"

@@ -8,8 +8,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.parameters import ServingParams
 from tasks.orchestration.retries import PATIENTLY
+from tasks.parameters import ServingParams
 from tasks.serving import triton_config
 from tasks.serving.canary_rules import Requests
 from tasks.serving.http_client import ServingError, calling, key

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving.served_model import ServedModel
 
 Value = TypeVar("Value", int, str)

@@ -14,9 +14,9 @@ from typing import Protocol
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
-from tasks.core.errors import StudioError, Superseded
-from tasks.core.parameters import ServingParams
+from tasks.errors import StudioError, Superseded
 from tasks.orchestration.signals import cancelled_afterwards
+from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import Snapshot

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import for_onnxruntime
 from tasks.serving.served_model import MAX_DETECTIONS, ServedModel
 from tasks.serving.triton_names import is_aside, model_of

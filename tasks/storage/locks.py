@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from prefect import get_run_logger, runtime
 
-from tasks.core.errors import Superseded
+from tasks.errors import Superseded
 from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys
 from tasks.storage.s3_client import StorageError, client, explained

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
-from tasks.core.errors import StudioError
-from tasks.core.settings import Settings
+from tasks.errors import StudioError
+from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,8 +11,8 @@ from mlflow import MlflowClient  # noqa: F401
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.parameters import ServingParams
 from tasks.orchestration.retries import PATIENTLY
+from tasks.parameters import ServingParams
 from tasks.tracking.champion_history import read_line, write_line
 from tasks.tracking.mlflow_client import TrackingError, client, explained, logger, optional
 from tasks.tracking.registry import CHALLENGER, CHAMPION

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.settings import Settings
 from tasks.rendering.links import links_markdown
+from tasks.settings import Settings
 from tasks.tracking.links import page_links
 from tasks.tracking.mlflow_client import SERVING, client, experiment_id, optional
 from tasks.tracking.payloads import MAX_RUN_TAG, cut

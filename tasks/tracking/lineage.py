@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"

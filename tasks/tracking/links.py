@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.settings import Settings
 from tasks.rendering.links import links_markdown
+from tasks.settings import Settings
 from tasks.tracking.mlflow_client import client, optional
 from tasks.tracking.payloads import MAX_RUN_TAG, cut
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.core.settings import Settings
+from tasks.settings import Settings
 from tasks.tracking.mlflow_client import client, errors, is_final, logger, warn
 from tasks.training.events import Epoch
 

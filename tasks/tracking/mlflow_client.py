@@ -10,8 +10,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.context import FlowRunContext, TaskRunContext
 
-from tasks.core.errors import StudioError
-from tasks.core.settings import Settings
+from tasks.errors import StudioError
+from tasks.settings import Settings
 
 TRAINING, DATASETS, SERVING, INFERENCE = "training", "datasets", "serving", "inference"
 

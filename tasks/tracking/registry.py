@@ -21,7 +21,7 @@ from tasks.training.events import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<version>[1-9]\d{0,8})|@(?P<alias>[\w-]+))")
-CODE = Path(__file__).with_name("registered_model.py")
+CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
 @dataclass(frozen=True)

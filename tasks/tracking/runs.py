@@ -14,10 +14,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
-from tasks.core.errors import Superseded
-from tasks.core.settings import Settings
+from tasks.errors import Superseded
 from tasks.orchestration.retries import PATIENTLY
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
+from tasks.settings import Settings
 from tasks.storage.object_names import Bucket, parse_object_name
 from tasks.tracking.lineage import BASE_DIGEST
 from tasks.tracking.mlflow_client import TRAINING, client, experiment_id, explained, logger, optional, warn

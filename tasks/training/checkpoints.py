@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.parameters import Parameters, TrainingParams
+from tasks.parameters import Parameters, TrainingParams
 
 MANIFEST, WEIGHTS = "checkpoint.json", "last.pt"
 _NEWEST = 2  # should one of them be torn, there is the one before it

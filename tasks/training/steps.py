@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import TrainingParams
+from tasks.errors import StudioError
 from tasks.orchestration.retries import PATIENTLY
+from tasks.parameters import TrainingParams
 from tasks.training.checkpoints import Restored
 from tasks.training.events import Epoch, TrainedModel
 from tasks.training.job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding, Severity, Statistics, explain, quoted, warning
+from tasks.parameters import ValidationPolicy
 
 
 def class_findings(statistics: Statistics, policy: ValidationPolicy) -> list[Finding | Batch]:

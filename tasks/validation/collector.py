@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Batch, Finding, Severity
+from tasks.parameters import ValidationPolicy
 
 # More findings than this of one code and severity are counted but not kept.
 MAX_KEPT = 1000

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.findings import Finding, Report, Severity, Statistics
 from tasks.dataset.image_stats import ImageTraits, format_findings
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
 from tasks.dataset.layout import Dataset, read_layout
+from tasks.errors import StudioError
+from tasks.parameters import ValidationPolicy
 from tasks.validation.class_lists import class_list_findings
 from tasks.validation.class_names import class_findings
 from tasks.validation.collector import Collector

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import folder_of
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, error, explain, quoted, warning
 from tasks.dataset.image_stats import is_foreign_image
 from tasks.dataset.layout import Dataset, class_folder
+from tasks.parameters import ValidationPolicy
 
 _NOT_LABELS = ("classes.txt", "predefined_classes.txt", "notes.txt", "labels.txt", "readme")
 

@@ -15,9 +15,9 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed, Failed
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
-from tasks.core.errors import StudioError
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.findings import Report, Verdict
+from tasks.errors import StudioError
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset, render_inspection
 from tasks.validation.image_stats_io import pack_traits
 from tasks.validation.report.groups import shown

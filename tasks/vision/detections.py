@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.parameters import InferenceParams
+from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import Outputs, found_from_served
 from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Floats, Letterbox, corners

@@ -1,6 +1,6 @@
 """How good a model is on one set of labelled images."""
 
-from tasks.core.parameters import Parameters
+from tasks.parameters import Parameters
 
 # The metric by which models of a task are compared, and the lenient one that says whether a model is of any use.
 MAIN = {

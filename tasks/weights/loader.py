@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 

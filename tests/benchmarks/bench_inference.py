@@ -28,10 +28,10 @@ import pytest
 
 from flows.run_inference import run_inference
 from infra.settings import StackSettings
-from tasks.core.parameters import InferenceParams
 from tasks.media.images import decode_image
 from tasks.media.malloc import reuse_memory
 from tasks.media.video_reader import decode_frames, upright
+from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import served_input
 from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Rgb

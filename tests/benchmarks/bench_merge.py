@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.dataset.image_stats import ImageTraits
 from tasks.dataset.layout import Dataset, Sample
 from tasks.merge.inputs import Source
 from tasks.merge.plan import plan_merge
 from tasks.merge.steps import ValidArchive, plan_archives, write_merge
+from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import write_dataset
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.core.parameters import ValidationPolicy
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.archives import write_dataset
 from tests.benchmarks.peers import cleanvision_python, seconds_of

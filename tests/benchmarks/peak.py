@@ -12,7 +12,7 @@ EVERY_S = 0.05
 RUN = """
 import sys
 from flows.run_inference import run_inference
-from tasks.core.parameters import InferenceParams
+from tasks.parameters import InferenceParams
 state = run_inference(sys.argv[1], [sys.argv[2]], InferenceParams(annotate=False), return_state=True)
 sys.exit(0 if state.is_completed() else str(state.message))
 """

@@ -22,12 +22,12 @@ import torch
 import tritonclient.grpc as triton
 from tritonclient import http as triton_http
 
-from tasks.core.parameters import InferenceParams
-from tasks.core.settings import Settings
 from tasks.inference.predictor import in_flight
 from tasks.inference.triton_client import TritonClient
 from tasks.media.video_writer import VideoWriter
+from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
+from tasks.settings import Settings
 from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import GPU, Done, Work
 

@@ -10,10 +10,10 @@ from uuid import uuid4
 import tritonclient.grpc as triton
 from tritonclient.utils import shared_memory
 
-from tasks.core.settings import Settings
 from tasks.serving.http_client import KEY_HEADER
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUT
+from tasks.settings import Settings
 from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import Done, Work
 

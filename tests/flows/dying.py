@@ -17,7 +17,7 @@ from prefect import runtime
 from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
 from flows.undeploy_model import undeploy_model
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tests.flows.steps import QUICK, UNCOMPARED
 
 

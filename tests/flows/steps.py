@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
 from flows.undeploy_model import undeploy_model
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository
 
 QUICK: dict[str, Any] = {"drain_s": 1.0, "drain_timeout_s": 20.0}

@@ -15,9 +15,9 @@ from ultralytics.models import YOLO
 from ultralytics.utils import ASSETS
 
 from flows.run_inference import run_inference
-from tasks.core.parameters import InferenceParams
 from tasks.media.images import read_image
 from tasks.media.video_reader import read_frames
+from tasks.parameters import InferenceParams
 from tasks.vision.geometry import Floats, Letterbox, Rgb, iou_matrix
 from tests.benchmarks import scenes
 from tests.tasks.export.finders import finder

@@ -18,7 +18,7 @@ from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
 from infra import supervision
 from infra.settings import ROOT, StackSettings
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving import model_repository
 from tasks.serving.http_client import ServingError
 from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel
 from tests.flows.registered import SIZE, register

@@ -26,7 +26,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact, State
 
 from flows.run_inference import run_inference
-from tasks.core.parameters import InferenceParams
 from tasks.inference import media_inputs as media_store
 from tasks.inference import work_queue
 from tasks.inference.results.parquet import schema
@@ -34,6 +33,7 @@ from tasks.inference.steps import merge
 from tasks.inference.work_plan import chunks
 from tasks.inference.work_queue import Job
 from tasks.media.video_writer import VideoWriter
+from tasks.parameters import InferenceParams
 from tasks.serving import model_repository
 from tasks.vision.geometry import Floats
 from tests.flows.registered import pictures, register

@@ -5,7 +5,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.orchestration import flow_runs
 from tests.flows.run_log import run_log
 

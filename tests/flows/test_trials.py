@@ -10,7 +10,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.run_inference import run_inference
-from tasks.core.parameters import CanaryParams
+from tasks.parameters import CanaryParams
 from tasks.serving import canary_stats
 from tasks.tracking import canaries
 from tests.flows.registered import pictures

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
 from infra.settings import StackSettings
-from tasks.core.parameters import ValidationPolicy
+from tasks.parameters import ValidationPolicy
 from tests.clients import prefect_api
 from tests.tasks.dataset.archives import good, zipped
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from tritonclient.utils import InferenceServerException
 
 from infra.demo_data import CLASSES, draw_image
-from tasks.core.settings import Settings
+from tasks.settings import Settings
 from tests.clients import Clients
 from tests.flows.registered import SIZE
 

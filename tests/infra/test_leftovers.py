@@ -11,7 +11,7 @@ from prefect.logging import disable_run_logger
 from infra import leftovers, triton
 from infra.services import s3_client
 from infra.settings import StackSettings
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_names import candidate_name, kept_name

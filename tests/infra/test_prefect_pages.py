@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from infra.settings import StackSettings
-from tasks.core.parameters import MergePolicy, TrainingParams
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.inference.results.report import inference_markdown
 from tasks.inference.results.summary import Failure
 from tasks.merge.report import plan_markdown
+from tasks.parameters import MergePolicy, TrainingParams
 from tasks.promotion.report import promotion_markdown
 from tasks.serving.parity.report import parity_markdown
 from tasks.validation.report.markdown import report_markdown

@@ -16,7 +16,7 @@ from prefect.states import Running, Scheduled
 
 from infra import bootstrap, registration
 from infra.settings import ROOT, StackSettings
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.orchestration import flow_runs
 
 QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())

@@ -20,14 +20,15 @@ import tritonclient.http as triton_http
 from numpy.typing import NDArray
 from onnx import parser
 
-from tasks.core.parameters import ServingParams
-from tasks.core.settings import Settings
+from tasks.parameters import ServingParams
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import load_versions, served_versions, unload
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
+from tasks.settings import Settings
+from tests.paths import ROOT
 
-CODE = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
+CODE = ROOT / "model_repository" / "graph" / "model.py"
 NAME = "graph-test"
 SIZE = 32
 Sizes = dict[str, tuple[int, ...]]

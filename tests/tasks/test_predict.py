@@ -19,9 +19,9 @@ from tritonclient.utils import InferenceServerException
 from infra import predict as publishing
 from infra.services import s3_client
 from infra.settings import StackSettings
-from tasks.core.settings import Settings
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import NOBODY
+from tasks.settings import Settings
 from tasks.vision import geometry
 from tests.clients import Clients
 from tests.tasks.dataset.archives import huge_png

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.inference.results.summary import Tally
 
 PREDICTIONS, PICTURES, ITEMS, FAILURES = "predictions.parquet", "pictures.parquet", "items.jsonl", "failures.jsonl"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.parameters import ParityPolicy
+from tasks.parameters import ParityPolicy
 from tasks.vision.detections import VISIBLE
 from tasks.vision.geometry import Floats, iou_matrix
 from tasks.vision.predictions import Found

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.parameters import ParityPolicy
 from tasks.dataset.validation_sample import Sample
+from tasks.parameters import ParityPolicy
 from tasks.serving.parity.matching import Matched, match
 from tasks.vision.detections import class_name
 from tasks.vision.metrics import Scores

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.training.job import Failure, ReferenceJob, TrainingJob, from_line
 from tasks.training.retry_policy import is_memory_error
 from tasks.training.trainer.event_file import tell

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.merge.manifest import Tally, count_rows, origin, read_manifest
 from tasks.merge.yolo_writer import images_of, label_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.findings import Report
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"

@@ -23,9 +23,10 @@ from ultralytics.utils import ASSETS, ops
 from infra.settings import StackSettings
 from tasks.export.exporter import write_graph
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
+from tests.paths import SHARED_DATA
 from tests.tasks.export.finders import finder
 
-COCO = Path(__file__).parents[2].parent / "shared" / "data" / "yolo11n-coco.pt"
+COCO = SHARED_DATA / "yolo11n-coco.pt"
 PHOTOS = ("bus.jpg", "zidane.jpg")
 Answers = dict[str, Floats]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tasks.media.errors import MediaError
 from tasks.media.video_reader import read_frames
 from tasks.vision.geometry import Rgb
+from tests.paths import ROOT
 
 
 def photo(width: int = 60, height: int = 40) -> Rgb:
@@ -174,7 +175,7 @@ def in_own_process(code: str, *arguments: object) -> str:
     """Run code that may end its process; return what it printed, or fail with what it said."""
     ran = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

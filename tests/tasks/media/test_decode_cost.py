@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -26,6 +25,7 @@ from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import decode_image
 from tasks.validation.report.images import _shrunk
+from tests.paths import ROOT
 
 SIDE = 600
 ORDINARY = Image.fromarray(
@@ -251,7 +251,6 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def test_one_file_holds_the_rule() -> None:
-    root = Path(__file__).resolve().parents[2]
-    served = root / "model_repository" / "predict" / "decode_cost.py"
-    assert served.read_bytes() == (root / "tasks" / "core" / "decode_cost.py").read_bytes()
+    served = ROOT / "model_repository" / "predict" / "decode_cost.py"
+    assert served.read_bytes() == (ROOT / "tasks" / "media" / "decode_cost.py").read_bytes()
     assert served.is_symlink()

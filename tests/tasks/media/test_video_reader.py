@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tasks.media import video_reader
 from tasks.media.errors import MediaError
 from tasks.media.video_reader import read_frames
+from tests.paths import SHARED_DATA
 from tests.tasks.media.samples import exr, film, frames_until_error, in_own_process, packed, photo, png_bomb, with_sound
 
-BIKES = Path(__file__).parents[4] / "shared" / "data" / "bikes.mp4"
+BIKES = SHARED_DATA / "bikes.mp4"
 STEADY = [index * 40.0 for index in range(60)]
 
 

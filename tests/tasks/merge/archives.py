@@ -10,10 +10,10 @@ from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 from ultralytics.utils import IterableSimpleNamespace
 
-from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.dataset.findings import Verdict
 from tasks.merge.plan import MergePlan
 from tasks.merge.steps import MergedDataset, ValidArchive, plan_archives, valid_archive, write_merge
+from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tasks.validation.image_stats_io import pack_traits
 from tests.benchmarks.archives import convert, draw, encode

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from tasks.core.parameters import MergePolicy
 from tasks.dataset.image_stats import ImageTraits
 from tasks.dataset.layout import Dataset, Sample
 from tasks.merge.inputs import Source
 from tasks.merge.plan import MergePlan, plan_merge
+from tasks.parameters import MergePolicy
 
 TRAIN_VAL: Mapping[str, str] = {"train": "ab", "val": "c"}
 

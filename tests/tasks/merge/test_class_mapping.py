@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.core.parameters import MergePolicy
 from tasks.merge.class_mapping import (
     ClassPlan,
     matching_ids,
@@ -23,6 +22,7 @@ from tasks.merge.class_mapping import (
     unknown_renames,
 )
 from tasks.merge.conflicts import MergeCode
+from tasks.parameters import MergePolicy
 
 Renames = dict[str, str | None]
 Names = list[list[str]]

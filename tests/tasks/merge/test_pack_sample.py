@@ -11,8 +11,8 @@ import yaml
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.merge.pack_sample import pack_sample
 from tasks.merge.steps import SAMPLE_IMAGES, MergedDataset, write_sample
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 NAMES = tuple(f"class {number}" for number in range(40))
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.parameters import MergePolicy
 from tasks.dataset.layout import Dataset, Sample
 from tasks.merge.conflicts import MergeCode
 from tasks.merge.inputs import Source
 from tasks.merge.plan import stopping
 from tasks.merge.split_leakage import LeftOut
+from tasks.parameters import MergePolicy
 from tests.tasks.merge.inputs import codes, merged, source, staying
 
 

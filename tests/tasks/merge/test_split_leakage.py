@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.core.parameters import MergePolicy
 from tasks.merge.split_leakage import LeftOut, group_links, settle
+from tasks.parameters import MergePolicy
 
 DEARER = ("train", "val", "test")
 SPLITS = st.dictionaries(st.sampled_from("abcdefghijklmno"), st.sampled_from(DEARER), min_size=1)

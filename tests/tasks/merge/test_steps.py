@@ -9,8 +9,8 @@ import yaml
 from prefect.logging import disable_run_logger
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-from tasks.core.parameters import MergePolicy, ValidationPolicy
 from tasks.merge.steps import MergeError, plan_archives, require_mergeable, valid_archive, write_merge
+from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tasks.validation.image_stats_io import pack_traits
 from tests.tasks.dataset.test_zip_names import raw_zip

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Pause
 from prefect.states import Completed, Running
 
-from tasks.core.errors import Cancelled, Superseded
+from tasks.errors import Cancelled, Superseded
 from tasks.orchestration import flow_runs
 
 

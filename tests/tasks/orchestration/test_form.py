@@ -9,7 +9,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from pydantic import Field
 
-from tasks.core.parameters import Parameters, TrainingParams
+from tasks.parameters import Parameters, TrainingParams
 
 FLOWS = [path.stem for path in Path("flows").resolve().glob("[a-z]*.py")]
 
@@ -35,7 +35,7 @@ def test_every_parameter_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_nested_fields_come_in_the_order_of_their_model(name: str) -> None:
-    import tasks.core.parameters as known
+    import tasks.parameters as known
 
     for title, model in schema_of(name).get("definitions", {}).items():
         if "properties" in model:

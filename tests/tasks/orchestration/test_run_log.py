@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.orchestration.run_log import StepsAlone
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.parameters import PromotionPolicy
+from tasks.parameters import PromotionPolicy
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Contender, Decision, comparable, decide, decision_facts, decision_tags
 from tasks.training.events import TrainedModel

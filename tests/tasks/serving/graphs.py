@@ -14,10 +14,10 @@ from PIL import Image
 from tritonclient import http as triton_http
 
 from infra.settings import ROOT
-from tasks.core.parameters import ServingParams
-from tasks.core.settings import Settings
+from tasks.parameters import ServingParams
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import model_config
+from tasks.settings import Settings
 from tasks.vision.geometry import Floats, Rgb
 
 BACKEND = ROOT / "model_repository" / "graph" / "model.py"

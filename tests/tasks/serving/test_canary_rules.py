@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.parameters import CanaryParams
+from tasks.parameters import CanaryParams
 from tasks.serving.canary_rules import Answers, Canary, Requests, canary_table, is_chosen, objections
 
 

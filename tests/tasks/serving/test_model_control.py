@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any, Self
 
 import boto3
@@ -14,17 +13,18 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 from ultralytics.models import YOLO
 
-from tasks.core.parameters import ServingParams
-from tasks.core.settings import Settings
 from tasks.export.exporter import write_graph
+from tasks.parameters import ServingParams
 from tasks.serving.grpc_client import smoke_test
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import load_aside, load_versions, served_versions, unload
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
 from tasks.serving.triton_names import candidate_name
+from tasks.settings import Settings
+from tests.paths import ROOT
 
-MODEL_PY = Path(__file__).parents[2] / "model_repository" / "graph" / "model.py"
+MODEL_PY = ROOT / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}
 KEY = "triton-access-key"
 NAME = "serving-test"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.core.errors import Superseded
+from tasks.errors import Superseded
 from tasks.serving import model_control, rollout
 from tasks.storage.s3_client import StorageError
 

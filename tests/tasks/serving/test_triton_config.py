@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from tasks.core.parameters import ServingParams
+from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import engine_fingerprint
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from infra.live import _NAME
-from tasks.core.parameters import ModelName
+from tasks.parameters import ModelName
 from tasks.serving import triton_names
 
 NAMES = st.from_regex(re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z"))

@@ -15,14 +15,14 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra.settings import ROOT, StackSettings
-from tasks.core.parameters import ServingParams
-from tasks.core.settings import Settings
 from tasks.inference import triton_client as inference_client
 from tasks.inference.triton_client import TritonClient, VersionGone
+from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository, rollout
 from tasks.serving.http_client import ServingError
 from tasks.serving.rollout import Places
 from tasks.serving.served_model import ServedModel
+from tasks.settings import Settings
 from tasks.storage import leases
 from tests.tasks.storage.proxy import Proxy
 

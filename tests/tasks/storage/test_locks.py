@@ -11,7 +11,7 @@ import boto3
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.core.errors import Superseded
+from tasks.errors import Superseded
 from tasks.storage import locks
 from tasks.storage.locks import holding
 from tasks.storage.s3_client import StorageError

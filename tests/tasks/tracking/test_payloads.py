@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.tracking.lineage import lineage_tags
 from tasks.tracking.payloads import (
     MAX_DESCRIPTION,

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from prefect.exceptions import Pause
 
-from tasks.core.errors import Superseded
+from tasks.errors import Superseded
 from tasks.promotion.rules import Decision, Mean
 from tasks.tracking import runs
 from tasks.tracking.lineage import BASE_DIGEST

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.core.parameters import TrainingParams
 from tasks.export.errors import ExportError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
+from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
 from tasks.training.job import Subject
 from tasks.vision.metrics import MAIN

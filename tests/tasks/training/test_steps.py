@@ -21,8 +21,8 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra import demo_data
-from tasks.core.parameters import TrainingParams
 from tasks.merge.yolo_writer import images_of
+from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
 from tasks.training.checkpoints import Manifest, Restored
 from tasks.training.events import Epoch, TrainedModel

@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.findings import Batch, Finding, SplitStatistics, Statistics
+from tasks.parameters import ValidationPolicy
 from tasks.validation.class_names import class_findings
 
 NAMES = ["cat", "dog"]

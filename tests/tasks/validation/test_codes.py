@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report, Verdict
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.archives import encode
 from tests.tasks.dataset.archives import zipped

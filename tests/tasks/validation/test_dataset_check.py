@@ -6,9 +6,9 @@ from tasks.dataset.findings import Severity, Verdict
 from tasks.dataset.layout import Dataset
 from tasks.validation import reader
 from tasks.validation.dataset_check import DatasetError, check_dataset, open_dataset
+from tests.paths import SHARED_DATA
 from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
 
 
@@ -200,10 +200,10 @@ def test_a_dataset_with_errors_of_layout_is_not_opened(tmp_path: Path, entries: 
     assert {finding.severity for finding in caught.value.findings} == {Severity.ERROR}
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"the real archives are not at {DATA}")
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real archives are not at {SHARED_DATA}")
 @pytest.mark.parametrize(("name", "train", "val"), [("bccd-a.zip", 102, 43), ("bccd-b.zip", 103, 44)])
 def test_real_archives_are_not_refused(name: str, train: int, val: int) -> None:
-    report = check_dataset(DATA / name, name, "", policy())
+    report = check_dataset(SHARED_DATA / name, name, "", policy())
 
     assert report.verdict is not Verdict.INVALID
     assert report.statistics.task == "detect"

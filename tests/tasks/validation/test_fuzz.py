@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.parameters import ValidationPolicy
 from tasks.dataset.findings import Report, Verdict
+from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.fuzz_archives import Job, Outcome, fuzz
 from tests.benchmarks.mutants import mutant

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.core.parameters import InferenceParams
+from tasks.parameters import InferenceParams
 from tasks.vision.detections import Detections, Moment, class_thresholds, outline
 from tasks.vision.geometry import Floats, Letterbox
 from tests.tasks.inference.results.examples import MODEL, model, picture

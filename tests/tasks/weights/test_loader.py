@@ -13,7 +13,7 @@ import torch
 import yaml
 from prefect.logging import disable_run_logger
 
-from tasks.core.errors import StudioError
+from tasks.errors import StudioError
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 from tasks.tracking import pyfunc_model
@@ -22,9 +22,9 @@ from tasks.training.job import ReferenceJob, ScoringJob, Subject, TrainingJob
 from tasks.training.trainer import evaluation, reference, training_run
 from tasks.weights.isolation import without_credentials
 from tasks.weights.loader import WeightsError, open_model, strip_optimizer
+from tests.paths import ROOT
 from tests.tasks.weights.hostile import Command, checkpoint, kinds, saved, sound
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS = sorted(kinds(Path("/nowhere")))
 
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from infra.demo_data import draw_image
-from tasks.core.parameters import ParityPolicy
 from tasks.dataset.validation_sample import Sample, unpack_sample
 from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
+from tasks.parameters import ParityPolicy
 from tasks.serving.parity.rules import Parity, compare
 from tasks.serving.parity.served_predictions import find_served
 from tasks.serving.pre_postprocess import found_from_served

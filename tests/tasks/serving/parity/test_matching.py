@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.parameters import ParityPolicy
+from tasks.parameters import ParityPolicy
 from tasks.serving.parity.matching import match
 from tasks.vision.predictions import pack_masks
 from tests.tasks.serving.parity.builders import found

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.core.parameters import ParityPolicy
 from tasks.dataset.validation_sample import Sample
+from tasks.parameters import ParityPolicy
 from tasks.serving.parity.report import parity_markdown, parity_page
 from tasks.serving.parity.rules import Parity, compare
 from tasks.serving.parity.visuals import SHOWN, draw_worst

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.parameters import ParityPolicy
+from tasks.parameters import ParityPolicy
 from tasks.serving.parity.rules import Parity, compare, judged_from, parity_tags
 from tasks.vision.predictions import Found
 from tests.tasks.serving.parity.builders import found, grid, sample, scores

@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from infra import demo_data
-from tasks.core.parameters import ParityPolicy, TrainingParams
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
+from tasks.parameters import ParityPolicy, TrainingParams
 from tasks.serving.parity.rules import Parity, compare
 from tasks.serving.parity.served_predictions import find_served
 from tasks.serving.pre_postprocess import found_from_served, served_input
@@ -26,11 +26,11 @@ from tasks.training.trainer.reference import refer
 from tasks.vision.geometry import Letterbox
 from tasks.vision.predictions import FoundFolder
 from tests.benchmarks.bench_training import merge_by_hand
+from tests.paths import ROOT, SHARED_DATA
 from tests.tasks.export import faults
 from tests.tasks.serving.parity.test_gate import CLASSES, Ask, Case, onnx_runtime
 
-ROOT = Path(__file__).parents[2]
-COCO = ROOT.parent / "shared" / "data" / "yolo11n-coco.pt"
+COCO = SHARED_DATA / "yolo11n-coco.pt"
 TRITON_PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 SIZE = 192
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.settings import Settings
 from tasks.media.images import write_jpeg
 from tasks.promotion.rules import Decision
 from tasks.rendering.links import Addresses, links_markdown
+from tasks.settings import Settings
 from tasks.training.events import Epoch, TrainedModel
 from tasks.training.report.curves import charts
 from tasks.training.report.html import training_page

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.logging import disable_run_logger
 
-from tasks.core.parameters import PromotionPolicy, TrainingParams
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.yolo_writer import describe
+from tasks.parameters import PromotionPolicy, TrainingParams
 from tasks.promotion.rules import VALIDATION, Contender, decide
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.core.parameters import TrainingParams
 from tasks.merge import steps as merge_steps
 from tasks.merge.manifest import read_manifest
 from tasks.merge.yolo_writer import images_of, label_of
+from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
 from tasks.training.job import Subject
 from tasks.training.trainer.loader_check import LostError, explained, require_all
