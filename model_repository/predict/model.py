@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .refusal import Reason, RefusalError
+from .errors import Reason, RefusalError
 
 
 def _leave_with(server: int) -> None:
@@ -33,8 +33,8 @@ class TritonPythonModel:
         max_bytes, max_pixels = (int(parameters[name]["string_value"]) for name in ("max_bytes", "max_pixels"))
         # OpenCV's own limit, should it read a header differently. It looks at this once, when it is imported.
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max_pixels)
-        from .answering import Answering
-        from .picture import Limits
+        from .image_decoding import Limits
+        from .pipeline import Answering
 
         address = os.environ.get("TRITON_HTTP_URL") or "127.0.0.1:8000"
         self.answering = Answering(Limits(max_bytes, max_pixels), address)

@@ -17,8 +17,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model_repository.predict.picture import Limits
-from model_repository.predict.refusal import RefusalError
+from model_repository.predict.errors import RefusalError
+from model_repository.predict.image_decoding import Limits
 from tasks.dataset.image_stats import inspect_image
 from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, _clears, _sub_blocks, too_costly
 from tasks.media.errors import MediaError

@@ -273,8 +273,8 @@ def test_changed_files_are_served_by_the_next_start_and_the_same_files_are_left_
     for path in publishing.SOURCE.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    changed = (tmp_path / "asked.py").read_text().replace("CONFIDENCE = 0.25", "CONFIDENCE = 0.75")
-    (tmp_path / "asked.py").write_text(changed)
+    changed = (tmp_path / "request.py").read_text().replace("CONFIDENCE = 0.25", "CONFIDENCE = 0.75")
+    (tmp_path / "request.py").write_text(changed)
     with Callers(live.name) as clients:
         with monkeypatch.context() as patch:
             patch.setattr(publishing, "SOURCE", tmp_path)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from infra.settings import ROOT, StackSettings
-from model_repository.predict.answer import classes, objects, outline, turned
-from model_repository.predict.asked import Asked
-from model_repository.predict.picture import Limits, header
-from model_repository.predict.placing import Letterbox, centre_square
-from model_repository.predict.refusal import RefusalError
-from model_repository.predict.served import Served
+from model_repository.predict.errors import RefusalError
+from model_repository.predict.image_decoding import Limits, header
+from model_repository.predict.model_lookup import Served
+from model_repository.predict.postprocess import classes, objects, outline, turned
+from model_repository.predict.preprocess import Letterbox, centre_square
+from model_repository.predict.request import Asked
 from tasks.media.file_type import image_size
 from tasks.serving.pre_postprocess import found_from_served
 from tasks.vision import geometry

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode_cost import too_costly
-from .refusal import RefusalError
+from .errors import RefusalError
 
 Rgb = NDArray[np.uint8]
 

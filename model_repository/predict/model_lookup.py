@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .refusal import Reason, RefusalError
+from .errors import Reason, RefusalError
 
 CACHE_S = 1.0
 TIMEOUT_S = 5.0

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .asked import CONFIDENCE, SERVED_IOU, Asked
-from .placing import Floats, Letterbox
-from .served import Served
+from .model_lookup import Served
+from .preprocess import Floats, Letterbox
+from .request import CONFIDENCE, SERVED_IOU, Asked
 
 # A corner that lies this close to the line between its neighbours, in pixels of the square, is left out of an outline.
 OUTLINE_TOLERANCE = 0.5

@@ -7,12 +7,12 @@ from typing import Any
 import cv2
 import triton_python_backend_utils as pb_utils
 
-from .answer import classes, objects
-from .asked import Asked
-from .picture import Limits, Rgb
-from .placing import Floats, Letterbox, centre_square
-from .refusal import Reason, RefusalError
-from .served import Served, ServedModels
+from .errors import Reason, RefusalError
+from .image_decoding import Limits, Rgb
+from .model_lookup import Served, ServedModels
+from .postprocess import classes, objects
+from .preprocess import Floats, Letterbox, centre_square
+from .request import Asked
 
 
 class Answering:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-from .refusal import RefusalError
+from .errors import RefusalError
 
 CONFIDENCE = 0.25
 # What the NMS inside the served graph has done already.
