@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from infra import demo_data, stack
-from infra.errors import StackError, plain_errors
+from infra.command_errors import StackError, plain_errors
 from infra.identities import Role
 from infra.services import s3_client
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from infra.upload import upload
 from tasks.storage.object_names import Bucket
 
@@ -84,15 +84,15 @@ class Demo:
         return job.base_model
 
     def _validate(self, job: Job) -> None:
-        from infra import runs
+        from infra import run_launcher
 
-        started = [runs.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
+        started = [run_launcher.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
         for run, path in zip(started, job.archives, strict=True):
             self._rows.append((f"dataset {path.name}", self._follow(run, f"validate {path.name}").name or ""))
 
     def _train(self, job: Job, base_model: str) -> str:
         """Train, and return the id of the flow run."""
-        from infra import runs
+        from infra import run_launcher
 
         parameters: dict[str, object] = {
             "model_name": job.model_name,
@@ -101,27 +101,27 @@ class Demo:
             "training": job.training,
         }
         size = f"{job.training['epochs']} epochs at {job.training['imgsz']} px"
-        run = runs.start("train-model/gpu", parameters)
+        run = run_launcher.start("train-model/gpu", parameters)
         self._console.print(f"  {self._follow(run, f'train {job.model_name}, {size}').message}", soft_wrap=True)
         return str(run.id)
 
     def _deploy(self, job: Job, training: str) -> None:
         """Deploy what was just trained, also where an earlier demo left a better model of that name."""
-        from infra import runs
+        from infra import run_launcher
 
         version, map50 = trained(job.model_name, training, self._settings.environment)
         parameters: dict[str, object] = {"model_name": job.model_name, "version": version}
-        self._follow(runs.start("deploy-model/gpu", parameters), f"deploy {job.model_name} version {version}")
+        self._follow(run_launcher.start("deploy-model/gpu", parameters), f"deploy {job.model_name} version {version}")
         self._rows += [
             ("mAP50 on the validation split", f"{map50:.3f}"),
             ("model", f"{job.model_name} version {version}"),
         ]
 
     def _infer(self, job: Job) -> None:
-        from infra import runs
+        from infra import run_launcher
 
         inputs = [f"demo/{path.name}" for path in job.media]
-        run = runs.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
+        run = run_launcher.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
         self._follow(run, f"infer over {', '.join(path.name for path in job.media)}")
         s3 = s3_client(self._settings, Role.PERSON)
         written = s3.get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run.id}/summary.json")
@@ -132,7 +132,7 @@ class Demo:
 
     def _follow(self, run: Any, title: str) -> Any:  # noqa: ANN401 - prefect is imported late, its types too
         """Show a bar with the newest line of the log while the run goes on, and one line when it has ended."""
-        from infra import runs
+        from infra import run_launcher
 
         told = ""
         live = self._console.is_terminal
@@ -152,7 +152,7 @@ class Demo:
                     self._console.print(f"  {line}", soft_wrap=True)
                     told = line
 
-            state = runs.wait(run, show)
+            state = run_launcher.wait(run, show)
         self._console.print(f"{title}: {state.name} ({time.monotonic() - run.began:.0f} s)", soft_wrap=True)
         if not state.is_completed():
             url = self._settings.environment["PREFECT_API_URL"].removesuffix("/api")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.identities import Role
-from infra.settings import HOST, ROOT, StackSettings
+from infra.stack_settings import HOST, ROOT, StackSettings
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 

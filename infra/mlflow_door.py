@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from infra.door import Door, refused
-from infra.settings import HOST, StackSettings, write_private
+from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 
 OPEN_PATH = "/health"

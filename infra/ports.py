@@ -2,7 +2,7 @@
 
 import socket
 
-from infra.settings import HOST
+from infra.stack_settings import HOST
 
 
 def is_free(port: int) -> bool:

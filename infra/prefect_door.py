@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from infra.door import Door, refused
 from infra.refusals import put_in_words
-from infra.settings import HOST, StackSettings
+from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 
 LOGS = "/api/logs/"  # sent by handlers of logging, in batches, after which nobody asks what came of them

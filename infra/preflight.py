@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from infra import triton
-from infra.errors import StackError
+from infra.command_errors import StackError
 from infra.ports import is_free
 from infra.service import Service
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 
 ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import yaml
 
-from infra.settings import ROOT, StackSettings, write_private
+from infra.stack_settings import ROOT, StackSettings, write_private
 
 POOL = "gpu"
 # Deployments carry the parameter schemas of these; the rest is made by infra itself.

@@ -19,7 +19,7 @@ from infra.environment import (
 )
 from infra.identities import Role, identities
 from infra.service import Service, bin_path
-from infra.settings import HOST, StackSettings, write_private
+from infra.stack_settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.temporary import temporary_folder
 from tasks.storage.object_names import Bucket
@@ -216,7 +216,7 @@ def live(settings: StackSettings) -> Service:
     return Service(
         name="live",
         address=address,
-        command=[sys.executable, "-m", "infra.live"],
+        command=[sys.executable, "-m", "infra.predict_server"],
         ports={"STUDIO_LIVE_PORT": settings.live_port},
         check=lambda: [check() for check in checks],
         environment=inherited_environment(settings) | triton_environment(settings),

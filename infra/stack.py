@@ -14,12 +14,12 @@ from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
-from infra import leftovers, postgres, predict, preflight, registration, supervision
+from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
+from infra.command_errors import StackError, plain_errors
 from infra.environment import adopt, inherited_environment, scratch, shell_text, worker_environment
-from infra.errors import StackError, plain_errors
 from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
-from infra.settings import StackSettings, write_private
+from infra.stack_settings import StackSettings, write_private
 from infra.temporary import make_temporary_folder, remove_temporary
 from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
@@ -41,7 +41,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
         say(_passwords(settings))
         say(f"stack is already up; `make down` stops it ({time.monotonic() - began:.1f} s)")
         return
-    if supervision.process(settings) is None:
+    if supervisord.process(settings) is None:
         if any(service.name == "triton" for service in wanted):
             preflight.require_triton()
         preflight.require_free_ports(wanted, settings)
@@ -50,7 +50,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
             postgres.prepare(settings)
         prepare_object_store(settings)
         make_temporary_folder(settings)
-        supervision.start(settings, supervision.write_configuration(settings, wanted), inherited_environment(settings))
+        supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
     write_private(settings.state_dir / "env", shell_text(settings.environment))
     _start_in_order(settings, wanted, say)
@@ -81,7 +81,7 @@ def clear_folder(folder: Path) -> None:
 
 def down(settings: StackSettings) -> bool:
     """Stop everything; nothing is left outside the state folder. False when nothing was running."""
-    stopped = supervision.stop(settings)
+    stopped = supervisord.stop(settings)
     remove_temporary(settings)
     (settings.state_dir / "env").unlink(missing_ok=True)
     return stopped
@@ -89,7 +89,7 @@ def down(settings: StackSettings) -> bool:
 
 def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
     """Whether nothing is left to start, to mend or to register."""
-    states = supervision.states(settings)
+    states = supervisord.states(settings)
     if any(states.get(service.name) != "RUNNING" or illness(service) for service in wanted):
         return False
     present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
@@ -113,7 +113,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
     wait_until_well(by_name, ("object-store",), settings, say)
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
-        predict.publish(s3_client(settings))
+        publish_predict.publish(s3_client(settings))
     for name in ("triton", "live"):
         start(by_name, name, settings)
     wait_until_well(by_name, ("prefect",), settings, say)
@@ -123,7 +123,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
     bootstrap.register_deployments()
     wait_until_well(by_name, ("mlflow", "triton"), settings, say)
     if "triton" in by_name:
-        predict.ensure_served(settings, s3_client(settings))
+        publish_predict.ensure_served(settings, s3_client(settings))
         _clear_leftovers(settings, say)
     wait_until_well(by_name, ("live", "worker"), settings, say)
     registration.remember(settings)
@@ -140,7 +140,7 @@ def _clear_leftovers(settings: StackSettings, say: Say) -> None:
 def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) -> None:
     """Start a service, where it is one that runs here."""
     if name in by_name:
-        supervision.start_service(settings, name)
+        supervisord.start_service(settings, name)
 
 
 def load_settings() -> StackSettings:
@@ -150,7 +150,7 @@ def load_settings() -> StackSettings:
     environment asks for other ports than it has.
     """
     settings = StackSettings.load()
-    if supervision.process(settings) is None:
+    if supervisord.process(settings) is None:
         return settings
     for name, value in dotenv_values(settings.state_dir / "env").items():
         os.environ.setdefault(name, value or "")
@@ -196,7 +196,7 @@ def illness(service: Service) -> str | None:
 def status(settings: StackSettings, console: Console) -> bool:
     """Print each service, its address and its health; False when one is not well."""
     table = Table("service", "address", "process", "health")
-    states, well = supervision.states(settings), True
+    states, well = supervisord.states(settings), True
     adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     for service in services(settings):
         reason = illness(service)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from infra.errors import StackError
+from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 
 TEMPORARY = Path("/tmp")  # noqa: S108 - short, because the path of a socket may not exceed 107 bytes
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives on Linux

@@ -21,9 +21,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import hidden_argument
-from infra.errors import StackError
+from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.settings import HOST, StackSettings
+from infra.stack_settings import HOST, StackSettings
 from infra.temporary import (
     SHARED_MEMORY,
     make_temporary_folder,

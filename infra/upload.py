@@ -14,11 +14,11 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from infra.errors import StackError, plain_errors
+from infra.command_errors import StackError, plain_errors
 from infra.identities import Role
 from infra.services import s3_client
-from infra.settings import StackSettings
 from infra.stack import load_settings
+from infra.stack_settings import StackSettings
 from tasks.storage.object_names import Bucket
 
 if TYPE_CHECKING:

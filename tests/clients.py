@@ -5,7 +5,7 @@ from typing import Self
 
 import httpx
 
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 
 
 def prefect_api(stack: StackSettings) -> httpx.Client:

@@ -47,7 +47,7 @@ def _choose_environment() -> None:
         os.environ[f"STUDIO_{field}_PORT"] = str(first + number)
     os.environ["STUDIO_STATE_DIR"] = str(STATE)
     os.environ.pop("STUDIO_POSTGRES_URL", None)
-    from infra.settings import StackSettings
+    from infra.stack_settings import StackSettings
 
     settings = StackSettings()
     os.environ.update(settings.local_environment)
@@ -70,8 +70,8 @@ def pytest_unconfigure() -> None:
 def stack() -> Iterator[Any]:
     """The settings of the running stack; it is stopped at the end, and must then have left no process behind."""
     from infra import stack as local_stack
-    from infra import supervision
-    from infra.settings import StackSettings
+    from infra import supervisord
+    from infra.stack_settings import StackSettings
     from infra.temporary import temporary_folder
 
     settings = StackSettings.load()
@@ -80,7 +80,7 @@ def stack() -> Iterator[Any]:
         yield settings
     finally:
         local_stack.down(settings)
-    left = supervision.processes(settings)
+    left = supervisord.processes(settings)
     assert not left, f"left behind after the stack was stopped: {left}"
     ports = "|".join(str(getattr(settings, f"{field.lower()}_port") + 10_000) for field in FIELDS)
     names = re.compile(rf"seaweedfs-\w+-grpc-({ports})\.sock|yolo-studio-{settings.triton_http_port}-.*")

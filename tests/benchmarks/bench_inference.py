@@ -27,7 +27,7 @@ import boto3
 import pytest
 
 from flows.run_inference import run_inference
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.media.images import decode_image
 from tasks.media.malloc import reuse_memory
 from tasks.media.video_reader import decode_frames, upright

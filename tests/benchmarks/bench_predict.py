@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tasks.serving.served_model import ServedModel
 from tests.tasks.serving.graphs import publish, serve
 

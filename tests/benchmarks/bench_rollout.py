@@ -19,8 +19,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from infra import runs, supervision
-from infra.settings import StackSettings
+from infra import run_launcher, supervisord
+from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
 from tasks.serving import model_control, model_repository
 from tasks.serving.http_client import ServingError
@@ -53,8 +53,8 @@ def versions(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def run(deployment: str, **parameters: Any) -> tuple[State, UUID, float]:
     began = time.monotonic()
-    started = runs.start(deployment, parameters)
-    return runs.wait(started), started.id, time.monotonic() - began
+    started = run_launcher.start(deployment, parameters)
+    return run_launcher.wait(started), started.id, time.monotonic() - began
 
 
 def deploy(version: int, name: str = NAME, **serving: Any) -> tuple[State, UUID, float]:
@@ -63,7 +63,7 @@ def deploy(version: int, name: str = NAME, **serving: Any) -> tuple[State, UUID,
 
 def kill_triton(stack: StackSettings) -> None:
     """End tritonserver as the kernel would, and wait until the supervisor has it back."""
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
     time.sleep(5)
     deadline = time.monotonic() + 120

@@ -24,9 +24,9 @@ from mlflow.artifacts import download_artifacts
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 
-from infra import demo_data, runs
+from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 
 ROUNDS = 3
 GOAL = 1.03
@@ -82,8 +82,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def through_the_flow(name: str, parameters: dict[str, object], folder: Path) -> tuple[float, list[dict[str, str]], str]:
     """Seconds from Running to Completed, the training's results.csv, and the id of its MLflow run."""
-    started = runs.start("train-model/gpu", {"model_name": name, **parameters})
-    state = runs.wait(started)
+    started = run_launcher.start("train-model/gpu", {"model_name": name, **parameters})
+    state = run_launcher.wait(started)
     assert state.is_completed(), state
     client = MlflowClient()
     (version,) = [

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from infra import supervision
-from infra.settings import StackSettings
+from infra import supervisord
+from infra.stack_settings import StackSettings
 
 CORES = os.cpu_count() or 1
 GPU = torch.cuda.is_available()
@@ -58,7 +58,7 @@ class Meter:
     """Measures a block of work, with what it costs this process and the services of the stack."""
 
     def __init__(self, settings: StackSettings) -> None:
-        with supervision.connect(settings) as supervisor:
+        with supervisord.connect(settings) as supervisor:
             self._services = {each["name"]: psutil.Process(each["pid"]) for each in supervisor.getAllProcessInfo()}
 
     def __call__(self, work: Work) -> Measured:

@@ -17,7 +17,7 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from botocore.config import Config
 
-from infra.settings import ROOT
+from infra.stack_settings import ROOT
 from tasks.media.video_reader import read_frames
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel

@@ -8,8 +8,8 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 
-from infra import supervision
-from infra.settings import StackSettings
+from infra import supervisord
+from infra.stack_settings import StackSettings
 
 DEADLINE_S = 300
 
@@ -52,5 +52,5 @@ def processes(run: UUID, part: str = "") -> list[psutil.Process]:
 
 
 def worker_of(stack: StackSettings) -> psutil.Process:
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         return psutil.Process(supervisor.getProcessInfo("worker")["pid"])

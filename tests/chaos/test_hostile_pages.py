@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from infra.services import s3_client
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.clients import mlflow_api, prefect_api
 from tests.infra.browser import CHROMIUM, Page, chromium
 

@@ -17,9 +17,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Scheduled
 
-from infra import runs, supervision
+from infra import run_launcher, supervisord
 from infra.service import bin_path
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tasks.export.exporter import write_graph
 from tasks.inference.work_plan import IMAGES_A_CHUNK
 from tasks.serving import model_repository
@@ -67,7 +67,7 @@ def _jpeg(picture: object) -> bytes:
 
 def start(model: str, **params: object) -> UUID:
     inference = {"confidence": 0.01, "annotate": False, **params}
-    return runs.start("run-inference/gpu", {"model_name": model, "inputs": [MEDIA], "inference": inference}).id
+    return run_launcher.start("run-inference/gpu", {"model_name": model, "inputs": [MEDIA], "inference": inference}).id
 
 
 def parts(run: UUID) -> int:
@@ -96,7 +96,7 @@ def assert_whole(run: UUID, versions: set[int]) -> None:
 
 def kill_service(stack: StackSettings, name: str) -> None:
     """End a service as the kernel would; the supervisor starts it again."""
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
     for each in [process, *process.children(recursive=True)]:
         each.kill()
@@ -210,7 +210,7 @@ def chunks_done(message: str) -> int:
 @pytest.fixture
 def two_workers(stack: StackSettings) -> Iterator[list[psutil.Popen]]:
     """Two workers instead of the stack's, the first with room for one run; the second is started by the test."""
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         supervisor.stopProcess("worker")
     started: list[psutil.Popen] = [_worker("first", 1)]
     try:
@@ -218,7 +218,7 @@ def two_workers(stack: StackSettings) -> Iterator[list[psutil.Popen]]:
     finally:
         for worker in started:
             _kill_tree(worker)
-        with supervision.connect(stack) as supervisor:
+        with supervisord.connect(stack) as supervisor:
             supervisor.startProcess("worker")
 
 

@@ -18,10 +18,10 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.flow_runs import resume_flow_run
 from prefect.states import Cancelling, Scheduled
 
-from infra import demo_data, runs
+from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
 from infra.environment import scratch
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.chaos.steps import completed, processes, read, set_state, until, worker_of
 
 EPOCHS = 18
@@ -41,7 +41,7 @@ def archives(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> 
 def start(name: str) -> UUID:
     training = {"epochs": EPOCHS, "imgsz": 64, "batch": 8, "rehearse": False}
     parameters = {"archives": [plan.name for plan in PLANS], "base_model": "yolo11n.yaml", "training": training}
-    return runs.start("train-model/gpu", {"model_name": name, **parameters}).id
+    return run_launcher.start("train-model/gpu", {"model_name": name, **parameters}).id
 
 
 def epochs_kept(run: UUID) -> list[int]:

@@ -20,9 +20,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
 
-from infra import demo_data, runs
+from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.inference.results.parquet import schema
 from tasks.serving.model_control import served_versions
 from tasks.serving.served_model import ServedModel
@@ -60,8 +60,8 @@ def pictures(count: int) -> tuple[bytes, dict[str, list[demo_data.Shape]]]:
 
 
 def run(deployment: str, **parameters: object) -> tuple[State, str]:
-    started = runs.start(deployment, parameters)
-    return runs.wait(started), str(started.id)
+    started = run_launcher.start(deployment, parameters)
+    return run_launcher.wait(started), str(started.id)
 
 
 @pytest.fixture(scope="module")

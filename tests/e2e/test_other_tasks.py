@@ -7,15 +7,15 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import State
 
-from infra import runs
-from infra.settings import StackSettings
+from infra import run_launcher
+from infra.stack_settings import StackSettings
 from tasks.serving.model_control import served_versions
 from tests.tasks.dataset.archives import zipped
 from tests.tasks.merge.archives import dataset, picture, tree
 
 
 def run(deployment: str, **parameters: object) -> State:
-    return runs.wait(runs.start(deployment, parameters))
+    return run_launcher.wait(run_launcher.start(deployment, parameters))
 
 
 def ask(stack: StackSettings, model: str, jpeg: bytes, **parameters: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flows.deploy_model import deploy_model
 from flows.run_inference import run_inference
 from flows.train_model import train_model
 from flows.validate_dataset import validate_dataset
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.clients import prefect_api
 from tests.tasks.dataset.archives import good, zipped
 

@@ -16,8 +16,8 @@ from prefect.states import AwaitingRetry, Crashed
 
 from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
-from infra import supervision
-from infra.settings import ROOT, StackSettings
+from infra import supervisord
+from infra.stack_settings import ROOT, StackSettings
 from tasks.parameters import ServingParams
 from tasks.serving import model_repository
 from tasks.serving.http_client import ServingError
@@ -216,7 +216,7 @@ def test_triton_killed_under_a_deployment_that_goes_on_serves_champions_alone(
 
 
 def kill_triton(stack: StackSettings) -> None:
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
 
 

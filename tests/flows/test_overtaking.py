@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
-from infra import runs
+from infra import run_launcher
 from tasks.serving import model_repository
 from tasks.tracking import canaries
 from tests.flows.registered import register
@@ -19,7 +19,7 @@ from tests.flows.traffic import Traffic
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
 
-def times(run: runs.Started) -> tuple[datetime, datetime]:
+def times(run: run_launcher.Started) -> tuple[datetime, datetime]:
     """When a run began, and when it ended."""
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(run.id)
@@ -32,13 +32,13 @@ def overtake(name: str, version: int, serving: dict[str, Any], is_there: Callabl
     """Deploy a version while clients ask, and roll back to version 1 when the deployment has come so far."""
     with Traffic(name) as clients:
         offset = time.monotonic() - time.time()
-        deploying = runs.start("deploy-model/gpu", {"model_name": name, "version": version, "serving": serving})
+        deploying = run_launcher.start("deploy-model/gpu", {"model_name": name, "version": version, "serving": serving})
         deadline = time.monotonic() + 200
         while not is_there():
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        rolling = runs.start("rollback-model/gpu", {"model_name": name})
-        rolled, cancelled = runs.wait(rolling), runs.wait(deploying)
+        rolling = run_launcher.start("rollback-model/gpu", {"model_name": name})
+        rolled, cancelled = run_launcher.wait(rolling), run_launcher.wait(deploying)
     began, ended = times(rolling)
     seconds = clients.only_since(1) - (began.timestamp() + offset)
     print(f"\nin effect {seconds:.1f} s after Running, ended after {(ended - began).total_seconds():.1f} s")

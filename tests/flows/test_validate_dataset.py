@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.parameters import ValidationPolicy
 from tests.clients import prefect_api
 from tests.tasks.dataset.archives import good, zipped

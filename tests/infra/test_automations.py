@@ -17,7 +17,7 @@ from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import RelatedResource, Resource
 from prefect.states import Scheduled
 
-from infra.settings import ROOT
+from infra.stack_settings import ROOT
 
 BEAT, LEFT, PULLED = "prefect.flow-run.heartbeat", "studio.flow-run.left", "prefect.flow-run.pull-step.executed"
 SHORTEST_S = 10  # that Prefect takes for `within`

@@ -20,8 +20,8 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from infra import bootstrap, supervision
-from infra.settings import ROOT, StackSettings
+from infra import bootstrap, supervisord
+from infra.stack_settings import ROOT, StackSettings
 from tests.clients import mlflow_api, prefect_api
 
 FOREIGN = [
@@ -156,7 +156,7 @@ def test_a_worker_of_anybody_sends_heartbeats(tmp_path: Path) -> None:
 
 
 def test_passwords_stand_in_no_command_line(stack: StackSettings) -> None:
-    supervisor = supervision.process(stack)
+    supervisor = supervisord.process(stack)
     assert supervisor is not None
     lines = " ".join(" ".join(each.cmdline()) for each in [supervisor, *supervisor.children(recursive=True)])
     assert "infra.prefect_door" in lines

@@ -23,13 +23,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from infra import postgres, supervision
+from infra import postgres, supervisord
 from infra.environment import LINKS, s3_environment, worker_environment
 from infra.identities import Role
 from infra.services import s3_client, services
-from infra.settings import HOST, REGION, ROOT, StackSettings
+from infra.stack_settings import HOST, REGION, ROOT, StackSettings
 from infra.store_security import prepare_security
-from infra.supervision import LAUNCHER
+from infra.supervisord import LAUNCHER
 from infra.temporary import SHARED_MEMORY, TEMPORARY, make_temporary_folder, remove_temporary, temporary_folder
 from infra.triton import GUARD, KEY_HEADER
 from tasks.storage import objects
@@ -232,9 +232,9 @@ SECRETS_OF = {
 
 
 def _processes(stack: StackSettings) -> dict[str, psutil.Process]:
-    supervisor = supervision.process(stack)
+    supervisor = supervisord.process(stack)
     assert supervisor is not None
-    with supervision.connect(stack) as connection:
+    with supervisord.connect(stack) as connection:
         pids = {info["name"]: info["pid"] for info in connection.getAllProcessInfo()}
     return {"supervisord": supervisor} | {name: psutil.Process(pid) for name, pid in pids.items()}
 
@@ -246,7 +246,7 @@ def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) 
 
 
 def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: StackSettings) -> None:
-    assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervision.STATE_MARK}
+    assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervisord.STATE_MARK}
 
 
 AS_ROOT = pytest.mark.skipif(not outsider.can_be(), reason="PostgreSQL runs as us unless we are root")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.clients import mlflow_api, prefect_api
 
 UNKEPT = {"NUL": "a\0b", "high half": "a\ud83d", "low half": "\ude00b"}

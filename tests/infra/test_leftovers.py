@@ -10,7 +10,7 @@ from prefect.logging import disable_run_logger
 
 from infra import leftovers, triton
 from infra.services import s3_client
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from infra.live import PAGE
+from infra.predict_server import PAGE
 from tasks.rendering.palette import class_colour
 from tests.infra.browser import CHROMIUM, chromium
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from infra.settings import ROOT
+from infra.stack_settings import ROOT
 
 FILES = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 

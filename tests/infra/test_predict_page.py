@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from infra import live
-from infra.settings import StackSettings
+from infra import predict_server
+from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
 from tests.infra.browser import CHROMIUM, Page, chromium
 from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, serve
@@ -68,7 +68,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         (f"/predict/{MODEL.name}?version=..%2F1", b"text", 400, "expected `version` as a whole number"),
         (f"/predict/{MODEL.name}?conf=0.4", b"text", 400, "version, confidence, iou, found 'conf': leave it out"),
         ("/predict/a%0d%0ab:%20c", b"text", 400, "expected a"),
-        (f"/predict/{MODEL.name}", bytes(live.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
+        (f"/predict/{MODEL.name}", bytes(predict_server.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
     ],
 )
 def test_refusals_are_told_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
@@ -93,7 +93,7 @@ def test_other_sites_get_nothing_and_the_page_loads_nothing_from_them(address: s
 
 
 async def _asked_of_nobody(path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    app = live.application("127.0.0.1:9", "")
+    app = predict_server.application("127.0.0.1:9", "")
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -116,7 +116,7 @@ def test_a_triton_that_is_away_is_named(path: str) -> None:
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": "http://127.0.0.1:8000"}, 403),
         ({"Origin": "null"}, 403),
-        ({"Content-Length": str(live.MAX_BYTES + 1)}, 413),
+        ({"Content-Length": str(predict_server.MAX_BYTES + 1)}, 413),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1"}, 502),
         ({"Sec-Fetch-Site": "none"}, 502),
     ],
@@ -128,11 +128,11 @@ def test_a_picture_of_another_sites_page_is_refused_and_a_long_one_not_read(
 
 
 def test_only_so_many_pictures_are_read_at_one_time() -> None:
-    assert asyncio.run(_most_read_at_once(live.MAX_AT_ONCE + 5)) == live.MAX_AT_ONCE
+    assert asyncio.run(_most_read_at_once(predict_server.MAX_AT_ONCE + 5)) == predict_server.MAX_AT_ONCE
 
 
 async def _most_read_at_once(clients: int) -> int:
-    app, most, reading = live.application("127.0.0.1:9", ""), 0, 0
+    app, most, reading = predict_server.application("127.0.0.1:9", ""), 0, 0
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal most, reading
@@ -172,8 +172,8 @@ def _config(**parameters: str) -> httpx.Response:
     ],
 )
 def test_an_odd_config_is_not_listed_and_takes_no_other_with_it(odd: dict[str, str]) -> None:
-    assert live._described(_config(**odd)) is None
-    assert live._described(_config()) is not None
+    assert predict_server._described(_config(**odd)) is None
+    assert predict_server._described(_config()) is not None
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.inference.results.report import inference_markdown

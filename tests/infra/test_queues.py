@@ -15,7 +15,7 @@ from prefect.exceptions import MissingContextError
 from prefect.states import Running, Scheduled
 
 from infra import bootstrap, registration
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tasks.errors import StudioError
 from tasks.orchestration import flow_runs
 

@@ -8,7 +8,7 @@ import pytest
 from prefect.utilities.schema_tools import validation
 
 from infra.refusals import put_in_words, sentence
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.clients import prefect_api
 from tests.tasks.orchestration.test_form import FLOWS, schema_of
 

@@ -15,14 +15,14 @@ import pytest
 from rich.console import Console
 
 from infra import stack as local_stack
-from infra import supervision
+from infra import supervisord
+from infra.command_errors import StackError
 from infra.environment import AWS_MISLEADING, adopt, shell_text, worker_environment
-from infra.errors import StackError
 from infra.ports import is_free
 from infra.preflight import require_elsewhere, require_free_ports
 from infra.service import Service
 from infra.services import s3_client, services
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
@@ -30,12 +30,12 @@ from tests.clients import prefect_api
 
 
 def test_up_twice_is_harmless(stack: StackSettings) -> None:
-    before = supervision.process(stack)
+    before = supervisord.process(stack)
     said: list[str] = []
     began = time.monotonic()
     local_stack.up(stack, said.append)
     assert time.monotonic() - began < 5
-    after = supervision.process(stack)
+    after = supervisord.process(stack)
     assert before is not None
     assert after is not None
     assert before.pid == after.pid
@@ -51,14 +51,14 @@ def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> No
         silent = automation(api)
         silent["trigger"]["within"] = 60
         api.put(f"/automations/{silent.pop('id')}", json=silent).raise_for_status()
-        with supervision.connect(stack) as supervisor:
+        with supervisord.connect(stack) as supervisor:
             supervisor.stopProcess("live")
         said: list[str] = []
         local_stack.up(stack, said.append)
         assert "stack is up after" in said[-1]
         assert api.get("/deployments/name/undeploy-model/gpu").is_success
         assert automation(api)["trigger"]["within"] == 90
-    assert supervision.states(stack)["live"] == "RUNNING"
+    assert supervisord.states(stack)["live"] == "RUNNING"
 
 
 def automation(api: httpx.Client) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettin
 
 
 def test_nothing_listens_beyond_this_machine(stack: StackSettings) -> None:
-    supervisor = supervision.process(stack)
+    supervisor = supervisord.process(stack)
     assert supervisor is not None
     open_to_all = [
         (process.name(), connection.laddr)
@@ -110,7 +110,7 @@ def test_the_object_store_refuses_strangers(stack: StackSettings) -> None:
 def kill(stack: StackSettings, name: str) -> None:
     """End a service as the kernel does, and wait until it is well as another process."""
     by_name = {service.name: service for service in services(stack)}
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         pid = supervisor.getProcessInfo(name)["pid"]
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
@@ -200,14 +200,14 @@ def grandchild(command: list[str], environment: dict[str, str]) -> psutil.Proces
 def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:
     """`make down` ends what carries the mark of its state folder, and nothing else: nobody's look into a log."""
     other = stack.model_copy(update={"state_dir": tmp_path})
-    mark = {**os.environ, supervision.STATE_MARK: str(tmp_path)}
+    mark = {**os.environ, supervisord.STATE_MARK: str(tmp_path)}
     log = tmp_path / "worker.log"
     log.touch()
     left = grandchild(["sleep", "60"], mark)
     reader = grandchild(["tail", "-f", str(log)], dict(os.environ))
-    assert supervision.processes(other) == [left]
-    assert supervision.stop(other)
+    assert supervisord.processes(other) == [left]
+    assert supervisord.stop(other)
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
     assert reader.is_running()
     reader.kill()
-    assert supervision.process(stack) is not None
+    assert supervisord.process(stack) is not None

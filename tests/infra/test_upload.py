@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from infra import upload as uploading
-from infra.errors import StackError
-from infra.settings import StackSettings
+from infra.command_errors import StackError
+from infra.stack_settings import StackSettings
 from infra.upload import upload
 
 LARGE = 9 << 20  # goes up in parts

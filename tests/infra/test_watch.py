@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from infra.service import bin_path
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tests.tasks.dataset.archives import good, zipped
 
 

@@ -16,9 +16,9 @@ import tritonclient.http as triton_http
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from infra import predict as publishing
+from infra import publish_predict as publishing
 from infra.services import s3_client
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import NOBODY
 from tasks.settings import Settings

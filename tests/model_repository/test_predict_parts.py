@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from model_repository.predict.errors import RefusalError
 from model_repository.predict.image_decoding import Limits, header
 from model_repository.predict.model_lookup import Served

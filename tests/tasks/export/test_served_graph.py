@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from ultralytics.models import YOLO
 from ultralytics.utils import ASSETS, ops
 
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
 from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
 from tests.paths import SHARED_DATA

@@ -14,7 +14,7 @@ import boto3
 import numpy as np
 import pytest
 
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.inference.media_inputs import MediaStore, list_media, sources
 from tasks.inference.work_plan import Source
 from tasks.media.errors import MediaError

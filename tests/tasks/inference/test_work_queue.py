@@ -15,7 +15,7 @@ import boto3
 import pytest
 from prefect.logging import disable_run_logger
 
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tasks.inference import heartbeats, work_queue
 from tasks.inference.work_plan import Chunk, Source
 from tasks.inference.work_queue import Job, Telling, open_job, plan

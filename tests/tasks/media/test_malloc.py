@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from infra.settings import ROOT
+from infra.stack_settings import ROOT
 
 # Of each size as many as a run has at one time, again and again; what counts is after the first few.
 PROBE = """

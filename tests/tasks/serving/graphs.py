@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tritonclient import http as triton_http
 
-from infra.settings import ROOT
+from infra.stack_settings import ROOT
 from tasks.parameters import ServingParams
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import model_config

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
-from infra.settings import ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tasks.inference import triton_client as inference_client
 from tasks.inference.triton_client import TritonClient, VersionGone
 from tasks.parameters import ServingParams

@@ -9,7 +9,7 @@ import pytest
 
 from infra.identities import Role
 from infra.services import s3_client
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.serving import model_repository
 from tasks.storage import objects as storage
 from tasks.storage.object_names import ObjectName

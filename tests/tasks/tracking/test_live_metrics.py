@@ -13,9 +13,9 @@ import pytest
 from prefect import flow
 
 from infra import stack as local_stack
-from infra import supervision
+from infra import supervisord
 from infra.services import services
-from infra.settings import StackSettings
+from infra.stack_settings import StackSettings
 from tasks.tracking import live_metrics, registry
 from tasks.tracking.live_metrics import EpochLogger
 from tasks.tracking.mlflow_client import TrackingError
@@ -38,7 +38,7 @@ def timed(logger: EpochLogger, number: int) -> float:
 @pytest.fixture
 def asleep(stack: StackSettings) -> Iterator[list[psutil.Process]]:
     """The processes of the database: while they sleep MLflow takes requests, and carries them out afterwards."""
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         server = psutil.Process(supervisor.getProcessInfo("postgres")["pid"])
     processes = [server, *server.children(recursive=True)]
     yield processes
@@ -50,7 +50,7 @@ def asleep(stack: StackSettings) -> Iterator[list[psutil.Process]]:
 @pytest.fixture
 def stopped(stack: StackSettings) -> Iterator[None]:
     """MLflow is down in the test until it starts it, and up after it."""
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         supervisor.stopProcess("mlflow")
     yield
     start_mlflow(stack)
@@ -149,7 +149,7 @@ def test_an_outage_costs_neither_the_training_nor_its_figures(
         version: int = patient("outage", run_id, model, 64, tags, "")
         return version
 
-    with supervision.connect(stack) as supervisor:
+    with supervisord.connect(stack) as supervisor:
         supervisor.startProcess("mlflow", False)
     assert registering() == 1
     assert "registering a version of outage" in caplog.text  # it did fail before

@@ -17,7 +17,7 @@ from typing import Any, cast
 import psutil
 
 from infra.service import STOP_SECONDS, Service, bin_path
-from infra.settings import HOST, ROOT, StackSettings, write_private
+from infra.stack_settings import HOST, ROOT, StackSettings, write_private
 
 LAUNCHER = ROOT / "infra" / "launch.py"
 STATE_MARK = "STUDIO_STACK"  # in the environment of whatever the stack starts

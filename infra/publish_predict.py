@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from infra.errors import StackError
-from infra.settings import ROOT, StackSettings
+from infra.command_errors import StackError
+from infra.stack_settings import ROOT, StackSettings
 from infra.triton import BUCKET, KEY_HEADER
 from tasks.serving.triton_config import config_versions
 

@@ -1,4 +1,4 @@
-"""The page that shows live predictions, and the little server behind it: `python -m infra.live`.
+"""The page that shows live predictions, and the little server behind it: `python -m infra.predict_server`.
 
 Triton lets no page read its answers (it has no CORS), so this forwards two things to it and nothing else: a picture to
 model `predict`, and the question what is served. Names and numbers from a request travel as request parameters of
@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from infra.door import Door
-from infra.settings import HOST, ROOT, StackSettings
+from infra.stack_settings import HOST, ROOT, StackSettings
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
 from tasks.serving.triton_config import champion_version, config_versions, served_model
 

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from infra import predict, services
-from infra.errors import StackError
-from infra.settings import StackSettings
+from infra import publish_predict, services
+from infra.command_errors import StackError
+from infra.stack_settings import StackSettings
 
 
 class Store:
@@ -98,21 +98,21 @@ def triton() -> Iterator[type[Triton]]:
 def test_a_load_that_failed_is_tried_again_and_old_files_go_after_it(triton: type[Triton]) -> None:
     store: Any = triton.store
     settings = StackSettings(triton_http_port=triton.port)
-    assert predict.publish(store)
-    assert predict.ensure_served(settings, store)
-    assert not predict.ensure_served(settings, store)
+    assert publish_predict.publish(store)
+    assert publish_predict.ensure_served(settings, store)
+    assert not publish_predict.ensure_served(settings, store)
     assert triton.loads == 1
 
     store.objects["predict/config.pbtxt"] = b"written by another release"
     triton.fails = True
-    assert predict.publish(store)
+    assert publish_predict.publish(store)
     with pytest.raises(StackError, match="out of luck"):
-        predict.ensure_served(settings, store)
+        publish_predict.ensure_served(settings, store)
     assert store.versions == {"1", "2"}
 
     triton.fails = False
-    assert not predict.publish(store)
-    assert predict.ensure_served(settings, store)
+    assert not publish_predict.publish(store)
+    assert publish_predict.ensure_served(settings, store)
     assert store.versions == {"2"}
 
 
@@ -129,6 +129,6 @@ def test_two_hosts_do_not_publish_in_turn(monkeypatch: pytest.MonkeyPatch) -> No
     store: Any = Store()
     for cores, instances in ((1, 4), (6, 6), (200, 16)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert predict.publish(store) is (cores == 1)
-        assert predict._instances() == instances
+        assert publish_predict.publish(store) is (cores == 1)
+        assert publish_predict._instances() == instances
     assert "count: 4 " in store.config
