@@ -6,18 +6,18 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.inference import media_inputs, object_tracking, work_queue
-from tasks.inference.results.gallery import items_in, linked_files, write_gallery
-from tasks.inference.results.report import Outcome, inference_markdown, summary_json
-from tasks.inference.steps import Outside, infer, merge
-from tasks.inference.work_items import Made
-from tasks.inference.work_plan import chunks
+from tasks.inference.results.gallery import count_gallery_items, linked_files, write_gallery
+from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
+from tasks.inference.steps import WorkerIO, merge_results, run_chunks_on_triton
+from tasks.inference.work_items import CompletedChunk
+from tasks.inference.work_plan import split_into_chunks
 from tasks.inference.work_queue import Job
 from tasks.orchestration import flow_runs, helper_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.rendering.links import links_markdown
 from tasks.serving import canary_stats, model_control, model_repository, rollout
-from tasks.serving.canary_rules import is_chosen
+from tasks.serving.canary_rules import routes_to_canary
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, objects
 from tasks.storage.object_names import Bucket
@@ -26,7 +26,7 @@ from tasks.tracking.links import page_links
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def run_inference(model_name: ModelName, inputs: Inputs, inference: InferenceParams = InferenceParams()) -> State:
     """Detect with the champion, pinned for the whole run, and write `s3://predictions/<flow run id>/`.
 
@@ -36,21 +36,21 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     `inputs` are keys, prefixes that end in `/`, or globs in bucket `media`: images, zips of images, videos.
     """
     if inference.shard:
-        return _take_share(inference.shard)
+        return _run_as_helper(inference.shard)
     run = flow_runs.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
-        flow_runs.say("looking for images and videos")
+        flow_runs.log_step("looking for images and videos")
         job = work_queue.open_job(run) or work_queue.plan(
-            run, chunks(media_inputs.sources(inputs)), _chosen(model_name, inference, run)
+            run, split_into_chunks(media_inputs.list_media_sources(inputs)), _choose_version(model_name, inference, run)
         )
-        shares = _shares(model_name, inputs, inference, run)
+        shares = _helper_parameters(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
-            flow_runs.say("detecting with %s version %s", model_name, job.plan.about["version"])
-            with helper_runs.helped_by(shares, job.invite):
-                _work(job, 0, folder)
+            flow_runs.log_step("detecting with %s version %s", model_name, job.plan.about["version"])
+            with helper_runs.start_helper_runs(shares, job.invite):
+                _process_chunks(job, 0, folder)
             _publish(job, model_name, folder)
     work_queue.finish(run)
-    outcome = Outcome.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
+    outcome = StoredSummary.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
     if outcome.failure_share > inference.max_failure_share:
         return flow_runs.failed(
             f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
@@ -60,11 +60,11 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     return flow_runs.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
 
 
-def _chosen(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
+def _choose_version(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
     """Which version a new run gets and how it is asked, by whoever takes part, and whose trial it counts in."""
     champion = registry.find_version(model_name, registry.CHAMPION).version
     trial = canaries.find_canary(model_name)
-    version = trial.version if trial and is_chosen(trial, run) else champion
+    version = trial.version if trial and routes_to_canary(trial, run) else champion
     return {
         "model_name": model_name,
         "version": version,
@@ -73,7 +73,9 @@ def _chosen(model_name: str, inference: InferenceParams, run: str) -> dict[str, 
     }
 
 
-def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: str) -> list[dict[str, object]]:
+def _helper_parameters(
+    model_name: str, inputs: Inputs, inference: InferenceParams, run: str
+) -> list[dict[str, object]]:
     """The parameters of the runs that share the work of this one."""
     if inference.shards == 1:
         return []
@@ -84,69 +86,73 @@ def _shares(model_name: str, inputs: Inputs, inference: InferenceParams, run: st
     return [{"model_name": model_name, "inputs": inputs, "inference": each} for each in params]
 
 
-def _take_share(shard: Shard) -> State:
+def _run_as_helper(shard: Shard) -> State:
     """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
     job = work_queue.open_job(str(shard.run))
     if job is None or job.plan.finished:
         return flow_runs.completed(f"flow run {shard.run} was done already")
     job.require_invited(flow_runs.flow_run_id(), shard.number)
-    flow_runs.say("taking share %d of flow run %s", shard.number, shard.run)
+    flow_runs.log_step("taking share %d of flow run %s", shard.number, shard.run)
     with scratch_folder("inference") as folder:
-        done = _work(job, shard.number, folder)
+        done = _process_chunks(job, shard.number, folder)
     return flow_runs.completed(f"{done} chunks of flow run {shard.run}")
 
 
-def _work(job: Job, share: int, folder: Path) -> int:
+def _process_chunks(job: Job, share: int, folder: Path) -> int:
     """Take chunks until all are done, by whomever; returns how many were done here."""
     model_name: str = job.plan.about["model_name"]
     inference = InferenceParams.model_validate(job.plan.about["inference"])
     workers = 1 if inference.shards == 1 else inference.shards + 1
-    owner, trial, done = flow_runs.Ownership(), job.plan.about["trial"], 0
+    owner, trial, done = flow_runs.OwnershipGuard(), job.plan.about["trial"], 0
     version: int = job.plan.about["version"]
 
-    @flow_runs.now_and_then
+    @flow_runs.throttle
     def goes_on() -> bool:
         owner()
         owner.stop_if_suspended()
-        return share == 0 or flow_runs.wants_help(job.run)
+        return share == 0 or flow_runs.flow_run_accepts_helpers(job.run)
 
-    def commit(made: Made) -> None:
+    def commit(made: CompletedChunk) -> None:
         nonlocal done
         if job.is_done(made.chunk):  # by another, whose pictures belong to the part that counts
             return
-        objects.put_folder(made.folder, Bucket.PREDICTIONS, job.run)
+        objects.upload_folder(made.folder, Bucket.PREDICTIONS, job.run)
         if job.commit(made.chunk, made.part):
             done += 1
             if trial:
-                canary_stats.keep_tally(trial, job.run, str(made.chunk), version, made.pictures, made.detections)
+                canary_stats.record_canary_stats(
+                    trial, job.run, str(made.chunk), version, made.pictures, made.detections
+                )
 
-    with work_queue.Telling(job, share, flow_runs.ShareProgress("pictures")) as told:
-        outside = Outside(media_inputs.MediaStore(), commit, told, object_tracking.new if inference.track else None)
+    with work_queue.Telling(job, share, flow_runs.RunProgress("pictures")) as told:
+        outside = WorkerIO(
+            media_inputs.MediaStore(), commit, told, object_tracking.new_tracker if inference.track else None
+        )
         while goes_on() and not job.is_over():
-            with leases.using(model_name, version, flow_runs.flow_run_id()):
-                model = _served(job, model_name)
+            with leases.hold_lease(model_name, version, flow_runs.flow_run_id()):
+                model = _resolve_served_version(job, model_name)
                 if model.version == version:
-                    infer(model, inference, job.left(share, workers, goes_on), folder, outside)
+                    run_chunks_on_triton(model, inference, job.left(share, workers, goes_on), folder, outside)
                 version = model.version
-            rollout.drop_kept(model_name, model_repository.Asides(model_name), leases.users)
+            rollout.unload_unused(model_name, model_repository.AsideVersions(model_name), leases.lease_holders)
     return done
 
 
-def _served(job: Job, model_name: str) -> ServedModel:
+def _resolve_served_version(job: Job, model_name: str) -> ServedModel:
     """The version that the run began with, or the champion where that is served no longer."""
     champion = registry.find_version(model_name, registry.CHAMPION)
-    return model_control.find_served(model_name, job.plan.about["version"], champion.version)
+    return model_control.first_ready_version(model_name, job.plan.about["version"], champion.version)
 
 
 def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
-    flow_runs.say("merging the results and making the gallery")
+    flow_runs.log_step("merging the results and making the gallery")
     results = folder / "results"
-    summary = merge(job.parts(folder), results)
-    links = objects.links(Bucket.PREDICTIONS, job.run, linked_files(results))
-    write_gallery(results / "index.html", summary, items_in(results), links, model_name=model_name)
-    objects.put_folder(results, Bucket.PREDICTIONS, job.run)
-    gallery = objects.link(Bucket.PREDICTIONS, f"{job.run}/index.html")
+    summary = merge_results(job.parts(folder), results)
+    links = objects.presigned_urls(Bucket.PREDICTIONS, job.run, linked_files(results))
+    write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)
+    objects.upload_folder(results, Bucket.PREDICTIONS, job.run)
+    gallery = objects.presigned_url(Bucket.PREDICTIONS, f"{job.run}/index.html")
 
     flow_runs.show_link("gallery", gallery, "Open the gallery")
     told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"

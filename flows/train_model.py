@@ -11,7 +11,7 @@ from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts, plan_markdown
 from tasks.orchestration import flow_runs
-from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import (
     Archive,
@@ -23,7 +23,7 @@ from tasks.parameters import (
     TrainingParams,
     ValidationPolicy,
 )
-from tasks.promotion.rules import GOLD, VALIDATION, Contender, Decision, decide, decision_tags
+from tasks.promotion.rules import GOLD, VALIDATION, Decision, EvaluatedVersion, decide, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import objects as storage
 from tasks.storage.object_names import Bucket
@@ -34,15 +34,15 @@ from tasks.tracking.payloads import run_parameters, version_description
 from tasks.training import steps as training_steps
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
-from tasks.training.events import Epoch, TrainedModel
-from tasks.training.job import Subject
+from tasks.training.events import EpochResult, TrainedModel
+from tasks.training.job import EvaluationTarget
 from tasks.training.report.html import training_page
 from tasks.training.report.markdown import training_markdown
 from tasks.validation import steps as validation_steps
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def train_model(
     model_name: ModelName,
     archives: Archives,
@@ -56,12 +56,12 @@ def train_model(
     The new version becomes `challenger` when it reaches what `promotion` asks for. A run that was killed goes on after
     its last finished epoch when it is retried.
     """
-    runs.close_abandoned(flow_runs.is_over)
+    runs.close_orphaned_runs(flow_runs.flow_run_is_final)
     with scratch_folder("train") as folder:
         start = _base_model(base_model, folder / "base")
-        sources = [_checked(archive, folder) for archive in archives]
-        gold = _checked(promotion.gold, folder) if promotion.gold else None
-        flow_runs.say("merging %d archives", len(sources))
+        sources = [_validate_archive(archive, folder) for archive in archives]
+        gold = _validate_archive(promotion.gold, folder) if promotion.gold else None
+        flow_runs.log_step("merging %d archives", len(sources))
         plan = merge_steps.plan_archives(sources, merge, gold)
         flow_runs.show_markdown("merge-plan", plan_markdown(plan))
         merge_steps.require_mergeable(plan, merge)
@@ -73,7 +73,7 @@ def train_model(
         checkpoints = CheckpointStore(flow_runs.flow_run_id(), mark)
         carried_on = checkpoints.exist()
         if training.rehearse and not carried_on:
-            _rehearse(dataset, start, training, folder)
+            _run_smoke_test(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
         base = storage.digest_of(Path(start))
@@ -83,22 +83,22 @@ def train_model(
         pages.describe_run(run_id, pages.page_links(flow_runs.flow_run_id()))
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, planned)
-            runs.log_facts(run_id, plan_facts(plan), PLAN_ARTIFACT)
-            runs.log_facts(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
+            runs.log_json(run_id, plan_facts(plan), PLAN_ARTIFACT)
+            runs.log_json(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = training_steps.training_job(dataset.data, dataset.task, start, training, folder / "training")
-            epochs, owner, told = live_metrics.EpochLogger(run_id), flow_runs.Ownership(), list[Epoch]()
+            epochs, owner, told = live_metrics.EpochLogger(run_id), flow_runs.OwnershipGuard(), list[EpochResult]()
             progress = flow_runs.EpochProgress("training-progress")
             listeners: list[training_steps.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
-            flow_runs.say("training %d epochs on %d images", training.epochs, dataset.images["train"])
+            flow_runs.log_step("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live_metrics.system_metrics(run_id):
                 model = training_steps.train(job, checkpoints, listeners, owner)
             epochs.flush()
-            storage.keep_weights(model.weights, flow_runs.flow_run_id())
+            storage.upload_weights(model.weights, flow_runs.flow_run_id())
             runs.log_training(run_id, model)
-            runs.keep_file(run_id, merge_steps.write_sample(dataset, folder))
+            runs.log_artifact(run_id, merge_steps.write_sample(dataset, folder))
             owner()
-            registered = _registered(model_name, run_id, model, training.imgsz, tags)
-            decision = _decided(registered, model, dataset, training, promotion)
+            registered = _register_version(model_name, run_id, model, training.imgsz, tags)
+            decision = _decide_promotion(registered, model, dataset, training, promotion)
             runs.log_decision(run_id, decision)
             report = _report(registered, model, told, decision)
             runs.log_page(run_id, report, "report.html")
@@ -107,50 +107,50 @@ def train_model(
     if decision.promoted:
         registry.set_alias(model_name, registry.CHALLENGER, registered.version)
     page = training_markdown(model_name, registered.version, model, dataset.images, decision, training.batch)
-    flow_runs.show_markdown("training-report", f"{links_markdown(_published(registered, report))}\n\n{page}")
+    flow_runs.show_markdown("training-report", f"{links_markdown(_publish_report(registered, report))}\n\n{page}")
     return flow_runs.completed(f"{model_name} {decision.sentence}")
 
 
 def _base_model(base_model: BaseModelName, folder: Path) -> str:
     """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
-    flow_runs.say("looking for base model %s", base_model)
+    flow_runs.log_step("looking for base model %s", base_model)
     folder.mkdir()
-    weights = registry.registered_weights.with_options(**PATIENTLY)(base_model, folder)
-    weights = weights or storage.fetch_base_model.with_options(**PATIENTLY)(base_model, folder)
-    return training_steps.find_base_model(base_model, weights, folder)
+    weights = registry.fetch_registered_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
+    weights = weights or storage.fetch_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
+    return training_steps.resolve_base_model(base_model, weights, folder)
 
 
-def _checked(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
+def _validate_archive(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
-    flow_runs.say("checking %s", archive)
-    path, digest = storage.fetch_archive.with_options(**PATIENTLY)(archive, folder)
+    flow_runs.log_step("checking %s", archive)
+    path, digest = storage.fetch_archive.with_options(**RETRY_TRANSIENT)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{flow_runs.flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
     return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
 
 
-def _rehearse(dataset: merge_steps.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
+def _run_smoke_test(dataset: merge_steps.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
-    flow_runs.say("rehearsing: load, train, evaluate and export on a few small images")
-    few = merge_steps.write_rehearsal(dataset, folder / "few")
+    flow_runs.log_step("rehearsing: load, train, evaluate and export on a few small images")
+    few = merge_steps.write_smoke_test_subset(dataset, folder / "few")
     job = training_steps.training_job(few, dataset.task, start, training, folder / "rehearsal")
-    weights = training_steps.rehearse(job, training).weights
-    export_onnx(weights, folder / "rehearsal" / "export", training_steps.REHEARSAL_SIZE)
+    weights = training_steps.run_smoke_test(job, training).weights
+    export_onnx(weights, folder / "rehearsal" / "export", training_steps.SMOKE_TEST_IMAGE_SIZE)
 
 
-def _registered(
+def _register_version(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: dict[str, str]
 ) -> registry.ModelVersion:
     """The best weights as the next version of the model, with links to what made it."""
-    flow_runs.say("registering %s", model_name)
+    flow_runs.log_step("registering %s", model_name)
     links = links_markdown(pages.page_links(flow_runs.flow_run_id(), run_id))
     described = version_description(model, image_size, tags, links)
     version = registry.register_version(model_name, run_id, model, image_size, tags, described)
     return registry.ModelVersion(model_name, version, run_id, model.task, image_size, model.class_names)
 
 
-def _decided(
+def _decide_promotion(
     challenger: registry.ModelVersion,
     model: TrainedModel,
     dataset: merge_steps.MergedDataset,
@@ -160,47 +160,49 @@ def _decided(
     """Whether the new version is promoted: measured against the champion on the same images, where there is one."""
     champion = registry.find_champion(challenger.name)
     if champion is None and dataset.gold is None:
-        alone = Contender(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
+        alone = EvaluatedVersion(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
         return decide(alone, None, promotion)
     rival_name = f"champion, version {champion.version}" if champion else "gold archive"
-    flow_runs.say("comparing version %d with the %s", challenger.version, rival_name)
+    flow_runs.log_step("comparing version %d with the %s", challenger.version, rival_name)
     folder, training = model.folder.parent, training.model_copy(update={"batch": model.batch})
-    measured = _measured(challenger, model.weights, dataset, training, folder / "challenger")
-    rival = _measured(champion, None, dataset, training, folder / "champion") if champion else None
+    measured = _evaluate_version(challenger, model.weights, dataset, training, folder / "challenger")
+    rival = _evaluate_version(champion, None, dataset, training, folder / "champion") if champion else None
     return decide(measured, rival, promotion)
 
 
-def _measured(
+def _evaluate_version(
     version: registry.ModelVersion,
     weights: Path | None,
     dataset: merge_steps.MergedDataset,
     training: TrainingParams,
     folder: Path,
-) -> Contender:
+) -> EvaluatedVersion:
     """A version with its scores on the validation split and on the gold archive; without, where they cannot be had."""
     data = {VALIDATION: dataset.data} | ({GOLD: dataset.gold} if dataset.gold else {})
     known = (dataset.task, dataset.class_names)
     scores = {}
     try:
-        found = weights or registry.fetch_weights.with_options(**PATIENTLY)(version, folder / "weights")
-        views = [merge_steps.write_view(data[name], *known, version.class_names, folder / name) for name in data]
-        subjects = [Subject(found, view, version.image_size) for view in views]
+        found = weights or registry.fetch_weights.with_options(**RETRY_TRANSIENT)(version, folder / "weights")
+        views = [
+            merge_steps.write_relabelled_split(data[name], *known, version.class_names, folder / name) for name in data
+        ]
+        subjects = [EvaluationTarget(found, view, version.image_size) for view in views]
         scores = dict(zip(data, training_steps.evaluate(subjects, dataset.task, training, folder), strict=True))
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
-    return Contender(version.version, version.task, version.class_names, scores)
+    return EvaluatedVersion(version.version, version.task, version.class_names, scores)
 
 
-def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Epoch], decision: Decision) -> str:
+def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[EpochResult], decision: Decision) -> str:
     """The page of the training: its curves, and the pictures in which the version does worst."""
     links = pages.page_links(flow_runs.flow_run_id(), version.run_id, version.name, version.version)
     return training_page(f"{version.name} version {version.version}", model, epochs, decision, links)
 
 
-def _published(version: registry.ModelVersion, report: str) -> dict[str, str]:
+def _publish_report(version: registry.ModelVersion, report: str) -> dict[str, str]:
     """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
     run = flow_runs.flow_run_id()
-    page = storage.write_text.with_options(**PATIENTLY)(report, Bucket.RUNS, f"{run}/report.html")
+    page = storage.write_text.with_options(**RETRY_TRANSIENT)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
     pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))
     return links | pages.page_links("", version.run_id, version.name, version.version)

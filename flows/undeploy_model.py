@@ -6,13 +6,13 @@ from prefect.client.schemas.objects import State
 from tasks.orchestration import flow_runs
 from tasks.parameters import ModelName
 from tasks.serving import model_repository, rollout
-from tasks.serving.triton_config import NOBODY
+from tasks.serving.triton_config import NO_DEFAULT_VERSION
 from tasks.storage import leases, locks
 from tasks.tracking import canaries, champions, deployment_runs, registry
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def undeploy_model(model_name: ModelName) -> State:
     """Take a model out of Triton. Its versions, aliases and graphs stay, so deploying it again needs no export.
 
@@ -20,16 +20,18 @@ def undeploy_model(model_name: ModelName) -> State:
     """
     run = flow_runs.flow_run_id()
     with (
-        locks.alone_with(model_name, run, flow_runs.is_over) as require_lock,
-        deployment_runs.recording("undeploy", model_name, run) as record,
+        locks.serving_lock(model_name, run, flow_runs.flow_run_is_final) as require_lock,
+        deployment_runs.recorded_rollout("undeploy", model_name, run) as record,
     ):
         registry.require_model(model_name)
-        champions.chosen_by(model_name, run, flow_runs.first_attempt())
-        canaries.end_trial(model_name)
-        flow_runs.say("taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name)
-        config, asides = model_repository.ConfigFile(model_name), model_repository.Asides(model_name)
-        rollout.clear(model_name, asides, leases.users)
-        champions.announce(model_name, NOBODY, run, champions.line_of(model_name))
-        rollout.take_out(model_name, rollout.Places(config, asides, leases.users, require_lock))
+        champions.find_chosen_version(model_name, run, flow_runs.first_attempt_start())
+        canaries.end_canary(model_name)
+        flow_runs.log_step(
+            "taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name
+        )
+        config, asides = model_repository.ConfigFile(model_name), model_repository.AsideVersions(model_name)
+        rollout.unload_leftovers(model_name, asides, leases.lease_holders)
+        champions.announce_champion(model_name, NO_DEFAULT_VERSION, run, champions.champion_history(model_name))
+        rollout.undeploy(model_name, rollout.RolloutStore(config, asides, leases.lease_holders, require_lock))
         record.outcome = f"{model_name} is served no longer; deploy-model serves it again"
     return flow_runs.completed(record.outcome)

@@ -16,13 +16,13 @@ from tasks.validation.report.markdown import report_markdown
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPolicy()) -> State:
     """Check a dataset archive, all faults at once; the run's state name is the verdict.
 
     `archive` is a key in bucket `datasets` or an `s3://` address.
     """
-    flow_runs.say("checking %s", archive)
+    flow_runs.log_step("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
@@ -32,5 +32,5 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     recorded = validation_runs.record_dataset(report, checked.page, place)
     links = links_markdown(page_links(run_id=recorded))
     flow_runs.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
-    flow_runs.announce_dataset(report)
+    flow_runs.emit_dataset_event(report)
     return validation_steps.verdict_state(report, checked.earlier)

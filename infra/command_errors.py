@@ -14,7 +14,7 @@ class StackError(RuntimeError):
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def exit_on_expected_errors() -> Iterator[None]:
     """End the program with the reason alone where a service, the network or the environment is to blame."""
     try:
         yield

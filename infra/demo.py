@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from infra import demo_data, stack
-from infra.command_errors import StackError, plain_errors
+from infra.command_errors import StackError, exit_on_expected_errors
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
@@ -24,13 +24,13 @@ from tasks.storage.object_names import Bucket
 
 # Measured: 12 epochs of 240 drawn pictures give mAP50 0.99 from the architecture alone; 10 epochs at 320 pixels give
 # 0.59 on the blood cells of BCCD from COCO weights.
-DRAWN = {"epochs": 12, "imgsz": 192, "batch": 8}
-BROUGHT = {"epochs": 10, "imgsz": 320, "batch": 16}
+SYNTHETIC_DATA_PARAMS = {"epochs": 12, "imgsz": 192, "batch": 8}
+USER_DATA_PARAMS = {"epochs": 10, "imgsz": 320, "batch": 16}
 MAIN_METRICS = ("best/mAP50_mask", "best/mAP50_pose", "best/mAP50", "best/accuracy_top1")
 
 
 @dataclass(frozen=True)
-class Job:
+class DemoJob:
     """What to train on, from what, and what to look at then."""
 
     model_name: str
@@ -40,18 +40,26 @@ class Job:
     training: dict[str, int]
 
 
-def plan(arguments: argparse.Namespace, settings: StackSettings) -> Job:
+def plan(arguments: argparse.Namespace, settings: StackSettings) -> DemoJob:
     """The job of the command line; draws its own data where no archive is named."""
     if arguments.archives:
         media = arguments.images or arguments.archives
         base = arguments.base_model or "yolo11n.yaml"
-        return Job(arguments.model or "demo", arguments.archives, base, media, BROUGHT | chosen(arguments))
+        return DemoJob(
+            arguments.model or "demo", arguments.archives, base, media, USER_DATA_PARAMS | training_overrides(arguments)
+        )
     drawn = demo_data.generate(settings.state_dir / "demo")
     media, base = arguments.images or drawn["media"], arguments.base_model or "yolo11n.yaml"
-    return Job(arguments.model or "shapes", drawn["archives"], base, media, DRAWN | chosen(arguments))
+    return DemoJob(
+        arguments.model or "shapes",
+        drawn["archives"],
+        base,
+        media,
+        SYNTHETIC_DATA_PARAMS | training_overrides(arguments),
+    )
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, int]:
+def training_overrides(arguments: argparse.Namespace) -> dict[str, int]:
     """Training parameters that the command line names."""
     named = {"epochs": arguments.epochs, "imgsz": arguments.imgsz}
     return {name: value for name, value in named.items() if value is not None}
@@ -66,7 +74,7 @@ class Demo:
         self._rows: list[tuple[str, str]] = []
         self._began = time.monotonic()
 
-    def run(self, job: Job) -> None:
+    def run(self, job: DemoJob) -> None:
         """Upload, validate, train, deploy, infer; raises StackError when a run does not end well."""
         base_model = self._upload(job)
         self._validate(job)
@@ -74,7 +82,7 @@ class Demo:
         self._infer(job)
         self._table()
 
-    def _upload(self, job: Job) -> str:
+    def _upload(self, job: DemoJob) -> str:
         upload(self._settings, job.archives, Bucket.DATASETS, replace=True)
         upload(self._settings, job.media, Bucket.MEDIA, "demo/", replace=True)
         self._console.print(f"uploaded {len(job.archives)} archives and {len(job.media)} media files")
@@ -83,14 +91,14 @@ class Demo:
             return upload(self._settings, [weights], Bucket.BASE_MODELS, "demo/", replace=True)[0]
         return job.base_model
 
-    def _validate(self, job: Job) -> None:
+    def _validate(self, job: DemoJob) -> None:
         from infra import run_launcher
 
         started = [run_launcher.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
         for run, path in zip(started, job.archives, strict=True):
             self._rows.append((f"dataset {path.name}", self._follow(run, f"validate {path.name}").name or ""))
 
-    def _train(self, job: Job, base_model: str) -> str:
+    def _train(self, job: DemoJob, base_model: str) -> str:
         """Train, and return the id of the flow run."""
         from infra import run_launcher
 
@@ -105,11 +113,11 @@ class Demo:
         self._console.print(f"  {self._follow(run, f'train {job.model_name}, {size}').message}", soft_wrap=True)
         return str(run.id)
 
-    def _deploy(self, job: Job, training: str) -> None:
+    def _deploy(self, job: DemoJob, training: str) -> None:
         """Deploy what was just trained, also where an earlier demo left a better model of that name."""
         from infra import run_launcher
 
-        version, map50 = trained(job.model_name, training, self._settings.environment)
+        version, map50 = require_trained(job.model_name, training, self._settings.environment)
         parameters: dict[str, object] = {"model_name": job.model_name, "version": version}
         self._follow(run_launcher.start("deploy-model/gpu", parameters), f"deploy {job.model_name} version {version}")
         self._rows += [
@@ -117,7 +125,7 @@ class Demo:
             ("model", f"{job.model_name} version {version}"),
         ]
 
-    def _infer(self, job: Job) -> None:
+    def _infer(self, job: DemoJob) -> None:
         from infra import run_launcher
 
         inputs = [f"demo/{path.name}" for path in job.media]
@@ -176,7 +184,7 @@ class Demo:
         self._console.print("The stack stays up: `make status` shows it, `make down` stops it.")
 
 
-def trained(model_name: str, flow_run_id: str, environment: Mapping[str, str]) -> tuple[int, float]:
+def require_trained(model_name: str, flow_run_id: str, environment: Mapping[str, str]) -> tuple[int, float]:
     """Version and mAP50 of what a flow run trained, from the REST API of the MLflow that `environment` names."""
     chosen = f"name = '{model_name}' and tag.flow_run_id = '{flow_run_id}'"
     user, password = (environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
@@ -204,7 +212,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.umask(0o077)
     console = Console(highlight=False)
-    with plain_errors():
+    with exit_on_expected_errors():
         settings = stack.load_settings()
         stack.up(settings, console.print)
         Demo(settings, console).run(plan(arguments, settings))

@@ -23,7 +23,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, *further: Rule) -> None:
         self._app = app
-        self._rules = (of_another_name, of_another_site, *further)
+        self._rules = (has_foreign_host, has_foreign_origin, *further)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused connection, hand any other on."""
@@ -40,23 +40,23 @@ class Door:
         await self._app(scope, receive, send)
 
 
-def of_another_name(connection: HTTPConnection) -> JSONResponse | None:
+def has_foreign_host(connection: HTTPConnection) -> JSONResponse | None:
     """Refuse what was sent to a name that is not ours, whatever address that name was made to point to."""
     names = connection.headers.getlist("host")
     if len(names) == 1 and _hostname(names[0]) in OUR_NAMES:
         return None
-    return refused(f"expected a request to {HOST} or localhost, found one to {names}: use one of those names")
+    return refusal_of(f"expected a request to {HOST} or localhost, found one to {names}: use one of those names")
 
 
-def of_another_site(connection: HTTPConnection) -> JSONResponse | None:
+def has_foreign_origin(connection: HTTPConnection) -> JSONResponse | None:
     """Refuse what a page of another site sent; to follow a link from there is allowed, to embed us is not."""
     site, origins = connection.headers.get("sec-fetch-site"), connection.headers.getlist("origin")
     own = f"http://{connection.headers['host']}"
     if any(origin != own for origin in origins):
-        return refused("expected a request of this service's own page or of a program, found one of another site")
+        return refusal_of("expected a request of this service's own page or of a program, found one of another site")
     if site in {None, "same-origin", "none"} or _follows_a_link(connection):
         return None
-    return refused("expected a request of this service's own page or of a program, found one of another site")
+    return refusal_of("expected a request of this service's own page or of a program, found one of another site")
 
 
 def _follows_a_link(connection: HTTPConnection) -> bool:
@@ -65,7 +65,7 @@ def _follows_a_link(connection: HTTPConnection) -> bool:
     return connection.scope.get("method") in {"GET", "HEAD"} and opens_a_page
 
 
-def refused(message: str, status: int = 403, headers: dict[str, str] | None = None) -> JSONResponse:
+def refusal_of(message: str, status: int = 403, headers: dict[str, str] | None = None) -> JSONResponse:
     """An answer that says what was expected and what was found."""
     return JSONResponse({"error": message}, status, headers)
 

@@ -50,7 +50,7 @@ def inherited_environment(settings: StackSettings) -> dict[str, str]:
     return shell | common_environment(settings)
 
 
-def of_shell(*prefixes: str) -> dict[str, str]:
+def user_environment(*prefixes: str) -> dict[str, str]:
     """What the shell sets under a tool's own names."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
@@ -58,7 +58,7 @@ def of_shell(*prefixes: str) -> dict[str, str]:
 def s3_environment(settings: StackSettings, role: Role) -> dict[str, str]:
     """The way to the object store as a role; the keys that were given for one elsewhere serve all roles."""
     if settings.is_elsewhere("AWS_ENDPOINT_URL"):
-        return of_shell("AWS_")
+        return user_environment("AWS_")
     key, secret = settings.s3_keys(role)
     return {
         "AWS_ENDPOINT_URL": settings.local_environment["AWS_ENDPOINT_URL"],
@@ -88,7 +88,7 @@ def worker_environment(settings: StackSettings) -> dict[str, str]:
     }
 
 
-def adopt(environment: Mapping[str, str], *, local_store: bool) -> None:
+def apply_environment(environment: Mapping[str, str], *, local_store: bool) -> None:
     """Make `environment` the one of this process, without what would lead its tools elsewhere."""
     os.environ.update(environment)
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
@@ -103,6 +103,6 @@ def scratch(settings: StackSettings) -> Path:
     return settings.state_dir / "scratch"
 
 
-def shell_text(environment: Mapping[str, str]) -> str:
+def to_env_file(environment: Mapping[str, str]) -> str:
     """Lines for `set -a; . .studio/env`."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -3,20 +3,20 @@
 from typing import TYPE_CHECKING
 
 from infra.triton import BUCKET
-from tasks.serving.triton_names import is_aside, model_of
+from tasks.serving.triton_names import is_aside, model_name_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def clear(client: "S3Client") -> list[str]:
+def remove_leftovers(client: "S3Client") -> list[str]:
     """Drop candidates of which no flow run is at work, and versions that none holds; returns the models they were of.
 
     Raises StudioError where Triton, the object store or Prefect does not answer.
     """
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     entries = {item["Key"].partition("/")[0] for page in pages for item in page.get("Contents", [])}
-    models = sorted({model_of(entry) for entry in entries if is_aside(entry)})
+    models = sorted({model_name_of(entry) for entry in entries if is_aside(entry)})
     return [model for model in models if _clear(model)]
 
 
@@ -26,9 +26,9 @@ def _clear(model: str) -> bool:
     from tasks.serving import model_repository, rollout
     from tasks.storage import leases, locks
 
-    if locks.is_held(model, flow_runs.is_over):
+    if locks.is_held(model, flow_runs.flow_run_is_final):
         return False
-    asides = model_repository.Asides(model)
+    asides = model_repository.AsideVersions(model)
     before = asides.names()
-    rollout.clear(model, asides, leases.users)
+    rollout.unload_leftovers(model, asides, leases.lease_holders)
     return asides.names() != before

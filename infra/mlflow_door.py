@@ -16,7 +16,7 @@ import uvicorn
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from infra.door import Door, refused
+from infra.door import Door, refusal_of
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 
@@ -43,7 +43,7 @@ def without_password(connection: HTTPConnection) -> JSONResponse | None:
     if connection.scope["path"] == OPEN_PATH or (len(given) == 1 and _names_a_user(given[0])):
         return None
     message = "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of .studio/env, found no password"
-    return refused(message, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
+    return refusal_of(message, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
 
 
 def _names_a_user(authorization: str) -> bool:
@@ -58,7 +58,7 @@ def _names_a_user(authorization: str) -> bool:
 def for_an_unused_part(connection: HTTPConnection) -> JSONResponse | None:
     """Refuse the parts of MLflow that nothing here uses and that reach further than its own data."""
     path = connection.scope["path"]
-    return refused(f"expected tracking or registry, found {path}: it is closed here") if UNUSED.match(path) else None
+    return refusal_of(f"expected tracking or registry, found {path}: it is closed here") if UNUSED.match(path) else None
 
 
 def is_our_place(place: str | None) -> bool:

@@ -65,8 +65,8 @@ def prepare(settings: StackSettings) -> None:
     """Make the database cluster; one that was only half made is made anew, and one of another user handed over."""
     data, user = settings.state_dir / "postgres", own_user(settings)
     if user:
-        let_through(data)
-        let_through(binary("postgres"))
+        allow_traversal(data)
+        allow_traversal(binary("postgres"))
     if not (data / "PG_VERSION").exists():
         _make_cluster(data, settings.secrets["postgres"], user)
     elif user and data.stat().st_uid != user:
@@ -108,7 +108,7 @@ def _hand_over(data: Path, user: int) -> None:
             os.chown(path, user, user, follow_symlinks=False)
 
 
-def let_through(path: Path) -> None:
+def allow_traversal(path: Path) -> None:
     """Let other users pass through (not read) the folders above `path`, as root's PostgreSQL has to."""
     for folder in path.absolute().parents:
         mode = folder.stat().st_mode

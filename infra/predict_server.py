@@ -25,7 +25,7 @@ from starlette.routing import Route
 from infra.door import Door
 from infra.stack_settings import HOST, ROOT, StackSettings
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
-from tasks.serving.triton_config import champion_version, config_versions, served_model
+from tasks.serving.triton_config import config_versions, read_champion_version, read_served_model
 
 PAGE = ROOT / "infra" / "predict_page" / "index.html"
 MAX_BYTES = 32 * 2**20
@@ -60,7 +60,7 @@ def application(triton_url: str, key: str) -> Starlette:
         Route("/models", models),
         Route("/predict/{model}", predict, methods=["POST"]),
     ]
-    errors: Mapping[Any, Any] = {httpx.HTTPError: unreachable}
+    errors: Mapping[Any, Any] = {httpx.HTTPError: handle_triton_error}
     return Starlette(routes=routes, middleware=[Middleware(Door)], exception_handlers=errors, lifespan=with_client)
 
 
@@ -88,8 +88,8 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
     """
     try:
         config = answer.json()
-        versions, champion = sorted(config_versions(config)), champion_version(config)
-        model = served_model(config, max(versions, default=0) if champion is None else champion)
+        versions, champion = sorted(config_versions(config)), read_champion_version(config)
+        model = read_served_model(config, max(versions, default=0) if champion is None else champion)
     except ValueError:
         return None
     if model.version not in versions:
@@ -159,7 +159,7 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-async def unreachable(request: Request, error: Exception) -> Response:
+async def handle_triton_error(request: Request, error: Exception) -> Response:
     """What a browser is told while Triton is away."""
     where = request.app.state.triton.base_url
     return _error(f"expected Triton at {where}, found no answer ({error!r}): start it with `make up`", 502)

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.door import Door, refused
-from infra.refusals import put_in_words
+from infra.door import Door, refusal_of
+from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 
@@ -23,13 +23,15 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
     """Refuse a value that the database refuses, as 422; Prefect says 503, after which its clients ask again."""
     code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if code.startswith(_DATA):
-        return refused(f"expected values that the database can keep, found one that it cannot ({code})", UNPROCESSABLE)
+        return refusal_of(
+            f"expected values that the database can keep, found one that it cannot ({code})", UNPROCESSABLE
+        )
     return await custom_internal_exception_handler(request, error)
 
 
 def application() -> Door:
     """Prefect's application behind our door."""
-    put_in_words(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001  # a dictionary of Prefect's own, asked at each check
+    describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001  # a dictionary of Prefect's own, asked at each check
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
     return Door(StorableText(app, mended=(LOGS,), status=status_of_refusal), in_the_address)

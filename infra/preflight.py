@@ -10,12 +10,12 @@ from infra.ports import is_free
 from infra.service import Service
 from infra.stack_settings import StackSettings
 
-ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
+EXTERNAL_SERVICE_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
 
 
-def require_elsewhere(settings: StackSettings) -> None:
+def require_external_services(settings: StackSettings) -> None:
     """Raise StackError where the environment names a service elsewhere that does not answer."""
-    for variable in ELSEWHERE:
+    for variable in EXTERNAL_SERVICE_VARIABLES:
         if not settings.is_elsewhere(variable):
             continue
         address = settings.environment[variable]

@@ -5,14 +5,14 @@ from typing import Any
 
 from prefect.utilities.schema_tools.hydration import Placeholder
 
-from tasks.dataset.findings import quoted
+from tasks.dataset.findings import safe_repr
 
 Schema = dict[str, Any]
 Errors = Iterator[Any]
 Keyword = Callable[[Any, Any, Any, Schema], Errors]
 
 
-def put_in_words(keywords: dict[str, Keyword]) -> None:
+def describe_schema_errors(keywords: dict[str, Keyword]) -> None:
     """Change what the keywords of a JSON schema validator say, not what they refuse."""
     told = {"pattern": _own, "format": _own, "type": _of_nothing, "not": _of_what_is_forbidden}
     keywords.update({name: _worded(keywords[name], described) for name, described in told.items()})
@@ -24,7 +24,7 @@ def sentence(description: str, found: object) -> str:
     first, stop, rest = description.partition(". ")
     first = first.removesuffix(".")
     expected = first[:1].lower() + first[1:] if first[1:2].islower() or first[1:2] == " " else first
-    return f"Expected {expected}; found {'nothing' if found is None else quoted(found)}.{' ' if stop else ''}{rest}"
+    return f"Expected {expected}; found {'nothing' if found is None else safe_repr(found)}.{' ' if stop else ''}{rest}"
 
 
 def _own(_: Any, __: object, ___: object, schema: Schema) -> list[Schema]:  # noqa: ANN401

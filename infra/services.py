@@ -12,9 +12,9 @@ from botocore.config import Config
 from infra import postgres
 from infra.environment import (
     inherited_environment,
-    of_shell,
     s3_environment,
     triton_environment,
+    user_environment,
     worker_environment,
 )
 from infra.identities import Role, identities
@@ -141,7 +141,7 @@ def prefect_server(settings: StackSettings) -> Service:
         ports={"STUDIO_PREFECT_PORT": settings.prefect_port},
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
         environment=inherited_environment(settings)
-        | of_shell("PREFECT_")
+        | user_environment("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
@@ -168,7 +168,7 @@ def mlflow_server(settings: StackSettings) -> Service:
         ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
-        | of_shell("MLFLOW_")
+        | user_environment("MLFLOW_")
         | s3_environment(settings, Role.MLFLOW)
         | {
             "MLFLOW_BACKEND_STORE_URI": backend,
@@ -234,7 +234,7 @@ def worker(settings: StackSettings) -> Service:
         check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
         environment=inherited_environment(settings)
         | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # by itself it looks for new runs every 10 s, and a person waits
-        | of_shell("PREFECT_", "MLFLOW_")
+        | user_environment("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
         | {
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,

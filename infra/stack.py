@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
-from infra.command_errors import StackError, plain_errors
-from infra.environment import adopt, inherited_environment, scratch, shell_text, worker_environment
+from infra.command_errors import StackError, exit_on_expected_errors
+from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
 from infra.stack_settings import StackSettings, write_private
@@ -25,16 +25,16 @@ from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 
 START_SECONDS = 180
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
-def up(settings: StackSettings, say: Say = print) -> None:
+def up(settings: StackSettings, say: Echo = print) -> None:
     """Start what is not running yet, wait until every service is well, and register buckets, pool and deployments."""
     began = time.monotonic()
     keep_private(settings.state_dir)
-    adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
-    preflight.require_elsewhere(settings)
+    preflight.require_external_services(settings)
     if _is_whole(settings, wanted):
         for service in wanted:
             say(_line(service))
@@ -52,7 +52,7 @@ def up(settings: StackSettings, say: Say = print) -> None:
         make_temporary_folder(settings)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
-    write_private(settings.state_dir / "env", shell_text(settings.environment))
+    write_private(settings.state_dir / "env", to_env_file(settings.environment))
     _start_in_order(settings, wanted, say)
     say(_passwords(settings))
     say(f"stack is up after {time.monotonic() - began:.0f} s")
@@ -90,14 +90,14 @@ def down(settings: StackSettings) -> bool:
 def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
     """Whether nothing is left to start, to mend or to register."""
     states = supervisord.states(settings)
-    if any(states.get(service.name) != "RUNNING" or illness(service) for service in wanted):
+    if any(states.get(service.name) != "RUNNING" or health_error(service) for service in wanted):
         return False
     present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
     known = (settings.state_dir / "env").is_file() and present >= {*Bucket}
     return known and registration.is_complete(settings)
 
 
-def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) -> None:
+def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -> None:
     """Stores first, then all servers side by side, and the worker when it has something to ask."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
     from infra import bootstrap
@@ -105,33 +105,33 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Say) ->
     by_name = {service.name: service for service in wanted}
     for name in ("postgres", "object-store"):
         start(by_name, name, settings)
-    wait_until_well(by_name, ("postgres",), settings, say)
+    wait_until_healthy(by_name, ("postgres",), settings, say)
     if by_name.keys() & {"prefect", "mlflow"}:
         bootstrap.ensure_databases(settings)
     for name in ("prefect", "mlflow"):
         start(by_name, name, settings)
-    wait_until_well(by_name, ("object-store",), settings, say)
+    wait_until_healthy(by_name, ("object-store",), settings, say)
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
     for name in ("triton", "live"):
         start(by_name, name, settings)
-    wait_until_well(by_name, ("prefect",), settings, say)
+    wait_until_healthy(by_name, ("prefect",), settings, say)
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
     start(by_name, "worker", settings)
     bootstrap.register_deployments()
-    wait_until_well(by_name, ("mlflow", "triton"), settings, say)
+    wait_until_healthy(by_name, ("mlflow", "triton"), settings, say)
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _clear_leftovers(settings, say)
-    wait_until_well(by_name, ("live", "worker"), settings, say)
+    wait_until_healthy(by_name, ("live", "worker"), settings, say)
     registration.remember(settings)
 
 
-def _clear_leftovers(settings: StackSettings, say: Say) -> None:
+def _clear_leftovers(settings: StackSettings, say: Echo) -> None:
     try:
-        for model in leftovers.clear(s3_client(settings)):
+        for model in leftovers.remove_leftovers(s3_client(settings)):
             say(f"  what a roll-out of {model} left aside is gone")
     except StudioError as error:
         say(f"  what roll-outs left aside stays there: {error}")
@@ -161,12 +161,14 @@ def load_settings() -> StackSettings:
     return settings
 
 
-def wait_until_well(by_name: Mapping[str, Service], names: Iterable[str], settings: StackSettings, say: Say) -> None:
+def wait_until_healthy(
+    by_name: Mapping[str, Service], names: Iterable[str], settings: StackSettings, say: Echo
+) -> None:
     """Wait until the checks pass; raises StackError with the log to read when one does not in time."""
     began, pending = time.monotonic(), {name: by_name[name] for name in names if name in by_name}
     while pending:
         for name, service in list(pending.items()):
-            reason = illness(service)
+            reason = health_error(service)
             if reason is None:
                 say(_line(service))
                 del pending[name]
@@ -184,7 +186,7 @@ def _passwords(settings: StackSettings) -> str:
     return f"Prefect and MLflow ask for a password: it is in {settings.state_dir / 'env'}"
 
 
-def illness(service: Service) -> str | None:
+def health_error(service: Service) -> str | None:
     """Why a service is not well, or None."""
     try:
         service.check()
@@ -197,12 +199,12 @@ def status(settings: StackSettings, console: Console) -> bool:
     """Print each service, its address and its health; False when one is not well."""
     table = Table("service", "address", "process", "health")
     states, well = supervisord.states(settings), True
-    adopt(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     for service in services(settings):
-        reason = illness(service)
+        reason = health_error(service)
         well = well and reason is None
         table.add_row(service.name, service.address, states.get(service.name, "DOWN"), reason or "well")
-    for variable in preflight.ELSEWHERE:
+    for variable in preflight.EXTERNAL_SERVICE_VARIABLES:
         if settings.is_elsewhere(variable):
             table.add_row(variable, settings.environment[variable], "elsewhere", "")
     console.print(table)
@@ -218,7 +220,7 @@ def main() -> None:
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command
     os.umask(0o077)
-    with plain_errors():
+    with exit_on_expected_errors():
         settings = load_settings()
         if command == "up":
             up(settings)

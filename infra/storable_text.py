@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.door import refused
+from infra.door import refusal_of
 
 UNPROCESSABLE = 422
 _HEX = rb"[0-9a-fA-F]{2}"
@@ -63,7 +63,7 @@ class Reader:
         return bytes(done) if self._held else bytes(done + rest)
 
 
-def storable(text: str) -> str:
+def to_storable(text: str) -> str:
     """JSON with U+FFFD for what cannot be kept."""
     return Reader().read(text.encode("utf-8", "surrogatepass"), is_last=True).decode()
 
@@ -139,7 +139,7 @@ def _mending_messages(receive: Receive) -> Receive:
     async def mending() -> Message:
         message = await receive()
         if message.get("text"):
-            message = {**message, "text": storable(message["text"])}
+            message = {**message, "text": to_storable(message["text"])}
         return message
 
     return mending
@@ -149,4 +149,4 @@ def _refusal(found: bytes | None, status: int = UNPROCESSABLE) -> JSONResponse:
     what = (
         "the character NUL (\\u0000)" if found in {b"\0", rb"\u0000"} else "half of a surrogate pair (\\ud800-\\udfff)"
     )
-    return refused(f"expected text that a database can keep, found {what}: leave it out", status)
+    return refusal_of(f"expected text that a database can keep, found {what}: leave it out", status)

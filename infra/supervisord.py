@@ -20,7 +20,7 @@ from infra.service import STOP_SECONDS, Service, bin_path
 from infra.stack_settings import HOST, ROOT, StackSettings, write_private
 
 LAUNCHER = ROOT / "infra" / "launch.py"
-STATE_MARK = "STUDIO_STACK"  # in the environment of whatever the stack starts
+STACK_ENV_VAR = "STUDIO_STACK"  # in the environment of whatever the stack starts
 
 
 def write_configuration(settings: StackSettings, services: list[Service]) -> Path:
@@ -59,7 +59,7 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
 def _program(settings: StackSettings, service: Service) -> dict[str, object]:
     log = settings.state_dir / "logs" / f"{service.name}.log"
     start = settings.state_dir / "services" / f"{service.name}.json"
-    environment = service.environment | {STATE_MARK: str(settings.state_dir)}
+    environment = service.environment | {STACK_ENV_VAR: str(settings.state_dir)}
     facts = {"command": service.command, "environment": environment, "user": service.user}
     write_private(start, json.dumps(facts))
     return {
@@ -105,7 +105,7 @@ def connect(settings: StackSettings) -> Iterator[Any]:
 def start(settings: StackSettings, configuration: Path, environment: Mapping[str, str]) -> None:
     """Start supervisord with no service running yet, and wait until it answers."""
     command = [bin_path("supervisord"), "-c", str(configuration)]
-    marked = {**environment, STATE_MARK: str(settings.state_dir)}
+    marked = {**environment, STACK_ENV_VAR: str(settings.state_dir)}
     began = subprocess.run(command, env=marked, cwd=ROOT, check=False, capture_output=True, text=True)
     if began.returncode:
         raise RuntimeError(f"supervisord did not start: {began.stderr.strip() or began.stdout.strip()}")
@@ -162,7 +162,7 @@ def processes(settings: StackSettings) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             if candidate.pid in ours or os.getpid() in {parent.pid for parent in candidate.parents()}:
                 continue
-            if candidate.environ().get(STATE_MARK) == str(settings.state_dir):
+            if candidate.environ().get(STACK_ENV_VAR) == str(settings.state_dir):
                 found.append(candidate)
     return found
 

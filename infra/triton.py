@@ -133,7 +133,7 @@ def python_library_folder() -> Path:
     )
 
 
-def end_orphans(backends: Path) -> None:
+def kill_orphans(backends: Path) -> None:
     """End model processes of an earlier server of this folder: one that was killed in the middle of a request can
     leave a process that waits for it for ever. The ports being free, no living server owns them.
     """
@@ -152,7 +152,7 @@ def backend_folder(installation: Installation, state: Path, http_port: int) -> P
     """
     backends = state / "backends"
     python = backends / "python"
-    end_orphans(backends)
+    kill_orphans(backends)
     shutil.rmtree(backends, ignore_errors=True)
     python.mkdir(parents=True)
     for part in (installation.server / "backends" / "python").iterdir():
@@ -255,7 +255,7 @@ def _prepend(values: dict[str, str], name: str, *folders: Path) -> None:
     values[name] = os.pathsep.join([*map(str, folders), *filter(None, [values.get(name, "")])])
 
 
-def plain_folder(settings: StackSettings, port: int) -> Path:
+def shell_safe_folder(settings: StackSettings, port: int) -> Path:
     """A folder for this server's files; Triton's Python backend puts their paths unquoted on a shell's command line."""
     name, state = f"triton-{port}", settings.state_dir.resolve()
     if re.fullmatch(r"[\w./-]+", str(state)):
@@ -271,7 +271,7 @@ def main() -> None:
     try:
         installation.check()
         addresses = Addresses.find(settings)
-        state = plain_folder(settings, addresses.http)
+        state = shell_safe_folder(settings, addresses.http)
         shut = guard(os.environ.get("STUDIO_TRITON_KEY", ""))
         line = command(installation, addresses, state)
         values = environment(installation, state) | {GUARD: shut}

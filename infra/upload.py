@@ -14,7 +14,7 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from infra.command_errors import StackError, plain_errors
+from infra.command_errors import StackError, exit_on_expected_errors
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack import load_settings
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="")
     parser.add_argument("--replace", action="store_true", help="write over what is there under that name")
     arguments = parser.parse_args()
-    with plain_errors():
+    with exit_on_expected_errors():
         place = arguments.bucket, arguments.prefix
         for key in upload(load_settings(), arguments.files, *place, replace=arguments.replace):
             print(f"s3://{arguments.bucket}/{key}")

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tasks.dataset.finding_codes import AdviceCode
-from tasks.orchestration.form import arranged
+from tasks.orchestration.form import arrange_schema
 
 LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models that are deployed
 
@@ -67,7 +67,7 @@ Archive = Annotated[
     ),
     AfterValidator(_plain),
 ]
-NewVersion = Annotated[
+DeployableVersion = Annotated[
     int,
     Field(
         ge=1,
@@ -75,7 +75,7 @@ NewVersion = Annotated[
         "that its training promoted, or else the champion again.",
     ),
 ]
-FormerVersion = Annotated[
+RollbackVersion = Annotated[
     int,
     Field(
         ge=1,
@@ -137,7 +137,7 @@ Inputs = Annotated[
 class Parameters(BaseModel):
     """Base of every parameter model: unknown fields are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=arranged)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=arrange_schema)
 
 
 class ValidationPolicy(Parameters):

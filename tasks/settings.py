@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.rendering.links import Addresses
+from tasks.rendering.links import UiLinks
 
 
 class Settings(BaseSettings):
@@ -32,8 +32,8 @@ class Settings(BaseSettings):
     studio_scratch_dir: Path = Field(Path(tempfile.gettempdir()), description="Parent of every run's scratch folder.")
 
     @property
-    def addresses(self) -> Addresses:
+    def addresses(self) -> UiLinks:
         """Where people open the pages that other pages link."""
         prefect = self.prefect_ui_url or self.prefect_api_url.rstrip("/").removesuffix("/api")
         mlflow = self.mlflow_ui_url or self.mlflow_tracking_uri
-        return Addresses(*(address.rstrip("/") for address in (prefect, mlflow, self.studio_live_url)))
+        return UiLinks(*(address.rstrip("/") for address in (prefect, mlflow, self.studio_live_url)))

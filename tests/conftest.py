@@ -52,9 +52,9 @@ def _choose_environment() -> None:
     settings = StackSettings()
     os.environ.update(settings.local_environment)
     os.environ.pop("STUDIO_SCRATCH_DIR", None)
-    from infra.environment import adopt, worker_environment
+    from infra.environment import apply_environment, worker_environment
 
-    adopt(worker_environment(settings), local_store=True)
+    apply_environment(worker_environment(settings), local_store=True)
 
 
 STATE.mkdir(parents=True)

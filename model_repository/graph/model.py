@@ -38,7 +38,7 @@ _CAPABILITY = {"bf16": "BF16", "f16": "FP16"}  # OpenVINO's names of what a CPU 
 
 
 # Is told the place of a request in its batch, and its outputs or the reason why there are none.
-Done = Callable[[int, Outputs | Exception], None]
+OnDone = Callable[[int, Outputs | Exception], None]
 
 
 class Runtime(Protocol):
@@ -47,7 +47,7 @@ class Runtime(Protocol):
     description: str
     shape: list[Any]
 
-    def answer(self, batch: Sequence[Images], done: Done) -> None:
+    def answer(self, batch: Sequence[Images], done: OnDone) -> None:
         """Call `done` once for every request of a batch, in whatever thread; returns when there is room for more."""
         ...
 
@@ -73,7 +73,7 @@ class OnnxRuntime:
         _places([{output.name} for output in self.session.get_outputs()], outputs)
         self.outputs = list(outputs)
 
-    def answer(self, batch: Sequence[Images], done: Done) -> None:
+    def answer(self, batch: Sequence[Images], done: OnDone) -> None:
         """Answer a batch before it returns."""
         joined = self._run(batch) if self.joins and len(batch) > 1 else None
         if isinstance(joined, dict):
@@ -124,10 +124,10 @@ class OpenVino:
         self.room = threading.Semaphore(streams + 1)
         self.description = f"OpenVINO {openvino.__version__}, CPU, {precision}, {threads} threads, {streams} streams"
 
-    def answer(self, batch: Sequence[Images], done: Done) -> None:
+    def answer(self, batch: Sequence[Images], done: OnDone) -> None:
         """Answer each request when its last image is done."""
         for place, images in enumerate(batch):
-            gathered = _Gathered(self.outputs, len(images), functools.partial(done, place))
+            gathered = _RequestAccumulator(self.outputs, len(images), functools.partial(done, place))
             for index in range(len(images)):
                 self.room.acquire()
                 self.pool.submit(self._run, images[index : index + 1], functools.partial(gathered.add, index))
@@ -151,7 +151,7 @@ class OpenVino:
         self.pool.shutdown()
 
 
-class _Gathered:
+class _RequestAccumulator:
     """The answers to the images of one request, which come in any order."""
 
     def __init__(self, outputs: Sequence[str], count: int, done: Callable[[Outputs | Exception], None]) -> None:
@@ -212,7 +212,7 @@ def _cuda(graph: Path, outputs: Collection[str], threads: int) -> OnnxRuntime | 
     return runtime if runtime.joins else None
 
 
-def _leave_with(server: int) -> None:
+def _exit_with_parent(server: int) -> None:
     """End this process when the server's is gone: the backend's own watch sometimes misses a killed server."""
     while os.getppid() == server:
         time.sleep(1.0)
@@ -224,7 +224,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph and answer one grey image: a version that cannot do that never becomes ready."""
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
         version = args["model_version"]
         try:
             self._load(args, json.loads(args["model_config"]), version)

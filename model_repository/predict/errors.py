@@ -11,7 +11,7 @@ class Reason(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-class RefusalError(Exception):
+class PredictError(Exception):
     """No answer; the message says what was expected, what was found and how to fix it."""
 
     def __init__(self, message: str, reason: Reason = Reason.BAD_REQUEST) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode_cost import too_costly
-from .errors import RefusalError
+from .errors import PredictError
 
 Rgb = NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ImageDecoder:
     """What a picture may have at most: `max_bytes` as sent, `max_pixels` decoded."""
 
     max_bytes: int
@@ -40,18 +40,18 @@ class Limits:
         Grey becomes colour, 16 bits become 8, alpha is dropped. Raises RefusalError.
         """
         if len(data) > self.max_bytes:
-            raise RefusalError(
+            raise PredictError(
                 f"expected at most {self.max_bytes} bytes, found {len(data)}: make the picture smaller, or raise "
                 "max_bytes in model_repository/predict/config.pbtxt"
             )
         width, height = header(data)
         if width * height > self.max_pixels:
-            raise RefusalError(
+            raise PredictError(
                 f"expected at most {self.max_pixels} pixels, found {width} x {height}: make the picture smaller, or "
                 "raise max_pixels in model_repository/predict/config.pbtxt"
             )
         if costly := too_costly(data):
-            raise RefusalError(
+            raise PredictError(
                 f"expected a picture that decodes in the time of an ordinary one, found {costly}: save it anew as a "
                 "baseline JPEG"
             )
@@ -83,7 +83,7 @@ def header(data: bytes) -> Header:
         found = _jpeg_header(data)
     else:
         what = f"bytes that begin with {data[:8].hex(' ')}" if data else "no bytes"
-        raise RefusalError(f"expected a JPEG or PNG file, found {what}: send the file's own bytes, not base64 or text")
+        raise PredictError(f"expected a JPEG or PNG file, found {what}: send the file's own bytes, not base64 or text")
     if min(found.width, found.height) < 1:
         raise _broken(f"{found.width} x {found.height} pixels")
     return found
@@ -121,5 +121,5 @@ def _jpeg_header(data: bytes) -> Header:
     raise _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
 
 
-def _broken(found: str) -> RefusalError:
-    return RefusalError(f"expected a whole JPEG or PNG file, found {found}: save or send the picture again")
+def _broken(found: str) -> PredictError:
+    return PredictError(f"expected a whole JPEG or PNG file, found {found}: save or send the picture again")

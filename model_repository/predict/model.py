@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .errors import Reason, RefusalError
+from .errors import PredictError, Reason
 
 
-def _leave_with(server: int) -> None:
+def _exit_with_parent(server: int) -> None:
     """End this process when the server's is gone: the backend's own watch sometimes misses a killed server."""
     while os.getppid() == server:
         time.sleep(1.0)
@@ -28,16 +28,16 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the limits, and find out where this server's own HTTP endpoint is."""
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
         parameters = json.loads(args["model_config"])["parameters"]
         max_bytes, max_pixels = (int(parameters[name]["string_value"]) for name in ("max_bytes", "max_pixels"))
         # OpenCV's own limit, should it read a header differently. It looks at this once, when it is imported.
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max_pixels)
-        from .image_decoding import Limits
-        from .pipeline import Answering
+        from .image_decoding import ImageDecoder
+        from .pipeline import PredictPipeline
 
         address = os.environ.get("TRITON_HTTP_URL") or "127.0.0.1:8000"
-        self.answering = Answering(Limits(max_bytes, max_pixels), address)
+        self.answering = PredictPipeline(ImageDecoder(max_bytes, max_pixels), address)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own."""
@@ -47,7 +47,7 @@ class TritonPythonModel:
         try:
             data = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)[0]
             answer = self.answering.answer(data, request.parameters())
-        except RefusalError as error:
+        except PredictError as error:
             return _error(str(error), error.reason)
         return pb_utils.InferenceResponse([pb_utils.Tensor("json", np.array([answer], np.object_))])
 

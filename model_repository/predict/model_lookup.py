@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .errors import Reason, RefusalError
+from .errors import PredictError, Reason
 
 CACHE_S = 1.0
 TIMEOUT_S = 5.0
@@ -23,7 +23,7 @@ OUTPUTS = {
 }
 
 
-class Served(NamedTuple):
+class ServedModel(NamedTuple):
     """One version of a model: pictures go in at `image_size` x `image_size` pixels."""
 
     name: str
@@ -45,19 +45,19 @@ class ServedModels:
         self._address = address
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def find(self, name: str, version: int | None, *, fresh: bool = False) -> Served:
+    def find(self, name: str, version: int | None, *, fresh: bool = False) -> ServedModel:
         """Return that version, without one the champion, without that the newest that is served.
 
         Looked up at most once in `CACHE_S`, unless `fresh` or what was known does not have it. Raises RefusalError.
         """
         if not _NAME.fullmatch(name):
-            raise RefusalError(
+            raise PredictError(
                 "expected a model name of up to 63 letters, digits, '_' and '-' as parameter `model`, found "
                 f"{name[:80]!r}: name a model that deploy-model has deployed"
             )
         try:
             return _choose(name, version, self._config(name, fresh=fresh))
-        except RefusalError:
+        except PredictError:
             if fresh:
                 raise
         # It may have been deployed since.
@@ -77,7 +77,7 @@ class ServedModels:
             answer = connection.getresponse()
             body = json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise RefusalError(
+            raise PredictError(
                 f"expected Triton's HTTP endpoint at {self._address} (TRITON_HTTP_URL) to say what it serves, found "
                 f"{error!r}: set TRITON_HTTP_URL for tritonserver to its own address",
                 Reason.UNAVAILABLE,
@@ -85,7 +85,7 @@ class ServedModels:
         finally:
             connection.close()
         if answer.status != http.client.OK or not isinstance(body, dict):
-            raise RefusalError(
+            raise PredictError(
                 f"expected a model that is served, found none named {name!r}: deploy it with deploy-model, or correct "
                 "the name",
                 Reason.NOT_FOUND,
@@ -93,19 +93,19 @@ class ServedModels:
         return body
 
 
-def _choose(name: str, version: int | None, config: Mapping[str, Any]) -> Served:
+def _choose(name: str, version: int | None, config: Mapping[str, Any]) -> ServedModel:
     versions = [int(number) for number in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
     champion = _parameter(config, "champion")
     if version is None:
         version = int(champion) if champion.isdecimal() else max(versions, default=0)
     if not version:
-        raise RefusalError(
+        raise PredictError(
             f"expected {name!r} to have a version for clients that name none, found that it has been taken out of use: "
             f"deploy it, or ask for one of {versions} as `version`",
             Reason.NOT_FOUND,
         )
     if version not in versions:
-        raise RefusalError(
+        raise PredictError(
             f"expected a served version of {name!r}, found version {version}: ask for one of {versions}, or leave "
             "`version` out",
             Reason.NOT_FOUND,
@@ -113,17 +113,17 @@ def _choose(name: str, version: int | None, config: Mapping[str, Any]) -> Served
     return _served(name, version, config)
 
 
-def _served(name: str, version: int, config: Mapping[str, Any]) -> Served:
+def _served(name: str, version: int, config: Mapping[str, Any]) -> ServedModel:
     task = _parameter(config, f"task.{version}")
     size = _parameter(config, f"image_size.{version}")
     if task not in OUTPUTS or not size.isdecimal():
-        raise RefusalError(
+        raise PredictError(
             f"expected a model of task {', '.join(OUTPUTS)} that deploy-model has deployed, found {name!r} version "
             f"{version} with task {task!r} and image size {size!r}: deploy it with deploy-model",
             Reason.NOT_FOUND,
         )
     names = json.loads(_parameter(config, f"class_names.{version}") or "[]")
-    return Served(name, version, task, int(size), tuple(map(str, names)))
+    return ServedModel(name, version, task, int(size), tuple(map(str, names)))
 
 
 def _parameter(config: Mapping[str, Any], key: str) -> str:

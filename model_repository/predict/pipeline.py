@@ -7,31 +7,31 @@ from typing import Any
 import cv2
 import triton_python_backend_utils as pb_utils
 
-from .errors import Reason, RefusalError
-from .image_decoding import Limits, Rgb
-from .model_lookup import Served, ServedModels
-from .postprocess import classes, objects
-from .preprocess import Floats, Letterbox, centre_square
-from .request import Asked
+from .errors import PredictError, Reason
+from .image_decoding import ImageDecoder, Rgb
+from .model_lookup import ServedModel, ServedModels
+from .postprocess import class_scores_to_json, detections_to_json
+from .preprocess import Floats, Letterbox, center_crop
+from .request import PredictRequest
 
 
-class Answering:
+class PredictPipeline:
     """Answers one picture at a time, within `limits`, through the Triton whose HTTP endpoint is at `address`."""
 
-    def __init__(self, limits: Limits, address: str) -> None:
+    def __init__(self, limits: ImageDecoder, address: str) -> None:
         cv2.setNumThreads(1)  # the instances side by side use the cores
         self.limits, self.models = limits, ServedModels(address)
 
     def answer(self, data: bytes, parameters: str) -> bytes:
         """Return the JSON for a file's bytes and the request's parameters (JSON too). Raises RefusalError."""
         began = time.perf_counter()
-        asked = Asked.parse(parameters)
+        asked = PredictRequest.parse(parameters)
         # Looked up first: a name that nobody serves costs no decoding.
         model = self.models.find(asked.model, asked.version)
         picture = self.limits.decode(data)
         try:
             found = _found(model, picture, asked)
-        except RefusalError as error:
+        except PredictError as error:
             # A roll-out may have dropped this version since it was looked up.
             again = self.models.find(asked.model, asked.version, fresh=True)
             if error.reason is not Reason.UNAVAILABLE or again == model:
@@ -43,14 +43,14 @@ class Answering:
         return json.dumps(about | {"milliseconds": milliseconds} | found).encode()
 
 
-def _found(model: Served, picture: Rgb, asked: Asked) -> dict[str, Any]:
+def _found(model: ServedModel, picture: Rgb, asked: PredictRequest) -> dict[str, Any]:
     if model.task == "classify":
-        return classes(model, _ask(model, centre_square(picture, model.image_size))["scores"], asked)
+        return class_scores_to_json(model, _ask(model, center_crop(picture, model.image_size))["scores"], asked)
     letterbox = Letterbox.fit(picture, model.image_size)
-    return objects(model, _ask(model, letterbox.apply(picture)), letterbox, asked)
+    return detections_to_json(model, _ask(model, letterbox.apply(picture)), letterbox, asked)
 
 
-def _ask(model: Served, square: Rgb) -> dict[str, Floats]:
+def _ask(model: ServedModel, square: Rgb) -> dict[str, Floats]:
     """Return the model's outputs for one picture [S, S, 3], without the batch axis."""
     answer = pb_utils.InferenceRequest(
         model_name=model.name,
@@ -61,7 +61,7 @@ def _ask(model: Served, square: Rgb) -> dict[str, Floats]:
     ).exec()
     if answer.has_error():
         words = " ".join(answer.error().message().split())
-        raise RefusalError(
+        raise PredictError(
             f"expected {model.name} version {model.version} to answer, found: {words}. Send the picture again; if that "
             "does not help, see Triton's log",
             Reason.UNAVAILABLE,

@@ -7,16 +7,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .model_lookup import Served
+from .model_lookup import ServedModel
 from .preprocess import Floats, Letterbox
-from .request import CONFIDENCE, SERVED_IOU, Asked
+from .request import CONFIDENCE, SERVED_IOU, PredictRequest
 
 # A corner that lies this close to the line between its neighbours, in pixels of the square, is left out of an outline.
 OUTLINE_TOLERANCE = 0.5
-FARTHEST = 1e6  # pixels; a broken graph may say anything, JSON has no word for infinity
+COORDINATE_LIMIT = 1e6  # pixels; a broken graph may say anything, JSON has no word for infinity
 
 
-def objects(model: Served, outputs: Mapping[str, Floats], box: Letterbox, asked: Asked) -> dict[str, Any]:
+def detections_to_json(
+    model: ServedModel, outputs: Mapping[str, Floats], box: Letterbox, asked: PredictRequest
+) -> dict[str, Any]:
     """Return boxes, labels and scores, best first, and by task `polygons` or `keypoints`, entry i for box i.
 
     `outputs` are those of one picture: detections [300, 6] and the others of its task, see `served.OUTPUTS`. An object
@@ -28,7 +30,7 @@ def objects(model: Served, outputs: Mapping[str, Floats], box: Letterbox, asked:
     good = (detections[:, 4] >= threshold) & (detections[:, 4] > 0) & np.isfinite(detections).all(axis=1)
     rows = np.flatnonzero(good)[np.argsort(-detections[good, 4], kind="stable")]
     if asked.iou < SERVED_IOU:
-        rows = rows[_suppressed(detections[rows], asked.iou)]
+        rows = rows[_non_max_suppression(detections[rows], asked.iou)]
     corners = box.clip(box.to_picture(detections[:, :4].reshape(-1, 2, 2)))
     rows = rows[(corners[rows, 1] > corners[rows, 0]).all(axis=1)]
     shapes: dict[str, Any] = {}
@@ -37,7 +39,7 @@ def objects(model: Served, outputs: Mapping[str, Floats], box: Letterbox, asked:
         rows = np.array([row for row, ring in rings.items() if len(ring)], np.intp)
         shapes["polygons"] = [_rounded(ring, 1) for ring in rings.values() if len(ring)]
     if model.task == "obb":
-        shapes["polygons"] = _rounded(box.to_picture(turned(outputs["rotated"][rows])), 2)
+        shapes["polygons"] = _rounded(box.to_picture(xywhr_to_corners(outputs["rotated"][rows])), 2)
     if model.task == "pose":
         points = outputs["keypoints"][rows]
         places = box.clip(box.to_picture(points[..., :2]))
@@ -49,7 +51,7 @@ def objects(model: Served, outputs: Mapping[str, Floats], box: Letterbox, asked:
     } | shapes
 
 
-def classes(model: Served, scores: Floats, asked: Asked) -> dict[str, Any]:
+def class_scores_to_json(model: ServedModel, scores: Floats, asked: PredictRequest) -> dict[str, Any]:
     """Return labels and their probabilities as scores, most probable first; those under `confidence` are left out.
 
     Two lists and no object: JavaScript would sort names that are numbers, and two classes of one name would become one.
@@ -61,10 +63,10 @@ def classes(model: Served, scores: Floats, asked: Asked) -> dict[str, Any]:
 
 def _ring(outputs: Mapping[str, Floats], row: int, box: Letterbox) -> Floats:
     corners, weights = outputs["detections"][row, :4], outputs["coefficients"][row]
-    return box.clip(box.to_picture(outline(corners, weights, outputs["prototypes"], box.size)))
+    return box.clip(box.to_picture(mask_to_polygon(corners, weights, outputs["prototypes"], box.size)))
 
 
-def outline(corners: Floats, weights: Floats, prototypes: Floats, size: int) -> Floats:
+def mask_to_polygon(corners: Floats, weights: Floats, prototypes: Floats, size: int) -> Floats:
     """Return the outline [n, 2] of the largest part of a mask, in pixels of the square; [0, 2] where the mask is empty.
 
     n is 3 or more elsewhere. The mask is where weights [M] times prototypes [M, h, w], made `size` x `size`, is above 0
@@ -96,7 +98,7 @@ def outline(corners: Floats, weights: Floats, prototypes: Floats, size: int) -> 
     return np.asarray((ring.reshape(-1, 2) + 0.5) / 2 + np.array([left, top]), np.float32)
 
 
-def turned(boxes: Floats) -> Floats:
+def xywhr_to_corners(boxes: Floats) -> Floats:
     """Return the corners [n, 4, 2] of turned boxes [n, 5] (centre x, y, width, height, angle in radians), in a ring."""
     centre, sides, angle = boxes[:, None, :2], boxes[:, 2:4] / 2, boxes[:, 4]
     across = sides[:, :1] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -105,7 +107,7 @@ def turned(boxes: Floats) -> Floats:
     return np.asarray(centre + ring, np.float32)
 
 
-def _suppressed(detections: Floats, iou: float) -> NDArray[np.intp]:
+def _non_max_suppression(detections: Floats, iou: float) -> NDArray[np.intp]:
     """Indices of rows to keep, of rows sorted by falling confidence: the best of each heap, class by class."""
     low = np.maximum(detections[:, None, :2], detections[None, :, :2])
     high = np.minimum(detections[:, None, 2:4], detections[None, :, 2:4])
@@ -121,9 +123,11 @@ def _suppressed(detections: Floats, iou: float) -> NDArray[np.intp]:
     return np.flatnonzero(keep)
 
 
-def _label(model: Served, number: int) -> str:
+def _label(model: ServedModel, number: int) -> str:
     return model.class_names[number] if 0 <= number < len(model.class_names) else f"class {number}"
 
 
 def _rounded(values: Floats, digits: int) -> Any:  # noqa: ANN401  # nested lists as deep as the array
-    return np.round(np.clip(np.nan_to_num(np.asarray(values, np.float64)), -FARTHEST, FARTHEST), digits).tolist()
+    return np.round(
+        np.clip(np.nan_to_num(np.asarray(values, np.float64)), -COORDINATE_LIMIT, COORDINATE_LIMIT), digits
+    ).tolist()

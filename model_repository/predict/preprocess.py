@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-PADDING = 114
+PAD_VALUE = 114
 SLIVER = 32  # times longer than wide
 
 
@@ -45,7 +45,7 @@ class Letterbox:
 
     def apply(self, picture: Rgb) -> Rgb:
         """Return the uint8 [size, size, 3] square that holds the picture."""
-        square = np.full((self.size, self.size, 3), PADDING, np.uint8)
+        square = np.full((self.size, self.size, 3), PAD_VALUE, np.uint8)
         inner = square[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
         if inner.shape == picture.shape:
             inner[:] = picture
@@ -63,7 +63,7 @@ class Letterbox:
         return np.asarray(np.clip(points, 0, np.array([self.width, self.height], np.float32)), np.float32)
 
 
-def centre_square(picture: Rgb, size: int) -> Rgb:
+def center_crop(picture: Rgb, size: int) -> Rgb:
     """Return the middle of the picture, uint8 [size, size, 3], its shorter side resized to `size`.
 
     Pillow's smoothing resize, because classifiers were trained through it.

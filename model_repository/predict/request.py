@@ -5,14 +5,14 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-from .errors import RefusalError
+from .errors import PredictError
 
 CONFIDENCE = 0.25
 # What the NMS inside the served graph has done already.
 SERVED_IOU = 0.7
 
 
-class Asked(NamedTuple):
+class PredictRequest(NamedTuple):
     """The parameters of a request; `version` and `confidence` are None where it leaves the choice to us."""
 
     model: str
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
         given = {name.lower(): value for name, value in json.loads(parameters or "{}").items()}
         unknown = sorted(given.keys() - set(cls._fields))
         if unknown:
-            raise RefusalError(f"expected parameters {', '.join(cls._fields)}, found {unknown[0][:80]!r}: leave it out")
+            raise PredictError(f"expected parameters {', '.join(cls._fields)}, found {unknown[0][:80]!r}: leave it out")
         return cls(
             str(given.get("model", "")),
             _version(given),
@@ -41,7 +41,7 @@ def _version(given: Mapping[str, object]) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0):
-        raise RefusalError(f"expected `version` as a whole number from 1, found {text[:80]!r}: leave it out or mend it")
+        raise PredictError(f"expected `version` as a whole number from 1, found {text[:80]!r}: leave it out or mend it")
     return int(text)
 
 
@@ -71,5 +71,5 @@ def _number(given: object) -> float:
         return math.nan
 
 
-def _unfit(given: Mapping[str, object], name: str, expected: str) -> RefusalError:
-    return RefusalError(f"expected `{name}` {expected}, found {str(given[name])[:80]!r}: mend it")
+def _unfit(given: Mapping[str, object], name: str, expected: str) -> PredictError:
+    return PredictError(f"expected `{name}` {expected}, found {str(given[name])[:80]!r}: mend it")

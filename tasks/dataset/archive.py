@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.dataset.entry_filter import screen
+from tasks.dataset.entry_filter import filter_entries
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, quoted
+from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr
 from tasks.parameters import ValidationPolicy
 
 MAX_ENTRY_BYTES = 256 * 2**20
@@ -80,7 +80,7 @@ class Archive:
                 # At the size that the directory claims zipfile compares the checksum, whatever follows.
                 data = stream.read(entry.file_size)
         except _ZIP_ERRORS as exc:
-            raise ArchiveError(_entry_unreadable(name, quoted(str(exc)))) from exc
+            raise ArchiveError(_entry_unreadable(name, safe_repr(str(exc)))) from exc
         if len(data) != entry.file_size:
             raise ArchiveError(_entry_unreadable(name, f"{len(data)} of {entry.file_size} bytes"))
         return data
@@ -93,7 +93,7 @@ class Archive:
             with self._lock, self.file.open(self.entries[name]) as stream:
                 size = sum(map(len, iter(lambda: stream.read(_CHUNK_BYTES), b"")))
         except _ZIP_ERRORS as exc:
-            return _entry_unreadable(name, quoted(str(exc)))
+            return _entry_unreadable(name, safe_repr(str(exc)))
         whole = self.entries[name].file_size
         return None if size == whole else _entry_unreadable(name, f"{size} of {whole} bytes")
 
@@ -125,21 +125,21 @@ def open_archive(path: Path, policy: ValidationPolicy) -> tuple[Archive | None, 
     Never raises for what the file holds. The caller closes the archive (`with archive:`).
     """
     try:
-        faults = _directory_faults(path, policy)
+        faults = _find_directory_errors(path, policy)
         if faults:
             return None, faults
         file = zipfile.ZipFile(path)
     except _ZIP_ERRORS as exc:
-        return None, [_unreadable(path, quoted(str(exc)))]
-    faults = _size_faults(file.infolist(), path.stat().st_size, policy)
+        return None, [_unreadable(path, safe_repr(str(exc)))]
+    faults = _find_size_errors(file.infolist(), path.stat().st_size, policy)
     if faults:
         file.close()
         return None, faults
-    screened, faults = screen(file.infolist(), policy)
+    screened, faults = filter_entries(file.infolist(), policy)
     return Archive(file, *screened), faults
 
 
-def _directory_faults(path: Path, policy: ValidationPolicy) -> list[Finding]:
+def _find_directory_errors(path: Path, policy: ValidationPolicy) -> list[Finding]:
     """Check the directory's size before zipfile loads all of it into memory."""
     if not path.is_file():
         return [_unreadable(path, "no such file")]
@@ -167,7 +167,7 @@ def _declared_directory(path: Path) -> tuple[int, int]:
     return count, length
 
 
-def _size_faults(entries: list[zipfile.ZipInfo], file_bytes: int, policy: ValidationPolicy) -> list[Finding]:
+def _find_size_errors(entries: list[zipfile.ZipInfo], file_bytes: int, policy: ValidationPolicy) -> list[Finding]:
     if len(entries) > policy.max_entries:
         return [_too_many(str(len(entries)), policy)]
     unpacked = sum(entry.file_size for entry in entries)
@@ -199,7 +199,7 @@ def _too_many(found: str, policy: ValidationPolicy) -> Finding:
 
 
 def _too_large(expected: str, found: str, fix: str, path: str | None = None) -> Finding:
-    return error(Code.ARCHIVE_TOO_LARGE, explain(expected, found, fix), path=path)
+    return error(Code.ARCHIVE_TOO_LARGE, expected_found_fix(expected, found, fix), path=path)
 
 
 def _entry_too_large(name: str, size: int, limit: int) -> Finding:
@@ -208,11 +208,15 @@ def _entry_too_large(name: str, size: int, limit: int) -> Finding:
 
 def _unreadable(path: Path, reason: str) -> Finding:
     fix = "Check the name, or make and upload the archive again: it may have been cut short."
-    return error(Code.ARCHIVE_UNREADABLE, explain("a whole zip archive", f"{quoted(path.name)}: {reason}", fix))
+    return error(
+        Code.ARCHIVE_UNREADABLE, expected_found_fix("a whole zip archive", f"{safe_repr(path.name)}: {reason}", fix)
+    )
 
 
 def _entry_unreadable(name: str, reason: str) -> Finding:
     fix = "Make and upload the archive again: this entry is damaged."
     return error(
-        Code.ARCHIVE_UNREADABLE, explain("an entry that unpacks and fits its checksum", reason, fix), path=name
+        Code.ARCHIVE_UNREADABLE,
+        expected_found_fix("an entry that unpacks and fits its checksum", reason, fix),
+        path=name,
     )

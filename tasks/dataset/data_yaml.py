@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
+from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
 from tasks.dataset.labels import TASKS
-from tasks.dataset.zip_names import composed
+from tasks.dataset.zip_names import normalize_unicode
 
 MAX_YAML_BYTES = 2**20
 # Each split under its own name first, then under the names that other tools write.
@@ -40,13 +40,13 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]
         written = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for (_, key), times in Counter(written).most_common(1):
             if times > 1:
-                raise ValueError(f"the key {quoted(key)} {times} times")
+                raise ValueError(f"the key {safe_repr(key)} {times} times")
         data: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return data
 
 
 @dataclass(frozen=True)
-class Description:
+class DataYaml:
     """What data.yaml says. `folder` is what its splits are relative to, `""` for the archive's root.
 
     `class_names` is empty where `names` cannot be used; `splits` maps train, val and test to the folders or lists as
@@ -63,7 +63,7 @@ class Description:
     flip_idx: tuple[int, ...] | None = None
 
 
-def find_descriptions(archive: Archive) -> list[str]:
+def find_data_yaml_candidates(archive: Archive) -> list[str]:
     """Return the entries that may be the data.yaml, the likeliest first.
 
     These are all YAML files at the root and every data.yaml below it; where there are none, any YAML file. Files of
@@ -72,10 +72,10 @@ def find_descriptions(archive: Archive) -> list[str]:
     files = [name for name in archive.entries if name.lower().endswith((".yaml", ".yml"))]
     likely = [name for name in files if "/" not in name or _base(name) in _DATA_NAMES]
     ordered = sorted(likely or files, key=lambda name: (name.count("/"), _base(name) not in _DATA_NAMES, name))
-    return [name for name in ordered[:_MAX_CANDIDATES] if _base(name) in _DATA_NAMES or _may_describe(archive, name)]
+    return [name for name in ordered[:_MAX_CANDIDATES] if _base(name) in _DATA_NAMES or _is_candidate(archive, name)]
 
 
-def _may_describe(archive: Archive, name: str) -> bool:
+def _is_candidate(archive: Archive, name: str) -> bool:
     """Tell whether a YAML file is about a dataset; one that cannot be read may be."""
     try:
         data = _load(archive.read(name, MAX_YAML_BYTES))
@@ -84,10 +84,10 @@ def _may_describe(archive: Archive, name: str) -> bool:
     return not isinstance(data, dict) or not _DATA_KEYS.isdisjoint(data)
 
 
-def read_description(archive: Archive, candidates: list[str]) -> tuple[Description | None, list[Finding]]:
+def read_data_yaml(archive: Archive, candidates: list[str]) -> tuple[DataYaml | None, list[Finding]]:
     """Read data.yaml and check all that it says by itself; None where there is none or it cannot be parsed.
 
-    `candidates` is what `find_descriptions` found.
+    `candidates` is what `find_data_yaml_candidates` found.
     `path:` may be left out, be `.`, a folder of the archive, or the name of the folder that was zipped. An absolute
     path or one that leaves the archive (FiftyOne's, Ultralytics' `../datasets/x`) is of another machine: where the
     splits are found beside data.yaml it is passed over, and is refused where they are not.
@@ -97,7 +97,7 @@ def read_description(archive: Archive, candidates: list[str]) -> tuple[Descripti
             "Add it at the top of the archive, with train, val and names. Only a classification tree needs none: all "
             "its images lie in train/CLASS/ and val/CLASS/, and nowhere else in train and val."
         )
-        return None, [error(Code.YAML_MISSING, explain("a data.yaml", "none", fix))]
+        return None, [error(Code.YAML_MISSING, expected_found_fix("a data.yaml", "none", fix))]
     name = candidates[0]
     faults = _several(candidates)
     try:
@@ -106,37 +106,37 @@ def read_description(archive: Archive, candidates: list[str]) -> tuple[Descripti
         too_large = exc.finding.code == Code.ARCHIVE_TOO_LARGE
         return None, [*faults, error(Code.YAML_INVALID, str(exc), path=name) if too_large else exc.finding]
     except UnicodeDecodeError as exc:
-        return None, [*faults, _invalid(name, "UTF-8 text", quoted(str(exc)), "Save the file as UTF-8.")]
+        return None, [*faults, _invalid(name, "UTF-8 text", safe_repr(str(exc)), "Save the file as UTF-8.")]
     except _YAML_ERRORS as exc:
         fix = "Correct this place; a YAML checker in an editor shows it."
-        return None, [*faults, _invalid(name, "readable YAML", quoted(str(exc), 300), fix)]
+        return None, [*faults, _invalid(name, "readable YAML", safe_repr(str(exc), 300), fix)]
     if not isinstance(data, dict):
         fix = "Write lines such as 'train: images/train'."
         return None, [*faults, _invalid(name, "a mapping", f"a {type(data).__name__}", fix)]
-    return _describe(data, name, archive, faults), faults
+    return _to_data_yaml(data, name, archive, faults), faults
 
 
-def resolve(folder: str, written: str) -> str | None:
+def resolve_split_path(folder: str, written: str) -> str | None:
     """Return the entry or folder that a relative path means, seen from `folder`; None for an absolute path.
 
     Backslashes count as slashes. A result that starts with `..` lies outside the archive; `""` is its root.
     """
-    path = composed(written.strip().replace("\\", "/"))
+    path = normalize_unicode(written.strip().replace("\\", "/"))
     if path.startswith(("/", "~")) or path[1:2] == ":":
         return None
     place = normpath(join(folder, path))
     return "" if place == "." else place
 
 
-def _describe(data: dict[Any, Any], name: str, archive: Archive, faults: list[Finding]) -> Description:
+def _to_data_yaml(data: dict[Any, Any], name: str, archive: Archive, faults: list[Finding]) -> DataYaml:
     if "download" in data:
         fix = "Remove the line: training tools would run it as a program."
-        message = explain("no 'download:' key", quoted(data["download"]), fix)
+        message = expected_found_fix("no 'download:' key", safe_repr(data["download"]), fix)
         faults.append(error(Code.YAML_EXECUTABLE, message, path=name))
     faults += _channels(data, name)
     splits = _splits(data, name, faults)
     keypoints = _keypoints(data, name, faults)
-    return Description(
+    return DataYaml(
         file=name,
         folder=_folder(data.get("path"), name, archive, splits, faults),
         class_names=_class_names(data, name, faults),
@@ -154,13 +154,15 @@ def _base(name: str) -> str:
 def _several(candidates: list[str]) -> list[Finding]:
     if len(candidates) == 1:
         return []
-    found = f"{len(candidates)}: {', '.join(quoted(name) for name in candidates[:5])}"
-    message = explain("one data.yaml", found, "Keep the one that describes this dataset and remove the others.")
+    found = f"{len(candidates)}: {', '.join(safe_repr(name) for name in candidates[:5])}"
+    message = expected_found_fix(
+        "one data.yaml", found, "Keep the one that describes this dataset and remove the others."
+    )
     return [error(Code.YAML_SEVERAL, message, path=candidates[1])]
 
 
 def _invalid(name: str, expected: str, found: str, fix: str) -> Finding:
-    return error(Code.YAML_INVALID, explain(expected, found, fix), path=name)
+    return error(Code.YAML_INVALID, expected_found_fix(expected, found, fix), path=name)
 
 
 def _load(raw: bytes) -> object:
@@ -182,12 +184,14 @@ def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tupl
     names = data.get("names")
     if isinstance(names, dict):
         if any(type(key) is not int for key in names) or sorted(names) != list(range(len(names))):
-            keys = explain("the keys 0 to n-1 in names", quoted(list(names)), fix)
+            keys = expected_found_fix("the keys 0 to n-1 in names", safe_repr(list(names)), fix)
             faults.append(error(Code.YAML_NAMES, keys, path=name))
             return ()
         names = [names[key] for key in range(len(names))]
     if not isinstance(names, list) or not names:
-        faults.append(error(Code.YAML_NAMES, explain("at least one class in names", quoted(names), fix), path=name))
+        faults.append(
+            error(Code.YAML_NAMES, expected_found_fix("at least one class in names", safe_repr(names), fix), path=name)
+        )
         return ()
     problem = _name_problem(names) or _count_problem(names, data)
     if problem:
@@ -199,44 +203,52 @@ def _name_problem(names: list[Any]) -> str | None:
     for item in names:
         if not isinstance(item, str) or not item.strip():
             fix = "Put it in quotes: YAML reads no, 1 and ~ as other things."
-            return explain("text for each name", quoted(item), fix)
+            return expected_found_fix("text for each name", safe_repr(item), fix)
         if any(unicodedata.category(character) in {"Cc", "Cs"} for character in item):
-            return explain("names that can be printed", quoted(item), "Write the name without control characters.")
+            return expected_found_fix(
+                "names that can be printed", safe_repr(item), "Write the name without control characters."
+            )
     name, times = Counter(names).most_common(1)[0]
-    return explain("each name once", f"{quoted(name)} {times} times", "Merge or rename them.") if times > 1 else None
+    return (
+        expected_found_fix("each name once", f"{safe_repr(name)} {times} times", "Merge or rename them.")
+        if times > 1
+        else None
+    )
 
 
 def _count_problem(names: list[Any], data: dict[Any, Any]) -> str | None:
     if "nc" not in data or (type(data["nc"]) is int and data["nc"] == len(names)):
         return None
-    return explain(f"nc: {len(names)}, as many as names", f"nc: {quoted(data['nc'])}", "Correct nc or take it out.")
+    return expected_found_fix(
+        f"nc: {len(names)}, as many as names", f"nc: {safe_repr(data['nc'])}", "Correct nc or take it out."
+    )
 
 
 def _folder(
     path: object, name: str, archive: Archive, splits: Mapping[str, tuple[str, ...]], faults: list[Finding]
 ) -> str:
     """Return the folder that splits are relative to; data.yaml's own where `path` cannot be used."""
-    own = folder_of(name)
+    own = parent_folder(name)
     if path in (None, ""):
         return own
-    place = resolve(own, path) if isinstance(path, str) else None
+    place = resolve_split_path(own, path) if isinstance(path, str) else None
     if place is not None and archive.has_folder(place):
         return place
     if place is not None and f"{place}/" == archive.root:
         return ""
-    found = f"path: {quoted(path)}"
-    if isinstance(path, str) and _all_there(splits, own, archive):
+    found = f"path: {safe_repr(path)}"
+    if isinstance(path, str) and _all_splits_exist(splits, own, archive):
         read = "All splits are where data.yaml is, and are read from there: nothing to fix."
-        faults.append(info(Code.YAML_PATH, explain("a path inside the archive", found, read), path=name))
+        faults.append(info(Code.YAML_PATH, expected_found_fix("a path inside the archive", found, read), path=name))
         return own
     fix = "Write 'path: .', or take the line out: splits are then relative to data.yaml."
-    faults.append(error(Code.YAML_PATH, explain("a path inside the archive", found, fix), path=name))
+    faults.append(error(Code.YAML_PATH, expected_found_fix("a path inside the archive", found, fix), path=name))
     return own
 
 
-def _all_there(splits: Mapping[str, tuple[str, ...]], folder: str, archive: Archive) -> bool:
+def _all_splits_exist(splits: Mapping[str, tuple[str, ...]], folder: str, archive: Archive) -> bool:
     """Tell whether all that train and val name, and they name something, is there when seen from this folder."""
-    places = [resolve(folder, written) for split in ("train", "val") for written in splits.get(split, ())]
+    places = [resolve_split_path(folder, written) for split in ("train", "val") for written in splits.get(split, ())]
     return bool(places) and all(
         place is not None and (place in archive.entries or archive.has_folder(place)) for place in places
     )
@@ -251,7 +263,9 @@ def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str,
             splits[split] = tuple(dict.fromkeys(written))
         elif written is not None:
             fix = f"Write '{split}: images/{split}'."
-            message = explain(f"a folder or a list of at most {_MAX_PLACES} for {split}", quoted(value), fix)
+            message = expected_found_fix(
+                f"a folder or a list of at most {_MAX_PLACES} for {split}", safe_repr(value), fix
+            )
             faults.append(error(Code.YAML_PATH, message, path=name))
             splits[split] = ()
     return splits
@@ -265,7 +279,7 @@ def _channels(data: dict[Any, Any], name: str) -> list[Finding]:
     grey = type(written) is int and written == 1
     kept = "Nothing is lost: grey images are trained and served as RGB of three equal channels, so take the line out."
     fix = kept if grey else "Export the three channels to train on as RGB images, and take the line out."
-    message = explain("images of 3 channels, as models are served", f"channels: {quoted(written)}", fix)
+    message = expected_found_fix("images of 3 channels, as models are served", f"channels: {safe_repr(written)}", fix)
     return [(warning if grey else error)(Code.YAML_CHANNELS, message, path=name)]
 
 
@@ -278,7 +292,7 @@ def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[
         if 1 <= count <= 1000 and numbers in {2, 3}:
             return count, numbers
     fix = "Write it as in 'kpt_shape: [17, 3]'."
-    faults.append(_invalid(name, "kpt_shape with the number of keypoints and 2 or 3", quoted(shape), fix))
+    faults.append(_invalid(name, "kpt_shape with the number of keypoints and 2 or 3", safe_repr(shape), fix))
     return None
 
 
@@ -293,7 +307,7 @@ def _flip_idx(
     if isinstance(written, list) and {*map(type, written)} == {int} and sorted(written) == list(range(count)):
         return tuple(written)
     fix = "Write for each keypoint the one that it becomes in a mirrored image, or take the line out."
-    faults.append(_invalid(name, f"flip_idx with each number from 0 to {count - 1} once", quoted(written), fix))
+    faults.append(_invalid(name, f"flip_idx with each number from 0 to {count - 1} once", safe_repr(written), fix))
     return None
 
 
@@ -305,5 +319,5 @@ def _task(data: dict[Any, Any], name: str, keypoints: object, faults: list[Findi
     if task is None or (task in TASKS and task not in {"pose", "classify"}):
         return task
     fix = "Take the line out; pose needs kpt_shape, and classify needs folders train/CLASS and no data.yaml."
-    faults.append(_invalid(name, "task: detect, segment or obb", quoted(task), fix))
+    faults.append(_invalid(name, "task: detect, segment or obb", safe_repr(task), fix))
     return None

@@ -10,14 +10,14 @@ from posixpath import commonpath
 from typing import NamedTuple
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
+from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
 from tasks.dataset.zip_names import (
     MAX_NAME,
     WRITE_UTF8,
     EntryNames,
+    is_apple_double,
     is_folder,
     is_junk,
-    is_shadow,
     normal_name,
     read_names,
     unsafe_reason,
@@ -32,12 +32,12 @@ _MEDIA = IMAGE_ENDINGS | VIDEO_ENDINGS
 _RATIO_FROM_BYTES = 2**20
 
 
-def folder_of(name: str) -> str:
+def parent_folder(name: str) -> str:
     """Return the folder of an entry, without a slash at its end; `""` for an entry at the root."""
     return name.rpartition("/")[0]
 
 
-class Screened(NamedTuple):
+class FilteredEntries(NamedTuple):
     """The files by name, relative to `root` (empty, or the wrapping folder and a slash).
 
     `places` holds their names and those of the explicit folders, these with a slash, in order. `refused` says why some
@@ -50,7 +50,9 @@ class Screened(NamedTuple):
     refused: Mapping[str, Finding]
 
 
-def screen(directory: Sequence[zipfile.ZipInfo], policy: ValidationPolicy) -> tuple[Screened, list[Finding]]:
+def filter_entries(
+    directory: Sequence[zipfile.ZipInfo], policy: ValidationPolicy
+) -> tuple[FilteredEntries, list[Finding]]:
     """Leave out unsafe, doubled and junk entries, mark those that must not be read, and find the root.
 
     The findings name all that was left out or refused, and names that had to be guessed.
@@ -75,7 +77,7 @@ def screen(directory: Sequence[zipfile.ZipInfo], policy: ValidationPolicy) -> tu
     # One finding stands for all locked entries, so it is there several times.
     faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(safe)]
     faults += _guess_notes(names, relative)
-    return Screened(root, relative, sorted({*relative, *places}), refused), faults
+    return FilteredEntries(root, relative, sorted({*relative, *places}), refused), faults
 
 
 def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ValidationPolicy) -> dict[str, Finding]:
@@ -97,7 +99,7 @@ def _unsafe_fault(entry: zipfile.ZipInfo, name: str) -> Finding | None:
     if reason is None:
         return None
     fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
-    message = explain("a path inside the archive to an ordinary file", f"{reason}: {quoted(name)}", fix)
+    message = expected_found_fix("a path inside the archive to an ordinary file", f"{reason}: {safe_repr(name)}", fix)
     return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name[:MAX_NAME]))
 
 
@@ -113,7 +115,7 @@ def _ratio_fault(name: str, entry: zipfile.ZipInfo, policy: ValidationPolicy) ->
         return None
     expected = f"at most {policy.max_ratio:g} times its packed size"
     found = f"{entry.file_size} bytes packed into {entry.compress_size}"
-    message = explain(expected, found, "Take this file out, or raise max_ratio in the policy.")
+    message = expected_found_fix(expected, found, "Take this file out, or raise max_ratio in the policy.")
     return error(Code.ARCHIVE_TOO_LARGE, message, path=name)
 
 
@@ -127,8 +129,11 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zip
         key = unicodedata.normalize("NFC", name).lower()
         if key in first:
             two_ways = name == first[key] and entry.filename != kept[name].filename
-            found = f"{quoted(name)} besides {quoted(first[key])}" + ", which the zip spells in another way" * two_ways
-            message = explain("each name once", found, fix)
+            found = (
+                f"{safe_repr(name)} besides {safe_repr(first[key])}"
+                + ", which the zip spells in another way" * two_ways
+            )
+            message = expected_found_fix("each name once", found, fix)
             faults.append(error(Code.ARCHIVE_DUPLICATE_ENTRY, message, path=name))
         else:
             first[key] = name
@@ -137,7 +142,7 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zip
 
 
 def _wrapping_folder(names: Iterable[str]) -> str:
-    shared = commonpath([folder_of(name) for name in names] or [""])
+    shared = commonpath([parent_folder(name) for name in names] or [""])
     parts = takewhile(lambda part: part and part.lower() not in _LAYOUT_FOLDERS, shared.split("/"))
     return "".join(f"{part}/" for part in parts)
 
@@ -145,24 +150,31 @@ def _wrapping_folder(names: Iterable[str]) -> str:
 def _root_notes(root: str) -> list[Finding]:
     if not root:
         return []
-    found = f"everything under {quoted(root)}"
+    found = f"everything under {safe_repr(root)}"
     return [
-        info(Code.ARCHIVE_NESTED_ROOT, explain("data.yaml at the top", found, "It is read from there: nothing to fix."))
+        info(
+            Code.ARCHIVE_NESTED_ROOT,
+            expected_found_fix("data.yaml at the top", found, "It is read from there: nothing to fix."),
+        )
     ]
 
 
 def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
     junk = [name for name, _ in files if is_junk(name)]
-    hidden = [name for name in junk if not is_shadow(name) and PurePosixPath(name).suffix.lower() in _MEDIA]
+    hidden = [name for name in junk if not is_apple_double(name) and PurePosixPath(name).suffix.lower() in _MEDIA]
     told = []
     if hidden:
-        found = f"{len(hidden)} with a hidden name, such as {quoted(hidden[0])}"
+        found = f"{len(hidden)} with a hidden name, such as {safe_repr(hidden[0])}"
         fix = "They are ignored: give them names without a dot in front, or take them out."
-        told.append(warning(Code.ARCHIVE_JUNK, explain("images that are not hidden", found, fix), path=hidden[0]))
+        told.append(
+            warning(Code.ARCHIVE_JUNK, expected_found_fix("images that are not hidden", found, fix), path=hidden[0])
+        )
     others = [name for name in junk if name not in set(hidden)] if hidden else junk
     if others:
-        found = f"{len(others)} other files, such as {quoted(others[0])}"
-        message = explain("nothing but the dataset", found, "They are ignored; leave them out to save space.")
+        found = f"{len(others)} other files, such as {safe_repr(others[0])}"
+        message = expected_found_fix(
+            "nothing but the dataset", found, "They are ignored; leave them out to save space."
+        )
         told.append(info(Code.ARCHIVE_JUNK, message, path=others[0]))
     return told
 
@@ -174,19 +186,19 @@ def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> l
     guessed = [normal_name(name) for name in (names.written[place] for place in places) if not unsafe_reason(name)]
     if guess is None or not guessed:
         return []
-    folders = {part for name in guessed for part in folder_of(name).split("/") if not part.isascii()}
+    folders = {part for name in guessed for part in parent_folder(name).split("/") if not part.isascii()}
     # Without a data.yaml the folders of a tree are its classes.
     classes = [] if any(name.endswith((".yaml", ".yml")) for name in entries) else sorted(folders)
-    named = f"; classes are named so: {', '.join(map(quoted, classes[:5]))}" if classes else ""
-    found = f"{len(guessed)} without, {guess}, such as {quoted(guessed[0])}{named}"
+    named = f"; classes are named so: {', '.join(map(safe_repr, classes[:5]))}" if classes else ""
+    found = f"{len(guessed)} without, {guess}, such as {safe_repr(guessed[0])}{named}"
     fix = f"If these letters are wrong, {WRITE_UTF8}."
     tell = error if classes and not guess.sure else warning
-    return [tell(Code.ARCHIVE_NAMES, explain("names that say they are UTF-8", found, fix), path=guessed[0])]
+    return [tell(Code.ARCHIVE_NAMES, expected_found_fix("names that say they are UTF-8", found, fix), path=guessed[0])]
 
 
 def _locked_fault(locked: list[str], total: int) -> Finding:
     """One finding for all; where nothing can be unpacked it is about the archive, and else about the first of them."""
-    found = f"{len(locked)} that are encrypted or packed by another method, such as {quoted(locked[0])}"
+    found = f"{len(locked)} that are encrypted or packed by another method, such as {safe_repr(locked[0])}"
     fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
     path = locked[0] if len(locked) < total else None
-    return error(Code.ARCHIVE_UNREADABLE, explain("entries that anybody can unpack", found, fix), path=path)
+    return error(Code.ARCHIVE_UNREADABLE, expected_found_fix("entries that anybody can unpack", found, fix), path=path)

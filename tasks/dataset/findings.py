@@ -49,7 +49,7 @@ class Finding(BaseModel):
 
 
 @dataclass(frozen=True)
-class Batch:
+class FindingBatch:
     """Findings of one code and severity; `make(n)` for n from 0 to `count` - 1 writes the n-th.
 
     Only those that are kept are written: a dataset can have a million of them.
@@ -152,12 +152,12 @@ def info(code: Code, message: str, path: str | None = None, line: int | None = N
     return Finding(code=code, severity=Severity.INFO, message=message, path=path, line=line)
 
 
-def explain(expected: str, found: str, fix: str) -> str:
+def expected_found_fix(expected: str, found: str, fix: str) -> str:
     """Return a message in the one form that all findings have: what was expected, what was found, how to fix it."""
     return f"Expected {expected}, found {found}. {fix}"
 
 
-def quoted(value: object, limit: int = 80) -> str:
+def safe_repr(value: object, limit: int = 80) -> str:
     """Return a value from outside on one line, at most `limit` characters long, with nothing a terminal would obey."""
     try:
         text = repr(value)

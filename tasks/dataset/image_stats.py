@@ -17,8 +17,8 @@ import numpy.typing as npt
 import simplejpeg
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, Severity, error, explain, quoted, warning
-from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, loads, read_header
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, safe_repr, warning
+from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, decodes_with_pillow, read_header
 
 MAX_IMAGE_BYTES = 256 * 2**20
 MIN_SIDE = 10
@@ -58,7 +58,7 @@ _LEVELS = np.arange(256, dtype=np.float32)
 _Grey = npt.NDArray[np.uint8]
 
 
-class ImageTraits(NamedTuple):
+class ImageStats(NamedTuple):
     """What the check keeps of an image that was decoded in full: about 600 bytes.
 
     `width` and `height` are in pixels as stored; `orientation` (EXIF, 1 to 8) is not applied. The rest is measured in
@@ -83,25 +83,27 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
-def is_foreign_image(name: str) -> bool:
+def is_unsupported_image(name: str) -> bool:
     """Tell by its ending whether an entry is an image of a format that training does not read."""
     return name.lower().endswith(_FOREIGN_ENDINGS)
 
 
-def format_findings(names: Iterable[str]) -> list[Batch]:
+def format_findings(names: Iterable[str]) -> list[FindingBatch]:
     """Return a warning for each entry that is an image of a format that training does not read."""
-    foreign = sorted(filter(is_foreign_image, names))
+    foreign = sorted(filter(is_unsupported_image, names))
 
     def write(index: int) -> Finding:
         name = foreign[index]
         expected = f"an image that training reads ({', '.join(IMAGE_ENDINGS)})"
         fix = "Training leaves it out: convert it to JPEG or PNG under the same name, or remove it."
-        return warning(Code.IMAGE_FORMAT, explain(expected, quoted(name[name.rfind(".") :].lower()), fix), path=name)
+        return warning(
+            Code.IMAGE_FORMAT, expected_found_fix(expected, safe_repr(name[name.rfind(".") :].lower()), fix), path=name
+        )
 
-    return [Batch(Code.IMAGE_FORMAT, Severity.WARNING, len(foreign), write)] if foreign else []
+    return [FindingBatch(Code.IMAGE_FORMAT, Severity.WARNING, len(foreign), write)] if foreign else []
 
 
-def inspect_image(data: bytes, path: str) -> tuple[ImageTraits | None, list[Finding]]:
+def check_image(data: bytes, path: str) -> tuple[ImageStats | None, list[Finding]]:
     """Decode an image in full; return what it looks like (None where it cannot be used) and what is wrong with it.
 
     `data` is the file, `path` its name in the archive. Never raises for what the file holds; safe in many threads.
@@ -125,14 +127,18 @@ def _header_findings(header: Header, path: str) -> list[Finding]:
     ending = path[path.rfind(".") :].lower()
     if header.kind not in FORMATS.get(ending, ()):
         fix = "Give the file the ending of its format, or convert it."
-        message = explain(f"the format that the ending {ending} promises", header.kind, fix)
+        message = expected_found_fix(f"the format that the ending {ending} promises", header.kind, fix)
         return [error(Code.IMAGE_UNREADABLE, message, path=path)]
     size = f"{header.width}x{header.height}"
     if header.width * header.height > MAX_PIXELS:
         return [_unreadable(path, f"at most {MAX_PIXELS} pixels", size)]
     if min(header.width, header.height) < MIN_SIDE:
         fix = "Use the image at its original size, or take it out together with its labels."
-        return [error(Code.IMAGE_TOO_SMALL, explain(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path)]
+        return [
+            error(
+                Code.IMAGE_TOO_SMALL, expected_found_fix(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path
+            )
+        ]
     if header.fault:
         return [_unreadable(path, f"a whole {header.kind} file", header.fault)]
     return []
@@ -147,7 +153,7 @@ def _rotation_findings(header: Header, path: str) -> list[Finding]:
     fix = "Check that its labels fit the image as shown, or turn the pixels and drop the tag."
     shown = f"{height}x{width}" if header.orientation >= _SWAPS_FROM else f"{width}x{height}"
     expected = f"pixels stored the way the image is shown, {shown}"
-    return [warning(Code.IMAGE_EXIF_ROTATED, explain(expected, found, fix), path=path)]
+    return [warning(Code.IMAGE_EXIF_ROTATED, expected_found_fix(expected, found, fix), path=path)]
 
 
 def _decode(data: bytes, header: Header) -> _Grey | None:
@@ -160,7 +166,7 @@ def _decode(data: bytes, header: Header) -> _Grey | None:
         except (ValueError, MemoryError) as exc:
             if _loses_pixels(str(exc), data, header.pixels_at):
                 return None
-        return _decode_leniently(data) if header.kind != "TIFF" or loads(data) else None
+        return _decode_leniently(data) if header.kind != "TIFF" or decodes_with_pillow(data) else None
 
 
 def _loses_pixels(complaint: str, data: bytes, start: int) -> bool:
@@ -198,7 +204,7 @@ def decode_colour(data: bytes) -> npt.NDArray[np.uint8] | None:
     return np.asarray(picture, np.uint8) if isinstance(picture, np.ndarray) else None
 
 
-def _measure(grey: _Grey, orientation: int) -> ImageTraits:
+def _measure(grey: _Grey, orientation: int) -> ImageStats:
     height, width = grey.shape
     # A whole factor is several times faster than a fraction.
     factor = min(max(round(max(width, height) / _MEASURED_SIDE), 1), width, height)
@@ -212,9 +218,9 @@ def _measure(grey: _Grey, orientation: int) -> ImageTraits:
     edges = cv2.norm(cv2.Laplacian(small, cv2.CV_8U), cv2.NORM_L2) / (across * down) ** 0.5
     thumbnail = cv2.resize(small, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).tobytes()
     entropy = max(0.0, -float(used @ np.log2(used)))
-    return ImageTraits(width, height, orientation, dark, bright, entropy, edges / contrast, thumbnail)
+    return ImageStats(width, height, orientation, dark, bright, entropy, edges / contrast, thumbnail)
 
 
 def _unreadable(path: str, expected: str, found: str) -> Finding:
     fix = "Export or copy the image again, or take it out together with its labels."
-    return error(Code.IMAGE_UNREADABLE, explain(expected, found, fix), path=path)
+    return error(Code.IMAGE_UNREADABLE, expected_found_fix(expected, found, fix), path=path)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, info, quoted, warning
-from tasks.vision.polygons import widest_triangles
+from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
+from tasks.vision.polygons import degeneracy_area
 
 MAX_LABEL_BYTES = 8 * 2**20
 # Further faults of one code in one file are told in one finding with their count.
@@ -42,7 +42,7 @@ _MAX_CLASS = 10**9
 _MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
 
 
-def as_loaded(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+def round_like_loader(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return numbers in the single precision that Ultralytics reads, in which two that differ may be one; no -0."""
     with np.errstate(over="ignore"):  # what is too large is infinite there, too, and refused as out of range
         return np.asarray(numbers.astype(np.float32) + np.float32(0), np.float32)
@@ -50,7 +50,7 @@ def as_loaded(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def spans(corners: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the larger side of the box around each of n outlines of k corners, (n, k, 2) -> (n,), as loaded."""
-    single = as_loaded(corners)
+    single = round_like_loader(corners)
     return np.asarray((single.max(axis=1) - single.min(axis=1)).max(axis=1), np.float32)
 
 
@@ -76,7 +76,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class LabelRules:
+class LabelSpec:
     """What the dataset says about its labels; None where it does not say, so that it is not checked.
 
     `keypoints` is data.yaml's `kpt_shape`: number of keypoints, and numbers of each (2 or 3). With `outlines_as_boxes`,
@@ -89,12 +89,12 @@ class LabelRules:
     outlines_as_boxes: bool = False
 
 
-def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, list[Finding]]:
+def parse_labels(data: bytes, path: str, rules: LabelSpec) -> tuple[Labels, list[Finding]]:
     """Parse a label file; `path` goes into the findings. Never raises for what the file holds.
 
     Without a task in the rules the first line that has a possible number of columns decides between detect and segment.
     """
-    faults = _Faults(path)
+    faults = _FaultCounter(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -104,7 +104,7 @@ def parse_labels(data: bytes, path: str, rules: LabelRules) -> tuple[Labels, lis
     if "\0" in text:
         faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", "zero bytes, as in UTF-16", "Save the file as UTF-8.")
         return Labels(None, (), 1), faults.findings()
-    rules = replace(rules, task=rules.task or _recognise(text))
+    rules = replace(rules, task=rules.task or _recognize_task(text))
     rows, written = [], 0
     for number, tokens in _lines(text):
         written += 1
@@ -122,7 +122,7 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
             yield number, tokens
 
 
-class _Faults:
+class _FaultCounter:
     """Collects the faults of one file, so that a million bad lines do not make a million findings."""
 
     def __init__(self, path: str) -> None:
@@ -137,7 +137,7 @@ class _Faults:
         self.counts[code] += 1
         if self.counts[code] <= MAX_FINDINGS_PER_CODE:
             make = _MILDER.get(code, error)
-            self.kept.append(make(code, explain(expected, found, fix), path=self.path, line=line))
+            self.kept.append(make(code, expected_found_fix(expected, found, fix), path=self.path, line=line))
 
     def add_outside(self, line: int, value: float) -> None:
         """Keep a number out of range; what to say of it depends on all that the file has."""
@@ -150,7 +150,7 @@ class _Faults:
             if (more := count - MAX_FINDINGS_PER_CODE) > 0:
                 make = _MILDER.get(code, error)
                 fix = "Mend the lines named above, then these in the same way."
-                message = explain("no more of these faults", f"{more} more with the same fault", fix)
+                message = expected_found_fix("no more of these faults", f"{more} more with the same fault", fix)
                 self.kept.append(make(code, message, path=self.path))
         return sorted(self.kept, key=lambda finding: finding.line or math.inf)
 
@@ -166,8 +166,8 @@ class _Faults:
             self.add(Code.LABEL_RANGE, line, "numbers from 0 to 1", f"{value:g}", _CLIP)
 
 
-def _recognise(text: str) -> str | None:
-    possible = {task: column_counts(LabelRules(task=task)) for task in ("detect", "segment")}
+def _recognize_task(text: str) -> str | None:
+    possible = {task: column_counts(LabelSpec(task=task)) for task in ("detect", "segment")}
     for _, tokens in _lines(text):
         for task, columns in possible.items():
             if len(tokens) in columns:
@@ -176,7 +176,7 @@ def _recognise(text: str) -> str | None:
 
 
 @cache
-def column_counts(rules: LabelRules) -> range:
+def column_counts(rules: LabelSpec) -> range:
     """Return the numbers of columns that a line of the task may have; none without a task."""
     if rules.task == "segment":
         return range(7, MAX_LABEL_BYTES, 2)
@@ -186,7 +186,7 @@ def column_counts(rules: LabelRules) -> range:
 
 
 @cache
-def _columns(rules: LabelRules) -> str:
+def _columns(rules: LabelSpec) -> str:
     keypoints, numbers = rules.keypoints or (0, 0)
     return {
         "detect": "5 columns (class, x, y, width, height)",
@@ -196,7 +196,7 @@ def _columns(rules: LabelRules) -> str:
     }.get(rules.task or "", "5 columns (a box) or an odd number of at least 7 (a polygon)")
 
 
-def _parse_row(line: int, tokens: list[str], rules: LabelRules, faults: _Faults) -> LabelRow | None:
+def _parse_row(line: int, tokens: list[str], rules: LabelSpec, faults: _FaultCounter) -> LabelRow | None:
     """Return the row, or None where it has an error; all its faults are collected."""
     before = faults.total
     outline = rules.outlines_as_boxes and len(tokens) in column_counts(_OUTLINES)
@@ -238,14 +238,14 @@ def box_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([(low + high) / 2, high - low])
 
 
-_OUTLINES = LabelRules(task="segment")
+_OUTLINES = LabelSpec(task="segment")
 ONE_KIND = (
     "Export the dataset with boxes or with polygons only, and correct task in data.yaml if it says another. Or write "
     "'task: detect' there: then each polygon counts as the box around it."
 )
 
 
-def _columns_fix(tokens: list[str], rules: LabelRules) -> str:
+def _columns_fix(tokens: list[str], rules: LabelSpec) -> str:
     count = len(tokens)
     if not rules.keypoints and _has_visibilities(tokens[1:]):
         return _keypoints_fix(count - 1)
@@ -272,17 +272,17 @@ def _keypoints_fix(numbers: int) -> str:
     return f"This looks like keypoints: write 'kpt_shape: [{(numbers - 4) // 3}, 3]' into data.yaml."
 
 
-def _parse_numbers(line: int, tokens: list[str], faults: _Faults) -> list[float] | None:
+def _parse_numbers(line: int, tokens: list[str], faults: _FaultCounter) -> list[float] | None:
     if not _is_class(tokens[0]):
         fix = "Write the class as its place in names, such as 0."
-        faults.add(Code.LABEL_NUMBER, line, "a whole number for the class", quoted(tokens[0]), fix)
+        faults.add(Code.LABEL_NUMBER, line, "a whole number for the class", safe_repr(tokens[0]), fix)
         return None
     values = []
     for token in tokens[1:]:
         value = float(token) if len(token) <= MAX_TOKEN and _NUMBER.fullmatch(token) else math.nan
         if not math.isfinite(value):
             fix = "Write it with a decimal point, such as 0.5."
-            faults.add(Code.LABEL_NUMBER, line, "a finite decimal number", quoted(token), fix)
+            faults.add(Code.LABEL_NUMBER, line, "a finite decimal number", safe_repr(token), fix)
             return None
         values.append(value)
     return values
@@ -295,7 +295,7 @@ def _is_class(token: str) -> bool:
     return plain and float(token).is_integer() and abs(float(token)) < _MAX_CLASS
 
 
-def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -> None:
+def _check_class(line: int, class_id: int, rules: LabelSpec, faults: _FaultCounter) -> None:
     if class_id < 0 or (rules.class_count is not None and class_id >= rules.class_count):
         known = "0 or more" if rules.class_count is None else f"0 to {rules.class_count - 1}, a place in names"
         known = "0, the only place in names" if rules.class_count == 1 else known
@@ -303,7 +303,7 @@ def _check_class(line: int, class_id: int, rules: LabelRules, faults: _Faults) -
         faults.add(Code.LABEL_CLASS, line, f"a class from {known}", f"{class_id}", fix)
 
 
-def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
+def _check_geometry(line: int, values: list[float], rules: LabelSpec, faults: _FaultCounter) -> None:
     positions = values
     if rules.task in {"detect", "pose"}:
         if np.float32(min(values[2:4])) <= 0:
@@ -313,7 +313,7 @@ def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _
         # A negative size is told as degenerate, and once is enough.
         positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
         _check_visibility(line, values[4:], rules, faults)
-    elif widest_triangles(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
+    elif degeneracy_area(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
         fix = "Take the line out, or draw the outline again."
         faults.add(Code.LABEL_DEGENERATE, line, "a polygon with an area", "corners all on one line", fix)
     worst = max(positions, key=lambda value: abs(value - 0.5))
@@ -324,7 +324,7 @@ def _check_geometry(line: int, values: list[float], rules: LabelRules, faults: _
         faults.add(Code.LABEL_RANGE, line, f"an outline at most {MAX_SPAN:g} wide and high", found, _CLIP)
 
 
-def _check_visibility(line: int, values: list[float], rules: LabelRules, faults: _Faults) -> None:
+def _check_visibility(line: int, values: list[float], rules: LabelSpec, faults: _FaultCounter) -> None:
     flags = values[2::3] if rules.keypoints and rules.keypoints[1] == 3 else []
     odd = next((value for value in flags if value not in VISIBILITIES), None)
     if odd is not None:
@@ -333,15 +333,15 @@ def _check_visibility(line: int, values: list[float], rules: LabelRules, faults:
         faults.add(Code.LABEL_RANGE, line, expected, f"{odd:g}", fix)
 
 
-def _keypoint_positions(values: list[float], rules: LabelRules) -> list[float]:
+def _keypoint_positions(values: list[float], rules: LabelSpec) -> list[float]:
     # The third number of a keypoint is its visibility (0, 1 or 2), not a place.
     return [value for at, value in enumerate(values) if not rules.keypoints or at % rules.keypoints[1] < 2]
 
 
-def _check_duplicates(rows: Sequence[LabelRow], faults: _Faults) -> None:
+def _check_duplicates(rows: Sequence[LabelRow], faults: _FaultCounter) -> None:
     first: dict[tuple[int, bytes], int] = {}
     for row in rows:
-        earlier = first.setdefault((row.class_id, as_loaded(row.coordinates).tobytes()), row.line)
+        earlier = first.setdefault((row.class_id, round_like_loader(row.coordinates).tobytes()), row.line)
         if earlier != row.line:
             fix = "Take this line out; a merge writes the object once."
             faults.add(Code.LABEL_DUPLICATE, row.line, "each object once", f"line {earlier} again", fix)

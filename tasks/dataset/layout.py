@@ -13,19 +13,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.data_yaml import SPLIT_KEYS, Description, find_descriptions, read_description, resolve
-from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.data_yaml import SPLIT_KEYS, DataYaml, find_data_yaml_candidates, read_data_yaml, resolve_split_path
+from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, quoted, warning
-from tasks.dataset.image_stats import is_foreign_image, is_image
-from tasks.dataset.labels import LabelRules
+from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr, warning
+from tasks.dataset.image_stats import is_image, is_unsupported_image
+from tasks.dataset.labels import LabelSpec
 
 MAX_LIST_BYTES = 32 * 2**20
 _SPLIT_OF_FOLDER = {key: split for split, keys in SPLIT_KEYS.items() for key in keys}
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledImage:
     """One image of a split and its label file, as entry names; a label of None means background (or classify)."""
 
     image: str
@@ -43,7 +43,7 @@ class Dataset:
     """
 
     class_names: tuple[str, ...] = ()
-    splits: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    splits: Mapping[str, tuple[LabelledImage, ...]] = field(default_factory=dict)
     task: str | None = None
     keypoints: tuple[int, int] | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
@@ -51,14 +51,14 @@ class Dataset:
     flip_idx: tuple[int, ...] | None = None
 
     @property
-    def rules(self) -> LabelRules:
+    def rules(self) -> LabelSpec:
         """What `parse_labels` has to know."""
-        return LabelRules(len(self.class_names) or None, self.task, self.keypoints, self.task == "detect")
+        return LabelSpec(len(self.class_names) or None, self.task, self.keypoints, self.task == "detect")
 
 
 def class_folder(image: str) -> str:
     """Return the class of an image of a classification tree: the name of its folder."""
-    return folder_of(image).rpartition("/")[2]
+    return parent_folder(image).rpartition("/")[2]
 
 
 def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
@@ -67,12 +67,12 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
     With no usable data.yaml and no classification tree the dataset has no splits, but still its images and labels.
     """
     labels = _pair(archive)
-    candidates = find_descriptions(archive)
+    candidates = find_data_yaml_candidates(archive)
     if not candidates:
         tree = _classification_tree(labels)
         if tree is not None:
             return tree, _missing(tree.splits)
-    description, faults = read_description(archive, candidates)
+    description, faults = read_data_yaml(archive, candidates)
     if description is None:
         return Dataset(labels=labels), faults
     faults += _missing(description.splits)
@@ -80,7 +80,7 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
     splits = {}
     for split in description.splits:
         images, problems, used = _images_of_split(split, description, archive, labels)
-        splits[split] = tuple(Sample(image, labels[image]) for image in images)
+        splits[split] = tuple(LabelledImage(image, labels[image]) for image in images)
         faults += problems
         lists |= used
     names, task, keypoints = description.class_names, description.task, description.keypoints
@@ -101,7 +101,7 @@ def _label_names(image: str) -> list[str]:
 
 def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
     """Recognise train/CLASS/image; a tree in which any image has a label, or lies elsewhere in a split, is none."""
-    splits: dict[str, list[Sample]] = {}
+    splits: dict[str, list[LabelledImage]] = {}
     names = set()
     for image, label in labels.items():
         top, *below = image.split("/")
@@ -111,7 +111,7 @@ def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
         if label is not None or len(below) != 2 or below[0] in {"images", "labels"}:
             return None
         names.add(below[0])
-        splits.setdefault(split, []).append(Sample(image, None))
+        splits.setdefault(split, []).append(LabelledImage(image, None))
     if not splits:
         return None
     return Dataset(tuple(sorted(names)), {key: tuple(splits[key]) for key in sorted(splits)}, "classify", None, labels)
@@ -120,14 +120,14 @@ def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
 def _missing(splits: Iterable[str]) -> list[Finding]:
     fix = "Name a folder for it in data.yaml (or make it, in a classification tree); a tenth of the images will do."
     return [
-        error(Code.SPLIT_MISSING, explain("the splits train and val", f"no {split}", fix))
+        error(Code.SPLIT_MISSING, expected_found_fix("the splits train and val", f"no {split}", fix))
         for split in ("train", "val")
         if split not in splits
     ]
 
 
 def _images_of_split(
-    split: str, description: Description, archive: Archive, labels: Mapping[str, str | None]
+    split: str, description: DataYaml, archive: Archive, labels: Mapping[str, str | None]
 ) -> tuple[list[str], list[Finding], set[str]]:
     """Return the images of a split without repetition, its faults, and the lists it uses."""
     images: dict[str, None] = {}
@@ -163,30 +163,30 @@ def _below(folder: str, names: list[str]) -> list[str]:
 def split_empty(split: str, found: str, path: str | None = None) -> Finding:
     """Return the finding for a split that nothing can be learnt from, or measured on."""
     fix = f"Add images with labels to it, name another folder in data.yaml{', or leave test out' * (split == 'test')}."
-    return error(Code.SPLIT_EMPTY, explain(f"labelled images in {split}", found, fix), path=path)
+    return error(Code.SPLIT_EMPTY, expected_found_fix(f"labelled images in {split}", found, fix), path=path)
 
 
 def _locate(written: str, folder: str, archive: Archive) -> str | None:
     """Return the folder or list that a split means, or None where the archive has no such thing."""
-    place = _meant(written, folder)
+    place = _suggest_folder(written, folder)
     is_list = place in archive.entries and place.lower().endswith(".txt") if place else False
     return place if place is not None and (is_list or archive.has_folder(place)) else None
 
 
-def _meant(written: str, folder: str) -> str | None:
+def _suggest_folder(written: str, folder: str) -> str | None:
     """Return the place that a split means, in the archive or not; Roboflow's first `../` does not count."""
-    place = resolve(folder, written)
+    place = resolve_split_path(folder, written)
     if place is not None and written.startswith("../") and place.startswith("../"):
         place = place.removeprefix("../")
     return place
 
 
-def _not_there(split: str, written: str, description: Description) -> Finding:
+def _not_there(split: str, written: str, description: DataYaml) -> Finding:
     """Roboflow names a test folder also where the export has none, so for the optional test this is a warning."""
-    place = _meant(written, description.folder)
+    place = _suggest_folder(written, description.folder)
     harmless = split == "test" and place is not None and not place.startswith("..")
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
-    message = explain(f"a folder or .txt list of this archive for {split}", quoted(written), fix)
+    message = expected_found_fix(f"a folder or .txt list of this archive for {split}", safe_repr(written), fix)
     return (warning if harmless else error)(Code.YAML_PATH, message, path=description.file)
 
 
@@ -199,31 +199,35 @@ def _read_list(
     except ArchiveError as exc:
         return [], [exc.finding]
     except UnicodeDecodeError:
-        message = explain("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
+        message = expected_found_fix("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
         return [], [error(Code.YAML_PATH, message, path=name)]
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    folders = folder, folder_of(name)
-    found = [(number, line, _listed(line, folders, archive)) for number, line in lines]
+    folders = folder, parent_folder(name)
+    found = [(number, line, _resolve_listed_images(line, folders, archive)) for number, line in lines]
     absent = [(number, line) for number, line, place in found if place is None]
     # An image of a format that training does not read has a finding of its own.
     images = [place for _, _, place in found if place is not None and place in labels]
-    return images, _absent(name, absent, len(lines))
+    return images, _missing_entry(name, absent, len(lines))
 
 
-def _listed(line: str, folders: Iterable[str], archive: Archive) -> str | None:
+def _resolve_listed_images(line: str, folders: Iterable[str], archive: Archive) -> str | None:
     """Return the image that a line means. Darknet and CVAT write `data/` first, which is no folder of the archive."""
     for written in (line, line.removeprefix("data/")):
         for folder in folders:
-            place = resolve(folder, written)
-            if place and place in archive.entries and (is_image(place) or is_foreign_image(place)):
+            place = resolve_split_path(folder, written)
+            if place and place in archive.entries and (is_image(place) or is_unsupported_image(place)):
                 return place
     return None
 
 
-def _absent(name: str, absent: list[tuple[int, str]], total: int) -> list[Finding]:
+def _missing_entry(name: str, absent: list[tuple[int, str]], total: int) -> list[Finding]:
     if not absent:
         return []
     line, first = absent[0]
-    found = f"{len(absent)} of {total} names without an image, such as {quoted(first)}"
+    found = f"{len(absent)} of {total} names without an image, such as {safe_repr(first)}"
     fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
-    return [error(Code.YAML_PATH, explain("images of this archive in the list", found, fix), path=name, line=line)]
+    return [
+        error(
+            Code.YAML_PATH, expected_found_fix("images of this archive in the list", found, fix), path=name, line=line
+        )
+    ]

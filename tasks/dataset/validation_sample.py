@@ -17,7 +17,7 @@ from tasks.errors import StudioError
 from tasks.parameters import ValidationPolicy
 from tasks.vision.geometry import Floats
 
-MOST_IMAGES = 1000
+MAX_IMAGES = 1000
 _IMAGE = re.compile(r"images/val/[^/]+|val/\d+/[^/]+")
 
 
@@ -33,7 +33,7 @@ class SampleError(StudioError):
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """The m objects that an image shows, of classify the one class.
 
     `class_id` [m]; `corners` [m, 4, 2] are x, y in shares of the image's sides: of a rotated box its own, else those of
@@ -62,11 +62,11 @@ class SampleImage:
 
     name: str
     path: Path
-    truth: Truth
+    truth: GroundTruth
 
 
 @dataclass(frozen=True)
-class Sample:
+class ValidationSample:
     """Images in the order of their names, and the names of the classes by id."""
 
     task: str
@@ -74,7 +74,7 @@ class Sample:
     images: tuple[SampleImage, ...]
 
 
-def unpack_sample(path: Path, task: str, folder: Path) -> Sample:
+def unpack_sample(path: Path, task: str, folder: Path) -> ValidationSample:
     """Read what `merging.write_sample` wrote; the images go into the fresh `folder`, under numbers.
 
     No name in the zip becomes a path. Raises SampleError where it is no such zip.
@@ -84,16 +84,16 @@ def unpack_sample(path: Path, task: str, folder: Path) -> Sample:
         raise SampleError(f"{path.name}: {faults[0].message}")
     try:
         with archive:
-            names = sorted(name for name in archive.entries if _IMAGE.fullmatch(name) and is_image(name))[:MOST_IMAGES]
+            names = sorted(name for name in archive.entries if _IMAGE.fullmatch(name) and is_image(name))[:MAX_IMAGES]
             classes = _class_names(yaml.safe_load(archive.read("data.yaml")))
             folder.mkdir(parents=True)
-            images = tuple(_unpacked(archive, name, task, folder / f"{at:04d}") for at, name in enumerate(names))
+            images = tuple(_unpack(archive, name, task, folder / f"{at:04d}") for at, name in enumerate(names))
             _require_known(images, classes)
     except _FAULTS as error:
         raise SampleError(f"expected a validation sample with labels, found {path.name} with: {error}") from error
     if not images:
         raise SampleError(f"expected images below images/val or val/CLASS in {path.name}, found none")
-    return Sample(task, classes, images)
+    return ValidationSample(task, classes, images)
 
 
 def _class_names(described: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,21 +107,21 @@ def _require_known(images: Sequence[SampleImage], class_names: Sequence[str]) ->
         raise ValueError(f"classes {unknown} in labels, of {len(class_names)} in data.yaml")
 
 
-def _unpacked(archive: Archive, name: str, task: str, path: Path) -> SampleImage:
+def _unpack(archive: Archive, name: str, task: str, path: Path) -> SampleImage:
     file = path.with_suffix(f".{name.rpartition('.')[2].lower()}")
     file.write_bytes(archive.read(name))
     folder, base = name.split("/")[-2:]
     if task == "classify":
-        return SampleImage(base, file, Truth(np.array([int(folder)], np.int32), np.zeros((1, 4, 2), np.float32)))
+        return SampleImage(base, file, GroundTruth(np.array([int(folder)], np.int32), np.zeros((1, 4, 2), np.float32)))
     label = f"labels/val/{base.rpartition('.')[0]}.txt"
     rows = archive.read(label).decode("utf-8").splitlines() if label in archive.entries else []
-    return SampleImage(base, file, _truth([row.split() for row in rows if row.strip()], task))
+    return SampleImage(base, file, _read_ground_truth([row.split() for row in rows if row.strip()], task))
 
 
-def _truth(rows: list[list[str]], task: str) -> Truth:
+def _read_ground_truth(rows: list[list[str]], task: str) -> GroundTruth:
     corners = [_corners(np.array(row[1:], np.float64), task) for row in rows]
     classes = np.array([int(row[0]) for row in rows], np.int32)
-    return Truth(classes, np.array(corners, np.float32).reshape(-1, 4, 2))
+    return GroundTruth(classes, np.array(corners, np.float32).reshape(-1, 4, 2))
 
 
 def _corners(values: NDArray[np.float64], task: str) -> NDArray[np.float64]:

@@ -168,10 +168,10 @@ def _reads(codec: str, names: Iterable[bytes]) -> bool:
 def normal_name(written: str) -> str:
     """Return a name with plain slashes alone, in the one Unicode form that all names of an archive are compared in."""
     # Old Windows tools write backslashes; `zip -r x.zip .` may write a leading dot.
-    return composed("/".join(part for part in written.replace("\\", "/").split("/") if part not in {"", "."}))
+    return normalize_unicode("/".join(part for part in written.replace("\\", "/").split("/") if part not in {"", "."}))
 
 
-def composed(name: str) -> str:
+def normalize_unicode(name: str) -> str:
     """Return a name in the Unicode form that all tools but those of macOS write."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
@@ -188,15 +188,15 @@ def is_junk(name: str) -> bool:
     return named or any(folder.startswith(".") or folder in _JUNK_FOLDERS for folder in folders)
 
 
-def is_shadow(name: str) -> bool:
+def is_apple_double(name: str) -> bool:
     """Whether a junk file is what macOS and network drives put beside each file of somebody's own."""
     *folders, base = name.split("/")
     return base.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
 
 
-def is_systems(name: str) -> bool:
+def is_operating_system_file(name: str) -> bool:
     """Whether a file is the system's own: a shadow of another, or an index of its folder."""
-    return is_shadow(name) or name.rpartition("/")[2] in _SYSTEMS_NAMES
+    return is_apple_double(name) or name.rpartition("/")[2] in _SYSTEMS_NAMES
 
 
 def unsafe_reason(written: str) -> str | None:

@@ -13,7 +13,7 @@ from tasks.export.errors import ExportError
 from tasks.export.served_graph import served_graph, served_outputs
 from tasks.export.ultralytics_export import raw_graph
 
-Answers = dict[str, NDArray[np.float32]]
+GraphOutputs = dict[str, NDArray[np.float32]]
 
 
 def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
@@ -38,18 +38,18 @@ def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
         raw, head = raw_graph(copied, image_size)
         ready = Path(scratch) / final.name
         onnx.save(served_graph(raw, head, image_size), ready)
-        _check_answers(ready, image_size, served_outputs(head, image_size))
+        _check_outputs(ready, image_size, served_outputs(head, image_size))
         ready.replace(final)
     return final
 
 
-def _check_answers(path: Path, image_size: int, shapes: dict[str, list[int]]) -> None:
+def _check_outputs(path: Path, image_size: int, shapes: dict[str, list[int]]) -> None:
     """Ask the graph for one and for three images: a graph that does not load or answer is never published."""
     noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), dtype=np.uint8)
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        one = _ask(session, noise)
-        three = _ask(session, np.concatenate([noise, np.full_like(noise, 114), noise]))
+        one = _run_graph(session, noise)
+        three = _run_graph(session, np.concatenate([noise, np.full_like(noise, 114), noise]))
     except Exception as error:
         raise ExportError(f"the exported graph does not run in ONNX Runtime: {error}") from error
     for answers, images in ((one, 1), (three, 3)):
@@ -61,11 +61,11 @@ def _check_answers(path: Path, image_size: int, shapes: dict[str, list[int]]) ->
         raise ExportError("the exported graph answers differently for an image alone and for the same image in a batch")
 
 
-def _ask(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> Answers:
+def _run_graph(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> GraphOutputs:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
-def _scores(answers: Answers) -> NDArray[np.float32]:
+def _scores(answers: GraphOutputs) -> NDArray[np.float32]:
     # Of detections the scores only: those of nearly equal score may change places.
     return answers["detections"][..., 4] if "detections" in answers else answers["scores"]

@@ -56,7 +56,7 @@ BEST_CLASS = """
 # Ultralytics' own `nms=True` export unrolls its loop over the images of the tracing batch: with any other N every image
 # but the first comes back empty. Here the batch stays a dimension. Each anchor keeps its best class only; NMS works a
 # class at a time; the surviving scores are scattered back over the anchors, so that TopK sorts and pads in one go.
-SUPPRESS = """
+NMS = """
   halves = Constant <value_ints = [2, 2]> ()
   centre, size = Split <axis = 1> (anchor_boxes, halves)
   half = Constant <value_float = 0.5> ()
@@ -82,7 +82,7 @@ SUPPRESS = """
 # ((a, c), (c, b)), and probiou > iou where their Bhattacharyya distance < -log(1 + eps - (1 - iou)^2), which needs
 # neither exp nor sqrt of every pair. All pairs of all anchors would fill the memory: compared are the best, as many as
 # the image with the most of them has above the confidence, and no more than `most`.
-SUPPRESS_ROTATED = """
+NMS_ROTATED = """
   boxes = Transpose <perm = [0, 2, 1]> (anchor_boxes)
   angles = Transpose <perm = [0, 2, 1]> (anchor_extra)
   is_likely = Greater (best, confidence)
@@ -222,7 +222,7 @@ TOP_EXTRA = """
 """
 
 # `box` (centre, size) and `extra` (angle) -> `rotated` [N,R,5] and its upright hull `hull` [N,R,4] (corners).
-HULL = """
+ENCLOSING_BOX = """
   rotated_rows = Concat <axis = 2> (box, extra)
   twos = Constant <value_ints = [2, 2]> ()
   ones = Constant <value_ints = [1, 1]> ()

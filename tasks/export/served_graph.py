@@ -122,9 +122,9 @@ def _best_rows(head: Head) -> list[str]:
 
 def _suppression(head: Head) -> str:
     if head.task != "obb":
-        return onnx_snippets.SUPPRESS.format(iou=NMS_IOU)
+        return onnx_snippets.NMS.format(iou=NMS_IOU)
     distance = -math.log(1 + _EPS - (1 - NMS_IOU) ** 2)
-    return onnx_snippets.SUPPRESS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
+    return onnx_snippets.NMS_ROTATED.format(most=min(MAX_ROTATED, head.anchors), distance=distance)
 
 
 def _outputs(head: Head) -> list[str]:
@@ -138,7 +138,7 @@ def _outputs(head: Head) -> list[str]:
         case "pose":
             return [*detections, *_keypoints(head)]
         case "obb":
-            return [onnx_snippets.HULL, *detections, _output("rotated", "rotated_rows")]
+            return [onnx_snippets.ENCLOSING_BOX, *detections, _output("rotated", "rotated_rows")]
     return detections
 
 

@@ -29,7 +29,7 @@ def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
         if refusal.is_file():
             raise ExportError(refusal.read_text(encoding="utf-8"))
         if status:
-            raise ExportError(_death(weights, status, log.read_text(errors="replace")))
+            raise ExportError(_exit_reason(weights, status, log.read_text(errors="replace")))
     return folder / "model.onnx"
 
 
@@ -51,7 +51,7 @@ def _run(arguments: list[str], place: Path, log: Path) -> int:
                 process.kill()
 
 
-def _death(weights: Path, status: int, output: str) -> str:
+def _exit_reason(weights: Path, status: int, output: str) -> str:
     last = output.strip().rpartition("\n")[2]
     by = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}: {last}"
     advice = "Memory may have run out: free some, then run this again."

@@ -44,7 +44,7 @@ def ordered_map(
                 future.cancel()
 
 
-def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+def prefetch_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
     """Yield (item, `function(item)`) in order; the next one is computed while the caller is at work on this one."""
     before: tuple[Item, Future[Result]] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
@@ -57,7 +57,7 @@ def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
             yield before[0], before[1].result()
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that pictures may take while they are worked on, all threads together."""
 
     def __init__(self, most: int) -> None:

@@ -11,10 +11,10 @@ import av
 
 from tasks.inference.results.summary import Failure
 from tasks.media.errors import MediaError
-from tasks.media.file_type import HEAD_BYTES, Kind, kind_of
-from tasks.media.images import decode_image, decoded_bytes, read_bytes, read_image
-from tasks.media.video_reader import decode_frames, reason, upright, upright_bytes
-from tasks.vision.detections import Moment
+from tasks.media.file_type import HEAD_BYTES, MediaKind, sniff_kind
+from tasks.media.images import decode_image, peak_decode_bytes, peak_decode_bytes_of, read_image
+from tasks.media.video_reader import count_upright_bytes, decode_frames, error_reason, to_upright_rgb
+from tasks.vision.detections import VideoPosition
 from tasks.vision.geometry import Rgb
 
 # What a reader may stumble over in bytes that nobody thought of.
@@ -22,7 +22,7 @@ _STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, 
 
 
 @dataclass(frozen=True)
-class Picture:
+class MediaFrame:
     """One image or one video frame on its way: `load()` gives the upright RGB array or raises MediaError.
 
     `load` may run in any thread and takes `memory` bytes at its peak. `moment` is None for an image, whose file, or its
@@ -32,11 +32,11 @@ class Picture:
     source: str
     load: Callable[[], Rgb]
     memory: int
-    moment: Moment | None = None
+    moment: VideoPosition | None = None
     data: bytes | Path | None = None
 
 
-def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture | Failure]:
+def iter_frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[MediaFrame | Failure]:
     """Yield the pictures of one image or video: its bytes, or the local file that holds them.
 
     `name` is what the user calls it. Of a video every `step`-th frame comes, lazily, decoded but not yet converted;
@@ -44,13 +44,13 @@ def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[P
     neither gives one failure. Never raises for what the input holds.
     """
     try:
-        kind = kind_of(name, _head(data))
-        if kind is Kind.IMAGE:
+        kind = sniff_kind(name, _head(data))
+        if kind is MediaKind.IMAGE:
             yield _image(name, data)
-        elif kind is Kind.VIDEO:
+        elif kind is MediaKind.VIDEO:
             yield from _frames(name, data, step, folder)
         else:
-            yield Failure(name, f"expected an image or a video, found {_found(kind, _head(data))}")
+            yield Failure(name, f"expected an image or a video, found {_image_failure(kind, _head(data))}")
     except MediaError as error:
         yield Failure(name, str(error))
     except OSError as error:
@@ -58,7 +58,7 @@ def expand(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[P
     except _STUMBLES as error:
         yield Failure(
             name,
-            f"expected a whole image or video, found values in it that no encoder writes ({reason(error)}); "
+            f"expected a whole image or video, found values in it that no encoder writes ({error_reason(error)}); "
             "save it again as JPEG, PNG or MP4",
         )
 
@@ -70,16 +70,18 @@ def _head(data: bytes | Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def _image(name: str, data: bytes | Path) -> Picture:
+def _image(name: str, data: bytes | Path) -> MediaFrame:
     if isinstance(data, bytes):
-        return Picture(name, partial(decode_image, data), decoded_bytes(data), data=data)
-    return Picture(name, partial(read_image, data), read_bytes(data), data=data)
+        return MediaFrame(name, partial(decode_image, data), peak_decode_bytes_of(data), data=data)
+    return MediaFrame(name, partial(read_image, data), peak_decode_bytes(data), data=data)
 
 
-def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[Picture]:
+def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[MediaFrame]:
     if isinstance(data, Path):
         for index, timestamp_ms, frame in decode_frames(data, step):
-            yield Picture(name, partial(upright, frame), upright_bytes(frame), Moment(index, timestamp_ms))
+            yield MediaFrame(
+                name, partial(to_upright_rgb, frame), count_upright_bytes(frame), VideoPosition(index, timestamp_ms)
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="video-") as file:
@@ -88,8 +90,8 @@ def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[
         yield from _frames(name, Path(file.name), step, folder)
 
 
-def _found(kind: Kind, head: bytes) -> str:
-    if kind is Kind.ARCHIVE:
+def _image_failure(kind: MediaKind, head: bytes) -> str:
+    if kind is MediaKind.ARCHIVE:
         return "a zip inside another input; give the zip itself as an input"
     if not head:
         return "an empty file; upload it again"

@@ -49,8 +49,8 @@ class Beats:
     def read(self) -> list[Beat]:
         """Return what each worker said last, dead ones too; what was not said anew is not read again."""
         found = []
-        for page in blobs.pages(Bucket.RUNS, self._prefix):
-            now = blobs.answered_at(page)
+        for page in blobs.list_pages(Bucket.RUNS, self._prefix):
+            now = blobs.server_time(page)
             for entry in page.get("Contents", []):
                 said = self._said(entry["Key"], entry["ETag"])
                 if said:

@@ -15,7 +15,7 @@ from tasks.dataset.zip_names import (
     WRITE_UTF8,
     EntryNames,
     is_folder,
-    is_systems,
+    is_operating_system_file,
     normal_name,
     read_names,
     unsafe_reason,
@@ -36,7 +36,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZipImage:
     """One picture in a zip: its place in the directory, its name (`tasks.dataset.zip_names`), and its bytes unpacked.
 
     `fault` says why it cannot be read, as far as the directory tells; None for the others.
@@ -48,23 +48,23 @@ class Entry:
     fault: str | None = None
 
 
-class Listing(NamedTuple):
+class ZipListing(NamedTuple):
     """The pictures of a zip, in the order of its directory, and what else its owner has to be told."""
 
-    entries: list[Entry]
+    entries: list[ZipImage]
     notes: list[str]
 
 
-def list_entries(file: BinaryIO) -> Listing:
+def list_zip_images(file: BinaryIO) -> ZipListing:
     """Return what the directory of a zip names, from any seekable binary file.
 
-    Of entries that share a name the first counts; the others have a fault, as do those that `read_entry` would refuse
+    Of entries that share a name the first counts; the others have a fault, as do those that `read_zip_image` refuses
     and pictures of formats that nobody here reads. Files that are no media are passed over, and a note says how many;
     another one says where names had to be guessed. Nobody is told of folders, and of what macOS, Windows and network
     drives put beside files. Raise MediaError where the zip is damaged, has more than `MAX_ENTRIES` entries, or holds no
     image; an OSError of the file itself passes through.
     """
-    bounded = _Bounded(file)
+    bounded = _BoundedFile(file)
     try:
         with zipfile.ZipFile(cast("BinaryIO", bounded)) as archive:
             listed = archive.infolist()
@@ -77,10 +77,10 @@ def list_entries(file: BinaryIO) -> Listing:
         raise _too_many(f"{len(listed):,}")
     names = read_names(listed)
     seen: set[str] = set()
-    entries, others = list[Entry](), Counter[str]()
+    entries, others = list[ZipImage](), Counter[str]()
     for index, (info, written) in enumerate(zip(listed, names.written, strict=True)):
         name = normal_name(written)
-        if not name or is_folder(written) or is_systems(name):
+        if not name or is_folder(written) or is_operating_system_file(name):
             continue
         if not _is_media(name):
             ending = _ending(name)
@@ -89,14 +89,14 @@ def list_entries(file: BinaryIO) -> Listing:
         if unsafe_reason(written):
             name = written
         fault = _fault(info, written) or (_REPEATED if name in seen else None)
-        entries.append(Entry(index, name, info.file_size, fault))
+        entries.append(ZipImage(index, name, info.file_size, fault))
         seen.add(name)
     if not entries:
         raise MediaError(f"expected images in the zip, found none among its {len(listed):,} entries; put images in it")
-    return Listing(entries, [*_guess_notes(names, entries), *_other_notes(others)])
+    return ZipListing(entries, [*_guess_notes(names, entries), *_other_notes(others)])
 
 
-def _guess_notes(names: EntryNames, entries: list[Entry]) -> Iterator[str]:
+def _guess_notes(names: EntryNames, entries: list[ZipImage]) -> Iterator[str]:
     guessed = [entry.name for entry in entries if names.guess and entry.index in names.guess.places]
     if names.guess and guessed:
         found = f"{len(guessed):,} without, {names.guess}, such as {guessed[0][:_TOLD_NAME]!r}"
@@ -113,7 +113,7 @@ def _other_notes(others: Counter[str]) -> Iterator[str]:
         )
 
 
-def read_entry(archive: zipfile.ZipFile, index: int) -> bytes:
+def read_zip_image(archive: zipfile.ZipFile, index: int) -> bytes:
     """Return the bytes of the entry at that place of the directory (`Entry.index`); raise MediaError where it is unfit.
 
     An OSError of the file itself passes through. Safe in many threads.
@@ -138,7 +138,7 @@ def read_entry(archive: zipfile.ZipFile, index: int) -> bytes:
     return data
 
 
-class _Bounded(io.RawIOBase):
+class _BoundedFile(io.RawIOBase):
     """A file whose reader may not take all of it at once, as zipfile does with a directory however large it claims.
 
     `fault` is the error that the file itself raised, if it did.

@@ -15,7 +15,7 @@ from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
 FRAME_RATE = 30.0  # frames a second, where nothing tells it
-MEMORY_S = 1.0  # an object that is away for longer is a new one when it comes back
+LOST_TRACK_S = 1.0  # an object that is away for longer is a new one when it comes back
 # Ultralytics' bytetrack.yaml, which it would look for in the working folder first. Its buffer is set for each frame.
 BYTE_TRACK = {
     "tracker_type": "bytetrack",
@@ -30,11 +30,11 @@ _FRAMES = 5, 300  # the fewest and the most that this may be: few frames a secon
 _SIDES = 0.1, 1e6  # pixels; what is smaller or farther is not followed, its squares leave the numbers' range
 
 
-class TrackingError(StudioError):
+class ObjectTrackingError(StudioError):
     """Tracking cannot be had here; the message says what to install."""
 
 
-def new() -> Callable[[Detections], Detections]:
+def new_tracker() -> Callable[[Detections], Detections]:
     """Return what follows the objects of one video, frame by frame in order (see `Tracker.follow`)."""
     return Tracker().follow
 
@@ -78,7 +78,7 @@ class Tracker:
         if self._rate is None and now_ms is not None and self._first_ms is not None and now_ms > self._first_ms:
             rate = (self._frames - 1) * 1000 / (now_ms - self._first_ms)
         fewest, most = _FRAMES
-        return int(min(max(rate * MEMORY_S, fewest), most)) if math.isfinite(rate) else most
+        return int(min(max(rate * LOST_TRACK_S, fewest), most)) if math.isfinite(rate) else most
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class _Boxes:
         confidence = np.where(usable, found.confidence, np.float32(0))
         if found.rotated is None:
             return cls(upright, confidence, found.class_id)
-        return _TurnedBoxes(upright, confidence, found.class_id, found.rotated)
+        return _RotatedBoxes(upright, confidence, found.class_id, found.rotated)
 
     def __len__(self) -> int:
         return len(self.conf)
@@ -110,13 +110,13 @@ class _Boxes:
 
 
 @dataclass(frozen=True, eq=False)
-class _TurnedBoxes(_Boxes):
+class _RotatedBoxes(_Boxes):
     """The same of rotated boxes: `xywhr` [n, 5] end with the angle in radians."""
 
     xywhr: Floats
 
 
-class _Follows(Protocol):
+class _ByteTrack(Protocol):
     """What we use of Ultralytics' trackers."""
 
     max_frames_lost: int
@@ -125,14 +125,14 @@ class _Follows(Protocol):
         """Return rows that end with an id, a confidence, a class and the number of the detection."""
 
 
-def _byte_track() -> _Follows:
+def _byte_track() -> _ByteTrack:
     # Ultralytics would install it by itself, into an environment that is pinned.
     if find_spec("lap") is None:
-        raise TrackingError(
+        raise ObjectTrackingError(
             "expected the package lap, which tracking needs, found none; install lap>=0.5.12 where flows run, "
             "or leave track out"
         )
     from ultralytics.trackers.byte_tracker import BYTETracker  # takes seconds
 
-    tracker: _Follows = BYTETracker(SimpleNamespace(**BYTE_TRACK))  # type: ignore[no-untyped-call]
+    tracker: _ByteTrack = BYTETracker(SimpleNamespace(**BYTE_TRACK))  # type: ignore[no-untyped-call]
     return tracker

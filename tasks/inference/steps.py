@@ -9,15 +9,15 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.inference.pipeline import work
-from tasks.inference.predictor import Looking, MediaReader, in_flight
-from tasks.inference.result_writer import Follow, Keeper, Told
-from tasks.inference.results.chunk_results import merge_parts
+from tasks.inference.pipeline import run_chunks
+from tasks.inference.predictor import MediaReader, Predictor, max_in_flight
+from tasks.inference.result_writer import ProgressCallback, ResultWriter, TrackFunction
+from tasks.inference.results.chunk_results import merge_chunk_results
 from tasks.inference.results.summary import InferenceSummary
-from tasks.inference.triton_client import ParameterError, TritonClient, VersionGone
-from tasks.inference.work_items import Made
+from tasks.inference.triton_client import ParameterError, TritonClient, VersionUnloadedError
+from tasks.inference.work_items import CompletedChunk
 from tasks.inference.work_plan import Chunk
-from tasks.media.malloc import reuse_memory
+from tasks.media.malloc import tune_malloc
 from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
@@ -25,49 +25,51 @@ from tasks.vision.detections import Detections, class_thresholds
 
 
 @dataclass(frozen=True)
-class Outside:
+class WorkerIO:
     """What a worker needs besides Triton: where media come from, where parts go, and who is told how far it is.
 
     `follow` makes what follows the objects of one video, where that is wanted.
     """
 
     media: MediaReader
-    commit: Callable[[Made], None]
-    told: Told
-    follow: Callable[[], Follow] | None = None
+    commit: Callable[[CompletedChunk], None]
+    told: ProgressCallback
+    follow: Callable[[], TrackFunction] | None = None
 
 
 @task(cache_policy=NO_CACHE)
-def infer(
+def run_chunks_on_triton(
     model: ServedModel,
     params: InferenceParams,
     chunks: Iterable[Chunk],
     folder: Path,
-    outside: Outside,
+    outside: WorkerIO,
 ) -> None:
     """Work through chunks below `folder`, and commit each when it is done; ends where the version is served no longer.
 
     Raises InferenceError where Triton stays away, and ParameterError.
     """
-    require_fitting(model, params)
-    reuse_memory()
-    keeper = Keeper(model, outside.follow and _keeping_sure(outside.follow, model, params), outside.told)
-    with closing(TritonClient(Settings().triton_grpc_url, model, in_flight(params))) as client:
+    validate_params(model, params)
+    tune_malloc()
+    keeper = ResultWriter(model, outside.follow and _drop_weak(outside.follow, model, params), outside.told)
+    with closing(TritonClient(Settings().triton_grpc_url, model, max_in_flight(params))) as client:
         try:
-            with closing(work(chunks, outside.media, Looking(client, outside.media, params), keeper, folder)) as parts:
+            with closing(
+                run_chunks(chunks, outside.media, Predictor(client, outside.media, params), keeper, folder)
+            ) as parts:
                 for made in parts:
                     outside.commit(made)
-        except VersionGone as gone:
+        except VersionUnloadedError as gone:
             get_run_logger().warning("%s: going on with the champion", gone)
 
 
 @task(cache_policy=NO_CACHE)
-def merge(parts: Iterable[Path], folder: Path) -> InferenceSummary:
+def merge_results(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Write the tables of all parts into `folder`, in their order."""
-    return merge_parts(parts, folder)
+    return merge_chunk_results(parts, folder)
 
 
-def require_fitting(model: ServedModel, params: InferenceParams) -> None:
+def validate_params(model: ServedModel, params: InferenceParams) -> None:
     """Raise ParameterError for parameters that mean nothing for this model."""
     needless = [name for name, given in {"tiles": params.tiles, "track": params.track}.items() if given]
     if needless and model.task == "classify":
@@ -81,11 +83,13 @@ def require_fitting(model: ServedModel, params: InferenceParams) -> None:
         raise ParameterError(str(error)) from error
 
 
-def _keeping_sure(follow: Callable[[], Follow], model: ServedModel, params: InferenceParams) -> Callable[[], Follow]:
+def _drop_weak(
+    follow: Callable[[], TrackFunction], model: ServedModel, params: InferenceParams
+) -> Callable[[], TrackFunction]:
     """Follow with weak detections, and drop those below the threshold of their class afterwards."""
     thresholds = class_thresholds(model.class_names, params)
 
-    def begin() -> Follow:
+    def begin() -> TrackFunction:
         followed = follow()
 
         def sure(found: Detections) -> Detections:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Floats, corners
+from tasks.vision.geometry import Floats, xywhr_to_corners
 
 Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class TileViews:
     """From where n detections were seen.
 
     `places` [P, 4] are the tiles (left, top, right, bottom), `part` [n] says which of them saw a detection. `cut` [n]
@@ -42,7 +42,7 @@ class Views:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class OverlapPairs:
     """Two detections each, rows `first` < `second` [m], of one class and different tiles, that overlap or touch.
 
     All [m], from 0 to 1: `agreement` is the intersection over union of what both tiles show of the two, `iou` that of
@@ -61,7 +61,7 @@ class Pairs:
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def pairs_of(found: Detections, views: Views) -> Pairs:
+def find_overlaps(found: Detections, views: TileViews) -> OverlapPairs:
     """Compare the detections of tiles that overlap; `found` is in pixels of the image, tile after tile."""
     first, second = _touching(found, views)
     shown = _shared_view(views, first, second)
@@ -69,12 +69,12 @@ def pairs_of(found: Detections, views: Views) -> Pairs:
         agreement = _Areas.of_boxes(_common(views.reach[first], shown), _common(views.reach[second], shown))
         areas = _Areas.of_boxes(found.boxes[first], found.boxes[second])
     else:
-        agreement, areas = _turned(corners(found.rotated), first, second, shown)
+        agreement, areas = _turned(xywhr_to_corners(found.rotated), first, second, shown)
     covered = areas.share(areas.first), areas.share(areas.second)
-    return Pairs(first, second, agreement.share(agreement.union), areas.share(areas.union), *covered)
+    return OverlapPairs(first, second, agreement.share(agreement.union), areas.share(areas.union), *covered)
 
 
-def _touching(found: Detections, views: Views) -> tuple[Rows, Rows]:
+def _touching(found: Detections, views: TileViews) -> tuple[Rows, Rows]:
     """Return the pairs of rows whose boxes, drawn out where they are cut, overlap."""
     firsts, seconds = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
     reach = views.reach
@@ -93,7 +93,7 @@ def _touching(found: Detections, views: Views) -> tuple[Rows, Rows]:
     return np.concatenate(firsts), np.concatenate(seconds)
 
 
-def _shared_view(views: Views, first: Rows, second: Rows) -> Floats:
+def _shared_view(views: TileViews, first: Rows, second: Rows) -> Floats:
     """Return the rectangles [m, 4] that both tiles of a pair show; of tiles side by side, a strip along the edge."""
     one, other = views.part[first], views.part[second]
     shown = _common(views.places[one], views.places[other])

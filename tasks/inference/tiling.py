@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import StudioError
-from tasks.inference.tile_overlaps import Pairs, Views, pairs_of
+from tasks.inference.tile_overlaps import OverlapPairs, TileViews, find_overlaps
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
@@ -41,7 +41,7 @@ class Tile:
     bottom: int
 
 
-def tiles(width: int, height: int, side: int, overlap: float) -> list[Tile]:
+def tile_grid(width: int, height: int, side: int, overlap: float) -> list[Tile]:
     """Return the tiles that cover an image of `width` x `height` pixels, row by row.
 
     All are `side` pixels wide and high, or as the image where that is less. Neighbours share `overlap` (0 to below 1)
@@ -64,7 +64,7 @@ def tiles(width: int, height: int, side: int, overlap: float) -> list[Tile]:
     return [Tile(left, top, min(left + side, width), min(top + side, height)) for top in tops for left in lefts]
 
 
-def merged(parts: Sequence[tuple[Tile, Detections]], whole: Detections | None, iou: float) -> Detections:
+def merge_tile_detections(parts: Sequence[tuple[Tile, Detections]], whole: Detections | None, iou: float) -> Detections:
     """Return what the tiles of one image, and the model's look at all of it, found together, best first.
 
     `parts` are all tiles of the image, each with its detections in pixels of the tile; `whole` is in pixels of the
@@ -77,19 +77,19 @@ def merged(parts: Sequence[tuple[Tile, Detections]], whole: Detections | None, i
     width = whole.width if whole else max(tile.right for tile, _ in parts)
     height = whole.height if whole else max(tile.bottom for tile, _ in parts)
     seen = [*parts, (Tile(0, 0, width, height), whole)] if whole else list(parts)
-    found = _joined([_moved(each, tile, width, height) for tile, each in seen])
+    found = _join_groups([_shift_to_image(each, tile, width, height) for tile, each in seen])
     places = np.array([(tile.left, tile.top, tile.right, tile.bottom) for tile, _ in seen], np.float32)
-    views = Views.of(found, places, np.repeat(np.arange(len(seen)), [len(each) for _, each in seen]))
-    pairs = pairs_of(found, views)
-    objects = _objects(found, views, pairs)
-    return found.kept(_uncovered(found, views, pairs, objects, iou))
+    views = TileViews.of(found, places, np.repeat(np.arange(len(seen)), [len(each) for _, each in seen]))
+    pairs = find_overlaps(found, views)
+    objects = _group_same_objects(found, views, pairs)
+    return found.kept(_suppress_across_tiles(found, views, pairs, objects, iou))
 
 
 def _starts(length: int, side: int, step: int, count: int) -> list[int]:
     return [min(index * step, max(length - side, 0)) for index in range(count)]
 
 
-def _moved(found: Detections, tile: Tile, width: int, height: int) -> Detections:
+def _shift_to_image(found: Detections, tile: Tile, width: int, height: int) -> Detections:
     """The same detections in pixels of the image of `width` x `height`."""
     offset = np.array([tile.left, tile.top], np.float32)
     points, rotated = found.keypoints, found.rotated
@@ -104,7 +104,7 @@ def _moved(found: Detections, tile: Tile, width: int, height: int) -> Detections
     )
 
 
-def _joined(found: Sequence[Detections]) -> Detections:
+def _join_groups(found: Sequence[Detections]) -> Detections:
     """All detections in one value; what the first one lacks, all lack."""
     first = found[0]
     return replace(
@@ -113,18 +113,18 @@ def _joined(found: Sequence[Detections]) -> Detections:
         confidence=np.concatenate([each.confidence for each in found]),
         class_id=np.concatenate([each.class_id for each in found]),
         polygons=None if first.polygons is None else tuple(ring for each in found for ring in each.polygons or ()),
-        keypoints=_stacked([each.keypoints for each in found]),
-        rotated=_stacked([each.rotated for each in found]),
+        keypoints=_stack([each.keypoints for each in found]),
+        rotated=_stack([each.rotated for each in found]),
         track_id=None,
     )
 
 
-def _stacked(arrays: Sequence[Floats | None]) -> Floats | None:
+def _stack(arrays: Sequence[Floats | None]) -> Floats | None:
     given = [array for array in arrays if array is not None]
     return np.concatenate(given) if given else None
 
 
-def _objects(found: Detections, views: Views, pairs: Pairs) -> dict[int, set[int]]:
+def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs) -> dict[int, set[int]]:
     """Return the row that stands for each object, and the tiles that saw it: those that agree are one object."""
     same = pairs.kept(pairs.agreement > _AGREED)
     order = np.lexsort((same.second, same.first, -same.agreement))
@@ -150,8 +150,8 @@ def _root(heap: list[int], row: int) -> int:
     return row
 
 
-def _uncovered(
-    found: Detections, views: Views, pairs: Pairs, objects: dict[int, set[int]], iou: float
+def _suppress_across_tiles(
+    found: Detections, views: TileViews, pairs: OverlapPairs, objects: dict[int, set[int]], iou: float
 ) -> NDArray[np.intp]:
     """Return the rows of `objects` that stay, best first: chosen by confidence, pieces of larger ones after others."""
     rows = np.array(sorted(objects), np.intp)

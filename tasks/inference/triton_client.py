@@ -15,15 +15,15 @@ from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import INPUT, OUTPUTS, kept_until
-from tasks.serving.triton_names import names_of
+from tasks.serving.triton_config import INPUT, OUTPUTS, read_kept_until
+from tasks.serving.triton_names import list_names
 from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0
-PATIENCE_S = 180.0  # a Triton that is started again loads its models first
-GONE_S = 5.0  # a version that a live server has not had under any name for so long was dropped
+SERVER_WAIT_S = 180.0  # a Triton that is started again loads its models first
+UNLOADED_AFTER_S = 5.0  # a version that a live server has not had under any name for so long was dropped
 CHECK_TIMEOUT_S = 5.0
-TRIES = 3  # of a request that the server answered with an error
+MAX_ATTEMPTS = 3  # of a request that the server answered with an error
 
 _AWAY = frozenset(
     f"StatusCode.{name}" for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
@@ -48,11 +48,11 @@ class ParameterError(StudioError):
     """This model cannot be asked with these parameters."""
 
 
-class VersionGone(StudioError):  # noqa: N818 - no fault of anybody's: another is the champion
+class VersionUnloadedError(StudioError):
     """Triton is up and no longer serves the version that was asked for, or the time is over for which it was kept."""
 
 
-class AnswerError(StudioError):
+class ResponseError(StudioError):
     """Triton refuses one picture, or answers it against the contract; the others are not touched by that."""
 
 
@@ -84,7 +84,7 @@ class TritonClient:
             answer = self._ask(request)
         outputs = {output.name(): answer.as_numpy(output.name()) for output in self._outputs}
         if any(values is None or len(values) != len(squares) for values in outputs.values()):
-            raise AnswerError(
+            raise ResponseError(
                 f"expected {', '.join(outputs)} for {len(squares)} images from {self._about}, found something else; "
                 "serve a model that deploy-model exported"
             )
@@ -94,7 +94,7 @@ class TritonClient:
         pause, errors, since = 0.05, 0, time.monotonic()
         while self._fault is None:
             if time.time() > self._until:
-                self._fault = VersionGone(
+                self._fault = VersionUnloadedError(
                     f"{self._about} was kept for runs that hold it, and the time for that is over"
                 )
                 break
@@ -113,8 +113,8 @@ class TritonClient:
                     self._give_up_after(time.monotonic() - since, error)
                 else:
                     errors += 1
-                    if errors == TRIES:
-                        raise AnswerError(f"expected {self._about} to answer, found {_said(error)}") from error
+                    if errors == MAX_ATTEMPTS:
+                        raise ResponseError(f"expected {self._about} to answer, found {_error_text(error)}") from error
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
         # One thread has waited for all: the others need not wait as long again.
@@ -123,21 +123,21 @@ class TritonClient:
     def _follow(self, entry: str) -> None:
         """Ask next under the name that has the version now, unless another thread has found it already."""
         version = str(self.model.version)
-        for name in names_of(self.model.name, self.model.version) if self._entry == entry else ():
+        for name in list_names(self.model.name, self.model.version) if self._entry == entry else ():
             if self._is_ready(name):
                 with suppress(InferenceServerException):  # it went again
                     said = self._client.get_model_config(name, version, as_json=True, client_timeout=CHECK_TIMEOUT_S)
-                    self._entry, self._until = name, kept_until(said["config"])
+                    self._entry, self._until = name, read_kept_until(said["config"])
                     return
 
     def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
-        if waited >= GONE_S and self._is_gone():
-            self._fault = VersionGone(f"{self._about} is served no longer")
-        elif waited >= PATIENCE_S:
+        if waited >= UNLOADED_AFTER_S and self._is_gone():
+            self._fault = VersionUnloadedError(f"{self._about} is served no longer")
+        elif waited >= SERVER_WAIT_S:
             self._fault = InferenceError(
-                f"expected Triton at {self._url} to answer for {self._about} within {PATIENCE_S:g} s, found "
-                f"{_said(error)}. See whether Triton is up (`make status`, `make up`); then retry this run: it goes on "
-                "from here"
+                f"expected Triton at {self._url} to answer for {self._about} within {SERVER_WAIT_S:g} s, found "
+                f"{_error_text(error)}. See whether Triton is up (`make status`, `make up`); then retry this run: it "
+                "goes on from here"
             )
 
     def _is_gone(self) -> bool:
@@ -146,7 +146,7 @@ class TritonClient:
             live = bool(self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S))
         except InferenceServerException:
             return False
-        return live and not any(map(self._is_ready, names_of(self.model.name, self.model.version)))
+        return live and not any(map(self._is_ready, list_names(self.model.name, self.model.version)))
 
     def _is_ready(self, entry: str) -> bool:
         try:
@@ -159,5 +159,5 @@ class TritonClient:
         return f"{self.model.name} version {self.model.version}"
 
 
-def _said(error: InferenceServerException) -> str:
+def _error_text(error: InferenceServerException) -> str:
     return f"{error.status()}: {' '.join(str(error.message()).split())}"

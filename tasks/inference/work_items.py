@@ -3,61 +3,61 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.inference.frames import Picture
-from tasks.inference.results.annotator import Painted, Painter
+from tasks.inference.frames import MediaFrame
+from tasks.inference.results.annotator import AnnotatedImage, Annotator
 from tasks.inference.results.summary import Failure
-from tasks.inference.work_plan import Chunk, Source
+from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 
 
 @dataclass(frozen=True, eq=False)
-class Portion:
+class ChunkContext:
     """A chunk at work: who draws for it, and how many pictures it has, as far as headers tell."""
 
     chunk: Chunk
-    painter: Painter
+    painter: Annotator
     pictures: int
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class WorkItem:
     """A still image that a thread is to read, or a picture (or why there is none) of a `file` that was opened."""
 
-    portion: Portion
-    source: Source
+    portion: ChunkContext
+    source: MediaSource
     file: Path | None = None
-    picture: Picture | Failure | None = None
+    picture: MediaFrame | Failure | None = None
 
     @property
     def memory(self) -> int:
         """Bytes that it holds while it waits: those of a frame that is decoded already."""
-        return self.picture.memory if isinstance(self.picture, Picture) and self.picture.moment else 0
+        return self.picture.memory if isinstance(self.picture, MediaFrame) and self.picture.moment else 0
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class PredictedImage:
     """A picture, done: a still image with what was painted, or a frame as it goes into the film.
 
     `small` is the smallest copy of a frame that is at hand, nothing drawn on it.
     """
 
     found: Detections
-    painted: Painted | None = None
+    painted: AnnotatedImage | None = None
     frame: Rgb | None = None
     small: Rgb | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class ItemResult:
     """An item and what came of it."""
 
-    item: Item
-    seen: Seen | Failure
+    item: WorkItem
+    seen: PredictedImage | Failure
 
 
 @dataclass(frozen=True)
-class Made:
+class CompletedChunk:
     """A chunk that is done: its part, and the pictures for people, which lie below `folder` until the next is made."""
 
     chunk: int

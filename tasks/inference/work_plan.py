@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.media.file_type import Kind
+from tasks.media.file_type import MediaKind
 
-IMAGES_A_CHUNK = 64
+IMAGES_PER_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MediaSource:
     """One image, or one video: an object in the store, or an entry of a zip there.
 
     `name` is what results call it. `size` is in bytes, of the object or of the unpacked entry; `etag` is that of the
@@ -26,7 +26,7 @@ class Source:
     etag: str
     size: int
     entry: int | None
-    kind: Kind
+    kind: MediaKind
     fault: str | None = None
     note: str | None = None
 
@@ -36,7 +36,7 @@ class Source:
         return json.dumps(fields, separators=(",", ":"))
 
     @staticmethod
-    def from_line(line: str) -> "Source":
+    def from_line(line: str) -> "MediaSource":
         """Return what `to_line` wrote."""
         return _source(json.loads(line))
 
@@ -46,7 +46,7 @@ class Chunk:
     """What one worker does at a time; `number` counts from 0."""
 
     number: int
-    sources: tuple[Source, ...]
+    sources: tuple[MediaSource, ...]
 
     def to_line(self) -> str:
         """Return it as JSON on one line."""
@@ -60,16 +60,16 @@ class Chunk:
         return Chunk(found["number"], tuple(map(_source, found["sources"])))
 
 
-def _source(fields: Sequence[Any]) -> Source:
+def _source(fields: Sequence[Any]) -> MediaSource:
     name, bucket, key, etag, size, entry, kind, *told = fields
-    return Source(name, bucket, key, etag, size, entry, Kind(kind), *told)
+    return MediaSource(name, bucket, key, etag, size, entry, MediaKind(kind), *told)
 
 
-def chunks(sources: Iterable[Source], images_a_chunk: int = IMAGES_A_CHUNK) -> Iterator[Chunk]:
+def split_into_chunks(sources: Iterable[MediaSource], images_a_chunk: int = IMAGES_PER_CHUNK) -> Iterator[Chunk]:
     """Yield the sources in their order: a video alone, everything else in groups of at most `images_a_chunk`."""
-    number, group = 0, list[Source]()
+    number, group = 0, list[MediaSource]()
     for source in sources:
-        video = source.kind is Kind.VIDEO
+        video = source.kind is MediaKind.VIDEO
         if group and (video or len(group) == images_a_chunk):
             yield Chunk(number, tuple(group))
             number, group = number + 1, []

@@ -20,13 +20,13 @@ from uuid import uuid4
 
 from prefect import get_run_logger
 
-from tasks.inference.concurrency import one_ahead
+from tasks.inference.concurrency import prefetch_map
 from tasks.inference.heartbeats import Beat, Beats
 from tasks.inference.work_plan import Chunk, order
-from tasks.orchestration.repetition import repeated
+from tasks.orchestration.repetition import run_periodically
 from tasks.storage import blobs
-from tasks.storage.object_names import Bucket, ObjectName
-from tasks.storage.ranged_reads import describe, download
+from tasks.storage.object_names import Bucket, S3Uri
+from tasks.storage.ranged_reads import download, head_object
 from tasks.storage.s3_client import StorageError
 
 PAGE = 100  # chunks
@@ -75,7 +75,9 @@ def plan(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) -> "Job":
         count += len(page)
         pictures += sum(len(chunk.sources) for chunk in page)
         size += sum(source.size for chunk in page for source in chunk.sources)
-    blobs.put_new(Bucket.RUNS, _key(run, "plan.json"), Plan(identity, count, pictures, size, dict(about)).to_json())
+    blobs.put_if_absent(
+        Bucket.RUNS, _key(run, "plan.json"), Plan(identity, count, pictures, size, dict(about)).to_json()
+    )
     if planned := open_job(run):
         return planned
     raise StorageError(f"Expected the plan of flow run {run}, found that another process has finished it meanwhile.")
@@ -183,7 +185,7 @@ class Job:
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is done."""
-        found = number in self._done or blobs.is_there(Bucket.RUNS, self._key(_part_name(number)))
+        found = number in self._done or blobs.exists(Bucket.RUNS, self._key(_part_name(number)))
         if found:
             with self._lock:
                 self._done.add(number)
@@ -197,7 +199,7 @@ class Job:
                 f"Expected a part of at most {MAX_PART_BYTES:,} bytes, found {size:,} for chunk {number}. Cut the "
                 f"video into shorter ones, or set inference.frame_step."
             )
-        first = blobs.put_new(Bucket.RUNS, self._key(_part_name(number)), part)
+        first = blobs.put_if_absent(Bucket.RUNS, self._key(_part_name(number)), part)
         with self._lock:
             self._done.add(number)
             self._held.discard(number)
@@ -205,7 +207,7 @@ class Job:
 
     def fetch_part(self, number: int, path: Path) -> None:
         """Copy the part of a chunk that is done into a file."""
-        download(describe(ObjectName(Bucket.RUNS, self._key(_part_name(number))), ""), path)
+        download(head_object(S3Uri(Bucket.RUNS, self._key(_part_name(number))), ""), path)
 
     def parts(self, folder: Path) -> Iterator[Path]:
         """Yield the parts of all chunks in their order, as files that are there until the next is asked for."""
@@ -216,7 +218,7 @@ class Job:
             self.fetch_part(number, path)
             return path
 
-        for _, path in one_ahead(fetch, range(self.plan.chunks)):
+        for _, path in prefetch_map(fetch, range(self.plan.chunks)):
             yield path
             path.unlink()
 
@@ -276,7 +278,7 @@ class Job:
         if is_ours:
             self.plan = replace(self.plan, finished=True)
             blobs.put(Bucket.RUNS, last, self.plan.to_json())
-        for page in blobs.pages(Bucket.RUNS, _key(self.run, "") if is_ours else self._key("")):
+        for page in blobs.list_pages(Bucket.RUNS, _key(self.run, "") if is_ours else self._key("")):
             blobs.remove(Bucket.RUNS, [entry["Key"] for entry in page.get("Contents", []) if entry["Key"] != last])
         if is_ours:
             blobs.remove(Bucket.RUNS, [last])
@@ -287,7 +289,7 @@ class Job:
         return now.plan if now is not None and now.plan.identity == self.plan.identity else None
 
     def _listed(self, folder: str) -> Iterator[Any]:
-        return blobs.pages(Bucket.RUNS, self._key(folder))
+        return blobs.list_pages(Bucket.RUNS, self._key(folder))
 
     def _key(self, name: str) -> str:
         return _key(self.run, self.plan.identity, name)
@@ -305,7 +307,7 @@ class Telling:
         self._job, self._shard, self._show = job, shard, show
         self._pictures, self._at = 0, (-1, 0, 0)
         self._log = get_run_logger()
-        self._telling = repeated(self.tell, TOLD_EVERY_S, name="telling")
+        self._telling = run_periodically(self.tell, TOLD_EVERY_S, name="telling")
 
     def __enter__(self) -> Self:
         """Begin."""

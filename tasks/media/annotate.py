@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.media.text_rendering import Colour, label_size, legible, printable, text_size, write_label
+from tasks.media.text_rendering import Colour, drawable_text, label_size, text_size, write_label
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Floats, Rgb
-
-__all__ = ["class_colour", "draw", "line_width", "printable"]
 
 _FILL = 0.4  # how much a filled outline hides
 _FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same
@@ -24,7 +22,7 @@ LIMBS = (
 )
 
 
-def draw(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True) -> Rgb:
+def annotate_image(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True) -> Rgb:
     """Return a copy of the uint8 [H, W, 3] picture with its detections drawn, the surest on top.
 
     Boxes are drawn as boxes, rotated ones as they lie, masks as outlines with a light fill, keypoints from `VISIBLE` on
@@ -55,7 +53,7 @@ def line_width(width: int, height: int) -> int:
 def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
     ids = [0] * len(found) if found.track_id is None else found.track_id.tolist()
     for number, confidence, track in zip(found.class_id.tolist(), found.confidence.tolist(), ids, strict=True):
-        name = legible(class_name(class_names, number), f"class {number}")
+        name = drawable_text(class_name(class_names, number), f"class {number}")
         yield f"#{track} {name} {confidence:.2f}" if track else f"{name} {confidence:.2f}"
 
 

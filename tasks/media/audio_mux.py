@@ -19,21 +19,21 @@ from av.stream import Stream
 from tasks.media.errors import MediaError
 from tasks.media.video_reader import (
     AUDIO_CODECS,
-    Faults,
-    best_stream,
+    DecodeErrors,
+    choose_stream,
+    error_reason,
+    iter_readable_packets,
     open_media,
-    readable_packets,
-    reason,
-    start_seconds,
+    read_start_seconds,
 )
 
 # What MP4 holds and the browsers of today play; AC-3, PCM, Vorbis and the like are encoded again.
 _PLAYED = frozenset({"aac", "mp3", "mp3float", "opus", "libopus", "flac"})
 _PLAYED_AAC = frozenset({"LC", "HE-AAC", "HE-AACv2"})
 _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
-_BITS_A_CHANNEL = 80_000
+_BITS_PER_CHANNEL = 80_000
 # A hole is filled with silence in memory.
-_LONGEST_HOLE_S = 60.0
+_MAX_HOLE_S = 60.0
 
 Timed = Iterator[tuple[float, "Packet[Any]"]]
 _BROKEN = (av.FFmpegError, ValueError, ArithmeticError, LookupError)
@@ -47,16 +47,16 @@ class _Track:
     stream: AudioStream
     start: float
     length: float
-    faults: Faults
+    faults: DecodeErrors
 
 
-def has_sound(path: Path) -> bool:
+def has_audio(path: Path) -> bool:
     """Tell whether a video has a sound track; raise MediaError where it is no video."""
     with open_media(path) as container:
-        return best_stream(container, "audio") is not None
+        return choose_stream(container, "audio") is not None
 
 
-def add_sound(film: Path, source: Path, seconds: float, out: Path) -> str | None:
+def mux_audio(film: Path, source: Path, seconds: float, out: Path) -> str | None:
     """Write `out`, an MP4 of the H.264 in `film` and the sound of `source` from its first frame on, `seconds` long.
 
     The sound is copied where browsers play it, else encoded to AAC. Return None, or why it is missing in whole or in
@@ -66,16 +66,16 @@ def add_sound(film: Path, source: Path, seconds: float, out: Path) -> str | None
     for way in (_copied, _encoded):
         try:
             with open_media(source) as container:
-                stream = best_stream(container, "audio")
+                stream = choose_stream(container, "audio")
                 if not isinstance(stream, AudioStream) or not _is_known(stream):
                     fault = "none of a known codec"
                     continue
                 if way is _copied and not _plays(stream):
                     continue
-                track = _Track(container, stream, start_seconds(source) or 0.0, seconds, Faults())
+                track = _Track(container, stream, read_start_seconds(source) or 0.0, seconds, DecodeErrors())
                 heard = _join(film, out, way, track)
         except (*_BROKEN, MediaError) as error:
-            fault = reason(error)
+            fault = error_reason(error)
             continue
         if heard:
             return _partly(track.faults)
@@ -94,7 +94,7 @@ def _plays(stream: AudioStream) -> bool:
     return name in _PLAYED and (name != "aac" or stream.codec_context.profile in _PLAYED_AAC)
 
 
-def _partly(faults: Faults) -> str | None:
+def _partly(faults: DecodeErrors) -> str | None:
     if not faults.count:
         return None
     return f"expected whole sound, found {faults.count} damaged packets ({faults.first}); they are left out"
@@ -138,7 +138,7 @@ def _copied(track: _Track, container: OutputContainer) -> Timed:
 
 def _copied_packets(track: _Track, stream: Stream) -> Timed:
     last = None
-    for packet in readable_packets(track.container, track.stream, track.faults):
+    for packet in iter_readable_packets(track.container, track.stream, track.faults):
         # A browser stops the whole film at a packet that does not decode.
         if packet.pts is None or not _is_sound(packet, track.faults) or (last is not None and packet.pts <= last):
             continue
@@ -159,7 +159,7 @@ def _encoded(track: _Track, container: OutputContainer) -> Timed:
     channels = min(track.stream.channels, 2)
     stream = container.add_stream("aac", rate=rate)
     stream.layout = "mono" if channels == 1 else "stereo"
-    stream.bit_rate = channels * _BITS_A_CHANNEL
+    stream.bit_rate = channels * _BITS_PER_CHANNEL
     return _encoded_packets(track, stream)
 
 
@@ -203,7 +203,7 @@ def _graph(first: AudioFrame, stream: AudioStream, seconds: float) -> Graph:
 def _shifted(track: _Track) -> Iterator[AudioFrame]:
     """Yield the decoded sound with the times of the film, up to its end."""
     end = 0.0
-    for packet in readable_packets(track.container, track.stream, track.faults):
+    for packet in iter_readable_packets(track.container, track.stream, track.faults):
         for frame in _decoded(packet, track.faults) or ():
             if frame.pts is None or frame.time_base is None:
                 continue
@@ -211,18 +211,18 @@ def _shifted(track: _Track) -> Iterator[AudioFrame]:
             start = float(frame.pts * frame.time_base)
             if start > track.length:
                 return
-            if start - end > _LONGEST_HOLE_S:
+            if start - end > _MAX_HOLE_S:
                 track.faults.add(ValueError(f"a hole of {start - end:.0f} s"))
                 return
             end = start + frame.samples / frame.sample_rate
             yield frame
 
 
-def _is_sound(packet: "Packet[Stream]", faults: Faults) -> bool:
+def _is_sound(packet: "Packet[Stream]", faults: DecodeErrors) -> bool:
     return packet.size > 0 and _decoded(packet, faults) is not None
 
 
-def _decoded(packet: "Packet[Stream]", faults: Faults) -> list[AudioFrame] | None:
+def _decoded(packet: "Packet[Stream]", faults: DecodeErrors) -> list[AudioFrame] | None:
     """Return what the packet decodes to, which may come later; None where it is damaged."""
     try:
         frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]

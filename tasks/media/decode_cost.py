@@ -29,7 +29,7 @@ MIN_PRECINCT = 5  # a power of 2, in pixels
 
 # OpenCV empties a table of 4,096 entries at each clear code of a GIF, in 5 microseconds. Encoders write one for some
 # thousands of pixels; those that compress nothing, one for 62 (of 6 bits a pixel; of 8, for 254).
-PIXELS_A_CLEAR = 60
+PIXELS_PER_CLEAR = 60
 MIN_CLEARS = 1000
 MAX_BLOCKS = 10_000
 _LZW_BITS = 12
@@ -140,7 +140,7 @@ def _gif(data: bytes) -> str:
         width, height = struct.unpack_from("<HH", data, at + 5)
         pixels, at = width * height, at + 10 + _palette(data[at + 9])
         start, (_, parts, blocks) = at, _sub_blocks(data, at + 1, blocks, most)
-        clears = pixels // PIXELS_A_CLEAR + MIN_CLEARS
+        clears = pixels // PIXELS_PER_CLEAR + MIN_CLEARS
         if 1 < data[start] < _LZW_BITS and _clears(parts, data[start], clears) > clears:
             return f"more than {clears} clear codes for {pixels} pixels"
     return f"more than {most} blocks" if blocks > most else ""

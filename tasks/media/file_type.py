@@ -33,13 +33,13 @@ _PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 _CODESTREAM = b"\xff\x4f\xff\x51"
 # Far more than any camera writes before its picture; of fill bytes each counts.
-_MOST_MARKERS = 100_000
-_MOST_PNM_HEADER = 65_536
+_MAX_MARKERS = 100_000
+_MAX_PNM_HEADER = 65_536
 # A real file has fewer than ten before its codestream.
-_MOST_BOXES = 1000
+_MAX_BOXES = 1000
 
 
-class Kind(StrEnum):
+class MediaKind(StrEnum):
     """What a file is to batch inference."""
 
     IMAGE = "image"
@@ -48,20 +48,20 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-def kind_of(name: str, head: bytes) -> Kind:
+def sniff_kind(name: str, head: bytes) -> MediaKind:
     """Tell the kind of a file from its first `HEAD_BYTES` bytes; its ending counts where the bytes say nothing."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Kind.ARCHIVE
+        return MediaKind.ARCHIVE
     if _is_image(head):
-        return Kind.IMAGE
+        return MediaKind.IMAGE
     if _is_video(head):
-        return Kind.VIDEO
+        return MediaKind.VIDEO
     ending = PurePosixPath(name).suffix.lower()
     if ending in IMAGE_ENDINGS:
-        return Kind.IMAGE
+        return MediaKind.IMAGE
     if ending in VIDEO_ENDINGS:
-        return Kind.VIDEO
-    return Kind.ARCHIVE if ending == ".zip" else Kind.UNKNOWN
+        return MediaKind.VIDEO
+    return MediaKind.ARCHIVE if ending == ".zip" else MediaKind.UNKNOWN
 
 
 def image_size(data: bytes | mmap) -> tuple[int, int] | None:
@@ -113,7 +113,7 @@ def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one l
         return _unpack(">II", data, 8)
     if data[4:12] == b"jP  \r\n\x87\n":
         return _jp2_size(data)
-    found = _PNM.match(data, 0, _MOST_PNM_HEADER)
+    found = _PNM.match(data, 0, _MAX_PNM_HEADER)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -124,7 +124,7 @@ def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
 
 def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
     offset = 2
-    for _ in range(_MOST_MARKERS):
+    for _ in range(_MAX_MARKERS):
         if data[offset] != 0xFF:
             return None
         marker = data[offset + 1]
@@ -176,7 +176,7 @@ def _tiff_size(data: bytes | mmap, order: str) -> tuple[int, int] | None:
 
 def _jp2_size(data: bytes | mmap) -> tuple[int, int] | None:
     offset = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         length, kind = struct.unpack_from(">I4s", data, offset)
         head = 8
         if length == 1:

@@ -152,7 +152,7 @@ def _turned_by_one(kind: str, orientation: int, *, swaps: bool) -> str:
     return _TURNED_BY_ONE if differ else ""
 
 
-def loads(data: bytes) -> bool:
+def decodes_with_pillow(data: bytes) -> bool:
     """Tell whether Pillow decodes all of an image; OpenCV leaves the damaged rows of a TIFF as they come."""
     try:
         with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:

@@ -68,13 +68,13 @@ def decode_image(data: bytes) -> Rgb:
     return np.asarray(image, np.uint8)
 
 
-def decoded_bytes(data: bytes | mmap) -> int:
+def peak_decode_bytes_of(data: bytes | mmap) -> int:
     """Return how many bytes `decode_image` takes at its peak, by the header alone; raise MediaError as it does."""
     width, height = check_pixels(data)
     return width * height * _peak_bytes(data[:12])
 
 
-def read_bytes(path: Path) -> int:
+def peak_decode_bytes(path: Path) -> int:
     """Return how many bytes `read_image` takes at its peak, by the header alone; raise MediaError as it does."""
     try:
         with path.open("rb") as file:
@@ -82,7 +82,7 @@ def read_bytes(path: Path) -> int:
             if size == 0:
                 check_pixels(b"")
             with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-                return size + decoded_bytes(data)
+                return size + peak_decode_bytes_of(data)
     except OSError as error:
         raise MediaError(f"expected a readable picture, found {error.strerror or error}; upload it again") from error
 
@@ -103,7 +103,7 @@ def check_pixels(data: bytes | mmap) -> tuple[int, int]:
     return size
 
 
-def fit(image: Rgb, largest_side: int) -> Rgb:
+def shrink_to_fit(image: Rgb, largest_side: int) -> Rgb:
     """Return the picture shrunk so that its longer side is at most `largest_side` pixels; never enlarge it."""
     height, width = image.shape[:2]
     gain = largest_side / max(height, width)
@@ -115,7 +115,7 @@ def fit(image: Rgb, largest_side: int) -> Rgb:
 
 def write_jpeg(path: Path, image: Rgb, quality: int = 88) -> None:
     """Write an RGB array as JPEG: complete under its name or not at all; sides beyond the format's limit shrink."""
-    bgr = cv2.cvtColor(fit(image, JPEG_LARGEST_SIDE), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(shrink_to_fit(image, JPEG_LARGEST_SIDE), cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")

@@ -15,15 +15,15 @@ _RUN = re.compile(rf"{_RIGHT_TO_LEFT}(?:\s+{_RIGHT_TO_LEFT})*")
 _own = threading.local()
 
 
-def printable(text: str, longest: int = 40) -> str:
+def printable_text(text: str, longest: int = 40) -> str:
     """Return the text on one line, without control characters, shortened to `longest` characters."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def legible(name: str, instead: str) -> str:
+def drawable_text(name: str, instead: str) -> str:
     """Return a class name as it can be drawn, `instead` where nothing of it can: a name of pictograms alone."""
-    line = printable(name)
+    line = printable_text(name)
     if not any(character.isalnum() or "!" <= character <= "~" for character in line):
         return instead
     # OpenCV draws from left to right, whatever the script.

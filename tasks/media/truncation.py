@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST_BOXES = 100_000
+_MAX_BOXES = 100_000
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
-def bytes_missing(path: Path) -> int:
+def count_missing_bytes(path: Path) -> int:
     """Return how many bytes the file lacks by its own account; 0 for a whole one and for formats that do not say.
 
     MP4, MOV, MKV, WebM and AVI say how long their parts are.
@@ -26,7 +26,7 @@ def bytes_missing(path: Path) -> int:
 
 def _boxes_missing(file: BinaryIO, size: int, length_of: Callable[[bytes, int], int]) -> int:
     end = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         file.seek(end)
         length = length_of(file.read(16), size - end)
         if length < 8:

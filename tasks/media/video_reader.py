@@ -19,8 +19,8 @@ from av.video.stream import VideoStream
 
 from tasks.media.errors import MediaError
 from tasks.media.images import MAX_PIXELS
-from tasks.media.malloc import give_back
-from tasks.media.truncation import bytes_missing
+from tasks.media.malloc import trim_heap
+from tasks.media.truncation import count_missing_bytes
 from tasks.vision.geometry import Rgb
 
 # Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.
@@ -51,15 +51,15 @@ _OPTIONS = {
 _ABORTING_PIXELS = frozenset({"yaf32le", "yaf32be"})
 _FALLBACK_RATE = 25.0
 # Longer gaps are damage, and an MP4 cannot say them.
-_LONGEST_GAP_MS = 6 * 3600 * 1000.0
-_MOST_FAULTS_IN_A_ROW = 1000
-_MOST_SECONDS_LOST = 1.0
+_MAX_GAP_MS = 6 * 3600 * 1000.0
+_MAX_ERRORS_IN_A_ROW = 1000
+_MAX_SECONDS_LOST = 1.0
 # About 100 frames of 1080p: often enough for memory, seldom enough for time.
-_PIXELS_UNTIL_GIVEN_BACK = 200_000_000
+_PIXELS_BETWEEN_TRIMS = 200_000_000
 
 
 @dataclass
-class Faults:
+class DecodeErrors:
     """Packets that did not decode: their number, what FFmpeg said about the first, and how many came in a row."""
 
     count: int = 0
@@ -68,7 +68,7 @@ class Faults:
 
     def add(self, error: Exception) -> None:
         """Count one."""
-        self.first = self.first or reason(error)
+        self.first = self.first or error_reason(error)
         self.count += 1
         self.in_a_row += 1
 
@@ -86,7 +86,7 @@ class _Clock:
         if self.start_s is None and seconds is not None:
             self.start_s = seconds - expected / 1000
         now = expected if seconds is None or self.start_s is None else (seconds - self.start_s) * 1000
-        if self.last_ms is not None and not self.last_ms < now <= self.last_ms + _LONGEST_GAP_MS:
+        if self.last_ms is not None and not self.last_ms < now <= self.last_ms + _MAX_GAP_MS:
             now = expected
         self.last_ms = now
         return now
@@ -98,17 +98,17 @@ def read_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Rgb]]:
     Behaves as `decode_frames`, whose frames it converts.
     """
     for index, timestamp_ms, frame in decode_frames(path, step):
-        yield index, timestamp_ms, upright(frame)
+        yield index, timestamp_ms, to_upright_rgb(frame)
 
 
 def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, VideoFrame]]:
     """Yield (index from 0, ms since the first frame, frame as it was decoded) of frames 0, `step`, 2 `step` ...
 
-    The index and the time are those of the frame in the whole video; `upright` makes a picture of it, in any thread.
+    The index and the time are those of the frame in the whole video; `to_upright_rgb` can run in any thread.
     Times come from the stream, so a variable frame rate is kept. Damaged packets are skipped. Raise MediaError after
     the last good frame where packets were damaged or the file is cut off, and at once where it is no video at all.
     """
-    faults = Faults()
+    faults = DecodeErrors()
     index, last = -1, None
     with open_media(path) as container:
         stream = _video_stream(container)
@@ -120,15 +120,15 @@ def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Video
             if index % step == 0:
                 yield index, timestamp_ms, last
                 pixels += last.width * last.height
-                if pixels > _PIXELS_UNTIL_GIVEN_BACK:
+                if pixels > _PIXELS_BETWEEN_TRIMS:
                     pixels = 0
-                    give_back()
-    if last and promised_s > _end_seconds(last) + _MOST_SECONDS_LOST:
+                    trim_heap()
+    if last and promised_s > _end_seconds(last) + _MAX_SECONDS_LOST:
         faults.add(ValueError(f"they end at {_end_seconds(last):.1f} of {promised_s:.1f} s"))
     _raise_if_broken(path, index + 1, faults)
 
 
-def upright(frame: VideoFrame) -> Rgb:
+def to_upright_rgb(frame: VideoFrame) -> Rgb:
     """Return the frame as uint8 [H, W, 3] RGB, turned and mirrored as its display matrix says.
 
     Raise MediaError where its pixels cannot be made RGB.
@@ -139,7 +139,7 @@ def upright(frame: VideoFrame) -> Rgb:
         # One thread: starting others costs more than the 1 ms that a 1080p frame takes.
         pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(_not_rgb(frame, reason(error))) from error
+        raise MediaError(_not_rgb(frame, error_reason(error))) from error
     swapped, mirrored, flipped = _turns(frame)
     if swapped:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)
@@ -148,24 +148,26 @@ def upright(frame: VideoFrame) -> Rgb:
     return pixels
 
 
-def upright_bytes(frame: VideoFrame) -> int:
-    """Return the bytes that the frame holds and `upright` takes at its peak."""
+def count_upright_bytes(frame: VideoFrame) -> int:
+    """Return the bytes that the frame holds and `to_upright_rgb` takes at its peak."""
     pixels = frame.width * frame.height
     return sum(plane.buffer_size for plane in frame.planes) + pixels * (9 if any(_turns(frame)) else 6)
 
 
-def start_seconds(path: Path) -> float | None:
+def read_start_seconds(path: Path) -> float | None:
     """Return the time of the first frame that decodes, as the file counts; None where it says none."""
     with open_media(path) as container:
         stream = _video_stream(container)
         if not _is_avi(container):
-            first = next(_decoded(container, stream, Faults()), None)
+            first = next(_decoded(container, stream, DecodeErrors()), None)
             return None if first is None else first.time
-        packet = next((packet for packet in readable_packets(container, stream, Faults()) if packet.size), None)
+        packet = next(
+            (packet for packet in iter_readable_packets(container, stream, DecodeErrors()) if packet.size), None
+        )
         return None if packet is None or packet.dts is None else float(packet.dts * packet.time_base)
 
 
-def frame_count(path: Path) -> int:
+def count_frames(path: Path) -> int:
     """Return about how many frames the video has, by its header; 1 where it says nothing or is none."""
     try:
         with open_media(path) as container:
@@ -182,12 +184,12 @@ def open_media(path: Path) -> InputContainer:
         return av.open(str(path.absolute()), "r", options=_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(
-            f"expected a whole video (MP4, MOV, MKV, WebM, AVI, MPEG), found: {reason(error)}; "
+            f"expected a whole video (MP4, MOV, MKV, WebM, AVI, MPEG), found: {error_reason(error)}; "
             "upload it again or convert it to MP4"
         ) from error
 
 
-def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
+def choose_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
     """Return the track of that kind that a player would take; None where there is none."""
     try:
         return container.streams.best(kind)
@@ -195,13 +197,15 @@ def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> S
         return next((stream for stream in container.streams if stream.type == kind), None)
 
 
-def readable_packets(container: InputContainer, stream: Stream, faults: Faults) -> "Iterator[Packet[Stream]]":
+def iter_readable_packets(
+    container: InputContainer, stream: Stream, faults: DecodeErrors
+) -> "Iterator[Packet[Stream]]":
     """Yield the packets of a stream, the empty one that flushes its decoder last; go on behind damage."""
-    while faults.in_a_row <= _MOST_FAULTS_IN_A_ROW:
+    while faults.in_a_row <= _MAX_ERRORS_IN_A_ROW:
         try:
             for packet in container.demux(stream):
                 yield packet
-                if faults.in_a_row > _MOST_FAULTS_IN_A_ROW:
+                if faults.in_a_row > _MAX_ERRORS_IN_A_ROW:
                     return
         except LookupError:  # a packet of a track that begins later: PyAV knows only those of the start
             faults.in_a_row += 1
@@ -211,13 +215,13 @@ def readable_packets(container: InputContainer, stream: Stream, faults: Faults) 
             return
 
 
-def reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """Return what an error of FFmpeg says, without its number and its path."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    stream = best_stream(container, "video")
+    stream = choose_stream(container, "video")
     # The cover of a song is a video stream of one picture.
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         raise MediaError("expected a file with a video track, found none; upload the video itself")
@@ -238,8 +242,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _decoded(container: InputContainer, stream: VideoStream, faults: Faults) -> Iterator[VideoFrame]:
-    for packet in readable_packets(container, stream, faults):
+def _decoded(container: InputContainer, stream: VideoStream, faults: DecodeErrors) -> Iterator[VideoFrame]:
+    for packet in iter_readable_packets(container, stream, faults):
         try:
             frames = packet.decode()
         except av.EOFError:  # it is flushed already
@@ -292,8 +296,8 @@ def _turns(frame: VideoFrame) -> tuple[bool, bool, bool]:
     return (swapped, c < 0, b < 0) if swapped else (swapped, a < 0, d < 0)
 
 
-def _raise_if_broken(path: Path, frames: int, faults: Faults) -> None:
-    missing = bytes_missing(path)
+def _raise_if_broken(path: Path, frames: int, faults: DecodeErrors) -> None:
+    missing = count_missing_bytes(path)
     if missing:
         raise MediaError(
             f"expected the whole video, found it cut off after {frames} readable frames ({missing:,} bytes are "

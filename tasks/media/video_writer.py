@@ -16,17 +16,17 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 
-from tasks.media.audio_mux import add_sound, has_sound
+from tasks.media.audio_mux import has_audio, mux_audio
 from tasks.media.errors import MediaError
-from tasks.media.video_reader import reason
+from tasks.media.video_reader import error_reason
 from tasks.vision.geometry import Rgb
 
 _TICKS_PER_S = 90_000
 _TICKS_PER_MS = 90
 _ONLY_FRAME_TICKS = 40 * _TICKS_PER_MS
 # What waits for the encoder: enough to keep it busy, and never much memory.
-_MOST_WAITING = 4
-_MOST_WAITING_BYTES = 64 << 20
+_MAX_WAITING_FRAMES = 4
+_MAX_WAITING_BYTES = 64 << 20
 # Of 1080p street scenes, ultrafast takes 12 ms of processor time a frame, superfast 21 at half the bytes; the better
 # motion search alone makes it 15 ms, a third fewer bytes, and the quality of superfast. B-frames reorder packets, and
 # with uneven times the muxer then shortens the film by its last frames.
@@ -65,7 +65,7 @@ class VideoWriter:
         The frame is encoded later: do not change it any more. Waits while too many wait already. Raise MediaError where
         this frame or one before it is none that H.264 can hold.
         """
-        most = min(_MOST_WAITING, max(_MOST_WAITING_BYTES // max(image.nbytes, 1), 1))
+        most = min(_MAX_WAITING_FRAMES, max(_MAX_WAITING_BYTES // max(image.nbytes, 1), 1))
         while self._waiting and (len(self._waiting) >= most or self._waiting[0].done()):
             self._waiting.popleft().result()
         if self._fault:
@@ -94,7 +94,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError, ValueError, cv2.error) as error:
             self._fault = MediaError(
                 f"expected frames that H.264 can hold, found {image.shape[1]}x{image.shape[0]} at "
-                f"{timestamp_ms:.0f} ms ({reason(error)}); convert the video, or set annotate to false"
+                f"{timestamp_ms:.0f} ms ({error_reason(error)}); convert the video, or set annotate to false"
             )
             self._fault.__cause__ = error
             raise self._fault from error
@@ -103,7 +103,7 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._audio is not None:
             try:
-                self._audio = self._audio if has_sound(self._audio) else None
+                self._audio = self._audio if has_audio(self._audio) else None
             except MediaError as error:
                 self._audio, self.sound_fault = None, str(error)
         height, width = image.shape[:2]
@@ -121,12 +121,12 @@ class VideoWriter:
         try:
             seconds = self._encoder.finish()
             if self._audio is not None:
-                self.sound_fault = add_sound(self._silent, self._audio, seconds, self._temporary)
+                self.sound_fault = mux_audio(self._silent, self._audio, seconds, self._temporary)
             self._temporary.replace(self.path)
         except (av.FFmpegError, OSError) as fault:
             raise MediaError(
-                f"expected to finish the video {self.path.name}, found: {reason(fault)}; see whether the disk is full, "
-                "then try again"
+                f"expected to finish the video {self.path.name}, found: {error_reason(fault)}; see whether the disk is "
+                "full, then try again"
             ) from fault
 
     def _discard(self) -> None:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.dataset.findings import explain, quoted
+from tasks.dataset.findings import expected_found_fix, safe_repr
 from tasks.merge.conflicts import Conflict, MergeCode
-from tasks.merge.name_typos import similar_pairs
+from tasks.merge.name_typos import find_similar_pairs
 
 Renames = Mapping[str, str | None]
 
@@ -56,7 +56,7 @@ def plan_classes(archives: Sequence[str], names: Sequence[Sequence[str]], rename
     return ClassPlan(tuple(spelled), tuple(class_ids))
 
 
-def matching_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | None, ...]:
+def match_class_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | None, ...]:
     """Return for each class of one list its place in the other, by the rules of merging; None where it has none."""
     plan = plan_classes(("other", "own"), (other, own), {})
     theirs, ours = plan.class_ids
@@ -64,7 +64,7 @@ def matching_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | None, 
     return tuple(places.get(merged) for merged in ours)
 
 
-def unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
+def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
     """Return what `renames` names and no archive has: a misspelling, most likely."""
     fold = _Folding(names)
     present = {fold(name) for own in names for name in own}
@@ -75,25 +75,25 @@ def unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], ren
     return [written for written in renames if written not in known]
 
 
-def similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:
+def find_similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:
     """Yield the pairs of merged classes, never of one archive, whose names are nearly equal: one class, most likely.
 
     Two classes that `renames` leads to are what somebody decided.
     """
-    decided = {singular(normalised(target)) for target in renames.values() if target is not None}
-    names = [singular(normalised(name)) for name in plan.class_names]
+    decided = {singularize(normalize_class_name(target)) for target in renames.values() if target is not None}
+    names = [singularize(normalize_class_name(name)) for name in plan.class_names]
     owners: list[list[int]] = [[] for _ in names]
     for archive, ids in enumerate(plan.class_ids):
         for merged in set(ids) - {None}:
             owners[merged].append(archive)  # type: ignore[index]
     fix = "If they are one class, map one to the other in merge.classes; else map each to itself."
-    for first, later in similar_pairs(names, owners):
+    for first, later in find_similar_pairs(names, owners):
         if not decided.issuperset((names[first], names[later])):
-            found = f"{quoted(plan.class_names[first])} and {quoted(plan.class_names[later])}"
-            yield Conflict(MergeCode.SIMILAR_NAMES, explain("names that tell classes apart", found, fix))
+            found = f"{safe_repr(plan.class_names[first])} and {safe_repr(plan.class_names[later])}"
+            yield Conflict(MergeCode.SIMILAR_NAMES, expected_found_fix("names that tell classes apart", found, fix))
 
 
-def normalised(name: str) -> str:
+def normalize_class_name(name: str) -> str:
     """Return what spellings of one class have in common: no case, and a space for each run of spaces, `-` and `_`.
 
     A name of nothing else stays as it is.
@@ -102,7 +102,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", folded).strip() or folded
 
 
-def singular(name: str) -> str:
+def singularize(name: str) -> str:
     """Return what a normalised name and its simple plural have in common: cats, boxes, berries; not glass, bus, iris.
 
     It need not be a word.
@@ -126,8 +126,8 @@ class _Folding:
 
 def _forms(name: str) -> tuple[tuple[int, str], ...]:
     """Return a name from its widest form to its own spelling, which no other name of an archive has."""
-    plain = normalised(name)
-    return (0, singular(plain)), (1, plain), (2, name)
+    plain = normalize_class_name(name)
+    return (0, singularize(plain)), (1, plain), (2, name)
 
 
 def _own(renames: Renames, archive: str) -> Renames:

@@ -3,19 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from tasks.dataset.findings import explain, quoted
+from tasks.dataset.findings import expected_found_fix, safe_repr
 from tasks.dataset.layout import class_folder
-from tasks.merge.class_mapping import ClassPlan, similar_names
+from tasks.merge.class_mapping import ClassPlan, find_similar_names
 from tasks.merge.conflicts import Conflict, MergeCode
-from tasks.merge.inputs import Source, Splits
-from tasks.merge.label_union import Copy, United, joined_labels
+from tasks.merge.inputs import MergeInput, Splits
+from tasks.merge.label_union import ImageCopy, LabelUnion, joined_labels
 from tasks.parameters import MergePolicy
 
 _SHOWN = 5
 _MAX_NAMES = 300
 
 
-def agreed_task(sources: Sequence[Source], policy: MergePolicy) -> tuple[str | None, list[Conflict]]:
+def agreed_task(sources: Sequence[MergeInput], policy: MergePolicy) -> tuple[str | None, list[Conflict]]:
     """Return the task of all archives; one without a single row fits any."""
     tasks = {source.dataset.task for source in sources} - {None}
     boxes_do = tasks == {"detect", "segment"}
@@ -23,13 +23,15 @@ def agreed_task(sources: Sequence[Source], policy: MergePolicy) -> tuple[str | N
         return "detect", []
     if len(tasks) < 2:
         return next(iter(tasks), None), []
-    found = ", ".join(f"{source.dataset.task} in {quoted(source.archive)}" for source in sources if source.dataset.task)
+    found = ", ".join(
+        f"{source.dataset.task} in {safe_repr(source.archive)}" for source in sources if source.dataset.task
+    )
     choice = ", or set merge.boxes_from_polygons to train on the boxes around the polygons" if boxes_do else ""
-    message = explain("archives of one task", found, f"Train them apart{choice}.")
+    message = expected_found_fix("archives of one task", found, f"Train them apart{choice}.")
     return None, [Conflict(MergeCode.TASK, message, fatal=True)]
 
 
-def keypoint_conflicts(sources: Sequence[Source]) -> Iterator[Conflict]:
+def keypoint_conflicts(sources: Sequence[MergeInput]) -> Iterator[Conflict]:
     """Yield what archives of poses disagree about: keypoints, and which of them change sides in a mirrored image.
 
     Where only some say the latter, it holds for all, and is told.
@@ -49,8 +51,8 @@ def keypoint_conflicts(sources: Sequence[Source]) -> Iterator[Conflict]:
 def _keypoint_conflict(
     key: str, by_archive: Mapping[str, tuple[int, ...] | None], fix: str, *, fatal: bool
 ) -> Conflict:
-    found = ", ".join(f"{list(value or ()) or 'none'} in {quoted(archive)}" for archive, value in by_archive.items())
-    return Conflict(MergeCode.KEYPOINTS, explain(f"one {key} in all archives", found, fix), fatal=fatal)
+    found = ", ".join(f"{list(value or ()) or 'none'} in {safe_repr(archive)}" for archive, value in by_archive.items())
+    return Conflict(MergeCode.KEYPOINTS, expected_found_fix(f"one {key} in all archives", found, fix), fatal=fatal)
 
 
 def class_conflicts(
@@ -59,17 +61,19 @@ def class_conflicts(
     """Yield what is wrong with the classes; `unknown` are those of merge.classes that no archive has."""
     if unknown:
         known = sorted({name for own in names for name in own})
-        found = f"{quoted(unknown[:_SHOWN], _MAX_NAMES)}, but the archives have {quoted(known, _MAX_NAMES)}"
-        message = explain("classes of these archives in merge.classes", found, "Correct the spelling or the archive.")
+        found = f"{safe_repr(unknown[:_SHOWN], _MAX_NAMES)}, but the archives have {safe_repr(known, _MAX_NAMES)}"
+        message = expected_found_fix(
+            "classes of these archives in merge.classes", found, "Correct the spelling or the archive."
+        )
         yield Conflict(MergeCode.UNKNOWN_CLASS, message, fatal=True)
     if not classes.class_names:
-        message = explain("at least one class", "none", "merge.classes drops them all: keep one.")
+        message = expected_found_fix("at least one class", "none", "merge.classes drops them all: keep one.")
         yield Conflict(MergeCode.NO_CLASS, message, fatal=True)
-    yield from similar_names(classes, policy.classes)
+    yield from find_similar_names(classes, policy.classes)
 
 
 def partial_labels(
-    archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], united: Sequence[United]
+    archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]
 ) -> Iterator[Conflict]:
     """Where an archive does not name a class, its objects there would be trained on as background.
 
@@ -84,12 +88,12 @@ def partial_labels(
             lacking[lacks].append(name)
     fix = "If images there show any, label them there or drop the class with merge.classes; else ignore this."
     for lacks, missing in lacking.items():
-        expected = f"the classes {quoted(missing, _MAX_NAMES)} in every archive"
-        found = f"none of these in {quoted(list(lacks), _MAX_NAMES)}"
-        yield Conflict(MergeCode.PARTIAL_LABELS, explain(expected, found, fix))
+        expected = f"the classes {safe_repr(missing, _MAX_NAMES)} in every archive"
+        found = f"none of these in {safe_repr(list(lacks), _MAX_NAMES)}"
+        yield Conflict(MergeCode.PARTIAL_LABELS, expected_found_fix(expected, found, fix))
 
 
-def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[United]) -> list[set[int]]:
+def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]) -> list[set[int]]:
     """Return for each archive the merged ids that are labelled in every image that it brings."""
     own = [{merged for merged in ids if merged is not None} for ids in classes.class_ids]
     together = {each.written[:2]: frozenset(copy.archive for copy in each.copies) for each in united}
@@ -103,46 +107,48 @@ def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[Unit
 
 
 def disputed_labels(
-    sources: Sequence[Source], classes: ClassPlan, united: Sequence[United], task: str | None
+    sources: Sequence[MergeInput], classes: ClassPlan, united: Sequence[LabelUnion], task: str | None
 ) -> Iterator[Conflict]:
     """Yield one conflict for all rows that archives disagree about, of pictures and classes that several have."""
     ids = classes.class_ids
 
-    def read(copy: Copy) -> bytes:
+    def read(copy: ImageCopy) -> bytes:
         return sources[copy.archive].read(copy.label) if copy.label else b""
 
     shared = (each for each in united if _share(ids, each))
     found = [(count, each) for each in shared if (count := joined_labels(each.copies, read, ids, task).disputed)]
     if found:
         rows = sum(count for count, _ in found)
-        first = " and ".join(quoted(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0][1].copies)
+        first = " and ".join(safe_repr(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0][1].copies)
         fix = "All are kept, of two boxes of one object the first archive's. Correct the labels that are wrong."
         expected = "archives that agree about the classes that they share, where they have the same picture"
         told = f"{rows} labels in {len(found)} pictures that one of them lacks or draws otherwise, such as {first}"
-        yield Conflict(MergeCode.LABELS, explain(expected, told, fix))
+        yield Conflict(MergeCode.LABELS, expected_found_fix(expected, told, fix))
 
 
-def disputed_folders(sources: Sequence[Source], classes: ClassPlan, united: Sequence[United]) -> Iterator[Conflict]:
+def disputed_folders(
+    sources: Sequence[MergeInput], classes: ClassPlan, united: Sequence[LabelUnion]
+) -> Iterator[Conflict]:
     """Yield one conflict for all pictures that lie in a folder of another class in another archive, of trees."""
 
-    def merged(copy: Copy) -> int | None:
+    def merged(copy: ImageCopy) -> int | None:
         names = sources[copy.archive].dataset.class_names
         return classes.class_ids[copy.archive][names.index(class_folder(copy.image))]
 
     if found := [each for each in united if len({merged(copy) for copy in each.copies}) > 1]:
-        first = " and ".join(quoted(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0].copies)
+        first = " and ".join(safe_repr(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0].copies)
         fix = "All are kept, so the model is taught both. Take the wrong ones out, or map one class to the other."
         told = f"some in folders of several: {len(found)}, such as {first}"
-        yield Conflict(MergeCode.LABELS, explain("each picture in one class", told, fix))
+        yield Conflict(MergeCode.LABELS, expected_found_fix("each picture in one class", told, fix))
 
 
-def _share(ids: Sequence[Sequence[int | None]], united: United) -> bool:
+def _share(ids: Sequence[Sequence[int | None]], united: LabelUnion) -> bool:
     """Tell whether two of the archives that have a picture name one class: else there is nothing to disagree about."""
     known = [merged for archive in {copy.archive for copy in united.copies} for merged in {*ids[archive]} - {None}]
     return len(known) > len(set(known))
 
 
-def empty_splits(sources: Sequence[Source], splits: Sequence[Splits]) -> Iterator[Conflict]:
+def empty_splits(sources: Sequence[MergeInput], splits: Sequence[Splits]) -> Iterator[Conflict]:
     """Training does without a test split, but not unasked."""
     declared = {split for source in sources for split, samples in source.dataset.splits.items() if samples}
     for split in sorted(declared):
@@ -151,5 +157,5 @@ def empty_splits(sources: Sequence[Source], splits: Sequence[Splits]) -> Iterato
                 "none left: each is of a dropped class, or the same as one of another split or of the gold archive, "
             )
             fix = "Split the images anew, all frames of a video to one side."
-            message = explain(f"images in {split}", f"{found}or of its group", fix)
+            message = expected_found_fix(f"images in {split}", f"{found}or of its group", fix)
             yield Conflict(MergeCode.SPLIT_EMPTY, message, fatal=split != "test")

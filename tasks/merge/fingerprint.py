@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 
-from tasks.dataset.layout import Sample
+from tasks.dataset.layout import LabelledImage
 from tasks.merge.plan import MergePlan
 
 # To be raised when the same plan is written in another way.
@@ -36,5 +36,5 @@ def _parts(plan: MergePlan) -> Iterator[object]:
         yield from _samples(plan.gold.samples)
 
 
-def _samples(samples: Iterable[Sample]) -> Iterator[object]:
+def _samples(samples: Iterable[LabelledImage]) -> Iterator[object]:
     return ([sample.image, sample.label] for sample in samples)

@@ -8,12 +8,12 @@ train. Copies in val and test stay: nothing is learned from those, and gold stay
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.dataset.findings import explain, quoted
-from tasks.dataset.layout import Sample
-from tasks.merge.class_mapping import matching_ids, plan_classes
+from tasks.dataset.findings import expected_found_fix, safe_repr
+from tasks.dataset.layout import LabelledImage
+from tasks.merge.class_mapping import match_class_ids, plan_classes
 from tasks.merge.compatibility import keypoint_conflicts
 from tasks.merge.conflicts import Conflict, MergeCode
-from tasks.merge.inputs import Source, offered
+from tasks.merge.inputs import MergeInput, usable_images
 from tasks.parameters import MergePolicy
 
 _MAX_NAMES = 300
@@ -26,26 +26,28 @@ class Gold:
     archive: str
     names: tuple[str, ...]
     class_ids: tuple[int | None, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[LabelledImage, ...]
     digest: str = ""
 
 
-def plan_gold(source: Source, class_names: Sequence[str], policy: MergePolicy) -> Gold:
+def plan_gold(source: MergeInput, class_names: Sequence[str], policy: MergePolicy) -> Gold:
     """Map the classes of the gold archive onto the merged `class_names`, by the rules of merging and merge.classes."""
     own = plan_classes([source.archive], [source.dataset.class_names], policy.classes)
-    trained = matching_ids(own.class_names, class_names)
+    trained = match_class_ids(own.class_names, class_names)
     ids = tuple(None if target is None else trained[target] for target in own.class_ids[0])
-    samples = {sample.image: sample for split in offered(source.dataset, ids).values() for sample in split}
+    samples = {sample.image: sample for split in usable_images(source.dataset, ids).values() for sample in split}
     return Gold(source.archive, source.dataset.class_names, ids, tuple(samples.values()), source.digest)
 
 
 def gold_conflicts(
-    gold: Gold, source: Source, others: Sequence[Source], task: str | None, policy: MergePolicy
+    gold: Gold, source: MergeInput, others: Sequence[MergeInput], task: str | None, policy: MergePolicy
 ) -> Iterator[Conflict]:
     """Yield what the gold archive and the merged ones disagree about."""
     if task and source.dataset.task not in {task, None} and not _boxes_do(source.dataset.task, task, policy):
-        found = f"{source.dataset.task} in {quoted(gold.archive)}"
-        message = explain(f"a gold archive for the task {task}", found, "Name another one in promotion.gold.")
+        found = f"{source.dataset.task} in {safe_repr(gold.archive)}"
+        message = expected_found_fix(
+            f"a gold archive for the task {task}", found, "Name another one in promotion.gold."
+        )
         yield Conflict(MergeCode.TASK, message, fatal=True)
     # One of the others will do, they agree; and where only some say how to mirror, nothing is mirrored to be measured.
     posed = [other for other in others if other.dataset.task == "pose"]
@@ -61,15 +63,15 @@ def _boxes_do(gold: str | None, task: str, policy: MergePolicy) -> bool:
 def _class_conflicts(gold: Gold, policy: MergePolicy) -> Iterator[Conflict]:
     """What merge.classes drops was decided by somebody; the rest was not."""
     if not gold.samples or not any(merged is not None for merged in gold.class_ids):
-        found = f"only {quoted(list(gold.names), _MAX_NAMES)} in {quoted(gold.archive)}"
+        found = f"only {safe_repr(list(gold.names), _MAX_NAMES)} in {safe_repr(gold.archive)}"
         fix = "Name another archive in promotion.gold, or map its classes in merge.classes."
-        message = explain("a gold archive with images of classes that are trained", found, fix)
+        message = expected_found_fix("a gold archive with images of classes that are trained", found, fix)
         yield Conflict(MergeCode.GOLD, message, fatal=True)
         return
     targets = plan_classes([gold.archive], [gold.names], policy.classes).class_ids[0]
     mapped = zip(gold.names, targets, gold.class_ids, strict=True)
     if unknown := [name for name, target, merged in mapped if target is not None and merged is None]:
         lost = "which no archive trains: their labels (of a tree, their images) are left out"
-        found = f"{quoted(unknown, _MAX_NAMES)} in {quoted(gold.archive)}, {lost}"
+        found = f"{safe_repr(unknown, _MAX_NAMES)} in {safe_repr(gold.archive)}, {lost}"
         fix = f"Map them in merge.classes, as '{gold.archive}:CLASS', train them, or ignore this."
-        yield Conflict(MergeCode.GOLD, explain("gold classes that are trained", found, fix))
+        yield Conflict(MergeCode.GOLD, expected_found_fix("gold classes that are trained", found, fix))

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.dataset.image_stats import ImageTraits
-from tasks.dataset.layout import Dataset, Sample, class_folder
+from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 
-Splits = Mapping[str, tuple[Sample, ...]]
+Splits = Mapping[str, tuple[LabelledImage, ...]]
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeInput:
     """An archive that was found valid: its name, its layout with the task, and what its check saw of its images.
 
     `entries` maps each image to the checksum and size of the zip's directory; `read` returns an entry's bytes.
@@ -19,13 +19,13 @@ class Source:
 
     archive: str
     dataset: Dataset
-    images: Mapping[str, ImageTraits]
+    images: Mapping[str, ImageStats]
     entries: Mapping[str, tuple[int, int]]
     read: Callable[[str], bytes]
     digest: str = ""
 
 
-def offered(dataset: Dataset, class_ids: Sequence[int | None]) -> Splits:
+def usable_images(dataset: Dataset, class_ids: Sequence[int | None]) -> Splits:
     """Return the samples without the images of dropped classes; elsewhere than in a tree those lose labels alone."""
     if dataset.task != "classify":
         return dataset.splits

@@ -3,7 +3,7 @@
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
-def ended(data: bytes) -> bytes:
+def with_end_mark(data: bytes) -> bytes:
     """Return an image file; a JPEG with anything behind its end mark gets one more as its last two bytes.
 
     Ultralytics takes a JPEG that ends otherwise for damaged: it compresses the pixels anew, or leaves the image out

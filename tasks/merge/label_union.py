@@ -26,7 +26,7 @@ _DIGITS = 4
 Corners = NDArray[np.float64]
 
 
-class Copy(NamedTuple):
+class ImageCopy(NamedTuple):
     """One of the copies: the place of its archive in the plan, the image, and the label there, if it has one."""
 
     archive: int
@@ -34,17 +34,17 @@ class Copy(NamedTuple):
     label: str | None
 
 
-class United(NamedTuple):
+class LabelUnion(NamedTuple):
     """A picture that several archives have. The first copy that no other split keeps out is written for all.
 
     `copies` are in the order of archives, and `kept` is the place of that copy among them.
     """
 
     kept: int
-    copies: tuple[Copy, ...]
+    copies: tuple[ImageCopy, ...]
 
     @property
-    def written(self) -> Copy:
+    def written(self) -> ImageCopy:
         """The copy that the merged dataset gets."""
         return self.copies[self.kept]
 
@@ -56,13 +56,15 @@ class Joined(NamedTuple):
     disputed: int
 
 
-def unite(pairs: Iterable[tuple[str, str]], copies: Mapping[str, Copy], staying: Collection[str]) -> Iterator[United]:
+def unite(
+    pairs: Iterable[tuple[str, str]], copies: Mapping[str, ImageCopy], staying: Collection[str]
+) -> Iterator[LabelUnion]:
     """Yield the pictures that several archives have and that stay; `pairs` are keys of `copies` of one picture."""
     for group in _groups(pairs):
         found = sorted((copies[key], key) for key in group)
         kept = next((at for at, (_, key) in enumerate(found) if key in staying), None)
         if kept is not None and len({copy.archive for copy, _ in found}) > 1:
-            yield United(kept, tuple(copy for copy, _ in found))
+            yield LabelUnion(kept, tuple(copy for copy, _ in found))
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[list[str]]:
@@ -77,7 +79,10 @@ def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[list[str]]:
 
 
 def joined_labels(
-    copies: Sequence[Copy], read: Callable[[Copy], bytes], class_ids: Sequence[Sequence[int | None]], task: str | None
+    copies: Sequence[ImageCopy],
+    read: Callable[[ImageCopy], bytes],
+    class_ids: Sequence[Sequence[int | None]],
+    task: str | None,
 ) -> Joined:
     """Join what `read` gives of the copies' labels; `class_ids` are those of each archive, as `ClassPlan` has them."""
     texts = []

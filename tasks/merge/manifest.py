@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.dataset.findings import quoted
+from tasks.dataset.findings import safe_repr
 
 _WRITTEN, _ENTRIES = "written.json", "entries.json"
 
 
 @dataclass
-class Tally:
+class ImageCounts:
     """How many images a split has, and how many rows of each class; of a tree each image is a row of its class."""
 
     images: int = 0
@@ -33,20 +33,20 @@ def count_rows(text: str) -> Counter[int]:
     return Counter(int(line.partition(" ")[0]) for line in text.split("\n") if line)
 
 
-def write_manifest(data: Path, splits: Mapping[str, Tally]) -> None:
+def write_manifest(data: Path, splits: Mapping[str, ImageCounts]) -> None:
     """Write beside `data` (data.yaml, or the folder of a tree) what was written for each split asked for."""
     told = {split: {"images": tally.images, "rows": dict(tally.rows)} for split, tally in splits.items()}
     (_folder(data) / _WRITTEN).write_text(json.dumps(told), encoding="utf-8")
 
 
-def read_manifest(data: Path) -> dict[str, Tally]:
+def read_manifest(data: Path) -> dict[str, ImageCounts]:
     """Return what `write_manifest` wrote; nothing for data that no merge wrote."""
     try:
         told = json.loads((_folder(data) / _WRITTEN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return {
-        split: Tally(found["images"], Counter({int(number): count for number, count in found["rows"].items()}))
+        split: ImageCounts(found["images"], Counter({int(number): count for number, count in found["rows"].items()}))
         for split, found in told.items()
     }
 
@@ -66,9 +66,9 @@ def origin(image: Path) -> str:
     mark, number, *_ = image.name.split("-")
     try:
         archive, splits = json.loads((image.parents[2] / _ENTRIES).read_text(encoding="utf-8"))[mark]
-        return f"{quoted(splits[kind if split == 'images' else split][int(number)])} of archive {quoted(archive)}"
+        return f"{safe_repr(splits[kind if split == 'images' else split][int(number)])} of archive {safe_repr(archive)}"
     except (FileNotFoundError, LookupError, ValueError):
-        return quoted(image.name)
+        return safe_repr(image.name)
 
 
 def _folder(data: Path) -> Path:

@@ -10,23 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 # Of difflib's ratio of two words. One letter of six is another: 0.83; "male" and "female" have 0.8.
-SIMILAR = 0.83
+MIN_SIMILARITY = 0.83
 # A letter more or less in a shorter word makes another word: car and cart, bus and bush.
 _MIN_WORD = 5
 # What is compared at most: nobody reads a longer name, nor more pairs.
 _MAX_NAME = 100
 _MAX_NAMES = 5000
-_MAX_LOOKS = 20_000
+_MAX_COMPARISONS = 20_000
 _LETTERS = 32
 
 
-def similar_pairs(names: Sequence[str], owners: Sequence[Collection[int]]) -> Iterator[tuple[int, int]]:
+def find_similar_pairs(names: Sequence[str], owners: Sequence[Collection[int]]) -> Iterator[tuple[int, int]]:
     """Yield the places of names (first, later) that are nearly equal, by the later place.
 
     `names` are in lower case with single spaces; `owners` says for each which archives have it. Names of one archive
     are told apart by whoever labelled it, and so are names that differ by their numbers.
     """
-    for first, later in islice(_candidates(names), _MAX_LOOKS):
+    for first, later in islice(_candidates(names), _MAX_COMPARISONS):
         if set(owners[first]).isdisjoint(owners[later]) and _similar(names[first], names[later]):
             yield first, later
 
@@ -41,7 +41,7 @@ def _candidates(names: Sequence[str]) -> Iterator[tuple[int, int]]:
             continue
         others = earlier[tuple(re.findall(r"\d+", name))]
         apart = np.abs(letters[others] - letters[place]).sum(axis=1)
-        near = apart <= (1 - SIMILAR) * (sizes[others] + sizes[place])
+        near = apart <= (1 - MIN_SIMILARITY) * (sizes[others] + sizes[place])
         yield from ((others[at], place) for at in np.flatnonzero(near))
         others.append(place)
 
@@ -63,4 +63,4 @@ def _is_slip(one: str, other: str) -> bool:
     if min(len(one), len(other)) < _MIN_WORD:
         return False
     matcher = SequenceMatcher(None, one, other, autojunk=False)
-    return matcher.quick_ratio() >= SIMILAR and matcher.ratio() >= SIMILAR
+    return matcher.quick_ratio() >= MIN_SIMILARITY and matcher.ratio() >= MIN_SIMILARITY

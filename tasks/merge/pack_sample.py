@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from tasks.merge.subset_selection import choose
-from tasks.merge.yolo_writer import classes_of, images_of, label_of, places, read_keypoint_keys
+from tasks.merge.subset_selection import select_diverse
+from tasks.merge.yolo_writer import label_path, list_images, read_class_names, read_keypoint_keys, split_folders
 
 # The first moment that a zip can tell: the same files give the same bytes whenever they are written.
 _MOMENT = (1980, 1, 1, 0, 0, 0)
@@ -20,8 +20,8 @@ def pack_sample(data: Path, task: str, names: Sequence[str], path: Path, images:
     First those that show classes not shown yet. The layout is that of a YOLO dataset, of classify that of a tree with
     the ids of classes as folders; data.yaml names the classes. The same data gives the same bytes.
     """
-    found = images_of(data, task, "val")
-    chosen = sorted(choose({image: classes_of(image, task) for image in found}, images))
+    found = list_images(data, task, "val")
+    chosen = sorted(select_diverse({image: read_class_names(image, task) for image in found}, images))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "data.yaml", _described(data, task, names).encode())
         for name, file in _entries(chosen, task):
@@ -38,9 +38,9 @@ def _entries(images: Sequence[Path], task: str) -> Iterator[tuple[Path, Path]]:
     """The name in the zip and the file, of images and labels."""
     for image in images:
         class_id = int(image.parent.name) if task == "classify" else None
-        own, labels = places(Path(), "val", class_id)
+        own, labels = split_folders(Path(), "val", class_id)
         yield own / image.name, image
-        if class_id is None and (label := label_of(image)).exists():
+        if class_id is None and (label := label_path(image)).exists():
             yield labels / label.name, label
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.merge.class_mapping import ClassPlan, Renames, plan_classes, unknown_renames
+from tasks.merge.class_mapping import ClassPlan, Renames, find_unknown_renames, plan_classes
 from tasks.merge.compatibility import (
     agreed_task,
     class_conflicts,
@@ -15,11 +15,11 @@ from tasks.merge.compatibility import (
     partial_labels,
 )
 from tasks.merge.conflicts import Conflict
-from tasks.merge.deduplication import settled
+from tasks.merge.deduplication import deduplicate
 from tasks.merge.gold import Gold, gold_conflicts, plan_gold
-from tasks.merge.inputs import Source, Splits, offered
-from tasks.merge.label_union import United
-from tasks.merge.split_leakage import GOLD, LeftOut
+from tasks.merge.inputs import MergeInput, Splits, usable_images
+from tasks.merge.label_union import LabelUnion
+from tasks.merge.split_leakage import GOLD, ExcludedImage
 from tasks.parameters import MergePolicy
 
 
@@ -40,12 +40,12 @@ class MergePlan:
     flip_idx: tuple[int, ...] | None
     classes: ClassPlan
     splits: tuple[Splits, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[ExcludedImage, ...]
     repeated: int
     conflicts: tuple[Conflict, ...]
     digests: tuple[str, ...] = ()
     gold: Gold | None = None
-    united: tuple[United, ...] = ()
+    united: tuple[LabelUnion, ...] = ()
 
     @property
     def images(self) -> dict[str, int]:
@@ -56,7 +56,7 @@ class MergePlan:
         return {split: counts[split] for split in ("train", "val", "test") if counts[split]}
 
 
-def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | None = None) -> MergePlan:
+def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeInput | None = None) -> MergePlan:
     """Decide how archives become one dataset; the same sources in the same order give the same plan anywhere.
 
     `gold` is an archive to measure on alone: see `tasks.merge.gold`.
@@ -65,13 +65,13 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
     names = [source.dataset.class_names for source in sources]
     classes = plan_classes(archives, names, policy.classes)
     task, conflicts = agreed_task(sources, policy)
-    samples = [offered(source.dataset, ids) for source, ids in zip(sources, classes.class_ids, strict=True)]
+    samples = [usable_images(source.dataset, ids) for source, ids in zip(sources, classes.class_ids, strict=True)]
     measured = plan_gold(gold, classes.class_names, policy) if gold else None
     golden = (gold, {GOLD: measured.samples}) if gold and measured else None
     unites = task not in {None, "classify"}
-    left = settled(sources, samples, policy.groups, golden, unites=unites)
+    left = deduplicate(sources, samples, policy.groups, golden, unites=unites)
     conflicts += keypoint_conflicts(sources)
-    conflicts += class_conflicts(names, classes, _unknown(sources, gold, policy.classes), policy)
+    conflicts += class_conflicts(names, classes, _unknown_rename_conflicts(sources, gold, policy.classes), policy)
     if task == "classify":
         conflicts += disputed_folders(sources, classes, left.united)
     else:
@@ -97,17 +97,17 @@ def plan_merge(sources: Sequence[Source], policy: MergePolicy, gold: Source | No
     )
 
 
-def stopping(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
+def blocking_conflicts(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
     """Return the conflicts that forbid the merge, fatal ones first; with `on_conflict: fail` these are all."""
     found = [conflict for conflict in plan.conflicts if conflict.fatal or policy.on_conflict == "fail"]
     return sorted(found, key=lambda conflict: not conflict.fatal)
 
 
-def _unknown(sources: Sequence[Source], gold: Source | None, renames: Renames) -> list[str]:
+def _unknown_rename_conflicts(sources: Sequence[MergeInput], gold: MergeInput | None, renames: Renames) -> list[str]:
     """Return what merge.classes names and no archive has; each list of classes is looked at as it is merged."""
     together = [sources, [gold]] if gold else [sources]
     unknown = [
-        unknown_renames([each.archive for each in group], [each.dataset.class_names for each in group], renames)
+        find_unknown_renames([each.archive for each in group], [each.dataset.class_names for each in group], renames)
         for group in together
     ]
     return [written for written in unknown[0] if all(written in other for other in unknown)]

@@ -6,9 +6,9 @@ from typing import Any
 
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.gold import Gold
-from tasks.merge.label_union import United
+from tasks.merge.label_union import LabelUnion
 from tasks.merge.plan import MergePlan
-from tasks.rendering.markdown import plain, points, table, wrapped
+from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
 SHOWN = 50
 SHOWN_CLASSES = 1000
@@ -25,32 +25,34 @@ def plan_markdown(plan: MergePlan) -> str:
         (archive, *(len(own.get(split, ())) for split in splits))
         for archive, own in zip(plan.archives, plan.splits, strict=True)
     ]
-    task = plan.task or "none in common"
+    task = escape_markdown(plan.task or "none in common")
     parts = [
-        f"# Merge: archives {len(plan.archives)}, classes {len(plan.classes.class_names)}, task {plain(task)}",
+        f"# Merge: archives {len(plan.archives)}, classes {len(plan.classes.class_names)}, task {task}",
         table(("images", *splits), [*rows, ("merged", *plan.images.values())]),
     ]
     if plan.gold:
-        told = (
-            f"Gold archive {plain(plan.gold.archive)}: {len(plan.gold.samples)} images, measured on, never trained on."
-        )
+        gold = escape_markdown(plan.gold.archive)
+        told = f"Gold archive {gold}: {len(plan.gold.samples)} images, measured on, never trained on."
         parts.append(told)
     if plan.united:
         parts.append(f"Pictures that several archives have, each kept once with the labels of all: {len(plan.united)}.")
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
-        found = [f"**{plain(each.code)}**{_STOPS * each.fatal}: {wrapped(each.message)}" for each in plan.conflicts]
+        found = [
+            f"**{escape_markdown(each.code)}**{_STOPS * each.fatal}: {wrap_text(each.message)}"
+            for each in plan.conflicts
+        ]
         parts += ["## Conflicts", _first(found)]
     parts += ["## Classes", _classes(plan)]
     if plan.united:
         both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
-        texts = [f"**{wrapped(image)}** with the labels of {wrapped(others)}" for image, others in both]
+        texts = [f"**{wrap_text(image)}** with the labels of {wrap_text(others)}" for image, others in both]
         parts += ["## Labels united", _first(texts)]
     if plan.left_out:
         why = [
-            f"**{wrapped(each.image)}** of {plain(each.split)}, {plain(each.reason)}: {wrapped(each.kept)} in "
-            f"{plain(each.kept_split)}"
+            f"**{wrap_text(each.image)}** of {escape_markdown(each.split)}, {escape_markdown(each.reason)}: "
+            f"{wrap_text(each.kept)} in {escape_markdown(each.kept_split)}"
             for each in plan.left_out
         ]
         parts += ["## Left out, because of images in another split or in the gold archive", _first(why)]
@@ -76,7 +78,7 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
     }
 
 
-def _copies(plan: MergePlan, united: United) -> list[str]:
+def _copies(plan: MergePlan, united: LabelUnion) -> list[str]:
     """Return the copies of a picture as `ARCHIVE/ENTRY`, first the one that is written."""
     copies = [united.written, *(each for each in united.copies if each != united.written)]
     return [f"{plan.archives[each.archive]}/{each.image}" for each in copies]
@@ -117,7 +119,7 @@ def _classes(plan: MergePlan) -> str:
 
 
 def _first(texts: Sequence[str]) -> str:
-    return "\n\n".join([points(texts[:SHOWN]), *_more(len(texts) - SHOWN)])
+    return "\n\n".join([bullet_list(texts[:SHOWN]), *_more(len(texts) - SHOWN)])
 
 
 def _more(count: int) -> list[str]:

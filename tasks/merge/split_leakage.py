@@ -14,7 +14,7 @@ GOLD = "gold"
 _DEARER = {"test": 2, "val": 1, "train": 0}
 
 
-class LeftOut(NamedTuple):
+class ExcludedImage(NamedTuple):
     """An image that the merged dataset does not get: it belongs together with `kept`, which another split has."""
 
     image: str
@@ -24,7 +24,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def settle(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> list[LeftOut]:
+def resolve_leaks(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> list[ExcludedImage]:
     """Return the images to leave out so that no set of linked images is in two splits, in the order of `splits`.
 
     Of a set with images of split `gold` these and one other split stay, which is not train. `splits` maps each image
@@ -40,14 +40,14 @@ def settle(splits: Mapping[str, str], links: Iterable[tuple[str, str, str]]) -> 
     left_out = {}
     for members in sets.of_several():
         staying = {splits[image]: image for image in reversed(members)}
-        for image, stays in _leaving(members, splits):
+        for image, stays in _choose_excluded(members, splits):
             kept = next((other for other in linked[image] if splits[other] == stays), staying[stays])
             reason = linked[image].get(kept) or next(iter(linked[image].values()))
-            left_out[image] = LeftOut(image, splits[image], kept, stays, reason)
+            left_out[image] = ExcludedImage(image, splits[image], kept, stays, reason)
     return [left_out[image] for image in splits if image in left_out]
 
 
-def _leaving(members: Sequence[str], splits: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _choose_excluded(members: Sequence[str], splits: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each image of a set that is to be left out, with the split because of which it is."""
     counts = Counter(splits[image] for image in members)
     if counts.pop(GOLD, 0) and counts.pop("train", 0):
@@ -57,7 +57,7 @@ def _leaving(members: Sequence[str], splits: Mapping[str, str]) -> Iterator[tupl
         yield from ((image, stays) for image in members if splits[image] in counts and splits[image] != stays)
 
 
-def group_links(images: Mapping[str, str], patterns: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def group_linked_images(images: Mapping[str, str], patterns: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Link images whose paths fit one of the patterns with the same text in the place of `{group}`.
 
     `images` maps each image to its path. `*` stands for any text without a slash, as in `clip{group}-frame*.jpg`; the

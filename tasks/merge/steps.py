@@ -13,29 +13,37 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.findings import Report, quoted
-from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.findings import Report, safe_repr
+from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
-from tasks.merge.inputs import Source
-from tasks.merge.jpeg_end import ended
-from tasks.merge.label_union import Copy, joined_labels
-from tasks.merge.manifest import Tally, count_rows, write_manifest
+from tasks.merge.inputs import MergeInput
+from tasks.merge.jpeg_end import with_end_mark
+from tasks.merge.label_union import ImageCopy, joined_labels
+from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.pack_sample import pack_sample
-from tasks.merge.plan import MergePlan, plan_merge, stopping
+from tasks.merge.plan import MergePlan, blocking_conflicts, plan_merge
 from tasks.merge.remap import remap_labels
-from tasks.merge.subsets import make_rehearsal, make_view
-from tasks.merge.yolo_writer import GOLD_FOLDER, Job, archive_jobs, describe, gold_jobs, keypoint_keys, name_entries
+from tasks.merge.subsets import make_smoke_test_subset, relabel_val_split
+from tasks.merge.yolo_writer import (
+    GOLD_FOLDER,
+    CopyJob,
+    keypoint_keys,
+    name_entries,
+    plan_archive_copies,
+    plan_gold_copies,
+    write_data_yaml,
+)
 from tasks.parameters import MergePolicy
 from tasks.validation.dataset_check import open_dataset
-from tasks.validation.image_stats_io import unpack_traits
+from tasks.validation.image_stats_io import unpack_image_stats
 
 WRITERS = 4
 SHOWN_CONFLICTS = 5
 LOGGED_CONFLICTS = 50
 SAMPLE = "validation-sample.zip"
 SAMPLE_IMAGES = 64
-_PORTION = 100
-Join = Callable[[Sequence[Copy]], str]
+_COPY_BATCH_BYTES = 100
+UniteLabels = Callable[[Sequence[ImageCopy]], str]
 
 
 class MergeError(StudioError):
@@ -49,7 +57,7 @@ class ValidArchive:
     name: str
     path: Path
     task: str | None
-    images: Mapping[str, ImageTraits]
+    images: Mapping[str, ImageStats]
     digest: str = ""
 
 
@@ -69,7 +77,7 @@ class MergedDataset:
 
 def valid_archive(name: str, path: Path, report: Report, traits: bytes) -> ValidArchive:
     """Return an archive as its check left it; `traits` is what `pack_traits` gave."""
-    return ValidArchive(name, path, report.statistics.task, unpack_traits(traits), report.digest)
+    return ValidArchive(name, path, report.statistics.task, unpack_image_stats(traits), report.digest)
 
 
 @task(cache_policy=NO_CACHE)
@@ -91,15 +99,15 @@ def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy, gold: V
         return plan_merge(sources, policy, _source(gold, opened) if gold else None)
 
 
-def _source(archive: ValidArchive, opened: ExitStack) -> Source:
+def _source(archive: ValidArchive, opened: ExitStack) -> MergeInput:
     entries, dataset = opened.enter_context(open_dataset(archive.path, task=archive.task))
     checksums = entries.checksums(archive.images)
-    return Source(archive.name, dataset, archive.images, checksums, entries.read, archive.digest)
+    return MergeInput(archive.name, dataset, archive.images, checksums, entries.read, archive.digest)
 
 
 def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
     """Raise MergeError for conflicts that stop the merge; log the others."""
-    if found := stopping(plan, policy):
+    if found := blocking_conflicts(plan, policy):
         advice = "" if found[0].fatal else " Settle it, or set merge.on_conflict to warn."
         more = f" And {len(found) - SHOWN_CONFLICTS} more." if len(found) > SHOWN_CONFLICTS else ""
         raise MergeError(" ".join(conflict.message for conflict in found[:SHOWN_CONFLICTS]) + more + advice)
@@ -117,7 +125,7 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
 def write_merge(
     archives: Sequence[ValidArchive], plan: MergePlan, folder: Path, gold: ValidArchive | None = None
 ) -> MergedDataset:
-    """Write what the plan says into the fresh `folder`; images byte for byte, but see `ended`.
+    """Write what the plan says into the fresh `folder`; images byte for byte, but see `with_end_mark`.
 
     `archives` and `gold` are the plan's.
     Names come from the archive's place in the list and a running number, so none collide. The folder must be new:
@@ -126,35 +134,37 @@ def write_merge(
     """
     _make(folder)
     name_entries(plan, folder)
-    written: defaultdict[str, Tally] = defaultdict(Tally)
+    written: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
     with ExitStack() as opened:
-        entries = [opened.enter_context(_opened(archive)) for archive in archives]
+        entries = [opened.enter_context(_open_archives(archive)) for archive in archives]
 
-        def read(copy: Copy) -> bytes:
-            with _stopped_at(archives[copy.archive].name):
+        def read(copy: ImageCopy) -> bytes:
+            with _conflict_error(archives[copy.archive].name):
                 return entries[copy.archive].read(copy.label) if copy.label else b""
 
-        def join(copies: Sequence[Copy]) -> str:
+        def join(copies: Sequence[ImageCopy]) -> str:
             return joined_labels(copies, read, plan.classes.class_ids, plan.task).text
 
         for number, archive in enumerate(archives):
-            _stream(archive.name, entries[number], archive_jobs(plan, number, folder), written, join)
+            _stream(archive.name, entries[number], plan_archive_copies(plan, number, folder), written, join)
     names, keypoints = plan.classes.class_names, keypoint_keys(plan)
-    data = describe(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
+    data = write_data_yaml(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
     write_manifest(data, written)
     images, gold_data = plan.images, None
     if gold and plan.gold:
-        measured: defaultdict[str, Tally] = defaultdict(Tally)
-        with _opened(gold) as entries_of_gold:
-            _stream(gold.name, entries_of_gold, gold_jobs(plan.gold, plan.task, folder), measured)
-        gold_data = describe(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
+        measured: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
+        with _open_archives(gold) as entries_of_gold:
+            _stream(gold.name, entries_of_gold, plan_gold_copies(plan.gold, plan.task, folder), measured)
+        gold_data = write_data_yaml(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
         write_manifest(gold_data, {"train": measured["val"], "val": measured["val"]})
         images |= {"gold": len(plan.gold.samples)}
     return MergedDataset(data, plan.task or "detect", names, images, gold_data)
 
 
 @task(cache_policy=NO_CACHE)
-def write_view(data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path) -> Path:
+def write_relabelled_split(
+    data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path
+) -> Path:
     """Link split `val` of `data` into the fresh `folder` for a model with other classes, and return its `data`.
 
     `data` is what `write_merge` gave, also as `gold`, and `own_names` its classes; classes are the same by the rules of
@@ -164,17 +174,17 @@ def write_view(data: Path, task: str, own_names: Sequence[str], other_names: Seq
     """
     _make(folder)
     with _explained(f"Writing the images in {folder} stopped"):
-        view = make_view(data, task, own_names, other_names, folder)
+        view = relabel_val_split(data, task, own_names, other_names, folder)
     if view is None:
         raise MergeError(
-            f"Expected images of a class that both models have, found none: one has {quoted(list(own_names), 200)}, "
-            f"the other {quoted(list(other_names), 200)}. These two cannot be compared."
+            f"Expected images of a class that both models have, found none: one has {safe_repr(list(own_names), 200)}, "
+            f"the other {safe_repr(list(other_names), 200)}. These two cannot be compared."
         )
     return view
 
 
 @task(cache_policy=NO_CACHE)
-def write_rehearsal(dataset: MergedDataset, folder: Path, images: int = 8) -> Path:
+def write_smoke_test_subset(dataset: MergedDataset, folder: Path, images: int = 8) -> Path:
     """Link `images` images of train and half as many of val into the fresh `folder`, and return its `data`.
 
     The same ones each time, labelled and of as many classes as possible. The dataset must stay where it is. Raises
@@ -182,7 +192,7 @@ def write_rehearsal(dataset: MergedDataset, folder: Path, images: int = 8) -> Pa
     """
     _make(folder)
     with _explained(f"Writing the rehearsal in {folder} stopped"):
-        return make_rehearsal(dataset.data, dataset.task, dataset.class_names, folder, images)
+        return make_smoke_test_subset(dataset.data, dataset.task, dataset.class_names, folder, images)
 
 
 @task(cache_policy=NO_CACHE)
@@ -214,38 +224,42 @@ def _explained(what: str) -> Iterator[None]:
         raise MergeError(f"{what}: {exc}") from exc
 
 
-def _stopped_at(name: str) -> AbstractContextManager[None]:
+def _conflict_error(name: str) -> AbstractContextManager[None]:
     return _explained(f"Writing the merge stopped at archive {name!r}")
 
 
 @contextmanager
-def _opened(archive: ValidArchive) -> Iterator[Archive]:
+def _open_archives(archive: ValidArchive) -> Iterator[Archive]:
     with open_dataset(archive.path, task=archive.task) as (entries, _):
         yield entries
 
 
 def _stream(
-    name: str, archive: Archive, jobs: Iterator[Job], written: defaultdict[str, Tally], join: Join = lambda _: ""
+    name: str,
+    archive: Archive,
+    jobs: Iterator[CopyJob],
+    written: defaultdict[str, ImageCounts],
+    join: UniteLabels = lambda _: "",
 ) -> None:
     """Write images and labels from the archive `name`, byte for byte but for class ids; count them by split.
 
     `join` gives the labels of a picture that several archives have.
     """
-    with _stopped_at(name), ThreadPoolExecutor(WRITERS) as pool:
+    with _conflict_error(name), ThreadPoolExecutor(WRITERS) as pool:
         for portion in pool.map(partial(_write, archive, join), _portions(jobs)):
             for split, tally in portion.items():
                 written[split].add(tally.images, tally.rows)
 
 
-def _portions(jobs: Iterator[Job]) -> Iterator[list[Job]]:
-    while portion := list(islice(jobs, _PORTION)):
+def _portions(jobs: Iterator[CopyJob]) -> Iterator[list[CopyJob]]:
+    while portion := list(islice(jobs, _COPY_BATCH_BYTES)):
         yield portion
 
 
-def _write(archive: Archive, join: Join, portion: Sequence[Job]) -> dict[str, Tally]:
-    written: defaultdict[str, Tally] = defaultdict(Tally)
+def _write(archive: Archive, join: UniteLabels, portion: Sequence[CopyJob]) -> dict[str, ImageCounts]:
+    written: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
     for job in portion:
-        _write_file(job.image_file, ended(archive.read(job.image)))
+        _write_file(job.image_file, with_end_mark(archive.read(job.image)))
         rows = Counter[int]() if job.class_id is None else Counter([job.class_id])
         text = _labels(archive, job, join)
         if text is not None:
@@ -255,7 +269,7 @@ def _write(archive: Archive, join: Join, portion: Sequence[Job]) -> dict[str, Ta
     return written
 
 
-def _labels(archive: Archive, job: Job, join: Join) -> str | None:
+def _labels(archive: Archive, job: CopyJob, join: UniteLabels) -> str | None:
     """The label file of an image; None where it has none."""
     if any(copy.label for copy in job.copies):
         return join(job.copies)

@@ -6,18 +6,18 @@ from typing import TypeVar
 Image = TypeVar("Image")
 
 
-def classes_in(text: str) -> frozenset[int]:
+def read_classes(text: str) -> frozenset[int]:
     """Return the class ids of the rows of a label file."""
     return frozenset(int(fields[0]) for line in text.split("\n") if (fields := line.split()))
 
 
-def spread(images: Sequence[Image], most: int) -> list[Image]:
+def every_nth(images: Sequence[Image], most: int) -> list[Image]:
     """Return at most so many of the images, in equal steps from the first on."""
     step = max(1, -(-len(images) // most))
     return list(images[::step])
 
 
-def choose(classes: Mapping[Image, frozenset[int]], count: int) -> list[Image]:
+def select_diverse(classes: Mapping[Image, frozenset[int]], count: int) -> list[Image]:
     """Return `count` of the images, or all there are: each time the one that adds most to what is shown.
 
     `classes` maps each image to the ids of the classes that it shows. A class not shown yet counts most, then one that
@@ -27,7 +27,7 @@ def choose(classes: Mapping[Image, frozenset[int]], count: int) -> list[Image]:
     shown: dict[int, int] = {}
     left = list(classes)
     while left and len(chosen) < count:
-        best = max(left, key=lambda image: _gain(classes[image], shown))
+        best = max(left, key=lambda image: _new_classes(classes[image], shown))
         left.remove(best)
         chosen.append(best)
         for class_id in classes[best]:
@@ -35,7 +35,7 @@ def choose(classes: Mapping[Image, frozenset[int]], count: int) -> list[Image]:
     return chosen
 
 
-def _gain(classes: frozenset[int], shown: Mapping[int, int]) -> tuple[int, float]:
+def _new_classes(classes: frozenset[int], shown: Mapping[int, int]) -> tuple[int, float]:
     new = sum(class_id not in shown for class_id in classes)
     # In one order, as the last digit of a sum depends on it.
     return new, sum(1 / (1 + shown.get(class_id, 0)) for class_id in sorted(classes))

@@ -9,42 +9,53 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
-from tasks.merge.class_mapping import matching_ids
-from tasks.merge.manifest import Tally, count_rows, write_manifest
+from tasks.merge.class_mapping import match_class_ids
+from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.remap import remap_labels
-from tasks.merge.subset_selection import choose, spread
-from tasks.merge.yolo_writer import classes_of, describe, images_of, label_of, places, read_keypoint_keys
+from tasks.merge.subset_selection import every_nth, select_diverse
+from tasks.merge.yolo_writer import (
+    label_path,
+    list_images,
+    read_class_names,
+    read_keypoint_keys,
+    split_folders,
+    write_data_yaml,
+)
 
 # A rehearsal looks at so many images of each split at most.
-MAX_LOOKS = 200
+MAX_CANDIDATES = 200
 
 
-def make_view(data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path) -> Path | None:
+def relabel_val_split(
+    data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path
+) -> Path | None:
     """Link split `val` of `data` under the ids of `other_names`; None where no class or no image is left.
 
     Labels of classes that the others lack are dropped; in a tree that is the image. What it gives has val as train too,
     as Ultralytics asks for one.
     """
-    ids = matching_ids(own_names, other_names)
+    ids = match_class_ids(own_names, other_names)
     if all(place is None for place in ids):
         return None
-    val = _link({"val": images_of(data, task, "val")}, task, ids, folder)["val"]
+    val = _link({"val": list_images(data, task, "val")}, task, ids, folder)["val"]
     if not val.images:
         return None
-    described = describe(folder, task, other_names, {"train": "val", "val": "val"}, read_keypoint_keys(data, task))
+    described = write_data_yaml(
+        folder, task, other_names, {"train": "val", "val": "val"}, read_keypoint_keys(data, task)
+    )
     write_manifest(described, {"train": val, "val": val})
     return described
 
 
-def make_rehearsal(data: Path, task: str, names: Sequence[str], folder: Path, images: int) -> Path:
+def make_smoke_test_subset(data: Path, task: str, names: Sequence[str], folder: Path, images: int) -> Path:
     """Link `images` images of train and half as many of val: those first that show classes not shown yet."""
     chosen = {}
     for split, count in (("train", images), ("val", max(1, images // 2))):
-        found = images_of(data, task, split)
-        looked_at = _first_of_each(found, count) if task == "classify" else spread(found, MAX_LOOKS)
-        chosen[split] = choose({image: classes_of(image, task) for image in looked_at}, count)
+        found = list_images(data, task, split)
+        looked_at = _first_of_each(found, count) if task == "classify" else every_nth(found, MAX_CANDIDATES)
+        chosen[split] = select_diverse({image: read_class_names(image, task) for image in looked_at}, count)
     linked = _link(chosen, task, range(len(names)), folder)
-    described = describe(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
+    described = write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
     write_manifest(described, linked)
     return described
 
@@ -54,10 +65,12 @@ def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
     return [image for _, own in groupby(images, lambda image: image.parent) for image in islice(own, count)]
 
 
-def _link(images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path) -> dict[str, Tally]:
+def _link(
+    images: Mapping[str, Sequence[Path]], task: str, ids: Sequence[int | None], folder: Path
+) -> dict[str, ImageCounts]:
     """Link the images of each split and write their labels under other ids; return what each split got."""
     link = _link_classified if task == "classify" else _link_labelled
-    linked = {split: Tally() for split in images}
+    linked = {split: ImageCounts() for split in images}
     for split, paths in images.items():
         for image in paths:
             rows = link(image, split, ids, folder)
@@ -71,14 +84,14 @@ def _link_classified(image: Path, split: str, ids: Sequence[int | None], folder:
     class_id = ids[int(image.parent.name)]
     if class_id is None:
         return None
-    _link_file(image, places(folder, split, class_id)[0])
+    _link_file(image, split_folders(folder, split, class_id)[0])
     return Counter([class_id])
 
 
 def _link_labelled(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> Counter[int]:
-    linked, labels = places(folder, split, None)
+    linked, labels = split_folders(folder, split, None)
     _link_file(image, linked)
-    label = label_of(image)
+    label = label_path(image)
     if not label.exists():
         return Counter()
     labels.mkdir(parents=True, exist_ok=True)

@@ -36,20 +36,20 @@ from prefect.states import Cancelling, Completed, Failed
 
 from tasks.dataset.findings import Report
 from tasks.errors import Cancelled, StudioError, Superseded
-from tasks.orchestration.form import documented
-from tasks.orchestration.repetition import repeated
-from tasks.orchestration.run_log import StepsAlone
-from tasks.training.events import Epoch
+from tasks.orchestration.form import add_parameter_docs
+from tasks.orchestration.repetition import run_periodically
+from tasks.orchestration.run_log import EngineNoiseFilter
+from tasks.training.events import EpochResult
 
 P = ParamSpec("P")
-BRIEF_S = 5.0
-ASKED_EVERY_S = 5.0
+API_TIMEOUT_S = 5.0
+CHECK_INTERVAL_S = 5.0
 LATE_S = 15  # when Prefect calls a run Late
-LEFT = "studio.flow-run.left"  # the automation that looks for dead runs waits for nothing after it
-STEPS_ALONE = StepsAlone()
+LEFT_EVENT = "studio.flow-run.left"  # the automation that looks for dead runs waits for nothing after it
+STEPS_ALONE = EngineNoiseFilter()
 
 
-def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
+def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
     """End a flow Failed, with the reason as its message, on an error that a person can act on.
 
     The message of its end is the last line of the log, in which the steps are told in words. A flow run that another
@@ -61,13 +61,13 @@ def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(STEPS_ALONE)
         try:
-            with telling_the_late():
+            with notify_waiting_runs():
                 ended = story(*args, **kwargs)
         except StudioError as error:
             ended = Failed(message=str(error))
         except Pause:
-            say("suspended: this process ends, and what it kept is there when the run is resumed")
-            atexit.register(_leave, flow_run_id(), str(runtime.flow_run.flow_name))
+            log_step("suspended: this process ends, and what it kept is there when the run is resumed")
+            atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))
             raise
         except (Superseded, Cancelled) as reason:
             get_run_logger().warning("%s", reason)
@@ -75,11 +75,11 @@ def fails_with_reason(story: Callable[P, State]) -> Callable[P, State]:
         get_run_logger().log(logging.ERROR if ended.is_failed() else logging.INFO, "%s: %s", ended.name, ended.message)
         return ended
 
-    told.__doc__ = documented(story)
+    told.__doc__ = add_parameter_docs(story)
     return told
 
 
-def _leave(flow_run: str, flow: str) -> None:
+def _emit_left_event(flow_run: str, flow: str) -> None:
     """The last word of a process that leaves a run which is not over: it sends no heartbeats from now on."""
     of_flow = {
         "prefect.resource.id": f"prefect.flow.{flow}",
@@ -89,15 +89,15 @@ def _leave(flow_run: str, flow: str) -> None:
     event = {
         "id": str(uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
-        "event": LEFT,
+        "event": LEFT_EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
         "related": [of_flow],
     }
     with contextlib.suppress(Exception):  # Prefect's own way to send events has come to its end by now
-        brief_client().request("POST", "/events", json=[event])
+        fail_fast_client().request("POST", "/events", json=[event])
 
 
-def say(step: str, *values: object) -> None:
+def log_step(step: str, *values: object) -> None:
     """Tell a step of the story in the log of the run, a line in words, as logging does."""
     get_run_logger().info(step, *values)
 
@@ -112,7 +112,7 @@ def flow_run_id() -> str:
     return str(runtime.flow_run.id)
 
 
-def first_attempt() -> float | None:
+def first_attempt_start() -> float | None:
     """When this flow run began, in seconds since 1970, where it is tried again; None in its first attempt."""
     if runtime.flow_run.run_count <= 1:
         return None
@@ -121,7 +121,7 @@ def first_attempt() -> float | None:
     return began.timestamp() if began else None
 
 
-def is_over(flow_run: str) -> bool:
+def flow_run_is_final(flow_run: str) -> bool:
     """Whether a flow run has ended; one that this server does not know may be another server's, and alive."""
     with get_client(sync_client=True) as client:
         try:
@@ -131,7 +131,7 @@ def is_over(flow_run: str) -> bool:
     return state is not None and state.is_final()
 
 
-def overtake(flow_run: str) -> bool:
+def cancel_flow_run(flow_run: str) -> bool:
     """Cancel a flow run that this one cannot wait for, and say whether it was.
 
     One of the same flow is waited for, and so is one that this server does not know: nobody can cancel it.
@@ -151,19 +151,19 @@ def overtake(flow_run: str) -> bool:
     return True
 
 
-def wants_help(flow_run: str) -> bool:
+def flow_run_accepts_helpers(flow_run: str) -> bool:
     """Whether a flow run that others share the work of goes on: one that crashed is given back to a worker.
 
     One that is suspended does not. No answer is no reason to stop.
     """
     try:
-        state = brief_client().read_flow_run(UUID(flow_run)).state
+        state = fail_fast_client().read_flow_run(UUID(flow_run)).state
     except Exception:  # noqa: BLE001 - whatever the client raises
         return True
     return state is None or state.is_crashed() or not (state.is_final() or state.is_paused())
 
 
-def now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
+def throttle(ask: Callable[[], bool]) -> Callable[[], bool]:
     """Return `ask` for a loop that turns quickly: its answer holds for `ASKED_EVERY_S` seconds."""
     answer, until = False, -1.0
 
@@ -172,29 +172,29 @@ def now_and_then(ask: Callable[[], bool]) -> Callable[[], bool]:
         nonlocal answer, until
         if time.monotonic() >= until:
             answer = ask()
-            until = time.monotonic() + ASKED_EVERY_S
+            until = time.monotonic() + CHECK_INTERVAL_S
         return answer
 
     return asked
 
 
-def brief_client() -> SyncPrefectClient:
+def fail_fast_client() -> SyncPrefectClient:
     """A client that fails at once where the server is away; that of the run would try for more than a minute.
 
     It is for all threads of this process, until that ends.
     """
     # Making one takes 30 ms of processor time, nearly all of it for certificates.
-    return _brief_client(PREFECT_API_URL.value(), os.getpid())
+    return _fail_fast_client(PREFECT_API_URL.value(), os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
-def _brief_client(_server: str | None, _process: int) -> SyncPrefectClient:
-    client = get_client(sync_client=True, httpx_settings={"timeout": BRIEF_S})
+def _fail_fast_client(_server: str | None, _process: int) -> SyncPrefectClient:
+    client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
     atexit.register(client.__exit__, None, None, None)
     return client.__enter__()
 
 
-class Ownership:
+class OwnershipGuard:
     """Called now and then, raises Superseded once another process has been given this flow run.
 
     That happens to a run whose heartbeats did not arrive, though its process lives: the machine slept, or the server
@@ -224,12 +224,12 @@ class Ownership:
 
     def _ask(self) -> FlowRun | None:
         try:
-            return brief_client().read_flow_run(self._flow_run)
+            return fail_fast_client().read_flow_run(self._flow_run)
         except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
             return None
 
 
-class Queue:
+class QueueNotice:
     """Called now and then, tells runs that are late in the same work queue whom they wait for: in their logs, once."""
 
     def __init__(self) -> None:
@@ -239,27 +239,27 @@ class Queue:
     def __call__(self) -> None:
         """Look who waits; never raises, for a line in another's log is not worth a run."""
         with contextlib.suppress(Exception):
-            own = brief_client().read_flow_run(UUID(self._own))
-            waiting = _late_in(own.work_queue_id) - self._told
+            own = fail_fast_client().read_flow_run(UUID(self._own))
+            waiting = _list_late_runs(own.work_queue_id) - self._told
             if not waiting:
                 return
             told = f"waiting behind run '{own.name}', which began at {own.start_time:%H:%M} UTC"
             line = LogCreate(name="prefect.flow_runs", level=logging.INFO, message=told, timestamp=datetime.now(UTC))
-            brief_client().create_logs([line.model_copy(update={"flow_run_id": run}) for run in waiting])
+            fail_fast_client().create_logs([line.model_copy(update={"flow_run_id": run}) for run in waiting])
             self._told |= waiting
 
 
-def telling_the_late() -> contextlib.AbstractContextManager[None]:
+def notify_waiting_runs() -> contextlib.AbstractContextManager[None]:
     """Tell runs that wait for this one that they do, while the block lasts."""
-    return repeated(Queue(), LATE_S, name="telling the late", last_s=BRIEF_S)
+    return run_periodically(QueueNotice(), LATE_S, name="telling the late", last_s=API_TIMEOUT_S)
 
 
-def _late_in(work_queue: UUID | None) -> set[UUID]:
+def _list_late_runs(work_queue: UUID | None) -> set[UUID]:
     """Runs that no worker has taken though they were due longer ago than one asks for work.
 
     What waits in a queue without a limit does not wait for another of that queue.
     """
-    if work_queue is None or brief_client().read_work_queue(work_queue).concurrency_limit is None:
+    if work_queue is None or fail_fast_client().read_work_queue(work_queue).concurrency_limit is None:
         return set()
     late = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -268,7 +268,7 @@ def _late_in(work_queue: UUID | None) -> set[UUID]:
         ),
     )
     same = WorkQueueFilter(id=WorkQueueFilterId(any_=[work_queue]))
-    return {run.id for run in brief_client().read_flow_runs(flow_run_filter=late, work_queue_filter=same)}
+    return {run.id for run in fail_fast_client().read_flow_runs(flow_run_filter=late, work_queue_filter=same)}
 
 
 def show_markdown(key: str, markdown: str, description: str | None = None) -> None:
@@ -281,7 +281,7 @@ def show_link(key: str, link: str, text: str) -> None:
     create_link_artifact(link, link_text=text, key=key)
 
 
-def announce_dataset(report: Report) -> None:
+def emit_dataset_event(report: Report) -> None:
     """Emit the event `dataset.validated`, which automations can start from; it names archive, digest and verdict."""
     facts = {"name": report.archive, "digest": report.digest, "verdict": report.verdict.value}
     resource = {"prefect.resource.id": f"dataset.{report.archive}", "prefect.resource.name": report.archive, **facts}
@@ -305,20 +305,20 @@ class EpochProgress:
         self._artifact: UUID = create_progress_artifact(0.0, key=key, description="Getting ready")  # type: ignore[assignment]
         self._seconds: list[float] = []
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: EpochResult) -> None:
         """Show one finished epoch; those of an earlier attempt have been shown before."""
         if epoch.restored:
             return
         self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
         left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
-        then = "now evaluating the best epoch" if epoch.last else f"{duration(left)} left"
-        told = f"epoch {epoch.number}/{epoch.of}  {figures(epoch.metrics)}  {then}"
+        then = "now evaluating the best epoch" if epoch.last else f"{format_duration(left)} left"
+        told = f"epoch {epoch.number}/{epoch.of}  {format_metrics(epoch.metrics)}  {then}"
         get_run_logger().info("%s", told)
         shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
-        brief_client().update_artifact(self._artifact, shown)
+        fail_fast_client().update_artifact(self._artifact, shown)
 
 
-class ShareProgress:
+class RunProgress:
     """Shows how much of a run is done: a progress bar in the UI, with its rate and the time that is left."""
 
     def __init__(self, what: str) -> None:
@@ -329,20 +329,22 @@ class ShareProgress:
         """Show the share (0 to 1) of all the work, and how many were done since this began; never raises."""
         self._first = share if self._first < 0 else self._first
         seconds, own = time.monotonic() - self._began, share - self._first
-        left = f", {duration(seconds * (1 - share) / own)} left" if own > 0 and share < 1 else ""
+        left = f", {format_duration(seconds * (1 - share) / own)} left" if own > 0 and share < 1 else ""
         told = f"{done} {self._what}, {done / max(seconds, 1e-9):.1f} a second{left}"
         # A progress bar is never worth a run.
         with contextlib.suppress(Exception):
-            brief_client().update_artifact(self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told))
+            fail_fast_client().update_artifact(
+                self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told)
+            )
 
 
-def figures(metrics: Mapping[str, float]) -> str:
+def format_metrics(metrics: Mapping[str, float]) -> str:
     """Losses, mean average precision and accuracy, the figures that people follow."""
     followed = [name for name in metrics if name.startswith("train/") or "mAP" in name or "accuracy" in name]
     return "  ".join(f"{name.rpartition('/')[2]} {metrics[name]:.3f}" for name in followed)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"

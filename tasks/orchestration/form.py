@@ -7,23 +7,23 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 
-def documented(story: Callable[..., object]) -> str:
+def add_parameter_docs(story: Callable[..., object]) -> str:
     """The docstring of a flow with a section `Args`: what the types of its parameters say of themselves."""
     hints = get_type_hints(story, include_extras=True)
-    arguments = [f"    {name}: {described(hint)}" for name, hint in hints.items() if name != "return"]
+    arguments = [f"    {name}: {describe_type(hint)}" for name, hint in hints.items() if name != "return"]
     return "\n".join([inspect.getdoc(story) or "", "", "Args:", *arguments])
 
 
-def described(hint: Any) -> str:  # noqa: ANN401 - whatever stands behind the colon of a parameter
+def describe_type(hint: Any) -> str:  # noqa: ANN401 - whatever stands behind the colon of a parameter
     """The description of a type, or of the part of it that has one; of a model the first line of its docstring."""
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return (inspect.getdoc(hint) or "").partition("\n")[0]
     if get_origin(hint) is Annotated:
         return next((found.description for found in hint.__metadata__ if getattr(found, "description", None)), "")
-    return next(filter(None, map(described, get_args(hint))), "")
+    return next(filter(None, map(describe_type, get_args(hint))), "")
 
 
-def arranged(schema: dict[str, Any]) -> None:
+def arrange_schema(schema: dict[str, Any]) -> None:
     """Arrange the JSON schema of a model: fields under their own names, in its order, with limits and default in words.
 
     Prefect's form sorts fields by `position`, and its database keeps no other order.

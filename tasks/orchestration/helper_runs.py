@@ -15,7 +15,9 @@ DEPLOYMENT = "run-inference/gpu"  # of a run that was started without one
 
 
 @contextmanager
-def helped_by(parameters: Sequence[Mapping[str, Any]], invite: Callable[[str, int], None]) -> Iterator[list[UUID]]:
+def start_helper_runs(
+    parameters: Sequence[Mapping[str, Any]], invite: Callable[[str, int], None]
+) -> Iterator[list[UUID]]:
     """Start a run for each of these parameters, which takes part until the block is left; gives their ids.
 
     `invite` is told the id of each and its number from 1, so that no other run can pass for one of them.

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def repeated(action: Callable[[], None], every_s: float, *, name: str, last_s: float | None = None) -> Iterator[None]:
+def run_periodically(
+    action: Callable[[], None], every_s: float, *, name: str, last_s: float | None = None
+) -> Iterator[None]:
     """Call `action`, which must not raise, each `every_s` seconds while the block lasts, whatever that does.
 
     The end of the block waits up to `last_s` seconds for a call that is under way; None: until it is over.

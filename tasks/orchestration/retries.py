@@ -5,14 +5,14 @@ from typing import Any
 from tasks.errors import StudioError
 
 
-def may_pass(_task: object, _run: object, state: Any) -> bool:  # noqa: ANN401 - a Prefect state, which rules do not know
+def is_transient_failure(_task: object, _run: object, state: Any) -> bool:  # noqa: ANN401 - a Prefect state, which rules do not know
     """Whether what failed may succeed a little later."""
     return isinstance(state.data, StudioError) and state.data.passing
 
 
 # Options of a Prefect task: 4 minutes are enough for a server to be started again.
-PATIENTLY: dict[str, Any] = {
+RETRY_TRANSIENT: dict[str, Any] = {
     "retries": 6,
     "retry_delay_seconds": [5, 15, 30, 60, 60, 60],
-    "retry_condition_fn": may_pass,
+    "retry_condition_fn": is_transient_failure,
 }

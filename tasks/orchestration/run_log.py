@@ -8,7 +8,7 @@ ENGINES = {"flow_engine", "task_engine"}  # Prefect's modules that tell of their
 ROUTINE = ("Created task run", "Finished in state", "Engine execution exited")  # the reason was told before
 
 
-class StepsAlone(logging.Filter):
+class EngineNoiseFilter(logging.Filter):
     """Leaves out what Prefect's engines say of each task run, and what a person can act on is told once, at the end.
 
     A task that is tried again stays in the log, in words; so does everything about a defect, with its traceback.

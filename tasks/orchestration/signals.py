@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def cancelled_afterwards() -> Iterator[None]:
+def defer_cancellation() -> Iterator[None]:
     """Have a SIGTERM, by which a worker cancels a run, take effect at the end of the block.
 
     Only the main thread gets signals: in another, and where SIGTERM is handled outside of Python, nothing is done.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.promotion.rules import ClassRow, Decision
-from tasks.rendering.markdown import plain, points, table, wrapped
+from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
 SHOWN_CLASSES = 200
 _MAX_NAME = 100
@@ -18,7 +18,7 @@ def promotion_markdown(decision: Decision) -> str:
         outcome = f"Promoted: version {decision.version} gets alias challenger, which deploy-model takes next."
     else:
         outcome = f"Refused: version {decision.version} gets no alias, and deploy-model passes it over."
-    reasons = points(map(wrapped, decision.reasons))
+    reasons = bullet_list(map(wrap_text, decision.reasons))
     champion = "champion" if decision.champion is None else f"champion {decision.champion}"
     header = ("images", "class", f"version {decision.version}", champion, "difference")
     means = [
@@ -33,7 +33,7 @@ def promotion_markdown(decision: Decision) -> str:
     more = f"And {len(rows) - SHOWN_CLASSES} more." if len(rows) > SHOWN_CLASSES else ""
     parts = [f"**{outcome}**", reasons]
     if means or classes:
-        parts += [f"By {plain(decision.metric)}:", table(header, [*means, *classes]), more]
+        parts += [f"By {escape_markdown(decision.metric)}:", table(header, [*means, *classes]), more]
     return "\n\n".join(filter(None, parts))
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from tasks.dataset.findings import explain, quoted
-from tasks.merge.class_mapping import matching_ids
+from tasks.dataset.findings import expected_found_fix, safe_repr
+from tasks.merge.class_mapping import match_class_ids
 from tasks.parameters import PromotionPolicy
-from tasks.vision.metrics import LENIENT, MAIN, Scores
+from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores
 
 VALIDATION = "validation"
 GOLD = "gold"
@@ -21,7 +21,7 @@ _MAX_TAG = 500
 
 
 @dataclass(frozen=True)
-class Contender:
+class EvaluatedVersion:
     """A model that may be asked for answers: its version in MLflow, its task and classes.
 
     `scores` holds what it reached, under `validation` and (where the policy names an archive) under `gold`; those of
@@ -51,7 +51,7 @@ class ClassRow(NamedTuple):
         return None if self.challenger is None or self.champion is None else self.challenger - self.champion
 
 
-class Mean(NamedTuple):
+class MetricComparison(NamedTuple):
     """The main metric of both, over the classes that both know and `data` shows; without a champion over all."""
 
     data: str
@@ -72,7 +72,7 @@ class Decision:
     promoted: bool
     reasons: tuple[str, ...]
     metric: str
-    means: tuple[Mean, ...] = ()
+    means: tuple[MetricComparison, ...] = ()
     rows: tuple[ClassRow, ...] = ()
     champion: int | None = None
 
@@ -106,21 +106,21 @@ class _Pair(NamedTuple):
         ]
 
     @property
-    def mean(self) -> Mean | None:
+    def mean(self) -> MetricComparison | None:
         """None where no class can be compared."""
         rows = self.shared
         if not rows:
             return None
         own = fmean(row.challenger or 0.0 for row in rows)
-        return Mean(self.data, len(rows), own, fmean(row.champion or 0.0 for row in rows))
+        return MetricComparison(self.data, len(rows), own, fmean(row.champion or 0.0 for row in rows))
 
 
-def comparable(challenger: Contender, champion: Contender) -> bool:
+def is_comparable(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> bool:
     """Tell whether both can be measured on the same images: one task, and at least one class that both know."""
     return challenger.task == champion.task and bool(_known(challenger, champion))
 
 
-def decide(challenger: Contender, champion: Contender | None, policy: PromotionPolicy) -> Decision:
+def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, policy: PromotionPolicy) -> Decision:
     """Compare what the challenger reached with what the policy asks for and with the champion, if there is one.
 
     All reasons are collected. What was asked for and not measured speaks against the version.
@@ -139,7 +139,7 @@ def decide(challenger: Contender, champion: Contender | None, policy: PromotionP
         pairs = _pairs(challenger, champion, measured)
         against += _apart(challenger, champion, measured)
         for pair in pairs:
-            faults, said = _judged(pair, champion.version, policy)
+            faults, said = _judge_pair(pair, champion.version, policy)
             against += faults
             reached.append(said)
         reached += _new(challenger, champion)
@@ -149,7 +149,7 @@ def decide(challenger: Contender, champion: Contender | None, policy: PromotionP
         version=challenger.version,
         promoted=not against,
         reasons=tuple(against or reached),
-        metric=MAIN[challenger.task],
+        metric=PRIMARY_METRIC[challenger.task],
         means=tuple(means),
         rows=tuple(rows),
         champion=champion.version if champion else None,
@@ -190,25 +190,25 @@ def _short(text: str) -> str:
     return text if len(text) <= _MAX_TAG else f"{text[: _MAX_TAG - 3]}..."
 
 
-def _known(challenger: Contender, champion: Contender) -> dict[str, str]:
-    ids = matching_ids(challenger.class_names, champion.class_names)
+def _known(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> dict[str, str]:
+    ids = match_class_ids(challenger.class_names, champion.class_names)
     pairs = zip(challenger.class_names, ids, strict=True)
     return {name: champion.class_names[place] for name, place in pairs if place is not None}
 
 
-def _lost(challenger: Contender, champion: Contender) -> list[str]:
+def _lost(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
     kept = set(_known(challenger, champion).values())
     return [name for name in champion.class_names if name not in kept]
 
 
-def _unmeasured(contender: Contender, measured: list[str]) -> Iterator[str]:
+def _unmeasured(contender: EvaluatedVersion, measured: list[str]) -> Iterator[str]:
     fix = "Look into the log of the evaluation, and start the run again."
     for data in measured:
         if data not in contender.scores:
-            yield explain(f"scores of version {contender.version} on the {data} images", "none", fix)
+            yield expected_found_fix(f"scores of version {contender.version} on the {data} images", "none", fix)
 
 
-def _least(policy: PromotionPolicy, champion: Contender | None) -> float | None:
+def _least(policy: PromotionPolicy, champion: EvaluatedVersion | None) -> float | None:
     """The lowest lenient metric that is asked for; a champion that somebody chose is measure enough."""
     if policy.min_map50 is not None:
         return policy.min_map50
@@ -217,7 +217,7 @@ def _least(policy: PromotionPolicy, champion: Contender | None) -> float | None:
 
 def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple[bool, str]:
     """Tell whether the version reaches what is asked for, which the policy has `named` or not, and say so."""
-    metric = LENIENT[scores.task]
+    metric = MAP50_METRIC[scores.task]
     asked = f"promotion.min_map50 {least:.3f}" if named else f"the {least:.3f} that a first version needs"
     if scores.lenient >= least - _TOLERANCE:
         return True, f"{metric} {scores.lenient:.3f} reaches {asked}."
@@ -228,75 +228,81 @@ def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple
             f"it all the same: set promotion.min_map50, or start deploy-model with version {version}."
         )
     expected = f"{metric} of at least {least:.3f}" + ("" if named else " of a first version")
-    return False, explain(expected, f"{scores.lenient:.3f}", fix)
+    return False, expected_found_fix(expected, f"{scores.lenient:.3f}", fix)
 
 
-def _alone(challenger: Contender) -> tuple[list[Mean], list[ClassRow]]:
+def _alone(challenger: EvaluatedVersion) -> tuple[list[MetricComparison], list[ClassRow]]:
     scores = challenger.scores.items()
-    means = [Mean(data, len(each.classes), each.main, None) for data, each in scores]
+    means = [MetricComparison(data, len(each.classes), each.main, None) for data, each in scores]
     return means, [ClassRow(data, name, value, None) for data, each in scores for name, value in each.by_class.items()]
 
 
-def _pairs(challenger: Contender, champion: Contender, measured: list[str]) -> list[_Pair]:
-    if not comparable(challenger, champion):
+def _pairs(challenger: EvaluatedVersion, champion: EvaluatedVersion, measured: list[str]) -> list[_Pair]:
+    if not is_comparable(challenger, champion):
         return []
     known = _known(challenger, champion)
     both = [data for data in measured if data in challenger.scores and data in champion.scores]
     return [_Pair(data, challenger.scores[data], champion.scores[data], known) for data in both]
 
 
-def _apart(challenger: Contender, champion: Contender, measured: list[str]) -> Iterator[str]:
+def _apart(challenger: EvaluatedVersion, champion: EvaluatedVersion, measured: list[str]) -> Iterator[str]:
     """Tell what makes the two another kind of model, and what of the champion was not measured."""
     if challenger.task != champion.task:
         fix = "Train it under another model_name: clients of this one expect such answers as the champion's."
-        yield explain(f"the champion's task {champion.task} (version {champion.version})", challenger.task, fix)
+        yield expected_found_fix(
+            f"the champion's task {champion.task} (version {champion.version})", challenger.task, fix
+        )
     if not champion.class_names:
         fix = "Deploy a version that says its classes, and start the run again."
-        yield explain(f"the classes of the champion (version {champion.version})", "none", fix)
+        yield expected_found_fix(f"the classes of the champion (version {champion.version})", "none", fix)
     if lost := _lost(challenger, champion):
         fix = "Add an archive that has them, or train under another model_name."
-        found = f"{quoted(lost, 200)} gone: they would no longer be found"
-        yield explain(f"every class of the champion (version {champion.version})", found, fix)
-    if comparable(challenger, champion):
+        found = f"{safe_repr(lost, 200)} gone: they would no longer be found"
+        yield expected_found_fix(f"every class of the champion (version {champion.version})", found, fix)
+    if is_comparable(challenger, champion):
         yield from _unmeasured(champion, measured)
 
 
-def _judged(pair: _Pair, version: int, policy: PromotionPolicy) -> tuple[list[str], str]:
+def _judge_pair(pair: _Pair, version: int, policy: PromotionPolicy) -> tuple[list[str], str]:
     """Return what speaks against the challenger on these images, and how the two compare."""
     mean = pair.mean
     if mean is None or mean.champion is None:
         fix = "Add labelled images of them to val."
-        return [explain(f"classes that both know in the {pair.data} images", "none to compare by", fix)], ""
-    metric = MAIN[pair.challenger.task]
+        return [expected_found_fix(f"classes that both know in the {pair.data} images", "none to compare by", fix)], ""
+    metric = PRIMARY_METRIC[pair.challenger.task]
     told = f"{metric} {mean.challenger:.3f} on {pair.data} ({mean.classes} shared classes)"
     least = mean.champion + policy.min_gain
     faults = []
     if mean.challenger < least - _TOLERANCE:
         expected = f"{metric} of at least {least:.3f} on {pair.data} ({mean.classes} shared classes)"
         found = f"{mean.challenger:.3f}, and the champion (version {version}) has {mean.champion:.3f}"
-        faults.append(explain(expected, found, "Train longer or on more images, or lower promotion.min_gain."))
+        faults.append(
+            expected_found_fix(expected, found, "Train longer or on more images, or lower promotion.min_gain.")
+        )
     less = f"; promotion.min_gain is {policy.min_gain:g}" if mean.challenger < mean.champion else ""
-    return faults + _drops(pair, policy), f"{told}, the champion (version {version}) has {mean.champion:.3f}{less}."
+    return faults + _find_class_drops(
+        pair, policy
+    ), f"{told}, the champion (version {version}) has {mean.champion:.3f}{less}."
 
 
-def _drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
+def _find_class_drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
     fallen = [row for row in pair.shared if -(row.difference or 0.0) > policy.max_class_drop + _TOLERANCE]
     if not fallen:
         return []
     worst = sorted(fallen, key=lambda row: row.difference or 0.0)
     changes = {row.name: f"{row.champion:.3f} -> {row.challenger:.3f}" for row in worst}
     expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
-    found = f"{len(worst)} below: {quoted(changes, 200)}"
-    return [explain(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
+    found = f"{len(worst)} below: {safe_repr(changes, 200)}"
+    return [expected_found_fix(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
 
 
-def _new(challenger: Contender, champion: Contender) -> list[str]:
+def _new(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
     known = _known(challenger, champion)
     new = [name for name in challenger.class_names if name not in known]
-    return [f"New classes, not compared: {quoted(new, 200)}."] if new else []
+    return [f"New classes, not compared: {safe_repr(new, 200)}."] if new else []
 
 
-def _rows(pair: _Pair, challenger: Contender, champion: Contender) -> Iterator[ClassRow]:
+def _rows(pair: _Pair, challenger: EvaluatedVersion, champion: EvaluatedVersion) -> Iterator[ClassRow]:
     """Yield what can be compared, then what only one of them knows."""
     yield from pair.shared
     own = pair.challenger.by_class

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from tasks.rendering.markdown import plain
+from tasks.rendering.markdown import escape_markdown
 
 _TRAINING = "?workflowType=machine_learning"  # MLflow's menus are otherwise those for language models
 
 
 @dataclass(frozen=True)
-class Addresses:
+class UiLinks:
     """The beginnings of the addresses, as a browser reaches them, without a slash at the end."""
 
     prefect: str
@@ -36,4 +36,4 @@ class Addresses:
 
 def links_markdown(links: Mapping[str, str]) -> str:
     """One line of links by their texts."""
-    return " · ".join(f"[{plain(text)}]({address})" for text, address in links.items())
+    return " · ".join(f"[{escape_markdown(text)}]({address})" for text, address in links.items())

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-ROOM = 100  # characters in a row of a table that Prefect shows whole in a window of 1,000 or 1,400 px
+MAX_CHARACTERS = 100  # characters in a row of a table that Prefect shows whole in a window of 1,000 or 1,400 px
 _EDGE = 3  # what the edges of a column take of it
 _LEAST = 6
 # Scripts that a browser breaks at spaces alone, and in which a break changes no letter.
@@ -16,31 +16,31 @@ _LETTERS = "!-\u02ff\u0370-\u0482\u048a-\u052f"
 _LONG_WORD, _PART = re.compile(f"[{_LETTERS}]{{40,}}"), re.compile(".{10}(?=.{4})")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]], room: int | None = ROOM) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], room: int | None = MAX_CHARACTERS) -> str:
     """A markdown table, each cell on one line and shown as it is, its middle left out where the row has no room."""
     lines = [[" ".join(str(value).split()) for value in line] for line in (header, *rows)]
     most = _most(lines, room) if room else None
-    escaped = [[plain(_shortened(value, most) if most else value) for value in line] for line in lines]
+    escaped = [[escape_markdown(_shorten(value, most) if most else value) for value in line] for line in lines]
     escaped.insert(1, ["---"] * len(header))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in escaped)
 
 
-def points(texts: Iterable[str]) -> str:
+def bullet_list(texts: Iterable[str]) -> str:
     """A list, each text on lines of its own; the texts are markdown already."""
     return "\n".join(f"- {text}" for text in texts)
 
 
-def plain(value: object) -> str:
+def escape_markdown(value: object) -> str:
     """Text that markdown shows as it is, on one line."""
     text = " ".join(str(value).split())
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)
 
 
-def wrapped(value: object) -> str:
+def wrap_text(value: object) -> str:
     """Text that markdown shows as it is, and a browser breaks where a word does not fit. It holds HTML: for Prefect."""
     text = str(value).replace("\0", " ")
     parts = _LONG_WORD.sub(lambda word: _PART.sub(lambda part: f"{part[0]}\0", word[0]), text).split("\0")
-    return "<wbr>".join(map(plain, parts))
+    return "<wbr>".join(map(escape_markdown, parts))
 
 
 def _most(lines: Sequence[Sequence[str]], room: int) -> int:
@@ -61,7 +61,7 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
-def _shortened(text: str, most: int) -> str:
+def _shorten(text: str, most: int) -> str:
     """The beginning and, since names differ there, more of the end."""
     if (width := _width(text)) <= most:
         return text

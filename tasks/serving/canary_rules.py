@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from tasks.dataset.findings import explain
+from tasks.dataset.findings import expected_found_fix
 from tasks.parameters import CanaryParams
 from tasks.rendering.markdown import table
 
@@ -19,29 +19,29 @@ class Canary:
 
 
 @dataclass(frozen=True)
-class Requests:
+class RequestStats:
     """Requests that Triton answered, those that failed, and the milliseconds that the answered ones took in all."""
 
     answered: int = 0
     failed: int = 0
     milliseconds: float = 0.0
 
-    def since(self, before: "Requests") -> "Requests":
+    def since(self, before: "RequestStats") -> "RequestStats":
         """What came after `before`; all, where the server was started anew and counts from zero."""
         if self.answered < before.answered or self.failed < before.failed:
             return self
-        return Requests(
+        return RequestStats(
             self.answered - before.answered, self.failed - before.failed, self.milliseconds - before.milliseconds
         )
 
 
 @dataclass(frozen=True)
-class Answers:
+class VersionStats:
     """What one version did: images with their detections, and its requests."""
 
     images: int = 0
     detections: int = 0
-    requests: Requests = Requests()
+    requests: RequestStats = RequestStats()
 
     @property
     def failure_share(self) -> float:
@@ -59,52 +59,58 @@ class Answers:
         return self.detections / max(self.images, 1)
 
 
-def is_chosen(canary: Canary, flow_run_id: str) -> bool:
+def routes_to_canary(canary: Canary, flow_run_id: str) -> bool:
     """Whether a run is one of the share that goes to the new version: by its id, so that a retry decides the same."""
     number = int.from_bytes(sha256(f"{canary.flow_run_id} {flow_run_id}".encode()).digest()[:8])
     return number < canary.share * 2**64
 
 
-def objections(champion: Answers, challenger: Answers, params: CanaryParams) -> list[str]:
+def canary_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> list[str]:
     """All that speaks against the new version; empty where it did as well as the champion."""
     failures = list(_failures(champion, challenger, params))
     fix = "Let it run longer, with a larger share, or while there is more work."
     if challenger.images < params.min_images:
         found = f"{challenger.images}, as runs that have ended count"
-        return [*failures, explain(f"{params.min_images} images of the new version to judge it by", found, fix)]
+        return [
+            *failures,
+            expected_found_fix(f"{params.min_images} images of the new version to judge it by", found, fix),
+        ]
     if champion.images < params.min_images:
         found = f"{champion.images}, as runs that have ended count"
-        return [*failures, explain(f"{params.min_images} images of the champion to compare with", found, fix)]
+        return [
+            *failures,
+            expected_found_fix(f"{params.min_images} images of the champion to compare with", found, fix),
+        ]
     return [*failures, *_speed(champion, challenger, params), *_finds(champion, challenger, params)]
 
 
-def _failures(champion: Answers, challenger: Answers, params: CanaryParams) -> Sequence[str]:
+def _failures(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     most = champion.failure_share + params.max_failure_rise
     if challenger.failure_share <= most:
         return ()
     found = f"{challenger.failure_share:.1%} of {challenger.requests.answered + challenger.requests.failed}"
-    return (explain(f"at most {most:.1%} failed requests", found, "Read Triton's log for their reasons."),)
+    return (expected_found_fix(f"at most {most:.1%} failed requests", found, "Read Triton's log for their reasons."),)
 
 
-def _speed(champion: Answers, challenger: Answers, params: CanaryParams) -> Sequence[str]:
+def _speed(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     most = champion.milliseconds * params.max_slowdown
     if challenger.milliseconds <= most:
         return ()
     found = f"{challenger.milliseconds:.1f} ms, and the champion takes {champion.milliseconds:.1f} ms"
     fix = "Serve a smaller model or image size, or raise serving.canary.max_slowdown."
-    return (explain(f"requests of at most {most:.1f} ms", found, fix),)
+    return (expected_found_fix(f"requests of at most {most:.1f} ms", found, fix),)
 
 
-def _finds(champion: Answers, challenger: Answers, params: CanaryParams) -> Sequence[str]:
+def _finds(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     change = abs(challenger.per_image - champion.per_image) / max(champion.per_image, 1e-9)
     if change <= params.max_change or challenger.per_image == champion.per_image:
         return ()
     expected = f"detections in an image within {params.max_change:.0%} of the champion's {champion.per_image:.2f}"
     fix = "Look at its predictions: if the new number is the right one, raise serving.canary.max_change."
-    return (explain(expected, f"{challenger.per_image:.2f}", fix),)
+    return (expected_found_fix(expected, f"{challenger.per_image:.2f}", fix),)
 
 
-def canary_table(champion: Answers, challenger: Answers) -> str:
+def canary_table(champion: VersionStats, challenger: VersionStats) -> str:
     """Both versions side by side, as markdown."""
     rows = [
         ("images", f"{champion.images}", f"{challenger.images}"),

@@ -5,32 +5,32 @@ from collections.abc import Mapping
 
 from prefect import get_run_logger
 
-from tasks.serving.canary_rules import Answers
+from tasks.serving.canary_rules import VersionStats
 from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys
-from tasks.storage.s3_client import StorageError, client, explained
+from tasks.storage.s3_client import StorageError, client, s3_errors
 
 
-def keep_tally(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:
+def record_canary_stats(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:
     """Keep what a run did with a version in one part of its work; done twice it counts once. Never raises."""
     key = f"canary/{trial}/{flow_run_id}/{part}.json"
     said = {"version": version, "images": images, "detections": detections}
     try:
-        with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+        with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
             client().put_object(Bucket=Bucket.RUNS, Key=key, Body=json.dumps(said).encode())
     except StorageError as error:
         get_run_logger().warning("a part of this run does not count in the trial of a version: %s", error)
 
 
-class Tallies:
+class CanaryStatsReader:
     """The tallies of a trial; each is read once, so that whoever asks again and again reads only what is new."""
 
     def __init__(self, trial: str) -> None:
         self._prefix = f"canary/{trial}/"
         self._seen = set[str]()
-        self._totals: dict[int, Answers] = {}
+        self._totals: dict[int, VersionStats] = {}
 
-    def __call__(self) -> Mapping[int, Answers]:
+    def __call__(self) -> Mapping[int, VersionStats]:
         """Return images and detections by version, of all that was kept until now."""
         for key in list_keys(Bucket.RUNS, self._prefix):
             if key not in self._seen:
@@ -39,8 +39,8 @@ class Tallies:
         return dict(self._totals)
 
     def _add(self, key: str) -> None:
-        with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+        with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
             said = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
-        before = self._totals.get(said["version"], Answers())
+        before = self._totals.get(said["version"], VersionStats())
         images, detections = before.images + said["images"], before.detections + said["detections"]
-        self._totals[said["version"]] = Answers(images, detections)
+        self._totals[said["version"]] = VersionStats(images, detections)

@@ -9,19 +9,19 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
-from tasks.dataset.validation_sample import Sample
-from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, reason, unreachable
-from tasks.serving.parity.served_predictions import find_served
+from tasks.dataset.validation_sample import ValidationSample
+from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, error_reason, unreachable_error
+from tasks.serving.parity.served_predictions import predict_served
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUTS
 from tasks.settings import Settings
-from tasks.vision.geometry import PADDING, Floats, Rgb
-from tasks.vision.predictions import FoundFolder
+from tasks.vision.geometry import PAD_VALUE, Floats, Rgb
+from tasks.vision.predictions import PredictionStore
 
-ANSWER_TIMEOUT_S = 60.0
+INFER_TIMEOUT_S = 60.0
 
 
-def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
+def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     """What a version answers for one [S, S, 3] image: its outputs by name, without their first dimension.
 
     Raises ServingError with Triton's reason, and for an answer that is not what a model of its task gives.
@@ -30,17 +30,19 @@ def ask(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     tensor = triton.InferInput(INPUT, [1, *square.shape], "UINT8").set_data_from_numpy(square[None])
     try:
         with triton.InferenceServerClient(address) as client:
-            answer = client.infer(model.entry, [tensor], str(model.version), client_timeout=ANSWER_TIMEOUT_S)
+            answer = client.infer(model.entry, [tensor], str(model.version), client_timeout=INFER_TIMEOUT_S)
             found = {name: answer.as_numpy(name) for name in OUTPUTS[model.task]}
     except InferenceServerException as error:
         if not _is_there(address):
-            raise unreachable("TRITON_GRPC_URL", address, "answer a test image", error) from error
-        if "unknown model" in reason(error):
+            raise unreachable_error("TRITON_GRPC_URL", address, "answer a test image", error) from error
+        if "unknown model" in error_reason(error):
             raise ServingError(
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "
                 "meantime, or another run took it away. Run it again."
             ) from error
-        raise ServingError(f"{model.name} version {model.version} refused a test image: {reason(error)}") from error
+        raise ServingError(
+            f"{model.name} version {model.version} refused a test image: {error_reason(error)}"
+        ) from error
     for name, sizes in OUTPUTS[model.task].items():
         _require(model, name, sizes, found[name])
     return {name: values[0] for name, values in found.items()}
@@ -67,15 +69,15 @@ def _is_there(address: str) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
-def find(model: ServedModel, sample: Sample, folder: Path) -> FoundFolder:
+def predict_sample(model: ServedModel, sample: ValidationSample, folder: Path) -> PredictionStore:
     """What this version finds in the images of a sample, kept in the new `folder`.
 
     Raises ServingError, and MediaError for an image that cannot be read.
     """
-    return find_served(sample, model.image_size, lambda square: ask(model, square), folder)
+    return predict_served(sample, model.image_size, lambda square: infer_one(model, square), folder)
 
 
 @task(cache_policy=NO_CACHE)
 def smoke_test(model: ServedModel) -> None:
     """Ask this version for one grey image; raises ServingError unless what a model of its task gives comes back."""
-    ask(model, np.full((model.image_size, model.image_size, 3), PADDING, np.uint8))
+    infer_one(model, np.full((model.image_size, model.image_size, 3), PAD_VALUE, np.uint8))

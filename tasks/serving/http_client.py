@@ -19,13 +19,13 @@ class ServingError(StudioError):
     """Triton is down, refused what it was told, or does not answer as it should; the message says what to do."""
 
 
-def key() -> dict[str, str]:
+def access_key_header() -> dict[str, str]:
     """The header that opens the load API."""
     return {KEY_HEADER: Settings().studio_triton_key.get_secret_value()}
 
 
 @contextmanager
-def calling(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[Any]:
+def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[Any]:
     """One client for one call; whatever goes wrong in it becomes a ServingError that says what was being done."""
     address = Settings().triton_http_url
     try:
@@ -34,16 +34,16 @@ def calling(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[Any]:
         ) as triton:
             yield triton
     except InferenceServerException as error:
-        raise ServingError(f"Triton at {address} could not {purpose}: {reason(error)}") from error
+        raise ServingError(f"Triton at {address} could not {purpose}: {error_reason(error)}") from error
     except TimeoutError as error:
         raise ServingError(f"Triton at {address} did not {purpose} within {timeout_s:g} s: see Triton's log") from error
     except (OSError, HTTPException) as error:
-        raise unreachable("TRITON_HTTP_URL", address, purpose, error) from error
+        raise unreachable_error("TRITON_HTTP_URL", address, purpose, error) from error
 
 
-def reason(error: InferenceServerException) -> str:
+def error_reason(error: InferenceServerException) -> str:
     """Triton's own words, on one line, and what to do where the key is wrong."""
-    words = one_line(str(error.message()))
+    words = to_one_line(str(error.message()))
     if error.status() == "403":
         words += (
             ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`triton_key` in .studio/secrets.json)."
@@ -51,12 +51,12 @@ def reason(error: InferenceServerException) -> str:
     return words
 
 
-def one_line(words: str) -> str:
+def to_one_line(words: str) -> str:
     """Triton's words without the traceback that its Python backend adds after them."""
     return " ".join(words.partition("\n\nAt:")[0].split())
 
 
-def unreachable(setting: str, address: str, purpose: str, error: Exception) -> ServingError:
+def unreachable_error(setting: str, address: str, purpose: str, error: Exception) -> ServingError:
     """What to say where nothing listens at the address in `setting`."""
     away = ServingError(
         f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "

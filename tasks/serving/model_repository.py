@@ -9,11 +9,11 @@ from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.serving.triton_names import prefix_aside
+from tasks.serving.triton_names import aside_prefix
 from tasks.storage import blobs
 from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys, sha256_of
-from tasks.storage.s3_client import StorageError, client, explained
+from tasks.storage.s3_client import StorageError, client, s3_errors
 
 GRAPH, CODE = "model.onnx", "model.py"
 CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
@@ -26,12 +26,12 @@ def publish_version(model_name: str, version: int, graph: Path) -> str:
     s3, digest = client(), sha256_of(graph)
     for name, path in ((GRAPH, graph), (CODE, CODE_FILE)):
         key = f"{model_name}/{version}/{name}"
-        with explained(f"writing s3://{Bucket.MODELS}/{key}"):
+        with s3_errors(f"writing s3://{Bucket.MODELS}/{key}"):
             s3.upload_file(str(path), Bucket.MODELS, key, ExtraArgs={"Metadata": {_DIGEST: digest}})
     return digest
 
 
-def published_digest(model_name: str, version: int) -> str | None:
+def read_published_digest(model_name: str, version: int) -> str | None:
     """SHA-256 in hex of a version's graph; None where its folder was not written to its end, or lacks a file since.
 
     Empty where an earlier release wrote it. A folder that is whole is never written again.
@@ -41,7 +41,7 @@ def published_digest(model_name: str, version: int) -> str | None:
 
 
 def _digest_of(key: str) -> str | None:
-    with explained(f"looking for s3://{Bucket.MODELS}/{key}"):
+    with s3_errors(f"looking for s3://{Bucket.MODELS}/{key}"):
         try:
             return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST, "")
         except ClientError as error:
@@ -52,7 +52,7 @@ def _digest_of(key: str) -> str | None:
 
 def require_published(model_name: str, version: int) -> str:
     """SHA-256 in hex of a version's graph; raises StorageError where it is not in the repository."""
-    digest = published_digest(model_name, version)
+    digest = read_published_digest(model_name, version)
     if digest is None:
         raise StorageError(
             f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {CODE}, found none: it was never "
@@ -62,15 +62,15 @@ def require_published(model_name: str, version: int) -> str:
 
 
 @task(cache_policy=NO_CACHE)
-def withdraw_version(model_name: str, version: int) -> None:
+def delete_version(model_name: str, version: int) -> None:
     """Remove the folder of a version that nobody serves, what makes it whole first."""
     keys = list_keys(Bucket.MODELS, f"{model_name}/{version}/")
     for key in sorted(keys, key=lambda key: not key.endswith(f"/{CODE}")):
-        with explained(f"removing s3://{Bucket.MODELS}/{key}"):
+        with s3_errors(f"removing s3://{Bucket.MODELS}/{key}"):
             client().delete_object(Bucket=Bucket.MODELS, Key=key)
 
 
-class Asides:
+class AsideVersions:
     """Copies of versions of a model under other names, for a Triton that runs: one that starts anew loads none."""
 
     def __init__(self, model_name: str) -> None:
@@ -81,12 +81,12 @@ class Asides:
         require_published(self._model_name, version)
         for name in (GRAPH, CODE):
             source, key = f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}"
-            with explained(f"copying s3://{Bucket.MODELS}/{source} to {key}"):
+            with s3_errors(f"copying s3://{Bucket.MODELS}/{source} to {key}"):
                 client().copy({"Bucket": Bucket.MODELS, "Key": source}, Bucket.MODELS, key)
 
     def names(self) -> list[str]:
         """Return the names under which something was put aside."""
-        keys = list_keys(Bucket.MODELS, prefix_aside(self._model_name))
+        keys = list_keys(Bucket.MODELS, aside_prefix(self._model_name))
         return sorted({key.partition("/")[0] for key in keys})
 
     def remove(self, entry: str) -> None:
@@ -102,7 +102,7 @@ class ConfigFile:
 
     def read(self) -> str | None:
         """Return its text; None where the model is not deployed."""
-        with explained(f"reading s3://{Bucket.MODELS}/{self._key}"):
+        with s3_errors(f"reading s3://{Bucket.MODELS}/{self._key}"):
             try:
                 return client().get_object(Bucket=Bucket.MODELS, Key=self._key)["Body"].read().decode()
             except ClientError as error:
@@ -112,7 +112,7 @@ class ConfigFile:
 
     def write(self, text: str | None) -> None:
         """Put `text` in its place; None removes it."""
-        with explained(f"writing s3://{Bucket.MODELS}/{self._key}"):
+        with s3_errors(f"writing s3://{Bucket.MODELS}/{self._key}"):
             if text is None:
                 client().delete_object(Bucket=Bucket.MODELS, Key=self._key)
             else:

@@ -20,7 +20,7 @@ _PRECISION_MODES = {"f32": "FP32", "f16": "FP16"}
 _MIN_SUBGRAPH_NODES = 50
 
 
-def for_onnxruntime(
+def to_onnxruntime_config(
     config: Mapping[str, Any], models: Sequence[ServedModel], serving: ServingParams, server: str
 ) -> dict[str, Any]:
     """The ModelConfig of the Python backend, changed for the ONNX Runtime backend.

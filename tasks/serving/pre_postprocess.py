@@ -8,24 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.serving.served_model import MAX_DETECTIONS, NMS_IOU
-from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, suppress
+from tasks.vision.geometry import Floats, Letterbox, Rgb, center_crop, non_max_suppression
 from tasks.vision.predictions import Found, pack_masks
 
-FARTHEST = 1e6  # pixels, and classes
+COORDINATE_LIMIT = 1e6  # pixels, and classes
 
 Outputs = Mapping[str, Floats]
 
 
-def served_input(image: Rgb, task: str, size: int) -> tuple[Rgb, Letterbox]:
+def preprocess(image: Rgb, task: str, size: int) -> tuple[Rgb, Letterbox]:
     """Return the [size, size, 3] square that the graph of a task is asked about, and how the image sits in it.
 
     A classifier sees the centre of the image, so there the letterbox says nothing but the image's sides.
     """
     letterbox = Letterbox.fit(image.shape[1], image.shape[0], size)
-    return centre_square(image, size) if task == "classify" else letterbox.apply(image), letterbox
+    return center_crop(image, size) if task == "classify" else letterbox.apply(image), letterbox
 
 
-def found_from_served(
+def postprocess(
     outputs: Outputs,
     task: str,
     letterbox: Letterbox,
@@ -42,8 +42,8 @@ def found_from_served(
     """
     if task == "classify":
         return Found.classified(letterbox.width, letterbox.height, _output(outputs, "scores", 1))
-    rows = _usable(_output(outputs, "detections", 2), confidence)
-    rows = suppress(rows, iou) if iou < NMS_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
+    rows = _select_usable_rows(_output(outputs, "detections", 2), confidence)
+    rows = non_max_suppression(rows, iou) if iou < NMS_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
     numbers = rows[:, 6].astype(np.intp)
     boxes = letterbox.to_image(rows[:, :4])
     own: dict[str, Any] = {}
@@ -54,10 +54,10 @@ def found_from_served(
     if task == "obb":
         own["rotated"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[numbers])
     found = Found(letterbox.width, letterbox.height, boxes, rows[:, 4], rows[:, 5].astype(np.int32), **own)
-    return found.kept(real_detections(found))
+    return found.kept(has_visible_area(found))
 
 
-def real_detections(found: Found) -> NDArray[np.bool_]:
+def has_visible_area(found: Found) -> NDArray[np.bool_]:
     """Say of n detections which have an area inside the image, and a mask with a pixel in it where they have one."""
     real = (found.boxes[:, 2] > found.boxes[:, 0]) & (found.boxes[:, 3] > found.boxes[:, 1])
     if found.masks is not None:
@@ -75,7 +75,7 @@ def _output(outputs: Outputs, name: str, dimensions: int) -> Floats:
     return values
 
 
-def _usable(output: Floats, confidence: float) -> Floats:
+def _select_usable_rows(output: Floats, confidence: float) -> Floats:
     """Rows with their numbers as a seventh column."""
     if output.shape[1] != 6:
         raise ValueError(
@@ -87,7 +87,7 @@ def _usable(output: Floats, confidence: float) -> Floats:
     # Padding rows have confidence 0, which a threshold of 0 would let through.
     rows = rows[(rows[:, 4] >= confidence) & (rows[:, 4] > 0)]
     # A broken graph may say anything finite: keep areas and class numbers inside their types.
-    return np.clip(rows, -FARTHEST, FARTHEST)
+    return np.clip(rows, -COORDINATE_LIMIT, COORDINATE_LIMIT)
 
 
 def _masks(outputs: Outputs, numbers: NDArray[np.intp], rows: Floats, size: int) -> NDArray[np.uint8]:

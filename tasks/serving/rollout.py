@@ -15,18 +15,18 @@ from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
 from tasks.errors import StudioError, Superseded
-from tasks.orchestration.signals import cancelled_afterwards
+from tasks.orchestration.signals import defer_cancellation
 from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import Snapshot
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import config_pbtxt, serving_params
+from tasks.serving.triton_config import config_pbtxt, read_serving_params
 from tasks.serving.triton_names import candidate_name, kept_name, kept_version
 
 _NOT_BACK = "what was served before could not be brought back"
 
-Users = Callable[[str], Mapping[int, Sequence[str]]]  # of a model: the flow runs that hold a version, by version
+LeaseHolders = Callable[[str], Mapping[int, Sequence[str]]]  # of a model: the flow runs that hold a version, by version
 
 
 class ConfigFile(Protocol):
@@ -53,7 +53,7 @@ class Asides(Protocol):
 
 
 @dataclass(frozen=True)
-class Places:
+class RolloutStore:
     """What a roll-out of a model touches besides Triton, and how it knows that it may.
 
     `users` names the flow runs that hold a version. `require_lock` raises Superseded where another run changes what is
@@ -62,12 +62,12 @@ class Places:
 
     config: ConfigFile
     asides: Asides
-    users: Users
+    users: LeaseHolders
     require_lock: Callable[[], None]
 
 
 @dataclass
-class Crowning:
+class ChampionChange:
     """What a roll-out tells the registry: who is about to be the champion, and who is; `done` says so here.
 
     `undo` takes back what was done for a version that does not get so far.
@@ -80,7 +80,9 @@ class Crowning:
 
 
 @contextmanager
-def tried_out(model: ServedModel, serving: ServingParams, places: Places, crowning: Crowning) -> Iterator[ServedModel]:
+def loaded_candidate(
+    model: ServedModel, serving: ServingParams, places: RolloutStore, crowning: ChampionChange
+) -> Iterator[ServedModel]:
     """Serve a version aside while the block lasts; gives it as it is to be asked there.
 
     Clients cannot get it unless they are told. Where the block fails, flow runs that hold it may finish on it.
@@ -94,36 +96,38 @@ def tried_out(model: ServedModel, serving: ServingParams, places: Places, crowni
     except Superseded:
         raise  # what lies aside is the other process's to drop now
     except BaseException:
-        _give_way(places)
+        _yield_to_cancellation(places)
         if not crowning.done:
-            keep([model], serving, places)
+            keep_in_use([model], serving, places)
         _forget(candidate, places)
         if not crowning.done:
-            with _not_worth_a_run("what was written for this version stays"):
+            with _warn_on_error("what was written for this version stays"):
                 crowning.undo()
         raise
     places.require_lock()
     _forget(candidate, places)
 
 
-def _forget(candidate: ServedModel, places: Places) -> None:
-    with _not_worth_a_run("what was tried stays aside until the next roll-out"):
+def _forget(candidate: ServedModel, places: RolloutStore) -> None:
+    with _warn_on_error("what was tried stays aside until the next roll-out"):
         _drop(candidate.entry, places.asides)
 
 
-def take_over(model: ServedModel, serving: ServingParams, places: Places, crowning: Crowning) -> list[ServedModel]:
+def make_champion(
+    model: ServedModel, serving: ServingParams, places: RolloutStore, crowning: ChampionChange
+) -> list[ServedModel]:
     """Serve `model` under the model's own name, and make it the champion; returns those that still stand beside it.
 
     A client that names no version gets the champion before until Triton has loaded this one, and this one from then on.
     Whatever is raised leaves Triton and the config as they were.
     """
-    before = model_control.snapshot(model.name)
-    beside = _beside(before, model, serving)
+    before = model_control.read_snapshot(model.name)
+    beside = _versions_beside(before, model, serving)
     leaving = [each for each in before.versions if each.version != model.version and each not in beside]
     if before.config is not None:
-        keep(leaving, serving_params(before.config).model_copy(update=_patience(serving)), places)
-    config = config_pbtxt(model_control.config_of([model], serving, model.version))
-    with cancelled_afterwards(), _or_as_it_was(before, places, serving.load_timeout_s):
+        keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_patience(serving)), places)
+    config = config_pbtxt(model_control.build_config([model], serving, model.version))
+    with defer_cancellation(), _rollback_on_error(before, places, serving.load_timeout_s):
         places.require_lock()
         crowning.announce()
         places.require_lock()  # MLflow may have been away for minutes
@@ -135,39 +139,43 @@ def take_over(model: ServedModel, serving: ServingParams, places: Places, crowni
     return beside
 
 
-def put_away(model: ServedModel, beside: Sequence[ServedModel], serving: ServingParams, places: Places) -> None:
+def unload_replaced(
+    model: ServedModel, beside: Sequence[ServedModel], serving: ServingParams, places: RolloutStore
+) -> None:
     """Have the champion alone under the model's own name; flow runs that hold another version may finish on it.
 
     Others who name an older version have had `drain_s` to look up who is champion now.
     """
-    with _said_what_is_left(model):
+    with _report_incomplete_cleanup(model):
         if beside:
             time.sleep(serving.drain_s)
             places.require_lock()
-            keep(beside, serving, places)
+            keep_in_use(beside, serving, places)
         places.require_lock()
         model_control.serve_alone(model, serving)
-        drop_kept(model.name, places.asides, places.users)
+        unload_unused(model.name, places.asides, places.users)
 
 
-def take_out(model_name: str, places: Places) -> None:
+def undeploy(model_name: str, places: RolloutStore) -> None:
     """Serve a model no longer, from now on; flow runs that hold a version may finish on it, however long they take."""
-    before = model_control.snapshot(model_name)
+    before = model_control.read_snapshot(model_name)
     if before.config is not None:
-        keep(before.versions, serving_params(before.config), places, for_good=True)
+        keep_in_use(before.versions, read_serving_params(before.config), places, for_good=True)
     places.require_lock()
     places.config.write(None)
     model_control.unload(model_name)
-    drop_kept(model_name, places.asides, places.users)
+    unload_unused(model_name, places.asides, places.users)
 
 
-def keep(versions: Iterable[ServedModel], serving: ServingParams, places: Places, *, for_good: bool = False) -> None:
+def keep_in_use(
+    versions: Iterable[ServedModel], serving: ServingParams, places: RolloutStore, *, for_good: bool = False
+) -> None:
     """Serve aside what flow runs hold of these versions, for `drain_timeout_s` or for good.
 
     A run whose version is gone goes on with the champion, so a fault here is logged and stops nothing.
     """
     until = None if for_good else time.time() + serving.drain_timeout_s
-    with _not_worth_a_run("runs of inference that hold an old version go on with the champion"):
+    with _warn_on_error("runs of inference that hold an old version go on with the champion"):
         for model in versions:
             if places.users(model.name).get(model.version):
                 kept = replace(model, aside=kept_name(model.name, model.version))
@@ -175,9 +183,9 @@ def keep(versions: Iterable[ServedModel], serving: ServingParams, places: Places
                 model_control.load_aside(kept, serving, until)
 
 
-def drop_kept(model_name: str, asides: Asides, users: Users) -> None:
+def unload_unused(model_name: str, asides: Asides, users: LeaseHolders) -> None:
     """Drop what is kept aside of a model and no flow run holds any more; each run does so that lets go of a version."""
-    with _not_worth_a_run("versions that nobody holds stay aside until the next run"):
+    with _warn_on_error("versions that nobody holds stay aside until the next run"):
         kept = {entry: version for entry in asides.names() if (version := kept_version(entry))}
         held = users(model_name) if kept else {}
         for entry, version in kept.items():
@@ -185,11 +193,11 @@ def drop_kept(model_name: str, asides: Asides, users: Users) -> None:
                 _drop(entry, asides)
 
 
-def clear(model_name: str, asides: Asides, users: Users) -> None:
+def unload_leftovers(model_name: str, asides: Asides, users: LeaseHolders) -> None:
     """Drop what a roll-out left that was killed: to be called by who holds the lock of the model."""
     if candidate_name(model_name) in asides.names():
         _drop(candidate_name(model_name), asides)
-    drop_kept(model_name, asides, users)
+    unload_unused(model_name, asides, users)
 
 
 def _drop(entry: str, asides: Asides) -> None:
@@ -202,7 +210,7 @@ def _patience(serving: ServingParams) -> dict[str, float]:
     return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
 
 
-def _beside(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
+def _versions_beside(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
     """Versions that can stay under the model's own name for a while, for those who name them.
 
     Only lower ones: of several, Triton gives the highest to a client that names none. And only where one config can be
@@ -210,13 +218,13 @@ def _beside(before: Snapshot, model: ServedModel, serving: ServingParams) -> lis
     """
     if before.config is None:
         return []
-    now = serving_params(before.config)
+    now = read_serving_params(before.config)
     fits = now.backend == serving.backend == "python" and now.max_batch_size <= serving.max_batch_size
     return [each for each in before.versions if fits and each.version < model.version]
 
 
 @contextmanager
-def _or_as_it_was(before: Snapshot, places: Places, timeout_s: float) -> Iterator[None]:
+def _rollback_on_error(before: Snapshot, places: RolloutStore, timeout_s: float) -> Iterator[None]:
     """Serve exactly what was served when the block fails, however it does; the reason that counts is the first one."""
     written = places.config.read()
     try:
@@ -224,23 +232,23 @@ def _or_as_it_was(before: Snapshot, places: Places, timeout_s: float) -> Iterato
     except Superseded:
         raise  # what is served is the other process's to change now
     except BaseException:
-        _give_way(places)
+        _yield_to_cancellation(places)
         get_run_logger().warning("going back to what was served before")
-        with _not_worth_a_run(_NOT_BACK):
+        with _warn_on_error(_NOT_BACK):
             places.config.write(written)
-        with _not_worth_a_run(_NOT_BACK):
+        with _warn_on_error(_NOT_BACK):
             model_control.restore(before, timeout_s)
         raise
 
 
-def _give_way(places: Places) -> None:
+def _yield_to_cancellation(places: RolloutStore) -> None:
     """Raise Superseded where another process has the lock; where the store does not say, tidying up goes on."""
-    with _not_worth_a_run("whether another run works on this model now is not known"):
+    with _warn_on_error("whether another run works on this model now is not known"):
         places.require_lock()
 
 
 @contextmanager
-def _not_worth_a_run(otherwise: str) -> Iterator[None]:
+def _warn_on_error(otherwise: str) -> Iterator[None]:
     try:
         yield
     except StudioError as error:
@@ -249,7 +257,7 @@ def _not_worth_a_run(otherwise: str) -> Iterator[None]:
 
 
 @contextmanager
-def _said_what_is_left(model: ServedModel) -> Iterator[None]:
+def _report_incomplete_cleanup(model: ServedModel) -> Iterator[None]:
     try:
         yield
     except StudioError as error:

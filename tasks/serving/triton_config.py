@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.parameters import ServingParams
-from tasks.serving.onnxruntime_config import for_onnxruntime
+from tasks.serving.onnxruntime_config import to_onnxruntime_config
 from tasks.serving.served_model import MAX_DETECTIONS, ServedModel
-from tasks.serving.triton_names import is_aside, model_of
+from tasks.serving.triton_names import is_aside, model_name_of
 
 INPUT = "images"
 OUTPUT = "detections"
@@ -27,7 +27,7 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "classify": {"scores": (-1,)},
 }
 
-NOBODY = 0  # the champion of what is served aside, to those alone who name the version
+NO_DEFAULT_VERSION = 0  # the champion of what is served aside, to those alone who name the version
 _CHAMPION = "champion"
 _UNTIL = "kept_until"
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
@@ -49,7 +49,7 @@ def model_config(
     that the chosen backend cannot do.
     """
     name, task, versions = _identity(models)
-    if champion not in {None, NOBODY, *versions}:
+    if champion not in {None, NO_DEFAULT_VERSION, *versions}:
         raise ValueError(f"expected the champion of {name!r} among the served versions {versions}, found {champion}")
     config = {
         "name": name,
@@ -64,7 +64,7 @@ def model_config(
         "version_policy": {"specific": {"versions": versions}},
         "parameters": {key: {"string_value": value} for key, value in _parameters(models, serving, champion)},
     }
-    return config if serving.backend == "python" else for_onnxruntime(config, models, serving, server)
+    return config if serving.backend == "python" else to_onnxruntime_config(config, models, serving, server)
 
 
 def _identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
@@ -143,17 +143,17 @@ def config_versions(config: Mapping[str, Any]) -> list[int]:
     return [int(v) for v in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
 
 
-def kept(config: Mapping[str, Any], until: float) -> dict[str, Any]:
+def list_kept_versions(config: Mapping[str, Any], until: float) -> dict[str, Any]:
     """The config of a version that those who hold it may ask until then, in seconds since 1970."""
     return {**config, "parameters": {**config.get("parameters", {}), _UNTIL: {"string_value": f"{until:.0f}"}}}
 
 
-def kept_until(config: Mapping[str, Any]) -> float:
+def read_kept_until(config: Mapping[str, Any]) -> float:
     """Until when those who hold a version may ask it; without end where the config does not say."""
     return float(_optional(config, _UNTIL, "inf"))
 
 
-def champion_version(config: Mapping[str, Any]) -> int | None:
+def read_champion_version(config: Mapping[str, Any]) -> int | None:
     """The version that clients get who name none, or NOBODY; None where the config does not say.
 
     Raises ValueError where it says something else than a version.
@@ -164,7 +164,7 @@ def champion_version(config: Mapping[str, Any]) -> int | None:
     return int(text) if text else None
 
 
-def serving_params(config: Mapping[str, Any]) -> ServingParams:
+def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
     """What of the choices of a deployment is in a config, as Triton gives it back; the others have their defaults."""
     return ServingParams(
         backend=config["backend"],
@@ -174,7 +174,7 @@ def serving_params(config: Mapping[str, Any]) -> ServingParams:
     )
 
 
-def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
+def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
     """The inverse of `model_config` for one version; also reads what releases wrote that knew of no digest.
 
     Raises ValueError, naming what is missing, where the config does not describe that version.
@@ -184,7 +184,7 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
     if not (image_size.isascii() and image_size.isdecimal() and int(image_size) > 0):
         raise ValueError(f"model {name!r} version {version}: expected an image size in pixels, found {image_size!r}")
     return ServedModel(
-        name=model_of(name),
+        name=model_name_of(name),
         version=version,
         task=_parameter(config, f"task.{version}"),
         image_size=int(image_size),
@@ -194,7 +194,7 @@ def served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         precision=_optional(config, f"precision.{version}", _optional(config, "precision", "f32")),
         max_batch_size=max(int(config.get("max_batch_size", 1)), 1),
         aside=name if is_aside(name) else "",
-        until=kept_until(config),
+        until=read_kept_until(config),
     )
 
 

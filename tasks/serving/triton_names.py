@@ -19,17 +19,17 @@ def kept_name(model_name: str, version: int) -> str:
     return f"{model_name}{_SEPARATOR}{version}"
 
 
-def names_of(model_name: str, version: int) -> tuple[str, ...]:
+def list_names(model_name: str, version: int) -> tuple[str, ...]:
     """Every name under which a version may answer."""
     return model_name, kept_name(model_name, version), candidate_name(model_name)
 
 
-def prefix_aside(model_name: str) -> str:
+def aside_prefix(model_name: str) -> str:
     """What all names aside of a model begin with, and nothing else."""
     return f"{model_name}{_SEPARATOR}"
 
 
-def model_of(entry: str) -> str:
+def model_name_of(entry: str) -> str:
     """The model whose version a name is for."""
     return entry.partition(_SEPARATOR)[0]
 

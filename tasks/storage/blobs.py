@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from tasks.storage.s3_client import StorageError, is_missing, patiently, status_of
+from tasks.storage.s3_client import StorageError, is_missing, retry_while_unavailable, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,7 +20,7 @@ _WRITER = "writer"
 _MOST_KEYS = 1000  # that are listed or removed in one request
 
 
-def pages(bucket: str, prefix: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
+def list_pages(bucket: str, prefix: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
     """Yield the answers, of at most 1,000 objects each, that list what begins with `prefix`, in order."""
     asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _MOST_KEYS}
 
@@ -28,14 +28,14 @@ def pages(bucket: str, prefix: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
         return s3.list_objects_v2(**asked)
 
     while True:
-        page = patiently(f"listing s3://{bucket}/{prefix}", ask)
+        page = retry_while_unavailable(f"listing s3://{bucket}/{prefix}", ask)
         yield page
         if not page["IsTruncated"]:
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def answered_at(page: "ListObjectsV2OutputTypeDef") -> datetime:
+def server_time(page: "ListObjectsV2OutputTypeDef") -> datetime:
     """When the store gave an answer, by its own clock, to the second; by this machine's where it does not say."""
     said = page["ResponseMetadata"]["HTTPHeaders"].get("date")
     return parsedate_to_datetime(said) if said else datetime.now(UTC)
@@ -52,10 +52,10 @@ def get(bucket: str, key: str) -> bytes | None:
                 return None
             raise
 
-    return patiently(f"reading s3://{bucket}/{key}", ask)
+    return retry_while_unavailable(f"reading s3://{bucket}/{key}", ask)
 
 
-def is_there(bucket: str, key: str) -> bool:
+def exists(bucket: str, key: str) -> bool:
     """Whether there is such an object."""
 
     def ask(s3: "S3Client") -> bool:
@@ -67,15 +67,15 @@ def is_there(bucket: str, key: str) -> bool:
             raise
         return True
 
-    return patiently(f"looking for s3://{bucket}/{key}", ask)
+    return retry_while_unavailable(f"looking for s3://{bucket}/{key}", ask)
 
 
 def put(bucket: str, key: str, body: bytes) -> None:
     """Write an object, over one that is there."""
-    patiently(f"writing s3://{bucket}/{key}", lambda s3: s3.put_object(Bucket=bucket, Key=key, Body=body))
+    retry_while_unavailable(f"writing s3://{bucket}/{key}", lambda s3: s3.put_object(Bucket=bucket, Key=key, Body=body))
 
 
-def put_new(bucket: str, key: str, body: bytes | Path) -> bool:
+def put_if_absent(bucket: str, key: str, body: bytes | Path) -> bool:
     """Write an object where there is none, of at most 5 GiB, whole or not at all; False where another was first."""
     writer = uuid4().hex
 
@@ -91,7 +91,7 @@ def put_new(bucket: str, key: str, body: bytes | Path) -> bool:
                 raise
         return True
 
-    return patiently(f"writing s3://{bucket}/{key}", ask)
+    return retry_while_unavailable(f"writing s3://{bucket}/{key}", ask)
 
 
 def _writer_of(s3: "S3Client", bucket: str, key: str) -> str | None:
@@ -116,4 +116,4 @@ def remove(bucket: str, keys: Sequence[str]) -> None:
                     f"object store's log, then start this run again."
                 )
 
-    patiently(f"removing objects of s3://{bucket}", ask)
+    retry_while_unavailable(f"removing objects of s3://{bucket}", ask)

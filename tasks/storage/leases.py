@@ -9,19 +9,19 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
-from tasks.orchestration.repetition import repeated
+from tasks.orchestration.repetition import run_periodically
 from tasks.storage import blobs
 from tasks.storage.object_names import Bucket
-from tasks.storage.s3_client import StorageError, client, explained
+from tasks.storage.s3_client import StorageError, client, s3_errors
 
 FOLDER = "leases"
-RENEW_S = 20.0
-LIFE_S = 90.0
-FORGOTTEN_S = 24 * 3600.0
+LEASE_RENEW_INTERVAL_S = 20.0
+LEASE_TTL_S = 90.0
+LEASE_GC_S = 24 * 3600.0
 
 
 @contextmanager
-def using(model_name: str, version: int, run: str) -> Iterator[None]:
+def hold_lease(model_name: str, version: int, run: str) -> Iterator[None]:
     """Keep version `version` from being dropped while flow run `run` is in the block.
 
     Raises StorageError where the store stays away at the beginning; later that is logged, and nothing else.
@@ -31,13 +31,13 @@ def using(model_name: str, version: int, run: str) -> Iterator[None]:
 
     def renew() -> None:
         try:
-            with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+            with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
                 client(attempts=1).put_object(Bucket=Bucket.RUNS, Key=key, Body=b"")
         except StorageError as error:
             log.warning("%s version %d may be dropped while this run uses it: %s", model_name, version, error)
 
     try:
-        with repeated(renew, RENEW_S, name="lease", last_s=RENEW_S):
+        with run_periodically(renew, LEASE_RENEW_INTERVAL_S, name="lease", last_s=LEASE_RENEW_INTERVAL_S):
             yield
     finally:
         _let_go(key)
@@ -45,22 +45,22 @@ def using(model_name: str, version: int, run: str) -> Iterator[None]:
 
 def _let_go(key: str) -> None:
     try:
-        with explained(f"removing s3://{Bucket.RUNS}/{key}"):
+        with s3_errors(f"removing s3://{Bucket.RUNS}/{key}"):
             client().delete_object(Bucket=Bucket.RUNS, Key=key)
     except StorageError as error:  # what the block did counts, and a lease that nobody renews holds nothing
         get_run_logger().warning("the lease could not be let go of: %s", error)
 
 
-def users(model_name: str) -> dict[int, list[str]]:
+def lease_holders(model_name: str) -> dict[int, list[str]]:
     """Return the flow runs that use a version of a model now, by version; a run that died does for `LIFE_S` more."""
     found: dict[int, list[str]] = {}
-    for page in blobs.pages(Bucket.RUNS, f"{FOLDER}/{model_name}/"):
-        now = blobs.answered_at(page)
+    for page in blobs.list_pages(Bucket.RUNS, f"{FOLDER}/{model_name}/"):
+        now = blobs.server_time(page)
         for entry in page.get("Contents", []):
             _, _, version, run = entry["Key"].split("/")
             age = (now - entry["LastModified"]).total_seconds()
-            if age < LIFE_S:
+            if age < LEASE_TTL_S:
                 found.setdefault(int(version), []).append(run)
-            elif age > FORGOTTEN_S:
+            elif age > LEASE_GC_S:
                 _let_go(entry["Key"])
     return found

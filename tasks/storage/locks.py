@@ -18,24 +18,24 @@ from prefect import get_run_logger, runtime
 from tasks.errors import Superseded
 from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys
-from tasks.storage.s3_client import StorageError, client, explained
+from tasks.storage.s3_client import StorageError, client, s3_errors
 
-POLL_S = 1.0
+POLL_INTERVAL_S = 1.0
 FOLDER = "locks"
 SERVING_WAIT_S = 600.0
 YIELD_S = 45.0  # a worker kills after 30 s what does not end when it is cancelled
 
 
-def leave_alone(_holder: str) -> bool:
+def never_cancel(_holder: str) -> bool:
     """Have nobody end who is in the way."""
     return False
 
 
-def alone_with(
-    model_name: str, holder: str, is_over: Callable[[str], bool], overtake: Callable[[str], bool] = leave_alone
+def serving_lock(
+    model_name: str, holder: str, is_over: Callable[[str], bool], overtake: Callable[[str], bool] = never_cancel
 ) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """Hold the lock of those who change what is served of a model; see `holding`."""
-    return holding(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S, overtake)
+    """Hold the lock of those who change what is served of a model; see `lock`."""
+    return lock(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S, overtake)
 
 
 def is_held(model_name: str, is_over: Callable[[str], bool]) -> bool:
@@ -46,12 +46,12 @@ def is_held(model_name: str, is_over: Callable[[str], bool]) -> bool:
 
 
 @contextlib.contextmanager
-def holding(
+def lock(
     name: str,
     holder: str,
     is_over: Callable[[str], bool],
     wait_s: float,
-    overtake: Callable[[str], bool] = leave_alone,
+    overtake: Callable[[str], bool] = never_cancel,
 ) -> Iterator[Callable[[], None]]:
     """Hold lock `name` in the block, as flow run `holder`; gives what raises Superseded where another holds it now.
 
@@ -95,7 +95,7 @@ def _wait_for(
         if other and not told:
             get_run_logger().info("waiting behind run '%s', which works on %s", _name_in(newest) or other, name)
             told = True
-        time.sleep(POLL_S * random.random())  # noqa: S311 - those who wait shall not all come at once
+        time.sleep(POLL_INTERVAL_S * random.random())  # noqa: S311 - those who wait shall not all come at once
 
 
 def _require_newest(name: str, key: str) -> None:
@@ -120,7 +120,7 @@ def _name_in(key: str | None) -> str | None:
 
 
 def _read(key: str) -> dict[str, Any] | None:
-    with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+    with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
         try:
             said: dict[str, Any] = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
         except ClientError as error:
@@ -139,7 +139,7 @@ def _take(name: str, newest: str | None, holder: str) -> str | None:
     keys = list_keys(Bucket.RUNS, f"{FOLDER}/{name}/")
     # The chain may have grown by more than one since it was looked at, and its older objects been removed.
     stale = [key] if max(keys) != key else [other for other in keys if other < key]
-    with explained(f"removing old locks of {name}"):
+    with s3_errors(f"removing old locks of {name}"):
         for old in stale:
             client().delete_object(Bucket=Bucket.RUNS, Key=old)
     return None if key in stale else key
@@ -147,7 +147,7 @@ def _take(name: str, newest: str | None, holder: str) -> str | None:
 
 def _write(key: str, holder: str, *, released: bool, condition: dict[str, str] | None = None) -> bool:
     body = json.dumps({"holder": holder, "name": runtime.flow_run.name, "released": released}).encode()
-    with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+    with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
         try:
             client().put_object(Bucket=Bucket.RUNS, Key=key, Body=body, **(condition or {}))  # type: ignore[arg-type]
         except ClientError as error:

@@ -22,7 +22,7 @@ OPEN = frozenset({Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS, Bucket.PRED
 CLOSED = frozenset(Bucket) - OPEN
 
 
-class ObjectName(NamedTuple):
+class S3Uri(NamedTuple):
     """One object, or all objects whose key begins like `key`."""
 
     bucket: str
@@ -32,7 +32,7 @@ class ObjectName(NamedTuple):
         return f"s3://{self.bucket}/{self.key}"
 
 
-def parse_object_name(text: str, default: Bucket) -> ObjectName:
+def parse_s3_uri(text: str, default: Bucket) -> S3Uri:
     """`s3://bucket/key`, or a bare key in the `default` bucket.
 
     Raises ValueError for an empty key or one with `..`, another scheme, a bucket that is no valid name, and one of ours
@@ -54,4 +54,4 @@ def parse_object_name(text: str, default: Bucket) -> ObjectName:
         raise ValueError(
             f"expected the name of an object, found {text!r}: leave out '.' and '..', which are no folders here"
         )
-    return ObjectName(bucket, key)
+    return S3Uri(bucket, key)

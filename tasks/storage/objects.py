@@ -12,9 +12,17 @@ from botocore.exceptions import ClientError
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.orchestration.retries import PATIENTLY
-from tasks.storage.object_names import OPEN, Bucket, ObjectName, parse_object_name
-from tasks.storage.s3_client import TRANSFERS, StorageError, client, explained, patiently, reader, signer
+from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
+from tasks.storage.s3_client import (
+    TRANSFERS,
+    StorageError,
+    client,
+    obstore_for,
+    retry_while_unavailable,
+    s3_errors,
+    signer,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,7 +33,7 @@ _SMALL = 8 << 20  # bytes of a file that goes in one request
 
 def object_exists(bucket: str, key: str) -> bool:
     """Whether the object is there."""
-    with explained(f"looking for s3://{bucket}/{key}"):
+    with s3_errors(f"looking for s3://{bucket}/{key}"):
         try:
             client().head_object(Bucket=bucket, Key=key)
         except ClientError as error:
@@ -38,7 +46,7 @@ def object_exists(bucket: str, key: str) -> bool:
 def list_keys(bucket: str, prefix: str = "", limit: int | None = None) -> list[str]:
     """Keys that begin with `prefix`, in order."""
     keys: list[str] = []
-    with explained(f"listing s3://{bucket}/{prefix}"):
+    with s3_errors(f"listing s3://{bucket}/{prefix}"):
         for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             keys += [entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
             if limit is not None and len(keys) >= limit:
@@ -46,7 +54,7 @@ def list_keys(bucket: str, prefix: str = "", limit: int | None = None) -> list[s
     return keys
 
 
-def require_object(name: ObjectName, kind: str, advice: str) -> None:
+def require_object(name: S3Uri, kind: str, advice: str) -> None:
     """Raise StorageError when the object is missing, with what the bucket does hold where people may list it."""
     if object_exists(name.bucket, name.key):
         return
@@ -57,10 +65,10 @@ def require_object(name: ObjectName, kind: str, advice: str) -> None:
     raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket ({found}). {advice}")
 
 
-def object_name(text: str, default: Bucket) -> ObjectName:
-    """`parse_object_name`, as an error that a person can act on."""
+def object_name(text: str, default: Bucket) -> S3Uri:
+    """`parse_s3_uri`, as an error that a person can act on."""
     try:
-        return parse_object_name(text, default)
+        return parse_s3_uri(text, default)
     except ValueError as error:
         raise StorageError(str(error)) from error
 
@@ -72,7 +80,7 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
     path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
     path.parent.mkdir(exist_ok=True)
-    with explained(f"reading {name}"):
+    with s3_errors(f"reading {name}"):
         client().download_file(name.bucket, name.key, str(path))
     return path, sha256_of(path)
 
@@ -100,19 +108,21 @@ def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     if name.bucket != Bucket.BASE_MODELS or not object_exists(name.bucket, name.key):
         return None
     path = folder / file_name(name.key)
-    with explained(f"reading {name}"):
+    with s3_errors(f"reading {name}"):
         client().download_file(name.bucket, name.key, str(path))
     return path
 
 
-def put_folder(folder: Path, bucket: str, prefix: str) -> None:
+def upload_folder(folder: Path, bucket: str, prefix: str) -> None:
     """Upload every file below `folder`, side by side; a store that is away is asked again for a while."""
 
     def upload(path: Path) -> None:
         key = f"{prefix}/{path.relative_to(folder).as_posix()}"
         said = {"ContentType": content_type(path)}
         if not _put_quickly(path, bucket, key):
-            patiently(f"writing s3://{bucket}/{key}", lambda s3: s3.upload_file(str(path), bucket, key, ExtraArgs=said))
+            retry_while_unavailable(
+                f"writing s3://{bucket}/{key}", lambda s3: s3.upload_file(str(path), bucket, key, ExtraArgs=said)
+            )
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(TRANSFERS) as pool:
@@ -125,7 +135,7 @@ def _put_quickly(path: Path, bucket: str, key: str) -> bool:
         return False
     try:
         said = {"Content-Type": content_type(path)}
-        reader(bucket).put(key, path.read_bytes(), attributes=said, use_multipart=False)
+        obstore_for(bucket).put(key, path.read_bytes(), attributes=said, use_multipart=False)
     except Exception:  # noqa: BLE001 - it has many; this is a short cut for the many small pictures
         return False
     return True
@@ -136,12 +146,12 @@ def content_type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
-def link(bucket: str, key: str) -> str:
+def presigned_url(bucket: str, key: str) -> str:
     """A presigned address that opens the object for seven days."""
     return _signed(signer(), bucket, key)
 
 
-def links(bucket: str, prefix: str, paths: Iterable[str]) -> dict[str, str]:
+def presigned_urls(bucket: str, prefix: str, paths: Iterable[str]) -> dict[str, str]:
     """The addresses of objects below `prefix`, by their paths."""
     s3 = signer()
     return {path: _signed(s3, bucket, f"{prefix}/{path}") for path in set(paths)}
@@ -154,21 +164,21 @@ def _signed(s3: "S3Client", bucket: str, key: str) -> str:
 
 def read_text(bucket: str, key: str) -> str:
     """Read a small text object."""
-    with explained(f"reading s3://{bucket}/{key}"):
+    with s3_errors(f"reading s3://{bucket}/{key}"):
         return client().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
 
 @task(cache_policy=NO_CACHE)
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
-    with explained(f"writing s3://{bucket}/{key}"):
+    with s3_errors(f"writing s3://{bucket}/{key}"):
         content = f"{content_type(Path(key))}; charset=utf-8"
         client().put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=content)
-    return link(bucket, key)
+    return presigned_url(bucket, key)
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
-def keep_weights(weights: Path, place: str) -> None:
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+def upload_weights(weights: Path, place: str) -> None:
     """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
-    with explained(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):
+    with s3_errors(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):
         client().upload_file(str(weights), Bucket.RUNS, f"{place}/best.pt")

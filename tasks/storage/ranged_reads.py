@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from tasks.storage.object_names import ObjectName
-from tasks.storage.s3_client import StorageError, is_missing, patiently, reader, status_of
+from tasks.storage.object_names import S3Uri
+from tasks.storage.s3_client import StorageError, is_missing, obstore_for, retry_while_unavailable, status_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
     from obstore import GetOptions
 
-RESERVE = 256 << 20  # bytes that a download leaves free on the disk
+MIN_FREE_BYTES = 256 << 20  # bytes that a download leaves free on the disk
 _SLICE = 64 << 20
 _PIECE = 1 << 20
 _BLOCK = 1 << 20
 _KEPT_BLOCKS = 4
 
 
-class ChangedError(StorageError):
+class ObjectChangedError(StorageError):
     """An object is not what it was when it was listed, or is gone."""
 
 
-class Stored(NamedTuple):
+class ObjectVersion(NamedTuple):
     """An object as it was listed: its name, its size in bytes, and the tag of its content."""
 
-    name: ObjectName
+    name: S3Uri
     size: int
     etag: str
 
 
-def describe(name: ObjectName, etag: str) -> Stored:
+def head_object(name: S3Uri, etag: str) -> ObjectVersion:
     """Return what an object is now; raises ChangedError where that is not what `etag` says. Empty, it says nothing."""
 
-    def ask(s3: "S3Client") -> Stored:
+    def ask(s3: "S3Client") -> ObjectVersion:
         try:
             answer = s3.head_object(Bucket=name.bucket, Key=name.key)
         except ClientError as error:
@@ -49,68 +49,70 @@ def describe(name: ObjectName, etag: str) -> Stored:
             raise
         if etag and answer["ETag"] != etag:
             raise _changed(name)
-        return Stored(name, answer["ContentLength"], answer["ETag"])
+        return ObjectVersion(name, answer["ContentLength"], answer["ETag"])
 
-    return patiently(f"looking for {name}", ask)
+    return retry_while_unavailable(f"looking for {name}", ask)
 
 
-def read(stored: Stored, start: int = 0, length: int | None = None) -> bytes:
+def read(stored: ObjectVersion, start: int = 0, length: int | None = None) -> bytes:
     """Return the bytes of an object, or `length` of them from `start`; raises ChangedError."""
     end = stored.size if length is None else min(start + length, stored.size)
     if start >= end:
         return b""
     data = _quickly(stored, start, end)
     if data is None:
-        data = patiently(f"reading {stored.name}", lambda s3: _body(s3, stored, start, end).read())
+        data = retry_while_unavailable(f"reading {stored.name}", lambda s3: _body(s3, stored, start, end).read())
     return data
 
 
-def _quickly(stored: Stored, start: int, end: int) -> bytes | None:
+def _quickly(stored: ObjectVersion, start: int, end: int) -> bytes | None:
     """The bytes; None where anything is amiss, for boto3 to say what, and whether it passes."""
     asked: GetOptions = {"if_match": stored.etag} if stored.etag else {}
     if (start, end) != (0, stored.size):
         asked["range"] = start, end
     try:
-        data = reader(stored.name.bucket).get(stored.name.key, options=asked).bytes().to_bytes()
+        data = obstore_for(stored.name.bucket).get(stored.name.key, options=asked).bytes().to_bytes()
     except Exception:  # noqa: BLE001 - it has many; this is a short cut, and boto3 the way that explains itself
         return None
     return data if len(data) == end - start else None
 
 
-def download(stored: Stored, path: Path) -> None:
+def download(stored: ObjectVersion, path: Path) -> None:
     """Copy an object into a file, which is there only when it is whole.
 
     Raises ChangedError, and StorageError where the disk has no room for it, before it begins: `passing` where an empty
     disk would have.
     """
     total, _, free = shutil.disk_usage(path.parent)
-    if stored.size + RESERVE > free:
+    if stored.size + MIN_FREE_BYTES > free:
         full = StorageError(
-            f"Expected {stored.size + RESERVE:,} bytes free for {stored.name}, found {free:,}. Make room on this disk, "
-            f"or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+            f"Expected {stored.size + MIN_FREE_BYTES:,} bytes free for {stored.name}, found {free:,}. Make room on "
+            f"this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
         )
         # What fits on this disk is no fault of the object.
-        full.passing = stored.size + RESERVE <= total
+        full.passing = stored.size + MIN_FREE_BYTES <= total
         raise full
     unfinished = path.with_name(f".{path.name}.part")
     try:
         with unfinished.open("wb") as file:
             for start in range(0, stored.size, _SLICE):
                 end = min(start + _SLICE, stored.size)
-                patiently(f"reading {stored.name}", partial(_copy, stored=stored, start=start, end=end, file=file))
+                retry_while_unavailable(
+                    f"reading {stored.name}", partial(_copy, stored=stored, start=start, end=end, file=file)
+                )
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _copy(s3: "S3Client", *, stored: Stored, start: int, end: int, file: BinaryIO) -> None:
+def _copy(s3: "S3Client", *, stored: ObjectVersion, start: int, end: int, file: BinaryIO) -> None:
     """Write a part of an object to its place in the file, over what an earlier attempt wrote."""
     body = _body(s3, stored, start, end)
     file.seek(start)
     file.writelines(body.iter_chunks(_PIECE))
 
 
-def _body(s3: "S3Client", stored: Stored, start: int, end: int) -> StreamingBody:
+def _body(s3: "S3Client", stored: ObjectVersion, start: int, end: int) -> StreamingBody:
     name, asked = stored.name, {"Bucket": stored.name.bucket, "Key": stored.name.key}
     if stored.etag:
         asked["IfMatch"] = stored.etag
@@ -129,12 +131,12 @@ def _body(s3: "S3Client", stored: Stored, start: int, end: int) -> StreamingBody
     return answer["Body"]
 
 
-def _gone(name: ObjectName) -> ChangedError:
-    return ChangedError(f"Expected {name}, which was there when this was planned, found none. Upload it again.")
+def _gone(name: S3Uri) -> ObjectChangedError:
+    return ObjectChangedError(f"Expected {name}, which was there when this was planned, found none. Upload it again.")
 
 
-def _changed(name: ObjectName) -> ChangedError:
-    return ChangedError(
+def _changed(name: S3Uri) -> ObjectChangedError:
+    return ObjectChangedError(
         f"Expected {name} as it was when this was planned, found other content. Start a new run, which uses what is "
         f"there now."
     )
@@ -146,7 +148,7 @@ class RangedObject(io.RawIOBase):
     A read gives less than was asked for where a block ends: wrap it in io.BufferedReader.
     """
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: ObjectVersion) -> None:
         self._stored, self._at = stored, 0
         # Several, because threads that read neighbours go to and fro.
         self._blocks = OrderedDict[int, bytes]()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 TRANSFERS = 8
-PATIENCE_S = 120.0
-_LONGEST_PAUSE_S = 5.0
+UNAVAILABLE_TIMEOUT_S = 120.0
+_MAX_PAUSE_S = 5.0
 _CONNECTIONS = 64
 _NAMES = tuple(
     f"AWS_{name}"
@@ -81,17 +81,17 @@ def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] 
     return boto3.session.Session().client("s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret)
 
 
-def reader(bucket: str) -> S3Store:
+def obstore_for(bucket: str) -> S3Store:
     """Return this process's quick way to read and write objects of a bucket, for all its threads; it tries once.
 
     boto3 keeps Python's lock for more than a millisecond a request, whoever else waits for it; this one lets go of it.
     """
     s3 = client(attempts=1)
-    return _reader(bucket, str(s3.meta.endpoint_url), s3.meta.region_name, s3)
+    return _obstore_for(bucket, str(s3.meta.endpoint_url), s3.meta.region_name, s3)
 
 
 @functools.lru_cache(maxsize=16)
-def _reader(bucket: str, endpoint: str, region: str, _client: "S3Client") -> S3Store:
+def _obstore_for(bucket: str, endpoint: str, region: str, _client: "S3Client") -> S3Store:
     return S3Store(
         bucket,
         endpoint=endpoint,
@@ -103,7 +103,7 @@ def _reader(bucket: str, endpoint: str, region: str, _client: "S3Client") -> S3S
 
 
 @contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
+def s3_errors(doing: str) -> Iterator[None]:
     """Turn boto3's errors into a StorageError that says what was being done and what to do now."""
     try:
         yield
@@ -141,7 +141,7 @@ def is_missing(error: ClientError) -> bool:
     return status_of(error) == 404 and error.response["Error"]["Code"] != "NoSuchBucket"
 
 
-def patiently(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
+def retry_while_unavailable(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
     """Return what `ask` gives, told a client; a store that is away is asked again for `PATIENCE_S` seconds.
 
     Raises StorageError at once where the store refuses, and `passing` where it stays away.
@@ -149,12 +149,12 @@ def patiently(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
     deadline, pause = None, 0.1
     while True:
         try:
-            with explained(doing):
+            with s3_errors(doing):
                 return ask(client(attempts=1))
         except StorageError as error:
             now = time.monotonic()
-            deadline = deadline or now + PATIENCE_S
+            deadline = deadline or now + UNAVAILABLE_TIMEOUT_S
             if not error.passing or now + pause > deadline:
                 raise
         time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - those who wait shall not all come at once
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
+        pause = min(2 * pause, _MAX_PAUSE_S)

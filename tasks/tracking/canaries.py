@@ -8,38 +8,38 @@ from contextlib import contextmanager
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.serving.canary_rules import Canary
-from tasks.tracking.mlflow_client import client, explained, logger
+from tasks.tracking.mlflow_client import client, logger, mlflow_errors_as_tracking_error
 
 TAG = "canary"
 
 
 @contextmanager
-def trying_out(model_name: str, canary: Canary, seconds: float) -> Iterator[None]:
+def announced_canary(model_name: str, canary: Canary, seconds: float) -> Iterator[None]:
     """Say so for the length of the block; for longer than `seconds` nobody believes it, should this process die."""
     _announce(model_name, canary, time.time() + seconds)
     try:
         yield
     finally:
-        end_trial(model_name, canary.flow_run_id)
+        end_canary(model_name, canary.flow_run_id)
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def _announce(model_name: str, canary: Canary, until: float) -> None:
     said = {"version": canary.version, "share": canary.share, "flow_run_id": canary.flow_run_id, "until": until}
-    with explained(f"announcing the trial of {model_name} version {canary.version}"):
+    with mlflow_errors_as_tracking_error(f"announcing the trial of {model_name} version {canary.version}"):
         client().set_registered_model_tag(model_name, TAG, json.dumps(said))
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
-def end_trial(model_name: str, flow_run_id: str | None = None) -> None:
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
     """No run gets a version that is tried out any more; one that was killed leaves such a trial behind.
 
     With `flow_run_id` only the trial of that flow run ends: another may have begun its own.
     """
     mlflow = client()
-    with explained(f"ending the trial of a version of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"ending the trial of a version of {model_name}"):
         tag = mlflow.get_registered_model(model_name).tags.get(TAG)
         if tag and (flow_run_id is None or flow_run_id in tag):
             mlflow.delete_registered_model_tag(model_name, TAG)
@@ -48,7 +48,7 @@ def end_trial(model_name: str, flow_run_id: str | None = None) -> None:
 @task(cache_policy=NO_CACHE)
 def find_canary(model_name: str) -> Canary | None:
     """The trial that goes on now, if any."""
-    with explained(f"looking for a trial of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"looking for a trial of {model_name}"):
         tag = client().get_registered_model(model_name).tags.get(TAG)
     try:
         said = json.loads(tag) if tag else {}

@@ -11,12 +11,12 @@ from prefect.cache_policies import NO_CACHE
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import SERVING, client, experiment_id, optional
-from tasks.tracking.payloads import MAX_RUN_TAG, cut
+from tasks.tracking.mlflow_client import SERVING, best_effort, client, experiment_id
+from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
 @dataclass
-class Rollout:
+class RolloutRecord:
     """What is being done about a model: filled as it goes on, kept when it ends.
 
     `outcome` is the sentence that people read; `pages` are texts by file name.
@@ -39,12 +39,12 @@ class Rollout:
 
 
 @contextmanager
-def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollout]:
+def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator[RolloutRecord]:
     """Keep in experiment `serving` what the block did, and how it ended.
 
     Nothing is raised for what MLflow refuses: whether a model is served does not hang on it.
     """
-    rollout, status, began = Rollout(action, model_name, flow_run_id), "KILLED", time.time()
+    rollout, status, began = RolloutRecord(action, model_name, flow_run_id), "KILLED", time.time()
     try:
         yield rollout
         status = "FINISHED"
@@ -58,7 +58,7 @@ def recording(action: str, model_name: str, flow_run_id: str) -> Iterator[Rollou
 def rollout_link(flow_run_id: str) -> dict[str, str]:
     """Where the run of a roll-out will be once it has ended, with its pages, by the text of the link."""
     links = {}
-    with optional("the address of a roll-out"):
+    with best_effort("the address of a roll-out"):
         address = Settings().addresses.tracked_runs(
             experiment_id(client(), SERVING), f'tags.flow_run_id = "{flow_run_id}"'
         )
@@ -66,12 +66,12 @@ def rollout_link(flow_run_id: str) -> dict[str, str]:
     return links
 
 
-def _links(rollout: Rollout) -> str:
+def _links(rollout: RolloutRecord) -> str:
     return links_markdown(page_links(rollout.flow_run_id, None, rollout.model_name, rollout.version))
 
 
 @task(name="record rollout", cache_policy=NO_CACHE)
-def _record(rollout: Rollout, status: str, began: float) -> None:
+def _record(rollout: RolloutRecord, status: str, began: float) -> None:
     from mlflow.entities import Metric
 
     tags = {
@@ -79,16 +79,16 @@ def _record(rollout: Rollout, status: str, began: float) -> None:
         "model": rollout.model_name,
         "version": str(rollout.version or ""),
         "flow_run_id": rollout.flow_run_id,
-        "mlflow.note.content": f"{cut(rollout.outcome, 4000)}\n\n{_links(rollout)}",
+        "mlflow.note.content": f"{truncate(rollout.outcome, 4000)}\n\n{_links(rollout)}",
         **rollout.tags,
     }
-    with optional(rollout.name):
+    with best_effort(rollout.name):
         mlflow, now = client(), int(time.time() * 1000)
         run_id = mlflow.create_run(
             experiment_id(mlflow, SERVING),
             start_time=int(began * 1000),
             run_name=rollout.name,
-            tags={key: cut(value, MAX_RUN_TAG) for key, value in tags.items()},
+            tags={key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()},
         ).info.run_id
         mlflow.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in rollout.metrics.items()])
         for file, text in rollout.pages.items():

@@ -4,8 +4,8 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.inference.results.summary import InferenceSummary
-from tasks.tracking.mlflow_client import INFERENCE, client, experiment_id, optional
-from tasks.tracking.payloads import MAX_RUN_TAG, cut
+from tasks.tracking.mlflow_client import INFERENCE, best_effort, client, experiment_id
+from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
 @task(cache_policy=NO_CACHE)
@@ -30,7 +30,7 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
         "mlflow.note.content": note,
     }
     run_id: str | None = None
-    with optional(f"run {name}"):
+    with best_effort(f"run {name}"):
         mlflow = client()
         experiment = experiment_id(mlflow, INFERENCE)
         is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
@@ -40,7 +40,7 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
         mlflow.log_batch(
             run_id,
             metrics=[Metric(key, value, run.start_time, 0) for key, value in metrics.items()],
-            tags=[RunTag(key, cut(value, MAX_RUN_TAG)) for key, value in tags.items()],
+            tags=[RunTag(key, truncate(value, MAX_RUN_TAG)) for key, value in tags.items()],
         )
         mlflow.set_terminated(run_id)
     return run_id

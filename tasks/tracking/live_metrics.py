@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.settings import Settings
-from tasks.tracking.mlflow_client import client, errors, is_final, logger, warn
-from tasks.training.events import Epoch
+from tasks.tracking.mlflow_client import client, is_final, logger, mlflow_errors, warn
+from tasks.training.events import EpochResult
 
 PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0
 SAMPLE_S, RESTART_S = 10.0, 20.0
-MARK = "epoch_seconds"  # the metric that every logged epoch has
+EPOCH_MARKER_METRIC = "epoch_seconds"  # the metric that every logged epoch has
 
 
 class EpochLogger:
@@ -27,13 +27,13 @@ class EpochLogger:
         self._run_id = run_id
         self._client = client()
         self._logged: set[int] | None = None  # None until MLflow could be asked
-        self._waiting: deque[tuple[Epoch, int]] = deque()
+        self._waiting: deque[tuple[EpochResult, int]] = deque()
         self._sender: threading.Thread | None = None
         self._error: Exception | None = None
         self._refused = self._warned = False
         self._down = False
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: EpochResult) -> None:
         """Log one finished epoch, and those that wait; never raises for MLflow's errors."""
         # The time is kept: MLflow takes a value of one step and one time for the same when it comes twice.
         self._waiting.append((epoch, int(time.time() * 1000)))
@@ -63,24 +63,26 @@ class EpochLogger:
     def _work(self) -> None:
         try:
             if self._logged is None:
-                self._logged = {metric.step for metric in self._client.get_metric_history(self._run_id, MARK)}
+                self._logged = {
+                    metric.step for metric in self._client.get_metric_history(self._run_id, EPOCH_MARKER_METRIC)
+                }
             while self._waiting:
                 epoch, ended = self._waiting[0]
                 if epoch.number not in self._logged:
                     self._log(epoch, ended)
                     self._logged.add(epoch.number)
                 self._waiting.popleft()
-        except errors() as error:
+        except mlflow_errors() as error:
             self._error = error
 
-    def _log(self, epoch: Epoch, ended: int) -> None:
+    def _log(self, epoch: EpochResult, ended: int) -> None:
         from mlflow.entities import Metric
 
-        values = {**epoch.metrics, MARK: epoch.seconds, "batch": float(epoch.batch)}
+        values = {**epoch.metrics, EPOCH_MARKER_METRIC: epoch.seconds, "batch": float(epoch.batch)}
         metrics = [Metric(name, value, ended, epoch.number) for name, value in values.items()]
         try:
             self._client.log_batch(self._run_id, metrics=metrics)
-        except errors() as error:
+        except mlflow_errors() as error:
             if not is_final(error):
                 raise
             self._error, self._refused = error, True  # kept, it would hold up those after it for ever

@@ -17,7 +17,7 @@ TRAINING, DATASETS, SERVING, INFERENCE = "training", "datasets", "serving", "inf
 
 # MLflow's own 7 retries hold a caller up for 4 minutes while the server is down; 3 do for 13 s, 2 for 5 s. The links
 # that it prints cost two requests a run.
-MANNERS = {
+CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -31,14 +31,14 @@ class TrackingError(StudioError):
 
 def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost every flow 2 s
     """An MLflow client for the server that the environment names, which soon gives up where that is down."""
-    for name, value in MANNERS.items():
+    for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     return MlflowClient(Settings().mlflow_tracking_uri)
 
 
-def use_our_server() -> None:
+def configure_mlflow() -> None:
     """Point those functions of `mlflow` that take no client at the server that the environment names."""
     import mlflow
 
@@ -47,7 +47,7 @@ def use_our_server() -> None:
     mlflow.set_registry_uri(Settings().mlflow_tracking_uri)
 
 
-def errors() -> tuple[type[Exception], ...]:
+def mlflow_errors() -> tuple[type[Exception], ...]:
     """What MLflow's client raises, where the server refuses and where it does not answer."""
     import requests
     from mlflow.exceptions import MlflowException
@@ -61,11 +61,11 @@ def is_final(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
+def mlflow_errors_as_tracking_error(doing: str) -> Iterator[None]:
     """Turn MLflow's errors into a TrackingError that says what was being done and what to do now."""
     try:
         yield
-    except errors() as error:
+    except mlflow_errors() as error:
         address = Settings().mlflow_tracking_uri
         failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
         failed.passing = not is_final(error)
@@ -73,9 +73,9 @@ def explained(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def optional(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """Log what MLflow refuses, or what cannot be read, and go on: no figure is worth a training."""
-    expected: tuple[type[Exception], ...] = (*errors(), OSError)
+    expected: tuple[type[Exception], ...] = (*mlflow_errors(), OSError)
     try:
         yield
     except expected:
@@ -84,7 +84,7 @@ def optional(what: str) -> Iterator[None]:
 
 def warn(message: str, *values: object) -> None:
     """Log what the error in hand prevented; one of MLflow or of the network needs no traceback to act on it."""
-    error, expected = sys.exc_info()[1], (*errors(), OSError, StudioError)
+    error, expected = sys.exc_info()[1], (*mlflow_errors(), OSError, StudioError)
     logger().warning(message + ": %s", *values, error, exc_info=not isinstance(error, expected))
 
 
@@ -99,7 +99,7 @@ def experiment_id(mlflow: Any, name: str) -> str:  # noqa: ANN401
         return str(found.experiment_id)
     try:
         return str(mlflow.create_experiment(name))
-    except errors():
+    except mlflow_errors():
         if found := mlflow.get_experiment_by_name(name):
             return str(found.experiment_id)
         raise

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tasks.promotion.rules import Decision
-from tasks.rendering.markdown import plain, table
+from tasks.rendering.markdown import escape_markdown, table
 from tasks.training.events import TrainedModel
-from tasks.vision.metrics import MAIN, Scores
+from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
 # The longest that MLflow and its database keep, in characters.
 MAX_TAG, MAX_RUN_TAG, MAX_PARAMETER, MAX_DESCRIPTION = 100_000, 8_000, 6_000, 5_000
@@ -16,7 +16,7 @@ _SHOWN_CLASSES, _SHOWN_NAME = 30, 40
 _ORIGIN = ("base_model", "archives", "git_commit", "flow_run_id")
 
 
-def cut(text: object, most: int) -> str:
+def truncate(text: object, most: int) -> str:
     """Text of `most` characters at most, with a mark where its end is missing."""
     whole = str(text)
     return whole if len(whole) <= most else whole[: most - 1] + "…"
@@ -36,7 +36,7 @@ def _archives(digests: Mapping[str, str]) -> str:
     return ", ".join(f"{archive}@{digest[:8]}" for archive, digest in digests.items())
 
 
-def final_metrics(model: TrainedModel) -> dict[str, float]:
+def mlflow_metrics(model: TrainedModel) -> dict[str, float]:
     """Metrics of a run: `best/<name>`, `best/<name>/<class>`, and how many epochs there were."""
     metrics = {f"best/{name}": value for name, value in model.scores.metrics.items()}
     names = _safe_names(model.scores.classes)
@@ -67,7 +67,7 @@ def version_tags(model: TrainedModel, image_size: int, lineage: Mapping[str, str
         "class_metrics": _class_metrics(model.scores),
         "epochs": str(model.epochs),
         "best_epoch": str(model.best_epoch),
-        **{name: cut(value, MAX_TAG) for name, value in lineage.items()},
+        **{name: truncate(value, MAX_TAG) for name, value in lineage.items()},
         "class_names": json.dumps(model.class_names),
         NAMED: "merge plan",
     }
@@ -78,7 +78,7 @@ def _class_metrics(scores: Scores) -> str:
     text = json.dumps({name: _rounded(values) for name, values in scores.classes.items()})
     weakest = sorted(scores.by_class.items(), key=lambda found: found[1])
     while len(text) > MAX_TAG:
-        text = json.dumps({name: {MAIN[scores.task]: round(value, 4)} for name, value in weakest})
+        text = json.dumps({name: {PRIMARY_METRIC[scores.task]: round(value, 4)} for name, value in weakest})
         weakest = weakest[: len(weakest) * 9 // 10]
     return text
 
@@ -104,10 +104,11 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
     """
     scores = model.scores
     known = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
-    origin = [(name, cut(known[name], 800)) for name in _ORIGIN if known.get(name)]
+    origin = [(name, truncate(known[name], 800)) for name in _ORIGIN if known.get(name)]
     sentence = (
-        f"{MAIN[scores.task]} {scores.main:.4f} on {scores.images} validation images. {plain(model.task)} at "
-        f"{image_size} px, {len(model.class_names)} classes, best epoch {model.best_epoch} of {model.epochs}."
+        f"{PRIMARY_METRIC[scores.task]} {scores.main:.4f} on {scores.images} validation images. "
+        f"{escape_markdown(model.task)} at {image_size} px, {len(model.class_names)} classes, "
+        f"best epoch {model.best_epoch} of {model.epochs}."
     )
     parts = [
         sentence,
@@ -116,14 +117,16 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
         _weakest(model),
         table(("trained from", ""), origin, room=None),  # MLflow's cells wrap
     ]
-    return cut("\n\n".join(parts), MAX_DESCRIPTION)
+    return truncate("\n\n".join(parts), MAX_DESCRIPTION)
 
 
 def _weakest(model: TrainedModel) -> str:
     values = sorted(model.scores.by_class.items(), key=lambda found: found[1])
-    rows: list[tuple[str, str]] = [(cut(name, _SHOWN_NAME), f"{value:.4f}") for name, value in values[:_SHOWN_CLASSES]]
+    rows: list[tuple[str, str]] = [
+        (truncate(name, _SHOWN_NAME), f"{value:.4f}") for name, value in values[:_SHOWN_CLASSES]
+    ]
     unseen = [name for name in model.class_names if name not in model.scores.classes]
     notes = [f"And {len(values) - _SHOWN_CLASSES} classes above these."] if len(values) > _SHOWN_CLASSES else []
     if unseen:
-        notes.append(f"Not in validation: {cut(', '.join(map(plain, unseen)), 200)}.")
-    return "\n\n".join([table(("class", MAIN[model.scores.task]), rows), *notes])
+        notes.append(f"Not in validation: {truncate(', '.join(map(escape_markdown, unseen)), 200)}.")
+    return "\n\n".join([table(("class", PRIMARY_METRIC[model.scores.task]), rows), *notes])

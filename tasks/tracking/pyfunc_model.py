@@ -14,14 +14,14 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 POINTS = Array(Array(DataType.double))
-FOUND = {"image": "string", "class_id": "long", "class_name": "string", "confidence": "double"}
+RESULT_COLUMNS = {"image": "string", "class_id": "long", "class_name": "string", "confidence": "double"}
 BOX = {"x1": "double", "y1": "double", "x2": "double", "y2": "double"}
 COLUMNS: dict[str, dict[str, Any]] = {
-    "detect": {**FOUND, **BOX},
-    "segment": {**FOUND, **BOX, "polygon": POINTS},
-    "pose": {**FOUND, **BOX, "keypoints": POINTS},
-    "obb": {**FOUND, **BOX, "corners": POINTS},
-    "classify": FOUND,
+    "detect": {**RESULT_COLUMNS, **BOX},
+    "segment": {**RESULT_COLUMNS, **BOX, "polygon": POINTS},
+    "pose": {**RESULT_COLUMNS, **BOX, "keypoints": POINTS},
+    "obb": {**RESULT_COLUMNS, **BOX, "corners": POINTS},
+    "classify": RESULT_COLUMNS,
 }
 
 
@@ -77,11 +77,11 @@ class Model(PythonModel):
             if not Path(image).is_file():  # Ultralytics would take it for an address, a camera or a pattern
                 raise FileNotFoundError(f"Expected the path of an image file on this machine, found {image!r}.")
             for result in self.model.predict(image, verbose=False, **(params or {})):
-                rows += [(image, *row) for row in found(result, self.names)]
+                rows += [(image, *row) for row in result_rows(result, self.names)]
         return pd.DataFrame(rows, columns=list(COLUMNS[self.model.task]))
 
 
-def found(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics has no types
+def result_rows(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics has no types
     """Rows of one image, in the order of COLUMNS without the image; `names` are those of the classes, by number."""
     if result.probs is not None:
         scores = result.probs.data.tolist()
@@ -89,14 +89,14 @@ def found(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ...]]:  
             yield number, names[number], scores[number]
         return
     boxes = result.boxes if result.obb is None else result.obb
-    outlines = outlines_of(result)
+    outlines = shape_columns(result)
     columns = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
     for index, (number, confidence, box) in enumerate(columns):
         outline = () if outlines is None else (outlines[index],)
         yield int(number), names[int(number)], confidence, *box, *outline
 
 
-def outlines_of(result: Any) -> list[list[list[float]]] | None:  # noqa: ANN401
+def shape_columns(result: Any) -> list[list[list[float]]] | None:  # noqa: ANN401
     """What a task tells of each object beyond its box, if anything."""
     if result.obb is not None:
         return result.obb.xyxyxyxy.tolist()  # type: ignore[no-any-return]

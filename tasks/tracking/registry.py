@@ -12,11 +12,17 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.serving.served_model import ServedModel
 from tasks.tracking.lineage import PLAN_ARTIFACT
-from tasks.tracking.mlflow_client import TrackingError, client, explained, is_final, use_our_server
-from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, NAMED, cut, version_tags
+from tasks.tracking.mlflow_client import (
+    TrackingError,
+    client,
+    configure_mlflow,
+    is_final,
+    mlflow_errors_as_tracking_error,
+)
+from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, NAMED, truncate, version_tags
 from tasks.training.events import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -41,7 +47,7 @@ class ModelVersion:
         return ServedModel(*place, digest, precision)
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def register_version(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str], description: str
 ) -> int:
@@ -51,7 +57,7 @@ def register_version(
     Raises TrackingError after some minutes without MLflow.
     """
     mlflow = client()
-    with explained(f"registering a version of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"registering a version of {model_name}"):
         for version in mlflow.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'"):
             if version.tags.get("flow_run_id") == tags["flow_run_id"]:
                 return int(version.version)
@@ -62,7 +68,7 @@ def register_version(
             logged.model_uri,
             run_id,
             tags=version_tags(model, image_size, tags),
-            description=cut(description, MAX_DESCRIPTION),
+            description=truncate(description, MAX_DESCRIPTION),
             model_id=logged.model_id,
         )
     return int(version.version)
@@ -75,7 +81,7 @@ def _log_model(run_id: str, model: TrainedModel, image_size: int) -> Any:  # noq
 
     from tasks.tracking.pyfunc_model import signature
 
-    use_our_server()
+    configure_mlflow()
     with warnings.catch_warnings():
         # The example it asks for would have to be an image file that is there wherever the model is loaded.
         warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
@@ -103,29 +109,29 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
             raise
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
     """Add tags to a version, in place of those of the same names."""
-    with explained(f"tagging {model_name} version {version}"):
+    with mlflow_errors_as_tracking_error(f"tagging {model_name} version {version}"):
         mlflow = client()
         for name, value in tags.items():
-            mlflow.set_model_version_tag(model_name, str(version), name, cut(value, MAX_TAG))
+            mlflow.set_model_version_tag(model_name, str(version), name, truncate(value, MAX_TAG))
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def set_alias(model_name: str, alias: str, version: int) -> None:
     """Point an alias at a version."""
-    with explained(f"pointing {model_name}@{alias} at version {version}"):
+    with mlflow_errors_as_tracking_error(f"pointing {model_name}@{alias} at version {version}"):
         client().set_registered_model_alias(model_name, alias, str(version))
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def require_task(model_name: str, task: str) -> None:
     """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it.
 
     Also where its champion says too little of itself to be compared with: better now than after the training.
     """
-    with explained(f"looking for versions of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"looking for versions of {model_name}"):
         found = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
     newest = next((version for version in found if "task" in version.tags), None)
     if newest is not None and newest.tags["task"] != task:
@@ -137,10 +143,10 @@ def require_task(model_name: str, task: str) -> None:
         _champion(model_name)
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def require_model(model_name: str) -> None:
     """Raise TrackingError that says which models there are where this one is missing."""
-    with explained(f"looking for {model_name}"):
+    with mlflow_errors_as_tracking_error(f"looking for {model_name}"):
         mlflow = client()
         if not mlflow.search_registered_models(f"name = '{model_name}'"):
             raise TrackingError(_no_model(mlflow, model_name))
@@ -158,20 +164,20 @@ def find_candidate(model_name: str) -> ModelVersion:
 
     Raises TrackingError that says which there are where there is neither.
     """
-    with explained(f"looking for the challenger of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"looking for the challenger of {model_name}"):
         found = client().search_registered_models(f"name = '{model_name}'")
     aliases = found[0].aliases if found else {}
     return _find(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that clients get, or None where none was deployed yet."""
     return _champion(model_name)
 
 
 def _champion(model_name: str) -> ModelVersion | None:
-    with explained(f"looking for the champion of {model_name}"):
+    with mlflow_errors_as_tracking_error(f"looking for the champion of {model_name}"):
         aliases = client().get_registered_model(model_name).aliases
     return _find(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
 
@@ -180,7 +186,7 @@ def _find(model_name: str, wanted: int | str) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     mlflow = client()
-    with explained(f"looking for {model_name} {wanted}"):
+    with mlflow_errors_as_tracking_error(f"looking for {model_name} {wanted}"):
         try:
             if isinstance(wanted, int):
                 found = mlflow.get_model_version(model_name, str(wanted))
@@ -190,10 +196,10 @@ def _find(model_name: str, wanted: int | str) -> ModelVersion:
             if not is_final(error):
                 raise
             raise TrackingError(_absence(mlflow, model_name, wanted)) from error
-    return _described(model_name, found)
+    return _to_model_version(model_name, found)
 
 
-def _described(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
+def _to_model_version(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
     tags = found.tags
     try:
         names = tuple(json.loads(tags["class_names"]))
@@ -214,7 +220,7 @@ def _planned_names(run_id: str, count: int) -> tuple[str, ...] | None:
     """
     import mlflow
 
-    use_our_server()
+    configure_mlflow()
     try:
         names = mlflow.artifacts.load_dict(f"runs:/{run_id}/{PLAN_ARTIFACT}")["class_names"]
     except Exception:  # noqa: BLE001 - whatever MLflow raises where a run or its plan is gone
@@ -253,8 +259,8 @@ def fetch_weights(model: ModelVersion, folder: Path) -> Path:
 def _fetch(model: ModelVersion, folder: Path) -> Path:
     import mlflow
 
-    use_our_server()
-    with explained(f"reading the weights of {model.name} version {model.version}"):
+    configure_mlflow()
+    with mlflow_errors_as_tracking_error(f"reading the weights of {model.name} version {model.version}"):
         uri = f"models:/{model.name}/{model.version}/artifacts"
         root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     weights = sorted(root.rglob("*.pt"))
@@ -264,7 +270,7 @@ def _fetch(model: ModelVersion, folder: Path) -> Path:
 
 
 @task(cache_policy=NO_CACHE)
-def registered_weights(base_model: str, folder: Path) -> Path | None:
+def fetch_registered_base_model(base_model: str, folder: Path) -> Path | None:
     """Download the weights that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; None for any other name.
 
     They come from our registry alone. Raises TrackingError where it has no such version.

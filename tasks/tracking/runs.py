@@ -15,13 +15,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
 from tasks.errors import Superseded
-from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.settings import Settings
-from tasks.storage.object_names import Bucket, parse_object_name
+from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.tracking.lineage import BASE_DIGEST
-from tasks.tracking.mlflow_client import TRAINING, client, experiment_id, explained, logger, optional, warn
-from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, cut, decision_metrics, final_metrics
+from tasks.tracking.mlflow_client import (
+    TRAINING,
+    best_effort,
+    client,
+    experiment_id,
+    logger,
+    mlflow_errors_as_tracking_error,
+    warn,
+)
+from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, decision_metrics, mlflow_metrics, truncate
 from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
@@ -35,7 +43,7 @@ class OpenRun(NamedTuple):
     tags: dict[str, str]
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def open_run(
     name: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object], carried_on: bool = False
 ) -> OpenRun:
@@ -48,7 +56,7 @@ def open_run(
     mlflow = client()
     flow_run_id = tags["flow_run_id"]
     known = {**tags, "fingerprint": fingerprint}
-    with explained("opening a run"):
+    with mlflow_errors_as_tracking_error("opening a run"):
         experiment = experiment_id(mlflow, TRAINING)
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
         run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
@@ -67,7 +75,7 @@ def open_run(
 
 
 def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: cut(value, MAX_RUN_TAG) for key, value in tags.items()}
+    return {key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()}
 
 
 def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
@@ -80,7 +88,9 @@ def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
 def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mapping[str, object]) -> None:  # noqa: ANN401
     from mlflow.entities import Param
 
-    new = [Param(key, cut(value, MAX_PARAMETER)) for key, value in parameters.items() if key not in run.data.params]
+    new = [
+        Param(key, truncate(value, MAX_PARAMETER)) for key, value in parameters.items() if key not in run.data.params
+    ]
     mlflow.log_batch(run.info.run_id, params=new)
     _set_tags(mlflow, run.info.run_id, tags)
 
@@ -120,7 +130,7 @@ def _close(run_id: str, ended: str) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def close_abandoned(is_over: Callable[[str], bool]) -> None:
+def close_orphaned_runs(is_over: Callable[[str], bool]) -> None:
     """Close as KILLED every open run of a training whose flow run `is_over` (told its id) says has ended.
 
     A process that was killed leaves its run open. Never raises: what cannot be told or closed is logged.
@@ -156,23 +166,23 @@ def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> No
     tags = [InputTag("mlflow.data.context", "training"), InputTag("merge_plan", plan_digest)]
     inputs = []
     for archive, digest in archives.items():
-        source = json.dumps({"uri": str(parse_object_name(archive, Bucket.DATASETS))})
-        inputs.append(DatasetInput(Dataset(cut(archive, 500), digest[:36], "s3", source), tags))
-    with optional("the archives"):
+        source = json.dumps({"uri": str(parse_s3_uri(archive, Bucket.DATASETS))})
+        inputs.append(DatasetInput(Dataset(truncate(archive, 500), digest[:36], "s3", source), tags))
+    with best_effort("the archives"):
         client().log_inputs(run_id, datasets=inputs)
 
 
 @task(cache_policy=NO_CACHE)
-def log_facts(run_id: str, facts: Mapping[str, object], name: str) -> None:
+def log_json(run_id: str, facts: Mapping[str, object], name: str) -> None:
     """Keep plain values as a JSON artifact of the run."""
-    with optional(name):
+    with best_effort(name):
         client().log_dict(run_id, dict(facts), name)
 
 
 @task(cache_policy=NO_CACHE)
 def log_page(run_id: str, page: str, name: str) -> None:
     """Keep a page of HTML as an artifact of the run, which MLflow shows as a page."""
-    with optional(name):
+    with best_effort(name):
         client().log_text(run_id, page, name)
 
 
@@ -183,25 +193,25 @@ def log_training(run_id: str, model: TrainedModel) -> None:
     Never raises for what MLflow refuses; logged again, a metric has one value still.
     """
     mlflow = client()
-    with optional("the final metrics"):
-        _log_values(mlflow, run_id, final_metrics(model), model.best_epoch)
+    with best_effort("the final metrics"):
+        _log_values(mlflow, run_id, mlflow_metrics(model), model.best_epoch)
     for path in sorted(path for pattern in PICTURES for path in model.folder.glob(pattern)):
-        with optional(path.name):
+        with best_effort(path.name):
             mlflow.log_artifact(run_id, str(path), "plots")
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
-def keep_file(run_id: str, path: Path) -> None:
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+def log_artifact(run_id: str, path: Path) -> None:
     """Keep a file that is needed later as an artifact of the run; raises TrackingError."""
-    with explained(f"keeping {path.name}"):
+    with mlflow_errors_as_tracking_error(f"keeping {path.name}"):
         client().log_artifact(run_id, str(path))
 
 
 @task(cache_policy=NO_CACHE)
-def fetch_file(run_id: str, name: str, folder: Path) -> Path | None:
+def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
     """Download an artifact of the run into `folder`, made where it is missing; None where there is no such artifact."""
     mlflow = client()
-    with explained(f"reading {name}"):
+    with mlflow_errors_as_tracking_error(f"reading {name}"):
         if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,8 +225,8 @@ def log_decision(run_id: str, decision: Decision) -> None:
     Metrics, because by them and by parameters alone MLflow compares versions.
     """
     mlflow = client()
-    tags = {name: cut(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
-    with optional("the promotion"):
+    tags = {name: truncate(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
+    with best_effort("the promotion"):
         _log_values(mlflow, run_id, decision_metrics(decision), 0)
         _set_tags(mlflow, run_id, tags)
         mlflow.log_dict(run_id, decision_facts(decision), "promotion.json")

@@ -9,9 +9,16 @@ from prefect.cache_policies import NO_CACHE
 from tasks.dataset.findings import Report
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import DATASETS, TrackingError, client, experiment_id, explained, logger
+from tasks.tracking.mlflow_client import (
+    DATASETS,
+    TrackingError,
+    client,
+    experiment_id,
+    logger,
+    mlflow_errors_as_tracking_error,
+)
 from tasks.validation.report.markdown import report_sentence
-from tasks.validation.report.metrics import report_figures
+from tasks.validation.report.metrics import report_metrics
 
 
 @task(cache_policy=NO_CACHE)
@@ -33,12 +40,12 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
         "mlflow.note.content": f"{report_sentence(report)[:4000]}\n\n{links_markdown(page_links(flow_run_id))}",
     }
     try:
-        with explained(f"recording the check of {report.archive}"):
+        with mlflow_errors_as_tracking_error(f"recording the check of {report.archive}"):
             mlflow = client()
             run_id = _dataset_run(mlflow, report)
             mlflow.log_batch(
                 run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in report_figures(report).items()],
+                metrics=[Metric(name, value, now, 0) for name, value in report_metrics(report).items()],
                 tags=[RunTag(name, value[:5000]) for name, value in tags.items()],
             )
             mlflow.log_text(run_id, page, "report.html")

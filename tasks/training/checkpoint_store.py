@@ -8,9 +8,17 @@ from pydantic import ValidationError
 
 from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys, sha256_of
-from tasks.storage.s3_client import client, explained
-from tasks.training.checkpoints import MANIFEST, WEIGHTS, Manifest, Restored, checkpoint_key, usable, worth_keeping
-from tasks.training.events import Epoch
+from tasks.storage.s3_client import client, s3_errors
+from tasks.training.checkpoints import (
+    MANIFEST,
+    WEIGHTS,
+    Manifest,
+    RestoredCheckpoint,
+    checkpoint_key,
+    epochs_to_retain,
+    matching_checkpoints,
+)
+from tasks.training.events import EpochResult
 
 
 class CheckpointStore:
@@ -24,7 +32,7 @@ class CheckpointStore:
         self._fingerprint = fingerprint
         self._known: dict[int, Manifest] = {}
 
-    def keep(self, epoch: Epoch) -> None:
+    def keep(self, epoch: EpochResult) -> None:
         """Upload the epoch's checkpoint and after it its manifest, then remove those that no resume needs any more.
 
         Where the best epoch is another, whose checkpoint made way before it could be uploaded, that one comes first.
@@ -35,7 +43,7 @@ class CheckpointStore:
         if epoch.checkpoint is not None and self._upload(epoch.checkpoint, epoch):
             self._prune()
 
-    def _upload(self, checkpoint: Path, epoch: Epoch) -> bool:
+    def _upload(self, checkpoint: Path, epoch: EpochResult) -> bool:
         try:
             file = checkpoint.rename(checkpoint.with_name("uploading"))
         except FileNotFoundError:
@@ -51,7 +59,7 @@ class CheckpointStore:
             size=file.stat().st_size,
         )
         s3, key = client(), self._key(manifest.epoch, WEIGHTS)
-        with explained(f"writing s3://{Bucket.RUNS}/{key}"):
+        with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
             s3.upload_file(str(file), Bucket.RUNS, key, ExtraArgs={"Metadata": {"sha256": manifest.sha256}})
             body = manifest.model_dump_json(indent=2).encode()
             s3.put_object(Bucket=Bucket.RUNS, Key=self._key(manifest.epoch, MANIFEST), Body=body)
@@ -59,25 +67,25 @@ class CheckpointStore:
         return True
 
     def _prune(self) -> None:
-        for epoch in sorted(set(self._known) - worth_keeping(self._known.values())):
+        for epoch in sorted(set(self._known) - epochs_to_retain(self._known.values())):
             for name in (MANIFEST, WEIGHTS):  # in this order no manifest is ever without its file
                 key = self._key(epoch, name)
-                with explained(f"removing s3://{Bucket.RUNS}/{key}"):
+                with s3_errors(f"removing s3://{Bucket.RUNS}/{key}"):
                     client().delete_object(Bucket=Bucket.RUNS, Key=key)
             del self._known[epoch]
 
     def exist(self) -> bool:
         """Whether this training has a checkpoint."""
-        return bool(usable(self._manifests(), self._flow_run_id, self._fingerprint))
+        return bool(matching_checkpoints(self._manifests(), self._flow_run_id, self._fingerprint))
 
-    def restore(self, folder: Path) -> Restored | None:
+    def restore(self, folder: Path) -> RestoredCheckpoint | None:
         """Download the newest checkpoint whose bytes are those that were written; None where there is none.
 
         One that is torn or of another training is logged and passed over.
         """
         log = get_run_logger()
         found = self._manifests()
-        own = usable(found, self._flow_run_id, self._fingerprint)
+        own = matching_checkpoints(found, self._flow_run_id, self._fingerprint)
         if strange := len(found) - len(own):
             log.warning("%d checkpoints under this flow run are of another training and are not used", strange)
         self._known = {manifest.epoch: manifest for manifest in own}
@@ -92,7 +100,7 @@ class CheckpointStore:
                 files[best.epoch] = self._download(best, folder)
             if files.get(manifest.best) is None:
                 log.warning("the weights of epoch %d, the best so far, are lost", manifest.best)
-            return Restored(manifest, weights, files.get(manifest.best))
+            return RestoredCheckpoint(manifest, weights, files.get(manifest.best))
         return None
 
     def _manifests(self) -> list[Manifest]:
@@ -100,7 +108,7 @@ class CheckpointStore:
         for key in list_keys(Bucket.RUNS, checkpoint_key(self._flow_run_id)):
             if not key.endswith(f"/{MANIFEST}"):
                 continue
-            with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+            with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
                 body = client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read()
             try:
                 found.append(Manifest.model_validate_json(body))
@@ -116,7 +124,7 @@ class CheckpointStore:
         if key not in list_keys(Bucket.RUNS, key):
             get_run_logger().warning("s3://%s/%s is gone: the checkpoint before it is used", Bucket.RUNS, key)
             return None
-        with explained(f"reading s3://{Bucket.RUNS}/{key}"):
+        with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
             client().download_file(Bucket.RUNS, key, str(path))
         digest = sha256_of(path)
         if digest == manifest.sha256:

@@ -30,7 +30,7 @@ class Manifest(Parameters):
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredCheckpoint:
     """A checkpoint on this disk: its file, and that of the best epoch where it could be had."""
 
     manifest: Manifest
@@ -49,13 +49,13 @@ def checkpoint_key(flow_run_id: str, epoch: int | None = None, name: str = "") -
     return f"{flow_run_id}/checkpoints/" + ("" if epoch is None else f"{epoch:05d}/{name}")
 
 
-def usable(manifests: Iterable[Manifest], flow_run_id: str, fingerprint: str) -> list[Manifest]:
+def matching_checkpoints(manifests: Iterable[Manifest], flow_run_id: str, fingerprint: str) -> list[Manifest]:
     """Return the checkpoints of this very training, newest first."""
     own = [found for found in manifests if (found.flow_run_id, found.fingerprint) == (flow_run_id, fingerprint)]
     return sorted(own, key=lambda found: found.epoch, reverse=True)
 
 
-def worth_keeping(own: Iterable[Manifest]) -> set[int]:
+def epochs_to_retain(own: Iterable[Manifest]) -> set[int]:
     """Return the epochs whose files a resume may need: the newest ones, and the best that each of those knows."""
     newest = sorted(own, key=lambda found: found.epoch, reverse=True)[:_NEWEST]
     return {found.epoch for found in newest} | {found.best for found in newest}

@@ -8,7 +8,7 @@ from tasks.vision.metrics import Scores
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochResult:
     """Finished epoch `number` (from 1) `of` so many, with its losses, metrics and learning rates by name.
 
     `seconds` is how long it took, validation included; `batch` the images in one step. `restored` epochs were finished

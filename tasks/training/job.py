@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tasks.training.events import Epoch, TrainedModel
+from tasks.training.events import EpochResult, TrainedModel
 from tasks.vision.metrics import Scores
 
 
@@ -32,7 +32,7 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """Weights to evaluate at their image size (pixels) on the split `val` of `data`."""
 
     weights: Path
@@ -41,10 +41,10 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class ScoringJob:
+class EvaluationJob:
     """Evaluate models of one task, each on its data; a Scores is told for each, in order."""
 
-    subjects: tuple[Subject, ...]
+    subjects: tuple[EvaluationTarget, ...]
     task: str
     folder: Path
     batch: int
@@ -53,7 +53,7 @@ class ScoringJob:
 
 
 @dataclass(frozen=True)
-class ReferenceJob:
+class ReferencePredictionJob:
     """Keep in `reference` what `weights` find in the images of `sample` (a zip, see `tasks.dataset.validation_sample`).
 
     `served` holds what the served model found in them; a Scores is told for the weights, then for the served model.
@@ -83,8 +83,8 @@ class Failure:
     output: str = ""
 
 
-Job = TrainingJob | ScoringJob | ReferenceJob
-Told = Epoch | TrainedModel | Scores | Failure
+Job = TrainingJob | EvaluationJob | ReferencePredictionJob
+TrainerEvent = EpochResult | TrainedModel | Scores | Failure
 
 
 def first_device(device: str | None) -> str | None:
@@ -94,18 +94,18 @@ def first_device(device: str | None) -> str | None:
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
-    for kind in (TrainingJob, ScoringJob, ReferenceJob, Epoch, TrainedModel, Scores, Failure)
+    for kind in (TrainingJob, EvaluationJob, ReferencePredictionJob, EpochResult, TrainedModel, Scores, Failure)
 }
 
 
-def to_line(value: Job | Told) -> str:
+def to_json_line(value: Job | TrainerEvent) -> str:
     """One line of JSON, without its end."""
     kind = type(value).__name__
     return json.dumps({"kind": kind, "value": _KINDS[kind].dump_python(value, mode="json")})
 
 
-def from_line(line: str) -> Any:  # noqa: ANN401 - whichever of the kinds was written
-    """Read what `to_line` wrote; raises ValueError for anything else."""
+def from_json_line(line: str) -> Any:  # noqa: ANN401 - whichever of the kinds was written
+    """Read what `to_json_line` wrote; raises ValueError for anything else."""
     try:
         message = json.loads(line)
         return _KINDS[message["kind"]].validate_python(message["value"])

@@ -14,18 +14,18 @@ from typing import TextIO
 
 import psutil
 
-from tasks.training.job import Failure, Job, Told, from_line, to_line
+from tasks.training.job import Failure, Job, TrainerEvent, from_json_line, to_json_line
 from tasks.training.retry_policy import is_memory_error
 from tasks.weights.isolation import without_credentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-POLL_S = 0.2
-PULSE_S = 10.0
+POLL_INTERVAL_S = 0.2
+CALLBACK_INTERVAL_S = 10.0
 _LOG_TAIL = 64 * 1024  # several processes tell their ends at length
 
 
 def run_job(
-    job: Job, take: Callable[[Sequence[Told]], None], pulse: Callable[[], None] | None = None
+    job: Job, take: Callable[[Sequence[TrainerEvent]], None], pulse: Callable[[], None] | None = None
 ) -> Failure | None:
     """Do a job in a process of its own; returns why it ended, or None if all went well.
 
@@ -36,7 +36,7 @@ def run_job(
     folder = Path(tempfile.mkdtemp(prefix="job-", dir=job.folder))
     events, log = folder / "events.jsonl", folder / "output.log"
     events.touch()
-    (folder / "job.json").write_text(to_line(job), encoding="utf-8")
+    (folder / "job.json").write_text(to_json_line(job), encoding="utf-8")
     failure: Failure | None = None
     with (
         log.open("w") as output,
@@ -81,7 +81,9 @@ def _end(process: subprocess.Popen[str]) -> None:
     psutil.wait_procs(family, timeout=5)
 
 
-def _follow(process: subprocess.Popen[str], events: Path, pulse: Callable[[], None] | None) -> Iterator[list[Told]]:
+def _follow(
+    process: subprocess.Popen[str], events: Path, pulse: Callable[[], None] | None
+) -> Iterator[list[TrainerEvent]]:
     """Yield what is told, as much at a time as there is."""
     pulsed = time.monotonic()
     with events.open(encoding="utf-8") as lines:
@@ -91,20 +93,20 @@ def _follow(process: subprocess.Popen[str], events: Path, pulse: Callable[[], No
                 yield told
             if ended:
                 return
-            if pulse is not None and time.monotonic() - pulsed >= PULSE_S:
+            if pulse is not None and time.monotonic() - pulsed >= CALLBACK_INTERVAL_S:
                 pulse()
                 pulsed = time.monotonic()
-            time.sleep(POLL_S)
+            time.sleep(POLL_INTERVAL_S)
 
 
-def _whole_lines(lines: TextIO) -> Iterator[Told]:
+def _whole_lines(lines: TextIO) -> Iterator[TrainerEvent]:
     while True:
         place = lines.tell()
         line = lines.readline()
         if not line.endswith("\n"):
             lines.seek(place)
             return
-        yield from_line(line)
+        yield from_json_line(line)
 
 
 def _failure(told: Failure | None, status: int, tail: str) -> Failure | None:

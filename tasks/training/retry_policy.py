@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tasks.training.job import Failure
 
-FRUITLESS = 4
+MAX_FAILURES_WITHOUT_PROGRESS = 4
 _MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -23,7 +23,7 @@ _MEMORY = (
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RetryState:
     """How the training is tried: `batch` images in a step, after `fruitless` attempts without a finished epoch."""
 
     batch: int
@@ -35,7 +35,7 @@ def is_memory_error(text: str) -> bool:
     return any(words.lower() in text.lower() for words in _MEMORY)
 
 
-def next_attempt(attempt: Attempt, failure: Failure, epochs: int, least: int = 1) -> Attempt | None:
+def next_attempt(attempt: RetryState, failure: Failure, epochs: int, least: int = 1) -> RetryState | None:
     """Return how to try again after `epochs` were finished, or None where that would end the same way.
 
     No batch is smaller than `least`, one image for each device.
@@ -48,6 +48,6 @@ def next_attempt(attempt: Attempt, failure: Failure, epochs: int, least: int = 1
     fruitless = 0 if epochs else attempt.fruitless + 1
     if failure.killed and fruitless < 2:
         return replace(attempt, fruitless=fruitless)
-    if attempt.batch // 2 < least or (failure.killed and fruitless > FRUITLESS):
+    if attempt.batch // 2 < least or (failure.killed and fruitless > MAX_FAILURES_WITHOUT_PROGRESS):
         return None
-    return Attempt(attempt.batch // 2, fruitless)
+    return RetryState(attempt.batch // 2, fruitless)

@@ -10,21 +10,29 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.errors import StudioError
-from tasks.orchestration.retries import PATIENTLY
+from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.parameters import TrainingParams
-from tasks.training.checkpoints import Restored
-from tasks.training.events import Epoch, TrainedModel
-from tasks.training.job import Failure, ReferenceJob, ScoringJob, Subject, Told, TrainingJob, first_device
+from tasks.training.checkpoints import RestoredCheckpoint
+from tasks.training.events import EpochResult, TrainedModel
+from tasks.training.job import (
+    EvaluationJob,
+    EvaluationTarget,
+    Failure,
+    ReferencePredictionJob,
+    TrainerEvent,
+    TrainingJob,
+    first_device,
+)
 from tasks.training.process import run_job
-from tasks.training.retry_policy import Attempt, next_attempt
+from tasks.training.retry_policy import RetryState, next_attempt
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import FoundFolder
+from tasks.vision.predictions import PredictionStore
 
 ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
 OFFICIAL_WEIGHTS = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]u?(-(seg|cls|pose|obb))?\.pt")
-REHEARSAL_SIZE = 128
+SMOKE_TEST_IMAGE_SIZE = 128
 
-EpochListener = Callable[[Epoch], None]
+EpochListener = Callable[[EpochResult], None]
 
 
 class TrainingError(StudioError):
@@ -34,14 +42,14 @@ class TrainingError(StudioError):
 class Checkpoints(Protocol):
     """Keeps what a training needs to be carried on."""
 
-    def keep(self, epoch: Epoch) -> None:
+    def keep(self, epoch: EpochResult) -> None:
         """Keep the checkpoint of an epoch, where its file is still there."""
 
-    def restore(self, folder: Path) -> Restored | None:
+    def restore(self, folder: Path) -> RestoredCheckpoint | None:
         """Return the newest checkpoint that is whole, downloaded into `folder`."""
 
 
-def find_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
+def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
     """What to begin from: weights that were fetched, an architecture, or official weights, downloaded into `folder`.
 
     Raises TrainingError for any other name: weights are pickles, so none is loaded from a place we do not know.
@@ -60,30 +68,30 @@ def find_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
     )
 
 
-def arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
+def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
     """What Ultralytics' trainer is given."""
     chosen = training.model_dump(exclude={"rehearse"}) | {"verbose": False} | others
     return {name: value for name, value in chosen.items() if value is not None}
 
 
 def training_job(data: Path, task: str, model: str, training: TrainingParams, folder: Path) -> TrainingJob:
-    """What to train on `data` (what Ultralytics takes as such), from what `find_base_model` gave, in a new folder."""
+    """What to train on `data` (as Ultralytics takes it), from the result of `resolve_base_model`, in a new folder."""
     folder.mkdir()
-    return TrainingJob(model, task, data, folder, arguments(training))
+    return TrainingJob(model, task, data, folder, ultralytics_arguments(training))
 
 
 @task(cache_policy=NO_CACHE)
-def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
+def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     """Train one epoch on the few small images of the job's data, and evaluate it; nothing is drawn.
 
     Raises TrainingError with the reason for which the real training would have failed.
     """
-    small = {"epochs": 1, "imgsz": REHEARSAL_SIZE, "batch": 8, "device": first_device(training.device)}
+    small = {"epochs": 1, "imgsz": SMOKE_TEST_IMAGE_SIZE, "batch": 8, "device": first_device(training.device)}
     # Drawing, which cannot end a training, and what determinism imports would be half of the time.
     quick = {"plots": False, "deterministic": False}
     outcome: list[TrainedModel] = []
     failure = run_job(
-        replace(job, arguments=arguments(training, **small, **quick)),
+        replace(job, arguments=ultralytics_arguments(training, **small, **quick)),
         lambda told: outcome.extend(message for message in told if isinstance(message, TrainedModel)),
     )
     if not outcome:
@@ -94,7 +102,7 @@ def rehearse(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     return outcome[0]
 
 
-@task(cache_policy=NO_CACHE, **PATIENTLY)
+@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
 def train(
     job: TrainingJob,
     checkpoints: Checkpoints,
@@ -108,13 +116,13 @@ def train(
     started again. Raises TrainingError for anything else.
     """
     log, outcome = get_run_logger(), _Outcome(checkpoints, listeners)
-    attempt, devices = Attempt(int(job.arguments["batch"])), str(job.arguments.get("device", "")).count(",") + 1
+    attempt, devices = RetryState(int(job.arguments["batch"])), str(job.arguments.get("device", "")).count(",") + 1
     while True:
         restored = checkpoints.restore(job.folder)
         if restored is not None:  # an earlier process may have had to halve its batch
             attempt = replace(attempt, batch=min(attempt.batch, restored.manifest.batch))
         outcome.begin(attempt.batch)
-        failure = run_job(_carried_on(job, restored, attempt.batch), outcome.take, pulse)
+        failure = run_job(_log_resumed(job, restored, attempt.batch), outcome.take, pulse)
         if outcome.model is not None:
             return outcome.model
         again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
@@ -138,8 +146,8 @@ class _Outcome:
         """Another attempt, with this batch."""
         self.epochs, self._batch = 0, batch
 
-    def take(self, told: Sequence[Told]) -> None:
-        epochs = [message for message in told if isinstance(message, Epoch)]
+    def take(self, told: Sequence[TrainerEvent]) -> None:
+        epochs = [message for message in told if isinstance(message, EpochResult)]
         if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the others, who may wait for a server
             self._tell(self._checkpoints.keep, kept[-1])
         for epoch in epochs:
@@ -148,7 +156,7 @@ class _Outcome:
                 self._tell(listener, epoch)
         self.model = next((message for message in told if isinstance(message, TrainedModel)), self.model)
 
-    def _count(self, epoch: Epoch) -> None:
+    def _count(self, epoch: EpochResult) -> None:
         if epoch.restored:
             return
         self.epochs += 1
@@ -156,7 +164,7 @@ class _Outcome:
             self._log.warning("There was too little memory. The training goes on with batch %d.", epoch.batch)
             self._batch = epoch.batch
 
-    def _tell(self, listener: EpochListener, epoch: Epoch) -> None:
+    def _tell(self, listener: EpochListener, epoch: EpochResult) -> None:
         try:
             listener(epoch)
         except Exception as error:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
@@ -164,7 +172,7 @@ class _Outcome:
             self._log.warning(told, epoch.number, error, exc_info=not isinstance(error, StudioError))
 
 
-def _carried_on(job: TrainingJob, restored: Restored | None, batch: int) -> TrainingJob:
+def _log_resumed(job: TrainingJob, restored: RestoredCheckpoint | None, batch: int) -> TrainingJob:
     job = replace(job, arguments=dict(job.arguments) | {"batch": batch})
     if restored is None:
         return job
@@ -180,13 +188,13 @@ def _carried_on(job: TrainingJob, restored: Restored | None, batch: int) -> Trai
 
 
 @task(cache_policy=NO_CACHE)
-def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, folder: Path) -> list[Scores]:
+def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: TrainingParams, folder: Path) -> list[Scores]:
     """Evaluate models of one task, each on its data, in the existing `folder`; returns their scores in order.
 
     Raises TrainingError where one cannot be evaluated.
     """
     found: list[Scores] = []
-    job = ScoringJob(tuple(subjects), task, folder, training.batch, first_device(training.device), training.workers)
+    job = EvaluationJob(tuple(subjects), task, folder, training.batch, first_device(training.device), training.workers)
     failure = run_job(job, lambda told: found.extend(message for message in told if isinstance(message, Scores)))
     if len(found) < len(subjects):
         raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {_reason(failure)}")
@@ -194,20 +202,20 @@ def evaluate(subjects: Sequence[Subject], task: str, training: TrainingParams, f
 
 
 @task(cache_policy=NO_CACHE)
-def refer(
+def predict_reference(
     weights: Path, sample: Path, served: Path, task: str, image_size: int, folder: Path
-) -> tuple[FoundFolder, Scores, Scores]:
+) -> tuple[PredictionStore, Scores, Scores]:
     """What the weights find in the images of a validation sample (a zip), and the scores of these and of `served`.
 
     `served` is the folder that `serving.parity` filled; the existing `folder` takes the rest.
     Raises TrainingError where the weights cannot be asked.
     """
     told: list[Scores] = []
-    job = ReferenceJob(weights, sample, served, folder / "reference", image_size, task, folder)
+    job = ReferencePredictionJob(weights, sample, served, folder / "reference", image_size, task, folder)
     failure = run_job(job, lambda messages: told.extend(said for said in messages if isinstance(said, Scores)))
     if len(told) < 2:
         raise TrainingError(f"{weights.name} could not be asked for comparison: {_reason(failure)}")
-    return FoundFolder(job.reference), told[0], told[1]
+    return PredictionStore(job.reference), told[0], told[1]
 
 
 def _reason(failure: Failure | None) -> str:

@@ -6,7 +6,7 @@ from itertools import islice
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, explain, quoted, warning
+from tasks.dataset.findings import Finding, expected_found_fix, safe_repr, warning
 
 _MAX_BYTES = 2**20
 # LabelImg, CVAT, Label Studio, Darknet and Roboflow write these: a name a line.
@@ -22,9 +22,9 @@ def class_list_findings(archive: Archive, class_names: Sequence[str]) -> Iterato
         moved = ((name, number) for number, name in enumerate(_read(archive, file)))
         moved = ((name, number) for name, number in moved if known.get(_plain(name), number) != number)
         for name, number in islice(moved, 1):
-            expected = f"{quoted(name)} as class {known[_plain(name)]}, as data.yaml has it"
+            expected = f"{safe_repr(name)} as class {known[_plain(name)]}, as data.yaml has it"
             fix = "Look at a few labels, and put names in data.yaml into the order that these were written by."
-            yield warning(Code.CLASS_ORDER, explain(expected, f"it as class {number}", fix), path=file)
+            yield warning(Code.CLASS_ORDER, expected_found_fix(expected, f"it as class {number}", fix), path=file)
 
 
 def _plain(name: str) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, Severity, Statistics, explain, quoted, warning
+from tasks.dataset.findings import Finding, FindingBatch, Severity, Statistics, expected_found_fix, safe_repr, warning
 from tasks.parameters import ValidationPolicy
 
 
-def class_findings(statistics: Statistics, policy: ValidationPolicy) -> list[Finding | Batch]:
+def class_findings(statistics: Statistics, policy: ValidationPolicy) -> list[Finding | FindingBatch]:
     """Return warnings about classes that cannot be learnt or measured; nothing where no class has a name or a label.
 
     A class that is nowhere is told as unused and not again. How often classes are shown is counted in train.
@@ -21,18 +21,22 @@ def class_findings(statistics: Statistics, policy: ValidationPolicy) -> list[Fin
     lost = [name for name in names if train and val and (name in train) != (name in val)]
 
     def write_few(name: str) -> str:
-        expected = f"at least {policy.min_class_instances} labels of {quoted(name)} in train"
-        return explain(expected, f"{train[name]}", "Label more of them, or merge the class with another.")
+        expected = f"at least {policy.min_class_instances} labels of {safe_repr(name)} in train"
+        return expected_found_fix(expected, f"{train[name]}", "Label more of them, or merge the class with another.")
 
     def write_rare(name: str) -> str:
-        ratio = f"at most {policy.max_class_ratio:g} times the labels of {quoted(name)}"
-        found = f"{train[most]} of {quoted(most)} for {train[name]} of it in train"
-        return explain(f"{ratio} for any class", found, "Label more of the rare class, or raise max_class_ratio.")
+        ratio = f"at most {policy.max_class_ratio:g} times the labels of {safe_repr(name)}"
+        found = f"{train[most]} of {safe_repr(most)} for {train[name]} of it in train"
+        return expected_found_fix(
+            f"{ratio} for any class", found, "Label more of the rare class, or raise max_class_ratio."
+        )
 
     def write_lost(name: str) -> str:
         shown, bare = ("train", "val") if name in train else ("val", "train")
         found = f"{max(train.get(name, 0), val.get(name, 0))} labels in {shown} and none in {bare}"
-        return explain(f"{quoted(name)} in train and in val", found, f"Move some of its images to {bare}.")
+        return expected_found_fix(
+            f"{safe_repr(name)} in train and in val", found, f"Move some of its images to {bare}."
+        )
 
     unused = [name for name in names if used and name not in used]
     findings = [
@@ -52,8 +56,8 @@ def _instances(statistics: Statistics, split: str) -> Mapping[str, int]:
 
 def _write_unused(name: str) -> str:
     fix = "Label some, or take the class out of names (and count the ids after it down)."
-    return explain(f"labels of {quoted(name)}", "none", fix)
+    return expected_found_fix(f"labels of {safe_repr(name)}", "none", fix)
 
 
-def _batch(code: Code, names: Sequence[str], write: Callable[[str], str]) -> Batch:
-    return Batch(code, Severity.WARNING, len(names), lambda number: warning(code, write(names[number])))
+def _batch(code: Code, names: Sequence[str], write: Callable[[str], str]) -> FindingBatch:
+    return FindingBatch(code, Severity.WARNING, len(names), lambda number: warning(code, write(names[number])))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, Severity
+from tasks.dataset.findings import Finding, FindingBatch, Severity
 from tasks.parameters import ValidationPolicy
 
 # More findings than this of one code and severity are counted but not kept.
@@ -27,13 +27,13 @@ class Collector:
         self._kept: dict[Finding, None] = {}
         self._counts: Counter[tuple[Code, Severity]] = Counter()
 
-    def add(self, findings: Iterable[Finding | Batch]) -> None:
+    def add(self, findings: Iterable[Finding | FindingBatch]) -> None:
         """Take in findings; a batch is written out only as far as its findings are kept."""
         for found in findings:
             severity = self._severity(found.code, found.severity)
             if severity is None:
                 continue
-            if isinstance(found, Batch):
+            if isinstance(found, FindingBatch):
                 self._add_batch(found, severity)
             else:
                 self._add(found, severity)
@@ -66,7 +66,7 @@ class Collector:
         if self._counts[finding.code, severity] <= MAX_KEPT:
             self._kept[finding] = None
 
-    def _add_batch(self, batch: Batch, severity: Severity) -> None:
+    def _add_batch(self, batch: FindingBatch, severity: Severity) -> None:
         shown = min(batch.count, MAX_KEPT)
         for number in range(shown):
             self._add(batch.make(number), severity)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.findings import Finding, Report, Severity, Statistics
-from tasks.dataset.image_stats import ImageTraits, format_findings
-from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRules, parse_labels
+from tasks.dataset.image_stats import ImageStats, format_findings
+from tasks.dataset.labels import MAX_LABEL_BYTES, LabelSpec, parse_labels
 from tasks.dataset.layout import Dataset, read_layout
 from tasks.errors import StudioError
 from tasks.parameters import ValidationPolicy
@@ -22,7 +22,7 @@ from tasks.validation.pairing import pairing_findings
 from tasks.validation.quality import quality_findings
 from tasks.validation.reader import Progress, read_contents
 from tasks.validation.report.html import render_report
-from tasks.validation.split_counts import gather_statistics, unlabelled_splits
+from tasks.validation.split_counts import count_splits, unlabelled_splits
 
 
 class DatasetError(StudioError):
@@ -39,8 +39,8 @@ class Inspection:
 
     report: Report
     dataset: Dataset = field(default_factory=Dataset)
-    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelRules())[0])
-    images: Mapping[str, ImageTraits] = field(default_factory=dict)
+    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelSpec())[0])
+    images: Mapping[str, ImageStats] = field(default_factory=dict)
 
 
 def check_dataset(
@@ -70,7 +70,7 @@ def inspect_dataset(
         contents, problems = read_contents(opened, dataset, progress)
         found.add(problems)
         labels, images = contents.labels, contents.images
-        statistics = gather_statistics(dataset, labels)
+        statistics = count_splits(dataset, labels)
         found.add(format_findings(opened.entries))
         found.add(pairing_findings(opened, dataset, policy))
         found.add(unlabelled_splits(statistics))
@@ -127,7 +127,7 @@ def _nothing(name: str) -> bytes:
     raise KeyError(name)
 
 
-def _sizes(dataset: Dataset, images: Mapping[str, ImageTraits]) -> dict[str, tuple[int, int]]:
+def _sizes(dataset: Dataset, images: Mapping[str, ImageStats]) -> dict[str, tuple[int, int]]:
     """Map each label file to the width and height of its image in pixels, where that decodes."""
     return {
         label: (images[image].width, images[image].height)

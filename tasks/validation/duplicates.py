@@ -9,9 +9,9 @@ import numpy as np
 
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, Severity, error, explain, quoted
-from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageTraits, decode_colour
-from tasks.validation.near_duplicates import near_pairs
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, safe_repr
+from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageStats, decode_colour
+from tasks.validation.near_duplicates import find_near_duplicates
 
 # Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
 MAX_READ_BYTES = 8 * 2**30
@@ -20,7 +20,7 @@ MAX_DECODED_PIXELS = 2 * 10**9
 SAME_PIXELS_FROM = 0.999
 
 
-class Twin(NamedTuple):
+class DuplicatePair(NamedTuple):
     """Two images that are the same or nearly so; `how` says what they share, `leak` that their splits differ."""
 
     later: str
@@ -31,36 +31,36 @@ class Twin(NamedTuple):
 
 
 def duplicate_findings(
-    images: Mapping[str, ImageTraits],
+    images: Mapping[str, ImageStats],
     entries: Mapping[str, tuple[int, int]],
     splits_of: Mapping[str, Collection[str]],
     read: Callable[[str], bytes],
-) -> list[Finding | Batch]:
+) -> list[Finding | FindingBatch]:
     """Return what is wrong with images that are the same or nearly so: one finding for each later one, by name.
 
     `images` are those that can be used; `entries` maps them to the checksum and size of the zip's directory,
     `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; where
     it raises ArchiveError the image has no exact duplicate.
     """
-    twins = find_twins(images, entries, splits_of, read)
+    twins = find_duplicates(images, entries, splits_of, read)
     batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
     return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
 
 
-def find_twins(
-    images: Mapping[str, ImageTraits],
+def find_duplicates(
+    images: Mapping[str, ImageStats],
     entries: Mapping[str, tuple[int, int]],
     splits_of: Mapping[str, Collection[str]],
     read: Callable[[str], bytes],
-) -> list[Twin]:
+) -> list[DuplicatePair]:
     """Return each image that is the same as an earlier one by name, or nearly so, with one such; by name.
 
     One of another split is preferred. The arguments are those of `duplicate_findings`.
     """
     splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
     contents = _Contents(entries, read)
-    twins = list(_exact_twins(images, splits, contents))
-    twins += _near_twins(images, splits, {twin.later for twin in twins}, contents)
+    twins = list(_find_exact_duplicates(images, splits, contents))
+    twins += _find_near_duplicates(images, splits, {twin.later for twin in twins}, contents)
     return sorted(twins)
 
 
@@ -71,12 +71,12 @@ def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Findin
         if len(set(splits)) > 1:
             shared[tuple(sorted(set(splits)))].append(name)
     for splits, names in sorted(shared.items()):
-        found = f"{len(names)} in {' and '.join(splits)}, such as {quoted(min(names))}"
+        found = f"{len(names)} in {' and '.join(splits)}, such as {safe_repr(min(names))}"
         fix = "Name another folder for each split in data.yaml: what was trained on says nothing in a test."
-        yield error(Code.SPLIT_LEAK, explain("each image in one split", found, fix), path=min(names))
+        yield error(Code.SPLIT_LEAK, expected_found_fix("each image in one split", found, fix), path=min(names))
 
 
-def _batch(twins: Sequence[Twin], *, exact: bool, leak: bool) -> Batch:
+def _batch(twins: Sequence[DuplicatePair], *, exact: bool, leak: bool) -> FindingBatch:
     chosen = [twin for twin in twins if (twin.exact, twin.leak) == (exact, leak)]
     severity = Severity.ERROR if exact and leak else Severity.WARNING
     duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
@@ -90,17 +90,17 @@ def _batch(twins: Sequence[Twin], *, exact: bool, leak: bool) -> Batch:
             if leak
             else "Keep one of them, unless both are meant to count."
         )
-        message = explain(expected, f"{twin.how} {quoted(twin.first)}", fix)
+        message = expected_found_fix(expected, f"{twin.how} {safe_repr(twin.first)}", fix)
         return Finding(code=code, severity=severity, message=message, path=twin.later, other=twin.first)
 
-    return Batch(code, severity, len(chosen), write)
+    return FindingBatch(code, severity, len(chosen), write)
 
 
-def _exact_twins(
-    images: Mapping[str, ImageTraits], splits: Mapping[str, tuple[str, ...]], contents: "_Contents"
-) -> Iterator[Twin]:
+def _find_exact_duplicates(
+    images: Mapping[str, ImageStats], splits: Mapping[str, tuple[str, ...]], contents: "_Contents"
+) -> Iterator[DuplicatePair]:
     """Only images of equal traits can have equal pixels; those are read once more and compared by digests."""
-    alike: defaultdict[ImageTraits, list[str]] = defaultdict(list)
+    alike: defaultdict[ImageStats, list[str]] = defaultdict(list)
     for name in splits:
         alike[images[name]._replace(orientation=1)].append(name)
     for traits, group in alike.items():
@@ -113,7 +113,7 @@ def _exact_twins(
             first = leak or next(iter(others.values()), None)
             if first is not None:
                 how = f"the same {'bytes' if digests[first][0] == file else 'pixels'} as"
-                yield Twin(name, first, how, exact=True, leak=leak is not None)
+                yield DuplicatePair(name, first, how, exact=True, leak=leak is not None)
             others.setdefault(own, name)
 
 
@@ -143,7 +143,7 @@ class _Contents:
         pictures = {file: (self._picture(name, pixels) if several else None) for file, name in first_of.items()}
         return {name: (file, pictures[file] or file) for name, file in files.items()}
 
-    def same_pixels(self, one: str, other: str, images: Mapping[str, ImageTraits]) -> bool:
+    def same_pixels(self, one: str, other: str, images: Mapping[str, ImageStats]) -> bool:
         """Tell whether two images decode to the same, as a PNG does that was made from a JPEG."""
         sizes = [(images[name].width, images[name].height) for name in (one, other)]
         if sizes[0] != sizes[1]:
@@ -176,22 +176,22 @@ class _Contents:
         return None if picture is None else hashlib.sha256(np.ascontiguousarray(picture).data).digest()
 
 
-def _near_twins(
-    images: Mapping[str, ImageTraits],
+def _find_near_duplicates(
+    images: Mapping[str, ImageStats],
     splits: Mapping[str, tuple[str, ...]],
     done: Collection[str],
     contents: "_Contents",
-) -> Iterator[Twin]:
+) -> Iterator[DuplicatePair]:
     """Return the images that are near to an earlier one, of another split where there is one; not those in `done`."""
     names = list(splits)
     thumbnails = np.frombuffer(b"".join(images[name].thumbnail for name in names), np.uint8)
     numbers = {split: number for number, split in enumerate(sorted({(), *splits.values()}))}
     groups = [numbers[splits[name]] for name in names]
     wanted = [name not in done for name in names]
-    for pair in near_pairs(thumbnails.reshape(-1, THUMBNAIL_SIDE**2), groups, wanted):
+    for pair in find_near_duplicates(thumbnails.reshape(-1, THUMBNAIL_SIDE**2), groups, wanted):
         later, first = names[pair.later], names[pair.first]
         same = pair.correlation >= SAME_PIXELS_FROM and contents.same_pixels(later, first, images)
         measured = f"({pair.bits} of 63 bits of its hash apart, correlation {pair.correlation:.3f})"
         how = "the same pixels as" if same else f"nearly the same picture {measured} as"
         leak = bool(splits[later] and splits[first] and splits[later] != splits[first])
-        yield Twin(later, first, how, exact=same, leak=leak)
+        yield DuplicatePair(later, first, how, exact=same, leak=leak)

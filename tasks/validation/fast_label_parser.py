@@ -19,13 +19,13 @@ from tasks.dataset.labels import (
     MIN_AREA,
     RANGE_TOLERANCE,
     VISIBILITIES,
-    LabelRules,
     Labels,
-    as_loaded,
+    LabelSpec,
     column_counts,
     parse_labels,
+    round_like_loader,
 )
-from tasks.vision.polygons import widest_triangles
+from tasks.vision.polygons import degeneracy_area
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -68,12 +68,12 @@ class Chunk:
     findings: list[list[Finding]]
 
 
-def is_box(rows: Rows, rules: LabelRules) -> Bools:
+def is_box(rows: Rows, rules: LabelSpec) -> Bools:
     """Say which rows begin with a box (detect and pose); the others are outlines."""
     return np.ones(len(rows.counts), dtype=bool) if rules.task == "pose" else rows.counts == 4
 
 
-def parse_chunk(files: Sequence[tuple[str, bytes]], rules: LabelRules) -> Chunk:
+def parse_chunk(files: Sequence[tuple[str, bytes]], rules: LabelSpec) -> Chunk:
     """Parse some label files; the same as `parse_labels` for each, in about a tenth of the time where all is well."""
     texts = [_plain(data) for _, data in files]
     rows = _tokenise([text or b"" for text in texts])
@@ -154,7 +154,7 @@ def _classes(digits: NDArray[np.uint8], offsets: Ints, lengths: Ints) -> Ints:
     return np.where(plain, classes, -1)
 
 
-def _good_rows(rows: Rows, rules: LabelRules, good: Bools) -> Rows:
+def _good_rows(rows: Rows, rules: LabelSpec, good: Bools) -> Rows:
     """Return the rows of the files that are in order; `good`, one for each file, is set to False for the others."""
     good[rows.file[~_fits(rows, rules)]] = False
     rows = rows.take(np.flatnonzero(good[rows.file]))
@@ -163,7 +163,7 @@ def _good_rows(rows: Rows, rules: LabelRules, good: Bools) -> Rows:
     return rows if good[rows.file].all() else rows.take(np.flatnonzero(good[rows.file]))
 
 
-def _fits(rows: Rows, rules: LabelRules) -> Bools:
+def _fits(rows: Rows, rules: LabelSpec) -> Bools:
     """Say which rows have a class that exists and the number of columns of the task, or of their file's first row."""
     fits = np.zeros(len(rows.file), dtype=bool)
     for task in (rules.task,) if rules.task else ("detect", "segment"):
@@ -178,7 +178,7 @@ def _fits(rows: Rows, rules: LabelRules) -> Bools:
     return fits & (rows.class_id >= 0) & (rows.class_id < limit)
 
 
-def _in_order(rows: Rows, rules: LabelRules) -> Bools:
+def _in_order(rows: Rows, rules: LabelSpec) -> Bools:
     """Say which rows are inside of the image and have a size; one at least, all of fitting lengths."""
     starts = np.cumsum(rows.counts) - rows.counts
     # Written so that NaN and infinity are out of order.
@@ -190,14 +190,14 @@ def _in_order(rows: Rows, rules: LabelRules) -> Bools:
         seen = (place >= 0) & (place % rules.keypoints[1] == 2)
         inside = np.where(seen, np.isin(rows.numbers, VISIBILITIES), inside)
     fine = np.logical_and.reduceat(inside, starts)
-    sides = as_loaded(rows.numbers[starts[boxes, None] + (2, 3)])
+    sides = round_like_loader(rows.numbers[starts[boxes, None] + (2, 3)])
     fine[boxes] &= (sides > 0).all(axis=1)
     if not boxes.all():
         corners = rows.numbers[np.repeat(~boxes, rows.counts)].reshape(-1, 2)
         counts = rows.counts[~boxes] // 2
-        single, first = as_loaded(corners), np.cumsum(counts) - counts
+        single, first = round_like_loader(corners), np.cumsum(counts) - counts
         span = np.maximum.reduceat(single, first) - np.minimum.reduceat(single, first)
-        fine[~boxes] &= (widest_triangles(corners, counts) > MIN_AREA) & (span.max(axis=1) <= MAX_SPAN)
+        fine[~boxes] &= (degeneracy_area(corners, counts) > MIN_AREA) & (span.max(axis=1) <= MAX_SPAN)
     return fine
 
 
@@ -205,7 +205,7 @@ def _repeated(rows: Rows) -> Bools:
     """Say which rows may be the same as another of their file: no row that is one is missed."""
     starts = np.cumsum(rows.counts) - rows.counts
     place = (np.arange(len(rows.numbers)) - np.repeat(starts, rows.counts)).astype(np.uint64)
-    numbers = as_loaded(rows.numbers).astype(np.float64)
+    numbers = round_like_loader(rows.numbers).astype(np.float64)
     mixed = (numbers.view(np.uint64) ^ (place * _MIX[0])) * _MIX[1]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX[2]
     owner = (rows.file.astype(np.uint64) << np.uint64(32)) + rows.class_id.astype(np.uint64)
@@ -232,7 +232,7 @@ def _merged(rows: Rows | None, exact: dict[int, Labels]) -> Rows:
     return both.take(np.argsort(both.file, kind="stable"))
 
 
-def _of_files(rows: Rows, rules: LabelRules, files: int) -> list[str | None]:
+def _of_files(rows: Rows, rules: LabelSpec, files: int) -> list[str | None]:
     """Return the task of each file that is in order; its first row shows it, where the rules do not say."""
     if rules.task:
         return [rules.task] * files

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.image_stats import ImageStats
 
 
-def pack_traits(images: Mapping[str, ImageTraits]) -> bytes:
+def pack_image_stats(images: Mapping[str, ImageStats]) -> bytes:
     """Return the traits as parquet, a row an image, its name in column `image`."""
-    table = pd.DataFrame(list(images.values()), columns=list(ImageTraits._fields))
+    table = pd.DataFrame(list(images.values()), columns=list(ImageStats._fields))
     table.insert(0, "image", list(images))
     return table.to_parquet(index=False)
 
 
-def unpack_traits(data: bytes) -> dict[str, ImageTraits]:
-    """Return what `pack_traits` was given."""
+def unpack_image_stats(data: bytes) -> dict[str, ImageStats]:
+    """Return what `pack_image_stats` was given."""
     table = pd.read_parquet(io.BytesIO(data))
-    rows = zip(*(table[name].tolist() for name in ImageTraits._fields), strict=True)
-    return {image: ImageTraits(*row) for image, row in zip(table["image"].tolist(), rows, strict=True)}
+    rows = zip(*(table[name].tolist() for name in ImageStats._fields), strict=True)
+    return {image: ImageStats(*row) for image, row in zip(table["image"].tolist(), rows, strict=True)}

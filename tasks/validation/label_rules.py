@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, Severity, explain, quoted
+from tasks.dataset.findings import Finding, FindingBatch, Severity, expected_found_fix, safe_repr
 from tasks.dataset.labels import RANGE_TOLERANCE
 from tasks.validation.label_table import LabelTable
 
@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 
 def label_findings(
     table: LabelTable, sizes: Mapping[str, tuple[int, int]], imgsz: int, class_names: Sequence[str] = ()
-) -> list[Finding | Batch]:
+) -> list[Finding | FindingBatch]:
     """Return what a person should look at; `sizes` maps label files to width and height of their image in pixels.
 
     Pixels are those of the image scaled until its longer side is `imgsz`; without a size it counts as square, so that
@@ -50,7 +50,7 @@ def label_findings(
     return [batch for batch in rules if batch.count]
 
 
-def _batch(rows: pd.DataFrame, at: Ints, code: Code, severity: Severity, write: Callable[[int], str]) -> Batch:
+def _batch(rows: pd.DataFrame, at: Ints, code: Code, severity: Severity, write: Callable[[int], str]) -> FindingBatch:
     """Return findings for the rows at places `at`; `write(n)` gives the message for the n-th of them."""
     labels, lines = rows["label"].array, rows["line"].to_numpy()
 
@@ -58,11 +58,11 @@ def _batch(rows: pd.DataFrame, at: Ints, code: Code, severity: Severity, write: 
         row = at[number]
         return Finding(code=code, severity=severity, message=write(number), path=labels[row], line=int(lines[row]))
 
-    return Batch(code, severity, len(at), make)
+    return FindingBatch(code, severity, len(at), make)
 
 
 def _called(class_id: int, names: Sequence[str]) -> str:
-    return quoted(names[class_id]) if class_id < len(names) else f"class {class_id}"
+    return safe_repr(names[class_id]) if class_id < len(names) else f"class {class_id}"
 
 
 def _edges(rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -83,7 +83,7 @@ def _pixels(rows: pd.DataFrame, sizes: Mapping[str, tuple[int, int]], imgsz: int
     return pixels
 
 
-def _outside(rows: pd.DataFrame) -> Batch:
+def _outside(rows: pd.DataFrame) -> FindingBatch:
     low, high = _edges(rows)
     lowest, highest = low.min(axis=0), high.max(axis=0)
     limit = RANGE_TOLERANCE + _ROUNDING
@@ -92,24 +92,26 @@ def _outside(rows: pd.DataFrame) -> Batch:
     def write(number: int) -> str:
         row = at[number]
         found = f"one from {low[0, row]:g}, {low[1, row]:g} to {high[0, row]:g}, {high[1, row]:g}"
-        return explain("a box inside of the image (0 to 1)", found, "Clip the box to the image, or draw it again.")
+        return expected_found_fix(
+            "a box inside of the image (0 to 1)", found, "Clip the box to the image, or draw it again."
+        )
 
     return _batch(rows, at, Code.LABEL_OUTSIDE, Severity.WARNING, write)
 
 
-def _tiny(rows: pd.DataFrame, pixels: Floats) -> Batch:
+def _tiny(rows: pd.DataFrame, pixels: Floats) -> FindingBatch:
     at = np.flatnonzero(pixels.min(axis=0) < MIN_PIXELS)
 
     def write(number: int) -> str:
         width, height = pixels[:, at[number]]
         expected = f"at least {MIN_PIXELS:g} pixels a side at the training size"
         fix = "Train at a larger imgsz, cut the images into tiles, or take the label out if it is a slip."
-        return explain(expected, f"{width:.2g} x {height:.2g}", fix)
+        return expected_found_fix(expected, f"{width:.2g} x {height:.2g}", fix)
 
     return _batch(rows, at, Code.LABEL_TINY, Severity.INFO, write)
 
 
-def _huge(rows: pd.DataFrame) -> Batch:
+def _huge(rows: pd.DataFrame) -> FindingBatch:
     low, high = _edges(rows)
     seen = np.prod(np.minimum(high, 1) - np.maximum(low, 0), axis=0)
     area = np.where(rows["corners"] == 0, seen, rows["area"])
@@ -118,12 +120,12 @@ def _huge(rows: pd.DataFrame) -> Batch:
     def write(number: int) -> str:
         found = f"one of {area[at[number]]:.1%}"
         fix = "Nothing, if the object fills the picture; a label for the picture as a whole belongs to classify."
-        return explain(f"a label of at most {MAX_AREA:.0%} of the image", found, fix)
+        return expected_found_fix(f"a label of at most {MAX_AREA:.0%} of the image", found, fix)
 
     return _batch(rows, at, Code.LABEL_HUGE, Severity.INFO, write)
 
 
-def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> Batch:
+def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> FindingBatch:
     """Tell each box that coincides with an earlier one of its class and file, once; equal ones are told as such."""
     low, high = _edges(rows)
     at = np.flatnonzero(rows["corners"] == 0)
@@ -145,7 +147,9 @@ def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> Batch:
         row = told[number]
         found = f"{_iou(low, high, earlier[row], row):.1%} in common with line {lines[earlier[row]]}"
         fix = "Take one of the two boxes out, unless there really are two objects."
-        return explain(f"at most {MIN_OVERLAP:.0%} of two boxes of {_called(classes[row], class_names)}", found, fix)
+        return expected_found_fix(
+            f"at most {MIN_OVERLAP:.0%} of two boxes of {_called(classes[row], class_names)}", found, fix
+        )
 
     return _batch(rows, told, Code.LABEL_OVERLAP, Severity.WARNING, write)
 
@@ -176,7 +180,7 @@ def _iou(low: Floats, high: Floats, one: Ints, other: Ints) -> Floats:
     return shares
 
 
-def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) -> Batch:
+def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) -> FindingBatch:
     """Compare the logarithms of area and aspect ratio of each box with those of its class."""
     kind, classes = pd.factorize(rows["class_id"].to_numpy())
     counts = np.bincount(kind, minlength=len(classes))
@@ -191,7 +195,7 @@ def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) ->
         size = " x ".join(f"{side:.4g}" for side in pixels[:, row])
         found = f"{size} pixels at the training size, {area[row]:.1f} standard deviations off in area"
         fix = "Look whether the box or its class is a slip."
-        return explain(expected, f"{found} and {ratio[row]:.1f} in aspect ratio", fix)
+        return expected_found_fix(expected, f"{found} and {ratio[row]:.1f} in aspect ratio", fix)
 
     return _batch(rows, at, Code.OUTLIER_BOX, Severity.INFO, write)
 

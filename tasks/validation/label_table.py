@@ -11,16 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.dataset.finding_codes import MEANINGS, Code
-from tasks.dataset.findings import Batch, Finding, Severity, error, explain, warning
-from tasks.dataset.labels import ONE_KIND, RANGE_TOLERANCE, LabelRules
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, warning
+from tasks.dataset.labels import ONE_KIND, RANGE_TOLERANCE, LabelSpec
 from tasks.validation.fast_label_parser import Chunk, Rows, is_box, parse_chunk
-from tasks.vision.polygons import areas, bounds, crossed, rotated_boxes
+from tasks.vision.polygons import polygon_areas, polygon_bounds, polygons_to_xywhr, self_intersects
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
 # Findings of one code and severity that are kept in their own words; of the others the file is kept.
-MAX_WORDED = 1000
+MAX_DETAILED_FINDINGS = 1000
 
 _CHUNK_BYTES = 2**20
 _CHUNK_FILES = 10_000
@@ -45,14 +45,16 @@ class LabelTable:
     written: Mapping[str, int]
 
 
-def read_labels(files: Iterable[tuple[str, bytes]], rules: LabelRules) -> tuple[LabelTable, list[Finding | Batch]]:
+def read_labels(
+    files: Iterable[tuple[str, bytes]], rules: LabelSpec
+) -> tuple[LabelTable, list[Finding | FindingBatch]]:
     """Read label files, given as entry name (each once) and bytes, and tell all faults of their lines and outlines.
 
     `files` is streamed: memory holds the table (60 bytes a row) and the work on one file of at most 8 MiB. Without a
     task in the rules boxes mean detect and polygons segment, or obb where all have four corners and are rotated boxes.
     Never raises for what the files hold; pandera's SchemaErrors would show a fault of this module.
     """
-    found = _Found()
+    found = _TableBuilder()
     for chunk in _chunks(files):
         found.add([name for name, _ in chunk], parse_chunk(chunk, rules), rules)
     rows = found.frame()
@@ -97,7 +99,7 @@ def _chunks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, byte
 
 
 @dataclass
-class _Told:
+class _FindingBuffer:
     """Findings of label files: the first of each code and severity as they are, the rest as batches."""
 
     kept: list[Finding] = field(default_factory=list)
@@ -108,40 +110,40 @@ class _Told:
         for finding in findings:
             key = finding.code, finding.severity
             self.counts[key] += 1
-            if self.counts[key] <= MAX_WORDED:
+            if self.counts[key] <= MAX_DETAILED_FINDINGS:
                 self.kept.append(finding)
             else:
                 self.more[key][finding.path or ""] += 1
 
-    def findings(self) -> list[Finding | Batch]:
+    def findings(self) -> list[Finding | FindingBatch]:
         return [*self.kept, *(_unworded(*key, paths) for key, paths in self.more.items())]
 
 
-def _unworded(code: Code, severity: Severity, files: Counter[str]) -> Batch:
+def _unworded(code: Code, severity: Severity, files: Counter[str]) -> FindingBatch:
     fix = "Mend the faults that are told line by line, then these in the same way."
-    message = explain("no more of these faults", MEANINGS[code], fix)
+    message = expected_found_fix("no more of these faults", MEANINGS[code], fix)
     paths, ends = list(files), np.cumsum(list(files.values()))
 
     def make(number: int) -> Finding:
         path = paths[int(np.searchsorted(ends, number, "right"))]
         return Finding(code=code, severity=severity, message=message, path=path)
 
-    return Batch(code, severity, int(ends[-1]), make)
+    return FindingBatch(code, severity, int(ends[-1]), make)
 
 
 @dataclass
-class _Found:
+class _TableBuilder:
     """What was read so far; columns are lists of arrays, one a chunk."""
 
     written: dict[str, int] = field(default_factory=dict)
     tasks: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    told: _Told = field(default_factory=_Told)
+    told: _FindingBuffer = field(default_factory=_FindingBuffer)
     columns: defaultdict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
     crossing: list[NDArray[np.bool_]] = field(default_factory=list)
     cornered: list[NDArray[np.bool_]] = field(default_factory=list)
     quads: Counter[str] = field(default_factory=Counter)
 
-    def add(self, names: list[str], chunk: Chunk, rules: LabelRules) -> None:
+    def add(self, names: list[str], chunk: Chunk, rules: LabelSpec) -> None:
         before = len(self.written)
         self.written.update(zip(names, chunk.written, strict=True))
         for name, task, findings in zip(names, chunk.tasks, chunk.findings, strict=True):
@@ -165,12 +167,12 @@ class _Found:
         counts = rows.counts[~boxes] // 2
         if len(counts):
             corners = rows.numbers[np.repeat(~boxes, rows.counts)].reshape(-1, 2)
-            low, high = bounds(corners, counts)
+            low, high = polygon_bounds(corners, counts)
             # An outline that goes round several times has several times its area.
-            area = np.minimum(areas(corners, counts), np.prod(high - low, axis=1))
+            area = np.minimum(polygon_areas(corners, counts), np.prod(high - low, axis=1))
             measured[:, ~boxes] = np.vstack([(low + high).T / 2, (high - low).T, area])
-            crossing[~boxes] = crossed(corners, counts)
-            rotated, tilted = rotated_boxes(corners[np.repeat(counts == 4, counts)].reshape(-1, 4, 2))
+            crossing[~boxes] = self_intersects(corners, counts)
+            rotated, tilted = polygons_to_xywhr(corners[np.repeat(counts == 4, counts)].reshape(-1, 4, 2))
             self.quads.update(rotated=int(rotated.sum()), tilted=int(tilted.sum()))
         for name, column in zip(_MEASURES, measured, strict=True):
             self.columns[name].append(column)
@@ -193,27 +195,31 @@ class _Found:
         rotated = self.quads["tilted"] > 0 and self.quads["rotated"] >= _ROTATED_SHARE * len(rows)
         return "obb" if rotated and bool((rows["corners"] == 4).all()) else task
 
-    def mixed(self) -> Iterator[Finding | Batch]:
+    def mixed(self) -> Iterator[Finding | FindingBatch]:
         """Yield the files with another kind of label than most."""
         main = max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
         for task, files in self.tasks.items():
             if task != main:
                 yield _odd_files(task, files, f"labels for {main}, as in {len(self.tasks[main or task])} other files")
 
-    def crossings(self, rows: pd.DataFrame) -> list[Finding | Batch]:
+    def crossings(self, rows: pd.DataFrame) -> list[Finding | FindingBatch]:
         """Return the outlines that cross themselves."""
         fix = "Draw it again, its corners in order; an object in several parts is a label for each."
-        message = explain("an outline that does not cross itself", "edges that pass through each other", fix)
+        message = expected_found_fix("an outline that does not cross itself", "edges that pass through each other", fix)
         return _warnings(Code.LABEL_DEGENERATE, message, rows, self.crossing)
 
-    def corners(self, rows: pd.DataFrame) -> list[Finding | Batch]:
+    def corners(self, rows: pd.DataFrame) -> list[Finding | FindingBatch]:
         """Return the poses with a keypoint at 0 0, which tools write for absent and Ultralytics reads as seen."""
         found = "a keypoint at 0 0, which is trained as seen in the corner: kpt_shape has no visibility"
         fix = "Write kpt_shape: [n, 3] and three numbers for each keypoint: 0 0 0 where it is absent, x y 2 else."
-        return _warnings(Code.LABEL_KEYPOINT, explain("keypoints on the object", found, fix), rows, self.cornered)
+        return _warnings(
+            Code.LABEL_KEYPOINT, expected_found_fix("keypoints on the object", found, fix), rows, self.cornered
+        )
 
 
-def _warnings(code: Code, message: str, rows: pd.DataFrame, told: list[NDArray[np.bool_]]) -> list[Finding | Batch]:
+def _warnings(
+    code: Code, message: str, rows: pd.DataFrame, told: list[NDArray[np.bool_]]
+) -> list[Finding | FindingBatch]:
     """Return a warning for each row that is told, chunk by chunk."""
     at = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *told]))
     labels, lines = rows["label"].array[at], rows["line"].to_numpy()[at]
@@ -221,11 +227,11 @@ def _warnings(code: Code, message: str, rows: pd.DataFrame, told: list[NDArray[n
     def make(number: int) -> Finding:
         return warning(code, message, path=labels[number], line=int(lines[number]))
 
-    return [Batch(code, Severity.WARNING, len(at), make)] if len(at) else []
+    return [FindingBatch(code, Severity.WARNING, len(at), make)] if len(at) else []
 
 
-def _odd_files(task: str, files: list[str], expected: str) -> Batch:
-    message = explain(expected, f"labels for {task}", ONE_KIND)
-    return Batch(
+def _odd_files(task: str, files: list[str], expected: str) -> FindingBatch:
+    message = expected_found_fix(expected, f"labels for {task}", ONE_KIND)
+    return FindingBatch(
         Code.LABEL_COLUMNS, Severity.ERROR, len(files), lambda number: error(Code.LABEL_COLUMNS, message, files[number])
     )

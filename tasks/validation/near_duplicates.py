@@ -30,9 +30,9 @@ SAME_CORRELATION = 0.98
 # How far one cell may be from the other picture's, in standard deviations, after brightness and contrast were made the
 # same: an object that is there in one of them alone. Re-encoded and resized pictures have 0.3 at most, 1 % cut off each
 # side gives 0.35 to 0.65; drawn scenes with an object more have 0.76 at least, however alike the rest is.
-MAX_APART = 0.65
+MAX_CELL_DIFFERENCE = 0.65
 # With fewer images there is no telling what all share.
-MIN_SHARING = 20
+MIN_IMAGES_FOR_MEAN = 20
 # A thumbnail says something where this share of its cells differs from their mean by more than so many levels. The
 # plainest blood cells have 0.14; a light in the night has 0.02.
 MIN_BUSY_SHARE = 0.06
@@ -49,7 +49,7 @@ _Floats = npt.NDArray[np.float32]
 _Hashes = npt.NDArray[np.uint64]
 
 
-class Near(NamedTuple):
+class NearDuplicate(NamedTuple):
     """Two places in the list of thumbnails: `later` is near to `first`, by bits of 63 of the hash and correlation."""
 
     later: int
@@ -58,7 +58,9 @@ class Near(NamedTuple):
     correlation: float
 
 
-def near_pairs(thumbnails: _Thumbnails, groups: Sequence[int], wanted: Sequence[bool]) -> Iterator[Near]:
+def find_near_duplicates(
+    thumbnails: _Thumbnails, groups: Sequence[int], wanted: Sequence[bool]
+) -> Iterator[NearDuplicate]:
     """Yield each wanted picture that is near to an earlier one, of another group where there is one.
 
     `thumbnails` is uint8 [n, 256]; `groups` numbers sets of splits, 0 for none. Pictures that show too little to be
@@ -69,7 +71,7 @@ def near_pairs(thumbnails: _Thumbnails, groups: Sequence[int], wanted: Sequence[
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for matches in pool.map(search.block, range(0, len(telling), _ROWS)):
             for later, first, bits, correlation in matches:
-                yield Near(int(telling[later]), int(telling[first]), bits, correlation)
+                yield NearDuplicate(int(telling[later]), int(telling[first]), bits, correlation)
 
 
 def _tells(thumbnails: _Thumbnails) -> npt.NDArray[np.bool_]:
@@ -129,7 +131,7 @@ class _Search:
             rows = _standard(thumbnails[start : start + _COLUMNS])
             self._hashes[start : start + _COLUMNS] = _hash(rows)
             shared += rows.sum(axis=0)
-        telling = len(thumbnails) >= MIN_SHARING
+        telling = len(thumbnails) >= MIN_IMAGES_FOR_MEAN
         self._shared = (shared / len(thumbnails) if telling else np.zeros_like(shared)).astype(np.float32)
 
     def apart(self, later: npt.NDArray[np.int64] | int, first: slice | int) -> npt.NDArray[np.bool_]:
@@ -185,4 +187,4 @@ class _Search:
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         own = (one * other).sum(axis=1) / np.maximum(lengths, 1e-6)
         near = np.where(whole >= SAME_CORRELATION, whole, np.where(own >= NEAR_CORRELATION, own, 0))
-        return np.where(apart <= MAX_APART, near, 0).astype(np.float32)
+        return np.where(apart <= MAX_CELL_DIFFERENCE, near, 0).astype(np.float32)

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tasks.dataset.archive import Archive
-from tasks.dataset.entry_filter import folder_of
+from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Finding, error, explain, quoted, warning
-from tasks.dataset.image_stats import is_foreign_image
+from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr, warning
+from tasks.dataset.image_stats import is_unsupported_image
 from tasks.dataset.layout import Dataset, class_folder
 from tasks.parameters import ValidationPolicy
 
@@ -34,9 +34,9 @@ def _unsplit(dataset: Dataset) -> list[Finding]:
     ]
     if not left:
         return []
-    found = f"{len(left)} that are in none and that nothing uses, such as {quoted(left[0])}"
+    found = f"{len(left)} that are in none and that nothing uses, such as {safe_repr(left[0])}"
     fix = "Add them to a split in data.yaml (of a tree, move them into train or val), or take them out."
-    message = explain("all labelled images in train, val or test", found, fix)
+    message = expected_found_fix("all labelled images in train, val or test", found, fix)
     return [warning(Code.IMAGE_NO_SPLIT, message, path=left[0])]
 
 
@@ -46,7 +46,9 @@ def _ambiguous(dataset: Dataset) -> list[Finding]:
         images_of[image.rpartition(".")[0]].append(image)
     fix = "Keep one of them, or rename the others together with their labels."
     return [
-        error(Code.LABEL_AMBIGUOUS, explain("one image for a label", " and ".join(images), fix), path=images[1])
+        error(
+            Code.LABEL_AMBIGUOUS, expected_found_fix("one image for a label", " and ".join(images), fix), path=images[1]
+        )
         for images in images_of.values()
         if len(images) > 1
     ]
@@ -55,15 +57,15 @@ def _ambiguous(dataset: Dataset) -> list[Finding]:
 def _orphans(archive: Archive, dataset: Dataset) -> Iterator[Finding]:
     """Look at text files where labels lie: in folders called labels, and beside labels that have their image."""
     used = {label for label in dataset.labels.values() if label}
-    folders = {folder_of(label) for label in used}
-    foreign = {name.rpartition(".")[0].rpartition("/")[2] for name in archive.entries if is_foreign_image(name)}
+    folders = {parent_folder(label) for label in used}
+    foreign = {name.rpartition(".")[0].rpartition("/")[2] for name in archive.entries if is_unsupported_image(name)}
     for name in sorted(archive.entries):
         stem, _, ending = name.rpartition("/")[2].rpartition(".")
         if ending.lower() != "txt" or _is_no_label(name) or name in used or name in dataset.lists or stem in foreign:
             continue
-        if folder_of(name) in folders or "labels" in name.split("/")[:-1]:
+        if parent_folder(name) in folders or "labels" in name.split("/")[:-1]:
             fix = "Add the image, or remove this file; the names must agree to the letter, capitals too."
-            yield warning(Code.LABEL_ORPHAN, explain("an image for each label file", "none", fix), path=name)
+            yield warning(Code.LABEL_ORPHAN, expected_found_fix("an image for each label file", "none", fix), path=name)
 
 
 def _is_no_label(name: str) -> bool:
@@ -78,4 +80,4 @@ def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
     expected = f"a label file for at least {1 - policy.max_unlabelled_share:.0%} of the images"
     found = f"{len(bare)} of {len(label_of)} images without one"
     fix = "Label them, check that images and labels have the same names, or raise max_unlabelled_share."
-    return [warning(Code.IMAGE_UNLABELLED, explain(expected, found, fix), path=bare[0])]
+    return [warning(Code.IMAGE_UNLABELLED, expected_found_fix(expected, found, fix), path=bare[0])]

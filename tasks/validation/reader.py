@@ -8,33 +8,33 @@ from typing import NamedTuple
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding
-from tasks.dataset.image_stats import MAX_IMAGE_BYTES, ImageTraits, inspect_image
+from tasks.dataset.findings import Finding, FindingBatch
+from tasks.dataset.image_stats import MAX_IMAGE_BYTES, ImageStats, check_image
 from tasks.dataset.labels import MAX_LABEL_BYTES
 from tasks.dataset.layout import Dataset
 from tasks.validation.label_table import LabelTable, read_labels
 
 Progress = Callable[[int, int], None]
 _MAX_THREADS = 8
-_Seen = tuple[ImageTraits | None, list[Finding]]
+_Seen = tuple[ImageStats | None, list[Finding]]
 
 
-class Contents(NamedTuple):
+class DatasetContents(NamedTuple):
     """All labels, and the images that decode, by name."""
 
     labels: LabelTable
-    images: dict[str, ImageTraits]
+    images: dict[str, ImageStats]
 
 
 def read_contents(
     archive: Archive, dataset: Dataset, progress: Progress | None
-) -> tuple[Contents, list[Finding | Batch]]:
+) -> tuple[DatasetContents, list[Finding | FindingBatch]]:
     """Return what the entries hold and all that is wrong with each by itself.
 
     Labels are parsed in one thread of the pool while the others decode. `progress` gets the images done and all images.
     """
-    images: dict[str, ImageTraits] = {}
-    faults: list[Finding | Batch] = []
+    images: dict[str, ImageStats] = {}
+    faults: list[Finding | FindingBatch] = []
     labelled = dataset.task != "classify"  # a class is the same however the image is turned
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
@@ -47,7 +47,7 @@ def read_contents(
                 progress(done, len(dataset.labels))
         labels, problems_of_labels = parsing.result()
     faults += filter(None, map(archive.damage, _others(archive, dataset)))
-    return Contents(labels, images), [*problems_of_labels, *faults]
+    return DatasetContents(labels, images), [*problems_of_labels, *faults]
 
 
 def _others(archive: Archive, dataset: Dataset) -> list[str]:
@@ -56,7 +56,7 @@ def _others(archive: Archive, dataset: Dataset) -> list[str]:
     return [name for name in archive.entries if name not in read]
 
 
-def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding | Batch]]:
+def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding | FindingBatch]]:
     damaged: dict[str, Finding] = {}
     names = sorted({label for label in dataset.labels.values() if label})
 
@@ -87,7 +87,7 @@ def _decode(pool: ThreadPoolExecutor, ahead: int, archive: Archive, dataset: Dat
 
 def _submit(pool: ThreadPoolExecutor, archive: Archive, image: str) -> Future[_Seen]:
     try:
-        return pool.submit(inspect_image, archive.read(image, MAX_IMAGE_BYTES), image)
+        return pool.submit(check_image, archive.read(image, MAX_IMAGE_BYTES), image)
     except ArchiveError as exc:
         damaged: Future[_Seen] = Future()
         damaged.set_result((None, [exc.finding]))

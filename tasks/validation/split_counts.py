@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from tasks.dataset.findings import Finding, SplitStatistics, Statistics
-from tasks.dataset.layout import Dataset, Sample, class_folder, split_empty
+from tasks.dataset.layout import Dataset, LabelledImage, class_folder, split_empty
 from tasks.validation.label_table import LabelTable
 
 
-def gather_statistics(dataset: Dataset, labels: LabelTable) -> Statistics:
+def count_splits(dataset: Dataset, labels: LabelTable) -> Statistics:
     """Count for each split its images, those with a label, and the labels of each class.
 
     An image of a classification tree counts as one label of the class that its folder names.
@@ -27,12 +27,12 @@ def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
             yield split_empty(split, f"{counts.images} images without a single label")
 
 
-def _count_folders(samples: tuple[Sample, ...], _dataset: Dataset, _labels: LabelTable) -> SplitStatistics:
+def _count_folders(samples: tuple[LabelledImage, ...], _dataset: Dataset, _labels: LabelTable) -> SplitStatistics:
     instances = Counter(class_folder(sample.image) for sample in samples)
     return SplitStatistics(images=len(samples), labelled=len(samples), instances=dict(instances))
 
 
-def _count_labels(samples: tuple[Sample, ...], dataset: Dataset, labels: LabelTable) -> SplitStatistics:
+def _count_labels(samples: tuple[LabelledImage, ...], dataset: Dataset, labels: LabelTable) -> SplitStatistics:
     files = {sample.label for sample in samples if sample.label}
     of_split = np.fromiter((name in files for name in labels.rows["label"].cat.categories), bool)
     chosen = of_split[labels.rows["label"].cat.codes] if of_split.size else np.zeros(0, bool)

@@ -19,8 +19,8 @@ from tasks.dataset.findings import Report, Verdict
 from tasks.errors import StudioError
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset, render_inspection
-from tasks.validation.image_stats_io import pack_traits
-from tasks.validation.report.groups import shown
+from tasks.validation.image_stats_io import pack_image_stats
+from tasks.validation.report.groups import sanitize_text
 from tasks.validation.report.markdown import report_sentence
 
 RULES_VERSION = 4  # part of the cache key: a changed rule checks every archive again
@@ -65,13 +65,13 @@ class CheckedArchive(BaseModel):
 
 def check_archive(path: Path, archive: str, digest: str, policy: ValidationPolicy) -> CheckedArchive:
     """Check the archive file at `path`; the same bytes are checked once, under whatever name they come."""
-    checked = check_bytes(path, digest, policy)
+    checked = check_archive_cached(path, digest, policy)
     if checked.earlier:
         get_run_logger().info("%s: %s", archive, checked.earlier)
     return checked.model_copy(
         update={
             "report": checked.report.model_copy(update={"archive": archive}),
-            "page": checked.page.replace(_nameless(digest), str(escape(shown(archive, LONGEST_NAME)))),
+            "page": checked.page.replace(_nameless(digest), str(escape(sanitize_text(archive, LONGEST_NAME)))),
         }
     )
 
@@ -93,7 +93,7 @@ def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
 
 
 @task(cache_key_fn=_cache_key, persist_result=True, result_serializer="json")
-def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArchive:
+def check_archive_cached(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArchive:
     """Check a dataset, cached by digest, rules and policy; says how far it is every few seconds."""
     log, told = get_run_logger(), time.monotonic()
 
@@ -107,7 +107,7 @@ def check_bytes(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArc
     return CheckedArchive(
         report=inspection.report,
         page=render_inspection(inspection, path, policy),
-        traits=base64.encodebytes(pack_traits(inspection.images)),
+        traits=base64.encodebytes(pack_image_stats(inspection.images)),
         checked_at=datetime.now(UTC),
         flow_run_id=str(runtime.flow_run.id),
         flow_run_name=str(runtime.flow_run.name),

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.parameters import InferenceParams
-from tasks.serving.pre_postprocess import Outputs, found_from_served
+from tasks.serving.pre_postprocess import Outputs, postprocess
 from tasks.serving.served_model import ServedModel
-from tasks.vision.geometry import Floats, Letterbox, corners
+from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
 from tasks.vision.predictions import Found
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 
 
 @dataclass(frozen=True)
-class Moment:
+class VideoPosition:
     """A place in a video: `frame` counts from 0, `timestamp_ms` from the first frame; both None for a still image."""
 
     frame: int | None
@@ -66,7 +66,7 @@ class Detections:
         letterbox: Letterbox,
         params: InferenceParams,
         source: str,
-        moment: Moment | None = None,
+        moment: VideoPosition | None = None,
     ) -> Self:
         """Read what the served graph answered for one picture (its arrays without their first dimension).
 
@@ -75,8 +75,8 @@ class Detections:
         image. Raises ValueError where an output is missing or has another shape.
         """
         thresholds = class_thresholds(model.class_names, params)
-        found = found_from_served(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
-        moment = moment or Moment(None, None)
+        found = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
+        moment = moment or VideoPosition(None, None)
         if found.scores is not None:
             return cls.classified(found.scores, thresholds, source, moment, (found.width, found.height))
         # A broken graph may say any class, also one below 0.
@@ -94,7 +94,9 @@ class Detections:
         )
 
     @classmethod
-    def classified(cls, scores: Floats, thresholds: Floats, source: str, moment: Moment, size: tuple[int, int]) -> Self:
+    def classified(
+        cls, scores: Floats, thresholds: Floats, source: str, moment: VideoPosition, size: tuple[int, int]
+    ) -> Self:
         """Return the classes, of `scores` [C] for a picture of `size` (width, height), that reach their threshold."""
         ids = np.argsort(-scores, kind="stable")
         ids = ids[np.isfinite(scores[ids])]
@@ -153,7 +155,7 @@ def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
     return np.asarray(wanted or [params.confidence], np.float32)
 
 
-def outline(mask: NDArray[np.bool_]) -> Floats:
+def mask_to_polygon(mask: NDArray[np.bool_]) -> Floats:
     """Return the outline [k, 2] of the largest part of a mask, in its pixels; [0, 2] where it is empty."""
     # OpenCV goes through the middles of the outermost pixels: in a mask twice as large, nearer to their edges.
     fine = cv2.resize(mask.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
@@ -168,11 +170,11 @@ def outline(mask: NDArray[np.bool_]) -> Floats:
 
 def _polygons(found: Found, letterbox: Letterbox) -> tuple[Floats, ...] | None:
     if found.rotated is not None:
-        return tuple(corners(found.rotated))
+        return tuple(xywhr_to_corners(found.rotated))
     if found.masks is None:
         return None
     masks = (found.mask(index) for index in range(len(found)))
-    rings = (np.empty((0, 2), np.float32) if mask is None else outline(mask) for mask in masks)
+    rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
     return tuple(letterbox.points_to_image(ring[None])[0] for ring in rings)
 
 

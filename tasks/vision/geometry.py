@@ -11,7 +11,7 @@ from PIL import Image
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-PADDING = 114
+PAD_VALUE = 114
 _SLIVER = 32  # times longer than wide: the long side, resized, would fill the memory to be cut away
 
 
@@ -57,7 +57,7 @@ class Letterbox:
         if (self.width, self.height) != (self.inner_width, self.inner_height):
             inner = _rgb(cv2.resize(image, (self.inner_width, self.inner_height), interpolation=cv2.INTER_LINEAR))
         below, after = self.size - self.inner_height - self.top, self.size - self.inner_width - self.left
-        grey = (PADDING,) * 3
+        grey = (PAD_VALUE,) * 3
         return _rgb(cv2.copyMakeBorder(inner, self.top, below, self.left, after, cv2.BORDER_CONSTANT, value=grey))
 
     def to_square(self, boxes: Floats) -> Floats:
@@ -66,7 +66,7 @@ class Letterbox:
 
     def to_image(self, boxes: Floats) -> Floats:
         """Move [n, 4] boxes from pixels of the square to pixels of the image, clipped to the image."""
-        return clip((np.asarray(boxes, np.float32) - self._offsets) / self._gains, self.width, self.height)
+        return clip_boxes((np.asarray(boxes, np.float32) - self._offsets) / self._gains, self.width, self.height)
 
     def points_to_image(self, points: Floats) -> Floats:
         """Move [n, K, 2 or more] points (x, y, what stays) to pixels of the image, clipped to the image."""
@@ -91,12 +91,12 @@ class Letterbox:
         return np.array([self.left, self.top] * 2, np.float32)
 
 
-def clip(boxes: Floats, width: int, height: int) -> Floats:
+def clip_boxes(boxes: Floats, width: int, height: int) -> Floats:
     """Cut [n, 4] boxes at the edges of an image of `width` x `height` pixels."""
     return _floats(np.clip(boxes, 0, np.array([width, height] * 2, np.float32)))
 
 
-def centre_square(image: Rgb, size: int) -> Rgb:
+def center_crop(image: Rgb, size: int) -> Rgb:
     """Return the uint8 [size, size, 3] centre of the [height, width, 3] image, its shorter side resized to `size`.
 
     What Ultralytics' `classify_transforms` shows a classifier, to the last bit: Pillow's bilinear filter, which widens
@@ -122,7 +122,7 @@ def centre_square(image: Rgb, size: int) -> Rgb:
     return _rgb(picture.resize((size, size), bilinear, box=centre))
 
 
-def hull(rotated: Floats) -> Floats:
+def enclosing_boxes(rotated: Floats) -> Floats:
     """Return the [n, 4] upright boxes around [n, 5] rotated ones (centre, width, height, angle in radians)."""
     cosine, sine = np.abs(np.cos(rotated[:, 4:])), np.abs(np.sin(rotated[:, 4:]))
     width, height = rotated[:, 2:3], rotated[:, 3:4]
@@ -130,7 +130,7 @@ def hull(rotated: Floats) -> Floats:
     return _floats(np.concatenate([rotated[:, :2] - reach, rotated[:, :2] + reach], axis=1))
 
 
-def corners(rotated: Floats) -> Floats:
+def xywhr_to_corners(rotated: Floats) -> Floats:
     """Return the corners [n, 4, 2] of [n, 5] rotated boxes (centre, width, height, angle in radians), in a ring."""
     cosine, sine = np.cos(rotated[:, 4]), np.sin(rotated[:, 4])
     across = rotated[:, 2:3] / 2 * np.stack([cosine, sine], axis=1)
@@ -139,7 +139,7 @@ def corners(rotated: Floats) -> Floats:
     return _floats(rotated[:, None, :2] + ring)
 
 
-def iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
+def box_iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     """Return the [n, m] overlaps (intersection over union, 0 to 1) of [n, 4] boxes with [m, 4], or with themselves.
 
     Boxes without area overlap none.
@@ -153,7 +153,7 @@ def iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def suppress(detections: Floats, iou: float) -> Floats:
+def non_max_suppression(detections: Floats, iou: float) -> Floats:
     """Keep, of [n, 6] detections (box, confidence, class), the best of each heap, class by class.
 
     A detection goes when one of its class with a higher confidence stays and overlaps it by more than `iou`. The result
@@ -161,7 +161,7 @@ def suppress(detections: Floats, iou: float) -> Floats:
     """
     ordered = detections[np.argsort(-detections[:, 4], kind="stable")]
     same_class = ordered[:, None, 5] == ordered[None, :, 5]
-    beaten_by = (iou_matrix(ordered[:, :4]) > iou) & same_class
+    beaten_by = (box_iou_matrix(ordered[:, :4]) > iou) & same_class
     keep = np.ones(len(ordered), bool)
     for index in range(len(ordered)):
         if keep[index]:

@@ -3,14 +3,14 @@
 from tasks.parameters import Parameters
 
 # The metric by which models of a task are compared, and the lenient one that says whether a model is of any use.
-MAIN = {
+PRIMARY_METRIC = {
     "detect": "mAP50-95",
     "obb": "mAP50-95",
     "segment": "mAP50-95_mask",
     "pose": "mAP50-95_pose",
     "classify": "accuracy_top1",
 }
-LENIENT = {task: name.replace("-95", "") for task, name in MAIN.items()}
+MAP50_METRIC = {task: name.replace("-95", "") for task, name in PRIMARY_METRIC.items()}
 
 
 class Scores(Parameters):
@@ -28,14 +28,14 @@ class Scores(Parameters):
     @property
     def main(self) -> float:
         """The value that models are compared by."""
-        return self.metrics.get(MAIN[self.task], 0.0)
+        return self.metrics.get(PRIMARY_METRIC[self.task], 0.0)
 
     @property
     def lenient(self) -> float:
         """The value that a promotion asks a minimum of."""
-        return self.metrics.get(LENIENT[self.task], 0.0)
+        return self.metrics.get(MAP50_METRIC[self.task], 0.0)
 
     @property
     def by_class(self) -> dict[str, float]:
         """The main metric of each class."""
-        return {name: metrics.get(MAIN[self.task], 0.0) for name, metrics in self.classes.items()}
+        return {name: metrics.get(PRIMARY_METRIC[self.task], 0.0) for name, metrics in self.classes.items()}

@@ -21,7 +21,7 @@ MAX_PAIRS_PER_CORNER = 32
 _PAIRS_AT_ONCE = 1_000_000
 
 
-def areas(corners: Floats, counts: Ints) -> Floats:
+def polygon_areas(corners: Floats, counts: Ints) -> Floats:
     """Return the area of each outline by the shoelace formula; NaN or infinite where numbers are too large for it."""
     after = corners[_next(counts)]
     with np.errstate(all="ignore"):
@@ -29,7 +29,7 @@ def areas(corners: Floats, counts: Ints) -> Floats:
         return np.abs(np.add.reduceat(products, _starts(counts))) / 2
 
 
-def widest_triangles(corners: Floats, counts: Ints) -> Floats:
+def degeneracy_area(corners: Floats, counts: Ints) -> Floats:
     """Return how far from a line each outline is: the area of the largest triangle on its longest reach.
 
     The reach goes from the first corner to the one farthest from it. Unlike the area of the outline this is not 0 where
@@ -46,13 +46,13 @@ def widest_triangles(corners: Floats, counts: Ints) -> Floats:
         return np.asarray(np.maximum.reduceat(np.abs(heights), _starts(counts)) / 2, np.float64)
 
 
-def bounds(corners: Floats, counts: Ints) -> tuple[Floats, Floats]:
+def polygon_bounds(corners: Floats, counts: Ints) -> tuple[Floats, Floats]:
     """Return the lowest and the highest x, y of each outline, both (n, 2)."""
     starts = _starts(counts)
     return np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
 
 
-def crossed(corners: Floats, counts: Ints) -> Bools:
+def self_intersects(corners: Floats, counts: Ints) -> Bools:
     """Say which outlines cross themselves: two of their edges pass through each other by `CROSSING_DEPTH` or more.
 
     Outlines that touch themselves, or run back along a bridge to a hole, do not. Edges are sorted by x and compared
@@ -81,7 +81,7 @@ def crossed(corners: Floats, counts: Ints) -> Bools:
     return found
 
 
-def rotated_boxes(quads: Floats) -> tuple[Bools, Bools]:
+def polygons_to_xywhr(quads: Floats) -> tuple[Bools, Bools]:
     """Say of quads (n, 4, 2) which are parallelograms, and which of those clearly stand at an angle.
 
     A rotated rectangle is a parallelogram in shares of width and height too, whatever the image's aspect ratio.

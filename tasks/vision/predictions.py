@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.vision.geometry import Floats
 
-MASKED = 100  # masks that are kept of an image in a comparison: those of its best detections
+MAX_STORED_MASKS = 100  # masks that are kept of an image in a comparison: those of its best detections
 _SIDES = ("width", "height")
 
 
@@ -78,7 +78,7 @@ class Found:
         return cls(**values | {name: int(values[name]) for name in _SIDES})
 
 
-class FoundFolder(Sequence[Found]):
+class PredictionStore(Sequence[Found]):
     """What was found in image after image, in files: one image is in memory at a time."""
 
     def __init__(self, folder: Path) -> None:

@@ -29,10 +29,10 @@ import pytest
 from flows.run_inference import run_inference
 from infra.stack_settings import StackSettings
 from tasks.media.images import decode_image
-from tasks.media.malloc import reuse_memory
-from tasks.media.video_reader import decode_frames, upright
+from tasks.media.malloc import tune_malloc
+from tasks.media.video_reader import decode_frames, to_upright_rgb
 from tasks.parameters import InferenceParams
-from tasks.serving.pre_postprocess import served_input
+from tasks.serving.pre_postprocess import preprocess
 from tasks.serving.served_model import ServedModel
 from tasks.vision.geometry import Rgb
 from tests.benchmarks import rivals, scenes
@@ -86,7 +86,7 @@ def rows() -> Iterator[Rows]:
 def meter(stack: StackSettings) -> Meter:
     python = stack.triton_venv / "bin" / "python"
     bf16 = subprocess.run([python, "-c", BF16], capture_output=True, text=True, check=True).stdout.strip()
-    reuse_memory()  # a run does so, and those beside it shall have the same
+    tune_malloc()  # a run does so, and those beside it shall have the same
     print(f"\n{os.cpu_count()} cores, bf16 arithmetic: {bf16}, load {os.getloadavg()[0]:.1f}, scale {SCALE:g}")
     return Meter(stack)
 
@@ -127,7 +127,7 @@ def images(prefix: str, size: tuple[int, int], count: int) -> Images:
 
 
 def square(image: Rgb) -> Rgb:
-    return served_input(image, "detect", IMAGE_SIZE)[0]
+    return preprocess(image, "detect", IMAGE_SIZE)[0]
 
 
 def flow(name: str, *inputs: str, **params: object) -> Work:
@@ -218,9 +218,9 @@ def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> N
     """A video in the object store to tables, and to a film that browsers play."""
     clip = scenes.clip(tmp_path / "clip.mp4", *LARGE, FRAMES)
     place = scenes.put("film", [clip.read_bytes()], COPIES, ".mp4")
-    frames = [upright(frame) for _, _, frame in islice(decode_frames(clip), SAMPLE)]
+    frames = [to_upright_rgb(frame) for _, _, frame in islice(decode_frames(clip), SAMPLE)]
     kept = [frame for _, _, frame in islice(decode_frames(clip), SAMPLE)]
-    convert_ms = rivals.thread_ms(lambda: [square(upright(frame)) for frame in kept], SAMPLE)
+    convert_ms = rivals.thread_ms(lambda: [square(to_upright_rgb(frame)) for frame in kept], SAMPLE)
     works = {
         "tables": flow(model.name, place, annotate=False),
         "film": flow(model.name, place, annotate=True),

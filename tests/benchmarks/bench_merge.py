@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.dataset.image_stats import ImageTraits
-from tasks.dataset.layout import Dataset, Sample
-from tasks.merge.inputs import Source
+from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.layout import Dataset, LabelledImage
+from tasks.merge.inputs import MergeInput
 from tasks.merge.plan import plan_merge
 from tasks.merge.steps import ValidArchive, plan_archives, write_merge
 from tasks.parameters import MergePolicy, ValidationPolicy
@@ -94,15 +94,16 @@ def print_plan() -> None:
         names = [f"images/{'val' if at % 10 == 0 else 'train'}/{at:06}.jpg" for at in range(LARGE)]
         thumbnails = rng.integers(0, 255, (LARGE, 256), dtype=np.uint8)
         images = {
-            name: ImageTraits(640, 480, thumbnail=row.tobytes()) for name, row in zip(names, thumbnails, strict=True)
+            name: ImageStats(640, 480, thumbnail=row.tobytes()) for name, row in zip(names, thumbnails, strict=True)
         }
         splits = {
-            split: tuple(Sample(name, None) for name in names if f"/{split}/" in name) for split in ("train", "val")
+            split: tuple(LabelledImage(name, None) for name in names if f"/{split}/" in name)
+            for split in ("train", "val")
         }
         words = ["".join(map(chr, rng.integers(97, 123, 12))) for _ in range(CLASSES)]
         entries = {name: (at + number * LARGE, 40_000) for at, name in enumerate(names)}
         dataset = Dataset(tuple(words), splits, "detect")
-        sources.append(Source(f"{number}.zip", dataset, images, entries, lambda _: b""))
+        sources.append(MergeInput(f"{number}.zip", dataset, images, entries, lambda _: b""))
     began = time.perf_counter()
     plan_merge(sources, MergePolicy())
     print(f"plan       2 x {LARGE} images, {CLASSES} classes each: {time.perf_counter() - began:.1f} s")

@@ -74,7 +74,7 @@ def kill_triton(stack: StackSettings) -> None:
 
 def is_served() -> bool:
     try:
-        return bool(model_control.served_versions.fn(NAME))
+        return bool(model_control.list_served_versions.fn(NAME))
     except ServingError:
         return False
 

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks.dataset.findings import Finding, Severity
-from tasks.dataset.image_stats import inspect_image
-from tasks.dataset.labels import LabelRules, as_loaded, parse_labels
-from tasks.merge.jpeg_end import ended
+from tasks.dataset.image_stats import check_image
+from tasks.dataset.labels import LabelSpec, parse_labels, round_like_loader
+from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.remap import remap_labels
-from tasks.merge.yolo_writer import describe, places
+from tasks.merge.yolo_writer import split_folders, write_data_yaml
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.loader_mutants import CLASSES, KEYPOINTS, TASKS, Mutant, mutant
 
@@ -88,10 +88,10 @@ def outcomes(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
 
 def check(one: Mutant) -> list[Row] | None:
     """Return the rows that the check sees, class first, in single precision and each once; None where it refuses."""
-    traits, faults = inspect_image(one.image, f"x{one.ending}")
+    traits, faults = check_image(one.image, f"x{one.ending}")
     if traits is None or _errors(faults):
         return None
-    rules = LabelRules(CLASSES, one.task, KEYPOINTS if one.task == "pose" else None)
+    rules = LabelSpec(CLASSES, one.task, KEYPOINTS if one.task == "pose" else None)
     if one.label is None:
         return [(0.0,)] if one.task == "classify" else []
     labels, faults = parse_labels(one.label, "x.txt", rules)
@@ -99,7 +99,7 @@ def check(one: Mutant) -> list[Row] | None:
     assert sorted(map(str, fast.findings[0])) == sorted(map(str, faults)), "the two parsers disagree"
     if _errors(faults):
         return None
-    rows = [(float(row.class_id), *as_loaded(row.coordinates).tolist()) for row in labels.rows]
+    rows = [(float(row.class_id), *round_like_loader(row.coordinates).tolist()) for row in labels.rows]
     return list(dict.fromkeys(rows))
 
 
@@ -109,11 +109,11 @@ def _errors(faults: Sequence[Finding]) -> bool:
 
 def _write(root: Path, each: Taken) -> str:
     index, one, _ = each
-    images, labels = places(root, "train", 0 if one.task == "classify" else None)
+    images, labels = split_folders(root, "train", 0 if one.task == "classify" else None)
     for place in (images, labels):
         place.mkdir(parents=True, exist_ok=True)
     image = images / f"00-{index:06d}-x{one.ending.lower()}"
-    image.write_bytes(ended(one.image))
+    image.write_bytes(with_end_mark(one.image))
     if one.label is not None:
         text = remap_labels(one.label.decode("utf-8-sig"), range(CLASSES))
         (labels / f"{image.stem}.txt").write_text(text, encoding="utf-8")
@@ -122,10 +122,12 @@ def _write(root: Path, each: Taken) -> str:
 
 def _loaded(root: Path, task: str, names: dict[str, Taken], classified: Classified) -> Iterator[str]:
     more = {"kpt_shape": list(KEYPOINTS)} if task == "pose" else {}
-    data = describe(root, task, [f"c{number}" for number in range(CLASSES)], {"train": "train", "val": "train"}, more)
+    data = write_data_yaml(
+        root, task, [f"c{number}" for number in range(CLASSES)], {"train": "train", "val": "train"}, more
+    )
     found = dict(classified(data) if task == "classify" else _labelled(built(data, task, "train")))
     for name, each in names.items():
-        path = places(root, "train", 0 if task == "classify" else None)[0] / name
+        path = split_folders(root, "train", 0 if task == "classify" else None)[0] / name
         yield from (f"{each.number}: {name} {fault}" for fault in _differences(path, each, found.get(path)))
 
 
@@ -134,7 +136,7 @@ def _differences(path: Path, each: Taken, loaded: Loaded | None) -> Iterator[str
         yield "is not taken"
     elif loaded[1] != collections.Counter(each.rows):
         yield f"has other rows: {loaded[1]} instead of {each.rows}"
-    elif path.read_bytes() != ended(each.mutant.image):
+    elif path.read_bytes() != with_end_mark(each.mutant.image):
         yield "was written anew"
     else:
         yield from _faults(path, loaded[0])
@@ -142,7 +144,7 @@ def _differences(path: Path, each: Taken, loaded: Loaded | None) -> Iterator[str
 
 def through_a_zip(each: Taken, folder: Path) -> Iterator[str]:
     """The whole way of one mutant beside sound pictures: a zip, its check, the merge, the loader."""
-    task, image = each.mutant.task, ended(each.mutant.image)
+    task, image = each.mutant.task, with_end_mark(each.mutant.image)
     folder.mkdir(parents=True)
     try:
         _, merged = merge(folder, _archive(each.mutant))

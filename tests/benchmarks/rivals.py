@@ -22,7 +22,7 @@ import torch
 import tritonclient.grpc as triton
 from tritonclient import http as triton_http
 
-from tasks.inference.predictor import in_flight
+from tasks.inference.predictor import max_in_flight
 from tasks.inference.triton_client import TritonClient
 from tasks.media.video_writer import VideoWriter
 from tasks.parameters import InferenceParams
@@ -43,7 +43,7 @@ IN_PROCESS = not GPU or "CUDAExecutionProvider" in onnxruntime.get_available_pro
 
 def saturated(model: ServedModel, squares: list[Rgb], seconds: float) -> Work:
     """The same Triton, asked with ready tensors from as many threads as a run has requests in flight."""
-    flying = in_flight(InferenceParams())
+    flying = max_in_flight(InferenceParams())
 
     def work() -> Done:
         until = time.perf_counter() + seconds

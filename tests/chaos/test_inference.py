@@ -21,7 +21,7 @@ from infra import run_launcher, supervisord
 from infra.service import bin_path
 from infra.stack_settings import ROOT, StackSettings
 from tasks.export.exporter import write_graph
-from tasks.inference.work_plan import IMAGES_A_CHUNK
+from tasks.inference.work_plan import IMAGES_PER_CHUNK
 from tasks.serving import model_repository
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
@@ -29,7 +29,7 @@ from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undep
 
 pytestmark = pytest.mark.timeout(900)
 IMAGES = 1500
-CHUNKS = IMAGES // IMAGES_A_CHUNK + 1  # the damaged one is among them
+CHUNKS = IMAGES // IMAGES_PER_CHUNK + 1  # the damaged one is among them
 MEDIA = "many/"
 
 

@@ -24,7 +24,7 @@ from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
 from tasks.inference.results.parquet import schema
-from tasks.serving.model_control import served_versions
+from tasks.serving.model_control import list_served_versions
 from tasks.serving.served_model import ServedModel
 from tests.flows.run_log import run_log
 from tests.infra.browser import CHROMIUM, chromium
@@ -88,7 +88,7 @@ def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJ
 
 
 def served(name: str) -> list[ServedModel]:
-    found: list[ServedModel] = served_versions.fn(name)
+    found: list[ServedModel] = list_served_versions.fn(name)
     return found
 
 

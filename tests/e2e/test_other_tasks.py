@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 
 from infra import run_launcher
 from infra.stack_settings import StackSettings
-from tasks.serving.model_control import served_versions
+from tasks.serving.model_control import list_served_versions
 from tests.tasks.dataset.archives import zipped
 from tests.tasks.merge.archives import dataset, picture, tree
 
@@ -43,7 +43,7 @@ def test_the_whole_chain(stack: StackSettings, task: str, suffix: str) -> None:
     assert training.is_completed(), training
     deployment = run("deploy-model/gpu", model_name=model, serving={"drain_s": 1.0})
     assert deployment.is_completed(), deployment
-    (served,) = served_versions.fn(model)
+    (served,) = list_served_versions.fn(model)
     assert (served.task, served.image_size, served.class_names) == (task, 64, ("cat", "dog"))
 
     found = ask(stack, model, picture(3), confidence="0")

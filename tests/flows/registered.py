@@ -51,7 +51,7 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
     flow_run_id = str(uuid4())
     run_id = opened(flow_run_id)
     if sample:
-        runs.keep_file.fn(run_id, sample)
+        runs.log_artifact.fn(run_id, sample)
     model = trained(weights.parent, weights, classes=CLASSES)
     version: int = registry.register_version.fn(name, run_id, model, SIZE, {"flow_run_id": flow_run_id}, "")
     registry.tag_version.fn(name, version, {"class_names": str(list(CLASSES)).replace("'", '"')})

@@ -37,12 +37,12 @@ def champion(name: str) -> str:
 
 
 def served(name: str) -> list[int]:
-    return [model.version for model in model_control.served_versions.fn(name)]
+    return [model.version for model in model_control.list_served_versions.fn(name)]
 
 
 def aside(name: str) -> list[str]:
     """What lies beside a model in the repository."""
-    return model_repository.Asides(name).names()
+    return model_repository.AsideVersions(name).names()
 
 
 def objects(name: str) -> list[tuple[str, str]]:
@@ -55,4 +55,12 @@ def everything(name: str) -> tuple[object, ...]:
     model = MlflowClient().get_registered_model(name)
     versions = [version.tags for version in MlflowClient().search_model_versions(f"name = '{name}'")]
     quiet = [{key: value for key, value in tags.items() if not key.startswith("parity")} for tags in versions]
-    return served(name), model_control.snapshot.fn(name), objects(name), aside(name), model.aliases, model.tags, quiet
+    return (
+        served(name),
+        model_control.read_snapshot.fn(name),
+        objects(name),
+        aside(name),
+        model.aliases,
+        model.tags,
+        quiet,
+    )

@@ -18,7 +18,7 @@ from flows.run_inference import run_inference
 from tasks.media.images import read_image
 from tasks.media.video_reader import read_frames
 from tasks.parameters import InferenceParams
-from tasks.vision.geometry import Floats, Letterbox, Rgb, iou_matrix
+from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix
 from tests.benchmarks import scenes
 from tests.tasks.export.finders import finder
 
@@ -118,7 +118,7 @@ def theirs(weights: Path, files: Path) -> Mapping[str, Found]:
 
 def unmatched(found: Found, other: Found) -> list[str]:
     """The detections that count of one side for which the other has no partner of its own."""
-    overlap = iou_matrix(found.boxes, other.boxes)
+    overlap = box_iou_matrix(found.boxes, other.boxes)
     same = (overlap >= SAME_BOX) & (found.classes[:, None] == other.classes[None])
     same &= np.abs(found.scores[:, None] - other.scores[None]) <= SAME_SCORE
     left, taken = list[str](), set[int]()

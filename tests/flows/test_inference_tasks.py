@@ -17,7 +17,7 @@ from tasks.export.exporter import write_graph
 from tasks.inference.results.parquet import schema
 from tasks.serving import model_repository
 from tasks.tracking import registry
-from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, corners, hull
+from tasks.vision.geometry import Floats, Letterbox, Rgb, center_crop, enclosing_boxes, xywhr_to_corners
 from tests.flows.registered import SIZE, pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.flows.test_run_inference import infer, jpeg, put, result, table
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 def squares(task: str) -> list[Rgb]:
     """Pictures as a model of the task is shown them."""
     if task == "classify":
-        return [centre_square(image, SIZE) for image in pictures(8)]
+        return [center_crop(image, SIZE) for image in pictures(8)]
     return [Letterbox.fit(image.shape[1], image.shape[0], SIZE).apply(image) for image in pictures(8)]
 
 
@@ -149,9 +149,9 @@ def check_rotated(seen: Seen) -> None:
     assert len(rotated) > 10
     assert (rotated[:, 2:4] > 0).all()
     assert len(np.unique(rotated[:, 4].round(2))) > 3
-    np.testing.assert_allclose(rings.reshape(-1, 4, 2), corners(rotated), atol=0.01)
+    np.testing.assert_allclose(rings.reshape(-1, 4, 2), xywhr_to_corners(rotated), atol=0.01)
     width, height = size(seen)
-    around = np.clip(hull(rotated), 0, np.array([width, height, width, height], np.float32))
+    around = np.clip(enclosing_boxes(rotated), 0, np.array([width, height, width, height], np.float32))
     # The graph rounds the hull in pixels of its square.
     np.testing.assert_allclose(seen.numbers("x1", "y1", "x2", "y2"), around, atol=0.5)
 

@@ -19,7 +19,7 @@ from tests.flows.traffic import Traffic
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
 
-def times(run: run_launcher.Started) -> tuple[datetime, datetime]:
+def times(run: run_launcher.StartedRun) -> tuple[datetime, datetime]:
     """When a run began, and when it ended."""
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(run.id)

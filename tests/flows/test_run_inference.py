@@ -29,8 +29,8 @@ from flows.run_inference import run_inference
 from tasks.inference import media_inputs as media_store
 from tasks.inference import work_queue
 from tasks.inference.results.parquet import schema
-from tasks.inference.steps import merge
-from tasks.inference.work_plan import chunks
+from tasks.inference.steps import merge_results
+from tasks.inference.work_plan import split_into_chunks
 from tasks.inference.work_queue import Job
 from tasks.media.video_writer import VideoWriter
 from tasks.parameters import InferenceParams
@@ -274,7 +274,9 @@ def victim(model: str, media: str) -> Job:
     """A run that shares its work with two others, as far as its plan and its invitations say."""
     chosen = InferenceParams.model_validate({"confidence": 0.4, "shards": 2, "annotate": False})
     about = {"model_name": model, "version": 1, "trial": None, "inference": chosen.model_dump(mode="json")}
-    job = work_queue.plan(str(uuid4()), chunks(media_store.sources([f"{media}packed.zip"])), about)
+    job = work_queue.plan(
+        str(uuid4()), split_into_chunks(media_store.list_media_sources([f"{media}packed.zip"])), about
+    )
     job.invite(str(uuid4()), 1)
     return job
 
@@ -300,7 +302,7 @@ def test_a_share_is_worked_on_as_the_plan_says(
     state = infer("another", "nowhere/", confidence=0, track=True, shard={"run": victim.run, "number": 1, "of": 1})
     assert state.is_completed(), state.message
     assert victim.is_complete()
-    merge.fn(victim.parts(tmp_path), tmp_path / "results")
+    merge_results.fn(victim.parts(tmp_path), tmp_path / "results")
     rows = pq.read_table(tmp_path / "results" / "predictions.parquet")
     assert set(rows["model_name"].to_pylist()) == {model}
     assert min(rows["confidence"].to_pylist()) >= 0.4

@@ -17,7 +17,7 @@ class NoAnswerError(StudioError):
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def try_again() -> State:
     """A service that answers the second time."""
     answers = iter([NoAnswerError("Expected an answer of the store, found none."), None])
@@ -27,13 +27,13 @@ def try_again() -> State:
         if error := next(answers):
             raise error
 
-    flow_runs.say("asking")
+    flow_runs.log_step("asking")
     ask()
     return flow_runs.completed("it answered")
 
 
 @flow
-@flow_runs.fails_with_reason
+@flow_runs.fail_flow_with_message
 def stumble() -> State:
     """A defect of ours."""
     raise ZeroDivisionError("a defect")

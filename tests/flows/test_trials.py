@@ -23,7 +23,7 @@ def answer_for(name: str, version: int, images: int, detections: int) -> None:
     """What a run of inference says of the trial that goes on."""
     canary = canaries.find_canary.fn(name)
     assert canary is not None
-    canary_stats.keep_tally(canary.flow_run_id, str(uuid4()), "0", version, images, detections)
+    canary_stats.record_canary_stats(canary.flow_run_id, str(uuid4()), "0", version, images, detections)
 
 
 def begin_trial(name: str, params: CanaryParams, states: list[State]) -> threading.Thread:

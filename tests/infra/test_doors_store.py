@@ -126,15 +126,15 @@ def _signed(stack: StackSettings, role: Role, method: str, path: str) -> dict[st
 @pytest.mark.usefixtures("an_object_in_each_bucket")
 def test_a_link_opens_its_object_and_nothing_else(stack: StackSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is signed by the weakest key; where none is set for links, by that of the process."""
-    link = objects.link(Bucket.RUNS, KEY)
+    link = objects.presigned_url(Bucket.RUNS, KEY)
     assert stack.s3_keys(Role.LINKS)[0] in link
     assert httpx.get(link).text == "yes"
     assert httpx.get(link.replace("/runs/", "/predictions/")).status_code == 403
     assert httpx.put(link, content=b"no").status_code == 403
-    assert httpx.get(objects.link(Bucket.DATASETS, KEY)).status_code == 403
+    assert httpx.get(objects.presigned_url(Bucket.DATASETS, KEY)).status_code == 403
     for name in LINKS:
         monkeypatch.delenv(name)
-    assert stack.s3_keys(Role.WORKER)[0] in objects.link(Bucket.RUNS, KEY)
+    assert stack.s3_keys(Role.WORKER)[0] in objects.presigned_url(Bucket.RUNS, KEY)
 
 
 GRPC_CALLS = {
@@ -246,7 +246,7 @@ def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) 
 
 
 def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: StackSettings) -> None:
-    assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervisord.STATE_MARK}
+    assert _processes(stack)["postgres"].environ().keys() == {"LC_ALL", supervisord.STACK_ENV_VAR}
 
 
 AS_ROOT = pytest.mark.skipif(not outsider.can_be(), reason="PostgreSQL runs as us unless we are root")

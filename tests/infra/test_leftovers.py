@@ -26,24 +26,24 @@ def model(served: ServedModel) -> Iterator[ServedModel]:
         source, key = f"models/{served.name}/{served.version}/{file}", f"{model.name}/{model.version}/{file}"
         boto3.client("s3").copy_object(Bucket="models", Key=key, CopySource=source)
     for name in (candidate_name(model.name), kept_name(model.name, model.version)):
-        model_repository.Asides(model.name).copy(model.version, name)
+        model_repository.AsideVersions(model.name).copy(model.version, name)
         model_control.load_aside.fn(replace(model, aside=name), ServingParams())
     with disable_run_logger():
         yield model
 
 
 def test_what_nobody_uses_is_dropped(stack: StackSettings, model: ServedModel) -> None:
-    client, asides = s3_client(stack), model_repository.Asides(model.name)
+    client, asides = s3_client(stack), model_repository.AsideVersions(model.name)
     before = asides.names()
     assert before == [kept_name(model.name, model.version), candidate_name(model.name)]
     assert not any(name in triton.deployed_models() for name in before)
-    with locks.alone_with(model.name, "deploying", lambda _: False):
-        assert leftovers.clear(client) == []
+    with locks.serving_lock(model.name, "deploying", lambda _: False):
+        assert leftovers.remove_leftovers(client) == []
     assert asides.names() == before
-    with leases.using(model.name, model.version, "one"):
-        assert leftovers.clear(client) == [model.name]
+    with leases.hold_lease(model.name, model.version, "one"):
+        assert leftovers.remove_leftovers(client) == [model.name]
         assert asides.names() == before[:1]
-        assert model_control.served_versions.fn(before[0]) != []
-    assert leftovers.clear(client) == [model.name]
+        assert model_control.list_served_versions.fn(before[0]) != []
+    assert leftovers.remove_leftovers(client) == [model.name]
     assert asides.names() == []
-    assert [model_control.served_versions.fn(name) for name in before] == [[], []]
+    assert [model_control.list_served_versions.fn(name) for name in before] == [[], []]

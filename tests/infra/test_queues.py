@@ -106,7 +106,7 @@ def test_a_late_run_is_told_whom_it_waits_for(
         for name, seconds in (("late", -30), ("new", -1), ("for later", 600))
     }
     monkeypatch.setattr(flow_runs, "flow_run_id", lambda: str(ahead.id))
-    tell = flow_runs.Queue()
+    tell = flow_runs.QueueNotice()
     tell()
     tell()
     told = {
@@ -129,10 +129,10 @@ def test_every_flow_tells_the_late_for_as_long_as_it_runs(
         def __call__(self) -> None:
             told.release()
 
-    monkeypatch.setattr(flow_runs, "Queue", Telling)
+    monkeypatch.setattr(flow_runs, "QueueNotice", Telling)
     monkeypatch.setattr(flow_runs, "LATE_S", 0.01)
 
-    @flow_runs.fails_with_reason
+    @flow_runs.fail_flow_with_message
     def story() -> State:
         assert told.acquire(timeout=5)
         if ends_with:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect.utilities.schema_tools import validation
 
-from infra.refusals import put_in_words, sentence
+from infra.refusals import describe_schema_errors, sentence
 from infra.stack_settings import StackSettings
 from tests.clients import prefect_api
 from tests.tasks.orchestration.test_form import FLOWS, schema_of
@@ -35,7 +35,7 @@ SIGNS_OF_A_REGEX = (
 def worded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The validator of Prefect's server, as our door changes it."""
     monkeypatch.setattr(validation._VALIDATOR, "VALIDATORS", keywords := dict(validation._VALIDATOR.VALIDATORS))
-    put_in_words(keywords)
+    describe_schema_errors(keywords)
 
 
 @dataclass(frozen=True)

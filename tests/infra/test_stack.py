@@ -17,9 +17,9 @@ from rich.console import Console
 from infra import stack as local_stack
 from infra import supervisord
 from infra.command_errors import StackError
-from infra.environment import AWS_MISLEADING, adopt, shell_text, worker_environment
+from infra.environment import AWS_MISLEADING, apply_environment, to_env_file, worker_environment
 from infra.ports import is_free
-from infra.preflight import require_elsewhere, require_free_ports
+from infra.preflight import require_external_services, require_free_ports
 from infra.service import Service
 from infra.services import s3_client, services
 from infra.stack_settings import StackSettings
@@ -82,7 +82,7 @@ def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettin
     assert path.stat().st_mode & 0o077 == 0
     names = {line.partition("=")[0] for line in path.read_text().splitlines()}
     assert {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"} <= names
-    assert shell_text({"A": "x y'z"}) == "A='x y'\"'\"'z'\n"
+    assert to_env_file({"A": "x y'z"}) == "A='x y'\"'\"'z'\n"
 
 
 def test_nothing_listens_beyond_this_machine(stack: StackSettings) -> None:
@@ -117,7 +117,7 @@ def kill(stack: StackSettings, name: str) -> None:
         while (info := supervisor.getProcessInfo(name))["pid"] in {0, pid} and time.monotonic() < deadline:
             time.sleep(0.2)
     assert info["pid"] not in {0, pid}
-    local_stack.wait_until_well(by_name, (name,), stack, lambda _: None)
+    local_stack.wait_until_healthy(by_name, (name,), stack, lambda _: None)
 
 
 def test_a_worker_that_is_killed_comes_back(stack: StackSettings) -> None:
@@ -164,7 +164,7 @@ def test_a_triton_that_is_killed_comes_back_and_serves_what_was_deployed(
     config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
     kill(stack, "triton")
-    assert model_control.served_versions.fn(served.name) == [served]
+    assert model_control.list_served_versions.fn(served.name) == [served]
 
 
 def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.M
     environment = worker_environment(StackSettings())
     for name in environment:
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    adopt(environment, local_store=True)
+    apply_environment(environment, local_store=True)
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
     assert os.environ["NO_PROXY"] == "example.com,127.0.0.1,localhost"
 
@@ -183,7 +183,7 @@ def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.M
 def test_a_service_elsewhere_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(StackError, match=r"MLFLOW_TRACKING_URI names http://127\.0\.0\.1:9, which does not answer"):
-        require_elsewhere(StackSettings())
+        require_external_services(StackSettings())
 
 
 def grandchild(command: list[str], environment: dict[str, str]) -> psutil.Process:
@@ -200,7 +200,7 @@ def grandchild(command: list[str], environment: dict[str, str]) -> psutil.Proces
 def test_services_of_a_killed_supervisor_are_found_and_ended(stack: StackSettings, tmp_path: Path) -> None:
     """`make down` ends what carries the mark of its state folder, and nothing else: nobody's look into a log."""
     other = stack.model_copy(update={"state_dir": tmp_path})
-    mark = {**os.environ, supervisord.STATE_MARK: str(tmp_path)}
+    mark = {**os.environ, supervisord.STACK_ENV_VAR: str(tmp_path)}
     log = tmp_path / "worker.log"
     log.touch()
     left = grandchild(["sleep", "60"], mark)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from infra.storable_text import Reader, StorableText, storable
+from infra.storable_text import Reader, StorableText, to_storable
 
 # Of everything that JSON can hold, mostly what is on the edge.
 edges = st.sampled_from(
@@ -79,7 +79,7 @@ def test_what_cannot_be_kept_is_found_wherever_a_body_is_cut(value: Any, ascii_o
         assert after == body
     assert len(after) == len(body)
     assert can_be_kept(json.loads(after))
-    assert storable(body.decode("utf-8", "surrogatepass")).encode() == after
+    assert to_storable(body.decode("utf-8", "surrogatepass")).encode() == after
 
 
 @settings(deadline=None)

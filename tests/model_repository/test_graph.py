@@ -22,7 +22,7 @@ from onnx import parser
 
 from tasks.parameters import ServingParams
 from tasks.serving.http_client import ServingError
-from tasks.serving.model_control import load_versions, served_versions, unload
+from tasks.serving.model_control import list_served_versions, load_versions, unload
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
 from tasks.settings import Settings
@@ -107,7 +107,7 @@ def ask(client: Any, shown: NDArray[np.uint8], names: list[str], version: int = 
 def test_every_task_answers_with_its_outputs(repository: Any, task: str) -> None:
     model = publish(repository, task, TASKS[task])
     load_versions.fn(NAME, [model], ServingParams(), 1)
-    assert served_versions.fn(NAME) == [model]
+    assert list_served_versions.fn(NAME) == [model]
     with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
         for values in [(7,), (1, 200, 90)]:
             answer = ask(client, images(*values), [])
@@ -170,7 +170,7 @@ def test_a_graph_that_is_not_the_one_deployed_is_refused(repository: Any) -> Non
 def test_arithmetic_that_the_cpu_may_lack_is_served_anyway(repository: Any, precision: str) -> None:
     model = publish(repository, "obb", TASKS["obb"], precision=precision)
     load_versions.fn(NAME, [model], ServingParams(threads=1), 1)
-    assert served_versions.fn(NAME) == [model]
+    assert list_served_versions.fn(NAME) == [model]
     with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
         for name, numbers in expected(TASKS["obb"], 64).items():
             np.testing.assert_allclose(ask(client, images(64), [])[name], numbers, rtol=0.01)
@@ -188,7 +188,7 @@ def test_a_config_of_an_earlier_release_is_served(repository: Any) -> None:
     del config["parameters"]["digest.1"], config["parameters"]["precision.1"]
     config["parameters"]["precision"] = {"string_value": "f32"}
     load_as_it_is(config)
-    assert served_versions.fn(NAME) == [replace(model, digest="")]
+    assert list_served_versions.fn(NAME) == [replace(model, digest="")]
 
 
 def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repository: Any) -> None:

@@ -20,7 +20,7 @@ from infra import publish_predict as publishing
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import NOBODY
+from tasks.serving.triton_config import NO_DEFAULT_VERSION
 from tasks.settings import Settings
 from tasks.vision import geometry
 from tests.clients import Clients
@@ -214,7 +214,7 @@ def test_a_classifier_is_shown_the_centre_as_in_training(tasks: Any) -> None:
     answer = tasks("classify", mirror_graph(24), encoded(picture, "PNG"), 24, names=names)
     shown = dict(zip(answer["labels"], answer["scores"], strict=True))
     numbers = [shown[name] for name in names]
-    expected = geometry.centre_square(picture, 24)
+    expected = geometry.center_crop(picture, 24)
     np.testing.assert_array_equal(np.round(np.array(numbers).reshape(24, 24, 3) * 255), expected)
 
 
@@ -257,7 +257,7 @@ def test_without_a_champion_the_newest_answers_and_any_can_be_asked_for(stack: S
     serve(both)
     assert over_http(PICTURE, {"model": name})["version"] == 3
     assert over_http(PICTURE, {"model": name, "version": 1})["version"] == 1
-    serve(both, champion=NOBODY)
+    serve(both, champion=NO_DEFAULT_VERSION)
     status, words = curl(PICTURE, model=name, version="3")
     assert status == 200
     status, words = curl(PICTURE, model=name)

@@ -14,14 +14,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from infra.stack_settings import ROOT, StackSettings
-from model_repository.predict.errors import RefusalError
-from model_repository.predict.image_decoding import Limits, header
-from model_repository.predict.model_lookup import Served
-from model_repository.predict.postprocess import classes, objects, outline, turned
-from model_repository.predict.preprocess import Letterbox, centre_square
-from model_repository.predict.request import Asked
+from model_repository.predict.errors import PredictError
+from model_repository.predict.image_decoding import ImageDecoder, header
+from model_repository.predict.model_lookup import ServedModel
+from model_repository.predict.postprocess import (
+    class_scores_to_json,
+    detections_to_json,
+    mask_to_polygon,
+    xywhr_to_corners,
+)
+from model_repository.predict.preprocess import Letterbox, center_crop
+from model_repository.predict.request import PredictRequest
 from tasks.media.file_type import image_size
-from tasks.serving.pre_postprocess import found_from_served
+from tasks.serving.pre_postprocess import postprocess
 from tasks.vision import geometry
 from tasks.vision.geometry import Floats
 from tests.tasks.dataset.archives import huge_png
@@ -29,7 +34,7 @@ from tests.tasks.serving.graphs import encoded, noise, rows, smooth
 
 SIZE = 64
 NAMES = ("cat", "dog", "newt")
-LIMITS = Limits(max_bytes=1_000_000, max_pixels=2_000_000)
+LIMITS = ImageDecoder(max_bytes=1_000_000, max_pixels=2_000_000)
 
 
 # ---- placing: the same as in training and in batch inference ------------------------------------------------------
@@ -47,12 +52,12 @@ def test_a_picture_is_placed_as_in_batch_inference(width: int, height: int, size
     np.testing.assert_allclose(
         own.clip(own.to_picture(boxes.reshape(7, 2, 2))).reshape(7, 4), other.to_image(boxes), atol=1e-3
     )
-    np.testing.assert_array_equal(centre_square(picture, size), geometry.centre_square(picture, size))
+    np.testing.assert_array_equal(center_crop(picture, size), geometry.center_crop(picture, size))
 
 
 def test_the_centre_of_a_sliver_is_had_without_filling_the_memory() -> None:
     picture = noise(100_000, 2)
-    np.testing.assert_array_equal(centre_square(picture, 64), geometry.centre_square(picture, 64))
+    np.testing.assert_array_equal(center_crop(picture, 64), geometry.center_crop(picture, 64))
 
 
 # Prints a checksum a picture: decoded, letterboxed, cut to its centre.
@@ -101,7 +106,7 @@ def answered(task: str, seed: int) -> dict[str, Floats]:
     if task == "obb":
         turns = rng.uniform(-2, 2, (300, 1))
         outputs["rotated"] = np.column_stack([rows(*found)[:, :4] / 2, turns]).astype(np.float32)
-        outputs["detections"][:, :4] = geometry.hull(outputs["rotated"])
+        outputs["detections"][:, :4] = geometry.enclosing_boxes(outputs["rotated"])
         outputs["detections"][count:] = 0
     outputs["detections"][3, 0] = np.nan
     return outputs
@@ -113,10 +118,13 @@ def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> N
     width, height = 100, 70
     for seed in range(5):
         outputs, picture = answered(task, seed), noise(width, height)
-        own = objects(
-            Served("x", 1, task, SIZE, NAMES), outputs, Letterbox.fit(picture, SIZE), Asked("x", None, 0.25, iou)
+        own = detections_to_json(
+            ServedModel("x", 1, task, SIZE, NAMES),
+            outputs,
+            Letterbox.fit(picture, SIZE),
+            PredictRequest("x", None, 0.25, iou),
         )
-        other = found_from_served(outputs, task, geometry.Letterbox.fit(width, height, SIZE), 0.25, iou)
+        other = postprocess(outputs, task, geometry.Letterbox.fit(width, height, SIZE), 0.25, iou)
         np.testing.assert_allclose(own["scores"], other.confidence, atol=1e-4)
         assert own["labels"] == [NAMES[number] for number in other.class_id]
         # The upright box around a turned one is made before or after the two gains: they differ by a rounded side.
@@ -124,14 +132,14 @@ def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> N
         if task == "pose":
             np.testing.assert_allclose(own["keypoints"], np.asarray(other.keypoints), atol=0.01)
         if task == "obb" and other.rotated is not None:
-            np.testing.assert_allclose(own["polygons"], turned(other.rotated), atol=0.5)
+            np.testing.assert_allclose(own["polygons"], xywhr_to_corners(other.rotated), atol=0.5)
 
 
 def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
     outputs, picture = answered("segment", 0), noise(SIZE, SIZE)
-    served, box = Served("x", 1, "segment", SIZE, NAMES), Letterbox.fit(picture, SIZE)
-    found = found_from_served(outputs, "segment", geometry.Letterbox.fit(SIZE, SIZE, SIZE), 0.25)
-    own = objects(served, outputs, box, Asked("x"))
+    served, box = ServedModel("x", 1, "segment", SIZE, NAMES), Letterbox.fit(picture, SIZE)
+    found = postprocess(outputs, "segment", geometry.Letterbox.fit(SIZE, SIZE, SIZE), 0.25)
+    own = detections_to_json(served, outputs, box, PredictRequest("x"))
     overlaps = []
     for index, ring in enumerate(own["polygons"]):
         mask = found.mask(index)
@@ -149,7 +157,7 @@ def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
 @pytest.mark.parametrize("cut", [(8, 20, 9, 40), (8, 20, 40, 21), (8, 20, 9, 21), (8, 20, 10, 40)])
 def test_an_outline_has_three_points_or_more(cut: tuple[int, ...]) -> None:
     """Of a mask that is a pixel wide too, whose simplified outline is a line."""
-    ring = outline(np.array(cut, np.float32), np.ones(1, np.float32), np.ones((1, 16, 16), np.float32), SIZE)
+    ring = mask_to_polygon(np.array(cut, np.float32), np.ones(1, np.float32), np.ones((1, 16, 16), np.float32), SIZE)
     assert len(ring) >= 3
     assert cv2.contourArea(ring) > 0
     assert (ring >= cut[:2]).all()
@@ -158,8 +166,8 @@ def test_an_outline_has_three_points_or_more(cut: tuple[int, ...]) -> None:
 
 def test_classes_keep_their_order_and_their_number() -> None:
     """Two of one name stay two; names that are numbers, which JavaScript sorts in an object, stay where they are."""
-    served = Served("x", 1, "classify", SIZE, ("1", "0", "1"))
-    found = classes(served, np.array([0.2, 0.3, 0.5], np.float32), Asked("x"))
+    served = ServedModel("x", 1, "classify", SIZE, ("1", "0", "1"))
+    found = class_scores_to_json(served, np.array([0.2, 0.3, 0.5], np.float32), PredictRequest("x"))
     assert found == {"labels": ["1", "0", "1"], "scores": [0.5, 0.3, 0.2]}
 
 
@@ -168,9 +176,9 @@ def test_classes_keep_their_order_and_their_number() -> None:
 def test_a_broken_graph_still_makes_json(task: str, output: str, broken: float) -> None:
     outputs = answered(task, 0)
     outputs[output] = np.full_like(outputs[output], broken)
-    served, box = Served("x", 1, task, SIZE, NAMES), Letterbox.fit(noise(SIZE, SIZE), SIZE)
+    served, box = ServedModel("x", 1, task, SIZE, NAMES), Letterbox.fit(noise(SIZE, SIZE), SIZE)
     with np.errstate(all="ignore"):
-        json.dumps(objects(served, outputs, box, Asked("x")), allow_nan=False)
+        json.dumps(detections_to_json(served, outputs, box, PredictRequest("x")), allow_nan=False)
 
 
 # ---- the picture ----------------------------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_bytes_that_are_no_picture_are_refused(name: str) -> None:
     data, words = REFUSED[name]
-    with pytest.raises(RefusalError, match=words):
+    with pytest.raises(PredictError, match=words):
         LIMITS.decode(data)
 
 
@@ -322,7 +330,7 @@ def test_opencv_has_the_limit_too_and_a_name_is_looked_up_first() -> None:
 def test_damage_is_refused_or_survived(data: bytes, at: int, junk: bytes) -> None:
     try:
         decoded = LIMITS.decode(data[:at] + junk + data[at + len(junk) :])
-    except RefusalError:
+    except PredictError:
         return
     assert decoded.ndim == 3
 
@@ -331,10 +339,10 @@ def test_damage_is_refused_or_survived(data: bytes, at: int, junk: bytes) -> Non
 
 
 def test_parameters_come_as_numbers_or_as_headers() -> None:
-    assert Asked.parse('{"model": "x"}') == Asked("x", None, None, 0.7)
-    as_numbers = Asked.parse('{"model": "x", "version": 3, "confidence": 0.5, "iou": 0.4}')
-    as_headers = Asked.parse('{"Model": "x", "VERSION": "3", "confidence": " .5", "iou": "0.4"}')
-    assert as_numbers == as_headers == Asked("x", 3, 0.5, 0.4)
+    assert PredictRequest.parse('{"model": "x"}') == PredictRequest("x", None, None, 0.7)
+    as_numbers = PredictRequest.parse('{"model": "x", "version": 3, "confidence": 0.5, "iou": 0.4}')
+    as_headers = PredictRequest.parse('{"Model": "x", "VERSION": "3", "confidence": " .5", "iou": "0.4"}')
+    assert as_numbers == as_headers == PredictRequest("x", 3, 0.5, 0.4)
 
 
 @pytest.mark.parametrize(
@@ -354,5 +362,5 @@ def test_parameters_come_as_numbers_or_as_headers() -> None:
     ],
 )
 def test_bad_parameters_are_refused(parameters: Mapping[str, object], words: str) -> None:
-    with pytest.raises(RefusalError, match=words):
-        Asked.parse(json.dumps(parameters))
+    with pytest.raises(PredictError, match=words):
+        PredictRequest.parse(json.dumps(parameters))

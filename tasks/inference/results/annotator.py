@@ -6,10 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.inference.results.contact_sheet import Sheet, thumbnail
+from tasks.inference.results.contact_sheet import ContactSheet, thumbnail
 from tasks.inference.results.image_copies import copy_frame, copy_image
-from tasks.inference.results.summary import ClassTally, Failure, GalleryItem, ItemTally, item_classes, output_stem
-from tasks.media.annotate import draw
+from tasks.inference.results.summary import ClassCount, Failure, GalleryItem, ItemTotals, item_classes, output_stem
+from tasks.media.annotate import annotate_image
 from tasks.media.errors import MediaError
 from tasks.media.images import write_jpeg
 from tasks.media.video_writer import VideoWriter
@@ -18,16 +18,16 @@ from tasks.vision.geometry import Rgb
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class AnnotatedImage:
     """A still image with its files made and its thumbnail, uint8 [H, W, 3], waiting for a cell."""
 
     found: Detections
     thumbnail: Rgb
     annotated: str | None
-    classes: tuple[ClassTally, ...]
+    classes: tuple[ClassCount, ...]
 
 
-class Painter:
+class Annotator:
     """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, where `annotate`, `folder/annotated/` by `output_stem`.
 
     Where `copies`, `folder/images/` holds plain copies of still images, and of those frames that `copy_frame` is given.
@@ -43,12 +43,12 @@ class Painter:
         self._copies = copies
         self._chunk = chunk
         self._names = class_names
-        self._sheet = Sheet()
+        self._sheet = ContactSheet()
         self._sheets = 0
 
     def draw(self, image: Rgb, found: Detections) -> Rgb:
         """Return a copy of the picture with what was found and labels."""
-        return draw(image, found, self._names)
+        return annotate_image(image, found, self._names)
 
     def copy_frame(self, image: Rgb, found: Detections) -> Detections:
         """Keep a plain copy of a frame, where copies are made; return what was found, with its path."""
@@ -58,7 +58,7 @@ class Painter:
 
     def paint(
         self, image: Rgb, found: Detections, small: Rgb | None = None, data: bytes | Path | None = None
-    ) -> Painted:
+    ) -> AnnotatedImage:
         """Make what one still image needs; `small` is the smallest copy of it at hand, for the thumbnail.
 
         `data` is its file, of which a plain copy is kept where copies are made.
@@ -69,9 +69,9 @@ class Painter:
         if annotated:
             write_jpeg(self.folder / annotated, self.draw(image, found))
         small = thumbnail(image if small is None else small, found.width, found.height)
-        return Painted(found, small, annotated, item_classes([found]))
+        return AnnotatedImage(found, small, annotated, item_classes([found]))
 
-    def keep(self, painted: Painted) -> GalleryItem:
+    def keep(self, painted: AnnotatedImage) -> GalleryItem:
         """Give a still image its cell and return its place in the gallery."""
         found = painted.found
         sheet, cell = self.place(painted.thumbnail)
@@ -92,21 +92,21 @@ class Painter:
         """Write the sheet that was begun, if any."""
         if len(self._sheet):
             self._sheet.write(self.folder / self._path)
-            self._sheet, self._sheets = Sheet(), self._sheets + 1
+            self._sheet, self._sheets = ContactSheet(), self._sheets + 1
 
     @property
     def _path(self) -> str:
         return f"thumbnails/{self._chunk:06d}-{self._sheets}.jpg"
 
 
-class Clip:
+class AnnotatedVideo:
     """A context that gathers the drawn frames of one video; after it, `item` is its place in the gallery.
 
     The thumbnail is the first frame with the most detections. A block that raises leaves no video behind. `file` is the
     video itself, for its sound; where that could not be had, `sound_fault` says why.
     """
 
-    def __init__(self, painter: Painter, source: str, file: Path | None = None) -> None:
+    def __init__(self, painter: Annotator, source: str, file: Path | None = None) -> None:
         self.failure: Failure | None = None
         self.sound_fault: str | None = None
         self.frames = 0
@@ -114,7 +114,7 @@ class Clip:
         self._source = source
         self._file = file
         self._writer: VideoWriter | None = None
-        self._tally = ItemTally()
+        self._tally = ItemTotals()
         self._size = (0, 0)
         self._poster: Rgb | None = None
 

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import StudioError
-from tasks.inference.results.summary import Tally
+from tasks.inference.results.summary import RunTotals
 
 PREDICTIONS, PICTURES, ITEMS, FAILURES = "predictions.parquet", "pictures.parquet", "items.jsonl", "failures.jsonl"
-ABOUT = "part.json"
-FILES = PREDICTIONS, PICTURES, ITEMS, FAILURES, ABOUT
+METADATA_FILE = "part.json"
+FILES = PREDICTIONS, PICTURES, ITEMS, FAILURES, METADATA_FILE
 
 # What zipfile, json and pyarrow were seen to raise on damaged bytes.
 _DAMAGE = (
@@ -36,17 +36,17 @@ _DAMAGE = (
 )
 
 
-class PartError(StudioError):
+class ChunkResultError(StudioError):
     """A part that is not what a worker of this run wrote; the message names it."""
 
 
-def part_name(chunk: int) -> str:
+def chunk_result_name(chunk: int) -> str:
     """Return the file name of the part of a chunk, which counts from 0."""
     return f"{chunk:06d}.zip"
 
 
 @dataclass(frozen=True)
-class Part:
+class ChunkResult:
     """A part whose checksums are right, unpacked into `folder`; `name` is that of its zip."""
 
     name: str
@@ -57,7 +57,7 @@ class Part:
     class_names: list[str]
     started: float
     seconds: float
-    totals: Tally
+    totals: RunTotals
 
     @classmethod
     def unpacked(cls, path: Path, folder: Path) -> Self:
@@ -68,8 +68,8 @@ class Part:
                     if file.getinfo(name).compress_type != zipfile.ZIP_STORED:
                         raise zipfile.BadZipFile(f"{name} compressed")
                     file.extract(name, folder)
-            about = json.loads((folder / ABOUT).read_bytes())
-            totals = Tally.from_json(about["totals"])
+            about = json.loads((folder / METADATA_FILE).read_bytes())
+            totals = RunTotals.from_json(about["totals"])
             place = about["chunk"], about["task"], about["model_version"], about["class_names"]
             return cls(path.name, folder, *place, about["started"], about["seconds"], totals)
 
@@ -111,9 +111,9 @@ def _named(name: str) -> Iterator[None]:
         raise _damaged(name, error) from error
 
 
-def _damaged(name: str, error: Exception) -> PartError:
+def _damaged(name: str, error: Exception) -> ChunkResultError:
     found = f"{type(error).__name__}: {error}"[:300]
-    return PartError(
+    return ChunkResultError(
         f"expected a whole part of this run in {name}, found {found}; delete it below parts/ of this run in bucket "
         "runs and retry the run, which makes it again"
     )

@@ -17,29 +17,37 @@ import pyarrow.compute as pc
 
 from tasks.inference.results import parquet
 from tasks.inference.results.chunk_reader import (
-    ABOUT,
     FAILURES,
     FILES,
     ITEMS,
+    METADATA_FILE,
     PICTURES,
     PREDICTIONS,
-    Part,
-    PartError,
-    part_name,
+    ChunkResult,
+    ChunkResultError,
+    chunk_result_name,
 )
 from tasks.inference.results.coco import CocoWriter
-from tasks.inference.results.parquet import ROWS_A_GROUP, TableFile, picture_table, schema, to_table
-from tasks.inference.results.summary import ERROR, BusyTime, Failure, GalleryItem, InferenceSummary, Tally, valid_text
-from tasks.inference.results.yolo_labels import DATA_YAML, LABELLED, data_yaml, keypoint_count, write_labels
+from tasks.inference.results.parquet import ROW_GROUP_SIZE, ParquetTableWriter, schema, to_image_table, to_table
+from tasks.inference.results.summary import (
+    ERROR,
+    Failure,
+    GalleryItem,
+    InferenceSummary,
+    IntervalUnion,
+    RunTotals,
+    to_valid_unicode,
+)
+from tasks.inference.results.yolo_labels import DATA_YAML, LABEL_TASKS, keypoint_count, to_data_yaml, write_labels
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_name
 
-KEPT_FAILURES = 1000
+MAX_FAILURES = 1000
 
 _COCO, _COCO_FRAMES = "coco.json", "coco-frames.json"
 
 
-class PartWriter:
+class ChunkResultWriter:
     """A context that writes the part of one chunk: a zip, stored, whole at `path` (below `folder`) after the block.
 
     Nothing is under that name before, and nothing is left of a block that raises. Rows go to disk in groups, so memory
@@ -50,14 +58,14 @@ class PartWriter:
     def __init__(
         self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False, pictures: Path | None = None
     ) -> None:
-        self.path = folder / part_name(chunk)
+        self.path = folder / chunk_result_name(chunk)
         self._folder = pictures
         self._work = folder / f".{self.path.stem}.part"
         self._chunk = chunk
         self._model = model
         self._columns = schema(model.task, tracked)
         self._files = ExitStack()
-        self._tally = Tally()
+        self._tally = RunTotals()
         self._sources: set[str] = set()
         self._failed: set[str] = set()
         self._waiting: list[Detections] = []
@@ -68,8 +76,8 @@ class PartWriter:
         self._started, self._clock = time.time(), time.monotonic()
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
-        self._predictions = self._files.enter_context(TableFile(self._work / PREDICTIONS, self._columns))
-        self._pictures = self._files.enter_context(TableFile(self._work / PICTURES, parquet.PICTURES))
+        self._predictions = self._files.enter_context(ParquetTableWriter(self._work / PREDICTIONS, self._columns))
+        self._pictures = self._files.enter_context(ParquetTableWriter(self._work / PICTURES, parquet.IMAGES_SCHEMA))
         self._items = self._files.enter_context((self._work / ITEMS).open("wb"))
         self._failures = self._files.enter_context((self._work / FAILURES).open("wb"))
         return self
@@ -79,7 +87,7 @@ class PartWriter:
         self._sources.add(found.source)
         self._waiting.append(found)
         self._rows += len(found)
-        if max(self._rows, len(self._waiting)) >= ROWS_A_GROUP:
+        if max(self._rows, len(self._waiting)) >= ROW_GROUP_SIZE:
             self._flush()
 
     def item(self, item: GalleryItem) -> None:
@@ -114,7 +122,7 @@ class PartWriter:
         # One row group each: a reader of a group of pictures finds their rows in the next group with any.
         self._predictions.add(rows)
         self._predictions.flush()
-        pictures = picture_table(self._waiting, self._model)
+        pictures = to_image_table(self._waiting, self._model)
         self._pictures.add(pictures)
         self._pictures.flush()
         if self._folder:
@@ -128,7 +136,7 @@ class PartWriter:
         self._waiting, self._rows = [], 0
 
     def _commit(self) -> None:
-        (self._work / ABOUT).write_text(json.dumps(self._about()), encoding="utf-8")
+        (self._work / METADATA_FILE).write_text(json.dumps(self._about()), encoding="utf-8")
         whole = self._work / self.path.name
         with zipfile.ZipFile(whole, "w") as file:
             for name in FILES:
@@ -142,7 +150,7 @@ class PartWriter:
             "model_name": self._model.name,
             "model_version": self._model.version,
             "task": self._model.task,
-            "class_names": [valid_text(name) for name in self._model.class_names],
+            "class_names": [to_valid_unicode(name) for name in self._model.class_names],
             "image_size": self._model.image_size,
             "run_id": self._model.run_id,
             "started": self._started,
@@ -151,7 +159,7 @@ class PartWriter:
         }
 
 
-def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
+def merge_chunk_results(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Merge the parts of a run, in the order of their chunks, into `folder`, in memory that does not grow with them.
 
     Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
@@ -169,7 +177,7 @@ def merge_parts(parts: Iterable[Path], folder: Path) -> InferenceSummary:
         with ExitStack() as files:
             merge = _Merge(work, folder, files)
             for path in parts:
-                merge.add(Part.unpacked(path, work / "part"))
+                merge.add(ChunkResult.unpacked(path, work / "part"))
             merge.finish()
         for name, written in merge.written.items():
             (work / written).replace(folder / name)
@@ -191,23 +199,23 @@ class _Merge:
         self._files = files
         self._coco = files.enter_context(CocoWriter(folder / _COCO))
         self._coco_frames = files.enter_context(CocoWriter(folder / _COCO_FRAMES, self._coco.categories))
-        self._pictures = files.enter_context(TableFile(folder / PICTURES, parquet.PICTURES))
+        self._pictures = files.enter_context(ParquetTableWriter(folder / PICTURES, parquet.IMAGES_SCHEMA))
         self._items = files.enter_context((folder / ITEMS).open("wb"))
         self._failures = files.enter_context((folder / FAILURES).open("wb"))
-        self._predictions: TableFile | None = None
-        self._tally = Tally()
-        self._busy = BusyTime()
+        self._predictions: ParquetTableWriter | None = None
+        self._tally = RunTotals()
+        self._busy = IntervalUnion()
         self._versions: set[int] = set()
         self._kept: list[Failure] = []
         self._last = -1
         self._labelled, self._keypoints = False, 0
 
-    def add(self, part: Part) -> None:
+    def add(self, part: ChunkResult) -> None:
         """Append a part."""
         if part.chunk <= self._last:
-            raise PartError(
-                f"expected the parts in order, each once, found {part.name} after {part_name(self._last)}; list them "
-                "by name"
+            raise ChunkResultError(
+                f"expected the parts in order, each once, found {part.name} after {chunk_result_name(self._last)}; "
+                "list them by name"
             )
         predictions = self._table(part)
         for name in part.class_names:
@@ -219,7 +227,7 @@ class _Merge:
             ids = self._add_coco(pictures, rows)
             if moved:
                 write_labels(self._results, part.task, pictures, rows, ids)
-            self._labelled |= part.task in LABELLED and pictures["image"].null_count < pictures.num_rows
+            self._labelled |= part.task in LABEL_TASKS and pictures["image"].null_count < pictures.num_rows
             self._keypoints = max(self._keypoints, keypoint_count(rows))
         self._add_lines(part, moved)
         self._tally.add(part.totals)
@@ -242,7 +250,7 @@ class _Merge:
         if self._predictions is None:
             self._open(schema("detect", tracked=False))
         if self._labelled:
-            text = data_yaml(list(self._coco.categories), self._keypoints)
+            text = to_data_yaml(list(self._coco.categories), self._keypoints)
             (self._folder / DATA_YAML).write_text(text, encoding="utf-8")
             self.written[DATA_YAML] = DATA_YAML
         if self._coco_frames.images:
@@ -263,37 +271,37 @@ class _Merge:
             class_names=tuple(self._coco.categories),
         )
 
-    def _table(self, part: Part) -> TableFile:
+    def _table(self, part: ChunkResult) -> ParquetTableWriter:
         columns = part.columns()
         table = self._predictions or self._open(columns)
         if table.columns != columns:
             before, now = (", ".join(each.names) for each in (table.columns, columns))
-            raise PartError(
+            raise ChunkResultError(
                 f"expected the columns {before} in {part.name} as in the parts before it, found {now}: a model of "
                 "another task was deployed during the run; start a new one"
             )
         return table
 
-    def _open(self, columns: pa.Schema) -> TableFile:
-        self._predictions = self._files.enter_context(TableFile(self._folder / PREDICTIONS, columns))
+    def _open(self, columns: pa.Schema) -> ParquetTableWriter:
+        self._predictions = self._files.enter_context(ParquetTableWriter(self._folder / PREDICTIONS, columns))
         return self._predictions
 
-    def _is_moved(self, part: Part) -> bool:
+    def _is_moved(self, part: ChunkResult) -> bool:
         """Whether the classes of the part have other places in the merged list than in its own."""
         places = [self._coco.category(name) for name in part.class_names]
         return places != list(range(len(places))) or not part.totals.classes.keys() <= set(part.class_names)
 
-    def _add_lines(self, part: Part, moved: bool) -> None:
+    def _add_lines(self, part: ChunkResult, moved: bool) -> None:
         with (part.folder / FAILURES).open("rb") as lines:
             for line in lines:
                 self._failures.write(line)
-                if len(self._kept) < KEPT_FAILURES:
+                if len(self._kept) < MAX_FAILURES:
                     self._kept.append(Failure.from_line(line))
         with (part.folder / ITEMS).open("rb") as lines:
             for line in lines:
                 self._items.write(self._renumbered(line, part) if moved else line)
 
-    def _renumbered(self, line: bytes, part: Part) -> bytes:
+    def _renumbered(self, line: bytes, part: ChunkResult) -> bytes:
         def place(class_id: int) -> int:
             return self._coco.category(class_name(part.class_names, class_id))
 

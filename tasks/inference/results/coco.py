@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.serving.pre_postprocess import FARTHEST
+from tasks.serving.pre_postprocess import COORDINATE_LIMIT
 from tasks.vision.detections import VISIBLE
 
 _Numbers = NDArray[np.float64]
@@ -126,9 +126,9 @@ def annotation_entries(rows: pa.Table, image_ids: _Rows, category_ids: _Rows, fi
 def _outlines(column: pa.ChunkedArray, areas: _Numbers) -> tuple[_Numbers, list[list[list[float]]]]:
     """Return areas [n], of the box where there is no outline, and `segmentation` for n rows."""
     values, ends, owners = _flat(column)
-    points = np.where(np.abs(values) <= FARTHEST, values, 0).reshape(-1, 2)
+    points = np.where(np.abs(values) <= COORDINATE_LIMIT, values, 0).reshape(-1, 2)
     # A broken graph may give numbers that are none.
-    broken = np.bincount(owners, ~(np.abs(values) <= FARTHEST), len(areas)) > 0
+    broken = np.bincount(owners, ~(np.abs(values) <= COORDINATE_LIMIT), len(areas)) > 0
     whole = (np.diff(ends) >= 6) & ~broken
     following = np.arange(1, len(points) + 1)
     some = np.diff(ends) > 0
@@ -144,7 +144,7 @@ def _keypoints(column: pa.ChunkedArray) -> tuple[list[list[float]], list[int]]:
     """Return `keypoints` and `num_keypoints` for n rows."""
     values, ends, owners = _flat(column)
     points = values.reshape(-1, 3)
-    shown = (points[:, 2] >= VISIBLE) & (np.abs(points[:, :2]) <= FARTHEST).all(axis=1)
+    shown = (points[:, 2] >= VISIBLE) & (np.abs(points[:, :2]) <= COORDINATE_LIMIT).all(axis=1)
     points = np.where(shown[:, None], np.column_stack([points[:, :2], np.full(len(points), 2.0)]), 0)
     counts = np.bincount(owners[::3], shown, len(ends) - 1).astype(int)
     flat = points.ravel().round(2).tolist()

@@ -12,12 +12,12 @@ COLUMNS = 8
 CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next
 CELLS = 64
 QUALITY = 80
-GROUND = 20  # of 255, in all three channels: a grey is filled in ten times as fast as a colour
+BACKGROUND_GREY = 20  # of 255, in all three channels: a grey is filled in ten times as fast as a colour
 
 _ROUGH = 4  # what is left to shrink, at least, after pixels were dropped
 
 
-class Sheet:
+class ContactSheet:
     """Thumbnails in the order in which they came, at most `CELLS`, counted row by row from 0."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Sheet:
         Each thumbnail is in the middle of its cell. There are only the rows that are needed, and at least one.
         """
         rows = max(-(-len(self._cells) // COLUMNS), 1)
-        grid = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3), GROUND, np.uint8)
+        grid = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3), BACKGROUND_GREY, np.uint8)
         for cell, picture in enumerate(self._cells):
             height, width = picture.shape[:2]
             row, column = divmod(cell, COLUMNS)
@@ -72,16 +72,16 @@ def thumbnail(image: Rgb, width: int, height: int) -> Rgb:
     `image` may be any copy of the picture that shows all of it, the smaller the quicker. Nothing is drawn on it: the
     page draws what was found, so that it can be hidden.
     """
-    return shrunk(image, fitted(width, height))
+    return fast_downscale(image, fit_to_cell(width, height))
 
 
-def fitted(width: int, height: int) -> tuple[int, int]:
+def fit_to_cell(width: int, height: int) -> tuple[int, int]:
     """Return the sides of a picture of `width` x `height` pixels that fills a cell; the page's script knows it."""
     gain = min(CELL_WIDTH / width, CELL_HEIGHT / height)
     return max(int(width * gain + 0.5), 1), max(int(height * gain + 0.5), 1)
 
 
-def shrunk(image: Rgb, sides: tuple[int, int]) -> Rgb:
+def fast_downscale(image: Rgb, sides: tuple[int, int]) -> Rgb:
     """Return a copy of the picture resized to `sides` (width, height).
 
     An average over areas in effect, but made of halvings, which OpenCV does ten times as fast. Of a very large picture

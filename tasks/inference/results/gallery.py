@@ -10,16 +10,16 @@ from typing import Any, TextIO
 
 from tasks.inference.results.chunk_reader import ITEMS
 from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, COLUMNS
-from tasks.inference.results.overlay import BOX, fitted_to
+from tasks.inference.results.overlay import BOX, fit_to_room
 from tasks.inference.results.summary import GalleryItem, InferenceSummary
 from tasks.media.annotate import LIMBS
 from tasks.rendering.html import css_colour, render_page
 from tasks.vision.detections import class_name
 
-SHOWN_ITEMS = 20_000
-SHOWN_FAILURES = 200
+MAX_ITEMS = 20_000
+MAX_FAILURES = 200
 ROOM = 9_600_000  # characters of a page for boxes and outlines: 60 boxes each of 20,000 items
-MOST_OF_ITEM = 20_000  # of them
+MAX_BYTES_PER_ITEM = 20_000  # of them
 DATA_FILES = {
     "predictions.parquet": "a row a detection",
     "pictures.parquet": "a row a picture",
@@ -62,7 +62,7 @@ def write_gallery(
     temporary.replace(path)
 
 
-def items_in(folder: Path) -> Iterator[GalleryItem]:
+def count_gallery_items(folder: Path) -> Iterator[GalleryItem]:
     """Read, one by one, the items of a run whose parts were merged into `folder`."""
     with (folder / ITEMS).open("rb") as lines:
         yield from map(GalleryItem.from_line, lines)
@@ -71,7 +71,7 @@ def items_in(folder: Path) -> Iterator[GalleryItem]:
 def linked_files(folder: Path) -> Iterator[str]:
     """Yield the paths, in the run's folder, that the page of the parts merged into `folder` leads to."""
     yield from DATA_FILES
-    for item in islice(items_in(folder), SHOWN_ITEMS):
+    for item in islice(count_gallery_items(folder), MAX_ITEMS):
         yield from item.files
 
 
@@ -82,7 +82,7 @@ def _frame(summary: InferenceSummary, links: Mapping[str, str], model_name: str)
         model_name=model_name,
         tallest=max(max(summary.histogram, default=0), 1),
         files=[(name, told, _link(name, links)) for name, told in DATA_FILES.items() if not links or name in links],
-        failures=summary.failures[:SHOWN_FAILURES],
+        failures=summary.failures[:MAX_FAILURES],
         place=_PLACE,
     )
     # A name may hold the mark, but none comes after the data.
@@ -95,7 +95,7 @@ def _write(page: TextIO, frame: tuple[str, str], rows: "_Rows", items: Iterable[
     total = 0
     for item in items:
         rows.count(item)
-        if total < SHOWN_ITEMS:
+        if total < MAX_ITEMS:
             page.write((",\n" if total else "") + _json(rows.row(item)))
         total += 1
     page.write("]," + _json({"total": total, **rows.tables()})[1:] + frame[1])
@@ -117,7 +117,7 @@ class _Rows:
         self._sheets: dict[str, int] = {}
         self._counts = defaultdict[int, Counter[int]](Counter)
         self._before = {"source": "", "annotated": "", "link": ""}
-        self._left = min(max(summary.images + summary.videos, 1), SHOWN_ITEMS)
+        self._left = min(max(summary.images + summary.videos, 1), MAX_ITEMS)
         self._room = ROOM
         self._cut = 0
 
@@ -165,7 +165,7 @@ class _Rows:
         """What was found, in the room that is left: each item may have what all that are still to come may have."""
         boxes, shapes = [tally.boxes for tally in item.classes], [tally.shapes for tally in item.classes]
         found = sum(map(len, boxes))
-        boxes, shapes = fitted_to(min(self._room // max(self._left, 1), MOST_OF_ITEM), boxes, shapes)
+        boxes, shapes = fit_to_room(min(self._room // max(self._left, 1), MAX_BYTES_PER_ITEM), boxes, shapes)
         drawn = sum(map(len, boxes))
         missing = BOX * sum(tally.count for tally in item.classes) > drawn > 0 and item.kind == "image"
         self._cut += missing or drawn < found

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from tasks.inference.results.summary import output_stem
-from tasks.media.images import JPEG_LARGEST_SIDE, fit
+from tasks.media.images import JPEG_LARGEST_SIDE, shrink_to_fit
 from tasks.vision.geometry import Rgb
 
 QUALITY = 92
@@ -61,7 +61,9 @@ def _is_turned(data: bytes, reader: type[JpegImageFile | PngImageFile | WebPImag
 
 
 def _jpeg(image: Rgb) -> bytes:
-    encoded: bytes = simplejpeg.encode_jpeg(fit(image, JPEG_LARGEST_SIDE), QUALITY, "RGB", "420", fastdct=True)
+    encoded: bytes = simplejpeg.encode_jpeg(
+        shrink_to_fit(image, JPEG_LARGEST_SIDE), QUALITY, "RGB", "420", fastdct=True
+    )
     return encoded
 
 

@@ -19,8 +19,8 @@ Ints = NDArray[np.int64]
 
 STEPS = 100  # the steps of the confidence slider
 BOX = 8  # characters
-MOST_BOXES = 300  # of one picture: what the graph gives for one request, only tiles give more
-MOST_POINTS = 24  # of one shape
+MAX_BOXES = 300  # of one picture: what the graph gives for one request, only tiles give more
+MAX_POINTS = 24  # of one shape
 UNSEEN = 4095, 4095  # the place of a keypoint that is not to be seen
 
 _POINT = 4  # characters, as many as the head
@@ -50,8 +50,8 @@ def box_text(found: Detections, rows: Ints) -> str:
 def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
     """Return the outline or the keypoints of each of these rows as text; nothing where the task has neither."""
     if found.keypoints is not None:
-        places = _places(found.keypoints[rows, :MOST_POINTS, :2], found)
-        places[found.keypoints[rows, :MOST_POINTS, 2] < VISIBLE] = UNSEEN
+        places = _places(found.keypoints[rows, :MAX_POINTS, :2], found)
+        places[found.keypoints[rows, :MAX_POINTS, 2] < VISIBLE] = UNSEEN
         return _shapes(_KEYPOINTS, list(places))
     if found.polygons is not None and len(rows):
         rings = [found.polygons[row] for row in rows.tolist()]
@@ -62,7 +62,7 @@ def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
     return ()
 
 
-def steps_of(boxes: str) -> bytes:
+def count_by_step(boxes: str) -> bytes:
     """Return the steps of the confidences in a text of boxes."""
     return base64.b64decode(boxes)[5::6]
 
@@ -71,10 +71,10 @@ def first_rows(found: Detections) -> Ints:
     """Return the rows of the boxes that a page draws, the surest first; none where classes name the whole picture."""
     if found.is_of_whole_picture:
         return np.empty(0, np.int64)
-    return np.argsort(-found.confidence, kind="stable")[:MOST_BOXES]
+    return np.argsort(-found.confidence, kind="stable")[:MAX_BOXES]
 
 
-def fitted_to(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tuple[list[str], list[tuple[str, ...]]]:
+def fit_to_room(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Cut the boxes and shapes of a picture, by class and the surest first, to `room` characters.
 
     The surest boxes stay, and what room is left is for the shapes of the surest.
@@ -84,7 +84,7 @@ def fitted_to(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tup
     least = [BOX + _POINT * bool(texts) for texts in shapes]
     rest, kept = room, list[tuple[int, int]]()
     for _, of, row in sorted(
-        (-step, of, row) for of, text in enumerate(boxes) for row, step in enumerate(steps_of(text))
+        (-step, of, row) for of, text in enumerate(boxes) for row, step in enumerate(count_by_step(text))
     ):
         if least[of] > rest:
             break
@@ -104,7 +104,7 @@ def _simple(places: Ints) -> Ints:
     """An outline of few points; of none where they are in one place."""
     ring, tolerance = places.astype(np.int32)[:, None], _TOLERANCE
     simple = cv2.approxPolyDP(ring, tolerance, closed=True) if len(ring) else ring
-    while len(simple) > MOST_POINTS:
+    while len(simple) > MAX_POINTS:
         tolerance *= 2
         simple = cv2.approxPolyDP(ring, tolerance, closed=True)
     return np.asarray(simple[:, 0] if len(simple) >= 3 else np.empty((0, 2)), np.int64)

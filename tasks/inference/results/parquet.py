@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.inference.results.summary import valid_text
+from tasks.inference.results.summary import to_valid_unicode
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, class_name
 from tasks.vision.geometry import Floats
 
-ROWS_A_GROUP = 20_000
+ROW_GROUP_SIZE = 20_000
 
 _DETECTION = [
     pa.field("source", pa.string(), nullable=False),
@@ -35,7 +35,7 @@ _DETECTION = [
 _NUMBERS = pa.list_(pa.float32())
 _OF_TASK = {"segment": ("polygon",), "pose": ("keypoints",), "obb": ("polygon", "rotated")}
 
-PICTURES = pa.schema(
+IMAGES_SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),
         pa.field("frame", pa.int64()),
@@ -79,7 +79,7 @@ def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema
     return pa.Table.from_arrays([values[name] for name in columns.names], schema=columns)
 
 
-def picture_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
+def to_image_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
     """Return a row a picture (schema `PICTURES`), also of those in which nothing was found.
 
     `image` is the path of its plain copy in the run's folder, null where there is none.
@@ -90,10 +90,10 @@ def picture_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
     values["height"] = pa.array([each.height for each in pictures], pa.int32())
     values["detections"] = pa.array([len(each) for each in pictures], pa.int64())
     values["image"] = pa.array([each.image for each in pictures], pa.string())
-    return pa.Table.from_arrays([values[name] for name in PICTURES.names], schema=PICTURES)
+    return pa.Table.from_arrays([values[name] for name in IMAGES_SCHEMA.names], schema=IMAGES_SCHEMA)
 
 
-class TableFile:
+class ParquetTableWriter:
     """A context that writes tables into one Parquet file, in row groups of `ROWS_A_GROUP` rows or a little more."""
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
@@ -111,7 +111,7 @@ class TableFile:
         if table.num_rows:
             self._waiting.append(table)
             self._rows += table.num_rows
-        if self._rows >= ROWS_A_GROUP:
+        if self._rows >= ROW_GROUP_SIZE:
             self.flush()
 
     def flush(self) -> None:
@@ -133,7 +133,7 @@ class TableFile:
 
 def _places(pictures: Sequence[Detections]) -> dict[str, Any]:
     return {
-        "source": pa.array([valid_text(each.source) for each in pictures], pa.string()),
+        "source": pa.array([to_valid_unicode(each.source) for each in pictures], pa.string()),
         "frame": pa.array([each.frame for each in pictures], pa.int64()),
         "timestamp_ms": pa.array([each.timestamp_ms for each in pictures], pa.float64()),
     }
@@ -146,7 +146,7 @@ def _of_model(model: ServedModel, count: int) -> dict[str, Any]:
 
 def _names(ids: NDArray[np.int32], model: ServedModel) -> pa.Array:
     known, place = np.unique(ids, return_inverse=True)
-    names = [valid_text(class_name(model.class_names, number)) for number in known.tolist()]
+    names = [to_valid_unicode(class_name(model.class_names, number)) for number in known.tolist()]
     return pa.array(names, pa.string()).take(pa.array(place))
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from tasks.inference.results.summary import ERROR, InferenceSummary
-from tasks.rendering.markdown import plain, points, table, wrapped
+from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
-SHOWN_FAILURES = 20
+MAX_FAILURES = 20
 
 
 def inference_sentence(summary: InferenceSummary) -> str:
@@ -19,7 +19,7 @@ def inference_sentence(summary: InferenceSummary) -> str:
 def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str, place: str, links: str = "") -> str:
     """Totals, links to other pages, detections a class, the first failures, and where everything is."""
     parts = [
-        f"# {plain(model_name)} {versions_text(summary)}",
+        f"# {escape_markdown(model_name)} {versions_text(summary)}",
         f"{inference_sentence(summary)}. [Open the gallery]({gallery}). Files: `{place}`.",
         *([links] if links else []),
     ]
@@ -28,15 +28,18 @@ def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str,
     if summary.classes:
         parts.append(table(("class", "detections"), list(summary.classes.items())))
     if summary.failures:
-        failures = summary.failures[:SHOWN_FAILURES]
-        told = [f"**{wrapped(each.source)}** ({plain(each.severity)}): {wrapped(each.reason)}" for each in failures]
+        failures = summary.failures[:MAX_FAILURES]
+        told = [
+            f"**{wrap_text(each.source)}** ({escape_markdown(each.severity)}): {wrap_text(each.reason)}"
+            for each in failures
+        ]
         title = f"## Failures and warnings ({summary.failure_count}, all in failures.jsonl)"
-        parts += [title, points(told)]
+        parts += [title, bullet_list(told)]
     return "\n\n".join(parts)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StoredSummary:
     """What decides how a run ends, and the link to its gallery."""
 
     sentence: str

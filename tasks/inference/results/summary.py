@@ -19,7 +19,7 @@ from tasks.vision.geometry import Floats
 
 HISTOGRAM_BINS = 20
 ERROR, WARNING = "error", "warning"
-PAUSE_S = 10.0  # between two parts of one worker, at most: it was busy on the way
+MAX_GAP_S = 10.0  # between two parts of one worker, at most: it was busy on the way
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Failure:
 
     def to_line(self) -> str:
         """Return it as one line of JSON in ASCII, without the line's end."""
-        said = {"input": valid_text(self.source), "reason": valid_text(self.reason), "severity": self.severity}
+        said = {
+            "input": to_valid_unicode(self.source),
+            "reason": to_valid_unicode(self.reason),
+            "severity": self.severity,
+        }
         return json.dumps(said)
 
     @classmethod
@@ -46,7 +50,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class ClassTally:
+class ClassCount:
     """How often a class was found in one item, its highest confidence there, and where it is in the item's thumbnail.
 
     `steps` are pairs of a step of confidence and how often it was found, the highest first. `boxes` and `shapes` are
@@ -97,7 +101,7 @@ class GalleryItem:
     width: int
     height: int
     frames: int
-    classes: tuple[ClassTally, ...]
+    classes: tuple[ClassCount, ...]
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -107,7 +111,7 @@ class GalleryItem:
     def to_line(self) -> str:
         """Return it as one line of JSON in ASCII, without the line's end; `classes` are as in `ClassTally.to_list`."""
         classes = [tally.to_list() for tally in self.classes]
-        values = {**vars(self), "source": valid_text(self.source), "classes": classes}
+        values = {**vars(self), "source": to_valid_unicode(self.source), "classes": classes}
         return json.dumps(values, separators=(",", ":"))
 
     @staticmethod
@@ -122,7 +126,7 @@ class GalleryItem:
     def from_line(cls, line: str | bytes) -> Self:
         """Read what `to_line` wrote."""
         values: dict[str, Any] = json.loads(line)
-        return cls(**values | {"classes": tuple(map(ClassTally.from_list, values["classes"]))})
+        return cls(**values | {"classes": tuple(map(ClassCount.from_list, values["classes"]))})
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class InferenceSummary:
 
 
 @dataclass
-class Tally:
+class RunTotals:
     """Running totals, named as in `InferenceSummary`, in memory that grows with neither pictures nor detections."""
 
     inputs: int = 0
@@ -199,7 +203,7 @@ class Tally:
 
 
 @dataclass
-class ItemTally:
+class ItemTotals:
     """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
 
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -218,7 +222,7 @@ class ItemTally:
         self.poster = found
         return True
 
-    def classes(self) -> tuple[ClassTally, ...]:
+    def classes(self) -> tuple[ClassCount, ...]:
         """Return the tallies, most frequent class first, with the boxes of the poster."""
         if self.poster is None or not self.best:
             return ()
@@ -231,7 +235,7 @@ class ItemTally:
         for place, number in enumerate(self.poster.class_id[rows].tolist()):
             places[number].append(place)
         tallies = (
-            ClassTally(
+            ClassCount(
                 number,
                 sum(count for _, count in steps[number]),
                 confidence,
@@ -244,7 +248,7 @@ class ItemTally:
         return tuple(sorted(tallies, key=lambda tally: -tally.count))
 
 
-class BusyTime:
+class IntervalUnion:
     """Seconds in which anybody worked, from overlapping spans of time."""
 
     def __init__(self) -> None:
@@ -253,7 +257,7 @@ class BusyTime:
 
     def add(self, start: float, end: float) -> None:
         """Add a span; it becomes one with those that it touches, so that few are kept."""
-        first, last = bisect_left(self._ends, start - PAUSE_S), bisect_right(self._starts, end + PAUSE_S)
+        first, last = bisect_left(self._ends, start - MAX_GAP_S), bisect_right(self._starts, end + MAX_GAP_S)
         self._starts[first:last] = [min([start, *self._starts[first:last]])]
         self._ends[first:last] = [max([end, *self._ends[first:last]])]
 
@@ -263,9 +267,9 @@ class BusyTime:
         return sum(self._ends) - sum(self._starts)
 
 
-def item_classes(pictures: Iterable[Detections]) -> tuple[ClassTally, ...]:
+def item_classes(pictures: Iterable[Detections]) -> tuple[ClassCount, ...]:
     """Return the tallies by class over all pictures of one item."""
-    tally = ItemTally()
+    tally = ItemTotals()
     for found in pictures:
         tally.add(found)
     return tally.classes()
@@ -282,6 +286,6 @@ def output_stem(source: str) -> str:
     return f"{readable or 'item'}-{digest}"
 
 
-def valid_text(text: str) -> str:
+def to_valid_unicode(text: str) -> str:
     r"""Return the text as valid Unicode: a lone surrogate is written out (`\udcff`), so that two names stay two."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.vision.detections import VISIBLE
 
 DATA_YAML, LABELS = "data.yaml", "labels"
-LABELLED = frozenset({"detect", "segment", "pose", "obb"})
+LABEL_TASKS = frozenset({"detect", "segment", "pose", "obb"})
 
 _Row = dict[str, Any]
 _Points = NDArray[np.float64]
@@ -28,13 +28,15 @@ def write_labels(folder: Path, task: str, pictures: pa.Table, rows: pa.Table, cl
     x, y, visibility (pose), or the four corners (obb). Confidences are left out: as a last column, trainers take them
     for something else.
     """
-    for path, text in label_texts(task, pictures, rows, class_ids):
+    for path, text in to_label_texts(task, pictures, rows, class_ids):
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="ascii")
 
 
-def label_texts(task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+def to_label_texts(
+    task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]
+) -> Iterator[tuple[str, str]]:
     """Yield path and text of each file of labels; `write_labels` says more."""
     shape = _SHAPES.get(task)
     if shape is None:
@@ -54,7 +56,7 @@ def label_texts(task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequen
         yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
 
 
-def data_yaml(class_names: Sequence[str], keypoints: int = 0) -> str:
+def to_data_yaml(class_names: Sequence[str], keypoints: int = 0) -> str:
     """Return data.yaml, which stands beside images/ and labels/; `keypoints` is how many a detection of pose has."""
     said: dict[str, Any] = {"train": "images", "val": "images", "names": dict(enumerate(class_names))}
     if keypoints:

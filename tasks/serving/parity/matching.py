@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from tasks.parameters import ParityPolicy
 from tasks.vision.detections import VISIBLE
-from tasks.vision.geometry import Floats, iou_matrix
+from tasks.vision.geometry import Floats, box_iou_matrix
 from tasks.vision.predictions import Found
 
-VISIBILITY_REACH = 0.1
+VISIBILITY_TOLERANCE = 0.1
 # Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.
-KEYPOINT_REACH = 0.05
+KEYPOINT_TOLERANCE = 0.05
 
 
 class Pair(NamedTuple):
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchResult:
     """The partners in one image, and the judged detections of each side that have none."""
 
     pairs: tuple[Pair, ...]
@@ -35,7 +35,7 @@ class Matched:
     lone_served: tuple[int, ...]
 
 
-def match(reference: Found, served: Found, confidence: float, policy: ParityPolicy) -> Matched:
+def match_detections(reference: Found, served: Found, confidence: float, policy: ParityPolicy) -> MatchResult:
     """Find a partner for each detection that reaches `confidence`; that of the partner may be below.
 
     Partners have one class, scores and places as near as the policy says, and no other partner. The tolerance of scores
@@ -48,7 +48,7 @@ def match(reference: Found, served: Found, confidence: float, policy: ParityPoli
         tuple(int(row) for row in np.flatnonzero(own) if row not in taken)
         for own, taken in zip(judged, with_partner, strict=True)
     )
-    return Matched(tuple(pairs), *lone)
+    return MatchResult(tuple(pairs), *lone)
 
 
 def _candidates(
@@ -58,7 +58,7 @@ def _candidates(
     tolerance = policy.max_score_difference * np.minimum(np.maximum(*scores) / policy.min_confidence, 1)
     near = (np.abs(scores[0] - scores[1]) <= tolerance) & (reference.class_id[:, None] == served.class_id[None, :])
     near &= judged[0][:, None] | judged[1][None, :]
-    overlaps = iou_matrix(reference.boxes, served.boxes)
+    overlaps = box_iou_matrix(reference.boxes, served.boxes)
     near &= overlaps >= policy.min_iou
     for one, other in np.argwhere(near).tolist():
         overlap = _overlap(reference, served, Pair(one, other, float(overlaps[one, other])))
@@ -111,5 +111,5 @@ def _points_agree(reference: Found, served: Found, one: int, other: int) -> bool
     seen = np.fmax(points[:, 2], others[:, 2]) >= VISIBLE
     differences = points[seen] - others[seen]
     x1, y1, x2, y2 = reference.boxes[one]
-    near = np.hypot(differences[:, 0], differences[:, 1]) <= KEYPOINT_REACH * np.hypot(x2 - x1, y2 - y1)
-    return bool((near & (np.abs(differences[:, 2]) <= VISIBILITY_REACH)).all())
+    near = np.hypot(differences[:, 0], differences[:, 1]) <= KEYPOINT_TOLERANCE * np.hypot(x2 - x1, y2 - y1)
+    return bool((near & (np.abs(differences[:, 2]) <= VISIBILITY_TOLERANCE)).all())

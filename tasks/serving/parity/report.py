@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
-from tasks.rendering.markdown import plain, points, table, wrapped
-from tasks.serving.parity.rules import ClassParity, Parity
-from tasks.serving.parity.visuals import Exhibit
+from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
+from tasks.serving.parity.rules import ClassParity, ParityReport
+from tasks.serving.parity.visuals import ComparisonImage
 
 SHOWN_CLASSES = 200
 _MAX_NAME = 100
 
 
-def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
+def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title: str) -> str:
     """Return the comparison as one file of HTML; `exhibits` is what `draw_worst` gave, `title` names the version."""
     return render_page(
         "parity",
@@ -33,15 +33,15 @@ def parity_page(parity: Parity, exhibits: Sequence[Exhibit], title: str) -> str:
     )
 
 
-def parity_markdown(parity: Parity, title: str, links: str = "") -> str:
+def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
     """Return the verdict, links, the reasons and figures, and the classes with the fewest partners first."""
     rows = _limits(parity)
     classes = [(row.name[:_MAX_NAME], row.judged, row.matched, *_metrics(row)) for row in _worst_first(parity)]
     parts = [
-        f"# {plain(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
+        f"# {escape_markdown(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
         links,
         _sentence(parity),
-        points(map(wrapped, parity.reasons)),
+        bullet_list(map(wrap_text, parity.reasons)),
         table(("", "found", "limit"), rows),
         "## Classes",
         table(("class", "judged", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
@@ -50,7 +50,7 @@ def parity_markdown(parity: Parity, title: str, links: str = "") -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _sentence(parity: Parity) -> str:
+def _sentence(parity: ParityReport) -> str:
     if not parity.judged:
         return "Neither the weights nor the served model find anything in these images, so there is nothing to compare."
     verb = "finds" if parity.passed else "does not find"
@@ -60,7 +60,7 @@ def _sentence(parity: Parity) -> str:
     return f"{said} Too few of these reach a score of {parity.policy.min_confidence:g}, so weaker ones are judged too."
 
 
-def _totals(parity: Parity) -> list[tuple[str, str, bool]]:
+def _totals(parity: ParityReport) -> list[tuple[str, str, bool]]:
     """Name, figure, and whether it is a bad one."""
     figures = [("agreement", f"{parity.agreement:.1%}", parity.agreement < parity.asked)]
     if parity.reference is not None:
@@ -68,7 +68,7 @@ def _totals(parity: Parity) -> list[tuple[str, str, bool]]:
     return [*figures, ("detections judged", f"{parity.judged:,}", False), ("images", f"{len(parity.images):,}", False)]
 
 
-def _limits(parity: Parity) -> list[tuple[str, str, str]]:
+def _limits(parity: ParityReport) -> list[tuple[str, str, str]]:
     """Name, what was found, what was asked."""
     policy = parity.policy
     rows = [
@@ -84,7 +84,7 @@ def _limits(parity: Parity) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _worst_first(parity: Parity) -> list[ClassParity]:
+def _worst_first(parity: ParityReport) -> list[ClassParity]:
     return sorted(parity.classes, key=lambda row: row.matched - row.judged)
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.dataset.validation_sample import Sample
+from tasks.dataset.validation_sample import ValidationSample
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.matching import Matched, match
+from tasks.serving.parity.matching import MatchResult, match_detections
 from tasks.vision.detections import class_name
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import Found
 
 # Twice what the graph cuts off: below it a partner may be missing for a last digit.
-LOWEST_CONFIDENCE = 0.002
+MIN_CONFIDENCE = 0.002
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClassParity:
 
 
 @dataclass(frozen=True)
-class Parity:
+class ParityReport:
     """The weights (`reference`) beside the served model, on the images of a sample in their order.
 
     Detections of both sides that reach `confidence` are judged. `reference` and `served` are the `metric` of each side,
@@ -108,24 +108,24 @@ class Parity:
         return tuple(sorted(lone, key=lambda place: -lone[place]))
 
 
-def compare(
+def compare_predictions(
     reference: Sequence[Found],
     served: Sequence[Found],
-    sample: Sample,
+    sample: ValidationSample,
     scores: tuple[Scores, Scores],
     policy: ParityPolicy,
-) -> Parity:
+) -> ParityReport:
     """Judge what was found in each image of the sample, in its order, and the scores of the weights and of the served.
 
     The answer of a classifier counts as one detection, of its best class. Raises ValueError where the numbers of images
     differ.
     """
-    confidence, weak = judged_from(reference, policy)
+    confidence, weak = confidence_floor(reference, policy)
     tally = _Tally(confidence, policy)
     for image, one, other in zip(sample.images, reference, served, strict=True):
-        tally.add(image.name, as_detections(one), as_detections(other))
+        tally.add(image.name, class_scores_as_detection(one), class_scores_as_detection(other))
     metric = "accuracy_top1" if sample.task == "classify" else "mAP50-95"
-    return Parity(
+    return ParityReport(
         policy=policy,
         confidence=confidence,
         images=tuple(tally.images),
@@ -139,7 +139,7 @@ def compare(
     )
 
 
-def parity_tags(parity: Parity) -> dict[str, str]:
+def parity_tags(parity: ParityReport) -> dict[str, str]:
     """Return the verdict and its figures as tags of the version."""
     metric = {"parity_drop": f"{parity.drop:.4f}"} if parity.reference is not None else {}
     return {
@@ -150,18 +150,20 @@ def parity_tags(parity: Parity) -> dict[str, str]:
     }
 
 
-def judged_from(reference: Sequence[Found], policy: ParityPolicy) -> tuple[float, bool]:
+def confidence_floor(reference: Sequence[Found], policy: ParityPolicy) -> tuple[float, bool]:
     """The score from which detections are judged, and whether it had to be lowered, as the weights find so few."""
-    best = np.sort(np.concatenate([np.zeros(0), *(as_detections(found).confidence for found in reference)]))[::-1]
+    best = np.sort(
+        np.concatenate([np.zeros(0), *(class_scores_as_detection(found).confidence for found in reference)])
+    )[::-1]
     # A classifier cannot give more answers than it was shown images.
     most = len(reference) if any(found.scores is not None for found in reference) else policy.min_detections
     if np.count_nonzero(best >= policy.min_confidence) >= min(policy.min_detections, most):
         return policy.min_confidence, False
     last = best[: policy.min_detections].min(initial=policy.min_confidence)
-    return max(float(last), LOWEST_CONFIDENCE), True
+    return max(float(last), MIN_CONFIDENCE), True
 
 
-def as_detections(found: Found) -> Found:
+def class_scores_as_detection(found: Found) -> Found:
     """What a classifier says as one detection: its best class, all over the image.
 
     Its score is 0 for what chance would say and 1 for certainty: the probabilities of one that knows little are all
@@ -187,7 +189,7 @@ class _Tally:
         self._confidence, self._policy = confidence, policy
 
     def add(self, name: str, reference: Found, served: Found) -> None:
-        matched = match(reference, served, self._confidence, self._policy)
+        matched = match_detections(reference, served, self._confidence, self._policy)
         judged = 0
         for found, lone in ((reference, matched.lone_reference), (served, matched.lone_served)):
             classes = found.class_id[found.confidence >= self._confidence].tolist()
@@ -197,7 +199,7 @@ class _Tally:
         self.images.append(ImageParity(name, judged, matched.lone_reference, matched.lone_served))
         self._measure(matched, reference, served)
 
-    def _measure(self, matched: Matched, reference: Found, served: Found) -> None:
+    def _measure(self, matched: MatchResult, reference: Found, served: Found) -> None:
         for one, other, overlap in matched.pairs:
             apart = abs(float(reference.confidence[one] - served.confidence[other]))
             self.score_difference = max(self.score_difference, apart)
@@ -214,7 +216,7 @@ def _classes(tally: _Tally, names: Sequence[str], metric: str, scores: tuple[Sco
             yield ClassParity(name, judged, judged - tally.lone[number], values[0], values[1])
 
 
-def _reasons(parity: Parity) -> Iterator[str]:
+def _reasons(parity: ParityReport) -> Iterator[str]:
     if parity.agreement < parity.asked:
         yield (
             f"Expected at least {parity.asked:.1%} of the detections from a score of {parity.confidence:.3f} on to be "

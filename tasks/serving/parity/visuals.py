@@ -8,22 +8,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dataset.validation_sample import Sample
-from tasks.media.annotate import class_colour, draw, printable
-from tasks.media.images import fit, read_image
-from tasks.serving.parity.rules import Parity, as_detections
+from tasks.dataset.validation_sample import ValidationSample
+from tasks.media.annotate import annotate_image
+from tasks.media.images import read_image, shrink_to_fit
+from tasks.media.text_rendering import printable_text
+from tasks.rendering.palette import class_colour
+from tasks.serving.parity.rules import ParityReport, class_scores_as_detection
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Letterbox, Rgb
 from tasks.vision.predictions import Found
 
-SHOWN = 8
+MAX_IMAGES = 8
 SIDE = 560
 _AGREED = (205, 205, 205)
 _QUALITY = 82
 
 
 @dataclass(frozen=True)
-class Seen:
+class ComparisonSide:
     """One side of an exhibit: the picture as a data URI, `judged` detections of which `lone` have no partner."""
 
     uri: str
@@ -33,38 +35,42 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ComparisonImage:
     """An image as the weights and as the served model see it."""
 
     name: str
-    reference: Seen
-    served: Seen
+    reference: ComparisonSide
+    served: ComparisonSide
 
 
-def draw_worst(parity: Parity, sample: Sample, reference: Sequence[Found], served: Sequence[Found]) -> list[Exhibit]:
+def draw_worst(
+    parity: ParityReport, sample: ValidationSample, reference: Sequence[Found], served: Sequence[Found]
+) -> list[ComparisonImage]:
     """Return the images in which most detections have no partner, at most `SHOWN`, those with the most first.
 
     Detections that agree are grey; the others have the colour and the name of their class.
     """
     exhibits = []
-    for place in parity.worst[:SHOWN]:
-        own, image = parity.images[place], fit(read_image(sample.images[place].path), SIDE)
+    for place in parity.worst[:MAX_IMAGES]:
+        own, image = parity.images[place], shrink_to_fit(read_image(sample.images[place].path), SIDE)
         sides = ((reference[place], own.lone_reference), (served[place], own.lone_served))
         seen = [_seen(image, found, lone, parity.confidence, sample.class_names) for found, lone in sides]
-        exhibits.append(Exhibit(own.name, *seen))
+        exhibits.append(ComparisonImage(own.name, *seen))
     return exhibits
 
 
-def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, names: Sequence[str]) -> Seen:
+def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, names: Sequence[str]) -> ComparisonSide:
     best = ""
     if found.scores is not None:
         top = int(found.scores.argmax())
-        best = f"{printable(class_name(names, top))} {found.scores[top]:.3f}"
-    judged = np.flatnonzero(as_detections(found).confidence >= confidence).tolist()
+        best = f"{printable_text(class_name(names, top))} {found.scores[top]:.3f}"
+    judged = np.flatnonzero(class_scores_as_detection(found).confidence >= confidence).tolist()
     canvas = image.copy() if found.scores is not None else _drawn(image, found, judged, lone, names)
     bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-    return Seen(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", len(judged), len(lone), best)
+    return ComparisonSide(
+        f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", len(judged), len(lone), best
+    )
 
 
 def _drawn(image: Rgb, found: Found, judged: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
@@ -79,7 +85,7 @@ def _drawn(image: Rgb, found: Found, judged: Sequence[int], lone: Sequence[int],
     rows = list(lone)
     alone = found.boxes[rows], found.confidence[rows], found.class_id[rows]
     detections = Detections("", None, None, found.width, found.height, *alone)
-    return draw(canvas, detections.scaled(width, height), names)
+    return annotate_image(canvas, detections.scaled(width, height), names)
 
 
 def _outlines(found: Found, row: int, width: int, height: int) -> list[NDArray[np.int32]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 
-from tasks.training.events import Epoch
+from tasks.training.events import EpochResult
 
 WIDTH, HEIGHT = 420, 190  # of the drawing, in its own units
 
@@ -32,7 +32,7 @@ class Chart:
     best: float | None
 
 
-def charts(epochs: Sequence[Epoch], best_epoch: int) -> list[Chart]:
+def charts(epochs: Sequence[EpochResult], best_epoch: int) -> list[Chart]:
     """Return what was learned first, then each loss of both splits side by side; nothing without epochs.
 
     An epoch that was told twice counts as it was told last.

@@ -4,22 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from tasks.promotion.rules import Decision
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
-from tasks.training.events import Epoch, TrainedModel
+from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.report.curves import HEIGHT, WIDTH, charts
-from tasks.training.report.worst_images import SURE, worst_pictures
-from tasks.vision.metrics import LENIENT, MAIN
+from tasks.training.report.worst_images import MIN_CONFIDENCE, embed_worst_images
+from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC
 
 SHOWN_CLASSES = 200
 
 
 def training_page(
-    title: str, model: TrainedModel, epochs: Sequence[Epoch], decision: Decision, links: Mapping[str, str]
+    title: str, model: TrainedModel, epochs: Sequence[EpochResult], decision: Decision, links: Mapping[str, str]
 ) -> str:
     """Return the training as one file of HTML; `title` names the version, `links` lead to other pages by their texts.
 
     The pictures are those that the training process left in the folder of `model`.
     """
-    names = list(dict.fromkeys((MAIN[model.task], LENIENT[model.task])))
+    names = list(dict.fromkeys((PRIMARY_METRIC[model.task], MAP50_METRIC[model.task])))
     rows = [
         (name, [found.get(metric) for metric in names])
         for name, found in sorted(model.scores.classes.items(), key=lambda each: each[1].get(names[0], 0.0))
@@ -37,8 +37,8 @@ def training_page(
         f"{model.scores.images} validation images.",
         charts=charts(epochs, model.best_epoch),
         sides=(WIDTH, HEIGHT),
-        pictures=worst_pictures(model.folder),
-        sure=SURE,
+        pictures=embed_worst_images(model.folder),
+        sure=MIN_CONFIDENCE,
         names=names,
         classes=rows[:SHOWN_CLASSES],
         more_classes=max(len(rows) - SHOWN_CLASSES, 0),

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Decision
-from tasks.rendering.markdown import plain, table
+from tasks.rendering.markdown import escape_markdown, table
 from tasks.training.events import TrainedModel
-from tasks.vision.metrics import LENIENT, MAIN
+from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC
 
 SHOWN_CLASSES = 1000
 _MAX_NAME = 100
@@ -26,14 +26,15 @@ def training_markdown(
     """
     asked = "" if batch in (None, model.batch) else f" at the end ({batch:g} asked for)"
     steps = f"batch {model.batch}{asked}"
-    counts = ", ".join(f"{count} {plain(split)}" for split, count in images.items())
+    task = escape_markdown(model.task)
+    counts = ", ".join(f"{count} {escape_markdown(split)}" for split, count in images.items())
     metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]
     return "\n\n".join(
         [
-            f"# {plain(model_name)} version {version}",
+            f"# {escape_markdown(model_name)} version {version}",
             promotion_markdown(decision),
             "## Training",
-            f"Task {plain(model.task)}. Images: {counts}. Best epoch {model.best_epoch} of {model.epochs}, {steps}.",
+            f"Task {task}. Images: {counts}. Best epoch {model.best_epoch} of {model.epochs}, {steps}.",
             f"Scores of the best epoch on the {model.scores.images} validation images:",
             table(("metric", "value"), metrics),
             _classes(model),
@@ -43,7 +44,7 @@ def training_markdown(
 
 def _classes(model: TrainedModel) -> str:
     """One column where the task has one metric for both purposes, as classification does."""
-    columns = list(dict.fromkeys((LENIENT[model.task], MAIN[model.task])))
+    columns = list(dict.fromkeys((MAP50_METRIC[model.task], PRIMARY_METRIC[model.task])))
     rows = []
     for number, name in enumerate(model.class_names[:SHOWN_CLASSES]):
         reached = model.scores.classes.get(name)

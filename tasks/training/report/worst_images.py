@@ -8,10 +8,10 @@ from typing import NamedTuple
 FOLDER, LISTING = "worst", "worst.json"  # below the folder of the training
 SHOWN = 8
 SIDE = 560  # pixels of the longer side of a drawing
-SURE = 0.25  # detections below are as good as not made
+MIN_CONFIDENCE = 0.25  # detections below are as good as not made
 
 
-class Mistaken(NamedTuple):
+class WorstImage(NamedTuple):
     """A validation picture: `missed` labels, `extra` detections, the files of both drawings, and classes in words.
 
     The words are empty but for classifiers, which draw nothing.
@@ -26,20 +26,20 @@ class Mistaken(NamedTuple):
     found_class: str
 
 
-class Shown(NamedTuple):
+class EmbeddedWorstImage(NamedTuple):
     """The same with its drawings as data URIs."""
 
-    mistaken: Mistaken
+    mistaken: WorstImage
     truth: str
     found: str
 
 
-def worst_pictures(folder: Path) -> list[Shown]:
+def embed_worst_images(folder: Path) -> list[EmbeddedWorstImage]:
     """Return what the training in `folder` left; nothing where it left nothing, or no more can be read."""
     place = folder / FOLDER
     try:
-        listed = [Mistaken(**each) for each in json.loads((place / LISTING).read_text(encoding="utf-8"))]
-        return [Shown(each, _uri(place / each.truth), _uri(place / each.found)) for each in listed[:SHOWN]]
+        listed = [WorstImage(**each) for each in json.loads((place / LISTING).read_text(encoding="utf-8"))]
+        return [EmbeddedWorstImage(each, _uri(place / each.truth), _uri(place / each.found)) for each in listed[:SHOWN]]
     except (OSError, ValueError, TypeError):
         return []
 

@@ -9,27 +9,27 @@ import sys
 from pathlib import Path
 
 from tasks.errors import StudioError
-from tasks.training.job import Failure, ReferenceJob, TrainingJob, from_line
+from tasks.training.job import Failure, ReferencePredictionJob, TrainingJob, from_json_line
 from tasks.training.retry_policy import is_memory_error
-from tasks.training.trainer.event_file import tell
-from tasks.training.trainer.watchdog import end_with
+from tasks.training.trainer.event_file import append_event
+from tasks.training.trainer.watchdog import exit_when_process_ends
 
 
 def main(job_file: str, events_file: str, owner: str) -> None:
     """Do one job; what goes wrong in it is told, never raised."""
-    end_with(int(owner))
-    say = functools.partial(tell, Path(events_file))
+    exit_when_process_ends(int(owner))
+    say = functools.partial(append_event, Path(events_file))
     try:
-        job = from_line(Path(job_file).read_text(encoding="utf-8"))
+        job = from_json_line(Path(job_file).read_text(encoding="utf-8"))
         # These import torch, which takes seconds and may itself fail.
-        from tasks.training.trainer.evaluation import score
-        from tasks.training.trainer.reference import refer
+        from tasks.training.trainer.evaluation import evaluate_models
+        from tasks.training.trainer.reference import predict_and_score
         from tasks.training.trainer.training_run import train
 
         if isinstance(job, TrainingJob):
             train(job, say, (int(owner), os.getpid()))
         else:
-            for scores in refer(job) if isinstance(job, ReferenceJob) else score(job):
+            for scores in predict_and_score(job) if isinstance(job, ReferencePredictionJob) else evaluate_models(job):
                 say(scores)
     except StudioError as error:
         say(Failure(str(error)))

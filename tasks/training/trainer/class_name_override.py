@@ -13,14 +13,14 @@ import yaml
 Names = tuple[str, ...]
 
 
-def names_of(data: Path) -> Names:
-    """The classes of what `tasks.merge.yolo_writer.describe` described, a data.yaml or a tree, by number."""
+def read_class_names(data: Path) -> Names:
+    """The classes of what `tasks.merge.yolo_writer.write_data_yaml` described, a data.yaml or a tree, by number."""
     described = data / ".ndjson.yaml" if data.is_dir() else data
     names = yaml.safe_load(described.read_text(encoding="utf-8"))["names"]
     return tuple(names[number] for number in sorted(names)) if isinstance(names, Mapping) else tuple(names)
 
 
-def keep_names(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - ultralytics ships no types
+def override_class_names(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - ultralytics ships no types
     """Have a `YOLO` object train and evaluate under these names, in whichever process it does.
 
     They are in the weights from the first epoch on, and in what is drawn. Ultralytics also looks at them when it begins

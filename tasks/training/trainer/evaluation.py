@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tasks.training.events import metric_name
-from tasks.training.job import ScoringJob, Subject
-from tasks.training.trainer.class_name_override import keep_names, names_of
-from tasks.training.trainer.loader_check import explained, require_all
+from tasks.training.job import EvaluationJob, EvaluationTarget
+from tasks.training.trainer.class_name_override import override_class_names, read_class_names
+from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.metrics import Scores
 
@@ -22,32 +22,34 @@ _PARTS = {
 }
 
 
-def score(job: ScoringJob) -> Iterator[Scores]:
+def evaluate_models(job: EvaluationJob) -> Iterator[Scores]:
     """Evaluate each model on the split `val` of its data, as a training does at its end."""
     for subject in job.subjects:
-        yield _score(subject, job)
+        yield _evaluate_model(subject, job)
 
 
-def _score(subject: Subject, job: ScoringJob) -> Scores:
+def _evaluate_model(subject: EvaluationTarget, job: EvaluationJob) -> Scores:
     model = load_model(str(subject.weights), job.task)
     place = {"project": str(job.folder), "name": "scoring", "exist_ok": True, "plots": False}
     how = {"imgsz": subject.image_size, "batch": job.batch, "device": job.device, "workers": job.workers}
-    return scores_on(subject.data, model, job.task, **place, **how)
+    return evaluate_split(subject.data, model, job.task, **place, **how)
 
 
-def scores_on(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  # noqa: ANN401 - ultralytics has no types
+def evaluate_split(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  # noqa: ANN401 - ultralytics has no types
     """Evaluate a `YOLO` object on the split `val` of `data`, with Ultralytics' own `arguments`."""
     validators: list[Any] = []  # the model keeps no hold of it
-    names = names_of(data)
-    keep_names(model, names)
-    model.add_callback("on_val_start", lambda validator: require_all(validator.dataloader.dataset, data, task, "val"))
+    names = read_class_names(data)
+    override_class_names(model, names)
+    model.add_callback(
+        "on_val_start", lambda validator: require_all_loaded(validator.dataloader.dataset, data, task, "val")
+    )
     model.add_callback("on_val_end", validators.append)
-    with explained(data, task):
+    with explain_lost_data(data, task):
         model.val(data=str(data), verbose=False, **arguments)
-    return scores_of(validators[-1], task, names)
+    return to_scores(validators[-1], task, names)
 
 
-def scores_of(validator: Any, task: str, names: Sequence[str]) -> Scores:  # noqa: ANN401 - ultralytics ships no types
+def to_scores(validator: Any, task: str, names: Sequence[str]) -> Scores:  # noqa: ANN401 - ultralytics ships no types
     """Scores out of an Ultralytics validator that has run; `names` are those of the classes, by number."""
     metrics = validator.metrics
     overall = {metric_name(name).removeprefix("metrics/"): float(value) for name, value in metrics.results_dict.items()}

@@ -12,17 +12,17 @@ import numpy as np
 import yaml
 
 from tasks.errors import StudioError
-from tasks.merge.manifest import Tally, count_rows, origin, read_manifest
-from tasks.merge.yolo_writer import images_of, label_of
+from tasks.merge.manifest import ImageCounts, count_rows, origin, read_manifest
+from tasks.merge.yolo_writer import label_path, list_images
 
 _SHOWN = 5
 
 
-class LostError(StudioError):
+class LostDataError(StudioError):
     """Images or labels that were written and not loaded."""
 
 
-def require_all(dataset: Any, data: Path, task: str, split: str) -> None:  # noqa: ANN401 - ultralytics ships no types
+def require_all_loaded(dataset: Any, data: Path, task: str, split: str) -> None:  # noqa: ANN401 - ultralytics ships no types
     """Raise LostError unless an Ultralytics dataset holds the images and rows that were written for this split.
 
     Data that no merge wrote has no account to be compared with.
@@ -31,12 +31,12 @@ def require_all(dataset: Any, data: Path, task: str, split: str) -> None:  # noq
     loaded = _loaded(dataset, task)
     if written is not None and written != loaded:
         place = split if task == "classify" else Path(dataset.img_path).name
-        changed = _changed(dataset, images_of(data, task, place), task)
-        raise LostError(_sentence(split, written, loaded, changed, _Reasons(data, task)))
+        changed = _changed(dataset, list_images(data, task, place), task)
+        raise LostDataError(_sentence(split, written, loaded, changed, _Reasons(data, task)))
 
 
 @contextmanager
-def explained(data: Path, task: str) -> Iterator[None]:
+def explain_lost_data(data: Path, task: str) -> Iterator[None]:
     """Say which files a dataset lacks where Ultralytics could not even build it, as it does where nothing is left."""
     try:
         yield
@@ -44,19 +44,19 @@ def explained(data: Path, task: str) -> Iterator[None]:
         if not isinstance(error, StudioError) and _while_loading(error):
             reasons = _Reasons(data, task)
             for split, written in read_manifest(data).items():
-                if lost := reasons.lost(images_of(data, task, reasons.place(split))):
+                if lost := reasons.lost(list_images(data, task, reasons.place(split))):
                     rows = sum((_rows(image, task) for image in lost), Counter[int]())
-                    loaded = Tally(written.images - len(lost), written.rows - rows)
-                    raise LostError(_sentence(split, written, loaded, lost, reasons)) from error
+                    loaded = ImageCounts(written.images - len(lost), written.rows - rows)
+                    raise LostDataError(_sentence(split, written, loaded, lost, reasons)) from error
         raise
 
 
-def _loaded(dataset: Any, task: str) -> Tally:  # noqa: ANN401
+def _loaded(dataset: Any, task: str) -> ImageCounts:  # noqa: ANN401
     if task == "classify":
-        return Tally(len(dataset.samples), Counter(sample[1] for sample in dataset.samples))
+        return ImageCounts(len(dataset.samples), Counter(sample[1] for sample in dataset.samples))
     classes = np.concatenate([np.zeros(0), *(label["cls"].ravel() for label in dataset.labels)])
     numbers, counts = np.unique(classes.astype(int), return_counts=True)
-    return Tally(len(dataset.labels), Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True))))
+    return ImageCounts(len(dataset.labels), Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True))))
 
 
 def _changed(dataset: Any, images: Sequence[Path], task: str) -> list[Path]:  # noqa: ANN401
@@ -71,7 +71,7 @@ def _changed(dataset: Any, images: Sequence[Path], task: str) -> list[Path]:  # 
 def _rows(image: Path, task: str) -> Counter[int]:
     if task == "classify":
         return Counter([int(image.parent.name)])
-    label = label_of(image)
+    label = label_path(image)
     return count_rows(label.read_text(encoding="utf-8")) if label.exists() else Counter()
 
 
@@ -109,11 +109,11 @@ class _Reasons:
             _, found, _, message = self._verify_image(((str(image), 0), ""))
             return bool(found), str(message)
         options = ("", self._task == "pose", self._classes, *self._keypoints, False)
-        answer = self._verify_label((str(image), str(label_of(image)), *options))
+        answer = self._verify_label((str(image), str(label_path(image)), *options))
         return answer[0] is not None, str(answer[-1])
 
 
-def _sentence(split: str, written: Tally, loaded: Tally, changed: Sequence[Path], reasons: _Reasons) -> str:
+def _sentence(split: str, written: ImageCounts, loaded: ImageCounts, changed: Sequence[Path], reasons: _Reasons) -> str:
     named = "; ".join(f"{origin(image)}: {reasons.reason(image)}" for image in changed[:_SHOWN])
     more = f"; and {len(changed) - _SHOWN} more files" if len(changed) > _SHOWN else ""
     return (
@@ -123,5 +123,5 @@ def _sentence(split: str, written: Tally, loaded: Tally, changed: Sequence[Path]
     )
 
 
-def _figures(tally: Tally) -> str:
+def _figures(tally: ImageCounts) -> str:
     return f"{tally.images} images with {tally.rows.total()} labels"

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, batch_probiou, box_iou
 
-from tasks.dataset.validation_sample import Sample, Truth
+from tasks.dataset.validation_sample import GroundTruth, ValidationSample
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import Found
 
 _MATCHER: Any = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
 
-ByClass = Mapping[int, dict[str, float]]
+MetricsByClass = Mapping[int, dict[str, float]]
 
 
-def judge(found: Sequence[Found], sample: Sample) -> Scores:
+def evaluate_predictions(found: Sequence[Found], sample: ValidationSample) -> Scores:
     """Score what was found in each image of the sample, in its order.
 
     `mAP50` and `mAP50-95` are of boxes, of obb of rotated ones; a classifier gets `accuracy_top1`. There are none where
@@ -31,14 +31,14 @@ def judge(found: Sequence[Found], sample: Sample) -> Scores:
     return Scores(task=sample.task, metrics=metrics, classes=named, images=len(pairs))
 
 
-def _accuracies(pairs: Sequence[tuple[Found, Truth]]) -> tuple[dict[str, float], ByClass]:
+def _accuracies(pairs: Sequence[tuple[Found, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
     true = np.array([truth.class_id[0] for _, truth in pairs])
     right = true == np.array([found.scores.argmax() for found, _ in pairs if found.scores is not None])
     each = {int(number): {"accuracy_top1": float(right[true == number].mean())} for number in np.unique(true)}
     return {"accuracy_top1": float(right.mean())}, each
 
 
-def _average_precisions(pairs: Sequence[tuple[Found, Truth]]) -> tuple[dict[str, float], ByClass]:
+def _average_precisions(pairs: Sequence[tuple[Found, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
     correct = np.concatenate([_correct(found, truth) for found, truth in pairs])
     confidence = np.concatenate([found.confidence for found, _ in pairs])
     classes = np.concatenate([found.class_id for found, _ in pairs])
@@ -53,7 +53,7 @@ def _average_precisions(pairs: Sequence[tuple[Found, Truth]]) -> tuple[dict[str,
     return {name: float(np.mean([values[name] for values in each.values()])) for name in ("mAP50", "mAP50-95")}, each
 
 
-def _correct(found: Found, truth: Truth) -> NDArray[np.bool_]:
+def _correct(found: Found, truth: GroundTruth) -> NDArray[np.bool_]:
     """Say of n detections at each of ten thresholds whether they are right: [n, 10]."""
     if not len(found) or not len(truth.class_id):
         return np.zeros((len(found), 10), np.bool_)

@@ -5,49 +5,49 @@ from typing import Any
 
 import numpy as np
 
-from tasks.dataset.validation_sample import Sample, unpack_sample
-from tasks.serving.pre_postprocess import real_detections
+from tasks.dataset.validation_sample import ValidationSample, unpack_sample
+from tasks.serving.pre_postprocess import has_visible_area
 from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
-from tasks.training.job import ReferenceJob
-from tasks.training.trainer.prediction_metrics import judge
+from tasks.training.job import ReferencePredictionJob
+from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
-from tasks.vision.geometry import clip, hull
+from tasks.vision.geometry import clip_boxes, enclosing_boxes
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import MASKED, Found, FoundFolder, pack_masks
+from tasks.vision.predictions import MAX_STORED_MASKS, Found, PredictionStore, pack_masks
 
 # What the served graph does: its confidence and its NMS are those that Ultralytics validates with.
 _LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}
 _QUIET = {"verbose": False, "save": False}
 
 
-def refer(job: ReferenceJob) -> Iterator[Scores]:
+def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
     """Keep what the weights find in each image; then yield the scores of these, and of what was served."""
     sample = unpack_sample(job.sample, job.task, job.folder / "images")
-    reference = FoundFolder(job.reference)
+    reference = PredictionStore(job.reference)
     _predict(job, sample, reference)
-    for side in (reference, FoundFolder(job.served)):
-        yield judge(side, sample)
+    for side in (reference, PredictionStore(job.served)):
+        yield evaluate_predictions(side, sample)
 
 
-def _predict(job: ReferenceJob, sample: Sample, folder: FoundFolder) -> None:
+def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: PredictionStore) -> None:
     model = load_model(str(job.weights), job.task)
     for image in sample.images:
         how = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
         (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **how)
-        folder.add(found_by_ultralytics(result.cpu().numpy()))
+        folder.add(prediction_from_ultralytics(result.cpu().numpy()))
 
 
-def found_by_ultralytics(result: Any) -> Found:  # noqa: ANN401 - ultralytics ships no types
-    """One result of predict, on the CPU as arrays; masks of the `MASKED` best."""
+def prediction_from_ultralytics(result: Any) -> Found:  # noqa: ANN401 - ultralytics ships no types
+    """One result of predict, on the CPU as arrays; masks of the `MAX_STORED_MASKS` best."""
     height, width = result.orig_shape
     if result.probs is not None:
         return Found.classified(width, height, np.asarray(result.probs.data, np.float32))
     boxes = result.boxes if result.obb is None else result.obb
     own = _more(result)
-    corners = boxes.xyxy if result.obb is None else clip(hull(own["rotated"]), width, height)
+    corners = boxes.xyxy if result.obb is None else clip_boxes(enclosing_boxes(own["rotated"]), width, height)
     lists = np.asarray(corners, np.float32), np.asarray(boxes.conf, np.float32), np.asarray(boxes.cls, np.int32)
     found = Found(width, height, *lists, **own)
-    return found.kept(real_detections(found))
+    return found.kept(has_visible_area(found))
 
 
 def _more(result: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -60,5 +60,5 @@ def _more(result: Any) -> dict[str, Any]:  # noqa: ANN401
         visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
         own["keypoints"] = np.concatenate([points, visible], axis=2)
     if result.masks is not None:
-        own["masks"] = pack_masks(result.masks.data[:MASKED])
+        own["masks"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
     return own

@@ -8,44 +8,44 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.training.events import Epoch, TrainedModel, metric_name
-from tasks.training.job import Told, TrainingJob, first_device
+from tasks.training.events import EpochResult, TrainedModel, metric_name
+from tasks.training.job import TrainerEvent, TrainingJob, first_device
 from tasks.training.report.worst_images import FOLDER
-from tasks.training.trainer.class_name_override import keep_names, names_of
-from tasks.training.trainer.evaluation import scores_of, scores_on
-from tasks.training.trainer.loader_check import explained, require_all
-from tasks.training.trainer.ultralytics_setup import load_model, set_up
-from tasks.training.trainer.watchdog import end_with
-from tasks.training.trainer.worst_predictions import Wrong, draw_worst, mistakes
+from tasks.training.trainer.class_name_override import override_class_names, read_class_names
+from tasks.training.trainer.evaluation import evaluate_split, to_scores
+from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
+from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
+from tasks.training.trainer.watchdog import exit_when_process_ends
+from tasks.training.trainer.worst_predictions import Mistakes, draw_worst, find_mistakes
 from tasks.weights.loader import strip_optimizer
 
-Say = Callable[[Told], None]
+EmitEvent = Callable[[TrainerEvent], None]
 LOG = logging.getLogger(__name__)
-RUN = "training"  # the folder that Ultralytics writes to, under that of the job
+RUN_FOLDER = "training"  # the folder that Ultralytics writes to, under that of the job
 
 
-def train(job: TrainingJob, say: Say, owners: Sequence[int]) -> None:
+def train(job: TrainingJob, say: EmitEvent, owners: Sequence[int]) -> None:
     """Do a training job; says each finished epoch, those of earlier attempts first, and at the end the model."""
     if job.checkpoint is None:
         model = load_model(job.model, job.task)
         start: dict[str, Any] = {}
     else:
-        model, start = _restored(job, job.checkpoint, say)
+        model, start = _restore_checkpoint(job, job.checkpoint, say)
     if job.finished:
-        say(_evaluated(job, model))
+        say(_evaluate_best(job, model))
         return
-    keep_names(model, names_of(job.data))
-    _listen(model, say, _Progress(job), owners)
+    override_class_names(model, read_class_names(job.data))
+    _add_callbacks(model, say, _Progress(job), owners)
     arguments = dict(job.arguments)
     if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
-    with explained(job.data, job.task):
-        model.train(data=str(job.data), save_dir=str(job.folder / RUN), **start, **arguments)
+    with explain_lost_data(job.data, job.task):
+        model.train(data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
 
 
-def _restored(job: TrainingJob, checkpoint: Path, say: Say) -> tuple[Any, dict[str, Any]]:
+def _restore_checkpoint(job: TrainingJob, checkpoint: Path, say: EmitEvent) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint, its files where Ultralytics left them, and its epochs told again."""
-    weights = job.folder / RUN / "weights"
+    weights = job.folder / RUN_FOLDER / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     last = Path(shutil.copy(checkpoint, weights / "last.pt"))
     if job.best is not None:
@@ -60,7 +60,7 @@ def _restored(job: TrainingJob, checkpoint: Path, say: Say) -> tuple[Any, dict[s
     for row, took in zip(history.to_dict("records"), seconds, strict=True):
         number = int(row.pop("epoch"))
         metrics = {metric_name(str(name)): float(value) for name, value in row.items() if name != "time"}
-        say(Epoch(number, of, metrics, float(took), batch, restored=True))
+        say(EpochResult(number, of, metrics, float(took), batch, restored=True))
     return model, {"resume": str(last)}
 
 
@@ -73,11 +73,11 @@ class _Progress:
         self.checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         self.trained = -1
-        self.wrong: list[Wrong] = []
+        self.wrong: list[Mistakes] = []
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Come to life in the process of another GPU, which has just begun and is not set up."""
-        set_up()
+        configure_ultralytics()
         self.__dict__.update(state)
 
     def keep(self, trainer: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
@@ -99,7 +99,7 @@ class _Progress:
     def look(self, validator: Any) -> None:  # noqa: ANN401
         """Note what goes wrong in the evaluation of the best weights, at its last batch."""
         if not validator.training and validator.batch_i + 1 == len(validator.dataloader):
-            self.wrong = _or_none(lambda: mistakes(validator, self.job.task))
+            self.wrong = _or_none(lambda: find_mistakes(validator, self.job.task))
 
     def show(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
         """Draw the pictures in which most went wrong, where anything is to be drawn."""
@@ -109,12 +109,12 @@ class _Progress:
         job = self.job.task, int(validator.args.imgsz), device
         _or_none(lambda: draw_worst(self.wrong, validator.dataloader.dataset, weights, job, folder / FOLDER))
 
-    def epoch(self, trainer: Any) -> Epoch | None:  # noqa: ANN401
+    def epoch(self, trainer: Any) -> EpochResult | None:  # noqa: ANN401
         """The epoch that is finished; None for the evaluation of the best weights, which looks like one more."""
         if trainer.epoch != self.trained:
             return None
         values: Mapping[str, float] = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
-        return Epoch(
+        return EpochResult(
             number=trainer.epoch + 1,
             of=trainer.epochs,
             metrics={metric_name(name): float(value) for name, value in values.items()},
@@ -127,7 +127,7 @@ class _Progress:
         )
 
 
-def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) -> None:  # noqa: ANN401
+def _add_callbacks(model: Any, say: EmitEvent, progress: _Progress, owners: Sequence[int]) -> None:  # noqa: ANN401
     """Have Ultralytics' callbacks tell the epochs and the outcome, in whichever process they are called.
 
     With several GPUs each has a process, and all of them call; the first one tells.
@@ -135,9 +135,9 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
 
     def begin(trainer: Any) -> None:  # noqa: ANN401
         for loader, split in ((trainer.train_loader, "train"), (trainer.test_loader, "val")):
-            require_all(loader.dataset, progress.job.data, progress.job.task, split)
+            require_all_loaded(loader.dataset, progress.job.data, progress.job.task, split)
         if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
-            end_with(*owners)
+            exit_when_process_ends(*owners)
         if trainer.resume and progress.job.best is None:
             trainer.best_fitness = None  # the best weights are lost: the best of what follows takes their place
 
@@ -155,7 +155,7 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
         from ultralytics.utils import RANK
 
         weights = trainer.best if trainer.best.exists() else trainer.last
-        names = names_of(progress.job.data)
+        names = read_class_names(progress.job.data)
         if RANK in {-1, 0}:
             progress.show(trainer.validator, weights, trainer.save_dir)
         say(
@@ -164,7 +164,7 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
                 folder=trainer.save_dir,
                 task=progress.job.task,
                 class_names=names,
-                scores=scores_of(trainer.validator, progress.job.task, names),
+                scores=to_scores(trainer.validator, progress.job.task, names),
                 epochs=trainer.epoch + 1,
                 best_epoch=progress.best,
                 batch=trainer.batch_size,
@@ -179,7 +179,7 @@ def _listen(model: Any, say: Say, progress: _Progress, owners: Sequence[int]) ->
     model.add_callback("on_val_batch_end", progress.look)
 
 
-def _or_none(make: Callable[[], list[Wrong] | None]) -> list[Wrong]:
+def _or_none(make: Callable[[], list[Mistakes] | None]) -> list[Mistakes]:
     """What is made for the report; whatever fails in it, a training that went well has gone well."""
     try:
         return make() or []
@@ -188,11 +188,11 @@ def _or_none(make: Callable[[], list[Wrong] | None]) -> list[Wrong]:
         return []
 
 
-def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
+def _evaluate_best(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
     """Do what Ultralytics does after the last epoch, which was the last thing an earlier attempt did."""
     from ultralytics.utils.plotting import plot_results
 
-    folder, epochs = job.folder / RUN, int(model.ckpt["epoch"]) + 1
+    folder, epochs = job.folder / RUN_FOLDER, int(model.ckpt["epoch"]) + 1
     weights = folder / "weights" / ("best.pt" if job.best is not None else "last.pt")
     strip_optimizer(weights)
     best = load_model(str(weights), job.task)
@@ -200,13 +200,13 @@ def _evaluated(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
     device, progress = first_device(job.arguments.get("device")), _Progress(job)
     best.add_callback("on_val_batch_end", progress.look)
     best.add_callback("on_val_end", lambda validator: progress.show(validator, weights, folder))
-    scores = scores_on(job.data, best, job.task, save_dir=str(folder), device=device, **how)
+    scores = evaluate_split(job.data, best, job.task, save_dir=str(folder), device=device, **how)
     plot_results(file=str(folder / "results.csv"))
     return TrainedModel(
         weights=weights,
         folder=folder,
         task=job.task,
-        class_names=names_of(job.data),
+        class_names=read_class_names(job.data),
         scores=scores,
         epochs=epochs,
         best_epoch=job.best_epoch if job.best is not None else epochs,

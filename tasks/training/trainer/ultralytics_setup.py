@@ -12,7 +12,7 @@ class ModelError(Exception):
     """The model is not one for this job; the message says which to name."""
 
 
-def set_up() -> None:
+def configure_ultralytics() -> None:
     """For this process only: install nothing, log to nobody beside us, and take class names in pictures literally."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     import matplotlib as mpl
@@ -28,7 +28,7 @@ def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ship
 
     Raises ModelError for a model of another task, and WeightsError for a file that is refused.
     """
-    set_up()
+    configure_ultralytics()
     loaded = open_model(model)
     if loaded.task != task:
         example = f"yolo11n{_SUFFIXES.get(task, '')}"

@@ -7,10 +7,10 @@ import time
 
 import psutil
 
-PERIOD_S = 1.0
+CHECK_INTERVAL_S = 1.0
 
 
-def end_with(*owners: int) -> None:
+def exit_when_process_ends(*owners: int) -> None:
     """End this process as soon as one of the processes with these ids is gone, however that came about.
 
     A flow run that was killed cannot end its children itself, and a training that nobody waits for holds the GPU.
@@ -29,5 +29,5 @@ def _process(number: int) -> psutil.Process:
 def _watch(watched: list[psutil.Process]) -> None:
     with contextlib.suppress(psutil.Error):  # one that goes while it is asked is gone
         while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
-            time.sleep(PERIOD_S)
+            time.sleep(CHECK_INTERVAL_S)
     os._exit(1)

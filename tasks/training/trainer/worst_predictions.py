@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks.media.annotate import draw
-from tasks.media.images import fit, read_image, write_jpeg
-from tasks.training.report.worst_images import LISTING, SHOWN, SIDE, SURE, Mistaken
+from tasks.media.annotate import annotate_image
+from tasks.media.images import read_image, shrink_to_fit, write_jpeg
+from tasks.training.report.worst_images import LISTING, MIN_CONFIDENCE, SHOWN, SIDE, WorstImage
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Rgb, corners, hull
+from tasks.vision.geometry import Rgb, enclosing_boxes, xywhr_to_corners
 
 _RIGHT = {"segment": "tp_m", "pose": "tp_p"}
 
 
-class Wrong(NamedTuple):
+class Mistakes(NamedTuple):
     """A picture by its place in the data set: `missed` labels, and `extra` of the `sure` detections, which fit none."""
 
     place: int
@@ -26,34 +26,34 @@ class Wrong(NamedTuple):
     sure: int
 
 
-def mistakes(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401 - ultralytics ships no types
+def find_mistakes(validator: Any, task: str) -> list[Mistakes]:  # noqa: ANN401 - ultralytics ships no types
     """Return the pictures in which something is wrong, most first, `SHOWN` of them, before a validator forgets them."""
     found = _misnamed(validator) if task == "classify" else _mismatched(validator, task)
     return sorted(found, key=lambda each: -(each.missed + each.extra))[:SHOWN]
 
 
-def _mismatched(validator: Any, task: str) -> list[Wrong]:  # noqa: ANN401
+def _mismatched(validator: Any, task: str) -> list[Mistakes]:  # noqa: ANN401
     stats, metrics = validator.metrics.stats, validator.metrics.box.image_metrics
     places = {Path(file).name: place for place, file in enumerate(validator.dataloader.dataset.im_files)}
     found = []
     rows = zip(metrics, stats[_RIGHT.get(task, "tp")], stats["conf"], stats["target_cls"], strict=True)
     for name, right, confidence, targets in rows:
-        sure = np.asarray(confidence) >= SURE
+        sure = np.asarray(confidence) >= MIN_CONFIDENCE
         hits, count = int(np.asarray(right)[sure, 0].sum()) if sure.any() else 0, int(sure.sum())
         missed, extra = len(targets) - hits, count - hits
         if missed or extra:
-            found.append(Wrong(places[name], missed, extra, count))
+            found.append(Mistakes(places[name], missed, extra, count))
     return found
 
 
-def _misnamed(validator: Any) -> list[Wrong]:  # noqa: ANN401
+def _misnamed(validator: Any) -> list[Mistakes]:  # noqa: ANN401
     said = [int(row[0]) for batch in validator.pred for row in batch]
     true = [int(number) for batch in validator.targets for number in batch]
-    return [Wrong(place, 1, 1, 1) for place, (one, other) in enumerate(zip(said, true, strict=True)) if one != other]
+    return [Mistakes(place, 1, 1, 1) for place, (one, other) in enumerate(zip(said, true, strict=True)) if one != other]
 
 
 def draw_worst(
-    wrong: Sequence[Wrong],
+    wrong: Sequence[Mistakes],
     dataset: Any,  # noqa: ANN401
     weights: Path,
     job: tuple[str, int, str | None],
@@ -72,9 +72,9 @@ def draw_worst(
     for number, each in enumerate(wrong):
         path = Path(dataset.samples[each.place][0] if task == "classify" else dataset.im_files[each.place])
         # Evaluation pads pictures otherwise, which moves a confidence a little: what was counted there is drawn here.
-        how = {"imgsz": image_size, "device": device, "conf": SURE / 2, "project": str(folder)}
+        how = {"imgsz": image_size, "device": device, "conf": MIN_CONFIDENCE / 2, "project": str(folder)}
         (result,) = model.predict(str(path), verbose=False, save=False, **how)
-        image = fit(read_image(path), SIDE)
+        image = shrink_to_fit(read_image(path), SIDE)
         if task == "classify":
             words = [names[int(dataset.samples[each.place][1])], names[int(result.probs.top1)]]
             write_jpeg(folder / f"{number}-truth.jpg", image)
@@ -88,12 +88,12 @@ def draw_worst(
             )
             for file, side, said in zip(files, sides, (False, True), strict=True):
                 write_jpeg(folder / file, _drawn(image, side, names, labels=said))
-        listed.append(Mistaken(path.name, each.missed, each.extra, *files, *words)._asdict())
+        listed.append(WorstImage(path.name, each.missed, each.extra, *files, *words)._asdict())
     (folder / LISTING).write_text(json.dumps(listed), encoding="utf-8")
 
 
 def _drawn(image: Rgb, found: Detections, names: Sequence[str], *, labels: bool) -> Rgb:
-    return draw(image, found.scaled(image.shape[1], image.shape[0]), names, labels=labels)
+    return annotate_image(image, found.scaled(image.shape[1], image.shape[0]), names, labels=labels)
 
 
 def _labelled(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noqa: ANN401
@@ -119,8 +119,8 @@ def _detected(result: Any) -> Detections:  # noqa: ANN401
     corner = np.asarray(boxes.xyxy, np.float32)
     if result.obb is not None:
         own["rotated"] = np.asarray(result.obb.xywhr, np.float32)
-        own["polygons"] = tuple(corners(own["rotated"]))
-        corner = hull(own["rotated"])
+        own["polygons"] = tuple(xywhr_to_corners(own["rotated"]))
+        corner = enclosing_boxes(own["rotated"])
     if result.masks is not None:
         own["polygons"] = tuple(np.asarray(ring, np.float32).reshape(-1, 2) for ring in result.masks.xy)
     if result.keypoints is not None and result.keypoints.data.shape[2] == 3:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset
 from tasks.validation.label_table import LabelTable
 
@@ -53,7 +53,7 @@ def heat_maps(labels: LabelTable) -> list[HeatMap]:
     return [_centres(labels.rows), _sizes(labels.rows)] if len(labels.rows) else []
 
 
-def histograms(dataset: Dataset, labels: LabelTable, images: Mapping[str, ImageTraits], imgsz: int) -> list[Histogram]:
+def histograms(dataset: Dataset, labels: LabelTable, images: Mapping[str, ImageStats], imgsz: int) -> list[Histogram]:
     """Return label sizes at the training size, labels an image, and image sizes, as far as there are any."""
     charts = (
         [_pixels(dataset, labels.rows, images, imgsz), _per_image(dataset, labels.rows)] if len(labels.rows) else []
@@ -93,7 +93,7 @@ def _sizes(rows: pd.DataFrame) -> HeatMap:
     )
 
 
-def _pixels(dataset: Dataset, rows: pd.DataFrame, images: Mapping[str, ImageTraits], imgsz: int) -> Histogram:
+def _pixels(dataset: Dataset, rows: pd.DataFrame, images: Mapping[str, ImageStats], imgsz: int) -> Histogram:
     sides = _sides(dataset, rows, images)
     with np.errstate(invalid="ignore", divide="ignore"):
         longer = (rows[["width", "height"]].to_numpy() * sides).max(axis=1) * imgsz / sides.max(axis=1)
@@ -125,7 +125,7 @@ def _per_image(dataset: Dataset, rows: pd.DataFrame) -> Histogram:
     )
 
 
-def _image_sizes(images: Mapping[str, ImageTraits], imgsz: int) -> Histogram:
+def _image_sizes(images: Mapping[str, ImageStats], imgsz: int) -> Histogram:
     counted = Counter((traits.width, traits.height) for traits in images.values())
     bars = [(f"{width} x {height}", count) for (width, height), count in counted.most_common(SHOWN_SIZES)]
     if len(counted) > SHOWN_SIZES:
@@ -140,7 +140,7 @@ def _image_sizes(images: Mapping[str, ImageTraits], imgsz: int) -> Histogram:
     )
 
 
-def _sides(dataset: Dataset, rows: pd.DataFrame, images: Mapping[str, ImageTraits]) -> Numbers:
+def _sides(dataset: Dataset, rows: pd.DataFrame, images: Mapping[str, ImageStats]) -> Numbers:
     """Return the [n, 2] width and height in pixels of each row's image, NaN where they are not known."""
     known = {
         label: (images[image].width, images[image].height)

@@ -47,12 +47,12 @@ def count_classes(report: Report) -> list[tuple[str, int]]:
     return list(counted.items())
 
 
-def place(finding: Finding) -> str:
+def format_location(finding: Finding) -> str:
     """`entry:line`, as far as there is one."""
     return ":".join(str(part) for part in (finding.path, finding.line) if part is not None)
 
 
-def shown(text: object, longest: int) -> str:
+def sanitize_text(text: object, longest: int) -> str:
     """Return text from outside without what would forge it, its middle cut out beyond `longest` characters."""
     whole = str(text)
     line = whole if len(whole) <= longest else f"{whole[: longest // 3]}…{whole[longest // 3 + 1 - longest :]}"

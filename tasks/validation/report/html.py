@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.dataset.findings import Finding, Report, Verdict
-from tasks.dataset.image_stats import ImageTraits
+from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset
 from tasks.rendering.html import DOCUMENT, css_colour, render_page
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.charts import CELLS, heat_maps, histograms
-from tasks.validation.report.groups import Group, count_classes, group_findings, place, shown
-from tasks.validation.report.images import Album, Exhibit, Picture
+from tasks.validation.report.groups import Group, count_classes, format_location, group_findings, sanitize_text
+from tasks.validation.report.images import FindingExample, ReportImage, ReportImages
 
 OPEN_FINDINGS = 3
 SHOWN_FINDINGS = 50
@@ -31,7 +31,7 @@ def render_report(
     report: Report,
     dataset: Dataset,
     labels: LabelTable,
-    images: Mapping[str, ImageTraits],
+    images: Mapping[str, ImageStats],
     read: Callable[[str], bytes],
     imgsz: int = 640,
 ) -> str:
@@ -41,12 +41,12 @@ def render_report(
     it raises ArchiveError or KeyError a grey tile says so. Nothing from the archive is markup, and no script runs.
     """
     groups = group_findings(report)
-    album = Album(dataset, report.statistics.task, read)
+    album = ReportImages(dataset, report.statistics.task, read)
     return render_page(
         "report",
         DOCUMENT,
-        title=shown(report.archive, _PLACE),
-        digest=shown(report.digest, 64),
+        title=sanitize_text(report.archive, _PLACE),
+        digest=sanitize_text(report.digest, 64),
         task=report.statistics.task,
         verdict=report.verdict,
         sentence=_SENTENCES[report.verdict],
@@ -78,7 +78,11 @@ def _group(group: Group, most: int) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return {"place": shown(place(finding), _PLACE), "line": finding.line, "message": shown(finding.message, _MESSAGE)}
+    return {
+        "place": sanitize_text(format_location(finding), _PLACE),
+        "line": finding.line,
+        "message": sanitize_text(finding.message, _MESSAGE),
+    }
 
 
 def _splits(report: Report) -> list[dict[str, Any]]:
@@ -102,7 +106,7 @@ def _classes(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "id": number,
-            "name": shown(name, _NAME),
+            "name": sanitize_text(name, _NAME),
             "colour": css_colour(number),
             "total": total,
             "bars": [
@@ -114,16 +118,18 @@ def _classes(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _exhibit(exhibit: Exhibit) -> dict[str, Any]:
+def _exhibit(exhibit: FindingExample) -> dict[str, Any]:
     pictures = [_picture(picture) for picture in exhibit.pictures]
     return {"pictures": pictures, "finding": _finding(exhibit.finding), "more": exhibit.more}
 
 
-def _picture(picture: Picture) -> dict[str, Any]:
+def _picture(picture: ReportImage) -> dict[str, Any]:
     return {
         "picture": picture,
-        "name": shown(picture.name, _PLACE),
-        "base": shown(picture.name.rpartition("/")[2], _NAME),
-        "tallies": [replace(tally, name=shown(tally.name, _TALLY)) for tally in picture.classes[:_SHOWN_TALLIES]],
+        "name": sanitize_text(picture.name, _PLACE),
+        "base": sanitize_text(picture.name.rpartition("/")[2], _NAME),
+        "tallies": [
+            replace(tally, name=sanitize_text(tally.name, _TALLY)) for tally in picture.classes[:_SHOWN_TALLIES]
+        ],
         "more": len(picture.classes[_SHOWN_TALLIES:]),
     }

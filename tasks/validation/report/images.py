@@ -15,11 +15,11 @@ from simplejpeg import decode_jpeg
 
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding
-from tasks.dataset.layout import Dataset, Sample, class_folder
+from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
-from tasks.media.images import fit
+from tasks.media.images import shrink_to_fit
 from tasks.rendering.html import css_colour
 from tasks.validation.report.groups import Group
 from tasks.validation.report.outlines import Drawing, Outline, draw_faults, draw_outlines, read_outlines, view_box
@@ -41,7 +41,7 @@ Bgr = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Tally:
+class ClassCount:
     """A class in one picture."""
 
     name: str
@@ -50,7 +50,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """An image with its labels. `uri` is empty where `reason` says why there is nothing to see.
 
     `view` is the SVG viewBox: the picture of `size` (width, height) and as much around it as its faulty labels need.
@@ -63,33 +63,33 @@ class Picture:
     view: str = f"0 0 {SIDE} {SIDE * 3 // 4}"
     labels: Sequence[Drawing] = ()
     faults: Sequence[Drawing] = ()
-    classes: Sequence[Tally] = ()
+    classes: Sequence[ClassCount] = ()
 
 
-class Exhibit(NamedTuple):
+class FindingExample(NamedTuple):
     """Findings of one code in one image, or in a pair of images, the first of them in words."""
 
-    pictures: list[Picture]
+    pictures: list[ReportImage]
     finding: Finding
     more: int
 
 
 @dataclass(frozen=True)
-class Album:
+class ReportImages:
     """Makes the pictures of one archive; `read` returns an entry or raises ArchiveError or KeyError."""
 
     dataset: Dataset
     task: str | None
     read: Read
 
-    def samples(self) -> dict[str, list[Picture]]:
+    def samples(self) -> dict[str, list[ReportImage]]:
         """Return for each split about `SAMPLES` pictures, spread evenly over it."""
         return {
             split: [self._picture(sample.image) for sample in _spread(samples)]
             for split, samples in self.dataset.splits.items()
         }
 
-    def exhibits(self, groups: Sequence[Group]) -> list[tuple[Group, list[Exhibit]]]:
+    def exhibits(self, groups: Sequence[Group]) -> list[tuple[Group, list[FindingExample]]]:
         """Return the groups that are about images, each with its first few, about `MAX_FAULTY` pictures in all."""
         image_of = {label: image for image, label in self.dataset.labels.items() if label}
         image_of |= {image: image for image in self.dataset.labels}
@@ -97,25 +97,25 @@ class Album:
         share = min(MAX_FAULTY // max(len(found), 1), MAX_PER_GROUP)
         return [(group, list(islice(self._hang(faulty), _room(share, faulty)))) for group, faulty in found]
 
-    def _hang(self, faulty: Mapping[Names, Sequence[Finding]]) -> Iterator[Exhibit]:
+    def _hang(self, faulty: Mapping[Names, Sequence[Finding]]) -> Iterator[FindingExample]:
         for names, findings in faulty.items():
             lines = {finding.line for finding in findings if finding.line}
-            yield Exhibit([self._picture(name, lines) for name in names], findings[0], len(findings) - 1)
+            yield FindingExample([self._picture(name, lines) for name in names], findings[0], len(findings) - 1)
 
-    def _picture(self, image: str, lines: Collection[int] = ()) -> Picture:
+    def _picture(self, image: str, lines: Collection[int] = ()) -> ReportImage:
         """Return the picture of an image; the labels in `lines` of its label file are the faulty ones."""
         try:
             pixels = _shrunk(self.read(image))
         except (ArchiveError, KeyError):
-            return Picture(image, reason="The entry cannot be read.")
+            return ReportImage(image, reason="The entry cannot be read.")
         except MediaError as error:
-            return Picture(image, reason=str(error))
+            return ReportImage(image, reason=str(error))
         height, width = pixels.shape[:2]
         outlines = self._outlines(image)
         faulty = [outline for outline in outlines if outline.line in lines]
         rest = [outline for outline in outlines if outline.line not in lines]
         names = self.dataset.class_names
-        return Picture(
+        return ReportImage(
             name=image,
             uri=_jpeg_uri(pixels),
             size=(width, height),
@@ -132,16 +132,18 @@ class Album:
         except (ArchiveError, KeyError):
             return []
 
-    def _classes(self, image: str, outlines: Sequence[Outline]) -> list[Tally]:
+    def _classes(self, image: str, outlines: Sequence[Outline]) -> list[ClassCount]:
         names = self.dataset.class_names
         if self.task == "classify":
             name = class_folder(image)
-            return [Tally(name, css_colour(names.index(name) if name in names else 0), 1)]
+            return [ClassCount(name, css_colour(names.index(name) if name in names else 0), 1)]
         counts = Counter(outline.class_id for outline in outlines)
-        return [Tally(class_name(names, number), css_colour(number), count) for number, count in counts.most_common()]
+        return [
+            ClassCount(class_name(names, number), css_colour(number), count) for number, count in counts.most_common()
+        ]
 
 
-def _spread(samples: Sequence[Sample]) -> list[Sample]:
+def _spread(samples: Sequence[LabelledImage]) -> list[LabelledImage]:
     places = np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).round().astype(int)
     return [samples[place] for place in places]
 
@@ -173,7 +175,7 @@ def _shrunk(data: bytes) -> Bgr:
     pixels = _decode(data, _REDUCED.get(scale, cv2.IMREAD_COLOR)) if width * height > 0 else None
     if pixels is None:
         raise MediaError("There is no picture in this file.")
-    return fit(pixels, SIDE)
+    return shrink_to_fit(pixels, SIDE)
 
 
 def _decode(data: bytes, flags: int) -> Bgr | None:

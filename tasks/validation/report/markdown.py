@@ -1,8 +1,8 @@
 """A validation report as a page of markdown and as one sentence."""
 
 from tasks.dataset.findings import Finding, Report, Severity
-from tasks.rendering.markdown import plain, points, table, wrapped
-from tasks.validation.report.groups import Group, count_classes, group_findings, place, shown
+from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
+from tasks.validation.report.groups import Group, count_classes, format_location, group_findings, sanitize_text
 
 SHOWN_PER_CODE = 3
 SHOWN_CLASSES = 40
@@ -17,16 +17,16 @@ def report_markdown(report: Report, page_link: str, json_link: str, checked: str
     """
     groups = group_findings(report)
     parts = [
-        f"# {wrapped(shown(report.archive, _CELL))}: {report.verdict}",
+        f"# {wrap_text(sanitize_text(report.archive, _CELL))}: {report.verdict}",
         f"**[Open the full report: pictures, charts, every code]({page_link})** or its [JSON]({json_link})",
         *([links] if links else []),
-        *([wrapped(checked)] if checked else []),
+        *([wrap_text(checked)] if checked else []),
         f"{_tally(report)}. SHA-256 `{report.digest}`",
     ]
     if groups:
         parts += ["## Findings", _findings(groups)]
     if report.statistics.splits:
-        parts += [f"## Splits (task: {plain(report.statistics.task or 'unknown')})", _splits(report)]
+        parts += [f"## Splits (task: {escape_markdown(report.statistics.task or 'unknown')})", _splits(report)]
     return "\n\n".join(parts)
 
 
@@ -42,16 +42,16 @@ def _findings(groups: list[Group]) -> str:
         found = [_finding(finding) for finding in group.findings[:SHOWN_PER_CODE]]
         more = group.count - len(found)
         parts += [
-            f"**{plain(group.code)}** ({group.severity}): {plain(group.meaning)}",
-            points([*found, *([f"and {more} more"] if more else [])]),
+            f"**{escape_markdown(group.code)}** ({group.severity}): {escape_markdown(group.meaning)}",
+            bullet_list([*found, *([f"and {more} more"] if more else [])]),
         ]
     return "\n\n".join(parts)
 
 
 def _finding(finding: Finding) -> str:
-    where = shown(place(finding), _CELL)
-    message = wrapped(shown(finding.message, _CELL))
-    return f"**{wrapped(where)}** {message}" if where else message
+    where = sanitize_text(format_location(finding), _CELL)
+    message = wrap_text(sanitize_text(finding.message, _CELL))
+    return f"**{wrap_text(where)}** {message}" if where else message
 
 
 def _splits(report: Report) -> str:
@@ -63,7 +63,7 @@ def _splits(report: Report) -> str:
         ("labels", *(split.labels for split in splits.values())),
     ]
     rows += [
-        (shown(name, _CELL), *(split.instances.get(name, 0) for split in splits.values()))
+        (sanitize_text(name, _CELL), *(split.instances.get(name, 0) for split in splits.values()))
         for name in names[:SHOWN_CLASSES]
     ]
     more = len(names) - SHOWN_CLASSES
@@ -74,5 +74,5 @@ def report_sentence(report: Report) -> str:
     """Counts by code, and the first error in full: what a run's state message says."""
     counts = ", ".join(f"{count} {code}" for code, count in report.counts.items()) or "no findings"
     errors = [finding for finding in report.findings if finding.severity is Severity.ERROR]
-    first = f". {place(errors[0])} {errors[0].message}".replace(".  ", ". ") if errors else ""
+    first = f". {format_location(errors[0])} {errors[0].message}".replace(".  ", ". ") if errors else ""
     return f"{report.archive}: {report.verdict}, {counts}{first}"

@@ -4,7 +4,7 @@ from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report
 
 
-def report_figures(report: Report) -> dict[str, float]:
+def report_metrics(report: Report) -> dict[str, float]:
     """Return the counts of a report: findings by severity and by code, images, labels and classes.
 
     Every code has a figure, 0 included, so that datasets can be sorted by it and a fault that was mended shows as 0.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.rendering.html import css_colour
-from tasks.validation.report.groups import shown
+from tasks.validation.report.groups import sanitize_text
 from tasks.vision.detections import class_name
 
 # Larger label files are not drawn: nobody could tell the outlines apart.
@@ -75,7 +75,7 @@ def draw_outlines(outlines: Sequence[Outline], names: Sequence[str], size: tuple
     for outline in outlines[:MAX_OUTLINES]:
         by_class.setdefault(outline.class_id, []).append(_path(outline, size, corners))
     return [
-        Drawing("".join(paths), css_colour(number), shown(class_name(names, number), _NAME))
+        Drawing("".join(paths), css_colour(number), sanitize_text(class_name(names, number), _NAME))
         for number, paths in sorted(by_class.items(), key=lambda item: -len(item[1]))[:_MAX_CLASSES]
     ]
 
@@ -86,7 +86,7 @@ def draw_faults(outlines: Sequence[Outline], names: Sequence[str], size: tuple[i
         Drawing(
             _path(outline, size, 100) + _ring(outline, size),
             css_colour(outline.class_id),
-            f"line {outline.line}: {shown(class_name(names, outline.class_id), _NAME)}",
+            f"line {outline.line}: {sanitize_text(class_name(names, outline.class_id), _NAME)}",
         )
         for outline in outlines[:MAX_OUTLINES]
     ]

@@ -9,20 +9,20 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from tasks.dataset.image_stats import ImageTraits, format_findings, inspect_image, is_foreign_image, is_image
+from tasks.dataset.image_stats import ImageStats, check_image, format_findings, is_image, is_unsupported_image
 from tests.tasks.dataset.archives import huge_png, image
 
 ENDINGS = [".jpg", ".png", ".bmp", ".tif", ".webp"]
 
 
 def found(data: bytes, path: str = "a.jpg") -> list[str]:
-    traits, findings = inspect_image(data, path)
+    traits, findings = check_image(data, path)
     assert (traits is None) == any(finding.severity == "error" for finding in findings)
     return [finding.code for finding in findings]
 
 
-def traits_of(data: bytes, path: str = "a.jpg") -> ImageTraits:
-    traits, _ = inspect_image(data, path)
+def traits_of(data: bytes, path: str = "a.jpg") -> ImageStats:
+    traits, _ = check_image(data, path)
     assert traits is not None
     return traits
 
@@ -171,13 +171,13 @@ def test_a_jpeg_of_endless_scans_is_not_decoded(monkeypatch: pytest.MonkeyPatch)
     "filling", [b"\xff", b"\0", b"\xff\0", b"\xff\xe5\0\2"], ids=["fill", "zeros", "both", "segments"]
 )
 def test_a_header_of_many_megabytes_takes_no_time(filling: bytes) -> None:
-    inspect_image(image()[:2] + filling * (2**25 // len(filling)) + image()[2:], "a.jpg")
+    check_image(image()[:2] + filling * (2**25 // len(filling)) + image()[2:], "a.jpg")
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_that_moves_what_is_drawn_is_a_warning(orientation: int, order: str) -> None:
-    traits, (finding,) = inspect_image(rotated(orientation, order), "a.jpg")
+    traits, (finding,) = check_image(rotated(orientation, order), "a.jpg")
 
     assert (finding.code, finding.severity, finding.path) == ("image-exif-rotated", "warning", "a.jpg")
     assert f"24x16 with EXIF orientation {orientation}, which" in finding.message
@@ -193,7 +193,7 @@ def test_exif_is_read_in_every_format(kind: str, ending: str) -> None:
 
     buffer = io.BytesIO()
     Image.new("RGB", (24, 16)).save(buffer, kind, exif=exif)
-    (finding,) = inspect_image(buffer.getvalue(), f"a.{ending}")[1]
+    (finding,) = check_image(buffer.getvalue(), f"a.{ending}")[1]
     assert finding.code == "image-exif-rotated"
     assert "is shown, 16x24, found 24x16 with EXIF orientation 6" in finding.message
 
@@ -242,7 +242,7 @@ def test_faulty_images_give_their_code(data: bytes, path: str, code: str) -> Non
 def test_a_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
 
-    _, (finding,) = inspect_image(huge_png(30_000, 30_000), "a.png")
+    _, (finding,) = check_image(huge_png(30_000, 30_000), "a.png")
 
     assert "pixels" in finding.message
     assert finding.path == "a.png"
@@ -311,9 +311,9 @@ def test_every_shape_is_measured(width: int, height: int) -> None:
 def test_many_threads_find_what_one_finds() -> None:
     files = [(image(ending, 64, 48, seed), f"a{ending}") for ending in ENDINGS for seed in range(4)]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda file: inspect_image(*file), files * 5))
+        together = list(pool.map(lambda file: check_image(*file), files * 5))
 
-    assert together == [inspect_image(*file) for file in files] * 5
+    assert together == [check_image(*file) for file in files] * 5
 
 
 def test_images_that_training_does_not_read_are_named() -> None:
@@ -324,7 +324,7 @@ def test_images_that_training_does_not_read_are_named() -> None:
     assert [finding.path for finding in findings] == ["a.gif", "b/photo.HEIC"]
     assert {(finding.code, finding.severity) for finding in findings} == {("image-format", "warning")}
     assert "convert it to JPEG or PNG" in findings[0].message
-    assert [name for name in names if is_foreign_image(name)] == ["b/photo.HEIC", "a.gif"]
+    assert [name for name in names if is_unsupported_image(name)] == ["b/photo.HEIC", "a.gif"]
     assert format_findings(["a.jpg", "data.yaml"]) == []
 
 
@@ -350,6 +350,6 @@ def test_a_damaged_tiff_is_unreadable(compression: str) -> None:
     ],
 )
 def test_what_was_taken_for_an_image_is_named(data: bytes, told: str) -> None:
-    _, (finding,) = inspect_image(data, "a.jpg")
+    _, (finding,) = check_image(data, "a.jpg")
 
     assert told in finding.message

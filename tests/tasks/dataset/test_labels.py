@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dataset.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelRules, parse_labels
+from tasks.dataset.labels import MAX_FINDINGS_PER_CODE, LabelRow, LabelSpec, parse_labels
 
-RULES = LabelRules(class_count=2)
+RULES = LabelSpec(class_count=2)
 GOOD = "0 0.5 0.5 0.25 0.25"
 TRIANGLE = "1 0.1 0.1 0.9 0.1 0.5 0.9"
 
@@ -17,7 +17,7 @@ def format_labels(rows: Iterable[LabelRow]) -> str:
     return "".join(f"{row.class_id} {' '.join(map(repr, row.coordinates.tolist()))}\n" for row in rows)
 
 
-def found(text: str | bytes, rules: LabelRules = RULES) -> list[tuple[str, int | None]]:
+def found(text: str | bytes, rules: LabelSpec = RULES) -> list[tuple[str, int | None]]:
     data = text if isinstance(text, bytes) else text.encode()
     return [(finding.code, finding.line) for finding in parse_labels(data, "a.txt", rules)[1]]
 
@@ -113,20 +113,20 @@ def test_values_and_task() -> None:
 @pytest.mark.parametrize(
     ("rules", "line", "expected"),
     [
-        (LabelRules(task="obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", []),
-        (LabelRules(task="obb"), TRIANGLE, ["label-columns"]),
-        (LabelRules(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 0.4 0", []),
-        (LabelRules(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 1.4 0", ["label-range"]),
-        (LabelRules(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 0.3 0.4", []),
-        (LabelRules(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 2 0.4", ["label-range"]),
-        (LabelRules(task="pose", keypoints=(2, 2)), GOOD, ["label-columns"]),
-        (LabelRules(task="segment"), GOOD, ["label-columns"]),
-        (LabelRules(), "7 0.5 0.5 0.1 0.1", []),
-        (LabelRules(), "0 0.1 0.1 0.5 0.5 0.9 0.9", ["label-degenerate"]),
-        (LabelRules(), "0 1e308 -1e308 1e308 1e308 -1e308 1e308", ["label-range"]),
+        (LabelSpec(task="obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", []),
+        (LabelSpec(task="obb"), TRIANGLE, ["label-columns"]),
+        (LabelSpec(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 0.4 0", []),
+        (LabelSpec(task="pose", keypoints=(2, 3)), f"{GOOD} 0.1 0.2 2 0.3 1.4 0", ["label-range"]),
+        (LabelSpec(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 0.3 0.4", []),
+        (LabelSpec(task="pose", keypoints=(2, 2)), f"{GOOD} 0.1 0.2 2 0.4", ["label-range"]),
+        (LabelSpec(task="pose", keypoints=(2, 2)), GOOD, ["label-columns"]),
+        (LabelSpec(task="segment"), GOOD, ["label-columns"]),
+        (LabelSpec(), "7 0.5 0.5 0.1 0.1", []),
+        (LabelSpec(), "0 0.1 0.1 0.5 0.5 0.9 0.9", ["label-degenerate"]),
+        (LabelSpec(), "0 1e308 -1e308 1e308 1e308 -1e308 1e308", ["label-range"]),
     ],
 )
-def test_what_the_dataset_says_is_held_against_each_line(rules: LabelRules, line: str, expected: list[str]) -> None:
+def test_what_the_dataset_says_is_held_against_each_line(rules: LabelSpec, line: str, expected: list[str]) -> None:
     assert [code for code, _ in found(line, rules)] == expected
 
 
@@ -170,7 +170,7 @@ def test_any_bytes_give_labels_and_findings(data: bytes) -> None:
 
 @given(st.text(alphabet="0123456789.-+eE \n\t_,xnaif\u0661", max_size=80), st.sampled_from([None, "obb", "pose"]))
 def test_what_looks_like_numbers_never_gives_a_row_outside_the_rules(text: str, task: str | None) -> None:
-    labels, _ = parse_labels(text.encode(), "a.txt", LabelRules(2, task, (1, 2) if task == "pose" else None))
+    labels, _ = parse_labels(text.encode(), "a.txt", LabelSpec(2, task, (1, 2) if task == "pose" else None))
 
     for row in labels.rows:
         assert row.class_id in {0, 1}
@@ -201,8 +201,8 @@ BOW_TIE = "0 .1 .1 .5 .5 .5 .1 .1 .5"
 @pytest.mark.parametrize("line", [BOW_TIE, "0 .1 .1 .6 .5 .5 .1 .1 .5"])
 def test_an_outline_whose_parts_cancel_out_is_not_flat(line: str) -> None:
     """Its signed area is nearly 0; that it crosses itself is told elsewhere, as a warning."""
-    assert found(line, LabelRules(2, "segment")) == []
-    assert found("0 .1 .1 .3 .3 .5 .5 .2 .2", LabelRules(2, "segment")) == [("label-degenerate", 1)]
+    assert found(line, LabelSpec(2, "segment")) == []
+    assert found("0 .1 .1 .3 .3 .5 .5 .2 .2", LabelSpec(2, "segment")) == [("label-degenerate", 1)]
 
 
 def test_zero_bytes_are_another_encoding() -> None:
@@ -231,13 +231,13 @@ def test_a_class_may_be_a_whole_number_in_any_form(token: str, class_id: int) ->
     ("rules", "line"),
     [
         (RULES, f"{GOOD} 0.87"),
-        (LabelRules(2, "detect"), f"{GOOD} 0.87"),
-        (LabelRules(2, "segment"), f"{TRIANGLE} 0.87"),
-        (LabelRules(2, "obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9 0.87"),
-        (LabelRules(2, "pose", (1, 3)), f"{GOOD} 0.1 0.2 2 0.87"),
+        (LabelSpec(2, "detect"), f"{GOOD} 0.87"),
+        (LabelSpec(2, "segment"), f"{TRIANGLE} 0.87"),
+        (LabelSpec(2, "obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9 0.87"),
+        (LabelSpec(2, "pose", (1, 3)), f"{GOOD} 0.1 0.2 2 0.87"),
     ],
 )
-def test_a_confidence_is_called_one(rules: LabelRules, line: str) -> None:
+def test_a_confidence_is_called_one(rules: LabelSpec, line: str) -> None:
     """Ultralytics refuses it; in an archive of nothing else no line says that the task is detect."""
     (finding,) = parse_labels(line.encode(), "a.txt", rules)[1]
     assert finding.code == "label-columns"
@@ -245,14 +245,14 @@ def test_a_confidence_is_called_one(rules: LabelRules, line: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
-@pytest.mark.parametrize("rules", [RULES, LabelRules(2, "detect", outlines_as_boxes=True)])
-def test_keypoints_that_data_yaml_does_not_tell_of_are_called_so(rules: LabelRules, count: int) -> None:
+@pytest.mark.parametrize("rules", [RULES, LabelSpec(2, "detect", outlines_as_boxes=True)])
+def test_keypoints_that_data_yaml_does_not_tell_of_are_called_so(rules: LabelSpec, count: int) -> None:
     """An odd number of them looks like a confidence, which must stay, and an even one like an outline in pixels."""
     line = f"{GOOD}{' 0.1 0.2 2' * count}"
     (finding,) = parse_labels(line.encode(), "a.txt", rules)[1]
     assert finding.code in {"label-columns", "label-range"}
     assert finding.message.endswith(f"write 'kpt_shape: [{count}, 3]' into data.yaml.")
-    assert parse_labels(line.encode(), "a.txt", LabelRules(2, "pose", (count, 3)))[1] == []
+    assert parse_labels(line.encode(), "a.txt", LabelSpec(2, "pose", (count, 3)))[1] == []
 
 
 def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
@@ -261,7 +261,7 @@ def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
     (refused,) = parse_labels(mixed, "a.txt", RULES)[1]
     assert "write 'task: detect' there" in refused.message
 
-    labels, (finding,) = parse_labels(mixed, "a.txt", LabelRules(2, "detect", outlines_as_boxes=True))
+    labels, (finding,) = parse_labels(mixed, "a.txt", LabelSpec(2, "detect", outlines_as_boxes=True))
     assert (finding.code, finding.severity, finding.line) == ("label-outline", "info", 2)
     numbers = np.array(TRIANGLE.split()[1:], float).reshape(-1, 2)
     low, high = numbers.min(axis=0), numbers.max(axis=0)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tasks.dataset.archive import open_archive
 from tasks.dataset.zip_names import normal_name, read_names, unsafe_reason
-from tasks.inference.image_zip import list_entries
+from tasks.inference.image_zip import list_zip_images
 from tasks.media.errors import MediaError
 from tests.tasks.dataset.archives import BOX, check, codes, image, policy
 
@@ -184,7 +184,7 @@ def test_no_name_leads_outside_and_no_two_become_one(tmp_path_factory: pytest.Te
             assert unsafe_reason(f"root/{name}") is None  # a folder around all of them may be left out
             assert archive.read(name) == image()
     try:
-        entries = list_entries(io.BytesIO(path.read_bytes())).entries
+        entries = list_zip_images(io.BytesIO(path.read_bytes())).entries
     except MediaError:  # all of them are hidden
         entries = []
     sound = [entry.name for entry in entries if entry.fault is None]
@@ -255,15 +255,15 @@ def test_check_and_inference_read_the_same_names(tmp_path: Path) -> None:
         assert archive is not None
         with archive, path.open("rb") as file:
             assert sorted(f"{archive.root}{name}" for name in archive.entries) == sorted(names)
-            listing = list_entries(file)
+            listing = list_zip_images(file)
             assert [(entry.name, entry.fault) for entry in listing.entries] == [(name, None) for name in names]
 
 
 def test_inference_tells_of_names_that_were_guessed() -> None:
     names = [f"images/{word}/{number}.jpg" for number, word in enumerate(WORDS["cp932"])]
-    listing = list_entries(io.BytesIO(written(names, in_code_page("cp932"))))
+    listing = list_zip_images(io.BytesIO(written(names, in_code_page("cp932"))))
     assert [(entry.name, entry.fault) for entry in listing.entries] == [(name, None) for name in names]
     (note,) = listing.notes
     assert f"found {len(names)} without, read as Shift JIS, such as 'images/写真/0.jpg'" in note
-    unsure = list_entries(io.BytesIO(raw_zip([("表.jpg".encode("cp932"), 0, b"")])))
+    unsure = list_zip_images(io.BytesIO(raw_zip([("表.jpg".encode("cp932"), 0, b"")])))
     assert "though other letters are nearly as likely" in unsure.notes[0]

@@ -22,7 +22,7 @@ from ultralytics.utils import ASSETS, ops
 
 from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
-from tasks.vision.geometry import Floats, Letterbox, Rgb, centre_square, iou_matrix
+from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix, center_crop
 from tests.paths import SHARED_DATA
 from tests.tasks.export.finders import finder
 
@@ -96,7 +96,7 @@ def photo(name: str) -> Rgb:
 def squares(case: Case) -> list[Rgb]:
     images = [photo(name) for name in PHOTOS]
     if case.task == "classify":
-        return [centre_square(image, case.size) for image in images]
+        return [center_crop(image, case.size) for image in images]
     return [Letterbox.fit(image.shape[1], image.shape[0], case.size).apply(image) for image in images]
 
 
@@ -132,7 +132,7 @@ def pair(ours: Floats, theirs: Floats) -> tuple[NDArray[np.intp], NDArray[np.int
     place, nearest = linear_sum_assignment(apart)
     a, b = theirs[place], ours[nearest]
     # Of a box of less than a pixel the last digits are no small share; Ultralytics clips some to a line.
-    same = (iou_matrix(a[:, :4], b[:, :4]).diagonal() >= 0.99) | (np.abs(a[:, :4] - b[:, :4]).max(1) < 0.05)
+    same = (box_iou_matrix(a[:, :4], b[:, :4]).diagonal() >= 0.99) | (np.abs(a[:, :4] - b[:, :4]).max(1) < 0.05)
     same &= (np.abs(a[:, 4] - b[:, 4]) < 1e-3) & (a[:, 5] == b[:, 5])
     assert same.sum() >= 0.99 * max(len(ours), len(theirs)) > 0
     return nearest[same], place[same]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.inference.concurrency import Budget, one_ahead, ordered_map
+from tasks.inference.concurrency import MemoryBudget, ordered_map, prefetch_map
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 4), st.integers(1, 6), st.none() | st.integers(0, 12))
@@ -86,14 +86,14 @@ def test_the_next_one_is_made_while_this_one_is_used() -> None:
         made.append(number)
         return number * 2
 
-    for item, result in one_ahead(make, range(4)):
+    for item, result in prefetch_map(make, range(4)):
         assert result == item * 2
         time.sleep(0.02)
         assert made == list(range(min(item + 2, 4)))
 
 
 def test_a_budget_is_never_exceeded_and_one_that_is_larger_goes_alone() -> None:
-    budget, held, most = Budget(10), 0, 0
+    budget, held, most = MemoryBudget(10), 0, 0
     lock = threading.Lock()
 
     def take(amount: int) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.inference import image_zip
-from tasks.inference.image_zip import Entry, list_entries, read_entry
+from tasks.inference.image_zip import ZipImage, list_zip_images, read_zip_image
 from tasks.media.errors import MediaError
 from tests.tasks.media.samples import encoded, photo, zipped
 
@@ -25,10 +25,10 @@ def read_all(data: bytes) -> dict[str, str]:
     """Return what becomes of each picture by its name: "ok", or why not."""
     file = io.BytesIO(data)
     found = {}
-    for entry in list_entries(file).entries:
+    for entry in list_zip_images(file).entries:
         with zipfile.ZipFile(file) as archive:
             try:
-                found[entry.name] = "ok" if len(read_entry(archive, entry.index)) == entry.size else "short"
+                found[entry.name] = "ok" if len(read_zip_image(archive, entry.index)) == entry.size else "short"
             except MediaError as error:
                 found[entry.name] = str(error)
             assert entry.fault in {None, found[entry.name]}
@@ -54,12 +54,12 @@ def test_the_pictures_are_listed_in_order_and_the_rest_is_counted(tmp_path: Path
     }
     path = zipped(tmp_path / "pack.zip", entries)
     with path.open("rb") as file:
-        listing = list_entries(file)
-        assert listing.entries == [Entry(index, name, len(PNG)) for index, name in enumerate([*entries][:4])]
+        listing = list_zip_images(file)
+        assert listing.entries == [ZipImage(index, name, len(PNG)) for index, name in enumerate([*entries][:4])]
         (note,) = listing.notes
         assert "found 4 files that are none by their names (2 .txt, 2 of no usual ending), which were passed" in note
         with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(4) as pool:
-            assert set(pool.map(read_entry, [archive] * 40, [0, 1] * 20)) == {PNG}
+            assert set(pool.map(read_zip_image, [archive] * 40, [0, 1] * 20)) == {PNG}
 
 
 def test_pictures_of_a_kind_that_nobody_reads_and_archives_have_a_fault(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_each_file_is_an_entry_or_counted_or_the_systems_own(files: dict[str, by
             archive.writestr(name, body)
     if not media:
         with pytest.raises(MediaError, match=f"found none among its {len(files)} entries"):
-            list_entries(packed)
+            list_zip_images(packed)
         return
-    listing = list_entries(packed)
+    listing = list_zip_images(packed)
     assert {entry.name for entry in listing.entries} == media
     passed = len(files) - len(own) - len(media)
     assert [f"found {passed} files that are none" in note for note in listing.notes] == [True] * bool(passed)
@@ -100,11 +100,11 @@ def test_of_entries_with_one_name_the_first_counts(tmp_path: Path) -> None:
         for content in (PNG, b"other", b"again"):
             archive.writestr("a.png", content)
     with path.open("rb") as file:
-        first, *others = list_entries(file).entries
-        assert (first, [entry.index for entry in others]) == (Entry(0, "a.png", len(PNG)), [1, 2])
+        first, *others = list_zip_images(file).entries
+        assert (first, [entry.index for entry in others]) == (ZipImage(0, "a.png", len(PNG)), [1, 2])
         assert all("found it again" in (entry.fault or "") for entry in others)
         with zipfile.ZipFile(file) as archive:
-            assert read_entry(archive, first.index) == PNG
+            assert read_zip_image(archive, first.index) == PNG
 
 
 def test_hostile_entries_are_refused_beside_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_damaged_entry_stops_only_itself(tmp_path: Path) -> None:
 def test_a_place_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     path = zipped(tmp_path / "z.zip", {"a.png": PNG})
     with zipfile.ZipFile(path) as archive, pytest.raises(MediaError, match="found 1 entries"):
-        read_entry(archive, 1)
+        read_zip_image(archive, 1)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_place_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_zip_without_pictures_is_an_error(tmp_path: Path, data: bytes | None, reason: str) -> None:
     data = zipped(tmp_path / "z.zip", {"notes.txt": b"x"}).read_bytes() if data is None else data
     with pytest.raises(MediaError, match=reason):
-        list_entries(io.BytesIO(data))
+        list_zip_images(io.BytesIO(data))
 
 
 def test_too_many_entries_and_a_directory_too_large_are_refused(
@@ -182,10 +182,10 @@ def test_too_many_entries_and_a_directory_too_large_are_refused(
     data = zipped(tmp_path / "z.zip", {"a.png": b"x", "b.png": b"x"}).read_bytes()
     monkeypatch.setattr(image_zip, "MAX_ENTRIES", 1)
     with pytest.raises(MediaError, match="found 2; split the zip"):
-        list_entries(io.BytesIO(data))
+        list_zip_images(io.BytesIO(data))
     monkeypatch.setattr(image_zip, "_MAX_DIRECTORY_BYTES", 100)
     with pytest.raises(MediaError, match="a directory of 102 bytes; split the zip"):
-        list_entries(io.BytesIO(data))
+        list_zip_images(io.BytesIO(data))
 
 
 class Unsteady(io.BytesIO):
@@ -205,12 +205,12 @@ def test_a_store_that_is_away_is_no_fault_of_the_zip(tmp_path: Path) -> None:
     for left in range(3):
         file.left = left
         with pytest.raises(ConnectionError):
-            list_entries(file)
+            list_zip_images(file)
     file.left = 99
     with zipfile.ZipFile(file) as archive:
         file.left = 1
         with pytest.raises(ConnectionError):
-            read_entry(archive, 0)
+            read_zip_image(archive, 0)
 
 
 @given(st.data())

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from infra.stack_settings import StackSettings
-from tasks.inference.media_inputs import MediaStore, list_media, sources
-from tasks.inference.work_plan import Source
+from tasks.inference.media_inputs import MediaStore, list_media, list_media_sources
+from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
-from tasks.media.file_type import Kind
+from tasks.media.file_type import MediaKind
 from tasks.storage import blobs, ranged_reads, s3_client
-from tasks.storage.ranged_reads import ChangedError
+from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import StorageError
 from tests.tasks.storage.proxy import Proxy
 
@@ -102,13 +102,18 @@ def test_what_cannot_be_looked_at_comes_with_its_fault(place: str) -> None:
     put(f"{place}d.mp4", b"film")
     put(f"{place}e", b"\xff\xd8\xff\xe0" + noise(500))
     put(f"{place}f.txt", b"text")
-    found = list(sources([place]))
+    found = list(list_media_sources([place]))
     base = f"s3://media/{place}"
     assert [(source.name.removeprefix(base), source.kind) for source in found] == [
-        ("a.jpg", Kind.IMAGE),
-        ("b.zip", Kind.ARCHIVE),
-        *((f"b.zip/{name}", Kind.IMAGE) for name in ("x/1.jpg", "2.jpg", "film.mp4")),
-        *(("c.zip", Kind.ARCHIVE), ("d.mp4", Kind.VIDEO), ("e", Kind.IMAGE), ("f.txt", Kind.UNKNOWN)),
+        ("a.jpg", MediaKind.IMAGE),
+        ("b.zip", MediaKind.ARCHIVE),
+        *((f"b.zip/{name}", MediaKind.IMAGE) for name in ("x/1.jpg", "2.jpg", "film.mp4")),
+        *(
+            ("c.zip", MediaKind.ARCHIVE),
+            ("d.mp4", MediaKind.VIDEO),
+            ("e", MediaKind.IMAGE),
+            ("f.txt", MediaKind.UNKNOWN),
+        ),
     ]
     store = MediaStore()
     assert [source.note is None for source in found].index(False) == 1
@@ -124,14 +129,14 @@ def test_what_systems_put_beside_files_is_nobodys_input(place: str) -> None:
     for name in (*own, ".DS_Store", "._a.jpg", "__MACOSX/a.jpg", "Thumbs.db", "@eaDir/a.jpg"):
         put(f"{place}{name}", b"x")
     for inputs in ([place], [f"{place}*"]):
-        assert {source.key.removeprefix(place) for source in sources(inputs)} == set(own)
-    assert [source.key for source in sources([f"{place}__MACOSX/"])] == [f"{place}__MACOSX/a.jpg"]
+        assert {source.key.removeprefix(place) for source in list_media_sources(inputs)} == set(own)
+    assert [source.key for source in list_media_sources([f"{place}__MACOSX/"])] == [f"{place}__MACOSX/a.jpg"]
 
 
 def test_threads_read_a_zip_in_few_requests(place: str) -> None:
     entries = {f"{number:03d}.jpg": noise(40_000 + number) for number in range(200)}
     put(f"{place}many.zip", zipped(entries))
-    found, store, requests = list(sources([f"{place}many.zip"])), MediaStore(), list[str]()
+    found, store, requests = list(list_media_sources([f"{place}many.zip"])), MediaStore(), list[str]()
     events = s3_client.client(attempts=1).meta.events
 
     def count(params: dict[str, Any], **_: object) -> None:
@@ -150,7 +155,7 @@ def test_what_is_not_as_it_was_planned_says_so(place: str, after: bytes | None, 
     put(f"{place}a.jpg", b"first")
     put(f"{place}b.zip", zipped({"1.jpg": b"one", "2.jpg": noise(3_000_000)}))
     put(f"{place}c.mp4", b"film")
-    image, entry, second, film = sources([place])
+    image, entry, second, film = list_media_sources([place])
     store = MediaStore()
     assert store.read(entry) == b"one"
     for key in ("a.jpg", "b.zip", "c.mp4"):
@@ -160,10 +165,10 @@ def test_what_is_not_as_it_was_planned_says_so(place: str, after: bytes | None, 
             put(place + key, after)
     said = "found other content. Start a new run" if after else "found none. Upload it again"
     for source, reader in ((image, store), (second, store), (entry, MediaStore())):
-        with pytest.raises(ChangedError, match=said) as error:
+        with pytest.raises(ObjectChangedError, match=said) as error:
             reader.read(source)
         assert not error.value.passing
-    with pytest.raises(ChangedError, match=said):
+    with pytest.raises(ObjectChangedError, match=said):
         store.fetch(film, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -187,7 +192,7 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(
     cutting = threading.Thread(target=cut)
     cutting.start()
     while cutting.is_alive():
-        video, entry = sources([place])
+        video, entry = list_media_sources([place])
         store = MediaStore()
         assert store.read(entry) == noise(2_000_000)
         store.fetch(video, tmp_path / "film.mp4")
@@ -197,9 +202,9 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(
 def test_a_store_that_stays_away_is_an_error_that_may_pass(
     place: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_client, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(s3_client, "UNAVAILABLE_TIMEOUT_S", 1.0)
     put(f"{place}a.jpg", b"first")
-    (source,) = sources([place])
+    (source,) = list_media_sources([place])
     proxy.close()
     with pytest.raises(StorageError, match="failed while reading") as error:
         MediaStore().read(source)
@@ -207,7 +212,7 @@ def test_a_store_that_stays_away_is_an_error_that_may_pass(
 
 
 def test_a_film_that_has_no_room_is_refused_before_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranged_reads, "RESERVE", 1 << 60)
-    film = Source("film", "media", "none.mp4", "", 1000, None, Kind.VIDEO)
+    monkeypatch.setattr(ranged_reads, "MIN_FREE_BYTES", 1 << 60)
+    film = MediaSource("film", "media", "none.mp4", "", 1000, None, MediaKind.VIDEO)
     with pytest.raises(StorageError, match=r"Expected 1,152,\S+ bytes free for s3://media/none.mp4, found"):
         MediaStore().fetch(film, tmp_path / "film")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tasks.inference import object_tracking
-from tasks.inference.object_tracking import Tracker, TrackingError
+from tasks.inference.object_tracking import ObjectTrackingError, Tracker
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import hull
+from tasks.vision.geometry import enclosing_boxes
 
 
 def frame(number: int, *rows: Iterable[float], rate: float = 30.0) -> Detections:
@@ -37,7 +37,7 @@ def crossing(number: int) -> Detections:
 
 
 def test_objects_that_cross_keep_their_ids_and_their_rows() -> None:
-    follow = object_tracking.new()
+    follow = object_tracking.new_tracker()
     first = ids(follow(crossing(0)))
     assert sorted(first) == [1, 2]
     for number in range(1, 60):
@@ -70,7 +70,7 @@ def test_the_time_stamps_tell_the_frame_rate() -> None:
 
 
 def test_a_new_object_is_followed_once_it_is_confirmed_and_a_weak_one_never() -> None:
-    follow = object_tracking.new()
+    follow = object_tracking.new_tracker()
     still = (100, 200, 0.9, 0)
     assert ids(follow(frame(0, still))) == [1]
     assert ids(follow(frame(1, (400, 100, 0.8, 1), still, (300, 400, 0.05, 0)))) == [0, 1, 0]
@@ -81,7 +81,7 @@ def test_a_new_object_is_followed_once_it_is_confirmed_and_a_weak_one_never() ->
 
 def test_videos_side_by_side_do_not_disturb_one_another() -> None:
     def video(_: int) -> list[list[int]]:
-        follow = object_tracking.new()
+        follow = object_tracking.new_tracker()
         return [ids(follow(crossing(number))) for number in range(60)]
 
     alone = video(0)
@@ -90,11 +90,11 @@ def test_videos_side_by_side_do_not_disturb_one_another() -> None:
 
 
 def test_rotated_boxes_are_followed_and_absurd_ones_do_no_harm() -> None:
-    follow = object_tracking.new()
+    follow = object_tracking.new_tracker()
     for number in range(5):
         rows = [[100 + 5 * number, 200, 80, 20, 0.5], [1e30, 1e30, 80, 20, 0.5], [300, 300, 1e-30, 20, 0.5]]
         rotated = np.array(rows, np.float32)
-        box, confidence = hull(rotated), np.full(3, 0.9, np.float32)
+        box, confidence = enclosing_boxes(rotated), np.full(3, 0.9, np.float32)
         found = Detections("v.mp4", number, None, 640, 480, box, confidence, np.zeros(3, np.int32), rotated=rotated)
         assert ids(follow(found)) == [1, 0, 0]
 
@@ -106,8 +106,8 @@ def test_the_settings_are_those_of_ultralytics() -> None:
 
 def test_a_missing_package_is_named_and_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_tracking, "find_spec", lambda name: None if name == "lap" else find_spec(name))
-    with pytest.raises(TrackingError, match="install lap"):
-        object_tracking.new()
+    with pytest.raises(ObjectTrackingError, match="install lap"):
+        object_tracking.new_tracker()
 
 
 def test_importing_the_module_does_not_import_ultralytics() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.inference.tiling import MAX_TILES, Tile, TileError, merged, tiles
+from tasks.inference.tiling import MAX_TILES, Tile, TileError, merge_tile_detections, tile_grid
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Floats, corners, hull
+from tasks.vision.geometry import Floats, enclosing_boxes, xywhr_to_corners
 
 LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)  # of an image of 180 x 100 pixels
 
@@ -25,20 +25,20 @@ def found(*rows: Any, size: tuple[int, int] = (100, 100), **own: Any) -> Detecti
 def turned(*rows: Any, size: tuple[int, int] = (100, 100)) -> Detections:
     """Detections of rows (centre x, y, width, height, angle, confidence)."""
     array = np.reshape(np.array(rows, np.float32), (-1, 6))
-    ring = corners(array[:, :5])
-    boxes = np.column_stack([hull(array[:, :5]), array[:, 5], np.zeros(len(array))]).tolist()
+    ring = xywhr_to_corners(array[:, :5])
+    boxes = np.column_stack([enclosing_boxes(array[:, :5]), array[:, 5], np.zeros(len(array))]).tolist()
     return found(*boxes, size=size, rotated=array[:, :5], polygons=tuple(ring))
 
 
 def together(left: Detections, right: Detections, whole: Detections | None = None) -> list[list[float]]:
-    boxes = merged([(LEFT, left), (RIGHT, right)], whole, 0.7).boxes
+    boxes = merge_tile_detections([(LEFT, left), (RIGHT, right)], whole, 0.7).boxes
     return [[float(side) for side in box] for box in boxes]
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(100, 300), st.floats(0, 0.8))
 def test_tiles_cover_every_pixel_and_are_all_of_one_size(width: int, height: int, side: int, overlap: float) -> None:
     covered = np.zeros((height, width), np.bool_)
-    places = tiles(width, height, side, overlap)
+    places = tile_grid(width, height, side, overlap)
     for tile in places:
         covered[tile.top : tile.bottom, tile.left : tile.right] = True
         assert (tile.right - tile.left, tile.bottom - tile.top) == (min(side, width), min(side, height))
@@ -49,18 +49,18 @@ def test_tiles_cover_every_pixel_and_are_all_of_one_size(width: int, height: int
 
 
 def test_a_small_image_is_one_tile_and_the_last_tile_moves_inwards() -> None:
-    assert tiles(640, 200, 640, 0.2) == [Tile(0, 0, 640, 200)]
-    assert tiles(700, 200, 640, 0.2) == [Tile(0, 0, 640, 200), Tile(60, 0, 700, 200)]
-    assert len(tiles(10_000, 10_000, 640, 0.2)) == 400
+    assert tile_grid(640, 200, 640, 0.2) == [Tile(0, 0, 640, 200)]
+    assert tile_grid(700, 200, 640, 0.2) == [Tile(0, 0, 640, 200), Tile(60, 0, 700, 200)]
+    assert len(tile_grid(10_000, 10_000, 640, 0.2)) == 400
 
 
 def test_too_many_tiles_are_refused_with_what_to_change() -> None:
     with pytest.raises(TileError, match=rf"at most {MAX_TILES:,} tiles, found .* 2,304 of 640 .*larger tiles"):
-        tiles(24_640, 24_640, 640, 0.2)
+        tile_grid(24_640, 24_640, 640, 0.2)
     with pytest.raises(TileError):
-        tiles(10**12, 10**12, 640, 0.2)
+        tile_grid(10**12, 10**12, 640, 0.2)
     with pytest.raises(ValueError, match="from 0 to below 1"):
-        tiles(10, 10, 5, 1.0)
+        tile_grid(10, 10, 5, 1.0)
 
 
 @st.composite
@@ -86,7 +86,7 @@ def test_every_object_comes_out_once_however_many_tiles_see_it(scene: Any, rando
     width, height = (max(each[axis] for each in objects) + 2 for axis in (2, 3))
     classes = [random.randrange(2) for _ in objects]
     parts = []
-    for tile in tiles(width, height, 100, overlap):
+    for tile in tile_grid(width, height, 100, overlap):
         pieces = [
             (max(x1, tile.left), max(y1, tile.top), min(x2, tile.right), min(y2, tile.bottom), random.random(), number)
             for (x1, y1, x2, y2), number in zip(objects, classes, strict=True)
@@ -96,7 +96,7 @@ def test_every_object_comes_out_once_however_many_tiles_see_it(scene: Any, rando
         parts.append((tile, found(*rows, size=(tile.right - tile.left, tile.bottom - tile.top))))
     rows = [np.array([*each, random.random(), number]) for each, number in zip(objects, classes, strict=True)]
     whole = found(*rows, size=(width, height)) if look_at_all else None
-    result = merged(parts, whole, 0.7)
+    result = merge_tile_detections(parts, whole, 0.7)
     assert len(result) == len(objects)
     assert (np.diff(result.confidence) <= 0).all()
     for (x1, y1, x2, y2), number in zip(objects, classes, strict=True):
@@ -144,7 +144,7 @@ def test_rotated_boxes_are_compared_as_they_lie() -> None:
     """Ships side by side across the view: their hulls cover one another, they do not."""
     ships = [(50.0, 50.0, 60.0, 6.0, math.pi / 4, 0.9), (58.0, 42.0, 60.0, 6.0, math.pi / 4, 0.8)]
     views = [(LEFT, turned(ships[0])), (Tile(0, 0, 180, 100), turned(*ships, size=(180, 100)))]
-    result = merged(views, None, 0.7)
+    result = merge_tile_detections(views, None, 0.7)
     assert len(result) == 2
     assert result.rotated is not None
     assert result.rotated[:, :2].tolist() == [[50, 50], [58, 42]]
@@ -153,7 +153,7 @@ def test_rotated_boxes_are_compared_as_they_lie() -> None:
 def test_everything_moves_with_its_box() -> None:
     ring: Floats = np.array([[1, 2], [3, 4], [5, 2]], np.float32)
     own: Any = {"polygons": (ring,), "keypoints": np.array([[[7, 8, 0.5]]], np.float32)}
-    result = merged(
+    result = merge_tile_detections(
         [
             (LEFT, found(polygons=(), keypoints=np.zeros((0, 1, 3), np.float32))),
             (RIGHT, found([10, 20, 30, 40, 0.9, 2], **own)),
@@ -168,7 +168,7 @@ def test_everything_moves_with_its_box() -> None:
     assert result.keypoints.tolist() == [[[87, 8, 0.5]]]
     assert (result.width, result.height) == (180, 100)
     assert turned((50, 50, 20, 10, 0.3, 0.9)).rotated is not None
-    moved = merged([(RIGHT, turned((50, 50, 20, 10, 0.3, 0.9)))], None, 0.7)
+    moved = merge_tile_detections([(RIGHT, turned((50, 50, 20, 10, 0.3, 0.9)))], None, 0.7)
     assert moved.rotated is not None
     assert moved.rotated.tolist() == [pytest.approx([130, 50, 20, 10, 0.3])]
 
@@ -176,4 +176,4 @@ def test_everything_moves_with_its_box() -> None:
 def test_nothing_found_is_no_fault_and_nothing_asked_is() -> None:
     assert together(found(), found(), found(size=(180, 100))) == []
     with pytest.raises(ValueError, match="found neither"):
-        merged([], None, 0.7)
+        merge_tile_detections([], None, 0.7)

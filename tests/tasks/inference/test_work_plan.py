@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.inference.work_plan import Chunk, Source, chunks, order
-from tasks.media.file_type import Kind
+from tasks.inference.work_plan import Chunk, MediaSource, order, split_into_chunks
+from tasks.media.file_type import MediaKind
 
-KINDS = st.sampled_from([Kind.IMAGE, Kind.IMAGE, Kind.IMAGE, Kind.VIDEO, Kind.ARCHIVE, Kind.UNKNOWN])
+KINDS = st.sampled_from(
+    [MediaKind.IMAGE, MediaKind.IMAGE, MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.ARCHIVE, MediaKind.UNKNOWN]
+)
 NAMES = st.text(min_size=1)
 SOURCES = st.lists(
     st.builds(
-        *(Source, NAMES, NAMES, NAMES, NAMES, st.integers(0)),
+        *(MediaSource, NAMES, NAMES, NAMES, NAMES, st.integers(0)),
         entry=st.none() | st.integers(0),
         kind=KINDS,
         fault=st.none() | NAMES,
@@ -24,24 +26,24 @@ SOURCES = st.lists(
 
 
 @given(SOURCES, st.integers(1, 9))
-def test_every_source_is_in_one_chunk_in_order(sources: list[Source], most: int) -> None:
-    planned = list(chunks(sources, most))
+def test_every_source_is_in_one_chunk_in_order(sources: list[MediaSource], most: int) -> None:
+    planned = list(split_into_chunks(sources, most))
     assert [source for chunk in planned for source in chunk.sources] == sources
     assert [chunk.number for chunk in planned] == list(range(len(planned)))
     for chunk in planned:
-        videos = [source.kind for source in chunk.sources].count(Kind.VIDEO)
+        videos = [source.kind for source in chunk.sources].count(MediaKind.VIDEO)
         assert len(chunk.sources) == 1 if videos else 1 <= len(chunk.sources) <= most
-    images = [chunk for chunk in planned if chunk.sources[0].kind is not Kind.VIDEO]
+    images = [chunk for chunk in planned if chunk.sources[0].kind is not MediaKind.VIDEO]
     full = [len(chunk.sources) == most for chunk in images]
     assert full.count(False) <= len(planned) - len(images) + 1, "only a video or the end closes a chunk that has room"
 
 
 @given(SOURCES)
-def test_lines_say_everything(sources: list[Source]) -> None:
+def test_lines_say_everything(sources: list[MediaSource]) -> None:
     for source in sources:
         assert "\n" not in source.to_line()
-        assert Source.from_line(source.to_line()) == source
-    for chunk in chunks(sources):
+        assert MediaSource.from_line(source.to_line()) == source
+    for chunk in split_into_chunks(sources):
         assert "\n" not in chunk.to_line()
         assert Chunk.from_line(chunk.to_line()) == chunk
 

@@ -17,9 +17,9 @@ from prefect.logging import disable_run_logger
 
 from infra.stack_settings import ROOT, StackSettings
 from tasks.inference import heartbeats, work_queue
-from tasks.inference.work_plan import Chunk, Source
+from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.inference.work_queue import Job, Telling, open_job, plan
-from tasks.media.file_type import Kind
+from tasks.media.file_type import MediaKind
 from tasks.storage import blobs
 from tasks.storage.s3_client import StorageError
 from tests.tasks.storage.proxy import Proxy
@@ -34,7 +34,9 @@ def run() -> str:
 
 def some_chunks(count: int, name: str = "a") -> Iterator[Chunk]:
     for number in range(count):
-        source = Source(f"s3://media/{name}/{number}.jpg", "media", f"{name}/{number}.jpg", '"1"', 10, None, Kind.IMAGE)
+        source = MediaSource(
+            f"s3://media/{name}/{number}.jpg", "media", f"{name}/{number}.jpg", '"1"', 10, None, MediaKind.IMAGE
+        )
         yield Chunk(number, (source, source))
 
 

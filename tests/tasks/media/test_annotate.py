@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tasks.media import annotate, images
-from tasks.media.annotate import draw
-from tasks.media.images import fit, read_image, write_jpeg
-from tasks.media.text_rendering import legible, write_label
+from tasks.media.annotate import annotate_image
+from tasks.media.images import read_image, shrink_to_fit, write_jpeg
+from tasks.media.text_rendering import drawable_text, write_label
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import corners
+from tasks.vision.geometry import xywhr_to_corners
 from tests.tasks.media.samples import photo
 
 
@@ -28,7 +28,7 @@ def detections(width: int, height: int, *boxes: list[float]) -> Detections:
 def test_drawing_marks_the_box_and_leaves_the_picture_alone() -> None:
     image = photo(400, 300)
     before = image.copy()
-    drawn = draw(image, detections(400, 300, [100, 120, 200, 220]), ["cell"])
+    drawn = annotate_image(image, detections(400, 300, [100, 120, 200, 220]), ["cell"])
     assert (image == before).all()
     assert np.abs(drawn[150, 100].astype(int) - annotate.class_colour(0)).max() < 60
     assert (drawn[230:] == image[230:]).all()
@@ -39,23 +39,28 @@ def test_a_mask_is_an_outline_with_a_light_fill_and_no_box() -> None:
     image = np.full((300, 400, 3), 30, np.uint8)
     ring = np.array([[200, 60], [300, 160], [200, 260], [100, 160]], np.float32)
     found = replace(detections(400, 300, [100, 60, 300, 260]), polygons=(ring,))
-    drawn = draw(image, found, ["cell"], labels=False)
+    drawn = annotate_image(image, found, ["cell"], labels=False)
     colour = np.array(annotate.class_colour(0))
     assert np.abs(drawn[160, 100].astype(int) - colour).max() < 60
     assert np.abs(drawn[160, 200] - (0.4 * colour + 0.6 * 30)).max() < 2
     assert (drawn[240:, 110:140] == image[240:, 110:140]).all()
     empty = replace(found, polygons=(np.empty((0, 2), np.float32),))
-    assert (draw(image, empty, ["cell"]) == draw(image, detections(400, 300, [100, 60, 300, 260]), ["cell"])).all()
+    assert (
+        annotate_image(image, empty, ["cell"])
+        == annotate_image(image, detections(400, 300, [100, 60, 300, 260]), ["cell"])
+    ).all()
 
 
 def test_a_rotated_box_is_drawn_as_it_lies() -> None:
     image = photo(400, 300)
     rotated = np.array([[200, 150, 160, 40, 0.7], [1e9, -1e9, 1e9, 1e9, 0.1]], np.float32)
     found = detections(400, 300, [110, 80, 290, 220], [0, 0, 9, 9])
-    drawn = draw(image, replace(found, rotated=rotated, polygons=tuple(corners(rotated))), ["ship"], labels=False)
+    drawn = annotate_image(
+        image, replace(found, rotated=rotated, polygons=tuple(xywhr_to_corners(rotated))), ["ship"], labels=False
+    )
     assert (drawn[150, 200] == image[150, 200]).all()
     assert (drawn[80:100, 260:] == image[80:100, 260:]).all()
-    x, y = corners(rotated)[0, 0].round().astype(int)
+    x, y = xywhr_to_corners(rotated)[0, 0].round().astype(int)
     assert (drawn[y, x] != image[y, x]).any()
 
 
@@ -66,7 +71,7 @@ def test_keypoints_are_drawn_where_they_are_visible(count: int) -> None:
     points[0, :, :2] = 20
     points[0, 1], points[0, 3] = (100, 200, 0.9), (300, 200, 0.9)
     found = detections(400, 300, [50, 50, 350, 250])
-    drawn = draw(image, replace(found, keypoints=points), ["person"], labels=False)
+    drawn = annotate_image(image, replace(found, keypoints=points), ["person"], labels=False)
     assert (drawn[200, [100, 300]] != 30).any(axis=1).all()
     assert (drawn[20, 20] == 30).all()
     limb = (drawn[198:203, 150:250] != 30).any()
@@ -75,19 +80,19 @@ def test_keypoints_are_drawn_where_they_are_visible(count: int) -> None:
 
 def test_classes_of_the_whole_picture_are_labels_in_its_corner() -> None:
     image = photo(400, 300)
-    drawn = draw(image, detections(400, 300, *[[0.0, 0.0, 400.0, 300.0]] * 2), ["cat", "dog"])
+    drawn = annotate_image(image, detections(400, 300, *[[0.0, 0.0, 400.0, 300.0]] * 2), ["cat", "dog"])
     changed = (drawn != image).any(axis=2)
     assert changed[:30, :30].mean() > 0.9
     assert not changed[45:].any()
     assert not changed[:, 150:].any()
-    assert (draw(image, detections(400, 300, [0, 0, 400, 300]), ["cat"], labels=False) == image).all()
+    assert (annotate_image(image, detections(400, 300, [0, 0, 400, 300]), ["cat"], labels=False) == image).all()
 
 
 def test_a_followed_object_says_its_number() -> None:
     image, found = photo(400, 300), detections(400, 300, [100, 120, 200, 220])
-    plain = draw(image, found, ["cell"])
-    assert (draw(image, replace(found, track_id=np.array([0])), ["cell"]) == plain).all()
-    numbered = draw(image, replace(found, track_id=np.array([7])), ["cell"])
+    plain = annotate_image(image, found, ["cell"])
+    assert (annotate_image(image, replace(found, track_id=np.array([0])), ["cell"]) == plain).all()
+    numbered = annotate_image(image, replace(found, track_id=np.array([7])), ["cell"])
     assert (numbered[:118] != plain[:118]).any()
     assert (numbered[122:] == plain[122:]).all()
 
@@ -97,7 +102,7 @@ def test_a_followed_object_says_its_number() -> None:
     [("Käse", "Käse"), ("猫", "猫"), ("שלום cat", "םולש cat"), ("🧀", "class 3"), (" \n", "class 3"), ("a\nb", "a b")],
 )
 def test_names_in_any_script_are_legible(name: str, shown: str) -> None:
-    assert legible(name, "class 3") == shown
+    assert drawable_text(name, "class 3") == shown
 
 
 def test_letters_that_are_drawn_differ_from_each_other() -> None:
@@ -114,17 +119,20 @@ def test_letters_that_are_drawn_differ_from_each_other() -> None:
 
 def test_threads_draw_the_same_letters() -> None:
     image, found = photo(400, 300), detections(400, 300, [10, 60, 200, 220], [100, 120, 350, 250])
-    wanted = draw(image, found, ["Käse", "猫"])
+    wanted = annotate_image(image, found, ["Käse", "猫"])
     with ThreadPoolExecutor(4) as pool:
         assert all(
-            (drawn == wanted).all() for drawn in pool.map(lambda _: draw(image, found, ["Käse", "猫"]), range(400))
+            (drawn == wanted).all()
+            for drawn in pool.map(lambda _: annotate_image(image, found, ["Käse", "猫"]), range(400))
         )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (40, 40)])
 def test_drawing_survives_tiny_pictures_and_odd_names(size: tuple[int, int]) -> None:
     width, height = size
-    drawn = draw(photo(*size), detections(width, height, [0, 0, width, height]), ["ünïcode\n\0</script>" * 20])
+    drawn = annotate_image(
+        photo(*size), detections(width, height, [0, 0, width, height]), ["ünïcode\n\0</script>" * 20]
+    )
     assert drawn.shape == (height, width, 3)
 
 
@@ -142,6 +150,6 @@ def test_a_jpeg_is_written_whole_and_its_limits_are_kept(tmp_path: Path) -> None
 
 
 def test_fitting_shrinks_and_never_enlarges() -> None:
-    assert fit(photo(600, 400), 300).shape == (200, 300, 3)
-    assert fit(photo(60, 40), 300).shape == (40, 60, 3)
-    assert fit(photo(3000, 2), 300).shape == (1, 300, 3)
+    assert shrink_to_fit(photo(600, 400), 300).shape == (200, 300, 3)
+    assert shrink_to_fit(photo(60, 40), 300).shape == (40, 60, 3)
+    assert shrink_to_fit(photo(3000, 2), 300).shape == (1, 300, 3)

@@ -17,9 +17,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model_repository.predict.errors import RefusalError
-from model_repository.predict.image_decoding import Limits
-from tasks.dataset.image_stats import inspect_image
+from model_repository.predict.errors import PredictError
+from model_repository.predict.image_decoding import ImageDecoder
+from tasks.dataset.image_stats import check_image
 from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, _clears, _sub_blocks, too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
@@ -140,12 +140,12 @@ def test_no_reader_decodes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(module, decoder, lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr("tasks.validation.report.images.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    _, findings = inspect_image(data, "x.jpg")
+    _, findings = check_image(data, "x.jpg")
     assert [finding.code for finding in findings] == ["image-unreadable"]
     assert found in findings[0].message
-    readers: tuple[Callable[[bytes], object], ...] = (_shrunk, decode_image, Limits(1 << 30, 1 << 30).decode)
+    readers: tuple[Callable[[bytes], object], ...] = (_shrunk, decode_image, ImageDecoder(1 << 30, 1 << 30).decode)
     for read in readers:
-        with pytest.raises((MediaError, RefusalError)):
+        with pytest.raises((MediaError, PredictError)):
             read(data)
 
 

@@ -15,8 +15,8 @@ from ultralytics.utils.patches import imread
 
 from tasks.media import file_type, image_header, images
 from tasks.media.errors import MediaError
-from tasks.media.file_type import Kind, kind_of
-from tasks.media.images import decode_image, decoded_bytes, read_image
+from tasks.media.file_type import MediaKind, sniff_kind
+from tasks.media.images import decode_image, peak_decode_bytes_of, read_image
 from tests.tasks.media.samples import encoded, in_own_process, photo, png_bomb, with_orientation
 
 ENDINGS = [".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff", ".ppm", ".jp2", ".avif"]
@@ -79,14 +79,14 @@ def test_the_pixels_are_those_that_ultralytics_sees(tmp_path: Path, name: str) -
     found = read_image(path)
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, expected[..., ::-1])
-    assert found.size * 2 <= decoded_bytes(FILES[name])
-    assert images.read_bytes(path) == decoded_bytes(FILES[name]) + len(FILES[name])
+    assert found.size * 2 <= peak_decode_bytes_of(FILES[name])
+    assert images.peak_decode_bytes(path) == peak_decode_bytes_of(FILES[name]) + len(FILES[name])
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_format_is_known_by_its_content_and_its_size_before_decoding(ending: str) -> None:
     data = encoded(photo(), ending)
-    assert kind_of("no-ending", data[: file_type.HEAD_BYTES]) is Kind.IMAGE
+    assert sniff_kind("no-ending", data[: file_type.HEAD_BYTES]) is MediaKind.IMAGE
     assert file_type.image_size(data) == (60, 40)
     assert decode_image(data).shape == (40, 60, 3)
     assert np.abs(decode_image(data)[5, 5].astype(int) - (220, 20, 20)).max() < 40
@@ -121,7 +121,11 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     bomb = png_bomb(60_000, 60_000)
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb)
-    for refused in (lambda: decode_image(bomb), lambda: decoded_bytes(bomb), lambda: images.read_bytes(path)):
+    for refused in (
+        lambda: decode_image(bomb),
+        lambda: peak_decode_bytes_of(bomb),
+        lambda: images.peak_decode_bytes(path),
+    ):
         with pytest.raises(MediaError, match=r"found 60000x60000 in the header"):
             refused()
 
@@ -228,13 +232,13 @@ def test_opencv_itself_refuses_more_than_any_reader_accepts(tmp_path: Path) -> N
 def test_junk_is_an_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "junk.jpg"
     path.write_bytes(data)
-    for read in (read_image, images.read_bytes):
+    for read in (read_image, images.peak_decode_bytes):
         with pytest.raises(MediaError, match="expected a whole JPEG"):
             read(path)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    for read in (read_image, images.read_bytes):
+    for read in (read_image, images.peak_decode_bytes):
         with pytest.raises(MediaError, match="No such file"):
             read(tmp_path / "none.jpg")
 
@@ -250,21 +254,23 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monke
 @given(st.binary(max_size=300), st.sampled_from([b"", *(encoded(photo(), ending)[:40] for ending in ENDINGS)]))
 def test_no_header_brings_the_reader_down(data: bytes, start: bytes) -> None:
     file_type.image_size(start + data)
-    kind_of("x", start + data)
+    sniff_kind("x", start + data)
 
 
 @pytest.mark.parametrize(
     ("name", "head", "kind"),
     [
-        ("holiday.mp4", b"\0\0\0\x18ftypisom", Kind.VIDEO),
-        ("clip", b"\x1a\x45\xdf\xa3", Kind.VIDEO),
-        ("photo.mp4", b"\xff\xd8\xff\xe0", Kind.IMAGE),
-        ("pack.jpg", b"PK\x03\x04", Kind.ARCHIVE),
-        ("broken.JPEG", b"??", Kind.IMAGE),
-        ("broken.mkv", b"", Kind.VIDEO),
-        ("BMW.txt", b"BMW is a car maker", Kind.UNKNOWN),
-        ("notes", b"hello", Kind.UNKNOWN),
+        ("holiday.mp4", b"\0\0\0\x18ftypisom", MediaKind.VIDEO),
+        ("clip", b"\x1a\x45\xdf\xa3", MediaKind.VIDEO),
+        ("photo.mp4", b"\xff\xd8\xff\xe0", MediaKind.IMAGE),
+        ("pack.jpg", b"PK\x03\x04", MediaKind.ARCHIVE),
+        ("broken.JPEG", b"??", MediaKind.IMAGE),
+        ("broken.mkv", b"", MediaKind.VIDEO),
+        ("BMW.txt", b"BMW is a car maker", MediaKind.UNKNOWN),
+        ("notes", b"hello", MediaKind.UNKNOWN),
     ],
 )
-def test_the_content_tells_the_kind_and_the_ending_only_where_it_is_silent(name: str, head: bytes, kind: Kind) -> None:
-    assert kind_of(name, head) is kind
+def test_the_content_tells_the_kind_and_the_ending_only_where_it_is_silent(
+    name: str, head: bytes, kind: MediaKind
+) -> None:
+    assert sniff_kind(name, head) is kind

@@ -15,7 +15,7 @@ from tasks.merge.plan import MergePlan
 from tasks.merge.steps import MergedDataset, ValidArchive, plan_archives, valid_archive, write_merge
 from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
-from tasks.validation.image_stats_io import pack_traits
+from tasks.validation.image_stats_io import pack_image_stats
 from tests.benchmarks.archives import convert, draw, encode
 from tests.tasks.dataset.archives import Content, zipped
 
@@ -58,7 +58,7 @@ def checked(folder: Path, *contents: Entries) -> list[ValidArchive]:
         path.write_bytes(zipped(entries))
         seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
         assert seen.report.verdict is not Verdict.INVALID, seen.report.findings
-        archives.append(valid_archive(path.name, path, seen.report, pack_traits(seen.images)))
+        archives.append(valid_archive(path.name, path, seen.report, pack_image_stats(seen.images)))
     return archives
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from tasks.dataset.image_stats import ImageTraits
-from tasks.dataset.layout import Dataset, Sample
-from tasks.merge.inputs import Source
+from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.layout import Dataset, LabelledImage
+from tasks.merge.inputs import MergeInput
 from tasks.merge.plan import MergePlan, plan_merge
 from tasks.parameters import MergePolicy
 
@@ -21,32 +21,32 @@ def source(
     task: str | None = "detect",
     keypoints: tuple[int, int] | None = None,
     flip_idx: tuple[int, ...] | None = None,
-) -> Source:
+) -> MergeInput:
     """An archive of pictures that are letters: the same letter is the same picture, in whatever archive.
 
     In a classification tree capitals are of the second class.
     """
-    samples: dict[str, tuple[Sample, ...]] = {}
-    images: dict[str, ImageTraits] = {}
+    samples: dict[str, tuple[LabelledImage, ...]] = {}
+    images: dict[str, ImageStats] = {}
     entries: dict[str, tuple[int, int]] = {}
     classes = names.split()
     for split, letters in splits.items():
         folder = {letter: f"/{classes[letter.isupper()]}" if task == "classify" else "" for letter in letters}
         paths = {f"images/{split}{folder[letter]}/{letter}.jpg": letter for letter in letters}
-        samples[split] = tuple(Sample(path, None) for path in paths)
+        samples[split] = tuple(LabelledImage(path, None) for path in paths)
         images |= {path: picture(letter) for path, letter in paths.items()}
         entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
     dataset = Dataset(tuple(classes), samples, task, keypoints, flip_idx=flip_idx)
-    return Source(archive, dataset, images, entries, lambda path: path[-5].encode())
+    return MergeInput(archive, dataset, images, entries, lambda path: path[-5].encode())
 
 
-def picture(letter: str) -> ImageTraits:
+def picture(letter: str) -> ImageStats:
     """Traits of a picture of its own."""
     noise = np.random.default_rng(ord(letter)).integers(0, 255, (4, 4), dtype=np.uint8)
-    return ImageTraits(64, 64, thumbnail=np.asarray(cv2.resize(noise, (16, 16))).tobytes())
+    return ImageStats(64, 64, thumbnail=np.asarray(cv2.resize(noise, (16, 16))).tobytes())
 
 
-def merged(*sources: Source, gold: Source | None = None, **policy: object) -> MergePlan:
+def merged(*sources: MergeInput, gold: MergeInput | None = None, **policy: object) -> MergePlan:
     return plan_merge(sources, MergePolicy.model_validate(policy), gold)
 
 

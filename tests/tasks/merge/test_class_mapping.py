@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from tasks.merge.class_mapping import (
     ClassPlan,
-    matching_ids,
-    normalised,
+    find_similar_names,
+    find_unknown_renames,
+    match_class_ids,
+    normalize_class_name,
     plan_classes,
-    similar_names,
-    singular,
-    unknown_renames,
+    singularize,
 )
 from tasks.merge.conflicts import MergeCode
 from tasks.parameters import MergePolicy
@@ -49,7 +49,7 @@ def planned(names: Names, renames: Renames | None = None) -> ClassPlan:
 
 
 def unknown(names: Names, renames: Renames) -> list[str]:
-    return unknown_renames([f"{letter}.zip" for letter in "abcdef"[: len(names)]], names, renames)
+    return find_unknown_renames([f"{letter}.zip" for letter in "abcdef"[: len(names)]], names, renames)
 
 
 PLANS: dict[str, tuple[Names, Renames, tuple[str, ...], tuple[tuple[int | None, ...], ...]]] = {
@@ -92,7 +92,9 @@ def test_every_class_keeps_its_name_and_ids_have_no_gap(names: Names) -> None:
     for own, ids in zip(names, plan.class_ids, strict=True):
         for name, merged in zip(own, ids, strict=True):
             assert merged is not None
-            assert singular(normalised(plan.class_names[merged])) == singular(normalised(name))
+            assert singularize(normalize_class_name(plan.class_names[merged])) == singularize(
+                normalize_class_name(name)
+            )
         assert len(set(ids)) == len(ids), "what an archive tells apart stays apart"
     order = list(dict.fromkeys(merged for ids in plan.class_ids for merged in ids))
     assert order == list(range(len(plan.class_names))), "the first archive's order, then the next's"
@@ -167,7 +169,7 @@ def test_a_misspelled_rename_is_found() -> None:
 
 
 def similar(names: Names, renames: Renames | None = None) -> list[str]:
-    conflicts = list(similar_names(planned(names, renames), renames or {}))
+    conflicts = list(find_similar_names(planned(names, renames), renames or {}))
     assert all(conflict.code == MergeCode.SIMILAR_NAMES and not conflict.fatal for conflict in conflicts)
     return [conflict.message for conflict in conflicts]
 
@@ -211,8 +213,8 @@ def test_hostile_lists_take_no_time() -> None:
     began = time.perf_counter()
     shuffled = random.Random(0)  # noqa: S311
     names = [["".join(shuffled.sample("abcdefghij" * 10, 100)) for _ in range(1000)] for _ in "ab"]
-    list(similar_names(planned(names), {}))
-    list(similar_names(planned([["a" * 300_000 + "b"], ["a" * 300_000 + "c"]]), {}))
+    list(find_similar_names(planned(names), {}))
+    list(find_similar_names(planned([["a" * 300_000 + "b"], ["a" * 300_000 + "c"]]), {}))
     assert time.perf_counter() - began < 15
 
 
@@ -238,9 +240,9 @@ def test_a_name_that_nobody_could_read_is_refused(target: str) -> None:
     ],
 )
 def test_matching(own: str, other: str, expected: tuple[int | None, ...]) -> None:
-    assert matching_ids(own.split(), other.split()) == expected
+    assert match_class_ids(own.split(), other.split()) == expected
 
 
 @given(LISTS)
 def test_a_list_matches_itself(names: Names) -> None:
-    assert matching_ids(names[0], names[0]) == tuple(range(len(names[0])))
+    assert match_class_ids(names[0], names[0]) == tuple(range(len(names[0])))

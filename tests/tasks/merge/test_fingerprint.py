@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.dataset.layout import Sample
+from tasks.dataset.layout import LabelledImage
 from tasks.merge.fingerprint import plan_digest
-from tasks.merge.label_union import Copy, United
+from tasks.merge.label_union import ImageCopy, LabelUnion
 from tasks.merge.plan import MergePlan
 from tests.tasks.merge.inputs import merged, source
 
@@ -22,7 +22,7 @@ def plan() -> MergePlan:
 
 
 def labelled(before: MergePlan) -> MergePlan:
-    train = (Sample(before.splits[0]["train"][0].image, "a.txt"), *before.splits[0]["train"][1:])
+    train = (LabelledImage(before.splits[0]["train"][0].image, "a.txt"), *before.splits[0]["train"][1:])
     return replace(before, splits=({**before.splits[0], "train": train}, before.splits[1]))
 
 
@@ -50,7 +50,7 @@ OTHER: dict[str, Callable[[MergePlan], MergePlan]] = {
     "the order of archives": lambda before: replace(before, splits=before.splits[::-1]),
     "an image of gold": without_gold_image,
     "labels that are united": lambda before: replace(
-        before, united=(United(0, (Copy(0, "a", None), Copy(1, "b", "b"))),)
+        before, united=(LabelUnion(0, (ImageCopy(0, "a", None), ImageCopy(1, "b", "b"))),)
     ),
     "no gold": lambda before: replace(before, gold=None),
 }

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.merge.inputs import Source
+from tasks.merge.inputs import MergeInput
 from tests.tasks.merge.inputs import codes, merged, picture, source, staying
 
 
-def gold(names: str = "cat dog", task: str | None = "detect", **splits: str) -> Source:
+def gold(names: str = "cat dog", task: str | None = "detect", **splits: str) -> MergeInput:
     return source("g.zip", names, splits or {"train": "p", "val": "q"}, task, (2, 3) if task == "pose" else None)
 
 

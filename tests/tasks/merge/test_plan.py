@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.dataset.layout import Dataset, Sample
+from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.merge.conflicts import MergeCode
-from tasks.merge.inputs import Source
-from tasks.merge.plan import stopping
-from tasks.merge.split_leakage import LeftOut
+from tasks.merge.inputs import MergeInput
+from tasks.merge.plan import blocking_conflicts
+from tasks.merge.split_leakage import ExcludedImage
 from tasks.parameters import MergePolicy
 from tests.tasks.merge.inputs import codes, merged, source, staying
 
 
-def other(names: str = "cat dog", task: str | None = "detect", **splits: str) -> Source:
+def other(names: str = "cat dog", task: str | None = "detect", **splits: str) -> MergeInput:
     return source("b.zip", names, splits or {"train": "vw", "val": "x"}, task, (2, 3) if task == "pose" else None)
 
 
@@ -152,7 +152,7 @@ def test_unknown_classes_and_no_class_are_fatal() -> None:
 def test_an_image_of_two_splits_stays_in_one() -> None:
     plan = merged(source(), other(train="cv", val="x"))
     assert plan.left_out == (
-        LeftOut("b.zip/images/train/c.jpg", "train", "a.zip/images/val/c.jpg", "val", "the same image"),
+        ExcludedImage("b.zip/images/train/c.jpg", "train", "a.zip/images/val/c.jpg", "val", "the same image"),
     )
     assert staying(plan) == [{"train": "ab", "val": "c"}, {"train": "v", "val": "x"}]
     assert plan.images == {"train": 3, "val": 2}
@@ -190,7 +190,7 @@ def test_what_gold_keeps_out_is_not_united() -> None:
 def test_an_image_twice_in_one_archive_is_counted_and_stays() -> None:
     own = source(splits={"train": "ab", "val": "c"})
     again = "images/train/again/a.jpg"
-    splits = {**own.dataset.splits, "train": (*own.dataset.splits["train"], Sample(again, None))}
+    splits = {**own.dataset.splits, "train": (*own.dataset.splits["train"], LabelledImage(again, None))}
     images = {**own.images, again: own.images["images/train/a.jpg"]}
     entries = {**own.entries, again: own.entries["images/train/a.jpg"]}
     plan = merged(replace(own, dataset=replace(own.dataset, splits=splits), images=images, entries=entries))
@@ -228,10 +228,12 @@ def test_a_class_is_not_lacking_where_another_archive_has_labelled_the_same_pict
     assert codes(plan) == ({"merge-partial-labels": False} if lacks else {})
 
 
-def labelled(archive: str, names: str, text: str, path: str = "images/train/a.jpg") -> Source:
+def labelled(archive: str, names: str, text: str, path: str = "images/train/a.jpg") -> MergeInput:
     """An archive whose picture a has these rows."""
     own = source(archive, names)
-    train = tuple(Sample(each.image, "a.txt" if each.image == path else None) for each in own.dataset.splits["train"])
+    train = tuple(
+        LabelledImage(each.image, "a.txt" if each.image == path else None) for each in own.dataset.splits["train"]
+    )
     dataset = replace(own.dataset, splits={**own.dataset.splits, "train": train})
     return replace(own, dataset=dataset, read=lambda name: text.encode() if name == "a.txt" else own.read(name))
 
@@ -270,7 +272,7 @@ def test_a_group_may_span_archives() -> None:
     one, two = source(splits={"train": "a", "val": "b"}), source("b.zip", splits={"train": "xyb", "val": "v"})
     assert [each.image for each in merged(one, two).left_out] == ["b.zip/images/train/b.jpg"]
     clips = [
-        Source(each.archive, renamed(each.dataset), {}, {}, each.read)
+        MergeInput(each.archive, renamed(each.dataset), {}, {}, each.read)
         for each in (source(splits={"train": "ab", "val": "c"}),)
     ]
     (left_out,) = merged(*clips, groups=["clip{group}-*.jpg"]).left_out
@@ -283,7 +285,8 @@ def renamed(dataset: Dataset) -> Dataset:
         dataset,
         splits={
             split: tuple(
-                Sample(sample.image.replace("/c.", "/clip7-c.").replace("/a.", "/clip7-a."), None) for sample in own
+                LabelledImage(sample.image.replace("/c.", "/clip7-c.").replace("/a.", "/clip7-a."), None)
+                for sample in own
             )
             for split, own in dataset.splits.items()
         },
@@ -345,11 +348,11 @@ def test_a_tree_whose_val_is_of_a_dropped_class_has_no_val() -> None:
 
 def test_what_stops_a_merge() -> None:
     partial = merged(source(), other("cat ox"))
-    assert stopping(partial, MergePolicy()) == []
-    assert stopping(partial, MergePolicy(on_conflict="fail")) == list(partial.conflicts)
+    assert blocking_conflicts(partial, MergePolicy()) == []
+    assert blocking_conflicts(partial, MergePolicy(on_conflict="fail")) == list(partial.conflicts)
     fatal = merged(source(), other("cat ox", val="ab", train="cv"), classes={"x": "y"})
-    assert [conflict.code.value for conflict in stopping(fatal, MergePolicy())] == ["merge-unknown-class"]
-    every = stopping(fatal, MergePolicy(on_conflict="fail"))
+    assert [conflict.code.value for conflict in blocking_conflicts(fatal, MergePolicy())] == ["merge-unknown-class"]
+    every = blocking_conflicts(fatal, MergePolicy(on_conflict="fail"))
     assert [conflict.fatal for conflict in every] == sorted((conflict.fatal for conflict in every), reverse=True)
     assert len(every) == len(fatal.conflicts) > 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.merge.split_leakage import LeftOut, group_links, settle
+from tasks.merge.split_leakage import ExcludedImage, group_linked_images, resolve_leaks
 from tasks.parameters import MergePolicy
 
 DEARER = ("train", "val", "test")
@@ -18,7 +18,7 @@ SPLITS = st.dictionaries(st.sampled_from("abcdefghijklmno"), st.sampled_from(DEA
 
 
 def gone(splits: Mapping[str, str], *links: str) -> str:
-    return "".join(each.image for each in settle(splits, [(link[0], link[1], "same") for link in links]))
+    return "".join(each.image for each in resolve_leaks(splits, [(link[0], link[1], "same") for link in links]))
 
 
 def in_splits(train: str = "", val: str = "", test: str = "", gold: str = "") -> dict[str, str]:
@@ -54,15 +54,17 @@ def test_what_is_left_out(splits: dict[str, str], links: tuple[str, ...], expect
 def test_the_image_that_it_is_linked_to_is_named() -> None:
     splits = in_splits("a", "xyz")
     links = [("x", "y", "one"), ("y", "z", "two"), ("z", "a", "three")]
-    assert settle(splits, links) == [LeftOut("a", "train", "z", "val", "three")]
-    assert settle(in_splits("ab", "xyz"), [*links, ("a", "b", "four")])[1] == LeftOut("b", "train", "x", "val", "four")
+    assert resolve_leaks(splits, links) == [ExcludedImage("a", "train", "z", "val", "three")]
+    assert resolve_leaks(in_splits("ab", "xyz"), [*links, ("a", "b", "four")])[1] == ExcludedImage(
+        "b", "train", "x", "val", "four"
+    )
 
 
 def test_what_is_left_out_because_of_gold_names_a_gold_image() -> None:
     splits = in_splits("ab", "", "", "g")
-    assert settle(splits, [("a", "g", "one"), ("b", "a", "two")]) == [
-        LeftOut("a", "train", "g", "gold", "one"),
-        LeftOut("b", "train", "g", "gold", "two"),
+    assert resolve_leaks(splits, [("a", "g", "one"), ("b", "a", "two")]) == [
+        ExcludedImage("a", "train", "g", "gold", "one"),
+        ExcludedImage("b", "train", "g", "gold", "two"),
     ]
 
 
@@ -70,7 +72,7 @@ def test_what_is_left_out_because_of_gold_names_a_gold_image() -> None:
 def test_against_brute_force(splits: dict[str, str], data: st.DataObject) -> None:
     images = st.sampled_from(sorted(splits))
     links = data.draw(st.lists(st.tuples(images, images, st.just("r")), max_size=12))
-    left_out = settle(splits, links)
+    left_out = resolve_leaks(splits, links)
     reach = {image: {image} for image in splits}
     for _ in splits:
         for one, other, _reason in links:
@@ -91,7 +93,7 @@ def test_against_brute_force(splits: dict[str, str], data: st.DataObject) -> Non
 
 def grouped(pattern: str, *paths: str) -> list[set[str]]:
     sets: list[set[str]] = []
-    for one, other, _ in group_links({path: path for path in paths}, [pattern]):
+    for one, other, _ in group_linked_images({path: path for path in paths}, [pattern]):
         found = next((members for members in sets if other in members), None)
         sets.append({other, one}) if found is None else found.add(one)
     return sets
@@ -121,7 +123,7 @@ def test_groups(pattern: str, paths: tuple[str, ...], expected: list[set[str]]) 
 
 def test_each_pattern_has_groups_of_its_own() -> None:
     paths = {path: path for path in ("a1.jpg", "b1.jpg")}
-    assert list(group_links(paths, ["a{group}.jpg", "b{group}.jpg"])) == []
+    assert list(group_linked_images(paths, ["a{group}.jpg", "b{group}.jpg"])) == []
 
 
 @given(
@@ -133,7 +135,7 @@ def test_a_pattern_fits_what_its_plain_reading_fits(parts: tuple[str, str, str, 
     pattern = lead + ("*" + before) * star_before + "{group}" + after + ("*" + end) * star_after
     plain = re.escape(pattern).replace(r"\*", "[^/]*?").replace(r"\{group\}", "([^/]+?)")
     found = re.search(f"(?:^|/){plain}$", path)
-    other = next(iter(group_links({"1": path, "2": path}, [pattern])), None)
+    other = next(iter(group_linked_images({"1": path, "2": path}, [pattern])), None)
     assert (other and other[2]) == (f"of one group ({found[1]})" if found else None)
 
 
@@ -142,7 +144,7 @@ def test_hostile_names_take_no_time() -> None:
         f"s{at}": "a/" * 490 + ".png" for at in range(2000)
     }
     began = time.perf_counter()
-    assert list(group_links(names, ["*a{group}b*.jpg", "*{group}a*b", "a/a/a/*a{group}b*"])) == []
+    assert list(group_linked_images(names, ["*a{group}b*.jpg", "*{group}a*b", "a/a/a/*a{group}b*"])) == []
     assert time.perf_counter() - began < 5
 
 

@@ -12,7 +12,7 @@ from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 from tasks.merge.steps import MergeError, plan_archives, require_mergeable, valid_archive, write_merge
 from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
-from tasks.validation.image_stats_io import pack_traits
+from tasks.validation.image_stats_io import pack_image_stats
 from tests.tasks.dataset.test_zip_names import raw_zip
 from tests.tasks.merge.archives import (
     TASKS,
@@ -50,7 +50,7 @@ def test_classes_named_in_another_charset_are_the_same_classes(tmp_path: Path) -
     path = tmp_path / "gbk.zip"
     path.write_bytes(raw_zip([(name, 0, b"") for name in gbk], {name: bytes(gbk[name]) for name in gbk}))  # type: ignore[arg-type]
     seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
-    guessed = valid_archive(path.name, path, seen.report, pack_traits(seen.images))
+    guessed = valid_archive(path.name, path, seen.report, pack_image_stats(seen.images))
     plan = plan_archives.fn([guessed, *checked(tmp_path, tree(6, ("猫", "狗")))], MergePolicy())
     assert sorted(plan.classes.class_names) == ["狗", "猫"]
 

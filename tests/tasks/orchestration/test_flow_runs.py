@@ -46,7 +46,7 @@ def run(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_a_process_ends_when_its_run_is_anothers_or_nobodys(
     client: SyncPrefectClient, run: UUID, kind: StateType, name: str, ends: type[BaseException] | None
 ) -> None:
-    owner = flow_runs.Ownership()
+    owner = flow_runs.OwnershipGuard()
     owner()
     client.set_flow_run_state(run, State(type=kind, name=name), force=True)
     if ends:
@@ -57,10 +57,10 @@ def test_a_process_ends_when_its_run_is_anothers_or_nobodys(
 
 
 def test_a_process_leaves_a_suspended_run_where_it_can_go_on(client: SyncPrefectClient, run: UUID) -> None:
-    owner = flow_runs.Ownership()
+    owner = flow_runs.OwnershipGuard()
     owner.stop_if_suspended()
     client.set_flow_run_state(run, State(type=StateType.PAUSED, name="Suspended"), force=True)
-    assert flow_runs.wants_help(str(run)) is False
+    assert flow_runs.flow_run_accepts_helpers(str(run)) is False
     with pytest.raises(Pause):
         owner.stop_if_suspended()
 
@@ -72,9 +72,9 @@ def test_what_is_over_or_unknown_is_not_cancelled(
     here = SimpleNamespace(flow_run=SimpleNamespace(run_count=1, flow_name="another"))
     monkeypatch.setattr(flow_runs, "runtime", here)
     client.set_flow_run_state(run, Completed(), force=True)
-    assert not flow_runs.overtake(str(run))
-    assert not flow_runs.overtake(str(uuid4()))
-    assert not flow_runs.overtake("no id")
+    assert not flow_runs.cancel_flow_run(str(run))
+    assert not flow_runs.cancel_flow_run(str(uuid4()))
+    assert not flow_runs.cancel_flow_run("no id")
     state = client.read_flow_run(run).state
     assert state is not None
     assert state.is_completed()

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tasks.errors import StudioError
-from tasks.orchestration.run_log import StepsAlone
+from tasks.orchestration.run_log import EngineNoiseFilter
 
 
 def line(message: str, *values: object, of: str = "task_engine", error: Exception | None = None) -> logging.LogRecord:
@@ -30,11 +30,11 @@ def line(message: str, *values: object, of: str = "task_engine", error: Exceptio
     ids=lambda value: value.getMessage() if isinstance(value, logging.LogRecord) else "",
 )
 def test_steps_and_defects_stay_and_routine_goes(record: logging.LogRecord, stays: bool) -> None:
-    assert StepsAlone().filter(record) is stays
+    assert EngineNoiseFilter().filter(record) is stays
 
 
 def test_another_attempt_is_put_into_words() -> None:
     prefects = "Task run failed with %s: %r - Retry %s/%s will start %s"
     again = line(prefects, "exception", StudioError("No answer."), 2, 6, "15 second(s) from now")
-    assert StepsAlone().filter(again)
+    assert EngineNoiseFilter().filter(again)
     assert again.getMessage() == "No answer. Attempt 2 of 6 follows 15 second(s) from now."

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tasks.orchestration.signals import cancelled_afterwards
+from tasks.orchestration.signals import defer_cancellation
 
 
 class Cancelled(BaseException):
@@ -17,7 +17,7 @@ def cancel(*_: object) -> None:
 
 def step(done: list[str]) -> None:
     """Be cancelled in the middle."""
-    with cancelled_afterwards():
+    with defer_cancellation():
         signal.raise_signal(signal.SIGTERM)
         done.append("the step")
 
@@ -30,7 +30,7 @@ def test_a_cancellation_takes_effect_at_the_end() -> None:
         assert done == ["the step"]
         with pytest.raises(Cancelled):
             signal.raise_signal(signal.SIGTERM)
-        with cancelled_afterwards():
+        with defer_cancellation():
             pass
     finally:
         signal.signal(signal.SIGTERM, before)

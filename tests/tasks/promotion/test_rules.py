@@ -9,10 +9,10 @@ import pytest
 
 from tasks.parameters import PromotionPolicy
 from tasks.promotion.report import promotion_markdown
-from tasks.promotion.rules import Contender, Decision, comparable, decide, decision_facts, decision_tags
+from tasks.promotion.rules import Decision, EvaluatedVersion, decide, decision_facts, decision_tags, is_comparable
 from tasks.training.events import TrainedModel
 from tasks.training.report.markdown import training_markdown
-from tasks.vision.metrics import LENIENT, MAIN, Scores
+from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores
 
 GOLD = "gold.zip"
 HOSTILE = "<script>|[x](javascript:y)`\n# title"
@@ -20,10 +20,10 @@ HOSTILE = "<script>|[x](javascript:y)`\n# title"
 
 def scores(classes: Mapping[str, float], task: str = "detect", lenient: float = 0.6) -> Scores:
     """Scores by class; over all it is better than any class, so that nothing is decided by that."""
-    main = MAIN[task]
+    main = PRIMARY_METRIC[task]
     return Scores(
         task=task,
-        metrics={LENIENT[task]: lenient, main: lenient if task == "classify" else 0.99},
+        metrics={MAP50_METRIC[task]: lenient, main: lenient if task == "classify" else 0.99},
         classes={name: {main: value} for name, value in classes.items()},
         images=9,
     )
@@ -35,20 +35,20 @@ def contender(
     task: str = "detect",
     names: str = "",
     gold: Mapping[str, float] | None = None,
-) -> Contender:
+) -> EvaluatedVersion:
     """A model that knows the classes it has scores of, and those of `names`."""
     known = tuple(dict.fromkeys([*classes, *names.split()]))
     measured = {"validation": scores(classes, task)} | ({} if gold is None else {"gold": scores(gold, task)})
-    return Contender(version, task, known, measured)
+    return EvaluatedVersion(version, task, known, measured)
 
 
 def model(
     version: int, task: str = "detect", names: str = "", gold: Mapping[str, float] | None = None, **classes: float
-) -> Contender:
+) -> EvaluatedVersion:
     return contender(version, classes, task, names, gold)
 
 
-def decided(challenger: Contender, champion: Contender | None, **policy: object) -> Decision:
+def decided(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, **policy: object) -> Decision:
     return decide(challenger, champion, PromotionPolicy.model_validate({"min_gain": 0} | policy))
 
 
@@ -58,32 +58,32 @@ def test_by_default_an_equal_model_is_not_better(reached: float, promoted: bool)
 
 
 # challenger, champion, policy -> what each reason against it says, in order; none: promoted
-Case = tuple[Contender, Contender | None, dict[str, object], tuple[str, ...]]
+Case = tuple[EvaluatedVersion, EvaluatedVersion | None, dict[str, object], tuple[str, ...]]
 RULES: dict[str, Case] = {
     "no champion": (model(2, cat=0.1), None, {}, ()),
     "no champion, useless": (model(2, cat=0.1), None, {"min_map50": 0.61}, ("mAP50 of at least 0.610, found 0.600",)),
     "no champion, just useful": (model(2, cat=0.1), None, {"min_map50": 0.6}, ()),
     "no champion, of no use at all": (
-        Contender(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.099)}),
+        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.099)}),
         None,
         {},
         ("mAP50 of at least 0.100 of a first version, found 0.099. It finds next to nothing",),
     ),
     "no champion, taken all the same": (
-        Contender(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.0)}),
+        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.0)}),
         None,
         {"min_map50": 0},
         (),
     ),
     "no champion, a classifier that guesses": (
-        Contender(2, "classify", ("cat",), {"validation": scores({"cat": 0.05}, "classify", lenient=0.05)}),
+        EvaluatedVersion(2, "classify", ("cat",), {"validation": scores({"cat": 0.05}, "classify", lenient=0.05)}),
         None,
         {},
         ("accuracy_top1 of at least 0.100 of a first version, found 0.050. It finds next to nothing",),
     ),
     "a champion is measure enough": (
-        Contender(2, "detect", ("cat",), {"validation": scores({"cat": 0.02}, lenient=0.03)}),
-        Contender(1, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.02)}),
+        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.02}, lenient=0.03)}),
+        EvaluatedVersion(1, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.02)}),
         {},
         (),
     ),
@@ -198,7 +198,7 @@ RULES: dict[str, Case] = {
 
 @pytest.mark.parametrize(("challenger", "champion", "policy", "against"), RULES.values(), ids=RULES)
 def test_the_rule(
-    challenger: Contender, champion: Contender | None, policy: dict[str, object], against: tuple[str, ...]
+    challenger: EvaluatedVersion, champion: EvaluatedVersion | None, policy: dict[str, object], against: tuple[str, ...]
 ) -> None:
     decision = decided(challenger, champion, **policy)
     assert decision.promoted is (not against)
@@ -244,8 +244,10 @@ def test_the_table_compares_what_can_be_compared() -> None:
         (model(2, cat=0), model(1), False),
     ],
 )
-def test_what_can_be_measured_on_the_same_images(challenger: Contender, champion: Contender, expected: bool) -> None:
-    assert comparable(challenger, champion) is expected
+def test_what_can_be_measured_on_the_same_images(
+    challenger: EvaluatedVersion, champion: EvaluatedVersion, expected: bool
+) -> None:
+    assert is_comparable(challenger, champion) is expected
 
 
 def test_tags_are_short_texts() -> None:
@@ -309,7 +311,7 @@ def test_nothing_breaks_out_of_the_page_and_it_has_an_end() -> None:
 
 
 def trained(task: str = "detect", **classes: dict[str, float]) -> TrainedModel:
-    reached = Scores(task=task, metrics={LENIENT[task]: 0.6, MAIN[task]: 0.5}, classes=classes, images=4)
+    reached = Scores(task=task, metrics={MAP50_METRIC[task]: 0.6, PRIMARY_METRIC[task]: 0.5}, classes=classes, images=4)
     return TrainedModel(Path("w.pt"), Path("runs"), task, ("cat", "dog"), reached, 30, 12, 8)
 
 
@@ -335,7 +337,7 @@ def test_a_training_page_shows_the_decision_and_every_class() -> None:
     ],
 )
 def test_a_training_page_has_the_metrics_of_its_task(task: str, header: str) -> None:
-    reached = {LENIENT[task]: 0.25, MAIN[task]: 0.125}
+    reached = {MAP50_METRIC[task]: 0.25, PRIMARY_METRIC[task]: 0.125}
     page = training_markdown("m", 1, trained(task, cat=reached), {}, decided(model(1, task, cat=0.5), None))
     assert header in page
     assert f"| 0 | cat | {' | '.join(f'{value:.4f}' for value in reached.values())} |" in page

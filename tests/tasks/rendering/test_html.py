@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
 from tasks.rendering.html import render_page
-from tasks.rendering.markdown import ROOM, plain, table, wrapped
+from tasks.rendering.markdown import MAX_CHARACTERS, escape_markdown, table, wrap_text
 from tasks.training.events import metric_name
 from tasks.validation.report.markdown import report_markdown, report_sentence
 
@@ -25,7 +25,7 @@ def report(*findings: Finding) -> Report:
 def test_text_cannot_leave_its_cell() -> None:
     (_, _, row) = table(("name",), [(HOSTILE,)]).splitlines()
     assert row == r"| \<script\>\|\[x\](javascript:y)\` \# title |"
-    assert "\n" not in plain(HOSTILE)
+    assert "\n" not in escape_markdown(HOSTILE)
 
 
 def page_of(*findings: Finding, checked: str | None = None, **changes: object) -> str:
@@ -136,8 +136,8 @@ def test_a_row_of_a_table_has_room(rows: list[tuple[str, ...]]) -> None:
     lines = table(rows[0], rows[1:]).splitlines()
     for line in (line for line in lines if not line.startswith("| ---")):
         cells = [re.sub(r"\\(.)", r"\1", cell) for cell in line.removeprefix("| ").removesuffix(" |").split(" | ")]
-        assert sum(len(cell) + 3 for cell in cells) <= ROOM
-    if sum(max(len(row[at]) for row in rows) + 3 for at in range(len(rows[0]))) <= ROOM // 2:
+        assert sum(len(cell) + 3 for cell in cells) <= MAX_CHARACTERS
+    if sum(max(len(row[at]) for row in rows) + 3 for at in range(len(rows[0]))) <= MAX_CHARACTERS // 2:
         assert "…" not in "".join(lines) or "…" in str(rows)
 
 
@@ -145,16 +145,18 @@ def test_a_long_name_in_a_table_keeps_its_beginning_and_its_end() -> None:
     name = f"train/images/camera-07_{'0' * 200}_frame-000481.jpg"
     (_, _, row) = table(("image", "labels"), [(name, 3)]).splitlines()
     assert re.fullmatch(r"\| train/images/camera-07\\_0+…0+\\_frame-000481\.jpg \| 3 \|", row)
-    assert len(row) < ROOM + 5
+    assert len(row) < MAX_CHARACTERS + 5
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_a_long_word_may_break_and_says_the_same(text: str) -> None:
     text = text.replace("\0", "")
-    assert wrapped(text).replace("<wbr>", "") == plain(text)
+    assert wrap_text(text).replace("<wbr>", "") == escape_markdown(text)
 
 
 def test_only_long_words_get_places_to_break() -> None:
-    assert wrapped("annotations/instances_train.json " * 9) == plain("annotations/instances_train.json " * 9)
-    assert wrapped("x" * 44) == "<wbr>".join([*["x" * 10] * 4, "xxxx"])
+    assert wrap_text("annotations/instances_train.json " * 9) == escape_markdown(
+        "annotations/instances_train.json " * 9
+    )
+    assert wrap_text("x" * 44) == "<wbr>".join([*["x" * 10] * 4, "xxxx"])

@@ -7,12 +7,19 @@ from uuid import uuid4
 import pytest
 
 from tasks.parameters import CanaryParams
-from tasks.serving.canary_rules import Answers, Canary, Requests, canary_table, is_chosen, objections
+from tasks.serving.canary_rules import (
+    Canary,
+    RequestStats,
+    VersionStats,
+    canary_table,
+    canary_violations,
+    routes_to_canary,
+)
 
 
-def answers(images: int = 100, per_image: float = 2.0, failed: int = 0, milliseconds: float = 30.0) -> Answers:
+def answers(images: int = 100, per_image: float = 2.0, failed: int = 0, milliseconds: float = 30.0) -> VersionStats:
     answered = images - failed
-    return Answers(images, round(images * per_image), Requests(answered, failed, answered * milliseconds))
+    return VersionStats(images, round(images * per_image), RequestStats(answered, failed, answered * milliseconds))
 
 
 CHAMPION = answers()
@@ -38,42 +45,42 @@ PARAMS = CanaryParams()
     ids=str,
 )
 def test_all_that_speaks_against_it_is_said(challenger: Mapping[str, Any], said: tuple[str, ...]) -> None:
-    found = objections(CHAMPION, answers(**challenger), PARAMS)
+    found = canary_violations(CHAMPION, answers(**challenger), PARAMS)
     assert len(found) == len(said), found
     for sentence, part in zip(found, said, strict=True):
         assert part in sentence
 
 
 def test_without_a_champion_at_work_there_is_nothing_to_compare_with() -> None:
-    (said,) = objections(answers(images=3), answers(), PARAMS)
+    (said,) = canary_violations(answers(images=3), answers(), PARAMS)
     assert "20 images of the champion to compare with, found 3" in said
 
 
 def test_two_versions_that_find_nothing_agree() -> None:
-    assert objections(answers(per_image=0), answers(per_image=0), PARAMS) == []
+    assert canary_violations(answers(per_image=0), answers(per_image=0), PARAMS) == []
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_the_share_of_runs_is_kept_and_a_retry_decides_the_same(share: float) -> None:
     canary = Canary(2, share, str(uuid4()))
     runs = [str(uuid4()) for _ in range(2000)]
-    chosen = [is_chosen(canary, run) for run in runs]
+    chosen = [routes_to_canary(canary, run) for run in runs]
     assert abs(sum(chosen) / 2000 - share) < 0.05
-    assert chosen == [is_chosen(canary, run) for run in runs]
+    assert chosen == [routes_to_canary(canary, run) for run in runs]
 
 
 def test_another_trial_chooses_other_runs() -> None:
     runs = [str(uuid4()) for _ in range(100)]
     first, second = (Canary(2, 0.5, str(uuid4())) for _ in range(2))
-    assert [is_chosen(first, run) for run in runs] != [is_chosen(second, run) for run in runs]
+    assert [routes_to_canary(first, run) for run in runs] != [routes_to_canary(second, run) for run in runs]
 
 
 def test_requests_since_a_moment() -> None:
-    assert Requests(10, 2, 300.0).since(Requests(4, 1, 100.0)) == Requests(6, 1, 200.0)
+    assert RequestStats(10, 2, 300.0).since(RequestStats(4, 1, 100.0)) == RequestStats(6, 1, 200.0)
 
 
 def test_a_server_that_was_started_anew_counts_from_zero() -> None:
-    assert Requests(3, 0, 90.0).since(Requests(4, 1, 100.0)) == Requests(3, 0, 90.0)
+    assert RequestStats(3, 0, 90.0).since(RequestStats(4, 1, 100.0)) == RequestStats(3, 0, 90.0)
 
 
 def test_the_table_has_both_side_by_side() -> None:

@@ -17,7 +17,7 @@ from tasks.export.exporter import write_graph
 from tasks.parameters import ServingParams
 from tasks.serving.grpc_client import smoke_test
 from tasks.serving.http_client import ServingError
-from tasks.serving.model_control import load_aside, load_versions, served_versions, unload
+from tasks.serving.model_control import list_served_versions, load_aside, load_versions, unload
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
 from tasks.serving.triton_names import candidate_name
@@ -103,7 +103,7 @@ def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedMod
     new = served(2)
     with Traffic() as traffic:
         load_versions.fn(NAME, [old, new], PARAMS)
-    assert served_versions.fn(NAME) == [old, new]
+    assert list_served_versions.fn(NAME) == [old, new]
     for model in (old, new):
         smoke_test.fn(model)
     assert ask(2, (3, 96, 96, 3)).shape == (3, 300, 6)
@@ -114,7 +114,7 @@ def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedMod
 def test_the_old_version_is_dropped_when_only_the_new_one_is_named(old: ServedModel) -> None:
     load_versions.fn(NAME, [old, served(2)], PARAMS)
     load_versions.fn(NAME, [served(2)], PARAMS)
-    assert served_versions.fn(NAME) == [served(2)]
+    assert list_served_versions.fn(NAME) == [served(2)]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
     assert "\n" not in str(refusal.value)
     assert traffic.answered > 0
     assert not traffic.failures
-    assert served_versions.fn(NAME) == [old]
+    assert list_served_versions.fn(NAME) == [old]
 
 
 def test_a_version_without_a_folder_is_refused(old: ServedModel) -> None:
@@ -150,7 +150,7 @@ def test_a_model_without_a_folder_is_refused() -> None:
     stranger = ServedModel("no-such-model", 1, "detect", 64, (), "run")
     with pytest.raises(ServingError, match="could not load no-such-model"):
         load_versions.fn("no-such-model", [stranger], PARAMS)
-    assert served_versions.fn("no-such-model") == []
+    assert list_served_versions.fn("no-such-model") == []
 
 
 @pytest.mark.parametrize("shape", [(1, 96, 96, 3), (2, 64, 32, 3), (1, 1, 1, 3)])
@@ -170,7 +170,7 @@ def test_the_smoke_test_names_the_version_that_does_not_answer(old: ServedModel)
 
 def test_an_unloaded_model_is_gone_and_unloading_it_again_is_harmless(old: ServedModel) -> None:
     unload.fn(old.name)
-    assert served_versions.fn(old.name) == []
+    assert list_served_versions.fn(old.name) == []
     unload.fn(old.name)
 
 
@@ -216,7 +216,7 @@ def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setenv("TRITON_GRPC_URL", "127.0.0.1:9")
     calls: list[Callable[[], object]] = [
         lambda: load_versions.fn(NAME, [served(1)], PARAMS),
-        lambda: served_versions.fn(NAME),
+        lambda: list_served_versions.fn(NAME),
         lambda: smoke_test.fn(served(1)),
         lambda: unload.fn(NAME),
     ]

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tasks.serving.pre_postprocess import Outputs, found_from_served, served_input
+from tasks.serving.pre_postprocess import Outputs, postprocess, preprocess
 from tasks.vision.geometry import Letterbox
 
 # Half as large and with 16 grey rows above and below.
@@ -30,21 +30,21 @@ WEAK, STRONG = [10, 20, 20, 30, 0.2, 0], [30, 20, 40, 40, 0.9, 1]
 def test_more_than_boxes_stays_with_its_detection() -> None:
     """The best comes first, wherever it was."""
     points = spread([[10, 20, 0.1]], [[30, 20, 0.9]])
-    found = found_from_served(outputs(WEAK, STRONG, keypoints=points), "pose", LETTERBOX)
+    found = postprocess(outputs(WEAK, STRONG, keypoints=points), "pose", LETTERBOX)
     assert found.confidence.tolist() == pytest.approx([0.9, 0.2])
     assert found.keypoints is not None
     assert found.keypoints[:, 0].tolist() == [[60, 8, pytest.approx(0.9)], [20, 8, pytest.approx(0.1)]]
 
 
 def test_keypoints_are_cut_at_the_edges_of_the_image() -> None:
-    found = found_from_served(outputs(STRONG, keypoints=spread([[-5, 90, 1]])), "pose", LETTERBOX)
+    found = postprocess(outputs(STRONG, keypoints=spread([[-5, 90, 1]])), "pose", LETTERBOX)
     assert found.keypoints is not None
     assert found.keypoints[0, 0].tolist() == [0, 64, 1]
 
 
 def test_rotated_boxes_are_mapped_back_and_their_hulls_cut() -> None:
     wide = [-8, 27, 72, 37, 0.9, 1]
-    found = found_from_served(outputs(wide, rotated=spread([32, 32, 80, 10, 0])), "obb", LETTERBOX)
+    found = postprocess(outputs(wide, rotated=spread([32, 32, 80, 10, 0])), "obb", LETTERBOX)
     assert found.rotated is not None
     assert found.rotated[0].tolist() == [64, 32, 160, 20, 0]
     assert found.boxes.tolist() == [[0, 22, 128, 42]]
@@ -53,7 +53,7 @@ def test_rotated_boxes_are_mapped_back_and_their_hulls_cut() -> None:
 def test_masks_are_cut_at_zero_and_at_their_boxes() -> None:
     prototypes = np.stack([np.ones((16, 16)), np.tile(np.linspace(-1, 1, 16), (16, 1))])
     both = outputs(STRONG, WEAK, coefficients=spread([1, 0], [0, 1]), prototypes=prototypes)
-    found = found_from_served(both, "segment", LETTERBOX)
+    found = postprocess(both, "segment", LETTERBOX)
     whole = found.mask(0)
     assert whole is not None
     assert whole.shape == (64, 64)
@@ -69,7 +69,7 @@ def test_masks_take_little_more_memory_than_their_bits() -> None:
     weights = np.ones((300, 1), np.float32)
     many = {"detections": table, "coefficients": weights, "prototypes": np.ones((1, 256, 256), np.float32)}
     tracemalloc.start()
-    found = found_from_served(many, "segment", Letterbox.fit(side, side, side), masks=count)
+    found = postprocess(many, "segment", Letterbox.fit(side, side, side), masks=count)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.masks is not None
@@ -79,13 +79,13 @@ def test_masks_take_little_more_memory_than_their_bits() -> None:
 
 def test_only_the_masks_asked_for_are_made() -> None:
     both = outputs(STRONG, WEAK, coefficients=spread([1], [1]), prototypes=np.ones((1, 16, 16)))
-    found = found_from_served(both, "segment", LETTERBOX, masks=1)
+    found = postprocess(both, "segment", LETTERBOX, masks=1)
     assert len(found) == 2
     assert found.mask(1) is None
 
 
 def test_a_classifier_gives_probabilities() -> None:
-    found = found_from_served({"scores": np.array([0.25, 0.75], np.float32)}, "classify", LETTERBOX)
+    found = postprocess({"scores": np.array([0.25, 0.75], np.float32)}, "classify", LETTERBOX)
     assert (len(found), found.width, found.height) == (0, 128, 64)
     assert found.scores is not None
     assert found.scores.tolist() == [0.25, 0.75]
@@ -96,13 +96,13 @@ def test_a_classifier_gives_probabilities() -> None:
 )
 def test_a_missing_output_is_named(task: str, missing: str) -> None:
     with pytest.raises(ValueError, match=f"expected output {missing} of . dimensions for an image, found none"):
-        found_from_served(outputs(STRONG), task, LETTERBOX)
+        postprocess(outputs(STRONG), task, LETTERBOX)
 
 
 def test_a_classifier_is_asked_about_the_centre_and_the_others_about_all() -> None:
     image = np.zeros((64, 128, 3), np.uint8)
     image[:, 32:96] = 255
-    centre, letterbox = served_input(image, "classify", 64)
+    centre, letterbox = preprocess(image, "classify", 64)
     assert (centre == 255).all()
     assert (letterbox.width, letterbox.height) == (128, 64)
-    assert served_input(image, "detect", 64)[0][0, 0].tolist() == [114, 114, 114]
+    assert preprocess(image, "detect", 64)[0][0, 0].tolist() == [114, 114, 114]

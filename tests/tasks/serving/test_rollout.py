@@ -44,7 +44,7 @@ def test_a_failed_change_is_taken_back_unless_another_run_is_at_work(
     done: list[object] = []
     monkeypatch.setattr(model_control, "restore", lambda before, _: done.append(before))
     before: Any = "before"
-    places = rollout.Places(Config(), None, None, lock)  # type: ignore[arg-type]
-    with disable_run_logger(), pytest.raises(raised), rollout._or_as_it_was(before, places, 1.0):
+    places = rollout.RolloutStore(Config(), None, None, lock)  # type: ignore[arg-type]
+    with disable_run_logger(), pytest.raises(raised), rollout._rollback_on_error(before, places, 1.0):
         places.config.write("new")
     assert done == restored

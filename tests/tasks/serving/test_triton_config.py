@@ -15,15 +15,15 @@ from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import engine_fingerprint
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import (
-    NOBODY,
+    NO_DEFAULT_VERSION,
     OUTPUTS,
-    champion_version,
     config_json,
     config_pbtxt,
     config_versions,
     model_config,
-    served_model,
-    serving_params,
+    read_champion_version,
+    read_served_model,
+    read_serving_params,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,32 +68,32 @@ def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, d
     config = model_config([model], ServingParams(), 1)
     message = parsed(config_pbtxt(config))
     assert message == json_format.Parse(config_json(config), ModelConfig())
-    assert served_model(json_format.MessageToDict(message, preserving_proto_field_name=True), 1) == model
+    assert read_served_model(json_format.MessageToDict(message, preserving_proto_field_name=True), 1) == model
 
 
 @given(st.lists(st.text()).map(tuple))
 def test_class_names_that_are_no_unicode_survive(names: tuple[str, ...]) -> None:
     model = ServedModel("m", 1, "detect", 64, names, "run")
-    assert served_model(json.loads(config_json(model_config([model], ServingParams(), 1))), 1) == model
+    assert read_served_model(json.loads(config_json(model_config([model], ServingParams(), 1))), 1) == model
 
 
 def test_versions_are_served_together_and_each_reads_back_as_itself() -> None:
     config = model_config([NEW, OLD], PARAMS, None)
     assert config_versions(config) == [3, 12]
-    assert (served_model(config, 3), served_model(config, 12)) == (OLD, NEW)
+    assert (read_served_model(config, 3), read_served_model(config, 12)) == (OLD, NEW)
 
 
-@pytest.mark.parametrize("champion", [3, 12, NOBODY, None])
+@pytest.mark.parametrize("champion", [3, 12, NO_DEFAULT_VERSION, None])
 def test_the_champion_reads_back(champion: int | None) -> None:
     message = parsed(config_pbtxt(model_config([OLD, NEW], PARAMS, champion)))
-    assert champion_version(json_format.MessageToDict(message, preserving_proto_field_name=True)) == champion
+    assert read_champion_version(json_format.MessageToDict(message, preserving_proto_field_name=True)) == champion
 
 
 def test_a_champion_that_is_no_version_is_refused() -> None:
     config = model_config([OLD], PARAMS, 3)
     config["parameters"]["champion"] = {"string_value": "latest"}
     with pytest.raises(ValueError, match="'cells': expected a version as champion, found 'latest'"):
-        champion_version(config)
+        read_champion_version(config)
 
 
 def test_configs_of_an_earlier_release_are_read() -> None:
@@ -101,10 +101,10 @@ def test_configs_of_an_earlier_release_are_read() -> None:
     config = model_config([OLD], PARAMS, None)
     for key in ("digest.3", "precision.3"):
         del config["parameters"][key]
-    assert served_model(config, 3) == OLD
-    assert champion_version(config) is None
+    assert read_served_model(config, 3) == OLD
+    assert read_champion_version(config) is None
     config["parameters"]["precision"] = {"string_value": "bf16"}
-    assert served_model(config, 3) == replace(OLD, precision="bf16")
+    assert read_served_model(config, 3) == replace(OLD, precision="bf16")
 
 
 def test_choices_reach_the_config() -> None:
@@ -118,7 +118,7 @@ def test_choices_reach_the_config() -> None:
 @pytest.mark.parametrize("serving", [PARAMS, ORT, ServingParams(threads=3)])
 def test_choices_read_back(serving: ServingParams) -> None:
     message = parsed(config_pbtxt(model_config([OLD], serving, 3)))
-    assert serving_params(json_format.MessageToDict(message, preserving_proto_field_name=True)) == serving
+    assert read_serving_params(json_format.MessageToDict(message, preserving_proto_field_name=True)) == serving
 
 
 @pytest.mark.parametrize("task", OUTPUTS)
@@ -199,7 +199,7 @@ def test_what_onnxruntime_cannot_serve_is_refused(models: list[ServedModel], mes
 def test_versions_of_the_same_shapes_are_served_by_onnxruntime_side_by_side() -> None:
     models = [replace(NEW, precision="f16"), replace(SAME, precision="f16")]
     config = model_config(models, ORT, 12, SERVER)
-    assert [served_model(config, 12), served_model(config, 13)] == models
+    assert [read_served_model(config, 12), read_served_model(config, 13)] == models
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,12 @@ def test_a_champion_that_is_not_served_is_refused() -> None:
 
 def test_a_version_that_is_not_described_says_which_are() -> None:
     with pytest.raises(ValueError, match=r"'image_size.7'.*versions \[3, 12\].*deploy-model"):
-        served_model(model_config([OLD, NEW], PARAMS, 3), 7)
+        read_served_model(model_config([OLD, NEW], PARAMS, 3), 7)
 
 
 def test_a_config_that_is_not_ours_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"'stranger': expected parameter 'image_size.1'"):
-        served_model({"name": "stranger"}, 1)
+        read_served_model({"name": "stranger"}, 1)
     assert config_versions({"name": "stranger"}) == []
 
 
@@ -239,7 +239,7 @@ def test_a_nonsense_image_size_is_refused(text: str) -> None:
     config = model_config([OLD], PARAMS, 3)
     config["parameters"]["image_size.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="image size in pixels"):
-        served_model(config, 3)
+        read_served_model(config, 3)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '"RBC"', "[1]"])
@@ -247,4 +247,4 @@ def test_nonsense_class_names_are_refused(text: str) -> None:
     config = model_config([OLD], PARAMS, 3)
     config["parameters"]["class_names.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="class names as a JSON list"):
-        served_model(config, 3)
+        read_served_model(config, 3)

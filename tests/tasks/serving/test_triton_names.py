@@ -17,20 +17,20 @@ PATTERN = re.compile(TypeAdapter(ModelName).json_schema()["pattern"])
 
 @given(name=NAMES, version=VERSIONS)
 def test_a_name_aside_says_whose_it_is_and_is_no_model_of_anybody(name: str, version: int) -> None:
-    own, kept, candidate = triton_names.names_of(name, version)
+    own, kept, candidate = triton_names.list_names(name, version)
     assert own == name
     assert not triton_names.is_aside(own)
     assert len({own, kept, candidate}) == 3
     assert (triton_names.kept_version(kept), triton_names.kept_version(candidate)) == (version, None)
     for aside in (kept, candidate):
         assert triton_names.is_aside(aside)
-        assert triton_names.model_of(aside) == name
-        assert aside.startswith(triton_names.prefix_aside(name))
+        assert triton_names.model_name_of(aside) == name
+        assert aside.startswith(triton_names.aside_prefix(name))
         assert not PATTERN.search(aside)
         assert not _NAME.fullmatch(aside)
 
 
 @given(one=NAMES, other=NAMES, version=VERSIONS)
 def test_what_is_aside_of_one_model_is_never_taken_for_another_s(one: str, other: str, version: int) -> None:
-    for aside in triton_names.names_of(one, version)[1:]:
-        assert aside.startswith(triton_names.prefix_aside(other)) == (one == other)
+    for aside in triton_names.list_names(one, version)[1:]:
+        assert aside.startswith(triton_names.aside_prefix(other)) == (one == other)

@@ -16,11 +16,11 @@ from prefect.logging import disable_run_logger
 
 from infra.stack_settings import ROOT, StackSettings
 from tasks.inference import triton_client as inference_client
-from tasks.inference.triton_client import TritonClient, VersionGone
+from tasks.inference.triton_client import TritonClient, VersionUnloadedError
 from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository, rollout
 from tasks.serving.http_client import ServingError
-from tasks.serving.rollout import Places
+from tasks.serving.rollout import RolloutStore
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
 from tasks.storage import leases
@@ -46,28 +46,28 @@ def name() -> Iterator[str]:
 
 
 def test_a_version_is_used_while_the_block_lasts(name: str) -> None:
-    with leases.using(name, 1, "one"), leases.using(name, 1, "two"), leases.using(name, 12, "three"):
-        assert leases.users(name) == {1: ["one", "two"], 12: ["three"]}
-        assert leases.users(f"{name}-other") == leases.users(name[:-1]) == {}
-    with pytest.raises(KeyError), leases.using(name, 1, "one"):
+    with leases.hold_lease(name, 1, "one"), leases.hold_lease(name, 1, "two"), leases.hold_lease(name, 12, "three"):
+        assert leases.lease_holders(name) == {1: ["one", "two"], 12: ["three"]}
+        assert leases.lease_holders(f"{name}-other") == leases.lease_holders(name[:-1]) == {}
+    with pytest.raises(KeyError), leases.hold_lease(name, 1, "one"):
         raise KeyError
-    assert leases.users(name) == {}
+    assert leases.lease_holders(name) == {}
 
 
 def test_a_run_that_is_killed_uses_nothing_soon(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "LIFE_S", 3.0)
+    monkeypatch.setattr(leases, "LEASE_TTL_S", 3.0)
     with subprocess.Popen([sys.executable, "-c", HOLDING, name], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         time.sleep(5)
-        assert leases.users(name) == {3: ["dying"]}
+        assert leases.lease_holders(name) == {3: ["dying"]}
         process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while leases.users(name):
+    while leases.lease_holders(name):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    monkeypatch.setattr(leases, "FORGOTTEN_S", 0.0)
-    leases.users(name)
+    monkeypatch.setattr(leases, "LEASE_GC_S", 0.0)
+    leases.lease_holders(name)
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"leases/{name}/")
 
 
@@ -77,15 +77,15 @@ def test_a_store_that_is_away_ends_no_run(
     """The lease is renewed when it is back."""
     proxy = Proxy(stack.s3_port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    monkeypatch.setattr(leases, "RENEW_S", 0.3)
+    monkeypatch.setattr(leases, "LEASE_RENEW_INTERVAL_S", 0.3)
     monkeypatch.setattr(leases, "get_run_logger", lambda: logging.getLogger("leases"))
-    with leases.using(name, 1, "one"):
+    with leases.hold_lease(name, 1, "one"):
         proxy.close()
         time.sleep(1)
         proxy.open()
         boto3.client("s3").delete_object(Bucket="runs", Key=f"leases/{name}/1/one")
         time.sleep(1)
-        assert leases.users(name) == {1: ["one"]}
+        assert leases.lease_holders(name) == {1: ["one"]}
         proxy.close()
     proxy.open()
     assert f"{name} version 1 may be dropped while this run uses it" in caplog.text
@@ -103,8 +103,8 @@ class Held:
             for file in ("model.onnx", "model.py"):
                 key = f"{name}/{model.version}/{file}"
                 s3.copy_object(Bucket="models", Key=key, CopySource=f"models/{served.name}/1/{file}")
-        self.places = Places(
-            model_repository.ConfigFile(name), model_repository.Asides(name), leases.users, lambda: None
+        self.places = RolloutStore(
+            model_repository.ConfigFile(name), model_repository.AsideVersions(name), leases.lease_holders, lambda: None
         )
         model_control.load_versions.fn(name, [self.first], ServingParams(), 1)
         self.client = TritonClient(Settings().triton_grpc_url, self.first, 2)
@@ -122,47 +122,47 @@ def held(name: str, served: ServedModel) -> Iterator[Held]:
     found = Held(name, served)
     yield found
     found.client.close()
-    rollout.drop_kept(name, found.places.asides, leases.users)
+    rollout.unload_unused(name, found.places.asides, leases.lease_holders)
     model_control.unload.fn(name)
 
 
 def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference_client, "GONE_S", 1.0)
+    monkeypatch.setattr(inference_client, "UNLOADED_AFTER_S", 1.0)
     name, asides = held.first.name, held.places.asides
-    with leases.using(name, 1, "one"):
-        rollout.keep([held.first, held.second], ServingParams(), held.places)
+    with leases.hold_lease(name, 1, "one"):
+        rollout.keep_in_use([held.first, held.second], ServingParams(), held.places)
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert held.ask() < 2
-        rollout.drop_kept(name, asides, leases.users)
+        rollout.unload_unused(name, asides, leases.lease_holders)
         assert held.ask() < 2
         assert asides.names() == [f"{name}.1"]
-    rollout.drop_kept(name, asides, leases.users)
+    rollout.unload_unused(name, asides, leases.lease_holders)
     assert asides.names() == []
-    with pytest.raises(VersionGone, match="is served no longer"):
+    with pytest.raises(VersionUnloadedError, match="is served no longer"):
         held.ask()
 
 
 def test_a_version_is_kept_for_a_bounded_time(held: Held) -> None:
     """After it the run is to go on with the champion, which is what it finds then."""
     name = held.first.name
-    with leases.using(name, 1, "one"):
-        rollout.keep([held.first], ServingParams(), held.places)
+    with leases.hold_lease(name, 1, "one"):
+        rollout.keep_in_use([held.first], ServingParams(), held.places)
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
-        assert model_control.find_served.fn(name, 1, 2).aside == f"{name}.1"
-        rollout.keep([held.first], ServingParams(drain_timeout_s=0.0), held.places)
-        with pytest.raises(VersionGone, match="the time for that is over"):
+        assert model_control.first_ready_version.fn(name, 1, 2).aside == f"{name}.1"
+        rollout.keep_in_use([held.first], ServingParams(drain_timeout_s=0.0), held.places)
+        with pytest.raises(VersionUnloadedError, match="the time for that is over"):
             held.ask()
-        assert model_control.find_served.fn(name, 1, 2) == held.second
+        assert model_control.first_ready_version.fn(name, 1, 2) == held.second
 
 
 def test_an_undeployment_is_at_once_and_leaves_a_run_its_version(held: Held) -> None:
     """Nobody else finds it: a new run is told that the model is not served."""
     name = held.first.name
-    with leases.using(name, 1, "one"):
-        rollout.take_out(name, held.places)
-        assert model_control.served_versions.fn(name) == []
+    with leases.hold_lease(name, 1, "one"):
+        rollout.undeploy(name, held.places)
+        assert model_control.list_served_versions.fn(name) == []
         assert held.ask() < 2
         with pytest.raises(ServingError, match="found no version"):
-            model_control.find_served.fn(name, 1)
+            model_control.first_ready_version.fn(name, 1)

@@ -13,7 +13,7 @@ from prefect.logging import disable_run_logger
 
 from tasks.errors import Superseded
 from tasks.storage import locks
-from tasks.storage.locks import holding
+from tasks.storage.locks import lock
 from tasks.storage.s3_client import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -40,7 +40,7 @@ def test_of_many_at_once_one_holds_it_at_a_time(name: str) -> None:
 
     def count(holder: str) -> None:
         nonlocal counts, together, most
-        with holding(name, holder, alive, 120):
+        with lock(name, holder, alive, 120):
             together += 1
             most = max(most, together)
             seen = counts
@@ -58,12 +58,12 @@ def test_of_many_at_once_one_holds_it_at_a_time(name: str) -> None:
 
 
 def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
-    with holding(name, "first", alive, 0):
+    with lock(name, "first", alive, 0):
         with pytest.raises(StorageError, match=f"nothing else at work on {name}, found flow run first"):
-            holding(name, "second", alive, 1).__enter__()
-        with holding(f"{name}-other", "second", alive, 0):
+            lock(name, "second", alive, 1).__enter__()
+        with lock(f"{name}-other", "second", alive, 0):
             pass
-    with holding(name, "second", alive, 0):
+    with lock(name, "second", alive, 0):
         pass
 
 
@@ -71,11 +71,11 @@ def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
 def test_who_waits_is_told_behind_whom_once(
     name: str, called: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(locks, "POLL_S", 0.05)
+    monkeypatch.setattr(locks, "POLL_INTERVAL_S", 0.05)
     monkeypatch.setattr(locks, "get_run_logger", lambda: logging.getLogger("told"))
     monkeypatch.setattr(locks, "runtime", SimpleNamespace(flow_run=SimpleNamespace(name=called)))
-    with holding(name, "first", alive, 0), caplog.at_level("INFO", "told"), pytest.raises(StorageError):
-        holding(name, "second", alive, 0.3).__enter__()
+    with lock(name, "first", alive, 0), caplog.at_level("INFO", "told"), pytest.raises(StorageError):
+        lock(name, "second", alive, 0.3).__enter__()
     assert caplog.messages == [f"waiting behind run '{called or 'first'}', which works on {name}"]
 
 
@@ -85,15 +85,15 @@ def test_who_waits_is_told_behind_whom_once(
     ids=["tried again", "found dead"],
 )
 def test_a_holder_that_died_holds_nothing(name: str, again: str, is_over: Callable[[str], bool]) -> None:
-    holding(name, "dead", alive, 0).__enter__()  # and never left
-    with holding(name, again, is_over, 0), pytest.raises(StorageError, match=f"found flow run {again}"):
-        holding(name, "third", alive, 0).__enter__()
+    lock(name, "dead", alive, 0).__enter__()  # and never left
+    with lock(name, again, is_over, 0), pytest.raises(StorageError, match=f"found flow run {again}"):
+        lock(name, "third", alive, 0).__enter__()
 
 
 def test_a_lock_is_let_go_of_when_its_work_fails(name: str) -> None:
-    with pytest.raises(KeyError), holding(name, "first", alive, 0):
+    with pytest.raises(KeyError), lock(name, "first", alive, 0):
         raise KeyError
-    with holding(name, "second", alive, 0):
+    with lock(name, "second", alive, 0):
         pass
 
 
@@ -108,15 +108,15 @@ def test_who_is_in_a_hurry_takes_the_lock_from_one_that_was_asked_to_end(
         asked.append(holder)
         return True
 
-    with holding(name, "deploying", alive, 0) as require_lock:
+    with lock(name, "deploying", alive, 0) as require_lock:
         require_lock()
-        hurried = holding(name, "rolling back", alive, 30, overtake)
+        hurried = lock(name, "rolling back", alive, 30, overtake)
         hurried.__enter__()
         with pytest.raises(Superseded, match="another flow run works on"):
             require_lock()
     assert asked == ["deploying"]
     with pytest.raises(StorageError, match="found flow run rolling back"):
-        holding(name, "third", alive, 0).__enter__()
+        lock(name, "third", alive, 0).__enter__()
     hurried.__exit__(None, None, None)
-    with holding(name, "third", alive, 0):
+    with lock(name, "third", alive, 0):
         pass

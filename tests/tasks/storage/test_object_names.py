@@ -2,19 +2,19 @@
 
 import pytest
 
-from tasks.storage.object_names import Bucket, ObjectName, parse_object_name
+from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a.zip", ObjectName("datasets", "a.zip")),
-        ("team/a.zip", ObjectName("datasets", "team/a.zip")),
-        ("s3://other-bucket/x/y.zip", ObjectName("other-bucket", "x/y.zip")),
+        ("a.zip", S3Uri("datasets", "a.zip")),
+        ("team/a.zip", S3Uri("datasets", "team/a.zip")),
+        ("s3://other-bucket/x/y.zip", S3Uri("other-bucket", "x/y.zip")),
     ],
 )
-def test_parsed(text: str, expected: ObjectName) -> None:
-    assert parse_object_name(text, Bucket.DATASETS) == expected
+def test_parsed(text: str, expected: S3Uri) -> None:
+    assert parse_s3_uri(text, Bucket.DATASETS) == expected
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,10 @@ def test_parsed(text: str, expected: ObjectName) -> None:
 )
 def test_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        parse_object_name(text, Bucket.DATASETS)
+        parse_s3_uri(text, Bucket.DATASETS)
 
 
 @pytest.mark.parametrize("bucket", ["models", "mlflow"])
 def test_no_run_reads_for_people_what_their_key_may_not(bucket: str) -> None:
     with pytest.raises(ValueError, match=f"found 's3://{bucket}/x/y.zip': no run reads bucket '{bucket}'"):
-        parse_object_name(f"s3://{bucket}/x/y.zip", Bucket.MEDIA)
+        parse_s3_uri(f"s3://{bucket}/x/y.zip", Bucket.MEDIA)

@@ -12,7 +12,7 @@ from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.serving import model_repository
 from tasks.storage import objects as storage
-from tasks.storage.object_names import ObjectName
+from tasks.storage.object_names import S3Uri
 from tasks.storage.s3_client import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("stack")
 def test_a_folder_goes_up_with_links_that_open(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "page.html").write_text("<p>hello</p>")
-    storage.put_folder(tmp_path, "predictions", "upload-test")
-    links = storage.links("predictions", "upload-test", ["sub/page.html"])
+    storage.upload_folder(tmp_path, "predictions", "upload-test")
+    links = storage.presigned_urls("predictions", "upload-test", ["sub/page.html"])
     answer = httpx.get(links["sub/page.html"])
     assert (answer.text, answer.headers["content-type"]) == ("<p>hello</p>", "text/html")
 
@@ -32,13 +32,13 @@ def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     boto3.client("s3").upload_file(str(graph), "models", "half/1/model.onnx")
-    assert model_repository.published_digest("half", 1) is None
+    assert model_repository.read_published_digest("half", 1) is None
     digest = model_repository.publish_version.fn("half", 1, graph)
-    assert model_repository.published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
+    assert model_repository.read_published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
     boto3.client("s3").delete_object(Bucket="models", Key="half/1/model.onnx")
-    assert model_repository.published_digest("half", 1) is None
-    model_repository.withdraw_version.fn("half", 1)
-    assert model_repository.published_digest("half", 1) is None
+    assert model_repository.read_published_digest("half", 1) is None
+    model_repository.delete_version.fn("half", 1)
+    assert model_repository.read_published_digest("half", 1) is None
     assert not storage.list_keys("models", "half/")
 
 
@@ -69,10 +69,10 @@ def test_file_names_are_such_as_any_disk_takes(key: str, expected: str) -> None:
 def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """boto3's transfer manager raises errors of its own; they are explained like the others."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.storage.s3_client.PATIENCE_S", 0.5)
+    monkeypatch.setattr("tasks.storage.s3_client.UNAVAILABLE_TIMEOUT_S", 0.5)
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
-        storage.put_folder(tmp_path, "predictions", "never")
+        storage.upload_folder(tmp_path, "predictions", "never")
 
 
 def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone(stack: StackSettings) -> None:
@@ -84,7 +84,7 @@ def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone(stack: StackSetti
     told = {}
     for bucket in ("elsewhere", "datasets"):
         with pytest.raises(StorageError) as error:
-            storage.require_object(ObjectName(bucket, "missing.zip"), "a dataset archive", "Upload one.")
+            storage.require_object(S3Uri(bucket, "missing.zip"), "a dataset archive", "Upload one.")
         told[bucket] = str(error.value)
     assert "secret-name" not in told["elsewhere"]
     assert "s3://elsewhere/missing.zip, found none of that name in the bucket. Upload one." in told["elsewhere"]

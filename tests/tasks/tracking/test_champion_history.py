@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks.tracking.champion_history import back_to, onward, read_line, write_line
+from tasks.tracking.champion_history import dump_history, history_after_deploy, history_after_rollback, parse_history
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from tasks.tracking.champion_history import back_to, onward, read_line, write_li
     ],
 )
 def test_the_alias_has_the_last_word(tag: str | None, alias: int | None, line: list[int]) -> None:
-    assert read_line(tag, alias) == line
+    assert parse_history(tag, alias) == line
 
 
 @pytest.mark.parametrize(
     ("line", "version", "after"), [([], 1, [1]), ([1], 1, [1]), ([1], 2, [1, 2]), ([1, 2], 1, [1, 2, 1])]
 )
 def test_a_deployment_goes_on(line: list[int], version: int, after: list[int]) -> None:
-    assert onward(line, version) == after
+    assert history_after_deploy(line, version) == after
 
 
 @pytest.mark.parametrize(
@@ -34,18 +34,18 @@ def test_a_deployment_goes_on(line: list[int], version: int, after: list[int]) -
     [([1, 2, 3], 2, [1, 2]), ([1, 2, 3], 1, [1]), ([1, 2, 1, 3], 1, [1, 2, 1]), ([1, 2], 7, [1, 2, 7]), ([], 1, [1])],
 )
 def test_a_roll_back_forgets_what_came_after(line: list[int], version: int, after: list[int]) -> None:
-    assert back_to(line, version) == after
+    assert history_after_rollback(line, version) == after
 
 
 def test_rolling_back_again_goes_further_back() -> None:
     line = [1, 2, 3]
     for expected in (2, 1):
         assert line[-2] == expected
-        line = back_to(line, line[-2])
+        line = history_after_rollback(line, line[-2])
 
 
 def test_a_long_line_keeps_its_end_and_fits_a_tag() -> None:
     line = list(range(1, 5001))
-    tag = write_line(line)
+    tag = dump_history(line)
     assert len(tag) < 5000
     assert json.loads(tag)[-1] == 5000

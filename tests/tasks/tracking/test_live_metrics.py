@@ -59,7 +59,7 @@ def stopped(stack: StackSettings) -> Iterator[None]:
 def start_mlflow(stack: StackSettings) -> None:
     by_name = {service.name: service for service in services(stack)}
     local_stack.start(by_name, "mlflow", stack)
-    local_stack.wait_until_well(by_name, ["mlflow"], stack, lambda _: None)
+    local_stack.wait_until_healthy(by_name, ["mlflow"], stack, lambda _: None)
 
 
 def test_an_epoch_is_a_step_with_its_time_and_batch(run_id: str) -> None:

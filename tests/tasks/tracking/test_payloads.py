@@ -11,9 +11,9 @@ from tasks.tracking.lineage import lineage_tags
 from tasks.tracking.payloads import (
     MAX_DESCRIPTION,
     MAX_TAG,
-    cut,
-    final_metrics,
+    mlflow_metrics,
     run_parameters,
+    truncate,
     version_description,
     version_tags,
 )
@@ -32,7 +32,7 @@ def model(classes: dict[str, dict[str, float]], names: tuple[str, ...] = ()) -> 
 def test_each_class_has_a_metric_under_a_name_that_mlflow_takes() -> None:
     """Names that become the same when they are made safe stay two, also where one looks like the other's second."""
     names = ("red/blue", "red?blue", "red_blue_2", "..", "ü²", "n" * 300, "a (B)")
-    found = final_metrics(model({name: {"mAP50_mask": number / 10} for number, name in enumerate(names)}))
+    found = mlflow_metrics(model({name: {"mAP50_mask": number / 10} for number, name in enumerate(names)}))
     assert [name for name, value in found.items() if "mAP50_mask" in name] == [
         f"best/mAP50_mask/{safe}"
         for safe in ("red_blue", "red_blue_2", "red_blue_2_2", "_..", "ü²", "n" * 200, "a _B_")
@@ -86,7 +86,7 @@ def test_a_description_shows_the_weakest_classes_and_fits() -> None:
 
 
 def test_what_is_cut_says_so() -> None:
-    assert (cut("abc", 3), cut("abcd", 3), cut(None, 9)) == ("abc", "ab…", "None")
+    assert (truncate("abc", 3), truncate("abcd", 3), truncate(None, 9)) == ("abc", "ab…", "None")
 
 
 def test_the_lineage_names_the_plan_and_refuses_names_that_no_version_can_carry() -> None:

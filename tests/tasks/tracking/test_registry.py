@@ -117,7 +117,7 @@ def test_a_training_can_begin_from_a_registered_version(untrained: Path, tmp_pat
     registry.set_alias.fn("base", registry.CHAMPION, number)
     assert registry.find_champion.fn("base") == registry.find_version.fn("base", number)
     for address in ("models:/base@champion", "models:/base/1"):
-        weights = registry.registered_weights.fn(address, tmp_path / address[-8:])
+        weights = registry.fetch_registered_base_model.fn(address, tmp_path / address[-8:])
         assert weights is not None
         assert weights.read_bytes() == untrained.read_bytes()
 
@@ -131,7 +131,7 @@ def test_a_training_can_begin_from_a_registered_version(untrained: Path, tmp_pat
     ],
 )
 def test_any_other_base_model_is_not_looked_for_in_the_registry(name: str, tmp_path: Path) -> None:
-    assert registry.registered_weights.fn(name, tmp_path) is None
+    assert registry.fetch_registered_base_model.fn(name, tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_registered_base_model_that_is_missing_is_named(
     if "/there" in address and not MlflowClient().search_model_versions("name = 'there'"):
         registered("there", trained(untrained.parent, untrained), str(uuid4()))
     with pytest.raises(TrackingError, match=found):
-        registry.registered_weights.fn(address, tmp_path)
+        registry.fetch_registered_base_model.fn(address, tmp_path)
 
 
 SYNSET = "n01440764"  # for which Ultralytics says tench
@@ -162,12 +162,12 @@ def test_a_version_of_an_earlier_release_has_the_names_of_its_merge_plan(untrain
     flow_run_id = str(uuid4())
     number = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), flow_run_id)
     planned = {"class_names": ["n01440764", "dog"]}
-    runs.log_facts.fn(opened(flow_run_id), planned, PLAN_ARTIFACT)
+    runs.log_json.fn(opened(flow_run_id), planned, PLAN_ARTIFACT)
     assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
     MlflowClient().delete_model_version_tag("renamed", str(number), NAMED)
     assert registry.find_version.fn("renamed", number).class_names == ("n01440764", "dog")
 
-    runs.log_facts.fn(opened(flow_run_id), {"class_names": ["n01440764"]}, PLAN_ARTIFACT)
+    runs.log_json.fn(opened(flow_run_id), {"class_names": ["n01440764"]}, PLAN_ARTIFACT)
     assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
     other = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), str(uuid4()))
     MlflowClient().delete_model_version_tag("renamed", str(other), NAMED)

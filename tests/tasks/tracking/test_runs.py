@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from prefect.exceptions import Pause
 
 from tasks.errors import Superseded
-from tasks.promotion.rules import Decision, Mean
+from tasks.promotion.rules import Decision, MetricComparison
 from tasks.tracking import runs
 from tasks.tracking.lineage import BASE_DIGEST
 from tests.tasks.training.trained import LINEAGE, opened, run, steps, trained
@@ -106,7 +106,7 @@ def test_runs_whose_flow_run_has_ended_are_closed(caplog: pytest.LogCaptureFixtu
             raise LookupError(flow_run_id)
         return flow_run_id.startswith(("over", "finished"))
 
-    runs.close_abandoned.fn(is_over)
+    runs.close_orphaned_runs.fn(is_over)
     found = {name: run(run_id).info.status for name, run_id in ids.items()}
     assert found == {
         "over": "KILLED",
@@ -125,9 +125,9 @@ def test_without_mlflow_nothing_is_tidied_and_nothing_fails(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    runs.close_abandoned.fn(lambda _: True)
+    runs.close_orphaned_runs.fn(lambda _: True)
     runs.log_inputs.fn("0" * 32, {"a.zip": "ab" * 32}, "cd" * 32)
-    runs.log_facts.fn("0" * 32, {}, "facts.json")
+    runs.log_json.fn("0" * 32, {}, "facts.json")
     end("0" * 32)
     for text in ("abandoned runs", "the archives could not", "facts.json could not", "could not be closed as FINISHED"):
         assert text in caplog.text
@@ -178,7 +178,7 @@ def test_the_outcome_of_a_training_is_kept_once(flow_run: str, tmp_path: Path) -
 
 
 def test_the_promotion_is_shown_where_runs_are_compared(flow_run: str) -> None:
-    means = (Mean("validation", 2, 0.4, 0.3), Mean("gold", 1, 0.2, None))
+    means = (MetricComparison("validation", 2, 0.4, 0.3), MetricComparison("gold", 1, 0.2, None))
     decision = Decision(7, promoted=True, reasons=("good",), metric="mAP50-95", means=means, champion=6)
     run_id = opened(flow_run)
     runs.log_decision.fn(run_id, decision)

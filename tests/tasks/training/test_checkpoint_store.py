@@ -11,8 +11,8 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from tasks.training.checkpoint_store import CheckpointStore
-from tasks.training.checkpoints import Restored
-from tasks.training.events import Epoch
+from tasks.training.checkpoints import RestoredCheckpoint
+from tasks.training.events import EpochResult
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -37,10 +37,10 @@ def train(store: CheckpointStore, folder: Path, best: dict[int, int]) -> None:
     for number, best_so_far in best.items():
         path = folder / f"{number}.pt"
         path.write_bytes(content(number))
-        store.keep(Epoch(number, 9, {}, 1.0, 8, checkpoint=path, best=best_so_far, last=number == 9))
+        store.keep(EpochResult(number, 9, {}, 1.0, 8, checkpoint=path, best=best_so_far, last=number == 9))
 
 
-def restore(run_id: str, folder: Path, fingerprint: str = "this") -> Restored | None:
+def restore(run_id: str, folder: Path, fingerprint: str = "this") -> RestoredCheckpoint | None:
     return CheckpointStore(run_id, fingerprint).restore(folder)
 
 
@@ -145,7 +145,7 @@ def test_lost_best_weights_do_not_stop_the_resume(run_id: str, tmp_path: Path) -
 
 
 def test_a_file_that_has_made_way_for_a_later_epoch_is_no_error(run_id: str, tmp_path: Path) -> None:
-    CheckpointStore(run_id, "this").keep(Epoch(1, 9, {}, best=1, checkpoint=tmp_path / "gone.pt"))
+    CheckpointStore(run_id, "this").keep(EpochResult(1, 9, {}, best=1, checkpoint=tmp_path / "gone.pt"))
     assert keys(run_id) == []
 
 
@@ -154,7 +154,9 @@ def test_the_best_epoch_is_kept_though_its_own_turn_was_missed(run_id: str, tmp_
     for name, number in (("best-3", 3), ("5", 5)):
         (tmp_path / f"{name}.pt").write_bytes(content(number))
     store = CheckpointStore(run_id, "this")
-    store.keep(Epoch(5, 9, {}, 1.0, 8, checkpoint=tmp_path / "5.pt", best=3, best_checkpoint=tmp_path / "best-3.pt"))
+    store.keep(
+        EpochResult(5, 9, {}, 1.0, 8, checkpoint=tmp_path / "5.pt", best=3, best_checkpoint=tmp_path / "best-3.pt")
+    )
     found = restore(run_id, tmp_path)
     assert found is not None
     assert found.best is not None

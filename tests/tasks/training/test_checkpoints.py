@@ -1,6 +1,6 @@
 """Which checkpoints are used, and which are kept."""
 
-from tasks.training.checkpoints import Manifest, checkpoint_key, usable, worth_keeping
+from tasks.training.checkpoints import Manifest, checkpoint_key, epochs_to_retain, matching_checkpoints
 
 
 def manifest(epoch: int, best: int = 1, *, flow_run_id: str = "run", fingerprint: str = "this") -> Manifest:
@@ -24,12 +24,16 @@ def test_only_checkpoints_of_this_training_are_used_newest_first() -> None:
         manifest(8, flow_run_id="copied"),
         manifest(2),
     ]
-    assert [own.epoch for own in usable(found, "run", "this")] == [12, 2, 1]
+    assert [own.epoch for own in matching_checkpoints(found, "run", "this")] == [12, 2, 1]
 
 
 def test_the_newest_two_and_their_best_are_kept() -> None:
     """Should the newest be torn, the one before it needs its own best."""
-    assert worth_keeping([manifest(5, best=2), manifest(6, best=6), manifest(2), manifest(3), manifest(4)]) == {2, 5, 6}
+    assert epochs_to_retain([manifest(5, best=2), manifest(6, best=6), manifest(2), manifest(3), manifest(4)]) == {
+        2,
+        5,
+        6,
+    }
 
 
 def test_keys_are_ordered_like_epochs() -> None:

@@ -11,8 +11,8 @@ from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
-from tasks.training.job import Subject
-from tasks.vision.metrics import MAIN
+from tasks.training.job import EvaluationTarget
+from tasks.vision.metrics import PRIMARY_METRIC
 from tests.tasks.merge.archives import dataset, merge, tree
 
 CPU = TrainingParams(device="cpu")
@@ -36,30 +36,33 @@ def merged(folder: Path, task: str) -> merge_steps.MergedDataset:
 @pytest.mark.parametrize("task", MODELS)
 def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> None:
     whole = merged(tmp_path, task)
-    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_smoke_test_subset.fn(whole, tmp_path / "few")
     job = training_steps.training_job(few, task, f"yolo11n{MODELS[task]}.yaml", CPU, tmp_path / "rehearsal")
-    model = training_steps.rehearse.fn(job, CPU)
+    model = training_steps.run_smoke_test.fn(job, CPU)
     assert (model.task, model.class_names, model.epochs) == (task, ("cat", "dog"), 1)
-    assert MAIN[task] in model.scores.metrics
+    assert PRIMARY_METRIC[task] in model.scores.metrics
     assert model.scores.images > 0
     assert set(model.scores.by_class) == {"cat", "dog"}
-    assert export_onnx.fn(model.weights, job.folder / "export", training_steps.REHEARSAL_SIZE).is_file()
+    assert export_onnx.fn(model.weights, job.folder / "export", training_steps.SMOKE_TEST_IMAGE_SIZE).is_file()
 
-    view = merge_steps.write_view.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
+    view = merge_steps.write_relabelled_split.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
     own, other = training_steps.evaluate.fn(
-        [Subject(model.weights, whole.data, 64), Subject(model.weights, view, 64)], task, CPU, tmp_path
+        [EvaluationTarget(model.weights, whole.data, 64), EvaluationTarget(model.weights, view, 64)],
+        task,
+        CPU,
+        tmp_path,
     )
     assert own.images == other.images == whole.images["val"]
     assert set(own.classes) == {"cat", "dog"}
 
 
 def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
-    few = merge_steps.write_rehearsal.fn(merged(tmp_path, "detect"), tmp_path / "few")
+    few = merge_steps.write_smoke_test_subset.fn(merged(tmp_path, "detect"), tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
     with pytest.raises(
         training_steps.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"
     ):
-        training_steps.rehearse.fn(job, CPU)
+        training_steps.run_smoke_test.fn(job, CPU)
 
 
 def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:

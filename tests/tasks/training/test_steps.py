@@ -21,14 +21,14 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra import demo_data
-from tasks.merge.yolo_writer import images_of
+from tasks.merge.yolo_writer import list_images
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
-from tasks.training.checkpoints import Manifest, Restored
-from tasks.training.events import Epoch, TrainedModel
-from tasks.training.job import Failure, Subject, TrainingJob, from_line, to_line
+from tasks.training.checkpoints import Manifest, RestoredCheckpoint
+from tasks.training.events import EpochResult, TrainedModel
+from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
 from tasks.training.process import CHECKOUT, run_job
-from tasks.training.report.worst_images import worst_pictures
+from tasks.training.report.worst_images import embed_worst_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
     folder.mkdir(exist_ok=True)
     return TrainingJob(
-        "yolo11n.yaml", "detect", data, folder, training_steps.arguments(TINY, **{"plots": False, **others})
+        "yolo11n.yaml", "detect", data, folder, training_steps.ultralytics_arguments(TINY, **{"plots": False, **others})
     )
 
 
@@ -68,14 +68,14 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: list[Epoch] = []
-        self.kept: list[Epoch] = []
+        self.told: list[EpochResult] = []
+        self.kept: list[EpochResult] = []
         self.restored: list[int] = []
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: EpochResult) -> None:
         self.told.append(epoch)
 
-    def keep(self, epoch: Epoch) -> None:
+    def keep(self, epoch: EpochResult) -> None:
         for number, path in ((epoch.best, epoch.best_checkpoint), (epoch.number, epoch.checkpoint)):
             if path is not None and path.is_file():
                 self.file(number).write_bytes(path.read_bytes())
@@ -84,7 +84,7 @@ class Disk:
     def file(self, epoch: int) -> Path:
         return self.folder / f"{epoch}.pt"
 
-    def restore(self, folder: Path) -> Restored | None:  # noqa: ARG002
+    def restore(self, folder: Path) -> RestoredCheckpoint | None:  # noqa: ARG002
         self.restored.append(self.kept[-1].number if self.kept else 0)
         if not self.kept:
             return None
@@ -99,7 +99,7 @@ class Disk:
             sha256="",
             size=0,
         )
-        return Restored(manifest, self.file(newest.number), self.file(newest.best))
+        return RestoredCheckpoint(manifest, self.file(newest.number), self.file(newest.best))
 
     @property
     def trained(self) -> list[int]:
@@ -116,7 +116,7 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
 
 def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel, Disk]) -> None:
     """After three epochs nothing is found: every label is missed, and said so in a drawing of both sides."""
-    shown = worst_pictures(straight[0].folder)
+    shown = embed_worst_images(straight[0].folder)
     assert len(shown) == 6
     assert all(each.mistaken.missed > 0 for each in shown)
     wrong = [each.mistaken.missed + each.mistaken.extra for each in shown]
@@ -136,14 +136,18 @@ def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_cou
 
     monkeypatch.setattr(worst_predictions, "draw", draw)
     label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
-    seen = SimpleNamespace(im_files=images_of(data, "detect", "val"), labels=[label])
+    seen = SimpleNamespace(im_files=list_images(data, "detect", "val"), labels=[label])
     worst_predictions.draw_worst(
-        [worst_predictions.Wrong(0, 1, 0, sure=0)], seen, straight[0].weights, ("detect", 64, "cpu"), tmp_path / "worst"
+        [worst_predictions.Mistakes(0, 1, 0, sure=0)],
+        seen,
+        straight[0].weights,
+        ("detect", 64, "cpu"),
+        tmp_path / "worst",
     )
     assert drawn == [(1, [SYNSET, ODD]), (0, [SYNSET, ODD])]
 
 
-def broken(epoch: Epoch) -> None:
+def broken(epoch: EpochResult) -> None:
     """A listener that fails, which stops nothing."""
     raise RuntimeError(epoch)
 
@@ -189,7 +193,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
     """
     disk = Disk(tmp_path)
 
-    def kill(epoch: Epoch) -> None:
+    def kill(epoch: EpochResult) -> None:
         if epoch.number == 2 and not epoch.restored:
             training_process().kill()
 
@@ -255,11 +259,11 @@ def test_what_cannot_be_trained_from_is_said(data: Path, tmp_path: Path, task: s
 @pytest.mark.parametrize("name", ["../evil.pt", "https://example.com/yolo11n.pt", "yolo11n.onnx", "evil.yaml", ""])
 def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(training_steps.TrainingError, match="Expected base_model to be"):
-        training_steps.find_base_model(name, None, tmp_path)
+        training_steps.resolve_base_model(name, None, tmp_path)
 
 
 def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
-    subject = Subject(straight[0].weights, data, 64)
+    subject = EvaluationTarget(straight[0].weights, data, 64)
     first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
     assert first.main == pytest.approx(straight[0].scores.main, abs=1e-3)
@@ -269,7 +273,7 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
 def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
     """Nobody is left to end it, so it has to see for itself."""
     wanted = job(data, tmp_path / "job", epochs=1000)
-    (tmp_path / "job.json").write_text(to_line(wanted))
+    (tmp_path / "job.json").write_text(to_json_line(wanted))
     script = (
         "import sys, time; from pathlib import Path; from tasks.training.job import from_line;"
         "from tasks.training.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
@@ -293,7 +297,7 @@ def test_what_happens_to_the_flow_ends_the_training(
 ) -> None:
     """An exception that is none of a listener's, as a cancellation is, leaves no process behind."""
     family: list[psutil.Process] = []
-    monkeypatch.setattr("tasks.training.process.PULSE_S", 1.0)
+    monkeypatch.setattr("tasks.training.process.CALLBACK_INTERVAL_S", 1.0)
 
     class Cancelled(BaseException):
         pass
@@ -332,7 +336,7 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
         "made = DetectionTrainer(overrides=dict(job.arguments) | arguments, _callbacks=model.callbacks)\n"
         "print(generate_ddp_file(made))\n"
     )
-    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job", epochs=1)))
+    (tmp_path / "job.json").write_text(to_json_line(job(data, tmp_path / "job", epochs=1)))
     command = [sys.executable, "-c", script, str(tmp_path / "job.json"), str(tmp_path / "events.jsonl")]
     made = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     file = Path(made.stdout.splitlines()[-1])
@@ -341,7 +345,7 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
     finally:
         file.unlink()
         file.with_suffix(".pt").unlink()
-    epoch, model = [from_line(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    epoch, model = [from_json_line(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert (epoch.number, epoch.checkpoint.is_file(), model.epochs) == (1, True, 1)
 
 
@@ -357,6 +361,6 @@ def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path
         "pickle.loads(sent)\n"
         "print(SETTINGS['mlflow'])\n"
     )
-    (tmp_path / "job.json").write_text(to_line(job(data, tmp_path / "job")))
+    (tmp_path / "job.json").write_text(to_json_line(job(data, tmp_path / "job")))
     command = [sys.executable, "-c", script, str(tmp_path / "job.json")]
     assert subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout == "False\n"

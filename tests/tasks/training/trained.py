@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks.tracking import runs
-from tasks.training.events import Epoch, TrainedModel
-from tasks.vision.metrics import MAIN, Scores
+from tasks.training.events import EpochResult, TrainedModel
+from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
 LINEAGE = {"base_model": "yolo11n.yaml", "archives": '{"a.zip": "aa"}', "git_commit": "unknown"}
 
@@ -18,15 +18,15 @@ def trained(
     folder: Path, weights: Path, task: str = "detect", classes: tuple[str, ...] = ("cat", "dog")
 ) -> TrainedModel:
     """A model whose first class is at 0.25, the second at 0.5, and those after it not in validation."""
-    main = MAIN[task]
+    main = PRIMARY_METRIC[task]
     shown = dict(zip(classes, ({main: 0.25}, {main: 0.5}), strict=False))
     scores = Scores(task=task, metrics={main: 0.375, "precision": 0.5}, classes=shown, images=7)
     return TrainedModel(weights, folder, task, classes, scores, epochs=3, best_epoch=2, batch=8)
 
 
-def epoch(number: int, *, restored: bool = False, extra: Mapping[str, float] | None = None) -> Epoch:
+def epoch(number: int, *, restored: bool = False, extra: Mapping[str, float] | None = None) -> EpochResult:
     values = {"train/box_loss": 1 / number, **(extra or {})}
-    return Epoch(number, 10, values, seconds=2.5, batch=8, restored=restored)
+    return EpochResult(number, 10, values, seconds=2.5, batch=8, restored=restored)
 
 
 def opened(flow_run_id: str, fingerprint: str = "f1", **parameters: object) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.dataset.findings import Batch, Finding, SplitStatistics, Statistics
+from tasks.dataset.findings import Finding, FindingBatch, SplitStatistics, Statistics
 from tasks.parameters import ValidationPolicy
 from tasks.validation.class_names import class_findings
 
@@ -13,7 +13,7 @@ def check(
 ) -> list[Finding]:
     counted = {split: SplitStatistics(images=9, labelled=9, instances=counts) for split, counts in splits.items()}
     batches = class_findings(Statistics(class_names=names, splits=counted), policy)
-    return [batch.make(at) for batch in batches if isinstance(batch, Batch) for at in range(batch.count)]
+    return [batch.make(at) for batch in batches if isinstance(batch, FindingBatch) for at in range(batch.count)]
 
 
 BOTH = {"cat": 20, "dog": 20}

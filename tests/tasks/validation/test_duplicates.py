@@ -9,8 +9,8 @@ import pytest
 
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import Code
-from tasks.dataset.findings import Batch, Finding, error
-from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tasks.dataset.findings import Finding, FindingBatch, error
+from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.validation import duplicates
 from tasks.validation.duplicates import duplicate_findings
 
@@ -31,12 +31,14 @@ def encoded(image: np.ndarray, ending: str = ".jpg", quality: int = 95) -> bytes
     return cv2.imencode(ending, image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def written(results: list[Finding | Batch]) -> list[Finding]:
-    return list(chain.from_iterable(map(r.make, range(r.count)) if isinstance(r, Batch) else [r] for r in results))
+def written(results: list[Finding | FindingBatch]) -> list[Finding]:
+    return list(
+        chain.from_iterable(map(r.make, range(r.count)) if isinstance(r, FindingBatch) else [r] for r in results)
+    )
 
 
-def seen(data: bytes, name: str) -> ImageTraits:
-    traits, _ = inspect_image(data, name)
+def seen(data: bytes, name: str) -> ImageStats:
+    traits, _ = check_image(data, name)
     assert traits is not None
     return traits
 
@@ -246,9 +248,9 @@ def test_beyond_the_bounds_the_same_pixels_are_still_near(bound: str, monkeypatc
     assert pairs(find(files)) == [("image-near-duplicate", "warning", "b.png", "a.png")]
 
 
-def synthetic(thumbnails: np.ndarray) -> dict[str, ImageTraits]:
+def synthetic(thumbnails: np.ndarray) -> dict[str, ImageStats]:
     return {
-        f"{number:06}.jpg": ImageTraits(640, 480, sharpness=number * 1e-6, thumbnail=row.tobytes())
+        f"{number:06}.jpg": ImageStats(640, 480, sharpness=number * 1e-6, thumbnail=row.tobytes())
         for number, row in enumerate(thumbnails)
     }
 
@@ -270,7 +272,7 @@ def test_ten_thousand_images_of_any_kind_take_little_time(kind: str, expected: i
     found = duplicate_findings(images, {name: (index, 1) for index, name in enumerate(images)}, splits, lambda _: b"")
 
     assert time.perf_counter() - began < 5
-    assert sum(batch.count for batch in found if isinstance(batch, Batch)) == expected
+    assert sum(batch.count for batch in found if isinstance(batch, FindingBatch)) == expected
 
 
 def test_a_twin_is_found_across_blocks() -> None:

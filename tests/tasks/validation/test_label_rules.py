@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dataset.findings import Finding
-from tasks.dataset.labels import LabelRules
+from tasks.dataset.labels import LabelSpec
 from tasks.validation.label_rules import label_findings
 from tasks.validation.label_table import read_labels
 from tests.tasks.validation.test_label_table import DIAMOND, SQUARE, written
 
-RULES = LabelRules(class_count=3)
+RULES = LabelSpec(class_count=3)
 
 
-def check(text: str, size: tuple[int, int] | None = None, rules: LabelRules = RULES, imgsz: int = 640) -> list[Finding]:
+def check(text: str, size: tuple[int, int] | None = None, rules: LabelSpec = RULES, imgsz: int = 640) -> list[Finding]:
     table, faults = read_labels([("a.txt", text.encode())], rules)
     assert [finding for finding in faults if isinstance(finding, Finding) and finding.severity == "error"] == []
     return written(label_findings(table, {"a.txt": size} if size else {}, imgsz))
@@ -70,7 +70,7 @@ def test_each_rule_and_its_nearest_good_neighbour(
 def test_boxes_with_keypoints_are_boxes() -> None:
     text = "0 0.95 0.5 0.2 0.4 0.5 0.5\n0 0.951 0.5 0.2 0.4 0.6 0.6\n"
 
-    codes = [finding.code for finding in check(text, rules=LabelRules(1, "pose", (1, 2)))]
+    codes = [finding.code for finding in check(text, rules=LabelSpec(1, "pose", (1, 2)))]
     assert codes == ["label-outside", "label-outside", "label-overlap"]
 
 

@@ -8,33 +8,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from tasks.dataset.findings import Batch, Finding
-from tasks.dataset.labels import LabelRules, parse_labels
-from tasks.validation.label_table import MAX_WORDED, LabelTable, read_labels, schema
+from tasks.dataset.findings import Finding, FindingBatch
+from tasks.dataset.labels import LabelSpec, parse_labels
+from tasks.validation.label_table import MAX_DETAILED_FINDINGS, LabelTable, read_labels, schema
 
-RULES = LabelRules(class_count=3)
+RULES = LabelSpec(class_count=3)
 BOX = "0 0.5 0.5 0.25 0.25\n"
 SQUARE = "1 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
 DIAMOND = "1 0.5 0.1 0.9 0.5 0.5 0.9 0.1 0.5\n"
 BOW_TIE = "1 0.1 0.1 0.9 0.9 0.9 0.1 0.1 0.8\n"
 
 
-def read(*texts: str, rules: LabelRules = RULES) -> tuple[LabelTable, list[Finding]]:
+def read(*texts: str, rules: LabelSpec = RULES) -> tuple[LabelTable, list[Finding]]:
     """Files a.txt, b.txt, ... with these texts; batches written out."""
     files = [(f"{chr(ord('a') + at)}.txt", text.encode()) for at, text in enumerate(texts)]
     return read_files(files, rules)
 
 
-def read_files(files: list[tuple[str, bytes]], rules: LabelRules = RULES) -> tuple[LabelTable, list[Finding]]:
+def read_files(files: list[tuple[str, bytes]], rules: LabelSpec = RULES) -> tuple[LabelTable, list[Finding]]:
     table, findings = read_labels(iter(files), rules)
     return table, written(findings)
 
 
-def written(findings: list[Finding | Batch]) -> list[Finding]:
+def written(findings: list[Finding | FindingBatch]) -> list[Finding]:
     return [
         one
         for finding in findings
-        for one in (map(finding.make, range(finding.count)) if isinstance(finding, Batch) else [finding])
+        for one in (map(finding.make, range(finding.count)) if isinstance(finding, FindingBatch) else [finding])
     ]
 
 
@@ -78,7 +78,7 @@ def test_an_outline_that_goes_round_twice_has_its_area_once() -> None:
 
 
 def test_keypoints_are_no_corners() -> None:
-    table, findings = read("0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelRules(1, "pose", (2, 3)))
+    table, findings = read("0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelSpec(1, "pose", (2, 3)))
 
     assert findings == []
     assert table.task == "pose"
@@ -107,7 +107,7 @@ TASKS = {
 
 @pytest.mark.parametrize(("texts", "rule", "task"), TASKS.values(), ids=TASKS)
 def test_the_task_shows_in_the_labels(texts: list[str], rule: str | None, task: str | None) -> None:
-    assert read(*texts, rules=LabelRules(3, rule))[0].task == task
+    assert read(*texts, rules=LabelSpec(3, rule))[0].task == task
 
 
 def test_files_of_another_kind_than_most_are_named() -> None:
@@ -147,7 +147,7 @@ def test_an_outline_that_crosses_itself_is_a_warning(text: str, lines: list[int]
 
 
 def test_a_rotated_box_with_swapped_corners_crosses_itself() -> None:
-    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelRules(3, "obb"))[1]] == [2]
+    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelSpec(3, "obb"))[1]] == [2]
 
 
 GOOD = [
@@ -205,18 +205,18 @@ files = st.lists(
     max_size=8,
 )
 RULES_OF_ALL_KINDS = [
-    LabelRules(),
-    *(LabelRules(3, task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
-    LabelRules(3, "pose", (1, 3)),
-    LabelRules(3, "pose", (2, 2)),
-    LabelRules(3, "detect", outlines_as_boxes=True),
+    LabelSpec(),
+    *(LabelSpec(3, task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
+    LabelSpec(3, "pose", (1, 3)),
+    LabelSpec(3, "pose", (2, 2)),
+    LabelSpec(3, "detect", outlines_as_boxes=True),
 ]
 
 
 MILD = {"label-duplicate", "label-encoding", "label-outline"}
 
 
-def assert_same_as_line_by_line(contents: list[bytes], rules: LabelRules) -> None:
+def assert_same_as_line_by_line(contents: list[bytes], rules: LabelSpec) -> None:
     """Reading the files together gives the rows, counts and findings, in the same words, of parsing each."""
     named = [(f"{at}.txt", data) for at, data in enumerate(contents)]
     table, findings = read_files(named, rules)
@@ -238,7 +238,7 @@ def assert_same_as_line_by_line(contents: list[bytes], rules: LabelRules) -> Non
 
 @pytest.mark.parametrize("rules", RULES_OF_ALL_KINDS, ids=str)
 def test_each_odd_line_among_good_ones_is_judged_as_by_itself(
-    rules: LabelRules, monkeypatch: pytest.MonkeyPatch
+    rules: LabelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In one chunk a single word would send all files the slow way.
     monkeypatch.setattr("tasks.validation.label_table._CHUNK_FILES", 1)
@@ -250,7 +250,7 @@ def test_each_odd_line_among_good_ones_is_judged_as_by_itself(
 
 @settings(deadline=None)
 @given(files, st.sampled_from(RULES_OF_ALL_KINDS))
-def test_many_files_give_what_each_gives_by_itself(contents: list[bytes], rules: LabelRules) -> None:
+def test_many_files_give_what_each_gives_by_itself(contents: list[bytes], rules: LabelSpec) -> None:
     assert_same_as_line_by_line(contents, rules)
 
 
@@ -266,14 +266,14 @@ def test_files_of_several_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_of_many_faulty_files_the_first_findings_are_worded_and_all_counted() -> None:
-    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_WORDED)]
+    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_DETAILED_FINDINGS)]
     _, findings = read_labels(iter(faulty), RULES)
-    batches = [finding for finding in findings if isinstance(finding, Batch)]
+    batches = [finding for finding in findings if isinstance(finding, FindingBatch)]
 
-    assert len(findings) - len(batches) == 2 * MAX_WORDED
+    assert len(findings) - len(batches) == 2 * MAX_DETAILED_FINDINGS
     assert {batch.code.value: batch.count for batch in batches} == {"label-number": 1000, "label-class": 1000}
-    assert batches[0].make(0).path == f"{MAX_WORDED}.txt"
-    assert batches[0].make(MAX_WORDED - 1).path == f"{2 * MAX_WORDED - 1}.txt"
+    assert batches[0].make(0).path == f"{MAX_DETAILED_FINDINGS}.txt"
+    assert batches[0].make(MAX_DETAILED_FINDINGS - 1).path == f"{2 * MAX_DETAILED_FINDINGS - 1}.txt"
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,20 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.dataset.findings import Batch, Finding
-from tasks.dataset.image_stats import ImageTraits, inspect_image
+from tasks.dataset.findings import Finding, FindingBatch
+from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.validation.quality import quality_findings
 
-FINE = ImageTraits(640, 480, dark=200, bright=60, entropy=7.0, sharpness=0.2)
+FINE = ImageStats(640, 480, dark=200, bright=60, entropy=7.0, sharpness=0.2)
 
 
-def written(results: list[Finding | Batch]) -> list[Finding]:
-    return list(chain.from_iterable(map(r.make, range(r.count)) if isinstance(r, Batch) else [r] for r in results))
+def written(results: list[Finding | FindingBatch]) -> list[Finding]:
+    return list(
+        chain.from_iterable(map(r.make, range(r.count)) if isinstance(r, FindingBatch) else [r] for r in results)
+    )
 
 
-def reasons(odd: ImageTraits, others: ImageTraits = FINE) -> list[str]:
+def reasons(odd: ImageStats, others: ImageStats = FINE) -> list[str]:
     found = written(quality_findings({"odd.jpg": odd} | {f"{number}.jpg": others for number in range(5)}))
     assert {(finding.code, finding.severity, finding.path) for finding in found} <= {
         ("image-quality", "info", "odd.jpg")
@@ -43,7 +45,7 @@ RULES = {
 
 @pytest.mark.parametrize(("odd", "fine", "reason"), RULES.values(), ids=RULES)
 def test_each_rule_tells_its_figures_and_leaves_the_nearest_image_alone(
-    odd: ImageTraits, fine: ImageTraits, reason: str
+    odd: ImageStats, fine: ImageStats, reason: str
 ) -> None:
     (message,) = reasons(odd)
 
@@ -98,7 +100,7 @@ def test_pictures_are_measured_as_people_see_them(
 ) -> None:
     pictures = {f"{seed}": scene(seed) for seed in range(6)} | {"spoilt": spoil(scene(9))}
     files = {name: cv2.imencode(ending, picture)[1].tobytes() for name, picture in pictures.items()}
-    seen = {name: inspect_image(data, f"{name}{ending}")[0] for name, data in files.items()}
+    seen = {name: check_image(data, f"{name}{ending}")[0] for name, data in files.items()}
     images = {name: traits for name, traits in seen.items() if traits is not None}
 
     assert len(images) == 7

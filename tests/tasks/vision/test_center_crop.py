@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.vision.geometry import Rgb, centre_square
+from tasks.vision.geometry import Rgb, center_crop
 
 
 def image(width: int, height: int) -> Rgb:
@@ -23,7 +23,7 @@ def theirs(picture: Rgb, size: int) -> Rgb:
 def test_pixels_equal_those_of_ultralytics(width: int, height: int, size: int) -> None:
     """To the last bit, or a level off for slivers."""
     picture = image(width, height)
-    ours, expected = centre_square(picture, size), theirs(picture, size)
+    ours, expected = center_crop(picture, size), theirs(picture, size)
     assert ours.shape == (size, size, 3)
     sliver = max(width, height) * size // min(width, height) > 32 * size
     assert np.abs(ours.astype(int) - expected).max() <= sliver
@@ -32,15 +32,15 @@ def test_pixels_equal_those_of_ultralytics(width: int, height: int, size: int) -
 @pytest.mark.parametrize(("width", "height"), [(1, 500), (500, 1), (4, 700), (330, 10)])
 def test_a_sliver_is_at_most_a_level_off(width: int, height: int) -> None:
     picture = image(width, height)
-    assert np.abs(centre_square(picture, 64).astype(int) - theirs(picture, 64)).max() <= 1
+    assert np.abs(center_crop(picture, 64).astype(int) - theirs(picture, 64)).max() <= 1
 
 
 def test_a_sliver_is_not_enlarged_as_a_whole() -> None:
     """That would take 40 GB."""
-    assert centre_square(np.zeros((1, 60000, 3), np.uint8), 480).shape == (480, 480, 3)
+    assert center_crop(np.zeros((1, 60000, 3), np.uint8), 480).shape == (480, 480, 3)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((0, 5, 3), 64), ((5, 5), 64), ((5, 5, 4), 64), ((5, 5, 3), 0)])
 def test_what_is_no_image_is_refused(shape: tuple[int, ...], size: int) -> None:
     with pytest.raises(ValueError, match=r"expected an image of shape \(height, width, 3\)"):
-        centre_square(np.zeros(shape, np.uint8), size)
+        center_crop(np.zeros(shape, np.uint8), size)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.parameters import InferenceParams
-from tasks.vision.detections import Detections, Moment, class_thresholds, outline
+from tasks.vision.detections import Detections, VideoPosition, class_thresholds, mask_to_polygon
 from tasks.vision.geometry import Floats, Letterbox
 from tests.tasks.inference.results.examples import MODEL, model, picture
 
@@ -34,7 +34,7 @@ def test_boxes_are_in_pixels_of_the_original() -> None:
 
 def test_a_frame_says_when_it_was() -> None:
     outputs = {"detections": served([10, 20, 30, 40, 0.9, 1])}
-    frame = Detections.from_served(outputs, MODEL, SQUARE, InferenceParams(), "v.mp4", Moment(3, 120.5))
+    frame = Detections.from_served(outputs, MODEL, SQUARE, InferenceParams(), "v.mp4", VideoPosition(3, 120.5))
     assert (frame.source, frame.frame, frame.timestamp_ms) == ("v.mp4", 3, 120.5)
 
 
@@ -140,8 +140,8 @@ def test_some_can_be_kept_in_any_order(task: str) -> None:
 def test_an_outline_goes_around_the_largest_part() -> None:
     mask = np.zeros((20, 20), np.bool_)
     mask[2:4, 2:4] = mask[8:18, 8:18] = True
-    ring = outline(mask)
+    ring = mask_to_polygon(mask)
     assert ring.min() >= 8
     assert len(ring) == 4
-    assert outline(np.zeros((4, 4), np.bool_)).shape == (0, 2)
-    assert len(outline(np.eye(1, dtype=np.bool_))) >= 3
+    assert mask_to_polygon(np.zeros((4, 4), np.bool_)).shape == (0, 2)
+    assert len(mask_to_polygon(np.eye(1, dtype=np.bool_))) >= 3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.vision.polygons import areas, bounds, crossed, rotated_boxes
+from tasks.vision.polygons import polygon_areas, polygon_bounds, polygons_to_xywhr, self_intersects
 
 Point = tuple[int, int]
 points = st.tuples(st.integers(0, 16), st.integers(0, 16))
@@ -34,15 +34,15 @@ def crosses(outline: list[Point]) -> bool:
 @settings(deadline=None)
 @given(outlines)
 def test_crossings_are_those_that_comparing_all_edges_finds(drawn: list[list[Point]]) -> None:
-    assert crossed(*ragged(drawn)).tolist() == [crosses(outline) for outline in drawn]
+    assert self_intersects(*ragged(drawn)).tolist() == [crosses(outline) for outline in drawn]
 
 
 @settings(deadline=None)
 @given(outlines)
 def test_areas_and_bounds_of_many_are_those_of_each(drawn: list[list[Point]]) -> None:
-    low, high = bounds(*ragged(drawn))
+    low, high = polygon_bounds(*ragged(drawn))
 
-    for outline, area, least, most in zip(drawn, areas(*ragged(drawn)), low, high, strict=True):
+    for outline, area, least, most in zip(drawn, polygon_areas(*ragged(drawn)), low, high, strict=True):
         doubled = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(outline, [*outline[1:], outline[0]], strict=True))
         assert area == Fraction(abs(doubled), 512)
         assert (least * 16).tolist() == np.min(outline, axis=0).tolist()
@@ -62,7 +62,7 @@ def test_an_outline_made_to_take_long_is_left_out() -> None:
     corners = comb(100_000)
     began = time.monotonic()
 
-    assert not crossed(corners, np.array([len(corners)]))[0]
+    assert not self_intersects(corners, np.array([len(corners)]))[0]
     assert time.monotonic() - began < 5
 
 
@@ -71,8 +71,8 @@ def test_a_long_outline_is_tested_to_its_end() -> None:
     circle = 0.5 + 0.4 * np.column_stack([np.cos(turn), np.sin(turn)])
     pierced = np.vstack([circle, [[0.95, 0.51], [0.5, 0.5]]])
 
-    assert not crossed(circle, np.array([len(circle)]))[0]
-    assert crossed(pierced, np.array([len(pierced)]))[0]
+    assert not self_intersects(circle, np.array([len(circle)]))[0]
+    assert self_intersects(pierced, np.array([len(pierced)]))[0]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,6 @@ def test_a_long_outline_is_tested_to_its_end() -> None:
     ],
 )
 def test_rotated_boxes(quad: list[tuple[float, float]], box: bool, tilted: bool) -> None:
-    found = rotated_boxes(np.array([quad]))
+    found = polygons_to_xywhr(np.array([quad]))
 
     assert (found[0].tolist(), found[1].tolist()) == ([box], [tilted])

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.vision.predictions import Found, FoundFolder, pack_masks
+from tasks.vision.predictions import Found, PredictionStore, pack_masks
 from tests.tasks.serving.parity.builders import found
 
 
 def test_every_task_survives_its_file(tmp_path: Path) -> None:
     masks = pack_masks(np.random.default_rng(0).random((1, 32, 32)) > 0.5)
     full = found([1, 2, 3, 4, 0.5, 2], keypoints=[[[1, 2, 1]]], rotated=[[2, 3, 2, 2, 0.5]], masks=masks)
-    folder = FoundFolder(tmp_path / "new")
+    folder = PredictionStore(tmp_path / "new")
     for each in (full, found(), Found.classified(7, 5, np.array([0.5, 0.5], np.float32))):
         folder.add(each)
-    first, second, third = FoundFolder(tmp_path / "new")
+    first, second, third = PredictionStore(tmp_path / "new")
     assert first.masks is not None
     assert (first.masks == masks).all()
     assert first.boxes.tolist() == [[1, 2, 3, 4]]
@@ -24,7 +24,7 @@ def test_every_task_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_no_more_than_was_put_in(tmp_path: Path) -> None:
-    folder = FoundFolder(tmp_path / "new")
+    folder = PredictionStore(tmp_path / "new")
     folder.add(found())
     with pytest.raises(IndexError):
         folder[1]

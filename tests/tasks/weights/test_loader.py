@@ -18,7 +18,7 @@ from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 from tasks.tracking import pyfunc_model
 from tasks.training import process
-from tasks.training.job import ReferenceJob, ScoringJob, Subject, TrainingJob
+from tasks.training.job import EvaluationJob, EvaluationTarget, ReferencePredictionJob, TrainingJob
 from tasks.training.trainer import evaluation, reference, training_run
 from tasks.weights.isolation import without_credentials
 from tasks.weights.loader import WeightsError, open_model, strip_optimizer
@@ -70,12 +70,16 @@ def finished(folder: Path, weights: Path) -> TrainingJob:
 
 
 def scored(folder: Path, weights: Path) -> None:
-    list(evaluation.score(ScoringJob((Subject(weights, folder / "data.yaml", 64),), "detect", folder, 1, "cpu", 0)))
+    list(
+        evaluation.evaluate_models(
+            EvaluationJob((EvaluationTarget(weights, folder / "data.yaml", 64),), "detect", folder, 1, "cpu", 0)
+        )
+    )
 
 
 def referred(folder: Path, weights: Path) -> None:
     places = folder / "sample.zip", folder / "served", folder / "reference"
-    reference._predict(ReferenceJob(weights, *places, 64, "detect", folder), _NoSample(), None)  # type: ignore[arg-type]
+    reference._predict(ReferencePredictionJob(weights, *places, 64, "detect", folder), _NoSample(), None)  # type: ignore[arg-type]
 
 
 class _NoSample:

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.inference.results.summary import GalleryItem, item_classes
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import corners
+from tasks.vision.geometry import xywhr_to_corners
 
 MODEL = ServedModel("cells", 7, "detect", 64, ("red", "white"), "run")
 
@@ -28,7 +28,7 @@ def picture(*classes: int, source: str = "a.jpg", frame: int | None = None, task
     if task == "pose":
         own["keypoints"] = np.tile(np.array([[11, 22, 0.9], [33, 44, 0.2]], np.float32), (count, 1, 1))
     if task == "obb":
-        own |= {"rotated": rotated.astype(np.float32), "polygons": tuple(corners(rotated.astype(np.float32)))}
+        own |= {"rotated": rotated.astype(np.float32), "polygons": tuple(xywhr_to_corners(rotated.astype(np.float32)))}
     moment = None if frame is None else 40.0 * frame
     confidence = (0.9 - 0.01 * steps).astype(np.float32)
     return Detections(source, frame, moment, 128, 64, boxes, confidence, np.array(classes, np.int32), **own)

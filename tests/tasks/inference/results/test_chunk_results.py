@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from tasks.inference.results import chunk_results as writing
 from tasks.inference.results import parquet
-from tasks.inference.results.chunk_reader import PartError
-from tasks.inference.results.chunk_results import PartWriter, merge_parts
-from tasks.inference.results.parquet import PICTURES, schema
+from tasks.inference.results.chunk_reader import ChunkResultError
+from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
+from tasks.inference.results.parquet import IMAGES_SCHEMA, schema
 from tasks.inference.results.report import inference_markdown
 from tasks.inference.results.summary import WARNING, Failure, GalleryItem, InferenceSummary
 from tasks.serving.served_model import ServedModel
@@ -36,7 +36,7 @@ MERGED = {"predictions.parquet", "pictures.parquet", "coco.json", "failures.json
 
 def write(folder: Path, chunk: int, *found: Detections, served: ServedModel = MODEL, failures: int = 0) -> Path:
     """Write the part of some images; the first `failures` of them have one each beside their detections."""
-    with PartWriter(folder, chunk, served) as part:
+    with ChunkResultWriter(folder, chunk, served) as part:
         for number, each in enumerate(found):
             part.add(each)
             part.item(item(each))
@@ -55,7 +55,7 @@ def coco(folder: Path) -> dict[str, Any]:
 
 def test_a_part_is_a_stored_zip_that_says_what_it_is(tmp_path: Path) -> None:
     frames = [picture(1, 0, source="v.mp4", frame=number) for number in range(3)]
-    with PartWriter(tmp_path, 12, MODEL, tracked=True) as part:
+    with ChunkResultWriter(tmp_path, 12, MODEL, tracked=True) as part:
         for frame in frames:
             part.add(frame)
         part.item(item(*frames))
@@ -82,14 +82,14 @@ def test_a_part_is_a_stored_zip_that_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_block_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    with suppress(RuntimeError), PartWriter(tmp_path, 0, MODEL) as part:
+    with suppress(RuntimeError), ChunkResultWriter(tmp_path, 0, MODEL) as part:
         part.add(picture(1))
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with suppress(pa.ArrowInvalid), PartWriter(tmp_path, 0, model("segment")) as part:
+    with suppress(pa.ArrowInvalid), ChunkResultWriter(tmp_path, 0, model("segment")) as part:
         part.add(Detections(**vars(picture(1, 0)) | {"polygons": picture(1, task="segment").polygons}))
     assert list(tmp_path.iterdir()) == []
 
@@ -106,19 +106,19 @@ def test_the_part_of_a_killed_writer_is_not_there_and_the_next_one_takes_its_pla
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, cwd=Path.cwd())
     assert killed.returncode == -9
     assert list(tmp_path.glob("*.zip")) == []
-    summary = merge_parts([write(tmp_path, 0, picture(0))], tmp_path / "merged")
+    summary = merge_chunk_results([write(tmp_path, 0, picture(0))], tmp_path / "merged")
     assert summary.classes == {"red": 1}
     assert {path.name for path in tmp_path.iterdir()} == {"000000.zip", "merged"}
 
 
 def test_a_long_video_is_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "ROWS_A_GROUP", 10)
-    monkeypatch.setattr(parquet, "ROWS_A_GROUP", 25)
-    with PartWriter(tmp_path, 0, MODEL) as part:
+    monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 25)
+    with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         for number in range(100):
             part.add(picture(*[0] * (number % 4 if number > 50 else 0), source="v.mp4", frame=number))
             assert len(part._waiting) <= 10
-    merge_parts([part.path], tmp_path / "merged")
+    merge_chunk_results([part.path], tmp_path / "merged")
     for name, rows in (("predictions.parquet", 75), ("pictures.parquet", 100)):
         with pq.ParquetFile(tmp_path / "merged" / name) as file:
             groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
@@ -132,7 +132,7 @@ def test_parts_become_the_files_of_the_run(tmp_path: Path) -> None:
         write(tmp_path, 0, picture(1, 1, source="a"), picture(source="b"), failures=1),
         write(tmp_path, 3, picture(0, source="c\udcff")),
     ]
-    summary = merge_parts(iter(parts), tmp_path / "merged")
+    summary = merge_chunk_results(iter(parts), tmp_path / "merged")
     assert {path.name for path in (tmp_path / "merged").iterdir()} == MERGED
     assert pq.read_table(tmp_path / "merged/predictions.parquet")["source"].to_pylist() == ["a", "a", "c\\udcff"]
     assert pq.read_table(tmp_path / "merged/pictures.parquet")["detections"].to_pylist() == [2, 0, 1]
@@ -149,10 +149,10 @@ def test_parts_become_the_files_of_the_run(tmp_path: Path) -> None:
 
 
 def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
-    with PartWriter(tmp_path, 0, MODEL) as part:
+    with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         part.add(picture(source="z.zip/a.jpg"))
         part.fail(Failure("z.zip", "expected", WARNING))
-    summary = merge_parts([part.path], tmp_path / "merged")
+    summary = merge_chunk_results([part.path], tmp_path / "merged")
     assert (summary.inputs, summary.failed_inputs, summary.failure_count) == (1, 0, 1)
     assert summary.failures == (Failure("z.zip", "expected", WARNING),)
     (told,) = lines(tmp_path / "merged/failures.jsonl")
@@ -161,10 +161,10 @@ def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
 
 
 def test_no_part_at_all_gives_empty_files(tmp_path: Path) -> None:
-    summary = merge_parts([], tmp_path)
+    summary = merge_chunk_results([], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == MERGED
     assert pq.read_table(tmp_path / "predictions.parquet").schema == schema("detect", tracked=False)
-    assert pq.read_table(tmp_path / "pictures.parquet").schema == PICTURES
+    assert pq.read_table(tmp_path / "pictures.parquet").schema == IMAGES_SCHEMA
     assert coco(tmp_path) == {"images": [], "annotations": [], "categories": []}
     assert (tmp_path / "items.jsonl").read_bytes() == (tmp_path / "failures.jsonl").read_bytes() == b""
     assert (summary.inputs, summary.failure_share, summary.images_per_second, summary.versions) == (0, 0, 0, ())
@@ -176,7 +176,7 @@ def test_a_deployment_in_the_middle_joins_classes_by_name(tmp_path: Path) -> Non
         write(tmp_path, 0, picture(0, 1, source="a")),
         write(tmp_path, 1, picture(0, 1, 2, 9, source="b"), served=after),
     ]
-    summary = merge_parts(parts, tmp_path / "merged")
+    summary = merge_chunk_results(parts, tmp_path / "merged")
     rows = pq.read_table(tmp_path / "merged/predictions.parquet")
     assert rows["model_version"].to_pylist() == [7, 7, 8, 8, 8, 8]
     assert rows["class_name"].to_pylist() == ["red", "white", "white", "blue", "red", "class 9"]
@@ -192,14 +192,14 @@ def test_a_deployment_in_the_middle_joins_classes_by_name(tmp_path: Path) -> Non
 
 def test_another_task_in_the_middle_is_refused(tmp_path: Path) -> None:
     parts = [write(tmp_path, 0, picture(0)), write(tmp_path, 1, picture(0), served=model("segment"))]
-    with pytest.raises(PartError, match=r"000001\.zip"):
-        merge_parts(parts, tmp_path / "merged")
+    with pytest.raises(ChunkResultError, match=r"000001\.zip"):
+        merge_chunk_results(parts, tmp_path / "merged")
 
 
 def test_a_part_that_comes_twice_is_refused(tmp_path: Path) -> None:
     part = write(tmp_path, 4, picture(0))
-    with pytest.raises(PartError, match=r"found 000004\.zip after 000004\.zip"):
-        merge_parts([part, part], tmp_path / "merged")
+    with pytest.raises(ChunkResultError, match=r"found 000004\.zip after 000004\.zip"):
+        merge_chunk_results([part, part], tmp_path / "merged")
 
 
 def test_a_part_may_be_gone_when_the_next_one_is_asked_for(tmp_path: Path) -> None:
@@ -209,15 +209,15 @@ def test_a_part_may_be_gone_when_the_next_one_is_asked_for(tmp_path: Path) -> No
             yield part
             part.unlink()
 
-    assert merge_parts(fetched(), tmp_path / "merged").images == 3
+    assert merge_chunk_results(fetched(), tmp_path / "merged").images == 3
 
 
 def test_failures_beyond_the_first_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "KEPT_FAILURES", 3)
+    monkeypatch.setattr(writing, "MAX_FAILURES", 3)
     parts = [
         write(tmp_path, chunk, *[picture(source=f"{chunk}-{n}") for n in range(4)], failures=2) for chunk in (1, 2)
     ]
-    summary = merge_parts(parts, tmp_path / "merged")
+    summary = merge_chunk_results(parts, tmp_path / "merged")
     assert [failure.source for failure in summary.failures] == ["1-0", "1-1", "2-0"]
     assert (summary.failure_count, summary.failed_inputs, summary.failure_share) == (4, 4, 0.5)
     assert len(lines(tmp_path / "merged/failures.jsonl")) == 4
@@ -240,8 +240,8 @@ def complaint(good: Path, part: Path, data: bytes, folder: Path) -> str:
     part.write_bytes(data)
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        merge_parts([good, part], folder)
-    except PartError as error:
+        merge_chunk_results([good, part], folder)
+    except ChunkResultError as error:
         return str(error) if not list(folder.iterdir()) else "something is left"
     return ""
 
@@ -252,8 +252,8 @@ def test_counts_that_disagree_are_damage(tmp_path: Path) -> None:
     with zipfile.ZipFile(part) as file, zipfile.ZipFile(other) as pictures, zipfile.ZipFile(mixed, "w") as made:
         for name in file.namelist():
             made.writestr(name, (pictures if name == "pictures.parquet" else file).read(name))
-    with pytest.raises(PartError, match=r"000002\.zip, found ValueError: 2 rows for pictures with 1 detections"):
-        merge_parts([mixed], tmp_path / "merged")
+    with pytest.raises(ChunkResultError, match=r"000002\.zip, found ValueError: 2 rows for pictures with 1 detections"):
+        merge_chunk_results([mixed], tmp_path / "merged")
 
 
 Made = tuple[str, list[list[int]], int]  # image or video, classes of each picture, failures
@@ -279,10 +279,10 @@ def test_any_number_of_parts_gives_the_same_files(made: list[Made], cuts: set[in
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         split = [keep(folder, first, made[first:last], first) for first, last in spans]
-        several = merge_parts(split, folder / "several")
+        several = merge_chunk_results(split, folder / "several")
         # One part in very small groups beside several in large ones.
         patch.setattr(writing, "ROWS_A_GROUP", group)
-        single = merge_parts([keep(folder / "one", 0, made, 0)], folder / "single")
+        single = merge_chunk_results([keep(folder / "one", 0, made, 0)], folder / "single")
         assert replace(several, seconds=0) == replace(single, seconds=0)
         for file in ("predictions.parquet", "pictures.parquet"):
             assert pq.read_table(folder / "several" / file).equals(pq.read_table(folder / "single" / file))
@@ -294,7 +294,7 @@ def test_any_number_of_parts_gives_the_same_files(made: list[Made], cuts: set[in
 
 def keep(folder: Path, chunk: int, made: Sequence[Made], first: int) -> Path:
     """Write the part of inputs `made`, which are named by their number from `first`."""
-    with PartWriter(folder, chunk, model("pose")) as part:
+    with ChunkResultWriter(folder, chunk, model("pose")) as part:
         for number, (kind, classes, failures) in enumerate(made, first):
             found = [
                 picture(*some, source=f"{number}", frame=index if kind == "video" else None, task="pose")
@@ -321,8 +321,8 @@ def assert_every_input_once(folder: Path, summary: InferenceSummary, made: Seque
 
 
 def test_merging_ten_times_the_parts_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROWS_A_GROUP", 250)
-    monkeypatch.setattr(writing, "KEPT_FAILURES", 100)
+    monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 250)
+    monkeypatch.setattr(writing, "MAX_FAILURES", 100)
     found = [picture(1, 9, 0, 1, source=f"{number:060d}", task="obb") for number in range(16)]
     part = write(tmp_path, 0, *found, served=model("obb"), failures=16)
     few, many = peaks(part, tmp_path / "few", 20), peaks(part, tmp_path / "many", 200)
@@ -337,7 +337,7 @@ def peaks(part: Path, folder: Path, count: int) -> tuple[int, int]:
     pa.set_memory_pool(pool)
     tracemalloc.start()
     try:
-        merge_parts(copies(part, folder.with_suffix(".zip"), count), folder)
+        merge_chunk_results(copies(part, folder.with_suffix(".zip"), count), folder)
         return tracemalloc.get_traced_memory()[1], pool.max_memory()
     finally:
         tracemalloc.stop()

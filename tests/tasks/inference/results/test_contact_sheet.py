@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.inference.results.annotator import Clip, Painter
+from tasks.inference.results.annotator import AnnotatedVideo, Annotator
 from tasks.inference.results.contact_sheet import (
+    BACKGROUND_GREY,
     CELL_HEIGHT,
     CELL_WIDTH,
     CELLS,
     COLUMNS,
-    GROUND,
-    Sheet,
-    shrunk,
+    ContactSheet,
+    fast_downscale,
     thumbnail,
 )
 from tasks.media.images import read_image
@@ -44,7 +44,7 @@ def cell_of(image: Rgb, cell: int) -> Rgb:
 
 
 def test_cells_are_filled_row_by_row_and_each_picture_is_in_the_middle(tmp_path: Path) -> None:
-    sheet = Sheet()
+    sheet = ContactSheet()
     for number in range(COLUMNS + 1):
         assert sheet.add(plain(100, 192, 20 * number + 60)) == number
     sheet.write(tmp_path / "thumbnails" / "x.jpg")
@@ -53,12 +53,12 @@ def test_cells_are_filled_row_by_row_and_each_picture_is_in_the_middle(tmp_path:
     for number in range(COLUMNS + 1):
         cell = cell_of(image, number)
         assert abs(int(cell[96, 128, 0]) - (20 * number + 60)) < 8
-        assert np.abs(cell[96, 20].astype(int) - GROUND).max() < 8
+        assert np.abs(cell[96, 20].astype(int) - BACKGROUND_GREY).max() < 8
     assert [path.name for path in (tmp_path / "thumbnails").iterdir()] == ["x.jpg"]
 
 
 def test_a_full_sheet_and_a_picture_larger_than_a_cell_are_refused() -> None:
-    sheet = Sheet()
+    sheet = ContactSheet()
     with pytest.raises(ValueError, match="found number 1 of 257x10"):
         sheet.add(plain(257, 10))
     for _ in range(CELLS):
@@ -90,12 +90,12 @@ def test_shrinking_in_steps_gives_what_an_average_over_areas_gives(size: tuple[i
     x, y = np.meshgrid(np.linspace(0, 9, size[0]), np.linspace(0, 7, size[1]))
     image = np.repeat((127 + 60 * np.sin(x) + 60 * np.cos(y)).astype(np.uint8)[..., None], 3, axis=2)
     exact = cv2.resize(image, (256, 160), interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk(image, (256, 160)).astype(int) - exact.astype(int)).max() <= 4
+    assert np.abs(fast_downscale(image, (256, 160)).astype(int) - exact.astype(int)).max() <= 4
 
 
 def test_nothing_is_drawn_on_a_thumbnail_and_its_boxes_go_with_the_item(tmp_path: Path) -> None:
     """What is painted into a picture nobody can hide."""
-    painter = Painter(tmp_path, 0, NAMES, annotate=False)
+    painter = Annotator(tmp_path, 0, NAMES, annotate=False)
     item = painter.save_image(plain(640, 480), found((320, 240, 480, 360)))
     painter.finish()
     assert np.ptp(cell_of(read_image(tmp_path / item.sheet), 0)) < 4
@@ -104,7 +104,7 @@ def test_nothing_is_drawn_on_a_thumbnail_and_its_boxes_go_with_the_item(tmp_path
 
 
 def test_a_painter_gives_cells_in_order_and_begins_a_sheet_when_one_is_full(tmp_path: Path) -> None:
-    painter = Painter(tmp_path, 12, NAMES, annotate=False)
+    painter = Annotator(tmp_path, 12, NAMES, annotate=False)
     items = [painter.save_image(plain(64, 48), found(size=(64, 48))) for _ in range(CELLS + 2)]
     painter.finish()
     assert [(item.sheet, item.cell) for item in items[:2]] == [("thumbnails/000012-0.jpg", 0), (items[0].sheet, 1)]
@@ -114,7 +114,7 @@ def test_a_painter_gives_cells_in_order_and_begins_a_sheet_when_one_is_full(tmp_
 
 
 def test_an_annotated_picture_is_written_in_its_own_size(tmp_path: Path) -> None:
-    painter = Painter(tmp_path, 0, NAMES, annotate=True)
+    painter = Annotator(tmp_path, 0, NAMES, annotate=True)
     item = painter.keep(painter.paint(plain(640, 480), found((100, 100, 300, 300)), small=plain(320, 240)))
     assert item.annotated is not None
     drawn = read_image(tmp_path / item.annotated)
@@ -125,8 +125,8 @@ def test_an_annotated_picture_is_written_in_its_own_size(tmp_path: Path) -> None
 
 
 def test_the_thumbnail_of_a_video_is_its_first_frame_with_the_most_detections(tmp_path: Path) -> None:
-    painter, box = Painter(tmp_path, 3, NAMES, annotate=True), (10, 10, 60, 60)
-    with Clip(painter, "a/clip.mp4") as clip:
+    painter, box = Annotator(tmp_path, 3, NAMES, annotate=True), (10, 10, 60, 60)
+    with AnnotatedVideo(painter, "a/clip.mp4") as clip:
         for frame, boxes in enumerate([(), (box,), (box,), ()]):
             clip.add(plain(96, 64, 40 * frame + 20), found(*boxes, size=(96, 64), frame=frame))
     item = clip.item()
@@ -138,8 +138,8 @@ def test_the_thumbnail_of_a_video_is_its_first_frame_with_the_most_detections(tm
 
 
 def test_a_film_that_cannot_be_written_costs_neither_rows_nor_place(tmp_path: Path) -> None:
-    painter = Painter(tmp_path, 3, NAMES, annotate=True)
-    with Clip(painter, "wide.mp4") as clip:
+    painter = Annotator(tmp_path, 3, NAMES, annotate=True)
+    with AnnotatedVideo(painter, "wide.mp4") as clip:
         for frame in range(3):
             clip.add(plain(40_000, 2), found(size=(40_000, 2), frame=frame))
     assert clip.failure is not None
@@ -149,7 +149,7 @@ def test_a_film_that_cannot_be_written_costs_neither_rows_nor_place(tmp_path: Pa
 
 
 def test_a_video_without_frames_has_no_place(tmp_path: Path) -> None:
-    with Clip(Painter(tmp_path, 3, NAMES, annotate=False), "a.mp4") as clip:
+    with AnnotatedVideo(Annotator(tmp_path, 3, NAMES, annotate=False), "a.mp4") as clip:
         pass
     with pytest.raises(ValueError, match="list it among the failures"):
         clip.item()

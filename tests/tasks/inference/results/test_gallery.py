@@ -12,7 +12,7 @@ import pytest
 
 from tasks.inference.results import gallery
 from tasks.inference.results.gallery import render_gallery, write_gallery
-from tasks.inference.results.summary import ClassTally, Failure, GalleryItem, InferenceSummary
+from tasks.inference.results.summary import ClassCount, Failure, GalleryItem, InferenceSummary
 
 HOSTILE = (
     "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'\"&{{7*7}}.jpg"
@@ -23,7 +23,7 @@ NAMES = ("red", HOSTILE, "never")
 def item(
     number: int,
     source: str,
-    *classes: ClassTally,
+    *classes: ClassCount,
     kind: Literal["image", "video"] = "image",
     annotated: bool = True,
 ) -> GalleryItem:
@@ -54,10 +54,10 @@ def summary(items: Iterable[GalleryItem], failures: tuple[Failure, ...] = ()) ->
 
 
 ITEMS = (
-    item(0, "a/one.jpg", ClassTally(0, 3, 0.95)),
-    item(1, HOSTILE, ClassTally(1, 1, 0.4), ClassTally(0, 2, 0.3)),
+    item(0, "a/one.jpg", ClassCount(0, 3, 0.95)),
+    item(1, HOSTILE, ClassCount(1, 1, 0.4), ClassCount(0, 2, 0.3)),
     item(2, "a/none.jpg"),
-    item(64, "clip.mp4", ClassTally(1, 9, 0.8), kind="video", annotated=False),
+    item(64, "clip.mp4", ClassCount(1, 9, 0.8), kind="video", annotated=False),
 )
 SUMMARY = summary(ITEMS, (Failure(HOSTILE, "expected <b>, found </b>"),))
 
@@ -157,8 +157,8 @@ def test_a_run_without_anything_still_gives_a_page() -> None:
 
 
 def test_of_very_many_the_first_are_shown_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "SHOWN_ITEMS", 2)
-    monkeypatch.setattr(gallery, "SHOWN_FAILURES", 3)
+    monkeypatch.setattr(gallery, "MAX_ITEMS", 2)
+    monkeypatch.setattr(gallery, "MAX_FAILURES", 3)
     failures = tuple(Failure(f"x{number}", "y") for number in range(5))
     page = render_gallery(summary(ITEMS, failures), iter(ITEMS), {})
     found = data_of(page)
@@ -179,7 +179,7 @@ def test_ten_thousand_items_with_links_make_a_small_page_in_little_memory(tmp_pa
     def items() -> Iterable[GalleryItem]:
         for number, name in enumerate(names[:10_000]):
             boxes = "".join(f"{number:04d}{row}/+X" for row in range(3))
-            classes = tuple(ClassTally(each, 3, 0.8765, ((87, 3),), boxes) for each in range(number % 5))
+            classes = tuple(ClassCount(each, 3, 0.8765, ((87, 3),), boxes) for each in range(number % 5))
             sheet = f"thumbnails/{number // 64:06d}-0.jpg"
             yield GalleryItem(
                 f"photos.zip/a/img_{number:06d}.jpg", "image", sheet, number % 64, name, 640, 480, 1, classes

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.inference.results import gallery
-from tasks.inference.results.annotator import Clip, Painter
-from tasks.inference.results.chunk_results import PartWriter, merge_parts
-from tasks.inference.results.gallery import items_in, write_gallery
-from tasks.inference.results.overlay import box_text, steps_of
-from tasks.inference.results.summary import ClassTally, GalleryItem
+from tasks.inference.results.annotator import AnnotatedVideo, Annotator
+from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
+from tasks.inference.results.gallery import count_gallery_items, write_gallery
+from tasks.inference.results.overlay import box_text, count_by_step
+from tasks.inference.results.summary import ClassCount, GalleryItem
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
 from tests.infra.browser import CHROMIUM, Page
@@ -53,22 +53,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as `run-inference` leaves it: eight crowds, a picture with three boxes, an empty one, and a video."""
     folder = tmp_path_factory.mktemp("run")
     plain = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
-    painter = Painter(folder, 0, NAMES, annotate=False)
+    painter = Annotator(folder, 0, NAMES, annotate=False)
     three = lone("three.jpg", (64, 48, 320, 240, 0.9, 0), (400, 300, 600, 420, 0.5, 1), (40, 300, 300, 440, 0.3, 2))
     stills = [crowd(1), three, lone("empty.jpg"), *(crowd(seed) for seed in range(2, 9))]
-    with PartWriter(folder, 0, model(names=NAMES)) as part:
+    with ChunkResultWriter(folder, 0, model(names=NAMES)) as part:
         for found in stills:
             part.item(painter.save_image(plain, found))
             part.add(found)
-        with Clip(painter, "clip.mp4") as clip:
+        with AnnotatedVideo(painter, "clip.mp4") as clip:
             for frame, count in enumerate((5, 40, 20)):
                 found = crowd(100 + frame, count, "clip.mp4", frame)
                 clip.add(plain, found)
                 part.add(found)
         part.item(clip.item())
         painter.finish()
-    totals = merge_parts([part.path], folder)
-    write_gallery(folder / "index.html", totals, items_in(folder), {})
+    totals = merge_chunk_results([part.path], folder)
+    write_gallery(folder / "index.html", totals, count_gallery_items(folder), {})
     return folder
 
 
@@ -182,8 +182,8 @@ def test_a_class_that_is_chosen_is_drawn_alone_and_counted_alone(page: Page) -> 
 def test_of_a_run_with_more_than_the_page_shows_all_are_counted(
     browser: Page, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery, "SHOWN_ITEMS", 2)
-    items = list(items_in(run))
+    monkeypatch.setattr(gallery, "MAX_ITEMS", 2)
+    items = list(count_gallery_items(run))
     totals = replace(summary(items), class_names=NAMES)
     write_gallery(tmp_path / "index.html", totals, items, {})
     show(browser, tmp_path / "index.html")
@@ -263,7 +263,9 @@ def test_the_enlarged_view_shows_what_the_slider_leaves_with_labels(page: Page) 
 def test_a_picture_has_its_file_enlarged_where_nothing_is_hidden_and_else_its_boxes(
     browser: Page, run: Path, tmp_path: Path
 ) -> None:
-    items = [replace(each, annotated="annotated/x.jpg") for each in items_in(run) if each.source == "three.jpg"]
+    items = [
+        replace(each, annotated="annotated/x.jpg") for each in count_gallery_items(run) if each.source == "three.jpg"
+    ]
     write_gallery(tmp_path / "index.html", replace(summary(items), class_names=NAMES), items, {})
     show(browser, tmp_path / "index.html")
     for confidence, files in ((0, 1), (0.4, 0)):
@@ -279,7 +281,7 @@ def test_pictures_with_too_many_boxes_say_so(
     browser: Page, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "ROOM", 12 * 20 * 8)
-    items = list(items_in(run))
+    items = list(count_gallery_items(run))
     write_gallery(tmp_path / "index.html", replace(summary(items), class_names=NAMES), items, {})
     show(browser, tmp_path / "index.html")
     assert "9 pictures with very many detections" in browser.js("byId('crowded').textContent")
@@ -291,7 +293,7 @@ def test_pictures_with_too_many_boxes_say_so(
 
 
 def test_items_of_an_older_run_are_shown_and_counted(browser: Page, tmp_path: Path) -> None:
-    old = [item(number, f"{number}.jpg", ClassTally(0, 3, 0.87)) for number in range(3)]
+    old = [item(number, f"{number}.jpg", ClassCount(0, 3, 0.87)) for number in range(3)]
     lines = [json.loads(each.to_line()) for each in old]
     for line in lines:
         line["classes"] = [each[:3] for each in line["classes"]]
@@ -306,8 +308,8 @@ def test_items_of_an_older_run_are_shown_and_counted(browser: Page, tmp_path: Pa
 def test_ten_thousand_pictures_of_sixty_boxes_follow_the_slider_at_once(browser: Page, tmp_path: Path) -> None:
     found = crowd(1)
     order = [np.flatnonzero(found.class_id == number) for number in range(3)]
-    tallies: tuple[ClassTally, ...] = tuple(
-        ClassTally(number, len(rows), float(found.confidence[rows[0]]), (), box_text(found, rows))
+    tallies: tuple[ClassCount, ...] = tuple(
+        ClassCount(number, len(rows), float(found.confidence[rows[0]]), (), box_text(found, rows))
         for number, rows in enumerate(order)
     )
     counted = tuple(replace(each, steps=steps(each.boxes)) for each in tallies)
@@ -328,4 +330,4 @@ def test_ten_thousand_pictures_of_sixty_boxes_follow_the_slider_at_once(browser:
 
 
 def steps(boxes: str) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(Counter(steps_of(boxes)).items(), reverse=True))
+    return tuple(sorted(Counter(count_by_step(boxes)).items(), reverse=True))

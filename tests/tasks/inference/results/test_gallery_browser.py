@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from infra import demo_data
-from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, Sheet
+from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, ContactSheet
 from tasks.inference.results.gallery import render_gallery, write_gallery
-from tasks.inference.results.summary import ClassTally, GalleryItem
+from tasks.inference.results.summary import ClassCount, GalleryItem
 from tasks.media.images import write_jpeg
 from tests.infra.browser import CHROMIUM, Page
 from tests.tasks.inference.results.test_gallery import HOSTILE, item, summary
@@ -78,8 +78,8 @@ def level(number: int) -> int:
 def many() -> Iterator[GalleryItem]:
     """Every second item has a `red` of 0.9, every fifth a HOSTILE one of 0.4; one in a thousand is a video."""
     for number in range(COUNT):
-        red = [ClassTally(0, 2, 0.9)] if number % 2 == 0 else []
-        other = [ClassTally(1, 1, 0.4)] if number % 5 == 0 else []
+        red = [ClassCount(0, 2, 0.9)] if number % 2 == 0 else []
+        other = [ClassCount(1, 1, 0.4)] if number % 5 == 0 else []
         name = f"photos.zip/part {number // 100}/{number}"
         yield item(number, name, *red, *other, kind="video" if number % 1000 == 3 else "image")
 
@@ -87,7 +87,7 @@ def many() -> Iterator[GalleryItem]:
 @pytest.fixture(scope="module")
 def large(site: Site) -> Site:
     """A run of 10,000 items with a link each."""
-    sheet = Sheet()
+    sheet = ContactSheet()
     for number in range(64):
         sheet.add(np.full((CELL_HEIGHT, CELL_WIDTH, 3), level(number), np.uint8))
     sheet.write(site.folder / "thumbnails/000000-0.jpg")
@@ -199,8 +199,8 @@ def test_a_picture_that_is_away_gives_its_thumbnail_and_says_so(opened: Page) ->
 
 def test_a_downloaded_folder_works_without_links(page: Page, tmp_path: Path) -> None:
     """From file://, also where the links in the page have expired."""
-    items = [item(0, HOSTILE, ClassTally(1, 1, 0.4)), item(1, "b.jpg", annotated=False)]
-    sheet = Sheet()
+    items = [item(0, HOSTILE, ClassCount(1, 1, 0.4)), item(1, "b.jpg", annotated=False)]
+    sheet = ContactSheet()
     for _ in items:
         sheet.add(np.full((192, 256, 3), 120, np.uint8))
     sheet.write(tmp_path / items[0].sheet)
@@ -222,7 +222,7 @@ def test_a_downloaded_folder_works_without_links(page: Page, tmp_path: Path) -> 
 def test_a_link_that_has_expired_gives_way_to_the_path_and_a_lost_sheet_is_told(site: Site, page: Page) -> None:
     folder = site.folder / "old"
     items = [item(0, "a.jpg"), item(64, "b.jpg")]
-    sheet = Sheet()
+    sheet = ContactSheet()
     sheet.add(np.full((192, 256, 3), 120, np.uint8))
     sheet.write(folder / items[0].sheet)
     links = dict.fromkeys([items[0].sheet], f"{site.address}/signed/expired.jpg")

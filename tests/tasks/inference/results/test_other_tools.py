@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.inference.results.annotator import Painter
-from tasks.inference.results.chunk_results import PartWriter, merge_parts
+from tasks.inference.results.annotator import Annotator
+from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
 from tasks.inference.results.image_copies import copy_image
-from tasks.inference.results.parquet import picture_table, schema, to_table
-from tasks.inference.results.yolo_labels import label_texts
+from tasks.inference.results.parquet import schema, to_image_table, to_table
+from tasks.inference.results.yolo_labels import to_label_texts
 from tasks.media.images import decode_image
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
@@ -40,8 +40,8 @@ def drawing() -> Rgb:
 
 def run(folder: Path, served: ServedModel, *found: Detections, chunk: int = 0) -> Path:
     """Work through one chunk as a worker does; what it would upload lies in `folder`."""
-    painter = Painter(folder, chunk, served.class_names, annotate=False, copies=True)
-    with PartWriter(folder.parent / "parts", chunk, served, pictures=folder) as part:
+    painter = Annotator(folder, chunk, served.class_names, annotate=False, copies=True)
+    with ChunkResultWriter(folder.parent / "parts", chunk, served, pictures=folder) as part:
         for each in found:
             image = drawing()
             if each.frame is None:
@@ -54,7 +54,7 @@ def run(folder: Path, served: ServedModel, *found: Detections, chunk: int = 0) -
 def texts(found: Detections, task: str) -> dict[str, str]:
     served, kept = model(task), replace(found, image="images/a-1.jpg")
     rows = to_table([kept], served, schema(task, tracked=False))
-    return dict(label_texts(task, picture_table([kept], served), rows, rows["class_id"].to_pylist()))
+    return dict(to_label_texts(task, to_image_table([kept], served), rows, rows["class_id"].to_pylist()))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -62,7 +62,7 @@ def test_supervision_loads_images_and_frames_from_coco_and_from_yolo(task: str, 
     folder = tmp_path / "run"
     still, nothing = picture(1, 0, source="s3://media/a b.jpg", task=task), picture(source="b.jpg", task=task)
     frames = [picture(0, source="v.mp4", frame=number, task=task) for number in (0, 5)]
-    merge_parts([run(folder, model(task), still, nothing, *frames)], folder)
+    merge_chunk_results([run(folder, model(task), still, nothing, *frames)], folder)
 
     place, names = str(folder), ["red", "white"]
     coco = sv.DetectionDataset.from_coco(place, str(folder / "coco.json"))
@@ -87,10 +87,10 @@ def test_what_coco_names_is_there_and_the_other_frames_are_told_apart(tmp_path: 
     folder, served = tmp_path / "run", model("detect")
     kept = [picture(0, source="v.mp4", frame=number) for number in (0, 1)]
     parts = [run(folder, served, picture(1, source="a.jpg"), *kept)]
-    with PartWriter(tmp_path / "parts", 1, served, pictures=folder) as part:
+    with ChunkResultWriter(tmp_path / "parts", 1, served, pictures=folder) as part:
         for number in (2, 3):
             part.add(picture(0, 1, source="v.mp4", frame=number))
-    merge_parts([*parts, part.path], folder)
+    merge_chunk_results([*parts, part.path], folder)
     coco = sv.DetectionDataset.from_coco(str(folder), str(folder / "coco.json"))
     assert [len(found) for _, image, found in coco if image is not None] == [1, 1, 1]
     others = json.loads((folder / "coco-frames.json").read_text())
@@ -103,9 +103,9 @@ def test_what_coco_names_is_there_and_the_other_frames_are_told_apart(tmp_path: 
 def test_one_file_of_coco_is_enough_where_all_pictures_are_kept_or_none(tmp_path: Path, *, kept: bool) -> None:
     folder, served = tmp_path / "run", model("detect")
     found = picture(0, source="v.mp4", frame=7)
-    with PartWriter(tmp_path / "parts", 0, served) as part:
+    with ChunkResultWriter(tmp_path / "parts", 0, served) as part:
         part.add(found)
-    merge_parts([run(folder, served, found) if kept else part.path], folder)
+    merge_chunk_results([run(folder, served, found) if kept else part.path], folder)
     (entry,) = json.loads((folder / "coco.json").read_text())["images"]
     assert (folder / entry["file_name"]).is_file() if kept else entry["file_name"] == "v.mp4#frame=7"
     assert not (folder / "coco-frames.json").exists()
@@ -116,7 +116,7 @@ def test_ultralytics_takes_every_label(task: str, tmp_path: Path) -> None:
     from ultralytics.data.utils import check_det_dataset, verify_image_label
 
     folder = tmp_path / "run"
-    merge_parts([run(folder, model(task), picture(1, 0, 1, task=task))], folder)
+    merge_chunk_results([run(folder, model(task), picture(1, 0, 1, task=task))], folder)
     said = yaml.safe_load((folder / "data.yaml").read_text())
     assert check_det_dataset(str(folder / "data.yaml"), autodownload=False)["names"] == {0: "red", 1: "white"}
     (image,), (label,) = (folder / "images").iterdir(), (folder / "labels").iterdir()
@@ -164,7 +164,7 @@ def test_labels_of_a_version_with_other_ids_are_written_anew(tmp_path: Path) -> 
     folder = tmp_path / "run"
     first = run(folder, model(names=("red", "white")), picture(1, source="a.jpg"))
     second = run(folder, model(names=("white", "blue"), version=8), picture(0, 1, source="b.jpg"), chunk=1)
-    merge_parts([first, second], folder)
+    merge_chunk_results([first, second], folder)
     lines = {path.stem[0]: path.read_text().splitlines() for path in (folder / "labels").iterdir()}
     assert {stem: [int(line.split()[0]) for line in found] for stem, found in lines.items()} == {"a": [1], "b": [1, 2]}
     assert yaml.safe_load((folder / "data.yaml").read_text())["names"] == {0: "red", 1: "white", 2: "blue"}
@@ -175,7 +175,7 @@ def test_a_chunk_that_is_tried_again_leaves_no_label_of_the_attempt_before(tmp_p
     folder = tmp_path / "run"
     run(folder, model(), picture(1, source="a.jpg"))
     second = run(folder, model(version=8), picture(source="a.jpg"))
-    merge_parts([second], folder)
+    merge_chunk_results([second], folder)
     assert [path.read_text() for path in (folder / "labels").iterdir()] == [""]
 
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from tasks.inference.results.overlay import (
     BOX,
-    MOST_BOXES,
-    MOST_POINTS,
+    MAX_BOXES,
+    MAX_POINTS,
     box_text,
     confidence_steps,
+    count_by_step,
     first_rows,
-    fitted_to,
+    fit_to_room,
     shape_texts,
-    steps_of,
 )
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Floats, corners
+from tasks.vision.geometry import Floats, xywhr_to_corners
 
 SIZES = st.tuples(st.integers(1, 9000), st.integers(1, 9000))
 SHARES = st.floats(0, 1, width=32)
@@ -60,7 +60,7 @@ def test_a_box_comes_back_to_half_a_thousandth(size: tuple[int, int], values: li
     text = box_text(found, rows(found))
     assert len(text) == BOX * len(table)
     assert np.abs(boxes_of(text) - table[:, :4]).max() < 0.5 / 1023 + 1e-4
-    assert list(steps_of(text)) == confidence_steps(table[:, 4]).tolist()
+    assert list(count_by_step(text)) == confidence_steps(table[:, 4]).tolist()
 
 
 @given(st.lists(st.floats(0, 1, width=32) | st.integers(0, 100).map(lambda step: float(np.float32(step / 100)))))
@@ -75,15 +75,15 @@ def test_numbers_that_are_none_and_boxes_outside_give_a_text_all_the_same() -> N
     found = detections(np.array([[np.nan, -np.inf, np.inf, 9e9], [-5, -5, 700, 500]]), np.array([0.5, 2.0], np.float32))
     text = box_text(found, rows(found))
     assert boxes_of(text).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
-    assert list(steps_of(text)) == [50, 100]
+    assert list(count_by_step(text)) == [50, 100]
 
 
 def test_the_surest_boxes_come_first_and_there_is_an_end() -> None:
-    sure = np.linspace(0.1, 0.9, MOST_BOXES + 50, dtype=np.float32)
+    sure = np.linspace(0.1, 0.9, MAX_BOXES + 50, dtype=np.float32)
     found = detections(np.tile([1.0, 2, 3, 4], (len(sure), 1)), sure)
     order = first_rows(found)
-    assert len(order) == MOST_BOXES
-    assert sure[order].tolist() == sorted(sure, reverse=True)[:MOST_BOXES]
+    assert len(order) == MAX_BOXES
+    assert sure[order].tolist() == sorted(sure, reverse=True)[:MAX_BOXES]
 
 
 def test_classes_of_the_whole_picture_have_no_boxes() -> None:
@@ -103,7 +103,7 @@ def test_an_outline_has_few_points_and_stays_where_it_is(points: int) -> None:
     )
     kind, places = shape_of(shape_texts(found, rows(found))[0])
     assert kind == 2
-    assert 3 <= len(places) <= MOST_POINTS
+    assert 3 <= len(places) <= MAX_POINTS
     inside = places * [640, 480]
     assert np.abs(inside.min(axis=0) - ring(points).min(axis=0)).max() < 6
     assert np.abs(inside.max(axis=0) - ring(points).max(axis=0)).max() < 6
@@ -112,10 +112,10 @@ def test_an_outline_has_few_points_and_stays_where_it_is(points: int) -> None:
 def test_a_rotated_box_keeps_its_corners_outside_the_picture_too() -> None:
     rotated = np.array([[620, 240, 200, 60, 0.4]], np.float32)
     found = detections(np.array([[520.0, 180, 640, 300]]), np.array([0.9], np.float32))
-    found = replace(found, rotated=rotated, polygons=tuple(corners(rotated)))
+    found = replace(found, rotated=rotated, polygons=tuple(xywhr_to_corners(rotated)))
     kind, places = shape_of(shape_texts(found, rows(found))[0])
     assert kind == 0
-    order = [np.abs(places * [640, 480] - corner).sum(axis=1).min() for corner in corners(rotated)[0]]
+    order = [np.abs(places * [640, 480] - corner).sum(axis=1).min() for corner in xywhr_to_corners(rotated)[0]]
     assert max(order) < 1
 
 
@@ -132,7 +132,7 @@ def test_an_outline_of_numbers_that_are_none_comes_to_an_end() -> None:
     broken = np.full((400, 2), np.nan, np.float32)
     broken[::3] = np.inf
     found = replace(detections(np.ones((1, 4)), np.array([0.9], np.float32)), polygons=(broken,))
-    assert len(shape_of(shape_texts(found, rows(found))[0])[1]) <= MOST_POINTS
+    assert len(shape_of(shape_texts(found, rows(found))[0])[1]) <= MAX_POINTS
 
 
 def test_a_mask_without_outline_has_an_empty_shape() -> None:
@@ -152,9 +152,9 @@ def test_what_is_cut_fits_and_the_surest_stay(room: int, classes: list[tuple[lis
         found = replace(found, polygons=tuple(ring(8) for _ in values) if outlined else None)
         boxes.append(box_text(found, rows(found)))
         shapes.append(shape_texts(found, rows(found)))
-    kept, outlines = fitted_to(room, boxes, shapes)
-    before = sorted((step for text in boxes for step in steps_of(text)), reverse=True)
-    after = sorted((step for text in kept for step in steps_of(text)), reverse=True)
+    kept, outlines = fit_to_room(room, boxes, shapes)
+    before = sorted((step for text in boxes for step in count_by_step(text)), reverse=True)
+    after = sorted((step for text in kept for step in count_by_step(text)), reverse=True)
     assert after == before[: len(after)]
     assert len(after) >= min(len(before), room // (BOX + 4))
     assert all(text.startswith(short) for text, short in zip(boxes, kept, strict=True))

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.inference.results import parquet
 from tasks.inference.results.coco import CocoWriter, annotation_entries, image_entries
-from tasks.inference.results.parquet import PICTURES, TableFile, picture_table, schema, to_table
+from tasks.inference.results.parquet import IMAGES_SCHEMA, ParquetTableWriter, schema, to_image_table, to_table
 from tasks.vision.detections import Detections
 from tests.tasks.inference.results.examples import MODEL, model, picture
 
@@ -90,22 +90,22 @@ def test_classes_that_the_model_does_not_list_have_a_made_up_name() -> None:
 def test_names_that_are_no_unicode_stay_two_names() -> None:
     odd = [picture(0, source=name) for name in ("a\udcff", "a\ud800", "a\0", "红")]
     assert table(*odd)["source"].to_pylist() == ["a\\udcff", "a\\ud800", "a\0", "红"]
-    assert picture_table(odd, MODEL)["source"].to_pylist() == table(*odd)["source"].to_pylist()
+    assert to_image_table(odd, MODEL)["source"].to_pylist() == table(*odd)["source"].to_pylist()
     assert to_table(odd[:1], model(names=("\ud800",)), schema("detect", False))["class_name"][0].as_py() == "\\ud800"
 
 
 def test_every_picture_has_a_row_with_its_detections() -> None:
-    rows = picture_table([picture(1, 0), replace(picture(frame=2), image="images/a-000002.jpg")], MODEL)
-    assert rows.schema == PICTURES
+    rows = to_image_table([picture(1, 0), replace(picture(frame=2), image="images/a-000002.jpg")], MODEL)
+    assert rows.schema == IMAGES_SCHEMA
     assert rows.to_pylist() == [
-        dict(zip(PICTURES.names, ["a.jpg", None, None, 128, 64, 2, 7, None], strict=True)),
-        dict(zip(PICTURES.names, ["a.jpg", 2, 80.0, 128, 64, 0, 7, "images/a-000002.jpg"], strict=True)),
+        dict(zip(IMAGES_SCHEMA.names, ["a.jpg", None, None, 128, 64, 2, 7, None], strict=True)),
+        dict(zip(IMAGES_SCHEMA.names, ["a.jpg", 2, 80.0, 128, 64, 0, 7, "images/a-000002.jpg"], strict=True)),
     ]
 
 
 def test_a_file_gathers_small_tables_into_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROWS_A_GROUP", 5)
-    with TableFile(tmp_path / "x.parquet", schema("detect", False)) as file:
+    monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 5)
+    with ParquetTableWriter(tmp_path / "x.parquet", schema("detect", False)) as file:
         for _ in range(7):
             file.add(table(picture(0, 1)))
             file.add(table())
@@ -121,7 +121,7 @@ def test_coco_says_left_top_width_height() -> None:
     assert (entry["score"], entry["iscrowd"]) == (0.9, 0)
     assert "segmentation" not in entry
     kept = replace(picture(), image="images/a-1.png")
-    images = image_entries(picture_table([picture(), picture(frame=3), kept], MODEL), 4)
+    images = image_entries(to_image_table([picture(), picture(frame=3), kept], MODEL), 4)
     assert images[0] == {"id": 4, "file_name": "a.jpg", "width": 128, "height": 64, "source": "a.jpg"}
     frame = {"id": 5, "file_name": "a.jpg#frame=3", "frame": 3, "timestamp_ms": 120.0}
     assert images[1] == images[0] | frame
@@ -163,7 +163,7 @@ def test_coco_written_in_pieces_is_one_file(tmp_path: Path) -> None:
     with CocoWriter(tmp_path / "coco.json") as writer:
         writer.category("red")
         for piece in pieces:
-            writer.add(picture_table(piece, MODEL), table(*piece))
+            writer.add(to_image_table(piece, MODEL), table(*piece))
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["one", "two", "three", "v"]
     assert [(entry["id"], entry["image_id"], entry["category_id"]) for entry in coco["annotations"]] == [

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tasks.inference.results.report import inference_markdown, inference_sentence, summary_json
 from tasks.inference.results.summary import (
-    BusyTime,
-    ClassTally,
+    ClassCount,
     Failure,
     GalleryItem,
     InferenceSummary,
-    Tally,
+    IntervalUnion,
+    RunTotals,
     item_classes,
     output_stem,
 )
@@ -54,7 +54,7 @@ def test_an_item_of_a_part_from_before_boxes_counts_all_at_its_highest_confidenc
     old = json.loads(item(picture(1, 0, 1)).to_line())
     old["classes"] = [each[:3] for each in old["classes"]]
     back = GalleryItem.from_line(json.dumps(old))
-    assert back.classes == (ClassTally(1, 2, 0.9), ClassTally(0, 1, 0.89))
+    assert back.classes == (ClassCount(1, 2, 0.9), ClassCount(0, 1, 0.89))
     assert [each.counts for each in back.classes] == [((90, 2),), ((89, 1),)]
 
 
@@ -73,21 +73,21 @@ def test_an_items_classes_are_counted_over_its_pictures() -> None:
 
 
 def test_tallies_add_up_and_survive_json() -> None:
-    tally = Tally(inputs=1, failed_inputs=1, failure_count=2, images=3, videos=4, frames=5)
+    tally = RunTotals(inputs=1, failed_inputs=1, failure_count=2, images=3, videos=4, frames=5)
     tally.classes["red"] = 6
     tally.count_confidences(np.array([0, 0.05, 0.999, 1, 1], np.float32))
     assert tally.histogram == [1, 1, *[0] * 17, 3]
-    total = Tally()
+    total = RunTotals()
     for _ in range(2):
-        total.add(Tally.from_json(json.loads(json.dumps(tally.to_json()))))
+        total.add(RunTotals.from_json(json.loads(json.dumps(tally.to_json()))))
     assert vars(total) == vars(
-        Tally(2, 2, 4, 6, 8, 10, classes=total.classes.__class__(red=12), histogram=[2, 2, *[0] * 17, 6])
+        RunTotals(2, 2, 4, 6, 8, 10, classes=total.classes.__class__(red=12), histogram=[2, 2, *[0] * 17, 6])
     )
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=30))
 def test_busy_time_counts_every_moment_once(spans: list[tuple[int, int]]) -> None:
-    busy = BusyTime()
+    busy = IntervalUnion()
     for start, length in spans:
         busy.add(float(start), float(start + length))
     # A pause of at most 10 s belongs to the work around it.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.dataset.validation_sample import Sample, SampleImage, Truth
+from tasks.dataset.validation_sample import GroundTruth, SampleImage, ValidationSample
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import Found
 
@@ -28,9 +28,11 @@ def grid(count: int, score: float = 0.9) -> list[list[float]]:
     return [[x, y, x + 9, y + 9, score, number % len(NAMES)] for number, (x, y) in enumerate(places)]
 
 
-def sample(images: int, task: str = "detect") -> Sample:
-    truth = Truth(np.zeros(0, np.int32), np.zeros((0, 4, 2), np.float32))
-    return Sample(task, NAMES, tuple(SampleImage(f"{at}.jpg", Path(f"{at}.jpg"), truth) for at in range(images)))
+def sample(images: int, task: str = "detect") -> ValidationSample:
+    truth = GroundTruth(np.zeros(0, np.int32), np.zeros((0, 4, 2), np.float32))
+    return ValidationSample(
+        task, NAMES, tuple(SampleImage(f"{at}.jpg", Path(f"{at}.jpg"), truth) for at in range(images))
+    )
 
 
 def scores(value: float | None = 0.5, task: str = "detect") -> Scores:

@@ -13,21 +13,21 @@ import pytest
 import yaml
 
 from infra.demo_data import draw_image
-from tasks.dataset.validation_sample import Sample, unpack_sample
+from tasks.dataset.validation_sample import ValidationSample, unpack_sample
 from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.rules import Parity, compare
-from tasks.serving.parity.served_predictions import find_served
-from tasks.serving.pre_postprocess import found_from_served
+from tasks.serving.parity.rules import ParityReport, compare_predictions
+from tasks.serving.parity.served_predictions import predict_served
+from tasks.serving.pre_postprocess import postprocess
 from tasks.training import steps as training_steps
-from tasks.training.job import ReferenceJob
-from tasks.training.trainer.prediction_metrics import judge
-from tasks.training.trainer.reference import refer
+from tasks.training.job import ReferencePredictionJob
+from tasks.training.trainer.prediction_metrics import evaluate_predictions
+from tasks.training.trainer.reference import predict_and_score
 from tasks.vision.geometry import Floats, Letterbox, Rgb
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import FoundFolder
+from tasks.vision.predictions import PredictionStore
 from tests.tasks.export import faults
 from tests.tasks.export.finders import finder
 
@@ -90,16 +90,18 @@ class Case:
     weights: Path
     graph: onnx.ModelProto
     zip: Path
-    sample: Sample
-    reference: FoundFolder
+    sample: ValidationSample
+    reference: PredictionStore
     scores: Scores
 
-    def parity(self, served: FoundFolder) -> Parity:
-        scores = self.scores, judge(served, self.sample)
-        return compare(self.reference, served, self.sample, scores, POLICY)
+    def parity(self, served: PredictionStore) -> ParityReport:
+        scores = self.scores, evaluate_predictions(served, self.sample)
+        return compare_predictions(self.reference, served, self.sample, scores, POLICY)
 
-    def served_by(self, graph: onnx.ModelProto, name: str) -> Parity:
-        return self.parity(find_served(self.sample, SIZE, onnx_runtime(graph.SerializeToString()), self.folder / name))
+    def served_by(self, graph: onnx.ModelProto, name: str) -> ParityReport:
+        return self.parity(
+            predict_served(self.sample, SIZE, onnx_runtime(graph.SerializeToString()), self.folder / name)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +126,12 @@ def prepare(task: str, folder: Path) -> Case:
     weights = finder(folder, ARCHITECTURES[task], squares, len(CLASSES))
     graph = onnx.load(write_graph(weights, folder / "export", SIZE))
     (folder / "job").mkdir()
-    find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
-    job = ReferenceJob(
+    predict_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
+    job = ReferencePredictionJob(
         weights, folder / "sample.zip", folder / "asked", folder / "reference", SIZE, task, folder / "job"
     )
-    scores, _ = refer(job)
-    return Case(folder, weights, graph, folder / "sample.zip", sample, FoundFolder(job.reference), scores)
+    scores, _ = predict_and_score(job)
+    return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(job.reference), scores)
 
 
 def test_an_honest_export_agrees(case: Case) -> None:
@@ -146,12 +148,12 @@ def test_each_wrong_export_is_stopped(case: Case) -> None:
 
 def test_stretched_images_are_stopped(case: Case) -> None:
     """A client that resizes to the square where the model was trained on letterboxed images, or on their centre."""
-    ask, served = onnx_runtime(case.graph.SerializeToString()), FoundFolder(case.folder / "stretched")
+    ask, served = onnx_runtime(case.graph.SerializeToString()), PredictionStore(case.folder / "stretched")
     for image in case.sample.images:
         pixels = read_image(image.path)
         height, width = pixels.shape[:2]
         stretch = Letterbox(SIZE, width, height, SIZE, SIZE, 0, 0)
-        served.add(found_from_served(ask(stretch.apply(pixels)), case.sample.task, stretch))
+        served.add(postprocess(ask(stretch.apply(pixels)), case.sample.task, stretch))
     assert not case.parity(served).passed
 
 
@@ -160,4 +162,6 @@ def test_weights_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
     pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
     (tmp_path / "bad.pt").write_bytes(b"no weights")
     with pytest.raises(training_steps.TrainingError, match=r"bad\.pt could not be asked for comparison: "):
-        training_steps.refer.fn(tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path)
+        training_steps.predict_reference.fn(
+            tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path
+        )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.matching import match
+from tasks.serving.parity.matching import match_detections
 from tasks.vision.predictions import pack_masks
 from tests.tasks.serving.parity.builders import found
 
@@ -13,7 +13,7 @@ BOX = [10.0, 10.0, 50.0, 50.0]
 
 
 def agree(one: object, other: object, confidence: float = 0.3) -> bool:
-    matched = match(one, other, confidence, POLICY)  # type: ignore[arg-type]
+    matched = match_detections(one, other, confidence, POLICY)  # type: ignore[arg-type]
     return not matched.lone_reference and not matched.lone_served
 
 
@@ -44,13 +44,15 @@ def test_the_tolerance_of_weak_scores_shrinks_with_them() -> None:
 
 
 def test_one_detection_is_no_partner_of_two() -> None:
-    matched = match(found([*BOX, 0.9, 0], [*BOX, 0.89, 0]), found([*BOX, 0.9, 0]), 0.3, POLICY)
+    matched = match_detections(found([*BOX, 0.9, 0], [*BOX, 0.89, 0]), found([*BOX, 0.9, 0]), 0.3, POLICY)
     assert (len(matched.pairs), len(matched.lone_reference), matched.lone_served) == (1, 1, ())
 
 
 def test_the_best_fitting_become_partners() -> None:
     near = [10, 10, 50, 51]
-    matched = match(found([*BOX, 0.9, 0], [*near, 0.89, 0]), found([*near, 0.9, 0], [*BOX, 0.89, 0]), 0.3, POLICY)
+    matched = match_detections(
+        found([*BOX, 0.9, 0], [*near, 0.89, 0]), found([*near, 0.9, 0], [*BOX, 0.89, 0]), 0.3, POLICY
+    )
     assert sorted(pair[:2] for pair in matched.pairs) == [(0, 1), (1, 0)]
 
 

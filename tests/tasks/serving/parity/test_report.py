@@ -7,25 +7,25 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.dataset.validation_sample import Sample
+from tasks.dataset.validation_sample import ValidationSample
 from tasks.parameters import ParityPolicy
 from tasks.serving.parity.report import parity_markdown, parity_page
-from tasks.serving.parity.rules import Parity, compare
-from tasks.serving.parity.visuals import SHOWN, draw_worst
+from tasks.serving.parity.rules import ParityReport, compare_predictions
+from tasks.serving.parity.visuals import MAX_IMAGES, draw_worst
 from tasks.vision.predictions import Found, pack_masks
 from tests.tasks.serving.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
 
 HOSTILE = "<script>alert(1)</script>"
 
 
-def pictured(folder: Path, images: int, task: str = "detect") -> Sample:
+def pictured(folder: Path, images: int, task: str = "detect") -> ValidationSample:
     path = folder / "image.png"
     cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     return replace(own := sample(images, task), images=tuple(replace(each, path=path) for each in own.images))
 
 
-def judge(one: list[Found], other: list[Found], own: Sample) -> Parity:
-    return compare(one, other, own, (scores(0.5, own.task), scores(0.3, own.task)), ParityPolicy())
+def judge(one: list[Found], other: list[Found], own: ValidationSample) -> ParityReport:
+    return compare_predictions(one, other, own, (scores(0.5, own.task), scores(0.3, own.task)), ParityPolicy())
 
 
 def test_the_page_says_verdict_reasons_and_figures(tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ def test_the_page_says_verdict_reasons_and_figures(tmp_path: Path) -> None:
 
 
 def test_the_worst_images_come_first_and_are_few(tmp_path: Path) -> None:
-    own = pictured(tmp_path, SHOWN + 3)
-    lone = [[found(*grid(at))] for at in range(SHOWN + 3)]
-    sides = [each[0] for each in lone], [found()] * (SHOWN + 3)
+    own = pictured(tmp_path, MAX_IMAGES + 3)
+    lone = [[found(*grid(at))] for at in range(MAX_IMAGES + 3)]
+    sides = [each[0] for each in lone], [found()] * (MAX_IMAGES + 3)
     exhibits = draw_worst(judge(*sides, own), own, *sides)
-    assert [each.name for each in exhibits] == [f"{at}.jpg" for at in range(SHOWN + 2, 2, -1)]
+    assert [each.name for each in exhibits] == [f"{at}.jpg" for at in range(MAX_IMAGES + 2, 2, -1)]
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.rules import Parity, compare, judged_from, parity_tags
+from tasks.serving.parity.rules import ParityReport, compare_predictions, confidence_floor, parity_tags
 from tasks.vision.predictions import Found
 from tests.tasks.serving.parity.builders import found, grid, sample, scores
 
 POLICY = ParityPolicy(min_detections=50)
 
 
-def judge(one: list[Found], other: list[Found], before: float | None = 0.5, after: float | None = 0.5) -> Parity:
-    return compare(one, other, sample(len(one)), (scores(before), scores(after)), POLICY)
+def judge(one: list[Found], other: list[Found], before: float | None = 0.5, after: float | None = 0.5) -> ParityReport:
+    return compare_predictions(one, other, sample(len(one)), (scores(before), scores(after)), POLICY)
 
 
 def test_the_same_passes() -> None:
@@ -52,7 +52,7 @@ def test_a_weak_model_is_judged_by_its_best_detections() -> None:
 
 
 def test_the_line_never_falls_to_what_the_graph_cuts_off() -> None:
-    assert judged_from([found([0, 0, 9, 9, 0.0011, 0])], POLICY) == (0.002, True)
+    assert confidence_floor([found([0, 0, 9, 9, 0.0011, 0])], POLICY) == (0.002, True)
 
 
 def test_two_that_find_nothing_agree_and_one_that_does_is_stopped() -> None:
@@ -67,7 +67,7 @@ def test_a_classifier_is_judged_by_its_best_class() -> None:
     same = [says(0.7, 0.2, 0.1)] * 9
     sides = [*same, says(0.1, 0.8, 0.1)], [*same, says(0.1, 0.1, 0.8)]
     both = scores(1.0, "classify"), scores(1.0, "classify")
-    parity = compare(*sides, sample(10, "classify"), both, POLICY)
+    parity = compare_predictions(*sides, sample(10, "classify"), both, POLICY)
     assert (parity.metric, parity.judged, parity.matched, parity.worst) == ("accuracy_top1", 20, 18, (9,))
     assert not parity.weak, "it gave as many answers as there are images"
     assert [(row.name, row.judged, row.matched) for row in parity.classes] == [
@@ -81,7 +81,7 @@ def test_a_classifier_that_knows_little_is_judged_by_the_little_it_knows() -> No
     """Another image must not pass for the same one because all probabilities are near chance."""
     sides = [[Found.classified(100, 80, np.array([p, 1 - p], np.float32))] * 10 for p in (0.52, 0.5205, 0.535)]
     both = scores(0.5, "classify"), scores(0.5, "classify")
-    near, far = (compare(sides[0], other, sample(10, "classify"), both, POLICY) for other in sides[1:])
+    near, far = (compare_predictions(sides[0], other, sample(10, "classify"), both, POLICY) for other in sides[1:])
     assert near.weak
     assert near.passed
     assert not far.passed

@@ -14,17 +14,17 @@ from tasks.export.exporter import write_graph
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.parameters import ParityPolicy, TrainingParams
-from tasks.serving.parity.rules import Parity, compare
-from tasks.serving.parity.served_predictions import find_served
-from tasks.serving.pre_postprocess import found_from_served, served_input
+from tasks.serving.parity.rules import ParityReport, compare_predictions
+from tasks.serving.parity.served_predictions import predict_served
+from tasks.serving.pre_postprocess import postprocess, preprocess
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel
-from tasks.training.job import ReferenceJob
+from tasks.training.job import ReferencePredictionJob
 from tasks.training.process import run_job
-from tasks.training.trainer.prediction_metrics import judge
-from tasks.training.trainer.reference import refer
+from tasks.training.trainer.prediction_metrics import evaluate_predictions
+from tasks.training.trainer.reference import predict_and_score
 from tasks.vision.geometry import Letterbox
-from tasks.vision.predictions import FoundFolder
+from tasks.vision.predictions import PredictionStore
 from tests.benchmarks.bench_training import merge_by_hand
 from tests.paths import ROOT, SHARED_DATA
 from tests.tasks.export import faults
@@ -72,16 +72,18 @@ def prepared(data: Path, epochs: int, folder: Path) -> Case:
     sample = unpack_sample(folder / "sample.zip", "detect", folder / "images")
     graph = onnx.load(write_graph(weights, folder / "export", SIZE))
     (folder / "job").mkdir()
-    find_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
+    predict_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
     reference = folder / "reference"
-    job = ReferenceJob(weights, folder / "sample.zip", folder / "asked", reference, SIZE, "detect", folder / "job")
-    scores, _ = refer(job)
-    return Case(folder, weights, graph, folder / "sample.zip", sample, FoundFolder(reference), scores)
+    job = ReferencePredictionJob(
+        weights, folder / "sample.zip", folder / "asked", reference, SIZE, "detect", folder / "job"
+    )
+    scores, _ = predict_and_score(job)
+    return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(reference), scores)
 
 
 def openvino(case: Case, precision: str) -> Ask:
     """All images at once; bf16 is emulated where the CPU has none, with the same numbers."""
-    squares = [served_input(read_image(image.path), "detect", SIZE)[0] for image in case.sample.images]
+    squares = [preprocess(read_image(image.path), "detect", SIZE)[0] for image in case.sample.images]
     np.save(case.folder / "squares.npy", np.stack(squares))
     files = [str(case.folder / name) for name in ("export/model.onnx", "squares.npy", "answers.npy")]
     subprocess.run([str(TRITON_PYTHON), "-c", OPENVINO, *files, precision], check=True)
@@ -90,31 +92,31 @@ def openvino(case: Case, precision: str) -> Ask:
     return lambda square: {"detections": answers[square.tobytes()]}
 
 
-def stretched(case: Case) -> FoundFolder:
-    ask, served = onnx_runtime(case.graph.SerializeToString()), FoundFolder(case.folder / "stretched")
+def stretched(case: Case) -> PredictionStore:
+    ask, served = onnx_runtime(case.graph.SerializeToString()), PredictionStore(case.folder / "stretched")
     for image in case.sample.images:
         pixels = read_image(image.path)
         stretch = Letterbox(SIZE, pixels.shape[1], pixels.shape[0], SIZE, SIZE, 0, 0)
-        served.add(found_from_served(ask(stretch.apply(pixels)), "detect", stretch))
+        served.add(postprocess(ask(stretch.apply(pixels)), "detect", stretch))
     return served
 
 
-def judged(case: Case, served: FoundFolder) -> Parity:
-    scores = case.scores, judge(served, case.sample)
-    return compare(case.reference, served, case.sample, scores, ParityPolicy())
+def judged(case: Case, served: PredictionStore) -> ParityReport:
+    scores = case.scores, evaluate_predictions(served, case.sample)
+    return compare_predictions(case.reference, served, case.sample, scores, ParityPolicy())
 
 
-def exports(case: Case) -> Iterator[tuple[str, str, FoundFolder]]:
+def exports(case: Case) -> Iterator[tuple[str, str, PredictionStore]]:
     """Name, what the gate must say (`honest`, `wrong`, or `` where it may), and what is found."""
     for precision in ("f32", "bf16"):
         ask = openvino(case, precision)
-        yield f"honest {precision}", "honest", find_served(case.sample, SIZE, ask, case.folder / precision)
+        yield f"honest {precision}", "honest", predict_served(case.sample, SIZE, ask, case.folder / precision)
     yield "stretched images", "wrong", stretched(case)
     kinds = (faults.wrong_exports(case.graph, len(CLASSES)), "wrong"), (faults.slightly_wrong_exports(case.graph), "")
     for graphs, kind in kinds:
         for name, graph in graphs.items():
             ask = onnx_runtime(graph.SerializeToString())
-            yield name, kind, find_served(case.sample, SIZE, ask, case.folder / name)
+            yield name, kind, predict_served(case.sample, SIZE, ask, case.folder / name)
 
 
 @pytest.mark.parametrize("epochs", [1, 12])

@@ -8,20 +8,20 @@ import pytest
 
 from tasks.media.images import write_jpeg
 from tasks.promotion.rules import Decision
-from tasks.rendering.links import Addresses, links_markdown
+from tasks.rendering.links import UiLinks, links_markdown
 from tasks.settings import Settings
-from tasks.training.events import Epoch, TrainedModel
+from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.report.curves import charts
 from tasks.training.report.html import training_page
-from tasks.training.report.worst_images import FOLDER, LISTING, Mistaken
-from tasks.vision.metrics import MAIN, Scores
+from tasks.training.report.worst_images import FOLDER, LISTING, WorstImage
+from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
-def epoch(number: int, **metrics: float) -> Epoch:
+def epoch(number: int, **metrics: float) -> EpochResult:
     values = {"train/box_loss": 2.0 / number, "val/box_loss": 3.0 / number, "metrics/mAP50": number / 10, **metrics}
-    return Epoch(number, 4, {name.replace("__", "/"): value for name, value in values.items()})
+    return EpochResult(number, 4, {name.replace("__", "/"): value for name, value in values.items()})
 
 
 def test_curves_begin_with_what_is_learned_and_pair_the_losses() -> None:
@@ -44,9 +44,9 @@ def test_curves_leave_out_what_is_no_number() -> None:
 def test_the_page_shows_curves_pictures_reasons_and_links(tmp_path: Path, pictures: bool) -> None:
     if pictures:
         write_jpeg(tmp_path / FOLDER / "0.jpg", np.full((20, 30, 3), 99, np.uint8))
-        listed = [Mistaken(HOSTILE, 3, 2, "0.jpg", "0.jpg", "", "")._asdict()]
+        listed = [WorstImage(HOSTILE, 3, 2, "0.jpg", "0.jpg", "", "")._asdict()]
         (tmp_path / FOLDER / LISTING).write_text(json.dumps(listed))
-    scores = Scores(task="detect", metrics={MAIN["detect"]: 0.5}, classes={HOSTILE: {"mAP50": 0.5}}, images=4)
+    scores = Scores(task="detect", metrics={PRIMARY_METRIC["detect"]: 0.5}, classes={HOSTILE: {"mAP50": 0.5}}, images=4)
     model = TrainedModel(Path("w.pt"), tmp_path, "detect", (HOSTILE,), scores, 4, 3, 8)
     decision = Decision(2, promoted=False, reasons=(HOSTILE,), metric="mAP50-95")
     page = training_page("m version 2", model, [epoch(1), epoch(2)], decision, {"Run in MLflow": "http://x/#/r"})
@@ -63,7 +63,7 @@ def test_pages_are_linked_by_the_addresses_that_browsers_reach(monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000/")
-    assert Settings().addresses == Addresses("http://prefect:4200", "http://mlflow:5000", "http://127.0.0.1:8003")
+    assert Settings().addresses == UiLinks("http://prefect:4200", "http://mlflow:5000", "http://127.0.0.1:8003")
     monkeypatch.setenv("PREFECT_UI_URL", "https://studio.example/prefect/")
     monkeypatch.setenv("MLFLOW_UI_URL", "https://studio.example/mlflow")
     monkeypatch.setenv("STUDIO_LIVE_URL", "https://studio.example/live")

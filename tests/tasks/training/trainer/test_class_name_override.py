@@ -17,13 +17,13 @@ from prefect.logging import disable_run_logger
 
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
-from tasks.merge.yolo_writer import describe
+from tasks.merge.yolo_writer import write_data_yaml
 from tasks.parameters import PromotionPolicy, TrainingParams
-from tasks.promotion.rules import VALIDATION, Contender, decide
+from tasks.promotion.rules import VALIDATION, EvaluatedVersion, decide
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel
-from tasks.training.job import Subject
-from tasks.training.trainer.class_name_override import names_of
+from tasks.training.job import EvaluationTarget
+from tasks.training.trainer.class_name_override import read_class_names
 from tasks.training.trainer.ultralytics_setup import load_model
 from tests.tasks.merge.archives import dataset, merge, tree
 
@@ -65,7 +65,7 @@ def test_names_come_back_as_they_were_written(
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / f"named-{next(numbers)}"
     folder.mkdir()
-    assert names_of(describe(folder, task, names, {"train": "train", "val": "val"}, {})) == tuple(names)
+    assert read_class_names(write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, {})) == tuple(names)
 
 
 def trained(
@@ -117,13 +117,13 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
     contenders = []
     for number, model in enumerate((champion, challenger), 1):
         known = whole.class_names, model.class_names
-        view = merge_steps.write_view.fn(whole.data, task, *known, tmp_path / f"view-{number}")
+        view = merge_steps.write_relabelled_split.fn(whole.data, task, *known, tmp_path / f"view-{number}")
         (tmp_path / f"scoring-{number}").mkdir()
         (scores,) = training_steps.evaluate.fn(
-            [Subject(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}"
+            [EvaluationTarget(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}"
         )
         assert set(scores.classes) == set(SYNSETS)
-        contenders.append(Contender(number, task, model.class_names, {VALIDATION: scores}))
+        contenders.append(EvaluatedVersion(number, task, model.class_names, {VALIDATION: scores}))
     decision = decide(contenders[1], contenders[0], PromotionPolicy())
     (mean,) = decision.means
     assert mean.classes == 2

@@ -9,11 +9,11 @@ from prefect.logging import disable_run_logger
 
 from tasks.merge import steps as merge_steps
 from tasks.merge.manifest import read_manifest
-from tasks.merge.yolo_writer import images_of, label_of
+from tasks.merge.yolo_writer import label_path, list_images
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
-from tasks.training.job import Subject
-from tasks.training.trainer.loader_check import LostError, explained, require_all
+from tasks.training.job import EvaluationTarget
+from tasks.training.trainer.loader_check import LostDataError, explain_lost_data, require_all_loaded
 from tests.benchmarks.archives import encode
 from tests.tasks.merge.archives import Entries, built, dataset, merge, tree
 
@@ -37,7 +37,7 @@ def damage(image: Path) -> None:
 
 
 def negate(image: Path) -> None:
-    label = label_of(image)
+    label = label_path(image)
     class_id, _, *rest = label.read_text().split()
     label.write_text(" ".join([class_id, "-0.5", *rest]))
 
@@ -45,12 +45,12 @@ def negate(image: Path) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_what_a_merge_writes_is_loaded_as_its_manifest_says(tmp_path: Path, task: str) -> None:
     whole = merge(tmp_path, archive(task, 0), archive(task, 6), gold=archive(task, 12))[1]
-    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few", 4)
-    view = merge_steps.write_view.fn(whole.data, task, whole.class_names, ("dog", "ox"), tmp_path / "view")
+    few = merge_steps.write_smoke_test_subset.fn(whole, tmp_path / "few", 4)
+    view = merge_steps.write_relabelled_split.fn(whole.data, task, whole.class_names, ("dog", "ox"), tmp_path / "view")
     assert whole.gold is not None
     for data in (whole.data, whole.gold, few, view):
         for split in ("train", "val"):
-            require_all(built(data, task, split), data, task, split)
+            require_all_loaded(built(data, task, split), data, task, split)
     assert {split: tally.images for split, tally in read_manifest(whole.data).items()} == {"train": 8, "val": 4}
     assert read_manifest(whole.gold)["val"].images == 6
     assert read_manifest(few)["train"].images == 4
@@ -71,12 +71,14 @@ def test_what_is_not_loaded_is_named_with_its_archive_and_the_reason(
     tmp_path: Path, task: str, change: Callable[[Path], None], reason: str
 ) -> None:
     whole = merge(tmp_path, archive(task, 0), archive(task, 6))[1]
-    lost = images_of(whole.data, task, "train")[-1]
+    lost = list_images(whole.data, task, "train")[-1]
     change(lost)
     name = "train/dog/3.jpg" if task == "classify" else "images/train/3.jpg"
-    with pytest.raises(LostError, match=rf"8 images with 8 labels; found .*'{name}' of archive 'b\.zip': .*{reason}"):
-        require_all(built(whole.data, task, "train"), whole.data, task, "train")
-    require_all(built(whole.data, task, "val"), whole.data, task, "val")
+    with pytest.raises(
+        LostDataError, match=rf"8 images with 8 labels; found .*'{name}' of archive 'b\.zip': .*{reason}"
+    ):
+        require_all_loaded(built(whole.data, task, "train"), whole.data, task, "train")
+    require_all_loaded(built(whole.data, task, "val"), whole.data, task, "val")
 
 
 @pytest.mark.parametrize("which", ["the merge", "gold", "a view"])
@@ -88,21 +90,23 @@ def test_where_nothing_is_left_the_files_are_named_too(tmp_path: Path, task: str
     if which == "gold":
         data, images, name = whole.gold, 6, "b"
     elif which == "a view":
-        data = merge_steps.write_view.fn(whole.data, task, whole.class_names, whole.class_names, tmp_path / "view")
-    for image in images_of(data, task, "val"):
+        data = merge_steps.write_relabelled_split.fn(
+            whole.data, task, whole.class_names, whole.class_names, tmp_path / "view"
+        )
+    for image in list_images(data, task, "val"):
         damage(image)
 
     def get_dataloader() -> None:
         raise RuntimeError("No valid images found in /scratch/labels/val.cache")
 
     sentence = rf"{images} images with {images} labels; found 0 images with 0 labels.*'{name}\.zip'"
-    with pytest.raises(LostError, match=sentence), explained(data, task):
+    with pytest.raises(LostDataError, match=sentence), explain_lost_data(data, task):
         get_dataloader()
 
 
 def test_other_failures_stay_what_they_are(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
-    with pytest.raises(RuntimeError, match="out of memory"), explained(whole.data, "detect"):
+    with pytest.raises(RuntimeError, match="out of memory"), explain_lost_data(whole.data, "detect"):
         raise RuntimeError("out of memory")
 
 
@@ -110,25 +114,25 @@ SENTENCE = r"Expected Ultralytics to load all of split val .*'images/val/4\.jpg'
 
 
 def damage_val(whole: merge_steps.MergedDataset) -> None:
-    damage(images_of(whole.data, "detect", "val")[0])
+    damage(list_images(whole.data, "detect", "val")[0])
 
 
 @pytest.mark.heavy
 def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
     damage_val(whole)
-    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_smoke_test_subset.fn(whole, tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
     with pytest.raises(training_steps.TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
-        training_steps.rehearse.fn(job, CPU)
+        training_steps.run_smoke_test.fn(job, CPU)
 
 
 @pytest.mark.heavy
 def test_an_evaluation_ends_with_that_sentence(tmp_path: Path) -> None:
     whole = merge(tmp_path, archive("detect", 0))[1]
-    few = merge_steps.write_rehearsal.fn(whole, tmp_path / "few")
+    few = merge_steps.write_smoke_test_subset.fn(whole, tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
-    weights = training_steps.rehearse.fn(job, CPU).weights
+    weights = training_steps.run_smoke_test.fn(job, CPU).weights
     damage_val(whole)
     with pytest.raises(training_steps.TrainingError, match=SENTENCE):
-        training_steps.evaluate.fn([Subject(weights, whole.data, 64)], "detect", CPU, tmp_path)
+        training_steps.evaluate.fn([EvaluationTarget(weights, whole.data, 64)], "detect", CPU, tmp_path)

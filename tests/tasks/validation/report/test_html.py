@@ -20,11 +20,11 @@ from PIL import Image
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.finding_codes import MEANINGS, Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
-from tasks.dataset.image_stats import ImageTraits
-from tasks.dataset.layout import Dataset, Sample
+from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.rendering.html import css_colour
 from tasks.validation.label_table import LabelTable
-from tasks.validation.report.groups import shown
+from tasks.validation.report.groups import sanitize_text
 from tasks.validation.report.html import render_report
 from tasks.validation.report.images import MAX_FAULTY, SAMPLES
 from tests.tasks.dataset.archives import huge_png, image
@@ -42,8 +42,8 @@ def table(rows: Sequence[tuple[Any, ...]] = ()) -> LabelTable:
     return LabelTable("detect" if rows else None, frame, {})
 
 
-def traits(width: int, height: int) -> ImageTraits:
-    return ImageTraits(width, height, *[None] * (len(ImageTraits._fields) - 2))  # type: ignore[arg-type]
+def traits(width: int, height: int) -> ImageStats:
+    return ImageStats(width, height, *[None] * (len(ImageStats._fields) - 2))  # type: ignore[arg-type]
 
 
 def plain_image(width: int = 320, height: int = 200) -> bytes:
@@ -56,7 +56,11 @@ def dataset(entries: Mapping[str, bytes], names: Sequence[str] = ("cat", "dog"),
         name: label if (label := f"{name}.txt") in entries else None for name in entries if not name.endswith(".txt")
     }
     return Dataset(
-        tuple(names), {"train": tuple(Sample(*pair) for pair in labels.items())} if labels else {}, task, None, labels
+        tuple(names),
+        {"train": tuple(LabelledImage(*pair) for pair in labels.items())} if labels else {},
+        task,
+        None,
+        labels,
     )
 
 
@@ -320,7 +324,7 @@ def test_the_page_stays_small_whatever_the_archive() -> None:
     ],
 )
 def test_names_are_shown_as_they_are_but_for_what_forges_them(text: str, expected: str) -> None:
-    assert shown(text, 12) == expected
+    assert sanitize_text(text, 12) == expected
 
 
 def browse(folder: Path, page: str, *options: str) -> str:
