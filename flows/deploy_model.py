@@ -109,7 +109,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     title = f"{model.name} version {model.version}"
     page = parity_page(parity, draw_worst(parity, sample, reference, served), title)
     record.pages["parity.html"] = page
-    record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.drop}
+    record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.map_drop}
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
     pages = page_links("", model.run_id, model.name, model.version) | deployment_runs.rollout_link(record.flow_run_id)

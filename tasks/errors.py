@@ -4,11 +4,11 @@
 class StudioError(Exception):
     """Base of every expected failure. The message says what was expected, what was found and how to fix it.
 
-    A flow ends Failed with exactly this message; any other exception is a defect of ours. One that is `passing` may not
-    come again a little later: a service did not answer, rather than refuse.
+    A flow ends Failed with exactly this message; any other exception is a defect of ours. One that is `transient` may
+    not come again a little later: a service did not answer, rather than refuse.
     """
 
-    passing = False
+    transient = False
 
 
 class Superseded(BaseException):

@@ -64,7 +64,7 @@ class MemoryBudget:
         self._most, self._held, self._changed = most, 0, threading.Condition()
 
     @contextmanager
-    def take(self, amount: int) -> Iterator[None]:
+    def reserve(self, amount: int) -> Iterator[None]:
         """Wait until there is room for `amount`, and hold it in the block; one that is larger than all gets all."""
         amount = min(amount, self._most)
         with self._changed:

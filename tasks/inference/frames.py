@@ -25,14 +25,14 @@ _STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, 
 class MediaFrame:
     """One image or one video frame on its way: `load()` gives the upright RGB array or raises MediaError.
 
-    `load` may run in any thread and takes `memory` bytes at its peak. `moment` is None for an image, whose file, or its
-    bytes, are `data`.
+    `load` may run in any thread and takes `memory` bytes at its peak. `position` is None for an image, whose file, or
+    its bytes, are `data`.
     """
 
     source: str
     load: Callable[[], Rgb]
     memory: int
-    moment: VideoPosition | None = None
+    position: VideoPosition | None = None
     data: bytes | Path | None = None
 
 

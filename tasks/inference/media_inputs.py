@@ -151,7 +151,7 @@ class MediaStore:
     """Reads sources as they were planned; any number of threads may do so.
 
     A source that cannot be read gives MediaError, one that is not what was planned ChangedError; a store that stays
-    away gives a StorageError that is `passing`.
+    away gives a StorageError that is `transient`.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ def _fetch_files(media: MediaReader, folder: Path, chunk: Chunk) -> dict[str, Pa
             media.fetch(source, path)
             files[source.name] = path
         except StudioError as error:
-            if error.passing:
+            if error.transient:
                 raise
             files[source.name] = Failure(source.name, str(error))
     return files
@@ -92,5 +92,5 @@ def _predict(looking: Predictor, item: WorkItem) -> ItemResult:
         return ItemResult(item, picture)
     if picture is None:
         return ItemResult(item, looking.image(item.source, item.portion.painter))
-    look = looking.still if picture.moment is None else looking.frame
+    look = looking.still if picture.position is None else looking.frame
     return ItemResult(item, look(picture, item.portion.painter))

@@ -66,27 +66,27 @@ class Predictor:
         return _alone(picture.source, lambda: self._frame(picture, painter))
 
     def _image(self, source: MediaSource, painter: Annotator) -> PredictedImage | Failure:
-        with self._files.take(source.size):
+        with self._files.reserve(source.size):
             picture = next(iter_frames(source.name, self._media.read(source), 1, painter.folder))
             if isinstance(picture, Failure):
                 return picture
-            if picture.moment is not None:
+            if picture.position is not None:
                 raise MediaError("expected an image by its name, found a video; name it as one, like x.mp4")
             return self._still(picture, painter)
 
     def _still(self, picture: MediaFrame, painter: Annotator) -> PredictedImage:
-        with self._budget.take(picture.memory):
+        with self._budget.reserve(picture.memory):
             image = picture.load()
             found, small = self._found(picture, image)
-            painted = painter.paint(image, found, small, picture.data)
+            painted = painter.annotate(image, found, small, picture.data)
             return PredictedImage(painted.found, painted=painted)
 
     def _frame(self, picture: MediaFrame, painter: Annotator) -> PredictedImage:
         image = picture.load()
         found, small = self._found(picture, image)
-        if picture.moment and (picture.moment.frame or 0) < self.params.image_frames * self.params.frame_step:
+        if picture.position and (picture.position.frame or 0) < self.params.image_frames * self.params.frame_step:
             found = painter.copy_frame(image, found)
-        drawn = painter.annotate and not self.params.track
+        drawn = painter.is_annotating and not self.params.track
         return PredictedImage(found, frame=painter.draw(image, found) if drawn else image, small=small)
 
     def _found(self, picture: MediaFrame, image: Rgb) -> tuple[Detections, Rgb]:
@@ -119,9 +119,9 @@ class Predictor:
                     {name: values[index] for name, values in outputs.items()},
                     self.model,
                     letterbox,
-                    self._asking if picture.moment else self.params,
+                    self._asking if picture.position else self.params,
                     picture.source,
-                    picture.moment,
+                    picture.position,
                 )
                 for index, (_, letterbox) in enumerate(shown)
             ]
@@ -138,7 +138,7 @@ def _alone(source: str, look: Callable[[], PredictedImage | Failure]) -> Predict
     try:
         return look()
     except StudioError as error:
-        if error.passing or isinstance(error, VersionUnloadedError):
+        if error.transient or isinstance(error, VersionUnloadedError):
             raise
         return Failure(source, str(error))
     except (cv2.error, MemoryError) as error:

@@ -71,12 +71,12 @@ class ResultWriter:
         follow: TrackFunction | None,
     ) -> Detections:
         if seen.painted:
-            part.item(painter.keep(seen.painted))
+            part.item(painter.to_gallery_item(seen.painted))
         found, frame = seen.found, seen.frame
         if frame is not None:
             if follow:  # what is drawn says who is who
                 found = follow(found)
-                frame = painter.draw(frame, found) if painter.annotate else frame
+                frame = painter.draw(frame, found) if painter.is_annotating else frame
             clip.add(frame, found, seen.small)
         part.add(found)
         return found

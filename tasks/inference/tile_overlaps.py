@@ -17,16 +17,16 @@ Rows = NDArray[np.intp]
 class TileViews:
     """From where n detections were seen.
 
-    `places` [P, 4] are the tiles (left, top, right, bottom), `part` [n] says which of them saw a detection. `cut` [n]
-    says whether its box ends where the tile does and the image does not. `reach` [n, 4] are the boxes, drawn out a
-    `margin` [P] beyond each edge that cut them.
+    `tile_boxes` [P, 4] are the tiles (left, top, right, bottom), `part` [n] says which of them saw a detection. `cut`
+    [n] says whether its box ends where the tile does and the image does not. `extended_boxes` [n, 4] are the boxes,
+    drawn out a `margin` [P] beyond each edge that cut them.
     """
 
-    places: Floats
+    tile_boxes: Floats
     margin: Floats
     part: Rows
     cut: NDArray[np.bool_]
-    reach: Floats
+    extended_boxes: Floats
 
     @classmethod
     def of(cls, found: Detections, places: Floats, part: NDArray[Any]) -> Self:
@@ -56,7 +56,7 @@ class OverlapPairs:
     first_covered: Floats
     second_covered: Floats
 
-    def kept(self, rows: NDArray[np.bool_]) -> Self:
+    def select(self, rows: NDArray[np.bool_]) -> Self:
         """Return the pairs that `rows` [m] says."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -66,7 +66,9 @@ def find_overlaps(found: Detections, views: TileViews) -> OverlapPairs:
     first, second = _touching(found, views)
     shown = _shared_view(views, first, second)
     if found.rotated is None:
-        agreement = _Areas.of_boxes(_common(views.reach[first], shown), _common(views.reach[second], shown))
+        agreement = _Areas.of_boxes(
+            _common(views.extended_boxes[first], shown), _common(views.extended_boxes[second], shown)
+        )
         areas = _Areas.of_boxes(found.boxes[first], found.boxes[second])
     else:
         agreement, areas = _turned(xywhr_to_corners(found.rotated), first, second, shown)
@@ -77,8 +79,8 @@ def find_overlaps(found: Detections, views: TileViews) -> OverlapPairs:
 def _touching(found: Detections, views: TileViews) -> tuple[Rows, Rows]:
     """Return the pairs of rows whose boxes, drawn out where they are cut, overlap."""
     firsts, seconds = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
-    reach = views.reach
-    bounds = np.searchsorted(views.part, np.arange(len(views.places) + 1))
+    reach = views.extended_boxes
+    bounds = np.searchsorted(views.part, np.arange(len(views.tile_boxes) + 1))
     for part in np.unique(views.part):
         own = np.arange(bounds[part], bounds[part + 1])
         low, high = reach[own, :2].min(axis=0), reach[own, 2:].max(axis=0)
@@ -96,7 +98,7 @@ def _touching(found: Detections, views: TileViews) -> tuple[Rows, Rows]:
 def _shared_view(views: TileViews, first: Rows, second: Rows) -> Floats:
     """Return the rectangles [m, 4] that both tiles of a pair show; of tiles side by side, a strip along the edge."""
     one, other = views.part[first], views.part[second]
-    shown = _common(views.places[one], views.places[other])
+    shown = _common(views.tile_boxes[one], views.tile_boxes[other])
     margin = np.maximum(views.margin[one], views.margin[other])[:, None]
     thin = shown[:, 2:] - shown[:, :2] < margin
     grow = np.where(thin, margin, 0)

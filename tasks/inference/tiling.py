@@ -126,7 +126,7 @@ def _stack(arrays: Sequence[Floats | None]) -> Floats | None:
 
 def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs) -> dict[int, set[int]]:
     """Return the row that stands for each object, and the tiles that saw it: those that agree are one object."""
-    same = pairs.kept(pairs.agreement > _AGREED)
+    same = pairs.select(pairs.agreement > _AGREED)
     order = np.lexsort((same.second, same.first, -same.agreement))
     heap = list(range(len(found)))  # a forest: each row names one of its heap, at last the one that stands for it
     tiles_of = [{part} for part in views.part.tolist()]
@@ -157,7 +157,7 @@ def _suppress_across_tiles(
     rows = np.array(sorted(objects), np.intp)
     stands = np.zeros(len(found), np.bool_)
     stands[rows] = True
-    pairs = pairs.kept(stands[pairs.first] & stands[pairs.second])
+    pairs = pairs.select(stands[pairs.first] & stands[pairs.second])
     covered = np.maximum(pairs.first_covered, pairs.second_covered) > _COVERED
     smaller = np.where(pairs.first_covered > pairs.second_covered, pairs.first, pairs.second)
     piece = covered & views.cut[smaller]

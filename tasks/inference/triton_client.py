@@ -41,7 +41,7 @@ _CHANNEL = [
 class InferenceError(StudioError):
     """Triton stays away: the run cannot go on now, and a retry goes on from here."""
 
-    passing = True
+    transient = True
 
 
 class ParameterError(StudioError):

@@ -32,7 +32,7 @@ class WorkItem:
     @property
     def memory(self) -> int:
         """Bytes that it holds while it waits: those of a frame that is decoded already."""
-        return self.picture.memory if isinstance(self.picture, MediaFrame) and self.picture.moment else 0
+        return self.picture.memory if isinstance(self.picture, MediaFrame) and self.picture.position else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -310,11 +310,11 @@ class EpochProgress:
         if epoch.restored:
             return
         self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
-        left = sum(self._seconds) / len(self._seconds) * (epoch.of - epoch.number)
-        then = "now evaluating the best epoch" if epoch.last else f"{format_duration(left)} left"
-        told = f"epoch {epoch.number}/{epoch.of}  {format_metrics(epoch.metrics)}  {then}"
+        left = sum(self._seconds) / len(self._seconds) * (epoch.total_epochs - epoch.number)
+        then = "now evaluating the best epoch" if epoch.is_last else f"{format_duration(left)} left"
+        told = f"epoch {epoch.number}/{epoch.total_epochs}  {format_metrics(epoch.metrics)}  {then}"
         get_run_logger().info("%s", told)
-        shown = ArtifactUpdate(data=100 * epoch.number / epoch.of, description=told)
+        shown = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=told)
         fail_fast_client().update_artifact(self._artifact, shown)
 
 

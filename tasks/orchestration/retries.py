@@ -7,7 +7,7 @@ from tasks.errors import StudioError
 
 def is_transient_failure(_task: object, _run: object, state: Any) -> bool:  # noqa: ANN401 - a Prefect state, which rules do not know
     """Whether what failed may succeed a little later."""
-    return isinstance(state.data, StudioError) and state.data.passing
+    return isinstance(state.data, StudioError) and state.data.transient
 
 
 # Options of a Prefect task: 4 minutes are enough for a server to be started again.

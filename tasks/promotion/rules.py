@@ -219,8 +219,8 @@ def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple
     """Tell whether the version reaches what is asked for, which the policy has `named` or not, and say so."""
     metric = MAP50_METRIC[scores.task]
     asked = f"promotion.min_map50 {least:.3f}" if named else f"the {least:.3f} that a first version needs"
-    if scores.lenient >= least - _TOLERANCE:
-        return True, f"{metric} {scores.lenient:.3f} reaches {asked}."
+    if scores.map50_or_accuracy >= least - _TOLERANCE:
+        return True, f"{metric} {scores.map50_or_accuracy:.3f} reaches {asked}."
     fix = "Train longer, on more images, or lower promotion.min_map50."
     if not named:
         fix = (
@@ -228,12 +228,12 @@ def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple
             f"it all the same: set promotion.min_map50, or start deploy-model with version {version}."
         )
     expected = f"{metric} of at least {least:.3f}" + ("" if named else " of a first version")
-    return False, expected_found_fix(expected, f"{scores.lenient:.3f}", fix)
+    return False, expected_found_fix(expected, f"{scores.map50_or_accuracy:.3f}", fix)
 
 
 def _alone(challenger: EvaluatedVersion) -> tuple[list[MetricComparison], list[ClassRow]]:
     scores = challenger.scores.items()
-    means = [MetricComparison(data, len(each.classes), each.main, None) for data, each in scores]
+    means = [MetricComparison(data, len(each.classes), each.primary, None) for data, each in scores]
     return means, [ClassRow(data, name, value, None) for data, each in scores for name, value in each.by_class.items()]
 
 

@@ -62,5 +62,5 @@ def unreachable_error(setting: str, address: str, purpose: str, error: Exception
         f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
         "See whether it runs with `make status`, start it with `make up`."
     )
-    away.passing = True
+    away.transient = True
     return away

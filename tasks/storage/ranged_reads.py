@@ -80,8 +80,8 @@ def _quickly(stored: ObjectVersion, start: int, end: int) -> bytes | None:
 def download(stored: ObjectVersion, path: Path) -> None:
     """Copy an object into a file, which is there only when it is whole.
 
-    Raises ChangedError, and StorageError where the disk has no room for it, before it begins: `passing` where an empty
-    disk would have.
+    Raises ChangedError, and StorageError where the disk has no room for it, before it begins: `transient` where an
+    empty disk would have.
     """
     total, _, free = shutil.disk_usage(path.parent)
     if stored.size + MIN_FREE_BYTES > free:
@@ -90,7 +90,7 @@ def download(stored: ObjectVersion, path: Path) -> None:
             f"this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
         )
         # What fits on this disk is no fault of the object.
-        full.passing = stored.size + MIN_FREE_BYTES <= total
+        full.transient = stored.size + MIN_FREE_BYTES <= total
         raise full
     unfinished = path.with_name(f".{path.name}.part")
     try:

@@ -112,7 +112,7 @@ def s3_errors(doing: str) -> Iterator[None]:
         hidden = error.__context__ if isinstance(error, Boto3Error) else None
         said = hidden if isinstance(hidden, ClientError) else error
         failed = StorageError(f"The object store failed while {doing}: {error} {_advice(said)}")
-        failed.passing = _may_pass(said)
+        failed.transient = _may_pass(said)
         raise failed from error
 
 
@@ -144,7 +144,7 @@ def is_missing(error: ClientError) -> bool:
 def retry_while_unavailable(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
     """Return what `ask` gives, told a client; a store that is away is asked again for `PATIENCE_S` seconds.
 
-    Raises StorageError at once where the store refuses, and `passing` where it stays away.
+    Raises StorageError at once where the store refuses, and `transient` where it stays away.
     """
     deadline, pause = None, 0.1
     while True:
@@ -154,7 +154,7 @@ def retry_while_unavailable(doing: str, ask: Callable[["S3Client"], Answer]) -> 
         except StorageError as error:
             now = time.monotonic()
             deadline = deadline or now + UNAVAILABLE_TIMEOUT_S
-            if not error.passing or now + pause > deadline:
+            if not error.transient or now + pause > deadline:
                 raise
         time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - those who wait shall not all come at once
         pause = min(2 * pause, _MAX_PAUSE_S)

@@ -68,7 +68,7 @@ def mlflow_errors_as_tracking_error(doing: str) -> Iterator[None]:
     except mlflow_errors() as error:
         address = Settings().mlflow_tracking_uri
         failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
-        failed.passing = not is_final(error)
+        failed.transient = not is_final(error)
         raise failed from error
 
 

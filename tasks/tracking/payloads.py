@@ -106,7 +106,7 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
     known = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
     origin = [(name, truncate(known[name], 800)) for name in _ORIGIN if known.get(name)]
     sentence = (
-        f"{PRIMARY_METRIC[scores.task]} {scores.main:.4f} on {scores.images} validation images. "
+        f"{PRIMARY_METRIC[scores.task]} {scores.primary:.4f} on {scores.images} validation images. "
         f"{escape_markdown(model.task)} at {image_size} px, {len(model.class_names)} classes, "
         f"best epoch {model.best_epoch} of {model.epochs}."
     )

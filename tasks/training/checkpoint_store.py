@@ -39,7 +39,7 @@ class CheckpointStore:
         Does nothing where the file has itself made way for that of a later epoch.
         """
         if epoch.best != epoch.number and epoch.best not in self._known and epoch.best_checkpoint is not None:
-            self._upload(epoch.best_checkpoint, replace(epoch, number=epoch.best, last=False))
+            self._upload(epoch.best_checkpoint, replace(epoch, number=epoch.best, is_last=False))
         if epoch.checkpoint is not None and self._upload(epoch.checkpoint, epoch):
             self._prune()
 
@@ -53,7 +53,7 @@ class CheckpointStore:
             fingerprint=self._fingerprint,
             epoch=epoch.number,
             best=epoch.best,
-            last=epoch.last,
+            last=epoch.is_last,
             batch=epoch.batch,
             sha256=sha256_of(file),
             size=file.stat().st_size,

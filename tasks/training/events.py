@@ -9,16 +9,16 @@ from tasks.vision.metrics import Scores
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Finished epoch `number` (from 1) `of` so many, with its losses, metrics and learning rates by name.
+    """Finished epoch `number` (from 1) `total_epochs` so many, with its losses, metrics and learning rates by name.
 
     `seconds` is how long it took, validation included; `batch` the images in one step. `restored` epochs were finished
     by an earlier attempt and are told again. `best` is the number of the epoch whose weights are the best so far, and
-    `last` says that no epoch follows. `checkpoint` is a file to carry on from, `best_checkpoint` that of epoch `best`
-    where this attempt trained it; both make way for those of later epochs at any time.
+    `is_last` says that no epoch follows. `checkpoint` is a file to carry on from, `best_checkpoint` that of epoch
+    `best` where this attempt trained it; both make way for those of later epochs at any time.
     """
 
     number: int
-    of: int
+    total_epochs: int
     metrics: Mapping[str, float]
     seconds: float = 0.0
     batch: int = 0
@@ -26,7 +26,7 @@ class EpochResult:
     checkpoint: Path | None = None
     best: int = 0
     best_checkpoint: Path | None = None
-    last: bool = False
+    is_last: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ _MEMORY = (
 
 @dataclass(frozen=True)
 class RetryState:
-    """How the training is tried: `batch` images in a step, after `fruitless` attempts without a finished epoch."""
+    """How the training is tried: `batch` images in a step, after so many attempts without a finished epoch."""
 
     batch: int
-    fruitless: int = 0
+    failures_without_progress: int = 0
 
 
 def is_memory_error(text: str) -> bool:
@@ -45,9 +45,9 @@ def next_attempt(attempt: RetryState, failure: Failure, epochs: int, least: int 
     """
     if not (failure.memory or failure.killed):
         return None
-    fruitless = 0 if epochs else attempt.fruitless + 1
-    if failure.killed and fruitless < 2:
-        return replace(attempt, fruitless=fruitless)
-    if attempt.batch // 2 < least or (failure.killed and fruitless > MAX_FAILURES_WITHOUT_PROGRESS):
+    failures = 0 if epochs else attempt.failures_without_progress + 1
+    if failure.killed and failures < 2:
+        return replace(attempt, failures_without_progress=failures)
+    if attempt.batch // 2 < least or (failure.killed and failures > MAX_FAILURES_WITHOUT_PROGRESS):
         return None
-    return RetryState(attempt.batch // 2, fruitless)
+    return RetryState(attempt.batch // 2, failures)

@@ -26,12 +26,12 @@ class Scores(Parameters):
     images: int
 
     @property
-    def main(self) -> float:
+    def primary(self) -> float:
         """The value that models are compared by."""
         return self.metrics.get(PRIMARY_METRIC[self.task], 0.0)
 
     @property
-    def lenient(self) -> float:
+    def map50_or_accuracy(self) -> float:
         """The value that a promotion asks a minimum of."""
         return self.metrics.get(MAP50_METRIC[self.task], 0.0)
 

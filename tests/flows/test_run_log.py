@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("stack")
 
 
 class NoAnswerError(StudioError):
-    passing = True
+    transient = True
 
 
 @flow

@@ -65,11 +65,11 @@ SUMS = """
 import sys, zlib
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from predict.picture import Limits
-from predict.placing import Letterbox, centre_square
+from predict.image_decoding import ImageDecoder
+from predict.preprocess import Letterbox, center_crop
 for path in sorted(Path(sys.argv[2]).iterdir()):
-    picture = Limits(1 << 30, 1 << 30).decode(path.read_bytes())
-    for each in (picture, Letterbox.fit(picture, 96).apply(picture), centre_square(picture, 96)):
+    picture = ImageDecoder(1 << 30, 1 << 30).decode(path.read_bytes())
+    for each in (picture, Letterbox.fit(picture, 96).apply(picture), center_crop(picture, 96)):
         print(path.name, zlib.crc32(each.tobytes()))
 """
 
@@ -301,18 +301,18 @@ values = {"max_bytes": "1000000", "max_pixels": "1000"}
 config = {"parameters": {name: {"string_value": value} for name, value in values.items()}}
 model = TritonPythonModel()
 model.initialize({"model_config": json.dumps(config)})
-from predict.picture import Limits
-from predict.refusal import RefusalError
+from predict.image_decoding import ImageDecoder
+from predict.errors import PredictError
 for data in (sys.stdin.buffer.read(),):
     try:
-        Limits(1 << 30, 1 << 30).decode(data)
-    except RefusalError as error:
+        ImageDecoder(1 << 30, 1 << 30).decode(data)
+    except PredictError as error:
         print(error)
 # A name is looked up before anything is decoded; nothing listens there.
-model.answering.models = types.SimpleNamespace(find=lambda *_: (_ for _ in ()).throw(RefusalError("looked up")))
+model.answering.models = types.SimpleNamespace(find=lambda *_: (_ for _ in ()).throw(PredictError("looked up")))
 try:
     model.answering.answer(b"not a picture", '{"model": "x"}')
-except RefusalError as error:
+except PredictError as error:
     print(error)
 """
 

@@ -28,18 +28,18 @@ class AnnotatedImage:
 
 
 class Annotator:
-    """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, where `annotate`, `folder/annotated/` by `output_stem`.
+    """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, if `is_annotating`, `folder/annotated/` (`output_stem`).
 
     Where `copies`, `folder/images/` holds plain copies of still images, and of those frames that `copy_frame` is given.
-    Any number of threads may `paint`, `draw` and make thumbnails. Cells are given by one thread, in the chunk's order,
-    so that a second worker on the same chunk writes the very same sheets. `finish` writes the last sheet.
+    Any number of threads may `annotate`, `draw` and make thumbnails. Cells are given by one thread, in the chunk's
+    order, so that a second worker on the same chunk writes the very same sheets. `finish` writes the last sheet.
     """
 
     def __init__(
         self, folder: Path, chunk: int, class_names: Sequence[str], *, annotate: bool, copies: bool = False
     ) -> None:
         self.folder = folder
-        self.annotate = annotate
+        self.is_annotating = annotate
         self._copies = copies
         self._chunk = chunk
         self._names = class_names
@@ -56,7 +56,7 @@ class Annotator:
             return found
         return replace(found, image=copy_frame(self.folder, found.source, found.frame, image))
 
-    def paint(
+    def annotate(
         self, image: Rgb, found: Detections, small: Rgb | None = None, data: bytes | Path | None = None
     ) -> AnnotatedImage:
         """Make what one still image needs; `small` is the smallest copy of it at hand, for the thumbnail.
@@ -65,24 +65,24 @@ class Annotator:
         """
         if self._copies and data is not None:
             found = replace(found, image=copy_image(self.folder, found.source, image, data))
-        annotated = f"annotated/{output_stem(found.source)}.jpg" if self.annotate else None
+        annotated = f"annotated/{output_stem(found.source)}.jpg" if self.is_annotating else None
         if annotated:
             write_jpeg(self.folder / annotated, self.draw(image, found))
         small = thumbnail(image if small is None else small, found.width, found.height)
         return AnnotatedImage(found, small, annotated, item_classes([found]))
 
-    def keep(self, painted: AnnotatedImage) -> GalleryItem:
+    def to_gallery_item(self, painted: AnnotatedImage) -> GalleryItem:
         """Give a still image its cell and return its place in the gallery."""
         found = painted.found
-        sheet, cell = self.place(painted.thumbnail)
+        sheet, cell = self.add_thumbnail(painted.thumbnail)
         size = found.width, found.height
         return GalleryItem(found.source, "image", sheet, cell, painted.annotated, *size, 1, painted.classes)
 
     def save_image(self, image: Rgb, found: Detections, small: Rgb | None = None) -> GalleryItem:
         """Paint and keep: for one thread."""
-        return self.keep(self.paint(image, found, small))
+        return self.to_gallery_item(self.annotate(image, found, small))
 
-    def place(self, picture: Rgb) -> tuple[str, int]:
+    def add_thumbnail(self, picture: Rgb) -> tuple[str, int]:
         """Give a thumbnail its cell; return the path of the sheet in the run's folder, and the cell."""
         if self._sheet.is_full:
             self.finish()
@@ -129,7 +129,7 @@ class AnnotatedVideo:
         self._size = self._size if self.frames > 1 else (found.width, found.height)
         if is_poster:
             self._poster = thumbnail(image if plain is None else plain, found.width, found.height)
-        if self._painter.annotate and self.failure is None:
+        if self._painter.is_annotating and self.failure is None:
             try:
                 self._film().write(image, found.timestamp_ms or 0.0)
             except MediaError as error:
@@ -154,8 +154,8 @@ class AnnotatedVideo:
         """
         if self._poster is None:
             raise ValueError("expected a video with frames, found none; list it among the failures")
-        sheet, cell = self._painter.place(self._poster)
-        annotated = self._annotated if self._painter.annotate and self.failure is None else None
+        sheet, cell = self._painter.add_thumbnail(self._poster)
+        annotated = self._annotated if self._painter.is_annotating and self.failure is None else None
         classes = self._tally.classes()
         return GalleryItem(self._source, "video", sheet, cell, annotated, *self._size, self.frames, classes)
 

@@ -28,11 +28,11 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class MatchResult:
-    """The partners in one image, and the judged detections of each side that have none."""
+    """The partners in one image, and the compared detections of each side that have none."""
 
     pairs: tuple[Pair, ...]
-    lone_reference: tuple[int, ...]
-    lone_served: tuple[int, ...]
+    unmatched_reference: tuple[int, ...]
+    unmatched_served: tuple[int, ...]
 
 
 def match_detections(reference: Found, served: Found, confidence: float, policy: ParityPolicy) -> MatchResult:
@@ -41,23 +41,23 @@ def match_detections(reference: Found, served: Found, confidence: float, policy:
     Partners have one class, scores and places as near as the policy says, and no other partner. The tolerance of scores
     below `policy.min_confidence` shrinks with them.
     """
-    judged = reference.confidence >= confidence, served.confidence >= confidence
-    pairs = _one_to_one(_candidates(reference, served, judged, policy))
+    compared = reference.confidence >= confidence, served.confidence >= confidence
+    pairs = _one_to_one(_candidates(reference, served, compared, policy))
     with_partner = {pair.reference for pair in pairs}, {pair.served for pair in pairs}
     lone = (
         tuple(int(row) for row in np.flatnonzero(own) if row not in taken)
-        for own, taken in zip(judged, with_partner, strict=True)
+        for own, taken in zip(compared, with_partner, strict=True)
     )
     return MatchResult(tuple(pairs), *lone)
 
 
 def _candidates(
-    reference: Found, served: Found, judged: tuple[NDArray[np.bool_], NDArray[np.bool_]], policy: ParityPolicy
+    reference: Found, served: Found, compared: tuple[NDArray[np.bool_], NDArray[np.bool_]], policy: ParityPolicy
 ) -> Iterator[Pair]:
     scores = reference.confidence[:, None], served.confidence[None, :]
     tolerance = policy.max_score_difference * np.minimum(np.maximum(*scores) / policy.min_confidence, 1)
     near = (np.abs(scores[0] - scores[1]) <= tolerance) & (reference.class_id[:, None] == served.class_id[None, :])
-    near &= judged[0][:, None] | judged[1][None, :]
+    near &= compared[0][:, None] | compared[1][None, :]
     overlaps = box_iou_matrix(reference.boxes, served.boxes)
     near &= overlaps >= policy.min_iou
     for one, other in np.argwhere(near).tolist():

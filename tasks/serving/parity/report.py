@@ -28,7 +28,7 @@ def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title
         metric=parity.metric,
         exhibits=exhibits,
         more_images=max(len(parity.worst) - len(exhibits), 0),
-        agreeing=sum(image.lone == 0 for image in parity.images),
+        agreeing=sum(image.unmatched == 0 for image in parity.images),
         images=len(parity.images),
     )
 
@@ -36,7 +36,7 @@ def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title
 def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
     """Return the verdict, links, the reasons and figures, and the classes with the fewest partners first."""
     rows = _limits(parity)
-    classes = [(row.name[:_MAX_NAME], row.judged, row.matched, *_metrics(row)) for row in _worst_first(parity)]
+    classes = [(row.name[:_MAX_NAME], row.compared, row.matched, *_metrics(row)) for row in _worst_first(parity)]
     parts = [
         f"# {escape_markdown(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
         links,
@@ -44,36 +44,48 @@ def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
         bullet_list(map(wrap_text, parity.reasons)),
         table(("", "found", "limit"), rows),
         "## Classes",
-        table(("class", "judged", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
+        table(("class", "compared", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
         f"And {len(classes) - SHOWN_CLASSES} more." if len(classes) > SHOWN_CLASSES else "",
     ]
     return "\n\n".join(filter(None, parts))
 
 
 def _sentence(parity: ParityReport) -> str:
-    if not parity.judged:
+    if not parity.compared:
         return "Neither the weights nor the served model find anything in these images, so there is nothing to compare."
     verb = "finds" if parity.passed else "does not find"
     said = f"The served model {verb} what its weights find in {len(parity.images)} validation images."
     if not parity.weak:
         return said
-    return f"{said} Too few of these reach a score of {parity.policy.min_confidence:g}, so weaker ones are judged too."
+    return (
+        f"{said} Too few of these reach a score of {parity.policy.min_confidence:g}, so weaker ones are compared too."
+    )
 
 
 def _totals(parity: ParityReport) -> list[tuple[str, str, bool]]:
     """Name, figure, and whether it is a bad one."""
-    figures = [("agreement", f"{parity.agreement:.1%}", parity.agreement < parity.asked)]
+    figures = [("agreement", f"{parity.agreement:.1%}", parity.agreement < parity.required_agreement)]
     if parity.reference is not None:
-        figures.append((f"{parity.metric} lost", f"{parity.drop:+.4f}", parity.drop > parity.policy.max_map_drop))
-    return [*figures, ("detections judged", f"{parity.judged:,}", False), ("images", f"{len(parity.images):,}", False)]
+        figures.append(
+            (f"{parity.metric} lost", f"{parity.map_drop:+.4f}", parity.map_drop > parity.policy.max_map_drop)
+        )
+    return [
+        *figures,
+        ("detections compared", f"{parity.compared:,}", False),
+        ("images", f"{len(parity.images):,}", False),
+    ]
 
 
 def _limits(parity: ParityReport) -> list[tuple[str, str, str]]:
     """Name, what was found, what was asked."""
     policy = parity.policy
     rows = [
-        ("detections with a partner", f"{parity.matched:,} of {parity.judged:,}", f"at least {parity.asked:.1%}"),
-        ("judged from a score of", f"{parity.confidence:.3f}", f"{policy.min_confidence:g} where there are enough"),
+        (
+            "detections with a partner",
+            f"{parity.matched:,} of {parity.compared:,}",
+            f"at least {parity.required_agreement:.1%}",
+        ),
+        ("compared from a score of", f"{parity.confidence:.3f}", f"{policy.min_confidence:g} where there are enough"),
         ("largest difference of scores", f"{parity.score_difference:.4f}", f"{policy.max_score_difference:g}"),
         ("least overlap of partners", f"{parity.overlap:.3f}", f"{policy.min_iou:g}"),
     ]
@@ -85,7 +97,7 @@ def _limits(parity: ParityReport) -> list[tuple[str, str, str]]:
 
 
 def _worst_first(parity: ParityReport) -> list[ClassParity]:
-    return sorted(parity.classes, key=lambda row: row.matched - row.judged)
+    return sorted(parity.classes, key=lambda row: row.matched - row.compared)
 
 
 def _metrics(row: ClassParity) -> tuple[str, str]:

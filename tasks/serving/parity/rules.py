@@ -19,28 +19,28 @@ MIN_CONFIDENCE = 0.002
 
 @dataclass(frozen=True)
 class ImageParity:
-    """An image of the sample: its `judged` detections of both sides, and the row numbers of those without a partner."""
+    """An image of the sample: `compared` detections of both sides, and the row numbers of those without a partner."""
 
     name: str
-    judged: int
-    lone_reference: tuple[int, ...]
-    lone_served: tuple[int, ...]
+    compared: int
+    unmatched_reference: tuple[int, ...]
+    unmatched_served: tuple[int, ...]
 
     @property
-    def lone(self) -> int:
+    def unmatched(self) -> int:
         """How many have no partner."""
-        return len(self.lone_reference) + len(self.lone_served)
+        return len(self.unmatched_reference) + len(self.unmatched_served)
 
 
 @dataclass(frozen=True)
 class ClassParity:
-    """A class: detections of both sides that were judged, those with a partner, and the metric of both sides.
+    """A class: detections of both sides that were compared, those with a partner, and the metric of both sides.
 
     The metric is None where the sample shows no such object.
     """
 
     name: str
-    judged: int
+    compared: int
     matched: int
     reference: float | None
     served: float | None
@@ -50,7 +50,7 @@ class ClassParity:
 class ParityReport:
     """The weights (`reference`) beside the served model, on the images of a sample in their order.
 
-    Detections of both sides that reach `confidence` are judged. `reference` and `served` are the `metric` of each side,
+    Detections of both sides that reach `confidence` are compared. `reference` and `served` are the `metric` of each side,
     None where the sample has no labels. `score_difference` is the largest between partners, `overlap` the least.
     `reasons` says what the policy forbids.
     """
@@ -67,27 +67,27 @@ class ParityReport:
     weak: bool
 
     @property
-    def judged(self) -> int:
+    def compared(self) -> int:
         """Detections of both sides."""
-        return sum(image.judged for image in self.images)
+        return sum(image.compared for image in self.images)
 
     @property
     def matched(self) -> int:
         """Those of them that have a partner."""
-        return self.judged - sum(image.lone for image in self.images)
+        return self.compared - sum(image.unmatched for image in self.images)
 
     @property
     def agreement(self) -> float:
-        """The share that has a partner; 1 where none was judged."""
-        return self.matched / self.judged if self.judged else 1.0
+        """The share that has a partner; 1 where none was compared."""
+        return self.matched / self.compared if self.compared else 1.0
 
     @property
-    def asked(self) -> float:
+    def required_agreement(self) -> float:
         """The share that must have one."""
         return self.policy.min_weak_agreement if self.weak else self.policy.min_agreement
 
     @property
-    def drop(self) -> float:
+    def map_drop(self) -> float:
         """How much lower the metric of the served model is; 0 where the sample has no labels."""
         return 0.0 if self.reference is None or self.served is None else self.reference - self.served
 
@@ -104,7 +104,7 @@ class ParityReport:
     @property
     def worst(self) -> tuple[int, ...]:
         """The places of images in which some detection has no partner, those with the most first."""
-        lone = {place: image.lone for place, image in enumerate(self.images) if image.lone}
+        lone = {place: image.unmatched for place, image in enumerate(self.images) if image.unmatched}
         return tuple(sorted(lone, key=lambda place: -lone[place]))
 
 
@@ -141,17 +141,17 @@ def compare_predictions(
 
 def parity_tags(parity: ParityReport) -> dict[str, str]:
     """Return the verdict and its figures as tags of the version."""
-    metric = {"parity_drop": f"{parity.drop:.4f}"} if parity.reference is not None else {}
+    metric = {"parity_drop": f"{parity.map_drop:.4f}"} if parity.reference is not None else {}
     return {
         "parity": "passed" if parity.passed else "failed",
         "parity_agreement": f"{parity.agreement:.4f}",
-        "parity_judged": f"{parity.judged} from a score of {parity.confidence:.3f} on",
+        "parity_judged": f"{parity.compared} from a score of {parity.confidence:.3f} on",
         **metric,
     }
 
 
 def confidence_floor(reference: Sequence[Found], policy: ParityPolicy) -> tuple[float, bool]:
-    """The score from which detections are judged, and whether it had to be lowered, as the weights find so few."""
+    """The score from which detections are compared, and whether it had to be lowered, as the weights find so few."""
     best = np.sort(
         np.concatenate([np.zeros(0), *(class_scores_as_detection(found).confidence for found in reference)])
     )[::-1]
@@ -183,20 +183,20 @@ class _Tally:
 
     def __init__(self, confidence: float, policy: ParityPolicy) -> None:
         self.images: list[ImageParity] = []
-        self.judged: Counter[int] = Counter()
+        self.compared: Counter[int] = Counter()
         self.lone: Counter[int] = Counter()
         self.score_difference, self.overlap = 0.0, 1.0
         self._confidence, self._policy = confidence, policy
 
     def add(self, name: str, reference: Found, served: Found) -> None:
         matched = match_detections(reference, served, self._confidence, self._policy)
-        judged = 0
-        for found, lone in ((reference, matched.lone_reference), (served, matched.lone_served)):
+        compared = 0
+        for found, lone in ((reference, matched.unmatched_reference), (served, matched.unmatched_served)):
             classes = found.class_id[found.confidence >= self._confidence].tolist()
-            self.judged.update(classes)
+            self.compared.update(classes)
             self.lone.update(found.class_id[list(lone)].tolist())
-            judged += len(classes)
-        self.images.append(ImageParity(name, judged, matched.lone_reference, matched.lone_served))
+            compared += len(classes)
+        self.images.append(ImageParity(name, compared, matched.unmatched_reference, matched.unmatched_served))
         self._measure(matched, reference, served)
 
     def _measure(self, matched: MatchResult, reference: Found, served: Found) -> None:
@@ -208,23 +208,23 @@ class _Tally:
 
 def _classes(tally: _Tally, names: Sequence[str], metric: str, scores: tuple[Scores, Scores]) -> Iterator[ClassParity]:
     """Classes that either side found or that the sample shows, by number."""
-    for number in sorted({*tally.judged, *range(len(names))}):
+    for number in sorted({*tally.compared, *range(len(names))}):
         name = class_name(names, number)
         values = [side.classes.get(name, {}).get(metric) for side in scores]
-        judged = tally.judged[number]
-        if judged or values[0] is not None:
-            yield ClassParity(name, judged, judged - tally.lone[number], values[0], values[1])
+        compared = tally.compared[number]
+        if compared or values[0] is not None:
+            yield ClassParity(name, compared, compared - tally.lone[number], values[0], values[1])
 
 
 def _reasons(parity: ParityReport) -> Iterator[str]:
-    if parity.agreement < parity.asked:
+    if parity.agreement < parity.required_agreement:
         yield (
-            f"Expected at least {parity.asked:.1%} of the detections from a score of {parity.confidence:.3f} on to be "
-            f"the same for Triton and for the weights, found {parity.agreement:.1%} ({parity.matched} of "
-            f"{parity.judged}). Swapped channels, another normalisation, stretched images or classes in another order "
-            f"look like this: export the weights again, or change the limits in serving.parity."
+            f"Expected at least {parity.required_agreement:.1%} of the detections from a score of "
+            f"{parity.confidence:.3f} on to be the same for Triton and for the weights, found {parity.agreement:.1%} "
+            f"({parity.matched} of {parity.compared}). Swapped channels, another normalisation, stretched images or "
+            f"classes in another order look like this: export the weights again, or change the limits in serving.parity."
         )
-    if parity.drop > parity.policy.max_map_drop:
+    if parity.map_drop > parity.policy.max_map_drop:
         yield (
             f"Expected {parity.metric} of the served model at most {parity.policy.max_map_drop:.3f} below the "
             f"{parity.reference:.4f} of its weights, found {parity.served:.4f}. Serve it in higher precision, or raise "

@@ -26,11 +26,11 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class ComparisonSide:
-    """One side of an exhibit: the picture as a data URI, `judged` detections of which `lone` have no partner."""
+    """One side of an exhibit: the picture as a data URI, `compared` detections of which `unmatched` have no partner."""
 
     uri: str
-    judged: int
-    lone: int
+    compared: int
+    unmatched: int
     best: str
 
 
@@ -53,7 +53,7 @@ def draw_worst(
     exhibits = []
     for place in parity.worst[:MAX_IMAGES]:
         own, image = parity.images[place], shrink_to_fit(read_image(sample.images[place].path), SIDE)
-        sides = ((reference[place], own.lone_reference), (served[place], own.lone_served))
+        sides = ((reference[place], own.unmatched_reference), (served[place], own.unmatched_served))
         seen = [_seen(image, found, lone, parity.confidence, sample.class_names) for found, lone in sides]
         exhibits.append(ComparisonImage(own.name, *seen))
     return exhibits
@@ -64,19 +64,19 @@ def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, name
     if found.scores is not None:
         top = int(found.scores.argmax())
         best = f"{printable_text(class_name(names, top))} {found.scores[top]:.3f}"
-    judged = np.flatnonzero(class_scores_as_detection(found).confidence >= confidence).tolist()
-    canvas = image.copy() if found.scores is not None else _drawn(image, found, judged, lone, names)
+    compared = np.flatnonzero(class_scores_as_detection(found).confidence >= confidence).tolist()
+    canvas = image.copy() if found.scores is not None else _drawn(image, found, compared, lone, names)
     bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
     return ComparisonSide(
-        f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", len(judged), len(lone), best
+        f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", len(compared), len(lone), best
     )
 
 
-def _drawn(image: Rgb, found: Found, judged: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
+def _drawn(image: Rgb, found: Found, compared: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
     height, width = image.shape[:2]
     canvas = image.copy()
-    for row in judged:
+    for row in compared:
         colour = class_colour(int(found.class_id[row])) if row in lone else _AGREED
         for outline in _outlines(found, row, width, height):
             cv2.polylines(canvas, [outline], isClosed=True, color=colour, thickness=1, lineType=cv2.LINE_AA)

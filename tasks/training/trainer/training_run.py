@@ -116,14 +116,14 @@ class _Progress:
         values: Mapping[str, float] = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
         return EpochResult(
             number=trainer.epoch + 1,
-            of=trainer.epochs,
+            total_epochs=trainer.epochs,
             metrics={metric_name(name): float(value) for name, value in values.items()},
             seconds=trainer.epoch_time,
             batch=trainer.batch_size,
             checkpoint=self.checkpoint,
             best=self.best,
             best_checkpoint=self.best_checkpoint,
-            last=bool(trainer.stop),
+            is_last=bool(trainer.stop),
         )
 
 

@@ -98,7 +98,7 @@ def test_a_budget_is_never_exceeded_and_one_that_is_larger_goes_alone() -> None:
 
     def take(amount: int) -> None:
         nonlocal held, most
-        with budget.take(amount):
+        with budget.reserve(amount):
             with lock:
                 held += min(amount, 10)
                 most = max(most, held)

@@ -27,7 +27,7 @@ def test_an_image_is_one_picture(tmp_path: Path, *, as_file: bool) -> None:
     path.write_bytes(PNG)
     (picture,) = iter_frames("s3/a.png", kept(path, as_file=as_file), 7, tmp_path / "scratch")
     assert isinstance(picture, MediaFrame)
-    assert (picture.source, picture.moment) == ("s3/a.png", None)
+    assert (picture.source, picture.position) == ("s3/a.png", None)
     assert picture.memory == peak_decode_bytes_of(PNG) + as_file * len(PNG)
     np.testing.assert_array_equal(picture.load(), photo())
 
@@ -39,7 +39,7 @@ def test_a_video_is_a_picture_a_frame_in_turn(tmp_path: Path, *, as_file: bool) 
     first = next(pictures)
     assert as_file or len(list(scratch.iterdir())) == 1
     found = [first, *pictures]
-    moments = [picture.moment for picture in found if isinstance(picture, MediaFrame) and picture.moment]
+    moments = [picture.position for picture in found if isinstance(picture, MediaFrame) and picture.position]
     assert [moment.frame for moment in moments] == [0, 2, 4]
     assert [moment.timestamp_ms for moment in moments] == pytest.approx([0, 100, 300], abs=0.02)
     for picture in found:

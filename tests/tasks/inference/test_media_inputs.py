@@ -167,7 +167,7 @@ def test_what_is_not_as_it_was_planned_says_so(place: str, after: bytes | None, 
     for source, reader in ((image, store), (second, store), (entry, MediaStore())):
         with pytest.raises(ObjectChangedError, match=said) as error:
             reader.read(source)
-        assert not error.value.passing
+        assert not error.value.transient
     with pytest.raises(ObjectChangedError, match=said):
         store.fetch(film, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
@@ -208,7 +208,7 @@ def test_a_store_that_stays_away_is_an_error_that_may_pass(
     proxy.close()
     with pytest.raises(StorageError, match="failed while reading") as error:
         MediaStore().read(source)
-    assert error.value.passing
+    assert error.value.transient
 
 
 def test_a_film_that_has_no_room_is_refused_before_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

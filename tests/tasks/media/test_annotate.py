@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.media import annotate, images
+from tasks.media import images
 from tasks.media.annotate import annotate_image
 from tasks.media.images import read_image, shrink_to_fit, write_jpeg
 from tasks.media.text_rendering import drawable_text, write_label
+from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import xywhr_to_corners
 from tests.tasks.media.samples import photo
@@ -30,7 +31,7 @@ def test_drawing_marks_the_box_and_leaves_the_picture_alone() -> None:
     before = image.copy()
     drawn = annotate_image(image, detections(400, 300, [100, 120, 200, 220]), ["cell"])
     assert (image == before).all()
-    assert np.abs(drawn[150, 100].astype(int) - annotate.class_colour(0)).max() < 60
+    assert np.abs(drawn[150, 100].astype(int) - class_colour(0)).max() < 60
     assert (drawn[230:] == image[230:]).all()
     assert (drawn[90:118, 100:160] != image[90:118, 100:160]).any()
 
@@ -40,7 +41,7 @@ def test_a_mask_is_an_outline_with_a_light_fill_and_no_box() -> None:
     ring = np.array([[200, 60], [300, 160], [200, 260], [100, 160]], np.float32)
     found = replace(detections(400, 300, [100, 60, 300, 260]), polygons=(ring,))
     drawn = annotate_image(image, found, ["cell"], labels=False)
-    colour = np.array(annotate.class_colour(0))
+    colour = np.array(class_colour(0))
     assert np.abs(drawn[160, 100].astype(int) - colour).max() < 60
     assert np.abs(drawn[160, 200] - (0.4 * colour + 0.6 * 30)).max() < 2
     assert (drawn[240:, 110:140] == image[240:, 110:140]).all()
@@ -137,7 +138,7 @@ def test_drawing_survives_tiny_pictures_and_odd_names(size: tuple[int, int]) -> 
 
 
 def test_neighbouring_classes_have_colours_apart() -> None:
-    colours = [np.array(annotate.class_colour(number)) for number in range(12)]
+    colours = [np.array(class_colour(number)) for number in range(12)]
     assert min(np.abs(one - other).max() for one, other in pairwise(colours)) > 60
 
 

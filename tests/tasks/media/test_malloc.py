@@ -11,10 +11,10 @@ from infra.stack_settings import ROOT
 PROBE = """
 import resource, sys
 import numpy as np
-from tasks.media.malloc import give_back, reuse_memory
+from tasks.media.malloc import trim_heap, tune_malloc
 
 if sys.argv[1] == "reuse":
-    reuse_memory()
+    tune_malloc()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 picture = lambda: np.ones(6_220_800, np.uint8)
 for _ in range(4):

@@ -223,7 +223,8 @@ def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Pat
     code = """if True:
         import sys
         from pathlib import Path
-        from tasks.media import MediaError, read_frames
+        from tasks.media.errors import MediaError
+        from tasks.media.video_reader import read_frames
         try:
             list(read_frames(Path(sys.argv[1])))
         except MediaError as error:
@@ -236,9 +237,10 @@ def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Pat
 def test_pixels_that_cannot_be_converted_are_an_error(pix_fmt: str) -> None:
     code = """if True:
         import av, sys
-        from tasks.media import MediaError, video
+        from tasks.media.errors import MediaError
+        from tasks.media.video_reader import to_upright_rgb
         try:
-            video.upright(av.VideoFrame(16, 16, sys.argv[1]))
+            to_upright_rgb(av.VideoFrame(16, 16, sys.argv[1]))
         except MediaError as error:
             print(error)
     """
@@ -251,8 +253,10 @@ def test_a_frame_that_claims_to_be_huge_costs_little(tmp_path: Path, side: int, 
     code = """if True:
         import re, sys
         from pathlib import Path
-        from tasks.media import MediaError, read_frames, video
-        video._OPTIONS["codec_whitelist"] += sys.argv[2]
+        from tasks.media import video_reader
+        from tasks.media.errors import MediaError
+        from tasks.media.video_reader import read_frames
+        video_reader._OPTIONS["codec_whitelist"] += sys.argv[2]
         status = Path("/proc/self/status")
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])
         before = peak()

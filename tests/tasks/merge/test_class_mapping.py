@@ -113,9 +113,9 @@ def test_the_order_of_archives_changes_ids_and_never_which_classes_are_one(names
 
 def test_the_plan_does_not_depend_on_the_hash_seed() -> None:
     code = """
-from tasks.merge.class_mapping import plan_classes, similar_names
+from tasks.merge.class_mapping import find_similar_names, plan_classes
 plan = plan_classes("ab", [["zebra", "cars", "car", "platelet"], ["CAR", "platlet", "ox"]], {"zebra": "zebras"})
-print(plan, [conflict.message for conflict in similar_names(plan, {})])
+print(plan, [conflict.message for conflict in find_similar_names(plan, {})])
 """
 
     def out(seed: str) -> str:

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.usefixtures("stack")
 HOLDING = """
 import sys, time
 from prefect.logging import disable_run_logger
-from tasks.storage import leases, repository
-leases.RENEW_S = 0.5
-with disable_run_logger(), leases.using(sys.argv[1], 3, "dying"):
+from tasks.storage import leases
+leases.LEASE_RENEW_INTERVAL_S = 0.5
+with disable_run_logger(), leases.hold_lease(sys.argv[1], 3, "dying"):
     print("held", flush=True)
     time.sleep(600)
 """

@@ -37,7 +37,7 @@ def train(store: CheckpointStore, folder: Path, best: dict[int, int]) -> None:
     for number, best_so_far in best.items():
         path = folder / f"{number}.pt"
         path.write_bytes(content(number))
-        store.keep(EpochResult(number, 9, {}, 1.0, 8, checkpoint=path, best=best_so_far, last=number == 9))
+        store.keep(EpochResult(number, 9, {}, 1.0, 8, checkpoint=path, best=best_so_far, is_last=number == 9))
 
 
 def restore(run_id: str, folder: Path, fingerprint: str = "this") -> RestoredCheckpoint | None:

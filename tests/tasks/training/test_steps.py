@@ -94,7 +94,7 @@ class Disk:
             fingerprint="this",
             epoch=newest.number,
             best=newest.best,
-            last=newest.last,
+            last=newest.is_last,
             batch=newest.batch,
             sha256="",
             size=0,
@@ -134,7 +134,7 @@ def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_cou
         drawn.append((len(found), names))
         return image
 
-    monkeypatch.setattr(worst_predictions, "draw", draw)
+    monkeypatch.setattr(worst_predictions, "annotate_image", draw)
     label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
     seen = SimpleNamespace(im_files=list_images(data, "detect", "val"), labels=[label])
     worst_predictions.draw_worst(
@@ -174,7 +174,7 @@ def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk])
     assert {"train/box_loss", "val/cls_loss", "metrics/mAP50", "metrics/mAP50-95", "lr/pg0"} <= set(
         disk.told[0].metrics
     )
-    assert [epoch.last for epoch in disk.told] == [False, False, True]
+    assert [epoch.is_last for epoch in disk.told] == [False, False, True]
     assert model.weights.is_file()
     assert model.class_names == (SYNSET, ODD)
     assert load_model(str(model.weights), "detect").model.names == {0: SYNSET, 1: ODD}
@@ -228,7 +228,7 @@ def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
     assert isinstance(model, TrainedModel)
     assert (model.epochs, model.best_epoch, model.class_names) == (EPOCHS, best, (SYNSET, ODD))
     assert set(model.scores.classes) == {SYNSET, ODD}
-    assert model.scores.main == pytest.approx(straight[0].scores.main, abs=1e-3)
+    assert model.scores.primary == pytest.approx(straight[0].scores.primary, abs=1e-3)
 
 
 @pytest.mark.heavy
@@ -266,7 +266,7 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
     subject = EvaluationTarget(straight[0].weights, data, 64)
     first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
-    assert first.main == pytest.approx(straight[0].scores.main, abs=1e-3)
+    assert first.primary == pytest.approx(straight[0].scores.primary, abs=1e-3)
     assert set(first.classes) == {SYNSET, ODD}
 
 
@@ -275,8 +275,8 @@ def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path:
     wanted = job(data, tmp_path / "job", epochs=1000)
     (tmp_path / "job.json").write_text(to_json_line(wanted))
     script = (
-        "import sys, time; from pathlib import Path; from tasks.training.job import from_line;"
-        "from tasks.training.process import run_job; run_job(from_line(Path(sys.argv[1]).read_text()), print)"
+        "import sys, time; from pathlib import Path; from tasks.training.job import from_json_line;"
+        "from tasks.training.process import run_job; run_job(from_json_line(Path(sys.argv[1]).read_text()), print)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], cwd=CHECKOUT)
     try:
@@ -325,13 +325,14 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
     """With several GPUs Ultralytics sends the callbacks to processes of its own; here one such runs, on the CPU."""
     script = (
         "import functools, sys; from pathlib import Path\n"
-        "from tasks.training.job import from_line\n"
-        "from tasks.training.trainer import loading, telling, training\n"
+        "from tasks.training.job import from_json_line\n"
+        "from tasks.training.trainer import event_file, training_run, ultralytics_setup\n"
         "from ultralytics.models.yolo.detect import DetectionTrainer\n"
         "from ultralytics.utils.dist import generate_ddp_file\n"
-        "job = from_line(Path(sys.argv[1]).read_text())\n"
-        "model = loading.load_model(job.model, job.task)\n"
-        "training._listen(model, functools.partial(telling.tell, Path(sys.argv[2])), training._Progress(job), (1,))\n"
+        "job = from_json_line(Path(sys.argv[1]).read_text())\n"
+        "model = ultralytics_setup.load_model(job.model, job.task)\n"
+        "say = functools.partial(event_file.append_event, Path(sys.argv[2]))\n"
+        "training_run._add_callbacks(model, say, training_run._Progress(job), (1,))\n"
         "arguments = {'data': str(job.data), 'model': job.model, 'save_dir': str(job.folder / 'training')}\n"
         "made = DetectionTrainer(overrides=dict(job.arguments) | arguments, _callbacks=model.callbacks)\n"
         "print(generate_ddp_file(made))\n"
@@ -353,9 +354,9 @@ def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path
     """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
     script = (
         "import pickle, sys; from pathlib import Path; import cloudpickle\n"
-        "from tasks.training.job import from_line\n"
+        "from tasks.training.job import from_json_line\n"
         "from tasks.training.trainer.training_run import _Progress\n"
-        "sent = cloudpickle.dumps(_Progress(from_line(Path(sys.argv[1]).read_text())))\n"
+        "sent = cloudpickle.dumps(_Progress(from_json_line(Path(sys.argv[1]).read_text())))\n"
         "from ultralytics.utils import SETTINGS\n"
         "dict.update(SETTINGS, mlflow=True)\n"
         "pickle.loads(sent)\n"

@@ -292,14 +292,14 @@ def test_the_schema_refuses_what_no_label_can_be(change: dict[str, float]) -> No
 
 
 def test_a_row_that_no_label_can_be_is_a_fault_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.validation.label_table.areas", lambda _, counts: np.full(len(counts), np.nan))
+    monkeypatch.setattr("tasks.validation.label_table.polygon_areas", lambda _, counts: np.full(len(counts), np.nan))
 
     with pytest.raises(SchemaErrors):
         read(SQUARE)
 
 
 def test_the_schema_is_silent_and_needs_no_environment() -> None:
-    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelRules())"
+    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelSpec())"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={}, check=False
     )

@@ -97,9 +97,9 @@ def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 def test_the_part_of_a_killed_writer_is_not_there_and_the_next_one_takes_its_place(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, signal, sys\n"
-        "from tasks.inference.results.chunk_results import PartWriter\n"
+        "from tasks.inference.results.chunk_results import ChunkResultWriter\n"
         "from tests.tasks.inference.results.examples import MODEL, item, picture\n"
-        "with PartWriter(pathlib.Path(sys.argv[1]), 0, MODEL) as part:\n"
+        "with ChunkResultWriter(pathlib.Path(sys.argv[1]), 0, MODEL) as part:\n"
         "    part.add(picture(1)); part._flush(); part.item(item(picture(1)))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -112,7 +112,7 @@ def test_the_part_of_a_killed_writer_is_not_there_and_the_next_one_takes_its_pla
 
 
 def test_a_long_video_is_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "ROWS_A_GROUP", 10)
+    monkeypatch.setattr(writing, "ROW_GROUP_SIZE", 10)
     monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 25)
     with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         for number in range(100):
@@ -281,7 +281,7 @@ def test_any_number_of_parts_gives_the_same_files(made: list[Made], cuts: set[in
         split = [keep(folder, first, made[first:last], first) for first, last in spans]
         several = merge_chunk_results(split, folder / "several")
         # One part in very small groups beside several in large ones.
-        patch.setattr(writing, "ROWS_A_GROUP", group)
+        patch.setattr(writing, "ROW_GROUP_SIZE", group)
         single = merge_chunk_results([keep(folder / "one", 0, made, 0)], folder / "single")
         assert replace(several, seconds=0) == replace(single, seconds=0)
         for file in ("predictions.parquet", "pictures.parquet"):

@@ -115,7 +115,9 @@ def test_a_painter_gives_cells_in_order_and_begins_a_sheet_when_one_is_full(tmp_
 
 def test_an_annotated_picture_is_written_in_its_own_size(tmp_path: Path) -> None:
     painter = Annotator(tmp_path, 0, NAMES, annotate=True)
-    item = painter.keep(painter.paint(plain(640, 480), found((100, 100, 300, 300)), small=plain(320, 240)))
+    item = painter.to_gallery_item(
+        painter.annotate(plain(640, 480), found((100, 100, 300, 300)), small=plain(320, 240))
+    )
     assert item.annotated is not None
     drawn = read_image(tmp_path / item.annotated)
     assert drawn.shape == (480, 640, 3)

@@ -14,7 +14,7 @@ BOX = [10.0, 10.0, 50.0, 50.0]
 
 def agree(one: object, other: object, confidence: float = 0.3) -> bool:
     matched = match_detections(one, other, confidence, POLICY)  # type: ignore[arg-type]
-    return not matched.lone_reference and not matched.lone_served
+    return not matched.unmatched_reference and not matched.unmatched_served
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_tolerance_of_weak_scores_shrinks_with_them() -> None:
 
 def test_one_detection_is_no_partner_of_two() -> None:
     matched = match_detections(found([*BOX, 0.9, 0], [*BOX, 0.89, 0]), found([*BOX, 0.9, 0]), 0.3, POLICY)
-    assert (len(matched.pairs), len(matched.lone_reference), matched.lone_served) == (1, 1, ())
+    assert (len(matched.pairs), len(matched.unmatched_reference), matched.unmatched_served) == (1, 1, ())
 
 
 def test_the_best_fitting_become_partners() -> None:

@@ -37,7 +37,7 @@ def test_the_page_says_verdict_reasons_and_figures(tmp_path: Path) -> None:
     assert HOSTILE not in page
     assert 'class="verdict failed"' in page
     assert page.count("data:image/jpeg;base64,") == 2
-    assert "60 judged, 30 without a partner" in page
+    assert "60 compared, 30 without a partner" in page
     assert "1 of 2 images show no difference" in page
     assert len(parity.reasons) == 2
     assert all(reason.split(",")[0] in page for reason in parity.reasons)

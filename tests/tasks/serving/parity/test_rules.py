@@ -18,7 +18,7 @@ def judge(one: list[Found], other: list[Found], before: float | None = 0.5, afte
 def test_the_same_passes() -> None:
     parity = judge([found(*grid(60))], [found(*grid(60))])
     assert parity.passed
-    assert (parity.agreement, parity.judged, parity.confidence) == (1.0, 120, 0.3)
+    assert (parity.agreement, parity.compared, parity.confidence) == (1.0, 120, 0.3)
     assert not parity.worst
 
 
@@ -46,7 +46,7 @@ def test_how_much_may_be_lost(after: float | None, passed: bool) -> None:
 def test_a_weak_model_is_judged_by_its_best_detections() -> None:
     rows = [[*row[:4], 0.02 + 0.001 * at, row[5]] for at, row in enumerate(grid(80))]
     parity = judge([found(*rows)], [found(*rows)])
-    assert (parity.weak, parity.asked, parity.judged) == (True, POLICY.min_weak_agreement, 100)
+    assert (parity.weak, parity.required_agreement, parity.compared) == (True, POLICY.min_weak_agreement, 100)
     assert parity.confidence == pytest.approx(0.05)
     assert not judge([found(*rows)], [found(*([*row[:5], (row[5] + 1) % 3] for row in rows))]).passed
 
@@ -68,9 +68,9 @@ def test_a_classifier_is_judged_by_its_best_class() -> None:
     sides = [*same, says(0.1, 0.8, 0.1)], [*same, says(0.1, 0.1, 0.8)]
     both = scores(1.0, "classify"), scores(1.0, "classify")
     parity = compare_predictions(*sides, sample(10, "classify"), both, POLICY)
-    assert (parity.metric, parity.judged, parity.matched, parity.worst) == ("accuracy_top1", 20, 18, (9,))
+    assert (parity.metric, parity.compared, parity.matched, parity.worst) == ("accuracy_top1", 20, 18, (9,))
     assert not parity.weak, "it gave as many answers as there are images"
-    assert [(row.name, row.judged, row.matched) for row in parity.classes] == [
+    assert [(row.name, row.compared, row.matched) for row in parity.classes] == [
         ("cat", 18, 18),
         ("dog", 1, 0),
         ("owl", 1, 0),
@@ -90,7 +90,7 @@ def test_a_classifier_that_knows_little_is_judged_by_the_little_it_knows() -> No
 def test_classes_count_the_detections_of_both_sides() -> None:
     rows = grid(3)
     parity = judge([found(*rows)], [found(rows[0], [*rows[1][:5], 2])])
-    assert [(row.name, row.judged, row.matched) for row in parity.classes] == [
+    assert [(row.name, row.compared, row.matched) for row in parity.classes] == [
         ("cat", 2, 2),
         ("dog", 1, 0),
         ("owl", 2, 0),

@@ -126,7 +126,7 @@ def test_honest_exports_pass_and_wrong_ones_do_not(data: Path, epochs: int, tmp_
     for name, kind, served in exports(case):
         parity = judged(case, served)
         verdict = "passed" if parity.passed else "stopped"
-        print(f"| {name} | {parity.confidence:.3f} | {parity.agreement:.3f} | {parity.drop:+.4f} | {verdict} |")
+        print(f"| {name} | {parity.confidence:.3f} | {parity.agreement:.3f} | {parity.map_drop:+.4f} | {verdict} |")
         if kind and parity.passed is not (kind == "honest"):
             wrong.append(name)
     assert not wrong
