@@ -15,8 +15,8 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, Verdict
+from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import Inspection, inspect_dataset, render_inspection
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from tasks.dataset.finding_codes import AdviceCode
-from tasks.orchestration.form import arrange_schema
+from tasks.finding_codes import AdviceCode
+from tasks.parameter_form import arrange_schema
 
 LIVE_MODEL = "predict"  # what live clients ask in Triton, beside the models that are deployed
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from tasks.dataset.finding_codes import Code
+from tasks.finding_codes import Code
 
 
 class Severity(StrEnum):

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
+from tasks.finding_codes import Code
 from tasks.vision.polygons import degeneracy_area
 
 MAX_LABEL_BYTES = 8 * 2**20

@@ -36,9 +36,9 @@ from prefect.states import Cancelling, Completed, Failed
 
 from tasks.dataset.findings import Report
 from tasks.errors import Cancelled, StudioError, Superseded
-from tasks.orchestration.form import add_parameter_docs
 from tasks.orchestration.repetition import run_periodically
 from tasks.orchestration.run_log import EngineNoiseFilter
+from tasks.parameter_form import add_parameter_docs
 from tasks.training.events import EpochResult
 
 P = ParamSpec("P")

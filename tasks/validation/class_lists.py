@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, expected_found_fix, safe_repr, warning
+from tasks.finding_codes import Code
 
 _MAX_BYTES = 2**20
 # LabelImg, CVAT, Label Studio, Darknet and Roboflow write these: a name a line.

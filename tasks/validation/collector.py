@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, FindingBatch, Severity
+from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 
 # More findings than this of one code and severity are counted but not kept.

@@ -7,11 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.image_stats import MAX_IMAGE_BYTES, ImageStats, check_image
 from tasks.dataset.labels import MAX_LABEL_BYTES
 from tasks.dataset.layout import Dataset
+from tasks.finding_codes import Code
 from tasks.validation.label_table import LabelTable, read_labels
 
 Progress = Callable[[int, int], None]

@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report
+from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.archives import layouts, zipped

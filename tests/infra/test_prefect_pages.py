@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from infra.stack_settings import StackSettings
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
+from tasks.finding_codes import Code
 from tasks.inference.results.report import inference_markdown
 from tasks.inference.results.summary import Failure
 from tasks.merge.report import plan_markdown

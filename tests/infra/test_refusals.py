@@ -10,7 +10,7 @@ from prefect.utilities.schema_tools import validation
 from infra.refusals import describe_schema_errors, sentence
 from infra.stack_settings import StackSettings
 from tests.clients import prefect_api
-from tests.tasks.orchestration.test_form import FLOWS, schema_of
+from tests.tasks.test_parameter_form import FLOWS, schema_of
 
 Schema = dict[str, Any]
 RUN = "b2c1f3de-0000-4000-8000-000000000000"

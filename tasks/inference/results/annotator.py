@@ -28,7 +28,7 @@ class AnnotatedImage:
 
 
 class Annotator:
-    """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, if `is_annotating`, `folder/annotated/` (`output_stem`).
+    """Draws for one chunk: `folder/thumbnails/CHUNK-0.jpg` and, if `is_annotating`, `folder/annotated/STEM.jpg`.
 
     Where `copies`, `folder/images/` holds plain copies of still images, and of those frames that `copy_frame` is given.
     Any number of threads may `annotate`, `draw` and make thumbnails. Cells are given by one thread, in the chunk's

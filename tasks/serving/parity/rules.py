@@ -50,8 +50,8 @@ class ClassParity:
 class ParityReport:
     """The weights (`reference`) beside the served model, on the images of a sample in their order.
 
-    Detections of both sides that reach `confidence` are compared. `reference` and `served` are the `metric` of each side,
-    None where the sample has no labels. `score_difference` is the largest between partners, `overlap` the least.
+    Detections of both sides that reach `confidence` are compared. `reference` and `served` are the `metric` of each
+    side, None where the sample has no labels. `score_difference` is the largest between partners, `overlap` the least.
     `reasons` says what the policy forbids.
     """
 
@@ -222,7 +222,8 @@ def _reasons(parity: ParityReport) -> Iterator[str]:
             f"Expected at least {parity.required_agreement:.1%} of the detections from a score of "
             f"{parity.confidence:.3f} on to be the same for Triton and for the weights, found {parity.agreement:.1%} "
             f"({parity.matched} of {parity.compared}). Swapped channels, another normalisation, stretched images or "
-            f"classes in another order look like this: export the weights again, or change the limits in serving.parity."
+            "classes in another order look like this: export the weights again, or change the limits in "
+            "serving.parity."
         )
     if parity.map_drop > parity.policy.max_map_drop:
         yield (

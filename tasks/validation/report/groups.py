@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from tasks.dataset.finding_codes import MEANINGS, Code
 from tasks.dataset.findings import Finding, Report, Severity
+from tasks.finding_codes import MEANINGS, Code
 
 # Control characters, halves of characters, and marks that turn the direction of writing: they forge names.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -1,7 +1,7 @@
 """What a report says in numbers, under the names of MLflow's columns."""
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report
+from tasks.finding_codes import Code
 
 
 def report_metrics(report: Report) -> dict[str, float]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
+from tasks.finding_codes import Code
 from tasks.rendering.html import render_page
 from tasks.rendering.markdown import MAX_CHARACTERS, escape_markdown, table, wrap_text
 from tasks.training.events import metric_name

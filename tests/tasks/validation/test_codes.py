@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Report, Verdict
+from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import check_dataset
 from tests.benchmarks.archives import encode

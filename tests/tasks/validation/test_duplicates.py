@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tasks.dataset.archive import ArchiveError
-from tasks.dataset.finding_codes import Code
 from tasks.dataset.findings import Finding, FindingBatch, error
 from tasks.dataset.image_stats import ImageStats, check_image
+from tasks.finding_codes import Code
 from tasks.validation import duplicates
 from tasks.validation.duplicates import duplicate_findings
 

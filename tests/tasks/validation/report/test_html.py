@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from tasks.dataset.archive import ArchiveError
-from tasks.dataset.finding_codes import MEANINGS, Code
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
 from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset, LabelledImage
+from tasks.finding_codes import MEANINGS, Code
 from tasks.rendering.html import css_colour
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.groups import sanitize_text
