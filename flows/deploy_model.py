@@ -18,6 +18,7 @@ from tasks.serving.canary import run_canary
 from tasks.serving.canary_rules import Canary, canary_table, canary_violations
 from tasks.serving.parity.report import parity_markdown, parity_page
 from tasks.serving.parity.rules import compare_predictions, parity_tags
+from tasks.serving.parity.steps import predict_sample
 from tasks.serving.parity.visuals import draw_worst
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, locks
@@ -100,7 +101,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
             f"earlier release trained it. Train it again, or go without the comparison: serving.parity = null."
         )
     sample = unpack_sample(packed, model.task, folder / "shown")
-    served = grpc_client.predict_sample(model, sample, folder / "served")
+    served = predict_sample(model, sample, folder / "served")
     reference, own, other = training_steps.predict_reference(
         weights, packed, folder / "served", model.task, model.image_size, folder
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect.utilities.schema_tools.hydration import Placeholder
 
-from tasks.dataset.findings import safe_repr
+from tasks.errors import safe_repr
 
 Schema = dict[str, Any]
 Errors = Iterator[Any]

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from tasks.dataset.entry_filter import filter_entries
-from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr
+from tasks.dataset.findings import Finding, error
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 

@@ -11,9 +11,10 @@ import yaml
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.entry_filter import parent_folder
-from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
+from tasks.dataset.findings import Finding, error, info, warning
 from tasks.dataset.labels import TASKS
 from tasks.dataset.zip_names import normalize_unicode
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 
 MAX_YAML_BYTES = 2**20

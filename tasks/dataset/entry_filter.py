@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
-from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
+from tasks.dataset.findings import Finding, error, info, warning
 from tasks.dataset.zip_names import (
     MAX_NAME,
     WRITE_UTF8,
@@ -21,6 +21,7 @@ from tasks.dataset.zip_names import (
     read_names,
     unsafe_reason,
 )
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.media.file_type import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.parameters import ValidationPolicy

@@ -150,18 +150,3 @@ def warning(code: Code, message: str, path: str | None = None, line: int | None 
 def info(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
     """Return a finding that is only told."""
     return Finding(code=code, severity=Severity.INFO, message=message, path=path, line=line)
-
-
-def expected_found_fix(expected: str, found: str, fix: str) -> str:
-    """Return a message in the one form that all findings have: what was expected, what was found, how to fix it."""
-    return f"Expected {expected}, found {found}. {fix}"
-
-
-def safe_repr(value: object, limit: int = 80) -> str:
-    """Return a value from outside on one line, at most `limit` characters long, with nothing a terminal would obey."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        # An integer of thousands of digits and a list nested in itself a thousand times have no text.
-        text = f"a {type(value).__name__} too large to show"
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, safe_repr, warning
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error, warning
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, decodes_with_pillow, read_header
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dataset.findings import Finding, error, expected_found_fix, info, safe_repr, warning
+from tasks.dataset.findings import Finding, error, info, warning
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.vision.polygons import degeneracy_area
 

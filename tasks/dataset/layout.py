@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.data_yaml import SPLIT_KEYS, DataYaml, find_data_yaml_candidates, read_data_yaml, resolve_split_path
 from tasks.dataset.entry_filter import parent_folder
-from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr, warning
+from tasks.dataset.findings import Finding, error, warning
 from tasks.dataset.image_stats import is_image, is_unsupported_image
 from tasks.dataset.labels import LabelSpec
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 
 MAX_LIST_BYTES = 32 * 2**20

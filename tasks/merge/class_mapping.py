@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.dataset.findings import expected_found_fix, safe_repr
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.name_typos import find_similar_pairs
 

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from tasks.dataset.findings import expected_found_fix, safe_repr
 from tasks.dataset.layout import class_folder
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.merge.class_mapping import ClassPlan, find_similar_names
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.inputs import MergeInput, Splits

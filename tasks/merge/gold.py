@@ -8,8 +8,8 @@ train. Copies in val and test stay: nothing is learned from those, and gold stay
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.dataset.findings import expected_found_fix, safe_repr
 from tasks.dataset.layout import LabelledImage
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.merge.class_mapping import match_class_ids, plan_classes
 from tasks.merge.compatibility import keypoint_conflicts
 from tasks.merge.conflicts import Conflict, MergeCode

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.dataset.findings import safe_repr
+from tasks.errors import safe_repr
 
 _WRITTEN, _ENTRIES = "written.json", "entries.json"
 

@@ -13,9 +13,9 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.findings import Report, safe_repr
+from tasks.dataset.findings import Report
 from tasks.dataset.image_stats import ImageStats
-from tasks.errors import StudioError
+from tasks.errors import StudioError, safe_repr
 from tasks.merge.inputs import MergeInput
 from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.label_union import ImageCopy, joined_labels

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from tasks.dataset.findings import expected_found_fix, safe_repr
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.merge.class_mapping import match_class_ids
 from tasks.parameters import PromotionPolicy
 from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores

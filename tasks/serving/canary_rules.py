@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from tasks.dataset.findings import expected_found_fix
+from tasks.errors import expected_found_fix
 from tasks.parameters import CanaryParams
 from tasks.rendering.markdown import table
 

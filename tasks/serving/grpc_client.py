@@ -1,7 +1,6 @@
 """What a version answers, asked over gRPC as clients ask."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -9,14 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
-from tasks.dataset.validation_sample import ValidationSample
 from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, error_reason, unreachable_error
-from tasks.serving.parity.served_predictions import predict_served
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUTS
 from tasks.settings import Settings
 from tasks.vision.geometry import PAD_VALUE, Floats, Rgb
-from tasks.vision.predictions import PredictionStore
 
 INFER_TIMEOUT_S = 60.0
 
@@ -66,15 +62,6 @@ def _is_there(address: str) -> bool:
             return bool(client.is_server_live(client_timeout=CALL_TIMEOUT_S))
     except InferenceServerException:
         return False
-
-
-@task(cache_policy=NO_CACHE)
-def predict_sample(model: ServedModel, sample: ValidationSample, folder: Path) -> PredictionStore:
-    """What this version finds in the images of a sample, kept in the new `folder`.
-
-    Raises ServingError, and MediaError for an image that cannot be read.
-    """
-    return predict_served(sample, model.image_size, lambda square: infer_one(model, square), folder)
 
 
 @task(cache_policy=NO_CACHE)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.findings import Finding, expected_found_fix, safe_repr, warning
+from tasks.dataset.findings import Finding, warning
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 
 _MAX_BYTES = 2**20

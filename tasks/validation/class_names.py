@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, Statistics, expected_found_fix, safe_repr, warning
+from tasks.dataset.findings import Finding, FindingBatch, Severity, Statistics, warning
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 

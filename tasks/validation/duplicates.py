@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.dataset.archive import ArchiveError
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, safe_repr
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error
 from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageStats, decode_colour
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.validation.near_duplicates import find_near_duplicates
 

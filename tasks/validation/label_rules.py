@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, expected_found_fix, safe_repr
+from tasks.dataset.findings import Finding, FindingBatch, Severity
 from tasks.dataset.labels import RANGE_TOLERANCE
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.validation.label_table import LabelTable
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error, expected_found_fix, warning
+from tasks.dataset.findings import Finding, FindingBatch, Severity, error, warning
 from tasks.dataset.labels import ONE_KIND, RANGE_TOLERANCE, LabelSpec
+from tasks.errors import expected_found_fix
 from tasks.finding_codes import MEANINGS, Code
 from tasks.validation.fast_label_parser import Chunk, Rows, is_box, parse_chunk
 from tasks.vision.polygons import polygon_areas, polygon_bounds, polygons_to_xywhr, self_intersects

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
-from tasks.dataset.findings import Finding, error, expected_found_fix, safe_repr, warning
+from tasks.dataset.findings import Finding, error, warning
 from tasks.dataset.image_stats import is_unsupported_image
 from tasks.dataset.layout import Dataset, class_folder
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 

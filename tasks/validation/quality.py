@@ -8,8 +8,9 @@ with the edges of the other images.
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, expected_found_fix, info
+from tasks.dataset.findings import Finding, FindingBatch, Severity, info
 from tasks.dataset.image_stats import ImageStats
+from tasks.errors import expected_found_fix
 from tasks.finding_codes import Code
 
 # CleanVision's 0.32 and 0.95 of full white.

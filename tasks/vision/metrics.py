@@ -1,6 +1,7 @@
 """How good a model is on one set of labelled images."""
 
-from tasks.parameters import Parameters
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 # The metric by which models of a task are compared, and the lenient one that says whether a model is of any use.
 PRIMARY_METRIC = {
@@ -13,7 +14,8 @@ PRIMARY_METRIC = {
 MAP50_METRIC = {task: name.replace("-95", "") for task, name in PRIMARY_METRIC.items()}
 
 
-class Scores(Parameters):
+@dataclass(frozen=True, kw_only=True)
+class Scores:
     """Metrics by name over all classes, and of each class that the images show; all from 0 to 1.
 
     `classes` maps a class to its metrics by name: `mAP50` and `mAP50-95` (of boxes, and with `_mask` or `_pose` after
@@ -21,8 +23,8 @@ class Scores(Parameters):
     """
 
     task: str
-    metrics: dict[str, float]
-    classes: dict[str, dict[str, float]]
+    metrics: Mapping[str, float]
+    classes: Mapping[str, Mapping[str, float]]
     images: int
 
     @property

@@ -82,7 +82,7 @@ def test_a_version_with_many_classes_is_registered(untrained: Path) -> None:
     names = tuple(f"{number} {'n' * 60}" for number in range(1300))
     model = trained(untrained.parent, untrained, classes=names)
     metrics = {name: {"mAP50": 0.5, "mAP50-95": 0.25, "more": 0.125} for name in names}
-    model = replace(model, scores=model.scores.model_copy(update={"classes": metrics}))
+    model = replace(model, scores=replace(model.scores, classes=metrics))
     number = registered("many", model, str(uuid4()))
     tags = version("many", number).tags
     assert tuple(json.loads(tags["class_names"])) == names
