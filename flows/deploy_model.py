@@ -9,7 +9,7 @@ from tasks.dataset.validation_sample import unpack_sample
 from tasks.errors import StudioError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
-from tasks.orchestration import flow_runs
+from tasks.orchestration import artifacts, current_run, flow_runs, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import CanaryParams, DeployableVersion, ModelName, ParityPolicy, ServingParams
 from tasks.rendering.links import links_markdown
@@ -31,7 +31,7 @@ from tasks.training import steps as training_steps
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def deploy_model(
     model_name: ModelName, version: DeployableVersion | None = None, serving: ServingParams = ServingParams()
 ) -> State:
@@ -40,13 +40,13 @@ def deploy_model(
     It is compared with its weights first, and tried on a share of inference where `serving.canary` says so, under a
     name of its own. Clients get the version that is served now until the new one is the champion, whatever happens.
     """
-    run, owner = flow_runs.flow_run_id(), flow_runs.OwnershipGuard()
+    run, owner = current_run.flow_run_id(), flow_runs.OwnershipGuard()
     with (
         locks.serving_lock(model_name, run, flow_runs.flow_run_is_final) as require_lock,
         deployment_runs.recorded_rollout("deploy", model_name, run) as record,
         scratch_folder("deploy") as folder,
     ):
-        chosen = champions.find_chosen_version(model_name, run, flow_runs.first_attempt_start())
+        chosen = champions.find_chosen_version(model_name, run, current_run.first_attempt_start())
         wanted = version or chosen
         registered = registry.find_version(model_name, wanted) if wanted else registry.find_candidate(model_name)
         record.version = registered.version
@@ -65,7 +65,7 @@ def deploy_model(
             lambda: champions.set_champion(model_name, model.version, line_with),
             lambda: model_repository.delete_version(model_name, model.version) if is_new else None,
         )
-        flow_runs.log_step("loading version %d into Triton, aside of what clients get", model.version)
+        current_run.log_step("loading version %d into Triton, aside of what clients get", model.version)
         with rollout.loaded_candidate(model, serving, places, crowning) as candidate:
             if serving.parity:
                 _compare(candidate, weights, serving.parity, folder, record)
@@ -73,12 +73,12 @@ def deploy_model(
                 _run_canary(candidate, champion, serving.canary, record, owner)
             owner()
             grpc_client.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
-            flow_runs.log_step("making version %d the champion", model.version)
+            current_run.log_step("making version %d the champion", model.version)
             beside = rollout.make_champion(model, serving, places, crowning)
         champions.tag_champion_dates(model_name, line[-1] if line else None, model.version, serving)
         rollout.unload_replaced(model, beside, serving, places)
         record.outcome = f"{model_name} version {model.version} is served and is the champion"
-    return flow_runs.completed(record.outcome)
+    return outcome.completed(record.outcome)
 
 
 def _ensure_published(registered: ModelVersion, weights: Path, folder: Path) -> tuple[str, bool]:
@@ -86,14 +86,14 @@ def _ensure_published(registered: ModelVersion, weights: Path, folder: Path) -> 
     known = model_repository.read_published_digest(registered.name, registered.version)
     if known is not None:
         return known, False
-    flow_runs.log_step("exporting %s version %d to ONNX", registered.name, registered.version)
+    current_run.log_step("exporting %s version %d to ONNX", registered.name, registered.version)
     graph = export_onnx(weights, folder / "export", registered.image_size)
     return model_repository.publish_version(registered.name, registered.version, graph), True
 
 
 def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: RolloutRecord) -> None:
     """What Triton answers beside what the weights find, on validation images of the training."""
-    flow_runs.log_step("comparing what Triton answers with what the weights find")
+    current_run.log_step("comparing what Triton answers with what the weights find")
     packed = runs.download_artifact(model.run_id, merge_steps.SAMPLE, folder / "sample")
     if packed is None:
         raise StudioError(
@@ -114,7 +114,7 @@ def _compare(model: ServedModel, weights: Path, policy: ParityPolicy, folder: Pa
     record.tags |= parity_tags(parity)
     registry.tag_version(model.name, model.version, parity_tags(parity))
     pages = page_links("", model.run_id, model.name, model.version) | deployment_runs.rollout_link(record.flow_run_id)
-    flow_runs.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
+    artifacts.show_markdown("parity", parity_markdown(parity, title, links_markdown(pages)))
     if not parity.passed:
         raise StudioError(
             f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"
@@ -129,13 +129,13 @@ def _run_canary(
     owner: flow_runs.OwnershipGuard,
 ) -> None:
     """Give the new version a share of inference, beside the champion, until it can be judged."""
-    flow_runs.log_step(
+    current_run.log_step(
         "trying version %d on %.0f %% of the runs, for %g min", model.version, 100 * params.share, params.minutes
     )
     canary = Canary(model.version, params.share, record.flow_run_id)
     with canaries.announced_canary(model.name, canary, 60 * params.minutes):
         answers = run_canary(champion, model, params, canary_stats.CanaryStatsReader(canary.flow_run_id), owner)
-    flow_runs.show_markdown("canary", canary_table(*answers))
+    artifacts.show_markdown("canary", canary_table(*answers))
     record.pages["canary.md"] = canary_table(*answers)
     if against := canary_violations(*answers, params):
         title = f"{model.name} version {model.version}"

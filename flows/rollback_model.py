@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.orchestration import flow_runs
+from tasks.orchestration import current_run, flow_runs, outcome
 from tasks.parameters import ModelName, RollbackVersion
 from tasks.serving import model_control, model_repository, rollout
 from tasks.storage import leases, locks
@@ -12,14 +12,14 @@ from tasks.tracking.champion_history import history_after_rollback
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def rollback_model(model_name: ModelName, version: RollbackVersion | None = None) -> State:
     """Make the champion before the present one (or the version that is named) the champion again.
 
     It was compared with its weights when it was deployed, and its graph is there still: so it is loaded as it was
     served then, and takes over while the present one answers. A deployment of the model that goes on is cancelled.
     """
-    run = flow_runs.flow_run_id()
+    run = current_run.flow_run_id()
     with (
         locks.serving_lock(model_name, run, flow_runs.flow_run_is_final, flow_runs.cancel_flow_run) as require_lock,
         deployment_runs.recorded_rollout("roll back", model_name, run) as record,
@@ -30,9 +30,9 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         places = rollout.RolloutStore(config, asides, leases.lease_holders, require_lock)
         champion = model_control.read_snapshot(model_name).champion_model
         line = champions.champion_history(model_name, champion.version if champion else None)
-        chosen = champions.find_chosen_version(model_name, run, flow_runs.first_attempt_start())
+        chosen = champions.find_chosen_version(model_name, run, current_run.first_attempt_start())
         record.version = chosen or champions.rollback_target(model_name, line, version)
-        flow_runs.log_step("going back to %s version %d", model_name, record.version)
+        current_run.log_step("going back to %s version %d", model_name, record.version)
         registered = registry.find_version(model_name, record.version)
         digest = model_repository.require_published(model_name, record.version)
         serving = champions.serving_params_of(model_name, record.version) or model_control.current_serving_params(
@@ -50,4 +50,4 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         rollout.unload_leftovers(model_name, asides, leases.lease_holders)
         rollout.unload_replaced(model, beside, serving, places)
         record.outcome = f"{model_name} version {model.version} is the champion again"
-    return flow_runs.completed(record.outcome)
+    return outcome.completed(record.outcome)

@@ -12,7 +12,7 @@ from tasks.inference.steps import WorkerIO, merge_results, run_chunks_on_triton
 from tasks.inference.work_items import CompletedChunk
 from tasks.inference.work_plan import split_into_chunks
 from tasks.inference.work_queue import Job
-from tasks.orchestration import flow_runs, helper_runs
+from tasks.orchestration import artifacts, current_run, flow_runs, helper_runs, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.rendering.links import links_markdown
@@ -26,7 +26,7 @@ from tasks.tracking.links import page_links
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def run_inference(model_name: ModelName, inputs: Inputs, inference: InferenceParams = InferenceParams()) -> State:
     """Detect with the champion, pinned for the whole run, and write `s3://predictions/<flow run id>/`.
 
@@ -37,27 +37,27 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     """
     if inference.shard:
         return _run_as_helper(inference.shard)
-    run = flow_runs.flow_run_id()
+    run = current_run.flow_run_id()
     if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
-        flow_runs.log_step("looking for images and videos")
+        current_run.log_step("looking for images and videos")
         job = work_queue.open_job(run) or work_queue.plan(
             run, split_into_chunks(media_inputs.list_media_sources(inputs)), _choose_version(model_name, inference, run)
         )
         shares = _helper_parameters(model_name, inputs, inference, run)
         with scratch_folder("inference") as folder:
-            flow_runs.log_step("detecting with %s version %s", model_name, job.plan.about["version"])
+            current_run.log_step("detecting with %s version %s", model_name, job.plan.about["version"])
             with helper_runs.start_helper_runs(shares, job.invite):
                 _process_chunks(job, 0, folder)
             _publish(job, model_name, folder)
     work_queue.finish(run)
-    outcome = StoredSummary.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
-    if outcome.failure_share > inference.max_failure_share:
-        return flow_runs.failed(
-            f"{outcome.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
-            f"The first: {outcome.first_failure} {outcome.gallery}"
+    stored = StoredSummary.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
+    if stored.failure_share > inference.max_failure_share:
+        return outcome.failed(
+            f"{stored.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
+            f"The first: {stored.first_failure} {stored.gallery}"
         )
-    failures = outcome.failed_inputs
-    return flow_runs.completed(outcome.sentence, f"Completed with {failures} failures" if failures else None)
+    failures = stored.failed_inputs
+    return outcome.completed(stored.sentence, f"Completed with {failures} failures" if failures else None)
 
 
 def _choose_version(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
@@ -90,12 +90,12 @@ def _run_as_helper(shard: Shard) -> State:
     """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
     job = work_queue.open_job(str(shard.run))
     if job is None or job.plan.finished:
-        return flow_runs.completed(f"flow run {shard.run} was done already")
-    job.require_invited(flow_runs.flow_run_id(), shard.number)
-    flow_runs.log_step("taking share %d of flow run %s", shard.number, shard.run)
+        return outcome.completed(f"flow run {shard.run} was done already")
+    job.require_invited(current_run.flow_run_id(), shard.number)
+    current_run.log_step("taking share %d of flow run %s", shard.number, shard.run)
     with scratch_folder("inference") as folder:
         done = _process_chunks(job, shard.number, folder)
-    return flow_runs.completed(f"{done} chunks of flow run {shard.run}")
+    return outcome.completed(f"{done} chunks of flow run {shard.run}")
 
 
 def _process_chunks(job: Job, share: int, folder: Path) -> int:
@@ -124,12 +124,12 @@ def _process_chunks(job: Job, share: int, folder: Path) -> int:
                     trial, job.run, str(made.chunk), version, made.pictures, made.detections
                 )
 
-    with work_queue.Telling(job, share, flow_runs.RunProgress("pictures")) as told:
+    with work_queue.Telling(job, share, artifacts.RunProgress("pictures")) as told:
         outside = WorkerIO(
             media_inputs.MediaStore(), commit, told, object_tracking.new_tracker if inference.track else None
         )
         while goes_on() and not job.is_over():
-            with leases.hold_lease(model_name, version, flow_runs.flow_run_id()):
+            with leases.hold_lease(model_name, version, current_run.flow_run_id()):
                 model = _resolve_served_version(job, model_name)
                 if model.version == version:
                     run_chunks_on_triton(model, inference, job.left(share, workers, goes_on), folder, outside)
@@ -146,7 +146,7 @@ def _resolve_served_version(job: Job, model_name: str) -> ServedModel:
 
 def _publish(job: Job, model_name: str, folder: Path) -> None:
     """Merge the parts, and show what was found."""
-    flow_runs.log_step("merging the results and making the gallery")
+    current_run.log_step("merging the results and making the gallery")
     results = folder / "results"
     summary = merge_results(job.parts(folder), results)
     links = objects.presigned_urls(Bucket.PREDICTIONS, job.run, linked_files(results))
@@ -154,11 +154,11 @@ def _publish(job: Job, model_name: str, folder: Path) -> None:
     objects.upload_folder(results, Bucket.PREDICTIONS, job.run)
     gallery = objects.presigned_url(Bucket.PREDICTIONS, f"{job.run}/index.html")
 
-    flow_runs.show_link("gallery", gallery, "Open the gallery")
+    artifacts.show_link("gallery", gallery, "Open the gallery")
     told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"
     newest = max(summary.versions, default=None)
     note = inference_markdown(*told, links_markdown(page_links(job.run, None, model_name, newest)))
-    recorded = inference_runs.record_inference(job.run, flow_runs.flow_run_name(), model_name, summary, note)
+    recorded = inference_runs.record_inference(job.run, current_run.flow_run_name(), model_name, summary, note)
     shown = links_markdown(page_links("", recorded, model_name, newest))
-    flow_runs.show_markdown("inference-report", inference_markdown(*told, shown))
+    artifacts.show_markdown("inference-report", inference_markdown(*told, shown))
     objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

@@ -10,7 +10,7 @@ from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts, plan_markdown
-from tasks.orchestration import flow_runs
+from tasks.orchestration import artifacts, current_run, flow_runs, outcome
 from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import (
@@ -36,13 +36,14 @@ from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget
+from tasks.training.progress import EpochProgress
 from tasks.training.report.html import training_page
 from tasks.training.report.markdown import training_markdown
 from tasks.validation import steps as validation_steps
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def train_model(
     model_name: ModelName,
     archives: Archives,
@@ -61,39 +62,39 @@ def train_model(
         start = _base_model(base_model, folder / "base")
         sources = [_validate_archive(archive, folder) for archive in archives]
         gold = _validate_archive(promotion.gold, folder) if promotion.gold else None
-        flow_runs.log_step("merging %d archives", len(sources))
+        current_run.log_step("merging %d archives", len(sources))
         plan = merge_steps.plan_archives(sources, merge, gold)
-        flow_runs.show_markdown("merge-plan", plan_markdown(plan))
+        artifacts.show_markdown("merge-plan", plan_markdown(plan))
         merge_steps.require_mergeable(plan, merge)
         dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold)
         registry.require_task(model_name, dataset.task)
 
         planned = plan_digest(plan)
         mark = fingerprint(planned, base_model, training)
-        checkpoints = CheckpointStore(flow_runs.flow_run_id(), mark)
+        checkpoints = CheckpointStore(current_run.flow_run_id(), mark)
         carried_on = checkpoints.exist()
         if training.rehearse and not carried_on:
             _run_smoke_test(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
         base = storage.digest_of(Path(start))
-        tags = lineage_tags(digests, dataset.class_names, base_model, base, flow_runs.flow_run_id(), planned)
+        tags = lineage_tags(digests, dataset.class_names, base_model, base, current_run.flow_run_id(), planned)
         parameters = run_parameters(model_name, training.model_dump(), base_model, digests)
-        run_id, tags = runs.open_run(flow_runs.flow_run_name(), mark, tags, parameters, carried_on)
-        pages.describe_run(run_id, pages.page_links(flow_runs.flow_run_id()))
+        run_id, tags = runs.open_run(current_run.flow_run_name(), mark, tags, parameters, carried_on)
+        pages.describe_run(run_id, pages.page_links(current_run.flow_run_id()))
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, planned)
             runs.log_json(run_id, plan_facts(plan), PLAN_ARTIFACT)
             runs.log_json(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
             job = training_steps.training_job(dataset.data, dataset.task, start, training, folder / "training")
             epochs, owner, told = live_metrics.EpochLogger(run_id), flow_runs.OwnershipGuard(), list[EpochResult]()
-            progress = flow_runs.EpochProgress("training-progress")
+            progress = EpochProgress("training-progress")
             listeners: list[training_steps.EpochListener] = [progress, epochs, told.append, owner.stop_if_suspended]
-            flow_runs.log_step("training %d epochs on %d images", training.epochs, dataset.images["train"])
+            current_run.log_step("training %d epochs on %d images", training.epochs, dataset.images["train"])
             with live_metrics.system_metrics(run_id):
                 model = training_steps.train(job, checkpoints, listeners, owner)
             epochs.flush()
-            storage.upload_weights(model.weights, flow_runs.flow_run_id())
+            storage.upload_weights(model.weights, current_run.flow_run_id())
             runs.log_training(run_id, model)
             runs.log_artifact(run_id, merge_steps.write_sample(dataset, folder))
             owner()
@@ -107,13 +108,13 @@ def train_model(
     if decision.promoted:
         registry.set_alias(model_name, registry.CHALLENGER, registered.version)
     page = training_markdown(model_name, registered.version, model, dataset.images, decision, training.batch)
-    flow_runs.show_markdown("training-report", f"{links_markdown(_publish_report(registered, report))}\n\n{page}")
-    return flow_runs.completed(f"{model_name} {decision.sentence}")
+    artifacts.show_markdown("training-report", f"{links_markdown(_publish_report(registered, report))}\n\n{page}")
+    return outcome.completed(f"{model_name} {decision.sentence}")
 
 
 def _base_model(base_model: BaseModelName, folder: Path) -> str:
     """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
-    flow_runs.log_step("looking for base model %s", base_model)
+    current_run.log_step("looking for base model %s", base_model)
     folder.mkdir()
     weights = registry.fetch_registered_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
     weights = weights or storage.fetch_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
@@ -122,17 +123,17 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
 
 def _validate_archive(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
-    flow_runs.log_step("checking %s", archive)
+    current_run.log_step("checking %s", archive)
     path, digest = storage.fetch_archive.with_options(**RETRY_TRANSIENT)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
-    page = f"{flow_runs.flow_run_id()}/datasets/{digest}.html"
+    page = f"{current_run.flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
     return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
 
 
 def _run_smoke_test(dataset: merge_steps.MergedDataset, start: str, training: TrainingParams, folder: Path) -> None:
     """Go through the whole chain on a few small images: what would fail after hours fails now."""
-    flow_runs.log_step("rehearsing: load, train, evaluate and export on a few small images")
+    current_run.log_step("rehearsing: load, train, evaluate and export on a few small images")
     few = merge_steps.write_smoke_test_subset(dataset, folder / "few")
     job = training_steps.training_job(few, dataset.task, start, training, folder / "rehearsal")
     weights = training_steps.run_smoke_test(job, training).weights
@@ -143,8 +144,8 @@ def _register_version(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: dict[str, str]
 ) -> registry.ModelVersion:
     """The best weights as the next version of the model, with links to what made it."""
-    flow_runs.log_step("registering %s", model_name)
-    links = links_markdown(pages.page_links(flow_runs.flow_run_id(), run_id))
+    current_run.log_step("registering %s", model_name)
+    links = links_markdown(pages.page_links(current_run.flow_run_id(), run_id))
     described = version_description(model, image_size, tags, links)
     version = registry.register_version(model_name, run_id, model, image_size, tags, described)
     return registry.ModelVersion(model_name, version, run_id, model.task, image_size, model.class_names)
@@ -163,7 +164,7 @@ def _decide_promotion(
         alone = EvaluatedVersion(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
         return decide(alone, None, promotion)
     rival_name = f"champion, version {champion.version}" if champion else "gold archive"
-    flow_runs.log_step("comparing version %d with the %s", challenger.version, rival_name)
+    current_run.log_step("comparing version %d with the %s", challenger.version, rival_name)
     folder, training = model.folder.parent, training.model_copy(update={"batch": model.batch})
     measured = _evaluate_version(challenger, model.weights, dataset, training, folder / "challenger")
     rival = _evaluate_version(champion, None, dataset, training, folder / "champion") if champion else None
@@ -195,13 +196,13 @@ def _evaluate_version(
 
 def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[EpochResult], decision: Decision) -> str:
     """The page of the training: its curves, and the pictures in which the version does worst."""
-    links = pages.page_links(flow_runs.flow_run_id(), version.run_id, version.name, version.version)
+    links = pages.page_links(current_run.flow_run_id(), version.run_id, version.name, version.version)
     return training_page(f"{version.name} version {version.version}", model, epochs, decision, links)
 
 
 def _publish_report(version: registry.ModelVersion, report: str) -> dict[str, str]:
     """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
-    run = flow_runs.flow_run_id()
+    run = current_run.flow_run_id()
     page = storage.write_text.with_options(**RETRY_TRANSIENT)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
     pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.orchestration import flow_runs
+from tasks.orchestration import artifacts, current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Archive, ValidationPolicy
 from tasks.rendering.links import links_markdown
@@ -16,21 +16,21 @@ from tasks.validation.report.markdown import report_markdown
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPolicy()) -> State:
     """Check a dataset archive, all faults at once; the run's state name is the verdict.
 
     `archive` is a key in bucket `datasets` or an `s3://` address.
     """
-    flow_runs.log_step("checking %s", archive)
+    current_run.log_step("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest = storage.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
-    report, place = checked.report, flow_runs.flow_run_id()
+    report, place = checked.report, current_run.flow_run_id()
     facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
     page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
     recorded = validation_runs.record_dataset(report, checked.page, place)
     links = links_markdown(page_links(run_id=recorded))
-    flow_runs.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
-    flow_runs.emit_dataset_event(report)
+    artifacts.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
+    validation_steps.emit_dataset_event(report)
     return validation_steps.verdict_state(report, checked.earlier)

@@ -12,6 +12,7 @@ from markupsafe import escape
 from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
@@ -131,3 +132,10 @@ def require_valid(report: Report, page: str) -> None:
             f"{report_sentence(report).removesuffix('.')}. Fix the archive and upload it again; "
             f"every finding is told at {page}"
         )
+
+
+def emit_dataset_event(report: Report) -> None:
+    """Emit the event `dataset.validated`, which automations can start from; it names archive, digest and verdict."""
+    facts = {"name": report.archive, "digest": report.digest, "verdict": report.verdict.value}
+    resource = {"prefect.resource.id": f"dataset.{report.archive}", "prefect.resource.name": report.archive, **facts}
+    emit_event("dataset.validated", resource, payload={**facts, "counts": report.counts})

@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
 from tasks.errors import StudioError
-from tasks.orchestration import flow_runs
+from tasks.orchestration import current_run, outcome
 from tests.flows.run_log import run_log
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -17,7 +17,7 @@ class NoAnswerError(StudioError):
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def try_again() -> State:
     """A service that answers the second time."""
     answers = iter([NoAnswerError("Expected an answer of the store, found none."), None])
@@ -27,13 +27,13 @@ def try_again() -> State:
         if error := next(answers):
             raise error
 
-    flow_runs.log_step("asking")
+    current_run.log_step("asking")
     ask()
-    return flow_runs.completed("it answered")
+    return outcome.completed("it answered")
 
 
 @flow
-@flow_runs.fail_flow_with_message
+@outcome.fail_flow_with_message
 def stumble() -> State:
     """A defect of ours."""
     raise ZeroDivisionError("a defect")

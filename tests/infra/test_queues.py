@@ -17,7 +17,7 @@ from prefect.states import Running, Scheduled
 from infra import bootstrap, registration
 from infra.stack_settings import ROOT, StackSettings
 from tasks.errors import StudioError
-from tasks.orchestration import flow_runs
+from tasks.orchestration import outcome, waiting_runs
 
 QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
 MANY = 6
@@ -105,8 +105,8 @@ def test_a_late_run_is_told_whom_it_waits_for(
         ).id
         for name, seconds in (("late", -30), ("new", -1), ("for later", 600))
     }
-    monkeypatch.setattr(flow_runs, "flow_run_id", lambda: str(ahead.id))
-    tell = flow_runs.QueueNotice()
+    monkeypatch.setattr(waiting_runs, "flow_run_id", lambda: str(ahead.id))
+    tell = waiting_runs.QueueNotice()
     tell()
     tell()
     told = {
@@ -129,10 +129,10 @@ def test_every_flow_tells_the_late_for_as_long_as_it_runs(
         def __call__(self) -> None:
             told.release()
 
-    monkeypatch.setattr(flow_runs, "QueueNotice", Telling)
-    monkeypatch.setattr(flow_runs, "LATE_S", 0.01)
+    monkeypatch.setattr(waiting_runs, "QueueNotice", Telling)
+    monkeypatch.setattr(waiting_runs, "LATE_S", 0.01)
 
-    @flow_runs.fail_flow_with_message
+    @outcome.fail_flow_with_message
     def story() -> State:
         assert told.acquire(timeout=5)
         if ends_with:

@@ -1,0 +1,38 @@
+"""The progress of a training in the Prefect UI and in the log."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from tasks.orchestration.artifacts import format_duration
+from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.training.events import EpochResult
+
+
+class EpochProgress:
+    """Shows each epoch: a progress bar in the UI and one line in the log."""
+
+    def __init__(self, key: str) -> None:
+        self._artifact: UUID = create_progress_artifact(0.0, key=key, description="Getting ready")  # type: ignore[assignment]
+        self._seconds: list[float] = []
+
+    def __call__(self, epoch: EpochResult) -> None:
+        """Show one finished epoch; those of an earlier attempt have been shown before."""
+        if epoch.restored:
+            return
+        self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
+        left = sum(self._seconds) / len(self._seconds) * (epoch.total_epochs - epoch.number)
+        then = "now evaluating the best epoch" if epoch.is_last else f"{format_duration(left)} left"
+        told = f"epoch {epoch.number}/{epoch.total_epochs}  {format_metrics(epoch.metrics)}  {then}"
+        get_run_logger().info("%s", told)
+        shown = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=told)
+        fail_fast_client().update_artifact(self._artifact, shown)
+
+
+def format_metrics(metrics: Mapping[str, float]) -> str:
+    """Losses, mean average precision and accuracy, the figures that people follow."""
+    followed = [name for name in metrics if name.startswith("train/") or "mAP" in name or "accuracy" in name]
+    return "  ".join(f"{name.rpartition('/')[2]} {metrics[name]:.3f}" for name in followed)
