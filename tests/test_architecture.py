@@ -1,12 +1,21 @@
-"""The house rules that a machine can check."""
+"""The house rules that a machine can check; docs/architecture.md holds the tables that are read here."""
 
 import ast
 import re
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
+CLIENTS = {"prefect", "mlflow", "boto3", "botocore", "obstore", "torch", "ultralytics", "tritonclient"}
+SUB_ROOMS = {("serving", "parity"), ("training", "trainer"), ("inference", "results")}
+
+
+def files(folder: str, pattern: str = "**/*.py") -> list[Path]:
+    return sorted((ROOT / folder).glob(pattern))
 
 
 def imports(path: Path) -> set[str]:
@@ -20,8 +29,81 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def files(folder: str, pattern: str = "**/*.py") -> list[Path]:
-    return sorted((ROOT / folder).glob(pattern))
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in files("tasks") if path.parent != ROOT / "tasks" or path.stem != "__init__"}
+
+
+def room_of(module: str) -> str:
+    """`tasks.merge.plan` is in room `merge`, `tasks.errors` is a room of its own."""
+    _, first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if rest and (first, rest[0]) in SUB_ROOMS else first
+
+
+def table(title: str) -> dict[str, set[str]]:
+    """The names in the second column of the table below a heading, by those of the first."""
+    text = (ROOT / "docs" / "architecture.md").read_text().partition(f"\n### {title}\n")[2].partition("\n#")[0]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    return {
+        room: set(re.findall(r"`([\w.]+)`", others)) for left, others in rows for room in re.findall(r"`(.+?)`", left)
+    }
+
+
+ALLOWED = table("Which room imports which")
+MAY_CALL = table("Which module calls which outside system")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_the_rooms_that_its_row_names(module: str) -> None:
+    names = imports(MODULES[module])
+    assert not {name.split(".")[0] for name in names} & {"flows", "infra", "deployments", "model_repository"}
+    rooms = {room_of(name) for name in names if name in MODULES} - {room_of(module)}
+    assert rooms <= ALLOWED[room_of(module)]
+
+
+def test_each_arrow_of_the_table_is_there() -> None:
+    """So that the table says what is, and an arrow that nobody needs any longer is taken out."""
+    drawn: dict[str, set[str]] = {room_of(module): set() for module in MODULES}
+    for module, path in MODULES.items():
+        drawn[room_of(module)] |= {room_of(name) for name in imports(path) if name in MODULES} - {room_of(module)}
+    assert drawn == ALLOWED
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rules_call_no_outside_system(module: str) -> None:
+    """Clients of services and of Ultralytics are imported where the table says so, and nowhere else."""
+    called = {name.split(".")[0] for name in imports(MODULES[module])} & CLIENTS
+    known = set().union(*(MAY_CALL.get(name, set()) for name in (module.removeprefix("tasks."), room_of(module))))
+    if module.endswith(".steps"):
+        known |= MAY_CALL["steps"]
+    assert called <= known
+
+
+def assert_no_cycle(arrows: Mapping[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    assert_no_cycle(ALLOWED)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert_no_cycle({module: imports(path) & MODULES.keys() for module, path in MODULES.items()})
+
+
+def test_a_circle_would_be_seen() -> None:
+    with pytest.raises(pytest.fail.Exception, match="a -> "):
+        assert_no_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+
+
+def test_tests_lie_where_the_tested_code_lies() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in files("tests/tasks", "**/test_*.py")}
+    assert [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()] == []
 
 
 @pytest.mark.parametrize("path", files("flows", "[a-z]*.py"), ids=str)

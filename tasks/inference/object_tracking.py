@@ -68,7 +68,7 @@ class Tracker:
         for track in tracks:
             # Ultralytics counts objects that are never confirmed, too: ours have no gaps.
             ids[int(track[-1])] = self._ids.setdefault(int(track[-4]), len(self._ids) + 1)
-        return replace(found, track_id=ids)
+        return replace(found, tracker_id=ids)
 
     def _patience(self, now_ms: float | None) -> int:
         """Frames that an object may be away."""
@@ -91,16 +91,16 @@ class _Boxes:
 
     @classmethod
     def of(cls, found: Detections) -> "_Boxes":
-        centres, sides = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2, found.boxes[:, 2:] - found.boxes[:, :2]
+        centres, sides = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2, found.xyxy[:, 2:] - found.xyxy[:, :2]
         upright = np.concatenate([centres, sides], axis=1)
-        boxes = upright if found.rotated is None else found.rotated
+        boxes = upright if found.xywhr is None else found.xywhr
         low, high = _SIDES
         usable = np.all(np.abs(boxes) <= high, axis=1) & np.all(boxes[:, 2:4] >= low, axis=1)
         # A detection that cannot be followed keeps its place, so that row numbers stay, and is too weak to be used.
         confidence = np.where(usable, found.confidence, np.float32(0))
-        if found.rotated is None:
+        if found.xywhr is None:
             return cls(upright, confidence, found.class_id)
-        return _RotatedBoxes(upright, confidence, found.class_id, found.rotated)
+        return _RotatedBoxes(upright, confidence, found.class_id, found.xywhr)
 
     def __len__(self) -> int:
         return len(self.conf)

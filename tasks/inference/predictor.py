@@ -11,6 +11,7 @@ import numpy as np
 from tasks.errors import StudioError
 from tasks.inference.concurrency import MemoryBudget
 from tasks.inference.frames import MediaFrame, iter_frames
+from tasks.inference.postprocess import to_detections
 from tasks.inference.results.annotator import Annotator
 from tasks.inference.results.summary import Failure
 from tasks.inference.tiling import Tile, merge_tile_detections, tile_grid
@@ -115,7 +116,7 @@ class Predictor:
         outputs = self._client.infer(squares[0] if len(squares) == 1 else np.concatenate(squares))
         try:
             return [
-                Detections.from_served(
+                to_detections(
                     {name: values[index] for name, values in outputs.items()},
                     self.model,
                     letterbox,

@@ -10,6 +10,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.inference.pipeline import run_chunks
+from tasks.inference.postprocess import class_thresholds
 from tasks.inference.predictor import MediaReader, Predictor, max_in_flight
 from tasks.inference.result_writer import ProgressCallback, ResultWriter, TrackFunction
 from tasks.inference.results.chunk_results import merge_chunk_results
@@ -21,7 +22,7 @@ from tasks.media.malloc import tune_malloc
 from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
-from tasks.vision.detections import Detections, class_thresholds
+from tasks.vision.detections import Detections
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _drop_weak(
 
         def sure(found: Detections) -> Detections:
             found = followed(found)
-            return found.kept(found.confidence >= thresholds[np.clip(found.class_id, 0, len(thresholds) - 1)])
+            return found.select(found.confidence >= thresholds[np.clip(found.class_id, 0, len(thresholds) - 1)])
 
         return sure
 

@@ -36,8 +36,8 @@ class TileViews:
         edges, width = places[part], margin[part][:, None]
         inner = np.concatenate([edges[:, :2] > 0, edges[:, 2:] < [found.width, found.height]], axis=1)
         inside = np.array([1, 1, -1, -1], np.float32)
-        cut = inner & ((found.boxes - edges) * inside <= width)
-        reach = np.where(cut, edges - inside * width, found.boxes)
+        cut = inner & ((found.xyxy - edges) * inside <= width)
+        reach = np.where(cut, edges - inside * width, found.xyxy)
         return cls(places, margin, part.astype(np.intp), cut.any(axis=1), reach)
 
 
@@ -65,13 +65,13 @@ def find_overlaps(found: Detections, views: TileViews) -> OverlapPairs:
     """Compare the detections of tiles that overlap; `found` is in pixels of the image, tile after tile."""
     first, second = _touching(found, views)
     shown = _shared_view(views, first, second)
-    if found.rotated is None:
+    if found.xywhr is None:
         agreement = _Areas.of_boxes(
             _common(views.extended_boxes[first], shown), _common(views.extended_boxes[second], shown)
         )
-        areas = _Areas.of_boxes(found.boxes[first], found.boxes[second])
+        areas = _Areas.of_boxes(found.xyxy[first], found.xyxy[second])
     else:
-        agreement, areas = _turned(xywhr_to_corners(found.rotated), first, second, shown)
+        agreement, areas = _turned(xywhr_to_corners(found.xywhr), first, second, shown)
     covered = areas.share(areas.first), areas.share(areas.second)
     return OverlapPairs(first, second, agreement.share(agreement.union), areas.share(areas.union), *covered)
 

@@ -82,7 +82,7 @@ def merge_tile_detections(parts: Sequence[tuple[Tile, Detections]], whole: Detec
     views = TileViews.of(found, places, np.repeat(np.arange(len(seen)), [len(each) for _, each in seen]))
     pairs = find_overlaps(found, views)
     objects = _group_same_objects(found, views, pairs)
-    return found.kept(_suppress_across_tiles(found, views, pairs, objects, iou))
+    return found.select(_suppress_across_tiles(found, views, pairs, objects, iou))
 
 
 def _starts(length: int, side: int, step: int, count: int) -> list[int]:
@@ -92,15 +92,15 @@ def _starts(length: int, side: int, step: int, count: int) -> list[int]:
 def _shift_to_image(found: Detections, tile: Tile, width: int, height: int) -> Detections:
     """The same detections in pixels of the image of `width` x `height`."""
     offset = np.array([tile.left, tile.top], np.float32)
-    points, rotated = found.keypoints, found.rotated
+    points, rotated = found.keypoints, found.xywhr
     return replace(
         found,
         width=width,
         height=height,
-        boxes=found.boxes + np.tile(offset, 2),
+        xyxy=found.xyxy + np.tile(offset, 2),
         polygons=None if found.polygons is None else tuple(ring + offset for ring in found.polygons),
         keypoints=None if points is None else np.concatenate([points[..., :2] + offset, points[..., 2:]], axis=-1),
-        rotated=None if rotated is None else np.concatenate([rotated[:, :2] + offset, rotated[:, 2:]], axis=1),
+        xywhr=None if rotated is None else np.concatenate([rotated[:, :2] + offset, rotated[:, 2:]], axis=1),
     )
 
 
@@ -109,13 +109,13 @@ def _join_groups(found: Sequence[Detections]) -> Detections:
     first = found[0]
     return replace(
         first,
-        boxes=np.concatenate([each.boxes for each in found]),
+        xyxy=np.concatenate([each.xyxy for each in found]),
         confidence=np.concatenate([each.confidence for each in found]),
         class_id=np.concatenate([each.class_id for each in found]),
         polygons=None if first.polygons is None else tuple(ring for each in found for ring in each.polygons or ()),
         keypoints=_stack([each.keypoints for each in found]),
-        rotated=_stack([each.rotated for each in found]),
-        track_id=None,
+        xywhr=_stack([each.xywhr for each in found]),
+        tracker_id=None,
     )
 
 
@@ -130,7 +130,7 @@ def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs
     order = np.lexsort((same.second, same.first, -same.agreement))
     heap = list(range(len(found)))  # a forest: each row names one of its heap, at last the one that stands for it
     tiles_of = [{part} for part in views.part.tolist()]
-    areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)
+    areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(axis=1)
     # Of pieces the largest says most about the object, however sure the model is of another.
     worth = np.where(views.cut, areas, found.confidence).tolist()
     rank = [(not cut, value, -row) for row, (cut, value) in enumerate(zip(views.cut.tolist(), worth, strict=True))]

@@ -38,7 +38,7 @@ def annotate_image(image: Rgb, found: Detections, class_names: Sequence[str], *,
         return canvas
     _draw_shapes(canvas, found, colours, line)
     if found.keypoints is not None:
-        for box, points in zip(found.boxes[::-1], found.keypoints[::-1], strict=True):
+        for box, points in zip(found.xyxy[::-1], found.keypoints[::-1], strict=True):
             _draw_points(canvas, points, min(line, max(float((box[2:] - box[:2]).max()) / 40, 1)))
     if labels:
         _write_labels(canvas, found, list(_texts(found, class_names)), colours, line)
@@ -51,7 +51,7 @@ def line_width(width: int, height: int) -> int:
 
 
 def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
-    ids = [0] * len(found) if found.track_id is None else found.track_id.tolist()
+    ids = [0] * len(found) if found.tracker_id is None else found.tracker_id.tolist()
     for number, confidence, track in zip(found.class_id.tolist(), found.confidence.tolist(), ids, strict=True):
         name = drawable_text(class_name(class_names, number), f"class {number}")
         yield f"#{track} {name} {confidence:.2f}" if track else f"{name} {confidence:.2f}"
@@ -59,8 +59,8 @@ def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
 
 def _draw_shapes(canvas: Rgb, found: Detections, colours: Sequence[Colour], line: int) -> None:
     rings = [_pixels(ring) for ring in found.polygons or ()] or [np.empty((0, 2), np.int32)] * len(found)
-    shapes = list(zip(rings, np.rint(found.boxes).astype(int).tolist(), colours, strict=True))[::-1]
-    if found.rotated is None:
+    shapes = list(zip(rings, np.rint(found.xyxy).astype(int).tolist(), colours, strict=True))[::-1]
+    if found.xywhr is None:
         _fill(canvas, [(ring, colour) for ring, _, colour in shapes if len(ring)])
     for ring, (left, top, right, bottom), colour in shapes:
         if len(ring):
@@ -118,7 +118,7 @@ def _write_labels(canvas: Rgb, found: Detections, texts: Sequence[str], colours:
             x, y = _pixels(ring)[ring[:, 1].argmin()].tolist()
             x, y = x - width // 2, max(y, 0)
         else:
-            x, y = np.rint(found.boxes[row, :2]).astype(int).tolist()
+            x, y = np.rint(found.xyxy[row, :2]).astype(int).tolist()
             x, y = x - line // 2, y - line // 2
         left = max(min(x, canvas.shape[1] - width), 0)
         top = y - height if y >= height else max(y, 0)

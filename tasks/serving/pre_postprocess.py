@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.serving.served_model import MAX_DETECTIONS, NMS_IOU
+from tasks.vision.detections import Detections, pack_masks
 from tasks.vision.geometry import Floats, Letterbox, Rgb, center_crop, non_max_suppression
-from tasks.vision.predictions import Found, pack_masks
 
 COORDINATE_LIMIT = 1e6  # pixels, and classes
 
@@ -32,7 +32,7 @@ def postprocess(
     confidence: float = 0.0,
     iou: float = NMS_IOU,
     masks: int = MAX_DETECTIONS,
-) -> Found:
+) -> Detections:
     """Read one image's outputs (the served arrays without their first dimension) in pixels of that image.
 
     Rows below `confidence` go, so do unused rows, rows with a number that is none, boxes that lie in the padding and
@@ -41,27 +41,33 @@ def postprocess(
     another shape.
     """
     if task == "classify":
-        return Found.classified(letterbox.width, letterbox.height, _output(outputs, "scores", 1))
+        return Detections.empty(letterbox.width, letterbox.height, class_scores=_output(outputs, "scores", 1))
     rows = _select_usable_rows(_output(outputs, "detections", 2), confidence)
     rows = non_max_suppression(rows, iou) if iou < NMS_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
     numbers = rows[:, 6].astype(np.intp)
-    boxes = letterbox.to_image(rows[:, :4])
     own: dict[str, Any] = {}
     if task == "segment":
-        own["masks"] = _masks(outputs, numbers[:masks], rows[:masks], letterbox.size)
+        own["mask"] = _masks(outputs, numbers[:masks], rows[:masks], letterbox.size)
     if task == "pose":
         own["keypoints"] = letterbox.points_to_image(_output(outputs, "keypoints", 3)[numbers])
     if task == "obb":
-        own["rotated"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[numbers])
-    found = Found(letterbox.width, letterbox.height, boxes, rows[:, 4], rows[:, 5].astype(np.int32), **own)
-    return found.kept(has_visible_area(found))
+        own["xywhr"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[numbers])
+    found = Detections(
+        width=letterbox.width,
+        height=letterbox.height,
+        xyxy=letterbox.to_image(rows[:, :4]),
+        confidence=rows[:, 4],
+        class_id=rows[:, 5].astype(np.int32),
+        **own,
+    )
+    return found.select(has_visible_area(found))
 
 
-def has_visible_area(found: Found) -> NDArray[np.bool_]:
+def has_visible_area(found: Detections) -> NDArray[np.bool_]:
     """Say of n detections which have an area inside the image, and a mask with a pixel in it where they have one."""
-    real = (found.boxes[:, 2] > found.boxes[:, 0]) & (found.boxes[:, 3] > found.boxes[:, 1])
-    if found.masks is not None:
-        real[: len(found.masks)] &= found.masks.any(axis=(1, 2))
+    real = (found.xyxy[:, 2] > found.xyxy[:, 0]) & (found.xyxy[:, 3] > found.xyxy[:, 1])
+    if found.mask is not None:
+        real[: len(found.mask)] &= found.mask.any(axis=(1, 2))
     return np.asarray(real, np.bool_)
 
 

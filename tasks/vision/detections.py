@@ -1,18 +1,15 @@
-"""What was found in one image or one video frame, for every task."""
+"""What a model finds in one image or one video frame, for every task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.parameters import InferenceParams
-from tasks.serving.pre_postprocess import Outputs, postprocess
-from tasks.serving.served_model import ServedModel
-from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
-from tasks.vision.predictions import Found
+from tasks.vision.geometry import Floats, xywhr_to_corners
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 
@@ -25,134 +22,171 @@ class VideoPosition:
     timestamp_ms: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Detections:
-    """The n detections of one picture, best first; what its task does not give is None.
+    """The n detections in an image of `width` x `height` pixels, best first; what the task does not give is None.
 
-    `source` is the input as the user knows it. `frame` counts from 0 and `timestamp_ms` from the first frame; both are
-    None for an image. `width` x `height` are the sides of the original in pixels, `boxes` [n, 4] are x1, y1, x2, y2 in
-    those pixels, `confidence` [n] is 0 to 1 and `class_id` [n] counts from 0. A class that classify gives is a
-    detection whose box is the whole picture.
-
-    In the same pixels: `polygons` are n outlines [k, 2] (segment: of the largest part, k may be 0; obb: the 4 corners),
-    `keypoints` [n, K, 3] are x, y and visibility, `rotated` [n, 5] centre x, y, width, height and the angle in radians.
-    `track_id` [n] counts from 1 within a video, 0 is an object that is not followed yet. `image` is the path of the
-    picture's plain copy in the run's folder, where it has one.
+    Attributes:
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        xyxy: [n, 4] float32, x1, y1, x2, y2 in pixels of the image; for obb the boxes around the rotated ones.
+        confidence: [n] float32, 0 to 1.
+        class_id: [n] int32, from 0.
+        mask: [m, S, S/8] uint8, a bit a pixel: masks of the m best in the letterboxed square of S x S pixels.
+        polygons: n outlines [k, 2] in pixels of the image (segment: of the largest part, k may be 0; obb: 4 corners).
+        keypoints: [n, K, 3] float32, x, y in pixels of the image and visibility, 0 to 1.
+        xywhr: [n, 5] float32, center x, y, width, height in pixels of the image, and the angle in radians.
+        class_scores: [C] float32, the probabilities of classify, before any is a detection of the whole image.
+        tracker_id: [n] int64, from 1 within a video; 0 is an object that is not followed yet.
+        source: The input as the user knows it.
+        frame: Number of the video frame, from 0; None for an image.
+        timestamp_ms: Milliseconds since the first frame; None for an image.
+        image: Path of the plain copy of the image in the run's folder, if it has one.
     """
 
-    source: str
-    frame: int | None
-    timestamp_ms: float | None
     width: int
     height: int
-    boxes: Floats
+    xyxy: Floats
     confidence: Floats
     class_id: NDArray[np.int32]
+    mask: NDArray[np.uint8] | None = None
     polygons: tuple[Floats, ...] | None = None
     keypoints: Floats | None = None
-    rotated: Floats | None = None
-    track_id: NDArray[np.int64] | None = None
+    xywhr: Floats | None = None
+    class_scores: Floats | None = None
+    tracker_id: NDArray[np.int64] | None = None
+    source: str = ""
+    frame: int | None = None
+    timestamp_ms: float | None = None
     image: str | None = None
 
     def __len__(self) -> int:
         """Return n."""
-        return len(self.boxes)
+        return len(self.xyxy)
 
     @classmethod
-    def from_served(
-        cls,
-        outputs: Outputs,
-        model: ServedModel,
-        letterbox: Letterbox,
-        params: InferenceParams,
-        source: str,
-        moment: VideoPosition | None = None,
-    ) -> Self:
-        """Read what the served graph answered for one picture (its arrays without their first dimension).
-
-        What is below the threshold of its class goes, so do rows with a number that is none and boxes that lie in the
-        padding. `params.iou` takes effect where it is stricter than the NMS in the graph. `moment` is None for an
-        image. Raises ValueError where an output is missing or has another shape.
-        """
-        thresholds = class_thresholds(model.class_names, params)
-        found = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
-        moment = moment or VideoPosition(None, None)
-        if found.scores is not None:
-            return cls.classified(found.scores, thresholds, source, moment, (found.width, found.height))
-        # A broken graph may say any class, also one below 0.
-        known = np.clip(found.class_id, 0, len(thresholds) - 1)
-        found = found.kept(found.confidence >= thresholds[known])
-        place = source, moment.frame, moment.timestamp_ms, found.width, found.height
+    def empty(cls, width: int, height: int, class_scores: Floats | None = None) -> Self:
+        """Return no detections in an image of this size; of classify its `class_scores` [C]."""
         return cls(
-            *place,
-            found.boxes,
-            found.confidence,
-            found.class_id,
-            polygons=_polygons(found, letterbox),
-            keypoints=found.keypoints,
-            rotated=found.rotated,
+            width=width,
+            height=height,
+            xyxy=np.zeros((0, 4), np.float32),
+            confidence=np.zeros(0, np.float32),
+            class_id=np.zeros(0, np.int32),
+            class_scores=class_scores,
         )
 
     @classmethod
-    def classified(
-        cls, scores: Floats, thresholds: Floats, source: str, moment: VideoPosition, size: tuple[int, int]
-    ) -> Self:
-        """Return the classes, of `scores` [C] for a picture of `size` (width, height), that reach their threshold."""
+    def from_class_scores(cls, scores: Floats, thresholds: Floats, width: int, height: int) -> Self:
+        """Return the classes, of `scores` [C], that reach their threshold, each as a detection of the whole image."""
         ids = np.argsort(-scores, kind="stable")
         ids = ids[np.isfinite(scores[ids])]
         ids = ids[scores[ids] >= thresholds[np.minimum(ids, len(thresholds) - 1)]]
-        boxes = np.tile(np.array([0, 0, *size], np.float32), (len(ids), 1))
-        return cls(source, moment.frame, moment.timestamp_ms, *size, boxes, scores[ids], ids.astype(np.int32))
+        xyxy = np.tile(np.array([0, 0, width, height], np.float32), (len(ids), 1))
+        return cls(width=width, height=height, xyxy=xyxy, confidence=scores[ids], class_id=ids.astype(np.int32))
 
     @property
     def is_of_whole_picture(self) -> bool:
-        """Whether these are classes of the picture as a whole."""
-        if not len(self) or any(own is not None for own in (self.polygons, self.keypoints, self.rotated)):
+        """Whether these are classes of the image as a whole."""
+        if not len(self) or any(own is not None for own in (self.polygons, self.keypoints, self.xywhr)):
             return False
-        return bool(np.abs(self.boxes - np.array([0, 0, self.width, self.height])).max() <= 0.5)
+        return bool(np.abs(self.xyxy - np.array([0, 0, self.width, self.height])).max() <= 0.5)
 
-    def scaled(self, width: int, height: int) -> Self:
-        """Return the same detections on a copy of the picture that is resized to `width` x `height` pixels."""
+    def select(self, rows: NDArray[Any]) -> Self:
+        """Return the detections that `rows` says: bool [n], or row numbers in the order wanted.
+
+        Masks belong to the best detections, so `rows` must keep their order where there are masks.
+        """
+        rows = np.arange(len(self))[rows]
+        own: Mapping[str, Any] = {
+            name: None if value is None else value[rows]
+            for name in ("xyxy", "confidence", "class_id", "keypoints", "xywhr", "tracker_id")
+            for value in [getattr(self, name)]
+        }
+        return replace(
+            self,
+            **own,
+            mask=None if self.mask is None else self.mask[rows[rows < len(self.mask)]],
+            polygons=None if self.polygons is None else tuple(self.polygons[row] for row in rows),
+        )
+
+    def rescale(self, width: int, height: int) -> Self:
+        """Return the same detections on a copy of the image that is resized to `width` x `height` pixels."""
         gain = np.array([width / self.width, height / self.height], np.float32)
         points = self.keypoints
         return replace(
             self,
             width=width,
             height=height,
-            boxes=self.boxes * np.tile(gain, 2),
+            xyxy=self.xyxy * np.tile(gain, 2),
             polygons=None if self.polygons is None else tuple(ring * gain for ring in self.polygons),
             keypoints=None if points is None else np.concatenate([points[..., :2] * gain, points[..., 2:]], axis=-1),
             # The angle stays: a copy has the sides of its original, up to a rounded pixel.
-            rotated=None if self.rotated is None else self.rotated * np.array([*gain, *gain, 1], np.float32),
+            xywhr=None if self.xywhr is None else self.xywhr * np.array([*gain, *gain, 1], np.float32),
         )
 
-    def kept(self, rows: NDArray[Any]) -> Self:
-        """Return the detections that `rows` (bool [n], or row numbers in the order wanted) says."""
-        rows = np.arange(len(self))[rows]
-        return replace(
-            self,
-            boxes=self.boxes[rows],
-            confidence=self.confidence[rows],
-            class_id=self.class_id[rows],
-            polygons=None if self.polygons is None else tuple(self.polygons[row] for row in rows),
-            keypoints=None if self.keypoints is None else self.keypoints[rows],
-            rotated=None if self.rotated is None else self.rotated[rows],
-            track_id=None if self.track_id is None else self.track_id[rows],
+    def unpack_mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the [S, S] mask of a detection; None beyond the m best, and where there are no masks."""
+        if self.mask is None or index >= len(self.mask):
+            return None
+        return np.unpackbits(self.mask[index], axis=1, count=self.mask.shape[1]).astype(np.bool_)
+
+    def to_supervision(self) -> Any:  # noqa: ANN401 - supervision is the user's to install
+        """Return them as `supervision.Detections`, for whoever has supervision installed.
+
+        Outlines become masks [n, height, width]; the corners of rotated boxes are `data["xyxyxyxy"]` [n, 4, 2] and
+        keypoints `data["keypoints"]` [n, K, 3].
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        import supervision
+
+        data: dict[str, Any] = {}
+        if self.xywhr is not None:
+            data["xyxyxyxy"] = xywhr_to_corners(self.xywhr)
+        if self.keypoints is not None:
+            data["keypoints"] = self.keypoints
+        return supervision.Detections(
+            xyxy=self.xyxy,
+            mask=self._image_masks() if self.polygons is not None and self.xywhr is None else None,
+            confidence=self.confidence,
+            class_id=self.class_id,
+            tracker_id=self.tracker_id,
+            data=data,
         )
 
+    def _image_masks(self) -> NDArray[np.bool_]:
+        """Return [n, height, width]: what the outlines enclose."""
+        masks = np.zeros((len(self), self.height, self.width), np.uint8)
+        for mask, ring in zip(masks, self.polygons or (), strict=True):
+            if len(ring):
+                cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
+        return masks.astype(np.bool_)
 
-def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
-    """Return the lowest confidence [C] of each class, one where the model has no names.
+    def save(self, path: Path) -> None:
+        """Write what one side of a comparison needs to `path`, which ends in .npz: everything but polygons."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in _STORED}
+        np.savez_compressed(path, **{name: value for name, value in values.items() if value is not None})
 
-    Raises ValueError where `params` names a class that the model does not have.
-    """
-    unknown = sorted(set(params.class_confidence) - set(names))
-    if unknown:
-        raise ValueError(
-            f"expected classes of the model in class_confidence ({', '.join(names)}), found {unknown[0]!r}; correct it"
-        )
-    wanted = [params.class_confidence.get(name, params.confidence) for name in names]
-    return np.asarray(wanted or [params.confidence], np.float32)
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; nothing in the file is ever run."""
+        with np.load(path, allow_pickle=False) as stored:
+            values: dict[str, Any] = {name: stored[name] for name in stored.files}
+        return cls(**values | {name: int(values[name]) for name in ("width", "height")})
+
+
+_STORED = [
+    field.name
+    for field in fields(Detections)
+    if field.name not in {"polygons", "source", "frame", "timestamp_ms", "image"}
+]
+
+
+def pack_masks(masks: NDArray[Any]) -> NDArray[np.uint8]:
+    """Turn [m, S, S] truths into bits, as `Detections.mask` holds them."""
+    return np.packbits(np.asarray(masks, np.bool_), axis=2)
 
 
 def mask_to_polygon(mask: NDArray[np.bool_]) -> Floats:
@@ -166,16 +200,6 @@ def mask_to_polygon(mask: NDArray[np.bool_]) -> Floats:
     ring = cv2.approxPolyDP(largest, 1.0, closed=True)
     ring = ring if len(ring) >= 3 else largest
     return np.asarray((ring.reshape(-1, 2) + 0.5) / 2, np.float32)
-
-
-def _polygons(found: Found, letterbox: Letterbox) -> tuple[Floats, ...] | None:
-    if found.rotated is not None:
-        return tuple(xywhr_to_corners(found.rotated))
-    if found.masks is None:
-        return None
-    masks = (found.mask(index) for index in range(len(found)))
-    rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
-    return tuple(letterbox.points_to_image(ring[None])[0] for ring in rings)
 
 
 def class_name(names: Sequence[str], class_id: int) -> str:

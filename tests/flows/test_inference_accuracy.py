@@ -33,8 +33,8 @@ FRAMES = (0, 80, 160)
 class Found(NamedTuple):
     """Corners [n,4], confidences [n] and classes [n] in one picture."""
 
-    boxes: Floats
-    scores: Floats
+    xyxy: Floats
+    class_scores: Floats
     classes: Floats
 
 
@@ -118,24 +118,26 @@ def theirs(weights: Path, files: Path) -> Mapping[str, Found]:
 
 def unmatched(found: Found, other: Found) -> list[str]:
     """The detections that count of one side for which the other has no partner of its own."""
-    overlap = box_iou_matrix(found.boxes, other.boxes)
+    overlap = box_iou_matrix(found.xyxy, other.xyxy)
     same = (overlap >= SAME_BOX) & (found.classes[:, None] == other.classes[None])
-    same &= np.abs(found.scores[:, None] - other.scores[None]) <= SAME_SCORE
+    same &= np.abs(found.class_scores[:, None] - other.class_scores[None]) <= SAME_SCORE
     left, taken = list[str](), set[int]()
-    for place in np.argsort(-found.scores, kind="stable").tolist():
+    for place in np.argsort(-found.class_scores, kind="stable").tolist():
         partners = [number for number in np.argsort(-overlap[place]).tolist() if same[place, number]]
         partner = next((number for number in partners if number not in taken), None)
         if partner is not None:
             taken.add(partner)
         # The score of a detection at the threshold may lie on its other side: those just below are partners only.
-        elif found.scores[place] >= CONFIDENCE:
-            left.append(f"class {found.classes[place]:.0f} {found.scores[place]:.3f} {found.boxes[place].round(1)}")
+        elif found.class_scores[place] >= CONFIDENCE:
+            left.append(
+                f"class {found.classes[place]:.0f} {found.class_scores[place]:.3f} {found.xyxy[place].round(1)}"
+            )
     return left
 
 
 def test_a_run_finds_what_ultralytics_finds(ours: Mapping[str, Found], theirs: Mapping[str, Found]) -> None:
     nothing = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
-    counted = sum(int((found.scores >= CONFIDENCE).sum()) for found in theirs.values())
+    counted = sum(int((found.class_scores >= CONFIDENCE).sum()) for found in theirs.values())
     assert counted > 20
     for name, found in theirs.items():
         mine = ours.get(name, nothing)

@@ -128,11 +128,11 @@ def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> N
         np.testing.assert_allclose(own["scores"], other.confidence, atol=1e-4)
         assert own["labels"] == [NAMES[number] for number in other.class_id]
         # The upright box around a turned one is made before or after the two gains: they differ by a rounded side.
-        np.testing.assert_allclose(own["boxes"], other.boxes, atol=0.01 if task != "obb" else 0.5)
+        np.testing.assert_allclose(own["boxes"], other.xyxy, atol=0.01 if task != "obb" else 0.5)
         if task == "pose":
             np.testing.assert_allclose(own["keypoints"], np.asarray(other.keypoints), atol=0.01)
-        if task == "obb" and other.rotated is not None:
-            np.testing.assert_allclose(own["polygons"], xywhr_to_corners(other.rotated), atol=0.5)
+        if task == "obb" and other.xywhr is not None:
+            np.testing.assert_allclose(own["polygons"], xywhr_to_corners(other.xywhr), atol=0.5)
 
 
 def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
@@ -142,7 +142,7 @@ def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
     own = detections_to_json(served, outputs, box, PredictRequest("x"))
     overlaps = []
     for index, ring in enumerate(own["polygons"]):
-        mask = found.mask(index)
+        mask = found.unpack_mask(index)
         assert mask is not None
         _, parts, sizes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         largest = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()

@@ -39,7 +39,7 @@ def confidence_steps(confidence: Floats) -> Ints:
 def box_text(found: Detections, rows: Ints) -> str:
     """Return the boxes of these rows as text, in their order."""
     sides = np.array([found.width, found.height] * 2, np.float64)
-    shares = np.nan_to_num(found.boxes[rows] / sides)
+    shares = np.nan_to_num(found.xyxy[rows] / sides)
     places = np.rint(np.clip(shares, 0, 1) * 1023).astype(np.uint64)
     packed = confidence_steps(found.confidence[rows]).astype(np.uint64)
     for column, bits in enumerate((38, 28, 18, 8)):
@@ -57,7 +57,7 @@ def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
         rings = [found.polygons[row] for row in rows.tolist()]
         ends = list(accumulate(map(len, rings), initial=0))
         places = _places(np.concatenate(rings), found)
-        kind = _MASK if found.rotated is None else _ROTATED
+        kind = _MASK if found.xywhr is None else _ROTATED
         return _shapes(kind, [_simple(places[start:end]) for start, end in pairwise(ends)])
     return ()
 

@@ -68,7 +68,7 @@ def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema
     counts = np.array([len(each) for each in pictures], np.int64)
     owner = np.repeat(np.arange(len(pictures)), counts)
     ids = _joined([each.class_id for each in pictures], np.zeros(0, np.int32))
-    boxes = _joined([each.boxes for each in pictures], np.zeros((0, 4), np.float32)).T
+    boxes = _joined([each.xyxy for each in pictures], np.zeros((0, 4), np.float32)).T
     confidence = _joined([each.confidence for each in pictures], np.zeros(0, np.float32))
     values = {name: column.take(owner) for name, column in _places(pictures).items()}
     values |= dict(zip(("x1", "y1", "x2", "y2"), map(pa.array, boxes), strict=True))
@@ -170,7 +170,7 @@ def _lists(pictures: Sequence[Detections], blocks: Sequence[Sequence[Floats] | F
 
 
 def _tracks(pictures: Sequence[Detections]) -> pa.Array:
-    ids = [np.zeros(len(each), np.int64) if each.track_id is None else each.track_id for each in pictures]
+    ids = [np.zeros(len(each), np.int64) if each.tracker_id is None else each.tracker_id for each in pictures]
     tracks = _joined(ids, np.zeros(0, np.int64))
     return pa.array(tracks, mask=tracks == 0)
 
@@ -178,6 +178,6 @@ def _tracks(pictures: Sequence[Detections]) -> pa.Array:
 _OWN = {
     "polygon": lambda pictures: _lists(pictures, [each.polygons for each in pictures]),
     "keypoints": lambda pictures: _lists(pictures, [each.keypoints for each in pictures]),
-    "rotated": lambda pictures: _lists(pictures, [each.rotated for each in pictures]),
+    "rotated": lambda pictures: _lists(pictures, [each.xywhr for each in pictures]),
     "track_id": _tracks,
 }

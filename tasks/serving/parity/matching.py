@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.parameters import ParityPolicy
-from tasks.vision.detections import VISIBLE
+from tasks.vision.detections import VISIBLE, Detections
 from tasks.vision.geometry import Floats, box_iou_matrix
-from tasks.vision.predictions import Found
 
 VISIBILITY_TOLERANCE = 0.1
 # Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.
@@ -35,7 +34,7 @@ class MatchResult:
     unmatched_served: tuple[int, ...]
 
 
-def match_detections(reference: Found, served: Found, confidence: float, policy: ParityPolicy) -> MatchResult:
+def match_detections(reference: Detections, served: Detections, confidence: float, policy: ParityPolicy) -> MatchResult:
     """Find a partner for each detection that reaches `confidence`; that of the partner may be below.
 
     Partners have one class, scores and places as near as the policy says, and no other partner. The tolerance of scores
@@ -52,13 +51,16 @@ def match_detections(reference: Found, served: Found, confidence: float, policy:
 
 
 def _candidates(
-    reference: Found, served: Found, compared: tuple[NDArray[np.bool_], NDArray[np.bool_]], policy: ParityPolicy
+    reference: Detections,
+    served: Detections,
+    compared: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    policy: ParityPolicy,
 ) -> Iterator[Pair]:
     scores = reference.confidence[:, None], served.confidence[None, :]
     tolerance = policy.max_score_difference * np.minimum(np.maximum(*scores) / policy.min_confidence, 1)
     near = (np.abs(scores[0] - scores[1]) <= tolerance) & (reference.class_id[:, None] == served.class_id[None, :])
     near &= compared[0][:, None] | compared[1][None, :]
-    overlaps = box_iou_matrix(reference.boxes, served.boxes)
+    overlaps = box_iou_matrix(reference.xyxy, served.xyxy)
     near &= overlaps >= policy.min_iou
     for one, other in np.argwhere(near).tolist():
         overlap = _overlap(reference, served, Pair(one, other, float(overlaps[one, other])))
@@ -78,11 +80,11 @@ def _one_to_one(candidates: Iterator[Pair]) -> list[Pair]:
     return pairs
 
 
-def _overlap(reference: Found, served: Found, pair: Pair) -> float:
+def _overlap(reference: Detections, served: Detections, pair: Pair) -> float:
     """The least overlap of boxes, of rotated boxes and of masks."""
-    if reference.rotated is not None and served.rotated is not None:
-        return min(pair.overlap, _rotated_iou(reference.rotated[pair.reference], served.rotated[pair.served]))
-    masks = reference.mask(pair.reference), served.mask(pair.served)
+    if reference.xywhr is not None and served.xywhr is not None:
+        return min(pair.overlap, _rotated_iou(reference.xywhr[pair.reference], served.xywhr[pair.served]))
+    masks = reference.unpack_mask(pair.reference), served.unpack_mask(pair.served)
     if masks[0] is None or masks[1] is None:
         return pair.overlap
     shared, either = int((masks[0] & masks[1]).sum()), int((masks[0] | masks[1]).sum())
@@ -102,7 +104,7 @@ def _rectangle(rotated: Floats) -> tuple[tuple[float, float], tuple[float, float
     return (x, y), (width, height), float(np.rad2deg(angle))
 
 
-def _points_agree(reference: Found, served: Found, one: int, other: int) -> bool:
+def _points_agree(reference: Detections, served: Detections, one: int, other: int) -> bool:
     """Say whether the points that either side sees are seen alike and lie together; true where there are none."""
     if reference.keypoints is None or served.keypoints is None:
         return True
@@ -110,6 +112,6 @@ def _points_agree(reference: Found, served: Found, one: int, other: int) -> bool
     # Not `maximum`: a visibility that is no number must not hide a point that the other side sees.
     seen = np.fmax(points[:, 2], others[:, 2]) >= VISIBLE
     differences = points[seen] - others[seen]
-    x1, y1, x2, y2 = reference.boxes[one]
+    x1, y1, x2, y2 = reference.xyxy[one]
     near = np.hypot(differences[:, 0], differences[:, 1]) <= KEYPOINT_TOLERANCE * np.hypot(x2 - x1, y2 - y1)
     return bool((near & (np.abs(differences[:, 2]) <= VISIBILITY_TOLERANCE)).all())

@@ -9,9 +9,8 @@ import numpy as np
 from tasks.dataset.validation_sample import ValidationSample
 from tasks.parameters import ParityPolicy
 from tasks.serving.parity.matching import MatchResult, match_detections
-from tasks.vision.detections import class_name
+from tasks.vision.detections import Detections, class_name
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import Found
 
 # Twice what the graph cuts off: below it a partner may be missing for a last digit.
 MIN_CONFIDENCE = 0.002
@@ -109,8 +108,8 @@ class ParityReport:
 
 
 def compare_predictions(
-    reference: Sequence[Found],
-    served: Sequence[Found],
+    reference: Sequence[Detections],
+    served: Sequence[Detections],
     sample: ValidationSample,
     scores: tuple[Scores, Scores],
     policy: ParityPolicy,
@@ -150,32 +149,38 @@ def parity_tags(parity: ParityReport) -> dict[str, str]:
     }
 
 
-def confidence_floor(reference: Sequence[Found], policy: ParityPolicy) -> tuple[float, bool]:
+def confidence_floor(reference: Sequence[Detections], policy: ParityPolicy) -> tuple[float, bool]:
     """The score from which detections are compared, and whether it had to be lowered, as the weights find so few."""
     best = np.sort(
         np.concatenate([np.zeros(0), *(class_scores_as_detection(found).confidence for found in reference)])
     )[::-1]
     # A classifier cannot give more answers than it was shown images.
-    most = len(reference) if any(found.scores is not None for found in reference) else policy.min_detections
+    most = len(reference) if any(found.class_scores is not None for found in reference) else policy.min_detections
     if np.count_nonzero(best >= policy.min_confidence) >= min(policy.min_detections, most):
         return policy.min_confidence, False
     last = best[: policy.min_detections].min(initial=policy.min_confidence)
     return max(float(last), MIN_CONFIDENCE), True
 
 
-def class_scores_as_detection(found: Found) -> Found:
+def class_scores_as_detection(found: Detections) -> Detections:
     """What a classifier says as one detection: its best class, all over the image.
 
     Its score is 0 for what chance would say and 1 for certainty: the probabilities of one that knows little are all
     near chance, whatever it is shown.
     """
-    if found.scores is None:
+    if found.class_scores is None:
         return found
-    best = int(found.scores.argmax())
-    chance = 1 / max(len(found.scores), 2)
-    score = (found.scores[best : best + 1] - chance) / (1 - chance)
+    best = int(found.class_scores.argmax())
+    chance = 1 / max(len(found.class_scores), 2)
+    score = (found.class_scores[best : best + 1] - chance) / (1 - chance)
     whole = np.array([[0, 0, found.width, found.height]], np.float32)
-    return Found(found.width, found.height, whole, score.astype(np.float32), np.array([best], np.int32))
+    return Detections(
+        width=found.width,
+        height=found.height,
+        xyxy=whole,
+        confidence=score.astype(np.float32),
+        class_id=np.array([best], np.int32),
+    )
 
 
 class _Tally:
@@ -188,7 +193,7 @@ class _Tally:
         self.score_difference, self.overlap = 0.0, 1.0
         self._confidence, self._policy = confidence, policy
 
-    def add(self, name: str, reference: Found, served: Found) -> None:
+    def add(self, name: str, reference: Detections, served: Detections) -> None:
         matched = match_detections(reference, served, self._confidence, self._policy)
         compared = 0
         for found, lone in ((reference, matched.unmatched_reference), (served, matched.unmatched_served)):
@@ -199,7 +204,7 @@ class _Tally:
         self.images.append(ImageParity(name, compared, matched.unmatched_reference, matched.unmatched_served))
         self._measure(matched, reference, served)
 
-    def _measure(self, matched: MatchResult, reference: Found, served: Found) -> None:
+    def _measure(self, matched: MatchResult, reference: Detections, served: Detections) -> None:
         for one, other, overlap in matched.pairs:
             apart = abs(float(reference.confidence[one] - served.confidence[other]))
             self.score_difference = max(self.score_difference, apart)

@@ -16,7 +16,6 @@ from tasks.rendering.palette import class_colour
 from tasks.serving.parity.rules import ParityReport, class_scores_as_detection
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Letterbox, Rgb
-from tasks.vision.predictions import Found
 
 MAX_IMAGES = 8
 SIDE = 560
@@ -44,7 +43,7 @@ class ComparisonImage:
 
 
 def draw_worst(
-    parity: ParityReport, sample: ValidationSample, reference: Sequence[Found], served: Sequence[Found]
+    parity: ParityReport, sample: ValidationSample, reference: Sequence[Detections], served: Sequence[Detections]
 ) -> list[ComparisonImage]:
     """Return the images in which most detections have no partner, at most `SHOWN`, those with the most first.
 
@@ -59,13 +58,15 @@ def draw_worst(
     return exhibits
 
 
-def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, names: Sequence[str]) -> ComparisonSide:
+def _seen(
+    image: Rgb, found: Detections, lone: Sequence[int], confidence: float, names: Sequence[str]
+) -> ComparisonSide:
     best = ""
-    if found.scores is not None:
-        top = int(found.scores.argmax())
-        best = f"{printable_text(class_name(names, top))} {found.scores[top]:.3f}"
+    if found.class_scores is not None:
+        top = int(found.class_scores.argmax())
+        best = f"{printable_text(class_name(names, top))} {found.class_scores[top]:.3f}"
     compared = np.flatnonzero(class_scores_as_detection(found).confidence >= confidence).tolist()
-    canvas = image.copy() if found.scores is not None else _drawn(image, found, compared, lone, names)
+    canvas = image.copy() if found.class_scores is not None else _drawn(image, found, compared, lone, names)
     bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
     return ComparisonSide(
@@ -73,7 +74,7 @@ def _seen(image: Rgb, found: Found, lone: Sequence[int], confidence: float, name
     )
 
 
-def _drawn(image: Rgb, found: Found, compared: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
+def _drawn(image: Rgb, found: Detections, compared: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
     height, width = image.shape[:2]
     canvas = image.copy()
     for row in compared:
@@ -83,21 +84,26 @@ def _drawn(image: Rgb, found: Found, compared: Sequence[int], lone: Sequence[int
         for x, y in _points(found, row, width, height):
             cv2.circle(canvas, (x, y), 3, colour, cv2.FILLED, cv2.LINE_AA)
     rows = list(lone)
-    alone = found.boxes[rows], found.confidence[rows], found.class_id[rows]
-    detections = Detections("", None, None, found.width, found.height, *alone)
-    return annotate_image(canvas, detections.scaled(width, height), names)
+    detections = Detections(
+        width=found.width,
+        height=found.height,
+        xyxy=found.xyxy[rows],
+        confidence=found.confidence[rows],
+        class_id=found.class_id[rows],
+    )
+    return annotate_image(canvas, detections.rescale(width, height), names)
 
 
-def _outlines(found: Found, row: int, width: int, height: int) -> list[NDArray[np.int32]]:
+def _outlines(found: Detections, row: int, width: int, height: int) -> list[NDArray[np.int32]]:
     """The rotated box, the edges of the mask, or the box."""
     gains = np.array([width / found.width, height / found.height], np.float32)
-    if found.rotated is not None:
-        x, y, wide, high, angle = found.rotated[row].tolist()
+    if found.xywhr is not None:
+        x, y, wide, high, angle = found.xywhr[row].tolist()
         corners = np.asarray(cv2.boxPoints(((x, y), (wide, high), float(np.rad2deg(angle)))), np.float32)
         return [_whole(corners * gains)]
-    mask = found.mask(row)
+    mask = found.unpack_mask(row)
     if mask is None:
-        left, top, right, bottom = found.boxes[row].tolist()
+        left, top, right, bottom = found.xyxy[row].tolist()
         return [_whole(np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32) * gains)]
     inner = Letterbox.fit(found.width, found.height, len(mask))
     cut = mask[inner.top : inner.top + inner.inner_height, inner.left : inner.left + inner.inner_width]
@@ -105,7 +111,7 @@ def _outlines(found: Found, row: int, width: int, height: int) -> list[NDArray[n
     return [_whole(each) for each in cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]]
 
 
-def _points(found: Found, row: int, width: int, height: int) -> list[tuple[int, int]]:
+def _points(found: Detections, row: int, width: int, height: int) -> list[tuple[int, int]]:
     if found.keypoints is None:
         return []
     shown = found.keypoints[row][found.keypoints[row, :, 2] >= VISIBLE, :2]

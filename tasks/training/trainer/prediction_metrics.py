@@ -11,15 +11,15 @@ from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, batch_probiou, box_iou
 
 from tasks.dataset.validation_sample import GroundTruth, ValidationSample
+from tasks.vision.detections import Detections
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import Found
 
 _MATCHER: Any = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
 
 MetricsByClass = Mapping[int, dict[str, float]]
 
 
-def evaluate_predictions(found: Sequence[Found], sample: ValidationSample) -> Scores:
+def evaluate_predictions(found: Sequence[Detections], sample: ValidationSample) -> Scores:
     """Score what was found in each image of the sample, in its order.
 
     `mAP50` and `mAP50-95` are of boxes, of obb of rotated ones; a classifier gets `accuracy_top1`. There are none where
@@ -31,14 +31,14 @@ def evaluate_predictions(found: Sequence[Found], sample: ValidationSample) -> Sc
     return Scores(task=sample.task, metrics=metrics, classes=named, images=len(pairs))
 
 
-def _accuracies(pairs: Sequence[tuple[Found, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
+def _accuracies(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
     true = np.array([truth.class_id[0] for _, truth in pairs])
-    right = true == np.array([found.scores.argmax() for found, _ in pairs if found.scores is not None])
+    right = true == np.array([found.class_scores.argmax() for found, _ in pairs if found.class_scores is not None])
     each = {int(number): {"accuracy_top1": float(right[true == number].mean())} for number in np.unique(true)}
     return {"accuracy_top1": float(right.mean())}, each
 
 
-def _average_precisions(pairs: Sequence[tuple[Found, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
+def _average_precisions(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
     correct = np.concatenate([_correct(found, truth) for found, truth in pairs])
     confidence = np.concatenate([found.confidence for found, _ in pairs])
     classes = np.concatenate([found.class_id for found, _ in pairs])
@@ -53,15 +53,15 @@ def _average_precisions(pairs: Sequence[tuple[Found, GroundTruth]]) -> tuple[dic
     return {name: float(np.mean([values[name] for values in each.values()])) for name in ("mAP50", "mAP50-95")}, each
 
 
-def _correct(found: Found, truth: GroundTruth) -> NDArray[np.bool_]:
+def _correct(found: Detections, truth: GroundTruth) -> NDArray[np.bool_]:
     """Say of n detections at each of ten thresholds whether they are right: [n, 10]."""
     if not len(found) or not len(truth.class_id):
         return np.zeros((len(found), 10), np.bool_)
     place = found.width, found.height
-    if found.rotated is not None:
-        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*place)), torch.from_numpy(found.rotated))
+    if found.xywhr is not None:
+        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*place)), torch.from_numpy(found.xywhr))
     else:
-        overlaps = box_iou(torch.from_numpy(truth.boxes(*place)), torch.from_numpy(found.boxes))
+        overlaps = box_iou(torch.from_numpy(truth.boxes(*place)), torch.from_numpy(found.xyxy))
     classes = torch.from_numpy(found.class_id), torch.from_numpy(truth.class_id)
     matched: NDArray[np.bool_] = BaseValidator.match_predictions(_MATCHER, *classes, overlaps).numpy()
     return matched

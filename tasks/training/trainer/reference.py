@@ -11,9 +11,10 @@ from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
 from tasks.training.job import ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
+from tasks.vision.detections import Detections, pack_masks
 from tasks.vision.geometry import clip_boxes, enclosing_boxes
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import MAX_STORED_MASKS, Found, PredictionStore, pack_masks
+from tasks.vision.predictions import MAX_STORED_MASKS, PredictionStore
 
 # What the served graph does: its confidence and its NMS are those that Ultralytics validates with.
 _LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}
@@ -37,28 +38,34 @@ def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: Pred
         folder.add(prediction_from_ultralytics(result.cpu().numpy()))
 
 
-def prediction_from_ultralytics(result: Any) -> Found:  # noqa: ANN401 - ultralytics ships no types
+def prediction_from_ultralytics(result: Any) -> Detections:  # noqa: ANN401 - ultralytics ships no types
     """One result of predict, on the CPU as arrays; masks of the `MAX_STORED_MASKS` best."""
     height, width = result.orig_shape
     if result.probs is not None:
-        return Found.classified(width, height, np.asarray(result.probs.data, np.float32))
+        return Detections.empty(width, height, class_scores=np.asarray(result.probs.data, np.float32))
     boxes = result.boxes if result.obb is None else result.obb
     own = _more(result)
-    corners = boxes.xyxy if result.obb is None else clip_boxes(enclosing_boxes(own["rotated"]), width, height)
-    lists = np.asarray(corners, np.float32), np.asarray(boxes.conf, np.float32), np.asarray(boxes.cls, np.int32)
-    found = Found(width, height, *lists, **own)
-    return found.kept(has_visible_area(found))
+    xyxy = boxes.xyxy if result.obb is None else clip_boxes(enclosing_boxes(own["xywhr"]), width, height)
+    found = Detections(
+        width=width,
+        height=height,
+        xyxy=np.asarray(xyxy, np.float32),
+        confidence=np.asarray(boxes.conf, np.float32),
+        class_id=np.asarray(boxes.cls, np.int32),
+        **own,
+    )
+    return found.select(has_visible_area(found))
 
 
 def _more(result: Any) -> dict[str, Any]:  # noqa: ANN401
     """What the task gives beside boxes."""
     own: dict[str, Any] = {}
     if result.obb is not None:
-        own["rotated"] = np.asarray(result.obb.xywhr, np.float32)
+        own["xywhr"] = np.asarray(result.obb.xywhr, np.float32)
     if result.keypoints is not None:
         points = np.asarray(result.keypoints.data, np.float32)
         visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
         own["keypoints"] = np.concatenate([points, visible], axis=2)
     if result.masks is not None:
-        own["masks"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
+        own["mask"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
     return own

@@ -93,7 +93,7 @@ def draw_worst(
 
 
 def _drawn(image: Rgb, found: Detections, names: Sequence[str], *, labels: bool) -> Rgb:
-    return annotate_image(image, found.scaled(image.shape[1], image.shape[0]), names, labels=labels)
+    return annotate_image(image, found.rescale(image.shape[1], image.shape[0]), names, labels=labels)
 
 
 def _labelled(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noqa: ANN401
@@ -109,7 +109,9 @@ def _labelled(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # n
         seen = points[..., 2:] > 0 if points.shape[2] == 3 else np.ones_like(points[..., :1])
         own["keypoints"] = np.concatenate([points[..., :2] * sides, seen.astype(np.float32)], axis=2)
     classes = np.asarray(label["cls"]).reshape(-1).astype(np.int32)
-    return Detections("", None, None, width, height, boxes, np.ones(len(boxes), np.float32), classes, **own)
+    return Detections(
+        width=width, height=height, xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=classes, **own
+    )
 
 
 def _detected(result: Any) -> Detections:  # noqa: ANN401
@@ -118,12 +120,18 @@ def _detected(result: Any) -> Detections:  # noqa: ANN401
     own: dict[str, Any] = {}
     corner = np.asarray(boxes.xyxy, np.float32)
     if result.obb is not None:
-        own["rotated"] = np.asarray(result.obb.xywhr, np.float32)
-        own["polygons"] = tuple(xywhr_to_corners(own["rotated"]))
-        corner = enclosing_boxes(own["rotated"])
+        own["xywhr"] = np.asarray(result.obb.xywhr, np.float32)
+        own["polygons"] = tuple(xywhr_to_corners(own["xywhr"]))
+        corner = enclosing_boxes(own["xywhr"])
     if result.masks is not None:
         own["polygons"] = tuple(np.asarray(ring, np.float32).reshape(-1, 2) for ring in result.masks.xy)
     if result.keypoints is not None and result.keypoints.data.shape[2] == 3:
         own["keypoints"] = np.asarray(result.keypoints.data, np.float32)
-    lists = corner, np.asarray(boxes.conf, np.float32), np.asarray(boxes.cls).astype(np.int32)
-    return Detections("", None, None, width, height, *lists, **own)
+    return Detections(
+        width=width,
+        height=height,
+        xyxy=corner,
+        confidence=np.asarray(boxes.conf, np.float32),
+        class_id=np.asarray(boxes.cls).astype(np.int32),
+        **own,
+    )

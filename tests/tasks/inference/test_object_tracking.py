@@ -21,13 +21,22 @@ def frame(number: int, *rows: Iterable[float], rate: float = 30.0) -> Detections
     """Detections of rows (centre x, y, confidence, class), 40 x 60 pixels each."""
     array = np.reshape(np.array(rows, np.float32), (-1, 4))
     boxes = np.concatenate([array[:, :2] - [20, 30], array[:, :2] + [20, 30]], axis=1).astype(np.float32)
-    return Detections("v.mp4", number, number * 1000 / rate, 640, 480, boxes, array[:, 2], array[:, 3].astype(np.int32))
+    return Detections(
+        width=640,
+        height=480,
+        xyxy=boxes,
+        confidence=array[:, 2],
+        class_id=array[:, 3].astype(np.int32),
+        source="v.mp4",
+        frame=number,
+        timestamp_ms=number * 1000 / rate,
+    )
 
 
 def ids(found: Detections) -> list[int]:
-    assert found.track_id is not None
-    assert found.track_id.dtype == np.int64
-    return [int(number) for number in found.track_id]
+    assert found.tracker_id is not None
+    assert found.tracker_id.dtype == np.int64
+    return [int(number) for number in found.tracker_id]
 
 
 def crossing(number: int) -> Detections:
@@ -44,7 +53,7 @@ def test_objects_that_cross_keep_their_ids_and_their_rows() -> None:
         given = crossing(number)
         found = follow(given)
         assert ids(found) == (first[::-1] if number % 2 else first)
-        assert (found.boxes == given.boxes).all()
+        assert (found.xyxy == given.xyxy).all()
 
 
 @pytest.mark.parametrize(("away", "same"), [(20, True), (40, False)])
@@ -95,7 +104,16 @@ def test_rotated_boxes_are_followed_and_absurd_ones_do_no_harm() -> None:
         rows = [[100 + 5 * number, 200, 80, 20, 0.5], [1e30, 1e30, 80, 20, 0.5], [300, 300, 1e-30, 20, 0.5]]
         rotated = np.array(rows, np.float32)
         box, confidence = enclosing_boxes(rotated), np.full(3, 0.9, np.float32)
-        found = Detections("v.mp4", number, None, 640, 480, box, confidence, np.zeros(3, np.int32), rotated=rotated)
+        found = Detections(
+            width=640,
+            height=480,
+            xyxy=box,
+            confidence=confidence,
+            class_id=np.zeros(3, np.int32),
+            source="v.mp4",
+            frame=number,
+            xywhr=rotated,
+        )
         assert ids(follow(found)) == [1, 0, 0]
 
 

@@ -19,7 +19,15 @@ LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)  # of an image of 180 
 def found(*rows: Any, size: tuple[int, int] = (100, 100), **own: Any) -> Detections:
     """Detections of rows (x1, y1, x2, y2, confidence, class)."""
     array = np.reshape(np.array(rows, np.float32), (-1, 6))
-    return Detections("a.jpg", None, None, *size, array[:, :4], array[:, 4], array[:, 5].astype(np.int32), **own)
+    return Detections(
+        width=size[0],
+        height=size[1],
+        xyxy=array[:, :4],
+        confidence=array[:, 4],
+        class_id=array[:, 5].astype(np.int32),
+        source="a.jpg",
+        **own,
+    )
 
 
 def turned(*rows: Any, size: tuple[int, int] = (100, 100)) -> Detections:
@@ -27,11 +35,11 @@ def turned(*rows: Any, size: tuple[int, int] = (100, 100)) -> Detections:
     array = np.reshape(np.array(rows, np.float32), (-1, 6))
     ring = xywhr_to_corners(array[:, :5])
     boxes = np.column_stack([enclosing_boxes(array[:, :5]), array[:, 5], np.zeros(len(array))]).tolist()
-    return found(*boxes, size=size, rotated=array[:, :5], polygons=tuple(ring))
+    return found(*boxes, size=size, xywhr=array[:, :5], polygons=tuple(ring))
 
 
 def together(left: Detections, right: Detections, whole: Detections | None = None) -> list[list[float]]:
-    boxes = merge_tile_detections([(LEFT, left), (RIGHT, right)], whole, 0.7).boxes
+    boxes = merge_tile_detections([(LEFT, left), (RIGHT, right)], whole, 0.7).xyxy
     return [[float(side) for side in box] for box in boxes]
 
 
@@ -100,14 +108,14 @@ def test_every_object_comes_out_once_however_many_tiles_see_it(scene: Any, rando
     assert len(result) == len(objects)
     assert (np.diff(result.confidence) <= 0).all()
     for (x1, y1, x2, y2), number in zip(objects, classes, strict=True):
-        low, high = np.maximum(result.boxes[:, :2], [x1, y1]), np.minimum(result.boxes[:, 2:], [x2, y2])
+        low, high = np.maximum(result.xyxy[:, :2], [x1, y1]), np.minimum(result.xyxy[:, 2:], [x2, y2])
         (row,) = np.flatnonzero((low < high).all(axis=1))
         assert result.class_id[row] == number
         seen_whole = any(
             t.left + 2 < x1 and x2 < t.right - 2 and t.top + 2 < y1 and y2 < t.bottom - 2 for t, _ in parts
         )
         if look_at_all or seen_whole:
-            assert result.boxes[row].tolist() == [x1, y1, x2, y2]
+            assert result.xyxy[row].tolist() == [x1, y1, x2, y2]
 
 
 def test_a_whole_object_beats_its_surer_piece() -> None:
@@ -146,8 +154,8 @@ def test_rotated_boxes_are_compared_as_they_lie() -> None:
     views = [(LEFT, turned(ships[0])), (Tile(0, 0, 180, 100), turned(*ships, size=(180, 100)))]
     result = merge_tile_detections(views, None, 0.7)
     assert len(result) == 2
-    assert result.rotated is not None
-    assert result.rotated[:, :2].tolist() == [[50, 50], [58, 42]]
+    assert result.xywhr is not None
+    assert result.xywhr[:, :2].tolist() == [[50, 50], [58, 42]]
 
 
 def test_everything_moves_with_its_box() -> None:
@@ -161,16 +169,16 @@ def test_everything_moves_with_its_box() -> None:
         None,
         0.7,
     )
-    assert result.boxes.tolist() == [[90, 20, 110, 40]]
+    assert result.xyxy.tolist() == [[90, 20, 110, 40]]
     assert result.polygons is not None
     assert result.polygons[0].tolist() == [[81, 2], [83, 4], [85, 2]]
     assert result.keypoints is not None
     assert result.keypoints.tolist() == [[[87, 8, 0.5]]]
     assert (result.width, result.height) == (180, 100)
-    assert turned((50, 50, 20, 10, 0.3, 0.9)).rotated is not None
+    assert turned((50, 50, 20, 10, 0.3, 0.9)).xywhr is not None
     moved = merge_tile_detections([(RIGHT, turned((50, 50, 20, 10, 0.3, 0.9)))], None, 0.7)
-    assert moved.rotated is not None
-    assert moved.rotated.tolist() == [pytest.approx([130, 50, 20, 10, 0.3])]
+    assert moved.xywhr is not None
+    assert moved.xywhr.tolist() == [pytest.approx([130, 50, 20, 10, 0.3])]
 
 
 def test_nothing_found_is_no_fault_and_nothing_asked_is() -> None:

@@ -22,7 +22,12 @@ def detections(width: int, height: int, *boxes: list[float]) -> Detections:
     count = len(boxes)
     array = np.reshape(np.array(boxes, np.float32), (-1, 4))
     return Detections(
-        "x", None, None, width, height, array, np.full(count, 0.9, np.float32), np.arange(count, dtype=np.int32)
+        width=width,
+        height=height,
+        xyxy=array,
+        confidence=np.full(count, 0.9, np.float32),
+        class_id=np.arange(count, dtype=np.int32),
+        source="x",
     )
 
 
@@ -57,7 +62,7 @@ def test_a_rotated_box_is_drawn_as_it_lies() -> None:
     rotated = np.array([[200, 150, 160, 40, 0.7], [1e9, -1e9, 1e9, 1e9, 0.1]], np.float32)
     found = detections(400, 300, [110, 80, 290, 220], [0, 0, 9, 9])
     drawn = annotate_image(
-        image, replace(found, rotated=rotated, polygons=tuple(xywhr_to_corners(rotated))), ["ship"], labels=False
+        image, replace(found, xywhr=rotated, polygons=tuple(xywhr_to_corners(rotated))), ["ship"], labels=False
     )
     assert (drawn[150, 200] == image[150, 200]).all()
     assert (drawn[80:100, 260:] == image[80:100, 260:]).all()
@@ -92,8 +97,8 @@ def test_classes_of_the_whole_picture_are_labels_in_its_corner() -> None:
 def test_a_followed_object_says_its_number() -> None:
     image, found = photo(400, 300), detections(400, 300, [100, 120, 200, 220])
     plain = annotate_image(image, found, ["cell"])
-    assert (annotate_image(image, replace(found, track_id=np.array([0])), ["cell"]) == plain).all()
-    numbered = annotate_image(image, replace(found, track_id=np.array([7])), ["cell"])
+    assert (annotate_image(image, replace(found, tracker_id=np.array([0])), ["cell"]) == plain).all()
+    numbered = annotate_image(image, replace(found, tracker_id=np.array([7])), ["cell"])
     assert (numbered[:118] != plain[:118]).any()
     assert (numbered[122:] == plain[122:]).all()
 

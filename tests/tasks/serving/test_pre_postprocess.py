@@ -45,16 +45,16 @@ def test_keypoints_are_cut_at_the_edges_of_the_image() -> None:
 def test_rotated_boxes_are_mapped_back_and_their_hulls_cut() -> None:
     wide = [-8, 27, 72, 37, 0.9, 1]
     found = postprocess(outputs(wide, rotated=spread([32, 32, 80, 10, 0])), "obb", LETTERBOX)
-    assert found.rotated is not None
-    assert found.rotated[0].tolist() == [64, 32, 160, 20, 0]
-    assert found.boxes.tolist() == [[0, 22, 128, 42]]
+    assert found.xywhr is not None
+    assert found.xywhr[0].tolist() == [64, 32, 160, 20, 0]
+    assert found.xyxy.tolist() == [[0, 22, 128, 42]]
 
 
 def test_masks_are_cut_at_zero_and_at_their_boxes() -> None:
     prototypes = np.stack([np.ones((16, 16)), np.tile(np.linspace(-1, 1, 16), (16, 1))])
     both = outputs(STRONG, WEAK, coefficients=spread([1, 0], [0, 1]), prototypes=prototypes)
     found = postprocess(both, "segment", LETTERBOX)
-    whole = found.mask(0)
+    whole = found.unpack_mask(0)
     assert whole is not None
     assert whole.shape == (64, 64)
     assert np.argwhere(whole).min(axis=0).tolist() == [20, 30]
@@ -72,8 +72,8 @@ def test_masks_take_little_more_memory_than_their_bits() -> None:
     found = postprocess(many, "segment", Letterbox.fit(side, side, side), masks=count)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.masks is not None
-    assert found.masks.shape == (count, side, side // 8)
+    assert found.mask is not None
+    assert found.mask.shape == (count, side, side // 8)
     assert most < count * side**2
 
 
@@ -81,14 +81,14 @@ def test_only_the_masks_asked_for_are_made() -> None:
     both = outputs(STRONG, WEAK, coefficients=spread([1], [1]), prototypes=np.ones((1, 16, 16)))
     found = postprocess(both, "segment", LETTERBOX, masks=1)
     assert len(found) == 2
-    assert found.mask(1) is None
+    assert found.unpack_mask(1) is None
 
 
 def test_a_classifier_gives_probabilities() -> None:
     found = postprocess({"scores": np.array([0.25, 0.75], np.float32)}, "classify", LETTERBOX)
     assert (len(found), found.width, found.height) == (0, 128, 64)
-    assert found.scores is not None
-    assert found.scores.tolist() == [0.25, 0.75]
+    assert found.class_scores is not None
+    assert found.class_scores.tolist() == [0.25, 0.75]
 
 
 @pytest.mark.parametrize(

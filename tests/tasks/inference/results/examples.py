@@ -28,10 +28,20 @@ def picture(*classes: int, source: str = "a.jpg", frame: int | None = None, task
     if task == "pose":
         own["keypoints"] = np.tile(np.array([[11, 22, 0.9], [33, 44, 0.2]], np.float32), (count, 1, 1))
     if task == "obb":
-        own |= {"rotated": rotated.astype(np.float32), "polygons": tuple(xywhr_to_corners(rotated.astype(np.float32)))}
+        own |= {"xywhr": rotated.astype(np.float32), "polygons": tuple(xywhr_to_corners(rotated.astype(np.float32)))}
     moment = None if frame is None else 40.0 * frame
     confidence = (0.9 - 0.01 * steps).astype(np.float32)
-    return Detections(source, frame, moment, 128, 64, boxes, confidence, np.array(classes, np.int32), **own)
+    return Detections(
+        width=128,
+        height=64,
+        xyxy=boxes,
+        confidence=confidence,
+        class_id=np.array(classes, np.int32),
+        source=source,
+        frame=frame,
+        timestamp_ms=moment,
+        **own,
+    )
 
 
 def item(*pictures: Detections) -> GalleryItem:

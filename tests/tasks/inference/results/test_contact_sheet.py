@@ -35,7 +35,16 @@ def found(
     n = len(boxes)
     corners, sure = np.array(boxes, np.float32).reshape(n, 4), np.full(n, 0.9, np.float32)
     moment = None if frame is None else frame * 40.0
-    return Detections(f"a/{size}.jpg", frame, moment, *size, corners, sure, np.zeros(n, np.int32))
+    return Detections(
+        width=size[0],
+        height=size[1],
+        xyxy=corners,
+        confidence=sure,
+        class_id=np.zeros(n, np.int32),
+        source=f"a/{size}.jpg",
+        frame=frame,
+        timestamp_ms=moment,
+    )
 
 
 def cell_of(image: Rgb, cell: int) -> Rgb:

@@ -39,13 +39,29 @@ def crowd(seed: int, count: int = 60, source: str = "", frame: int | None = None
     moment = None if frame is None else 40.0 * frame
     boxes = np.hstack([start, start + sides]).astype(np.float32)
     ids = rng.choice(3, count, p=[0.8, 0.1, 0.1]).astype(np.int32)
-    return Detections(source or f"crowd-{seed}.jpg", frame, moment, *SIZE, boxes, sure, ids)
+    return Detections(
+        width=SIZE[0],
+        height=SIZE[1],
+        xyxy=boxes,
+        confidence=sure,
+        class_id=ids,
+        source=source or f"crowd-{seed}.jpg",
+        frame=frame,
+        timestamp_ms=moment,
+    )
 
 
 def lone(source: str, *rows: tuple[float, float, float, float, float, int]) -> Detections:
     """A picture with a few boxes: x1, y1, x2, y2, confidence, class."""
     table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(source, None, None, *SIZE, table[:, :4], table[:, 4], table[:, 5].astype(np.int32))
+    return Detections(
+        width=SIZE[0],
+        height=SIZE[1],
+        xyxy=table[:, :4],
+        confidence=table[:, 4],
+        class_id=table[:, 5].astype(np.int32),
+        source=source,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +218,7 @@ def test_sixty_boxes_on_a_thumbnail_leave_the_picture_to_be_seen(page: Page) -> 
     covered = image[..., 3] > 0
     assert covered.mean() < 0.15
     found = crowd(1)
-    places = found.boxes * (np.array([width, height, width, height]) / [*SIZE, *SIZE])
+    places = found.xyxy * (np.array([width, height, width, height]) / [*SIZE, *SIZE])
     inner = []
     for (left, top, right, bottom), number in zip(places.round().astype(int), found.class_id.tolist(), strict=True):
         there = np.s_[max(top - 2, 0) : bottom + 3, max(left - 2, 0) : right + 3]

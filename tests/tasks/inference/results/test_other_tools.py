@@ -153,7 +153,12 @@ def test_an_outline_that_is_none_is_written_as_its_box() -> None:
 def test_every_number_is_a_share_of_the_picture(boxes: list[tuple[float, ...]]) -> None:
     count = len(boxes)
     found = Detections(
-        "a", None, None, 128, 64, np.array(boxes, np.float32), np.ones(count, np.float32), np.zeros(count, np.int32)
+        width=128,
+        height=64,
+        xyxy=np.array(boxes, np.float32),
+        confidence=np.ones(count, np.float32),
+        class_id=np.zeros(count, np.int32),
+        source="a",
     )
     lines = texts(found, "detect")["labels/a-1.txt"].splitlines()
     assert len(lines) == count

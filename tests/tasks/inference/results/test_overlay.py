@@ -30,7 +30,14 @@ SHARES = st.floats(0, 1, width=32)
 
 def detections(boxes: NDArray[Any], confidence: Floats, size: tuple[int, int] = (640, 480)) -> Detections:
     ids = np.zeros(len(boxes), np.int32)
-    return Detections("a.jpg", None, None, *size, boxes.reshape(-1, 4).astype(np.float32), confidence, ids)
+    return Detections(
+        width=size[0],
+        height=size[1],
+        xyxy=boxes.reshape(-1, 4).astype(np.float32),
+        confidence=confidence,
+        class_id=ids,
+        source="a.jpg",
+    )
 
 
 def rows(found: Detections) -> np.ndarray:
@@ -112,7 +119,7 @@ def test_an_outline_has_few_points_and_stays_where_it_is(points: int) -> None:
 def test_a_rotated_box_keeps_its_corners_outside_the_picture_too() -> None:
     rotated = np.array([[620, 240, 200, 60, 0.4]], np.float32)
     found = detections(np.array([[520.0, 180, 640, 300]]), np.array([0.9], np.float32))
-    found = replace(found, rotated=rotated, polygons=tuple(xywhr_to_corners(rotated)))
+    found = replace(found, xywhr=rotated, polygons=tuple(xywhr_to_corners(rotated)))
     kind, places = shape_of(shape_texts(found, rows(found))[0])
     assert kind == 0
     order = [np.abs(places * [640, 480] - corner).sum(axis=1).min() for corner in xywhr_to_corners(rotated)[0]]

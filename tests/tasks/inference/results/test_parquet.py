@@ -79,7 +79,7 @@ def test_a_picture_without_what_the_task_gives_has_nulls() -> None:
 
 def test_a_track_is_null_where_nothing_is_followed() -> None:
     followed = picture(0, 1, frame=0)
-    followed = Detections(**vars(followed) | {"track_id": np.array([4, 0])})
+    followed = replace(followed, tracker_id=np.array([4, 0]))
     assert table(picture(0), followed, tracked=True)["track_id"].to_pylist() == [None, 4, None]
 
 

@@ -2,24 +2,31 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks.dataset.validation_sample import GroundTruth, SampleImage, ValidationSample
+from tasks.vision.detections import Detections
 from tasks.vision.metrics import Scores
-from tasks.vision.predictions import Found
 
 NAMES = ("cat", "dog", "owl")
 WIDTH, HEIGHT = 100, 80
 
 
-def found(*rows: Sequence[float], **more: object) -> Found:
+def found(*rows: Sequence[float], **more: object) -> Detections:
     """Rows of x1, y1, x2, y2, confidence, class."""
     table = np.array(rows, np.float32).reshape(-1, 6)
-    lists = table[:, :4], table[:, 4], table[:, 5].astype(np.int32)
     arrays = {name: np.asarray(values, np.float32) for name, values in more.items()}
-    masks = {"masks": np.asarray(more["masks"], np.uint8)} if "masks" in more else {}
-    return Found(WIDTH, HEIGHT, *lists, **arrays | masks)  # type: ignore[arg-type]
+    masks: dict[str, Any] = {"mask": np.asarray(more["mask"], np.uint8)} if "mask" in more else {}
+    return Detections(
+        width=WIDTH,
+        height=HEIGHT,
+        xyxy=table[:, :4],
+        confidence=table[:, 4],
+        class_id=table[:, 5].astype(np.int32),
+        **arrays | masks,
+    )
 
 
 def grid(count: int, score: float = 0.9) -> list[list[float]]:

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.parameters import ParityPolicy
 from tasks.serving.parity.matching import match_detections
-from tasks.vision.predictions import pack_masks
+from tasks.vision.detections import pack_masks
 from tests.tasks.serving.parity.builders import found
 
 POLICY = ParityPolicy()
@@ -59,7 +59,7 @@ def test_the_best_fitting_become_partners() -> None:
 def test_masks_must_overlap_too() -> None:
     whole, half = np.zeros((2, 1, 64, 64), bool)
     whole[0, 8:40, 8:40] = half[0, 8:40, 8:24] = True
-    one, other = (found([*BOX, 0.9, 0], masks=pack_masks(mask)) for mask in (whole, half))
+    one, other = (found([*BOX, 0.9, 0], mask=pack_masks(mask)) for mask in (whole, half))
     assert agree(one, one)
     assert not agree(one, other)
 
@@ -91,7 +91,7 @@ def test_rotated_boxes_are_compared_as_such() -> None:
     """Two bars that cross have one hull."""
 
     def turned(angle: float, width: float = 40) -> object:
-        return found([*BOX, 0.9, 0], rotated=[[30, 30, width, 6, angle]])
+        return found([*BOX, 0.9, 0], xywhr=[[30, 30, width, 6, angle]])
 
     assert agree(turned(np.pi / 4), turned(np.pi / 4 - np.pi))
     assert not agree(turned(np.pi / 4), turned(-np.pi / 4))

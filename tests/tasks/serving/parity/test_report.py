@@ -12,7 +12,7 @@ from tasks.parameters import ParityPolicy
 from tasks.serving.parity.report import parity_markdown, parity_page
 from tasks.serving.parity.rules import ParityReport, compare_predictions
 from tasks.serving.parity.visuals import MAX_IMAGES, draw_worst
-from tasks.vision.predictions import Found, pack_masks
+from tasks.vision.detections import Detections, pack_masks
 from tests.tasks.serving.parity.builders import HEIGHT, WIDTH, found, grid, sample, scores
 
 HOSTILE = "<script>alert(1)</script>"
@@ -24,7 +24,7 @@ def pictured(folder: Path, images: int, task: str = "detect") -> ValidationSampl
     return replace(own := sample(images, task), images=tuple(replace(each, path=path) for each in own.images))
 
 
-def judge(one: list[Found], other: list[Found], own: ValidationSample) -> ParityReport:
+def judge(one: list[Detections], other: list[Detections], own: ValidationSample) -> ParityReport:
     return compare_predictions(one, other, own, (scores(0.5, own.task), scores(0.3, own.task)), ParityPolicy())
 
 
@@ -54,9 +54,9 @@ def test_the_worst_images_come_first_and_are_few(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "more"),
     [
-        ("segment", {"masks": pack_masks(np.ones((1, 64, 64), bool))}),
+        ("segment", {"mask": pack_masks(np.ones((1, 64, 64), bool))}),
         ("pose", {"keypoints": [[[20, 20, 1], [30, 30, 0.1]]]}),
-        ("obb", {"rotated": [[40, 40, 30, 10, 0.7]]}),
+        ("obb", {"xywhr": [[40, 40, 30, 10, 0.7]]}),
     ],
 )
 def test_shapes_of_every_task_are_drawn(tmp_path: Path, task: str, more: dict[str, object]) -> None:
@@ -68,7 +68,9 @@ def test_shapes_of_every_task_are_drawn(tmp_path: Path, task: str, more: dict[st
 
 def test_a_classifier_shows_what_both_say(tmp_path: Path) -> None:
     own = pictured(tmp_path, 1, "classify")
-    one, other = (Found.classified(WIDTH, HEIGHT, np.array(each, np.float32)) for each in ((0.9, 0.1), (0.2, 0.8)))
+    one, other = (
+        Detections.empty(WIDTH, HEIGHT, class_scores=np.array(each, np.float32)) for each in ((0.9, 0.1), (0.2, 0.8))
+    )
     sides = [one], [other]
     parity = judge(*sides, own)
     page = parity_page(parity, draw_worst(parity, own, *sides), "model")

@@ -5,13 +5,15 @@ import pytest
 
 from tasks.parameters import ParityPolicy
 from tasks.serving.parity.rules import ParityReport, compare_predictions, confidence_floor, parity_tags
-from tasks.vision.predictions import Found
+from tasks.vision.detections import Detections
 from tests.tasks.serving.parity.builders import found, grid, sample, scores
 
 POLICY = ParityPolicy(min_detections=50)
 
 
-def judge(one: list[Found], other: list[Found], before: float | None = 0.5, after: float | None = 0.5) -> ParityReport:
+def judge(
+    one: list[Detections], other: list[Detections], before: float | None = 0.5, after: float | None = 0.5
+) -> ParityReport:
     return compare_predictions(one, other, sample(len(one)), (scores(before), scores(after)), POLICY)
 
 
@@ -61,8 +63,8 @@ def test_two_that_find_nothing_agree_and_one_that_does_is_stopped() -> None:
 
 
 def test_a_classifier_is_judged_by_its_best_class() -> None:
-    def says(*values: float) -> Found:
-        return Found.classified(100, 80, np.array(values, np.float32))
+    def says(*values: float) -> Detections:
+        return Detections.empty(100, 80, class_scores=np.array(values, np.float32))
 
     same = [says(0.7, 0.2, 0.1)] * 9
     sides = [*same, says(0.1, 0.8, 0.1)], [*same, says(0.1, 0.1, 0.8)]
@@ -79,7 +81,9 @@ def test_a_classifier_is_judged_by_its_best_class() -> None:
 
 def test_a_classifier_that_knows_little_is_judged_by_the_little_it_knows() -> None:
     """Another image must not pass for the same one because all probabilities are near chance."""
-    sides = [[Found.classified(100, 80, np.array([p, 1 - p], np.float32))] * 10 for p in (0.52, 0.5205, 0.535)]
+    sides = [
+        [Detections.empty(100, 80, class_scores=np.array([p, 1 - p], np.float32))] * 10 for p in (0.52, 0.5205, 0.535)
+    ]
     both = scores(0.5, "classify"), scores(0.5, "classify")
     near, far = (compare_predictions(sides[0], other, sample(10, "classify"), both, POLICY) for other in sides[1:])
     assert near.weak

@@ -1,0 +1,67 @@
+"""Outputs of the served graph as detections that reach the run's thresholds."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tasks.parameters import InferenceParams
+from tasks.serving.pre_postprocess import Outputs, postprocess
+from tasks.serving.served_model import ServedModel
+from tasks.vision.detections import Detections, VideoPosition, mask_to_polygon
+from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
+
+
+def to_detections(
+    outputs: Outputs,
+    model: ServedModel,
+    letterbox: Letterbox,
+    params: InferenceParams,
+    source: str,
+    position: VideoPosition | None = None,
+) -> Detections:
+    """Read the outputs of one image (the served arrays without their first dimension).
+
+    Drops detections below the threshold of their class, rows with NaN, and boxes inside the padding. `params.iou`
+    takes effect if it is stricter than the NMS in the graph. `position` is None for an image.
+
+    Raises:
+        ValueError: An output is missing or has another shape.
+    """
+    thresholds = class_thresholds(model.class_names, params)
+    found = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
+    if found.class_scores is not None:
+        found = Detections.from_class_scores(found.class_scores, thresholds, found.width, found.height)
+    else:
+        # A broken graph may say any class, also one below 0.
+        known = np.clip(found.class_id, 0, len(thresholds) - 1)
+        found = found.select(found.confidence >= thresholds[known])
+    place = position or VideoPosition(None, None)
+    polygons = _polygons(found, letterbox)
+    return replace(
+        found, source=source, frame=place.frame, timestamp_ms=place.timestamp_ms, polygons=polygons, mask=None
+    )
+
+
+def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
+    """Return the lowest confidence [C] of each class, one where the model has no names.
+
+    Raises ValueError where `params` names a class that the model does not have.
+    """
+    unknown = sorted(set(params.class_confidence) - set(names))
+    if unknown:
+        raise ValueError(
+            f"expected classes of the model in class_confidence ({', '.join(names)}), found {unknown[0]!r}; correct it"
+        )
+    wanted = [params.class_confidence.get(name, params.confidence) for name in names]
+    return np.asarray(wanted or [params.confidence], np.float32)
+
+
+def _polygons(found: Detections, letterbox: Letterbox) -> tuple[Floats, ...] | None:
+    if found.xywhr is not None:
+        return tuple(xywhr_to_corners(found.xywhr))
+    if found.mask is None:
+        return None
+    masks = (found.unpack_mask(index) for index in range(len(found)))
+    rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
+    return tuple(letterbox.points_to_image(ring[None])[0] for ring in rings)
