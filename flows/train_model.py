@@ -11,8 +11,8 @@ from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts, plan_markdown
 from tasks.orchestration import artifacts, current_run, flow_runs, outcome
-from tasks.orchestration.retries import RETRY_TRANSIENT
 from tasks.orchestration.scratch import scratch_folder
+from tasks.orchestration.step import retried
 from tasks.parameters import (
     Archive,
     Archives,
@@ -116,15 +116,15 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
     """What Ultralytics begins from: weights of the registry or of bucket base-models, or a name that it knows."""
     current_run.log_step("looking for base model %s", base_model)
     folder.mkdir()
-    weights = registry.fetch_registered_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
-    weights = weights or storage.fetch_base_model.with_options(**RETRY_TRANSIENT)(base_model, folder)
+    weights = retried(registry.fetch_registered_base_model)(base_model, folder)
+    weights = weights or retried(storage.fetch_base_model)(base_model, folder)
     return training_steps.resolve_base_model(base_model, weights, folder)
 
 
 def _validate_archive(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     current_run.log_step("checking %s", archive)
-    path, digest = storage.fetch_archive.with_options(**RETRY_TRANSIENT)(archive, folder)
+    path, digest = retried(storage.fetch_archive)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{current_run.flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
@@ -183,7 +183,7 @@ def _evaluate_version(
     known = (dataset.task, dataset.class_names)
     scores = {}
     try:
-        found = weights or registry.fetch_weights.with_options(**RETRY_TRANSIENT)(version, folder / "weights")
+        found = weights or retried(registry.fetch_weights)(version, folder / "weights")
         views = [
             merge_steps.write_relabelled_split(data[name], *known, version.class_names, folder / name) for name in data
         ]
@@ -203,7 +203,7 @@ def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Ep
 def _publish_report(version: registry.ModelVersion, report: str) -> dict[str, str]:
     """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
     run = current_run.flow_run_id()
-    page = storage.write_text.with_options(**RETRY_TRANSIENT)(report, Bucket.RUNS, f"{run}/report.html")
+    page = retried(storage.write_text)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
     pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))
     return links | pages.page_links("", version.run_id, version.name, version.version)

@@ -7,16 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.export.errors import ExportError
+from tasks.orchestration.step import step
 from tasks.weights.isolation import without_credentials
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
     """Do what `write_graph` does, in a process of its own: a crash of native code ends that one.
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from tasks.inference.pipeline import run_chunks
 from tasks.inference.postprocess import class_thresholds
@@ -19,6 +18,7 @@ from tasks.inference.triton_client import ParameterError, TritonClient, VersionU
 from tasks.inference.work_items import CompletedChunk
 from tasks.inference.work_plan import Chunk
 from tasks.media.malloc import tune_malloc
+from tasks.orchestration.step import step
 from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
@@ -38,7 +38,7 @@ class WorkerIO:
     follow: Callable[[], TrackFunction] | None = None
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def run_chunks_on_triton(
     model: ServedModel,
     params: InferenceParams,
@@ -64,7 +64,7 @@ def run_chunks_on_triton(
             get_run_logger().warning("%s: going on with the champion", gone)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def merge_results(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Write the tables of all parts into `folder`, in their order."""
     return merge_chunk_results(parts, folder)

@@ -9,8 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Report
@@ -33,6 +32,7 @@ from tasks.merge.yolo_writer import (
     plan_gold_copies,
     write_data_yaml,
 )
+from tasks.orchestration.step import step
 from tasks.parameters import MergePolicy
 from tasks.validation.dataset_check import open_dataset
 from tasks.validation.image_stats_io import unpack_image_stats
@@ -80,7 +80,7 @@ def valid_archive(name: str, path: Path, report: Report, traits: bytes) -> Valid
     return ValidArchive(name, path, report.statistics.task, unpack_image_stats(traits), report.digest)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy, gold: ValidArchive | None = None) -> MergePlan:
     """Decide how the archives become one dataset; nothing is written.
 
@@ -121,7 +121,7 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
         log.warning("left out %d images: %s", len(plan.left_out), why)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def write_merge(
     archives: Sequence[ValidArchive], plan: MergePlan, folder: Path, gold: ValidArchive | None = None
 ) -> MergedDataset:
@@ -161,7 +161,7 @@ def write_merge(
     return MergedDataset(data, plan.task or "detect", names, images, gold_data)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def write_relabelled_split(
     data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path
 ) -> Path:
@@ -183,7 +183,7 @@ def write_relabelled_split(
     return view
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def write_smoke_test_subset(dataset: MergedDataset, folder: Path, images: int = 8) -> Path:
     """Link `images` images of train and half as many of val into the fresh `folder`, and return its `data`.
 
@@ -195,7 +195,7 @@ def write_smoke_test_subset(dataset: MergedDataset, folder: Path, images: int = 
         return make_smoke_test_subset(dataset.data, dataset.task, dataset.class_names, folder, images)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def write_sample(dataset: MergedDataset, folder: Path) -> Path:
     """Write `validation-sample.zip` into the existing `folder`, and return it: what a deployment is compared on.
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from tasks.errors import StudioError
+from tasks.orchestration.step import step
 from tasks.parameters import CanaryParams
 from tasks.serving.canary_rules import VersionStats
 from tasks.serving.model_control import request_stats
@@ -18,7 +18,7 @@ POLL_INTERVAL_S = 2.0
 LOG_INTERVAL_S = 60.0
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def run_canary(
     champion: ServedModel,
     challenger: ServedModel,

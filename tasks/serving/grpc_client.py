@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import tritonclient.grpc as triton
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from tritonclient.utils import InferenceServerException
 
+from tasks.orchestration.step import step
 from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, error_reason, unreachable_error
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import INPUT, OUTPUTS
@@ -64,7 +63,7 @@ def _is_there(address: str) -> bool:
         return False
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def smoke_test(model: ServedModel) -> None:
     """Ask this version for one grey image; raises ServingError unless what a model of its task gives comes back."""
     infer_one(model, np.full((model.image_size, model.image_size, 3), PAD_VALUE, np.uint8))

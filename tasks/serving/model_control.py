@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
 from tasks.serving import triton_config
 from tasks.serving.canary_rules import RequestStats
@@ -28,7 +25,7 @@ def build_config(versions: Sequence[ServedModel], serving: ServingParams, champi
         raise ServingError(str(error)) from error
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def load_versions(
     model_name: str, versions: Sequence[ServedModel], serving: ServingParams, champion: int | None = None
 ) -> None:
@@ -57,7 +54,7 @@ def _load_whole(config: Mapping[str, Any], timeout_s: float) -> None:
         )
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None) -> None:
     """Serve a version under its name aside, for those who name the version: until then, in seconds since 1970.
 
@@ -67,7 +64,7 @@ def load_aside(model: ServedModel, serving: ServingParams, until: float | None =
     _load_whole(config if until is None else triton_config.list_kept_versions(config, until), serving.load_timeout_s)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def serve_alone(model: ServedModel, serving: ServingParams) -> None:
     """Serve this version and no other, as the champion; does nothing where that is so.
 
@@ -98,7 +95,7 @@ class Snapshot:
         return next((model for model in self.versions if model.version == self.champion), None)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def read_snapshot(model_name: str) -> Snapshot:
     """What is served of a model now."""
     versions = _list_served(model_name)
@@ -115,7 +112,7 @@ def current_serving_params(model_name: str) -> ServingParams:
     return triton_config.read_serving_params(config) if config else ServingParams()
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def restore(before: Snapshot, timeout_s: float) -> None:
     """Serve exactly what was served when the snapshot was taken; does nothing where that is so still.
 
@@ -151,7 +148,7 @@ def _is_ready(model_name: str, version: int) -> bool:
         return bool(triton.is_model_ready(model_name, str(version)))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def list_served_versions(model_name: str) -> list[ServedModel]:
     """The versions of a model that answer requests now, oldest first; empty where it is not loaded."""
     return _list_served(model_name)
@@ -173,7 +170,7 @@ def _list_served(model_name: str) -> list[ServedModel]:
         raise ServingError(f"Triton serves a {model_name} that was not deployed from here: {error}") from error
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def first_ready_version(model_name: str, *versions: int) -> ServedModel:
     """The first of these versions that answers requests now, under the model's own name or aside.
 
@@ -207,7 +204,7 @@ def request_stats(model: ServedModel) -> RequestStats:
     )
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def unload(model_name: str, timeout_s: float = 60.0) -> None:
     """Stop serving every version of a model; returns when Triton has let go of it. Does nothing where none is loaded.
 

@@ -6,9 +6,8 @@ Beside them lie copies of versions that are served aside (`tasks.serving.triton_
 from pathlib import Path
 
 from botocore.exceptions import ClientError
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
+from tasks.orchestration.step import step
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage import blobs
 from tasks.storage.object_names import Bucket
@@ -20,7 +19,7 @@ CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
 _DIGEST = "sha256"
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def publish_version(model_name: str, version: int, graph: Path) -> str:
     """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
     s3, digest = client(), sha256_of(graph)
@@ -61,7 +60,7 @@ def require_published(model_name: str, version: int) -> str:
     return digest
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def delete_version(model_name: str, version: int) -> None:
     """Remove the folder of a version that nobody serves, what makes it whole first."""
     keys = list_keys(Bucket.MODELS, f"{model_name}/{version}/")

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
 from tasks.storage.s3_client import (
     TRANSFERS,
@@ -73,7 +71,7 @@ def object_name(text: str, default: Bucket) -> S3Uri:
         raise StorageError(str(error)) from error
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
     name = object_name(archive, Bucket.DATASETS)
@@ -101,7 +99,7 @@ def file_name(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", key.rpartition("/")[2])[-100:].lstrip(".") or "object"
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     """Download weights from bucket `base-models`, and from no other; None when there are none of that name."""
     name = object_name(base_model, Bucket.BASE_MODELS)
@@ -168,7 +166,7 @@ def read_text(bucket: str, key: str) -> str:
         return client().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
     with s3_errors(f"writing s3://{bucket}/{key}"):
@@ -177,7 +175,7 @@ def write_text(text: str, bucket: str, key: str) -> str:
     return presigned_url(bucket, key)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def upload_weights(weights: Path, place: str) -> None:
     """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
     with s3_errors(f"writing s3://{Bucket.RUNS}/{place}/best.pt"):

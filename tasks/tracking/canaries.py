@@ -5,10 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.serving.canary_rules import Canary
 from tasks.tracking.mlflow_client import client, logger, mlflow_errors_as_tracking_error
 
@@ -25,14 +22,14 @@ def announced_canary(model_name: str, canary: Canary, seconds: float) -> Iterato
         end_canary(model_name, canary.flow_run_id)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def _announce(model_name: str, canary: Canary, until: float) -> None:
     said = {"version": canary.version, "share": canary.share, "flow_run_id": canary.flow_run_id, "until": until}
     with mlflow_errors_as_tracking_error(f"announcing the trial of {model_name} version {canary.version}"):
         client().set_registered_model_tag(model_name, TAG, json.dumps(said))
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
     """No run gets a version that is tried out any more; one that was killed leaves such a trial behind.
 
@@ -45,7 +42,7 @@ def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
             mlflow.delete_registered_model_tag(model_name, TAG)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find_canary(model_name: str) -> Canary | None:
     """The trial that goes on now, if any."""
     with mlflow_errors_as_tracking_error(f"looking for a trial of {model_name}"):

@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 
 # Elsewhere it is imported late. A roll-back has no seconds for it once it is Running.
 from mlflow import MlflowClient  # noqa: F401
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
 from tasks.tracking.champion_history import dump_history, parse_history
 from tasks.tracking.mlflow_client import TrackingError, best_effort, client, logger, mlflow_errors_as_tracking_error
@@ -36,7 +34,7 @@ class AnnouncedRollout:
     at: float
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def find_chosen_version(model_name: str, flow_run_id: str, began: float | None) -> int | None:
     """The version that this flow run chose in an earlier attempt, if it did.
 
@@ -57,7 +55,7 @@ def find_chosen_version(model_name: str, flow_run_id: str, began: float | None) 
     return None
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def champion_history(model_name: str, served: int | None = None) -> list[int]:
     """The champions of a model, the present one last; empty where none was deployed yet.
 
@@ -101,7 +99,7 @@ def rollback_target(model_name: str, line: Sequence[int], version: int | None) -
     )
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def announce_champion(model_name: str, version: int, flow_run_id: str, line: Sequence[int]) -> None:
     """Write down who is about to be the champion (0: nobody any more); `line` is the line of champions with it."""
     mlflow = client()
@@ -111,7 +109,7 @@ def announce_champion(model_name: str, version: int, flow_run_id: str, line: Seq
         mlflow.set_registered_model_tag(model_name, CHOSEN, json.dumps(asdict(chosen)))
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def set_champion(model_name: str, version: int, line: Sequence[int]) -> None:
     """Point alias `champion` at a version, which is the challenger no longer; `line` is the line of champions with it.
 
@@ -134,7 +132,7 @@ def _set_champion(model_name: str, version: int, line: Sequence[int]) -> None:
             mlflow.delete_registered_model_alias(model_name, CHALLENGER)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def tag_champion_dates(model_name: str, before: int | None, version: int, serving: ServingParams) -> None:
     """Say on both versions when one followed the other, and how the new one is served; never raises."""
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,14 +1,14 @@
 """Runs of inference beside trainings: what a version found, how quickly, and the way to the gallery."""
 
-from prefect import runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect import runtime
 
 from tasks.inference.results.summary import InferenceSummary
+from tasks.orchestration.step import step
 from tasks.tracking.mlflow_client import INFERENCE, best_effort, client, experiment_id
 from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def record_inference(flow_run_id: str, name: str, model_name: str, summary: InferenceSummary, note: str) -> str | None:
     """Keep a run in experiment `inference`, once for each flow run; `note` is markdown, with the link to the gallery.
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
+from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.mlflow_client import best_effort, client
@@ -35,7 +33,7 @@ def run_link(run_id: str | None) -> str | None:
     return Settings().addresses.tracked_run(experiment, run_id) if experiment else None
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def describe_run(run_id: str, links: Mapping[str, str]) -> None:
     """Put links at the top of a run's page; never raises."""
     with best_effort("the links of a run"):

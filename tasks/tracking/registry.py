@@ -9,10 +9,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.serving.served_model import ServedModel
 from tasks.tracking.lineage import PLAN_ARTIFACT
 from tasks.tracking.mlflow_client import (
@@ -47,7 +44,7 @@ class ModelVersion:
         return ServedModel(*place, digest, precision)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def register_version(
     model_name: str, run_id: str, model: TrainedModel, image_size: int, tags: Mapping[str, str], description: str
 ) -> int:
@@ -109,7 +106,7 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
             raise
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
     """Add tags to a version, in place of those of the same names."""
     with mlflow_errors_as_tracking_error(f"tagging {model_name} version {version}"):
@@ -118,14 +115,14 @@ def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
             mlflow.set_model_version_tag(model_name, str(version), name, truncate(value, MAX_TAG))
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def set_alias(model_name: str, alias: str, version: int) -> None:
     """Point an alias at a version."""
     with mlflow_errors_as_tracking_error(f"pointing {model_name}@{alias} at version {version}"):
         client().set_registered_model_alias(model_name, alias, str(version))
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def require_task(model_name: str, task: str) -> None:
     """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it.
 
@@ -143,7 +140,7 @@ def require_task(model_name: str, task: str) -> None:
         _champion(model_name)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def require_model(model_name: str) -> None:
     """Raise TrackingError that says which models there are where this one is missing."""
     with mlflow_errors_as_tracking_error(f"looking for {model_name}"):
@@ -152,13 +149,13 @@ def require_model(model_name: str) -> None:
             raise TrackingError(_no_model(mlflow, model_name))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find_version(model_name: str, wanted: int | str) -> ModelVersion:
     """A version by number or alias; raises TrackingError that says which there are when it is missing."""
     return _find(model_name, wanted)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find_candidate(model_name: str) -> ModelVersion:
     """The version to deploy where none is named: the challenger, or the champion, which is to be served again.
 
@@ -170,7 +167,7 @@ def find_candidate(model_name: str) -> ModelVersion:
     return _find(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def find_champion(model_name: str) -> ModelVersion | None:
     """The version that clients get, or None where none was deployed yet."""
     return _champion(model_name)
@@ -250,7 +247,7 @@ def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
     return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def fetch_weights(model: ModelVersion, folder: Path) -> Path:
     """Download the weights of a registered version."""
     return _fetch(model, folder)
@@ -269,7 +266,7 @@ def _fetch(model: ModelVersion, folder: Path) -> Path:
     return weights[0]
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def fetch_registered_base_model(base_model: str, folder: Path) -> Path | None:
     """Download the weights that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; None for any other name.
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Pause
 
 from tasks.errors import Superseded
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket, parse_s3_uri
@@ -43,7 +41,7 @@ class OpenRun(NamedTuple):
     tags: dict[str, str]
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def open_run(
     name: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object], carried_on: bool = False
 ) -> OpenRun:
@@ -129,7 +127,7 @@ def _close(run_id: str, ended: str) -> None:
         warn("MLflow run %s could not be closed as %s", run_id, ended)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def close_orphaned_runs(is_over: Callable[[str], bool]) -> None:
     """Close as KILLED every open run of a training whose flow run `is_over` (told its id) says has ended.
 
@@ -155,7 +153,7 @@ def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  #
         warn("whether MLflow run %s was abandoned could not be told", run_id)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> None:
     """Name the archives (SHA-256 in hex by archive) as the data of this run, and the merge plan that joined them.
 
@@ -172,21 +170,21 @@ def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> No
         client().log_inputs(run_id, datasets=inputs)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def log_json(run_id: str, facts: Mapping[str, object], name: str) -> None:
     """Keep plain values as a JSON artifact of the run."""
     with best_effort(name):
         client().log_dict(run_id, dict(facts), name)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def log_page(run_id: str, page: str, name: str) -> None:
     """Keep a page of HTML as an artifact of the run, which MLflow shows as a page."""
     with best_effort(name):
         client().log_text(run_id, page, name)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def log_training(run_id: str, model: TrainedModel) -> None:
     """Keep the final metrics, those of each class, and the curves, samples and tables that Ultralytics left.
 
@@ -200,14 +198,14 @@ def log_training(run_id: str, model: TrainedModel) -> None:
             mlflow.log_artifact(run_id, str(path), "plots")
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def log_artifact(run_id: str, path: Path) -> None:
     """Keep a file that is needed later as an artifact of the run; raises TrackingError."""
     with mlflow_errors_as_tracking_error(f"keeping {path.name}"):
         client().log_artifact(run_id, str(path))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
     """Download an artifact of the run into `folder`, made where it is missing; None where there is no such artifact."""
     mlflow = client()
@@ -218,7 +216,7 @@ def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
         return Path(mlflow.download_artifacts(run_id, name, str(folder)))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def log_decision(run_id: str, decision: Decision) -> None:
     """Say in the run whether its version was promoted, and why: in tags, in metrics, and whole in `promotion.json`.
 

@@ -3,10 +3,8 @@
 import time
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.dataset.findings import Report
+from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
 from tasks.tracking.mlflow_client import (
@@ -21,7 +19,7 @@ from tasks.validation.report.markdown import report_sentence
 from tasks.validation.report.metrics import report_metrics
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
     """Keep the outcome of a check in experiment `datasets`, in the one run of these bytes; returns its id.
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from tasks.errors import StudioError
-from tasks.orchestration.retries import RETRY_TRANSIENT
+from tasks.orchestration.step import retried_step, step
 from tasks.parameters import TrainingParams
 from tasks.training.checkpoints import RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
@@ -80,7 +79,7 @@ def training_job(data: Path, task: str, model: str, training: TrainingParams, fo
     return TrainingJob(model, task, data, folder, ultralytics_arguments(training))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     """Train one epoch on the few small images of the job's data, and evaluate it; nothing is drawn.
 
@@ -102,7 +101,7 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     return outcome[0]
 
 
-@task(cache_policy=NO_CACHE, **RETRY_TRANSIENT)
+@retried_step
 def train(
     job: TrainingJob,
     checkpoints: Checkpoints,
@@ -187,7 +186,7 @@ def _log_resumed(job: TrainingJob, restored: RestoredCheckpoint | None, batch: i
     )
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: TrainingParams, folder: Path) -> list[Scores]:
     """Evaluate models of one task, each on its data, in the existing `folder`; returns their scores in order.
 
@@ -201,7 +200,7 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
     return found
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def predict_reference(
     weights: Path, sample: Path, served: Path, task: str, image_size: int, folder: Path
 ) -> tuple[PredictionStore, Scores, Scores]:

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.dataset.validation_sample import ValidationSample
+from tasks.orchestration.step import step
 from tasks.serving.grpc_client import infer_one
 from tasks.serving.parity.served_predictions import predict_served
 from tasks.serving.served_model import ServedModel
 from tasks.vision.predictions import PredictionStore
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def predict_sample(model: ServedModel, sample: ValidationSample, folder: Path) -> PredictionStore:
     """What this version finds in the images of a sample, kept in the new `folder`.
 
