@@ -325,9 +325,10 @@ def test_merging_ten_times_the_parts_takes_no_more_memory(tmp_path: Path, monkey
     monkeypatch.setattr(writing, "MAX_FAILURES", 100)
     found = [picture(1, 9, 0, 1, source=f"{number:060d}", task="obb") for number in range(16)]
     part = write(tmp_path, 0, *found, served=model("obb"), failures=16)
-    few, many = peaks(part, tmp_path / "few", 20), peaks(part, tmp_path / "many", 200)
-    assert pq.read_metadata(tmp_path / "many/predictions.parquet").num_rows == 200 * 16 * 4
-    assert all(after < before * 1.25 for before, after in zip(few, many, strict=True)), (few, many)
+    few, many = peaks(part, tmp_path / "few", 10), peaks(part, tmp_path / "many", 100)
+    assert pq.read_metadata(tmp_path / "many/predictions.parquet").num_rows == 100 * 16 * 4
+    # Kept rows would be many times as much; what a garbage collection comes late for is half as much again.
+    assert all(after < before * 1.75 for before, after in zip(few, many, strict=True)), (few, many)
 
 
 def peaks(part: Path, folder: Path, count: int) -> tuple[int, int]:
