@@ -8,8 +8,10 @@ from tasks.inference.results.gallery import count_gallery_items, linked_files, w
 from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
 from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.work_queue import WorkQueue
-from tasks.storage import objects
 from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+
+_PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,28 +36,30 @@ class Publication:
     def complete(self) -> None:
         """Write `summary.json`, from which on the run is published."""
         text = summary_json(self.summary, self.model_name, self.gallery)
-        objects.write_text(text, Bucket.PREDICTIONS, _summary_key(self.run))
+        _PREDICTIONS.put(_summary_key(self.run), text.encode(), "application/json")
 
 
 def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publication:
     """Merge the results of all chunks, write the gallery, and upload both."""
     results = folder / "results"
     summary = merge_chunk_results(queue.results(folder), results)
-    links = objects.presigned_urls(Bucket.PREDICTIONS, queue.run, linked_files(results))
+    files = linked_files(results)
+    urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
+    links = {file: urls[f"{queue.run}/{file}"] for file in files}
     write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)
-    objects.upload_folder(results, Bucket.PREDICTIONS, queue.run)
-    gallery = objects.presigned_url(Bucket.PREDICTIONS, f"{queue.run}/index.html")
+    _PREDICTIONS.upload_folder(results, queue.run)
+    gallery = _PREDICTIONS.presigned_url(f"{queue.run}/index.html")
     return Publication(run=queue.run, model_name=model_name, summary=summary, gallery=gallery)
 
 
 def is_published(run: str) -> bool:
     """Whether the results of a flow run are all in place."""
-    return objects.object_exists(Bucket.PREDICTIONS, _summary_key(run))
+    return _PREDICTIONS.exists(_summary_key(run))
 
 
 def read_summary(run: str) -> StoredSummary:
     """Return what a run that is published says of itself."""
-    return StoredSummary.from_json(objects.read_text(Bucket.PREDICTIONS, _summary_key(run)))
+    return StoredSummary.from_json(_PREDICTIONS.read_text(_summary_key(run)))
 
 
 def _summary_key(run: str) -> str:

@@ -19,8 +19,8 @@ from uuid import uuid4
 
 from tasks.inference.concurrency import prefetch_map
 from tasks.inference.work_plan import Chunk
-from tasks.storage import blobs
 from tasks.storage.object_names import Bucket, S3Uri
+from tasks.storage.object_store import ObjectStore
 from tasks.storage.ranged_reads import download, head_object
 from tasks.storage.s3_client import StorageError
 
@@ -29,6 +29,8 @@ MAX_CACHED_PAGES = 3
 MAX_RESULT_BYTES = 5 << 30  # the store takes no more in one request
 POLL_INTERVAL_S = 2.0
 INVITATION_TIMEOUT_S = 60.0  # a run may begin before the run that started it has written down that it did
+
+_RUNS = ObjectStore(Bucket.RUNS)
 
 
 class InvitationError(StorageError):
@@ -66,12 +68,12 @@ def create_queue(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) ->
     while page := list(islice(coming, CHUNKS_PER_PAGE)):
         lines = "".join(f"{chunk.to_line()}\n" for chunk in page)
         name = _page_name(count // CHUNKS_PER_PAGE)
-        blobs.put(Bucket.RUNS, _key(run, identity, name), gzip.compress(lines.encode(), 1))
+        _RUNS.put(_key(run, identity, name), gzip.compress(lines.encode(), 1))
         count += len(page)
         pictures += sum(len(chunk.sources) for chunk in page)
         size += sum(source.size for chunk in page for source in chunk.sources)
     plan = WorkPlan(identity=identity, chunks=count, pictures=pictures, size=size, about=dict(about))
-    blobs.put_if_absent(Bucket.RUNS, _key(run, "plan.json"), plan.to_json())
+    _RUNS.put_if_absent(_key(run, "plan.json"), plan.to_json())
     if queue := open_queue(run):
         return queue
     raise StorageError(f"Expected the plan of flow run {run}, found that another process has finished it meanwhile.")
@@ -79,7 +81,7 @@ def create_queue(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) ->
 
 def open_queue(run: str) -> "WorkQueue | None":
     """Return the work of a flow run; None if it has no plan, or none yet."""
-    body = blobs.get(Bucket.RUNS, _key(run, "plan.json"))
+    body = _RUNS.get(_key(run, "plan.json"))
     return WorkQueue(run, WorkPlan(**json.loads(body))) if body else None
 
 
@@ -117,7 +119,7 @@ class WorkQueue:
         return Chunk.from_line(lines[line])
 
     def _read_page(self, page: int) -> list[str]:
-        body = blobs.get(Bucket.RUNS, self._key(_page_name(page)))
+        body = _RUNS.get(self._key(_page_name(page)))
         if body is None:
             raise StorageError(
                 f"Expected the plan of flow run {self.run}, found that the run is over. Start a new one."
@@ -126,15 +128,14 @@ class WorkQueue:
 
     def done(self) -> set[int]:
         """Return the numbers of the chunks that are done; one request lists a thousand."""
-        pages = blobs.list_pages(Bucket.RUNS, self._key("parts/"))
-        numbers = {int(Path(entry["Key"]).stem) for page in pages for entry in page.get("Contents", [])}
+        numbers = {int(Path(key).stem) for key in _RUNS.keys(self._key("parts/"))}
         with self._lock:
             self._done |= numbers
             return set(self._done)
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is done."""
-        found = number in self._done or blobs.exists(Bucket.RUNS, self._key(_result_name(number)))
+        found = number in self._done or _RUNS.exists(self._key(_result_name(number)))
         if found:
             with self._lock:
                 self._done.add(number)
@@ -157,7 +158,7 @@ class WorkQueue:
                 f"Expected a part of at most {MAX_RESULT_BYTES:,} bytes, found {size:,} for chunk {number}. Cut the "
                 f"video into shorter ones, or set inference.frame_step."
             )
-        first = blobs.put_if_absent(Bucket.RUNS, self._key(_result_name(number)), result)
+        first = _RUNS.put_if_absent(self._key(_result_name(number)), result)
         with self._lock:
             self._done.add(number)
         return first
@@ -181,7 +182,7 @@ class WorkQueue:
 
     def invite(self, flow_run: str, share: int) -> None:
         """Write down that `flow_run` was started to do share `share`: nobody else is let in."""
-        blobs.put(Bucket.RUNS, self._key(_invitation_name(flow_run)), str(share).encode())
+        _RUNS.put(self._key(_invitation_name(flow_run)), str(share).encode())
 
     def require_invited(self, flow_run: str, share: int, timeout_s: float = INVITATION_TIMEOUT_S) -> None:
         """Return if `flow_run` was started to do share `share`, or if nothing is left to do.
@@ -193,7 +194,7 @@ class WorkQueue:
             InvitationError: No such invitation within `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
-        while (invited := blobs.get(Bucket.RUNS, self._key(_invitation_name(flow_run)))) is None:
+        while (invited := _RUNS.get(self._key(_invitation_name(flow_run)))) is None:
             if self.is_over():
                 return
             if time.monotonic() > deadline:
@@ -216,11 +217,10 @@ class WorkQueue:
         last = _key(self.run, "plan.json")
         if is_ours:
             self.plan = replace(self.plan, finished=True)
-            blobs.put(Bucket.RUNS, last, self.plan.to_json())
-        for page in blobs.list_pages(Bucket.RUNS, _key(self.run, "") if is_ours else self._key("")):
-            blobs.remove(Bucket.RUNS, [entry["Key"] for entry in page.get("Contents", []) if entry["Key"] != last])
+            _RUNS.put(last, self.plan.to_json())
+        _RUNS.delete(*(key for key in _RUNS.keys(_key(self.run, "") if is_ours else self._key("")) if key != last))
         if is_ours:
-            blobs.remove(Bucket.RUNS, [last])
+            _RUNS.delete(last)
 
     def _stored_plan(self) -> WorkPlan | None:
         """This plan as it is stored now; None if it is gone, or another has taken its place."""

@@ -16,8 +16,9 @@ from tasks.inference.work_queue import WorkQueue
 from tasks.orchestration.current_run import flow_run_id
 from tasks.parameters import InferenceParams
 from tasks.serving import canary_stats, model_control, model_repository, rollout
-from tasks.storage import leases, objects
+from tasks.storage import leases
 from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class ChunkWorker:
     def _commit(self, made: CompletedChunk) -> None:
         if self._queue.is_done(made.chunk):  # by another process, whose images belong to the result that counts
             return
-        objects.upload_folder(made.folder, Bucket.PREDICTIONS, self._queue.run)
+        ObjectStore(Bucket.PREDICTIONS).upload_folder(made.folder, self._queue.run)
         if not self._queue.commit(made.chunk, made.part):
             return
         self._committed += 1

@@ -20,7 +20,7 @@ from tasks.inference.progress import ProgressReporter
 from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.inference.work_queue import WorkQueue, create_queue, open_queue
 from tasks.media.file_type import MediaKind
-from tasks.storage import blobs
+from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
 from tests.tasks.storage.proxy import Proxy
 
@@ -193,7 +193,7 @@ def test_a_finish_that_dies_half_way_is_seen_and_gone_on_with(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(blobs, "remove", dying)
+        patched.setattr(ObjectStore, "delete", dying)
         with pytest.raises(KeyboardInterrupt):
             queue.finish()
     again = create_queue(run, some_chunks(1), {})
