@@ -5,24 +5,14 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.inference import media_inputs, object_tracking, work_queue
-from tasks.inference.results.gallery import count_gallery_items, linked_files, write_gallery
-from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
-from tasks.inference.steps import WorkerIO, merge_results, run_chunks_on_triton
-from tasks.inference.work_items import CompletedChunk
+from tasks.inference import publication, shares, work_queue, worker
+from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.work_plan import split_into_chunks
-from tasks.inference.work_queue import Job
-from tasks.orchestration import artifacts, current_run, flow_runs, helper_runs, outcome
+from tasks.orchestration import artifacts, current_run, flow_runs, outcome, shard_runs
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import InferenceParams, Inputs, ModelName, Shard
-from tasks.rendering.links import links_markdown
-from tasks.serving import canary_stats, model_control, model_repository, rollout
 from tasks.serving.canary_rules import routes_to_canary
-from tasks.serving.served_model import ServedModel
-from tasks.storage import leases, objects
-from tasks.storage.object_names import Bucket
 from tasks.tracking import canaries, inference_runs, registry
-from tasks.tracking.links import page_links
 
 
 @flow
@@ -36,129 +26,78 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     `inputs` are keys, prefixes that end in `/`, or globs in bucket `media`: images, zips of images, videos.
     """
     if inference.shard:
-        return _run_as_helper(inference.shard)
+        return _run_share(inference.shard)
     run = current_run.flow_run_id()
-    if not objects.object_exists(Bucket.PREDICTIONS, f"{run}/summary.json"):
+    if not publication.is_published(run):
         current_run.log_step("looking for images and videos")
-        job = work_queue.open_job(run) or work_queue.plan(
-            run, split_into_chunks(media_inputs.list_media_sources(inputs)), _choose_version(model_name, inference, run)
-        )
-        shares = _helper_parameters(model_name, inputs, inference, run)
+        queue = work_queue.open_queue(run) or _plan(run, model_name, inputs, inference)
+        parameters = worker.shard_parameters(run, model_name, inputs, inference)
         with scratch_folder("inference") as folder:
-            current_run.log_step("detecting with %s version %s", model_name, job.plan.about["version"])
-            with helper_runs.start_helper_runs(shares, job.invite):
-                _process_chunks(job, 0, folder)
-            _publish(job, model_name, folder)
+            current_run.log_step("detecting with %s version %s", model_name, queue.plan.about["version"])
+            with shard_runs.start_shard_runs(parameters, queue.invite) as are_at_work:
+                share = shares.UnattendedShares(queue, are_at_work) if are_at_work else shares.FixedShare(queue)
+                _work(queue, share, folder)
+            _publish(queue, folder, model_name)
     work_queue.finish(run)
-    stored = StoredSummary.from_json(objects.read_text(Bucket.PREDICTIONS, f"{run}/summary.json"))
-    if stored.failure_share > inference.max_failure_share:
+    return _end(run, inference.max_failure_share)
+
+
+def _plan(run: str, model_name: str, inputs: Inputs, inference: InferenceParams) -> work_queue.WorkQueue:
+    """The chunks of a new run, and what holds for all of them: the champion, or the version that a canary gives it."""
+    version = registry.find_version(model_name, registry.CHAMPION).version
+    canary = canaries.find_canary(model_name)
+    is_canary = canary is not None and routes_to_canary(canary, run)
+    pinned = worker.PinnedRun(
+        model_name=model_name,
+        version=canary.version if canary and is_canary else version,
+        trial=canary.flow_run_id if canary else None,
+        inference=inference,
+    )
+    return work_queue.create_queue(run, split_into_chunks(list_media_sources(inputs)), pinned.to_dict())
+
+
+def _work(queue: work_queue.WorkQueue, share: shares.Share, folder: Path, parent: str | None = None) -> int:
+    """Do a share of the chunks; returns how many results count."""
+    name = queue.plan.about["model_name"]
+    chunk_worker = worker.ChunkWorker(
+        queue,
+        folder,
+        find_champion=lambda: registry.find_version(name, registry.CHAMPION).version,
+        should_continue=flow_runs.may_continue(parent),
+    )
+    return chunk_worker.work(share, artifacts.RunProgress("pictures"))
+
+
+def _run_share(shard: Shard) -> State:
+    """Do a share of another run, which started this one, as its plan says; that run merges the results."""
+    run = str(shard.run)
+    queue = work_queue.open_queue(run)
+    if queue is None or queue.plan.finished:
+        return outcome.completed(f"flow run {run} was done already")
+    queue.require_invited(current_run.flow_run_id(), shard.number)
+    current_run.log_step("taking share %d of flow run %s", shard.number, run)
+    share = shares.FixedShare(queue, shard.number - 1, queue.plan.about["inference"]["shards"])
+    with scratch_folder("inference") as folder:
+        done = _work(queue, share, folder, parent=run)
+    return outcome.completed(f"{done} chunks of flow run {run}")
+
+
+def _publish(queue: work_queue.WorkQueue, folder: Path, model_name: str) -> None:
+    """Merge the results, and show what was found."""
+    current_run.log_step("merging the results and making the gallery")
+    published = publication.publish_results(queue, folder, model_name)
+    artifacts.show_link("gallery", published.gallery, "Open the gallery")
+    links = inference_runs.record_inference(current_run.flow_run_name(), published)
+    artifacts.show_markdown("inference-report", published.to_markdown(links))
+    published.complete()
+
+
+def _end(run: str, max_failure_share: float) -> State:
+    stored = publication.read_summary(run)
+    if stored.failure_share > max_failure_share:
         return outcome.failed(
-            f"{stored.sentence}: more than max_failure_share {inference.max_failure_share:g} allows. "
+            f"{stored.sentence}: more than max_failure_share {max_failure_share:g} allows. "
             f"The first: {stored.first_failure} {stored.gallery}"
         )
     failures = stored.failed_inputs
     return outcome.completed(stored.sentence, f"Completed with {failures} failures" if failures else None)
-
-
-def _choose_version(model_name: str, inference: InferenceParams, run: str) -> dict[str, object]:
-    """Which version a new run gets and how it is asked, by whoever takes part, and whose trial it counts in."""
-    champion = registry.find_version(model_name, registry.CHAMPION).version
-    trial = canaries.find_canary(model_name)
-    version = trial.version if trial and routes_to_canary(trial, run) else champion
-    return {
-        "model_name": model_name,
-        "version": version,
-        "trial": trial.flow_run_id if trial else None,
-        "inference": inference.model_dump(mode="json"),
-    }
-
-
-def _helper_parameters(
-    model_name: str, inputs: Inputs, inference: InferenceParams, run: str
-) -> list[dict[str, object]]:
-    """The parameters of the runs that share the work of this one."""
-    if inference.shards == 1:
-        return []
-    shards = (
-        Shard.model_validate({"run": run, "number": n + 1, "of": inference.shards}) for n in range(inference.shards)
-    )
-    params = (inference.model_copy(update={"shard": shard}).model_dump(mode="json") for shard in shards)
-    return [{"model_name": model_name, "inputs": inputs, "inference": each} for each in params]
-
-
-def _run_as_helper(shard: Shard) -> State:
-    """Work on the chunks of another run, which asked for it, as its plan says; that run merges the parts."""
-    job = work_queue.open_job(str(shard.run))
-    if job is None or job.plan.finished:
-        return outcome.completed(f"flow run {shard.run} was done already")
-    job.require_invited(current_run.flow_run_id(), shard.number)
-    current_run.log_step("taking share %d of flow run %s", shard.number, shard.run)
-    with scratch_folder("inference") as folder:
-        done = _process_chunks(job, shard.number, folder)
-    return outcome.completed(f"{done} chunks of flow run {shard.run}")
-
-
-def _process_chunks(job: Job, share: int, folder: Path) -> int:
-    """Take chunks until all are done, by whomever; returns how many were done here."""
-    model_name: str = job.plan.about["model_name"]
-    inference = InferenceParams.model_validate(job.plan.about["inference"])
-    workers = 1 if inference.shards == 1 else inference.shards + 1
-    owner, trial, done = flow_runs.OwnershipGuard(), job.plan.about["trial"], 0
-    version: int = job.plan.about["version"]
-
-    @flow_runs.throttle
-    def goes_on() -> bool:
-        owner()
-        owner.stop_if_suspended()
-        return share == 0 or flow_runs.flow_run_accepts_helpers(job.run)
-
-    def commit(made: CompletedChunk) -> None:
-        nonlocal done
-        if job.is_done(made.chunk):  # by another, whose pictures belong to the part that counts
-            return
-        objects.upload_folder(made.folder, Bucket.PREDICTIONS, job.run)
-        if job.commit(made.chunk, made.part):
-            done += 1
-            if trial:
-                canary_stats.record_canary_stats(
-                    trial, job.run, str(made.chunk), version, made.pictures, made.detections
-                )
-
-    with work_queue.Telling(job, share, artifacts.RunProgress("pictures")) as told:
-        outside = WorkerIO(
-            media_inputs.MediaStore(), commit, told, object_tracking.new_tracker if inference.track else None
-        )
-        while goes_on() and not job.is_over():
-            with leases.hold_lease(model_name, version, current_run.flow_run_id()):
-                model = _resolve_served_version(job, model_name)
-                if model.version == version:
-                    run_chunks_on_triton(model, inference, job.left(share, workers, goes_on), folder, outside)
-                version = model.version
-            rollout.unload_unused(model_name, model_repository.AsideVersions(model_name), leases.lease_holders)
-    return done
-
-
-def _resolve_served_version(job: Job, model_name: str) -> ServedModel:
-    """The version that the run began with, or the champion where that is served no longer."""
-    champion = registry.find_version(model_name, registry.CHAMPION)
-    return model_control.first_ready_version(model_name, job.plan.about["version"], champion.version)
-
-
-def _publish(job: Job, model_name: str, folder: Path) -> None:
-    """Merge the parts, and show what was found."""
-    current_run.log_step("merging the results and making the gallery")
-    results = folder / "results"
-    summary = merge_results(job.parts(folder), results)
-    links = objects.presigned_urls(Bucket.PREDICTIONS, job.run, linked_files(results))
-    write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)
-    objects.upload_folder(results, Bucket.PREDICTIONS, job.run)
-    gallery = objects.presigned_url(Bucket.PREDICTIONS, f"{job.run}/index.html")
-
-    artifacts.show_link("gallery", gallery, "Open the gallery")
-    told = summary, model_name, gallery, f"s3://{Bucket.PREDICTIONS}/{job.run}/"
-    newest = max(summary.versions, default=None)
-    note = inference_markdown(*told, links_markdown(page_links(job.run, None, model_name, newest)))
-    recorded = inference_runs.record_inference(job.run, current_run.flow_run_name(), model_name, summary, note)
-    shown = links_markdown(page_links("", recorded, model_name, newest))
-    artifacts.show_markdown("inference-report", inference_markdown(*told, shown))
-    objects.write_text(summary_json(summary, model_name, gallery), Bucket.PREDICTIONS, f"{job.run}/summary.json")

@@ -25,7 +25,7 @@ from tasks.parameters import (
 )
 from tasks.promotion.rules import GOLD, VALIDATION, Decision, EvaluatedVersion, decide, decision_tags
 from tasks.rendering.links import links_markdown
-from tasks.storage import objects as storage
+from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracking import links as pages
 from tasks.tracking import live_metrics, registry, runs
@@ -77,7 +77,7 @@ def train_model(
             _run_smoke_test(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
-        base = storage.digest_of(Path(start))
+        base = storage_steps.sha256_of(Path(start)) if Path(start).is_file() else None
         tags = lineage_tags(digests, dataset.class_names, base_model, base, current_run.flow_run_id(), planned)
         parameters = run_parameters(model_name, training.model_dump(), base_model, digests)
         run_id, tags = runs.open_run(current_run.flow_run_name(), mark, tags, parameters, carried_on)
@@ -94,7 +94,7 @@ def train_model(
             with live_metrics.system_metrics(run_id):
                 model = training_steps.train(job, checkpoints, listeners, owner)
             epochs.flush()
-            storage.upload_weights(model.weights, current_run.flow_run_id())
+            storage_steps.upload_weights(model.weights, current_run.flow_run_id())
             runs.log_training(run_id, model)
             runs.log_artifact(run_id, merge_steps.write_sample(dataset, folder))
             owner()
@@ -117,17 +117,17 @@ def _base_model(base_model: BaseModelName, folder: Path) -> str:
     current_run.log_step("looking for base model %s", base_model)
     folder.mkdir()
     weights = retried(registry.fetch_registered_base_model)(base_model, folder)
-    weights = weights or retried(storage.fetch_base_model)(base_model, folder)
+    weights = weights or retried(storage_steps.fetch_base_model)(base_model, folder)
     return training_steps.resolve_base_model(base_model, weights, folder)
 
 
 def _validate_archive(archive: Archive, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     current_run.log_step("checking %s", archive)
-    path, digest = retried(storage.fetch_archive)(archive, folder)
+    path, digest = retried(storage_steps.fetch_archive)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{current_run.flow_run_id()}/datasets/{digest}.html"
-    validation_steps.require_valid(checked.report, storage.write_text(checked.page, Bucket.RUNS, page))
+    validation_steps.require_valid(checked.report, storage_steps.write_text(checked.page, Bucket.RUNS, page))
     return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
 
 
@@ -203,7 +203,7 @@ def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[Ep
 def _publish_report(version: registry.ModelVersion, report: str) -> dict[str, str]:
     """The links to that page and to those of MLflow; the run in MLflow gets those to all pages but its own."""
     run = current_run.flow_run_id()
-    page = retried(storage.write_text)(report, Bucket.RUNS, f"{run}/report.html")
+    page = retried(storage_steps.write_text)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
     pages.describe_run(version.run_id, links | pages.page_links(run, None, version.name, version.version))
     return links | pages.page_links("", version.run_id, version.name, version.version)

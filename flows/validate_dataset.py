@@ -7,7 +7,7 @@ from tasks.orchestration import artifacts, current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Archive, ValidationPolicy
 from tasks.rendering.links import links_markdown
-from tasks.storage import objects as storage
+from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracking import validation_runs
 from tasks.tracking.links import page_links
@@ -24,11 +24,11 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     """
     current_run.log_step("checking %s", archive)
     with scratch_folder("validate") as folder:
-        path, digest = storage.fetch_archive(archive, folder)
+        path, digest = storage_steps.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
     report, place = checked.report, current_run.flow_run_id()
-    facts = storage.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
-    page = storage.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
+    facts = storage_steps.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
+    page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
     recorded = validation_runs.record_dataset(report, checked.page, place)
     links = links_markdown(page_links(run_id=recorded))
     artifacts.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))

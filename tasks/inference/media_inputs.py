@@ -15,11 +15,11 @@ from tasks.inference.image_zip import MAX_ENTRIES, list_zip_images, read_zip_ima
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import HEAD_BYTES, MediaKind, sniff_kind
-from tasks.storage.blobs import list_pages
 from tasks.storage.object_names import Bucket, S3Uri
-from tasks.storage.objects import object_name
+from tasks.storage.object_store import ObjectStore
 from tasks.storage.ranged_reads import ObjectChangedError, ObjectVersion, RangedObject, download, head_object, read
 from tasks.storage.s3_client import StorageError
+from tasks.storage.steps import object_name
 
 MAX_BYTES = 1 << 30
 OPEN_ARCHIVES = 4
@@ -58,11 +58,10 @@ def _matches(name: S3Uri) -> Iterator[ObjectVersion]:
     if wild is None and not name.key.endswith("/"):
         return
     pattern, folder = _pattern(name.key), name.key[:wild].rpartition("/")[0]
-    for page in list_pages(name.bucket, name.key[:wild]):
-        for entry in page.get("Contents", []):
-            key = entry["Key"]
-            if not key.endswith("/") and pattern.match(key) and not is_operating_system_file(key.removeprefix(folder)):
-                yield ObjectVersion(S3Uri(name.bucket, key), entry["Size"], entry["ETag"])
+    for found in ObjectStore(name.bucket).list(name.key[:wild]):
+        key = found.key
+        if not key.endswith("/") and pattern.match(key) and not is_operating_system_file(key.removeprefix(folder)):
+            yield ObjectVersion(S3Uri(name.bucket, key), found.size, found.etag)
 
 
 def _first_sign(key: str) -> int | None:

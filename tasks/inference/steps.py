@@ -12,8 +12,6 @@ from tasks.inference.pipeline import run_chunks
 from tasks.inference.postprocess import class_thresholds
 from tasks.inference.predictor import MediaReader, Predictor, max_in_flight
 from tasks.inference.result_writer import ProgressCallback, ResultWriter, TrackFunction
-from tasks.inference.results.chunk_results import merge_chunk_results
-from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.triton_client import ParameterError, TritonClient, VersionUnloadedError
 from tasks.inference.work_items import CompletedChunk
 from tasks.inference.work_plan import Chunk
@@ -62,12 +60,6 @@ def run_chunks_on_triton(
                     outside.commit(made)
         except VersionUnloadedError as gone:
             get_run_logger().warning("%s: going on with the champion", gone)
-
-
-@step
-def merge_results(parts: Iterable[Path], folder: Path) -> InferenceSummary:
-    """Write the tables of all parts into `folder`, in their order."""
-    return merge_chunk_results(parts, folder)
 
 
 def validate_params(model: ServedModel, params: InferenceParams) -> None:

@@ -1,7 +1,7 @@
-"""The work of a run of inference: what is looked at, in which portions, and which worker takes what."""
+"""The work of a run of inference: which images and videos, in which chunks."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +65,12 @@ def _source(fields: Sequence[Any]) -> MediaSource:
     return MediaSource(name, bucket, key, etag, size, entry, MediaKind(kind), *told)
 
 
-def split_into_chunks(sources: Iterable[MediaSource], images_a_chunk: int = IMAGES_PER_CHUNK) -> Iterator[Chunk]:
-    """Yield the sources in their order: a video alone, everything else in groups of at most `images_a_chunk`."""
+def split_into_chunks(sources: Iterable[MediaSource], images_per_chunk: int = IMAGES_PER_CHUNK) -> Iterator[Chunk]:
+    """Yield the sources in their order: a video alone, everything else in groups of at most `images_per_chunk`."""
     number, group = 0, list[MediaSource]()
     for source in sources:
         video = source.kind is MediaKind.VIDEO
-        if group and (video or len(group) == images_a_chunk):
+        if group and (video or len(group) == images_per_chunk):
             yield Chunk(number, tuple(group))
             number, group = number + 1, []
         if video:
@@ -80,20 +80,3 @@ def split_into_chunks(sources: Iterable[MediaSource], images_a_chunk: int = IMAG
             group.append(source)
     if group:
         yield Chunk(number, tuple(group))
-
-
-def order(count: int, shard: int, of: int, done: Callable[[int], bool]) -> Iterator[int]:
-    """Yield the numbers of `count` chunks in the order in which worker `shard` (from 0) of `of` takes them.
-
-    First its own, every `of`-th, from the front; then those of the others from the back, so that workers meet only at
-    the very end. `done` is asked about each chunk when its turn has come, and those that it says yes to are passed
-    over: also those that another worker is at, which a second round finds where that worker has died.
-    """
-    if not 0 <= shard < of:
-        raise ValueError(f"expected a shard from 0 to {of - 1}, found {shard}")
-    own = range(shard, count, of)
-    others = (number for number in reversed(range(count)) if number % of != shard)
-    for numbers in (own, others):
-        for number in numbers:
-            if not done(number):
-                yield number

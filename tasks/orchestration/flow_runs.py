@@ -49,8 +49,8 @@ def cancel_flow_run(flow_run: str) -> bool:
     return True
 
 
-def flow_run_accepts_helpers(flow_run: str) -> bool:
-    """Whether a flow run that others share the work of goes on: one that crashed is given back to a worker.
+def flow_run_is_active(flow_run: str) -> bool:
+    """Whether a flow run goes on: one that crashed does, because it is given back to a worker.
 
     One that is suspended does not. No answer is no reason to stop.
     """
@@ -61,8 +61,24 @@ def flow_run_accepts_helpers(flow_run: str) -> bool:
     return state is None or state.is_crashed() or not (state.is_final() or state.is_paused())
 
 
+def may_continue(parent: str | None = None) -> Callable[[], bool]:
+    """Return what a loop asks before each piece of work, throttled: whether this process still has something to do.
+
+    It raises Superseded, Cancelled or Pause as OwnershipGuard does, and is False once the flow run `parent`, of which
+    this one does a share, no longer goes on.
+    """
+    guard = OwnershipGuard()
+
+    def ask() -> bool:
+        guard()
+        guard.stop_if_suspended()
+        return parent is None or flow_run_is_active(parent)
+
+    return throttle(ask)
+
+
 def throttle(ask: Callable[[], bool]) -> Callable[[], bool]:
-    """Return `ask` for a loop that turns quickly: its answer holds for `ASKED_EVERY_S` seconds."""
+    """Return `ask` for a loop that turns quickly: its answer holds for `CHECK_INTERVAL_S` seconds."""
     answer, until = False, -1.0
 
     @functools.wraps(ask)

@@ -7,8 +7,10 @@ from prefect import get_run_logger
 
 from tasks.serving.canary_rules import VersionStats
 from tasks.storage.object_names import Bucket
-from tasks.storage.objects import list_keys
-from tasks.storage.s3_client import StorageError, client, s3_errors
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import StorageError
+
+_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
 
 
 def record_canary_stats(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:
@@ -16,8 +18,7 @@ def record_canary_stats(trial: str, flow_run_id: str, part: str, version: int, i
     key = f"canary/{trial}/{flow_run_id}/{part}.json"
     said = {"version": version, "images": images, "detections": detections}
     try:
-        with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
-            client().put_object(Bucket=Bucket.RUNS, Key=key, Body=json.dumps(said).encode())
+        _RUNS.put(key, json.dumps(said).encode())
     except StorageError as error:
         get_run_logger().warning("a part of this run does not count in the trial of a version: %s", error)
 
@@ -32,15 +33,14 @@ class CanaryStatsReader:
 
     def __call__(self) -> Mapping[int, VersionStats]:
         """Return images and detections by version, of all that was kept until now."""
-        for key in list_keys(Bucket.RUNS, self._prefix):
+        for key in _RUNS.keys(self._prefix):
             if key not in self._seen:
                 self._add(key)
                 self._seen.add(key)
         return dict(self._totals)
 
     def _add(self, key: str) -> None:
-        with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
-            said = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
+        said = json.loads(_RUNS.read_text(key))
         before = self._totals.get(said["version"], VersionStats())
         images, detections = before.images + said["images"], before.detections + said["detections"]
         self._totals[said["version"]] = VersionStats(images, detections)

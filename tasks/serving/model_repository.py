@@ -5,28 +5,25 @@ Beside them lie copies of versions that are served aside (`tasks.serving.triton_
 
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from tasks.orchestration.step import step
 from tasks.serving.triton_names import aside_prefix
-from tasks.storage import blobs
 from tasks.storage.object_names import Bucket
-from tasks.storage.objects import list_keys, sha256_of
-from tasks.storage.s3_client import StorageError, client, s3_errors
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import StorageError
+from tasks.storage.steps import sha256_of
 
 GRAPH, CODE = "model.onnx", "model.py"
 CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
 _DIGEST = "sha256"
+_MODELS = ObjectStore(Bucket.MODELS, wait_s=0)
 
 
 @step
 def publish_version(model_name: str, version: int, graph: Path) -> str:
     """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
-    s3, digest = client(), sha256_of(graph)
+    digest = sha256_of(graph)
     for name, path in ((GRAPH, graph), (CODE, CODE_FILE)):
-        key = f"{model_name}/{version}/{name}"
-        with s3_errors(f"writing s3://{Bucket.MODELS}/{key}"):
-            s3.upload_file(str(path), Bucket.MODELS, key, ExtraArgs={"Metadata": {_DIGEST: digest}})
+        _MODELS.upload(path, f"{model_name}/{version}/{name}", {_DIGEST: digest})
     return digest
 
 
@@ -40,13 +37,8 @@ def read_published_digest(model_name: str, version: int) -> str | None:
 
 
 def _digest_of(key: str) -> str | None:
-    with s3_errors(f"looking for s3://{Bucket.MODELS}/{key}"):
-        try:
-            return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST, "")
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return None
-            raise
+    metadata = _MODELS.metadata(key)
+    return None if metadata is None else metadata.get(_DIGEST, "")
 
 
 def require_published(model_name: str, version: int) -> str:
@@ -63,10 +55,8 @@ def require_published(model_name: str, version: int) -> str:
 @step
 def delete_version(model_name: str, version: int) -> None:
     """Remove the folder of a version that nobody serves, what makes it whole first."""
-    keys = list_keys(Bucket.MODELS, f"{model_name}/{version}/")
-    for key in sorted(keys, key=lambda key: not key.endswith(f"/{CODE}")):
-        with s3_errors(f"removing s3://{Bucket.MODELS}/{key}"):
-            client().delete_object(Bucket=Bucket.MODELS, Key=key)
+    for key in sorted(_MODELS.keys(f"{model_name}/{version}/"), key=lambda key: not key.endswith(f"/{CODE}")):
+        _MODELS.delete(key)
 
 
 class AsideVersions:
@@ -79,18 +69,15 @@ class AsideVersions:
         """Copy a version to `entry`, inside the store; raises StorageError where it is not whole."""
         require_published(self._model_name, version)
         for name in (GRAPH, CODE):
-            source, key = f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}"
-            with s3_errors(f"copying s3://{Bucket.MODELS}/{source} to {key}"):
-                client().copy({"Bucket": Bucket.MODELS, "Key": source}, Bucket.MODELS, key)
+            _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
 
     def names(self) -> list[str]:
         """Return the names under which something was put aside."""
-        keys = list_keys(Bucket.MODELS, aside_prefix(self._model_name))
-        return sorted({key.partition("/")[0] for key in keys})
+        return sorted({key.partition("/")[0] for key in _MODELS.keys(aside_prefix(self._model_name))})
 
     def remove(self, entry: str) -> None:
         """Remove what Triton serves no longer."""
-        blobs.remove(Bucket.MODELS, list_keys(Bucket.MODELS, f"{entry}/"))
+        _MODELS.delete(*_MODELS.keys(f"{entry}/"))
 
 
 class ConfigFile:
@@ -101,18 +88,12 @@ class ConfigFile:
 
     def read(self) -> str | None:
         """Return its text; None where the model is not deployed."""
-        with s3_errors(f"reading s3://{Bucket.MODELS}/{self._key}"):
-            try:
-                return client().get_object(Bucket=Bucket.MODELS, Key=self._key)["Body"].read().decode()
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return None
-                raise
+        body = _MODELS.get(self._key)
+        return None if body is None else body.decode()
 
     def write(self, text: str | None) -> None:
         """Put `text` in its place; None removes it."""
-        with s3_errors(f"writing s3://{Bucket.MODELS}/{self._key}"):
-            if text is None:
-                client().delete_object(Bucket=Bucket.MODELS, Key=self._key)
-            else:
-                client().put_object(Bucket=Bucket.MODELS, Key=self._key, Body=text.encode())
+        if text is None:
+            _MODELS.delete(self._key)
+        else:
+            _MODELS.put(self._key, text.encode(), "text/plain")

@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from botocore.exceptions import ClientError
 from prefect import get_run_logger, runtime
 
 from tasks.errors import Superseded
 from tasks.storage.object_names import Bucket
-from tasks.storage.objects import list_keys
-from tasks.storage.s3_client import StorageError, client, s3_errors
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import StorageError
 
 POLL_INTERVAL_S = 1.0
 FOLDER = "locks"
 SERVING_WAIT_S = 600.0
+_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
 YIELD_S = 45.0  # a worker kills after 30 s what does not end when it is cancelled
 
 
@@ -66,7 +66,7 @@ def lock(
         yield lambda: _require_newest(name, key)
     finally:
         try:
-            _write(key, holder, released=True)
+            _RUNS.put(key, _body(holder, released=True))
         except StorageError as error:  # what the block did counts; a run that has ended holds nothing
             get_run_logger().warning("the lock of %s could not be let go of: %s", name, error)
 
@@ -104,7 +104,7 @@ def _require_newest(name: str, key: str) -> None:
 
 
 def _newest(name: str) -> str | None:
-    return max(list_keys(Bucket.RUNS, f"{FOLDER}/{name}/"), default=None)
+    return max(_RUNS.keys(f"{FOLDER}/{name}/"), default=None)
 
 
 def _holder(key: str) -> str | None:
@@ -114,44 +114,30 @@ def _holder(key: str) -> str | None:
 
 
 def _name_in(key: str | None) -> str | None:
-    """What the holder is called where people see it; locks of an earlier release do not say."""
+    """The name of the holder that people see."""
     said = _read(key) if key else None
-    return said.get("name") if said else None
+    return said["name"] if said else None
 
 
 def _read(key: str) -> dict[str, Any] | None:
-    with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
-        try:
-            said: dict[str, Any] = json.loads(client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read())
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return None
-            raise
-    return said
+    body = _RUNS.get(key)
+    return json.loads(body) if body else None
 
 
 def _take(name: str, newest: str | None, holder: str) -> str | None:
-    """Write the next object of the chain; None where another was faster."""
+    """Write the next object of the chain; None if another was faster."""
     number = int(newest.rpartition("/")[2]) + 1 if newest else 0
     key = f"{FOLDER}/{name}/{number:012d}"
-    if not _write(key, holder, released=False, condition={"IfNoneMatch": "*"}):
+    if not ObjectStore(Bucket.RUNS).put_if_absent(key, _body(holder, released=False)):
         return None
-    keys = list_keys(Bucket.RUNS, f"{FOLDER}/{name}/")
+    keys = list(_RUNS.keys(f"{FOLDER}/{name}/"))
     # The chain may have grown by more than one since it was looked at, and its older objects been removed.
-    stale = [key] if max(keys) != key else [other for other in keys if other < key]
-    with s3_errors(f"removing old locks of {name}"):
-        for old in stale:
-            client().delete_object(Bucket=Bucket.RUNS, Key=old)
-    return None if key in stale else key
+    if max(keys) != key:
+        _RUNS.delete(key)
+        return None
+    _RUNS.delete(*(other for other in keys if other < key))
+    return key
 
 
-def _write(key: str, holder: str, *, released: bool, condition: dict[str, str] | None = None) -> bool:
-    body = json.dumps({"holder": holder, "name": runtime.flow_run.name, "released": released}).encode()
-    with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
-        try:
-            client().put_object(Bucket=Bucket.RUNS, Key=key, Body=body, **(condition or {}))  # type: ignore[arg-type]
-        except ClientError as error:
-            if condition and error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
-                return False
-            raise
-    return True
+def _body(holder: str, *, released: bool) -> bytes:
+    return json.dumps({"holder": holder, "name": runtime.flow_run.name, "released": released}).encode()

@@ -141,19 +141,22 @@ def is_missing(error: ClientError) -> bool:
     return status_of(error) == 404 and error.response["Error"]["Code"] != "NoSuchBucket"
 
 
-def retry_while_unavailable(doing: str, ask: Callable[["S3Client"], Answer]) -> Answer:
-    """Return what `ask` gives, told a client; a store that is away is asked again for `PATIENCE_S` seconds.
+def retry_while_unavailable(
+    doing: str, call: Callable[["S3Client"], Answer], wait_s: float = UNAVAILABLE_TIMEOUT_S
+) -> Answer:
+    """Call `call` with a client, and again for `wait_s` seconds if the store does not answer; 0: botocore's 4 attempts.
 
-    Raises StorageError at once where the store refuses, and `transient` where it stays away.
+    Raises:
+        StorageError: At once if the store refuses; `transient` if it stays away.
     """
     deadline, pause = None, 0.1
     while True:
         try:
             with s3_errors(doing):
-                return ask(client(attempts=1))
+                return call(client(attempts=1) if wait_s else client())
         except StorageError as error:
             now = time.monotonic()
-            deadline = deadline or now + UNAVAILABLE_TIMEOUT_S
+            deadline = deadline or now + wait_s
             if not error.transient or now + pause > deadline:
                 raise
         time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - those who wait shall not all come at once

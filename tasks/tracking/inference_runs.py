@@ -2,20 +2,24 @@
 
 from prefect import runtime
 
-from tasks.inference.results.summary import InferenceSummary
+from tasks.inference.publication import Publication
 from tasks.orchestration.step import step
+from tasks.rendering.links import links_markdown
+from tasks.tracking.links import page_links
 from tasks.tracking.mlflow_client import INFERENCE, best_effort, client, experiment_id
 from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
 @step
-def record_inference(flow_run_id: str, name: str, model_name: str, summary: InferenceSummary, note: str) -> str | None:
-    """Keep a run in experiment `inference`, once for each flow run; `note` is markdown, with the link to the gallery.
+def record_inference(name: str, published: Publication) -> str:
+    """Keep a run in experiment `inference`, once for each flow run; return links to its pages, as Markdown.
 
-    Returns the run's id. Never raises: the run has its results.
+    Never raises: the run has its results.
     """
     from mlflow.entities import Metric, RunTag
 
+    summary, model_name = published.summary, published.model_name
+    note = published.to_markdown(links_markdown(page_links(published.run, None, model_name, published.newest_version)))
     metrics = {
         "images": summary.images,
         "frames": summary.frames,
@@ -24,7 +28,7 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
         "images_per_second": summary.images_per_second,
     }
     tags = {
-        "flow_run_id": flow_run_id,
+        "flow_run_id": published.run,
         "model": model_name,
         "versions": ", ".join(map(str, summary.versions)),
         "mlflow.note.content": note,
@@ -34,7 +38,7 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
         mlflow = client()
         experiment = experiment_id(mlflow, INFERENCE)
         is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
-        known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'")
+        known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
         run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
         run_id = run.run_id
         mlflow.log_batch(
@@ -43,4 +47,4 @@ def record_inference(flow_run_id: str, name: str, model_name: str, summary: Infe
             tags=[RunTag(key, truncate(value, MAX_RUN_TAG)) for key, value in tags.items()],
         )
         mlflow.set_terminated(run_id)
-    return run_id
+    return links_markdown(page_links("", run_id, model_name, published.newest_version))

@@ -7,8 +7,8 @@ from prefect import get_run_logger
 from pydantic import ValidationError
 
 from tasks.storage.object_names import Bucket
-from tasks.storage.objects import list_keys, sha256_of
-from tasks.storage.s3_client import client, s3_errors
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.steps import sha256_of
 from tasks.training.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -19,6 +19,8 @@ from tasks.training.checkpoints import (
     matching_checkpoints,
 )
 from tasks.training.events import EpochResult
+
+_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
 
 
 class CheckpointStore:
@@ -58,20 +60,15 @@ class CheckpointStore:
             sha256=sha256_of(file),
             size=file.stat().st_size,
         )
-        s3, key = client(), self._key(manifest.epoch, WEIGHTS)
-        with s3_errors(f"writing s3://{Bucket.RUNS}/{key}"):
-            s3.upload_file(str(file), Bucket.RUNS, key, ExtraArgs={"Metadata": {"sha256": manifest.sha256}})
-            body = manifest.model_dump_json(indent=2).encode()
-            s3.put_object(Bucket=Bucket.RUNS, Key=self._key(manifest.epoch, MANIFEST), Body=body)
+        _RUNS.upload(file, self._key(manifest.epoch, WEIGHTS), {"sha256": manifest.sha256})
+        _RUNS.put(self._key(manifest.epoch, MANIFEST), manifest.model_dump_json(indent=2).encode())
         self._known[manifest.epoch] = manifest
         return True
 
     def _prune(self) -> None:
         for epoch in sorted(set(self._known) - epochs_to_retain(self._known.values())):
             for name in (MANIFEST, WEIGHTS):  # in this order no manifest is ever without its file
-                key = self._key(epoch, name)
-                with s3_errors(f"removing s3://{Bucket.RUNS}/{key}"):
-                    client().delete_object(Bucket=Bucket.RUNS, Key=key)
+                _RUNS.delete(self._key(epoch, name))
             del self._known[epoch]
 
     def exist(self) -> bool:
@@ -105,13 +102,11 @@ class CheckpointStore:
 
     def _manifests(self) -> list[Manifest]:
         found = []
-        for key in list_keys(Bucket.RUNS, checkpoint_key(self._flow_run_id)):
+        for key in _RUNS.keys(checkpoint_key(self._flow_run_id)):
             if not key.endswith(f"/{MANIFEST}"):
                 continue
-            with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
-                body = client().get_object(Bucket=Bucket.RUNS, Key=key)["Body"].read()
             try:
-                found.append(Manifest.model_validate_json(body))
+                found.append(Manifest.model_validate_json(_RUNS.get(key) or b""))
             except ValidationError:
                 get_run_logger().warning("s3://%s/%s is no manifest and is passed over", Bucket.RUNS, key)
         return found
@@ -121,11 +116,10 @@ class CheckpointStore:
         key = self._key(manifest.epoch, WEIGHTS)
         path = folder / "restored" / f"{manifest.epoch:05d}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if key not in list_keys(Bucket.RUNS, key):
+        if not _RUNS.exists(key):
             get_run_logger().warning("s3://%s/%s is gone: the checkpoint before it is used", Bucket.RUNS, key)
             return None
-        with s3_errors(f"reading s3://{Bucket.RUNS}/{key}"):
-            client().download_file(Bucket.RUNS, key, str(path))
+        _RUNS.download(key, path)
         digest = sha256_of(path)
         if digest == manifest.sha256:
             return path

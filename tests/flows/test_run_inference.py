@@ -28,10 +28,10 @@ from prefect.client.schemas.objects import Artifact, State
 from flows.run_inference import run_inference
 from tasks.inference import media_inputs as media_store
 from tasks.inference import work_queue
+from tasks.inference.results.chunk_results import merge_chunk_results
 from tasks.inference.results.parquet import schema
-from tasks.inference.steps import merge_results
 from tasks.inference.work_plan import split_into_chunks
-from tasks.inference.work_queue import Job
+from tasks.inference.work_queue import WorkQueue
 from tasks.media.video_writer import VideoWriter
 from tasks.parameters import InferenceParams
 from tasks.serving import model_repository
@@ -270,22 +270,22 @@ def test_what_cannot_be_done_is_said(
 
 
 @pytest.fixture
-def victim(model: str, media: str) -> Job:
+def victim(model: str, media: str) -> WorkQueue:
     """A run that shares its work with two others, as far as its plan and its invitations say."""
     chosen = InferenceParams.model_validate({"confidence": 0.4, "shards": 2, "annotate": False})
     about = {"model_name": model, "version": 1, "trial": None, "inference": chosen.model_dump(mode="json")}
-    job = work_queue.plan(
+    queue = work_queue.create_queue(
         str(uuid4()), split_into_chunks(media_store.list_media_sources([f"{media}packed.zip"])), about
     )
-    job.invite(str(uuid4()), 1)
-    return job
+    queue.invite(str(uuid4()), 1)
+    return queue
 
 
 def test_a_share_that_nobody_asked_for_is_refused(
-    victim: Job, model: str, media: str, monkeypatch: pytest.MonkeyPatch
+    victim: WorkQueue, model: str, media: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever can start a run can name another, and read all of its plan."""
-    monkeypatch.setattr(Job.require_invited, "__defaults__", (0.0,))
+    monkeypatch.setattr(WorkQueue.require_invited, "__defaults__", (0.0,))
     for number in (1, 2, 64):
         state = infer(model, media, confidence=0, shard={"run": victim.run, "number": number, "of": 1})
         assert state.is_failed()
@@ -295,14 +295,15 @@ def test_a_share_that_nobody_asked_for_is_refused(
 
 
 def test_a_share_is_worked_on_as_the_plan_says(
-    victim: Job, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    victim: WorkQueue, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever model and parameters the run that takes it was started with."""
-    monkeypatch.setattr(Job, "require_invited", lambda *_: None)
+    monkeypatch.setattr(WorkQueue, "require_invited", lambda *_: None)
     state = infer("another", "nowhere/", confidence=0, track=True, shard={"run": victim.run, "number": 1, "of": 1})
     assert state.is_completed(), state.message
-    assert victim.is_complete()
-    merge_results.fn(victim.parts(tmp_path), tmp_path / "results")
+    assert victim.done() == set(range(0, victim.plan.chunks, 2))
+    assert victim.plan.chunks == 1
+    merge_chunk_results(victim.results(tmp_path), tmp_path / "results")
     rows = pq.read_table(tmp_path / "results" / "predictions.parquet")
     assert set(rows["model_name"].to_pylist()) == {model}
     assert min(rows["confidence"].to_pylist()) >= 0.4

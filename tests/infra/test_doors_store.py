@@ -32,8 +32,8 @@ from infra.store_security import prepare_security
 from infra.supervisord import LAUNCHER
 from infra.temporary import SHARED_MEMORY, TEMPORARY, make_temporary_folder, remove_temporary, temporary_folder
 from infra.triton import GUARD, KEY_HEADER
-from tasks.storage import objects
 from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
 from tests.infra import outsider
 
 EVERYWHERE = dict.fromkeys(Bucket, "read list write")
@@ -126,15 +126,15 @@ def _signed(stack: StackSettings, role: Role, method: str, path: str) -> dict[st
 @pytest.mark.usefixtures("an_object_in_each_bucket")
 def test_a_link_opens_its_object_and_nothing_else(stack: StackSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is signed by the weakest key; where none is set for links, by that of the process."""
-    link = objects.presigned_url(Bucket.RUNS, KEY)
+    link = ObjectStore(Bucket.RUNS).presigned_url(KEY)
     assert stack.s3_keys(Role.LINKS)[0] in link
     assert httpx.get(link).text == "yes"
     assert httpx.get(link.replace("/runs/", "/predictions/")).status_code == 403
     assert httpx.put(link, content=b"no").status_code == 403
-    assert httpx.get(objects.presigned_url(Bucket.DATASETS, KEY)).status_code == 403
+    assert httpx.get(ObjectStore(Bucket.DATASETS).presigned_url(KEY)).status_code == 403
     for name in LINKS:
         monkeypatch.delenv(name)
-    assert stack.s3_keys(Role.WORKER)[0] in objects.presigned_url(Bucket.RUNS, KEY)
+    assert stack.s3_keys(Role.WORKER)[0] in ObjectStore(Bucket.RUNS).presigned_url(KEY)
 
 
 GRPC_CALLS = {

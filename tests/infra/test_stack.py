@@ -159,7 +159,7 @@ def test_a_triton_that_is_killed_comes_back_and_serves_what_was_deployed(
     """A model is deployed when its config.pbtxt is in the repository: it is loaded again at start."""
     from tasks.parameters import ServingParams
     from tasks.serving.triton_config import config_pbtxt, model_config
-    from tasks.storage import objects as storage
+    from tasks.storage import steps as storage
 
     config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")

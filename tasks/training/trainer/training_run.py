@@ -32,10 +32,10 @@ def train(job: TrainingJob, say: EmitEvent, owners: Sequence[int]) -> None:
     else:
         model, start = _restore_checkpoint(job, job.checkpoint, say)
     if job.finished:
-        say(_evaluate_best(job, model))
+        say(_evaluate_best(job, model, say))
         return
     override_class_names(model, read_class_names(job.data))
-    _add_callbacks(model, say, _Progress(job), owners)
+    UltralyticsCallbacks(job, say, owners).add_to(model)
     arguments = dict(job.arguments)
     if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
@@ -64,23 +64,49 @@ def _restore_checkpoint(job: TrainingJob, checkpoint: Path, say: EmitEvent) -> t
     return model, {"resume": str(last)}
 
 
-class _Progress:
-    """What has to be remembered from one callback of Ultralytics to the next; DDP sends it to another process."""
+class UltralyticsCallbacks:
+    """What a training says and keeps at Ultralytics' events; DDP sends it to the process of each GPU.
 
-    def __init__(self, job: TrainingJob) -> None:
+    With several GPUs each process calls these methods, and the first one says.
+    """
+
+    def __init__(self, job: TrainingJob, say: EmitEvent, owners: Sequence[int] = ()) -> None:
         self.job = job
         self.best = job.best_epoch
-        self.checkpoint: Path | None = None
-        self.best_checkpoint: Path | None = None
-        self.trained = -1
-        self.wrong: list[Mistakes] = []
+        self._say = say
+        self._owners = owners
+        self._checkpoint: Path | None = None
+        self._best_checkpoint: Path | None = None
+        self._trained_epoch = -1
+        self._mistakes: list[Mistakes] = []
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Come to life in the process of another GPU, which has just begun and is not set up."""
         configure_ultralytics()
         self.__dict__.update(state)
 
-    def keep(self, trainer: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
+    def add_to(self, model: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
+        """Have a model call these methods while it trains."""
+        for event in (
+            *("on_pretrain_routine_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end", "on_train_end"),
+            "on_val_batch_end",
+        ):
+            model.add_callback(event, getattr(self, event))
+
+    def on_pretrain_routine_end(self, trainer: Any) -> None:  # noqa: ANN401
+        """Refuse a data set of which Ultralytics left something out."""
+        for loader, split in ((trainer.train_loader, "train"), (trainer.test_loader, "val")):
+            require_all_loaded(loader.dataset, self.job.data, self.job.task, split)
+        if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
+            exit_when_process_ends(*self._owners)
+        if trainer.resume and self.job.best is None:
+            trainer.best_fitness = None  # the best weights are lost: the best of what follows takes their place
+
+    def on_train_epoch_end(self, trainer: Any) -> None:  # noqa: ANN401
+        """Note that this epoch was trained, so that what `on_fit_epoch_end` brings is no mere evaluation."""
+        self._trained_epoch = trainer.epoch
+
+    def on_model_save(self, trainer: Any) -> None:  # noqa: ANN401
         """Copy `last.pt` to a name of its own: Ultralytics writes into the same file again after the next epoch."""
         number = trainer.epoch + 1
         if trainer.best_fitness == trainer.fitness:
@@ -89,94 +115,70 @@ class _Progress:
         folder.mkdir(exist_ok=True)
         older = set(folder.glob("*.pt"))
         partial = Path(shutil.copyfile(trainer.last, folder / "copying"))
-        self.checkpoint = partial.rename(folder / f"{number:05d}.pt")
+        self._checkpoint = partial.rename(folder / f"{number:05d}.pt")
         if self.best == number:
-            self.best_checkpoint = folder / f"best-{number:05d}.pt"
-            self.best_checkpoint.hardlink_to(self.checkpoint)
-        for path in older - {self.best_checkpoint}:  # whoever takes them has not kept up, and a disk is finite
+            self._best_checkpoint = folder / f"best-{number:05d}.pt"
+            self._best_checkpoint.hardlink_to(self._checkpoint)
+        for path in older - {self._best_checkpoint}:  # whoever takes them has not kept up, and a disk is finite
             path.unlink(missing_ok=True)
 
-    def look(self, validator: Any) -> None:  # noqa: ANN401
-        """Note what goes wrong in the evaluation of the best weights, at its last batch."""
-        if not validator.training and validator.batch_i + 1 == len(validator.dataloader):
-            self.wrong = _or_none(lambda: find_mistakes(validator, self.job.task))
-
-    def show(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
-        """Draw the pictures in which most went wrong, where anything is to be drawn."""
-        if not self.job.arguments.get("plots", True):
+    def on_fit_epoch_end(self, trainer: Any) -> None:  # noqa: ANN401
+        """Say a finished epoch; the evaluation of the best weights looks like one more, and is none."""
+        if not _is_first_process() or trainer.epoch != self._trained_epoch:
             return
-        device = first_device(self.job.arguments.get("device"))
-        job = self.job.task, int(validator.args.imgsz), device
-        _or_none(lambda: draw_worst(self.wrong, validator.dataloader.dataset, weights, job, folder / FOLDER))
-
-    def epoch(self, trainer: Any) -> EpochResult | None:  # noqa: ANN401
-        """The epoch that is finished; None for the evaluation of the best weights, which looks like one more."""
-        if trainer.epoch != self.trained:
-            return None
         values: Mapping[str, float] = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
-        return EpochResult(
-            number=trainer.epoch + 1,
-            total_epochs=trainer.epochs,
-            metrics={metric_name(name): float(value) for name, value in values.items()},
-            seconds=trainer.epoch_time,
-            batch=trainer.batch_size,
-            checkpoint=self.checkpoint,
-            best=self.best,
-            best_checkpoint=self.best_checkpoint,
-            is_last=bool(trainer.stop),
+        self._trained_epoch = -1
+        self._say(
+            EpochResult(
+                number=trainer.epoch + 1,
+                total_epochs=trainer.epochs,
+                metrics={metric_name(name): float(value) for name, value in values.items()},
+                seconds=trainer.epoch_time,
+                batch=trainer.batch_size,
+                checkpoint=self._checkpoint,
+                best=self.best,
+                best_checkpoint=self._best_checkpoint,
+                is_last=bool(trainer.stop),
+            )
         )
 
+    def on_val_batch_end(self, validator: Any) -> None:  # noqa: ANN401
+        """Note what goes wrong in the evaluation of the best weights, at its last batch."""
+        if not validator.training and validator.batch_i + 1 == len(validator.dataloader):
+            self._mistakes = _or_none(lambda: find_mistakes(validator, self.job.task))
 
-def _add_callbacks(model: Any, say: EmitEvent, progress: _Progress, owners: Sequence[int]) -> None:  # noqa: ANN401
-    """Have Ultralytics' callbacks tell the epochs and the outcome, in whichever process they are called.
-
-    With several GPUs each has a process, and all of them call; the first one tells.
-    """
-
-    def begin(trainer: Any) -> None:  # noqa: ANN401
-        for loader, split in ((trainer.train_loader, "train"), (trainer.test_loader, "val")):
-            require_all_loaded(loader.dataset, progress.job.data, progress.job.task, split)
-        if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
-            exit_when_process_ends(*owners)
-        if trainer.resume and progress.job.best is None:
-            trainer.best_fitness = None  # the best weights are lost: the best of what follows takes their place
-
-    def trained(trainer: Any) -> None:  # noqa: ANN401
-        progress.trained = trainer.epoch
-
-    def finished(trainer: Any) -> None:  # noqa: ANN401
-        from ultralytics.utils import RANK  # asked here: this runs in another process than it was written in
-
-        if RANK in {-1, 0} and (epoch := progress.epoch(trainer)) is not None:
-            say(epoch)
-            progress.trained = -1
-
-    def ended(trainer: Any) -> None:  # noqa: ANN401
-        from ultralytics.utils import RANK
-
+    def on_train_end(self, trainer: Any) -> None:  # noqa: ANN401
+        """Say the model, after its worst images were drawn."""
         weights = trainer.best if trainer.best.exists() else trainer.last
-        names = read_class_names(progress.job.data)
-        if RANK in {-1, 0}:
-            progress.show(trainer.validator, weights, trainer.save_dir)
-        say(
+        if _is_first_process():
+            self.draw_worst(trainer.validator, weights, trainer.save_dir)
+        names = read_class_names(self.job.data)
+        self._say(
             TrainedModel(
                 weights=weights,
                 folder=trainer.save_dir,
-                task=progress.job.task,
+                task=self.job.task,
                 class_names=names,
-                scores=to_scores(trainer.validator, progress.job.task, names),
+                scores=to_scores(trainer.validator, self.job.task, names),
                 epochs=trainer.epoch + 1,
-                best_epoch=progress.best,
+                best_epoch=self.best,
                 batch=trainer.batch_size,
             )
         )
 
-    model.add_callback("on_pretrain_routine_end", begin)
-    model.add_callback("on_train_epoch_end", trained)
-    model.add_callback("on_model_save", progress.keep)
-    model.add_callback("on_fit_epoch_end", finished)
-    model.add_callback("on_train_end", ended)
-    model.add_callback("on_val_batch_end", progress.look)
+    def draw_worst(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
+        """Draw the images in which most went wrong, if anything is to be drawn."""
+        if not self.job.arguments.get("plots", True):
+            return
+        device = first_device(self.job.arguments.get("device"))
+        job = self.job.task, int(validator.args.imgsz), device
+        _or_none(lambda: draw_worst(self._mistakes, validator.dataloader.dataset, weights, job, folder / FOLDER))
+
+
+def _is_first_process() -> bool:
+    from ultralytics.utils import RANK  # asked at the event: it comes in another process than it was written in
+
+    return RANK in {-1, 0}
 
 
 def _or_none(make: Callable[[], list[Mistakes] | None]) -> list[Mistakes]:
@@ -188,7 +190,7 @@ def _or_none(make: Callable[[], list[Mistakes] | None]) -> list[Mistakes]:
         return []
 
 
-def _evaluate_best(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
+def _evaluate_best(job: TrainingJob, model: Any, say: EmitEvent) -> TrainedModel:  # noqa: ANN401
     """Do what Ultralytics does after the last epoch, which was the last thing an earlier attempt did."""
     from ultralytics.utils.plotting import plot_results
 
@@ -197,9 +199,10 @@ def _evaluate_best(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN40
     strip_optimizer(weights)
     best = load_model(str(weights), job.task)
     how = {name: job.arguments[name] for name in ("imgsz", "batch", "workers")}
-    device, progress = first_device(job.arguments.get("device")), _Progress(job)
-    best.add_callback("on_val_batch_end", progress.look)
-    best.add_callback("on_val_end", lambda validator: progress.show(validator, weights, folder))
+    device = first_device(job.arguments.get("device"))
+    callbacks = UltralyticsCallbacks(job, say)
+    best.add_callback("on_val_batch_end", callbacks.on_val_batch_end)
+    best.add_callback("on_val_end", lambda validator: callbacks.draw_worst(validator, weights, folder))
     scores = evaluate_split(job.data, best, job.task, save_dir=str(folder), device=device, **how)
     plot_results(file=str(folder / "results.csv"))
     return TrainedModel(

@@ -19,7 +19,7 @@ from tasks.inference.media_inputs import MediaStore, list_media, list_media_sour
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
-from tasks.storage import blobs, ranged_reads, s3_client
+from tasks.storage import object_store, ranged_reads, s3_client
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import StorageError
 from tests.tasks.storage.proxy import Proxy
@@ -91,7 +91,7 @@ def test_an_input_that_matches_nothing_is_named(text: str) -> None:
 
 
 def test_more_objects_than_a_page_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blobs, "_MOST_KEYS", 2)
+    monkeypatch.setattr(object_store, "_KEYS_PER_REQUEST", 2)
     assert [stored.name.key for stored in list_media(["list/"])] == sorted(KEYS)
 
 

@@ -1,12 +1,9 @@
-"""The plan of a run of inference: every source once, every chunk taken by one."""
+"""The plan of a run of inference: every source is in one chunk."""
 
-from typing import Any
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.inference.work_plan import Chunk, MediaSource, order, split_into_chunks
+from tasks.inference.work_plan import Chunk, MediaSource, split_into_chunks
 from tasks.media.file_type import MediaKind
 
 KINDS = st.sampled_from(
@@ -46,32 +43,3 @@ def test_lines_say_everything(sources: list[MediaSource]) -> None:
     for chunk in split_into_chunks(sources):
         assert "\n" not in chunk.to_line()
         assert Chunk.from_line(chunk.to_line()) == chunk
-
-
-@given(st.integers(0, 60), st.integers(1, 9))
-def test_each_chunk_is_first_taken_by_one_and_reached_by_all(count: int, of: int) -> None:
-    orders = [list(order(count, shard, of, lambda _: False)) for shard in range(of)]
-    assert all(sorted(taken) == list(range(count)) for taken in orders)
-    own = [taken[: len(range(shard, count, of))] for shard, taken in enumerate(orders)]
-    assert sorted(number for taken in own for number in taken) == list(range(count))
-
-
-@given(st.integers(0, 60), st.integers(1, 9), st.data())
-def test_workers_of_any_speed_do_each_chunk_once(count: int, of: int, data: Any) -> None:
-    """Whoever is drawn finishes a chunk and takes the next, which nobody has taken."""
-    taken, done = list[int](), list[int]()
-    workers = {shard: order(count, shard, of, lambda number: number in taken) for shard in range(of)}
-    while workers:
-        shard = data.draw(st.sampled_from(sorted(workers)))
-        number = next(workers[shard], None)
-        if number is None:
-            del workers[shard]
-        else:
-            taken.append(number)
-            done.append(number)
-    assert sorted(done) == list(range(count))
-
-
-def test_a_worker_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a shard from 0 to 1, found 2"):
-        next(order(3, 2, 2, lambda _: False))

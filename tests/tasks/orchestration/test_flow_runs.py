@@ -60,7 +60,7 @@ def test_a_process_leaves_a_suspended_run_where_it_can_go_on(client: SyncPrefect
     owner = flow_runs.OwnershipGuard()
     owner.stop_if_suspended()
     client.set_flow_run_state(run, State(type=StateType.PAUSED, name="Suspended"), force=True)
-    assert flow_runs.flow_run_accepts_helpers(str(run)) is False
+    assert flow_runs.flow_run_is_active(str(run)) is False
     with pytest.raises(Pause):
         owner.stop_if_suspended()
 

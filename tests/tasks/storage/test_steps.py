@@ -11,8 +11,9 @@ from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.serving import model_repository
-from tasks.storage import objects as storage
+from tasks.storage import steps as storage
 from tasks.storage.object_names import S3Uri
+from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -21,9 +22,8 @@ pytestmark = pytest.mark.usefixtures("stack")
 def test_a_folder_goes_up_with_links_that_open(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "page.html").write_text("<p>hello</p>")
-    storage.upload_folder(tmp_path, "predictions", "upload-test")
-    links = storage.presigned_urls("predictions", "upload-test", ["sub/page.html"])
-    answer = httpx.get(links["sub/page.html"])
+    ObjectStore("predictions").upload_folder(tmp_path, "upload-test")
+    answer = httpx.get(ObjectStore("predictions").presigned_url("upload-test/sub/page.html"))
     assert (answer.text, answer.headers["content-type"]) == ("<p>hello</p>", "text/html")
 
 
@@ -39,7 +39,7 @@ def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
     assert model_repository.read_published_digest("half", 1) is None
     model_repository.delete_version.fn("half", 1)
     assert model_repository.read_published_digest("half", 1) is None
-    assert not storage.list_keys("models", "half/")
+    assert not list(ObjectStore("models").keys("half/"))
 
 
 def test_a_config_is_written_and_taken_away_again() -> None:
@@ -72,7 +72,7 @@ def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.M
     monkeypatch.setattr("tasks.storage.s3_client.UNAVAILABLE_TIMEOUT_S", 0.5)
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
-        storage.upload_folder(tmp_path, "predictions", "never")
+        ObjectStore("predictions").upload_folder(tmp_path, "never")
 
 
 def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone(stack: StackSettings) -> None:

@@ -1,0 +1,66 @@
+"""The results of a run in bucket `predictions`, below its id: tables, gallery, and last of all `summary.json`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.inference.results.chunk_results import merge_chunk_results
+from tasks.inference.results.gallery import count_gallery_items, linked_files, write_gallery
+from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
+from tasks.inference.results.summary import InferenceSummary
+from tasks.inference.work_queue import WorkQueue
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+
+_PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """Results that are in place, all but `summary.json`; `gallery` is a link to the page that shows them."""
+
+    run: str
+    model_name: str
+    summary: InferenceSummary
+    gallery: str
+
+    @property
+    def newest_version(self) -> int | None:
+        """The newest version that answered; None if none did."""
+        return max(self.summary.versions, default=None)
+
+    def to_markdown(self, links: str) -> str:
+        """Return the report, with these links."""
+        place = f"s3://{Bucket.PREDICTIONS}/{self.run}/"
+        return inference_markdown(self.summary, self.model_name, self.gallery, place, links)
+
+    def complete(self) -> None:
+        """Write `summary.json`, from which on the run is published."""
+        text = summary_json(self.summary, self.model_name, self.gallery)
+        _PREDICTIONS.put(_summary_key(self.run), text.encode(), "application/json")
+
+
+def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publication:
+    """Merge the results of all chunks, write the gallery, and upload both."""
+    results = folder / "results"
+    summary = merge_chunk_results(queue.results(folder), results)
+    files = linked_files(results)
+    urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
+    links = {file: urls[f"{queue.run}/{file}"] for file in files}
+    write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)
+    _PREDICTIONS.upload_folder(results, queue.run)
+    gallery = _PREDICTIONS.presigned_url(f"{queue.run}/index.html")
+    return Publication(run=queue.run, model_name=model_name, summary=summary, gallery=gallery)
+
+
+def is_published(run: str) -> bool:
+    """Whether the results of a flow run are all in place."""
+    return _PREDICTIONS.exists(_summary_key(run))
+
+
+def read_summary(run: str) -> StoredSummary:
+    """Return what a run that is published says of itself."""
+    return StoredSummary.from_json(_PREDICTIONS.read_text(_summary_key(run)))
+
+
+def _summary_key(run: str) -> str:
+    return f"{run}/summary.json"

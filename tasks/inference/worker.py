@@ -1,0 +1,118 @@
+"""What one process does of a run of inference: its share of the chunks, on one version of the model."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tasks.inference import object_tracking
+from tasks.inference.media_inputs import MediaStore
+from tasks.inference.progress import ProgressReporter
+from tasks.inference.shares import Share
+from tasks.inference.steps import WorkerIO, run_chunks_on_triton
+from tasks.inference.work_items import CompletedChunk
+from tasks.inference.work_plan import Chunk
+from tasks.inference.work_queue import WorkQueue
+from tasks.orchestration.current_run import flow_run_id
+from tasks.parameters import InferenceParams
+from tasks.serving import canary_stats, model_control, model_repository, rollout
+from tasks.storage import leases
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedRun:
+    """What holds for a whole run, whichever process does which chunk; `trial` is the canary that it counts in."""
+
+    model_name: str
+    version: int
+    trial: str | None
+    inference: InferenceParams
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a plan keeps."""
+        return {**vars(self), "inference": self.inference.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` gave."""
+        return cls(**{**values, "inference": InferenceParams.model_validate(values["inference"])})
+
+
+class ChunkWorker:
+    """Does chunks through Triton and commits their results, until its share is done.
+
+    The run's version is held by a lease. If it is served no longer all the same, the champion (`find_champion` gives
+    its number) does the rest. `should_continue` is asked before each chunk.
+    """
+
+    def __init__(
+        self, queue: WorkQueue, folder: Path, find_champion: Callable[[], int], should_continue: Callable[[], bool]
+    ) -> None:
+        self._queue = queue
+        self._folder = folder
+        self._find_champion = find_champion
+        self._should_continue = should_continue
+        self._run = PinnedRun.from_dict(queue.plan.about)
+        self._committed = 0
+
+    def work(self, share: Share, show: Callable[[float, int], None]) -> int:
+        """Do the chunks of a share; returns how many results of this process count.
+
+        Raises:
+            InferenceError: Triton stays away.
+            ParameterError: The parameters do not fit the model.
+        """
+        version = self._run.version
+        follow = object_tracking.new_tracker if self._run.inference.track else None
+        with ProgressReporter(self._queue, show) as progress:
+            outside = WorkerIO(MediaStore(), self._commit, progress, follow)
+            while self._should_continue() and not share.is_done():
+                version = self._work_on(version, share, outside)
+                asides = model_repository.AsideVersions(self._run.model_name)
+                rollout.unload_unused(self._run.model_name, asides, leases.lease_holders)
+        return self._committed
+
+    def _work_on(self, version: int, share: Share, outside: WorkerIO) -> int:
+        """Do chunks while `version` is served; returns the version that is."""
+        name = self._run.model_name
+        with leases.hold_lease(name, version, flow_run_id()):
+            model = model_control.first_ready_version(name, self._run.version, self._find_champion())
+            if model.version == version:
+                run_chunks_on_triton(model, self._run.inference, self._chunks(share), self._folder, outside)
+        return model.version
+
+    def _chunks(self, share: Share) -> Iterator[Chunk]:
+        for chunk in share.chunks():
+            if not self._should_continue():
+                return
+            yield chunk
+
+    def _commit(self, made: CompletedChunk) -> None:
+        if self._queue.is_done(made.chunk):  # by another process, whose images belong to the result that counts
+            return
+        ObjectStore(Bucket.PREDICTIONS).upload_folder(made.folder, self._queue.run)
+        if not self._queue.commit(made.chunk, made.part):
+            return
+        self._committed += 1
+        if self._run.trial:
+            counted = made.pictures, made.detections
+            canary_stats.record_canary_stats(
+                self._run.trial, self._queue.run, str(made.chunk), self._run.version, *counted
+            )
+
+
+def shard_parameters(run: str, model_name: str, inputs: list[str], inference: InferenceParams) -> list[dict[str, Any]]:
+    """Return the parameters of the runs that share the work of flow run `run`; none for `shards` = 1."""
+    if inference.shards == 1:
+        return []
+    return [
+        {
+            "model_name": model_name,
+            "inputs": inputs,
+            "inference": inference.model_dump(mode="json")
+            | {"shard": {"run": run, "number": number + 1, "of": inference.shards}},
+        }
+        for number in range(inference.shards)
+    ]

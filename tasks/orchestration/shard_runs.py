@@ -1,0 +1,72 @@
+"""Runs of the same deployment that each do a share of this run's work; Prefect says which of them are at work."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import get_run_logger, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.states import Cancelled
+
+from tasks.orchestration.flow_runs import throttle
+from tasks.orchestration.prefect_client import fail_fast_client
+
+DEPLOYMENT = "run-inference/gpu"  # of a run that was started without one
+
+
+@contextmanager
+def start_shard_runs(
+    parameters: Sequence[Mapping[str, Any]], invite: Callable[[str, int], None]
+) -> Iterator[list[Callable[[], bool]]]:
+    """Start a run for each of these parameters; yields for each what says whether it is at work.
+
+    `invite` gets the id of each and its number from 1, so that no other run can pass for one of them. A run that is
+    tried again has the shard runs of its first attempt. One that has not begun at the end of the block is cancelled.
+
+    Raises:
+        PrefectException: The deployment does not exist.
+    """
+    runs = []
+    for number, each in enumerate(parameters, 1):
+        started = _start(number, each)
+        invite(str(started), number)
+        get_run_logger().info("flow run %s does share %d", started, number)
+        runs.append(started)
+    yield [throttle(partial(_is_at_work, run)) for run in runs]
+    for run in runs:  # not after an error: the next attempt needs them
+        _cancel_unless_begun(run)
+
+
+def _is_at_work(flow_run: UUID) -> bool:
+    """Whether a worker has this run: no answer counts as yes, for the run then does what is asked here."""
+    try:
+        state = fail_fast_client().read_flow_run(flow_run).state
+    except Exception:  # noqa: BLE001 - whatever the client raises
+        return True
+    return state is not None and (state.is_running() or state.is_pending() or state.is_cancelling())
+
+
+def _start(number: int, parameters: Mapping[str, Any]) -> UUID:
+    """The run of that share, started unless an earlier attempt has done so."""
+    started = run_deployment(
+        UUID(runtime.deployment.id) if runtime.deployment.id else DEPLOYMENT,
+        parameters=dict(parameters),
+        flow_run_name=f"{runtime.flow_run.name}, share {number}",
+        timeout=0,
+        idempotency_key=f"{runtime.flow_run.id}-share-{number}",
+    )
+    return cast("FlowRun", started).id
+
+
+def _cancel_unless_begun(flow_run: UUID) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run).state
+            if state is not None and (state.is_scheduled() or state.is_pending()):
+                client.set_flow_run_state(flow_run, Cancelled(message="Everything is done."), force=True)
+    except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises: it finds nothing left to do, and ends
+        get_run_logger().warning("flow run %s could not be cancelled: %s", flow_run, error)

@@ -1,0 +1,231 @@
+"""One bucket of the object store: the calls that the rest of the project makes, retried and typed."""
+
+import mimetypes
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from tasks.storage.s3_client import (
+    TRANSFERS,
+    UNAVAILABLE_TIMEOUT_S,
+    StorageError,
+    is_missing,
+    obstore_for,
+    retry_while_unavailable,
+    signer,
+    status_of,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef
+
+LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
+_WRITER = "writer"
+_KEYS_PER_REQUEST = 1000
+_SMALL_BYTES = 8 << 20  # of a file that goes in one request
+Answer = TypeVar("Answer")
+
+
+class ListedObject(NamedTuple):
+    """An object as a listing says it: size in bytes, the tag of its content, and its age by the store's clock."""
+
+    key: str
+    size: int
+    etag: str
+    age_s: float
+
+
+class ObjectStore:
+    """The objects of one bucket.
+
+    A store that does not answer is tried for `wait_s` seconds, with 0 a few times within seconds. Every method raises
+    StorageError: at once if the store refuses, and `transient` if it stays away.
+    """
+
+    def __init__(self, bucket: str, wait_s: float | None = None) -> None:
+        self.bucket = bucket
+        self._wait_s = wait_s
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object's bytes; None if there is none."""
+
+        def get(s3: "S3Client") -> bytes | None:
+            try:
+                return s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+
+        return self._try(f"reading {self.uri(key)}", get)
+
+    def read_text(self, key: str) -> str:
+        """Return an object as text.
+
+        Raises:
+            StorageError: There is none.
+        """
+        body = self.get(key)
+        if body is None:
+            raise StorageError(f"Expected {self.uri(key)}, found none. Run what writes it again.")
+        return body.decode()
+
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, over one that is there."""
+        self._try(
+            f"writing {self.uri(key)}",
+            lambda s3: s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type),
+        )
+
+    def put_if_absent(self, key: str, body: bytes | Path) -> bool:
+        """Write an object of at most 5 GiB, whole or not at all, if there is none; False if another was first."""
+        writer = uuid4().hex
+
+        def put(s3: "S3Client") -> bool:
+            with ExitStack() as stack:
+                content = stack.enter_context(body.open("rb")) if isinstance(body, Path) else body
+                own = {_WRITER: writer}
+                try:
+                    s3.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*", Metadata=own)
+                except ClientError as error:
+                    if status_of(error) == 412:
+                        # An attempt of our own may have been first, whose answer was lost.
+                        return (self._metadata(s3, key) or {}).get(_WRITER) == writer
+                    raise
+            return True
+
+        return self._try(f"writing {self.uri(key)}", put)
+
+    def metadata(self, key: str) -> dict[str, str] | None:
+        """Return what was written beside an object's bytes; None if there is no such object."""
+
+        def head(s3: "S3Client") -> dict[str, str] | None:
+            return self._metadata(s3, key)
+
+        return self._try(f"looking for {self.uri(key)}", head)
+
+    def _metadata(self, s3: "S3Client", key: str) -> dict[str, str] | None:
+        try:
+            return s3.head_object(Bucket=self.bucket, Key=key)["Metadata"]
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        return self.metadata(key) is not None
+
+    def list(self, prefix: str = "") -> Iterator[ListedObject]:
+        """Yield the objects whose key begins with `prefix`, in order; one request lists a thousand."""
+        arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": _KEYS_PER_REQUEST}
+
+        def page(s3: "S3Client") -> "ListObjectsV2OutputTypeDef":
+            return s3.list_objects_v2(**arguments)
+
+        while True:
+            found = self._try(f"listing {self.uri(prefix)}", page)
+            now = _server_time(found)
+            for entry in found.get("Contents", []):
+                age_s = max((now - entry["LastModified"]).total_seconds(), 0.0)
+                yield ListedObject(entry["Key"], entry["Size"], entry["ETag"], age_s)
+            if not found["IsTruncated"]:
+                return
+            arguments["ContinuationToken"] = found["NextContinuationToken"]
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, in order, without those of folders."""
+        return (found.key for found in self.list(prefix) if not found.key.endswith("/"))
+
+    def delete(self, *keys: str) -> None:
+        """Remove objects, of which any may be gone already."""
+
+        def delete(s3: "S3Client") -> None:
+            for first in range(0, len(keys), _KEYS_PER_REQUEST):
+                objects = [{"Key": key} for key in keys[first:][:_KEYS_PER_REQUEST]]
+                answer = s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
+                for error in answer.get("Errors", []):
+                    raise StorageError(
+                        f"Expected {self.uri(str(error.get('Key')))} to be removed, found {error.get('Message')}. See "
+                        f"the object store's log, then start this run again."
+                    )
+
+        self._try(f"removing objects of s3://{self.bucket}", delete)
+
+    def upload(self, path: Path, key: str, metadata: dict[str, str] | None = None) -> None:
+        """Write a file of any size as an object."""
+        said: dict[str, Any] = {"ContentType": content_type(path), **({"Metadata": metadata} if metadata else {})}
+        self._try(f"writing {self.uri(key)}", lambda s3: s3.upload_file(str(path), self.bucket, key, ExtraArgs=said))
+
+    def upload_folder(self, folder: Path, prefix: str) -> None:
+        """Write every file below `folder`, side by side."""
+
+        def upload(path: Path) -> None:
+            key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+            if not self._put_quickly(path, key):
+                self.upload(path, key)
+
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            list(pool.map(upload, files))
+
+    def _put_quickly(self, path: Path, key: str) -> bool:
+        """Write a small file; False if it is large, or anything is amiss, for boto3 to try again and to explain."""
+        if path.stat().st_size > _SMALL_BYTES:
+            return False
+        try:
+            said = {"Content-Type": content_type(path)}
+            obstore_for(self.bucket).put(key, path.read_bytes(), attributes=said, use_multipart=False)
+        except Exception:  # noqa: BLE001 - it has many; this is a short cut for the many small images
+            return False
+        return True
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object of any size into a file."""
+        self._try(f"reading {self.uri(key)}", lambda s3: s3.download_file(self.bucket, key, str(path)))
+
+    def copy(self, source: str, key: str) -> None:
+        """Copy an object of this bucket to another key, inside the store."""
+        place: CopySourceTypeDef = {"Bucket": self.bucket, "Key": source}
+        self._try(f"copying {self.uri(source)} to {key}", lambda s3: s3.copy(place, self.bucket, key))
+
+    def presigned_url(self, key: str) -> str:
+        """Return an address that opens the object for seven days."""
+        return self.presigned_urls([key])[key]
+
+    def presigned_urls(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the addresses of objects by their keys."""
+        s3 = signer()
+        return {
+            key: s3.generate_presigned_url(
+                "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=LINK_SECONDS
+            )
+            for key in keys
+        }
+
+    def uri(self, key: str) -> str:
+        """Return `s3://BUCKET/KEY`."""
+        return f"s3://{self.bucket}/{key}"
+
+    def _try(self, doing: str, call: Callable[["S3Client"], Answer]) -> Answer:
+        wait_s = UNAVAILABLE_TIMEOUT_S if self._wait_s is None else self._wait_s
+        return retry_while_unavailable(doing, call, wait_s)
+
+
+def _server_time(page: "ListObjectsV2OutputTypeDef") -> datetime:
+    """When the store answered, by its own clock, to the second; by this machine's if it does not say."""
+    said = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(said) if said else datetime.now(UTC)
+
+
+def content_type(path: Path) -> str:
+    """Return what a browser should take the file for."""
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"

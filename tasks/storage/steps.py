@@ -1,0 +1,84 @@
+"""Steps on the object store (any S3; boto3 finds it through `AWS_*`)."""
+
+import hashlib
+import re
+from itertools import islice
+from pathlib import Path
+
+from tasks.orchestration.step import retried_step, step
+from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
+from tasks.storage.object_store import ObjectStore, content_type
+from tasks.storage.s3_client import StorageError
+
+
+def require_object(name: S3Uri, kind: str, advice: str) -> None:
+    """Raise StorageError when the object is missing, with what the bucket does hold where people may list it."""
+    store = ObjectStore(name.bucket, wait_s=0)
+    if store.exists(name.key):
+        return
+    if name.bucket not in OPEN:
+        raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket. {advice}")
+    others = list(islice(store.keys(), 6))
+    found = f"it holds {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else "it is empty"
+    raise StorageError(f"Expected {kind} at {name}, found none of that name in the bucket ({found}). {advice}")
+
+
+def object_name(text: str, default: Bucket) -> S3Uri:
+    """`parse_s3_uri`, as an error that a person can act on."""
+    try:
+        return parse_s3_uri(text, default)
+    except ValueError as error:
+        raise StorageError(str(error)) from error
+
+
+@step
+def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
+    """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
+    name = object_name(archive, Bucket.DATASETS)
+    require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
+    path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
+    path.parent.mkdir(exist_ok=True)
+    ObjectStore(name.bucket, wait_s=0).download(name.key, path)
+    return path, sha256_of(path)
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a file in hex; None where there is none."""
+    return sha256_of(path) if path.is_file() else None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_name(key: str) -> str:
+    """The last part of a key as a name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", key.rpartition("/")[2])[-100:].lstrip(".") or "object"
+
+
+@step
+def fetch_base_model(base_model: str, folder: Path) -> Path | None:
+    """Download weights from bucket `base-models`, and from no other; None when there are none of that name."""
+    name = object_name(base_model, Bucket.BASE_MODELS)
+    store = ObjectStore(Bucket.BASE_MODELS, wait_s=0)
+    if name.bucket != Bucket.BASE_MODELS or not store.exists(name.key):
+        return None
+    path = folder / file_name(name.key)
+    store.download(name.key, path)
+    return path
+
+
+@step
+def write_text(text: str, bucket: str, key: str) -> str:
+    """Write a small text object; returns its presigned link."""
+    store = ObjectStore(bucket, wait_s=0)
+    store.put(key, text.encode(), f"{content_type(Path(key))}; charset=utf-8")
+    return store.presigned_url(key)
+
+
+@retried_step
+def upload_weights(weights: Path, folder: str) -> None:
+    """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
+    ObjectStore(Bucket.RUNS, wait_s=0).upload(weights, f"{folder}/best.pt")
