@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .decode_cost import too_costly
 from .errors import PredictError
-
-Rgb = NDArray[np.uint8]
+from .geometry import Rgb
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
