@@ -46,7 +46,7 @@ def test_shared_code_is_a_link_to_the_only_copy(path: Path) -> None:
 
 
 def test_the_code_for_pixels_is_shared() -> None:
-    assert {path.stem for path in SHARED} >= {"geometry", "masks", "decode_cost"}
+    assert {path.stem for path in SHARED} >= {"geometry", "masks", "decode_cost", "jpeg_segments"}
 
 
 # Prints a checksum a picture: decoded, letterboxed, cut to its centre; and one of a mask that its pixels make.
