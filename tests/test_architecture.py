@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -25,7 +26,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+            module = f"{module_of(path.parent)}.{node.module}" if node.level else node.module
+            found |= {module} | {f"{module}.{name.name}" for name in node.names}
     return found
 
 
@@ -121,6 +123,15 @@ COPIED = [*files("model_repository"), ROOT / "tasks" / "tracking" / "pyfunc_mode
 def test_served_code_stands_alone(path: Path) -> None:
     """What is copied into the model repository or the registry imports nothing of ours."""
     assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "flows", "infra"}
+
+
+@pytest.mark.parametrize("path", [path for path in files("model_repository") if path.is_symlink()], ids=str)
+def test_what_batch_and_live_inference_share_needs_nothing_but_its_neighbours(path: Path) -> None:
+    """Triton's environment has its own versions of NumPy, OpenCV and Pillow, and no other library."""
+    own = {name for name in imports(path) if name.startswith(f"{module_of(path.parent)}.")}
+    assert all((path.parent / f"{name.split('.')[2]}.py").exists() for name in own)
+    others = {name.split(".")[0] for name in imports(path) - own}
+    assert others <= sys.stdlib_module_names | {"numpy", "cv2", "PIL"}
 
 
 LOADERS = {ROOT / "tasks" / "weights" / "loader.py", ROOT / "tasks" / "tracking" / "pyfunc_model.py"}

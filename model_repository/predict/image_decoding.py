@@ -3,28 +3,30 @@
 import re
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .decode_cost import too_costly
 from .errors import PredictError
-
-Rgb = NDArray[np.uint8]
+from .geometry import Rgb
+from .jpeg_segments import (
+    END_OF_IMAGE,
+    MAX_SEGMENTS,
+    STANDALONE,
+    START_OF_FRAME,
+    START_OF_SCAN,
+    frame_size,
+    jpeg_segments,
+)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-# Start of frame, but for DHT (C4), JPG (C8) and DAC (CC), which only look like one.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# TEM and RSTn stand alone: no length follows them.
-_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-_MAX_SEGMENTS = 10_000
-_FILL = re.compile(rb"\xff+")
-# What ends the data of a scan: a marker that does not stand alone.
-_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+# Fill bytes alone may stand before a marker. FF00 is skipped by some decoders and ends others.
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff]")
+_SKIPPED = STANDALONE - {0xD8, END_OF_IMAGE}  # TEM and RSTn
 
 
 @dataclass(frozen=True)
@@ -91,33 +93,23 @@ def header(data: bytes) -> Header:
 
 def _jpeg_header(data: bytes) -> Header:
     """Go from marker to marker as the decoder does; what the two could read differently is refused."""
-    at, sides, scanned = 2, None, False
-    for _ in range(_MAX_SEGMENTS):
-        fill = _FILL.match(data, at)
-        if fill is None or fill.end() >= len(data):
-            break
-        at, mark = fill.end() + 1, data[fill.end()]
-        if mark == _END and scanned and sides:
+    sides, scanned = None, False
+    for marker, at, _ in islice(jpeg_segments(data, find=_NEXT_MARKER.match), MAX_SEGMENTS):
+        if marker == END_OF_IMAGE and scanned and sides:
             return Header(*sides)
-        if mark in _ALONE:
+        if marker in _SKIPPED:
             continue
-        length = int.from_bytes(data[at : at + 2], "big")
-        # After FF, 00 and what is not assigned are skipped by some decoders and end others.
-        if mark < min(_FRAMES) or mark in {_START, _END} or length < 2:
+        # What is not assigned is skipped by some decoders and ends others.
+        if marker < min(START_OF_FRAME) or marker in STANDALONE or int.from_bytes(data[at : at + 2]) < 2:
             break
-        if mark in _FRAMES:
-            if sides or at + 7 > len(data):
+        if marker in START_OF_FRAME:
+            if sides:
                 break
-            height, width = struct.unpack_from(">HH", data, at + 3)
-            sides = (width, height)
-        at += length
-        if mark == _SCAN:
-            scanned = True
-            following = _MARKER.search(data, at)
-            # A picture that was cut off would be decoded, its lower part grey.
-            if following is None or not sides:
-                break
-            at = following.start()
+            sides = frame_size(data, at)
+        scanned = scanned or marker == START_OF_SCAN
+        if scanned and not sides:
+            break
+    # A picture that was cut off would be decoded, its lower part grey.
     raise _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
 
 

@@ -8,10 +8,10 @@ import cv2
 import triton_python_backend_utils as pb_utils
 
 from .errors import PredictError, Reason
-from .image_decoding import ImageDecoder, Rgb
+from .geometry import Floats, Letterbox, Rgb, center_crop
+from .image_decoding import ImageDecoder
 from .model_lookup import ServedModel, ServedModels
 from .postprocess import class_scores_to_json, detections_to_json
-from .preprocess import Floats, Letterbox, center_crop
 from .request import PredictRequest
 
 
@@ -46,7 +46,8 @@ class PredictPipeline:
 def _found(model: ServedModel, picture: Rgb, asked: PredictRequest) -> dict[str, Any]:
     if model.task == "classify":
         return class_scores_to_json(model, _ask(model, center_crop(picture, model.image_size))["scores"], asked)
-    letterbox = Letterbox.fit(picture, model.image_size)
+    height, width = picture.shape[:2]
+    letterbox = Letterbox.fit(width, height, model.image_size)
     return detections_to_json(model, _ask(model, letterbox.apply(picture)), letterbox, asked)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import Outputs, postprocess
 from tasks.serving.served_model import ServedModel
-from tasks.vision.detections import Detections, VideoPosition, mask_to_polygon
+from tasks.vision.detections import Detections, VideoPosition
 from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
+from tasks.vision.masks import mask_to_polygon
 
 
 def to_detections(
@@ -64,4 +65,4 @@ def _polygons(found: Detections, letterbox: Letterbox) -> tuple[Floats, ...] | N
         return None
     masks = (found.unpack_mask(index) for index in range(len(found)))
     rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
-    return tuple(letterbox.points_to_image(ring[None])[0] for ring in rings)
+    return tuple(letterbox.points_to_image(ring) for ring in rings)

@@ -1,18 +1,14 @@
-"""The sound of one video laid under the frames of another."""
+"""The sound of one video laid under the frames of another: copied, never encoded again."""
 
 import heapq
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
-from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
-from av.filter import Graph
 from av.packet import Packet
 from av.stream import Stream
 
@@ -27,19 +23,14 @@ from tasks.media.video_reader import (
     read_start_seconds,
 )
 
-# What MP4 holds and the browsers of today play; AC-3, PCM, Vorbis and the like are encoded again.
-_PLAYED = frozenset({"aac", "mp3", "mp3float", "opus", "libopus", "flac"})
-_PLAYED_AAC = frozenset({"LC", "HE-AAC", "HE-AACv2"})
-_AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
-_BITS_PER_CHANNEL = 80_000
-# A hole is filled with silence in memory.
-_MAX_HOLE_S = 60.0
+# None: damage at its start hides it.
+_PLAYED_AAC = frozenset({"LC", "HE-AAC", "HE-AACv2", None})
 
 Timed = Iterator[tuple[float, "Packet[Any]"]]
 _BROKEN = (av.FFmpegError, ValueError, ArithmeticError, LookupError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Track:
     """A sound track on its way: it is heard from `start` to `start + length`, in seconds of its own file."""
 
@@ -51,7 +42,7 @@ class _Track:
 
 
 def has_audio(path: Path) -> bool:
-    """Tell whether a video has a sound track; raise MediaError where it is no video."""
+    """Tell whether a video has a sound track; raise MediaError if it is no video."""
     with open_media(path) as container:
         return choose_stream(container, "audio") is not None
 
@@ -59,39 +50,44 @@ def has_audio(path: Path) -> bool:
 def mux_audio(film: Path, source: Path, seconds: float, out: Path) -> str | None:
     """Write `out`, an MP4 of the H.264 in `film` and the sound of `source` from its first frame on, `seconds` long.
 
-    The sound is copied where browsers play it, else encoded to AAC. Return None, or why it is missing in whole or in
-    part: nothing in `source` is an error. Raise av.FFmpegError where `film` cannot be read or `out` not be written.
+    Return None, or why the sound is missing in whole or in part: it is copied if browsers play it in an MP4, and left
+    out if they do not. Nothing in `source` is an error.
+
+    Raises:
+        av.FFmpegError: `film` cannot be read, or `out` cannot be written.
     """
-    fault = "none"
-    for way in (_copied, _encoded):
-        try:
-            with open_media(source) as container:
-                stream = choose_stream(container, "audio")
-                if not isinstance(stream, AudioStream) or not _is_known(stream):
-                    fault = "none of a known codec"
-                    continue
-                if way is _copied and not _plays(stream):
-                    continue
-                track = _Track(container, stream, read_start_seconds(source) or 0.0, seconds, DecodeErrors())
-                heard = _join(film, out, way, track)
-        except (*_BROKEN, MediaError) as error:
-            fault = error_reason(error)
-            continue
-        if heard:
-            return _partly(track.faults)
-        fault = track.faults.first or "no sound beside the frames"
+    try:
+        with open_media(source) as container:
+            stream = choose_stream(container, "audio")
+            if isinstance(stream, AudioStream) and not (fault := _unplayable(stream)):
+                track = _Track(
+                    container=container,
+                    stream=stream,
+                    start=read_start_seconds(source) or 0.0,
+                    length=seconds,
+                    faults=DecodeErrors(),
+                )
+                if _join(film, out, track):
+                    return _partly(track.faults)
+                fault = track.faults.first or "no sound beside the frames"
+    except (*_BROKEN, MediaError) as error:
+        fault = error_reason(error)
     _join(film, out)
-    return f"expected sound that can be read, found: {fault}; the film is silent, its frames are whole"
+    return (
+        f"expected sound that an MP4 can hold (AAC, MP3, Opus or FLAC), found: {fault}; the film is silent, its frames "
+        "are whole"
+    )
 
 
-def _is_known(stream: AudioStream) -> bool:
+def _unplayable(stream: AudioStream) -> str:
+    """Return the codec of a track that browsers do not play in an MP4; an empty text for the others."""
     # The stubs promise a context; a codec that FFmpeg does not know has none.
-    return bool(stream.codec_context) and stream.codec_context.name in AUDIO_CODECS.split(",")
-
-
-def _plays(stream: AudioStream) -> bool:
-    name = stream.codec_context.name
-    return name in _PLAYED and (name != "aac" or stream.codec_context.profile in _PLAYED_AAC)
+    if not stream.codec_context:
+        return "an unknown codec"
+    name, profile = stream.codec_context.name, stream.codec_context.profile
+    if name == "aac" and profile not in _PLAYED_AAC:
+        return f"aac of profile {profile}"
+    return "" if name in AUDIO_CODECS.split(",") else name
 
 
 def _partly(faults: DecodeErrors) -> str | None:
@@ -100,19 +96,14 @@ def _partly(faults: DecodeErrors) -> str | None:
     return f"expected whole sound, found {faults.count} damaged packets ({faults.first}); they are left out"
 
 
-def _join(
-    film: Path,
-    out: Path,
-    way: "Callable[[_Track, OutputContainer], Timed] | None" = None,
-    track: _Track | None = None,
-) -> int:
+def _join(film: Path, out: Path, track: _Track | None = None) -> int:
     """Write both tracks, in the order of time; return how many packets of sound there were."""
     heard = 0
     options = {"movflags": "+faststart"}
     with av.open(str(film)) as frames, av.open(str(out), "w", format="mp4", options=options) as container:
         tracks = [_film(frames, container)]
-        if way and track:
-            tracks.append(way(track, container))
+        if track:
+            tracks.append(_sound(track, container.add_stream_from_template(track.stream)))
         for _, packet in heapq.merge(*tracks, key=lambda timed: timed[0]):
             container.mux(packet)
             heard += packet.stream.type == "audio"
@@ -132,11 +123,7 @@ def _film(frames: InputContainer, container: OutputContainer) -> Timed:
     return packets()
 
 
-def _copied(track: _Track, container: OutputContainer) -> Timed:
-    return _copied_packets(track, container.add_stream_from_template(track.stream))
-
-
-def _copied_packets(track: _Track, stream: Stream) -> Timed:
+def _sound(track: _Track, stream: Stream) -> Timed:
     last = None
     for packet in iter_readable_packets(track.container, track.stream, track.faults):
         # A browser stops the whole film at a packet that does not decode.
@@ -154,82 +141,15 @@ def _copied_packets(track: _Track, stream: Stream) -> Timed:
             yield float(start * packet.time_base), packet
 
 
-def _encoded(track: _Track, container: OutputContainer) -> Timed:
-    rate = track.stream.rate if track.stream.rate in _AAC_RATES else 48_000
-    channels = min(track.stream.channels, 2)
-    stream = container.add_stream("aac", rate=rate)
-    stream.layout = "mono" if channels == 1 else "stereo"
-    stream.bit_rate = channels * _BITS_PER_CHANNEL
-    return _encoded_packets(track, stream)
-
-
-def _encoded_packets(track: _Track, stream: AudioStream) -> Timed:
-    for frame in chain(_filtered(track, stream), [None]):
-        for packet in stream.encode(frame):
-            yield float((packet.pts or 0) * packet.time_base), packet
-
-
-def _filtered(track: _Track, stream: AudioStream) -> Iterator[AudioFrame]:
-    """Yield the sound as the encoder wants it, from time 0 to the end of the film and without holes."""
-    frames = _shifted(track)
-    first = next(frames, None)
-    if first is None:
-        return
-    graph = _graph(first, stream, track.length)
-    for frame in chain([first], frames, [None]):
-        # The filter has ended where the film does.
-        with suppress(av.EOFError):
-            graph.push(frame)
-        with suppress(av.EOFError, av.BlockingIOError):
-            while isinstance(ready := graph.pull(), AudioFrame):
-                yield ready
-
-
-def _graph(first: AudioFrame, stream: AudioStream, seconds: float) -> Graph:
-    # What the file says of its sound is not always what its decoder gives.
-    given, layout = first.format.name, first.layout.name
-    wanted = f"{stream.rate}:out_sample_fmt=fltp:out_chlayout={stream.layout.name}"
-    graph = Graph()
-    graph.link_nodes(
-        graph.add_abuffer(sample_rate=first.sample_rate, format=given, layout=layout, time_base=first.time_base),
-        # Holes become silence, and the sound begins at time 0.
-        graph.add("aresample", f"{wanted}:async=1:first_pts=0"),
-        graph.add("atrim", f"end={seconds:.6f}"),
-        graph.add("abuffersink"),
-    ).configure()
-    return graph
-
-
-def _shifted(track: _Track) -> Iterator[AudioFrame]:
-    """Yield the decoded sound with the times of the film, up to its end."""
-    end = 0.0
-    for packet in iter_readable_packets(track.container, track.stream, track.faults):
-        for frame in _decoded(packet, track.faults) or ():
-            if frame.pts is None or frame.time_base is None:
-                continue
-            frame.pts -= round(track.start / frame.time_base)
-            start = float(frame.pts * frame.time_base)
-            if start > track.length:
-                return
-            if start - end > _MAX_HOLE_S:
-                track.faults.add(ValueError(f"a hole of {start - end:.0f} s"))
-                return
-            end = start + frame.samples / frame.sample_rate
-            yield frame
-
-
 def _is_sound(packet: "Packet[Stream]", faults: DecodeErrors) -> bool:
-    return packet.size > 0 and _decoded(packet, faults) is not None
-
-
-def _decoded(packet: "Packet[Stream]", faults: DecodeErrors) -> list[AudioFrame] | None:
-    """Return what the packet decodes to, which may come later; None where it is damaged."""
+    if not packet.size:
+        return False
     try:
-        frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
+        packet.decode()
     except av.EOFError:  # it is flushed already
-        return []
+        return True
     except av.FFmpegError as error:
         faults.add(error)
-        return None
+        return False
     faults.in_a_row = 0
-    return frames
+    return True

@@ -4,19 +4,21 @@ A header that claims few pixels is not enough: every scan of a progressive JPEG 
 bytes it has, a text in a PNG may unpack to gigabytes, and a TIFF of one pixel may lie in a tile of a billion. What is
 within these bounds takes at most about ten times as long as an ordinary picture of its size and kind.
 
-Only the standard library is used: model `predict` (model_repository) has this very file, as a link.
+Only the standard library and its neighbour are used: model `predict` (model_repository) has this very file, as a link.
 """
 
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
+
+from .jpeg_segments import AFTER_SCAN, END_OF_IMAGE, MAX_SEGMENTS, START_OF_FRAME, START_OF_SCAN, jpeg_segments
 
 # Cameras and editors write about 10 scans, libjpeg's script for CMYK 18. One takes a tenth of an ordinary decode.
 MAX_SCANS = 64
-# Far more than any camera writes, and fill bytes enough to begin each segment at a page of memory.
-MAX_SEGMENTS = 10_000
+# Fill bytes enough to begin each segment at a page of memory.
 MAX_FILLING = 65_536
 MAX_CHUNKS = 100_000
 # libpng unpacks each text of a PNG, and keeps it.
@@ -35,17 +37,10 @@ MAX_BLOCKS = 10_000
 _LZW_BITS = 12
 _PARTS = 256  # blocks of a GIF, of at most 255 bytes, that are looked at together
 
-_MARK = re.compile(rb"\xff[^\x00\xff]")
-# What ends the data of a scan: a marker that does not stand alone.
-_AFTER_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-# TEM, RST0 to RST7, SOI and EOI have no length.
-_BARE = frozenset({0x01, *range(0xD0, 0xDA)})
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_END, _SCAN = 0xD9, 0xDA
 _TIFF_SIZES = {3: "H", 4: "I"}
-_WIDTH, _HEIGHT, _METHOD, _STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = (
-    *(256, 257, 259, 273, 279, 322, 323, 324, 325),
-)
+# Tags of a TIFF.
+_WIDTH, _HEIGHT, _METHOD, _STRIP_BYTES = 256, 257, 259, 279
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_BYTES = 322, 323, 325
 _JPEG_IN_TIFF = {6, 7}
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
@@ -63,37 +58,35 @@ def too_costly(data: bytes) -> str:
 
 
 def _jpeg(data: bytes) -> str:
-    at, filling, frame = 2, 0, (0, 0)
-    for _ in range(MAX_SEGMENTS):
-        found = _MARK.search(data, at)
-        if found is None:
-            return ""
-        filling += found.start() - at
+    end, filling, frame = 2, 0, (0, 0)
+    segments = jpeg_segments(data)
+    for marker, at, following in islice(segments, MAX_SEGMENTS):
+        filling += at - 2 - end
+        end = following
         if filling > MAX_FILLING:
             return f"{filling} bytes between its segments"
-        mark, at = data[found.end() - 1], found.end()
-        if mark == _SCAN:
+        if marker == START_OF_SCAN:
             # In a sequential JPEG whose first scan holds all channels, nothing may follow.
             plain = frame == (frame[0] & 0xC1, data[at + 2])
-            return "" if plain else _scans(data, at)
-        if mark in _FRAMES:
-            frame = mark, data[at + 7]
-        at += 0 if mark in _BARE else max(_number(data, at), 2)
-    return f"more than {MAX_SEGMENTS} segments"
+            return "" if plain else _scans(data, at, end)
+        if marker in START_OF_FRAME:
+            frame = marker, data[at + 7]
+    return f"more than {MAX_SEGMENTS} segments" if next(segments, None) else ""
 
 
-def _scans(data: bytes, at: int) -> str:
+def _scans(data: bytes, at: int, end: int) -> str:
     """Count the scans up to the end mark. Such bytes may be elsewhere too, but never fewer than there are scans."""
     if data.count(b"\xff\xda", at) < MAX_SCANS:
         return ""
-    scans, at = 1, at + max(_number(data, at), 2)
-    for _ in range(MAX_SEGMENTS):
-        found = _AFTER_SCAN.search(data, at)
-        if found is None or data[found.end() - 1] == _END:
-            return f"{scans} scans" if scans > MAX_SCANS else ""
-        scans += data[found.end() - 1] == _SCAN
-        at = found.end() + (0 if data[found.end() - 1] in _BARE else max(_number(data, found.end()), 2))
-    return f"{scans} scans" if scans > MAX_SCANS else f"more than {MAX_SEGMENTS} segments"
+    scans, segments = 1, jpeg_segments(data, end, AFTER_SCAN.search)
+    for marker, _, _ in islice(segments, MAX_SEGMENTS):
+        if marker == END_OF_IMAGE:
+            break
+        scans += marker == START_OF_SCAN
+    else:
+        if scans <= MAX_SCANS and next(segments, None):
+            return f"more than {MAX_SEGMENTS} segments"
+    return f"{scans} scans" if scans > MAX_SCANS else ""
 
 
 def _number(data: bytes, at: int) -> int:

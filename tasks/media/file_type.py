@@ -6,8 +6,18 @@ The size is read here because a decoder believes the header: a few kilobytes may
 import re
 import struct
 from enum import StrEnum
+from itertools import islice
 from mmap import mmap
 from pathlib import PurePosixPath
+
+from tasks.media.jpeg_segments import (
+    END_OF_IMAGE,
+    MAX_SEGMENTS,
+    START_OF_FRAME,
+    START_OF_SCAN,
+    frame_size,
+    jpeg_segments,
+)
 
 HEAD_BYTES = 400
 IMAGE_ENDINGS = frozenset(
@@ -25,15 +35,12 @@ UNREAD_ENDINGS = frozenset(
 )
 ARCHIVE_ENDINGS = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"})
 
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# 00 is none: libjpeg passes over it.
-_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+# FF00 is none: libjpeg passes over it. Bounded, for a file may hold nothing else.
+_NEXT_MARKER = re.compile(rb"(?:\xff{1,65536}+\x00){0,1000}+\xff{1,65536}+[^\x00\xff]")
 # A comment ends at either end of line, as in OpenCV.
 _PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s")
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 _CODESTREAM = b"\xff\x4f\xff\x51"
-# Far more than any camera writes before its picture; of fill bytes each counts.
-_MAX_MARKERS = 100_000
 _MAX_PNM_HEADER = 65_536
 # A real file has fewer than ten before its codestream.
 _MAX_BOXES = 1000
@@ -123,20 +130,11 @@ def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes | mmap) -> tuple[int, int] | None:
-    offset = 2
-    for _ in range(_MAX_MARKERS):
-        if data[offset] != 0xFF:
-            return None
-        marker = data[offset + 1]
-        if marker in _START_OF_FRAME:
-            height, width = _unpack(">HH", data, offset + 5)
-            return width, height
-        if marker == 0xFF:
-            offset += 1
-        elif marker in _NO_LENGTH:
-            offset += 2
-        else:
-            offset += 2 + max(struct.unpack_from(">H", data, offset + 2)[0], 2)
+    for marker, at, _ in islice(jpeg_segments(data, find=_NEXT_MARKER.match), MAX_SEGMENTS):
+        if marker in START_OF_FRAME:
+            return frame_size(data, at)
+        if marker in {START_OF_SCAN, END_OF_IMAGE}:
+            break
     return None
 
 

@@ -4,18 +4,19 @@ A decoder believes the header: a few kilobytes may unpack to many gigabytes, or 
 """
 
 import io
-import re
 import struct
 import threading
 import warnings
 from collections.abc import Callable
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import simplejpeg
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tasks.media.decode_cost import MAX_CHUNKS, MAX_SEGMENTS, too_costly
+from tasks.media.decode_cost import MAX_CHUNKS, too_costly
+from tasks.media.jpeg_segments import APP1, MAX_SEGMENTS, START_OF_SCAN, jpeg_segments
 
 # Pillow itself refuses a header that claims more than this.
 MAX_PIXELS = 178_000_000
@@ -51,9 +52,6 @@ _PILLOW_ERRORS = (
 _TURNED_BY_ONE = "EXIF or XMP that turns the image for OpenCV or for Pillow, and not for both"
 # What Pillow looks for an orientation in.
 _TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
-_JPEG_MARK = re.compile(rb"\xff[^\x00\xff]")
-# TEM, RST0 to RST7, SOI and EOI have no length.
-_BARE_MARKS = frozenset({0x01, *range(0xD0, 0xDA)})
 
 
 class HeaderError(Exception):
@@ -207,18 +205,13 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
     An end mark has to follow the start of the pixels: the thumbnail in the header has one of its own, and some decoders
     fill the rest of a cut image with grey.
     """
-    at, orientation = 2, 1
-    for _ in range(MAX_SEGMENTS):
-        found = _JPEG_MARK.search(data, at)
-        if found is None:
-            break
-        mark, at = data[found.end() - 1], found.end()
-        if mark == 0xDA:
+    orientation, end = 1, 2
+    for marker, at, end in islice(jpeg_segments(data), MAX_SEGMENTS):
+        if marker == START_OF_SCAN:
             return orientation, at, "" if data.rfind(b"\xff\xd9", at) >= 0 else "no end mark"
-        if mark == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
-            orientation = _orientation(data[at + 8 : at + int.from_bytes(data[at : at + 2])])
-        at += 0 if mark in _BARE_MARKS else int.from_bytes(data[at : at + 2])
-    return orientation, at, "no pixels"
+        if marker == APP1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            orientation = _orientation(data[at + 8 : end])
+    return orientation, end, "no pixels"
 
 
 def _walk_png(data: bytes) -> tuple[int, str]:

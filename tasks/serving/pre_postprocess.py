@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.serving.served_model import MAX_DETECTIONS, NMS_IOU
 from tasks.vision.detections import Detections, pack_masks
-from tasks.vision.geometry import Floats, Letterbox, Rgb, center_crop, non_max_suppression
-
-COORDINATE_LIMIT = 1e6  # pixels, and classes
+from tasks.vision.geometry import (
+    COORDINATE_LIMIT,
+    Floats,
+    Letterbox,
+    Rgb,
+    Rows,
+    center_crop,
+    select_detections,
+)
+from tasks.vision.masks import instance_mask
 
 Outputs = Mapping[str, Floats]
 
@@ -42,22 +48,28 @@ def postprocess(
     """
     if task == "classify":
         return Detections.empty(letterbox.width, letterbox.height, class_scores=_output(outputs, "scores", 1))
-    rows = _select_usable_rows(_output(outputs, "detections", 2), confidence)
-    rows = non_max_suppression(rows, iou) if iou < NMS_IOU else rows[np.argsort(-rows[:, 4], kind="stable")]
-    numbers = rows[:, 6].astype(np.intp)
+    table = _output(outputs, "detections", 2)
+    if table.shape[1] != 6:
+        raise ValueError(
+            f"expected detections of shape [n, 6], found {list(table.shape)}; "
+            "serve a detection model that deploy_model exported"
+        )
+    rows = select_detections(table, confidence, iou if iou < NMS_IOU else None)
+    # A broken graph may say anything finite: keep areas and class numbers inside their types.
+    kept = np.clip(table[rows], -COORDINATE_LIMIT, COORDINATE_LIMIT)
     own: dict[str, Any] = {}
     if task == "segment":
-        own["mask"] = _masks(outputs, numbers[:masks], rows[:masks], letterbox.size)
+        own["mask"] = _masks(outputs, rows[:masks], kept[:masks, :4], letterbox.size)
     if task == "pose":
-        own["keypoints"] = letterbox.points_to_image(_output(outputs, "keypoints", 3)[numbers])
+        own["keypoints"] = letterbox.points_to_image(_output(outputs, "keypoints", 3)[rows])
     if task == "obb":
-        own["xywhr"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[numbers])
+        own["xywhr"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[rows])
     found = Detections(
         width=letterbox.width,
         height=letterbox.height,
-        xyxy=letterbox.to_image(rows[:, :4]),
-        confidence=rows[:, 4],
-        class_id=rows[:, 5].astype(np.int32),
+        xyxy=letterbox.to_image(kept[:, :4]),
+        confidence=kept[:, 4],
+        class_id=kept[:, 5].astype(np.int32),
         **own,
     )
     return found.select(has_visible_area(found))
@@ -81,31 +93,14 @@ def _output(outputs: Outputs, name: str, dimensions: int) -> Floats:
     return values
 
 
-def _select_usable_rows(output: Floats, confidence: float) -> Floats:
-    """Rows with their numbers as a seventh column."""
-    if output.shape[1] != 6:
-        raise ValueError(
-            f"expected detections of shape [n, 6], found {list(output.shape)}; "
-            "serve a detection model that deploy_model exported"
-        )
-    rows = np.column_stack([output, np.arange(len(output), dtype=np.float32)])
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    # Padding rows have confidence 0, which a threshold of 0 would let through.
-    rows = rows[(rows[:, 4] >= confidence) & (rows[:, 4] > 0)]
-    # A broken graph may say anything finite: keep areas and class numbers inside their types.
-    return np.clip(rows, -COORDINATE_LIMIT, COORDINATE_LIMIT)
-
-
-def _masks(outputs: Outputs, numbers: NDArray[np.intp], rows: Floats, size: int) -> NDArray[np.uint8]:
-    """Masks as Ultralytics makes them: combined, enlarged to the square, cut at 0 and at the edges of their boxes."""
+def _masks(outputs: Outputs, rows: Rows, boxes: Floats, size: int) -> NDArray[np.uint8]:
     prototypes = _output(outputs, "prototypes", 3)
-    linear = _output(outputs, "coefficients", 2)[numbers] @ prototypes.reshape(len(prototypes), -1)
+    coefficients = _output(outputs, "coefficients", 2)[rows]
     packed = np.zeros((len(rows), size, (size + 7) // 8), np.uint8)
-    corners = np.ceil(np.clip(rows[:, :4], 0, size)).astype(int).tolist()
     # Packed one by one: a truth a pixel for all of them would take 1.7 GB at 4096 pixels.
-    for place, values, (left, top, right, bottom) in zip(packed, linear, corners, strict=True):
-        whole = cv2.resize(values.reshape(prototypes.shape[1:]), (size, size), interpolation=cv2.INTER_LINEAR)
-        mask = np.zeros((1, size, size), np.bool_)
-        mask[0, top:bottom, left:right] = whole[top:bottom, left:right] > 0
-        place[:] = pack_masks(mask)[0]
+    for place, box, weights in zip(packed, boxes, coefficients, strict=True):
+        mask, left, top = instance_mask(box, weights, prototypes, size)
+        whole = np.zeros((1, size, size), np.bool_)
+        whole[0, top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        place[:] = pack_masks(whole)[0]
     return packed

@@ -189,19 +189,6 @@ def pack_masks(masks: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits(np.asarray(masks, np.bool_), axis=2)
 
 
-def mask_to_polygon(mask: NDArray[np.bool_]) -> Floats:
-    """Return the outline [k, 2] of the largest part of a mask, in its pixels; [0, 2] where it is empty."""
-    # OpenCV goes through the middles of the outermost pixels: in a mask twice as large, nearer to their edges.
-    fine = cv2.resize(mask.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    rings = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
-    if not rings:
-        return np.empty((0, 2), np.float32)
-    largest = max(rings, key=cv2.contourArea)
-    ring = cv2.approxPolyDP(largest, 1.0, closed=True)
-    ring = ring if len(ring) >= 3 else largest
-    return np.asarray((ring.reshape(-1, 2) + 0.5) / 2, np.float32)
-
-
 def class_name(names: Sequence[str], class_id: int) -> str:
     """Return the name of a class, or a made-up one where the model says a class that its config does not list."""
     return names[class_id] if 0 <= class_id < len(names) else f"class {class_id}"

@@ -1,4 +1,7 @@
-"""Where a box is: letterboxing as Ultralytics' predict does it for a square input, and back again."""
+"""Where a box is: letterboxing as Ultralytics' predict does it for a square input, and back again.
+
+Model `predict` (model_repository) has this very file, as a link: it imports NumPy, OpenCV and Pillow alone.
+"""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,12 +13,14 @@ from PIL import Image
 
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
 PAD_VALUE = 114
+COORDINATE_LIMIT = 1e6  # pixels, and classes: a broken graph may say any number
 _SLIVER = 32  # times longer than wide: the long side, resized, would fill the memory to be cut away
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Letterbox:
     """How an image of `width` x `height` pixels sits inside a square of `size` x `size`.
 
@@ -43,8 +48,15 @@ class Letterbox:
         # A sliver (1 x 3000) would vanish when rounded; the upper bound guards against the float error of the gain.
         inner_width = min(max(round(width * gain), 1), size)
         inner_height = min(max(round(height * gain), 1), size)
-        left, top = _before(size - inner_width), _before(size - inner_height)
-        return cls(size, width, height, inner_width, inner_height, left, top)
+        return cls(
+            size=size,
+            width=width,
+            height=height,
+            inner_width=inner_width,
+            inner_height=inner_height,
+            left=_before(size - inner_width),
+            top=_before(size - inner_height),
+        )
 
     def apply(self, image: Rgb) -> Rgb:
         """Return the uint8 [size, size, 3] square that holds the [height, width, 3] image."""
@@ -69,10 +81,13 @@ class Letterbox:
         return clip_boxes((np.asarray(boxes, np.float32) - self._offsets) / self._gains, self.width, self.height)
 
     def points_to_image(self, points: Floats) -> Floats:
-        """Move [n, K, 2 or more] points (x, y, what stays) to pixels of the image, clipped to the image."""
-        flat = points[..., :2].reshape(-1, 2)
-        moved = self.to_image(np.concatenate([flat, flat], axis=1))[:, :2]
-        return _floats(np.concatenate([moved.reshape(*points.shape[:-1], 2), points[..., 2:]], axis=-1))
+        """Move [..., 2 or more] points (x, y, what stays) to pixels of the image, clipped to the image."""
+        moved = np.clip(self.corners_to_image(points[..., :2]), 0, np.array([self.width, self.height], np.float32))
+        return _floats(np.concatenate([moved, points[..., 2:]], axis=-1))
+
+    def corners_to_image(self, corners: Floats) -> Floats:
+        """Move [..., 2] corners of rotated boxes to pixels of the image; nothing is clipped."""
+        return _floats((np.asarray(corners, np.float32) - self._offsets[:2]) / self._gains[:2])
 
     def rotated_to_image(self, rotated: Floats) -> Floats:
         """Move [n, 5] boxes (centre, width, height, angle) to pixels of the image; nothing is clipped.
@@ -153,20 +168,38 @@ def box_iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def non_max_suppression(detections: Floats, iou: float) -> Floats:
-    """Keep, of [n, 6] detections (box, confidence, class), the best of each heap, class by class.
+def select_detections(detections: Floats, confidence: float, iou: float | None) -> Rows:
+    """Return the usable rows of a graph's output `detections` [n, 6] (box, confidence, class), best first.
 
-    A detection goes when one of its class with a higher confidence stays and overlaps it by more than `iou`. The result
-    is sorted by falling confidence; equal confidences keep their order.
+    Rows below `confidence`, unused rows and rows with NaN or infinity are left out. `iou` is that of a second
+    non-maximum suppression, stricter than the one in the graph; None if there is none.
     """
-    ordered = detections[np.argsort(-detections[:, 4], kind="stable")]
+    # Unused rows have confidence 0, which a threshold of 0 would let through.
+    good = (detections[:, 4] >= confidence) & (detections[:, 4] > 0) & np.isfinite(detections).all(axis=1)
+    rows = np.flatnonzero(good)
+    usable = np.clip(detections[rows], -COORDINATE_LIMIT, COORDINATE_LIMIT)
+    return rows[_best_first(usable) if iou is None else non_max_suppression(usable, iou)]
+
+
+def non_max_suppression(detections: Floats, iou: float) -> Rows:
+    """Return the rows to keep of [n, 6] detections (box, confidence, class): the best of each heap, class by class.
+
+    A detection goes if one of its class with a higher confidence stays and overlaps it by more than `iou`. The rows
+    are sorted by falling confidence; equal confidences keep their order.
+    """
+    order = _best_first(detections)
+    ordered = detections[order]
     same_class = ordered[:, None, 5] == ordered[None, :, 5]
     beaten_by = (box_iou_matrix(ordered[:, :4]) > iou) & same_class
     keep = np.ones(len(ordered), bool)
     for index in range(len(ordered)):
         if keep[index]:
             keep[index + 1 :] &= ~beaten_by[index, index + 1 :]
-    return ordered[keep]
+    return order[keep]
+
+
+def _best_first(detections: Floats) -> Rows:
+    return np.argsort(-detections[:, 4], kind="stable")
 
 
 def _before(padding: int) -> int:

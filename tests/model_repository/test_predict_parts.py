@@ -15,20 +15,16 @@ from PIL import Image
 
 from infra.stack_settings import ROOT, StackSettings
 from model_repository.predict.errors import PredictError
+from model_repository.predict.geometry import Letterbox
 from model_repository.predict.image_decoding import ImageDecoder, header
 from model_repository.predict.model_lookup import ServedModel
-from model_repository.predict.postprocess import (
-    class_scores_to_json,
-    detections_to_json,
-    mask_to_polygon,
-    xywhr_to_corners,
-)
-from model_repository.predict.preprocess import Letterbox, center_crop
+from model_repository.predict.postprocess import class_scores_to_json, detections_to_json
 from model_repository.predict.request import PredictRequest
 from tasks.media.file_type import image_size
 from tasks.serving.pre_postprocess import postprocess
 from tasks.vision import geometry
-from tasks.vision.geometry import Floats
+from tasks.vision.geometry import Floats, xywhr_to_corners
+from tasks.vision.masks import instance_mask, mask_to_polygon
 from tests.tasks.dataset.archives import huge_png
 from tests.tasks.serving.graphs import encoded, noise, rows, smooth
 
@@ -37,40 +33,39 @@ NAMES = ("cat", "dog", "newt")
 LIMITS = ImageDecoder(max_bytes=1_000_000, max_pixels=2_000_000)
 
 
-# ---- placing: the same as in training and in batch inference ------------------------------------------------------
+# ---- code that batch inference and the live endpoint share ----------------------------------------------------------
 
-SIDES = st.integers(1, 700)
-
-
-@given(SIDES, SIDES, st.sampled_from([32, 96, 224]))
-@settings(max_examples=60, deadline=None)
-def test_a_picture_is_placed_as_in_batch_inference(width: int, height: int, size: int) -> None:
-    picture = noise(width, height)
-    own, other = Letterbox.fit(picture, size), geometry.Letterbox.fit(width, height, size)
-    np.testing.assert_array_equal(own.apply(picture), other.apply(picture))
-    boxes = np.random.default_rng(1).uniform(-5, size + 5, (7, 4)).astype(np.float32)
-    np.testing.assert_allclose(
-        own.clip(own.to_picture(boxes.reshape(7, 2, 2))).reshape(7, 4), other.to_image(boxes), atol=1e-3
-    )
-    np.testing.assert_array_equal(center_crop(picture, size), geometry.center_crop(picture, size))
+SHARED = [path for path in (ROOT / "model_repository" / "predict").iterdir() if path.is_symlink()]
 
 
-def test_the_centre_of_a_sliver_is_had_without_filling_the_memory() -> None:
-    picture = noise(100_000, 2)
-    np.testing.assert_array_equal(center_crop(picture, 64), geometry.center_crop(picture, 64))
+@pytest.mark.parametrize("path", SHARED, ids=lambda path: path.name)
+def test_shared_code_is_a_link_to_the_only_copy(path: Path) -> None:
+    """`make up` publishes what is behind the link."""
+    assert path.resolve().is_relative_to(ROOT / "tasks")
+    assert path.resolve().name == path.name
 
 
-# Prints a checksum a picture: decoded, letterboxed, cut to its centre.
+def test_the_code_for_pixels_is_shared() -> None:
+    assert {path.stem for path in SHARED} >= {"geometry", "masks", "decode_cost", "jpeg_segments"}
+
+
+# Prints a checksum a picture: decoded, letterboxed, cut to its centre; and one of a mask that its pixels make.
 SUMS = """
-import sys, zlib
+import cv2, sys, zlib
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from predict.image_decoding import ImageDecoder
-from predict.preprocess import Letterbox, center_crop
+import numpy as np
+from predict.geometry import Letterbox, center_crop
+from predict.masks import instance_mask, mask_to_polygon
 for path in sorted(Path(sys.argv[2]).iterdir()):
     picture = ImageDecoder(1 << 30, 1 << 30).decode(path.read_bytes())
-    for each in (picture, Letterbox.fit(picture, 96).apply(picture), center_crop(picture, 96)):
+    height, width = picture.shape[:2]
+    for each in (picture, Letterbox.fit(width, height, 96).apply(picture), center_crop(picture, 96)):
         print(path.name, zlib.crc32(each.tobytes()))
+    cells = cv2.resize(picture, (24, 24)).transpose(2, 0, 1).astype(np.float32) - 128
+    mask = instance_mask(np.float32([9, 5, 80, 90]), np.float32([1, -1.7, 0.9]), cells, 96)[0]
+    print(path.name, zlib.crc32(mask.tobytes()), len(mask_to_polygon(mask)) > 2)
 """
 
 
@@ -117,11 +112,11 @@ def answered(task: str, seed: int) -> dict[str, Floats]:
 def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> None:
     width, height = 100, 70
     for seed in range(5):
-        outputs, picture = answered(task, seed), noise(width, height)
+        outputs = answered(task, seed)
         own = detections_to_json(
             ServedModel("x", 1, task, SIZE, NAMES),
             outputs,
-            Letterbox.fit(picture, SIZE),
+            Letterbox.fit(width, height, SIZE),
             PredictRequest("x", None, 0.25, iou),
         )
         other = postprocess(outputs, task, geometry.Letterbox.fit(width, height, SIZE), 0.25, iou)
@@ -136,8 +131,8 @@ def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> N
 
 
 def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
-    outputs, picture = answered("segment", 0), noise(SIZE, SIZE)
-    served, box = ServedModel("x", 1, "segment", SIZE, NAMES), Letterbox.fit(picture, SIZE)
+    outputs, box = answered("segment", 0), Letterbox.fit(SIZE, SIZE, SIZE)
+    served = ServedModel("x", 1, "segment", SIZE, NAMES)
     found = postprocess(outputs, "segment", geometry.Letterbox.fit(SIZE, SIZE, SIZE), 0.25)
     own = detections_to_json(served, outputs, box, PredictRequest("x"))
     overlaps = []
@@ -157,7 +152,9 @@ def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
 @pytest.mark.parametrize("cut", [(8, 20, 9, 40), (8, 20, 40, 21), (8, 20, 9, 21), (8, 20, 10, 40)])
 def test_an_outline_has_three_points_or_more(cut: tuple[int, ...]) -> None:
     """Of a mask that is a pixel wide too, whose simplified outline is a line."""
-    ring = mask_to_polygon(np.array(cut, np.float32), np.ones(1, np.float32), np.ones((1, 16, 16), np.float32), SIZE)
+    ones = np.ones((1, 16, 16), np.float32)
+    mask, left, top = instance_mask(np.array(cut, np.float32), np.ones(1, np.float32), ones, SIZE)
+    ring = mask_to_polygon(mask) + np.array([left, top], np.float32)
     assert len(ring) >= 3
     assert cv2.contourArea(ring) > 0
     assert (ring >= cut[:2]).all()
@@ -176,7 +173,7 @@ def test_classes_keep_their_order_and_their_number() -> None:
 def test_a_broken_graph_still_makes_json(task: str, output: str, broken: float) -> None:
     outputs = answered(task, 0)
     outputs[output] = np.full_like(outputs[output], broken)
-    served, box = ServedModel("x", 1, task, SIZE, NAMES), Letterbox.fit(noise(SIZE, SIZE), SIZE)
+    served, box = ServedModel("x", 1, task, SIZE, NAMES), Letterbox.fit(SIZE, SIZE, SIZE)
     with np.errstate(all="ignore"):
         json.dumps(detections_to_json(served, outputs, box, PredictRequest("x")), allow_nan=False)
 

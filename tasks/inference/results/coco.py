@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.serving.pre_postprocess import COORDINATE_LIMIT
 from tasks.vision.detections import VISIBLE
+from tasks.vision.geometry import COORDINATE_LIMIT
 
 _Numbers = NDArray[np.float64]
 _Rows = NDArray[np.int64]

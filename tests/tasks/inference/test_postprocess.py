@@ -7,8 +7,9 @@ import pytest
 
 from tasks.inference.postprocess import class_thresholds, to_detections
 from tasks.parameters import InferenceParams
-from tasks.vision.detections import Detections, VideoPosition, mask_to_polygon
+from tasks.vision.detections import Detections, VideoPosition
 from tasks.vision.geometry import Floats, Letterbox
+from tasks.vision.masks import mask_to_polygon
 from tests.tasks.inference.results.examples import MODEL, model, picture
 
 SQUARE = Letterbox.fit(128, 64, 64)  # half the size, 16 pixels of padding above and below

@@ -20,12 +20,12 @@ from PIL import Image
 from model_repository.predict.errors import PredictError
 from model_repository.predict.image_decoding import ImageDecoder
 from tasks.dataset.image_stats import check_image
-from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, MAX_SEGMENTS, _clears, _sub_blocks, too_costly
+from tasks.media.decode_cost import MAX_BLOCKS, MAX_PAGES, MAX_SCANS, _clears, _sub_blocks, too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import decode_image
+from tasks.media.jpeg_segments import MAX_SEGMENTS
 from tasks.validation.report.images import _shrunk
-from tests.paths import ROOT
 
 SIDE = 600
 ORDINARY = Image.fromarray(
@@ -248,9 +248,3 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         if not changed:
             return b"x"
     return bytes(changed)
-
-
-def test_one_file_holds_the_rule() -> None:
-    served = ROOT / "model_repository" / "predict" / "decode_cost.py"
-    assert served.read_bytes() == (ROOT / "tasks" / "media" / "decode_cost.py").read_bytes()
-    assert served.is_symlink()

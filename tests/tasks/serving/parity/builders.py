@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.dataset.validation_sample import GroundTruth, SampleImage, ValidationSample
 from tasks.vision.detections import Detections
+from tasks.vision.geometry import Letterbox, Rgb
 from tasks.vision.metrics import Scores
 
 NAMES = ("cat", "dog", "owl")
@@ -47,3 +48,10 @@ def scores(value: float | None = 0.5, task: str = "detect") -> Scores:
     metric = "accuracy_top1" if task == "classify" else "mAP50-95"
     values = {} if value is None else {metric: value}
     return Scores(task=task, metrics=values, classes={name: values for name in NAMES if values}, images=1)
+
+
+def stretched_letterbox(image: Rgb, size: int) -> Letterbox:
+    """How a client that forgets the letterbox resizes an image."""
+    height, width = image.shape[:2]
+    sides = {"width": width, "height": height, "inner_width": size, "inner_height": size}
+    return Letterbox(size=size, left=0, top=0, **sides)

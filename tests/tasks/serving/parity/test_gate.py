@@ -25,11 +25,12 @@ from tasks.training import steps as training_steps
 from tasks.training.job import ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.reference import predict_and_score
-from tasks.vision.geometry import Floats, Letterbox, Rgb
+from tasks.vision.geometry import Floats, Rgb
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import PredictionStore
 from tests.tasks.export import faults
 from tests.tasks.export.finders import finder
+from tests.tasks.serving.parity.builders import stretched_letterbox
 
 SIZE = 96
 IMAGES = 8
@@ -151,8 +152,7 @@ def test_stretched_images_are_stopped(case: Case) -> None:
     ask, served = onnx_runtime(case.graph.SerializeToString()), PredictionStore(case.folder / "stretched")
     for image in case.sample.images:
         pixels = read_image(image.path)
-        height, width = pixels.shape[:2]
-        stretch = Letterbox(SIZE, width, height, SIZE, SIZE, 0, 0)
+        stretch = stretched_letterbox(pixels, SIZE)
         served.add(postprocess(ask(stretch.apply(pixels)), case.sample.task, stretch))
     assert not case.parity(served).passed
 

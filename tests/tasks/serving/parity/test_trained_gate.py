@@ -23,11 +23,11 @@ from tasks.training.job import ReferencePredictionJob
 from tasks.training.process import run_job
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.reference import predict_and_score
-from tasks.vision.geometry import Letterbox
 from tasks.vision.predictions import PredictionStore
 from tests.benchmarks.bench_training import merge_by_hand
 from tests.paths import ROOT, SHARED_DATA
 from tests.tasks.export import faults
+from tests.tasks.serving.parity.builders import stretched_letterbox
 from tests.tasks.serving.parity.test_gate import CLASSES, Ask, Case, onnx_runtime
 
 COCO = SHARED_DATA / "yolo11n-coco.pt"
@@ -96,7 +96,7 @@ def stretched(case: Case) -> PredictionStore:
     ask, served = onnx_runtime(case.graph.SerializeToString()), PredictionStore(case.folder / "stretched")
     for image in case.sample.images:
         pixels = read_image(image.path)
-        stretch = Letterbox(SIZE, pixels.shape[1], pixels.shape[0], SIZE, SIZE, 0, 0)
+        stretch = stretched_letterbox(pixels, SIZE)
         served.add(postprocess(ask(stretch.apply(pixels)), "detect", stretch))
     return served
 

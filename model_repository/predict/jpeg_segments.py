@@ -1,0 +1,1 @@
+../../tasks/media/jpeg_segments.py
