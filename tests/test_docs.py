@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib import import_module
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.demo_data import CLASSES, ArchivePlan, write_archive
 from infra.parameter_tables import TABLE, parameter_table, write_tables
 from tasks.finding_codes import Code
 from tests.paths import ROOT
@@ -115,8 +117,16 @@ def test_every_flow_has_an_example() -> None:
     assert {flow for flow, _ in examples()} == FLOWS
 
 
+@pytest.fixture(scope="module")
+def drawn_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(
+        ArchivePlan("shapes-a.zip", CLASSES, train=12, val=6, seed=1), tmp_path_factory.mktemp("drawn")
+    )
+
+
 @pytest.mark.parametrize("block", [block for _, block in RUNNABLE], ids=[page for page, _ in RUNNABLE])
-def test_commands_in_docs_run(block: str, tmp_path: Path) -> None:
+def test_commands_in_docs_run(block: str, drawn_archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn_archive.parent, tmp_path / "shapes")
     for name in (".venv", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     done = subprocess.run(
