@@ -14,6 +14,7 @@ import pytest
 
 from infra.demo_data import CLASSES, ArchivePlan, write_archive
 from infra.parameter_tables import TABLE, parameter_table, write_tables
+from infra.stack_settings import StackSettings
 from tasks.finding_codes import Code
 from tests.paths import ROOT
 
@@ -143,3 +144,11 @@ def test_commands_in_docs_run(block: str, drawn_archive: Path, tmp_path: Path) -
 def test_the_table_of_codes_names_every_code_once_and_in_order() -> None:
     table = (DOCS / "validation.md").read_text().partition("| code | severity | meaning |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [code.value for code in Code]
+
+
+@pytest.mark.parametrize("name", StackSettings.model_fields)
+def test_operations_has_every_setting_of_the_stack_with_its_default(name: str) -> None:
+    rows = [row for row in (DOCS / "operations.md").read_text().splitlines() if f"`STUDIO_{name.upper()}`" in row]
+    default = StackSettings.model_fields[name].default
+    shown = default.name if isinstance(default, Path) else str(default or "none")
+    assert any(re.search(rf"\b{re.escape(shown)}\b" if shown[0] != "." else re.escape(shown), row) for row in rows)
