@@ -23,7 +23,7 @@ HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
 
 
 def write_tables(page: str) -> str:
-    """The Markdown text of a page with the table between each pair of markers written anew."""
+    """The Markdown text of a page, with a new table between each pair of markers."""
     return TABLE.sub(lambda found: found[1] + parameter_table(found[2]) + found[3], page)
 
 
@@ -72,35 +72,31 @@ def _meaning(info: FieldInfo) -> str:
 
 
 def _escape(text: str) -> str:
-    """Plain text for a cell: in Markdown a pipe would end it, and two stars would be emphasis."""
+    """Plain text for a cell: in Markdown a pipe ends the cell, and two stars are emphasis."""
     return re.sub(r"([|*])", r"\\\1", text)
 
 
 def _default(value: object) -> str:
     if value in (inspect.Parameter.empty, PydanticUndefined):
         return "required"
-    text = json.dumps(to_jsonable_python(value))
-    return "none" if text in ("null", "[]") else f"`{text}`" if not isinstance(value, str) else f"`{value}`"
-
-
-def pages() -> list[Path]:
-    """The pages of docs/ that hold such tables."""
-    return [page for page in sorted(DOCS.glob("*.md")) if TABLE.search(page.read_text())]
+    text = value if isinstance(value, str) else json.dumps(to_jsonable_python(value))
+    return "none" if text in ("null", "[]") else f"`{text}`"
 
 
 def main() -> int:
-    """Write the tables, or with `--check` name the pages whose tables are out of date; the exit code."""
+    """Write the tables, or with `--check` name the pages whose tables are out of date; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.parameter_tables", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a table is out of date")
     check = parser.parse_args().check
-    stale = [page for page in pages() if write_tables(page.read_text()) != page.read_text()]
-    if not check:
-        for page in stale:
-            page.write_text(write_tables(page.read_text()))
-    elif stale:
+    written = {page: write_tables(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
+    stale = [page for page, text in written.items() if text != page.read_text()]
+    if check and stale:
         names = ", ".join(page.name for page in stale)
-        sys.stderr.write(f"expected the parameter tables of the flows, found older ones in {names}; run `make docs`\n")
-    return 1 if check and stale else 0
+        sys.stderr.write(f"expected the parameters of the flows, found older tables in {names}; run `make docs`\n")
+        return 1
+    for page in stale:
+        page.write_text(written[page])
+    return 0
 
 
 if __name__ == "__main__":
