@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test bench proof lint lock
+.PHONY: help setup demo up down status check upload test bench proof docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -67,10 +67,16 @@ bench: setup ## check, labels, merge, training, live predictions, roll-outs, inf
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(RUN) pytest -m heavy -s
 
-lint: setup ## ruff and mypy, strict
+docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
+	@$(RUN) infra.parameter_tables
+	@$(BIN)/zensical build --strict --clean
+
+lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links that lead somewhere
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
+	@$(RUN) infra.parameter_tables --check
+	@$(BIN)/zensical build --strict --clean
 
 lock: setup ## pin the requirements and their hashes anew, from the ranges of pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml -o requirements.txt
