@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import to_onnxruntime_config
 from tasks.serving.served_model import MAX_DETECTIONS, ServedModel
@@ -31,10 +34,6 @@ NO_DEFAULT_VERSION = 0  # the champion of what is served aside, to those alone w
 _CHAMPION = "champion"
 _UNTIL = "kept_until"
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
-
-# Fields whose strings are enum names (bare in text) and fields that are maps (key/value pairs in text).
-_ENUMS = frozenset({"data_type", "kind"})
-_MAPS = frozenset({"parameters", "inputs"})
 
 
 def model_config(
@@ -101,41 +100,8 @@ def config_json(config: Mapping[str, Any]) -> str:
 
 
 def config_pbtxt(config: Mapping[str, Any]) -> str:
-    """The config as text protobuf, for `config.pbtxt`.
-
-    Written here and not by protobuf's `text_format`, which needs the message type of the Triton client.
-    """
-    return "".join(f"{line}\n" for field, value in config.items() for line in _field(field, value))
-
-
-def _field(field: str, value: object) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _field(field, item)
-    elif field in _MAPS and isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _message(field, {"key": key, "value": item})
-    elif isinstance(value, Mapping):
-        yield from _message(field, value)
-    else:
-        yield f"{field}: {value if field in _ENUMS else _scalar(value)}"
-
-
-def _message(field: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{field} {{"
-    for name, value in fields.items():
-        yield from (f"  {line}" for line in _field(name, value))
-    yield "}"
-
-
-def _scalar(value: object) -> str:
-    return _quoted(value) if isinstance(value, str) else str(value).lower()
-
-
-def _quoted(text: str) -> str:
-    """A text protobuf string of printable ASCII; every other byte is a three-digit octal escape."""
-    special = b'"\\'
-    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in special else f"\\{b:03o}" for b in text.encode()) + '"'
+    """Return the config as text protobuf, for `config.pbtxt`."""
+    return str(text_format.MessageToString(json_format.ParseDict(config, ModelConfig())))
 
 
 def config_versions(config: Mapping[str, Any]) -> list[int]:
