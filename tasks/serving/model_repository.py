@@ -3,6 +3,7 @@
 Beside them lie copies of versions that are served aside (`tasks.serving.triton_names`), without a config.pbtxt.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -14,16 +15,35 @@ from tasks.storage.object_names import Bucket
 from tasks.storage.objects import list_keys, sha256_of
 from tasks.storage.s3_client import StorageError, client, s3_errors
 
-GRAPH, CODE = "model.onnx", "model.py"
-CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
+GRAPH, MAIN_CODE = "model.onnx", "model.py"
+CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
+# What makes a version complete comes last.
+CODE_FILES = sorted(CODE_FOLDER.glob("*.py"), key=lambda path: path.name == MAIN_CODE)
+VERSION_FILES = (GRAPH, *(path.name for path in CODE_FILES))
 _DIGEST = "sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedVersion:
+    """The folder of a version, with the SHA-256 of its graph in hex; `is_new` if this flow run wrote it."""
+
+    model_name: str
+    version: int
+    digest: str
+    is_new: bool
+
+    def discard_if_new(self) -> None:
+        """Remove the folder if this flow run wrote it and nobody serves it."""
+        if self.is_new:
+            delete_version(self.model_name, self.version)
 
 
 @step
 def publish_version(model_name: str, version: int, graph: Path) -> str:
     """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
-    s3, digest = client(), sha256_of(graph)
-    for name, path in ((GRAPH, graph), (CODE, CODE_FILE)):
+    s3 = client()
+    digest = sha256_of(graph)
+    for name, path in zip(VERSION_FILES, (graph, *CODE_FILES), strict=True):
         key = f"{model_name}/{version}/{name}"
         with s3_errors(f"writing s3://{Bucket.MODELS}/{key}"):
             s3.upload_file(str(path), Bucket.MODELS, key, ExtraArgs={"Metadata": {_DIGEST: digest}})
@@ -31,18 +51,18 @@ def publish_version(model_name: str, version: int, graph: Path) -> str:
 
 
 def read_published_digest(model_name: str, version: int) -> str | None:
-    """SHA-256 in hex of a version's graph; None where its folder was not written to its end, or lacks a file since.
+    """Return the SHA-256 in hex of a version's graph; None if its folder is not complete.
 
-    Empty where an earlier release wrote it. A folder that is whole is never written again.
+    A folder that is complete is never written again.
     """
-    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in (GRAPH, CODE)}
+    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in VERSION_FILES}
     return digests.pop() if len(digests) == 1 else None
 
 
 def _digest_of(key: str) -> str | None:
     with s3_errors(f"looking for s3://{Bucket.MODELS}/{key}"):
         try:
-            return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST, "")
+            return client().head_object(Bucket=Bucket.MODELS, Key=key)["Metadata"].get(_DIGEST)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
@@ -50,21 +70,21 @@ def _digest_of(key: str) -> str | None:
 
 
 def require_published(model_name: str, version: int) -> str:
-    """SHA-256 in hex of a version's graph; raises StorageError where it is not in the repository."""
+    """Return the SHA-256 in hex of a version's graph; raises StorageError if it is not in the repository."""
     digest = read_published_digest(model_name, version)
     if digest is None:
         raise StorageError(
-            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {CODE}, found none: it was never "
-            f"deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
+            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
+            f"never deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
         )
     return digest
 
 
 @step
 def delete_version(model_name: str, version: int) -> None:
-    """Remove the folder of a version that nobody serves, what makes it whole first."""
+    """Remove the folder of a version that nobody serves; the file that makes it complete goes first."""
     keys = list_keys(Bucket.MODELS, f"{model_name}/{version}/")
-    for key in sorted(keys, key=lambda key: not key.endswith(f"/{CODE}")):
+    for key in sorted(keys, key=lambda key: not key.endswith(f"/{MAIN_CODE}")):
         with s3_errors(f"removing s3://{Bucket.MODELS}/{key}"):
             client().delete_object(Bucket=Bucket.MODELS, Key=key)
 
@@ -76,10 +96,11 @@ class AsideVersions:
         self._model_name = model_name
 
     def copy(self, version: int, entry: str) -> None:
-        """Copy a version to `entry`, inside the store; raises StorageError where it is not whole."""
+        """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
         require_published(self._model_name, version)
-        for name in (GRAPH, CODE):
-            source, key = f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}"
+        for name in VERSION_FILES:
+            source = f"{self._model_name}/{version}/{name}"
+            key = f"{entry}/{version}/{name}"
             with s3_errors(f"copying s3://{Bucket.MODELS}/{source} to {key}"):
                 client().copy({"Bucket": Bucket.MODELS, "Key": source}, Bucket.MODELS, key)
 
@@ -100,7 +121,7 @@ class ConfigFile:
         self._key = f"{model_name}/config.pbtxt"
 
     def read(self) -> str | None:
-        """Return its text; None where the model is not deployed."""
+        """Return its text; None if the model is not deployed."""
         with s3_errors(f"reading s3://{Bucket.MODELS}/{self._key}"):
             try:
                 return client().get_object(Bucket=Bucket.MODELS, Key=self._key)["Body"].read().decode()

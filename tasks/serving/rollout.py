@@ -1,14 +1,14 @@
 """From the version that is served to another: either the new one is the champion, or all is as it was.
 
-The model's own name in Triton is for the champion, which is the version that a client gets who names none. What else is
-needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference hold.
+The model's own name in Triton is for the champion, the version for clients that name none. Every other version that is
+needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference use.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from prefect import get_run_logger
@@ -20,200 +20,172 @@ from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import Snapshot
+from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_pbtxt, read_serving_params
 from tasks.serving.triton_names import candidate_name, kept_name, kept_version
+from tasks.storage.leases import lease_holders
 
-_NOT_BACK = "what was served before could not be brought back"
+_NOT_RESTORED = "what was served before could not be brought back"
 
-LeaseHolders = Callable[[str], Mapping[int, Sequence[str]]]  # of a model: the flow runs that hold a version, by version
-
-
-class ConfigFile(Protocol):
-    """What a Triton that starts anew serves of a model."""
-
-    def read(self) -> str | None:
-        """Return it as text; None where the model is not deployed."""
-
-    def write(self, text: str | None) -> None:
-        """Put a text in its place; None removes it."""
+RequireLock = Callable[[], None]  # raises Superseded if another flow run changes what is served of the model now
 
 
-class Asides(Protocol):
-    """Copies of versions of one model under other names, for Triton to load."""
+class ChampionAlias(Protocol):
+    """What the model registry says about the champion of a model."""
 
-    def copy(self, version: int, entry: str) -> None:
-        """Copy a version to `entry`."""
+    def announce(self) -> None:
+        """Write down which version is about to be the champion."""
 
-    def names(self) -> list[str]:
-        """Return the names under which something was put."""
+    def move(self) -> None:
+        """Point the alias at that version."""
 
-    def remove(self, entry: str) -> None:
-        """Remove what was put there."""
-
-
-@dataclass(frozen=True)
-class RolloutStore:
-    """What a roll-out of a model touches besides Triton, and how it knows that it may.
-
-    `users` names the flow runs that hold a version. `require_lock` raises Superseded where another run changes what is
-    served of the model now.
-    """
-
-    config: ConfigFile
-    asides: Asides
-    users: LeaseHolders
-    require_lock: Callable[[], None]
+    def tag_dates(self, serving: ServingParams) -> None:
+        """Write on both versions when one followed the other, and how the new one is served."""
 
 
-@dataclass
-class ChampionChange:
-    """What a roll-out tells the registry: who is about to be the champion, and who is; `done` says so here.
+@dataclass(kw_only=True)
+class Rollout:
+    """The change from the version that is served to `model`, by a flow run that holds the lock of the model."""
 
-    `undo` takes back what was done for a version that does not get so far.
-    """
+    model: ServedModel
+    serving: ServingParams
+    alias: ChampionAlias
+    require_lock: RequireLock
+    is_champion: bool = field(default=False, init=False)
+    _lower_versions: list[ServedModel] = field(default_factory=list, init=False)
 
-    announce: Callable[[], None]
-    crown: Callable[[], None]
-    undo: Callable[[], None]
-    done: bool = False
+    @contextmanager
+    def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
+        """Serve the version aside in the block; gives it under the name that it has there, which clients do not know.
 
+        If the block fails, runs of inference that use the version may finish on it, and a new folder is removed.
+        """
+        candidate = replace(self.model, aside=candidate_name(self.model.name))
+        try:
+            AsideVersions(self.model.name).copy(self.model.version, candidate.entry)
+            model_control.load_aside(candidate, self.serving)
+            grpc_client.smoke_test(candidate)
+            yield candidate
+        except Superseded:
+            raise  # what lies aside is the other process's to unload now
+        except BaseException:
+            _raise_if_superseded(self.require_lock)
+            if not self.is_champion:
+                keep_in_use([self.model], self.serving)
+            _unload_candidate(candidate)
+            if not self.is_champion:
+                with _warn_on_error("what was written for this version stays"):
+                    published.discard_if_new()
+            raise
+        self.require_lock()
+        _unload_candidate(candidate)
 
-@contextmanager
-def loaded_candidate(
-    model: ServedModel, serving: ServingParams, places: RolloutStore, crowning: ChampionChange
-) -> Iterator[ServedModel]:
-    """Serve a version aside while the block lasts; gives it as it is to be asked there.
+    def make_champion(self) -> None:
+        """Serve the version under the model's own name, and make it the champion.
 
-    Clients cannot get it unless they are told. Where the block fails, flow runs that hold it may finish on it.
-    """
-    candidate = replace(model, aside=candidate_name(model.name))
-    try:
-        places.asides.copy(model.version, candidate.entry)
-        model_control.load_aside(candidate, serving)
-        grpc_client.smoke_test(candidate)
-        yield candidate
-    except Superseded:
-        raise  # what lies aside is the other process's to drop now
-    except BaseException:
-        _yield_to_cancellation(places)
-        if not crowning.done:
-            keep_in_use([model], serving, places)
-        _forget(candidate, places)
-        if not crowning.done:
-            with _warn_on_error("what was written for this version stays"):
-                crowning.undo()
-        raise
-    places.require_lock()
-    _forget(candidate, places)
+        A client that names no version gets the champion before until Triton has loaded this one, and this one from then
+        on. Whatever is raised leaves Triton and the config as they were.
+        """
+        model = self.model
+        before = model_control.read_snapshot(model.name)
+        self._lower_versions = _versions_that_may_stay(before, model, self.serving)
+        leaving = [
+            each for each in before.versions if each.version != model.version and each not in self._lower_versions
+        ]
+        if before.config is not None:
+            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_timeouts(self.serving)))
+        config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
+        config_file = ConfigFile(model.name)
+        timeout_s = self.serving.load_timeout_s
+        with defer_cancellation(), _rollback_on_error(before, config_file, self.require_lock, timeout_s):
+            self.require_lock()
+            self.alias.announce()
+            self.require_lock()  # MLflow may have been away for minutes
+            model_control.load_versions(model.name, [*self._lower_versions, model], self.serving, model.version)
+            # Only these two calls lie between the moment of Triton and that of the registry.
+            config_file.write(config)
+            self.alias.move()
+            self.is_champion = True
 
+    def unload_replaced(self) -> None:
+        """Have the champion alone under the model's own name; runs of inference may finish on another version.
 
-def _forget(candidate: ServedModel, places: RolloutStore) -> None:
-    with _warn_on_error("what was tried stays aside until the next roll-out"):
-        _drop(candidate.entry, places.asides)
-
-
-def make_champion(
-    model: ServedModel, serving: ServingParams, places: RolloutStore, crowning: ChampionChange
-) -> list[ServedModel]:
-    """Serve `model` under the model's own name, and make it the champion; returns those that still stand beside it.
-
-    A client that names no version gets the champion before until Triton has loaded this one, and this one from then on.
-    Whatever is raised leaves Triton and the config as they were.
-    """
-    before = model_control.read_snapshot(model.name)
-    beside = _versions_beside(before, model, serving)
-    leaving = [each for each in before.versions if each.version != model.version and each not in beside]
-    if before.config is not None:
-        keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_patience(serving)), places)
-    config = config_pbtxt(model_control.build_config([model], serving, model.version))
-    with defer_cancellation(), _rollback_on_error(before, places, serving.load_timeout_s):
-        places.require_lock()
-        crowning.announce()
-        places.require_lock()  # MLflow may have been away for minutes
-        model_control.load_versions(model.name, [*beside, model], serving, model.version)
-        # No more than these two calls lie between the moment of Triton and that of the registry.
-        places.config.write(config)
-        crowning.crown()
-        crowning.done = True
-    return beside
-
-
-def unload_replaced(
-    model: ServedModel, beside: Sequence[ServedModel], serving: ServingParams, places: RolloutStore
-) -> None:
-    """Have the champion alone under the model's own name; flow runs that hold another version may finish on it.
-
-    Others who name an older version have had `drain_s` to look up who is champion now.
-    """
-    with _report_incomplete_cleanup(model):
-        if beside:
-            time.sleep(serving.drain_s)
-            places.require_lock()
-            keep_in_use(beside, serving, places)
-        places.require_lock()
-        model_control.serve_alone(model, serving)
-        unload_unused(model.name, places.asides, places.users)
+        Other clients that name an older version have had `drain_s` to look up the champion.
+        """
+        with _report_incomplete_cleanup(self.model):
+            if self._lower_versions:
+                time.sleep(self.serving.drain_s)
+                self.require_lock()
+                keep_in_use(self._lower_versions, self.serving)
+            self.require_lock()
+            model_control.serve_alone(self.model, self.serving)
+            unload_unused(self.model.name)
 
 
-def undeploy(model_name: str, places: RolloutStore) -> None:
-    """Serve a model no longer, from now on; flow runs that hold a version may finish on it, however long they take."""
+def undeploy(model_name: str, require_lock: RequireLock) -> None:
+    """Stop serving a model now; runs of inference may finish on the version that they use, however long they take."""
     before = model_control.read_snapshot(model_name)
     if before.config is not None:
-        keep_in_use(before.versions, read_serving_params(before.config), places, for_good=True)
-    places.require_lock()
-    places.config.write(None)
+        keep_in_use(before.versions, read_serving_params(before.config), for_good=True)
+    require_lock()
+    ConfigFile(model_name).write(None)
     model_control.unload(model_name)
-    unload_unused(model_name, places.asides, places.users)
+    unload_unused(model_name)
 
 
-def keep_in_use(
-    versions: Iterable[ServedModel], serving: ServingParams, places: RolloutStore, *, for_good: bool = False
-) -> None:
-    """Serve aside what flow runs hold of these versions, for `drain_timeout_s` or for good.
+def keep_in_use(versions: Iterable[ServedModel], serving: ServingParams, *, for_good: bool = False) -> None:
+    """Serve aside those of the versions that runs of inference use, for `drain_timeout_s` or for good.
 
-    A run whose version is gone goes on with the champion, so a fault here is logged and stops nothing.
+    A run whose version is gone goes on with the champion, so an error here is logged and stops nothing.
     """
     until = None if for_good else time.time() + serving.drain_timeout_s
     with _warn_on_error("runs of inference that hold an old version go on with the champion"):
         for model in versions:
-            if places.users(model.name).get(model.version):
+            if lease_holders(model.name).get(model.version):
                 kept = replace(model, aside=kept_name(model.name, model.version))
-                places.asides.copy(model.version, kept.entry)
+                AsideVersions(model.name).copy(model.version, kept.entry)
                 model_control.load_aside(kept, serving, until)
 
 
-def unload_unused(model_name: str, asides: Asides, users: LeaseHolders) -> None:
-    """Drop what is kept aside of a model and no flow run holds any more; each run does so that lets go of a version."""
+def unload_unused(model_name: str) -> None:
+    """Unload the versions that are served aside and that no run of inference uses any more."""
     with _warn_on_error("versions that nobody holds stay aside until the next run"):
+        asides = AsideVersions(model_name)
         kept = {entry: version for entry in asides.names() if (version := kept_version(entry))}
-        held = users(model_name) if kept else {}
+        holders = lease_holders(model_name) if kept else {}
         for entry, version in kept.items():
-            if not held.get(version):
-                _drop(entry, asides)
+            if not holders.get(version):
+                _unload_aside(entry, asides)
 
 
-def unload_leftovers(model_name: str, asides: Asides, users: LeaseHolders) -> None:
-    """Drop what a roll-out left that was killed: to be called by who holds the lock of the model."""
+def unload_leftovers(model_name: str) -> None:
+    """Unload what a killed roll-out left aside; the caller holds the lock of the model."""
+    asides = AsideVersions(model_name)
     if candidate_name(model_name) in asides.names():
-        _drop(candidate_name(model_name), asides)
-    unload_unused(model_name, asides, users)
+        _unload_aside(candidate_name(model_name), asides)
+    unload_unused(model_name)
 
 
-def _drop(entry: str, asides: Asides) -> None:
-    """The files go last: they tell the next one what may be loaded still."""
+def _unload_candidate(candidate: ServedModel) -> None:
+    with _warn_on_error("what was tried stays aside until the next roll-out"):
+        _unload_aside(candidate.entry, AsideVersions(candidate.name))
+
+
+def _unload_aside(entry: str, asides: AsideVersions) -> None:
+    """The files go last: by them the next roll-out knows what may still be loaded."""
     model_control.unload.fn(entry)
     asides.remove(entry)
 
 
-def _patience(serving: ServingParams) -> dict[str, float]:
+def _timeouts(serving: ServingParams) -> dict[str, float]:
     return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
 
 
-def _versions_beside(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
-    """Versions that can stay under the model's own name for a while, for those who name them.
+def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
+    """Versions that can stay under the model's own name for a while, for clients that name them.
 
-    Only lower ones: of several, Triton gives the highest to a client that names none. And only where one config can be
+    Only lower ones: of several, Triton gives the highest to a client that names none. And only if one config can be
     right for all; the backend onnxruntime fixes sizes in it, and keeps no engines for two versions.
     """
     if before.config is None:
@@ -224,36 +196,38 @@ def _versions_beside(before: Snapshot, model: ServedModel, serving: ServingParam
 
 
 @contextmanager
-def _rollback_on_error(before: Snapshot, places: RolloutStore, timeout_s: float) -> Iterator[None]:
-    """Serve exactly what was served when the block fails, however it does; the reason that counts is the first one."""
-    written = places.config.read()
+def _rollback_on_error(
+    before: Snapshot, config_file: ConfigFile, require_lock: RequireLock, timeout_s: float
+) -> Iterator[None]:
+    """Serve exactly what was served before if the block fails; the error of the block is the one that is raised."""
+    config = config_file.read()
     try:
         yield
     except Superseded:
         raise  # what is served is the other process's to change now
     except BaseException:
-        _yield_to_cancellation(places)
+        _raise_if_superseded(require_lock)
         get_run_logger().warning("going back to what was served before")
-        with _warn_on_error(_NOT_BACK):
-            places.config.write(written)
-        with _warn_on_error(_NOT_BACK):
+        with _warn_on_error(_NOT_RESTORED):
+            config_file.write(config)
+        with _warn_on_error(_NOT_RESTORED):
             model_control.restore(before, timeout_s)
         raise
 
 
-def _yield_to_cancellation(places: RolloutStore) -> None:
-    """Raise Superseded where another process has the lock; where the store does not say, tidying up goes on."""
+def _raise_if_superseded(require_lock: RequireLock) -> None:
+    """Raise Superseded if another process has the lock; if the store does not say, the clean-up goes on."""
     with _warn_on_error("whether another run works on this model now is not known"):
-        places.require_lock()
+        require_lock()
 
 
 @contextmanager
-def _warn_on_error(otherwise: str) -> Iterator[None]:
+def _warn_on_error(consequence: str) -> Iterator[None]:
     try:
         yield
     except StudioError as error:
         log = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
-        log.warning("%s: %s", otherwise, error)
+        log.warning("%s: %s", consequence, error)
 
 
 @contextmanager
