@@ -8,7 +8,7 @@ from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import DeployableVersion, ModelName, ServingParams
-from tasks.serving import grpc_client, rollout
+from tasks.serving import grpc_client, kept_versions
 from tasks.tracking import canaries, registry
 
 
@@ -28,7 +28,7 @@ def deploy_model(
         registered = registry.find_version(model_name, number) if number else registry.find_candidate(model_name)
         session.record.version = registered.version
         canaries.end_canary(model_name)
-        rollout.unload_leftovers(model_name)
+        kept_versions.unload_leftovers(model_name)
         champions = session.read_champions()
         weights = registry.fetch_weights(registered, folder / "weights")
         published = publication.ensure_published(registered, weights, folder / "export")
@@ -46,7 +46,7 @@ def deploy_model(
             grpc_client.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
             current_run.log_step("making version %d the champion", model.version)
             change.make_champion()
-        change.alias.tag_dates(serving)
+        change.tag_dates()
         change.unload_replaced()
         session.record.outcome = f"{model_name} version {model.version} is served and is the champion"
     return outcome.completed(session.record.outcome)

@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, flow_runs, outcome
 from tasks.parameters import ModelName, RollbackVersion
-from tasks.serving import model_control, model_repository, rollout
+from tasks.serving import kept_versions, model_control, model_repository
 from tasks.tracking import canaries, champion_history, champions, registry
 
 
@@ -31,8 +31,8 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         model = registered.served(digest, serving.precision)
         change = session.rollout(model, serving, history, champion_history.history_after_rollback)
         change.make_champion()
-        change.alias.tag_dates(serving)
-        rollout.unload_leftovers(model_name)
+        change.tag_dates()
+        kept_versions.unload_leftovers(model_name)
         change.unload_replaced()
         session.record.outcome = f"{model_name} version {target} is the champion again"
     return outcome.completed(session.record.outcome)

@@ -16,7 +16,7 @@ from tasks.orchestration import artifacts, current_run, flow_runs, helper_runs, 
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import InferenceParams, Inputs, ModelName, Shard
 from tasks.rendering.links import links_markdown
-from tasks.serving import canary_stats, model_control, rollout
+from tasks.serving import canary_stats, kept_versions, model_control
 from tasks.serving.canary_rules import routes_to_canary
 from tasks.serving.served_model import ServedModel
 from tasks.storage import leases, objects
@@ -134,7 +134,7 @@ def _process_chunks(job: Job, share: int, folder: Path) -> int:
                 if model.version == version:
                     run_chunks_on_triton(model, inference, job.left(share, workers, goes_on), folder, outside)
                 version = model.version
-            rollout.unload_unused(model_name)
+            kept_versions.unload_unused(model_name)
     return done
 
 

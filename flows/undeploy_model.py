@@ -3,10 +3,11 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.deployment import rollout
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.parameters import ModelName
-from tasks.serving import rollout
+from tasks.serving import kept_versions
 from tasks.serving.triton_config import NO_DEFAULT_VERSION
 from tasks.tracking import canaries, champions, registry
 
@@ -25,7 +26,7 @@ def undeploy_model(model_name: ModelName) -> State:
         current_run.log_step(
             "taking %s out of Triton: clients are refused, runs that hold a version finish on it", model_name
         )
-        rollout.unload_leftovers(model_name)
+        kept_versions.unload_leftovers(model_name)
         history = champions.champion_history(model_name)
         champions.announce_champion(model_name, NO_DEFAULT_VERSION, session.record.flow_run_id, history)
         rollout.undeploy(model_name, session.require_lock)

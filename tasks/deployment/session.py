@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tasks.deployment.rollout import RequireLock, Rollout
 from tasks.orchestration.current_run import first_attempt_start, flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
 from tasks.parameters import ServingParams
 from tasks.serving.model_control import read_snapshot
-from tasks.serving.rollout import RequireLock, Rollout
 from tasks.serving.served_model import ServedModel
 from tasks.storage.locks import never_cancel, serving_lock
 from tasks.tracking.champion_history import history_after_deploy
-from tasks.tracking.champions import ChampionAlias, champion_history, find_chosen_version
+from tasks.tracking.champions import champion_history, find_chosen_version
 from tasks.tracking.deployment_runs import RolloutRecord, recorded_rollout
 
 
@@ -57,13 +57,14 @@ class DeploymentSession:
         next_history: Callable[[list[int], int], list[int]] = history_after_deploy,
     ) -> Rollout:
         """Return the change to `model`; `next_history` gives the champions after it."""
-        alias = ChampionAlias(
-            model_name=self.model_name,
-            flow_run_id=self.record.flow_run_id,
+        return Rollout(
+            model=model,
+            serving=serving,
             former=history[-1] if history else None,
             history=next_history(history, model.version),
+            flow_run_id=self.record.flow_run_id,
+            require_lock=self.require_lock,
         )
-        return Rollout(model=model, serving=serving, alias=alias, require_lock=self.require_lock)
 
 
 @contextmanager

@@ -37,28 +37,6 @@ class AnnouncedRollout:
     announced_at: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChampionAlias:
-    """Alias `champion` of a model, which a flow run moves from `former` to the last version of `history`."""
-
-    model_name: str
-    flow_run_id: str
-    former: int | None
-    history: Sequence[int]
-
-    def announce(self) -> None:
-        """Write down which version is about to be the champion."""
-        announce_champion(self.model_name, self.history[-1], self.flow_run_id, self.history)
-
-    def move(self) -> None:
-        """Point the alias at that version."""
-        set_champion(self.model_name, self.history[-1], self.history)
-
-    def tag_dates(self, serving: ServingParams) -> None:
-        """Write on both versions when one followed the other, and how the new one is served; never raises."""
-        tag_champion_dates(self.model_name, self.former, self.history[-1], serving)
-
-
 @retried_step
 def find_chosen_version(model_name: str, flow_run_id: str, first_start: float | None) -> int | None:
     """Return the version that this flow run chose in an earlier attempt, if it did.

@@ -15,10 +15,11 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra.stack_settings import ROOT, StackSettings
+from tasks.deployment import rollout
 from tasks.inference import triton_client as inference_client
 from tasks.inference.triton_client import TritonClient, VersionUnloadedError
 from tasks.parameters import ServingParams
-from tasks.serving import model_control, model_repository, rollout
+from tasks.serving import kept_versions, model_control, model_repository
 from tasks.serving.http_client import ServingError
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
@@ -119,7 +120,7 @@ def held(name: str, served: ServedModel) -> Iterator[Held]:
     found = Held(name, served)
     yield found
     found.client.close()
-    rollout.unload_unused(name)
+    kept_versions.unload_unused(name)
     model_control.unload.fn(name)
 
 
@@ -129,13 +130,13 @@ def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
     monkeypatch.setattr(inference_client, "UNLOADED_AFTER_S", 1.0)
     name, asides = held.first.name, held.asides
     with leases.hold_lease(name, 1, "one"):
-        rollout.keep_in_use([held.first, held.second], ServingParams())
+        kept_versions.keep_in_use([held.first, held.second], ServingParams())
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert held.ask() < 2
-        rollout.unload_unused(name)
+        kept_versions.unload_unused(name)
         assert held.ask() < 2
         assert asides.names() == [f"{name}.1"]
-    rollout.unload_unused(name)
+    kept_versions.unload_unused(name)
     assert asides.names() == []
     with pytest.raises(VersionUnloadedError, match="is served no longer"):
         held.ask()
@@ -145,10 +146,10 @@ def test_a_version_is_kept_for_a_bounded_time(held: Held) -> None:
     """After it the run is to go on with the champion, which is what it finds then."""
     name = held.first.name
     with leases.hold_lease(name, 1, "one"):
-        rollout.keep_in_use([held.first], ServingParams())
+        kept_versions.keep_in_use([held.first], ServingParams())
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert model_control.first_ready_version.fn(name, 1, 2).aside == f"{name}.1"
-        rollout.keep_in_use([held.first], ServingParams(drain_timeout_s=0.0))
+        kept_versions.keep_in_use([held.first], ServingParams(drain_timeout_s=0.0))
         with pytest.raises(VersionUnloadedError, match="the time for that is over"):
             held.ask()
         assert model_control.first_ready_version.fn(name, 1, 2) == held.second

@@ -4,53 +4,43 @@ The model's own name in Triton is for the champion, the version for clients that
 needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference use.
 """
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from prefect import get_run_logger
-from prefect.context import FlowRunContext
 
 from tasks.errors import StudioError, Superseded
 from tasks.orchestration.signals import defer_cancellation
 from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
+from tasks.serving.kept_versions import keep_in_use, unload_aside, unload_unused, warn_on_error
 from tasks.serving.model_control import Snapshot
 from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_pbtxt, read_serving_params
-from tasks.serving.triton_names import candidate_name, kept_name, kept_version
-from tasks.storage.leases import lease_holders
+from tasks.serving.triton_names import candidate_name
+from tasks.tracking import champions
 
 _NOT_RESTORED = "what was served before could not be brought back"
 
 RequireLock = Callable[[], None]  # raises Superseded if another flow run changes what is served of the model now
 
 
-class ChampionAlias(Protocol):
-    """What the model registry says about the champion of a model."""
-
-    def announce(self) -> None:
-        """Write down which version is about to be the champion."""
-
-    def move(self) -> None:
-        """Point the alias at that version."""
-
-    def tag_dates(self, serving: ServingParams) -> None:
-        """Write on both versions when one followed the other, and how the new one is served."""
-
-
 @dataclass(kw_only=True)
 class Rollout:
-    """The change from the version that is served to `model`, by a flow run that holds the lock of the model."""
+    """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
+
+    `history` are the champions with `model`, the last of them.
+    """
 
     model: ServedModel
     serving: ServingParams
-    alias: ChampionAlias
+    former: int | None
+    history: Sequence[int]
+    flow_run_id: str
     require_lock: RequireLock
     is_champion: bool = field(default=False, init=False)
     _lower_versions: list[ServedModel] = field(default_factory=list, init=False)
@@ -75,7 +65,7 @@ class Rollout:
                 keep_in_use([self.model], self.serving)
             _unload_candidate(candidate)
             if not self.is_champion:
-                with _warn_on_error("what was written for this version stays"):
+                with warn_on_error("what was written for this version stays"):
                     published.discard_if_new()
             raise
         self.require_lock()
@@ -100,13 +90,17 @@ class Rollout:
         timeout_s = self.serving.load_timeout_s
         with defer_cancellation(), _rollback_on_error(before, config_file, self.require_lock, timeout_s):
             self.require_lock()
-            self.alias.announce()
+            champions.announce_champion(model.name, model.version, self.flow_run_id, self.history)
             self.require_lock()  # MLflow may have been away for minutes
             model_control.load_versions(model.name, [*self._lower_versions, model], self.serving, model.version)
             # Only these two calls lie between the moment of Triton and that of the registry.
             config_file.write(config)
-            self.alias.move()
+            champions.set_champion(model.name, model.version, self.history)
             self.is_champion = True
+
+    def tag_dates(self) -> None:
+        """Write on both versions when one followed the other, and how the new one is served; never raises."""
+        champions.tag_champion_dates(self.model.name, self.former, self.model.version, self.serving)
 
     def unload_replaced(self) -> None:
         """Have the champion alone under the model's own name; runs of inference may finish on another version.
@@ -134,48 +128,9 @@ def undeploy(model_name: str, require_lock: RequireLock) -> None:
     unload_unused(model_name)
 
 
-def keep_in_use(versions: Iterable[ServedModel], serving: ServingParams, *, for_good: bool = False) -> None:
-    """Serve aside those of the versions that runs of inference use, for `drain_timeout_s` or for good.
-
-    A run whose version is gone goes on with the champion, so an error here is logged and stops nothing.
-    """
-    until = None if for_good else time.time() + serving.drain_timeout_s
-    with _warn_on_error("runs of inference that hold an old version go on with the champion"):
-        for model in versions:
-            if lease_holders(model.name).get(model.version):
-                kept = replace(model, aside=kept_name(model.name, model.version))
-                AsideVersions(model.name).copy(model.version, kept.entry)
-                model_control.load_aside(kept, serving, until)
-
-
-def unload_unused(model_name: str) -> None:
-    """Unload the versions that are served aside and that no run of inference uses any more."""
-    with _warn_on_error("versions that nobody holds stay aside until the next run"):
-        asides = AsideVersions(model_name)
-        kept = {entry: version for entry in asides.names() if (version := kept_version(entry))}
-        holders = lease_holders(model_name) if kept else {}
-        for entry, version in kept.items():
-            if not holders.get(version):
-                _unload_aside(entry, asides)
-
-
-def unload_leftovers(model_name: str) -> None:
-    """Unload what a killed roll-out left aside; the caller holds the lock of the model."""
-    asides = AsideVersions(model_name)
-    if candidate_name(model_name) in asides.names():
-        _unload_aside(candidate_name(model_name), asides)
-    unload_unused(model_name)
-
-
 def _unload_candidate(candidate: ServedModel) -> None:
-    with _warn_on_error("what was tried stays aside until the next roll-out"):
-        _unload_aside(candidate.entry, AsideVersions(candidate.name))
-
-
-def _unload_aside(entry: str, asides: AsideVersions) -> None:
-    """The files go last: by them the next roll-out knows what may still be loaded."""
-    model_control.unload.fn(entry)
-    asides.remove(entry)
+    with warn_on_error("what was tried stays aside until the next roll-out"):
+        unload_aside(candidate.name, candidate.entry)
 
 
 def _timeouts(serving: ServingParams) -> dict[str, float]:
@@ -208,26 +163,17 @@ def _rollback_on_error(
     except BaseException:
         _raise_if_superseded(require_lock)
         get_run_logger().warning("going back to what was served before")
-        with _warn_on_error(_NOT_RESTORED):
+        with warn_on_error(_NOT_RESTORED):
             config_file.write(config)
-        with _warn_on_error(_NOT_RESTORED):
+        with warn_on_error(_NOT_RESTORED):
             model_control.restore(before, timeout_s)
         raise
 
 
 def _raise_if_superseded(require_lock: RequireLock) -> None:
     """Raise Superseded if another process has the lock; if the store does not say, the clean-up goes on."""
-    with _warn_on_error("whether another run works on this model now is not known"):
+    with warn_on_error("whether another run works on this model now is not known"):
         require_lock()
-
-
-@contextmanager
-def _warn_on_error(consequence: str) -> Iterator[None]:
-    try:
-        yield
-    except StudioError as error:
-        log = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
-        log.warning("%s: %s", consequence, error)
 
 
 @contextmanager

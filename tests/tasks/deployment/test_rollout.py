@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.deployment import rollout
 from tasks.errors import Superseded
-from tasks.serving import model_control, rollout
+from tasks.serving import model_control
 from tasks.serving.model_repository import ConfigFile
 from tasks.storage.s3_client import StorageError
 
