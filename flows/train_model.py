@@ -148,7 +148,14 @@ def _register_version(
     links = links_markdown(pages.page_links(current_run.flow_run_id(), run_id))
     described = version_description(model, image_size, tags, links)
     version = registry.register_version(model_name, run_id, model, image_size, tags, described)
-    return registry.ModelVersion(model_name, version, run_id, model.task, image_size, model.class_names)
+    return registry.ModelVersion(
+        name=model_name,
+        version=version,
+        run_id=run_id,
+        task=model.task,
+        image_size=image_size,
+        class_names=model.class_names,
+    )
 
 
 def _decide_promotion(

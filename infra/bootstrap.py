@@ -97,14 +97,8 @@ def ensure_work_pool() -> None:
                 client.create_work_queue(name=name, work_pool_name=registration.POOL, **values)
 
 
-FORMER_AUTOMATIONS = ("retry-crashed-trainings",)
-
-
 async def ensure_automations() -> None:
-    """Make or update the automations of deployments/automations.yaml; Prefect would make a second one of a name.
-
-    Those that went by another name in an earlier release go: two would schedule one run twice.
-    """
+    """Make or update the automations of deployments/automations.yaml; Prefect would make a second one of a name."""
     wanted = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
     async with get_client() as client:
         for automation in map(AutomationCore.model_validate, wanted):
@@ -113,9 +107,6 @@ async def ensure_automations() -> None:
                 await client.create_automation(automation)
             elif AutomationCore.model_validate(found[0].model_dump(exclude={"id"})) != automation:
                 await client.update_automation(found[0].id, automation)
-        for name in FORMER_AUTOMATIONS:
-            for former in await client.read_automations_by_name(name):
-                await client.delete_automation(former.id)
 
 
 def register_deployments() -> None:

@@ -23,12 +23,12 @@ def remove_leftovers(client: "S3Client") -> list[str]:
 def _clear(model: str) -> bool:
     # Imported late: nearly every start has nothing to clear, and these take seconds.
     from tasks.orchestration import flow_runs
-    from tasks.serving import model_repository, rollout
-    from tasks.storage import leases, locks
+    from tasks.serving import kept_versions, model_repository
+    from tasks.storage import locks
 
     if locks.is_held(model, flow_runs.flow_run_is_final):
         return False
     asides = model_repository.AsideVersions(model)
     before = asides.names()
-    rollout.unload_leftovers(model, asides, leases.lease_holders)
+    kept_versions.unload_leftovers(model)
     return asides.names() != before

@@ -88,8 +88,8 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
     """
     try:
         config = answer.json()
-        versions, champion = sorted(config_versions(config)), read_champion_version(config)
-        model = read_served_model(config, max(versions, default=0) if champion is None else champion)
+        versions = sorted(config_versions(config))
+        model = read_served_model(config, read_champion_version(config))
     except ValueError:
         return None
     if model.version not in versions:

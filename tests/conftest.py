@@ -107,8 +107,15 @@ def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory
     from tasks.serving import model_control, model_repository
     from tasks.serving.served_model import ServedModel
 
-    model = ServedModel("served", 1, "detect", 96, tuple(f"class {number}" for number in range(80)), "no-run")
-    graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), model.image_size)
-    model_repository.publish_version.fn(model.name, model.version, graph)
-    model_control.load_versions.fn(model.name, [model], ServingParams())
+    graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), 96)
+    model = ServedModel(
+        name="served",
+        version=1,
+        task="detect",
+        image_size=96,
+        class_names=tuple(f"class {number}" for number in range(80)),
+        run_id="no-run",
+        digest=model_repository.publish_version.fn("served", 1, graph),
+    )
+    model_control.load_versions.fn(model.name, [model], ServingParams(), 1)
     return model

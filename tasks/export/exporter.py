@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
     return final
 
 
-def _check_outputs(path: Path, image_size: int, shapes: dict[str, list[int]]) -> None:
+def _check_outputs(path: Path, image_size: int, shapes: Mapping[str, Sequence[int]]) -> None:
     """Ask the graph for one and for three images: a graph that does not load or answer is never published."""
     noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), dtype=np.uint8)
     try:

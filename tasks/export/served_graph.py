@@ -1,6 +1,7 @@
 """Ultralytics' graph to the served one: normalisation before it, suppression and the outputs of its task after it."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,8 @@ from onnx import compose, parser
 
 from tasks.export import onnx_snippets
 from tasks.export.errors import ExportError
-from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
+from tasks.serving.served_model import NMS_CONFIDENCE, NMS_IOU
+from tasks.serving.task_outputs import MAX_DETECTIONS, output_shapes
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 
@@ -20,9 +22,9 @@ IR_VERSION = 10
 _EPS = 1e-7  # Ultralytics' own in probiou
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a model answers, before anything is put around it.
+    """The outputs of a model, before anything is put around it.
 
     `anchors` are the boxes that it proposes for an image, `extra` the values of one beside its box and its scores: mask
     coefficients, keypoints (`keypoints` of `extra / keypoints` values each) or an angle. A classifier has no anchors.
@@ -49,21 +51,10 @@ class Head:
         return [proposals, *prototypes]
 
 
-def served_outputs(head: Head, image_size: int) -> dict[str, list[int]]:
-    """The outputs of the served graph and their shapes without N; all are float32."""
-    if head.task == "classify":
-        return {"scores": [head.classes]}
-    detections = {"detections": [MAX_DETECTIONS, 6]}
-    match head.task:
-        case "segment":
-            side = image_size // 4
-            coefficients = {"coefficients": [MAX_DETECTIONS, head.extra]}
-            return detections | coefficients | {"prototypes": [head.extra, side, side]}
-        case "pose":
-            return detections | {"keypoints": [MAX_DETECTIONS, head.keypoints, 3]}
-        case "obb":
-            return detections | {"rotated": [MAX_DETECTIONS, 5]}
-    return detections
+def served_outputs(head: Head, image_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the outputs of the served graph and their shapes without N; all are float32."""
+    sizes = {"C": head.classes, "M": head.extra, "K": head.keypoints, "S/4": image_size // 4}
+    return output_shapes(head.task, sizes)
 
 
 def served_graph(raw: onnx.ModelProto, head: Head, image_size: int) -> onnx.ModelProto:
@@ -97,7 +88,7 @@ def served_graph(raw: onnx.ModelProto, head: Head, image_size: int) -> onnx.Mode
     return graph
 
 
-def _signature(shapes: dict[str, list[int]]) -> str:
+def _signature(shapes: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(f"float[{','.join(map(str, ['N', *shape]))}] {name}" for name, shape in shapes.items())
 
 

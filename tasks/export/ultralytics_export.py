@@ -10,7 +10,7 @@ import onnx
 
 from tasks.export.errors import ExportError
 from tasks.export.served_graph import OPSET, Head, Task
-from tasks.serving.served_model import MAX_DETECTIONS
+from tasks.serving.task_outputs import MAX_DETECTIONS
 from tasks.weights.loader import WeightsError, open_model
 
 _STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this
@@ -88,9 +88,9 @@ def _strides(model: Any) -> list[int]:  # noqa: ANN401
 def _head(model: Any, anchors: int) -> Head:  # noqa: ANN401
     head, classes = model.model.model[-1], len(model.names)
     if model.task == "classify":
-        return Head("classify", classes)
+        return Head(task="classify", classes=classes)
     # After fusing, some NMS-free models (YOLO26, YOLOv10) keep only the head that needs no NMS.
-    found = Head(model.task, classes, anchors, nms_free=head.cv2 is None)
+    found = Head(task=model.task, classes=classes, anchors=anchors, nms_free=head.cv2 is None)
     match model.task:
         case "segment":
             return replace(found, extra=head.nm)

@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import INPUT, OUTPUTS, read_kept_until
+from tasks.serving.task_outputs import OUTPUTS
+from tasks.serving.triton_config import INPUT, read_kept_until
 from tasks.serving.triton_names import list_names
 from tasks.vision.geometry import Floats
 

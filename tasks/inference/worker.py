@@ -15,7 +15,7 @@ from tasks.inference.work_plan import Chunk
 from tasks.inference.work_queue import WorkQueue
 from tasks.orchestration.current_run import flow_run_id
 from tasks.parameters import InferenceParams
-from tasks.serving import canary_stats, model_control, model_repository, rollout
+from tasks.serving import canary_stats, kept_versions, model_control
 from tasks.storage import leases
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -70,8 +70,7 @@ class ChunkWorker:
             outside = WorkerIO(MediaStore(), self._commit, progress, follow)
             while self._should_continue() and not share.is_done():
                 version = self._work_on(version, share, outside)
-                asides = model_repository.AsideVersions(self._run.model_name)
-                rollout.unload_unused(self._run.model_name, asides, leases.lease_holders)
+                kept_versions.unload_unused(self._run.model_name)
         return self._committed
 
     def _work_on(self, version: int, share: Share, outside: WorkerIO) -> int:

@@ -1,6 +1,7 @@
-"""A canary: for a while the new version gets a share of the work, and what it did decides about it."""
+"""A canary: for a while the new version gets a share of the work, and its results decide about it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -8,36 +9,40 @@ from tasks.errors import expected_found_fix
 from tasks.parameters import CanaryParams
 from tasks.rendering.markdown import table
 
+LOG_INTERVAL_S = 60.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Canary:
-    """A version that flow run `flow_run_id` tries out beside the champion, with `share` (0 to 1) of the runs."""
+    """A version that flow run `flow_run_id` tries beside the champion, with `share` (0 to 1) of the runs."""
 
     version: int
     share: float
     flow_run_id: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestStats:
-    """Requests that Triton answered, those that failed, and the milliseconds that the answered ones took in all."""
+    """Requests that Triton answered, those that failed, and the sum of the milliseconds of those answered."""
 
     answered: int = 0
     failed: int = 0
     milliseconds: float = 0.0
 
     def since(self, before: "RequestStats") -> "RequestStats":
-        """What came after `before`; all, where the server was started anew and counts from zero."""
+        """Return what came after `before`; all, if the server was started again and counts from zero."""
         if self.answered < before.answered or self.failed < before.failed:
             return self
         return RequestStats(
-            self.answered - before.answered, self.failed - before.failed, self.milliseconds - before.milliseconds
+            answered=self.answered - before.answered,
+            failed=self.failed - before.failed,
+            milliseconds=self.milliseconds - before.milliseconds,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VersionStats:
-    """What one version did: images with their detections, and its requests."""
+    """Images that one version answered with their detections, and its requests."""
 
     images: int = 0
     detections: int = 0
@@ -50,24 +55,56 @@ class VersionStats:
 
     @property
     def milliseconds(self) -> float:
-        """How long a request took that was answered."""
+        """Mean milliseconds of an answered request."""
         return self.requests.milliseconds / max(self.requests.answered, 1)
 
     @property
     def per_image(self) -> float:
-        """Detections in an image."""
+        """Mean number of detections in an image."""
         return self.detections / max(self.images, 1)
+
+    def __add__(self, other: "VersionStats") -> "VersionStats":
+        """Return the images and detections of both, without their requests."""
+        return VersionStats(images=self.images + other.images, detections=self.detections + other.detections)
+
+
+class CanaryProgress:
+    """The stats of champion and challenger until now, and whether the canary is over.
+
+    Times are seconds of one monotonic clock. `stats` are those of the champion and of the challenger; `log_line` is
+    what to log now, at most once a minute.
+    """
+
+    def __init__(self, champion: int, challenger: int, params: CanaryParams, started: float) -> None:
+        self._versions = champion, challenger
+        self._images = max(params.images, params.min_images) if params.images else math.inf
+        self._deadline = started + 60 * params.minutes
+        self._logged = started
+        self.stats = VersionStats(), VersionStats()
+        self.log_line: str | None = None
+
+    def update(self, counted: Mapping[int, VersionStats], now: float) -> bool:
+        """Take the stats by version until now; returns whether the canary is over."""
+        champion, challenger = (counted.get(version, VersionStats()) for version in self._versions)
+        self.stats = champion, challenger
+        self.log_line = None
+        if now - self._logged >= LOG_INTERVAL_S:
+            self._logged = now
+            self.log_line = (
+                f"the champion has answered for {champion.images} images, the new version for {challenger.images}"
+            )
+        return now >= self._deadline or min(champion.images, challenger.images) >= self._images
 
 
 def routes_to_canary(canary: Canary, flow_run_id: str) -> bool:
-    """Whether a run is one of the share that goes to the new version: by its id, so that a retry decides the same."""
+    """Return whether a run is in the share of the new version: by its id, so that a retry decides the same."""
     number = int.from_bytes(sha256(f"{canary.flow_run_id} {flow_run_id}".encode()).digest()[:8])
     return number < canary.share * 2**64
 
 
 def canary_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> list[str]:
-    """All that speaks against the new version; empty where it did as well as the champion."""
-    failures = list(_failures(champion, challenger, params))
+    """Return every reason against the new version; empty if it did as well as the champion."""
+    failures = list(_failure_violations(champion, challenger, params))
     fix = "Let it run longer, with a larger share, or while there is more work."
     if challenger.images < params.min_images:
         found = f"{challenger.images}, as runs that have ended count"
@@ -81,27 +118,31 @@ def canary_violations(champion: VersionStats, challenger: VersionStats, params: 
             *failures,
             expected_found_fix(f"{params.min_images} images of the champion to compare with", found, fix),
         ]
-    return [*failures, *_speed(champion, challenger, params), *_finds(champion, challenger, params)]
+    return [
+        *failures,
+        *_latency_violations(champion, challenger, params),
+        *_detection_violations(champion, challenger, params),
+    ]
 
 
-def _failures(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
-    most = champion.failure_share + params.max_failure_rise
-    if challenger.failure_share <= most:
+def _failure_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
+    limit = champion.failure_share + params.max_failure_rise
+    if challenger.failure_share <= limit:
         return ()
     found = f"{challenger.failure_share:.1%} of {challenger.requests.answered + challenger.requests.failed}"
-    return (expected_found_fix(f"at most {most:.1%} failed requests", found, "Read Triton's log for their reasons."),)
+    return (expected_found_fix(f"at most {limit:.1%} failed requests", found, "Read Triton's log for their reasons."),)
 
 
-def _speed(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
-    most = champion.milliseconds * params.max_slowdown
-    if challenger.milliseconds <= most:
+def _latency_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
+    limit = champion.milliseconds * params.max_slowdown
+    if challenger.milliseconds <= limit:
         return ()
     found = f"{challenger.milliseconds:.1f} ms, and the champion takes {champion.milliseconds:.1f} ms"
     fix = "Serve a smaller model or image size, or raise serving.canary.max_slowdown."
-    return (expected_found_fix(f"requests of at most {most:.1f} ms", found, fix),)
+    return (expected_found_fix(f"requests of at most {limit:.1f} ms", found, fix),)
 
 
-def _finds(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
+def _detection_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     change = abs(challenger.per_image - champion.per_image) / max(champion.per_image, 1e-9)
     if change <= params.max_change or challenger.per_image == champion.per_image:
         return ()
@@ -111,7 +152,7 @@ def _finds(champion: VersionStats, challenger: VersionStats, params: CanaryParam
 
 
 def canary_table(champion: VersionStats, challenger: VersionStats) -> str:
-    """Both versions side by side, as markdown."""
+    """Return a Markdown table of both versions."""
     rows = [
         ("images", f"{champion.images}", f"{challenger.images}"),
         ("detections in an image", f"{champion.per_image:.2f}", f"{challenger.per_image:.2f}"),

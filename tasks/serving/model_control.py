@@ -1,9 +1,9 @@
-"""The control plane of Triton: what is loaded, and whether it answers."""
+"""The control plane of Triton: load and unload versions, and read which are served."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
@@ -13,39 +13,40 @@ from tasks.serving.http_client import ServingError, access_key_header, triton_ht
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_names import list_names
 
+T = TypeVar("T")
+
 POLL_INTERVAL_S = 0.2
-RELOAD_DELAY_S = 1.0  # after a load that failed, Triton is still putting away what it had made ready
+RELOAD_DELAY_S = 1.0  # after a load that failed, Triton still unloads what it had loaded for it
 
 
-def build_config(versions: Sequence[ServedModel], serving: ServingParams, champion: int | None) -> dict[str, Any]:
-    """The config by which this server serves exactly these versions; raises ServingError where it cannot."""
+def build_config(versions: Sequence[ServedModel], serving: ServingParams, champion: int) -> dict[str, Any]:
+    """Return the config by which this server serves exactly these versions; raises ServingError if it cannot."""
     try:
-        return triton_config.model_config(versions, serving, champion, _version())
+        return triton_config.model_config(versions, serving, champion, _server_version())
     except ValueError as error:
         raise ServingError(str(error)) from error
 
 
 @step
-def load_versions(
-    model_name: str, versions: Sequence[ServedModel], serving: ServingParams, champion: int | None = None
-) -> None:
+def load_versions(model_name: str, versions: Sequence[ServedModel], serving: ServingParams, champion: int) -> None:
     """Serve exactly these versions of a model; returns when Triton has loaded them.
 
-    Requests go on being answered while it loads, and from one moment to the next by these versions. Raises ServingError
-    with Triton's own reason where a version does not load: Triton then serves what it served before. A version that may
-    not load is tried aside first (`load_aside`): alone under its name it did not bring Triton down in 170 refusals.
+    Requests are answered while it loads, and from one moment to the next by these versions. Raises ServingError with
+    Triton's own reason if a version does not load: Triton then serves what it served before. A version that may not
+    load is tried aside first (`load_aside`): alone under its name it did not bring Triton down in 170 refusals.
     """
     config = build_config(versions, serving, champion)
     if config["name"] != model_name:
         raise ValueError(f"expected versions of {model_name!r}, found versions of {config['name']!r}")
-    _load_whole(config, serving.load_timeout_s)
+    _load_all(config, serving.load_timeout_s)
 
 
-def _load_whole(config: Mapping[str, Any], timeout_s: float) -> None:
-    name, versions = config["name"], triton_config.config_versions(config)
+def _load_all(config: Mapping[str, Any], timeout_s: float) -> None:
+    name = config["name"]
+    versions = triton_config.config_versions(config)
     numbers = ", ".join(map(str, versions))
     _load(config, f"load {name} (versions {numbers})", timeout_s)
-    # Triton calls a load a success that passed over a version without a folder.
+    # Triton skips a version without a folder, and calls the load a success.
     absent = [version for version in versions if not _is_ready(name, version)]
     if absent:
         raise ServingError(
@@ -56,73 +57,76 @@ def _load_whole(config: Mapping[str, Any], timeout_s: float) -> None:
 
 @step
 def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None) -> None:
-    """Serve a version under its name aside, for those who name the version: until then, in seconds since 1970.
+    """Serve a version under its name aside, for clients that name the version, until `until` in seconds since 1970.
 
-    Returns when it answers. Raises ServingError where it does not load.
+    Returns when it answers. Raises ServingError if it does not load.
     """
     config = build_config([model], serving, triton_config.NO_DEFAULT_VERSION)
-    _load_whole(config if until is None else triton_config.list_kept_versions(config, until), serving.load_timeout_s)
+    _load_all(config if until is None else triton_config.set_kept_until(config, until), serving.load_timeout_s)
 
 
 @retried_step
 def serve_alone(model: ServedModel, serving: ServingParams) -> None:
-    """Serve this version and no other, as the champion; does nothing where that is so.
+    """Serve this version and no other, as the champion; does nothing if that is so.
 
-    A Triton that is being started anew is waited for: its config.pbtxt may have been the one before.
+    It waits for a Triton that is starting: its config.pbtxt may have been the one before.
     """
-    found = read_snapshot.fn(model.name)
-    if found.versions != (model,) or found.champion != model.version:
+    served = read_snapshot.fn(model.name)
+    if served.versions != (model,) or served.champion != model.version:
         load_versions.fn(model.name, [model], serving, model.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What is served of a model: its versions, oldest first, the one that clients get, and the config as Triton has it.
+    """What Triton serves of a model: the versions, oldest first, the champion's number, and the config.
 
-    The config is None where nothing is.
+    If nothing is served, the config is None and the champion NO_DEFAULT_VERSION.
     """
 
     model_name: str
-    versions: tuple[ServedModel, ...]
-    champion: int | None
-    config: Mapping[str, Any] | None
+    versions: tuple[ServedModel, ...] = ()
+    champion: int = triton_config.NO_DEFAULT_VERSION
+    config: Mapping[str, Any] | None = None
 
     @property
     def champion_model(self) -> ServedModel | None:
-        """The version that clients get, where one is served; the newest where the config does not say."""
-        if self.champion is None:
-            return max(self.versions, key=lambda model: model.version, default=None)
+        """The version for clients that name none; None if there is none."""
         return next((model for model in self.versions if model.version == self.champion), None)
 
 
 @step
 def read_snapshot(model_name: str) -> Snapshot:
-    """What is served of a model now."""
-    versions = _list_served(model_name)
+    """Return what is served of a model now."""
+    versions = list_served_versions(model_name)
     if not versions:
-        return Snapshot(model_name, (), None, None)
+        return Snapshot(model_name=model_name)
     with triton_http_client(f"read what is served of {model_name}") as triton:
         config = triton.get_model_config(model_name, str(versions[-1].version))
-    return Snapshot(model_name, tuple(versions), triton_config.read_champion_version(config), config)
+    return Snapshot(
+        model_name=model_name,
+        versions=tuple(versions),
+        champion=_described(model_name, lambda: triton_config.read_champion_version(config)),
+        config=config,
+    )
 
 
 def current_serving_params(model_name: str) -> ServingParams:
-    """How the versions of a model are run now; the defaults where none is."""
+    """Return how the versions of a model are served now; the defaults if none is."""
     config = read_snapshot(model_name).config
     return triton_config.read_serving_params(config) if config else ServingParams()
 
 
 @step
 def restore(before: Snapshot, timeout_s: float) -> None:
-    """Serve exactly what was served when the snapshot was taken; does nothing where that is so still.
+    """Serve exactly what was served when the snapshot was taken; does nothing if that is still so.
 
     A Triton that has refused one of several versions serves what it served, but 2.51 went down with a segmentation
-    fault a moment later in 1 of 40 times: what is served is asked after that moment.
+    fault a moment later in 1 of 40 times: so this reads what is served after that moment.
     """
     time.sleep(RELOAD_DELAY_S)
     deadline = time.monotonic() + timeout_s
     while any(row.get("state") == "LOADING" for row in _index(before.model_name)) and time.monotonic() < deadline:
-        time.sleep(POLL_INTERVAL_S)  # what nobody waited for to its end
+        time.sleep(POLL_INTERVAL_S)  # a load that ran into its timeout
     if read_snapshot.fn(before.model_name) == before:
         return
     if before.config is None:
@@ -136,11 +140,11 @@ def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
         triton.load_model(config["name"], headers=access_key_header(), config=triton_config.config_json(config))
 
 
-def _version() -> str:
-    """Which software answers: engines that TensorRT made for another are not for it."""
+def _server_version() -> str:
+    """Name and version of the server: engines that TensorRT made for another are not for it."""
     with triton_http_client("say its version") as triton:
-        found = triton.get_server_metadata()
-    return f"{found['name']} {found['version']}"
+        metadata = triton.get_server_metadata()
+    return f"{metadata['name']} {metadata['version']}"
 
 
 def _is_ready(model_name: str, version: int) -> bool:
@@ -148,13 +152,8 @@ def _is_ready(model_name: str, version: int) -> bool:
         return bool(triton.is_model_ready(model_name, str(version)))
 
 
-@step
 def list_served_versions(model_name: str) -> list[ServedModel]:
-    """The versions of a model that answer requests now, oldest first; empty where it is not loaded."""
-    return _list_served(model_name)
-
-
-def _list_served(model_name: str) -> list[ServedModel]:
+    """Return the versions of a model that answer requests now, oldest first; empty if it is not loaded."""
     numbers = sorted(int(row["version"]) for row in _index(model_name) if row.get("state") == "READY")
     configs = []
     for number in numbers:
@@ -164,27 +163,33 @@ def _list_served(model_name: str) -> list[ServedModel]:
         except ServingError:
             if _is_ready(model_name, number):  # else it was dropped a moment ago
                 raise
+    return _described(
+        model_name, lambda: [triton_config.read_served_model(config, number) for number, config in configs]
+    )
+
+
+def _described(model_name: str, read: Callable[[], T]) -> T:
     try:
-        return [triton_config.read_served_model(config, number) for number, config in configs]
+        return read()
     except ValueError as error:
         raise ServingError(f"Triton serves a {model_name} that was not deployed from here: {error}") from error
 
 
 @retried_step
 def first_ready_version(model_name: str, *versions: int) -> ServedModel:
-    """The first of these versions that answers requests now, under the model's own name or aside.
+    """Return the first of these versions that answers requests now, under the model's own name or aside.
 
-    Where none does, what every other client gets: in the moment of a roll-out Triton is ahead of the registry. Raises
-    ServingError where the model is not served: what is still loaded aside then is for those who use it already.
+    If none does, this is the champion in Triton: in the moment of a roll-out Triton is ahead of the registry. Raises
+    ServingError if the model is not served: what is still loaded aside then is for those who use it already.
     """
-    found = read_snapshot.fn(model_name)
-    for version in versions if found.versions else ():
+    served = read_snapshot.fn(model_name)
+    for version in versions if served.versions else ():
         for entry in list_names(model_name, version):
-            for model in _list_served(entry):
+            for model in list_served_versions(entry):
                 if model.version == version and model.until > time.time():
                     return model
-    if found.champion_model:
-        return found.champion_model
+    if served.champion_model:
+        return served.champion_model
     raise ServingError(
         f"expected Triton to serve {model_name} version {versions[-1]}, found no version. "
         f"Run deploy-model/gpu with model_name {model_name!r} and version {versions[-1]}."
@@ -192,21 +197,20 @@ def first_ready_version(model_name: str, *versions: int) -> ServedModel:
 
 
 def request_stats(model: ServedModel) -> RequestStats:
-    """What Triton has counted of the requests to a version since it was loaded."""
+    """Return the requests to a version that Triton has counted since it loaded the version."""
     with triton_http_client(f"count the requests to {model.name} version {model.version}") as triton:
         statistics = triton.get_inference_statistics(model.entry, str(model.version))
-    counted = [row["inference_stats"] for row in statistics["model_stats"]]
-    answered, failed = ([row.get(kind, {}) for row in counted] for kind in ("success", "fail"))
+    rows = [row["inference_stats"] for row in statistics["model_stats"]]
     return RequestStats(
-        answered=sum(int(row.get("count", 0)) for row in answered),
-        failed=sum(int(row.get("count", 0)) for row in failed),
-        milliseconds=sum(int(row.get("ns", 0)) for row in answered) / 1e6,
+        answered=sum(int(row.get("success", {}).get("count", 0)) for row in rows),
+        failed=sum(int(row.get("fail", {}).get("count", 0)) for row in rows),
+        milliseconds=sum(int(row.get("success", {}).get("ns", 0)) for row in rows) / 1e6,
     )
 
 
 @retried_step
 def unload(model_name: str, timeout_s: float = 60.0) -> None:
-    """Stop serving every version of a model; returns when Triton has let go of it. Does nothing where none is loaded.
+    """Stop serving every version of a model; returns when Triton has unloaded it. Does nothing if none is loaded.
 
     Requests that Triton has already taken are answered. Raises ServingError after `timeout_s`.
     """

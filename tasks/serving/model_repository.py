@@ -3,6 +3,7 @@
 Beside them lie copies of versions that are served aside (`tasks.serving.triton_names`), without a config.pbtxt.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.orchestration.step import step
@@ -12,50 +13,67 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
 from tasks.storage.steps import sha256_of
 
-GRAPH, CODE = "model.onnx", "model.py"
-CODE_FILE = Path(__file__).parents[2] / "model_repository" / "graph" / CODE
+GRAPH, MAIN_CODE = "model.onnx", "model.py"
+CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
+# What makes a version complete comes last.
+CODE_FILES = sorted(CODE_FOLDER.glob("*.py"), key=lambda path: path.name == MAIN_CODE)
+VERSION_FILES = (GRAPH, *(path.name for path in CODE_FILES))
 _DIGEST = "sha256"
 _MODELS = ObjectStore(Bucket.MODELS, wait_s=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedVersion:
+    """The folder of a version, with the SHA-256 of its graph in hex; `is_new` if this flow run wrote it."""
+
+    model_name: str
+    version: int
+    digest: str
+    is_new: bool
+
+    def discard_if_new(self) -> None:
+        """Remove the folder if this flow run wrote it and nobody serves it."""
+        if self.is_new:
+            delete_version(self.model_name, self.version)
 
 
 @step
 def publish_version(model_name: str, version: int, graph: Path) -> str:
     """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
     digest = sha256_of(graph)
-    for name, path in ((GRAPH, graph), (CODE, CODE_FILE)):
+    for name, path in zip(VERSION_FILES, (graph, *CODE_FILES), strict=True):
         _MODELS.upload(path, f"{model_name}/{version}/{name}", {_DIGEST: digest})
     return digest
 
 
 def read_published_digest(model_name: str, version: int) -> str | None:
-    """SHA-256 in hex of a version's graph; None where its folder was not written to its end, or lacks a file since.
+    """Return the SHA-256 in hex of a version's graph; None if its folder is not complete.
 
-    Empty where an earlier release wrote it. A folder that is whole is never written again.
+    A folder that is complete is never written again.
     """
-    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in (GRAPH, CODE)}
+    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in VERSION_FILES}
     return digests.pop() if len(digests) == 1 else None
 
 
 def _digest_of(key: str) -> str | None:
-    metadata = _MODELS.metadata(key)
-    return None if metadata is None else metadata.get(_DIGEST, "")
+    return (_MODELS.metadata(key) or {}).get(_DIGEST)
 
 
 def require_published(model_name: str, version: int) -> str:
-    """SHA-256 in hex of a version's graph; raises StorageError where it is not in the repository."""
+    """Return the SHA-256 in hex of a version's graph; raises StorageError if it is not in the repository."""
     digest = read_published_digest(model_name, version)
     if digest is None:
         raise StorageError(
-            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {CODE}, found none: it was never "
-            f"deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
+            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
+            f"never deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
         )
     return digest
 
 
 @step
 def delete_version(model_name: str, version: int) -> None:
-    """Remove the folder of a version that nobody serves, what makes it whole first."""
-    for key in sorted(_MODELS.keys(f"{model_name}/{version}/"), key=lambda key: not key.endswith(f"/{CODE}")):
+    """Remove the folder of a version that nobody serves; the file that makes it complete goes first."""
+    for key in sorted(_MODELS.keys(f"{model_name}/{version}/"), key=lambda key: not key.endswith(f"/{MAIN_CODE}")):
         _MODELS.delete(key)
 
 
@@ -66,9 +84,9 @@ class AsideVersions:
         self._model_name = model_name
 
     def copy(self, version: int, entry: str) -> None:
-        """Copy a version to `entry`, inside the store; raises StorageError where it is not whole."""
+        """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
         require_published(self._model_name, version)
-        for name in (GRAPH, CODE):
+        for name in VERSION_FILES:
             _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
 
     def names(self) -> list[str]:
@@ -87,7 +105,7 @@ class ConfigFile:
         self._key = f"{model_name}/config.pbtxt"
 
     def read(self) -> str | None:
-        """Return its text; None where the model is not deployed."""
+        """Return its text; None if the model is not deployed."""
         body = _MODELS.get(self._key)
         return None if body is None else body.decode()
 

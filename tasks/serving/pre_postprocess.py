@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.serving.served_model import MAX_DETECTIONS, NMS_IOU
+from tasks.serving.served_model import NMS_IOU
+from tasks.serving.task_outputs import MAX_DETECTIONS
 from tasks.vision.detections import Detections, pack_masks
 from tasks.vision.geometry import (
     COORDINATE_LIMIT,

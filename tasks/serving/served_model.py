@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 
 # What every served graph does, as Ultralytics does when it validates: clients filter higher, mAP of served detections
 # needs the tail.
-MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU = 300, 0.001, 0.7
+NMS_CONFIDENCE = 0.001
+NMS_IOU = 0.7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServedModel:
     """One pinned version: images go in at `image_size` x `image_size` pixels.
 
-    `digest` is the SHA-256 of its graph in hex, empty where nobody wrote it down; `precision` is its arithmetic: f32,
-    f16 or bf16. `max_batch_size` is the most images in one request, a matter of how it is served now. `aside` is the
-    name under which Triton serves it to those who are told, where that is not the model's own, and `until` when those
-    who hold it may ask there, in seconds since 1970.
+    `digest` is the SHA-256 of its graph in hex; `precision` is its arithmetic: f32, f16 or bf16. `max_batch_size` is
+    the most images in one request, a matter of how it is served now. `aside` is the name under which Triton serves it
+    beside the champion, empty if that is the model's own, and `until` the end of that in seconds since 1970.
     """
 
     name: str

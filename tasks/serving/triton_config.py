@@ -1,4 +1,4 @@
-"""What Triton is told about a model, and what a client reads back from it.
+"""The configuration of a model in Triton, and what a client reads back from it.
 
 `model_config` is the one source: the load API takes it as JSON, the repository as config.pbtxt.
 """
@@ -7,49 +7,42 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import to_onnxruntime_config
-from tasks.serving.served_model import MAX_DETECTIONS, ServedModel
+from tasks.serving.served_model import ServedModel
+from tasks.serving.task_outputs import OUTPUTS, output_shapes
 from tasks.serving.triton_names import is_aside, model_name_of
 
 INPUT = "images"
-OUTPUT = "detections"
-DETECTION_FIELDS = 6
 QUEUE_DELAY_US = 500
 
-# Sizes of each output after N; -1 where two versions may differ.
-_DETECTIONS = {OUTPUT: (MAX_DETECTIONS, DETECTION_FIELDS)}
-OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
-    "detect": {**_DETECTIONS},
-    "segment": {**_DETECTIONS, "coefficients": (MAX_DETECTIONS, -1), "prototypes": (-1, -1, -1)},
-    "pose": {**_DETECTIONS, "keypoints": (MAX_DETECTIONS, -1, 3)},
-    "obb": {**_DETECTIONS, "rotated": (MAX_DETECTIONS, 5)},
-    "classify": {"scores": (-1,)},
-}
-
-NO_DEFAULT_VERSION = 0  # the champion of what is served aside, to those alone who name the version
+NO_DEFAULT_VERSION = 0  # the champion of what is served aside: its clients name the version
 _CHAMPION = "champion"
-_UNTIL = "kept_until"
+_KEPT_UNTIL = "kept_until"
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
-
-# Fields whose strings are enum names (bare in text) and fields that are maps (key/value pairs in text).
-_ENUMS = frozenset({"data_type", "kind"})
-_MAPS = frozenset({"parameters", "inputs"})
 
 
 def model_config(
-    models: Sequence[ServedModel], serving: ServingParams, champion: int | None, server: str = ""
+    models: Sequence[ServedModel], serving: ServingParams, champion: int, server: str = ""
 ) -> dict[str, Any]:
-    """The whole ModelConfig that serves exactly these versions of one model, under protobuf's own field names.
+    """Return the whole ModelConfig that serves exactly these versions of one model, under protobuf's own field names.
 
-    `champion` is the version that clients get who name none, or NOBODY; None says nothing about it. `server` names
-    Triton's software (and best its GPUs); only backend onnxruntime uses it, to keep TensorRT's engines, and keeps none
-    where it is empty. The precision is that of each version, not of `serving`. Raises ValueError where there is no
-    version, a version twice, versions of different models or tasks, a champion that is not among them, or something
-    that the chosen backend cannot do.
+    Args:
+        models: The versions; each has its own precision, and that of `serving` does not count.
+        serving: How they are served.
+        champion: The version for clients that name none, or NO_DEFAULT_VERSION.
+        server: Triton's software (and best its GPUs). Only backend onnxruntime uses it, to keep TensorRT's engines; it
+            keeps none if this is empty.
+
+    Raises:
+        ValueError: There is no version, a version twice, versions of different models or tasks, a champion that is not
+            among them, or something that the backend cannot do.
     """
-    name, task, versions = _identity(models)
-    if champion not in {None, NO_DEFAULT_VERSION, *versions}:
+    name, task, versions = _common_identity(models)
+    if champion not in {NO_DEFAULT_VERSION, *versions}:
         raise ValueError(f"expected the champion of {name!r} among the served versions {versions}, found {champion}")
     config = {
         "name": name,
@@ -57,7 +50,10 @@ def model_config(
         "max_batch_size": serving.max_batch_size,
         # Height and width are open, so that two versions of different image sizes are served side by side.
         "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "dims": [-1, -1, 3]}],
-        "output": [{"name": o, "data_type": "TYPE_FP32", "dims": [*dims]} for o, dims in OUTPUTS[task].items()],
+        "output": [
+            {"name": output, "data_type": "TYPE_FP32", "dims": [*shape]}
+            for output, shape in output_shapes(task, {}).items()  # -1 for a size in which two versions may differ
+        ],
         # AUTO becomes an instance on each GPU where Triton sees one, and an instance on the CPU elsewhere.
         "instance_group": [{"count": serving.instances, "kind": "KIND_AUTO"}],
         "dynamic_batching": {"max_queue_delay_microseconds": QUEUE_DELAY_US},
@@ -67,8 +63,9 @@ def model_config(
     return config if serving.backend == "python" else to_onnxruntime_config(config, models, serving, server)
 
 
-def _identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
-    names, tasks = sorted({model.entry for model in models}), sorted({model.task for model in models})
+def _common_identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
+    names = sorted({model.entry for model in models})
+    tasks = sorted({model.task for model in models})
     versions = sorted(model.version for model in models)
     if len(names) != 1:
         raise ValueError(f"expected one or more versions of one model, found versions of {names}")
@@ -79,11 +76,8 @@ def _identity(models: Sequence[ServedModel]) -> tuple[str, str, list[int]]:
     return names[0], tasks[0], versions
 
 
-def _parameters(
-    models: Sequence[ServedModel], serving: ServingParams, champion: int | None
-) -> Iterator[tuple[str, str]]:
-    if champion is not None:
-        yield _CHAMPION, str(champion)
+def _parameters(models: Sequence[ServedModel], serving: ServingParams, champion: int) -> Iterator[tuple[str, str]]:
+    yield _CHAMPION, str(champion)
     if serving.threads:
         yield _THREADS, str(serving.threads)
     for model in sorted(models, key=lambda model: model.version):
@@ -96,76 +90,43 @@ def _parameters(
 
 
 def config_json(config: Mapping[str, Any]) -> str:
-    """The config as the load API's `config` override takes it."""
+    """Return the config as the load API's `config` override takes it."""
     return json.dumps(config)
 
 
 def config_pbtxt(config: Mapping[str, Any]) -> str:
-    """The config as text protobuf, for `config.pbtxt`.
-
-    Written here and not by protobuf's `text_format`, which needs the message type of the Triton client.
-    """
-    return "".join(f"{line}\n" for field, value in config.items() for line in _field(field, value))
-
-
-def _field(field: str, value: object) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _field(field, item)
-    elif field in _MAPS and isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _message(field, {"key": key, "value": item})
-    elif isinstance(value, Mapping):
-        yield from _message(field, value)
-    else:
-        yield f"{field}: {value if field in _ENUMS else _scalar(value)}"
-
-
-def _message(field: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{field} {{"
-    for name, value in fields.items():
-        yield from (f"  {line}" for line in _field(name, value))
-    yield "}"
-
-
-def _scalar(value: object) -> str:
-    return _quoted(value) if isinstance(value, str) else str(value).lower()
-
-
-def _quoted(text: str) -> str:
-    """A text protobuf string of printable ASCII; every other byte is a three-digit octal escape."""
-    special = b'"\\'
-    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in special else f"\\{b:03o}" for b in text.encode()) + '"'
+    """Return the config as text protobuf, for `config.pbtxt`."""
+    return str(text_format.MessageToString(json_format.ParseDict(config, ModelConfig())))
 
 
 def config_versions(config: Mapping[str, Any]) -> list[int]:
-    """The versions that a config, as Triton gives it back, says are served; empty where it does not name them."""
+    """Return the versions that a config, as Triton gives it back, says are served; empty if it does not name them."""
     return [int(v) for v in config.get("version_policy", {}).get("specific", {}).get("versions", [])]
 
 
-def list_kept_versions(config: Mapping[str, Any], until: float) -> dict[str, Any]:
-    """The config of a version that those who hold it may ask until then, in seconds since 1970."""
-    return {**config, "parameters": {**config.get("parameters", {}), _UNTIL: {"string_value": f"{until:.0f}"}}}
+def set_kept_until(config: Mapping[str, Any], until: float) -> dict[str, Any]:
+    """Return the config of a version that runs of inference may use until then, in seconds since 1970."""
+    return {**config, "parameters": {**config.get("parameters", {}), _KEPT_UNTIL: {"string_value": f"{until:.0f}"}}}
 
 
 def read_kept_until(config: Mapping[str, Any]) -> float:
-    """Until when those who hold a version may ask it; without end where the config does not say."""
-    return float(_optional(config, _UNTIL, "inf"))
+    """Return until when runs of inference may use a version, in seconds since 1970; inf if there is no end."""
+    return float(_optional(config, _KEPT_UNTIL, "inf"))
 
 
-def read_champion_version(config: Mapping[str, Any]) -> int | None:
-    """The version that clients get who name none, or NOBODY; None where the config does not say.
+def read_champion_version(config: Mapping[str, Any]) -> int:
+    """Return the version for clients that name none, or NO_DEFAULT_VERSION.
 
-    Raises ValueError where it says something else than a version.
+    Raises ValueError if the config does not say which.
     """
     text = _optional(config, _CHAMPION, "")
-    if text and not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"model {config.get('name', '')!r}: expected a version as champion, found {text[:80]!r}")
-    return int(text) if text else None
+    return int(text)
 
 
 def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
-    """What of the choices of a deployment is in a config, as Triton gives it back; the others have their defaults."""
+    """Return the choices of a deployment that are in a config, as Triton gives it back; the others are the defaults."""
     return ServingParams(
         backend=config["backend"],
         instances=int(config["instance_group"][0].get("count", 1)),
@@ -175,9 +136,9 @@ def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
 
 
 def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
-    """The inverse of `model_config` for one version; also reads what releases wrote that knew of no digest.
+    """Return one version that a config describes: the inverse of `model_config`.
 
-    Raises ValueError, naming what is missing, where the config does not describe that version.
+    Raises ValueError that names what is missing.
     """
     name = config.get("name", "")
     image_size = _parameter(config, f"image_size.{version}")
@@ -190,8 +151,8 @@ def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         image_size=int(image_size),
         class_names=_class_names(name, version, _parameter(config, f"class_names.{version}")),
         run_id=_parameter(config, f"run_id.{version}"),
-        digest=_optional(config, f"digest.{version}", ""),
-        precision=_optional(config, f"precision.{version}", _optional(config, "precision", "f32")),
+        digest=_parameter(config, f"digest.{version}"),
+        precision=_parameter(config, f"precision.{version}"),
         max_batch_size=max(int(config.get("max_batch_size", 1)), 1),
         aside=name if is_aside(name) else "",
         until=read_kept_until(config),

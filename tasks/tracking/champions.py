@@ -15,110 +15,115 @@ from tasks.tracking.champion_history import dump_history, parse_history
 from tasks.tracking.mlflow_client import TrackingError, best_effort, client, logger, mlflow_errors_as_tracking_error
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 
-LINE, CHOSEN = "champions", "rollout"
-SINCE, UNTIL, SERVED_AS = "champion_since", "champion_until", "served_as"
+HISTORY_TAG = "champions"
+ROLLOUT_TAG = "rollout"
+SINCE_TAG = "champion_since"
+UNTIL_TAG = "champion_until"
+SERVED_AS_TAG = "served_as"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnnouncedRollout:
-    """The version that a flow run is about to make the champion (0: none), the line of champions with it, who was
-    champion before, and when that was, in seconds since 1970.
+    """The version that a flow run is about to make the champion (0: none), and the champions with it.
 
-    It is written down before clients get the version: who comes after a run that was killed knows what it was at.
+    `former` was champion before, and `announced_at` is in seconds since 1970. It is written down before clients get the
+    version: the next roll-out knows what a killed one was doing.
     """
 
     version: int
     flow_run_id: str
-    line: list[int]
-    before: int | None
-    at: float
+    history: list[int]
+    former: int | None
+    announced_at: float
 
 
 @retried_step
-def find_chosen_version(model_name: str, flow_run_id: str, began: float | None) -> int | None:
-    """The version that this flow run chose in an earlier attempt, if it did.
+def find_chosen_version(model_name: str, flow_run_id: str, first_start: float | None) -> int | None:
+    """Return the version that this flow run chose in an earlier attempt, if it did.
 
-    `began` is when that attempt began, None in the first one. Raises TrackingError where another flow run has changed
-    what is served since: nobody wants any more what this one was to do.
+    `first_start` is when that attempt began, None in the first one. Raises TrackingError if another flow run has
+    changed since then what is served: nobody wants any more what this one was to do.
     """
-    if began is None:
+    if first_start is None:
         return None
     with mlflow_errors_as_tracking_error(f"reading what was rolled out of {model_name}"):
-        chosen = _chosen(client().get_registered_model(model_name).tags)
-    if chosen and chosen.flow_run_id == flow_run_id:
-        return chosen.version
-    if chosen and chosen.at > began:
+        announced = _announced(client().get_registered_model(model_name).tags)
+    if announced and announced.flow_run_id == flow_run_id:
+        return announced.version
+    if announced and announced.announced_at > first_start:
         raise TrackingError(
             f"Expected that nobody has changed what is served of {model_name!r} since this run began first, found flow "
-            f"run {chosen.flow_run_id}. Start a new run if that is still to be done."
+            f"run {announced.flow_run_id}. Start a new run if that is still to be done."
         )
     return None
 
 
 @retried_step
 def champion_history(model_name: str, served: int | None = None) -> list[int]:
-    """The champions of a model, the present one last; empty where none was deployed yet.
+    """Return the champions of a model, the present one last; empty if none was deployed yet.
 
-    `served` is the version that clients get from Triton. Where a roll-out was killed between that and the alias, the
-    alias follows now.
+    `served` is the champion in Triton. If a roll-out was killed between that and the alias, the alias follows now.
     """
     with mlflow_errors_as_tracking_error(f"reading the champions of {model_name}"):
         model = client().get_registered_model(model_name)
-    champion, chosen = _champion(model.aliases), _chosen(model.tags)
-    if chosen and chosen.version == served and champion in {chosen.version, chosen.before}:
+    champion = _champion_version(model.aliases)
+    announced = _announced(model.tags)
+    if announced and announced.version == served and champion in {announced.version, announced.former}:
         if champion != served:
-            _set_champion(model_name, chosen.version, chosen.line)
-        return chosen.line
-    return parse_history(model.tags.get(LINE), champion)
+            set_champion.fn(model_name, announced.version, announced.history)
+        return announced.history
+    return parse_history(model.tags.get(HISTORY_TAG), champion)
 
 
-def _champion(aliases: Mapping[str, str]) -> int | None:
+def _champion_version(aliases: Mapping[str, str]) -> int | None:
     return int(aliases[CHAMPION]) if CHAMPION in aliases else None
 
 
-def _chosen(tags: Mapping[str, str]) -> AnnouncedRollout | None:
+def _announced(tags: Mapping[str, str]) -> AnnouncedRollout | None:
     try:
-        return AnnouncedRollout(**json.loads(tags[CHOSEN])) if CHOSEN in tags else None
+        return AnnouncedRollout(**json.loads(tags[ROLLOUT_TAG])) if ROLLOUT_TAG in tags else None
     except (ValueError, TypeError):  # somebody else's tag
-        logger().warning("tag %r is no roll-out of ours: %r", CHOSEN, tags[CHOSEN])
+        logger().warning("tag %r is no roll-out of ours: %r", ROLLOUT_TAG, tags[ROLLOUT_TAG])
         return None
 
 
-def rollback_target(model_name: str, line: Sequence[int], version: int | None) -> int:
-    """The champion to go back to: `version`, or the one before the present one.
+def rollback_target(model_name: str, history: Sequence[int], version: int | None) -> int:
+    """Return the champion to go back to: `version`, or the one before the present one.
 
-    Raises TrackingError where that never was champion: nobody has compared it with its weights.
+    Raises TrackingError if that never was champion: nobody has compared it with its weights.
     """
-    wanted = version if version is not None else next(iter(line[-2:-1]), None)
-    if wanted is not None and wanted in line:
-        return wanted
-    found = f"the champions {list(line)}" if line else "that none was deployed yet"
+    target = version if version is not None else next(iter(history[-2:-1]), None)
+    if target is not None and target in history:
+        return target
+    found = f"the champions {list(history)}" if history else "that none was deployed yet"
     raise TrackingError(
         f"Expected a version of {model_name!r} that was champion before, found {found}. Run deploy-model/gpu "
-        f"with version {wanted or 'N'}, which compares it with its weights first."
+        f"with version {target or 'N'}, which compares it with its weights first."
     )
 
 
 @retried_step
-def announce_champion(model_name: str, version: int, flow_run_id: str, line: Sequence[int]) -> None:
-    """Write down who is about to be the champion (0: nobody any more); `line` is the line of champions with it."""
+def announce_champion(model_name: str, version: int, flow_run_id: str, history: Sequence[int]) -> None:
+    """Write down which version is about to be the champion (0: none any more); `history` are the champions with it."""
     mlflow = client()
     with mlflow_errors_as_tracking_error(f"writing down that {model_name} version {version} is rolled out"):
-        before = _champion(mlflow.get_registered_model(model_name).aliases)
-        chosen = AnnouncedRollout(version, flow_run_id, json.loads(dump_history(line)), before, time.time())
-        mlflow.set_registered_model_tag(model_name, CHOSEN, json.dumps(asdict(chosen)))
+        announced = AnnouncedRollout(
+            version=version,
+            flow_run_id=flow_run_id,
+            history=json.loads(dump_history(history)),
+            former=_champion_version(mlflow.get_registered_model(model_name).aliases),
+            announced_at=time.time(),
+        )
+        mlflow.set_registered_model_tag(model_name, ROLLOUT_TAG, json.dumps(asdict(announced)))
 
 
 @retried_step
-def set_champion(model_name: str, version: int, line: Sequence[int]) -> None:
-    """Point alias `champion` at a version, which is the challenger no longer; `line` is the line of champions with it.
+def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
+    """Point alias `champion` at a version, which is the challenger no longer; `history` are the champions with it.
 
-    The alias comes first, for clients get this version already; killed after it, it mends the line.
+    The alias comes first, for clients get this version already; if the run is killed after it, the alias corrects the
+    history.
     """
-    _set_champion(model_name, version, line)
-
-
-def _set_champion(model_name: str, version: int, line: Sequence[int]) -> None:
     mlflow = client()
     with mlflow_errors_as_tracking_error(f"pointing {model_name}@{CHAMPION} at version {version}"):
         try:
@@ -127,28 +132,28 @@ def _set_champion(model_name: str, version: int, line: Sequence[int]) -> None:
             if mlflow.get_registered_model(model_name).aliases.get(CHAMPION) != str(version):
                 raise
     with best_effort(f"that {model_name} version {version} is the champion"):
-        mlflow.set_registered_model_tag(model_name, LINE, dump_history(line))
+        mlflow.set_registered_model_tag(model_name, HISTORY_TAG, dump_history(history))
         if mlflow.get_registered_model(model_name).aliases.get(CHALLENGER) == str(version):
             mlflow.delete_registered_model_alias(model_name, CHALLENGER)
 
 
 @step
-def tag_champion_dates(model_name: str, before: int | None, version: int, serving: ServingParams) -> None:
-    """Say on both versions when one followed the other, and how the new one is served; never raises."""
+def tag_champion_dates(model_name: str, former: int | None, version: int, serving: ServingParams) -> None:
+    """Write on both versions when one followed the other, and how the new one is served; never raises."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with best_effort("who was champion when"):
         mlflow = client()
-        how = serving.model_dump_json(exclude={"parity", "canary"})
-        mlflow.set_model_version_tag(model_name, str(version), SERVED_AS, how)
-        if before != version:
-            mlflow.set_model_version_tag(model_name, str(version), SINCE, now)
-            mlflow.delete_model_version_tag(model_name, str(version), UNTIL)
-        if before not in {None, version}:
-            mlflow.set_model_version_tag(model_name, str(before), UNTIL, now)
+        served_as = serving.model_dump_json(exclude={"parity", "canary"})
+        mlflow.set_model_version_tag(model_name, str(version), SERVED_AS_TAG, served_as)
+        if former != version:
+            mlflow.set_model_version_tag(model_name, str(version), SINCE_TAG, now)
+            mlflow.delete_model_version_tag(model_name, str(version), UNTIL_TAG)
+        if former not in {None, version}:
+            mlflow.set_model_version_tag(model_name, str(former), UNTIL_TAG, now)
 
 
 def serving_params_of(model_name: str, version: int) -> ServingParams | None:
-    """How a version was served when it was champion; None where an earlier release deployed it."""
+    """Return how a version was served when it was champion; None if MLflow did not take that tag then."""
     with mlflow_errors_as_tracking_error(f"reading how {model_name} version {version} was served"):
-        said = client().get_model_version(model_name, str(version)).tags.get(SERVED_AS)
-    return ServingParams.model_validate_json(said) if said else None
+        tag = client().get_model_version(model_name, str(version)).tags.get(SERVED_AS_TAG)
+    return ServingParams.model_validate_json(tag) if tag else None

@@ -1,13 +1,11 @@
-"""Who served when: each deployment, roll-back and undeployment is a run of experiment `serving`."""
+"""Each deployment, roll-back and undeployment is a run of experiment `serving`."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
+from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
@@ -15,9 +13,9 @@ from tasks.tracking.mlflow_client import SERVING, best_effort, client, experimen
 from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RolloutRecord:
-    """What is being done about a model: filled as it goes on, kept when it ends.
+    """A change of what is served of a model: filled while it goes on, written to MLflow when it ends.
 
     `outcome` is the sentence that people read; `pages` are texts by file name.
     """
@@ -40,23 +38,26 @@ class RolloutRecord:
 
 @contextmanager
 def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator[RolloutRecord]:
-    """Keep in experiment `serving` what the block did, and how it ended.
+    """Write to experiment `serving` what the block did, and how it ended.
 
-    Nothing is raised for what MLflow refuses: whether a model is served does not hang on it.
+    Nothing is raised if MLflow refuses it: a model is served without it.
     """
-    rollout, status, began = RolloutRecord(action, model_name, flow_run_id), "KILLED", time.time()
+    record = RolloutRecord(action=action, model_name=model_name, flow_run_id=flow_run_id)
+    status = "KILLED"
+    started = time.time()
     try:
-        yield rollout
+        yield record
         status = "FINISHED"
     except Exception as error:
-        status, rollout.outcome = "FAILED", str(error)
+        status = "FAILED"
+        record.outcome = str(error)
         raise
     finally:
-        _record(rollout, status, began)
+        write_rollout_record(record, status, started)
 
 
 def rollout_link(flow_run_id: str) -> dict[str, str]:
-    """Where the run of a roll-out will be once it has ended, with its pages, by the text of the link."""
+    """Return the address of the run of a roll-out, which is there when it has ended, by the text of the link."""
     links = {}
     with best_effort("the address of a roll-out"):
         address = Settings().addresses.tracked_runs(
@@ -66,31 +67,29 @@ def rollout_link(flow_run_id: str) -> dict[str, str]:
     return links
 
 
-def _links(rollout: RolloutRecord) -> str:
-    return links_markdown(page_links(rollout.flow_run_id, None, rollout.model_name, rollout.version))
-
-
-@task(name="record rollout", cache_policy=NO_CACHE)
-def _record(rollout: RolloutRecord, status: str, began: float) -> None:
+@step
+def write_rollout_record(record: RolloutRecord, status: str, started: float) -> None:
+    """Write a run of experiment `serving`, which ended with `status`; never raises."""
     from mlflow.entities import Metric
 
+    links = links_markdown(page_links(record.flow_run_id, None, record.model_name, record.version))
     tags = {
-        "action": rollout.action,
-        "model": rollout.model_name,
-        "version": str(rollout.version or ""),
-        "flow_run_id": rollout.flow_run_id,
-        "mlflow.note.content": f"{truncate(rollout.outcome, 4000)}\n\n{_links(rollout)}",
-        **rollout.tags,
+        "action": record.action,
+        "model": record.model_name,
+        "version": str(record.version or ""),
+        "flow_run_id": record.flow_run_id,
+        "mlflow.note.content": f"{truncate(record.outcome, 4000)}\n\n{links}",
+        **record.tags,
     }
-    with best_effort(rollout.name):
+    with best_effort(record.name):
         mlflow, now = client(), int(time.time() * 1000)
         run_id = mlflow.create_run(
             experiment_id(mlflow, SERVING),
-            start_time=int(began * 1000),
-            run_name=rollout.name,
+            start_time=int(started * 1000),
+            run_name=record.name,
             tags={key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()},
         ).info.run_id
-        mlflow.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in rollout.metrics.items()])
-        for file, text in rollout.pages.items():
+        mlflow.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in record.metrics.items()])
+        for file, text in record.pages.items():
             mlflow.log_text(run_id, text, file)
         mlflow.set_terminated(run_id, status)

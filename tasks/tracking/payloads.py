@@ -10,8 +10,6 @@ from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
 # The longest that MLflow and its database keep, in characters.
 MAX_TAG, MAX_RUN_TAG, MAX_PARAMETER, MAX_DESCRIPTION = 100_000, 8_000, 6_000, 5_000
-# Versions without this tag are of an earlier release: their class names may be Ultralytics' own words.
-NAMED = "class_names_from"
 _SHOWN_CLASSES, _SHOWN_NAME = 30, 40
 _ORIGIN = ("base_model", "archives", "git_commit", "flow_run_id")
 
@@ -69,7 +67,6 @@ def version_tags(model: TrainedModel, image_size: int, lineage: Mapping[str, str
         "best_epoch": str(model.best_epoch),
         **{name: truncate(value, MAX_TAG) for name, value in lineage.items()},
         "class_names": json.dumps(model.class_names),
-        NAMED: "merge plan",
     }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from tasks.orchestration.step import retried_step, step
 from tasks.serving.served_model import ServedModel
-from tasks.tracking.lineage import PLAN_ARTIFACT
 from tasks.tracking.mlflow_client import (
     TrackingError,
     client,
@@ -19,7 +18,7 @@ from tasks.tracking.mlflow_client import (
     is_final,
     mlflow_errors_as_tracking_error,
 )
-from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, NAMED, truncate, version_tags
+from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, truncate, version_tags
 from tasks.training.events import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -27,7 +26,7 @@ ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<ver
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelVersion:
     """A registered version, as its tags describe it."""
 
@@ -39,9 +38,17 @@ class ModelVersion:
     class_names: tuple[str, ...]
 
     def served(self, digest: str, precision: str) -> ServedModel:
-        """The version as Triton serves it, with the SHA-256 (hex) of its graph and the arithmetic to run it in."""
-        place = self.name, self.version, self.task, self.image_size, self.class_names, self.run_id
-        return ServedModel(*place, digest, precision)
+        """Return the version as Triton serves it; `digest` is the SHA-256 (hex) of its graph."""
+        return ServedModel(
+            name=self.name,
+            version=self.version,
+            task=self.task,
+            image_size=self.image_size,
+            class_names=self.class_names,
+            run_id=self.run_id,
+            digest=digest,
+            precision=precision,
+        )
 
 
 @retried_step
@@ -124,9 +131,9 @@ def set_alias(model_name: str, alias: str, version: int) -> None:
 
 @retried_step
 def require_task(model_name: str, task: str) -> None:
-    """Raise TrackingError when the newest version of `model_name` is for another task: clients would break on it.
+    """Raise TrackingError if the newest version of `model_name` is for another task: clients would break on it.
 
-    Also where its champion says too little of itself to be compared with: better now than after the training.
+    So too if its champion has too few tags to be compared with: better now than after the training.
     """
     with mlflow_errors_as_tracking_error(f"looking for versions of {model_name}"):
         found = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
@@ -137,12 +144,12 @@ def require_task(model_name: str, task: str) -> None:
             f"{newest.tags['task']!r}, and this training is for {task!r}. Choose another model_name."
         )
     if newest is not None:
-        _champion(model_name)
+        find_champion.fn(model_name)
 
 
 @retried_step
 def require_model(model_name: str) -> None:
-    """Raise TrackingError that says which models there are where this one is missing."""
+    """Raise TrackingError that says which models there are if this one is missing."""
     with mlflow_errors_as_tracking_error(f"looking for {model_name}"):
         mlflow = client()
         if not mlflow.search_registered_models(f"name = '{model_name}'"):
@@ -150,59 +157,55 @@ def require_model(model_name: str) -> None:
 
 
 @step
-def find_version(model_name: str, wanted: int | str) -> ModelVersion:
-    """A version by number or alias; raises TrackingError that says which there are when it is missing."""
-    return _find(model_name, wanted)
+def find_version(model_name: str, version: int | str) -> ModelVersion:
+    """Return a version by number or alias; raises TrackingError that says which there are if it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    with mlflow_errors_as_tracking_error(f"looking for {model_name} {version}"):
+        try:
+            if isinstance(version, int):
+                found = mlflow.get_model_version(model_name, str(version))
+            else:
+                found = mlflow.get_model_version_by_alias(model_name, version)
+        except MlflowException as error:
+            if not is_final(error):
+                raise
+            raise TrackingError(_absence(mlflow, model_name, version)) from error
+    return _to_model_version(model_name, found)
 
 
 @step
 def find_candidate(model_name: str) -> ModelVersion:
-    """The version to deploy where none is named: the challenger, or the champion, which is to be served again.
+    """Return the version to deploy if none is named: the challenger, or the champion, which is to be served again.
 
-    Raises TrackingError that says which there are where there is neither.
+    Raises TrackingError that says which there are if there is neither.
     """
     with mlflow_errors_as_tracking_error(f"looking for the challenger of {model_name}"):
         found = client().search_registered_models(f"name = '{model_name}'")
     aliases = found[0].aliases if found else {}
-    return _find(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
+    return find_version.fn(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
 
 
 @retried_step
 def find_champion(model_name: str) -> ModelVersion | None:
-    """The version that clients get, or None where none was deployed yet."""
-    return _champion(model_name)
-
-
-def _champion(model_name: str) -> ModelVersion | None:
+    """Return the champion; None if none was deployed yet."""
     with mlflow_errors_as_tracking_error(f"looking for the champion of {model_name}"):
         aliases = client().get_registered_model(model_name).aliases
-    return _find(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
-
-
-def _find(model_name: str, wanted: int | str) -> ModelVersion:
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"looking for {model_name} {wanted}"):
-        try:
-            if isinstance(wanted, int):
-                found = mlflow.get_model_version(model_name, str(wanted))
-            else:
-                found = mlflow.get_model_version_by_alias(model_name, wanted)
-        except MlflowException as error:
-            if not is_final(error):
-                raise
-            raise TrackingError(_absence(mlflow, model_name, wanted)) from error
-    return _to_model_version(model_name, found)
+    return find_version.fn(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
 
 
 def _to_model_version(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
     tags = found.tags
     try:
-        names = tuple(json.loads(tags["class_names"]))
-        if NAMED not in tags:
-            names = _planned_names(found.run_id, len(names)) or names
-        return ModelVersion(model_name, int(found.version), found.run_id, tags["task"], int(tags["image_size"]), names)
+        return ModelVersion(
+            name=model_name,
+            version=int(found.version),
+            run_id=found.run_id,
+            task=tags["task"],
+            image_size=int(tags["image_size"]),
+            class_names=tuple(json.loads(tags["class_names"])),
+        )
     except (KeyError, ValueError) as error:
         raise TrackingError(
             f"Expected {model_name} version {found.version} to carry the tags task, image_size and class_names; "
@@ -210,36 +213,20 @@ def _to_model_version(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN
         ) from error
 
 
-def _planned_names(run_id: str, count: int) -> tuple[str, ...] | None:
-    """The classes of the merge plan in the run of a version; None where that does not say so many.
-
-    An earlier release tagged versions with Ultralytics' names, which are others for ImageNet synsets.
-    """
-    import mlflow
-
-    configure_mlflow()
-    try:
-        names = mlflow.artifacts.load_dict(f"runs:/{run_id}/{PLAN_ARTIFACT}")["class_names"]
-    except Exception:  # noqa: BLE001 - whatever MLflow raises where a run or its plan is gone
-        return None
-    known = isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names)
-    return tuple(names) if known else None
-
-
-def _absence(mlflow: Any, model_name: str, wanted: int | str) -> str:  # noqa: ANN401
+def _absence(mlflow: Any, model_name: str, version: int | str) -> str:  # noqa: ANN401
     versions = sorted(int(found.version) for found in mlflow.search_model_versions(f"name = '{model_name}'"))
     if not versions:
         return _no_model(mlflow, model_name)
-    if wanted == CHAMPION:
+    if version == CHAMPION:
         return (
             f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
         )
-    if wanted == CHALLENGER:
+    if version == CHALLENGER:
         return (
             f"Model {model_name!r} has no challenger, which a training makes that is good enough, and no champion: "
             f"name one of its versions {versions}."
         )
-    return f"Expected {model_name!r} to have {wanted!r}; found versions {versions}. Name one of those."
+    return f"Expected {model_name!r} to have {version!r}; found versions {versions}. Name one of those."
 
 
 def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
@@ -249,11 +236,7 @@ def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
 
 @step
 def fetch_weights(model: ModelVersion, folder: Path) -> Path:
-    """Download the weights of a registered version."""
-    return _fetch(model, folder)
-
-
-def _fetch(model: ModelVersion, folder: Path) -> Path:
+    """Return the weights of a registered version, downloaded to `folder`."""
     import mlflow
 
     configure_mlflow()
@@ -268,12 +251,12 @@ def _fetch(model: ModelVersion, folder: Path) -> Path:
 
 @step
 def fetch_registered_base_model(base_model: str, folder: Path) -> Path | None:
-    """Download the weights that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; None for any other name.
+    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, downloaded; None for any other name.
 
-    They come from our registry alone. Raises TrackingError where it has no such version.
+    They come from our registry alone. Raises TrackingError if it has no such version.
     """
-    named = ADDRESS.fullmatch(base_model)
-    if named is None:
+    address = ADDRESS.fullmatch(base_model)
+    if address is None:
         return None
-    wanted = int(named["version"]) if named["version"] else named["alias"]
-    return _fetch(_find(named["name"], wanted), folder / "registered")
+    version = int(address["version"]) if address["version"] else address["alias"]
+    return fetch_weights.fn(find_version.fn(address["name"], version), folder / "registered")

@@ -147,7 +147,15 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_live_rate(stack: StackSettings, graph: Path, tmp_path: Path, precision: str) -> None:
     """At four clients at least three quarters of what OpenVINO alone does with ready tensors."""
     names = tuple(f"class {number}" for number in range(80))
-    model = ServedModel(f"bench-{precision}", 1, "detect", IMAGE_SIZE, names, "no-run", precision=precision)
+    model = ServedModel(
+        name=f"bench-{precision}",
+        version=1,
+        task="detect",
+        image_size=IMAGE_SIZE,
+        class_names=names,
+        run_id="no-run",
+        precision=precision,
+    )
     publish(model, graph.read_bytes())
     serve([model], champion=1)
     share = compare(stack.triton_venv / "bin" / "python", graph, model.name, precision, photos(), tmp_path)

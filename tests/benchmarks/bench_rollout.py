@@ -35,7 +35,7 @@ PARTS = {
     "export": ("export_onnx",),
     "upload": ("publish_version",),
     "load": ("load_aside", "load_versions", "serve_alone", "smoke_test"),
-    "parity": ("fetch_file", "find", "refer"),
+    "parity": ("download_artifact", "predict_sample", "predict_reference"),
 }
 
 
@@ -74,7 +74,7 @@ def kill_triton(stack: StackSettings) -> None:
 
 def is_served() -> bool:
     try:
-        return bool(model_control.list_served_versions.fn(NAME))
+        return bool(model_control.list_served_versions(NAME))
     except ServingError:
         return False
 

@@ -55,7 +55,7 @@ def serve(name: str, weights: Path, size: int, **serving: Any) -> ServedModel:
     registry.set_alias.fn(name, registry.CHALLENGER, version)
     state = deploy(name, version, **UNCOMPARED, **serving)
     assert state.is_completed(), state.message
-    (served,) = model_control.list_served_versions.fn(name)
+    (served,) = model_control.list_served_versions(name)
     return served
 
 

@@ -12,7 +12,7 @@ from tritonclient.utils import shared_memory
 
 from tasks.serving.http_client import KEY_HEADER
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import INPUT, OUTPUT
+from tasks.serving.triton_config import INPUT
 from tasks.settings import Settings
 from tasks.vision.geometry import Rgb
 from tests.benchmarks.meter import Done, Work
@@ -66,7 +66,7 @@ def _asking(model: ServedModel, squares: list[Rgb], seconds: float, filler: Call
     def work() -> Done:
         with triton.InferenceServerClient(Settings().triton_grpc_url) as client, ExitStack() as left:
             fills = [filler(client, left) for _ in range(IN_FLIGHT)]
-            outputs = [triton.InferRequestedOutput(OUTPUT)]
+            outputs = [triton.InferRequestedOutput("detections")]
             until = time.perf_counter() + seconds
 
             def ask(first: int) -> int:
@@ -74,7 +74,7 @@ def _asking(model: ServedModel, squares: list[Rgb], seconds: float, filler: Call
                 while time.perf_counter() < until:
                     request = fills[first](squares[(first + done) % len(squares)])
                     answer = client.infer(model.name, [request], str(model.version), outputs=outputs)
-                    assert answer.as_numpy(OUTPUT).shape[0] == 1
+                    assert answer.as_numpy("detections").shape[0] == 1
                     done += 1
                 return done
 

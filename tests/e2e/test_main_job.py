@@ -88,7 +88,7 @@ def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJ
 
 
 def served(name: str) -> list[ServedModel]:
-    found: list[ServedModel] = list_served_versions.fn(name)
+    found: list[ServedModel] = list_served_versions(name)
     return found
 
 

@@ -43,7 +43,7 @@ def test_the_whole_chain(stack: StackSettings, task: str, suffix: str) -> None:
     assert training.is_completed(), training
     deployment = run("deploy-model/gpu", model_name=model, serving={"drain_s": 1.0})
     assert deployment.is_completed(), deployment
-    (served,) = list_served_versions.fn(model)
+    (served,) = list_served_versions(model)
     assert (served.task, served.image_size, served.class_names) == (task, 64, ("cat", "dog"))
 
     found = ask(stack, model, picture(3), confidence="0")

@@ -5,6 +5,7 @@ VERSION 0 names none. HOW is `killed`, or `held` until standard input has a line
 there.
 """
 
+import functools
 import os
 import pkgutil
 import signal
@@ -32,6 +33,7 @@ def stop(how: str) -> None:
 def stopping(function: Callable[..., Any], how: str, when: str, count: int) -> Callable[..., Any]:
     calls = 0
 
+    @functools.wraps(function)  # with the attributes of a step
     def called(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1

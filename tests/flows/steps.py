@@ -37,7 +37,7 @@ def champion(name: str) -> str:
 
 
 def served(name: str) -> list[int]:
-    return [model.version for model in model_control.list_served_versions.fn(name)]
+    return [model.version for model in model_control.list_served_versions(name)]
 
 
 def aside(name: str) -> list[str]:

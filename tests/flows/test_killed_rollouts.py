@@ -37,14 +37,14 @@ WHILE_IT_IS_TRIED = [
     f"before {CONTROL}load_aside 1",
     f"after {CONTROL}load_aside 1",
     "after tasks.serving.grpc_client.smoke_test 1",
-    f"after {CHAMPIONS}announce 1",
+    f"after {CHAMPIONS}announce_champion 1",
     f"before {CONTROL}load_versions 1",
 ]
 BETWEEN_TRITON_AND_THE_ALIAS = [f"after {CONTROL}load_versions 1", f"after {CONFIG}write 1", f"before {ALIAS} 1"]
 AFTER_THE_ALIAS = [
     f"after {ALIAS} 1",
-    f"after {CHAMPIONS}crown 1",
-    f"before {CHAMPIONS}keep_history 1",
+    f"after {CHAMPIONS}set_champion 1",
+    f"before {CHAMPIONS}tag_champion_dates 1",
     f"before {CONTROL}serve_alone 1",
     f"after {CONTROL}serve_alone 1",
 ]

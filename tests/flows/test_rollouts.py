@@ -138,7 +138,7 @@ def test_the_champion_can_be_served_in_another_way(name: str) -> None:
     with Traffic(name) as clients:
         assert deploy(name, 1, max_batch_size=4, precision="bf16", **UNCOMPARED).is_completed()
     assert (clients.failures, clients.wrong) == ([], [])
-    (found,) = model_control.list_served_versions.fn(name)
+    (found,) = model_control.list_served_versions(name)
     assert (found.max_batch_size, found.precision) == (4, "bf16")
 
 
@@ -180,8 +180,16 @@ def test_of_two_deployments_at_once_one_waits(exported: str) -> None:
 def test_what_a_killed_deployment_left_is_put_right_by_the_next(exported: str) -> None:
     """Killed after the alias has moved: both versions are loaded, clients get the old one, and no tag knows of it."""
     name = exported
-    first = model_control.list_served_versions.fn(name)[0]
-    second = ServedModel(name, 2, "detect", SIZE, first.class_names, "run", model_repository.require_published(name, 2))
+    first = model_control.list_served_versions(name)[0]
+    second = ServedModel(
+        name=name,
+        version=2,
+        task="detect",
+        image_size=SIZE,
+        class_names=first.class_names,
+        run_id="run",
+        digest=model_repository.require_published(name, 2),
+    )
     model_control.load_versions.fn(name, [first, second], ServingParams(), 1)
     MlflowClient().set_registered_model_alias(name, "champion", "2")
     assert deploy(name, 2, **UNCOMPARED).is_completed()

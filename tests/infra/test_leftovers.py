@@ -22,7 +22,7 @@ from tasks.storage import leases, locks
 def model(served: ServedModel) -> Iterator[ServedModel]:
     """A model of which a candidate is loaded, and a version kept; nothing is served under its own name."""
     model = replace(served, name=f"model-{uuid4().hex[:8]}")
-    for file in ("model.onnx", "model.py"):
+    for file in model_repository.VERSION_FILES:
         source, key = f"models/{served.name}/{served.version}/{file}", f"{model.name}/{model.version}/{file}"
         boto3.client("s3").copy_object(Bucket="models", Key=key, CopySource=source)
     for name in (candidate_name(model.name), kept_name(model.name, model.version)):
@@ -43,7 +43,7 @@ def test_what_nobody_uses_is_dropped(stack: StackSettings, model: ServedModel) -
     with leases.hold_lease(model.name, model.version, "one"):
         assert leftovers.remove_leftovers(client) == [model.name]
         assert asides.names() == before[:1]
-        assert model_control.list_served_versions.fn(before[0]) != []
+        assert model_control.list_served_versions(before[0]) != []
     assert leftovers.remove_leftovers(client) == [model.name]
     assert asides.names() == []
-    assert [model_control.list_served_versions.fn(name) for name in before] == [[], []]
+    assert [model_control.list_served_versions(name) for name in before] == [[], []]

@@ -16,7 +16,9 @@ from tests.infra.browser import CHROMIUM, Page, chromium
 from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, serve
 
 SIZE = 64
-MODEL = ServedModel("page-segment", 1, "segment", SIZE, ("cat", "dog <b>"), "no-run")
+MODEL = ServedModel(
+    name="page-segment", version=1, task="segment", image_size=SIZE, class_names=("cat", "dog <b>"), run_id="no-run"
+)
 # In pixels of a picture of 128 x 96: a cat at (16, 8, 80, 72) with a mask that fills its box, a dog in the right half.
 OUTPUTS = {
     "detections": rows((8, 12, 40, 44, 0.9, 0), (44, 16, 60, 40, 0.6, 1)),

@@ -164,7 +164,7 @@ def test_a_triton_that_is_killed_comes_back_and_serves_what_was_deployed(
     config = config_pbtxt(model_config([served], ServingParams(), served.version))
     storage.write_text.fn(config, "models", f"{served.name}/config.pbtxt")
     kill(stack, "triton")
-    assert model_control.list_served_versions.fn(served.name) == [served]
+    assert model_control.list_served_versions(served.name) == [served]
 
 
 def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

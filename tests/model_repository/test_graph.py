@@ -1,7 +1,8 @@
 """The code that runs a graph, in a real tritonserver: what each task answers, and what is refused."""
 
 import hashlib
-import importlib.util
+import importlib
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,8 @@ from tasks.serving.model_control import list_served_versions, load_versions, unl
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
 from tasks.settings import Settings
-from tests.paths import ROOT
+from tests.tasks.serving.graphs import upload_code
 
-CODE = ROOT / "model_repository" / "graph" / "model.py"
 NAME = "graph-test"
 SIZE = 32
 Sizes = dict[str, tuple[int, ...]]
@@ -91,8 +91,16 @@ def repository(stack: object) -> Iterator[Any]:  # noqa: ARG001
 def publish(store: Any, task: str, sizes: Sizes, version: int = 1, **changes: Any) -> ServedModel:
     content = graph(sizes)
     store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=content)
-    store.upload_file(str(CODE), "models", f"{NAME}/{version}/model.py")
-    model = ServedModel(NAME, version, task, SIZE, ("a", "b", "c"), "run", hashlib.sha256(content).hexdigest())
+    upload_code(f"{NAME}/{version}")
+    model = ServedModel(
+        name=NAME,
+        version=version,
+        task=task,
+        image_size=SIZE,
+        class_names=("a", "b", "c"),
+        run_id="run",
+        digest=hashlib.sha256(content).hexdigest(),
+    )
     return replace(model, **changes)
 
 
@@ -107,7 +115,7 @@ def ask(client: Any, shown: NDArray[np.uint8], names: list[str], version: int = 
 def test_every_task_answers_with_its_outputs(repository: Any, task: str) -> None:
     model = publish(repository, task, TASKS[task])
     load_versions.fn(NAME, [model], ServingParams(), 1)
-    assert list_served_versions.fn(NAME) == [model]
+    assert list_served_versions(NAME) == [model]
     with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
         for values in [(7,), (1, 200, 90)]:
             answer = ask(client, images(*values), [])
@@ -170,7 +178,7 @@ def test_a_graph_that_is_not_the_one_deployed_is_refused(repository: Any) -> Non
 def test_arithmetic_that_the_cpu_may_lack_is_served_anyway(repository: Any, precision: str) -> None:
     model = publish(repository, "obb", TASKS["obb"], precision=precision)
     load_versions.fn(NAME, [model], ServingParams(threads=1), 1)
-    assert list_served_versions.fn(NAME) == [model]
+    assert list_served_versions(NAME) == [model]
     with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
         for name, numbers in expected(TASKS["obb"], 64).items():
             np.testing.assert_allclose(ask(client, images(64), [])[name], numbers, rtol=0.01)
@@ -180,15 +188,6 @@ def load_as_it_is(config: dict[str, Any]) -> None:
     key = {"triton-access-key": Settings().studio_triton_key.get_secret_value()}
     with triton_http.InferenceServerClient(Settings().triton_http_url) as client:
         client.load_model(NAME, headers=key, config=config_json(config))
-
-
-def test_a_config_of_an_earlier_release_is_served(repository: Any) -> None:
-    model = publish(repository, "detect", TASKS["detect"])
-    config = model_config([model], ServingParams(), None)
-    del config["parameters"]["digest.1"], config["parameters"]["precision.1"]
-    config["parameters"]["precision"] = {"string_value": "f32"}
-    load_as_it_is(config)
-    assert list_served_versions.fn(NAME) == [replace(model, digest="")]
 
 
 def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repository: Any) -> None:
@@ -212,41 +211,46 @@ def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repositor
 
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module itself, for what only runs where there is a GPU or no OpenVINO."""
+    """The module itself, for what Triton does not run here: without OpenVINO, or with batches that the test makes."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
-    spec = importlib.util.spec_from_file_location("graph_code", CODE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    for name in ("model", "runtimes", "cuda_runtime"):
+        monkeypatch.delitem(sys.modules, f"model_repository.graph.{name}", raising=False)
+    return importlib.import_module("model_repository.graph.model")
 
 
 def answers(runtime: Any, *batch: NDArray[np.uint8]) -> list[Any]:
     """What each request of a batch gets."""
     found: dict[int, Any] = {}
-    runtime.answer(batch, found.__setitem__)
-    return [found[place] for place in range(len(batch))]
+    runtime.infer(batch, found.__setitem__)
+    return [found[index] for index in range(len(batch))]
 
 
-@pytest.mark.parametrize("joins", [True, False])
-def test_onnx_runtime_answers_a_batch_request_by_request(code: Any, tmp_path: Path, joins: bool) -> None:
+RUNTIMES = ["runtimes.OnnxRuntime", "cuda_runtime.BatchedOnnxRuntime"]
+
+
+def open_runtime(name: str, *arguments: Any) -> Any:
+    return pkgutil.resolve_name(f"model_repository.graph.{name}")(*arguments)
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_onnx_runtime_answers_a_batch_request_by_request(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["segment"]))
-    runtime = code.OnnxRuntime(path, TASKS["segment"], "CPUExecutionProvider", 1)
-    runtime.joins = joins
+    runtime = open_runtime(name, path, TASKS["segment"], 1)
     found = answers(runtime, images(5), images(9, 1), images(2))
     for answer, values in zip(found, [(5,), (9, 1), (2,)], strict=True):
         assert set(answer) == set(TASKS["segment"])
-        for name, numbers in expected(TASKS["segment"], *values).items():
-            np.testing.assert_array_equal(answer[name], numbers)
+        for output, numbers in expected(TASKS["segment"], *values).items():
+            np.testing.assert_array_equal(answer[output], numbers)
 
 
-def test_onnx_runtime_fails_only_the_request_at_fault(code: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_onnx_runtime_fails_only_the_request_at_fault(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["detect"]))
-    runtime = code.OnnxRuntime(path, TASKS["detect"], "CPUExecutionProvider", 1)
-    runtime.joins = True
+    runtime = open_runtime(name, path, TASKS["detect"], 1)
     good, bad = answers(runtime, images(5), images(9)[:, :8])
     np.testing.assert_array_equal(good["detections"], expected(TASKS["detect"], 5)["detections"])
     assert re.search("Got invalid dimensions", str(bad))
@@ -306,7 +310,7 @@ def model(code: Any, tmp_path: Path) -> Any:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["detect"]))
     model = code.TritonPythonModel()
-    model.side, model.runtime = SIZE, code.OnnxRuntime(path, TASKS["detect"], "CPUExecutionProvider", 1)
+    model.side, model.runtime = SIZE, code.OnnxRuntime(path, TASKS["detect"], 1)
     return model
 
 
@@ -326,7 +330,7 @@ def test_what_a_runtime_raises_becomes_the_errors_of_those_that_wait(
         done(0, {"detections": batch[0]})
         raise MemoryError("no room for the batch")
 
-    monkeypatch.setattr(model.runtime, "answer", fail)
+    monkeypatch.setattr(model.runtime, "infer", fail)
     requests = [Request(images(5)), Request(images(9)[:, :8]), Request(images(2, 3))]
     model.execute(requests)
     assert [request.answer.error for request in requests[::2]] == [None, "no room for the batch"]
@@ -353,7 +357,7 @@ def test_a_request_is_answered_once_though_its_runtime_breaks_off(model: Any, mo
         late.append(lambda: done(0, {"detections": batch[0]}))
         raise RuntimeError("no more room")
 
-    monkeypatch.setattr(model.runtime, "answer", break_off)
+    monkeypatch.setattr(model.runtime, "infer", break_off)
     requests = [Request(images(5)), Request(images(9))]
     model.execute(requests)
     late[0]()

@@ -40,7 +40,7 @@ from tests.tasks.serving.graphs import (
 SIZE = 64
 NAMES = ("cat", "dog", "newt")
 GOOD = encoded(noise(40, 30))
-LIVE = ServedModel("live-detect", 1, "detect", SIZE, NAMES, "no-run")
+LIVE = ServedModel(name="live-detect", version=1, task="detect", image_size=SIZE, class_names=NAMES, run_id="no-run")
 FOUND = rows((10, 20, 30, 40, 0.9, 1), (12, 20, 30, 40, 0.6, 1), (5, 18, 9, 30, 0.2, 7))
 PICTURE = encoded(noise(128, 96))  # gain 1/2, 8 rows of grey above
 
@@ -171,7 +171,9 @@ OBB = {"detections": rows((10, 20, 30, 40, 0.9, 2)), "rotated": rows((20, 30, 20
 def tasks(stack: StackSettings) -> Callable[..., Any]:  # noqa: ARG001
     def ask(task: str, graph: bytes, data: bytes, size: int = SIZE, **parameters: Any) -> Any:
         names = tuple(parameters.pop("names", NAMES))
-        model = ServedModel(f"live-{task}-{size}", 1, task, size, names, "no-run")
+        model = ServedModel(
+            name=f"live-{task}-{size}", version=1, task=task, image_size=size, class_names=names, run_id="no-run"
+        )
         publish(model, graph)
         serve([model])
         return over_http(data, {"model": model.name, **parameters})
@@ -238,7 +240,10 @@ class Callers(Clients):
 def test_clients_never_see_a_roll_out(stack: StackSettings) -> None:  # noqa: ARG001
     """The old version is dropped at once, while `predict` still believes that it is the champion."""
     name = "live-rolled"
-    old, new = (ServedModel(name, version, "detect", SIZE, NAMES, "no-run") for version in (1, 2))
+    old, new = (
+        ServedModel(name=name, version=version, task="detect", image_size=SIZE, class_names=NAMES, run_id="no-run")
+        for version in (1, 2)
+    )
     for model in (old, new):
         publish(model, constant_graph(SIZE, {"detections": FOUND}))
     serve([old], champion=1)
@@ -251,7 +256,10 @@ def test_clients_never_see_a_roll_out(stack: StackSettings) -> None:  # noqa: AR
 
 def test_without_a_champion_the_newest_answers_and_any_can_be_asked_for(stack: StackSettings) -> None:  # noqa: ARG001
     name = "live-versions"
-    both = [ServedModel(name, version, "detect", SIZE, NAMES, "no-run") for version in (1, 3)]
+    both = [
+        ServedModel(name=name, version=version, task="detect", image_size=SIZE, class_names=NAMES, run_id="no-run")
+        for version in (1, 3)
+    ]
     for model in both:
         publish(model, constant_graph(SIZE, {"detections": FOUND}))
     serve(both)

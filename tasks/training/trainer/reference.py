@@ -7,7 +7,8 @@ import numpy as np
 
 from tasks.dataset.validation_sample import ValidationSample, unpack_sample
 from tasks.serving.pre_postprocess import has_visible_area
-from tasks.serving.served_model import MAX_DETECTIONS, NMS_CONFIDENCE, NMS_IOU
+from tasks.serving.served_model import NMS_CONFIDENCE, NMS_IOU
+from tasks.serving.task_outputs import MAX_DETECTIONS
 from tasks.training.job import ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.ultralytics_setup import load_model

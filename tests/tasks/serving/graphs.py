@@ -1,8 +1,10 @@
 """Served models made by hand: graphs that answer the same whatever the picture, so that what comes of it is known."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -13,14 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tritonclient import http as triton_http
 
-from infra.stack_settings import ROOT
 from tasks.parameters import ServingParams
+from tasks.serving.model_repository import CODE_FILES
 from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import model_config
 from tasks.settings import Settings
 from tasks.vision.geometry import Floats, Rgb
-
-BACKEND = ROOT / "model_repository" / "graph" / "model.py"
 
 
 def constant_graph(size: int, outputs: Mapping[str, Floats]) -> bytes:
@@ -70,11 +70,26 @@ def publish(model: ServedModel, graph: bytes) -> None:
     """Put a version into the repository, without serving it."""
     store = boto3.client("s3")
     store.put_object(Bucket="models", Key=f"{model.name}/{model.version}/model.onnx", Body=graph)
-    store.upload_file(str(BACKEND), "models", f"{model.name}/{model.version}/model.py")
+    upload_code(f"{model.name}/{model.version}")
+
+
+def upload_code(folder: str) -> None:
+    """Put the code that runs a graph into a folder of the repository."""
+    for path in CODE_FILES:
+        boto3.client("s3").upload_file(str(path), "models", f"{folder}/{path.name}")
+
+
+def digest_of(model: ServedModel) -> str:
+    """SHA-256 of the graph that lies in the repository."""
+    stored = boto3.client("s3").get_object(Bucket="models", Key=f"{model.name}/{model.version}/model.onnx")
+    return hashlib.sha256(stored["Body"].read()).hexdigest()
 
 
 def serve(models: Sequence[ServedModel], champion: int | None = None) -> None:
-    """Have Triton serve exactly these versions, as Triton's own client asks for it."""
+    """Have Triton serve exactly these versions, the newest as champion, as Triton's own client asks for it."""
+    models = [replace(model, digest=digest_of(model)) for model in models]
+    if champion is None:
+        champion = max(model.version for model in models)
     config = json.dumps(model_config(models, ServingParams(), champion))
     headers = {"triton-access-key": Settings().studio_triton_key.get_secret_value()}
     with triton_http.InferenceServerClient(Settings().triton_http_url, network_timeout=60) as triton:

@@ -9,6 +9,7 @@ import pytest
 from tasks.parameters import CanaryParams
 from tasks.serving.canary_rules import (
     Canary,
+    CanaryProgress,
     RequestStats,
     VersionStats,
     canary_table,
@@ -19,7 +20,11 @@ from tasks.serving.canary_rules import (
 
 def answers(images: int = 100, per_image: float = 2.0, failed: int = 0, milliseconds: float = 30.0) -> VersionStats:
     answered = images - failed
-    return VersionStats(images, round(images * per_image), RequestStats(answered, failed, answered * milliseconds))
+    return VersionStats(
+        images=images,
+        detections=round(images * per_image),
+        requests=RequestStats(answered=answered, failed=failed, milliseconds=answered * milliseconds),
+    )
 
 
 CHAMPION = answers()
@@ -62,7 +67,7 @@ def test_two_versions_that_find_nothing_agree() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_the_share_of_runs_is_kept_and_a_retry_decides_the_same(share: float) -> None:
-    canary = Canary(2, share, str(uuid4()))
+    canary = Canary(version=2, share=share, flow_run_id=str(uuid4()))
     runs = [str(uuid4()) for _ in range(2000)]
     chosen = [routes_to_canary(canary, run) for run in runs]
     assert abs(sum(chosen) / 2000 - share) < 0.05
@@ -71,19 +76,68 @@ def test_the_share_of_runs_is_kept_and_a_retry_decides_the_same(share: float) ->
 
 def test_another_trial_chooses_other_runs() -> None:
     runs = [str(uuid4()) for _ in range(100)]
-    first, second = (Canary(2, 0.5, str(uuid4())) for _ in range(2))
+    first, second = (Canary(version=2, share=0.5, flow_run_id=str(uuid4())) for _ in range(2))
     assert [routes_to_canary(first, run) for run in runs] != [routes_to_canary(second, run) for run in runs]
 
 
 def test_requests_since_a_moment() -> None:
-    assert RequestStats(10, 2, 300.0).since(RequestStats(4, 1, 100.0)) == RequestStats(6, 1, 200.0)
+    assert RequestStats(answered=10, failed=2, milliseconds=300.0).since(
+        RequestStats(answered=4, failed=1, milliseconds=100.0)
+    ) == RequestStats(answered=6, failed=1, milliseconds=200.0)
 
 
 def test_a_server_that_was_started_anew_counts_from_zero() -> None:
-    assert RequestStats(3, 0, 90.0).since(RequestStats(4, 1, 100.0)) == RequestStats(3, 0, 90.0)
+    assert RequestStats(answered=3, failed=0, milliseconds=90.0).since(
+        RequestStats(answered=4, failed=1, milliseconds=100.0)
+    ) == RequestStats(answered=3, failed=0, milliseconds=90.0)
 
 
 def test_the_table_has_both_side_by_side() -> None:
     table = canary_table(CHAMPION, answers(images=50, failed=5, milliseconds=20))
     assert "| milliseconds a request | 30.0 | 20.0 |" in table
     assert "| failed requests | 0 | 5 |" in table
+
+
+def progress(**params: Any) -> CanaryProgress:
+    """Of version 1 beside version 2, begun at 1000 s."""
+    return CanaryProgress(1, 2, CanaryParams(**params), 1000.0)
+
+
+def counted(champion: int, challenger: int) -> dict[int, VersionStats]:
+    return {1: VersionStats(images=champion), 2: VersionStats(images=challenger)}
+
+
+@pytest.mark.parametrize(
+    ("images", "champion", "challenger", "is_over"),
+    [
+        (100, 100, 99, False),
+        (100, 99, 100, False),
+        (100, 100, 100, True),
+        (10, 10, 10, False),  # min_images is 20
+        (10, 20, 20, True),
+        (0, 10_000, 10_000, False),  # minutes alone count
+    ],
+)
+def test_a_canary_is_over_when_both_versions_have_answered_for_enough_images(
+    images: int, champion: int, challenger: int, is_over: bool
+) -> None:
+    canary = progress(images=images, min_images=20)
+    assert canary.update(counted(champion, challenger), 1001.0) is is_over
+    assert [stats.images for stats in canary.stats] == [champion, challenger]
+
+
+def test_a_canary_is_over_when_its_time_is_over() -> None:
+    canary = progress(minutes=2)
+    assert not canary.update({}, 1119.9)
+    assert canary.update({}, 1120.0)
+    assert canary.stats == (VersionStats(), VersionStats())
+
+
+def test_a_canary_logs_its_images_once_a_minute() -> None:
+    canary = progress(minutes=60)
+    lines = []
+    for now in (1001.0, 1060.0, 1062.0, 1119.0, 1120.0):
+        canary.update(counted(5, 3), now)
+        lines.append(canary.log_line)
+    line = "the champion has answered for 5 images, the new version for 3"
+    assert lines == [None, line, None, None, line]

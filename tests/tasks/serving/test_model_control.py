@@ -1,5 +1,6 @@
 """The control plane against a real tritonserver whose repository is in a real object store."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,10 +23,10 @@ from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import config_json, model_config
 from tasks.serving.triton_names import candidate_name
 from tasks.settings import Settings
-from tests.paths import ROOT
+from tests.tasks.serving.graphs import upload_code
 
-MODEL_PY = ROOT / "model_repository" / "graph" / "model.py"
 SIZES = {1: 64, 2: 96}
+DIGESTS: dict[int, str] = {}  # of the graphs that lie in the repository, by version
 KEY = "triton-access-key"
 NAME = "serving-test"
 PARAMS = ServingParams()
@@ -35,7 +36,15 @@ pytestmark = pytest.mark.usefixtures("stack")
 
 def served(version: int, image_size: int | None = None) -> ServedModel:
     size = SIZES.get(version, 64) if image_size is None else image_size
-    return ServedModel(NAME, version, "detect", size, ('a "b"', "c\nd"), f"run-{version}")
+    return ServedModel(
+        name=NAME,
+        version=version,
+        task="detect",
+        image_size=size,
+        class_names=('a "b"', "c\nd"),
+        run_id=f"run-{version}",
+        digest=DIGESTS.get(version, ""),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +60,10 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
 
 
 def put(version: int, *, graph: bytes | None, entry: str = NAME) -> None:
-    store = boto3.client("s3")
     if graph is not None:
-        store.put_object(Bucket="models", Key=f"{entry}/{version}/model.onnx", Body=graph)
-    store.upload_file(str(MODEL_PY), "models", f"{entry}/{version}/model.py")
+        boto3.client("s3").put_object(Bucket="models", Key=f"{entry}/{version}/model.onnx", Body=graph)
+        DIGESTS[version] = hashlib.sha256(graph).hexdigest()
+    upload_code(f"{entry}/{version}")
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def old(stack: object, graphs: dict[int, bytes]) -> Iterator[ServedModel]:  # no
     """Version 1, serving; version 2 only in the repository."""
     for version, graph in graphs.items():
         put(version, graph=graph)
-    load_versions.fn(NAME, [served(1)], PARAMS)
+    load_versions.fn(NAME, [served(1)], PARAMS, 1)
     yield served(1)
     unload.fn(NAME)
     unload.fn(candidate_name(NAME))
@@ -102,8 +111,8 @@ class Traffic:
 def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedModel) -> None:
     new = served(2)
     with Traffic() as traffic:
-        load_versions.fn(NAME, [old, new], PARAMS)
-    assert list_served_versions.fn(NAME) == [old, new]
+        load_versions.fn(NAME, [old, new], PARAMS, 2)
+    assert list_served_versions(NAME) == [old, new]
     for model in (old, new):
         smoke_test.fn(model)
     assert ask(2, (3, 96, 96, 3)).shape == (3, 300, 6)
@@ -112,9 +121,9 @@ def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedMod
 
 
 def test_the_old_version_is_dropped_when_only_the_new_one_is_named(old: ServedModel) -> None:
-    load_versions.fn(NAME, [old, served(2)], PARAMS)
-    load_versions.fn(NAME, [served(2)], PARAMS)
-    assert list_served_versions.fn(NAME) == [served(2)]
+    load_versions.fn(NAME, [old, served(2)], PARAMS, 2)
+    load_versions.fn(NAME, [served(2)], PARAMS, 2)
+    assert list_served_versions(NAME) == [served(2)]
 
 
 @pytest.mark.parametrize(
@@ -129,28 +138,28 @@ def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
     old: ServedModel, graphs: dict[int, bytes], graph: bytes | str | None, size: int, reason: str
 ) -> None:
     """Tried aside, as each new version is."""
+    put(3, graph=graphs[2] if isinstance(graph, str) else graph, entry=candidate_name(NAME))
     candidate = replace(served(3, size), aside=candidate_name(NAME))
-    put(3, graph=graphs[2] if isinstance(graph, str) else graph, entry=candidate.entry)
     with Traffic() as traffic, pytest.raises(ServingError, match=reason) as refusal:
         load_aside.fn(candidate, PARAMS)
     assert "\n" not in str(refusal.value)
     assert traffic.answered > 0
     assert not traffic.failures
-    assert list_served_versions.fn(NAME) == [old]
+    assert list_served_versions(NAME) == [old]
 
 
 def test_a_version_without_a_folder_is_refused(old: ServedModel) -> None:
     """Triton itself calls such a load a success."""
     with pytest.raises(ServingError, match=r"found no \[9\] in its repository"):
-        load_versions.fn(NAME, [old, served(9)], PARAMS)
+        load_versions.fn(NAME, [old, served(9)], PARAMS, 1)
     smoke_test.fn(old)
 
 
 def test_a_model_without_a_folder_is_refused() -> None:
-    stranger = ServedModel("no-such-model", 1, "detect", 64, (), "run")
+    stranger = ServedModel(name="no-such-model", version=1, task="detect", image_size=64, class_names=(), run_id="run")
     with pytest.raises(ServingError, match="could not load no-such-model"):
-        load_versions.fn("no-such-model", [stranger], PARAMS)
-    assert list_served_versions.fn("no-such-model") == []
+        load_versions.fn("no-such-model", [stranger], PARAMS, 1)
+    assert list_served_versions("no-such-model") == []
 
 
 @pytest.mark.parametrize("shape", [(1, 96, 96, 3), (2, 64, 32, 3), (1, 1, 1, 3)])
@@ -170,7 +179,7 @@ def test_the_smoke_test_names_the_version_that_does_not_answer(old: ServedModel)
 
 def test_an_unloaded_model_is_gone_and_unloading_it_again_is_harmless(old: ServedModel) -> None:
     unload.fn(old.name)
-    assert list_served_versions.fn(old.name) == []
+    assert list_served_versions(old.name) == []
     unload.fn(old.name)
 
 
@@ -208,15 +217,15 @@ def test_the_load_api_refuses_calls_without_the_key_over_grpc(
 def test_a_wrong_key_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDIO_TRITON_KEY", "wrong")
     with pytest.raises(ServingError, match=r"restricted.*Set STUDIO_TRITON_KEY"):
-        load_versions.fn(NAME, [served(1)], PARAMS)
+        load_versions.fn(NAME, [served(1)], PARAMS, 1)
 
 
 def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_HTTP_URL", "127.0.0.1:9")
     monkeypatch.setenv("TRITON_GRPC_URL", "127.0.0.1:9")
     calls: list[Callable[[], object]] = [
-        lambda: load_versions.fn(NAME, [served(1)], PARAMS),
-        lambda: list_served_versions.fn(NAME),
+        lambda: load_versions.fn(NAME, [served(1)], PARAMS, 1),
+        lambda: list_served_versions(NAME),
         lambda: smoke_test.fn(served(1)),
         lambda: unload.fn(NAME),
     ]

@@ -14,9 +14,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tasks.parameters import ServingParams
 from tasks.serving.onnxruntime_config import engine_fingerprint
 from tasks.serving.served_model import ServedModel
+from tasks.serving.task_outputs import OUTPUTS, output_shapes
 from tasks.serving.triton_config import (
     NO_DEFAULT_VERSION,
-    OUTPUTS,
     config_json,
     config_pbtxt,
     config_versions,
@@ -27,10 +27,28 @@ from tasks.serving.triton_config import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-OLD = ServedModel("cells", 3, "detect", 320, ("RBC", "WBC"), "5f2a")
+OLD = ServedModel(name="cells", version=3, task="detect", image_size=320, class_names=("RBC", "WBC"), run_id="5f2a")
 ODD_NAMES = ('say "cell"', "line\nbreak", "Zelle \u00e4\U0001f9ec \\ '")
-NEW = ServedModel("cells", 12, "detect", 640, ODD_NAMES, "77b0", "c0ffee", "bf16")
-MASKS = ServedModel("outlines", 1, "segment", 320, ("RBC",), "5f2a", "beef", "f16")
+NEW = ServedModel(
+    name="cells",
+    version=12,
+    task="detect",
+    image_size=640,
+    class_names=ODD_NAMES,
+    run_id="77b0",
+    digest="c0ffee",
+    precision="bf16",
+)
+MASKS = ServedModel(
+    name="outlines",
+    version=1,
+    task="segment",
+    image_size=320,
+    class_names=("RBC",),
+    run_id="5f2a",
+    digest="beef",
+    precision="f16",
+)
 SAME = replace(NEW, version=13, digest="decaf")
 PARAMS = ServingParams(instances=2, max_batch_size=8)
 ORT = ServingParams(backend="onnxruntime", max_batch_size=8)
@@ -39,7 +57,7 @@ SERVER = "2.51.0, GPU-b31c"
 # The golden files: what each says, and how it is made.
 CONFIGS: dict[str, dict[str, Any]] = {
     "python-detect": model_config([OLD, NEW], PARAMS, 12),
-    "python-segment": model_config([MASKS], PARAMS, None),
+    "python-segment": model_config([MASKS], PARAMS, NO_DEFAULT_VERSION),
     "onnxruntime-detect": model_config([replace(OLD, digest="c0ffee", precision="f16")], ORT, 3, SERVER),
     "onnxruntime-segment": model_config([MASKS], ServingParams(backend="onnxruntime", max_batch_size=1, threads=4), 1),
 }
@@ -52,8 +70,8 @@ def parsed(text: str) -> ModelConfig:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_text_is_what_it_was(name: str) -> None:
-    assert config_pbtxt(CONFIGS[name]) == (GOLDEN / f"{name}.pbtxt").read_text()
+def test_triton_reads_from_the_text_what_the_golden_file_says(name: str) -> None:
+    assert parsed(config_pbtxt(CONFIGS[name])) == parsed((GOLDEN / f"{name}.pbtxt").read_text())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -64,7 +82,16 @@ def test_triton_reads_the_same_from_text_and_from_json(name: str) -> None:
 
 @given(names=st.lists(hostile_text).map(tuple), run_id=hostile_text, digest=hostile_text, precision=hostile_text)
 def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, digest: str, precision: str) -> None:
-    model = ServedModel("m", 1, "detect", 64, names, run_id, digest, precision)
+    model = ServedModel(
+        name="m",
+        version=1,
+        task="detect",
+        image_size=64,
+        class_names=names,
+        run_id=run_id,
+        digest=digest,
+        precision=precision,
+    )
     config = model_config([model], ServingParams(), 1)
     message = parsed(config_pbtxt(config))
     assert message == json_format.Parse(config_json(config), ModelConfig())
@@ -73,18 +100,18 @@ def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, d
 
 @given(st.lists(st.text()).map(tuple))
 def test_class_names_that_are_no_unicode_survive(names: tuple[str, ...]) -> None:
-    model = ServedModel("m", 1, "detect", 64, names, "run")
+    model = ServedModel(name="m", version=1, task="detect", image_size=64, class_names=names, run_id="run")
     assert read_served_model(json.loads(config_json(model_config([model], ServingParams(), 1))), 1) == model
 
 
 def test_versions_are_served_together_and_each_reads_back_as_itself() -> None:
-    config = model_config([NEW, OLD], PARAMS, None)
+    config = model_config([NEW, OLD], PARAMS, NO_DEFAULT_VERSION)
     assert config_versions(config) == [3, 12]
     assert (read_served_model(config, 3), read_served_model(config, 12)) == (OLD, NEW)
 
 
-@pytest.mark.parametrize("champion", [3, 12, NO_DEFAULT_VERSION, None])
-def test_the_champion_reads_back(champion: int | None) -> None:
+@pytest.mark.parametrize("champion", [3, 12, NO_DEFAULT_VERSION])
+def test_the_champion_reads_back(champion: int) -> None:
     message = parsed(config_pbtxt(model_config([OLD, NEW], PARAMS, champion)))
     assert read_champion_version(json_format.MessageToDict(message, preserving_proto_field_name=True)) == champion
 
@@ -96,15 +123,19 @@ def test_a_champion_that_is_no_version_is_refused() -> None:
         read_champion_version(config)
 
 
-def test_configs_of_an_earlier_release_are_read() -> None:
-    """They had one precision for all versions, no digest and no champion."""
-    config = model_config([OLD], PARAMS, None)
-    for key in ("digest.3", "precision.3"):
-        del config["parameters"][key]
-    assert read_served_model(config, 3) == OLD
-    assert read_champion_version(config) is None
-    config["parameters"]["precision"] = {"string_value": "bf16"}
-    assert read_served_model(config, 3) == replace(OLD, precision="bf16")
+def test_a_config_that_names_no_champion_is_refused() -> None:
+    config = model_config([OLD], PARAMS, 3)
+    del config["parameters"]["champion"]
+    with pytest.raises(ValueError, match="'cells': expected a version as champion, found ''"):
+        read_champion_version(config)
+
+
+@pytest.mark.parametrize("key", ["task.3", "digest.3", "precision.3", "run_id.3"])
+def test_a_config_that_lacks_a_parameter_of_a_version_is_refused(key: str) -> None:
+    config = model_config([OLD], PARAMS, 3)
+    del config["parameters"][key]
+    with pytest.raises(ValueError, match=f"expected parameter {key!r}"):
+        read_served_model(config, 3)
 
 
 def test_choices_reach_the_config() -> None:
@@ -124,7 +155,7 @@ def test_choices_read_back(serving: ServingParams) -> None:
 @pytest.mark.parametrize("task", OUTPUTS)
 def test_each_task_has_its_outputs(task: str) -> None:
     message = parsed(config_pbtxt(model_config([replace(OLD, task=task)], PARAMS, 3)))
-    assert {output.name: tuple(output.dims) for output in message.output} == OUTPUTS[task]
+    assert {output.name: tuple(output.dims) for output in message.output} == output_shapes(task, {})
 
 
 def tensorrt(config: dict[str, Any]) -> dict[str, str]:
@@ -147,14 +178,16 @@ def test_sizes_that_only_the_graph_knows_are_left_to_triton(task: str) -> None:
 
 @pytest.mark.parametrize("changed", [replace(MASKS, digest="d0d0"), replace(MASKS, precision="f32")])
 def test_an_engine_of_another_graph_or_precision_is_in_another_folder(changed: ServedModel) -> None:
-    one, other = (tensorrt(model_config([model], ORT, None, SERVER)) for model in (MASKS, changed))
+    one, other = (tensorrt(model_config([model], ORT, NO_DEFAULT_VERSION, SERVER)) for model in (MASKS, changed))
     assert one["trt_engine_cache_path"] != other["trt_engine_cache_path"]
     assert one["trt_timing_cache_path"] == other["trt_timing_cache_path"]
     assert engine_fingerprint(MASKS, SERVER) in one["trt_engine_cache_path"]
 
 
 def test_nothing_of_another_server_is_loaded() -> None:
-    one, other = (tensorrt(model_config([MASKS], ORT, None, server)) for server in (SERVER, "2.52.0, GPU-b31c"))
+    one, other = (
+        tensorrt(model_config([MASKS], ORT, NO_DEFAULT_VERSION, server)) for server in (SERVER, "2.52.0, GPU-b31c")
+    )
     assert one["trt_engine_cache_path"] != other["trt_engine_cache_path"]
     assert one["trt_timing_cache_path"] != other["trt_timing_cache_path"]
 
@@ -172,7 +205,7 @@ def test_engines_are_kept_only_where_no_other_can_be_mistaken_for_them(
     models: list[ServedModel], server: str, kept: set[str]
 ) -> None:
     """ONNX Runtime names an engine after the graph's nodes: two versions of one architecture would share it."""
-    parameters = tensorrt(model_config(models, ORT, None, server))
+    parameters = tensorrt(model_config(models, ORT, NO_DEFAULT_VERSION, server))
     assert {key.split("_")[1] for key in parameters if key.endswith("_cache_enable")} == kept
 
 
@@ -193,7 +226,7 @@ def test_engines_are_kept_only_where_no_other_can_be_mistaken_for_them(
 )
 def test_what_onnxruntime_cannot_serve_is_refused(models: list[ServedModel], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model_config(models, ORT, None)
+        model_config(models, ORT, NO_DEFAULT_VERSION)
 
 
 def test_versions_of_the_same_shapes_are_served_by_onnxruntime_side_by_side() -> None:
@@ -206,16 +239,19 @@ def test_versions_of_the_same_shapes_are_served_by_onnxruntime_side_by_side() ->
     ("models", "message"),
     [
         ([], "one or more versions"),
-        ([OLD, ServedModel("other", 4, "detect", 320, (), "")], "of one model"),
+        (
+            [OLD, ServedModel(name="other", version=4, task="detect", image_size=320, class_names=(), run_id="")],
+            "of one model",
+        ),
         ([OLD, OLD], "different versions"),
-        ([ServedModel("cells", 0, "detect", 320, (), "")], "from 1 up"),
+        ([ServedModel(name="cells", version=0, task="detect", image_size=320, class_names=(), run_id="")], "from 1 up"),
         ([OLD, replace(NEW, task="segment")], r"one task .*found tasks \['detect', 'segment'\]"),
         ([replace(OLD, task="telepathy")], r"one task \(detect, .*found tasks \['telepathy'\]"),
     ],
 )
 def test_what_is_no_set_of_versions_is_refused(models: list[ServedModel], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model_config(models, PARAMS, None)
+        model_config(models, PARAMS, NO_DEFAULT_VERSION)
 
 
 def test_a_champion_that_is_not_served_is_refused() -> None:

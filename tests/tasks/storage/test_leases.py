@@ -15,12 +15,12 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from infra.stack_settings import ROOT, StackSettings
+from tasks.deployment import rollout
 from tasks.inference import triton_client as inference_client
 from tasks.inference.triton_client import TritonClient, VersionUnloadedError
 from tasks.parameters import ServingParams
-from tasks.serving import model_control, model_repository, rollout
+from tasks.serving import kept_versions, model_control, model_repository
 from tasks.serving.http_client import ServingError
-from tasks.serving.rollout import RolloutStore
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
 from tasks.storage import leases
@@ -100,12 +100,10 @@ class Held:
         s3 = boto3.client("s3")
         self.first, self.second = (replace(served, name=name, version=version) for version in (1, 2))
         for model in (self.first, self.second):
-            for file in ("model.onnx", "model.py"):
+            for file in model_repository.VERSION_FILES:
                 key = f"{name}/{model.version}/{file}"
                 s3.copy_object(Bucket="models", Key=key, CopySource=f"models/{served.name}/1/{file}")
-        self.places = RolloutStore(
-            model_repository.ConfigFile(name), model_repository.AsideVersions(name), leases.lease_holders, lambda: None
-        )
+        self.asides = model_repository.AsideVersions(name)
         model_control.load_versions.fn(name, [self.first], ServingParams(), 1)
         self.client = TritonClient(Settings().triton_grpc_url, self.first, 2)
 
@@ -122,7 +120,7 @@ def held(name: str, served: ServedModel) -> Iterator[Held]:
     found = Held(name, served)
     yield found
     found.client.close()
-    rollout.unload_unused(name, found.places.asides, leases.lease_holders)
+    kept_versions.unload_unused(name)
     model_control.unload.fn(name)
 
 
@@ -130,15 +128,15 @@ def test_a_run_finishes_on_its_version_aside_and_the_last_to_let_go_drops_it(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference_client, "UNLOADED_AFTER_S", 1.0)
-    name, asides = held.first.name, held.places.asides
+    name, asides = held.first.name, held.asides
     with leases.hold_lease(name, 1, "one"):
-        rollout.keep_in_use([held.first, held.second], ServingParams(), held.places)
+        kept_versions.keep_in_use([held.first, held.second], ServingParams())
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert held.ask() < 2
-        rollout.unload_unused(name, asides, leases.lease_holders)
+        kept_versions.unload_unused(name)
         assert held.ask() < 2
         assert asides.names() == [f"{name}.1"]
-    rollout.unload_unused(name, asides, leases.lease_holders)
+    kept_versions.unload_unused(name)
     assert asides.names() == []
     with pytest.raises(VersionUnloadedError, match="is served no longer"):
         held.ask()
@@ -148,10 +146,10 @@ def test_a_version_is_kept_for_a_bounded_time(held: Held) -> None:
     """After it the run is to go on with the champion, which is what it finds then."""
     name = held.first.name
     with leases.hold_lease(name, 1, "one"):
-        rollout.keep_in_use([held.first], ServingParams(), held.places)
+        kept_versions.keep_in_use([held.first], ServingParams())
         model_control.load_versions.fn(name, [held.second], ServingParams(), 2)
         assert model_control.first_ready_version.fn(name, 1, 2).aside == f"{name}.1"
-        rollout.keep_in_use([held.first], ServingParams(drain_timeout_s=0.0), held.places)
+        kept_versions.keep_in_use([held.first], ServingParams(drain_timeout_s=0.0))
         with pytest.raises(VersionUnloadedError, match="the time for that is over"):
             held.ask()
         assert model_control.first_ready_version.fn(name, 1, 2) == held.second
@@ -161,8 +159,8 @@ def test_an_undeployment_is_at_once_and_leaves_a_run_its_version(held: Held) -> 
     """Nobody else finds it: a new run is told that the model is not served."""
     name = held.first.name
     with leases.hold_lease(name, 1, "one"):
-        rollout.undeploy(name, held.places)
-        assert model_control.list_served_versions.fn(name) == []
+        rollout.undeploy(name, lambda: None)
+        assert model_control.list_served_versions(name) == []
         assert held.ask() < 2
         with pytest.raises(ServingError, match="found no version"):
             model_control.first_ready_version.fn(name, 1)

@@ -15,9 +15,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
 from tasks.tracking import live_metrics, registry, runs
-from tasks.tracking.lineage import PLAN_ARTIFACT
 from tasks.tracking.mlflow_client import TrackingError
-from tasks.tracking.payloads import NAMED, version_description
+from tasks.tracking.payloads import version_description
 from tasks.training.events import TrainedModel
 from tests.tasks.training.trained import LINEAGE, epoch, opened, run, steps, trained
 
@@ -58,7 +57,14 @@ def test_a_version_says_what_it_is_and_where_it_is_from(untrained: Path) -> None
         assert text in description
 
     found = registry.find_version.fn("described", number)
-    assert found == registry.ModelVersion("described", number, opened(flow_run_id), "detect", 64, ("cat", "dög", "c"))
+    assert found == registry.ModelVersion(
+        name="described",
+        version=number,
+        run_id=opened(flow_run_id),
+        task="detect",
+        image_size=64,
+        class_names=("cat", "dög", "c"),
+    )
     assert registry.fetch_weights.fn(found, untrained.parent / "back").read_bytes() == untrained.read_bytes()
 
 
@@ -155,23 +161,6 @@ def test_a_registered_base_model_that_is_missing_is_named(
 
 SYNSET = "n01440764"  # for which Ultralytics says tench
 BOX = ["image", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2"]
-
-
-def test_a_version_of_an_earlier_release_has_the_names_of_its_merge_plan(untrained: Path) -> None:
-    """It was tagged with Ultralytics' word for a synset, so a new version would have no class in common with it."""
-    flow_run_id = str(uuid4())
-    number = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), flow_run_id)
-    planned = {"class_names": ["n01440764", "dog"]}
-    runs.log_json.fn(opened(flow_run_id), planned, PLAN_ARTIFACT)
-    assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
-    MlflowClient().delete_model_version_tag("renamed", str(number), NAMED)
-    assert registry.find_version.fn("renamed", number).class_names == ("n01440764", "dog")
-
-    runs.log_json.fn(opened(flow_run_id), {"class_names": ["n01440764"]}, PLAN_ARTIFACT)
-    assert registry.find_version.fn("renamed", number).class_names == ("tench", "dog")
-    other = registered("renamed", trained(untrained.parent, untrained, classes=("tench", "dog")), str(uuid4()))
-    MlflowClient().delete_model_version_tag("renamed", str(other), NAMED)
-    assert registry.find_version.fn("renamed", other).class_names == ("tench", "dog")
 
 
 def predicted(task: str, architecture: str, folder: Path, conf: float) -> tuple[pd.DataFrame, list[str]]:

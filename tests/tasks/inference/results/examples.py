@@ -9,11 +9,11 @@ from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import xywhr_to_corners
 
-MODEL = ServedModel("cells", 7, "detect", 64, ("red", "white"), "run")
+MODEL = ServedModel(name="cells", version=7, task="detect", image_size=64, class_names=("red", "white"), run_id="run")
 
 
 def model(task: str = "detect", version: int = 7, names: tuple[str, ...] = ("red", "white")) -> ServedModel:
-    return ServedModel("cells", version, task, 64, names, "run")
+    return ServedModel(name="cells", version=version, task=task, image_size=64, class_names=names, run_id="run")
 
 
 def picture(*classes: int, source: str = "a.jpg", frame: int | None = None, task: str = "detect") -> Detections:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.deployment import rollout
 from tasks.errors import Superseded
-from tasks.serving import model_control, rollout
+from tasks.serving import model_control
+from tasks.serving.model_repository import ConfigFile
 from tasks.storage.s3_client import StorageError
 
 
-class Config:
+class UnwritableConfig(ConfigFile):
     """A config.pbtxt in a store that gives it and takes none."""
 
     def read(self) -> str:
@@ -44,7 +46,7 @@ def test_a_failed_change_is_taken_back_unless_another_run_is_at_work(
     done: list[object] = []
     monkeypatch.setattr(model_control, "restore", lambda before, _: done.append(before))
     before: Any = "before"
-    places = rollout.RolloutStore(Config(), None, None, lock)  # type: ignore[arg-type]
-    with disable_run_logger(), pytest.raises(raised), rollout._rollback_on_error(before, places, 1.0):
-        places.config.write("new")
+    config = UnwritableConfig("model")
+    with disable_run_logger(), pytest.raises(raised), rollout._rollback_on_error(before, config, lock, 1.0):
+        config.write("new")
     assert done == restored

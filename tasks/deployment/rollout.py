@@ -1,0 +1,187 @@
+"""From the version that is served to another: either the new one is the champion, or all is as it was.
+
+The model's own name in Triton is for the champion, the version for clients that name none. Every other version that is
+needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference use.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from prefect import get_run_logger
+
+from tasks.errors import StudioError, Superseded
+from tasks.orchestration.signals import defer_cancellation
+from tasks.parameters import ServingParams
+from tasks.serving import grpc_client, model_control
+from tasks.serving.http_client import ServingError
+from tasks.serving.kept_versions import keep_in_use, unload_aside, unload_unused, warn_on_error
+from tasks.serving.model_control import Snapshot
+from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_config import config_pbtxt, read_serving_params
+from tasks.serving.triton_names import candidate_name
+from tasks.tracking import champions
+
+_NOT_RESTORED = "what was served before could not be brought back"
+
+RequireLock = Callable[[], None]  # raises Superseded if another flow run changes what is served of the model now
+
+
+@dataclass(kw_only=True)
+class Rollout:
+    """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
+
+    `history` are the champions with `model`, the last of them.
+    """
+
+    model: ServedModel
+    serving: ServingParams
+    former: int | None
+    history: Sequence[int]
+    flow_run_id: str
+    require_lock: RequireLock
+    is_champion: bool = field(default=False, init=False)
+    _lower_versions: list[ServedModel] = field(default_factory=list, init=False)
+
+    @contextmanager
+    def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
+        """Serve the version aside in the block; gives it under the name that it has there, which clients do not know.
+
+        If the block fails, runs of inference that use the version may finish on it, and a new folder is removed.
+        """
+        candidate = replace(self.model, aside=candidate_name(self.model.name))
+        try:
+            AsideVersions(self.model.name).copy(self.model.version, candidate.entry)
+            model_control.load_aside(candidate, self.serving)
+            grpc_client.smoke_test(candidate)
+            yield candidate
+        except Superseded:
+            raise  # what lies aside is the other process's to unload now
+        except BaseException:
+            _raise_if_superseded(self.require_lock)
+            if not self.is_champion:
+                keep_in_use([self.model], self.serving)
+            _unload_candidate(candidate)
+            if not self.is_champion:
+                with warn_on_error("what was written for this version stays"):
+                    published.discard_if_new()
+            raise
+        self.require_lock()
+        _unload_candidate(candidate)
+
+    def make_champion(self) -> None:
+        """Serve the version under the model's own name, and make it the champion.
+
+        A client that names no version gets the champion before until Triton has loaded this one, and this one from then
+        on. Whatever is raised leaves Triton and the config as they were.
+        """
+        model = self.model
+        before = model_control.read_snapshot(model.name)
+        self._lower_versions = _versions_that_may_stay(before, model, self.serving)
+        leaving = [
+            each for each in before.versions if each.version != model.version and each not in self._lower_versions
+        ]
+        if before.config is not None:
+            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_timeouts(self.serving)))
+        config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
+        config_file = ConfigFile(model.name)
+        timeout_s = self.serving.load_timeout_s
+        with defer_cancellation(), _rollback_on_error(before, config_file, self.require_lock, timeout_s):
+            self.require_lock()
+            champions.announce_champion(model.name, model.version, self.flow_run_id, self.history)
+            self.require_lock()  # MLflow may have been away for minutes
+            model_control.load_versions(model.name, [*self._lower_versions, model], self.serving, model.version)
+            # Only these two calls lie between the moment of Triton and that of the registry.
+            config_file.write(config)
+            champions.set_champion(model.name, model.version, self.history)
+            self.is_champion = True
+
+    def tag_dates(self) -> None:
+        """Write on both versions when one followed the other, and how the new one is served; never raises."""
+        champions.tag_champion_dates(self.model.name, self.former, self.model.version, self.serving)
+
+    def unload_replaced(self) -> None:
+        """Have the champion alone under the model's own name; runs of inference may finish on another version.
+
+        Other clients that name an older version have had `drain_s` to look up the champion.
+        """
+        with _report_incomplete_cleanup(self.model):
+            if self._lower_versions:
+                time.sleep(self.serving.drain_s)
+                self.require_lock()
+                keep_in_use(self._lower_versions, self.serving)
+            self.require_lock()
+            model_control.serve_alone(self.model, self.serving)
+            unload_unused(self.model.name)
+
+
+def undeploy(model_name: str, require_lock: RequireLock) -> None:
+    """Stop serving a model now; runs of inference may finish on the version that they use, however long they take."""
+    before = model_control.read_snapshot(model_name)
+    if before.config is not None:
+        keep_in_use(before.versions, read_serving_params(before.config), for_good=True)
+    require_lock()
+    ConfigFile(model_name).write(None)
+    model_control.unload(model_name)
+    unload_unused(model_name)
+
+
+def _unload_candidate(candidate: ServedModel) -> None:
+    with warn_on_error("what was tried stays aside until the next roll-out"):
+        unload_aside(candidate.name, candidate.entry)
+
+
+def _timeouts(serving: ServingParams) -> dict[str, float]:
+    return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
+
+
+def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
+    """Versions that can stay under the model's own name for a while, for clients that name them.
+
+    Only lower ones: of several, Triton gives the highest to a client that names none. And only if one config can be
+    right for all; the backend onnxruntime fixes sizes in it, and keeps no engines for two versions.
+    """
+    if before.config is None:
+        return []
+    now = read_serving_params(before.config)
+    fits = now.backend == serving.backend == "python" and now.max_batch_size <= serving.max_batch_size
+    return [each for each in before.versions if fits and each.version < model.version]
+
+
+@contextmanager
+def _rollback_on_error(
+    before: Snapshot, config_file: ConfigFile, require_lock: RequireLock, timeout_s: float
+) -> Iterator[None]:
+    """Serve exactly what was served before if the block fails; the error of the block is the one that is raised."""
+    config = config_file.read()
+    try:
+        yield
+    except Superseded:
+        raise  # what is served is the other process's to change now
+    except BaseException:
+        _raise_if_superseded(require_lock)
+        get_run_logger().warning("going back to what was served before")
+        with warn_on_error(_NOT_RESTORED):
+            config_file.write(config)
+        with warn_on_error(_NOT_RESTORED):
+            model_control.restore(before, timeout_s)
+        raise
+
+
+def _raise_if_superseded(require_lock: RequireLock) -> None:
+    """Raise Superseded if another process has the lock; if the store does not say, the clean-up goes on."""
+    with warn_on_error("whether another run works on this model now is not known"):
+        require_lock()
+
+
+@contextmanager
+def _report_incomplete_cleanup(model: ServedModel) -> Iterator[None]:
+    try:
+        yield
+    except StudioError as error:
+        raise ServingError(
+            f"{model.name} version {model.version} is the champion now, but what was served before could not be put "
+            f"away: {error} Run deploy-model/gpu with version {model.version}: it goes on from here."
+        ) from error

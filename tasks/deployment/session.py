@@ -1,0 +1,87 @@
+"""A flow run that may change what is served of a model: it holds the model's lock, and MLflow records it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tasks.deployment.rollout import RequireLock, Rollout
+from tasks.orchestration.current_run import first_attempt_start, flow_run_id
+from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
+from tasks.parameters import ServingParams
+from tasks.serving.model_control import read_snapshot
+from tasks.serving.served_model import ServedModel
+from tasks.storage.locks import never_cancel, serving_lock
+from tasks.tracking.champion_history import history_after_deploy
+from tasks.tracking.champions import champion_history, find_chosen_version
+from tasks.tracking.deployment_runs import RolloutRecord, recorded_rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champions:
+    """The champion in Triton, if one is served, and the versions that were champion, the present one last."""
+
+    served: ServedModel | None
+    history: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentSession:
+    """What a flow run needs to change what is served of a model.
+
+    `require_lock` raises Superseded if another flow run does that now, and `require_ownership` if another process has
+    been given this flow run.
+    """
+
+    model_name: str
+    record: RolloutRecord
+    require_lock: RequireLock
+    require_ownership: OwnershipGuard
+
+    def find_chosen_version(self) -> int | None:
+        """Return the version that this flow run chose in an earlier attempt, if it did.
+
+        Raises TrackingError if another flow run has changed since then what is served.
+        """
+        return find_chosen_version(self.model_name, self.record.flow_run_id, first_attempt_start())
+
+    def read_champions(self) -> Champions:
+        """Return the champions of the model; an alias that a killed roll-out left behind follows Triton now."""
+        served = read_snapshot(self.model_name).champion_model
+        return Champions(served=served, history=champion_history(self.model_name, served.version if served else None))
+
+    def rollout(
+        self,
+        model: ServedModel,
+        serving: ServingParams,
+        history: list[int],
+        next_history: Callable[[list[int], int], list[int]] = history_after_deploy,
+    ) -> Rollout:
+        """Return the change to `model`; `next_history` gives the champions after it."""
+        return Rollout(
+            model=model,
+            serving=serving,
+            former=history[-1] if history else None,
+            history=next_history(history, model.version),
+            flow_run_id=self.record.flow_run_id,
+            require_lock=self.require_lock,
+        )
+
+
+@contextmanager
+def deployment_session(
+    action: str, model_name: str, cancel_holder: Callable[[str], bool] = never_cancel
+) -> Iterator[DeploymentSession]:
+    """Hold the lock of a model in the block, and record in MLflow what the block does.
+
+    `cancel_holder` may end the flow run, given by its id, that holds the lock. Raises StorageError if the lock stays
+    taken.
+    """
+    require_ownership = OwnershipGuard()
+    run = flow_run_id()
+    with (
+        serving_lock(model_name, run, flow_run_is_final, cancel_holder) as require_lock,
+        recorded_rollout(action, model_name, run) as record,
+    ):
+        yield DeploymentSession(
+            model_name=model_name, record=record, require_lock=require_lock, require_ownership=require_ownership
+        )

@@ -1,0 +1,65 @@
+"""Versions that are served aside because runs of inference use them, until the runs let go of them."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
+
+from tasks.errors import StudioError
+from tasks.parameters import ServingParams
+from tasks.serving import model_control
+from tasks.serving.model_repository import AsideVersions
+from tasks.serving.served_model import ServedModel
+from tasks.serving.triton_names import candidate_name, kept_name, kept_version
+from tasks.storage.leases import lease_holders
+
+
+def keep_in_use(versions: Iterable[ServedModel], serving: ServingParams, *, for_good: bool = False) -> None:
+    """Serve aside those of the versions that runs of inference use, for `drain_timeout_s` or for good.
+
+    A run whose version is gone goes on with the champion, so an error here is logged and stops nothing.
+    """
+    until = None if for_good else time.time() + serving.drain_timeout_s
+    with warn_on_error("runs of inference that hold an old version go on with the champion"):
+        for model in versions:
+            if lease_holders(model.name).get(model.version):
+                kept = replace(model, aside=kept_name(model.name, model.version))
+                AsideVersions(model.name).copy(model.version, kept.entry)
+                model_control.load_aside(kept, serving, until)
+
+
+def unload_unused(model_name: str) -> None:
+    """Unload the versions that are served aside and that no run of inference uses any more."""
+    with warn_on_error("versions that nobody holds stay aside until the next run"):
+        kept = {entry: version for entry in AsideVersions(model_name).names() if (version := kept_version(entry))}
+        holders = lease_holders(model_name) if kept else {}
+        for entry, version in kept.items():
+            if not holders.get(version):
+                unload_aside(model_name, entry)
+
+
+def unload_leftovers(model_name: str) -> None:
+    """Unload what a killed roll-out left aside; the caller holds the lock of the model."""
+    if candidate_name(model_name) in AsideVersions(model_name).names():
+        unload_aside(model_name, candidate_name(model_name))
+    unload_unused(model_name)
+
+
+def unload_aside(model_name: str, entry: str) -> None:
+    """Unload what is served aside under a name, and remove its files."""
+    model_control.unload.fn(entry)
+    AsideVersions(model_name).remove(entry)  # last: by the files the next roll-out knows what may still be loaded
+
+
+@contextmanager
+def warn_on_error(consequence: str) -> Iterator[None]:
+    """Log an error of the block that a person can act on, with its consequence, and go on."""
+    try:
+        yield
+    except StudioError as error:
+        log = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
+        log.warning("%s: %s", consequence, error)
