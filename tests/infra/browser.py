@@ -5,8 +5,8 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +80,6 @@ def chromium(folder: Path, *more: str) -> Iterator[Page]:
                 yield Page(connection)
         finally:
             process.terminate()
+
+
+OpenBrowser = Callable[..., AbstractContextManager[Page]]
