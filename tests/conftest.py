@@ -4,12 +4,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.infra import browser
 from tests.stack_environment import PORTS, set_environment
+
+if TYPE_CHECKING:
+    from tests.infra.browser import OpenBrowser
 
 LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
 STATE = pytest.StashKey[Path]()
@@ -57,8 +59,10 @@ def stack() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def open_browser() -> browser.OpenBrowser:
+def open_browser() -> "OpenBrowser":
     """What starts a headless Chromium with a profile in a folder; the test is skipped if none is installed."""
+    from tests.infra import browser
+
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium or Chrome on the PATH")
     return browser.chromium

@@ -71,7 +71,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         (f"/predict/{MODEL.name}", bytes(predict_server.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
     ],
 )
-def test_refusals_are_told_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
+def test_refusals_are_reported_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
     answer = httpx.post(address + path, content=content, timeout=30)
     assert answer.status_code == status
     assert words in answer.json()["error"]
@@ -234,7 +234,7 @@ def test_the_slider_asks_the_server_again_and_the_json_can_be_read(page: Page, p
     assert json.loads(shown)["labels"] == ["cat"]
 
 
-def test_a_bad_file_is_told_in_the_servers_words(page: Page, photo: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_reported_in_the_servers_words(page: Page, photo: Path, tmp_path: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
@@ -257,7 +257,7 @@ def test_the_webcam_is_asked_frame_after_frame(page: Page) -> None:
     assert page.js("asked") == last
 
 
-def test_two_clicks_open_one_webcam_and_one_that_goes_is_told(page: Page) -> None:
+def test_two_clicks_open_one_webcam_and_one_that_goes_is_reported(page: Page) -> None:
     page.js(
         "window.opened = []; const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
         "navigator.mediaDevices.getUserMedia = async wish => { opened.push(await get(wish)); return opened.at(-1); }"

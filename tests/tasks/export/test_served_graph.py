@@ -25,6 +25,8 @@ from tasks.export.exporter import write_graph
 from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix, center_crop
 from tests.tasks.export.finders import finder
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = ("bus.jpg", "zidane.jpg")
 Answers = dict[str, Floats]
 

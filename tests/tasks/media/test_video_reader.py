@@ -145,7 +145,7 @@ def test_a_cut_off_video_gives_its_frames_and_then_an_error(tmp_path: Path, endi
 
 
 @pytest.mark.parametrize(("ending", "damage"), [(".mp4", 9000), (".mkv", 60_000)])
-def test_damage_in_the_middle_is_said_behind_the_last_good_frame(tmp_path: Path, ending: str, damage: int) -> None:
+def test_damage_in_the_middle_is_reported_behind_the_last_good_frame(tmp_path: Path, ending: str, damage: int) -> None:
     content = bytearray(film(tmp_path / f"whole{ending}", [index * 40 for index in range(300)]).read_bytes())
     middle = len(content) * 2 // 3
     content[middle : middle + damage] = bytes(damage)

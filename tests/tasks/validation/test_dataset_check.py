@@ -87,7 +87,7 @@ def test_the_share_of_images_without_labels_is_the_policys(tmp_path: Path) -> No
     assert codes(check(tmp_path, entries, max_unlabelled_share=0.34)) == {}
 
 
-def test_faults_of_all_parts_are_told_together(tmp_path: Path) -> None:
+def test_faults_of_all_parts_are_reported_together(tmp_path: Path) -> None:
     entries = {
         **good(yaml="train: images/train\nval: images/val\nnames: [cat, cat]\n", label="0 nan 0 1 1\n0 5 5 1 1"),
         "images/val/b.jpg": b"no image",

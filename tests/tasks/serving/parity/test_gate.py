@@ -31,6 +31,8 @@ from tasks.vision.predictions import PredictionStore
 from tests.tasks.export import faults
 from tests.tasks.export.finders import finder
 
+pytestmark = pytest.mark.slow
+
 SIZE = 96
 IMAGES = 8
 # Random heads give many boxes the score 1, and of equal ones NMS may keep either.
