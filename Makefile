@@ -5,10 +5,10 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test bench proof docs lint lock
+.PHONY: help setup demo up down status check upload test-fast test bench proof docs lint lock
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 # An environment is made anew when its requirements differ from those it was made from.
 .venv/requirements.txt: requirements-dev.txt
@@ -50,6 +50,9 @@ check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JS
 
 upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip, REPLACE=1 over one of that name)
 	@$(NEEDS_ARCHIVE)$(RUN) infra.upload $(ARCHIVE) $(if $(REPLACE),--replace)
+
+test-fast: setup ## the tests that need no stack, no browser and no training
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not heavy and not stack and not browser and not slow'
 
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from infra.stack_settings import ROOT
 from tasks.parameter_form import arrange_schema, describe_type
@@ -47,7 +45,8 @@ def _rows(name: str, hint: Any, default: object) -> Iterator[tuple[str, str, str
 
 def _field_rows(name: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     for field, info in model.model_fields.items():
-        inner, default = f"{name}.{field}", info.get_default(call_default_factory=True)
+        inner = f"{name}.{field}"
+        default = inspect.Parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
         nested = _model(info.annotation)
         yield f"`{inner}`", _default(default) if not nested or default is None else "the fields below", _meaning(info)
         if nested:
@@ -76,9 +75,9 @@ def _escape(text: str) -> str:
 
 
 def _default(value: object) -> str:
-    if value in (inspect.Parameter.empty, PydanticUndefined):
+    if value is inspect.Parameter.empty:
         return "required"
-    text = value if isinstance(value, str) else json.dumps(to_jsonable_python(value))
+    text = value if isinstance(value, str) else TypeAdapter(Any).dump_json(value).decode()
     return "none" if text in ("null", "[]") else f"`{text}`"
 
 

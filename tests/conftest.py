@@ -1,69 +1,39 @@
-"""One real stack for the whole session, on free ports, with a state folder of its own.
+"""The lanes of the tests, and one real stack for the whole session: it starts with the first test that needs it."""
 
-Ports and secrets are chosen here, before anything imports prefect, which reads its address once. The stack itself
-starts with the first test that asks for it.
-"""
-
-import os
-import random
 import re
 import shutil
-import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-STATE = Path(tempfile.mkdtemp(prefix="studio-test-")) / "state"
-FIELDS = (
-    *("SUPERVISOR", "POSTGRES", "PREFECT", "WORKER", "MLFLOW", "S3", "S3_MASTER", "S3_VOLUME", "S3_FILER"),
-    *("TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "LIVE"),
-)
+from tests.stack_environment import PORTS, set_environment
+
+if TYPE_CHECKING:
+    from tests.infra.browser import OpenBrowser
+
+LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
+STATE = pytest.StashKey[Path]()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before a test module imports prefect; `-m "not stack"` chooses no ports."""
+    config.stash[STATE] = set_environment(stack="not stack" not in config.option.markexpr)
 
 
-def _free_block(size: int) -> int:
-    """The first of `size` ports in a row that are free, and free 10000 above too, below the ephemeral ones."""
-    for _ in range(200):
-        first = random.randrange(11_000, 21_000)  # noqa: S311
-        if all(_is_free(port) and _is_free(port + 10_000) for port in range(first, first + size)):
-            return first
-    raise RuntimeError("no free ports")
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind, whether the stack was started or not."""
+    shutil.rmtree(config.stash[STATE].parent, ignore_errors=True)
 
 
-def _choose_environment() -> None:
-    first = _free_block(len(FIELDS))
-    for number, field in enumerate(FIELDS):
-        os.environ[f"STUDIO_{field}_PORT"] = str(first + number)
-    os.environ["STUDIO_STATE_DIR"] = str(STATE)
-    os.environ.pop("STUDIO_POSTGRES_URL", None)
-    from infra.stack_settings import StackSettings
-
-    settings = StackSettings()
-    os.environ.update(settings.local_environment)
-    os.environ.pop("STUDIO_SCRATCH_DIR", None)
-    from infra.environment import apply_environment, worker_environment
-
-    apply_environment(worker_environment(settings), local_store=True)
-
-
-STATE.mkdir(parents=True)
-_choose_environment()
-
-
-def pytest_unconfigure() -> None:
-    """Leave nothing behind, whether the stack was asked for or not."""
-    shutil.rmtree(STATE.parent, ignore_errors=True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the fixtures that it uses, before `-m` chooses among the marks."""
+    for item in items:
+        for fixture, lane in LANES.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(lane)
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +52,20 @@ def stack() -> Iterator[Any]:
         local_stack.down(settings)
     left = supervisord.processes(settings)
     assert not left, f"left behind after the stack was stopped: {left}"
-    ports = "|".join(str(getattr(settings, f"{field.lower()}_port") + 10_000) for field in FIELDS)
+    ports = "|".join(str(getattr(settings, f"{field.lower()}_port") + 10_000) for field in PORTS)
     names = re.compile(rf"seaweedfs-\w+-grpc-({ports})\.sock|yolo-studio-{settings.triton_http_port}-.*")
     files = [path for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir() if names.fullmatch(path.name)]  # noqa: S108
     assert not [*files, *filter(Path.exists, [temporary_folder(settings)])]
+
+
+@pytest.fixture(scope="session")
+def open_browser() -> "OpenBrowser":
+    """What starts a headless Chromium with a profile in a folder; the test is skipped if none is installed."""
+    from tests.infra import browser
+
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome on the PATH")
+    return browser.chromium
 
 
 @pytest.fixture(scope="session")

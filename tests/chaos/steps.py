@@ -1,6 +1,5 @@
 """Flow runs on the stack's worker, as people and the kernel treat them."""
 
-import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -10,15 +9,13 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
+from tests.waiting import eventually
 
 DEADLINE_S = 300
 
 
 def until(what: Callable[[], object], why: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < deadline, f"after {DEADLINE_S} s still not: {why}"
-        time.sleep(0.2)
+    eventually(what, why, DEADLINE_S, every_s=0.2)
 
 
 def read(run: UUID) -> FlowRun:

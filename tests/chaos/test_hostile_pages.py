@@ -17,9 +17,9 @@ import pytest
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tests.clients import mlflow_api, prefect_api
-from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.infra.browser import OpenBrowser, Page
 
-pytestmark = [pytest.mark.heavy, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
+pytestmark = pytest.mark.heavy
 
 FOREIGN, REBOUND = "evil.example", "rebound.example"
 
@@ -51,11 +51,11 @@ def hostile_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def page(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(stack: StackSettings, open_browser: OpenBrowser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The browser of a person who is signed in to MLflow."""
     names = f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1, MAP {REBOUND} 127.0.0.1"
     user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))
-    with chromium(tmp_path_factory.mktemp("profile"), names) as page:
+    with open_browser(tmp_path_factory.mktemp("profile"), names) as page:
         page.open(f"http://{user}:{password}@127.0.0.1:{stack.mlflow_port}/")
         page.open(f"http://127.0.0.1:{stack.mlflow_port}/health")  # no fetch from an address that holds a password
         signed_in = "fetch('/api/2.0/mlflow/users/current').then(answer => answer.status)"

@@ -27,7 +27,7 @@ from tasks.inference.results.parquet import schema
 from tasks.serving.model_control import list_served_versions
 from tasks.serving.served_model import ServedModel
 from tests.flows.run_log import run_log
-from tests.infra.browser import CHROMIUM, chromium
+from tests.infra.browser import OpenBrowser
 
 MODEL = "shapes"
 EPOCHS = 11
@@ -246,10 +246,9 @@ def test_the_gallery_opens_without_keys(job: MainJob) -> None:
     assert answer.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
-def test_the_gallery_shows_its_pictures(job: MainJob, tmp_path: Path) -> None:
+def test_the_gallery_shows_its_pictures(job: MainJob, open_browser: OpenBrowser, tmp_path: Path) -> None:
     """In a real browser the first thumbnails come through their presigned links."""
-    with chromium(tmp_path / "profile") as page:
+    with open_browser(tmp_path / "profile") as page:
         page.resize(1280, 900)
         page.open(gallery_of(job))
         page.wait("document.querySelectorAll('.card.seen').length >= 10")

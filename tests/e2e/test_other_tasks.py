@@ -27,7 +27,7 @@ def ask(stack: StackSettings, model: str, jpeg: bytes, **parameters: str) -> dic
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("task", "suffix"), [("segment", "seg"), ("classify", "cls")])
-def test_the_whole_chain(stack: StackSettings, task: str, suffix: str) -> None:
+def test_a_model_of_another_task_is_trained_deployed_and_answers(stack: StackSettings, task: str, suffix: str) -> None:
     """Trained, registered, exported, compared with its weights, served, and asked; it has hardly learned anything."""
     archive, model = f"{task}.zip", f"whole-{task}"
     entries = tree(0) if task == "classify" else dataset(0, task=task)

@@ -4,15 +4,16 @@ import itertools
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
+
+from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -43,11 +44,11 @@ class Page:
 
     def wait(self, expression: str, seconds: float = 20) -> Any:
         """The value of the expression as soon as it is true."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.js(expression)):
-            assert time.monotonic() < deadline, f"{expression} stayed {value!r}: {self.js('document.body.innerText')}"
-            time.sleep(0.05)
-        return value
+        try:
+            return eventually(lambda: self.js(expression), expression, seconds, every_s=0.05)
+        except AssertionError as error:
+            error.add_note(self.js("document.body.innerText"))
+            raise
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
@@ -70,13 +71,15 @@ def chromium(folder: Path, *more: str) -> Iterator[Page]:
     options += more
     with subprocess.Popen([str(CHROMIUM), *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
         try:
-            port_file, deadline = folder / "DevToolsActivePort", time.monotonic() + 60
-            while not (port_file.exists() and (lines := port_file.read_text().splitlines())):
-                assert time.monotonic() < deadline, "Chromium did not start"
-                time.sleep(0.1)
+            port_file = folder / "DevToolsActivePort"
+            eventually(lambda: port_file.exists() and port_file.read_text(), "a started Chromium", 60)
+            lines = port_file.read_text().splitlines()
             tabs = httpx.get(f"http://127.0.0.1:{lines[0]}/json", trust_env=False).json()
             address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
             with connect(address, max_size=None, proxy=None) as connection:
                 yield Page(connection)
         finally:
             process.terminate()
+
+
+OpenBrowser = Callable[..., AbstractContextManager[Page]]

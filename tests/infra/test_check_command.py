@@ -82,6 +82,7 @@ def test_many_findings_are_cut_and_counted(archive: Path, capsys: pytest.Capture
     assert "15 more findings" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module_without_heavy_imports(archive: Path) -> None:
     script = (
         "import sys; from infra.check import main; code = main(sys.argv[1:]); "
@@ -123,7 +124,7 @@ def test_the_page_is_written(archive: Path, content: bytes) -> None:
     assert "mine.zip" in page.read_text(encoding="utf-8")
 
 
-def test_a_page_that_cannot_be_written_is_told(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_is_reported(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(archive), "--page", str(archive.with_name("absent") / "page.html")]) == 2
     assert "expected a place for the page" in capsys.readouterr().err
 

@@ -141,6 +141,7 @@ def test_a_pool_of_an_earlier_release_is_closed(stack: StackSettings) -> None:  
     assert not {"command", "env", "working_dir", "stream_output"} & {*now["job_configuration"]}
 
 
+@pytest.mark.slow
 def test_a_worker_of_anybody_sends_heartbeats(tmp_path: Path) -> None:
     """A worker that is started in the checkout, with no setting at all, hands the period of 30 s on to its runs."""
     code = (

@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from infra.triton import GUARD, KEY_HEADER
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tests.infra import outsider
+from tests.waiting import eventually
 
 EVERYWHERE = dict.fromkeys(Bucket, "read list write")
 MAY: dict[Role, dict[Bucket, str]] = {
@@ -346,10 +346,14 @@ def test_a_hidden_argument_is_never_seen_from_outside() -> None:
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdin is not None
         assert started.stdout is not None
-        path, lines = Path(f"/proc/{started.pid}/cmdline"), set[bytes]()
-        deadline = time.monotonic() + 20
-        while not any(line.startswith(b"/bin/sh") for line in lines) and time.monotonic() < deadline:
+        path = Path(f"/proc/{started.pid}/cmdline")
+        lines = set[bytes]()
+
+        def sees_the_shell() -> bool:
             lines.add(path.read_bytes())
+            return any(line.startswith(b"/bin/sh") for line in lines)
+
+        eventually(sees_the_shell, "the shell's command line", every_s=0)
         assert started.stdout.readline() == "s3cr3t plain\n"
         lines.add(path.read_bytes())
         assert psutil.Process(started.pid).children() == []

@@ -9,7 +9,7 @@ import pytest
 
 from infra.predict_server import PAGE
 from tasks.rendering.palette import class_colour
-from tests.infra.browser import CHROMIUM, chromium
+from tests.infra.browser import OpenBrowser
 
 
 @pytest.mark.parametrize(("classes", "least"), [(10, 30), (20, 24)])
@@ -21,14 +21,13 @@ def test_classes_have_colours_that_people_tell_apart(classes: int, least: float)
     assert apart[~np.eye(classes, dtype=bool)].min() > least
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
-def test_the_live_page_has_the_colours_of_the_gallery(tmp_path: Path) -> None:
+def test_the_live_page_has_the_colours_of_the_gallery(open_browser: OpenBrowser, tmp_path: Path) -> None:
     (line,) = re.findall(r"^const classColour = .*$", PAGE.read_text(), re.MULTILINE)
     shown = (
         "[...Array(40).keys()].map((id) => { const node = document.body; node.style.color = classColour(id); "
         "return getComputedStyle(node).color.match(/\\d+/g).map(Number) })"
     )
-    with chromium(tmp_path / "profile") as page:
+    with open_browser(tmp_path / "profile") as page:
         page.js(line.replace("const ", "window.", 1))
         found = page.js(shown)
     assert np.abs(np.array(found) - [class_colour(number) for number in range(40)]).max() <= 1

@@ -12,7 +12,7 @@ import pytest
 from infra import predict_server
 from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
-from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.infra.browser import OpenBrowser, Page
 from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, serve
 
 SIZE = 64
@@ -73,7 +73,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         (f"/predict/{MODEL.name}", bytes(predict_server.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
     ],
 )
-def test_refusals_are_told_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
+def test_refusals_are_reported_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
     answer = httpx.post(address + path, content=content, timeout=30)
     assert answer.status_code == status
     assert words in answer.json()["error"]
@@ -180,12 +180,10 @@ def test_an_odd_config_is_not_listed_and_takes_no_other_with_it(odd: dict[str, s
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
-
 
 @pytest.fixture
-def page(address: str, tmp_path: Path) -> Iterator[Page]:
-    with chromium(tmp_path / "profile") as tab:
+def page(address: str, open_browser: OpenBrowser, tmp_path: Path) -> Iterator[Page]:
+    with open_browser(tmp_path / "profile") as tab:
         tab.resize(1280, 900)
         tab.open(address)
         tab.wait("models.length > 0")
@@ -203,7 +201,6 @@ def press(page: Page, selector: str) -> None:
     page.js(f"document.querySelector({json.dumps(selector)}).click()")
 
 
-@in_a_browser
 def test_a_picked_photo_is_shown_with_what_was_found(page: Page, photo: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown && shown.answer.labels.length === 2")
@@ -229,7 +226,6 @@ def test_a_picked_photo_is_shown_with_what_was_found(page: Page, photo: Path) ->
     ]
 
 
-@in_a_browser
 def test_the_slider_asks_the_server_again_and_the_json_can_be_read(page: Page, photo: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown")
@@ -240,8 +236,7 @@ def test_the_slider_asks_the_server_again_and_the_json_can_be_read(page: Page, p
     assert json.loads(shown)["labels"] == ["cat"]
 
 
-@in_a_browser
-def test_a_bad_file_is_told_in_the_servers_words(page: Page, photo: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_reported_in_the_servers_words(page: Page, photo: Path, tmp_path: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
@@ -252,7 +247,6 @@ def test_a_bad_file_is_told_in_the_servers_words(page: Page, photo: Path, tmp_pa
     page.wait("shown && $('error').hidden")
 
 
-@in_a_browser
 def test_the_webcam_is_asked_frame_after_frame(page: Page) -> None:
     press(page, "#webcam")
     page.wait("stream && fps > 0 && shown && shown.answer.labels.length === 2")
@@ -265,8 +259,7 @@ def test_the_webcam_is_asked_frame_after_frame(page: Page) -> None:
     assert page.js("asked") == last
 
 
-@in_a_browser
-def test_two_clicks_open_one_webcam_and_one_that_goes_is_told(page: Page) -> None:
+def test_two_clicks_open_one_webcam_and_one_that_goes_is_reported(page: Page) -> None:
     page.js(
         "window.opened = []; const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
         "navigator.mediaDevices.getUserMedia = async wish => { opened.push(await get(wish)); return opened.at(-1); }"
@@ -286,7 +279,6 @@ def test_two_clicks_open_one_webcam_and_one_that_goes_is_told(page: Page) -> Non
     ]
 
 
-@in_a_browser
 def test_boxes_are_drawn_in_the_pixels_of_the_answer(page: Page, photo: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown")
@@ -298,7 +290,6 @@ def test_boxes_are_drawn_in_the_pixels_of_the_answer(page: Page, photo: Path) ->
     assert painted(page, 100, 90) == [90, 90, 90]
 
 
-@in_a_browser
 @pytest.mark.parametrize("width", [360, 768, 1920])
 def test_nothing_is_wider_than_the_window(page: Page, photo: Path, width: int) -> None:
     page.resize(width, 800)
@@ -307,7 +298,6 @@ def test_nothing_is_wider_than_the_window(page: Page, photo: Path, width: int) -
     assert page.js("document.documentElement.scrollWidth <= innerWidth")
 
 
-@in_a_browser
 def test_everything_is_reached_with_the_keyboard(page: Page, photo: Path) -> None:
     page.choose("#file", photo)
     page.wait("shown")
@@ -323,7 +313,6 @@ def test_everything_is_reached_with_the_keyboard(page: Page, photo: Path) -> Non
     assert {"file", "webcam", "model", "confidence", "boxes", "shapes", "labels", "cat", "SUMMARY"} <= reached
 
 
-@in_a_browser
 def test_it_is_dark_where_the_system_is(page: Page) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.js(ground)

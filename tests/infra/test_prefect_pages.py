@@ -19,14 +19,12 @@ from tasks.promotion.report import promotion_markdown
 from tasks.serving.parity.report import parity_markdown
 from tasks.validation.report.markdown import report_markdown
 from tests.clients import prefect_api
-from tests.infra.browser import CHROMIUM, Page, chromium
+from tests.infra.browser import OpenBrowser, Page
 from tests.tasks.inference.results.test_summary import SUMMARY
 from tests.tasks.merge.inputs import merged, source
 from tests.tasks.promotion.test_rules import decided, model
 from tests.tasks.serving.parity.builders import NAMES, found, grid, sample
 from tests.tasks.serving.parity.test_report import judge
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 LONG = "train/images/2026-03-14_warehouse-north_camera-07_00000012_000481_jpg.rf.3f9d0b1c2a7e4d5f8a6b9c0d1e2f3a4b"
 FIX = f"Expected numbers from 0 to 1, found '1.234567890123' in {LONG}.txt. Divide pixels by the size of the image."
@@ -72,10 +70,12 @@ def ui(stack: StackSettings) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(stack: StackSettings, ui: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(
+    stack: StackSettings, ui: str, open_browser: OpenBrowser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
     """A tab in which the password was typed."""
     password = base64.b64encode(stack.environment["PREFECT_API_AUTH_STRING"].encode()).decode()
-    with chromium(tmp_path_factory.mktemp("profile")) as tab:
+    with open_browser(tmp_path_factory.mktemp("profile")) as tab:
         tab.open(f"{ui}/ico/favicon.ico")
         tab.js(f"localStorage.setItem('prefect-password', {json.dumps(password)})")
         yield tab

@@ -88,7 +88,7 @@ def test_what_people_wait_for_begins_while_all_else_fills_its_queue(client: Sync
 
 
 @pytest.mark.parametrize(("queue", "is_told"), [("training", True), ("serving", True), ("interactive", False)])
-def test_a_late_run_is_told_whom_it_waits_for(
+def test_the_log_of_a_late_run_names_the_runs_that_it_waits_for(
     client: SyncPrefectClient, pool: str, monkeypatch: pytest.MonkeyPatch, queue: str, *, is_told: bool
 ) -> None:
     """Once, in its log, by each run that holds the queue; one that has just come, or is for later, is not late.

@@ -59,7 +59,7 @@ def test_of_several_files_none_goes_up_where_one_name_is_taken(stack: StackSetti
 
 
 @pytest.mark.parametrize("size", [5, LARGE], ids=["one request", "in parts"])
-def test_of_two_that_upload_one_name_at_once_one_is_told(
+def test_of_two_that_upload_one_name_at_once_one_is_refused(
     stack: StackSettings, archive: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither sees the other's object when it looks first.

@@ -125,7 +125,7 @@ def test_boxes_are_in_pixels_of_the_picture_as_it_is_shown(live: ServedModel) ->
         (GOOD, {"model": LIVE.name, "confidence": "2"}, 400, "expected `confidence` from 0 to 1"),
     ],
 )
-def test_what_cannot_be_answered_is_told_and_the_server_lives(
+def test_what_cannot_be_answered_is_reported_and_the_server_lives(
     live: ServedModel, data: bytes, headers: dict[str, str], status: int, words: str
 ) -> None:
     found, message = curl(data, **headers)

@@ -324,6 +324,7 @@ def test_opencv_has_the_limit_too_and_a_name_is_looked_up_first() -> None:
 
 @given(st.sampled_from([GOOD, encoded(noise(40, 30), "PNG")]), st.integers(0, 1500), st.binary(max_size=30))
 @settings(max_examples=300, deadline=None)
+@pytest.mark.slow
 def test_damage_is_refused_or_survived(data: bytes, at: int, junk: bytes) -> None:
     try:
         decoded = LIMITS.decode(data[:at] + junk + data[at + len(junk) :])

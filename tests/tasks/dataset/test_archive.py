@@ -101,7 +101,7 @@ def test_a_hostile_archive_gives_its_code(tmp_path: Path, data: bytes, code: str
 
 
 @pytest.mark.parametrize(("bad", "said"), [("names differ by Unicode form", True), ("same name twice", False)])
-def test_of_names_that_look_the_same_it_is_said_whether_they_are(tmp_path: Path, bad: str, *, said: bool) -> None:
+def test_of_names_that_look_the_same_it_is_reported_whether_they_are(tmp_path: Path, bad: str, *, said: bool) -> None:
     (finding,) = check(tmp_path, BAD[bad][0]).findings
     assert ("which the zip spells in another way" in finding.message) == said
 
@@ -137,7 +137,9 @@ def test_the_nearest_good_archive_gives_nothing(tmp_path: Path, data: bytes) -> 
         ({"max_bytes": 100_000}, False),
     ],
 )
-def test_limits_of_the_policy(tmp_path: Path, limits: dict[str, float], expected: bool) -> None:
+def test_only_an_archive_over_a_limit_of_the_policy_is_refused(
+    tmp_path: Path, limits: dict[str, float], expected: bool
+) -> None:
     assert ("archive-too-large" in codes(check(tmp_path, good(), **limits))) is expected
 
 
@@ -183,7 +185,7 @@ def test_a_wrapping_folder_is_taken_off(tmp_path: Path, root: str) -> None:
     "junk",
     ["__MACOSX/images/train/._a.jpg", "images/.DS_Store", "images/Thumbs.db", "labels.cache", "more.zip", "._x.jpg"],
 )
-def test_junk_is_told_and_ignored(tmp_path: Path, junk: str) -> None:
+def test_junk_is_reported_and_ignored(tmp_path: Path, junk: str) -> None:
     report = check(tmp_path, {**good(), junk: b"junk"})
 
     assert codes(report) == {"archive-junk": "info"}
@@ -202,7 +204,7 @@ def test_refused_entries_are_not_called_absent(tmp_path: Path) -> None:
     assert check(tmp_path, zipped(good(), zipfile.ZIP_LZMA)).counts == {"archive-unreadable": 1}
 
 
-def test_a_bomb_that_is_part_of_the_dataset_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_that_is_part_of_the_dataset_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused when it is listed and again when it is read, but that is one fault."""
     monkeypatch.setattr("tasks.validation.collector.MAX_KEPT", 1)
     report = check(tmp_path, {**good(), "images/train/c.bmp": bytes(2**21)})
@@ -271,6 +273,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_mutated_archives_always_give_a_report(tmp_path: Path) -> None:
     """200 archives with a few bytes changed: a report each time, and nothing is ever written beside them."""
     rng = random.Random(7)  # noqa: S311  repeatable, not secret

@@ -161,7 +161,7 @@ def test_other_yaml_files_below_are_none_of_our_business(tmp_path: Path) -> None
     assert codes(check(tmp_path, {**good(), "runs/args.yaml": "a: b"})) == {}
 
 
-def test_all_faults_of_a_description_are_told(tmp_path: Path) -> None:
+def test_all_faults_of_a_description_are_reported(tmp_path: Path) -> None:
     yaml = "path: /x\nchannels: 4\ndownload: rm\ntrain: images/train\nval: nowhere\nnames: [a, a]\nnc: 7\n"
 
     assert set(codes(check(tmp_path, good(yaml=yaml)))) == {
@@ -226,7 +226,9 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("case", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts(tmp_path: Path, case: tuple[str, str, str, str, str]) -> None:
+def test_every_known_layout_pairs_images_with_labels_and_splits(
+    tmp_path: Path, case: tuple[str, str, str, str, str]
+) -> None:
     train, train_label, val, val_label, yaml = case
     entries: dict[str, Content] = {
         "data.yaml": yaml,

@@ -60,7 +60,7 @@ def test_a_size_that_is_0_in_single_precision_is_none(width: str, fine: bool) ->
 
 
 @pytest.mark.parametrize("again", ["0 0.50 0.5 0.2 0.2", "0 0.500000001 0.5 0.2 0.2"])
-def test_rows_that_are_one_in_single_precision_are_told_and_written_once(again: str) -> None:
+def test_rows_that_are_one_in_single_precision_are_reported_and_written_once(again: str) -> None:
     text = f"0 0.5 0.5 0.2 0.2\n{again}\n0 0.6 0.5 0.2 0.2\n"
     assert faults(text, LabelSpec(2, "detect")) == ["label-duplicate"]
     assert remap_labels(text, [0, 1]) == "0 0.5 0.5 0.2 0.2\n0 0.6 0.5 0.2 0.2\n"

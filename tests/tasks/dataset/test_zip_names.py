@@ -103,7 +103,7 @@ def several(codec: str) -> st.SearchStrategy[list[str]]:
 @pytest.mark.parametrize("tool", TELLING)
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_names_that_can_be_known_are_right_and_nothing_is_told(codec: str, tool: str, data: st.DataObject) -> None:
+def test_names_that_can_be_known_are_right_and_nothing_is_reported(codec: str, tool: str, data: st.DataObject) -> None:
     names = data.draw(several(codec))
     packed = written(names, TELLING[tool])
     assert names_in(packed) == names
@@ -125,7 +125,7 @@ def test_the_unicode_path_field_counts_where_there_is_one(codec: str, data: st.D
 @pytest.mark.parametrize("codec", WORDS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_names_that_say_nothing_are_read_together_and_that_is_told(codec: str, data: st.DataObject) -> None:
+def test_names_that_say_nothing_are_read_together_and_that_is_reported(codec: str, data: st.DataObject) -> None:
     """Six words of a language in which each byte is told from others; where letters are unsure, that is said."""
     names = data.draw(several(codec))
     read = read_names(listed(written(names, in_code_page(codec))))

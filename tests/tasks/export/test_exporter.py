@@ -1,4 +1,4 @@
-"""What becomes a served graph, what is refused, and what is left behind; test_export_answers.py has the answers."""
+"""What becomes a served graph, what is refused, and what is left behind; test_served_graph.py has the answers."""
 
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def test_an_earlier_graph_stays_until_the_new_one_has_answered(tmp_path: Path) -
     assert (tmp_path / "model.onnx").read_bytes() == b"earlier"
 
 
+@pytest.mark.slow
 def test_a_flow_exports_in_another_process(tmp_path: Path) -> None:
     graph = export_onnx.fn(weights(tmp_path, "yolo11n-cls.yaml"), tmp_path / "export", SIZE)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

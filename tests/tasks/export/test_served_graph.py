@@ -1,6 +1,6 @@
 """Exported graphs of every task answer what Ultralytics' own predict answers for the same weights.
 
-Apart from the detector with COCO weights these models have learned nothing; see finders.py.
+These models have learned nothing; see finders.py.
 """
 
 import json
@@ -23,10 +23,10 @@ from ultralytics.utils import ASSETS, ops
 from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
 from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix, center_crop
-from tests.paths import SHARED_DATA
 from tests.tasks.export.finders import finder
 
-COCO = SHARED_DATA / "yolo11n-coco.pt"
+pytestmark = pytest.mark.slow
+
 PHOTOS = ("bus.jpg", "zidane.jpg")
 Answers = dict[str, Floats]
 
@@ -282,22 +282,18 @@ def test_openvino_answers_as_onnx_runtime_does(
                 np.testing.assert_allclose(found[name][order], expected[name][place], rtol=1e-3, atol=0.1)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The graph of a detector that was trained on COCO."""
-    return write_graph(COCO, tmp_path_factory.mktemp("coco"), 640)
-
-
-@pytest.mark.skipif(not COCO.exists(), reason=f"needs {COCO}")
 @pytest.mark.parametrize("name", PHOTOS)
-def test_a_trained_detector_finds_in_a_photo_what_ultralytics_finds(trained: Path, name: str) -> None:
-    """From the photo to boxes in its pixels; also with an empty image before and after it."""
+def test_a_photo_gives_boxes_in_its_pixels_as_ultralytics_finds_them(
+    exported: Callable[[Case], Exported], name: str
+) -> None:
+    """From the photo to boxes; also with an empty image before and after it."""
+    case = Case("yolo11n", 80, 320)
     image = photo(name)
-    letterbox = Letterbox.fit(image.shape[1], image.shape[0], 640)
+    height, width = image.shape[:2]
+    letterbox = Letterbox.fit(width, height, case.size)
     square = letterbox.apply(image)
-    theirs = theirs_of(predict(COCO, image, 640).boxes)
-    answers = ask(trained, np.stack([np.zeros_like(square), square, np.zeros_like(square)]))
-    for found in (image_of(ask(trained, square[None]), 0), image_of(answers, 1)):
+    theirs = theirs_of(predict(exported(case).weights, image, case.size).boxes)
+    answers = ask(exported(case).graph, np.stack([np.zeros_like(square), square, np.zeros_like(square)]))
+    for found in (image_of(ask(exported(case).graph, square[None]), 0), image_of(answers, 1)):
         boxes = letterbox.to_image(found["detections"][:, :4])
         pair(np.column_stack([boxes, found["detections"][:, 4:]]), theirs)
-    assert 0 in theirs[theirs[:, 4] > 0.5, 5]

@@ -80,7 +80,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", COSTLY)
-def test_what_is_too_costly_is_told_and_not_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_costly_is_reported_and_not_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, found = COSTLY[name]
     data = make()
     assert found in avif.too_costly(data, CLAIMED)

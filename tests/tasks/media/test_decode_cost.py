@@ -127,7 +127,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", COSTLY)
-def test_what_is_too_costly_is_told(name: str) -> None:
+def test_what_is_too_costly_is_reported(name: str) -> None:
     data, found = COSTLY[name]
     assert found in too_costly(data)
 

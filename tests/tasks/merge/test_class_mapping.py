@@ -82,7 +82,9 @@ PLANS: dict[str, tuple[Names, Renames, tuple[str, ...], tuple[tuple[int | None, 
 
 
 @pytest.mark.parametrize(("names", "renames", "merged", "ids"), PLANS.values(), ids=PLANS)
-def test_plan(names: Names, renames: Renames, merged: tuple[str, ...], ids: tuple[tuple[int | None, ...], ...]) -> None:
+def test_classes_of_archives_become_one_list_by_name_and_renames(
+    names: Names, renames: Renames, merged: tuple[str, ...], ids: tuple[tuple[int | None, ...], ...]
+) -> None:
     assert planned(names, renames) == ClassPlan(merged, ids)
 
 
@@ -179,7 +181,7 @@ def similar(names: Names, renames: Renames | None = None) -> list[str]:
     [("platelet", "platlet"), ("Trafic Light", "traffic lights"), ("person", "persom"), ("helmet", "helemt"),
      ("dining table", "DiningTable"), ("truck", "truckk"), ("class 1 helmet", "class 1 helmt")],
 )  # fmt: skip
-def test_nearly_equal_names_are_told(one: str, other: str) -> None:
+def test_nearly_equal_names_are_reported(one: str, other: str) -> None:
     (message,) = similar([[one, "ox"], ["gnu", other]])
     assert message.startswith("Expected names that tell classes apart, found ")
     assert f"{one!r} and {other!r}" in message
@@ -191,7 +193,7 @@ def test_nearly_equal_names_are_told(one: str, other: str) -> None:
      ("car", "cart"), ("male face", "female face"), ("player a", "player b"),
      ("resistor 10k", "resistor 12k"), ("light red", "light green"), ("cat", "dog"), ("platelet", "Platelets")],
 )  # fmt: skip
-def test_names_that_tell_classes_apart_are_not_told(one: str, other: str) -> None:
+def test_names_that_tell_classes_apart_are_not_reported(one: str, other: str) -> None:
     assert similar([[one], [other]]) == []
 
 
@@ -239,7 +241,9 @@ def test_a_name_that_nobody_could_read_is_refused(target: str) -> None:
         ("a", "", (None,)),
     ],
 )
-def test_matching(own: str, other: str, expected: tuple[int | None, ...]) -> None:
+def test_class_ids_are_matched_by_name_whatever_order_and_spelling(
+    own: str, other: str, expected: tuple[int | None, ...]
+) -> None:
     assert match_class_ids(own.split(), other.split()) == expected
 
 

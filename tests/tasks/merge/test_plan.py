@@ -51,7 +51,9 @@ TASKS: dict[str, tuple[list[str | None], bool, str | None]] = {
 
 
 @pytest.mark.parametrize(("tasks", "boxes", "expected"), TASKS.values(), ids=TASKS)
-def test_task(tasks: list[str | None], boxes: bool, expected: str | None) -> None:
+def test_a_merge_has_the_task_that_its_archives_share(
+    tasks: list[str | None], boxes: bool, expected: str | None
+) -> None:
     sources = [
         source(
             f"{letter}.zip",
@@ -106,7 +108,7 @@ def test_keypoints_are_those_of_the_archives_with_labels() -> None:
     assert (plan.task, plan.keypoints) == ("pose", (2, 3))
 
 
-def test_classes_that_an_archive_lacks_are_told_once_for_each_set_of_archives() -> None:
+def test_classes_that_an_archive_lacks_are_reported_once_for_each_set_of_archives() -> None:
     plan = merged(source(names="cat dog"), other("cat ox"), source("c.zip", "cat gnu yak", {"train": "rs", "val": "t"}))
     messages = [conflict.message for conflict in plan.conflicts]
     assert codes(plan) == {"merge-partial-labels": False}
@@ -136,7 +138,7 @@ def test_in_trees_every_image_shows_one_class() -> None:
     assert codes(merged(source(task="classify"), other("cat ox", "classify"))) == {}
 
 
-def test_similar_names_are_told() -> None:
+def test_similar_names_are_reported() -> None:
     assert "merge-similar-names" in codes(merged(source(names="platelet x"), other("platlet x")))
     decided = merged(source(names="platelet x"), other("platlet x"), classes={"platlet": "platelet"})
     assert codes(decided) == {}
@@ -210,7 +212,7 @@ def test_of_a_tree_nothing_is_united() -> None:
     assert (plan.repeated, plan.united, codes(plan)) == (1, (), {})
 
 
-def test_a_picture_in_folders_of_two_classes_is_told() -> None:
+def test_a_picture_in_folders_of_two_classes_is_reported() -> None:
     """The archives call the folder of the letter a by another class each."""
     plan = merged(source(task="classify"), other("dog cat", "classify", train="av", val="x"))
     (conflict,) = plan.conflicts
@@ -250,7 +252,7 @@ def labelled(archive: str, names: str, text: str, path: str = "images/train/a.jp
         ("1 .5 .5 .2 .2", "1 .5 .5 .2 .2", 0),
     ],
 )
-def test_what_archives_that_share_a_class_disagree_about_is_told(own: str, their: str, disputed: int) -> None:
+def test_what_archives_that_share_a_class_disagree_about_is_reported(own: str, their: str, disputed: int) -> None:
     """The class `dog` is known to the first archive alone, `ox` to the second."""
     plan = merged(labelled("a.zip", "cat dog", own), labelled("b.zip", "cat ox", their))
     told = [each.message for each in plan.conflicts if each.code is MergeCode.LABELS]
@@ -307,7 +309,7 @@ def test_a_declared_test_split_is_kept_and_one_without_images_is_none() -> None:
     assert (without.conflicts, set(without.images)) == ((), {"train", "val"})
 
 
-def test_a_split_that_lost_all_its_images_is_told() -> None:
+def test_a_split_that_lost_all_its_images_is_reported() -> None:
     plan = merged(source(splits={"train": "abc", "val": "d", "test": "e"}), other(train="dev", val="dx", test="e"))
     assert codes(plan) == {}, "ties keep val and test"
     lost = merged(
@@ -346,7 +348,7 @@ def test_a_tree_whose_val_is_of_a_dropped_class_has_no_val() -> None:
     assert codes(plan) == {"merge-split-empty": True}
 
 
-def test_what_stops_a_merge() -> None:
+def test_fatal_conflicts_stop_a_merge_and_the_others_if_the_policy_says_so() -> None:
     partial = merged(source(), other("cat ox"))
     assert blocking_conflicts(partial, MergePolicy()) == []
     assert blocking_conflicts(partial, MergePolicy(on_conflict="fail")) == list(partial.conflicts)

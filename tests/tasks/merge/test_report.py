@@ -35,7 +35,7 @@ def test_a_page_tells_what_the_plan_decided() -> None:
     assert "## Conflicts" not in page
 
 
-def test_conflicts_are_told_with_what_stops_the_merge() -> None:
+def test_conflicts_are_reported_with_what_stops_the_merge() -> None:
     page = plan_markdown(
         merged(source(names="cat dog"), source("b.zip", "cat ox", {"train": "v", "val": "x"}), classes={"x": None})
     )
@@ -58,7 +58,7 @@ def test_nothing_breaks_out_of_the_page() -> None:
     json.dumps(plan_facts(plan))
 
 
-def test_a_page_has_an_end() -> None:
+def test_a_page_of_a_huge_plan_is_cut_and_says_how_much_it_leaves_out() -> None:
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 3 * SHOWN)))
     names = " ".join(f"name{at:04}" for at in range(3000)) + f" {'x' * 100_000}"
     page = plan_markdown(

@@ -47,7 +47,9 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("splits", "links", "expected"), TABLE.values(), ids=TABLE)
-def test_what_is_left_out(splits: dict[str, str], links: tuple[str, ...], expected: str) -> None:
+def test_of_linked_images_those_of_one_split_stay(
+    splits: dict[str, str], links: tuple[str, ...], expected: str
+) -> None:
     assert gone(splits, *links) == expected
 
 
@@ -69,7 +71,7 @@ def test_what_is_left_out_because_of_gold_names_a_gold_image() -> None:
 
 
 @given(SPLITS, st.data())
-def test_against_brute_force(splits: dict[str, str], data: st.DataObject) -> None:
+def test_linked_images_end_in_the_split_that_brute_force_finds(splits: dict[str, str], data: st.DataObject) -> None:
     images = st.sampled_from(sorted(splits))
     links = data.draw(st.lists(st.tuples(images, images, st.just("r")), max_size=12))
     left_out = resolve_leaks(splits, links)
@@ -116,7 +118,9 @@ FRAMES = ("images/train/clip1-frame01.jpg", "images/val/clip1-frame02.jpg", "ima
         ("a{group}.jpg", ("a.jpg.jpg", "b/a.jpg.jpg"), [{"a.jpg.jpg", "b/a.jpg.jpg"}]),
     ],
 )
-def test_groups(pattern: str, paths: tuple[str, ...], expected: list[set[str]]) -> None:
+def test_paths_with_the_same_group_in_a_pattern_are_linked(
+    pattern: str, paths: tuple[str, ...], expected: list[set[str]]
+) -> None:
     MergePolicy(groups=(pattern,))
     assert grouped(pattern, *paths) == expected
 

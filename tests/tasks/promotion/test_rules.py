@@ -197,7 +197,7 @@ RULES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize(("challenger", "champion", "policy", "against"), RULES.values(), ids=RULES)
-def test_the_rule(
+def test_a_version_is_promoted_unless_a_requirement_is_missed(
     challenger: EvaluatedVersion, champion: EvaluatedVersion | None, policy: dict[str, object], against: tuple[str, ...]
 ) -> None:
     decision = decided(challenger, champion, **policy)
@@ -209,7 +209,7 @@ def test_the_rule(
     assert all(reason.strip() for reason in decision.reasons)
 
 
-def test_what_was_reached_is_told() -> None:
+def test_what_was_reached_is_reported() -> None:
     decision = decided(model(2, cat=0.5, dog=0.3, yak=0.9), model(1, cat=0.4, dog=0.2), min_map50=0.25)
     assert decision.reasons == (
         "mAP50 0.600 reaches promotion.min_map50 0.250.",

@@ -49,7 +49,7 @@ PARAMS = CanaryParams()
     ],
     ids=str,
 )
-def test_all_that_speaks_against_it_is_said(challenger: Mapping[str, Any], said: tuple[str, ...]) -> None:
+def test_all_that_speaks_against_it_is_reported(challenger: Mapping[str, Any], said: tuple[str, ...]) -> None:
     found = canary_violations(CHAMPION, answers(**challenger), PARAMS)
     assert len(found) == len(said), found
     for sentence, part in zip(found, said, strict=True):

@@ -165,7 +165,7 @@ def tensorrt(config: dict[str, Any]) -> dict[str, str]:
     return parameters
 
 
-def test_onnxruntime_is_told_the_very_sizes_of_the_graph() -> None:
+def test_onnxruntime_gets_the_very_sizes_of_the_graph() -> None:
     config = model_config([replace(OLD, task="classify")], ORT, 3)
     assert config["input"][0]["dims"] == [320, 320, 3]
     assert config["output"] == [{"name": "scores", "data_type": "TYPE_FP32", "dims": [2]}]

@@ -18,7 +18,7 @@ from tasks.tracking.champion_history import dump_history, history_after_deploy, 
         ("[1, 2, 3]", 2, [1, 2]),
     ],
 )
-def test_the_alias_has_the_last_word(tag: str | None, alias: int | None, line: list[int]) -> None:
+def test_the_champion_alias_overrides_the_recorded_history(tag: str | None, alias: int | None, line: list[int]) -> None:
     assert parse_history(tag, alias) == line
 
 

@@ -85,7 +85,7 @@ def test_a_description_shows_the_weakest_classes_and_fits() -> None:
     assert "| base\\_model | b.pt |" in text
 
 
-def test_what_is_cut_says_so() -> None:
+def test_a_text_that_is_cut_says_so() -> None:
     assert (truncate("abc", 3), truncate("abcd", 3), truncate(None, 9)) == ("abc", "ab…", "None")
 
 

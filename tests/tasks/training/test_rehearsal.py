@@ -56,6 +56,7 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
     assert set(own.classes) == {"cat", "dog"}
 
 
+@pytest.mark.slow
 def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
     few = merge_steps.write_smoke_test_subset.fn(merged(tmp_path, "detect"), tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
@@ -65,6 +66,7 @@ def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
         training_steps.run_smoke_test.fn(job, CPU)
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_exported_are_found(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"no pickle")
     with pytest.raises(ExportError, match="Ultralytics can load"):

@@ -24,7 +24,9 @@ MEMORY, KILLED, OTHER = Failure("too much", memory=True), Failure("gone", killed
         (RetryState(16), OTHER, 5, None),
     ],
 )
-def test_next_attempt(attempt: RetryState, failure: Failure, epochs: int, expected: RetryState | None) -> None:
+def test_the_next_attempt_follows_from_the_failure_and_the_epochs(
+    attempt: RetryState, failure: Failure, epochs: int, expected: RetryState | None
+) -> None:
     assert next_attempt(attempt, failure, epochs) == expected
 
 
@@ -54,5 +56,5 @@ def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
         ("ModelError: Expected a model for the task 'segment'", False),
     ],
 )
-def test_memory_is_told_from_other_errors(text: str, expected: bool) -> None:
+def test_an_error_of_memory_is_distinguished_from_other_errors(text: str, expected: bool) -> None:
     assert is_memory_error(text) is expected

@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +31,7 @@ from tasks.training.report.worst_images import embed_worst_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
+from tests.waiting import eventually
 
 EPOCHS = 3
 SYNSET = "n01440764"  # to Ultralytics, which is asked for no name, a tench
@@ -114,6 +114,7 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
         return training_steps.train.fn(job(data, disk.folder / "job", plots=True), disk, [broken, disk]), disk
 
 
+@pytest.mark.slow
 def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel, Disk]) -> None:
     """After three epochs nothing is found: every label is missed, and said so in a drawing of both sides."""
     shown = embed_worst_images(straight[0].folder)
@@ -168,7 +169,7 @@ def training_process() -> psutil.Process:
     return process
 
 
-def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk]) -> None:
+def test_every_epoch_and_the_model_are_reported(straight: tuple[TrainedModel, Disk]) -> None:
     model, disk = straight
     assert disk.trained == [1, 2, 3]
     assert {"train/box_loss", "val/cls_loss", "metrics/mAP50", "metrics/mAP50-95", "lr/pg0"} <= set(
@@ -184,6 +185,7 @@ def test_every_epoch_and_the_model_are_told(straight: tuple[TrainedModel, Disk])
     assert set(model.scores.metrics) >= {"mAP50", "mAP50-95", "precision", "recall"}
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_after_its_last_epoch(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
 ) -> None:
@@ -248,7 +250,10 @@ def test_too_little_memory_halves_the_batch(data: Path, tmp_path: Path) -> None:
         ("detect", "torn.pt", "The training stopped: "),
     ],
 )
-def test_what_cannot_be_trained_from_is_said(data: Path, tmp_path: Path, task: str, model: str, expected: str) -> None:
+@pytest.mark.slow
+def test_what_cannot_be_trained_from_is_reported(
+    data: Path, tmp_path: Path, task: str, model: str, expected: str
+) -> None:
     (tmp_path / "torn.pt").write_bytes(b"no pickle")
     wanted = replace(job(data, tmp_path / "job"), task=task)
     wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
@@ -262,6 +267,7 @@ def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
         training_steps.resolve_base_model(name, None, tmp_path)
 
 
+@pytest.mark.slow
 def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
     subject = EvaluationTarget(straight[0].weights, data, 64)
     first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
@@ -270,6 +276,7 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
     assert set(first.classes) == {SYNSET, ODD}
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
     """Nobody is left to end it, so it has to see for itself."""
     wanted = job(data, tmp_path / "job", epochs=1000)
@@ -280,10 +287,7 @@ def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path:
     )
     owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], cwd=CHECKOUT)
     try:
-        deadline = time.monotonic() + 60
-        while not list(wanted.folder.glob("checkpoints/*.pt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        eventually(lambda: list(wanted.folder.glob("checkpoints/*.pt")), "a checkpoint", 60)
         children = psutil.Process(owner.pid).children()
     finally:
         os.kill(owner.pid, signal.SIGKILL)
@@ -350,6 +354,7 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
     assert (epoch.number, epoch.checkpoint.is_file(), model.epochs) == (1, True, 1)
 
 
+@pytest.mark.slow
 def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path) -> None:
     """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
     script = (

@@ -49,7 +49,7 @@ def test_each_rule_and_its_nearest_good_neighbour(
         assert f"'{name}'" in finding.message
 
 
-def test_every_rare_class_is_told() -> None:
+def test_every_rare_class_is_reported() -> None:
     findings = check({"train": {"a": 5000, "b": 30, "c": 40, "d": 100}, "val": dict.fromkeys("abcd", 9)}, list("abcd"))
 
     assert [(finding.code, finding.message.split(",")[1]) for finding in findings] == [

@@ -424,19 +424,19 @@ def check(tmp_path: Path, archive: bytes | Entries, **policy: Any) -> Report:
 
 
 @each_row
-def test_it_is_found(tmp_path: Path, row: Row) -> None:
+def test_the_smallest_faulty_archive_shows_its_code(tmp_path: Path, row: Row) -> None:
     report = check(tmp_path, row.shows, **row.policy)
     assert {finding.severity for finding in report.findings if finding.code == row.code} == {row.severity}
     assert (report.verdict is Verdict.INVALID) == ("error" in {finding.severity for finding in report.findings})
 
 
 @each_row
-def test_its_neighbour_is_innocent(tmp_path: Path, row: Row) -> None:
+def test_the_nearest_archive_does_not_show_the_code(tmp_path: Path, row: Row) -> None:
     assert [finding for finding in check(tmp_path, row.hides, **row.policy).findings if finding.code == row.code] == []
 
 
 @pytest.mark.parametrize("reason", IMAGES[Code.IMAGE_QUALITY, "info"])
-def test_the_quality_of_an_image_is_told_with_its_reason(tmp_path: Path, reason: str) -> None:
+def test_the_quality_of_an_image_is_reported_with_its_reason(tmp_path: Path, reason: str) -> None:
     shows, *_ = IMAGES[Code.IMAGE_QUALITY, "info"][reason]
     (finding,) = [finding for finding in check(tmp_path, shows).findings if finding.code == Code.IMAGE_QUALITY]
     assert reason in finding.message

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from infra import demo_data
 from tasks.dataset.findings import Severity, Verdict
 from tasks.dataset.layout import Dataset
 from tasks.validation import reader
 from tasks.validation.dataset_check import DatasetError, check_dataset, open_dataset
-from tests.paths import SHARED_DATA
 from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
@@ -87,7 +87,7 @@ def test_the_share_of_images_without_labels_is_the_policys(tmp_path: Path) -> No
     assert codes(check(tmp_path, entries, max_unlabelled_share=0.34)) == {}
 
 
-def test_faults_of_all_parts_are_told_together(tmp_path: Path) -> None:
+def test_faults_of_all_parts_are_reported_together(tmp_path: Path) -> None:
     entries = {
         **good(yaml="train: images/train\nval: images/val\nnames: [cat, cat]\n", label="0 nan 0 1 1\n0 5 5 1 1"),
         "images/val/b.jpg": b"no image",
@@ -200,15 +200,16 @@ def test_a_dataset_with_errors_of_layout_is_not_opened(tmp_path: Path, entries: 
     assert {finding.severity for finding in caught.value.findings} == {Severity.ERROR}
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real archives are not at {SHARED_DATA}")
-@pytest.mark.parametrize(("name", "train", "val"), [("bccd-a.zip", 102, 43), ("bccd-b.zip", 103, 44)])
-def test_real_archives_are_not_refused(name: str, train: int, val: int) -> None:
-    report = check_dataset(SHARED_DATA / name, name, "", policy())
+@pytest.mark.parametrize("drawn", demo_data.ARCHIVES, ids=lambda drawn: drawn.name)
+def test_an_archive_of_many_images_is_not_refused(tmp_path: Path, drawn: demo_data.ArchivePlan) -> None:
+    path = demo_data.write_archive(drawn, tmp_path)
+
+    report = check_dataset(path, path.name, "", policy())
 
     assert report.verdict is not Verdict.INVALID
     assert report.statistics.task == "detect"
-    assert set(report.statistics.class_names) == {"WBC", "RBC", "Platelets"}
+    assert report.statistics.class_names == list(drawn.classes)
     assert {split: figures.images for split, figures in report.statistics.splits.items()} == {
-        "train": train,
-        "val": val,
+        "train": drawn.train,
+        "val": drawn.val,
     }

@@ -20,6 +20,7 @@ def outcomes() -> list[Outcome]:
     return list(fuzz(Job(MUTANTS)))
 
 
+@pytest.mark.slow
 def test_no_damaged_archive_harms_the_check(outcomes: list[Outcome]) -> None:
     """No crash, no hang, no write, no growing memory; always a report that survives JSON, with known codes."""
     assert [outcome for outcome in outcomes if outcome.failure] == []
@@ -64,7 +65,8 @@ def _hang() -> None:
     time.sleep(60)
 
 
-def test_an_ill_check_is_seen() -> None:
+@pytest.mark.slow
+def test_a_check_that_raises_writes_hangs_or_aborts_is_reported() -> None:
     """Proves that the first test can fail, and that after a hang the next mutant has its turn."""
     outcomes = list(fuzz(Job(len(FAULTS), check=ill, limit_s=2)))
 

@@ -113,13 +113,13 @@ OUTLIERS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), OUTLIERS.values(), ids=OUTLIERS)
-def test_a_box_unlike_all_of_its_class_is_told(text: str, expected: list[int]) -> None:
+def test_a_box_unlike_all_of_its_class_is_reported(text: str, expected: list[int]) -> None:
     found = [finding for finding in check(text) if finding.code == "outlier-box"]
 
     assert [(finding.line, finding.severity) for finding in found] == [(line, "info") for line in expected]
 
 
-def test_an_outlier_is_told_with_its_figures() -> None:
+def test_an_outlier_is_reported_with_its_figures() -> None:
     message = check(crowd(40) + "0 0.5 0.5 0.9 0.9\n", (640, 320))[0].message
 
     assert "the 41 of class 0" in message
@@ -171,6 +171,7 @@ def test_overlaps_are_those_that_comparing_all_boxes_finds(drawn: list[tuple[flo
 
 
 @pytest.mark.parametrize("spread", [0.5, 1e-4], ids=["side by side", "in one place"])
+@pytest.mark.slow
 def test_boxes_without_end_in_one_column_do_not_stop_the_check(spread: float) -> None:
     tops = 0.3 + spread * np.random.default_rng(0).random(60_000)
     table, _ = read_labels([("a.txt", "".join(f"0 0.5 {top:.9f} 0.1 0.01\n" for top in tops).encode())], RULES)

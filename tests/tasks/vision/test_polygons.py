@@ -86,7 +86,7 @@ def test_a_long_outline_is_tested_to_its_end() -> None:
         ([(0.1, 0.1), (0.12, 0.1), (0.118, 0.12), (0.105, 0.12)], False, False),
     ],
 )
-def test_rotated_boxes(quad: list[tuple[float, float]], box: bool, tilted: bool) -> None:
+def test_only_rectangles_become_rotated_boxes(quad: list[tuple[float, float]], box: bool, tilted: bool) -> None:
     found = polygons_to_xywhr(np.array([quad]))
 
     assert (found[0].tolist(), found[1].tolist()) == ([box], [tilted])

@@ -124,6 +124,7 @@ def test_other_files_than_weights_are_refused_by_their_name(name: str, tmp_path:
         open_model(str(written(tmp_path, b"", name)))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_training_is_stripped(tmp_path: Path) -> None:
     """What torch may load is forced on Ultralytics for this one call, and a sound file passes."""
     path = written(tmp_path, saved(checkpoint(ema=sound(), optimizer={"state": torch.ones(3)})), "last.pt")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.infra.browser import Page, chromium
+from tests.infra.browser import OpenBrowser, Page
 
 # What a page may not do: fail in a script, write to the console, or want what its policy forbids.
 WATCH = """
@@ -17,8 +17,8 @@ for (const kind of ["error", "warn"]) console[kind] = (...words) => told.push(wo
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
+def browser(open_browser: OpenBrowser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_browser(tmp_path_factory.mktemp("browser") / "profile") as page:
         page.call("Page.enable")
         page.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
         yield page

@@ -273,6 +273,7 @@ Made = tuple[str, list[list[int]], int]  # image or video, classes of each pictu
     cuts=st.sets(st.integers(0, 8), max_size=8),
     group=st.integers(1, 12),
 )
+@pytest.mark.slow
 def test_any_number_of_parts_gives_the_same_files(made: list[Made], cuts: set[int], group: int) -> None:
     bounds = sorted({0, len(made)} | {cut for cut in cuts if cut < len(made)})
     spans = list(pairwise(bounds))
@@ -320,6 +321,7 @@ def assert_every_input_once(folder: Path, summary: InferenceSummary, made: Seque
     assert summary.frames == sum(len(classes) for kind, classes, _ in made if kind == "video")
 
 
+@pytest.mark.slow
 def test_merging_ten_times_the_parts_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 250)
     monkeypatch.setattr(writing, "MAX_FAILURES", 100)

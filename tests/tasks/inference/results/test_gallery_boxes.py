@@ -18,12 +18,10 @@ from tasks.inference.results.overlay import box_text, count_by_step
 from tasks.inference.results.summary import ClassCount, GalleryItem
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
-from tests.infra.browser import CHROMIUM, Page
+from tests.infra.browser import Page
 from tests.tasks.inference.results.examples import model
 from tests.tasks.inference.results.test_gallery import HOSTILE, item, summary
 from tests.tasks.inference.results.test_gallery_browser import enter, press
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 NAMES = ("red", HOSTILE, "blue")
 SIZE = 640, 480

@@ -18,10 +18,8 @@ from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, Conta
 from tasks.inference.results.gallery import render_gallery, write_gallery
 from tasks.inference.results.summary import ClassCount, GalleryItem
 from tasks.media.images import write_jpeg
-from tests.infra.browser import CHROMIUM, Page
+from tests.infra.browser import Page
 from tests.tasks.inference.results.test_gallery import HOSTILE, item, summary
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
 COUNT = 10_000
 CODES = {"Escape": 27, "End": 35, "ArrowRight": 39, "ArrowDown": 40, "/": 191}

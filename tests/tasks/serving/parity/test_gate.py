@@ -32,6 +32,8 @@ from tests.tasks.export import faults
 from tests.tasks.export.finders import finder
 from tests.tasks.serving.parity.builders import stretched_letterbox
 
+pytestmark = pytest.mark.slow
+
 SIZE = 96
 IMAGES = 8
 # Random heads give many boxes the score 1, and of equal ones NMS may keep either.

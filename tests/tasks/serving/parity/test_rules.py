@@ -17,7 +17,7 @@ def judge(
     return compare_predictions(one, other, sample(len(one)), (scores(before), scores(after)), POLICY)
 
 
-def test_the_same_passes() -> None:
+def test_equal_detections_pass() -> None:
     parity = judge([found(*grid(60))], [found(*grid(60))])
     assert parity.passed
     assert (parity.agreement, parity.compared, parity.confidence) == (1.0, 120, 0.3)
@@ -41,7 +41,7 @@ def test_every_reason_is_given() -> None:
 
 
 @pytest.mark.parametrize(("after", "passed"), [(0.4901, True), (0.489, False), (0.6, True), (None, True)])
-def test_how_much_may_be_lost(after: float | None, passed: bool) -> None:
+def test_a_loss_of_map_up_to_the_limit_passes(after: float | None, passed: bool) -> None:
     assert judge([found(*grid(60))], [found(*grid(60))], 0.5, after).passed is passed
 
 
@@ -101,7 +101,7 @@ def test_classes_count_the_detections_of_both_sides() -> None:
     ]
 
 
-def test_a_class_that_the_model_does_not_have_is_told() -> None:
+def test_a_class_that_the_model_does_not_have_is_reported() -> None:
     assert judge([found(*grid(1))], [found([0, 0, 9, 9, 0.9, 7])]).classes[-1].name == "class 7"
 
 

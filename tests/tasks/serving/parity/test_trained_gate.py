@@ -25,12 +25,11 @@ from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.reference import predict_and_score
 from tasks.vision.predictions import PredictionStore
 from tests.benchmarks.bench_training import merge_by_hand
-from tests.paths import ROOT, SHARED_DATA
+from tests.paths import ROOT
 from tests.tasks.export import faults
 from tests.tasks.serving.parity.builders import stretched_letterbox
 from tests.tasks.serving.parity.test_gate import CLASSES, Ask, Case, onnx_runtime
 
-COCO = SHARED_DATA / "yolo11n-coco.pt"
 TRITON_PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 SIZE = 192
 
@@ -45,11 +44,7 @@ found = [numpy.array(request.infer({"images": image[None]})[0][0]) for image in 
 numpy.save(answers, numpy.stack(found))
 """
 
-pytestmark = [
-    pytest.mark.heavy,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(not COCO.exists(), reason=f"needs {COCO}"),
-]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(data: Path, epochs: int, folder: Path) -> Path:
     params = TrainingParams(epochs=epochs, imgsz=SIZE, device="cpu")
     told: list[object] = []
-    run_job(training_steps.training_job(data, "detect", str(COCO), params, folder / "training"), told.extend)
+    run_job(training_steps.training_job(data, "detect", "yolo11n.yaml", params, folder / "training"), told.extend)
     (model,) = [message for message in told if isinstance(message, TrainedModel)]
     return model.weights
 

@@ -5,7 +5,6 @@ import hashlib
 import html
 import io
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +26,9 @@ from tasks.validation.label_table import LabelTable
 from tasks.validation.report.groups import sanitize_text
 from tasks.validation.report.html import render_report
 from tasks.validation.report.images import MAX_FAULTY, SAMPLES
+from tests.infra.browser import CHROMIUM
 from tests.tasks.dataset.archives import huge_png, image
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 HOSTILE = (
     "</title></style><script>document.title='pwned'</script><img src=x onerror=\"a()\">'\"&{{7*7}}\u202egpj\udcff.exe"
 )
@@ -332,12 +330,12 @@ def browse(folder: Path, page: str, *options: str) -> str:
     (folder / "report.html").write_text(page, encoding="utf-8")
     quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     quiet += " --disable-component-update --disable-sync --virtual-time-budget=4000 --enable-logging=stderr"
-    command = [BROWSER or "", *quiet.split(), f"--user-data-dir={folder / 'profile'}", *options]
+    command = [str(CHROMIUM), *quiet.split(), f"--user-data-dir={folder / 'profile'}", *options]
     done = subprocess.run([*command, (folder / "report.html").as_uri()], capture_output=True, timeout=120, check=True)
     return done.stderr.decode("utf-8", "replace")
 
 
-@needs_browser
+@pytest.mark.usefixtures("open_browser")
 def test_the_browser_draws_the_faulty_box_and_complains_of_nothing(tmp_path: Path) -> None:
     entries = {"a.png": plain_image(), "a.png.txt": b"1 0.2 0.2 0.1 0.1\n0 0.5 0.5 0.5 0.5\n"}
     page = page_of(error(Code.LABEL_CLASS, HOSTILE, path="a.png.txt", line=2), entries=entries, names=("cat", HOSTILE))
