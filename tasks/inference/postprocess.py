@@ -9,8 +9,7 @@ from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import Outputs, postprocess
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, VideoPosition
-from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
-from tasks.vision.masks import mask_to_polygon
+from tasks.vision.geometry import Floats, Letterbox
 
 
 def to_detections(
@@ -38,10 +37,7 @@ def to_detections(
         known = np.clip(found.class_id, 0, len(thresholds) - 1)
         found = found.select(found.confidence >= thresholds[known])
     place = position or VideoPosition(None, None)
-    polygons = _polygons(found, letterbox)
-    return replace(
-        found, source=source, frame=place.frame, timestamp_ms=place.timestamp_ms, polygons=polygons, mask=None
-    )
+    return replace(found.with_polygons(), source=source, frame=place.frame, timestamp_ms=place.timestamp_ms, mask=None)
 
 
 def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
@@ -56,13 +52,3 @@ def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
         )
     wanted = [params.class_confidence.get(name, params.confidence) for name in names]
     return np.asarray(wanted or [params.confidence], np.float32)
-
-
-def _polygons(found: Detections, letterbox: Letterbox) -> tuple[Floats, ...] | None:
-    if found.xywhr is not None:
-        return tuple(xywhr_to_corners(found.xywhr))
-    if found.mask is None:
-        return None
-    masks = (found.unpack_mask(index) for index in range(len(found)))
-    rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
-    return tuple(letterbox.points_to_image(ring) for ring in rings)

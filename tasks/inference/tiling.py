@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.disjoint_sets import DisjointSets
 from tasks.errors import StudioError
 from tasks.inference.tile_overlaps import OverlapPairs, TileViews, find_overlaps
 from tasks.vision.detections import Detections
@@ -128,26 +129,19 @@ def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs
     """Return the row that stands for each object, and the tiles that saw it: those that agree are one object."""
     same = pairs.select(pairs.agreement > _AGREED)
     order = np.lexsort((same.second, same.first, -same.agreement))
-    heap = list(range(len(found)))  # a forest: each row names one of its heap, at last the one that stands for it
+    sets = DisjointSets(range(len(found)))
     tiles_of = [{part} for part in views.part.tolist()]
     areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(axis=1)
     # Of pieces the largest says most about the object, however sure the model is of another.
     worth = np.where(views.cut, areas, found.confidence).tolist()
     rank = [(not cut, value, -row) for row, (cut, value) in enumerate(zip(views.cut.tolist(), worth, strict=True))]
     for first, second in zip(same.first[order].tolist(), same.second[order].tolist(), strict=True):
-        one, other = _root(heap, first), _root(heap, second)
+        one, other = sets.root(first), sets.root(second)
         if one != other and tiles_of[one].isdisjoint(tiles_of[other]):
             best, rest = (one, other) if rank[one] > rank[other] else (other, one)
-            heap[rest] = best
+            sets.join(rest, best)
             tiles_of[best] |= tiles_of[rest]
-    return {row: tiles_of[row] for row, stands in enumerate(heap) if stands == row}
-
-
-def _root(heap: list[int], row: int) -> int:
-    while heap[row] != row:
-        heap[row] = heap[heap[row]]
-        row = heap[row]
-    return row
+    return {row: tiles for row, tiles in enumerate(tiles_of) if sets.root(row) == row}
 
 
 def _suppress_across_tiles(

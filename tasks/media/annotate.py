@@ -22,16 +22,18 @@ LIMBS = (
 )
 
 
-def annotate_image(image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True) -> Rgb:
+def annotate_image(
+    image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True, colour: Colour | None = None
+) -> Rgb:
     """Return a copy of the uint8 [H, W, 3] picture with its detections drawn, the surest on top.
 
     Boxes are drawn as boxes, rotated ones as they lie, masks as outlines with a light fill, keypoints from `VISIBLE` on
     as points, those of COCO's body with its limbs. Classes of the picture as a whole are labels in its corner. `found`
-    must be in pixels of this very picture (see `Detections.scaled`).
+    must be in pixels of this very picture (see `Detections.rescale`). Each has the colour of its class, or `colour`.
     """
     canvas = image.copy()
     line = line_width(found.width, found.height)
-    colours = [class_colour(number) for number in found.class_id.tolist()]
+    colours = [colour or class_colour(number) for number in found.class_id.tolist()]
     if found.is_of_whole_picture:
         if labels:
             _stack(canvas, _texts(found, class_names), colours, text_size(line))
@@ -39,7 +41,7 @@ def annotate_image(image: Rgb, found: Detections, class_names: Sequence[str], *,
     _draw_shapes(canvas, found, colours, line)
     if found.keypoints is not None:
         for box, points in zip(found.xyxy[::-1], found.keypoints[::-1], strict=True):
-            _draw_points(canvas, points, min(line, max(float((box[2:] - box[:2]).max()) / 40, 1)))
+            _draw_points(canvas, points, min(line, max(float((box[2:] - box[:2]).max()) / 40, 1)), colour)
     if labels:
         _write_labels(canvas, found, list(_texts(found, class_names)), colours, line)
     return canvas
@@ -85,19 +87,19 @@ def _fill(canvas: Rgb, shapes: Sequence[tuple[NDArray[np.int32], Colour]]) -> No
     cv2.addWeighted(tinted, _FILL, below, 1 - _FILL, 0, dst=below)
 
 
-def _draw_points(canvas: Rgb, points: Floats, line: float) -> None:
+def _draw_points(canvas: Rgb, points: Floats, line: float, only: Colour | None) -> None:
     """Draw keypoints [K, 3]; left and right of a body (as its owner has them) are told apart."""
     seen = (points[:, 2] >= VISIBLE).tolist()
     places = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
     body = len(places) == _BODY
     for one, other in LIMBS if body else ():
         if seen[one] and seen[other]:
-            colour = _side(one) if one % 2 == other % 2 else _MIDDLE
+            colour = only or (_side(one) if one % 2 == other % 2 else _MIDDLE)
             cv2.line(canvas, places[one], places[other], colour, max(round(line * 0.7), 1), cv2.LINE_AA)
     radius = max(round(line), 1)
     for number, place in enumerate(places):
         if seen[number]:
-            colour = _side(number) if body else class_colour(number)
+            colour = only or (_side(number) if body else class_colour(number))
             cv2.circle(canvas, place, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
             cv2.circle(canvas, place, radius, colour, cv2.FILLED, cv2.LINE_AA)
 

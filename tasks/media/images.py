@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 
+from tasks.files import write_atomically
 from tasks.media import avif
 from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
@@ -115,12 +116,14 @@ def shrink_to_fit(image: Rgb, largest_side: int) -> Rgb:
 
 def write_jpeg(path: Path, image: Rgb, quality: int = 88) -> None:
     """Write an RGB array as JPEG: complete under its name or not at all; sides beyond the format's limit shrink."""
-    bgr = cv2.cvtColor(shrink_to_fit(image, JPEG_LARGEST_SIDE), cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(encoded.tobytes())
-    temporary.replace(path)
+    with write_atomically(path) as unfinished:
+        unfinished.write_bytes(encode_jpeg(shrink_to_fit(image, JPEG_LARGEST_SIDE), quality))
+
+
+def encode_jpeg(image: Rgb, quality: int) -> bytes:
+    """Return an uint8 [H, W, 3] RGB array of at most `JPEG_LARGEST_SIDE` pixels a side as the bytes of a JPEG file."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _decode_colour_tiff(data: bytes) -> Rgb | None:

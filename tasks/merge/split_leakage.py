@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from tasks.disjoint_sets import DisjointSets
+
 GOLD = "gold"
 # What decides between splits that have as many of a set: what is measured on is dearer than what is learned from.
 _DEARER = {"test": 2, "val": 1, "train": 0}
@@ -31,14 +33,16 @@ def resolve_leaks(splits: Mapping[str, str], links: Iterable[tuple[str, str, str
     to its split; a link is (image, other image, reason). Links count onwards: what is linked to a linked image is in
     the same set. As `kept` an image that is linked itself is named where there is one.
     """
-    sets = _Sets(splits)
+    sets = DisjointSets(splits)
     linked: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for one, other, reason in links:
         sets.join(one, other)
         linked[one].setdefault(other, reason)
         linked[other].setdefault(one, reason)
     left_out = {}
-    for members in sets.of_several():
+    for members in sets.sets():
+        if len(members) == 1:
+            continue
         staying = {splits[image]: image for image in reversed(members)}
         for image, stays in _choose_excluded(members, splits):
             kept = next((other for other in linked[image] if splits[other] == stays), staying[stays])
@@ -89,26 +93,3 @@ def _form(pattern: str) -> re.Pattern[str]:
 def _pieces(text: str) -> list[str]:
     first, *rest = text.split("*")
     return [re.escape(first), *(f"[^/]*?{re.escape(piece)}" for piece in rest)]
-
-
-class _Sets:
-    """Disjoint sets of images, joined by links (found by path halving)."""
-
-    def __init__(self, images: Iterable[str]) -> None:
-        self._parent = {image: image for image in images}
-
-    def join(self, one: str, other: str) -> None:
-        self._parent[self._root(one)] = self._root(other)
-
-    def of_several(self) -> list[list[str]]:
-        """Return the sets of two and more, images in the order they were given."""
-        members: defaultdict[str, list[str]] = defaultdict(list)
-        for image in self._parent:
-            members[self._root(image)].append(image)
-        return [images for images in members.values() if len(images) > 1]
-
-    def _root(self, image: str) -> str:
-        while self._parent[image] != image:
-            self._parent[image] = self._parent[self._parent[image]]
-            image = self._parent[image]
-        return image

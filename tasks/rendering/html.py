@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tasks.rendering.palette import css_colour
 
-__all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "render_page"]
+__all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "jpeg_data_uri", "render_page"]
 
 DOCUMENT = "document"  # style of pages that are read from top to bottom
 JUDGEMENT = "judgement"  # of those that pass or fail something, with pictures side by side
@@ -44,6 +44,11 @@ def render_page(name: str, *styles: str, **values: object) -> str:
     )
     # A name that is no valid Unicode must not keep the page from being written.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def jpeg_data_uri(jpeg: bytes) -> str:
+    """Return the bytes of a JPEG file as a URI that a page can hold."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _read(name: str) -> str:

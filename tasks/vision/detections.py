@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.vision.geometry import Floats, xywhr_to_corners
+from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
+from tasks.vision.masks import mask_to_polygon
 
 VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
 
@@ -130,6 +131,17 @@ class Detections:
         if self.mask is None or index >= len(self.mask):
             return None
         return np.unpackbits(self.mask[index], axis=1, count=self.mask.shape[1]).astype(np.bool_)
+
+    def with_polygons(self) -> Self:
+        """Return the same with `polygons`: the corners of rotated boxes, or the outlines of masks, if there are any."""
+        if self.xywhr is not None:
+            return replace(self, polygons=tuple(xywhr_to_corners(self.xywhr)))
+        if self.mask is None:
+            return self
+        letterbox = Letterbox.fit(self.width, self.height, self.mask.shape[1])
+        masks = (self.unpack_mask(index) for index in range(len(self)))
+        rings = (np.empty((0, 2), np.float32) if mask is None else mask_to_polygon(mask) for mask in masks)
+        return replace(self, polygons=tuple(letterbox.points_to_image(ring) for ring in rings))
 
     def to_supervision(self) -> Any:  # noqa: ANN401 - supervision is the user's to install
         """Return them as `supervision.Detections`, for whoever has supervision installed.

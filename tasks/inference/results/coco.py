@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.vision.detections import VISIBLE
 from tasks.vision.geometry import COORDINATE_LIMIT
+from tasks.vision.polygons import polygon_areas
 
 _Numbers = NDArray[np.float64]
 _Rows = NDArray[np.int64]
@@ -130,14 +131,12 @@ def _outlines(column: pa.ChunkedArray, areas: _Numbers) -> tuple[_Numbers, list[
     # A broken graph may give numbers that are none.
     broken = np.bincount(owners, ~(np.abs(values) <= COORDINATE_LIMIT), len(areas)) > 0
     whole = (np.diff(ends) >= 6) & ~broken
-    following = np.arange(1, len(points) + 1)
-    some = np.diff(ends) > 0
-    following[ends[1:][some] // 2 - 1] = ends[:-1][some] // 2
-    cross = points[:, 0] * points[following, 1] - points[following, 0] * points[:, 1]
-    own = np.abs(np.bincount(owners[::2], cross, len(areas))) / 2
+    own = areas.copy()
+    if whole.any():
+        own[whole] = polygon_areas(points[whole[owners[::2]]], np.diff(ends)[whole] // 2)
     flat = points.ravel().round(2).tolist()
     spans = zip(ends[:-1].tolist(), ends[1:].tolist(), whole.tolist(), strict=True)
-    return np.where(whole, own, areas), [[flat[start:end]] if drawn else [] for start, end, drawn in spans]
+    return own, [[flat[start:end]] if drawn else [] for start, end, drawn in spans]
 
 
 def _keypoints(column: pa.ChunkedArray) -> tuple[list[list[float]], list[int]]:

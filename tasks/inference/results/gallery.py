@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from tasks.files import write_atomically
 from tasks.inference.results.chunk_reader import ITEMS
 from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, COLUMNS
 from tasks.inference.results.overlay import BOX, fit_to_room
@@ -55,11 +56,8 @@ def write_gallery(
     missing or has expired the page takes the relative path, so a downloaded folder works. All names are escaped, and
     the page's own policy lets no script run but the one in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
+    with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         _write(file, _frame(summary, links, model_name), _Rows(links, summary), items)
-    temporary.replace(path)
 
 
 def count_gallery_items(folder: Path) -> Iterator[GalleryItem]:

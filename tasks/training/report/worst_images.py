@@ -1,9 +1,10 @@
 """What a training process leaves of the pictures in which its model does worst, and how the report shows them."""
 
-import base64
 import json
 from pathlib import Path
 from typing import NamedTuple
+
+from tasks.rendering.html import jpeg_data_uri
 
 FOLDER, LISTING = "worst", "worst.json"  # below the folder of the training
 SHOWN = 8
@@ -45,4 +46,4 @@ def embed_worst_images(folder: Path) -> list[EmbeddedWorstImage]:
 
 
 def _uri(path: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return jpeg_data_uri(path.read_bytes())

@@ -1,6 +1,5 @@
 """The pictures of a report: samples of each split, and the images in which something was found."""
 
-import base64
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import shrink_to_fit
-from tasks.rendering.html import css_colour
+from tasks.rendering.html import css_colour, jpeg_data_uri
 from tasks.validation.report.groups import Group
 from tasks.validation.report.outlines import Drawing, Outline, draw_faults, draw_outlines, read_outlines, view_box
 from tasks.vision.detections import class_name
@@ -197,4 +196,4 @@ def _jpeg_uri(pixels: Bgr) -> str:
         encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
         if len(encoded) <= _MAX_PICTURE_BYTES:
             break
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode('ascii')}"
+    return jpeg_data_uri(encoded)
