@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
