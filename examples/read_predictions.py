@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import supervision as sv
 
@@ -43,7 +44,7 @@ pictures = pd.read_parquet(folder / "pictures.parquet")
 for picture in pictures[pictures["image"].notna() & (pictures["detections"] > 0)].head(3).itertuples():
     of_source = table[table["source"] == picture.source]
     rows = of_source if pd.isna(picture.frame) else of_source[of_source["frame"] == picture.frame]
-    scene = cv2.imread(str(folder / str(picture.image)))
+    scene = np.asarray(cv2.imread(str(folder / str(picture.image))))
     drawn = sv.BoxAnnotator().annotate(scene, to_detections(rows))
     drawn = sv.LabelAnnotator().annotate(drawn, to_detections(rows))
     target = folder / f"drawn-{Path(str(picture.image)).stem}.jpg"

@@ -29,6 +29,7 @@ def ask(graph: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return answer
 
 
+@pytest.mark.slow
 def test_nothing_but_the_graph_is_left(tmp_path: Path) -> None:
     given = weights(tmp_path, "yolo11n.yaml")
     graph = write_graph(given, tmp_path / "out", SIZE)
@@ -36,6 +37,7 @@ def test_nothing_but_the_graph_is_left(tmp_path: Path) -> None:
     assert [path.name for path in graph.parent.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_an_image_without_detections_is_all_zeros(tmp_path: Path) -> None:
     model: Any = YOLO("yolo11n.yaml")
     for scores in model.model.model[-1].cv3:

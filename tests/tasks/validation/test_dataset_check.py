@@ -208,7 +208,7 @@ def test_an_archive_of_many_images_is_not_refused(tmp_path: Path, drawn: demo_da
 
     assert report.verdict is not Verdict.INVALID
     assert report.statistics.task == "detect"
-    assert report.statistics.class_names == drawn.classes
+    assert report.statistics.class_names == list(drawn.classes)
     assert {split: figures.images for split, figures in report.statistics.splits.items()} == {
         "train": drawn.train,
         "val": drawn.val,
