@@ -13,6 +13,8 @@ from tasks.export.errors import ExportError
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 
 
@@ -29,7 +31,6 @@ def ask(graph: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return answer
 
 
-@pytest.mark.slow
 def test_nothing_but_the_graph_is_left(tmp_path: Path) -> None:
     given = weights(tmp_path, "yolo11n.yaml")
     graph = write_graph(given, tmp_path / "out", SIZE)
@@ -37,7 +38,6 @@ def test_nothing_but_the_graph_is_left(tmp_path: Path) -> None:
     assert [path.name for path in graph.parent.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.slow
 def test_an_image_without_detections_is_all_zeros(tmp_path: Path) -> None:
     model: Any = YOLO("yolo11n.yaml")
     for scores in model.model.model[-1].cv3:
@@ -94,7 +94,6 @@ def test_an_earlier_graph_stays_until_the_new_one_has_answered(tmp_path: Path) -
     assert (tmp_path / "model.onnx").read_bytes() == b"earlier"
 
 
-@pytest.mark.slow
 def test_a_flow_exports_in_another_process(tmp_path: Path) -> None:
     graph = export_onnx.fn(weights(tmp_path, "yolo11n-cls.yaml"), tmp_path / "export", SIZE)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
