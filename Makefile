@@ -52,7 +52,8 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip, REPLACE=1 o
 	@$(NEEDS_ARCHIVE)$(RUN) infra.upload $(ARCHIVE) $(if $(REPLACE),--replace)
 
 test-fast: setup ## the tests that need no stack, no browser and no training
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not heavy and not stack and not browser and not slow'
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \
+		-m 'not heavy and not stack and not browser and not slow'
 
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

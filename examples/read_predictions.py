@@ -10,9 +10,9 @@ The cells (`# %%`) run one by one in VS Code, PyCharm or Spyder, or all of them 
 # %% The table: a row a detection, boxes in pixels of the original image.
 import os
 from pathlib import Path
-from typing import Any
 
 import cv2
+import numpy as np
 import pandas as pd
 import supervision as sv
 
@@ -41,14 +41,12 @@ def to_detections(rows: pd.DataFrame) -> sv.Detections:
 
 # %% Draw them, if the run kept copies of its images (`inference.images`).
 pictures = pd.read_parquet(folder / "pictures.parquet")
-for picture in pictures[pictures["image"].notna() & (pictures["detections"] > 0)].head(3).itertuples():
-    of_source = table[table["source"] == picture.source]
-    rows = of_source[of_source["frame"].isna() | (of_source["frame"] == picture.frame)]
-    scene: Any = cv2.imread(str(folder / str(picture.image)))
-    if scene is None:
-        continue
+for picture in pictures[pictures["image"].notna() & (pictures["detections"] > 0)].head(3).to_dict("records"):
+    of_source = table[table["source"] == picture["source"]]
+    rows = of_source if pd.isna(picture["frame"]) else of_source[of_source["frame"] == picture["frame"]]
+    scene = np.asarray(cv2.imread(str(folder / picture["image"])))
     drawn = sv.BoxAnnotator().annotate(scene, to_detections(rows))
     drawn = sv.LabelAnnotator().annotate(drawn, to_detections(rows))
-    target = folder / f"drawn-{Path(str(picture.image)).stem}.jpg"
+    target = folder / f"drawn-{Path(picture['image']).stem}.jpg"
     cv2.imwrite(str(target), drawn)
     print(f"{len(rows)} detections drawn into {target}")

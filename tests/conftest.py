@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.stack_environment import PORTS, set_environment
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
 STATE = pytest.StashKey[Path]()
+
+hypothesis.settings.register_profile("fast", max_examples=20)  # of `make test-fast`; the others take 100
 
 
 def pytest_configure(config: pytest.Config) -> None:

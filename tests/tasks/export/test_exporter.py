@@ -13,6 +13,8 @@ from tasks.export.errors import ExportError
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 
 
@@ -92,7 +94,6 @@ def test_an_earlier_graph_stays_until_the_new_one_has_answered(tmp_path: Path) -
     assert (tmp_path / "model.onnx").read_bytes() == b"earlier"
 
 
-@pytest.mark.slow
 def test_a_flow_exports_in_another_process(tmp_path: Path) -> None:
     graph = export_onnx.fn(weights(tmp_path, "yolo11n-cls.yaml"), tmp_path / "export", SIZE)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

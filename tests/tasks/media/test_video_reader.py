@@ -124,13 +124,13 @@ def test_a_mirrored_picture_is_turned_back(tmp_path: Path, name: str) -> None:
 
 
 def test_all_frames_of_a_long_video_come(tmp_path: Path) -> None:
-    path = film(tmp_path / "street.mp4", [index * 40 for index in range(250)], (640, 272))
+    path = film(tmp_path / "street.mp4", [index * 40 for index in range(250)], (160, 68))
     count, shape = 0, None
     for index, time_ms, image in read_frames(path):
         assert index == count
         assert time_ms == pytest.approx(count * 40)
         count, shape = count + 1, image.shape
-    assert (count, shape) == (250, (272, 640, 3))
+    assert (count, shape) == (250, (68, 160, 3))
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])

@@ -125,6 +125,7 @@ def test_the_worst_pictures_are_left_for_the_report(straight: tuple[TrainedModel
     assert all(each.truth.startswith("data:image/jpeg") and each.found != each.truth for each in shown)
 
 
+@pytest.mark.slow
 def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_counted(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def training_process() -> psutil.Process:
     return process
 
 
+@pytest.mark.slow
 def test_every_epoch_and_the_model_are_reported(straight: tuple[TrainedModel, Disk]) -> None:
     model, disk = straight
     assert disk.trained == [1, 2, 3]

@@ -27,6 +27,7 @@ def test_no_damaged_archive_harms_the_check(outcomes: list[Outcome]) -> None:
     assert [outcome.index for outcome in outcomes] == list(range(MUTANTS))
 
 
+@pytest.mark.slow
 def test_the_damage_reaches_every_part_of_the_check(outcomes: list[Outcome]) -> None:
     """Mutants that all end as 'no zip' would prove nothing."""
     found = {code for outcome in outcomes for code in outcome.codes}

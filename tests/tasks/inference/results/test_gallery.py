@@ -167,6 +167,7 @@ def test_of_very_many_the_first_are_shown_and_all_are_counted(monkeypatch: pytes
     assert "These are the first 3 of 5" in page
 
 
+@pytest.mark.slow
 def test_ten_thousand_items_with_links_make_a_small_page_in_little_memory(tmp_path: Path) -> None:
     query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + "c" * 160 + "&X-Amz-Signature="
     names = [f"annotated/img_{number:06d}-{number:016x}.jpg" for number in range(10_000)]
