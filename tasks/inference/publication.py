@@ -43,7 +43,7 @@ def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publicat
     """Merge the results of all chunks, write the gallery, and upload both."""
     results = folder / "results"
     summary = merge_chunk_results(queue.results(folder), results)
-    files = linked_files(results)
+    files = set(linked_files(results))
     urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
     links = {file: urls[f"{queue.run}/{file}"] for file in files}
     write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)

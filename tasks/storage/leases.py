@@ -19,7 +19,7 @@ LEASE_RENEW_INTERVAL_S = 20.0
 LEASE_TTL_S = 90.0
 LEASE_GC_S = 24 * 3600.0
 _RUNS = ObjectStore(Bucket.RUNS)
-_RUNS_AT_ONCE = ObjectStore(Bucket.RUNS, wait_s=0)
+_RUNS_ONCE = ObjectStore(Bucket.RUNS, wait_s=0.05)  # the next renewal is the next try
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def hold_lease(model_name: str, version: int, run: str) -> Iterator[None]:
 
     def renew() -> None:
         try:
-            _RUNS_AT_ONCE.put(key, b"")
+            _RUNS_ONCE.put(key, b"")
         except StorageError as error:
             log.warning("%s version %d may be dropped while this run uses it: %s", model_name, version, error)
 
@@ -50,7 +50,7 @@ def hold_lease(model_name: str, version: int, run: str) -> Iterator[None]:
 
 def _release(key: str) -> None:
     try:
-        _RUNS_AT_ONCE.delete(key)
+        _RUNS_ONCE.delete(key)
     except StorageError as error:  # what the block did counts, and a lease that nobody renews holds nothing
         get_run_logger().warning("the lease could not be let go of: %s", error)
 

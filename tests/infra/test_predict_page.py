@@ -153,7 +153,8 @@ async def _most_read_at_once(clients: int) -> int:
 
 
 def _config(**parameters: str) -> httpx.Response:
-    values = {"task.1": "detect", "image_size.1": "64", "class_names.1": '["cat"]', "run_id.1": "r"} | parameters
+    own = {"task.1": "detect", "image_size.1": "64", "class_names.1": '["cat"]', "run_id.1": "r", "digest.1": "d"}
+    values = own | {"precision.1": "f32", "champion": "1"} | parameters
     config = {
         "name": "x",
         "version_policy": {"specific": {"versions": ["1"]}},
