@@ -55,7 +55,8 @@ def main() -> None:
     picture = arguments.picture.read_bytes()
     answer = predict(arguments.url, arguments.model, picture, arguments.confidence)
     print(f"{answer['model']} version {answer['version']}, {answer['milliseconds']:.0f} ms")
-    places = answer["boxes"] or [""] * len(answer["labels"])  # a classifier gives none
+    boxes = [str([round(number) for number in box]) for box in answer["boxes"]]
+    places = boxes or [""] * len(answer["labels"])  # a classifier gives no boxes
     for label, score, box in zip(answer["labels"], answer["scores"], places, strict=True):
         print(f"{score:.2f}  {label}  {box}")
     if arguments.draw:

@@ -114,7 +114,7 @@ def exports(case: Case) -> Iterator[tuple[str, str, PredictionStore]]:
             yield name, kind, predict_served(case.sample, SIZE, ask, case.folder / name)
 
 
-@pytest.mark.parametrize("epochs", [1, 12])
+@pytest.mark.parametrize("epochs", [12])
 def test_honest_exports_pass_and_wrong_ones_do_not(data: Path, epochs: int, tmp_path: Path) -> None:
     case, wrong = prepared(data, epochs, tmp_path), []
     print(f"\n{epochs} epochs: mAP50-95 {case.scores.metrics['mAP50-95']:.3f}")
