@@ -53,7 +53,7 @@ def test_the_objects_of_a_picture_are_printed_and_drawn(stack: StackSettings, tm
     assert done.returncode == 0, done.stderr
     first, *objects = done.stdout.splitlines()
     assert first.startswith("example-cells version 1, ")
-    assert objects == ["0.90  white  [16.0, 8.0, 80.0, 72.0]"]
+    assert objects == ["0.90  white  [16, 8, 80, 72]"]
     assert np.asarray(cv2.imread(str(tmp_path / "seen.jpg"))).shape == GREY.shape
 
 
