@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.errors import StudioError
 from tasks.export.steps import export_onnx
+from tasks.files import sha256_of
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts, plan_markdown
@@ -77,7 +78,7 @@ def train_model(
             _run_smoke_test(dataset, start, training, folder)
 
         digests = {source.name: source.digest for source in sources}
-        base = storage_steps.sha256_of(Path(start)) if Path(start).is_file() else None
+        base = sha256_of(Path(start)) if Path(start).is_file() else None
         tags = lineage_tags(digests, dataset.class_names, base_model, base, current_run.flow_run_id(), planned)
         parameters = run_parameters(model_name, training.model_dump(), base_model, digests)
         run_id, tags = runs.open_run(current_run.flow_run_name(), mark, tags, parameters, carried_on)

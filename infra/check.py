@@ -4,7 +4,6 @@ Exit code 0: valid, also with warnings. 1: invalid. 2: there is no such file, or
 """
 
 import argparse
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tasks.dataset.findings import Finding, Report, Severity, Verdict
+from tasks.files import sha256_of
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import Inspection, inspect_dataset, render_inspection
@@ -75,8 +75,7 @@ def _check(path: Path, policy: ValidationPolicy) -> Inspection:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         # The report says that the archive cannot be read.
         return ""

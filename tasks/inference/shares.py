@@ -30,7 +30,7 @@ class FixedShare:
 
     def is_done(self) -> bool:
         """Whether all chunks of this share are done, or the run is over."""
-        return self._queue.is_over() or self._queue.done().issuperset(self._numbers)
+        return self._queue.is_over(self._numbers)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of this share that are not done, from the first on."""

@@ -141,10 +141,11 @@ class WorkQueue:
                 self._done.add(number)
         return found
 
-    def is_over(self) -> bool:
-        """Whether there is nothing left to do: all chunks are done, or the run has its results."""
+    def is_over(self, numbers: Iterable[int] | None = None) -> bool:
+        """Whether there is nothing left to do: all chunks, or these, are done, or the run has its results."""
         plan = self._stored_plan()
-        return plan is None or plan.finished or len(self.done()) == self.plan.chunks
+        wanted = range(self.plan.chunks) if numbers is None else numbers
+        return plan is None or plan.finished or self.done().issuperset(wanted)
 
     def commit(self, number: int, result: Path) -> bool:
         """Keep the result of a chunk, whole or not at all; False if another was first, whose result counts.

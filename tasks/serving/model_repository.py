@@ -6,12 +6,12 @@ Beside them lie copies of versions that are served aside (`tasks.serving.triton_
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.files import sha256_of
 from tasks.orchestration.step import step
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
-from tasks.storage.steps import sha256_of
 
 GRAPH, MAIN_CODE = "model.onnx", "model.py"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"

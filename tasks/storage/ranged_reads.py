@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
+from tasks.files import write_atomically
 from tasks.storage.object_names import S3Uri
 from tasks.storage.s3_client import StorageError, is_missing, obstore_for, retry_while_unavailable, status_of
 
@@ -92,17 +93,12 @@ def download(stored: ObjectVersion, path: Path) -> None:
         # What fits on this disk is no fault of the object.
         full.transient = stored.size + MIN_FREE_BYTES <= total
         raise full
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        with unfinished.open("wb") as file:
-            for start in range(0, stored.size, _SLICE):
-                end = min(start + _SLICE, stored.size)
-                retry_while_unavailable(
-                    f"reading {stored.name}", partial(_copy, stored=stored, start=start, end=end, file=file)
-                )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with write_atomically(path) as unfinished, unfinished.open("wb") as file:
+        for start in range(0, stored.size, _SLICE):
+            end = min(start + _SLICE, stored.size)
+            retry_while_unavailable(
+                f"reading {stored.name}", partial(_copy, stored=stored, start=start, end=end, file=file)
+            )
 
 
 def _copy(s3: "S3Client", *, stored: ObjectVersion, start: int, end: int, file: BinaryIO) -> None:

@@ -5,6 +5,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from tasks.files import sha256_of
 from tasks.orchestration.step import retried_step, step
 from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
 from tasks.storage.object_store import ObjectStore, content_type
@@ -40,17 +41,6 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     path.parent.mkdir(exist_ok=True)
     ObjectStore(name.bucket, wait_s=0).download(name.key, path)
     return path, sha256_of(path)
-
-
-def digest_of(path: Path) -> str | None:
-    """SHA-256 of a file in hex; None where there is none."""
-    return sha256_of(path) if path.is_file() else None
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_name(key: str) -> str:

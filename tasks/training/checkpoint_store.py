@@ -6,9 +6,9 @@ from pathlib import Path
 from prefect import get_run_logger
 from pydantic import ValidationError
 
+from tasks.files import sha256_of
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.steps import sha256_of
 from tasks.training.checkpoints import (
     MANIFEST,
     WEIGHTS,
