@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,15 @@ hypothesis.settings.register_profile("fast", max_examples=20)  # of `make test-f
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before a test module imports prefect; `-m "not stack"` chooses no ports."""
+    if "prefect" in sys.modules:
+        raise pytest.UsageError("A conftest.py imports prefect, which reads its address once: do so in a fixture.")
     config.stash[STATE] = set_environment(stack="not stack" not in config.option.markexpr)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind, whether the stack was started or not."""
-    shutil.rmtree(config.stash[STATE].parent, ignore_errors=True)
+    if STATE in config.stash:
+        shutil.rmtree(config.stash[STATE].parent, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,24 +6,28 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.export.exporter import write_graph
-from tasks.serving import model_control, model_repository
-from tests.flows.registered import SIZE, make_sample, make_weights, register
-from tests.flows.steps import UNCOMPARED, deploy
+# prefect is imported in the fixtures: it reads its address once, which pytest_configure sets after this file is read.
 
 
 @pytest.fixture(scope="module")
 def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    from tests.flows.registered import make_weights
+
     return make_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.flows.registered import make_sample
+
     return make_sample(tmp_path_factory.mktemp("sample"))
 
 
 @pytest.fixture(scope="module")
 def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tasks.export.exporter import write_graph
+    from tests.flows.registered import SIZE
+
     exported: Path = write_graph(weights, tmp_path_factory.mktemp("graph"), SIZE)
     return exported
 
@@ -31,6 +35,10 @@ def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
     """A model with versions 1, which is served, and 2, which is the challenger."""
+    from tasks.serving import model_control, model_repository
+    from tests.flows.registered import register
+    from tests.flows.steps import UNCOMPARED, deploy
+
     name = f"model-{uuid4().hex[:8]}"
     for _ in range(2):
         register(name, weights, sample)
@@ -44,5 +52,7 @@ def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
 @pytest.fixture
 def exported(name: str, graph: Path) -> str:
     """The model, with the graph of version 2 in the repository, too."""
+    from tasks.serving import model_repository
+
     model_repository.publish_version.fn(name, 2, graph)
     return name
