@@ -35,7 +35,8 @@ def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost ev
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    return MlflowClient(Settings().mlflow_tracking_uri)
+    server = Settings().mlflow_tracking_uri
+    return MlflowClient(server, registry_uri=server)
 
 
 def configure_mlflow() -> None:
