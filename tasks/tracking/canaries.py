@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from tasks.inference.worker import PinnedRun
 from tasks.orchestration.step import retried_step, step
-from tasks.serving.canary_rules import Canary
+from tasks.parameters import InferenceParams
+from tasks.serving.canary_rules import Canary, routes_to_canary
+from tasks.tracking import registry
 from tasks.tracking.mlflow_client import client, logger, mlflow_errors_as_tracking_error
 
 TAG = "canary"
@@ -54,3 +57,19 @@ def find_canary(model_name: str) -> Canary | None:
     except (ValueError, TypeError, AttributeError):  # somebody else's tag is no reason to stop a run of inference
         logger().warning("tag %r of model %s is no trial of ours: %r", TAG, model_name, tag)
         return None
+
+
+def pin_version(model_name: str, flow_run_id: str, inference: InferenceParams) -> PinnedRun:
+    """Return what holds for a whole run of inference: the champion, or the version that a canary gives this run.
+
+    Raises:
+        TrackingError: There is no champion, or MLflow cannot be reached.
+    """
+    champion = registry.champion_version(model_name)
+    canary = find_canary(model_name)
+    return PinnedRun(
+        model_name=model_name,
+        version=canary.version if canary and routes_to_canary(canary, flow_run_id) else champion,
+        trial=canary.flow_run_id if canary else None,
+        inference=inference,
+    )

@@ -175,6 +175,15 @@ def find_version(model_name: str, version: int | str) -> ModelVersion:
     return _to_model_version(model_name, found)
 
 
+def champion_version(model_name: str) -> int:
+    """Return the number of the champion.
+
+    Raises:
+        TrackingError: There is none, or MLflow cannot be reached.
+    """
+    return find_version(model_name, CHAMPION).version
+
+
 @step
 def find_candidate(model_name: str) -> ModelVersion:
     """Return the version to deploy if none is named: the challenger, or the champion, which is to be served again.

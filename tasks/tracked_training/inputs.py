@@ -1,0 +1,80 @@
+"""What a training begins from: its base model, and its archives as one dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.files import sha256_of
+from tasks.merge import steps as merge_steps
+from tasks.merge.plan import MergePlan
+from tasks.merge.report import plan_markdown
+from tasks.orchestration import artifacts
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.step import retried
+from tasks.parameters import MergePolicy, ValidationPolicy
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.tracking import registry
+from tasks.training.steps import resolve_base_model
+from tasks.validation import steps as validation_steps
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The base model under the `name` that the user gave, and as Ultralytics takes it: a file, or a name it knows."""
+
+    name: str
+    source: str
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the weights, in hex; None for an architecture, and for weights not downloaded yet."""
+        return sha256_of(Path(self.source)) if Path(self.source).is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The merged dataset on disk, its plan, and the SHA-256 (hex) of each archive by name."""
+
+    dataset: merge_steps.MergedDataset
+    plan: MergePlan
+    digests: Mapping[str, str]
+
+
+def fetch_base_model(name: str, folder: Path) -> BaseModel:
+    """Return the base model: weights of the registry or of bucket base-models, or a name that Ultralytics knows.
+
+    Raises:
+        TrainingError: It is none of these.
+    """
+    log_step("looking for base model %s", name)
+    folder.mkdir()
+    weights = retried(registry.fetch_registered_base_model)(name, folder)
+    weights = weights or retried(storage_steps.fetch_base_model)(name, folder)
+    return BaseModel(name, resolve_base_model(name, weights, folder))
+
+
+def merge_archives(archives: Sequence[str], gold: str | None, policy: MergePolicy, folder: Path) -> TrainingData:
+    """Fetch, validate and merge the archives into `folder`; the gold archive is only measured on.
+
+    Raises:
+        StudioError: An archive is not there or not valid, or they cannot become one dataset.
+    """
+    sources = [_fetch_valid_archive(archive, folder) for archive in archives]
+    gold_source = _fetch_valid_archive(gold, folder) if gold else None
+    log_step("merging %d archives", len(sources))
+    plan = merge_steps.plan_archives(sources, policy, gold_source)
+    artifacts.show_markdown("merge-plan", plan_markdown(plan))
+    merge_steps.require_mergeable(plan, policy)
+    dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold_source)
+    return TrainingData(dataset=dataset, plan=plan, digests={source.name: source.digest for source in sources})
+
+
+def _fetch_valid_archive(archive: str, folder: Path) -> merge_steps.ValidArchive:
+    """An archive that was found valid; one that is not ends the run, with the address of its report."""
+    log_step("checking %s", archive)
+    path, digest = retried(storage_steps.fetch_archive)(archive, folder)
+    checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
+    page = f"{flow_run_id()}/datasets/{digest}.html"
+    validation_steps.require_valid(checked.report, storage_steps.write_text(checked.page, Bucket.RUNS, page))
+    return merge_steps.valid_archive(archive, path, checked.report, checked.traits)

@@ -1,0 +1,47 @@
+"""What a training leaves for people: tags and alias of the version, and its report."""
+
+from tasks.merge.steps import MergedDataset
+from tasks.orchestration import artifacts
+from tasks.orchestration.current_run import flow_run_id
+from tasks.orchestration.step import retried
+from tasks.promotion.rules import Decision, decision_tags
+from tasks.rendering.links import links_markdown
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.tracking import registry
+from tasks.tracking.links import describe_run, page_links
+from tasks.training.events import TrainedModel
+from tasks.training.report.markdown import training_markdown
+
+
+def apply_decision(version: registry.ModelVersion, decision: Decision) -> None:
+    """Tag the version with the decision; one that is promoted becomes `challenger`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    registry.tag_version(version.name, version.version, decision_tags(decision))
+    if decision.promoted:
+        registry.set_alias(version.name, registry.CHALLENGER, version.version)
+
+
+def publish_report(
+    report: str,
+    version: registry.ModelVersion,
+    model: TrainedModel,
+    dataset: MergedDataset,
+    decision: Decision,
+    batch: int,
+) -> None:
+    """Upload the page of the training, link it in MLflow, and show artifact `training-report`; `batch` is as wished.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    run = flow_run_id()
+    page = retried(storage_steps.write_text)(report, Bucket.RUNS, f"{run}/report.html")
+    links = {"Curves and worst pictures": page}
+    describe_run(version.run_id, links | page_links(run, None, version.name, version.version))
+    links |= page_links("", version.run_id, version.name, version.version)
+    text = training_markdown(version.name, version.version, model, dataset.images, decision, batch)
+    artifacts.show_markdown("training-report", f"{links_markdown(links)}\n\n{text}")
