@@ -165,7 +165,9 @@ def judge(rows: Rows, made: Sequence[Row]) -> None:
     assert SCALE < 1 or not low, low
 
 
-def test_images(meter: Meter, model: ServedModel, raw: Path, small: Images, large: Images, rows: Rows) -> None:
+def test_images_reach_most_of_the_rate_of_the_slowest_part(
+    meter: Meter, model: ServedModel, raw: Path, small: Images, large: Images, rows: Rows
+) -> None:
     """Files in the object store to tables in the object store."""
     folder = raw.parent / "files"
     folder.mkdir()
@@ -214,7 +216,9 @@ def needed(*sides: Side) -> float:
     return sum(sum(side.cost.values()) for side in sides)
 
 
-def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> None:
+def test_a_video_reaches_most_of_the_rate_of_the_slowest_part(
+    meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path
+) -> None:
     """A video in the object store to tables, and to a film that browsers play."""
     clip = scenes.clip(tmp_path / "clip.mp4", *LARGE, FRAMES)
     place = scenes.put("film", [clip.read_bytes()], COPIES, ".mp4")
@@ -246,7 +250,7 @@ def test_film(meter: Meter, model: ServedModel, rows: Rows, tmp_path: Path) -> N
     judge(rows, made)
 
 
-def test_memory(
+def test_memory_does_not_grow_with_the_inputs(
     stack: StackSettings,  # noqa: ARG001
     rows: Rows,
     tmp_path: Path,
@@ -270,7 +274,7 @@ def test_memory(
     assert SCALE < 1 or ratio <= GOAL_MEMORY
 
 
-def test_shared_memory(meter: Meter, model: ServedModel, small: Images) -> None:
+def test_shared_memory_beside_tensors_in_the_request(meter: Meter, model: ServedModel, small: Images) -> None:
     """Whether ready tensors in Triton's system shared memory cost less than in the request; nothing is built on it."""
     works: dict[str, Work] = {
         "plain": plain(model, small.squares, SECONDS / 2),

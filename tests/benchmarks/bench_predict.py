@@ -144,7 +144,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_live_rate(stack: StackSettings, graph: Path, tmp_path: Path, precision: str) -> None:
+def test_live_predictions_reach_most_of_the_rate_of_bare_openvino(
+    stack: StackSettings, graph: Path, tmp_path: Path, precision: str
+) -> None:
     """At four clients at least three quarters of what OpenVINO alone does with ready tensors."""
     names = tuple(f"class {number}" for number in range(80))
     model = ServedModel(

@@ -86,7 +86,7 @@ def lose_weights(version: int) -> None:
         boto3.client("s3").delete_object(Bucket="mlflow", Key=entry["Key"])
 
 
-def test_no_request_fails(stack: StackSettings, versions: Path) -> None:
+def test_no_request_fails_while_versions_change(stack: StackSettings, versions: Path) -> None:
     """Only a Triton that is killed is noticed, by those who do not ask again."""
     assert deploy(1)[0].is_completed()
     assert deploy(1, OTHER)[0].is_completed()

@@ -111,7 +111,7 @@ def metrics_of(table: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name != "time"} for row in table]
 
 
-def test_training_time(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
+def test_the_flow_trains_as_fast_as_bare_ultralytics(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
     """The flow's training takes as long as the bare one, and comes to the same numbers."""
     archives = [demo_data.write_archive(plan, tmp_path) for plan in PLANS]
     names, data = upload(archives), merge_by_hand(archives, tmp_path / "by-hand")
@@ -141,7 +141,7 @@ def test_training_time(stack: StackSettings, tmp_path: Path) -> None:  # noqa: A
 
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not BCCD.is_dir(), reason="no real images beside the checkout")
-def test_blood_cells(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
+def test_blood_cells_reach_the_scores_of_bare_ultralytics(stack: StackSettings, tmp_path: Path) -> None:  # noqa: ARG001
     """Two archives with the same classes in another order give what bare `yolo train` gives on them, class by class."""
     archives, weights = [BCCD / "bccd-a.zip", BCCD / "bccd-b.zip"], BCCD / "yolo11n-coco.pt"
     boto3.client("s3").upload_file(str(weights), "base-models", weights.name)

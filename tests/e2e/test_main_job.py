@@ -92,7 +92,7 @@ def served(name: str) -> list[ServedModel]:
     return found
 
 
-def test_every_run_ends_well(job: MainJob) -> None:
+def test_every_flow_run_of_the_main_job_completes(job: MainJob) -> None:
     assert job.verdict.name == "Valid"
     assert job.training.name == job.deployment.name == "Completed", (job.training, job.deployment)
     assert job.inference.name == "Completed with 1 failures"

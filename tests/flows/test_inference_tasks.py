@@ -182,7 +182,7 @@ def test_coco_says_the_same(seen: Seen) -> None:
         assert [entry["num_keypoints"] for entry in entries] == shown
 
 
-def test_pictures_are_drawn(seen: Seen) -> None:
+def test_annotated_images_show_what_was_detected(seen: Seen) -> None:
     listed = boto3.client("s3").list_objects_v2(Bucket="predictions", Prefix=f"{seen.run}/annotated/")["Contents"]
     assert len(listed) == len(seen.sources)
     for picture, entry in zip(pictures(3), sorted(listed, key=lambda entry: entry["Key"]), strict=True):

@@ -281,7 +281,7 @@ def victim(model: str, media: str) -> WorkQueue:
     return queue
 
 
-def test_a_share_that_nobody_asked_for_is_refused(
+def test_a_share_without_an_invitation_is_refused(
     victim: WorkQueue, model: str, media: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever can start a run can name another, and read all of its plan."""

@@ -39,7 +39,7 @@ def stumble() -> State:
     raise ZeroDivisionError("a defect")
 
 
-def test_a_reason_is_told_once_and_without_a_traceback() -> None:
+def test_a_reason_is_logged_once_and_without_a_traceback() -> None:
     state = validate_dataset(archive="missing-for-log.zip", return_state=True)
     log = run_log(state, str(state.message))
     assert [line for line in log if str(state.message) in line] == [f"Failed: {state.message}"]
@@ -48,7 +48,7 @@ def test_a_reason_is_told_once_and_without_a_traceback() -> None:
     assert "checking missing-for-log.zip" in log
 
 
-def test_another_attempt_of_a_step_is_told_in_words() -> None:
+def test_a_retry_of_a_step_is_logged_in_words() -> None:
     log = run_log(try_again(return_state=True), "it answered")
     assert log[-3:] == [
         "asking",
@@ -57,6 +57,6 @@ def test_another_attempt_of_a_step_is_told_in_words() -> None:
     ]
 
 
-def test_a_defect_is_told_with_its_traceback() -> None:
+def test_a_defect_is_logged_with_its_traceback() -> None:
     log = run_log(stumble(return_state=True), "a defect")
     assert "Traceback" in "".join(log)

@@ -37,7 +37,7 @@ def begin_trial(name: str, params: CanaryParams, states: list[State]) -> threadi
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("found", "ended"), [(200, "COMPLETED"), (900, "FAILED")])
-def test_a_trial_decides(exported: str, found: int, ended: str) -> None:
+def test_a_canary_lets_the_version_in_or_fails_the_deployment(exported: str, found: int, ended: str) -> None:
     """The champion finds 2 in an image; a new version that finds 9 is not let in."""
     name, states = exported, list[State]()
     params = CanaryParams(share=0.5, minutes=5, images=100, max_slowdown=100)

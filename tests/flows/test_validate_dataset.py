@@ -86,7 +86,7 @@ def test_mlflow_has_one_run_of_the_same_bytes_with_the_newest_outcome() -> None:
     assert {each.path for each in MlflowClient().list_artifacts(run.info.run_id)} == {"report.html", "report.json"}
 
 
-def test_a_verdict_stands_where_mlflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_stands_if_mlflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     upload("untracked.zip", 5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
