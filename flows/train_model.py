@@ -169,7 +169,12 @@ def _decide_promotion(
     """Whether the new version is promoted: measured against the champion on the same images, where there is one."""
     champion = registry.find_champion(challenger.name)
     if champion is None and dataset.gold is None:
-        alone = EvaluatedVersion(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
+        alone = EvaluatedVersion(
+            version=challenger.version,
+            task=model.task,
+            class_names=model.class_names,
+            scores={VALIDATION: model.scores},
+        )
         return decide(alone, None, promotion)
     rival_name = f"champion, version {champion.version}" if champion else "gold archive"
     current_run.log_step("comparing version %d with the %s", challenger.version, rival_name)
@@ -195,11 +200,11 @@ def _evaluate_version(
         views = [
             merge_steps.write_relabelled_split(data[name], *known, version.class_names, folder / name) for name in data
         ]
-        subjects = [EvaluationTarget(found, view, version.image_size) for view in views]
+        subjects = [EvaluationTarget(weights=found, data=view, image_size=version.image_size) for view in views]
         scores = dict(zip(data, training_steps.evaluate(subjects, dataset.task, training, folder), strict=True))
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
-    return EvaluatedVersion(version.version, version.task, version.class_names, scores)
+    return EvaluatedVersion(version=version.version, task=version.task, class_names=version.class_names, scores=scores)
 
 
 def _report(version: registry.ModelVersion, model: TrainedModel, epochs: list[EpochResult], decision: Decision) -> str:

@@ -20,7 +20,7 @@ FIRST_MIN_MAP50 = 0.1
 _MAX_TAG = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedVersion:
     """A model that may be asked for answers: its version in MLflow, its task and classes.
 
@@ -60,7 +60,7 @@ class MetricComparison(NamedTuple):
     champion: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether the version gets alias `challenger`, which deploy-model takes next, and why.
 

@@ -9,7 +9,7 @@ from tasks.rendering.markdown import escape_markdown
 _TRAINING = "?workflowType=machine_learning"  # MLflow's menus are otherwise those for language models
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UiLinks:
     """The beginnings of the addresses, as a browser reaches them, without a slash at the end."""
 

@@ -9,7 +9,7 @@ from tasks.training.events import EpochResult
 WIDTH, HEIGHT = 420, 190  # of the drawing, in its own units
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One metric over the epochs: `path` as SVG path data, its last value, and its value at the best epoch."""
 
@@ -19,7 +19,7 @@ class Line:
     at_best: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """Lines that share an axis from `low` to `high`; `best` is where the best epoch stands, from the left."""
 
@@ -68,11 +68,19 @@ def _chart(title: str, names: Sequence[str], rows: Mapping[int, Mapping[str, flo
 
     lines = [
         Line(
-            name.partition("/")[2] if shares else name.partition("/")[0],
-            "M" + "L".join(f"{x(number):.1f} {y(value):.1f}" for number, value in found.items()),
-            list(found.values())[-1],
-            found.get(best_epoch),
+            name=name.partition("/")[2] if shares else name.partition("/")[0],
+            path="M" + "L".join(f"{x(number):.1f} {y(value):.1f}" for number, value in found.items()),
+            last=list(found.values())[-1],
+            at_best=found.get(best_epoch),
         )
         for name, found in values.items()
     ]
-    return Chart(title, tuple(lines), low, high, first, last, x(best_epoch) if best_epoch in rows else None)
+    return Chart(
+        title=title,
+        lines=tuple(lines),
+        low=low,
+        high=high,
+        first=first,
+        last=last,
+        best=x(best_epoch) if best_epoch in rows else None,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.errors import StudioError
 from tasks.training.job import Failure, ReferencePredictionJob, TrainingJob, from_json_line
-from tasks.training.retry_policy import is_memory_error
+from tasks.training.restarts import is_memory_error
 from tasks.training.trainer.event_file import append_event
 from tasks.training.trainer.watchdog import exit_when_process_ends
 
@@ -32,12 +32,12 @@ def main(job_file: str, events_file: str, owner: str) -> None:
             for scores in predict_and_score(job) if isinstance(job, ReferencePredictionJob) else evaluate_models(job):
                 say(scores)
     except StudioError as error:
-        say(Failure(str(error)))
+        say(Failure(reason=str(error)))
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
         kind = "" if isinstance(error, StudioError) else f"{type(error).__name__}: "
         reason = f"{kind}{str(error).strip() or 'no reason given'}"
-        say(Failure(reason, memory=isinstance(error, MemoryError) or is_memory_error(reason)))
+        say(Failure(reason=reason, memory=isinstance(error, MemoryError) or is_memory_error(reason)))
         sys.exit(1)
 
 

@@ -60,7 +60,11 @@ def _restore_checkpoint(job: TrainingJob, checkpoint: Path, say: EmitEvent) -> t
     for row, took in zip(history.to_dict("records"), seconds, strict=True):
         number = int(row.pop("epoch"))
         metrics = {metric_name(str(name)): float(value) for name, value in row.items() if name != "time"}
-        say(EpochResult(number, of, metrics, float(took), batch, restored=True))
+        say(
+            EpochResult(
+                number=number, total_epochs=of, metrics=metrics, seconds=float(took), batch=batch, restored=True
+            )
+        )
     return model, {"resume": str(last)}
 
 

@@ -10,6 +10,7 @@ import pytest
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
+from tasks.orchestration.retries import RetryPolicy
 from tasks.serving import model_repository
 from tasks.storage import steps as storage
 from tasks.storage.object_names import S3Uri
@@ -69,7 +70,7 @@ def test_file_names_are_such_as_any_disk_takes(key: str, expected: str) -> None:
 def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """boto3's transfer manager raises errors of its own; they are explained like the others."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.storage.s3_client.UNAVAILABLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("tasks.storage.s3_client.STORE_RESTART", RetryPolicy(first_s=0.1, total_s=0.5))
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
         ObjectStore("predictions").upload_folder(tmp_path, "never")

@@ -179,7 +179,7 @@ def test_the_outcome_of_a_training_is_kept_once(flow_run: str, tmp_path: Path) -
 
 def test_the_promotion_is_shown_where_runs_are_compared(flow_run: str) -> None:
     means = (MetricComparison("validation", 2, 0.4, 0.3), MetricComparison("gold", 1, 0.2, None))
-    decision = Decision(7, promoted=True, reasons=("good",), metric="mAP50-95", means=means, champion=6)
+    decision = Decision(version=7, promoted=True, reasons=("good",), metric="mAP50-95", means=means, champion=6)
     run_id = opened(flow_run)
     runs.log_decision.fn(run_id, decision)
     assert run(run_id).data.metrics == {

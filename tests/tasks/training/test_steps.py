@@ -59,7 +59,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
     folder.mkdir(exist_ok=True)
     return TrainingJob(
-        "yolo11n.yaml", "detect", data, folder, training_steps.ultralytics_arguments(TINY, **{"plots": False, **others})
+        model="yolo11n.yaml",
+        task="detect",
+        data=data,
+        folder=folder,
+        arguments=training_steps.ultralytics_arguments(TINY, **{"plots": False, **others}),
     )
 
 
@@ -99,7 +103,7 @@ class Disk:
             sha256="",
             size=0,
         )
-        return RestoredCheckpoint(manifest, self.file(newest.number), self.file(newest.best))
+        return RestoredCheckpoint(manifest=manifest, weights=self.file(newest.number), best=self.file(newest.best))
 
     @property
     def trained(self) -> list[int]:
@@ -271,7 +275,7 @@ def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
-    subject = EvaluationTarget(straight[0].weights, data, 64)
+    subject = EvaluationTarget(weights=straight[0].weights, data=data, image_size=64)
     first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
     assert first.primary == pytest.approx(straight[0].scores.primary, abs=1e-3)
@@ -321,7 +325,7 @@ def test_what_happens_to_the_flow_ends_the_training(
 def test_a_process_that_says_nothing_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python itself may not come up, where its environment is broken."""
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
-    failure = run_job(TrainingJob("yolo11n.yaml", "detect", tmp_path, tmp_path), print)
+    failure = run_job(TrainingJob(model="yolo11n.yaml", task="detect", data=tmp_path, folder=tmp_path), print)
     assert isinstance(failure, Failure)
     assert "exited with status 1" in failure.reason
 
