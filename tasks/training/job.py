@@ -111,3 +111,9 @@ def from_json_line(line: str) -> Any:  # noqa: ANN401 - whichever of the kinds w
         return _KINDS[message["kind"]].validate_python(message["value"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected a message of the training process, found {line[:200]!r}") from error
+
+
+def append_event(events: Path, event: TrainerEvent) -> None:
+    """Append an event to a file as one line, in one write: a reader sees half of it only for a moment."""
+    with events.open("a", encoding="utf-8") as file:
+        file.write(to_json_line(event) + "\n")

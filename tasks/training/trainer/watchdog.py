@@ -1,4 +1,4 @@
-"""No training outlives the flow run that it belongs to."""
+"""The end of a training process whose flow run is gone."""
 
 import contextlib
 import os
@@ -11,23 +11,16 @@ CHECK_INTERVAL_S = 1.0
 
 
 def exit_when_process_ends(*owners: int) -> None:
-    """End this process as soon as one of the processes with these ids is gone, however that came about.
+    """End this process within a second of the end of one of these process ids.
 
-    A flow run that was killed cannot end its children itself, and a training that nobody waits for holds the GPU.
+    A killed flow run cannot end its children, and a training without one would hold the GPU.
     """
-    watched = [_process(owner) for owner in owners]
-    threading.Thread(target=_watch, args=(watched,), name="owners", daemon=True).start()
+    threading.Thread(target=_watch, args=(owners,), name="owners", daemon=True).start()
 
 
-def _process(number: int) -> psutil.Process:
-    try:
-        return psutil.Process(number)
-    except psutil.NoSuchProcess:
-        os._exit(1)
-
-
-def _watch(watched: list[psutil.Process]) -> None:
-    with contextlib.suppress(psutil.Error):  # one that goes while it is asked is gone
+def _watch(owners: tuple[int, ...]) -> None:
+    with contextlib.suppress(psutil.Error):
+        watched = [psutil.Process(owner) for owner in owners]
         while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
             time.sleep(CHECK_INTERVAL_S)
     os._exit(1)
