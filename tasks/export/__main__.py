@@ -1,6 +1,6 @@
-"""`python -m tasks.export WEIGHTS FOLDER IMAGE_SIZE REFUSAL`: write the graph, or to file REFUSAL why there is none.
+"""`python -m tasks.export WEIGHTS FOLDER IMAGE_SIZE REFUSAL`: write the graph, or the reason for none to REFUSAL.
 
-It ends with whoever holds its standard input.
+It ends with the process that holds its standard input.
 """
 
 import os
@@ -8,18 +8,17 @@ import sys
 import threading
 from pathlib import Path
 
-from tasks.export.errors import ExportError
+from tasks.errors import StudioError
 
 
 def main(weights: str, folder: str, image_size: str, refusal: str) -> None:
-    """Export; what these weights cannot become is told, never raised."""
+    """Export; a refusal is written, not raised."""
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    # Torch and ONNX take seconds to import.
-    from tasks.export.exporter import write_graph
+    from tasks.export.exporter import write_graph  # torch and ONNX take seconds
 
     try:
         write_graph(Path(weights), Path(folder), int(image_size))
-    except ExportError as error:
+    except StudioError as error:
         Path(refusal).write_text(str(error), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks.export.errors import ExportError
+from tasks.errors import ExportError
 from tasks.orchestration.step import step
 from tasks.weights.isolation import without_credentials
 
@@ -16,14 +16,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @step
 def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
-    """Do what `write_graph` does, in a process of its own: a crash of native code ends that one.
+    """Return the graph of `write_graph`, run in a process without any key, whose crash does not end this one.
 
-    That process knows no service and no key. Raises ExportError, also where it dies.
+    Raises:
+        ExportError: The weights are refused, or the process dies.
     """
-    with tempfile.TemporaryDirectory(prefix="exporting-") as place:
-        refusal, log = Path(place) / "refusal.txt", Path(place) / "output.log"
+    with tempfile.TemporaryDirectory(prefix="exporting-") as scratch:
+        refusal = Path(scratch) / "refusal.txt"
+        log = Path(scratch) / "output.log"
         arguments = [str(weights.resolve()), str(folder.resolve()), str(image_size), str(refusal)]
-        status = _run(arguments, Path(place), log)
+        status = _run(arguments, log)
         if refusal.is_file():
             raise ExportError(refusal.read_text(encoding="utf-8"))
         if status:
@@ -31,14 +33,14 @@ def export_onnx(weights: Path, folder: Path, image_size: int) -> Path:
     return folder / "model.onnx"
 
 
-def _run(arguments: list[str], place: Path, log: Path) -> int:
-    """Exit status of the process, which is gone when this returns or raises."""
+def _run(arguments: list[str], log: Path) -> int:
+    """Run the process to its end; returns its exit status."""
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tasks.export", *arguments],
-            cwd=place,
+            cwd=log.parent,
             env=without_credentials(os.environ, CHECKOUT),
-            stdin=subprocess.PIPE,  # its end tells the process that nobody waits for it any more
+            stdin=subprocess.PIPE,  # the process ends with it
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -20,7 +20,7 @@ _TRUE_POSITIVES = {"segment": "tp_m", "pose": "tp_p"}
 
 
 class Mistakes(NamedTuple):
-    """An image by its number in the data set: `missed` labels, and `extra` of its `sure` detections, without a label."""
+    """An image by its number in the data set: `missed` labels, and of its `sure` detections `extra` ones."""
 
     image: int
     missed: int

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.export.errors import ExportError
+from tasks.errors import ExportError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.parameters import TrainingParams
