@@ -1,4 +1,4 @@
-"""Each deployment, roll-back and undeployment is a run of experiment `serving`."""
+"""Deployments, rollbacks and undeployments, as runs of experiment `serving`."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 @dataclass(kw_only=True)
 class RolloutRecord:
-    """A change of what is served of a model: filled while it goes on, written to MLflow when it ends.
+    """A change of the served versions of a model, filled on the way and written to MLflow at its end.
 
     `outcome` is the sentence that people read; `pages` are texts by file name.
     """
@@ -31,17 +31,14 @@ class RolloutRecord:
 
     @property
     def name(self) -> str:
-        """Action, model and version."""
+        """Action, model and version in words."""
         version = "" if self.version is None else f" version {self.version}"
         return f"{self.action} {self.model_name}{version}"
 
 
 @contextmanager
 def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator[RolloutRecord]:
-    """Write to experiment `serving` what the block did, and how it ended.
-
-    Nothing is raised if MLflow refuses it: a model is served without it.
-    """
+    """Write the record, filled by the block, and how the block ended; a refusal by MLflow is only logged."""
     record = RolloutRecord(action=action, model_name=model_name, flow_run_id=flow_run_id)
     status = "KILLED"
     started = time.time()
@@ -57,12 +54,11 @@ def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator
 
 
 def rollout_link(flow_run_id: str) -> dict[str, str]:
-    """Return the address of the run of a roll-out, which is there when it has ended, by the text of the link."""
+    """Return the address of the run of a rollout, which exists when it has ended, by the text of the link."""
     links = {}
     with best_effort("the address of a roll-out"):
-        address = Settings().addresses.tracked_runs(
-            experiment_id(client(), SERVING), f'tags.flow_run_id = "{flow_run_id}"'
-        )
+        experiment = experiment_id(client(), SERVING)
+        address = Settings().addresses.tracked_runs(experiment, f'tags.flow_run_id = "{flow_run_id}"')
         links["Pictures, in the run of this deployment"] = address
     return links
 
@@ -82,7 +78,8 @@ def write_rollout_record(record: RolloutRecord, status: str, started: float) -> 
         **record.tags,
     }
     with best_effort(record.name):
-        mlflow, now = client(), int(time.time() * 1000)
+        mlflow = client()
+        now = int(time.time() * 1000)
         run_id = mlflow.create_run(
             experiment_id(mlflow, SERVING),
             start_time=int(started * 1000),

@@ -1,4 +1,4 @@
-"""Runs of inference beside trainings: what a version found, how quickly, and the way to the gallery."""
+"""Inferences, as runs of experiment `inference`."""
 
 from prefect import runtime
 
@@ -12,13 +12,11 @@ from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 @step
 def record_inference(name: str, published: Publication) -> str:
-    """Keep a run in experiment `inference`, once for each flow run; return links to its pages, as Markdown.
-
-    Never raises: the run has its results.
-    """
+    """Write the run of a flow run, once; returns links to its pages, as Markdown. Never raises."""
     from mlflow.entities import Metric, RunTag
 
-    summary, model_name = published.summary, published.model_name
+    summary = published.summary
+    model_name = published.model_name
     note = published.to_markdown(links_markdown(page_links(published.run, None, model_name, published.newest_version)))
     metrics = {
         "images": summary.images,
@@ -37,7 +35,7 @@ def record_inference(name: str, published: Publication) -> str:
     with best_effort(f"run {name}"):
         mlflow = client()
         experiment = experiment_id(mlflow, INFERENCE)
-        is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
+        is_first = runtime.flow_run.run_count == 1  # a search is slower than all the rest
         known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
         run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
         run_id = run.run_id

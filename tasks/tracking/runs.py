@@ -1,6 +1,6 @@
 """Trainings, as runs of experiment `training`.
 
-A run is always addressed by its id through `MlflowClient`: no process-wide active run, so nothing else can log into it.
+Each call names the run by its id: without an active run of the process nothing else can log into it.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from tasks.tracking.mlflow_client import (
     best_effort,
     client,
     experiment_id,
+    log_errors,
     logger,
-    mlflow_errors_as_tracking_error,
-    warn,
+    tracking_errors,
 )
 from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, decision_metrics, mlflow_metrics, truncate
 from tasks.training.events import TrainedModel
@@ -35,7 +35,7 @@ PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
 class OpenRun(NamedTuple):
-    """A run that goes on, with the tags that say where its model comes from."""
+    """An open run, with the tags of the origin of its model."""
 
     id: str
     tags: dict[str, str]
@@ -45,16 +45,16 @@ class OpenRun(NamedTuple):
 def open_run(
     name: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object], carried_on: bool = False
 ) -> OpenRun:
-    """Open the run of a training in experiment `training`, for the flow run that `tags` names.
+    """Open the run of a training, for the flow run in `tags`.
 
-    A flow run that is tried again with the same fingerprint goes on in the run that it had, whose parameters stay as
-    they were; so does the digest of its base model where it was `carried_on` from a checkpoint. Any other run of that
-    flow run which was left open is closed as KILLED. Raises TrackingError.
+    A flow run that is tried again with the same fingerprint continues in the run that it had, whose parameters stay; so
+    does the digest of its base model if it was `carried_on` from a checkpoint. Its other open runs are closed as
+    KILLED.
     """
     mlflow = client()
     flow_run_id = tags["flow_run_id"]
     known = {**tags, "fingerprint": fingerprint}
-    with mlflow_errors_as_tracking_error("opening a run"):
+    with tracking_errors("opening a run"):
         experiment = experiment_id(mlflow, TRAINING)
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
         run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
@@ -77,7 +77,7 @@ def _cut(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
-    """The client's own `update_run` would leave the end of the first attempt; MLflow takes 0 for no end."""
+    """Remove the end of the first attempt, which `update_run` would keep; to MLflow 0 is no end."""
     from mlflow.entities import RunStatus
 
     mlflow._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)  # noqa: SLF001
@@ -97,68 +97,53 @@ def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mappin
 def closing_run(run_id: str) -> Iterator[None]:
     """End the run as FINISHED, FAILED or KILLED, by how the block ends.
 
-    One that was taken over goes on; one that is suspended waits as SCHEDULED, and has no end.
+    A run that another process has taken over stays open; a suspended one waits as SCHEDULED.
     """
-    ended = "KILLED"
+    status = "KILLED"
     try:
         yield
-        ended = "FINISHED"
+        status = "FINISHED"
     except Superseded:
-        ended = ""  # the run is the other process's now
+        status = ""
         raise
     except Pause:
-        ended = "SCHEDULED"
+        status = "SCHEDULED"
         raise
     except Exception:
-        ended = "FAILED"
+        status = "FAILED"
         raise
     finally:
-        if ended:
-            _close(run_id, ended)
-
-
-def _close(run_id: str, ended: str) -> None:
-    try:
-        if ended in OPEN:
-            client().update_run(run_id, ended)
-        else:
-            client().set_terminated(run_id, ended)
-    except Exception:  # noqa: BLE001 - the reason the block ended for must not be hidden by this one
-        warn("MLflow run %s could not be closed as %s", run_id, ended)
+        with log_errors("MLflow run %s could not be closed as %s", run_id, status):
+            if status in OPEN:
+                client().update_run(run_id, status)
+            elif status:
+                client().set_terminated(run_id, status)
 
 
 @step
 def close_orphaned_runs(is_over: Callable[[str], bool]) -> None:
-    """Close as KILLED every open run of a training whose flow run `is_over` (told its id) says has ended.
+    """Close as KILLED every open run of a training whose flow run, by its id, `is_over`; never raises.
 
-    A process that was killed leaves its run open. Never raises: what cannot be told or closed is logged.
+    A process that was killed leaves its run open.
     """
-    try:
+    with log_errors("abandoned runs of MLflow could not be looked for"):
         mlflow = client()
         experiment = experiment_id(mlflow, TRAINING)
-        for status in OPEN:
-            for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'"):
-                _close_if(is_over, mlflow, run)
-    except Exception:  # noqa: BLE001 - tidying up after others must not stop a training
-        warn("abandoned runs of MLflow could not be looked for")
-
-
-def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  # noqa: ANN401
-    run_id, flow_run_id = run.info.run_id, run.data.tags.get("flow_run_id")
-    try:
-        if flow_run_id and is_over(flow_run_id):
-            mlflow.set_terminated(run_id, "KILLED")
-            logger().info("MLflow run %s of flow run %s was left open, it is closed as KILLED", run_id, flow_run_id)
-    except Exception:  # noqa: BLE001 - the other runs are looked at all the same
-        warn("whether MLflow run %s was abandoned could not be told", run_id)
+        for run in [
+            run for status in OPEN for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'")
+        ]:
+            run_id = run.info.run_id
+            flow_run_id = run.data.tags.get("flow_run_id")
+            with log_errors("whether MLflow run %s was abandoned is unknown", run_id):
+                if flow_run_id and is_over(flow_run_id):
+                    mlflow.set_terminated(run_id, "KILLED")
+                    message = "MLflow run %s of flow run %s was left open, it is closed as KILLED"
+                    logger().info(message, run_id, flow_run_id)
 
 
 @step
 def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> None:
-    """Name the archives (SHA-256 in hex by archive) as the data of this run, and the merge plan that joined them.
-
-    MLflow shows them as "Datasets used" and finds runs by them; said twice they are there once.
-    """
+    """Log the archives (SHA-256 in hex by archive) and the merge plan, which MLflow shows as "Datasets used"."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     tags = [InputTag("mlflow.data.context", "training"), InputTag("merge_plan", plan_digest)]
@@ -172,23 +157,23 @@ def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> No
 
 @step
 def log_json(run_id: str, facts: Mapping[str, object], name: str) -> None:
-    """Keep plain values as a JSON artifact of the run."""
+    """Log values as a JSON artifact of the run."""
     with best_effort(name):
         client().log_dict(run_id, dict(facts), name)
 
 
 @step
 def log_page(run_id: str, page: str, name: str) -> None:
-    """Keep a page of HTML as an artifact of the run, which MLflow shows as a page."""
+    """Log a page of HTML as an artifact of the run."""
     with best_effort(name):
         client().log_text(run_id, page, name)
 
 
 @step
 def log_training(run_id: str, model: TrainedModel) -> None:
-    """Keep the final metrics, those of each class, and the curves, samples and tables that Ultralytics left.
+    """Log the final metrics, over all classes and for each, and the plots and tables of Ultralytics.
 
-    Never raises for what MLflow refuses; logged again, a metric has one value still.
+    Errors of MLflow are only logged.
     """
     mlflow = client()
     with best_effort("the final metrics"):
@@ -200,17 +185,17 @@ def log_training(run_id: str, model: TrainedModel) -> None:
 
 @retried_step
 def log_artifact(run_id: str, path: Path) -> None:
-    """Keep a file that is needed later as an artifact of the run; raises TrackingError."""
-    with mlflow_errors_as_tracking_error(f"keeping {path.name}"):
+    """Log a file that is needed later as an artifact of the run."""
+    with tracking_errors(f"keeping {path.name}"):
         client().log_artifact(run_id, str(path))
 
 
 @step
 def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
-    """Download an artifact of the run into `folder`, made where it is missing; None where there is no such artifact."""
+    """Return an artifact of the run, downloaded into `folder`, which is made if missing; None if there is none."""
     mlflow = client()
-    with mlflow_errors_as_tracking_error(f"reading {name}"):
-        if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
+    with tracking_errors(f"reading {name}"):
+        if name not in {artifact.path for artifact in mlflow.list_artifacts(run_id)}:
             return None
         folder.mkdir(parents=True, exist_ok=True)
         return Path(mlflow.download_artifacts(run_id, name, str(folder)))
@@ -218,9 +203,9 @@ def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
 
 @step
 def log_decision(run_id: str, decision: Decision) -> None:
-    """Say in the run whether its version was promoted, and why: in tags, in metrics, and whole in `promotion.json`.
+    """Log whether the version was promoted, and why: in tags, metrics and `promotion.json`.
 
-    Metrics, because by them and by parameters alone MLflow compares versions.
+    MLflow compares versions only by metrics and parameters.
     """
     mlflow = client()
     tags = {name: truncate(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
@@ -231,11 +216,12 @@ def log_decision(run_id: str, decision: Decision) -> None:
 
 
 def _log_values(mlflow: Any, run_id: str, values: Mapping[str, float], step: int) -> None:  # noqa: ANN401
-    """Log metrics, without those that the run shows already: a retry must not add a second point."""
+    """Log metrics that the run does not have yet: a retry must not add a second point."""
     from mlflow.entities import Metric
 
-    now, there = int(time.time() * 1000), mlflow.get_run(run_id).data.metrics
-    new = [Metric(name, value, now, step) for name, value in values.items() if there.get(name) != value]
+    now = int(time.time() * 1000)
+    logged = mlflow.get_run(run_id).data.metrics
+    new = [Metric(name, value, now, step) for name, value in values.items() if logged.get(name) != value]
     mlflow.log_batch(run_id, metrics=new)
 
 
