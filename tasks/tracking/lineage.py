@@ -49,8 +49,7 @@ def code_commit() -> str:
     """Return the commit of this checkout, with `-dirty` if files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.check_output(
-            command, cwd=Path(__file__).parent, stderr=DEVNULL, text=True, timeout=30
-        ).strip()
+        commit = subprocess.check_output(command, cwd=Path(__file__).parent, stderr=DEVNULL, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return commit.strip()

@@ -27,10 +27,10 @@ def run_link(run_id: str | None) -> str | None:
     """Return the page of a run; None if MLflow does not answer."""
     if run_id is None:
         return None
-    link = None
+    experiment = None
     with best_effort("the address of a run"):
-        link = Settings().addresses.tracked_run(client().get_run(run_id).info.experiment_id, run_id)
-    return link
+        experiment = client().get_run(run_id).info.experiment_id
+    return Settings().addresses.tracked_run(experiment, run_id) if experiment else None
 
 
 @step

@@ -129,9 +129,8 @@ def close_orphaned_runs(is_over: Callable[[str], bool]) -> None:
     with log_errors("abandoned runs of MLflow could not be looked for"):
         mlflow = client()
         experiment = experiment_id(mlflow, TRAINING)
-        for run in [
-            run for status in OPEN for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'")
-        ]:
+        filters = [f"attributes.status = '{status}'" for status in OPEN]
+        for run in [run for each in filters for run in mlflow.search_runs([experiment], each)]:
             run_id = run.info.run_id
             flow_run_id = run.data.tags.get("flow_run_id")
             with log_errors("whether MLflow run %s was abandoned is unknown", run_id):

@@ -117,7 +117,7 @@ def test_runs_whose_flow_run_has_ended_are_closed(caplog: pytest.LogCaptureFixtu
         "finished": "FINISHED",
     }
     assert run(foreign).info.status == "RUNNING"
-    assert f"whether MLflow run {ids['unknown']} was abandoned could not be told" in caplog.text
+    assert f"whether MLflow run {ids['unknown']} was abandoned is unknown" in caplog.text
 
 
 def test_without_mlflow_nothing_is_tidied_and_nothing_fails(
