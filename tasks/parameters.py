@@ -213,15 +213,11 @@ class PromotionPolicy(Parameters):
         "version; if there is a champion, only the comparison with it counts.",
     )
     min_gain: float = Field(
-        0.001,
-        ge=-1,
-        le=1,
-        description="Least gain in mAP50-95 (for classification: accuracy) over the champion.",
+        0.001, ge=-1, le=1, description="Least gain in mAP50-95 (for classification: accuracy) over the champion."
     )
     max_class_drop: float = Field(0.05, ge=0, le=1, description="Largest loss of a single class against the champion.")
     gold: Archive | None = Field(
-        None,
-        description="An archive that is never used for training; both versions are also compared on it.",
+        None, description="An archive that is never used for training; both versions are also compared on it."
     )
 
 
@@ -238,10 +234,7 @@ class ParityPolicy(Parameters):
     min_iou: float = Field(0.9, gt=0, le=1, description="Least overlap of two partners, of boxes and of masks.")
     max_score_difference: float = Field(0.03, gt=0, le=1, description="Largest score difference of two partners.")
     max_map_drop: float = Field(
-        0.01,
-        ge=0,
-        le=1,
-        description="Largest loss of the served model in mAP50-95 (for classification: accuracy).",
+        0.01, ge=0, le=1, description="Largest loss of the served model in mAP50-95 (for classification: accuracy)."
     )
     min_detections: int = Field(
         100,
@@ -272,8 +265,7 @@ class ServingParams(Parameters):
     """How Triton runs the model."""
 
     backend: Literal["python", "onnxruntime"] = Field(
-        "python",
-        description="The engine: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers.",
+        "python", description="The engine: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers."
     )
     precision: Literal["f32", "f16", "bf16"] = Field(
         "f32",
@@ -341,10 +333,7 @@ class InferenceParams(Parameters):
         {}, description='Other limits for single classes: {"car": 0.6}.'
     )
     iou: float = Field(
-        0.7,
-        gt=0,
-        le=0.7,
-        description="Of two boxes of a class that overlap by more than this share (IoU), one stays.",
+        0.7, gt=0, le=0.7, description="Of two boxes of a class that overlap by more than this share (IoU), one stays."
     )
     tiles: TileParams | None = Field(None, description="Detect in tiles as well, to find small objects.")
     frame_step: int = Field(1, ge=1, le=1_000_000, description="Use every n-th frame of a video; 1 uses all.")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from tasks.orchestration.step import retried_step, step
 from tasks.serving.canary_rules import Canary
-from tasks.tracking.mlflow_client import client, logger, tracking_errors
+from tasks.tracking.mlflow_client import logger, tracking_errors
 
 TAG = "canary"
 
@@ -26,15 +26,14 @@ def announced_canary(model_name: str, canary: Canary, seconds: float) -> Iterato
 @retried_step
 def _announce(model_name: str, canary: Canary, until: float) -> None:
     tag = json.dumps({**asdict(canary), "until": until})
-    with tracking_errors(f"announcing the trial of {model_name} version {canary.version}"):
-        client().set_registered_model_tag(model_name, TAG, tag)
+    with tracking_errors(f"announcing the trial of {model_name} version {canary.version}") as mlflow:
+        mlflow.set_registered_model_tag(model_name, TAG, tag)
 
 
 @retried_step
 def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
     """End the canary of a model, if any; with `flow_run_id` only that of this flow run."""
-    mlflow = client()
-    with tracking_errors(f"ending the trial of a version of {model_name}"):
+    with tracking_errors(f"ending the trial of a version of {model_name}") as mlflow:
         tag = mlflow.get_registered_model(model_name).tags.get(TAG)
         if tag and (flow_run_id is None or flow_run_id in tag):
             mlflow.delete_registered_model_tag(model_name, TAG)
@@ -43,8 +42,8 @@ def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
 @step
 def find_canary(model_name: str) -> Canary | None:
     """Return the present canary, if any."""
-    with tracking_errors(f"looking for a trial of {model_name}"):
-        tag = client().get_registered_model(model_name).tags.get(TAG)
+    with tracking_errors(f"looking for a trial of {model_name}") as mlflow:
+        tag = mlflow.get_registered_model(model_name).tags.get(TAG)
     try:
         fields = json.loads(tag) if tag else {}
         return Canary(**fields) if fields.pop("until", 0) >= time.time() else None

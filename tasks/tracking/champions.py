@@ -12,7 +12,7 @@ from mlflow import MlflowClient  # noqa: F401
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
 from tasks.tracking.champion_history import dump_history, parse_history
-from tasks.tracking.mlflow_client import TrackingError, best_effort, client, logger, tracking_errors
+from tasks.tracking.mlflow_client import TrackingError, best_effort, logger, tracking_errors
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 
 HISTORY_TAG = "champions"
@@ -48,8 +48,8 @@ def find_chosen_version(model_name: str, flow_run_id: str, first_start: float | 
     """
     if first_start is None:
         return None
-    with tracking_errors(f"reading the last rollout of {model_name}"):
-        announced = _announced(client().get_registered_model(model_name).tags)
+    with tracking_errors(f"reading the last rollout of {model_name}") as mlflow:
+        announced = _announced(mlflow.get_registered_model(model_name).tags)
     if announced and announced.flow_run_id == flow_run_id:
         return announced.version
     if announced and announced.announced_at > first_start:
@@ -66,8 +66,8 @@ def champion_history(model_name: str, served: int | None = None) -> list[int]:
 
     `served` is the champion in Triton: if a rollout was killed before it moved the alias, the alias is moved now.
     """
-    with tracking_errors(f"reading the champions of {model_name}"):
-        model = client().get_registered_model(model_name)
+    with tracking_errors(f"reading the champions of {model_name}") as mlflow:
+        model = mlflow.get_registered_model(model_name)
     champion = _champion_version(model.aliases)
     announced = _announced(model.tags)
     if announced and announced.version == served and champion in {announced.version, announced.former}:
@@ -108,8 +108,7 @@ def rollback_target(model_name: str, history: Sequence[int], version: int | None
 @retried_step
 def announce_champion(model_name: str, version: int, flow_run_id: str, history: Sequence[int]) -> None:
     """Write which version is about to be the champion (0: none); `history` are the champions with it."""
-    mlflow = client()
-    with tracking_errors(f"announcing the rollout of {model_name} version {version}"):
+    with tracking_errors(f"announcing the rollout of {model_name} version {version}") as mlflow:
         announced = AnnouncedRollout(
             version=version,
             flow_run_id=flow_run_id,
@@ -126,8 +125,7 @@ def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
 
     Clients have this version already, so the alias comes first; it corrects the history if the run is killed after it.
     """
-    mlflow = client()
-    with tracking_errors(f"pointing {model_name}@{CHAMPION} at version {version}"):
+    with tracking_errors(f"pointing {model_name}@{CHAMPION} at version {version}") as mlflow:
         try:
             mlflow.set_registered_model_alias(model_name, CHAMPION, str(version))
         except Exception:  # the answer may have been lost
@@ -143,8 +141,7 @@ def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
 def tag_champion_dates(model_name: str, former: int | None, version: int, serving: ServingParams) -> None:
     """Tag both versions with the date of the change, and the new one with how it is served; never raises."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with best_effort("who was champion when"):
-        mlflow = client()
+    with best_effort("who was champion when") as mlflow:
         served_as = serving.model_dump_json(exclude={"parity", "canary"})
         mlflow.set_model_version_tag(model_name, str(version), SERVED_AS_TAG, served_as)
         if former != version:
@@ -156,6 +153,6 @@ def tag_champion_dates(model_name: str, former: int | None, version: int, servin
 
 def serving_params_of(model_name: str, version: int) -> ServingParams | None:
     """Return how a version was served when it was champion; None without that tag."""
-    with tracking_errors(f"reading how {model_name} version {version} was served"):
-        tag = client().get_model_version(model_name, str(version)).tags.get(SERVED_AS_TAG)
+    with tracking_errors(f"reading how {model_name} version {version} was served") as mlflow:
+        tag = mlflow.get_model_version(model_name, str(version)).tags.get(SERVED_AS_TAG)
     return ServingParams.model_validate_json(tag) if tag else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
-from tasks.tracking.mlflow_client import best_effort, client
+from tasks.tracking.mlflow_client import best_effort
 from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 
@@ -28,13 +28,13 @@ def run_link(run_id: str | None) -> str | None:
     if run_id is None:
         return None
     experiment = None
-    with best_effort("the address of a run"):
-        experiment = client().get_run(run_id).info.experiment_id
+    with best_effort("the address of a run") as mlflow:
+        experiment = mlflow.get_run(run_id).info.experiment_id
     return Settings().addresses.tracked_run(experiment, run_id) if experiment else None
 
 
 @step
 def describe_run(run_id: str, links: Mapping[str, str]) -> None:
     """Write links to the top of a run's page; never raises."""
-    with best_effort("the links of a run"):
-        client().set_tag(run_id, "mlflow.note.content", truncate(links_markdown(links), MAX_RUN_TAG))
+    with best_effort("the links of a run") as mlflow:
+        mlflow.set_tag(run_id, "mlflow.note.content", truncate(links_markdown(links), MAX_RUN_TAG))

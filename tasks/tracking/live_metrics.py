@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.settings import Settings
-from tasks.tracking.mlflow_client import client, is_final, log_errors, logger, mlflow_errors
+from tasks.tracking.mlflow_client import client, is_final, log_batch, log_errors, logger, mlflow_errors
 from tasks.training.events import EpochResult
 
 PATIENCE_S = 15.0
@@ -79,12 +79,9 @@ class EpochLogger:
             self._error = error
 
     def _log(self, epoch: EpochResult, ended: int) -> None:
-        from mlflow.entities import Metric
-
-        values = {**epoch.metrics, EPOCH_MARKER_METRIC: epoch.seconds, "batch": float(epoch.batch)}
-        metrics = [Metric(name, value, ended, epoch.number) for name, value in values.items()]
+        metrics = {**epoch.metrics, EPOCH_MARKER_METRIC: epoch.seconds, "batch": float(epoch.batch)}
         try:
-            self._client.log_batch(self._run_id, metrics=metrics)
+            log_batch(self._client, self._run_id, metrics, step=epoch.number, time_ms=ended)
         except mlflow_errors() as error:
             if not is_final(error):
                 raise

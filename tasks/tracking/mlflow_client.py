@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect import get_run_logger
@@ -12,6 +13,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from tasks.errors import StudioError
 from tasks.orchestration.retries import RetryPolicy
 from tasks.settings import Settings
+from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
 TRAINING = "training"
 DATASETS = "datasets"
@@ -63,10 +65,10 @@ def is_final(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def tracking_errors(doing: str) -> Iterator[None]:
-    """Turn MLflow's errors into a TrackingError that names what failed and what to do now."""
+def tracking_errors(doing: str) -> Iterator[Any]:
+    """Yield a client; errors of MLflow become a TrackingError that names what failed and what to do now."""
     try:
-        yield
+        yield client()
     except mlflow_errors() as error:
         address = Settings().mlflow_tracking_uri
         failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
@@ -75,11 +77,11 @@ def tracking_errors(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def best_effort(what: str) -> Iterator[None]:
-    """Log errors of MLflow and of files in the block, and go on: no metric is worth a training."""
+def best_effort(what: str) -> Iterator[Any]:
+    """Yield a client; errors of MLflow and of files are only logged: no metric is worth a training."""
     expected: tuple[type[Exception], ...] = (*mlflow_errors(), OSError)
     try:
-        yield
+        yield client()
     except expected as error:
         logger().warning("%s could not be logged to MLflow: %s", what, error)
 
@@ -109,3 +111,22 @@ def experiment_id(mlflow: Any, name: str) -> str:  # noqa: ANN401
         if found := mlflow.get_experiment_by_name(name):
             return str(found.experiment_id)
         raise
+
+
+def log_batch(
+    mlflow: Any,  # noqa: ANN401
+    run_id: str,
+    metrics: Mapping[str, float] = {},
+    tags: Mapping[str, object] = {},
+    step: int = 0,
+    time_ms: int | None = None,
+) -> None:
+    """Log metrics, of now or of `time_ms`, and tags, cut to the length that MLflow keeps."""
+    from mlflow.entities import Metric, RunTag
+
+    time_ms = time_ms or int(time.time() * 1000)
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(name, value, time_ms, step) for name, value in metrics.items()],
+        tags=[RunTag(name, truncate(value, MAX_RUN_TAG)) for name, value in tags.items()],
+    )

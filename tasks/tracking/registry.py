@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.orchestration.step import retried_step, step
 from tasks.serving.served_model import ServedModel
-from tasks.tracking.mlflow_client import TrackingError, client, configure_mlflow, is_final, tracking_errors
+from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, is_final, tracking_errors
 from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, truncate, version_tags
 from tasks.training.events import TrainedModel
 
@@ -54,8 +54,7 @@ def register_version(
 
     A flow run, by `flow_run_id` of `tags`, that is tried again gets the version of its first attempt.
     """
-    mlflow = client()
-    with tracking_errors(f"registering a version of {model_name}"):
+    with tracking_errors(f"registering a version of {model_name}") as mlflow:
         for version in mlflow.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'"):
             if version.tags.get("flow_run_id") == tags["flow_run_id"]:
                 return int(version.version)
@@ -110,8 +109,7 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
 @retried_step
 def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
-    with tracking_errors(f"tagging {model_name} version {version}"):
-        mlflow = client()
+    with tracking_errors(f"tagging {model_name} version {version}") as mlflow:
         for name, value in tags.items():
             mlflow.set_model_version_tag(model_name, str(version), name, truncate(value, MAX_TAG))
 
@@ -119,8 +117,8 @@ def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
 @retried_step
 def set_alias(model_name: str, alias: str, version: int) -> None:
     """Move an alias to a version."""
-    with tracking_errors(f"pointing {model_name}@{alias} at version {version}"):
-        client().set_registered_model_alias(model_name, alias, str(version))
+    with tracking_errors(f"pointing {model_name}@{alias} at version {version}") as mlflow:
+        mlflow.set_registered_model_alias(model_name, alias, str(version))
 
 
 @retried_step
@@ -130,8 +128,8 @@ def require_task(model_name: str, task: str) -> None:
     Raises:
         TrackingError: They are for another task, on which clients would break.
     """
-    with tracking_errors(f"looking for versions of {model_name}"):
-        versions = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
+    with tracking_errors(f"looking for versions of {model_name}") as mlflow:
+        versions = mlflow.search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
     newest = next((version for version in versions if "task" in version.tags), None)
     if newest is not None and newest.tags["task"] != task:
         raise TrackingError(
@@ -149,8 +147,7 @@ def require_model(model_name: str) -> None:
     Raises:
         TrackingError: It does not; the message names those that do.
     """
-    with tracking_errors(f"looking for {model_name}"):
-        mlflow = client()
+    with tracking_errors(f"looking for {model_name}") as mlflow:
         if not mlflow.search_registered_models(f"name = '{model_name}'"):
             raise TrackingError(_no_model(mlflow, model_name))
 
@@ -164,8 +161,7 @@ def find_version(model_name: str, version: int | str) -> ModelVersion:
     """
     from mlflow.exceptions import MlflowException
 
-    mlflow = client()
-    with tracking_errors(f"looking for {model_name} {version}"):
+    with tracking_errors(f"looking for {model_name} {version}") as mlflow:
         try:
             if isinstance(version, int):
                 entry = mlflow.get_model_version(model_name, str(version))
@@ -181,8 +177,8 @@ def find_version(model_name: str, version: int | str) -> ModelVersion:
 @step
 def find_candidate(model_name: str) -> ModelVersion:
     """Return the version to deploy if none is named: the challenger, or else the champion."""
-    with tracking_errors(f"looking for the challenger of {model_name}"):
-        models = client().search_registered_models(f"name = '{model_name}'")
+    with tracking_errors(f"looking for the challenger of {model_name}") as mlflow:
+        models = mlflow.search_registered_models(f"name = '{model_name}'")
     aliases = models[0].aliases if models else {}
     return find_version.fn(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
 
@@ -190,8 +186,8 @@ def find_candidate(model_name: str) -> ModelVersion:
 @retried_step
 def find_champion(model_name: str) -> ModelVersion | None:
     """Return the champion; None if none was deployed yet."""
-    with tracking_errors(f"looking for the champion of {model_name}"):
-        aliases = client().get_registered_model(model_name).aliases
+    with tracking_errors(f"looking for the champion of {model_name}") as mlflow:
+        aliases = mlflow.get_registered_model(model_name).aliases
     return find_version.fn(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
 
 

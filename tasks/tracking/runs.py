@@ -5,7 +5,6 @@ Each call names the run by its id: without an active run of the process nothing 
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +22,12 @@ from tasks.tracking.mlflow_client import (
     best_effort,
     client,
     experiment_id,
+    log_batch,
     log_errors,
     logger,
     tracking_errors,
 )
-from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, decision_metrics, mlflow_metrics, truncate
+from tasks.tracking.payloads import MAX_PARAMETER, decision_metrics, mlflow_metrics, truncate
 from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
@@ -51,10 +51,11 @@ def open_run(
     does the digest of its base model if it was `carried_on` from a checkpoint. Its other open runs are closed as
     KILLED.
     """
-    mlflow = client()
     flow_run_id = tags["flow_run_id"]
     known = {**tags, "fingerprint": fingerprint}
-    with tracking_errors("opening a run"):
+    with tracking_errors("opening a run") as mlflow:
+        from mlflow.entities import Param
+
         experiment = experiment_id(mlflow, TRAINING)
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
         run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
@@ -62,18 +63,18 @@ def open_run(
             if other is not run and other.info.status in OPEN:
                 mlflow.set_terminated(other.info.run_id, "KILLED")
         if run is None:
-            run = mlflow.create_run(experiment, run_name=name, tags=_cut(known))
+            run = mlflow.create_run(
+                experiment, run_name=name, tags={"flow_run_id": flow_run_id, "fingerprint": fingerprint}
+            )
         elif run.info.status != "RUNNING":
             _reopen(mlflow, run.info.run_id)
         if carried_on and BASE_DIGEST in run.data.tags:
             known[BASE_DIGEST] = run.data.tags[BASE_DIGEST]
-        _describe(mlflow, run, _cut(known), parameters)
+        new = {key: value for key, value in parameters.items() if key not in run.data.params}
+        mlflow.log_batch(run.info.run_id, params=[Param(key, truncate(new[key], MAX_PARAMETER)) for key in new])
+        log_batch(mlflow, run.info.run_id, tags=known)
     logger().info("learning curves as they grow: %s", Settings().addresses.tracked_run(experiment, run.info.run_id))
     return OpenRun(str(run.info.run_id), {key: value for key, value in known.items() if key != "fingerprint"})
-
-
-def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()}
 
 
 def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
@@ -81,16 +82,6 @@ def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
     from mlflow.entities import RunStatus
 
     mlflow._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)  # noqa: SLF001
-
-
-def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mapping[str, object]) -> None:  # noqa: ANN401
-    from mlflow.entities import Param
-
-    new = [
-        Param(key, truncate(value, MAX_PARAMETER)) for key, value in parameters.items() if key not in run.data.params
-    ]
-    mlflow.log_batch(run.info.run_id, params=new)
-    _set_tags(mlflow, run.info.run_id, tags)
 
 
 @contextlib.contextmanager
@@ -150,22 +141,22 @@ def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> No
     for archive, digest in archives.items():
         source = json.dumps({"uri": str(parse_s3_uri(archive, Bucket.DATASETS))})
         inputs.append(DatasetInput(Dataset(truncate(archive, 500), digest[:36], "s3", source), tags))
-    with best_effort("the archives"):
-        client().log_inputs(run_id, datasets=inputs)
+    with best_effort("the archives") as mlflow:
+        mlflow.log_inputs(run_id, datasets=inputs)
 
 
 @step
 def log_json(run_id: str, facts: Mapping[str, object], name: str) -> None:
     """Log values as a JSON artifact of the run."""
-    with best_effort(name):
-        client().log_dict(run_id, dict(facts), name)
+    with best_effort(name) as mlflow:
+        mlflow.log_dict(run_id, dict(facts), name)
 
 
 @step
 def log_page(run_id: str, page: str, name: str) -> None:
     """Log a page of HTML as an artifact of the run."""
-    with best_effort(name):
-        client().log_text(run_id, page, name)
+    with best_effort(name) as mlflow:
+        mlflow.log_text(run_id, page, name)
 
 
 @step
@@ -174,26 +165,24 @@ def log_training(run_id: str, model: TrainedModel) -> None:
 
     Errors of MLflow are only logged.
     """
-    mlflow = client()
-    with best_effort("the final metrics"):
-        _log_values(mlflow, run_id, mlflow_metrics(model), model.best_epoch)
+    with best_effort("the final metrics") as mlflow:
+        _log_new_metrics(mlflow, run_id, mlflow_metrics(model), model.best_epoch)
     for path in sorted(path for pattern in PICTURES for path in model.folder.glob(pattern)):
-        with best_effort(path.name):
+        with best_effort(path.name) as mlflow:
             mlflow.log_artifact(run_id, str(path), "plots")
 
 
 @retried_step
 def log_artifact(run_id: str, path: Path) -> None:
     """Log a file that is needed later as an artifact of the run."""
-    with tracking_errors(f"keeping {path.name}"):
-        client().log_artifact(run_id, str(path))
+    with tracking_errors(f"keeping {path.name}") as mlflow:
+        mlflow.log_artifact(run_id, str(path))
 
 
 @step
 def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
     """Return an artifact of the run, downloaded into `folder`, which is made if missing; None if there is none."""
-    mlflow = client()
-    with tracking_errors(f"reading {name}"):
+    with tracking_errors(f"reading {name}") as mlflow:
         if name not in {artifact.path for artifact in mlflow.list_artifacts(run_id)}:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,25 +195,13 @@ def log_decision(run_id: str, decision: Decision) -> None:
 
     MLflow compares versions only by metrics and parameters.
     """
-    mlflow = client()
-    tags = {name: truncate(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
-    with best_effort("the promotion"):
-        _log_values(mlflow, run_id, decision_metrics(decision), 0)
-        _set_tags(mlflow, run_id, tags)
+    with best_effort("the promotion") as mlflow:
+        _log_new_metrics(mlflow, run_id, decision_metrics(decision), 0)
+        log_batch(mlflow, run_id, tags=decision_tags(decision))
         mlflow.log_dict(run_id, decision_facts(decision), "promotion.json")
 
 
-def _log_values(mlflow: Any, run_id: str, values: Mapping[str, float], step: int) -> None:  # noqa: ANN401
+def _log_new_metrics(mlflow: Any, run_id: str, metrics: Mapping[str, float], step: int) -> None:  # noqa: ANN401
     """Log metrics that the run does not have yet: a retry must not add a second point."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
     logged = mlflow.get_run(run_id).data.metrics
-    new = [Metric(name, value, now, step) for name, value in values.items() if logged.get(name) != value]
-    mlflow.log_batch(run_id, metrics=new)
-
-
-def _set_tags(mlflow: Any, run_id: str, tags: Mapping[str, str]) -> None:  # noqa: ANN401
-    from mlflow.entities import RunTag
-
-    mlflow.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    log_batch(mlflow, run_id, {name: value for name, value in metrics.items() if logged.get(name) != value}, step=step)

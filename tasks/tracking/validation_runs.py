@@ -1,20 +1,12 @@
 """Checks of archives, as runs of experiment `datasets`, one for the same bytes."""
 
-import time
 from typing import Any
 
 from tasks.dataset.findings import Report
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import (
-    DATASETS,
-    TrackingError,
-    client,
-    experiment_id,
-    logger,
-    tracking_errors,
-)
+from tasks.tracking.mlflow_client import DATASETS, TrackingError, experiment_id, log_batch, logger, tracking_errors
 from tasks.validation.report.markdown import report_sentence
 from tasks.validation.report.metrics import report_metrics
 
@@ -22,9 +14,6 @@ from tasks.validation.report.metrics import report_metrics
 @step
 def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
     """Write the newest check into the one run of these bytes; returns its id, None if MLflow fails."""
-    from mlflow.entities import Metric, RunTag
-
-    now = int(time.time() * 1000)
     tags = {
         "digest": report.digest,
         "archive": report.archive,
@@ -34,14 +23,9 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
         "mlflow.note.content": f"{report_sentence(report)[:4000]}\n\n{links_markdown(page_links(flow_run_id))}",
     }
     try:
-        with tracking_errors(f"recording the check of {report.archive}"):
-            mlflow = client()
+        with tracking_errors(f"recording the check of {report.archive}") as mlflow:
             run_id = _dataset_run(mlflow, report)
-            mlflow.log_batch(
-                run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in report_metrics(report).items()],
-                tags=[RunTag(name, value[:5000]) for name, value in tags.items()],
-            )
+            log_batch(mlflow, run_id, report_metrics(report), tags)
             mlflow.log_text(run_id, page, "report.html")
             mlflow.log_text(run_id, report.model_dump_json(indent=2), "report.json")
             mlflow.set_terminated(run_id, "FINISHED")

@@ -1,10 +1,6 @@
 """The flow's side of the training process: start it, follow its events, end it."""
 
-import contextlib
-import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-import psutil
-
 from tasks.training.job import Failure, Job, TrainerEvent, from_json_line, to_json_line
 from tasks.training.restarts import is_memory_error
-from tasks.weights.isolation import without_credentials
+from tasks.weights.process import exit_reason, isolated_process, last_line
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 POLL_INTERVAL_S = 0.2
 CALLBACK_INTERVAL_S = 10.0
 _LOG_TAIL = 64 * 1024  # bytes; several processes print long tracebacks
@@ -38,44 +31,13 @@ def run_job(
     events_file.touch()
     log = folder / "output.log"
     failure: Failure | None = None
-    with log.open("w") as output, _process([str(job_file), str(events_file), str(os.getpid())], output) as process:
+    arguments = [str(job_file), str(events_file)]
+    with log.open("w") as output, isolated_process("tasks.training.trainer", arguments, output) as process:
         for events in _follow(process, events_file, pulse):
             failure = next((event for event in events if isinstance(event, Failure)), failure)
             take([event for event in events if not isinstance(event, Failure)])
         status = process.wait()
     return _failure(failure, status, _tail(log))
-
-
-@contextlib.contextmanager
-def _process(arguments: list[str], output: TextIO) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.training.trainer", *arguments],
-        cwd=Path(output.name).parent,  # what Ultralytics downloads there is removed with the run
-        env=without_credentials(os.environ, CHECKOUT),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill the process and all its children: the last of them frees the GPU."""
-    family = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for child in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=5)
 
 
 def _follow(
@@ -110,12 +72,11 @@ def _failure(reported: Failure | None, status: int, tail: str) -> Failure | None
     """Why the process ended: its own report, or its exit status and the end of its output."""
     if status == 0 and reported is None:
         return None
-    last = tail.strip().rpartition("\n")[2]
     if reported is None:
-        by = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}: {last}"
-        reported = Failure(reason=f"The training process {by}.", killed=status < 0, memory=is_memory_error(tail))
+        reason = f"The training process {exit_reason(status, tail)}."
+        reported = Failure(reason=reason, killed=status < 0, memory=is_memory_error(tail))
     if "CalledProcessError" in reported.reason:  # with several GPUs the reason is in the output of their processes
-        reported = replace(reported, reason=f"{reported.reason} {last}", memory=is_memory_error(tail))
+        reported = replace(reported, reason=f"{reported.reason} {last_line(tail)}", memory=is_memory_error(tail))
     return replace(reported, output=tail)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.errors import StudioError
 from tasks.training.job import Failure, ReferencePredictionJob, TrainingJob, append_event, from_json_line
 from tasks.training.restarts import is_memory_error
-from tasks.training.trainer.watchdog import exit_when_process_ends
+from tasks.weights.process import exit_when_process_ends
 
 
 def main(job_file: str, events_file: str, owner: str) -> None:

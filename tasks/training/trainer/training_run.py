@@ -15,9 +15,9 @@ from tasks.training.trainer.class_name_override import override_class_names, rea
 from tasks.training.trainer.evaluation import evaluate_split, to_scores
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
-from tasks.training.trainer.watchdog import exit_when_process_ends
 from tasks.training.trainer.worst_predictions import Mistakes, draw_worst, find_mistakes
 from tasks.weights.loader import strip_optimizer
+from tasks.weights.process import exit_when_process_ends
 
 EmitEvent = Callable[[TrainerEvent], None]
 LOG = logging.getLogger(__name__)

@@ -26,11 +26,12 @@ from tasks.training import steps as training_steps
 from tasks.training.checkpoints import Manifest, RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
-from tasks.training.process import CHECKOUT, run_job
+from tasks.training.process import run_job
 from tasks.training.report.worst_images import embed_worst_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
+from tasks.weights.process import CHECKOUT
 from tests.waiting import eventually
 
 EPOCHS = 3
