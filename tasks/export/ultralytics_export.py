@@ -27,7 +27,7 @@ def raw_graph(weights: Path, image_size: int) -> tuple[onnx.ModelProto, Head]:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     model = open_model(str(weights))
     _require_served(model)
-    strides = _strides(model)
+    strides = [_STRIDE] if model.task == "classify" else [int(stride) for stride in model.model.model[-1].stride]
     if image_size < 1 or image_size % max(strides):
         raise ExportError(f"image size {image_size}: expected a multiple of {max(strides)} pixels, the model's stride")
     head = _head(model, sum((image_size // stride) ** 2 for stride in strides))
@@ -75,12 +75,6 @@ def _require_served(model: Any) -> None:  # noqa: ANN401
     channels = model.model.yaml.get("channels", 3)
     if channels != 3:
         raise ExportError(f"expected a model for images of 3 channels, found {channels}: train on RGB images")
-
-
-def _strides(model: Any) -> list[int]:  # noqa: ANN401
-    if model.task == "classify":
-        return [_STRIDE]
-    return [int(stride) for stride in model.model.model[-1].stride]
 
 
 def _head(model: Any, anchors: int) -> Head:  # noqa: ANN401

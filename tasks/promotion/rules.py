@@ -143,7 +143,9 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
             faults, reason = _judge_pair(pair, champion.version, policy)
             against += faults
             reached.append(reason)
-        reached += _new_classes(challenger, champion)
+        known = _known(challenger, champion)
+        if new := [name for name in challenger.class_names if name not in known]:
+            reached.append(f"New classes, not compared: {safe_repr(new, 200)}.")
         means = [mean for pair in pairs if (mean := pair.mean)]
         rows = [row for pair in pairs for row in _rows(pair, challenger, champion)]
     return Decision(
@@ -159,9 +161,10 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
 
 def decision_tags(decision: Decision) -> dict[str, str]:
     """Return the decision as tags of the version."""
+    reason = " ".join(decision.reasons)
     tags = {
         "promotion": "promoted" if decision.promoted else "refused",
-        "promotion_reason": _short(" ".join(decision.reasons)),
+        "promotion_reason": reason if len(reason) <= _MAX_TAG else f"{reason[: _MAX_TAG - 3]}...",
         "promotion_metric": decision.metric,
     }
     mean = next((each for each in decision.means if each.data == VALIDATION), None)
@@ -185,10 +188,6 @@ def decision_facts(decision: Decision) -> dict[str, Any]:
         "means": [mean._asdict() for mean in decision.means],
         "classes": [{**row._asdict(), "difference": row.difference} for row in decision.rows],
     }
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TAG else f"{text[: _MAX_TAG - 3]}..."
 
 
 def _known(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> dict[str, str]:
@@ -285,12 +284,6 @@ def _find_class_drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
     expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
     found = f"{len(worst)} below: {safe_repr(changes, 200)}"
     return [expected_found_fix(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
-
-
-def _new_classes(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
-    known = _known(challenger, champion)
-    new = [name for name in challenger.class_names if name not in known]
-    return [f"New classes, not compared: {safe_repr(new, 200)}."] if new else []
 
 
 def _rows(pair: _Pair, challenger: EvaluatedVersion, champion: EvaluatedVersion) -> Iterator[ClassRow]:

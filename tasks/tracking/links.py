@@ -16,17 +16,14 @@ def page_links(
     addresses = Settings().addresses
     links: dict[str, str | None] = {
         "Flow run in Prefect": addresses.flow_run(flow_run_id) if flow_run_id else None,
-        "Run in MLflow": run_link(run_id),
+        "Run in MLflow": _run_link(run_id) if run_id else None,
         "Version in MLflow": addresses.model_version(model_name, version) if version else None,
         "Live page": addresses.live if model_name else None,
     }
     return {text: address for text, address in links.items() if address}
 
 
-def run_link(run_id: str | None) -> str | None:
-    """Return the page of a run; None if MLflow does not answer."""
-    if run_id is None:
-        return None
+def _run_link(run_id: str) -> str | None:
     experiment = None
     with best_effort("the address of a run") as mlflow:
         experiment = mlflow.get_run(run_id).info.experiment_id

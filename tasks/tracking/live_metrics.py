@@ -32,8 +32,8 @@ class EpochLogger:
         self._waiting: deque[tuple[EpochResult, int]] = deque()
         self._sender: threading.Thread | None = None
         self._error: Exception | None = None
-        self._refused = False
-        self._warned = False
+        self._refusal: Exception | None = None
+        self._refusal_logged = False
         self._down = False
 
     def __call__(self, epoch: EpochResult) -> None:
@@ -85,8 +85,7 @@ class EpochLogger:
         except mlflow_errors() as error:
             if not is_final(error):
                 raise
-            self._error = error
-            self._refused = True  # and left out: it would hold up those after it for ever
+            self._refusal = error  # left out: it would hold up those after it for ever
 
     def _log_outage(self) -> None:
         """Log once that an outage began, and once that it is over."""
@@ -97,9 +96,9 @@ class EpochLogger:
         elif self._down and not down:
             logger().info("MLflow takes epochs again, those that waited are logged")
             self._error = None
-        if self._refused and not self._warned:
-            logger().warning("MLflow refuses an epoch, it is left out: %s", self._error)
-        self._warned = self._warned or self._refused
+        if self._refusal and not self._refusal_logged:
+            logger().warning("MLflow refuses an epoch, it is left out: %s", self._refusal)
+            self._refusal_logged = True
         self._down = down
 
 

@@ -30,11 +30,11 @@ def without_credentials(environment: Mapping[str, str], checkout: Path) -> dict[
 
     It has no service and no key.
     """
-    kept = {name: value for name, value in environment.items() if _is_needed(name)}
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name.upper() in _NAMES or (name.startswith(_BEGINNINGS) and not _CREDENTIAL.search(name))
+    }
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(checkout), environment.get("PYTHONPATH"))))
     load_weights_safely(kept)
     return kept
-
-
-def _is_needed(name: str) -> bool:
-    return name.upper() in _NAMES or (name.startswith(_BEGINNINGS) and not _CREDENTIAL.search(name))

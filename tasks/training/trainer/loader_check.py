@@ -46,7 +46,9 @@ def explain_lost_data(data: Path, task: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, StudioError) and _while_loading(error):
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        is_loading = any(frame.f_code.co_name == "get_dataloader" for frame in frames)
+        if is_loading and not isinstance(error, StudioError):
             reasons = _Reasons(data, task)
             for split, written in read_manifest(data).items():
                 if lost := reasons.lost(list_images(data, task, reasons.folder(split))):
@@ -78,11 +80,6 @@ def _rows(image: Path, task: str) -> Counter[int]:
         return Counter([int(image.parent.name)])
     label = label_path(image)
     return count_rows(label.read_text(encoding="utf-8")) if label.exists() else Counter()
-
-
-def _while_loading(error: Exception) -> bool:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return any(frame.f_code.co_name == "get_dataloader" for frame in frames)
 
 
 class _Reasons:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.files import write_atomically
 from tasks.training.events import EpochResult, TrainedModel, metric_name
 from tasks.training.job import TrainerEvent, TrainingJob, first_device
 from tasks.training.report.worst_images import FOLDER
@@ -88,11 +89,9 @@ class UltralyticsCallbacks:
 
     def add_to(self, model: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
         """Register these methods with a model."""
-        for event in (
-            *("on_pretrain_routine_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end", "on_train_end"),
-            "on_val_batch_end",
-        ):
-            model.add_callback(event, getattr(self, event))
+        for event in vars(UltralyticsCallbacks):
+            if event.startswith("on_"):
+                model.add_callback(event, getattr(self, event))
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:  # noqa: ANN401
         """Refuse a data set of which Ultralytics lost a part."""
@@ -113,10 +112,10 @@ class UltralyticsCallbacks:
         if trainer.best_fitness == trainer.fitness:
             self.best = number
         folder = self.job.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
         older = set(folder.glob("*.pt"))
-        partial = Path(shutil.copyfile(trainer.last, folder / "copying"))
-        self._checkpoint = partial.rename(folder / f"{number:05d}.pt")
+        self._checkpoint = folder / f"{number:05d}.pt"
+        with write_atomically(self._checkpoint) as unfinished:
+            shutil.copyfile(trainer.last, unfinished)
         if self.best == number:
             self._best_checkpoint = folder / f"best-{number:05d}.pt"
             self._best_checkpoint.hardlink_to(self._checkpoint)
