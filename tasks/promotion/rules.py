@@ -126,10 +126,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
     needed = [VALIDATION, *([GOLD] if policy.gold else [])]
     against = list(_missing_scores(challenger, needed))
     reached: list[str] = []
-    if policy.min_map50 is not None:
-        limit: float | None = policy.min_map50
-    else:
-        limit = FIRST_MIN_MAP50 if champion is None else None
+    limit = FIRST_MIN_MAP50 if policy.min_map50 is None and champion is None else policy.min_map50
     if limit is not None and (scores := challenger.scores.get(VALIDATION)):
         passed, reason = _check_map50(scores, limit, challenger.version, from_policy=policy.min_map50 is not None)
         (reached if passed else against).append(reason)

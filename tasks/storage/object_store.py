@@ -138,18 +138,18 @@ class ObjectStore:
             return s3.list_objects_v2(**arguments)
 
         while True:
-            found = self._try(f"listing {self.uri(prefix)}", page)
-            now = _server_time(found)
-            for entry in found.get("Contents", []):
+            answer = self._try(f"listing {self.uri(prefix)}", page)
+            now = _server_time(answer)
+            for entry in answer.get("Contents", []):
                 age_s = max((now - entry["LastModified"]).total_seconds(), 0.0)
                 yield ListedObject(entry["Key"], entry["Size"], entry["ETag"], age_s)
-            if not found["IsTruncated"]:
+            if not answer["IsTruncated"]:
                 return
-            arguments["ContinuationToken"] = found["NextContinuationToken"]
+            arguments["ContinuationToken"] = answer["NextContinuationToken"]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order, without those of folders."""
-        return (found.key for found in self.list(prefix) if not found.key.endswith("/"))
+        return (entry.key for entry in self.list(prefix) if not entry.key.endswith("/"))
 
     def delete(self, *keys: str) -> None:
         """Remove objects, of which any may be gone already."""

@@ -162,7 +162,7 @@ class RangedObject(io.RawIOBase):
         """
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._stored.size}[whence]
         if origin + offset < 0:
-            raise ValueError(f"expected a place in the object, found {origin + offset}")
+            raise ValueError(f"expected a position in the object, found {origin + offset}")
         self._at = origin + offset
         return self._at
 

@@ -102,11 +102,11 @@ def s3_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        # A transfer hides what the store said.
+        # A transfer hides the answer of the store.
         hidden = error.__context__ if isinstance(error, Boto3Error) else None
-        said = hidden if isinstance(hidden, ClientError) else error
-        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(said)}")
-        failed.transient = _may_pass(said)
+        cause = hidden if isinstance(hidden, ClientError) else error
+        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(cause)}")
+        failed.transient = _may_pass(cause)
         raise failed from error
 
 

@@ -32,8 +32,8 @@ def record_inference(name: str, published: Publication) -> str:
     with best_effort(f"run {name}") as mlflow:
         experiment = experiment_id(mlflow, INFERENCE)
         is_first = runtime.flow_run.run_count == 1  # a search is slower than all the rest
-        known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
-        run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
+        earlier = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
+        run = earlier[0].info if earlier else mlflow.create_run(experiment, run_name=name).info
         run_id = run.run_id
         log_batch(mlflow, run_id, metrics, tags, time_ms=run.start_time)
         mlflow.set_terminated(run_id)

@@ -103,13 +103,13 @@ def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 def experiment_id(mlflow: Any, name: str) -> str:  # noqa: ANN401
     """Return the id of an experiment, made now if it is missing; another run may make it at the same moment."""
-    if found := mlflow.get_experiment_by_name(name):
-        return str(found.experiment_id)
+    if experiment := mlflow.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
     try:
         return str(mlflow.create_experiment(name))
     except mlflow_errors():
-        if found := mlflow.get_experiment_by_name(name):
-            return str(found.experiment_id)
+        if experiment := mlflow.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
         raise
 
 

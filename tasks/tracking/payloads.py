@@ -100,8 +100,8 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
     A list of versions shows only the beginning, so the main score comes first.
     """
     scores = model.scores
-    known = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
-    origin = [(name, truncate(known[name], 800)) for name in _ORIGIN if known.get(name)]
+    values = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
+    origin = [(name, truncate(values[name], 800)) for name in _ORIGIN if values.get(name)]
     sentence = (
         f"{PRIMARY_METRIC[scores.task]} {scores.primary:.4f} on {scores.images} validation images. "
         f"{escape_markdown(model.task)} at {image_size} px, {len(model.class_names)} classes, "
