@@ -110,8 +110,9 @@ def system_metrics(run_id: str) -> Iterator[None]:
     """
     monitor = None
     with log_errors("the load of this machine is not logged"):
-        monitor = _monitor(run_id)
-        monitor.start()
+        started = _monitor(run_id)
+        started.start()
+        monitor = started
     try:
         yield
     finally:

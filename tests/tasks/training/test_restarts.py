@@ -39,7 +39,7 @@ def test_no_device_is_left_without_an_image() -> None:
 
 @pytest.mark.parametrize("failure", [MEMORY, KILLED])
 def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
-    """Where no epoch is ever finished, the end comes."""
+    """If no epoch is ever finished, the attempts end."""
     attempt: Attempt | None = Attempt(4096)
     for _ in range(20):
         attempt = attempt and next_attempt(attempt, failure, 0)

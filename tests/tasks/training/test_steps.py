@@ -69,16 +69,16 @@ def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
 
 
 class Disk:
-    """Keeps checkpoints in a folder, as the object store does, and remembers what it was told."""
+    """Keeps checkpoints in a folder, as the object store does, and records the epochs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: list[EpochResult] = []
+        self.reported: list[EpochResult] = []
         self.kept: list[EpochResult] = []
         self.restored: list[int] = []
 
     def __call__(self, epoch: EpochResult) -> None:
-        self.told.append(epoch)
+        self.reported.append(epoch)
 
     def keep(self, epoch: EpochResult) -> None:
         for number, path in ((epoch.best, epoch.best_checkpoint), (epoch.number, epoch.checkpoint)):
@@ -108,7 +108,7 @@ class Disk:
 
     @property
     def trained(self) -> list[int]:
-        return [epoch.number for epoch in self.told if not epoch.restored]
+        return [epoch.number for epoch in self.reported if not epoch.restored]
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +180,9 @@ def test_every_epoch_and_the_model_are_reported(straight: tuple[TrainedModel, Di
     model, disk = straight
     assert disk.trained == [1, 2, 3]
     assert {"train/box_loss", "val/cls_loss", "metrics/mAP50", "metrics/mAP50-95", "lr/pg0"} <= set(
-        disk.told[0].metrics
+        disk.reported[0].metrics
     )
-    assert [epoch.is_last for epoch in disk.told] == [False, False, True]
+    assert [epoch.is_last for epoch in disk.reported] == [False, False, True]
     assert model.weights.is_file()
     assert model.class_names == (SYNSET, ODD)
     assert load_model(str(model.weights), "detect").model.names == {0: SYNSET, 1: ODD}
@@ -209,7 +209,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
     model = training_steps.train.fn(job(data, tmp_path / "job"), disk, [disk, kill])
     assert disk.trained == [1, 2, 3]
     assert disk.restored == [0, 2]
-    assert [epoch.metrics for epoch in disk.told[:2]] == [epoch.metrics for epoch in straight[1].told[:2]]
+    assert [epoch.metrics for epoch in disk.reported[:2]] == [epoch.metrics for epoch in straight[1].reported[:2]]
     assert model.epochs == EPOCHS
     assert len((model.folder / "results.csv").read_text().splitlines()) == 1 + EPOCHS
 
@@ -218,9 +218,9 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
 def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
 ) -> None:
-    told: list[object] = []
+    reported: list[object] = []
     last = straight[1].folder / f"{EPOCHS}.pt"
-    best = straight[1].told[-1].best
+    best = straight[1].reported[-1].best
     failure = run_job(
         replace(
             job(data, tmp_path / "job"),
@@ -229,10 +229,10 @@ def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
             best_epoch=best,
             finished=True,
         ),
-        told.extend,
+        reported.extend,
     )
     assert failure is None
-    *epochs, model = told
+    *epochs, model = reported
     assert [(epoch.number, epoch.restored) for epoch in epochs] == [(1, True), (2, True), (3, True)]  # type: ignore[attr-defined]
     assert isinstance(model, TrainedModel)
     assert (model.epochs, model.best_epoch, model.class_names) == (EPOCHS, best, (SYNSET, ODD))
@@ -363,7 +363,7 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path) -> None:
-    """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
+    """Not in the processes of several GPUs either, which get the callbacks and read the settings file."""
     script = (
         "import pickle, sys; from pathlib import Path; import cloudpickle\n"
         "from tasks.training.job import from_json_line\n"

@@ -214,10 +214,10 @@ def test_trainings_and_exports_begin_in_that_environment(
         export_onnx.fn(tmp_path / "x.pt", tmp_path, 64)
     for module in ("tasks.training.trainer", "tasks.export"):
         lines = (tmp_path / f"env-{module}").read_text().splitlines()
-        told: dict[str, Any] = dict(line.split("=", 1) for line in lines if "=" in line)
-        assert not told.keys() & SECRETS.keys()
-        assert told["ULTRALYTICS_SAFE_LOAD"] == "1"
-        assert told["PYTHONPATH"].startswith(str(ROOT))
+        environment: dict[str, Any] = dict(line.split("=", 1) for line in lines if "=" in line)
+        assert not environment.keys() & SECRETS.keys()
+        assert environment["ULTRALYTICS_SAFE_LOAD"] == "1"
+        assert environment["PYTHONPATH"].startswith(str(ROOT))
 
 
 @pytest.fixture
