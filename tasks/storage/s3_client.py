@@ -27,6 +27,13 @@ STORE_RESTART = RetryPolicy(first_s=0.1, longest_s=5.0, total_s=120.0)
 SHORT_OUTAGE = RetryPolicy(attempts=4)  # botocore's own loop: it pauses for at most 1, 2 and 4 s
 ONCE = RetryPolicy(attempts=1)
 _CONNECTIONS = 64
+_NAMES = tuple(
+    f"AWS_{name}"
+    for name in (
+        "ENDPOINT_URL ENDPOINT_URL_S3 DEFAULT_REGION REGION CA_BUNDLE ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN "
+        "PROFILE DEFAULT_PROFILE CONFIG_FILE SHARED_CREDENTIALS_FILE"
+    ).split()
+)
 _AWAY = (
     botocore.exceptions.HTTPClientError,
     botocore.exceptions.ConnectionError,
@@ -56,8 +63,8 @@ def signer() -> "S3Client":
     return _client(1, _environment(), os.getpid(), keys)
 
 
-def _environment() -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(entry for entry in os.environ.items() if entry[0].startswith("AWS_")))
+def _environment() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _NAMES))
 
 
 # A new one takes 0.1 s of processor time. The environment may name another store or other keys in the meantime.
