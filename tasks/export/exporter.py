@@ -43,7 +43,7 @@ def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
 
 
 def _check_outputs(path: Path, image_size: int, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Run the graph on one and on three images; ExportError if it fails or its outputs are not as expected."""
+    # One and three images: the batch must stay a dimension.
     noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), dtype=np.uint8)
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

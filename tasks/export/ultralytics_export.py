@@ -56,7 +56,6 @@ def _every_anchor(proposals: Any) -> Any:  # noqa: ANN401
 
 
 def _require_served(model: Any) -> None:  # noqa: ANN401
-    """Raise ExportError unless the model is for RGB images and its head is known."""
     from ultralytics.nn.modules import head as heads
 
     served = {

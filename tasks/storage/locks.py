@@ -76,8 +76,7 @@ def lock(
 def _wait_for(
     name: str, holder: str, is_over: Callable[[str], bool], deadline: float, overtake: Callable[[str], bool]
 ) -> str:
-    """Take the lock; returns the token that this process alone has."""
-    token = uuid4().hex
+    token = uuid4().hex  # of this process alone: another attempt of the same flow run has its own
     logged = False
     yields: dict[str, float] = {}  # when the lock is taken from each other holder
     while True:

@@ -31,6 +31,7 @@ from tasks.tracking.payloads import MAX_PARAMETER, decision_metrics, mlflow_metr
 from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
+_STATUS_AFTER = ((Superseded, ""), (Pause, "SCHEDULED"), (Exception, "FAILED"), (BaseException, "KILLED"))
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
@@ -90,18 +91,11 @@ def closing_run(run_id: str) -> Iterator[None]:
 
     A run that another process has taken over stays open; a suspended one waits as SCHEDULED.
     """
-    status = "KILLED"
+    status = "FINISHED"
     try:
         yield
-        status = "FINISHED"
-    except Superseded:
-        status = ""
-        raise
-    except Pause:
-        status = "SCHEDULED"
-        raise
-    except Exception:
-        status = "FAILED"
+    except BaseException as error:
+        status = next(name for kind, name in _STATUS_AFTER if isinstance(error, kind))
         raise
     finally:
         with log_errors("MLflow run %s could not be closed as %s", run_id, status):

@@ -27,6 +27,7 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
 
     Raises:
         WeightsError: It is no model, or names more than a model's classes; nothing in the file has run.
+        MemoryError: There is too little memory for it.
     """
     if Path(model).suffix not in {".pt", ".yaml"}:
         raise WeightsError(f"Expected Ultralytics weights (.pt), found {Path(model).name!r}: name a .pt file.")
@@ -68,7 +69,7 @@ def strip_optimizer(weights: Path) -> None:
 
 
 def _only_models() -> Any:  # noqa: ANN401
-    """Ultralytics' loader, set to refuse other pickles even if it was imported before; WeightsError if it cannot."""
+    # Ultralytics may have been imported before `load_weights_safely` was called.
     from ultralytics.nn import tasks
 
     if not (hasattr(tasks, "SAFE_LOAD") and getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False)):
