@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.identities import Role, secret_names
+from tasks.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -145,7 +146,6 @@ class StackSettings(BaseSettings):
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads; it appears whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    partial.replace(path)
+    with write_atomically(path) as unfinished:
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(text)

@@ -2,13 +2,17 @@
 
 
 class StudioError(Exception):
-    """Base of every expected failure. The message says what was expected, what was found and how to fix it.
+    """Base of every expected failure: a flow ends Failed with its message, and any other exception is a defect.
 
-    A flow ends Failed with exactly this message; any other exception is a defect of ours. One that is `transient` may
-    not come again a little later: a service did not answer, rather than refuse.
+    The message says what was expected, what was found and how to fix it. If it is `transient`, a service did not
+    answer, and the same call may succeed a little later.
     """
 
     transient = False
+
+
+class ExportError(StudioError):
+    """Weights cannot become a served graph."""
 
 
 class Superseded(BaseException):
@@ -16,16 +20,16 @@ class Superseded(BaseException):
 
 
 class Cancelled(BaseException):
-    """The flow run was cancelled and its process not told: it puts away what it has, and ends."""
+    """The flow run was cancelled and no worker ends its process, which cleans up and ends."""
 
 
 def expected_found_fix(expected: str, found: str, fix: str) -> str:
-    """Return a message in the one form that all findings have: what was expected, what was found, how to fix it."""
+    """Return a message in the form of all findings: what was expected, what was found, how to fix it."""
     return f"Expected {expected}, found {found}. {fix}"
 
 
 def safe_repr(value: object, limit: int = 80) -> str:
-    """Return a value from outside on one line, at most `limit` characters long, with nothing a terminal would obey."""
+    """Return a value from outside on one line of at most `limit` characters, without control characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where the services are: the environment, under the names that every tool already knows.
+"""Addresses of the services, from the environment, under the names that every tool already knows.
 
 boto3 and Prefect read their own variables (`AWS_*`, `PREFECT_*`) themselves.
 """
@@ -13,7 +13,7 @@ from tasks.rendering.links import UiLinks
 
 
 class Settings(BaseSettings):
-    """Build it where it is needed, never at import: the environment of a worker is known only when it runs."""
+    """Build it when it is needed, never at import: the environment of a worker is known only when it runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
@@ -33,7 +33,7 @@ class Settings(BaseSettings):
 
     @property
     def addresses(self) -> UiLinks:
-        """Where people open the pages that other pages link."""
+        """The addresses of the pages that other pages link."""
         prefect = self.prefect_ui_url or self.prefect_api_url.rstrip("/").removesuffix("/api")
         mlflow = self.mlflow_ui_url or self.mlflow_tracking_uri
-        return UiLinks(*(address.rstrip("/") for address in (prefect, mlflow, self.studio_live_url)))
+        return UiLinks(prefect=prefect.rstrip("/"), mlflow=mlflow.rstrip("/"), live=self.studio_live_url.rstrip("/"))

@@ -1,1 +1,1 @@
-"""Trained weights to the graph that is served: ONNX of the serving contract, for every task."""
+"""From trained weights to the served ONNX graph, for every task."""

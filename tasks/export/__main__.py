@@ -1,31 +1,24 @@
-"""`python -m tasks.export WEIGHTS FOLDER IMAGE_SIZE REFUSAL`: write the graph, or to file REFUSAL why there is none.
+"""`python -m tasks.export WEIGHTS FOLDER IMAGE_SIZE REFUSAL OWNER`: write the graph, or the reason for none to REFUSAL.
 
-It ends with whoever holds its standard input.
+It ends with the process OWNER.
 """
 
-import os
 import sys
-import threading
 from pathlib import Path
 
-from tasks.export.errors import ExportError
+from tasks.errors import StudioError
+from tasks.weights.process import exit_when_process_ends
 
 
-def main(weights: str, folder: str, image_size: str, refusal: str) -> None:
-    """Export; what these weights cannot become is told, never raised."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    # Torch and ONNX take seconds to import.
-    from tasks.export.exporter import write_graph
+def main(weights: str, folder: str, image_size: str, refusal: str, owner: str) -> None:
+    """Export; a refusal is written, not raised."""
+    exit_when_process_ends(int(owner))
+    from tasks.export.exporter import write_graph  # torch and ONNX take seconds
 
     try:
         write_graph(Path(weights), Path(folder), int(image_size))
-    except ExportError as error:
+    except StudioError as error:
         Path(refusal).write_text(str(error), encoding="utf-8")
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)  # not sys.stdin, whose lock this thread would still hold when Python ends
-    os._exit(1)
 
 
 if __name__ == "__main__":

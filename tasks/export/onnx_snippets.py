@@ -1,11 +1,11 @@
-"""What is put around Ultralytics' graph, in ONNX's text form, to be filled in with `str.format`.
+"""The graph around Ultralytics' own, in ONNX's text form, for `str.format`.
 
 N images of S x S pixels, A anchors, C classes, E values of a detection beside its box and its scores (coefficients of
 its mask, keypoints, an angle), R = min(300, A) rows. BEFORE and AFTER are graphs, the others statements of AFTER:
 
-1. ANCHORS. With NMS: BEST_CLASS, SUPPRESS or SUPPRESS_ROTATED, then TOP. NMS-free: TOP_PAIRS. TOP_EXTRA where E > 0.
-   Both leave `box` [N,R,4], `score` [N,R,1], `label` [N,R,1] and, where E > 0, `extra` [N,R,E].
-2. Of the task: HULL for obb, KEYPOINTS for pose.
+1. ANCHORS. With NMS: BEST_CLASS, NMS or NMS_ROTATED, then TOP. NMS-free: TOP_PAIRS. If E > 0: TOP_EXTRA.
+   They leave `box` [N,R,4], `score` [N,R,1], `label` [N,R,1] and `extra` [N,R,E].
+2. Of the task: ENCLOSING_BOX for obb, KEYPOINTS for pose.
 3. MASK, then OUTPUT for each output that has a row a detection.
 """
 
@@ -53,9 +53,9 @@ BEST_CLASS = """
 """
 
 # -> `boxes` [N,A,4] corners, and `sparse` [N,A]: the scores of the anchors that stay, zeros for the others.
-# Ultralytics' own `nms=True` export unrolls its loop over the images of the tracing batch: with any other N every image
-# but the first comes back empty. Here the batch stays a dimension. Each anchor keeps its best class only; NMS works a
-# class at a time; the surviving scores are scattered back over the anchors, so that TopK sorts and pads in one go.
+# Ultralytics' own `nms=True` export unrolls its loop over the images of the tracing batch, so with another N only the
+# first image has detections. Here the batch stays a dimension. Each anchor keeps its best class, NMS runs for each
+# class, and the surviving scores are scattered back over the anchors, so that one TopK sorts and pads.
 NMS = """
   halves = Constant <value_ints = [2, 2]> ()
   centre, size = Split <axis = 1> (anchor_boxes, halves)
@@ -79,9 +79,9 @@ NMS = """
 
 # -> `boxes` [N,A,4] centres and sizes, and `sparse` as above. Ultralytics' fast_nms: of two boxes of a class that are
 # too near the one with the lower score goes, whether or not the higher one stays. Boxes are Gaussians with covariance
-# ((a, c), (c, b)), and probiou > iou where their Bhattacharyya distance < -log(1 + eps - (1 - iou)^2), which needs
-# neither exp nor sqrt of every pair. All pairs of all anchors would fill the memory: compared are the best, as many as
-# the image with the most of them has above the confidence, and no more than `most`.
+# ((a, c), (c, b)), and probiou > iou if their Bhattacharyya distance < -log(1 + eps - (1 - iou)^2), which needs neither
+# exp nor sqrt of every pair. All pairs would fill the memory: compared are the best boxes, as many as the fullest image
+# has above the confidence, and at most `most`.
 NMS_ROTATED = """
   boxes = Transpose <perm = [0, 2, 1]> (anchor_boxes)
   angles = Transpose <perm = [0, 2, 1]> (anchor_extra)
@@ -193,8 +193,8 @@ TOP = """
   label = Unsqueeze (top_class, axis2)
 """
 
-# The best pairs of an anchor and a class, which are pairs of the best anchors: what Ultralytics' heads without NMS do
-# themselves. They narrow the anchors while they gather, which OpenVINO does not compile.
+# The best pairs of an anchor and a class, which are pairs of the best anchors, as in Ultralytics' heads without NMS.
+# These narrow the anchors while they gather, which OpenVINO does not compile.
 TOP_PAIRS = """
   boxes = Transpose <perm = [0, 2, 1]> (anchor_boxes)
   anchor_scores = Transpose <perm = [0, 2, 1]> (scores)
@@ -257,7 +257,7 @@ VISIBLE = """
   visible = Reshape (points_sure, visible_shape)
 """
 
-# Rows that are no detection become zeros, and the rows become 300 where the image is too small to have as many anchors.
+# Rows without a detection become zeros, and an image with fewer than 300 anchors gets rows up to 300.
 MASK = """
   detection_rows = Concat <axis = 2> ({corners}, score, label)
   is_found = Greater (score, confidence)

@@ -1,4 +1,4 @@
-"""Ultralytics' graph to the served one: normalisation before it, suppression and the outputs of its task after it."""
+"""From Ultralytics' graph to the served one: normalisation before it, NMS and the outputs of the task after it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ import onnx
 import onnxslim
 from onnx import compose, parser
 
+from tasks.errors import ExportError
 from tasks.export import onnx_snippets
-from tasks.export.errors import ExportError
 from tasks.serving.served_model import NMS_CONFIDENCE, NMS_IOU
 from tasks.serving.task_outputs import MAX_DETECTIONS, output_shapes
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 
-MAX_ROTATED = 2000  # boxes of an image that are compared with each other, where Ultralytics' own export takes 1500
+MAX_ROTATED = 2000  # boxes of an image that are compared with each other; Ultralytics' own export compares 1500
 OPSET = 18
 IR_VERSION = 10
 _EPS = 1e-7  # Ultralytics' own in probiou
@@ -24,10 +24,10 @@ _EPS = 1e-7  # Ultralytics' own in probiou
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The outputs of a model, before anything is put around it.
+    """The outputs of a model as Ultralytics exports it.
 
-    `anchors` are the boxes that it proposes for an image, `extra` the values of one beside its box and its scores: mask
-    coefficients, keypoints (`keypoints` of `extra / keypoints` values each) or an angle. A classifier has no anchors.
+    `anchors` is the number of boxes of an image, `extra` that of their values beside box and scores: mask coefficients,
+    keypoints (`keypoints` of `extra / keypoints` values each) or an angle. A classifier has no anchors.
     """
 
     task: Task
@@ -39,11 +39,11 @@ class Head:
 
     @property
     def rows(self) -> int:
-        """How many detections an image can have."""
+        """The most detections that an image can have."""
         return min(MAX_DETECTIONS, self.anchors)
 
     def outputs(self, image_size: int) -> list[list[int]]:
-        """Shapes of its outputs for images of `image_size` x `image_size` pixels, without N."""
+        """Return the shapes of the outputs, without N, for images of `image_size` x `image_size` pixels."""
         if self.task == "classify":
             return [[self.classes]]
         proposals = [4 + self.classes + self.extra, self.anchors]
@@ -58,14 +58,16 @@ def served_outputs(head: Head, image_size: int) -> dict[str, tuple[int, ...]]:
 
 
 def served_graph(raw: onnx.ModelProto, head: Head, image_size: int) -> onnx.ModelProto:
-    """Put normalisation before and suppression after Ultralytics' graph; N stays open.
+    """Return Ultralytics' graph with normalisation before it and NMS after it; N stays open.
 
     `raw` maps float `[N,3,S,S]` to `[N,4+C+E,A]` (box in pixels, C class scores, E extra values), for a classifier to
-    `[N,C]`. The box is centre and size, or corners where the head needs no NMS; centre and size of every rotated one. A
-    segmenter answers its prototypes `[N,E,S/4,S/4]` beside. Raises ExportError where its outputs are others than those
-    of `head`.
+    `[N,C]`; a segmenter has prototypes `[N,E,S/4,S/4]` as well. The box is centre and size, but corners if the head
+    needs no NMS and is not obb.
+
+    Raises:
+        ExportError: The outputs are not those of `head`.
     """
-    raw = _fixed(raw, image_size)
+    raw = _fix_size(raw, image_size)
     found = [[dim.dim_value for dim in out.type.tensor_type.shape.dim][1:] for out in raw.graph.output]
     expected = head.outputs(image_size)
     if found != expected:
@@ -93,7 +95,7 @@ def _signature(shapes: Mapping[str, Sequence[int]]) -> str:
 
 
 def _statements(head: Head) -> list[str]:
-    """The body of what comes after Ultralytics' graph."""
+    """The body of AFTER."""
     if head.task == "classify":
         return [onnx_snippets.RENAME.format(name="scores", source="raw")]
     constants = onnx_snippets.CONSTANTS.format(confidence=NMS_CONFIDENCE, rows=head.rows)
@@ -101,11 +103,9 @@ def _statements(head: Head) -> list[str]:
 
 
 def _best_rows(head: Head) -> list[str]:
-    columns, sections, extra = ["anchor_boxes", "scores"], [4, head.classes], []
-    if head.extra:
-        columns, sections = [*columns, "anchor_extra"], [*sections, head.extra]
-        extra = [onnx_snippets.TOP_EXTRA]
-    anchors = onnx_snippets.ANCHORS.format(columns=", ".join(columns), sections=sections)
+    sections = {"anchor_boxes": 4, "scores": head.classes} | ({"anchor_extra": head.extra} if head.extra else {})
+    anchors = onnx_snippets.ANCHORS.format(columns=", ".join(sections), sections=list(sections.values()))
+    extra = [onnx_snippets.TOP_EXTRA] if head.extra else []
     if head.nms_free:
         return [anchors, onnx_snippets.TOP_PAIRS.format(classes=head.classes), *extra]
     return [anchors, onnx_snippets.BEST_CLASS.format(), _suppression(head), onnx_snippets.TOP, *extra]
@@ -145,10 +145,10 @@ def _output(name: str, source: str) -> str:
     return onnx_snippets.OUTPUT.format(name=name, source=source)
 
 
-def _fixed(raw: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
-    """A copy for one image size: what follows from it (the anchors) is folded into constants; N stays open.
+def _fix_size(raw: onnx.ModelProto, image_size: int) -> onnx.ModelProto:
+    """A copy for one image size, with constant anchors and without metadata; N stays open.
 
-    It says nothing of itself: Ultralytics notes class names, not always those of the training, and the time of day.
+    Ultralytics writes the time and class names, not always those of the training, into the metadata.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(raw)
@@ -165,5 +165,5 @@ def _chain(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
     """`second` after `first`: outputs become inputs in their order; the ends keep their names."""
     prefix = f"{second.graph.name}/"
     second = compose.add_prefix(second, prefix, rename_outputs=False)
-    joints = [(out.name, taken.name) for out, taken in zip(first.graph.output, second.graph.input, strict=True)]
-    return compose.merge_models(first, second, io_map=joints)
+    io_map = [(out.name, entry.name) for out, entry in zip(first.graph.output, second.graph.input, strict=True)]
+    return compose.merge_models(first, second, io_map=io_map)

@@ -1,4 +1,4 @@
-"""Ultralytics' .pt files: what they hold, and Ultralytics' own ONNX export of it."""
+"""Ultralytics' own ONNX export, and the head of the model."""
 
 import os
 import warnings
@@ -8,23 +8,26 @@ from typing import Any, get_args
 
 import onnx
 
-from tasks.export.errors import ExportError
+from tasks.errors import ExportError
 from tasks.export.served_graph import OPSET, Head, Task
 from tasks.serving.task_outputs import MAX_DETECTIONS
-from tasks.weights.loader import WeightsError, open_model
+from tasks.weights.loader import open_model
 
 _STRIDE = 32  # Ultralytics trains classifiers, whose own stride is 1, at multiples of this
 
 
 def raw_graph(weights: Path, image_size: int) -> tuple[onnx.ModelProto, Head]:
-    """Ultralytics' own graph (NCHW floats in), written beside the weights, and what it answers.
+    """Return Ultralytics' own graph (NCHW floats in), written beside the weights, and its head.
 
-    Raises ExportError for a file that does not load, a model that is not served, and an image size that the model
-    cannot take.
+    Raises:
+        ExportError: The model is not served, or not for that image size.
     """
-    model = _load(weights)
+    # Read when Ultralytics is first imported: a step installs and fetches nothing.
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    model = open_model(str(weights))
     _require_served(model)
-    strides = _strides(model)
+    strides = [_STRIDE] if model.task == "classify" else [int(stride) for stride in model.model.model[-1].stride]
     if image_size < 1 or image_size % max(strides):
         raise ExportError(f"image size {image_size}: expected a multiple of {max(strides)} pixels, the model's stride")
     head = _head(model, sum((image_size // stride) ** 2 for stride in strides))
@@ -39,7 +42,7 @@ def _onnx(model: Any, image_size: int, head: Head) -> str:  # noqa: ANN401  # Ul
         model.model.model[-1].postprocess = _every_anchor  # the served graph chooses the best
     chosen = {"nms": False if head.nms_free else None, "max_det": MAX_DETECTIONS, "imgsz": image_size}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's remarks on code that is not ours
+        warnings.simplefilter("ignore")  # of the tracer, about code that is not ours
         return str(
             model.export(
                 format="onnx", opset=OPSET, dynamic=True, simplify=False, device="cpu", verbose=False, **chosen
@@ -48,26 +51,20 @@ def _onnx(model: Any, image_size: int, head: Head) -> str:  # noqa: ANN401  # Ul
 
 
 def _every_anchor(proposals: Any) -> Any:  # noqa: ANN401
-    """In the order of heads with NMS: `[N,A,4+C+E]` -> `[N,4+C+E,A]`."""
+    """As heads with NMS have them: `[N,A,4+C+E]` -> `[N,4+C+E,A]`."""
     return proposals.permute(0, 2, 1)
 
 
-def _load(weights: Path) -> Any:  # noqa: ANN401
-    # Read when ultralytics is first imported: a step installs and fetches nothing.
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    try:
-        return open_model(str(weights))
-    except WeightsError as error:
-        raise ExportError(str(error)) from error
-
-
 def _require_served(model: Any) -> None:  # noqa: ANN401
-    """Raise ExportError unless it is a three-channel model of a task and a kind whose head we know."""
     from ultralytics.nn.modules import head as heads
 
-    served = {"detect": heads.Detect, "segment": heads.Segment, "pose": heads.Pose, "obb": heads.OBB}
-    served["classify"] = heads.Classify
+    served = {
+        "detect": heads.Detect,
+        "segment": heads.Segment,
+        "pose": heads.Pose,
+        "obb": heads.OBB,
+        "classify": heads.Classify,
+    }
     head = model.model.model[-1]
     if not isinstance(head, served.get(model.task, ())):
         raise ExportError(
@@ -79,23 +76,18 @@ def _require_served(model: Any) -> None:  # noqa: ANN401
         raise ExportError(f"expected a model for images of 3 channels, found {channels}: train on RGB images")
 
 
-def _strides(model: Any) -> list[int]:  # noqa: ANN401
-    if model.task == "classify":
-        return [_STRIDE]
-    return [int(stride) for stride in model.model.model[-1].stride]
-
-
 def _head(model: Any, anchors: int) -> Head:  # noqa: ANN401
-    head, classes = model.model.model[-1], len(model.names)
+    head = model.model.model[-1]
+    classes = len(model.names)
     if model.task == "classify":
         return Head(task="classify", classes=classes)
     # After fusing, some NMS-free models (YOLO26, YOLOv10) keep only the head that needs no NMS.
-    found = Head(task=model.task, classes=classes, anchors=anchors, nms_free=head.cv2 is None)
+    plain = Head(task=model.task, classes=classes, anchors=anchors, nms_free=head.cv2 is None)
     match model.task:
         case "segment":
-            return replace(found, extra=head.nm)
+            return replace(plain, extra=head.nm)
         case "pose":
-            return replace(found, extra=head.nk, keypoints=head.kpt_shape[0])
+            return replace(plain, extra=head.nk, keypoints=head.kpt_shape[0])
         case "obb":
-            return replace(found, extra=head.ne)
-    return found
+            return replace(plain, extra=head.ne)
+    return plain

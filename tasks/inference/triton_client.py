@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
+from tasks.orchestration.retries import RetryPolicy
 from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import OUTPUTS
 from tasks.serving.triton_config import INPUT, read_kept_until
@@ -21,7 +22,7 @@ from tasks.serving.triton_names import list_names
 from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0
-SERVER_WAIT_S = 180.0  # a Triton that is started again loads its models first
+TRITON_RESTART = RetryPolicy(first_s=0.05, longest_s=1.0, total_s=180.0)  # it loads its models first
 UNLOADED_AFTER_S = 5.0  # a version that a live server has not had under any name for so long was dropped
 CHECK_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3  # of a request that the server answered with an error
@@ -92,7 +93,7 @@ class TritonClient:
         return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
 
     def _ask(self, request: triton.InferInput) -> Any:  # noqa: ANN401 - tritonclient has no types
-        pause, errors, since = 0.05, 0, time.monotonic()
+        errors, since, pauses = 0, time.monotonic(), TRITON_RESTART.pauses()
         while self._fault is None:
             if time.time() > self._until:
                 self._fault = VersionUnloadedError(
@@ -116,8 +117,7 @@ class TritonClient:
                     errors += 1
                     if errors == MAX_ATTEMPTS:
                         raise ResponseError(f"expected {self._about} to answer, found {_error_text(error)}") from error
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
+            time.sleep(next(pauses))
         # One thread has waited for all: the others need not wait as long again.
         raise self._fault
 
@@ -134,11 +134,11 @@ class TritonClient:
     def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
         if waited >= UNLOADED_AFTER_S and self._is_gone():
             self._fault = VersionUnloadedError(f"{self._about} is served no longer")
-        elif waited >= SERVER_WAIT_S:
+        elif waited >= TRITON_RESTART.total_s:
             self._fault = InferenceError(
-                f"expected Triton at {self._url} to answer for {self._about} within {SERVER_WAIT_S:g} s, found "
-                f"{_error_text(error)}. See whether Triton is up (`make status`, `make up`); then retry this run: it "
-                "goes on from here"
+                f"expected Triton at {self._url} to answer for {self._about} within {TRITON_RESTART.total_s:g} s, "
+                f"found {_error_text(error)}. See whether Triton is up (`make status`, `make up`); then retry this "
+                "run: it goes on from here"
             )
 
     def _is_gone(self) -> bool:

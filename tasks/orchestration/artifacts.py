@@ -1,4 +1,4 @@
-"""What a run shows in the Prefect UI: Markdown, links and progress bars."""
+"""Artifacts of a run in the Prefect UI: Markdown, links and progress bars."""
 
 import contextlib
 import time
@@ -21,27 +21,29 @@ def show_link(key: str, link: str, text: str) -> None:
 
 
 class RunProgress:
-    """Shows how much of a run is done: a progress bar in the UI, with its rate and the time that is left."""
+    """A progress bar in the UI, with the rate of `unit` and the time that is left."""
 
-    def __init__(self, what: str) -> None:
-        self._what, self._began, self._first = what, time.monotonic(), -1.0
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._start = time.monotonic()
+        self._first_share: float | None = None
         self._artifact: UUID = create_progress_artifact(0.0, description="Getting ready")  # type: ignore[assignment]
 
     def __call__(self, share: float, done: int) -> None:
-        """Show the share (0 to 1) of all the work, and how many were done since this began; never raises."""
-        self._first = share if self._first < 0 else self._first
-        seconds, own = time.monotonic() - self._began, share - self._first
+        """Show the share (0 to 1) of all the work, and how many units were done since the start; never raises."""
+        if self._first_share is None:
+            self._first_share = share
+        seconds = time.monotonic() - self._start
+        own = share - self._first_share
         left = f", {format_duration(seconds * (1 - share) / own)} left" if own > 0 and share < 1 else ""
-        told = f"{done} {self._what}, {done / max(seconds, 1e-9):.1f} a second{left}"
-        # A progress bar is never worth a run.
-        with contextlib.suppress(Exception):
-            fail_fast_client().update_artifact(
-                self._artifact, ArtifactUpdate(data=round(100 * share, 1), description=told)
-            )
+        rate = f"{done} {self._unit}, {done / max(seconds, 1e-9):.1f} a second{left}"
+        with contextlib.suppress(Exception):  # a progress bar is never worth a run
+            update = ArtifactUpdate(data=round(100 * share, 1), description=rate)
+            fail_fast_client().update_artifact(self._artifact, update)
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
+    """Return seconds as people read them: `45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -7,20 +7,19 @@ from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, Pause
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Cancelling
 
 from tasks.errors import Cancelled, Superseded
 from tasks.orchestration.current_run import flow_run_id, flow_run_name
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.prefect_client import read_flow_run
 
 CHECK_INTERVAL_S = 5.0
 
 
 def flow_run_is_final(flow_run: str) -> bool:
-    """Whether a flow run has ended; one that this server does not know may be another server's, and alive."""
+    """Return whether a flow run has ended; an unknown one may belong to another server, and be alive."""
     with get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(flow_run)).state
@@ -30,98 +29,99 @@ def flow_run_is_final(flow_run: str) -> bool:
 
 
 def cancel_flow_run(flow_run: str) -> bool:
-    """Cancel a flow run that this one cannot wait for, and say whether it was.
+    """Cancel a flow run that is in the way; returns whether it was cancelled.
 
-    One of the same flow is waited for, and so is one that this server does not know: nobody can cancel it.
+    A run of the same flow is not, nor one that this server does not know.
     """
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_flow_run(UUID(flow_run))
+            run = client.read_flow_run(UUID(flow_run))
         except (ObjectNotFound, ValueError):
             return False
-        same = client.read_flow(found.flow_id).name == runtime.flow_run.flow_name
-        if same or (found.state is not None and found.state.is_final()):
+        same = client.read_flow(run.flow_id).name == runtime.flow_run.flow_name
+        if same or (run.state is not None and run.state.is_final()):
             return False
-        get_run_logger().warning("cancelling flow run %s, which is in the way", found.name)
-        at_work = found.state is not None and (found.state.is_running() or found.state.is_cancelling())
-        end = Cancelling if at_work else CancelledState  # what no process works on, no worker cancels
-        client.set_flow_run_state(found.id, end(message=f"{flow_run_name()} could not wait for it"), force=not at_work)
+        get_run_logger().warning("cancelling flow run %s, which is in the way", run.name)
+        at_work = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
+        end = Cancelling if at_work else CancelledState  # a worker cancels only a run that a process works on
+        client.set_flow_run_state(run.id, end(message=f"{flow_run_name()} could not wait for it"), force=not at_work)
     return True
 
 
 def flow_run_is_active(flow_run: str) -> bool:
-    """Whether a flow run goes on: one that crashed does, because it is given back to a worker.
+    """Return whether a flow run goes on: a crashed one does, since a worker retries it; a suspended one does not.
 
-    One that is suspended does not. No answer is no reason to stop.
+    True as well if the server does not answer.
     """
-    try:
-        state = fail_fast_client().read_flow_run(UUID(flow_run)).state
-    except Exception:  # noqa: BLE001 - whatever the client raises
-        return True
+    run = read_flow_run(UUID(flow_run))
+    state = run.state if run else None
     return state is None or state.is_crashed() or not (state.is_final() or state.is_paused())
 
 
 def may_continue(parent: str | None = None) -> Callable[[], bool]:
-    """Return what a loop asks before each piece of work, throttled: whether this process still has something to do.
+    """Return a throttled check for a loop: whether this process still has work to do.
 
-    It raises Superseded, Cancelled or Pause as OwnershipGuard does, and is False once the flow run `parent`, of which
+    The check raises Superseded, Cancelled or Pause as OwnershipGuard does. It is False once flow run `parent`, of which
     this one does a share, no longer goes on.
     """
     guard = OwnershipGuard()
 
-    def ask() -> bool:
+    def check() -> bool:
         guard()
         guard.stop_if_suspended()
         return parent is None or flow_run_is_active(parent)
 
-    return throttle(ask)
+    return throttle(check)
 
 
-def throttle(ask: Callable[[], bool]) -> Callable[[], bool]:
-    """Return `ask` for a loop that turns quickly: its answer holds for `CHECK_INTERVAL_S` seconds."""
-    answer, until = False, -1.0
+def throttle(check: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `check` for a fast loop: its result holds for `CHECK_INTERVAL_S` seconds."""
+    result = False
+    until = -1.0
 
-    @functools.wraps(ask)
-    def asked() -> bool:
-        nonlocal answer, until
+    @functools.wraps(check)
+    def throttled() -> bool:
+        nonlocal result, until
         if time.monotonic() >= until:
-            answer = ask()
+            result = check()
             until = time.monotonic() + CHECK_INTERVAL_S
-        return answer
+        return result
 
-    return asked
+    return throttled
 
 
 class OwnershipGuard:
-    """Called now and then, raises Superseded once another process has been given this flow run.
+    """Checks that the flow run still belongs to this process.
 
-    That happens to a run whose heartbeats did not arrive, though its process lives: the machine slept, or the server
-    was away. The run was then marked Crashed and retried, and two would train on one GPU. The same goes for a run that
-    was cancelled when no worker was there to end its process.
+    A run whose heartbeats did not arrive, because the machine slept or the server was away, is marked Crashed and
+    retried, and two processes would train on one GPU. No worker ends the process of a run cancelled meanwhile.
     """
 
     def __init__(self) -> None:
-        self._flow_run, self._attempt = UUID(flow_run_id()), runtime.flow_run.run_count
+        self._flow_run = UUID(flow_run_id())
+        self._attempt = runtime.flow_run.run_count
 
     def __call__(self) -> None:
-        """Ask the server; no answer is no reason to stop."""
-        found = self._ask()
-        state = found.state if found else None
-        if found is None or state is None:
+        """Ask the server; without an answer the run goes on.
+
+        Raises:
+            Superseded: Another process has the run.
+            Cancelled: The run was cancelled.
+        """
+        run = read_flow_run(self._flow_run)
+        if run is None or run.state is None:
             return
-        if state.is_scheduled() or state.is_pending() or found.run_count > self._attempt:
+        if run.state.is_scheduled() or run.state.is_pending() or run.run_count > self._attempt:
             raise Superseded(f"flow run {self._flow_run} was given to another process, this one ends")
-        if state.is_cancelled():
+        if run.state.is_cancelled():
             raise Cancelled(f"flow run {self._flow_run} is Cancelled, this process ends")
 
     def stop_if_suspended(self, *_: object) -> None:
-        """Leave the run where somebody suspended it: called when what was done is kept."""
-        found = self._ask()
-        if found and found.state and found.state.is_paused():
-            raise Pause(state=found.state)
+        """Check at a point where all work is saved.
 
-    def _ask(self) -> FlowRun | None:
-        try:
-            return fail_fast_client().read_flow_run(self._flow_run)
-        except Exception:  # noqa: BLE001 - whatever the client raises, the training is worth more
-            return None
+        Raises:
+            Pause: Somebody suspended the run.
+        """
+        run = read_flow_run(self._flow_run)
+        if run and run.state and run.state.is_paused():
+            raise Pause(state=run.state)

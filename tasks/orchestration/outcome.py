@@ -1,4 +1,4 @@
-"""How a flow ends: Completed or Failed with a message, or without a word if the run is no longer this process's."""
+"""How a flow ends: Completed or Failed with a message, or with no state if another process has the run."""
 
 import atexit
 import contextlib
@@ -25,28 +25,25 @@ from tasks.parameter_form import add_parameter_docs
 P = ParamSpec("P")
 
 
-LEFT_EVENT = "studio.flow-run.left"  # the automation that looks for dead runs waits for nothing after it
-
-
-STEPS_ALONE = EngineNoiseFilter()
+LEFT_EVENT = "studio.flow-run.left"  # after it the automation that finds dead runs expects no heartbeat
+ENGINE_NOISE_FILTER = EngineNoiseFilter()
 
 
 def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
-    """End a flow Failed, with the reason as its message, on an error that a person can act on.
+    """Return the flow so that a StudioError ends it Failed; its message is also the last line of the log.
 
-    The message of its end is the last line of the log, in which the steps are told in words. A flow run that another
-    process has taken over ends without a word: its state is the other's to tell. One that is suspended stays so.
+    If another process has taken the run over, this one ends and sets no state. A suspended run stays suspended.
     """
 
     @functools.wraps(story)
-    def told(*args: P.args, **kwargs: P.kwargs) -> State:
+    def run(*args: P.args, **kwargs: P.kwargs) -> State:
         for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).addFilter(STEPS_ALONE)
+            logging.getLogger(name).addFilter(ENGINE_NOISE_FILTER)
         try:
             with notify_waiting_runs():
-                ended = story(*args, **kwargs)
+                state = story(*args, **kwargs)
         except StudioError as error:
-            ended = Failed(message=str(error))
+            state = Failed(message=str(error))
         except Pause:
             log_step("suspended: this process ends, and what it kept is there when the run is resumed")
             atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))
@@ -54,36 +51,32 @@ def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
         except (Superseded, Cancelled) as reason:
             get_run_logger().warning("%s", reason)
             os._exit(0)  # a return, an exception and any other status would all change the state of the run
-        get_run_logger().log(logging.ERROR if ended.is_failed() else logging.INFO, "%s: %s", ended.name, ended.message)
-        return ended
+        get_run_logger().log(logging.ERROR if state.is_failed() else logging.INFO, "%s: %s", state.name, state.message)
+        return state
 
-    told.__doc__ = add_parameter_docs(story)
-    return told
+    run.__doc__ = add_parameter_docs(story)
+    return run
 
 
 def _emit_left_event(flow_run: str, flow: str) -> None:
-    """The last word of a process that leaves a run which is not over: it sends no heartbeats from now on."""
-    of_flow = {
-        "prefect.resource.id": f"prefect.flow.{flow}",
-        "prefect.resource.role": "flow",
-        "prefect.resource.name": flow,
-    }
+    """Say that this process leaves a run that has not ended: it sends no heartbeats from now on."""
+    resource = f"prefect.flow.{flow}"
     event = {
         "id": str(uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
         "event": LEFT_EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
-        "related": [of_flow],
+        "related": [{"prefect.resource.id": resource, "prefect.resource.role": "flow", "prefect.resource.name": flow}],
     }
-    with contextlib.suppress(Exception):  # Prefect's own way to send events has come to its end by now
+    with contextlib.suppress(Exception):  # Prefect's own sender of events has ended by now
         fail_fast_client().request("POST", "/events", json=[event])
 
 
 def completed(message: str, name: str | None = None) -> State:
-    """End a flow well, with what it did as the message."""
+    """Return the state of a flow that did its work."""
     return Completed(message=message, name=name)
 
 
 def failed(message: str) -> State:
-    """End a flow that did its work but must not count as well done."""
+    """Return the state of a flow whose work must not count as done."""
     return Failed(message=message)

@@ -1,4 +1,4 @@
-"""What is done again and again, in a thread of its own, while something else goes on."""
+"""Periodic calls in a thread beside other work."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 def run_periodically(
     action: Callable[[], None], every_s: float, *, name: str, last_s: float | None = None
 ) -> Iterator[None]:
-    """Call `action`, which must not raise, each `every_s` seconds while the block lasts, whatever that does.
+    """Call `action`, which must not raise, every `every_s` seconds while the block lasts.
 
-    The end of the block waits up to `last_s` seconds for a call that is under way; None: until it is over.
+    The end of the block waits up to `last_s` seconds for a running call; None: until it ends.
     """
     over = threading.Event()
 

@@ -15,10 +15,7 @@ _OWNED = ".owned"  # locked by the process that made the folder, for as long as 
 
 @contextmanager
 def scratch_folder(purpose: str) -> Iterator[Path]:
-    """A fresh folder under `Settings.studio_scratch_dir`, removed at the end whatever happened.
-
-    What runs that were killed have left there is removed first.
-    """
+    """Yield a fresh folder under `Settings.studio_scratch_dir`, removed at the end; those of killed runs go first."""
     parent = Settings().studio_scratch_dir
     parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(parent)
@@ -26,14 +23,14 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     try:
         with (folder / "owner").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "owner").rename(folder / _OWNED)  # only now can others find it
+            (folder / "owner").rename(folder / _OWNED)  # others find it only now
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove folders whose owner is gone; one that is just being made has no such file yet, and stays."""
+    """Remove folders whose owner is gone; a folder that is just being made has no such file yet."""
     for owned in parent.glob(f"studio-*/{_OWNED}"):
         with contextlib.suppress(OSError), owned.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

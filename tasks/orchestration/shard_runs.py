@@ -1,4 +1,4 @@
-"""Runs of the same deployment that each do a share of this run's work; Prefect says which of them are at work."""
+"""Runs of the same deployment that each do a share of this run's work."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Cancelled
 
 from tasks.orchestration.flow_runs import throttle
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.prefect_client import read_flow_run
 
 DEPLOYMENT = "run-inference/gpu"  # of a run that was started without one
 
@@ -22,13 +22,10 @@ DEPLOYMENT = "run-inference/gpu"  # of a run that was started without one
 def start_shard_runs(
     parameters: Sequence[Mapping[str, Any]], invite: Callable[[str, int], None]
 ) -> Iterator[list[Callable[[], bool]]]:
-    """Start a run for each of these parameters; yields for each what says whether it is at work.
+    """Start a run for each of these parameters; yields for each a check whether it is at work.
 
     `invite` gets the id of each and its number from 1, so that no other run can pass for one of them. A run that is
     tried again has the shard runs of its first attempt. One that has not begun at the end of the block is cancelled.
-
-    Raises:
-        PrefectException: The deployment does not exist.
     """
     runs = []
     for number, each in enumerate(parameters, 1):
@@ -42,16 +39,14 @@ def start_shard_runs(
 
 
 def _is_at_work(flow_run: UUID) -> bool:
-    """Whether a worker has this run: no answer counts as yes, for the run then does what is asked here."""
-    try:
-        state = fail_fast_client().read_flow_run(flow_run).state
-    except Exception:  # noqa: BLE001 - whatever the client raises
-        return True
-    return state is not None and (state.is_running() or state.is_pending() or state.is_cancelling())
+    """Whether a worker has this run; yes if the server does not answer."""
+    run = read_flow_run(flow_run)
+    state = run.state if run else None
+    return state is None or state.is_running() or state.is_pending() or state.is_cancelling()
 
 
 def _start(number: int, parameters: Mapping[str, Any]) -> UUID:
-    """The run of that share, started unless an earlier attempt has done so."""
+    """Start the run of a share, unless an earlier attempt did; returns its id."""
     started = run_deployment(
         UUID(runtime.deployment.id) if runtime.deployment.id else DEPLOYMENT,
         parameters=dict(parameters),
@@ -68,5 +63,5 @@ def _cancel_unless_begun(flow_run: UUID) -> None:
             state = client.read_flow_run(flow_run).state
             if state is not None and (state.is_scheduled() or state.is_pending()):
                 client.set_flow_run_state(flow_run, Cancelled(message="Everything is done."), force=True)
-    except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises: it finds nothing left to do, and ends
+    except Exception as error:  # noqa: BLE001 - whatever the client raises: the run finds no work and ends
         get_run_logger().warning("flow run %s could not be cancelled: %s", flow_run, error)

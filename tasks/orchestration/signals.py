@@ -1,4 +1,4 @@
-"""What is not to be torn apart by a cancellation."""
+"""Work that a cancellation must not interrupt."""
 
 import signal
 import threading
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def defer_cancellation() -> Iterator[None]:
-    """Have a SIGTERM, by which a worker cancels a run, take effect at the end of the block.
+    """Delay a SIGTERM, by which a worker cancels a run, to the end of the block.
 
-    Only the main thread gets signals: in another, and where SIGTERM is handled outside of Python, nothing is done.
+    Does nothing outside of the main thread, which alone gets signals, or if SIGTERM is not handled in Python.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or handler is None:
         yield
         return
-    came: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
-        if came:
+        if received:
             signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Runs that wait in the work queue of this one are told so, in their own logs."""
+"""Lines in the logs of runs that wait in the work queue of this one."""
 
 import contextlib
 import logging
@@ -24,35 +24,32 @@ LATE_S = 15  # when Prefect calls a run Late
 
 
 class QueueNotice:
-    """Called now and then, tells runs that are late in the same work queue whom they wait for: in their logs, once."""
+    """Writes into the log of each late run of the same work queue, once, which run it waits for."""
 
     def __init__(self) -> None:
-        self._own = flow_run_id()
-        self._told: set[UUID] = set()
+        self._own = UUID(flow_run_id())
+        self._notified: set[UUID] = set()
 
     def __call__(self) -> None:
-        """Look who waits; never raises, for a line in another's log is not worth a run."""
+        """Write to those that are new; never raises, for a line in another's log is not worth a run."""
         with contextlib.suppress(Exception):
-            own = fail_fast_client().read_flow_run(UUID(self._own))
-            waiting = _list_late_runs(own.work_queue_id) - self._told
+            own = fail_fast_client().read_flow_run(self._own)
+            waiting = _list_late_runs(own.work_queue_id) - self._notified
             if not waiting:
                 return
-            told = f"waiting behind run '{own.name}', which began at {own.start_time:%H:%M} UTC"
-            line = LogCreate(name="prefect.flow_runs", level=logging.INFO, message=told, timestamp=datetime.now(UTC))
+            text = f"waiting behind run '{own.name}', which began at {own.start_time:%H:%M} UTC"
+            line = LogCreate(name="prefect.flow_runs", level=logging.INFO, message=text, timestamp=datetime.now(UTC))
             fail_fast_client().create_logs([line.model_copy(update={"flow_run_id": run}) for run in waiting])
-            self._told |= waiting
+            self._notified |= waiting
 
 
 def notify_waiting_runs() -> contextlib.AbstractContextManager[None]:
-    """Tell runs that wait for this one that they do, while the block lasts."""
-    return run_periodically(QueueNotice(), LATE_S, name="telling the late", last_s=API_TIMEOUT_S)
+    """Notify runs that wait for this one while the block lasts."""
+    return run_periodically(QueueNotice(), LATE_S, name="queue notice", last_s=API_TIMEOUT_S)
 
 
 def _list_late_runs(work_queue: UUID | None) -> set[UUID]:
-    """Runs that no worker has taken though they were due longer ago than one asks for work.
-
-    What waits in a queue without a limit does not wait for another of that queue.
-    """
+    """Runs that no worker has taken in time; in a queue without a limit no run waits for another."""
     if work_queue is None or fail_fast_client().read_work_queue(work_queue).concurrency_limit is None:
         return set()
     late = FlowRunFilter(

@@ -10,10 +10,7 @@ _MAX_NAME = 100
 
 
 def promotion_markdown(decision: Decision) -> str:
-    """Return the decision, its reasons, and how both versions do, over all classes and class by class.
-
-    Classes that fell furthest come first.
-    """
+    """Return the decision, its reasons, and both versions over all classes and each class, the largest drops first."""
     if decision.promoted:
         outcome = f"Promoted: version {decision.version} gets alias challenger, which deploy-model takes next."
     else:
@@ -25,9 +22,9 @@ def promotion_markdown(decision: Decision) -> str:
         (mean.data, f"all compared ({mean.classes})", *_values(mean.challenger, mean.champion))
         for mean in decision.means
     ]
-    rows = sorted(decision.rows, key=_fallen_first)
+    rows = sorted(decision.rows, key=_largest_drop_first)
     classes = [
-        (row.data, row.name[:_MAX_NAME], *(_values(row.challenger, row.champion) if _has(row) else _LOST))
+        (row.data, row.name[:_MAX_NAME], *(_values(row.challenger, row.champion) if _has_value(row) else _LOST))
         for row in rows[:SHOWN_CLASSES]
     ]
     more = f"And {len(rows) - SHOWN_CLASSES} more." if len(rows) > SHOWN_CLASSES else ""
@@ -40,13 +37,13 @@ def promotion_markdown(decision: Decision) -> str:
 _LOST = ("not known", "known", "")
 
 
-def _has(row: ClassRow) -> bool:
+def _has_value(row: ClassRow) -> bool:
     return row.challenger is not None or row.champion is not None
 
 
-def _fallen_first(row: ClassRow) -> tuple[bool, bool, float]:
-    """Lost classes, then by the difference, and new ones at the end."""
-    return _has(row), row.difference is None, row.difference or 0.0
+def _largest_drop_first(row: ClassRow) -> tuple[bool, bool, float]:
+    """Lost classes, then by the difference, then new ones."""
+    return _has_value(row), row.difference is None, row.difference or 0.0
 
 
 def _values(challenger: float | None, champion: float | None) -> Sequence[str]:

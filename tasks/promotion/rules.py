@@ -1,4 +1,4 @@
-"""Does a new version earn its alias? It is measured against the champion on the same images."""
+"""Whether a new version is promoted: it is compared with the champion on the same images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,20 +12,17 @@ from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores
 
 VALIDATION = "validation"
 GOLD = "gold"
-# Two evaluations of one model differ by less, and no policy is written in smaller steps.
-_TOLERANCE = 1e-6
-# A model below finds next to nothing: labels are wrong, or it has hardly learned. Nobody means to serve that.
-FIRST_MIN_MAP50 = 0.1
-# What a tag may hold where people read it in a table.
-_MAX_TAG = 500
+_TOLERANCE = 1e-6  # two evaluations of one model differ by less
+FIRST_MIN_MAP50 = 0.1  # a model below finds next to nothing: its labels are wrong, or it has hardly learned
+_MAX_TAG = 500  # characters of a tag that people read in a table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedVersion:
-    """A model that may be asked for answers: its version in MLflow, its task and classes.
+    """A version in MLflow, with its task and classes.
 
-    `scores` holds what it reached, under `validation` and (where the policy names an archive) under `gold`; those of
-    two contenders are of the same images and labels. It is empty where the model could not be measured on them.
+    `scores` has keys `validation` and, if the policy names an archive, `gold`; those of two versions are of the same
+    images and labels. It is empty if the model could not be evaluated.
     """
 
     version: int
@@ -37,7 +34,7 @@ class EvaluatedVersion:
 class ClassRow(NamedTuple):
     """One class on one set of images, by its main metric from 0 to 1.
 
-    None where there is nothing to compare: for the champion at a new class, for both at one that only it knows.
+    Of a new class the champion has None, of a class that only the champion knows both have.
     """
 
     data: str
@@ -47,12 +44,12 @@ class ClassRow(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """How much better the challenger is, where both know the class."""
+        """How much better the challenger is; None unless both know the class."""
         return None if self.challenger is None or self.champion is None else self.challenger - self.champion
 
 
 class MetricComparison(NamedTuple):
-    """The main metric of both, over the classes that both know and `data` shows; without a champion over all."""
+    """The main metric of both over the classes in `data` that both know; without a champion over all."""
 
     data: str
     classes: int
@@ -60,12 +57,12 @@ class MetricComparison(NamedTuple):
     champion: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether the version gets alias `challenger`, which deploy-model takes next, and why.
 
-    Of a refusal `reasons` are all that speaks against it, else all that was asked for and reached. `metric` is the
-    one of `means` and `rows`; `champion` is the version that it was compared with, if there was any.
+    The `reasons` of a refusal are all that speak against the version, else all limits that it reached. `metric` is that
+    of `means` and `rows`; `champion` is the version that it was compared with, if any.
     """
 
     version: int
@@ -78,7 +75,7 @@ class Decision:
 
     @property
     def sentence(self) -> str:
-        """The decision and its reasons, for people, on one line."""
+        """The decision and its reasons on one line."""
         outcome = "promoted, it gets alias challenger, which deploy-model takes next" if self.promoted else _REFUSED
         return f"version {self.version}: {outcome}. {' '.join(self.reasons)}"
 
@@ -97,8 +94,9 @@ class _Pair(NamedTuple):
     @property
     def shared(self) -> list[ClassRow]:
         """The classes that both know and the images show, by the challenger's names."""
-        own, other = self.challenger.by_class, self.champion.by_class
-        # Where only one has a value, the other found nothing of the class at all.
+        own = self.challenger.by_class
+        other = self.champion.by_class
+        # A model without a value found nothing of the class.
         return [
             ClassRow(self.data, name, own.get(name, 0.0), other.get(theirs, 0.0))
             for name, theirs in self.known.items()
@@ -107,7 +105,7 @@ class _Pair(NamedTuple):
 
     @property
     def mean(self) -> MetricComparison | None:
-        """None where no class can be compared."""
+        """The mean of both; None if no class can be compared."""
         rows = self.shared
         if not rows:
             return None
@@ -116,33 +114,35 @@ class _Pair(NamedTuple):
 
 
 def is_comparable(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> bool:
-    """Tell whether both can be measured on the same images: one task, and at least one class that both know."""
+    """Return whether both have one task and at least one common class."""
     return challenger.task == champion.task and bool(_known(challenger, champion))
 
 
 def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, policy: PromotionPolicy) -> Decision:
-    """Compare what the challenger reached with what the policy asks for and with the champion, if there is one.
+    """Compare the challenger with the limits of the policy and with the champion, if any; collects all reasons.
 
-    All reasons are collected. What was asked for and not measured speaks against the version.
+    A score that the policy needs and that is missing speaks against the version.
     """
-    measured = [VALIDATION, *([GOLD] if policy.gold else [])]
-    against = list(_unmeasured(challenger, measured))
+    needed = [VALIDATION, *([GOLD] if policy.gold else [])]
+    against = list(_missing_scores(challenger, needed))
     reached: list[str] = []
-    least = _least(policy, champion)
-    if least is not None and (scores := challenger.scores.get(VALIDATION)):
-        fine, said = _enough(scores, least, challenger.version, named=policy.min_map50 is not None)
-        (reached if fine else against).append(said)
+    limit = FIRST_MIN_MAP50 if policy.min_map50 is None and champion is None else policy.min_map50
+    if limit is not None and (scores := challenger.scores.get(VALIDATION)):
+        passed, reason = _check_map50(scores, limit, challenger.version, from_policy=policy.min_map50 is not None)
+        (reached if passed else against).append(reason)
     if champion is None:
         reached.append("There is no champion to compare it with.")
         means, rows = _alone(challenger)
     else:
-        pairs = _pairs(challenger, champion, measured)
-        against += _apart(challenger, champion, measured)
+        pairs = _pairs(challenger, champion, needed)
+        against += _incompatibilities(challenger, champion, needed)
         for pair in pairs:
-            faults, said = _judge_pair(pair, champion.version, policy)
+            faults, reason = _judge_pair(pair, champion.version, policy)
             against += faults
-            reached.append(said)
-        reached += _new(challenger, champion)
+            reached.append(reason)
+        known = _known(challenger, champion)
+        if new := [name for name in challenger.class_names if name not in known]:
+            reached.append(f"New classes, not compared: {safe_repr(new, 200)}.")
         means = [mean for pair in pairs if (mean := pair.mean)]
         rows = [row for pair in pairs for row in _rows(pair, challenger, champion)]
     return Decision(
@@ -157,10 +157,11 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
 
 
 def decision_tags(decision: Decision) -> dict[str, str]:
-    """Return the decision as tags of the version: short texts, only those that say something."""
+    """Return the decision as tags of the version."""
+    reason = " ".join(decision.reasons)
     tags = {
         "promotion": "promoted" if decision.promoted else "refused",
-        "promotion_reason": _short(" ".join(decision.reasons)),
+        "promotion_reason": reason if len(reason) <= _MAX_TAG else f"{reason[: _MAX_TAG - 3]}...",
         "promotion_metric": decision.metric,
     }
     mean = next((each for each in decision.means if each.data == VALIDATION), None)
@@ -186,14 +187,10 @@ def decision_facts(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TAG else f"{text[: _MAX_TAG - 3]}..."
-
-
 def _known(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> dict[str, str]:
     ids = match_class_ids(challenger.class_names, champion.class_names)
     pairs = zip(challenger.class_names, ids, strict=True)
-    return {name: champion.class_names[place] for name, place in pairs if place is not None}
+    return {name: champion.class_names[number] for name, number in pairs if number is not None}
 
 
 def _lost(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
@@ -201,33 +198,26 @@ def _lost(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]
     return [name for name in champion.class_names if name not in kept]
 
 
-def _unmeasured(contender: EvaluatedVersion, measured: list[str]) -> Iterator[str]:
+def _missing_scores(version: EvaluatedVersion, needed: list[str]) -> Iterator[str]:
     fix = "Look into the log of the evaluation, and start the run again."
-    for data in measured:
-        if data not in contender.scores:
-            yield expected_found_fix(f"scores of version {contender.version} on the {data} images", "none", fix)
+    for data in needed:
+        if data not in version.scores:
+            yield expected_found_fix(f"scores of version {version.version} on the {data} images", "none", fix)
 
 
-def _least(policy: PromotionPolicy, champion: EvaluatedVersion | None) -> float | None:
-    """The lowest lenient metric that is asked for; a champion that somebody chose is measure enough."""
-    if policy.min_map50 is not None:
-        return policy.min_map50
-    return FIRST_MIN_MAP50 if champion is None else None
-
-
-def _enough(scores: Scores, least: float, version: int, *, named: bool) -> tuple[bool, str]:
-    """Tell whether the version reaches what is asked for, which the policy has `named` or not, and say so."""
+def _check_map50(scores: Scores, limit: float, version: int, *, from_policy: bool) -> tuple[bool, str]:
+    """Whether the version reaches the limit, and the reason."""
     metric = MAP50_METRIC[scores.task]
-    asked = f"promotion.min_map50 {least:.3f}" if named else f"the {least:.3f} that a first version needs"
-    if scores.map50_or_accuracy >= least - _TOLERANCE:
-        return True, f"{metric} {scores.map50_or_accuracy:.3f} reaches {asked}."
+    if scores.map50_or_accuracy >= limit - _TOLERANCE:
+        name = f"promotion.min_map50 {limit:.3f}" if from_policy else f"the {limit:.3f} that a first version needs"
+        return True, f"{metric} {scores.map50_or_accuracy:.3f} reaches {name}."
     fix = "Train longer, on more images, or lower promotion.min_map50."
-    if not named:
+    if not from_policy:
         fix = (
             "It finds next to nothing: look at its pictures and at the labels, train longer or on more images. Or take "
             f"it all the same: set promotion.min_map50, or start deploy-model with version {version}."
         )
-    expected = f"{metric} of at least {least:.3f}" + ("" if named else " of a first version")
+    expected = f"{metric} of at least {limit:.3f}" + ("" if from_policy else " of a first version")
     return False, expected_found_fix(expected, f"{scores.map50_or_accuracy:.3f}", fix)
 
 
@@ -237,16 +227,16 @@ def _alone(challenger: EvaluatedVersion) -> tuple[list[MetricComparison], list[C
     return means, [ClassRow(data, name, value, None) for data, each in scores for name, value in each.by_class.items()]
 
 
-def _pairs(challenger: EvaluatedVersion, champion: EvaluatedVersion, measured: list[str]) -> list[_Pair]:
+def _pairs(challenger: EvaluatedVersion, champion: EvaluatedVersion, needed: list[str]) -> list[_Pair]:
     if not is_comparable(challenger, champion):
         return []
     known = _known(challenger, champion)
-    both = [data for data in measured if data in challenger.scores and data in champion.scores]
+    both = [data for data in needed if data in challenger.scores and data in champion.scores]
     return [_Pair(data, challenger.scores[data], champion.scores[data], known) for data in both]
 
 
-def _apart(challenger: EvaluatedVersion, champion: EvaluatedVersion, measured: list[str]) -> Iterator[str]:
-    """Tell what makes the two another kind of model, and what of the champion was not measured."""
+def _incompatibilities(challenger: EvaluatedVersion, champion: EvaluatedVersion, needed: list[str]) -> Iterator[str]:
+    """Yield what makes the two different kinds of model, and which scores of the champion are missing."""
     if challenger.task != champion.task:
         fix = "Train it under another model_name: clients of this one expect such answers as the champion's."
         yield expected_found_fix(
@@ -260,50 +250,41 @@ def _apart(challenger: EvaluatedVersion, champion: EvaluatedVersion, measured: l
         found = f"{safe_repr(lost, 200)} gone: they would no longer be found"
         yield expected_found_fix(f"every class of the champion (version {champion.version})", found, fix)
     if is_comparable(challenger, champion):
-        yield from _unmeasured(champion, measured)
+        yield from _missing_scores(champion, needed)
 
 
 def _judge_pair(pair: _Pair, version: int, policy: PromotionPolicy) -> tuple[list[str], str]:
-    """Return what speaks against the challenger on these images, and how the two compare."""
+    """The reasons against the challenger on these images, and how the two compare."""
     mean = pair.mean
     if mean is None or mean.champion is None:
         fix = "Add labelled images of them to val."
         return [expected_found_fix(f"classes that both know in the {pair.data} images", "none to compare by", fix)], ""
     metric = PRIMARY_METRIC[pair.challenger.task]
-    told = f"{metric} {mean.challenger:.3f} on {pair.data} ({mean.classes} shared classes)"
-    least = mean.champion + policy.min_gain
-    faults = []
-    if mean.challenger < least - _TOLERANCE:
-        expected = f"{metric} of at least {least:.3f} on {pair.data} ({mean.classes} shared classes)"
-        found = f"{mean.challenger:.3f}, and the champion (version {version}) has {mean.champion:.3f}"
-        faults.append(
-            expected_found_fix(expected, found, "Train longer or on more images, or lower promotion.min_gain.")
-        )
+    images = f"on {pair.data} ({mean.classes} shared classes)"
+    rival = f"the champion (version {version}) has {mean.champion:.3f}"
+    limit = mean.champion + policy.min_gain
+    faults = _find_class_drops(pair, policy)
+    if mean.challenger < limit - _TOLERANCE:
+        fix = "Train longer or on more images, or lower promotion.min_gain."
+        found = f"{mean.challenger:.3f}, and {rival}"
+        faults.insert(0, expected_found_fix(f"{metric} of at least {limit:.3f} {images}", found, fix))
     less = f"; promotion.min_gain is {policy.min_gain:g}" if mean.challenger < mean.champion else ""
-    return faults + _find_class_drops(
-        pair, policy
-    ), f"{told}, the champion (version {version}) has {mean.champion:.3f}{less}."
+    return faults, f"{metric} {mean.challenger:.3f} {images}, {rival}{less}."
 
 
 def _find_class_drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
     fallen = [row for row in pair.shared if -(row.difference or 0.0) > policy.max_class_drop + _TOLERANCE]
-    if not fallen:
-        return []
     worst = sorted(fallen, key=lambda row: row.difference or 0.0)
+    if not worst:
+        return []
     changes = {row.name: f"{row.champion:.3f} -> {row.challenger:.3f}" for row in worst}
     expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
     found = f"{len(worst)} below: {safe_repr(changes, 200)}"
     return [expected_found_fix(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
 
 
-def _new(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
-    known = _known(challenger, champion)
-    new = [name for name in challenger.class_names if name not in known]
-    return [f"New classes, not compared: {safe_repr(new, 200)}."] if new else []
-
-
 def _rows(pair: _Pair, challenger: EvaluatedVersion, champion: EvaluatedVersion) -> Iterator[ClassRow]:
-    """Yield what can be compared, then what only one of them knows."""
+    """Yield the classes that both know, then those that only one knows."""
     yield from pair.shared
     own = pair.challenger.by_class
     yield from (ClassRow(pair.data, name, own[name], None) for name in own if name not in pair.known)

@@ -1,4 +1,4 @@
-"""What all pages of HTML share: one file each, with its style and script inside and named by hash in its policy."""
+"""Pages of HTML: one file each, with style and script inside, which its Content-Security-Policy names by hash."""
 
 import base64
 import hashlib
@@ -11,8 +11,8 @@ from tasks.rendering.palette import css_colour
 
 __all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "jpeg_data_uri", "render_page"]
 
-DOCUMENT = "document"  # style of pages that are read from top to bottom
-JUDGEMENT = "judgement"  # of those that pass or fail something, with pictures side by side
+DOCUMENT = "document"  # style of pages to read from top to bottom
+JUDGEMENT = "judgement"  # of pages that pass or fail something, with images side by side
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -20,9 +20,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def render_page(name: str, *styles: str, **values: object) -> str:
     """Return the page of `templates/NAME.html.j2`, ready to be written as UTF-8.
 
-    Besides `values`, all of which are escaped, the template gets `style` and `script` (the text of NAME.css and
-    NAME.js, empty where there is no such file) with `style_hash` and `script_hash` for its Content-Security-Policy.
-    What several pages share in their style comes from other files of that folder, `styles`; they stand before NAME.css.
+    The template gets `values`, escaped, and `style` (the shared `styles`, then NAME.css) and `script` (NAME.js), empty
+    if there is no such file, with `style_hash` and `script_hash`.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -35,14 +34,14 @@ def render_page(name: str, *styles: str, **values: object) -> str:
     style = "".join(_read(f"{each}.css") for each in (*styles, name))
     script = _read(f"{name}.js")
     page = environment.get_template(f"{name}.html.j2").render(
-        # Our own files, read from this folder: nothing of a stranger's is in them.
+        # Our own files: nothing in them is from outside.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
         style_hash=_hash(style),
         script_hash=_hash(script),
         **values,
     )
-    # A name that is no valid Unicode must not keep the page from being written.
+    # A name may be no valid Unicode.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Where people open what a run leaves: pages of Prefect, MLflow and the live page, and links to them in markdown."""
+"""Addresses of pages in Prefect and MLflow and of the live page, and links in markdown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,34 +6,34 @@ from urllib.parse import quote
 
 from tasks.rendering.markdown import escape_markdown
 
-_TRAINING = "?workflowType=machine_learning"  # MLflow's menus are otherwise those for language models
+_TRAINING = "?workflowType=machine_learning"  # otherwise MLflow shows its menus for language models
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UiLinks:
-    """The beginnings of the addresses, as a browser reaches them, without a slash at the end."""
+    """The first parts of the addresses, as a browser reaches them, without a slash at the end."""
 
     prefect: str
     mlflow: str
     live: str
 
     def flow_run(self, flow_run_id: str) -> str:
-        """The page of a flow run in Prefect."""
+        """Return the page of a flow run in Prefect."""
         return f"{self.prefect}/runs/flow-run/{quote(flow_run_id)}"
 
     def tracked_run(self, experiment_id: str, run_id: str) -> str:
-        """The page of a run in MLflow."""
+        """Return the page of a run in MLflow."""
         return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}{_TRAINING}"
 
     def tracked_runs(self, experiment_id: str, condition: str) -> str:
-        """The runs of an experiment in MLflow that meet a condition in its own words."""
+        """Return the page of the runs of an experiment in MLflow that match a filter in its syntax."""
         return f"{self.mlflow}/#/experiments/{quote(experiment_id)}/runs{_TRAINING}&searchFilter={quote(condition)}"
 
     def model_version(self, model_name: str, version: int) -> str:
-        """The page of a version in MLflow."""
+        """Return the page of a version in MLflow."""
         return f"{self.mlflow}/#/models/{quote(model_name)}/versions/{version}{_TRAINING}"
 
 
 def links_markdown(links: Mapping[str, str]) -> str:
-    """One line of links by their texts."""
+    """Return links, given as addresses by their texts, on one line."""
     return " · ".join(f"[{escape_markdown(text)}]({address})" for text, address in links.items())

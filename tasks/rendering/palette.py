@@ -1,24 +1,24 @@
-"""The colour of each class: the same in drawings, films, the gallery, reports, the parity page and the live page.
+"""The colour of each class, the same in drawings, videos and pages.
 
-The live page, which no Python serves, has the same few lines as script; a test holds the two together.
+The live page has the same lines as script; a test compares the two.
 """
 
 from colorsys import hls_to_rgb
 
 GOLDEN_ANGLE = 137.508
 FIRST_HUE = 300.0
-# Hues at the golden angle are far apart for neighbours and come near one another after eight: another lightness then.
+# Hues at the golden angle are far apart for neighbours but near after eight classes: then the lightness changes.
 LIGHTNESS = (55, 35, 77)
 SATURATION = 90
-A_LIGHTNESS = 8
+CLASSES_PER_LIGHTNESS = 8
 
 Colour = tuple[int, int, int]
 
 
 def class_colour(class_id: int) -> Colour:
-    """Return the RGB colour of a class: the same everywhere, and far from those of its neighbours."""
+    """Return the RGB colour of a class, far from those of its neighbours."""
     hue = (class_id * GOLDEN_ANGLE + FIRST_HUE) % 360
-    lightness = LIGHTNESS[class_id // A_LIGHTNESS % len(LIGHTNESS)]
+    lightness = LIGHTNESS[class_id // CLASSES_PER_LIGHTNESS % len(LIGHTNESS)]
     red, green, blue = hls_to_rgb(hue / 360, lightness / 100, SATURATION / 100)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -8,9 +8,9 @@ from prefect import get_run_logger
 from tasks.serving.canary_rules import VersionStats
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import StorageError
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
-_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 
 
 def record_canary_stats(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:

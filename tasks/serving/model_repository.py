@@ -11,7 +11,7 @@ from tasks.orchestration.step import step
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import StorageError
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 GRAPH, MAIN_CODE = "model.onnx", "model.py"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
@@ -19,7 +19,7 @@ CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
 CODE_FILES = sorted(CODE_FOLDER.glob("*.py"), key=lambda path: path.name == MAIN_CODE)
 VERSION_FILES = (GRAPH, *(path.name for path in CODE_FILES))
 _DIGEST = "sha256"
-_MODELS = ObjectStore(Bucket.MODELS, wait_s=0)
+_MODELS = ObjectStore(Bucket.MODELS, SHORT_OUTAGE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
-"""Leases: objects with a time to live, `runs/leases/MODEL/VERSION/FLOW RUN`, renewed while a run uses the version.
+"""Leases: objects `runs/leases/MODEL/VERSION/FLOW RUN` with a time to live, renewed while a run uses the version.
 
-Ages are by the store's clock. A run takes its lease first and looks then whether the version is served; whoever drops a
-version looks for leases over a while.
+Ages are by the store's clock. A run takes its lease before it checks that the version is served.
 """
 
 from collections.abc import Iterator
@@ -12,25 +11,19 @@ from prefect import get_run_logger
 from tasks.orchestration.repetition import run_periodically
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import StorageError
+from tasks.storage.s3_client import ONCE, StorageError
 
 FOLDER = "leases"
 LEASE_RENEW_INTERVAL_S = 20.0
 LEASE_TTL_S = 90.0
 LEASE_GC_S = 24 * 3600.0
 _RUNS = ObjectStore(Bucket.RUNS)
-_RUNS_ONCE = ObjectStore(Bucket.RUNS, wait_s=0.05)  # the next renewal is the next try
+_RUNS_ONCE = ObjectStore(Bucket.RUNS, ONCE)  # the next renewal is the next attempt
 
 
 @contextmanager
 def hold_lease(model_name: str, version: int, run: str) -> Iterator[None]:
-    """Keep version `version` from being dropped while flow run `run` is in the block.
-
-    A lease that cannot be renewed later is logged, and nothing else.
-
-    Raises:
-        StorageError: The store stays away at the beginning.
-    """
+    """Keep a version from being dropped while flow run `run` is in the block; a failed renewal is only logged."""
     key = f"{FOLDER}/{model_name}/{version}/{run}"
     log = get_run_logger()
     _RUNS.put(key, b"")
@@ -51,12 +44,12 @@ def hold_lease(model_name: str, version: int, run: str) -> Iterator[None]:
 def _release(key: str) -> None:
     try:
         _RUNS_ONCE.delete(key)
-    except StorageError as error:  # what the block did counts, and a lease that nobody renews holds nothing
+    except StorageError as error:  # a lease that nobody renews expires
         get_run_logger().warning("the lease could not be let go of: %s", error)
 
 
 def lease_holders(model_name: str) -> dict[int, list[str]]:
-    """Return the flow runs that use a version of a model, by version; a run that died does for LEASE_TTL_S more."""
+    """Return the flow runs that use a model, by version; the lease of one that died lasts LEASE_TTL_S more."""
     holders: dict[int, list[str]] = {}
     for lease in _RUNS.list(f"{FOLDER}/{model_name}/"):
         _, _, version, run = lease.key.split("/")

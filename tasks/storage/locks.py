@@ -1,7 +1,7 @@
-"""Locks that outlive whoever holds them: an object names the flow run that holds one, and a dead one holds nothing.
+"""Locks that outlive their holders: object `runs/locks/NAME/holder` names the flow run that holds one.
 
-A lock is a chain of objects `runs/locks/NAME/NUMBER`, of which the last counts. It is passed on by writing the next
-one on condition that nobody has: of several that try, the store lets one succeed.
+It is replaced on condition that nobody else has done so: of several that try, the store lets one succeed. A flow run
+that has ended holds nothing.
 """
 
 import contextlib
@@ -11,38 +11,38 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 from prefect import get_run_logger, runtime
 
 from tasks.errors import Superseded
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import StorageError
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 POLL_INTERVAL_S = 1.0
 FOLDER = "locks"
 SERVING_WAIT_S = 600.0
-_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
-YIELD_S = 45.0  # a worker kills after 30 s what does not end when it is cancelled
+YIELD_S = 45.0  # a worker kills a cancelled run that has not ended after 30 s
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 
 
 def never_cancel(_holder: str) -> bool:
-    """Have nobody end who is in the way."""
+    """Return False: no holder is cancelled."""
     return False
 
 
 def serving_lock(
     model_name: str, holder: str, is_over: Callable[[str], bool], overtake: Callable[[str], bool] = never_cancel
 ) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """Hold the lock of those who change what is served of a model; see `lock`."""
+    """Hold the lock of flow runs that change the served versions of a model; see `lock`."""
     return lock(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S, overtake)
 
 
 def is_held(model_name: str, is_over: Callable[[str], bool]) -> bool:
-    """Whether a flow run changes what is served of a model now."""
-    newest = _newest(f"serving/{model_name}")
-    holder = _holder(newest) if newest else None
-    return holder is not None and not is_over(holder)
+    """Return whether a flow run is changing the served versions of a model."""
+    holder, _ = _read(_key(f"serving/{model_name}"))
+    return not holder.get("released", True) and not is_over(holder["holder"])
 
 
 @contextlib.contextmanager
@@ -53,91 +53,69 @@ def lock(
     wait_s: float,
     overtake: Callable[[str], bool] = never_cancel,
 ) -> Iterator[Callable[[], None]]:
-    """Hold lock `name` in the block, as flow run `holder`; gives what raises Superseded where another holds it now.
+    """Hold lock `name` in the block as flow run `holder`; yields a check that raises Superseded if another has it now.
 
-    That happens to one that seemed dead, and is to be asked before what cannot be undone.
+    The check is for what cannot be undone: a holder that seems dead loses its lock.
 
-    Waits while another flow run holds it that `is_over` (told its id) says is alive; raises StorageError after
-    `wait_s`. A holder that is tried again has the lock still. `overtake` is told once of each that is in the way: where
-    it says that it has asked that one to end, the lock is taken from it after `YIELD_S`, ended or not.
+    Waits up to `wait_s` for a flow run that is not over, then StorageError. A holder that is tried again still has the
+    lock. `overtake` is called once with each holder in the way: if it returns True, because it has cancelled that run,
+    the lock is taken after `YIELD_S`.
     """
-    key = _wait_for(name, holder, is_over, time.monotonic() + wait_s, overtake)
+    token = _wait_for(name, holder, is_over, time.monotonic() + wait_s, overtake)
     try:
-        yield lambda: _require_newest(name, key)
+        yield lambda: _require_own(name, token)
     finally:
         try:
-            _RUNS.put(key, _body(holder, released=True))
-        except StorageError as error:  # what the block did counts; a run that has ended holds nothing
+            stored, etag = _read(_key(name))
+            if stored.get("token") == token:
+                _RUNS.replace(_key(name), _body(holder, token, released=True), etag)
+        except StorageError as error:  # a run that has ended holds nothing
             get_run_logger().warning("the lock of %s could not be let go of: %s", name, error)
 
 
 def _wait_for(
     name: str, holder: str, is_over: Callable[[str], bool], deadline: float, overtake: Callable[[str], bool]
 ) -> str:
-    told = False
-    yields: dict[str, float] = {}  # who is in the way, and when the lock is taken from it
+    token = uuid4().hex  # of this process alone: another attempt of the same flow run has its own
+    logged = False
+    yields: dict[str, float] = {}  # when the lock is taken from each other holder
     while True:
-        newest = _newest(name)
-        other = _holder(newest) if newest else None
-        free = other is None or other == holder or is_over(other)
-        if other is not None and not free:
+        stored, etag = _read(_key(name))
+        other = stored.get("holder", "")
+        free = stored.get("released", True) or other == holder or is_over(other)
+        if not free:
             if other not in yields:
                 yields[other] = time.monotonic() + YIELD_S if overtake(other) else math.inf
             free = time.monotonic() >= yields[other]
-        if free and (taken := _take(name, newest, holder)):
-            return taken
+        if free and ObjectStore(Bucket.RUNS).replace(_key(name), _body(holder, token, released=False), etag):
+            return token
         if time.monotonic() >= deadline:
             raise StorageError(
                 f"Expected nothing else at work on {name}, found flow run {other}, which has not ended. Wait for it, "
                 f"or cancel it in the Prefect UI; then start this run again. If Prefect does not know that run any "
-                f"more, remove s3://{Bucket.RUNS}/{newest}."
+                f"more, remove {_RUNS.uri(_key(name))}."
             )
-        if other and not told:
-            get_run_logger().info("waiting behind run '%s', which works on %s", _name_in(newest) or other, name)
-            told = True
+        if not free and not logged:
+            get_run_logger().info("waiting behind run '%s', which works on %s", stored["name"] or other, name)
+            logged = True
         time.sleep(POLL_INTERVAL_S * random.random())  # noqa: S311 - those who wait shall not all come at once
 
 
-def _require_newest(name: str, key: str) -> None:
-    if _newest(name) != key:
+def _require_own(name: str, token: str) -> None:
+    stored, _ = _read(_key(name))
+    if stored.get("token") != token:
         raise Superseded(f"another flow run works on {name} now, this one ends")
 
 
-def _newest(name: str) -> str | None:
-    return max(_RUNS.keys(f"{FOLDER}/{name}/"), default=None)
+def _key(name: str) -> str:
+    return f"{FOLDER}/{name}/holder"
 
 
-def _holder(key: str) -> str | None:
-    """Who holds the lock by this object; nobody, where it was released or has just been passed on."""
-    said = _read(key)
-    return None if said is None or said["released"] else str(said["holder"])
+def _read(key: str) -> tuple[dict[str, Any], str | None]:
+    """The holder, empty if there was none yet, and the tag by which it can be replaced."""
+    stored = _RUNS.get_tagged(key)
+    return (json.loads(stored[0]), stored[1]) if stored else ({}, None)
 
 
-def _name_in(key: str | None) -> str | None:
-    """The name of the holder that people see."""
-    said = _read(key) if key else None
-    return said["name"] if said else None
-
-
-def _read(key: str) -> dict[str, Any] | None:
-    body = _RUNS.get(key)
-    return json.loads(body) if body else None
-
-
-def _take(name: str, newest: str | None, holder: str) -> str | None:
-    """Write the next object of the chain; None if another was faster."""
-    number = int(newest.rpartition("/")[2]) + 1 if newest else 0
-    key = f"{FOLDER}/{name}/{number:012d}"
-    if not ObjectStore(Bucket.RUNS).put_if_absent(key, _body(holder, released=False)):
-        return None
-    keys = list(_RUNS.keys(f"{FOLDER}/{name}/"))
-    # The chain may have grown by more than one since it was looked at, and its older objects been removed.
-    if max(keys) != key:
-        _RUNS.delete(key)
-        return None
-    _RUNS.delete(*(other for other in keys if other < key))
-    return key
-
-
-def _body(holder: str, *, released: bool) -> bytes:
-    return json.dumps({"holder": holder, "name": runtime.flow_run.name, "released": released}).encode()
+def _body(holder: str, token: str, *, released: bool) -> bytes:
+    return json.dumps({"holder": holder, "name": runtime.flow_run.name, "token": token, "released": released}).encode()

@@ -1,4 +1,4 @@
-"""Where things live in the object store."""
+"""Buckets and names of objects."""
 
 import re
 from enum import StrEnum
@@ -17,13 +17,13 @@ class Bucket(StrEnum):
     RUNS = "runs"
 
 
-# What people may list with their own key. What a run reads for them is no more than that.
+# People may list these with their own key, and a run reads nothing else for them.
 OPEN = frozenset({Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS, Bucket.PREDICTIONS, Bucket.RUNS})
 CLOSED = frozenset(Bucket) - OPEN
 
 
 class S3Uri(NamedTuple):
-    """One object, or all objects whose key begins like `key`."""
+    """One object, or all objects whose key begins with `key`."""
 
     bucket: str
     key: str
@@ -33,12 +33,14 @@ class S3Uri(NamedTuple):
 
 
 def parse_s3_uri(text: str, default: Bucket) -> S3Uri:
-    """`s3://bucket/key`, or a bare key in the `default` bucket.
+    """Return the object of `s3://bucket/key`, or of a bare key in the `default` bucket.
 
-    Raises ValueError for an empty key or one with `..`, another scheme, a bucket that is no valid name, and one of ours
-    that people may not read: a run must not read it for them.
+    Raises:
+        ValueError: The key is empty or has `..`, the scheme is another, the bucket has no valid name, or people may not
+            read it.
     """
-    bucket, key = str(default), text
+    bucket = str(default)
+    key = text
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
     elif "://" in text:

@@ -1,4 +1,4 @@
-"""One bucket of the object store: the calls that the rest of the project makes, retried and typed."""
+"""One bucket of the object store: its calls, retried and typed."""
 
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from tasks.orchestration.retries import RetryPolicy
 from tasks.storage.s3_client import (
     TRANSFERS,
-    UNAVAILABLE_TIMEOUT_S,
     StorageError,
     is_missing,
     obstore_for,
@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 
 
 class ListedObject(NamedTuple):
-    """An object as a listing says it: size in bytes, the tag of its content, and its age by the store's clock."""
+    """An object of a listing: size in bytes, tag of its content, age by the store's clock."""
 
     key: str
     size: int
@@ -44,22 +44,27 @@ class ListedObject(NamedTuple):
 
 
 class ObjectStore:
-    """The objects of one bucket.
+    """The objects of one bucket; a store that does not answer is tried again as `retries` says.
 
-    A store that does not answer is tried for `wait_s` seconds, with 0 a few times within seconds. Every method raises
-    StorageError: at once if the store refuses, and `transient` if it stays away.
+    Every method raises StorageError: at once if the store refuses, and `transient` if it stays away.
     """
 
-    def __init__(self, bucket: str, wait_s: float | None = None) -> None:
+    def __init__(self, bucket: str, retries: RetryPolicy | None = None) -> None:
         self.bucket = bucket
-        self._wait_s = wait_s
+        self._retries = retries
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes; None if there is none."""
+        stored = self.get_tagged(key)
+        return stored[0] if stored else None
 
-        def get(s3: "S3Client") -> bytes | None:
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """Return an object's bytes and the tag of its content; None if there is none."""
+
+        def get(s3: "S3Client") -> tuple[bytes, str] | None:
             try:
-                return s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+                answer = s3.get_object(Bucket=self.bucket, Key=key)
+                return answer["Body"].read(), answer["ETag"]
             except ClientError as error:
                 if is_missing(error):
                     return None
@@ -87,17 +92,22 @@ class ObjectStore:
 
     def put_if_absent(self, key: str, body: bytes | Path) -> bool:
         """Write an object of at most 5 GiB, whole or not at all, if there is none; False if another was first."""
+        return self.replace(key, body, None)
+
+    def replace(self, key: str, body: bytes | Path, etag: str | None) -> bool:
+        """Write an object if it still has the content of `etag`, or is absent (None); False if another was first."""
         writer = uuid4().hex
+        condition: dict[str, Any] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
         def put(s3: "S3Client") -> bool:
             with ExitStack() as stack:
                 content = stack.enter_context(body.open("rb")) if isinstance(body, Path) else body
                 own = {_WRITER: writer}
                 try:
-                    s3.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*", Metadata=own)
+                    s3.put_object(Bucket=self.bucket, Key=key, Body=content, Metadata=own, **condition)
                 except ClientError as error:
-                    if status_of(error) == 412:
-                        # An attempt of our own may have been first, whose answer was lost.
+                    if status_of(error) == 412 or (etag and is_missing(error)):
+                        # An earlier attempt may have succeeded, and its answer been lost.
                         return (self._metadata(s3, key) or {}).get(_WRITER) == writer
                     raise
             return True
@@ -106,11 +116,7 @@ class ObjectStore:
 
     def metadata(self, key: str) -> dict[str, str] | None:
         """Return what was written beside an object's bytes; None if there is no such object."""
-
-        def head(s3: "S3Client") -> dict[str, str] | None:
-            return self._metadata(s3, key)
-
-        return self._try(f"looking for {self.uri(key)}", head)
+        return self._try(f"looking for {self.uri(key)}", lambda s3: self._metadata(s3, key))
 
     def _metadata(self, s3: "S3Client", key: str) -> dict[str, str] | None:
         try:
@@ -132,18 +138,18 @@ class ObjectStore:
             return s3.list_objects_v2(**arguments)
 
         while True:
-            found = self._try(f"listing {self.uri(prefix)}", page)
-            now = _server_time(found)
-            for entry in found.get("Contents", []):
+            answer = self._try(f"listing {self.uri(prefix)}", page)
+            now = _server_time(answer)
+            for entry in answer.get("Contents", []):
                 age_s = max((now - entry["LastModified"]).total_seconds(), 0.0)
                 yield ListedObject(entry["Key"], entry["Size"], entry["ETag"], age_s)
-            if not found["IsTruncated"]:
+            if not answer["IsTruncated"]:
                 return
-            arguments["ContinuationToken"] = found["NextContinuationToken"]
+            arguments["ContinuationToken"] = answer["NextContinuationToken"]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order, without those of folders."""
-        return (found.key for found in self.list(prefix) if not found.key.endswith("/"))
+        return (entry.key for entry in self.list(prefix) if not entry.key.endswith("/"))
 
     def delete(self, *keys: str) -> None:
         """Remove objects, of which any may be gone already."""
@@ -162,8 +168,8 @@ class ObjectStore:
 
     def upload(self, path: Path, key: str, metadata: dict[str, str] | None = None) -> None:
         """Write a file of any size as an object."""
-        said: dict[str, Any] = {"ContentType": content_type(path), **({"Metadata": metadata} if metadata else {})}
-        self._try(f"writing {self.uri(key)}", lambda s3: s3.upload_file(str(path), self.bucket, key, ExtraArgs=said))
+        extra: dict[str, Any] = {"ContentType": content_type(path), "Metadata": metadata or {}}
+        self._try(f"writing {self.uri(key)}", lambda s3: s3.upload_file(str(path), self.bucket, key, ExtraArgs=extra))
 
     def upload_folder(self, folder: Path, prefix: str) -> None:
         """Write every file below `folder`, side by side."""
@@ -178,13 +184,13 @@ class ObjectStore:
             list(pool.map(upload, files))
 
     def _put_quickly(self, path: Path, key: str) -> bool:
-        """Write a small file; False if it is large, or anything is amiss, for boto3 to try again and to explain."""
+        """Write a small file; False if it is large or the client fails: boto3 then tries again and says why."""
         if path.stat().st_size > _SMALL_BYTES:
             return False
         try:
-            said = {"Content-Type": content_type(path)}
-            obstore_for(self.bucket).put(key, path.read_bytes(), attributes=said, use_multipart=False)
-        except Exception:  # noqa: BLE001 - it has many; this is a short cut for the many small images
+            attributes = {"Content-Type": content_type(path)}
+            obstore_for(self.bucket).put(key, path.read_bytes(), attributes=attributes, use_multipart=False)
+        except Exception:  # noqa: BLE001 - whatever it is, boto3 tries again
             return False
         return True
 
@@ -194,8 +200,8 @@ class ObjectStore:
 
     def copy(self, source: str, key: str) -> None:
         """Copy an object of this bucket to another key, inside the store."""
-        place: CopySourceTypeDef = {"Bucket": self.bucket, "Key": source}
-        self._try(f"copying {self.uri(source)} to {key}", lambda s3: s3.copy(place, self.bucket, key))
+        origin: CopySourceTypeDef = {"Bucket": self.bucket, "Key": source}
+        self._try(f"copying {self.uri(source)} to {key}", lambda s3: s3.copy(origin, self.bucket, key))
 
     def presigned_url(self, key: str) -> str:
         """Return an address that opens the object for seven days."""
@@ -216,16 +222,15 @@ class ObjectStore:
         return f"s3://{self.bucket}/{key}"
 
     def _try(self, doing: str, call: Callable[["S3Client"], Answer]) -> Answer:
-        wait_s = UNAVAILABLE_TIMEOUT_S if self._wait_s is None else self._wait_s
-        return retry_while_unavailable(doing, call, wait_s)
+        return retry_while_unavailable(doing, call, self._retries)
 
 
 def _server_time(page: "ListObjectsV2OutputTypeDef") -> datetime:
-    """When the store answered, by its own clock, to the second; by this machine's if it does not say."""
-    said = page["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return parsedate_to_datetime(said) if said else datetime.now(UTC)
+    """When the store answered, by its own clock, to the second; without that clock, by this machine's."""
+    date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 def content_type(path: Path) -> str:
-    """Return what a browser should take the file for."""
+    """Return the MIME type of a file, by its name."""
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"

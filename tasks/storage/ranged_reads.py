@@ -39,9 +39,9 @@ class ObjectVersion(NamedTuple):
 
 
 def head_object(name: S3Uri, etag: str) -> ObjectVersion:
-    """Return what an object is now; raises ChangedError where that is not what `etag` says. Empty, it says nothing."""
+    """Return an object as it is now, if it has the content of `etag` (empty: any); else ObjectChangedError."""
 
-    def ask(s3: "S3Client") -> ObjectVersion:
+    def head(s3: "S3Client") -> ObjectVersion:
         try:
             answer = s3.head_object(Bucket=name.bucket, Key=name.key)
         except ClientError as error:
@@ -52,37 +52,36 @@ def head_object(name: S3Uri, etag: str) -> ObjectVersion:
             raise _changed(name)
         return ObjectVersion(name, answer["ContentLength"], answer["ETag"])
 
-    return retry_while_unavailable(f"looking for {name}", ask)
+    return retry_while_unavailable(f"looking for {name}", head)
 
 
 def read(stored: ObjectVersion, start: int = 0, length: int | None = None) -> bytes:
-    """Return the bytes of an object, or `length` of them from `start`; raises ChangedError."""
+    """Return the bytes of an object, or `length` of them from `start`; ObjectChangedError if it is another now."""
     end = stored.size if length is None else min(start + length, stored.size)
     if start >= end:
         return b""
-    data = _quickly(stored, start, end)
+    data = _read_once(stored, start, end)
     if data is None:
         data = retry_while_unavailable(f"reading {stored.name}", lambda s3: _body(s3, stored, start, end).read())
     return data
 
 
-def _quickly(stored: ObjectVersion, start: int, end: int) -> bytes | None:
-    """The bytes; None where anything is amiss, for boto3 to say what, and whether it passes."""
-    asked: GetOptions = {"if_match": stored.etag} if stored.etag else {}
+def _read_once(stored: ObjectVersion, start: int, end: int) -> bytes | None:
+    """The bytes; None if the fast client fails: boto3 then tries again and says why."""
+    options: GetOptions = {"if_match": stored.etag} if stored.etag else {}
     if (start, end) != (0, stored.size):
-        asked["range"] = start, end
+        options["range"] = start, end
     try:
-        data = obstore_for(stored.name.bucket).get(stored.name.key, options=asked).bytes().to_bytes()
-    except Exception:  # noqa: BLE001 - it has many; this is a short cut, and boto3 the way that explains itself
+        data = obstore_for(stored.name.bucket).get(stored.name.key, options=options).bytes().to_bytes()
+    except Exception:  # noqa: BLE001 - whatever it is, boto3 tries again
         return None
     return data if len(data) == end - start else None
 
 
 def download(stored: ObjectVersion, path: Path) -> None:
-    """Copy an object into a file, which is there only when it is whole.
+    """Copy an object into a file, whole or not at all.
 
-    Raises ChangedError, and StorageError where the disk has no room for it, before it begins: `transient` where an
-    empty disk would have.
+    StorageError if the disk has no room for it; `transient` if an empty disk would have.
     """
     total, _, free = shutil.disk_usage(path.parent)
     if stored.size + MIN_FREE_BYTES > free:
@@ -90,7 +89,6 @@ def download(stored: ObjectVersion, path: Path) -> None:
             f"Expected {stored.size + MIN_FREE_BYTES:,} bytes free for {stored.name}, found {free:,}. Make room on "
             f"this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
         )
-        # What fits on this disk is no fault of the object.
         full.transient = stored.size + MIN_FREE_BYTES <= total
         raise full
     with write_atomically(path) as unfinished, unfinished.open("wb") as file:
@@ -102,20 +100,21 @@ def download(stored: ObjectVersion, path: Path) -> None:
 
 
 def _copy(s3: "S3Client", *, stored: ObjectVersion, start: int, end: int, file: BinaryIO) -> None:
-    """Write a part of an object to its place in the file, over what an earlier attempt wrote."""
+    """Write a part of an object into the file, over the bytes of an earlier attempt."""
     body = _body(s3, stored, start, end)
     file.seek(start)
     file.writelines(body.iter_chunks(_PIECE))
 
 
 def _body(s3: "S3Client", stored: ObjectVersion, start: int, end: int) -> StreamingBody:
-    name, asked = stored.name, {"Bucket": stored.name.bucket, "Key": stored.name.key}
+    name = stored.name
+    request = {"Bucket": name.bucket, "Key": name.key}
     if stored.etag:
-        asked["IfMatch"] = stored.etag
+        request["IfMatch"] = stored.etag
     if (start, end) != (0, stored.size):
-        asked["Range"] = f"bytes={start}-{end - 1}"
+        request["Range"] = f"bytes={start}-{end - 1}"
     try:
-        answer = s3.get_object(**asked)  # type: ignore[arg-type]
+        answer = s3.get_object(**request)  # type: ignore[arg-type]
     except ClientError as error:
         if is_missing(error):
             raise _gone(name) from error
@@ -139,14 +138,12 @@ def _changed(name: S3Uri) -> ObjectChangedError:
 
 
 class RangedObject(io.RawIOBase):
-    """An object as a file to read and seek in; the last few MiB that were read are kept.
-
-    A read gives less than was asked for where a block ends: wrap it in io.BufferedReader.
-    """
+    """An object as a file to read and seek in; a read ends with its block, so wrap it in io.BufferedReader."""
 
     def __init__(self, stored: ObjectVersion) -> None:
-        self._stored, self._at = stored, 0
-        # Several, because threads that read neighbours go to and fro.
+        self._stored = stored
+        self._at = 0
+        # Threads that read neighbours go to and fro: the last few blocks are kept.
         self._blocks = OrderedDict[int, bytes]()
 
     def readable(self) -> bool:
@@ -158,15 +155,19 @@ class RangedObject(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, as files do."""
+        """Return the new position in bytes.
+
+        Raises:
+            ValueError: It would be before the beginning.
+        """
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._stored.size}[whence]
         if origin + offset < 0:
-            raise ValueError(f"expected a place in the object, found {origin + offset}")
+            raise ValueError(f"expected a position in the object, found {origin + offset}")
         self._at = origin + offset
         return self._at
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Read into a buffer; returns the number of bytes, 0 at the end. Raises ChangedError and StorageError."""
+        """Read into a buffer; returns the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
         number, skipped = divmod(self._at, _BLOCK)
         data = memoryview(self._block(number))[skipped:][: len(view)]

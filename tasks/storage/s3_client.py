@@ -1,11 +1,9 @@
-"""The way to the object store, and what its errors say."""
+"""Clients of the object store, and the meaning of its errors."""
 
 import contextlib
 import errno
 import functools
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,14 +16,16 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from tasks.errors import StudioError
+from tasks.orchestration.retries import RetryPolicy
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 TRANSFERS = 8
-UNAVAILABLE_TIMEOUT_S = 120.0
-_MAX_PAUSE_S = 5.0
+STORE_RESTART = RetryPolicy(first_s=0.1, longest_s=5.0, total_s=120.0)
+SHORT_OUTAGE = RetryPolicy(attempts=4)  # botocore's own loop: it pauses for at most 1, 2 and 4 s
+ONCE = RetryPolicy(attempts=1)
 _CONNECTIONS = 64
 _NAMES = tuple(
     f"AWS_{name}"
@@ -51,22 +51,24 @@ class StorageError(StudioError):
 
 
 def client(attempts: int = 4) -> "S3Client":
-    """Return this process's S3 client, for all its threads; it tries `attempts` times and gives up in bounded time."""
-    # Making one takes 0.1 s of processor time. The environment may name another store or other keys meanwhile.
-    known = tuple(os.environ.get(name) for name in _NAMES)
-    return _client(attempts, known, os.getpid())
+    """Return this process's S3 client, for all its threads; it tries a request `attempts` times."""
+    return _client(attempts, _environment(), os.getpid())
 
 
 def signer() -> "S3Client":
-    """Return the client that signs links: a link can do what its key can, so this one's may do little."""
+    """Return the client that signs links, with a key that may do little: a link can do what its key can."""
     settings = Settings()
-    key, secret = settings.studio_links_access_key_id, settings.studio_links_secret_access_key.get_secret_value()
-    if not key:
+    if not settings.studio_links_access_key_id:
         return client()
-    known = tuple(os.environ.get(name) for name in _NAMES)
-    return _client(1, known, os.getpid(), (key, secret))
+    keys = settings.studio_links_access_key_id, settings.studio_links_secret_access_key.get_secret_value()
+    return _client(1, _environment(), os.getpid(), keys)
 
 
+def _environment() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _NAMES))
+
+
+# A new one takes 0.1 s of processor time. The environment may name another store or other keys in the meantime.
 @functools.lru_cache(maxsize=8)
 def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] | None = None) -> "S3Client":
     config = Config(
@@ -76,15 +78,15 @@ def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] 
         max_pool_connections=_CONNECTIONS,
         signature_version="s3v4",
     )
-    # A session of its own: the default one would remember keys that the environment no longer has.
+    # The default session would remember keys that the environment no longer has.
     key, secret = keys or (None, None)
     return boto3.session.Session().client("s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret)
 
 
 def obstore_for(bucket: str) -> S3Store:
-    """Return this process's quick way to read and write objects of a bucket, for all its threads; it tries once.
+    """Return this process's fast client of a bucket, for all its threads; it tries once.
 
-    boto3 keeps Python's lock for more than a millisecond a request, whoever else waits for it; this one lets go of it.
+    boto3 holds Python's lock for more than a millisecond of each request; this one releases it.
     """
     s3 = client(attempts=1)
     return _obstore_for(bucket, str(s3.meta.endpoint_url), s3.meta.region_name, s3)
@@ -104,15 +106,15 @@ def _obstore_for(bucket: str, endpoint: str, region: str, _client: "S3Client") -
 
 @contextlib.contextmanager
 def s3_errors(doing: str) -> Iterator[None]:
-    """Turn boto3's errors into a StorageError that says what was being done and what to do now."""
+    """Turn boto3's errors into a StorageError that names what failed and what to do now."""
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        # A transfer hides what the store said.
+        # A transfer hides the answer of the store.
         hidden = error.__context__ if isinstance(error, Boto3Error) else None
-        said = hidden if isinstance(hidden, ClientError) else error
-        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(said)}")
-        failed.transient = _may_pass(said)
+        cause = hidden if isinstance(hidden, ClientError) else error
+        failed = StorageError(f"The object store failed while {doing}: {error} {_advice(cause)}")
+        failed.transient = _may_pass(cause)
         raise failed from error
 
 
@@ -132,32 +134,26 @@ def _may_pass(error: Exception) -> bool:
 
 
 def status_of(error: ClientError) -> int:
-    """HTTP status of the answer."""
+    """Return the HTTP status of the answer."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether the store says that there is no such object, in a bucket that is there as far as it says."""
+    """Return whether the object is missing, rather than its bucket."""
     return status_of(error) == 404 and error.response["Error"]["Code"] != "NoSuchBucket"
 
 
 def retry_while_unavailable(
-    doing: str, call: Callable[["S3Client"], Answer], wait_s: float = UNAVAILABLE_TIMEOUT_S
+    doing: str, call: Callable[["S3Client"], Answer], retries: RetryPolicy | None = None
 ) -> Answer:
-    """Call `call` with a client, and again for `wait_s` seconds if the store does not answer; 0: botocore's 4 attempts.
+    """Return what `call` returns for a client, called again while the store does not answer (None: STORE_RESTART).
 
-    Raises:
-        StorageError: At once if the store refuses; `transient` if it stays away.
+    StorageError at once if the store refuses, and `transient` if it stays away.
     """
-    deadline, pause = None, 0.1
-    while True:
-        try:
-            with s3_errors(doing):
-                return call(client(attempts=1) if wait_s else client())
-        except StorageError as error:
-            now = time.monotonic()
-            deadline = deadline or now + wait_s
-            if not error.transient or now + pause > deadline:
-                raise
-        time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - those who wait shall not all come at once
-        pause = min(2 * pause, _MAX_PAUSE_S)
+    retries = retries or STORE_RESTART
+
+    def once() -> Answer:
+        with s3_errors(doing):
+            return call(client(retries.attempts or 1))
+
+    return once() if retries.attempts else retries.call(once)

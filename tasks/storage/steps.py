@@ -9,12 +9,16 @@ from tasks.files import sha256_of
 from tasks.orchestration.step import retried_step, step
 from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
 from tasks.storage.object_store import ObjectStore, content_type
-from tasks.storage.s3_client import StorageError
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 
 def require_object(name: S3Uri, kind: str, advice: str) -> None:
-    """Raise StorageError when the object is missing, with what the bucket does hold where people may list it."""
-    store = ObjectStore(name.bucket, wait_s=0)
+    """Check that an object exists; the error names others of its bucket if people may list it.
+
+    Raises:
+        StorageError: There is no such object.
+    """
+    store = ObjectStore(name.bucket, SHORT_OUTAGE)
     if store.exists(name.key):
         return
     if name.bucket not in OPEN:
@@ -25,7 +29,11 @@ def require_object(name: S3Uri, kind: str, advice: str) -> None:
 
 
 def object_name(text: str, default: Bucket) -> S3Uri:
-    """`parse_s3_uri`, as an error that a person can act on."""
+    """Return the object of an address or key (`parse_s3_uri`).
+
+    Raises:
+        StorageError: No run may read it, or it is no name.
+    """
     try:
         return parse_s3_uri(text, default)
     except ValueError as error:
@@ -39,12 +47,12 @@ def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
     path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
     path.parent.mkdir(exist_ok=True)
-    ObjectStore(name.bucket, wait_s=0).download(name.key, path)
+    ObjectStore(name.bucket, SHORT_OUTAGE).download(name.key, path)
     return path, sha256_of(path)
 
 
 def file_name(key: str) -> str:
-    """The last part of a key as a name that any file system takes."""
+    """Return the last part of a key as a name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", key.rpartition("/")[2])[-100:].lstrip(".") or "object"
 
 
@@ -52,7 +60,7 @@ def file_name(key: str) -> str:
 def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     """Download weights from bucket `base-models`, and from no other; None when there are none of that name."""
     name = object_name(base_model, Bucket.BASE_MODELS)
-    store = ObjectStore(Bucket.BASE_MODELS, wait_s=0)
+    store = ObjectStore(Bucket.BASE_MODELS, SHORT_OUTAGE)
     if name.bucket != Bucket.BASE_MODELS or not store.exists(name.key):
         return None
     path = folder / file_name(name.key)
@@ -63,12 +71,12 @@ def fetch_base_model(base_model: str, folder: Path) -> Path | None:
 @step
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
-    store = ObjectStore(bucket, wait_s=0)
+    store = ObjectStore(bucket, SHORT_OUTAGE)
     store.put(key, text.encode(), f"{content_type(Path(key))}; charset=utf-8")
     return store.presigned_url(key)
 
 
 @retried_step
 def upload_weights(weights: Path, folder: str) -> None:
-    """Keep trained weights in bucket `runs`, so that hours of training outlive a registry that is down."""
-    ObjectStore(Bucket.RUNS, wait_s=0).upload(weights, f"{folder}/best.pt")
+    """Upload trained weights to bucket `runs`: hours of training outlive a registry that is down."""
+    ObjectStore(Bucket.RUNS, SHORT_OUTAGE).upload(weights, f"{folder}/best.pt")

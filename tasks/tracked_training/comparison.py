@@ -30,7 +30,12 @@ def decide_promotion(
     """
     champion = registry.find_champion(challenger.name)
     if champion is None and dataset.gold is None:
-        alone = EvaluatedVersion(challenger.version, model.task, model.class_names, {VALIDATION: model.scores})
+        alone = EvaluatedVersion(
+            version=challenger.version,
+            task=model.task,
+            class_names=model.class_names,
+            scores={VALIDATION: model.scores},
+        )
         return decide(alone, None, promotion)
     rival_name = f"champion, version {champion.version}" if champion else "gold archive"
     log_step("comparing version %d with the %s", challenger.version, rival_name)
@@ -60,8 +65,8 @@ def evaluate_version(
             write_relabelled_split(path, dataset.task, dataset.class_names, version.class_names, folder / name)
             for name, path in data.items()
         ]
-        targets = [EvaluationTarget(weights, view, version.image_size) for view in views]
+        targets = [EvaluationTarget(weights=weights, data=view, image_size=version.image_size) for view in views]
         scores = dict(zip(data, evaluate(targets, dataset.task, training, folder), strict=True))
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
-    return EvaluatedVersion(version.version, version.task, version.class_names, scores)
+    return EvaluatedVersion(version=version.version, task=version.task, class_names=version.class_names, scores=scores)

@@ -1,1 +1,1 @@
-"""Steps on MLflow: `runs` of trainings, what is logged `live`, the model `registry`, and the checks of `datasets`."""
+"""MLflow: runs of all kinds, the model registry, champions and canaries."""

@@ -1,4 +1,4 @@
-"""The canary of a model: a tag of the model, so that every run of inference can look it up."""
+"""The canary of a model: a tag of the model, which every run of inference reads."""
 
 import json
 import time
@@ -11,14 +11,14 @@ from tasks.orchestration.step import retried_step, step
 from tasks.parameters import InferenceParams
 from tasks.serving.canary_rules import Canary, routes_to_canary
 from tasks.tracking import registry
-from tasks.tracking.mlflow_client import client, logger, mlflow_errors_as_tracking_error
+from tasks.tracking.mlflow_client import logger, tracking_errors
 
 TAG = "canary"
 
 
 @contextmanager
 def announced_canary(model_name: str, canary: Canary, seconds: float) -> Iterator[None]:
-    """Have runs of inference take part in a canary in the block; it ends after `seconds` if this process dies."""
+    """Have runs of inference take part in a canary during the block; it ends after `seconds` if this process dies."""
     _announce(model_name, canary, time.time() + seconds)
     try:
         yield
@@ -29,18 +29,14 @@ def announced_canary(model_name: str, canary: Canary, seconds: float) -> Iterato
 @retried_step
 def _announce(model_name: str, canary: Canary, until: float) -> None:
     tag = json.dumps({**asdict(canary), "until": until})
-    with mlflow_errors_as_tracking_error(f"announcing the trial of {model_name} version {canary.version}"):
-        client().set_registered_model_tag(model_name, TAG, tag)
+    with tracking_errors(f"announcing the trial of {model_name} version {canary.version}") as mlflow:
+        mlflow.set_registered_model_tag(model_name, TAG, tag)
 
 
 @retried_step
 def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
-    """End the canary of a model, if there is one; a flow run that was killed leaves its own.
-
-    With `flow_run_id` only the canary of that flow run ends: another may have begun its own.
-    """
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"ending the trial of a version of {model_name}"):
+    """End the canary of a model, if any; with `flow_run_id` only that of this flow run."""
+    with tracking_errors(f"ending the trial of a version of {model_name}") as mlflow:
         tag = mlflow.get_registered_model(model_name).tags.get(TAG)
         if tag and (flow_run_id is None or flow_run_id in tag):
             mlflow.delete_registered_model_tag(model_name, TAG)
@@ -48,13 +44,13 @@ def end_canary(model_name: str, flow_run_id: str | None = None) -> None:
 
 @step
 def find_canary(model_name: str) -> Canary | None:
-    """Return the canary that goes on now, if any."""
-    with mlflow_errors_as_tracking_error(f"looking for a trial of {model_name}"):
-        tag = client().get_registered_model(model_name).tags.get(TAG)
+    """Return the present canary, if any."""
+    with tracking_errors(f"looking for a trial of {model_name}") as mlflow:
+        tag = mlflow.get_registered_model(model_name).tags.get(TAG)
     try:
         fields = json.loads(tag) if tag else {}
         return Canary(**fields) if fields.pop("until", 0) >= time.time() else None
-    except (ValueError, TypeError, AttributeError):  # somebody else's tag is no reason to stop a run of inference
+    except (ValueError, TypeError, AttributeError):  # a tag of somebody else stops no run of inference
         logger().warning("tag %r of model %s is no trial of ours: %r", TAG, model_name, tag)
         return None
 

@@ -1,16 +1,15 @@
-"""The champions of a model, one after the other, the present one last."""
+"""The champions of a model in order, the present one last."""
 
 import json
 from collections.abc import Sequence
 
-# A tag of a registered model holds 5,000 characters; nobody goes back further.
-MAX_CHAMPIONS = 100
+MAX_CHAMPIONS = 100  # a tag of a registered model holds 5,000 characters
 
 
 def parse_history(tag: str | None, champion: int | None) -> list[int]:
-    """Return the versions in a tag, corrected if `champion`, the version of the alias, is not the last of them.
+    """Return the versions in a tag, corrected so that `champion`, the version of the alias, is the last.
 
-    A run that is killed between alias and tag leaves that; so does a person who moves the alias.
+    It is not if a run was killed between alias and tag, or a person moved the alias.
     """
     history = [int(version) for version in json.loads(tag)] if tag else []
     return history if champion is None else history_after_rollback(history, champion)
@@ -27,9 +26,6 @@ def history_after_deploy(history: Sequence[int], version: int) -> list[int]:
 
 
 def history_after_rollback(history: Sequence[int], version: int) -> list[int]:
-    """Return the champions after a roll-back to `version`: those after its last time are gone.
-
-    A version that never was champion comes last.
-    """
+    """Return the champions after a rollback to `version`, which drops those after it; a new version is appended."""
     indices = [index for index, champion in enumerate(history) if champion == version]
     return [*history[: indices[-1] + 1]] if indices else [*history, version]

@@ -1,4 +1,4 @@
-"""Who is champion, who was before, since when, and how each was served: the alias, and tags of model and versions."""
+"""The champions of a model, when and how each was served: the alias, and tags of model and versions."""
 
 import json
 import time
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-# Elsewhere it is imported late. A roll-back has no seconds for it once it is Running.
+# Imported now, not late as elsewhere: a rollback has no seconds for it once it is Running.
 from mlflow import MlflowClient  # noqa: F401
 
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
 from tasks.tracking.champion_history import dump_history, parse_history
-from tasks.tracking.mlflow_client import TrackingError, best_effort, client, logger, mlflow_errors_as_tracking_error
+from tasks.tracking.mlflow_client import TrackingError, best_effort, logger, tracking_errors
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 
 HISTORY_TAG = "champions"
@@ -24,10 +24,10 @@ SERVED_AS_TAG = "served_as"
 
 @dataclass(frozen=True, kw_only=True)
 class AnnouncedRollout:
-    """The version that a flow run is about to make the champion (0: none), and the champions with it.
+    """The version that a flow run is about to make the champion (0: none), and the history with it.
 
-    `former` was champion before, and `announced_at` is in seconds since 1970. It is written down before clients get the
-    version: the next roll-out knows what a killed one was doing.
+    `former` is the champion before, `announced_at` in seconds since 1970. It is written before clients get the version,
+    so that the next rollout knows what a killed one was doing.
     """
 
     version: int
@@ -39,15 +39,17 @@ class AnnouncedRollout:
 
 @retried_step
 def find_chosen_version(model_name: str, flow_run_id: str, first_start: float | None) -> int | None:
-    """Return the version that this flow run chose in an earlier attempt, if it did.
+    """Return the version that this flow run chose in an earlier attempt, if any.
 
-    `first_start` is when that attempt began, None in the first one. Raises TrackingError if another flow run has
-    changed since then what is served: nobody wants any more what this one was to do.
+    `first_start` is when the first attempt began; None in that attempt.
+
+    Raises:
+        TrackingError: Another flow run has changed the served versions since then.
     """
     if first_start is None:
         return None
-    with mlflow_errors_as_tracking_error(f"reading what was rolled out of {model_name}"):
-        announced = _announced(client().get_registered_model(model_name).tags)
+    with tracking_errors(f"reading the last rollout of {model_name}") as mlflow:
+        announced = _announced(mlflow.get_registered_model(model_name).tags)
     if announced and announced.flow_run_id == flow_run_id:
         return announced.version
     if announced and announced.announced_at > first_start:
@@ -62,10 +64,10 @@ def find_chosen_version(model_name: str, flow_run_id: str, first_start: float | 
 def champion_history(model_name: str, served: int | None = None) -> list[int]:
     """Return the champions of a model, the present one last; empty if none was deployed yet.
 
-    `served` is the champion in Triton. If a roll-out was killed between that and the alias, the alias follows now.
+    `served` is the champion in Triton: if a rollout was killed before it moved the alias, the alias is moved now.
     """
-    with mlflow_errors_as_tracking_error(f"reading the champions of {model_name}"):
-        model = client().get_registered_model(model_name)
+    with tracking_errors(f"reading the champions of {model_name}") as mlflow:
+        model = mlflow.get_registered_model(model_name)
     champion = _champion_version(model.aliases)
     announced = _announced(model.tags)
     if announced and announced.version == served and champion in {announced.version, announced.former}:
@@ -82,7 +84,7 @@ def _champion_version(aliases: Mapping[str, str]) -> int | None:
 def _announced(tags: Mapping[str, str]) -> AnnouncedRollout | None:
     try:
         return AnnouncedRollout(**json.loads(tags[ROLLOUT_TAG])) if ROLLOUT_TAG in tags else None
-    except (ValueError, TypeError):  # somebody else's tag
+    except (ValueError, TypeError):  # a tag of somebody else
         logger().warning("tag %r is no roll-out of ours: %r", ROLLOUT_TAG, tags[ROLLOUT_TAG])
         return None
 
@@ -90,7 +92,8 @@ def _announced(tags: Mapping[str, str]) -> AnnouncedRollout | None:
 def rollback_target(model_name: str, history: Sequence[int], version: int | None) -> int:
     """Return the champion to go back to: `version`, or the one before the present one.
 
-    Raises TrackingError if that never was champion: nobody has compared it with its weights.
+    Raises:
+        TrackingError: It never was champion, so nobody has compared it with its weights.
     """
     target = version if version is not None else next(iter(history[-2:-1]), None)
     if target is not None and target in history:
@@ -104,9 +107,8 @@ def rollback_target(model_name: str, history: Sequence[int], version: int | None
 
 @retried_step
 def announce_champion(model_name: str, version: int, flow_run_id: str, history: Sequence[int]) -> None:
-    """Write down which version is about to be the champion (0: none any more); `history` are the champions with it."""
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"writing down that {model_name} version {version} is rolled out"):
+    """Write which version is about to be the champion (0: none); `history` are the champions with it."""
+    with tracking_errors(f"announcing the rollout of {model_name} version {version}") as mlflow:
         announced = AnnouncedRollout(
             version=version,
             flow_run_id=flow_run_id,
@@ -119,16 +121,14 @@ def announce_champion(model_name: str, version: int, flow_run_id: str, history: 
 
 @retried_step
 def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
-    """Point alias `champion` at a version, which is the challenger no longer; `history` are the champions with it.
+    """Move alias `champion` to a version and remove alias `challenger` from it; `history` are the champions with it.
 
-    The alias comes first, for clients get this version already; if the run is killed after it, the alias corrects the
-    history.
+    Clients have this version already, so the alias comes first; it corrects the history if the run is killed after it.
     """
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"pointing {model_name}@{CHAMPION} at version {version}"):
+    with tracking_errors(f"pointing {model_name}@{CHAMPION} at version {version}") as mlflow:
         try:
             mlflow.set_registered_model_alias(model_name, CHAMPION, str(version))
-        except Exception:  # an answer that was lost is no refusal
+        except Exception:  # the answer may have been lost
             if mlflow.get_registered_model(model_name).aliases.get(CHAMPION) != str(version):
                 raise
     with best_effort(f"that {model_name} version {version} is the champion"):
@@ -139,10 +139,9 @@ def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
 
 @step
 def tag_champion_dates(model_name: str, former: int | None, version: int, serving: ServingParams) -> None:
-    """Write on both versions when one followed the other, and how the new one is served; never raises."""
+    """Tag both versions with the date of the change, and the new one with how it is served; never raises."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with best_effort("who was champion when"):
-        mlflow = client()
+    with best_effort("who was champion when") as mlflow:
         served_as = serving.model_dump_json(exclude={"parity", "canary"})
         mlflow.set_model_version_tag(model_name, str(version), SERVED_AS_TAG, served_as)
         if former != version:
@@ -153,7 +152,7 @@ def tag_champion_dates(model_name: str, former: int | None, version: int, servin
 
 
 def serving_params_of(model_name: str, version: int) -> ServingParams | None:
-    """Return how a version was served when it was champion; None if MLflow did not take that tag then."""
-    with mlflow_errors_as_tracking_error(f"reading how {model_name} version {version} was served"):
-        tag = client().get_model_version(model_name, str(version)).tags.get(SERVED_AS_TAG)
+    """Return how a version was served when it was champion; None without that tag."""
+    with tracking_errors(f"reading how {model_name} version {version} was served") as mlflow:
+        tag = mlflow.get_model_version(model_name, str(version)).tags.get(SERVED_AS_TAG)
     return ServingParams.model_validate_json(tag) if tag else None

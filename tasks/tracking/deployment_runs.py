@@ -1,4 +1,4 @@
-"""Each deployment, roll-back and undeployment is a run of experiment `serving`."""
+"""Deployments, rollbacks and undeployments, as runs of experiment `serving`."""
 
 import time
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import SERVING, best_effort, client, experiment_id
-from tasks.tracking.payloads import MAX_RUN_TAG, truncate
+from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch
+from tasks.tracking.payloads import truncate
 
 
 @dataclass(kw_only=True)
 class RolloutRecord:
-    """A change of what is served of a model: filled while it goes on, written to MLflow when it ends.
+    """A change of the served versions of a model, filled on the way and written to MLflow at its end.
 
     `outcome` is the sentence that people read; `pages` are texts by file name.
     """
@@ -31,17 +31,14 @@ class RolloutRecord:
 
     @property
     def name(self) -> str:
-        """Action, model and version."""
+        """Action, model and version in words."""
         version = "" if self.version is None else f" version {self.version}"
         return f"{self.action} {self.model_name}{version}"
 
 
 @contextmanager
 def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator[RolloutRecord]:
-    """Write to experiment `serving` what the block did, and how it ended.
-
-    Nothing is raised if MLflow refuses it: a model is served without it.
-    """
+    """Write the record, filled by the block, and how the block ended; a refusal by MLflow is only logged."""
     record = RolloutRecord(action=action, model_name=model_name, flow_run_id=flow_run_id)
     status = "KILLED"
     started = time.time()
@@ -57,12 +54,11 @@ def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator
 
 
 def rollout_link(flow_run_id: str) -> dict[str, str]:
-    """Return the address of the run of a roll-out, which is there when it has ended, by the text of the link."""
+    """Return the address of the run of a rollout, which exists when it has ended, by the text of the link."""
     links = {}
-    with best_effort("the address of a roll-out"):
-        address = Settings().addresses.tracked_runs(
-            experiment_id(client(), SERVING), f'tags.flow_run_id = "{flow_run_id}"'
-        )
+    with best_effort("the address of a rollout") as mlflow:
+        experiment = experiment_id(mlflow, SERVING)
+        address = Settings().addresses.tracked_runs(experiment, f'tags.flow_run_id = "{flow_run_id}"')
         links["Pictures, in the run of this deployment"] = address
     return links
 
@@ -70,8 +66,6 @@ def rollout_link(flow_run_id: str) -> dict[str, str]:
 @step
 def write_rollout_record(record: RolloutRecord, status: str, started: float) -> None:
     """Write a run of experiment `serving`, which ended with `status`; never raises."""
-    from mlflow.entities import Metric
-
     links = links_markdown(page_links(record.flow_run_id, None, record.model_name, record.version))
     tags = {
         "action": record.action,
@@ -81,15 +75,11 @@ def write_rollout_record(record: RolloutRecord, status: str, started: float) -> 
         "mlflow.note.content": f"{truncate(record.outcome, 4000)}\n\n{links}",
         **record.tags,
     }
-    with best_effort(record.name):
-        mlflow, now = client(), int(time.time() * 1000)
-        run_id = mlflow.create_run(
-            experiment_id(mlflow, SERVING),
-            start_time=int(started * 1000),
-            run_name=record.name,
-            tags={key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()},
-        ).info.run_id
-        mlflow.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in record.metrics.items()])
+    with best_effort(record.name) as mlflow:
+        experiment = experiment_id(mlflow, SERVING)
+        run = mlflow.create_run(experiment, start_time=int(started * 1000), run_name=record.name)
+        run_id = run.info.run_id
+        log_batch(mlflow, run_id, record.metrics, tags)
         for file, text in record.pages.items():
             mlflow.log_text(run_id, text, file)
         mlflow.set_terminated(run_id, status)

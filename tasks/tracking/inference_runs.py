@@ -1,4 +1,4 @@
-"""Runs of inference beside trainings: what a version found, how quickly, and the way to the gallery."""
+"""Inferences, as runs of experiment `inference`."""
 
 from prefect import runtime
 
@@ -6,19 +6,14 @@ from tasks.inference.publication import Publication
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import INFERENCE, best_effort, client, experiment_id
-from tasks.tracking.payloads import MAX_RUN_TAG, truncate
+from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch
 
 
 @step
 def record_inference(name: str, published: Publication) -> str:
-    """Keep a run in experiment `inference`, once for each flow run; return links to its pages, as Markdown.
-
-    Never raises: the run has its results.
-    """
-    from mlflow.entities import Metric, RunTag
-
-    summary, model_name = published.summary, published.model_name
+    """Write the run of a flow run, once; returns links to its pages, as Markdown. Never raises."""
+    summary = published.summary
+    model_name = published.model_name
     note = published.to_markdown(links_markdown(page_links(published.run, None, model_name, published.newest_version)))
     metrics = {
         "images": summary.images,
@@ -34,17 +29,12 @@ def record_inference(name: str, published: Publication) -> str:
         "mlflow.note.content": note,
     }
     run_id: str | None = None
-    with best_effort(f"run {name}"):
-        mlflow = client()
+    with best_effort(f"run {name}") as mlflow:
         experiment = experiment_id(mlflow, INFERENCE)
-        is_first = runtime.flow_run.run_count == 1  # a search takes longer than all the rest
-        known = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
-        run = known[0].info if known else mlflow.create_run(experiment, run_name=name).info
+        is_first = runtime.flow_run.run_count == 1  # a search is slower than all the rest
+        earlier = [] if is_first else mlflow.search_runs([experiment], f"tags.flow_run_id = '{published.run}'")
+        run = earlier[0].info if earlier else mlflow.create_run(experiment, run_name=name).info
         run_id = run.run_id
-        mlflow.log_batch(
-            run_id,
-            metrics=[Metric(key, value, run.start_time, 0) for key, value in metrics.items()],
-            tags=[RunTag(key, truncate(value, MAX_RUN_TAG)) for key, value in tags.items()],
-        )
+        log_batch(mlflow, run_id, metrics, tags, time_ms=run.start_time)
         mlflow.set_terminated(run_id)
     return links_markdown(page_links("", run_id, model_name, published.newest_version))

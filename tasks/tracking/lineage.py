@@ -1,16 +1,15 @@
-"""Where a model comes from, as tags."""
+"""The origin of a model, as tags."""
 
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import DEVNULL
 
 from tasks.errors import StudioError
 from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
-
-
 BASE_DIGEST = "base_model_sha256"
 
 
@@ -22,10 +21,12 @@ def lineage_tags(
     flow_run_id: str,
     plan_digest: str,
 ) -> dict[str, str]:
-    """Tags of a run and of the version it gives; `digests` maps archive to SHA-256 in hex, the other digests are such.
+    """Return tags of a run and of its version; digests are SHA-256 in hex, `digests` by archive.
 
-    `base_digest` is None for an architecture, which has no weights. Raises StudioError where the class names are longer
-    than a version can carry: better now than after the training.
+    `base_digest` is None for an architecture, which has no weights.
+
+    Raises:
+        StudioError: The class names are longer than a version's tag.
     """
     names = json.dumps(list(class_names))
     if len(names) > MAX_TAG:
@@ -45,12 +46,10 @@ def lineage_tags(
 
 
 def code_commit() -> str:
-    """The commit of this checkout, with `-dirty` after it where files differ; `unknown` outside a checkout."""
+    """Return the commit of this checkout, with `-dirty` if files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=30
-        )
+        commit = subprocess.check_output(command, cwd=Path(__file__).parent, stderr=DEVNULL, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return described.stdout.strip()
+    return commit.strip()

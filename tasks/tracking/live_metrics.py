@@ -1,4 +1,4 @@
-"""What is logged while a training goes on: its epochs, and the load of the machine."""
+"""Metrics that are logged during a training: its epochs, and the load of the machine."""
 
 import contextlib
 import threading
@@ -8,39 +8,42 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.settings import Settings
-from tasks.tracking.mlflow_client import client, is_final, logger, mlflow_errors, warn
+from tasks.tracking.mlflow_client import client, is_final, log_batch, log_errors, logger, mlflow_errors
 from tasks.training.events import EpochResult
 
-PATIENCE_S, PATIENCE_WHILE_DOWN_S = 15.0, 1.0
-SAMPLE_S, RESTART_S = 10.0, 20.0
+PATIENCE_S = 15.0
+PATIENCE_WHILE_DOWN_S = 1.0
+SAMPLE_S = 10.0
+RESTART_S = 20.0
 EPOCH_MARKER_METRIC = "epoch_seconds"  # the metric that every logged epoch has
 
 
 class EpochLogger:
-    """Logs each epoch into one run, as step `epoch.number`: every step once, also after an outage or a resume.
+    """Logs each epoch into one run as step `epoch.number`, each step once, also after an outage or a resume.
 
-    Epochs that MLflow does not take are kept, and logged in their order when it does again. A call waits 15 s at most,
-    and 1 s while MLflow is known to be down; the request goes on beside the training.
+    Epochs that MLflow does not take wait and are logged in order later. A call takes at most 15 s, and 1 s while MLflow
+    is known to be down; the request goes on beside the training.
     """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._client = client()
-        self._logged: set[int] | None = None  # None until MLflow could be asked
+        self._logged: set[int] | None = None  # None until MLflow has answered
         self._waiting: deque[tuple[EpochResult, int]] = deque()
         self._sender: threading.Thread | None = None
         self._error: Exception | None = None
-        self._refused = self._warned = False
+        self._refusal: Exception | None = None
+        self._refusal_logged = False
         self._down = False
 
     def __call__(self, epoch: EpochResult) -> None:
         """Log one finished epoch, and those that wait; never raises for MLflow's errors."""
-        # The time is kept: MLflow takes a value of one step and one time for the same when it comes twice.
+        # With the same time and step MLflow keeps a value once, though it comes twice.
         self._waiting.append((epoch, int(time.time() * 1000)))
         self._send(PATIENCE_WHILE_DOWN_S if self._down else PATIENCE_S)
 
     def flush(self) -> None:
-        """Try once more to log what waits; says how much is lost when that fails."""
+        """Try once more to log what waits; logs how much is lost if that fails."""
         self._send(PATIENCE_S)
         if self._waiting:
             logger().warning("%d epochs could not be logged to MLflow run %s", len(self._waiting), self._run_id)
@@ -51,10 +54,10 @@ class EpochLogger:
             self._sender = threading.Thread(target=self._work, name="epochs", daemon=True)
             self._sender.start()
             self._is_sending(deadline)
-        self._tell()
+        self._log_outage()
 
     def _is_sending(self, deadline: float) -> bool:
-        """Whether a request is under way still at the deadline."""
+        """Whether a request still runs at the deadline."""
         if self._sender is None:
             return False
         self._sender.join(max(0.0, deadline - time.monotonic()))
@@ -76,19 +79,16 @@ class EpochLogger:
             self._error = error
 
     def _log(self, epoch: EpochResult, ended: int) -> None:
-        from mlflow.entities import Metric
-
-        values = {**epoch.metrics, EPOCH_MARKER_METRIC: epoch.seconds, "batch": float(epoch.batch)}
-        metrics = [Metric(name, value, ended, epoch.number) for name, value in values.items()]
+        metrics = {**epoch.metrics, EPOCH_MARKER_METRIC: epoch.seconds, "batch": float(epoch.batch)}
         try:
-            self._client.log_batch(self._run_id, metrics=metrics)
+            log_batch(self._client, self._run_id, metrics, step=epoch.number, time_ms=ended)
         except mlflow_errors() as error:
             if not is_final(error):
                 raise
-            self._error, self._refused = error, True  # kept, it would hold up those after it for ever
+            self._refusal = error  # left out: it would hold up those after it for ever
 
-    def _tell(self) -> None:
-        """Say once that an outage began, and once that it is over."""
+    def _log_outage(self) -> None:
+        """Log once that an outage began, and once that it is over."""
         down = bool(self._waiting)
         if down and not self._down:
             reason = self._error or f"no answer within {PATIENCE_S:.0f} s"
@@ -96,9 +96,9 @@ class EpochLogger:
         elif self._down and not down:
             logger().info("MLflow takes epochs again, those that waited are logged")
             self._error = None
-        if self._refused and not self._warned:
-            logger().warning("MLflow refuses an epoch, it is left out: %s", self._error)
-        self._warned = self._warned or self._refused
+        if self._refusal and not self._refusal_logged:
+            logger().warning("MLflow refuses an epoch, it is left out: %s", self._refusal)
+            self._refusal_logged = True
         self._down = down
 
 
@@ -106,32 +106,26 @@ class EpochLogger:
 def system_metrics(run_id: str) -> Iterator[None]:
     """Log the load of processor, memory, disk, network and GPU (with pynvml) as `system/*` while the block runs.
 
-    A run that is gone on with gets further steps. Never fails the block.
+    A resumed run gets further steps. Never fails the block.
     """
-    monitor = _started(run_id)
+    monitor = None
+    with log_errors("the load of this machine is not logged"):
+        started = _monitor(run_id)
+        started.start()
+        monitor = started
     try:
         yield
     finally:
         if monitor is not None:
-            monitor.finish()  # MLflow's own, which logs what goes wrong
-
-
-def _started(run_id: str) -> Any | None:  # noqa: ANN401
-    try:
-        monitor = _monitor(run_id)
-        monitor.start()
-    except Exception:  # noqa: BLE001 - drivers and kernels fail in many ways, and a training needs none of these figures
-        warn("the load of this machine is not logged")
-        return None
-    return monitor
+            monitor.finish()  # logs its errors itself
 
 
 def _monitor(run_id: str) -> Any:  # noqa: ANN401
-    client()  # for the limits of its requests
+    client()  # sets the limits of its requests
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     class Monitor(SystemMetricsMonitor):
-        """MLflow's own ends for good at the first request that fails."""
+        """Starts again: MLflow's own ends at the first request that fails."""
 
         def monitor(self) -> None:
             while not self._shutdown_event.is_set():

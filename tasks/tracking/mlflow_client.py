@@ -1,26 +1,30 @@
-"""The way to MLflow, and what its failures mean."""
+"""Clients of MLflow, and the meaning of its errors."""
 
 import contextlib
 import logging
 import os
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.context import FlowRunContext, TaskRunContext
 
 from tasks.errors import StudioError
+from tasks.orchestration.retries import RetryPolicy
 from tasks.settings import Settings
+from tasks.tracking.payloads import MAX_RUN_TAG, truncate
 
-TRAINING, DATASETS, SERVING, INFERENCE = "training", "datasets", "serving", "inference"
+TRAINING = "training"
+DATASETS = "datasets"
+SERVING = "serving"
+INFERENCE = "inference"
 
-# MLflow's own 7 retries hold a caller up for 4 minutes while the server is down; 3 do for 13 s, 2 for 5 s. The links
-# that it prints cost two requests a run.
+SHORT_OUTAGE = RetryPolicy(attempts=3)  # 5 s by MLflow's own pauses; its default of 8 attempts takes 4 minutes
 CLIENT_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": f"{(SHORT_OUTAGE.attempts or 1) - 1}",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the links cost two requests a run
 }
 _FINAL = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"}
 
@@ -30,7 +34,7 @@ class TrackingError(StudioError):
 
 
 def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost every flow 2 s
-    """An MLflow client for the server that the environment names, which soon gives up where that is down."""
+    """Return an MLflow client for the server in the environment, which gives up soon if that is down."""
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -40,16 +44,16 @@ def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost ev
 
 
 def configure_mlflow() -> None:
-    """Point those functions of `mlflow` that take no client at the server that the environment names."""
+    """Set the server in the environment for functions of `mlflow` that take no client."""
     import mlflow
 
-    client()  # for its manners
+    client()  # sets the limits of its requests
     mlflow.set_tracking_uri(Settings().mlflow_tracking_uri)
     mlflow.set_registry_uri(Settings().mlflow_tracking_uri)
 
 
 def mlflow_errors() -> tuple[type[Exception], ...]:
-    """What MLflow's client raises, where the server refuses and where it does not answer."""
+    """Return the errors of MLflow's client, for a refusal and for no answer."""
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -57,15 +61,15 @@ def mlflow_errors() -> tuple[type[Exception], ...]:
 
 
 def is_final(error: BaseException | None) -> bool:
-    """Whether MLflow will give the same answer again: it understood, and refused."""
+    """Return whether MLflow has refused, and would do so again."""
     return getattr(error, "error_code", None) in _FINAL
 
 
 @contextlib.contextmanager
-def mlflow_errors_as_tracking_error(doing: str) -> Iterator[None]:
-    """Turn MLflow's errors into a TrackingError that says what was being done and what to do now."""
+def tracking_errors(doing: str) -> Iterator[Any]:
+    """Yield a client; errors of MLflow become a TrackingError that names what failed and what to do now."""
     try:
-        yield
+        yield client()
     except mlflow_errors() as error:
         address = Settings().mlflow_tracking_uri
         failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
@@ -74,33 +78,56 @@ def mlflow_errors_as_tracking_error(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def best_effort(what: str) -> Iterator[None]:
-    """Log what MLflow refuses, or what cannot be read, and go on: no figure is worth a training."""
+def best_effort(what: str) -> Iterator[Any]:
+    """Yield a client; errors of MLflow and of files are only logged: no metric is worth a training."""
     expected: tuple[type[Exception], ...] = (*mlflow_errors(), OSError)
     try:
+        yield client()
+    except expected as error:
+        logger().warning("%s could not be logged to MLflow: %s", what, error)
+
+
+@contextlib.contextmanager
+def log_errors(message: str, *values: object) -> Iterator[None]:
+    """Log any error of the block and go on; one of MLflow, of the network or of ours without a traceback."""
+    try:
         yield
-    except expected:
-        warn("%s could not be logged to MLflow", what)
-
-
-def warn(message: str, *values: object) -> None:
-    """Log what the error in hand prevented; one of MLflow or of the network needs no traceback to act on it."""
-    error, expected = sys.exc_info()[1], (*mlflow_errors(), OSError, StudioError)
-    logger().warning(message + ": %s", *values, error, exc_info=not isinstance(error, expected))
+    except Exception as error:  # noqa: BLE001 - drivers, kernels and clients fail in many ways
+        expected = (*mlflow_errors(), OSError, StudioError)
+        logger().warning(message + ": %s", *values, error, exc_info=not isinstance(error, expected))
 
 
 def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """The log of the run under way, or a plain one where there is none."""
+    """Return the log of the current run, or a plain one outside of a run."""
     return get_run_logger() if TaskRunContext.get() or FlowRunContext.get() else logging.getLogger(__name__)
 
 
 def experiment_id(mlflow: Any, name: str) -> str:  # noqa: ANN401
-    """Return the id of an experiment, made now where it was missing; another run may make it at the same moment."""
-    if found := mlflow.get_experiment_by_name(name):
-        return str(found.experiment_id)
+    """Return the id of an experiment, made now if it is missing; another run may make it at the same moment."""
+    if experiment := mlflow.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
     try:
         return str(mlflow.create_experiment(name))
     except mlflow_errors():
-        if found := mlflow.get_experiment_by_name(name):
-            return str(found.experiment_id)
+        if experiment := mlflow.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
         raise
+
+
+def log_batch(
+    mlflow: Any,  # noqa: ANN401
+    run_id: str,
+    metrics: Mapping[str, float] = {},
+    tags: Mapping[str, object] = {},
+    step: int = 0,
+    time_ms: int | None = None,
+) -> None:
+    """Log metrics, of now or of `time_ms`, and tags, cut to the length that MLflow keeps."""
+    from mlflow.entities import Metric, RunTag
+
+    time_ms = time_ms or int(time.time() * 1000)
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(name, value, time_ms, step) for name, value in metrics.items()],
+        tags=[RunTag(name, truncate(value, MAX_RUN_TAG)) for name, value in tags.items()],
+    )

@@ -1,21 +1,26 @@
-"""What MLflow shows of a training, under names by which two runs or two versions compare side by side."""
+"""Tags, parameters, metrics and descriptions of runs and versions in MLflow."""
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import chain, count
 
 from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import escape_markdown, table
 from tasks.training.events import TrainedModel
 from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
-# The longest that MLflow and its database keep, in characters.
-MAX_TAG, MAX_RUN_TAG, MAX_PARAMETER, MAX_DESCRIPTION = 100_000, 8_000, 6_000, 5_000
-_SHOWN_CLASSES, _SHOWN_NAME = 30, 40
+# The longest texts that MLflow and its database keep, in characters.
+MAX_TAG = 100_000
+MAX_RUN_TAG = 8_000
+MAX_PARAMETER = 6_000
+MAX_DESCRIPTION = 5_000
+_SHOWN_CLASSES = 30
+_SHOWN_NAME = 40
 _ORIGIN = ("base_model", "archives", "git_commit", "flow_run_id")
 
 
 def truncate(text: object, most: int) -> str:
-    """Text of `most` characters at most, with a mark where its end is missing."""
+    """Return a text of at most `most` characters; a cut one ends with `…`."""
     whole = str(text)
     return whole if len(whole) <= most else whole[: most - 1] + "…"
 
@@ -23,10 +28,7 @@ def truncate(text: object, most: int) -> str:
 def run_parameters(
     model_name: str, training: Mapping[str, object], base_model: str, digests: Mapping[str, str]
 ) -> dict[str, object]:
-    """Parameters of a run: the model, those of the training, what it began from, its archives with 8 digits of a hash.
-
-    Archives are here as well as in the tags because MLflow compares versions by parameters and metrics alone.
-    """
+    """Return the parameters of a run; the archives are among them because MLflow compares versions by parameters."""
     return {"model_name": model_name, **training, "base_model": base_model, "archives": _archives(digests)}
 
 
@@ -35,29 +37,27 @@ def _archives(digests: Mapping[str, str]) -> str:
 
 
 def mlflow_metrics(model: TrainedModel) -> dict[str, float]:
-    """Metrics of a run: `best/<name>`, `best/<name>/<class>`, and how many epochs there were."""
+    """Return the metrics of a run: `best/<name>`, `best/<name>/<class>`, `epochs` and `best_epoch`."""
     metrics = {f"best/{name}": value for name, value in model.scores.metrics.items()}
     names = _safe_names(model.scores.classes)
-    for found, values in model.scores.classes.items():
-        metrics |= {f"best/{name}/{names[found]}": value for name, value in values.items()}
+    for class_name, values in model.scores.classes.items():
+        metrics |= {f"best/{name}/{names[class_name]}": value for name, value in values.items()}
     return {**metrics, "epochs": float(model.epochs), "best_epoch": float(model.best_epoch)}
 
 
 def _safe_names(classes: Iterable[str]) -> dict[str, str]:
-    """Each class in characters that MLflow takes, no two alike."""
+    """Each class in characters that MLflow accepts, no two alike."""
     names: dict[str, str] = {}
-    for found in classes:
-        safe = "".join(sign if sign.isalnum() or sign in "_-. :" else "_" for sign in found)[:200]
-        safe = safe if safe.strip(".") else f"_{safe}"  # MLflow takes names for paths, in which dots lead elsewhere
-        number, free = 1, safe
-        while free in names.values():
-            number, free = number + 1, f"{safe}_{number + 1}"
-        names[found] = free
+    for class_name in classes:
+        safe = "".join(sign if sign.isalnum() or sign in "_-. :" else "_" for sign in class_name)[:200]
+        safe = safe if safe.strip(".") else f"_{safe}"  # MLflow reads names as paths, in which dots lead elsewhere
+        variants = chain([safe], (f"{safe}_{number}" for number in count(2)))
+        names[class_name] = next(name for name in variants if name not in names.values())
     return names
 
 
 def version_tags(model: TrainedModel, image_size: int, lineage: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a version: what serving needs of it (task, image size, class names), its scores, and where it is from."""
+    """Return the tags of a version: task, image size and class names, which serving needs, scores and lineage."""
     return {
         "task": model.task,
         "image_size": str(image_size),
@@ -71,9 +71,9 @@ def version_tags(model: TrainedModel, image_size: int, lineage: Mapping[str, str
 
 
 def _class_metrics(scores: Scores) -> str:
-    """JSON of the metrics of each class; where that is too long the main one, and then of the weakest classes alone."""
+    """JSON of the metrics of each class; if it is too long, of the main metric, and then of the weakest classes."""
     text = json.dumps({name: _rounded(values) for name, values in scores.classes.items()})
-    weakest = sorted(scores.by_class.items(), key=lambda found: found[1])
+    weakest = sorted(scores.by_class.items(), key=lambda each: each[1])
     while len(text) > MAX_TAG:
         text = json.dumps({name: {PRIMARY_METRIC[scores.task]: round(value, 4)} for name, value in weakest})
         weakest = weakest[: len(weakest) * 9 // 10]
@@ -85,7 +85,7 @@ def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def decision_metrics(decision: Decision) -> dict[str, float]:
-    """Metrics of a run about the promotion of its version: 1 or 0, and what both versions reached on each data."""
+    """Return the metrics of a promotion: 1 or 0, and the means of both versions on each set of images."""
     metrics = {"promotion/promoted": float(decision.promoted)}
     for mean in decision.means:
         metrics[f"promotion/{mean.data}/challenger"] = mean.challenger
@@ -95,13 +95,13 @@ def decision_metrics(decision: Decision) -> dict[str, float]:
 
 
 def version_description(model: TrainedModel, image_size: int, lineage: Mapping[str, str], links: str = "") -> str:
-    """A version on a page of markdown: its scores, its weakest classes first, and where it comes from.
+    """Return a page of markdown: scores, weakest classes and origin of a version, with `links` in markdown.
 
-    It begins with the score, because a list of versions shows no more of it than that; `links`, in markdown, follow.
+    A list of versions shows only the beginning, so the main score comes first.
     """
     scores = model.scores
-    known = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
-    origin = [(name, truncate(known[name], 800)) for name in _ORIGIN if known.get(name)]
+    values = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
+    origin = [(name, truncate(values[name], 800)) for name in _ORIGIN if values.get(name)]
     sentence = (
         f"{PRIMARY_METRIC[scores.task]} {scores.primary:.4f} on {scores.images} validation images. "
         f"{escape_markdown(model.task)} at {image_size} px, {len(model.class_names)} classes, "
@@ -112,13 +112,13 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
         *([links] if links else []),
         table(("metric", "value"), [(name, f"{value:.4f}") for name, value in scores.metrics.items()]),
         _weakest(model),
-        table(("trained from", ""), origin, room=None),  # MLflow's cells wrap
+        table(("trained from", ""), origin, room=None),  # MLflow wraps cells
     ]
     return truncate("\n\n".join(parts), MAX_DESCRIPTION)
 
 
 def _weakest(model: TrainedModel) -> str:
-    values = sorted(model.scores.by_class.items(), key=lambda found: found[1])
+    values = sorted(model.scores.by_class.items(), key=lambda each: each[1])
     rows: list[tuple[str, str]] = [
         (truncate(name, _SHOWN_NAME), f"{value:.4f}") for name, value in values[:_SHOWN_CLASSES]
     ]

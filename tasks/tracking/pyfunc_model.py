@@ -1,7 +1,4 @@
-"""The code that MLflow keeps beside the weights, so that `mlflow.pyfunc.load_model` gives a working model.
-
-It is copied into the registry and runs without this repository.
-"""
+"""The code of a registered version, with which `mlflow.pyfunc.load_model` works without this repository."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +23,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def signature(task: str, image_size: int) -> ModelSignature:
-    """What a model of this task takes and gives; `image_size` in pixels is what it was trained at."""
+    """Return the signature of a model of this task, trained at `image_size` pixels."""
     params = [
         ParamSpec("conf", "double", 0.25),
         ParamSpec("iou", "double", 0.7),
@@ -40,7 +37,11 @@ def signature(task: str, image_size: int) -> ModelSignature:
 
 
 def load(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
-    """Load a .pt file, which is a pickle, without calling what it names beyond the classes of a model."""
+    """Return the model of a .pt file, a pickle that may name only the classes of a model.
+
+    Raises:
+        TypeError: The file is no .pt, or this Ultralytics would load any pickle.
+    """
     from ultralytics import YOLO  # type: ignore[attr-defined]
     from ultralytics.nn import tasks
 
@@ -53,28 +54,31 @@ def load(weights: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
 
 
 class Model(PythonModel):
-    """Image files in, what was found on them out."""
+    """Image files in, detections out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights that were registered with this version; raises TypeError for a file that holds more."""
+        """Load the weights of this version."""
         self.model: Any = load(context.artifacts["weights"])
-        # As the weights hold them: asked for its names, Ultralytics replaces some, `n01440764` by `tench`.
+        # Those in the weights: `model.names` has `tench` in place of `n01440764`.
         self.names: dict[int, str] = dict(cast("Any", self.model).model.names)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Predict on the image files named in the first column of `model_input`; `params` are Ultralytics' own.
+        """Predict on the image files in the first column of `model_input`; `params` are Ultralytics' own.
 
-        Returns a row a detection: image, class_id, class_name, confidence, x1, y1, x2, y2, in pixels of the image.
-        After them come for segmentation `polygon` ([x, y] each, none for an empty mask), for pose `keypoints`
-        ([x, y, confidence]), for oriented boxes `corners` (4 of [x, y]; the box encloses them). For classification a
-        row a class of each image, likeliest first, without a box. Raises FileNotFoundError.
+        Returns a row for each detection: image, class_id, class_name, confidence, x1, y1, x2, y2, in pixels of the
+        image, and for segmentation `polygon` ([x, y] each, none for an empty mask), for pose `keypoints` ([x, y,
+        confidence]), for oriented boxes `corners` (4 of [x, y]; the box encloses them). For classification a row for
+        each class of each image, likeliest first, without a box.
+
+        Raises:
+            FileNotFoundError: There is no such image file.
         """
         del context  # read by load_context
         rows: list[tuple[Any, ...]] = []
         for image in map(str, model_input.iloc[:, 0]):
-            if not Path(image).is_file():  # Ultralytics would take it for an address, a camera or a pattern
+            if not Path(image).is_file():  # to Ultralytics an address, a camera or a pattern
                 raise FileNotFoundError(f"Expected the path of an image file on this machine, found {image!r}.")
             for result in self.model.predict(image, verbose=False, **(params or {})):
                 rows += [(image, *row) for row in result_rows(result, self.names)]
@@ -82,7 +86,7 @@ class Model(PythonModel):
 
 
 def result_rows(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - ultralytics has no types
-    """Rows of one image, in the order of COLUMNS without the image; `names` are those of the classes, by number."""
+    """Yield the rows of one image, in the order of COLUMNS without the image; `names` are the classes, by number."""
     if result.probs is not None:
         scores = result.probs.data.tolist()
         for number in sorted(range(len(scores)), key=lambda each: -scores[each]):
@@ -97,7 +101,7 @@ def result_rows(result: Any, names: Mapping[int, str]) -> Iterator[tuple[Any, ..
 
 
 def shape_columns(result: Any) -> list[list[list[float]]] | None:  # noqa: ANN401
-    """What a task tells of each object beyond its box, if anything."""
+    """Return the outline or keypoints of each object, if the task has them."""
     if result.obb is not None:
         return result.obb.xyxyxyxy.tolist()  # type: ignore[no-any-return]
     if result.keypoints is not None:

@@ -11,24 +11,19 @@ from typing import Any
 
 from tasks.orchestration.step import retried_step, step
 from tasks.serving.served_model import ServedModel
-from tasks.tracking.mlflow_client import (
-    TrackingError,
-    client,
-    configure_mlflow,
-    is_final,
-    mlflow_errors_as_tracking_error,
-)
+from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, is_final, tracking_errors
 from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, truncate, version_tags
 from tasks.training.events import TrainedModel
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
 ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<version>[1-9]\d{0,8})|@(?P<alias>[\w-]+))")
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A registered version, as its tags describe it."""
+    """A registered version, by its tags."""
 
     name: str
     version: int
@@ -57,11 +52,9 @@ def register_version(
 ) -> int:
     """Register the weights as a loadable version of `model_name`; returns its number.
 
-    A flow run that is tried again gets the version that it registered before: `flow_run_id` of `tags` tells it.
-    Raises TrackingError after some minutes without MLflow.
+    A flow run, by `flow_run_id` of `tags`, that is tried again gets the version of its first attempt.
     """
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"registering a version of {model_name}"):
+    with tracking_errors(f"registering a version of {model_name}") as mlflow:
         for version in mlflow.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'"):
             if version.tags.get("flow_run_id") == tags["flow_run_id"]:
                 return int(version.version)
@@ -79,7 +72,7 @@ def register_version(
 
 
 def _log_model(run_id: str, model: TrainedModel, image_size: int) -> Any:  # noqa: ANN401
-    """`mlflow.pyfunc.log_model` would need the run to be this process's active one, and end it."""
+    """Like `mlflow.pyfunc.log_model`, which would end the run and need it as this process's active one."""
     import mlflow
     from mlflow.models import Model
 
@@ -87,7 +80,7 @@ def _log_model(run_id: str, model: TrainedModel, image_size: int) -> Any:  # noq
 
     configure_mlflow()
     with warnings.catch_warnings():
-        # The example it asks for would have to be an image file that is there wherever the model is loaded.
+        # An input example would be an image file, which is missing on other machines.
         warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
         return Model.log(
             artifact_path=None,
@@ -115,29 +108,29 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
 
 @retried_step
 def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
-    """Add tags to a version, in place of those of the same names."""
-    with mlflow_errors_as_tracking_error(f"tagging {model_name} version {version}"):
-        mlflow = client()
+    """Set tags of a version."""
+    with tracking_errors(f"tagging {model_name} version {version}") as mlflow:
         for name, value in tags.items():
             mlflow.set_model_version_tag(model_name, str(version), name, truncate(value, MAX_TAG))
 
 
 @retried_step
 def set_alias(model_name: str, alias: str, version: int) -> None:
-    """Point an alias at a version."""
-    with mlflow_errors_as_tracking_error(f"pointing {model_name}@{alias} at version {version}"):
-        client().set_registered_model_alias(model_name, alias, str(version))
+    """Move an alias to a version."""
+    with tracking_errors(f"pointing {model_name}@{alias} at version {version}") as mlflow:
+        mlflow.set_registered_model_alias(model_name, alias, str(version))
 
 
 @retried_step
 def require_task(model_name: str, task: str) -> None:
-    """Raise TrackingError if the newest version of `model_name` is for another task: clients would break on it.
+    """Check that the versions of `model_name` are for this task, and that its champion has the tags to compare with.
 
-    So too if its champion has too few tags to be compared with: better now than after the training.
+    Raises:
+        TrackingError: They are for another task, on which clients would break.
     """
-    with mlflow_errors_as_tracking_error(f"looking for versions of {model_name}"):
-        found = client().search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
-    newest = next((version for version in found if "task" in version.tags), None)
+    with tracking_errors(f"looking for versions of {model_name}") as mlflow:
+        versions = mlflow.search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
+    newest = next((version for version in versions if "task" in version.tags), None)
     if newest is not None and newest.tags["task"] != task:
         raise TrackingError(
             f"Expected the versions of {model_name!r} to be for one task; found version {newest.version} for "
@@ -149,30 +142,36 @@ def require_task(model_name: str, task: str) -> None:
 
 @retried_step
 def require_model(model_name: str) -> None:
-    """Raise TrackingError that says which models there are if this one is missing."""
-    with mlflow_errors_as_tracking_error(f"looking for {model_name}"):
-        mlflow = client()
+    """Check that a model exists.
+
+    Raises:
+        TrackingError: It does not; the message names those that do.
+    """
+    with tracking_errors(f"looking for {model_name}") as mlflow:
         if not mlflow.search_registered_models(f"name = '{model_name}'"):
             raise TrackingError(_no_model(mlflow, model_name))
 
 
 @step
 def find_version(model_name: str, version: int | str) -> ModelVersion:
-    """Return a version by number or alias; raises TrackingError that says which there are if it is missing."""
+    """Return a version by number or alias.
+
+    Raises:
+        TrackingError: There is none; the message names those that exist.
+    """
     from mlflow.exceptions import MlflowException
 
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"looking for {model_name} {version}"):
+    with tracking_errors(f"looking for {model_name} {version}") as mlflow:
         try:
             if isinstance(version, int):
-                found = mlflow.get_model_version(model_name, str(version))
+                entry = mlflow.get_model_version(model_name, str(version))
             else:
-                found = mlflow.get_model_version_by_alias(model_name, version)
+                entry = mlflow.get_model_version_by_alias(model_name, version)
         except MlflowException as error:
             if not is_final(error):
                 raise
             raise TrackingError(_absence(mlflow, model_name, version)) from error
-    return _to_model_version(model_name, found)
+    return _to_model_version(model_name, entry)
 
 
 def champion_version(model_name: str) -> int:
@@ -186,44 +185,41 @@ def champion_version(model_name: str) -> int:
 
 @step
 def find_candidate(model_name: str) -> ModelVersion:
-    """Return the version to deploy if none is named: the challenger, or the champion, which is to be served again.
-
-    Raises TrackingError that says which there are if there is neither.
-    """
-    with mlflow_errors_as_tracking_error(f"looking for the challenger of {model_name}"):
-        found = client().search_registered_models(f"name = '{model_name}'")
-    aliases = found[0].aliases if found else {}
+    """Return the version to deploy if none is named: the challenger, or else the champion."""
+    with tracking_errors(f"looking for the challenger of {model_name}") as mlflow:
+        models = mlflow.search_registered_models(f"name = '{model_name}'")
+    aliases = models[0].aliases if models else {}
     return find_version.fn(model_name, CHAMPION if CHAMPION in aliases and CHALLENGER not in aliases else CHALLENGER)
 
 
 @retried_step
 def find_champion(model_name: str) -> ModelVersion | None:
     """Return the champion; None if none was deployed yet."""
-    with mlflow_errors_as_tracking_error(f"looking for the champion of {model_name}"):
-        aliases = client().get_registered_model(model_name).aliases
+    with tracking_errors(f"looking for the champion of {model_name}") as mlflow:
+        aliases = mlflow.get_registered_model(model_name).aliases
     return find_version.fn(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
 
 
-def _to_model_version(model_name: str, found: Any) -> ModelVersion:  # noqa: ANN401
-    tags = found.tags
+def _to_model_version(model_name: str, entry: Any) -> ModelVersion:  # noqa: ANN401
+    tags = entry.tags
     try:
         return ModelVersion(
             name=model_name,
-            version=int(found.version),
-            run_id=found.run_id,
+            version=int(entry.version),
+            run_id=entry.run_id,
             task=tags["task"],
             image_size=int(tags["image_size"]),
             class_names=tuple(json.loads(tags["class_names"])),
         )
     except (KeyError, ValueError) as error:
         raise TrackingError(
-            f"Expected {model_name} version {found.version} to carry the tags task, image_size and class_names; "
+            f"Expected {model_name} version {entry.version} to carry the tags task, image_size and class_names; "
             f"found {sorted(tags)}. It was not registered by train-model: train it again."
         ) from error
 
 
 def _absence(mlflow: Any, model_name: str, version: int | str) -> str:  # noqa: ANN401
-    versions = sorted(int(found.version) for found in mlflow.search_model_versions(f"name = '{model_name}'"))
+    versions = sorted(int(entry.version) for entry in mlflow.search_model_versions(f"name = '{model_name}'"))
     if not versions:
         return _no_model(mlflow, model_name)
     if version == CHAMPION:
@@ -245,11 +241,15 @@ def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
 
 @step
 def fetch_weights(model: ModelVersion, folder: Path) -> Path:
-    """Return the weights of a registered version, downloaded to `folder`."""
+    """Return the weights of a registered version, downloaded to `folder`.
+
+    Raises:
+        TrackingError: The version has not exactly one .pt file.
+    """
     import mlflow
 
     configure_mlflow()
-    with mlflow_errors_as_tracking_error(f"reading the weights of {model.name} version {model.version}"):
+    with tracking_errors(f"reading the weights of {model.name} version {model.version}"):
         uri = f"models:/{model.name}/{model.version}/artifacts"
         root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     weights = sorted(root.rglob("*.pt"))
@@ -260,9 +260,9 @@ def fetch_weights(model: ModelVersion, folder: Path) -> Path:
 
 @step
 def fetch_registered_base_model(base_model: str, folder: Path) -> Path | None:
-    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, downloaded; None for any other name.
+    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, downloaded from our registry.
 
-    They come from our registry alone. Raises TrackingError if it has no such version.
+    None for any other name.
     """
     address = ADDRESS.fullmatch(base_model)
     if address is None:

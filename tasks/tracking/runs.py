@@ -1,11 +1,10 @@
 """Trainings, as runs of experiment `training`.
 
-A run is always addressed by its id through `MlflowClient`: no process-wide active run, so nothing else can log into it.
+Each call names the run by its id: without an active run of the process nothing else can log into it.
 """
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,19 +22,21 @@ from tasks.tracking.mlflow_client import (
     best_effort,
     client,
     experiment_id,
+    log_batch,
+    log_errors,
     logger,
-    mlflow_errors_as_tracking_error,
-    warn,
+    tracking_errors,
 )
-from tasks.tracking.payloads import MAX_PARAMETER, MAX_RUN_TAG, decision_metrics, mlflow_metrics, truncate
+from tasks.tracking.payloads import MAX_PARAMETER, decision_metrics, mlflow_metrics, truncate
 from tasks.training.events import TrainedModel
 
 OPEN = ("RUNNING", "SCHEDULED")  # SCHEDULED: its flow run is suspended
+_STATUS_AFTER = ((Superseded, ""), (Pause, "SCHEDULED"), (Exception, "FAILED"), (BaseException, "KILLED"))
 PICTURES = ("*.jpg", "*.png", "*.csv", "*.yaml")
 
 
 class OpenRun(NamedTuple):
-    """A run that goes on, with the tags that say where its model comes from."""
+    """An open run, with the tags of the origin of its model."""
 
     id: str
     tags: dict[str, str]
@@ -45,16 +46,17 @@ class OpenRun(NamedTuple):
 def open_run(
     name: str, fingerprint: str, tags: Mapping[str, str], parameters: Mapping[str, object], carried_on: bool = False
 ) -> OpenRun:
-    """Open the run of a training in experiment `training`, for the flow run that `tags` names.
+    """Open the run of a training, for the flow run in `tags`.
 
-    A flow run that is tried again with the same fingerprint goes on in the run that it had, whose parameters stay as
-    they were; so does the digest of its base model where it was `carried_on` from a checkpoint. Any other run of that
-    flow run which was left open is closed as KILLED. Raises TrackingError.
+    A flow run that is tried again with the same fingerprint continues in the run that it had, whose parameters stay; so
+    does the digest of its base model if it was `carried_on` from a checkpoint. Its other open runs are closed as
+    KILLED.
     """
-    mlflow = client()
     flow_run_id = tags["flow_run_id"]
     known = {**tags, "fingerprint": fingerprint}
-    with mlflow_errors_as_tracking_error("opening a run"):
+    with tracking_errors("opening a run") as mlflow:
+        from mlflow.entities import Param
+
         experiment = experiment_id(mlflow, TRAINING)
         earlier = mlflow.search_runs([experiment], f"tags.flow_run_id = '{flow_run_id}'", order_by=["start_time ASC"])
         run = next((run for run in earlier if run.data.tags.get("fingerprint") == fingerprint), None)
@@ -62,103 +64,70 @@ def open_run(
             if other is not run and other.info.status in OPEN:
                 mlflow.set_terminated(other.info.run_id, "KILLED")
         if run is None:
-            run = mlflow.create_run(experiment, run_name=name, tags=_cut(known))
+            run = mlflow.create_run(
+                experiment, run_name=name, tags={"flow_run_id": flow_run_id, "fingerprint": fingerprint}
+            )
         elif run.info.status != "RUNNING":
             _reopen(mlflow, run.info.run_id)
         if carried_on and BASE_DIGEST in run.data.tags:
             known[BASE_DIGEST] = run.data.tags[BASE_DIGEST]
-        _describe(mlflow, run, _cut(known), parameters)
+        new = {key: value for key, value in parameters.items() if key not in run.data.params}
+        mlflow.log_batch(run.info.run_id, params=[Param(key, truncate(new[key], MAX_PARAMETER)) for key in new])
+        log_batch(mlflow, run.info.run_id, tags=known)
     logger().info("learning curves as they grow: %s", Settings().addresses.tracked_run(experiment, run.info.run_id))
     return OpenRun(str(run.info.run_id), {key: value for key, value in known.items() if key != "fingerprint"})
 
 
-def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: truncate(value, MAX_RUN_TAG) for key, value in tags.items()}
-
-
 def _reopen(mlflow: Any, run_id: str) -> None:  # noqa: ANN401
-    """The client's own `update_run` would leave the end of the first attempt; MLflow takes 0 for no end."""
+    """Remove the end of the first attempt, which `update_run` would keep; to MLflow 0 is no end."""
     from mlflow.entities import RunStatus
 
     mlflow._tracking_client.store.update_run_info(run_id, RunStatus.RUNNING, 0, None)  # noqa: SLF001
-
-
-def _describe(mlflow: Any, run: Any, tags: Mapping[str, str], parameters: Mapping[str, object]) -> None:  # noqa: ANN401
-    from mlflow.entities import Param
-
-    new = [
-        Param(key, truncate(value, MAX_PARAMETER)) for key, value in parameters.items() if key not in run.data.params
-    ]
-    mlflow.log_batch(run.info.run_id, params=new)
-    _set_tags(mlflow, run.info.run_id, tags)
 
 
 @contextlib.contextmanager
 def closing_run(run_id: str) -> Iterator[None]:
     """End the run as FINISHED, FAILED or KILLED, by how the block ends.
 
-    One that was taken over goes on; one that is suspended waits as SCHEDULED, and has no end.
+    A run that another process has taken over stays open; a suspended one waits as SCHEDULED.
     """
-    ended = "KILLED"
+    status = "FINISHED"
     try:
         yield
-        ended = "FINISHED"
-    except Superseded:
-        ended = ""  # the run is the other process's now
-        raise
-    except Pause:
-        ended = "SCHEDULED"
-        raise
-    except Exception:
-        ended = "FAILED"
+    except BaseException as error:
+        status = next(name for kind, name in _STATUS_AFTER if isinstance(error, kind))
         raise
     finally:
-        if ended:
-            _close(run_id, ended)
-
-
-def _close(run_id: str, ended: str) -> None:
-    try:
-        if ended in OPEN:
-            client().update_run(run_id, ended)
-        else:
-            client().set_terminated(run_id, ended)
-    except Exception:  # noqa: BLE001 - the reason the block ended for must not be hidden by this one
-        warn("MLflow run %s could not be closed as %s", run_id, ended)
+        with log_errors("MLflow run %s could not be closed as %s", run_id, status):
+            if status in OPEN:
+                client().update_run(run_id, status)
+            elif status:
+                client().set_terminated(run_id, status)
 
 
 @step
 def close_orphaned_runs(is_over: Callable[[str], bool]) -> None:
-    """Close as KILLED every open run of a training whose flow run `is_over` (told its id) says has ended.
+    """Close as KILLED every open run of a training whose flow run, by its id, `is_over`; never raises.
 
-    A process that was killed leaves its run open. Never raises: what cannot be told or closed is logged.
+    A process that was killed leaves its run open.
     """
-    try:
+    with log_errors("abandoned runs of MLflow could not be looked for"):
         mlflow = client()
         experiment = experiment_id(mlflow, TRAINING)
-        for status in OPEN:
-            for run in mlflow.search_runs([experiment], f"attributes.status = '{status}'"):
-                _close_if(is_over, mlflow, run)
-    except Exception:  # noqa: BLE001 - tidying up after others must not stop a training
-        warn("abandoned runs of MLflow could not be looked for")
-
-
-def _close_if(is_over: Callable[[str], bool], mlflow: Any, run: Any) -> None:  # noqa: ANN401
-    run_id, flow_run_id = run.info.run_id, run.data.tags.get("flow_run_id")
-    try:
-        if flow_run_id and is_over(flow_run_id):
-            mlflow.set_terminated(run_id, "KILLED")
-            logger().info("MLflow run %s of flow run %s was left open, it is closed as KILLED", run_id, flow_run_id)
-    except Exception:  # noqa: BLE001 - the other runs are looked at all the same
-        warn("whether MLflow run %s was abandoned could not be told", run_id)
+        filters = [f"attributes.status = '{status}'" for status in OPEN]
+        for run in [run for each in filters for run in mlflow.search_runs([experiment], each)]:
+            run_id = run.info.run_id
+            flow_run_id = run.data.tags.get("flow_run_id")
+            with log_errors("whether MLflow run %s was abandoned is unknown", run_id):
+                if flow_run_id and is_over(flow_run_id):
+                    mlflow.set_terminated(run_id, "KILLED")
+                    message = "MLflow run %s of flow run %s was left open, it is closed as KILLED"
+                    logger().info(message, run_id, flow_run_id)
 
 
 @step
 def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> None:
-    """Name the archives (SHA-256 in hex by archive) as the data of this run, and the merge plan that joined them.
-
-    MLflow shows them as "Datasets used" and finds runs by them; said twice they are there once.
-    """
+    """Log the archives (SHA-256 in hex by archive) and the merge plan, which MLflow shows as "Datasets used"."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     tags = [InputTag("mlflow.data.context", "training"), InputTag("merge_plan", plan_digest)]
@@ -166,51 +135,49 @@ def log_inputs(run_id: str, archives: Mapping[str, str], plan_digest: str) -> No
     for archive, digest in archives.items():
         source = json.dumps({"uri": str(parse_s3_uri(archive, Bucket.DATASETS))})
         inputs.append(DatasetInput(Dataset(truncate(archive, 500), digest[:36], "s3", source), tags))
-    with best_effort("the archives"):
-        client().log_inputs(run_id, datasets=inputs)
+    with best_effort("the archives") as mlflow:
+        mlflow.log_inputs(run_id, datasets=inputs)
 
 
 @step
 def log_json(run_id: str, facts: Mapping[str, object], name: str) -> None:
-    """Keep plain values as a JSON artifact of the run."""
-    with best_effort(name):
-        client().log_dict(run_id, dict(facts), name)
+    """Log values as a JSON artifact of the run."""
+    with best_effort(name) as mlflow:
+        mlflow.log_dict(run_id, dict(facts), name)
 
 
 @step
 def log_page(run_id: str, page: str, name: str) -> None:
-    """Keep a page of HTML as an artifact of the run, which MLflow shows as a page."""
-    with best_effort(name):
-        client().log_text(run_id, page, name)
+    """Log a page of HTML as an artifact of the run."""
+    with best_effort(name) as mlflow:
+        mlflow.log_text(run_id, page, name)
 
 
 @step
 def log_training(run_id: str, model: TrainedModel) -> None:
-    """Keep the final metrics, those of each class, and the curves, samples and tables that Ultralytics left.
+    """Log the final metrics, over all classes and for each, and the plots and tables of Ultralytics.
 
-    Never raises for what MLflow refuses; logged again, a metric has one value still.
+    Errors of MLflow are only logged.
     """
-    mlflow = client()
-    with best_effort("the final metrics"):
-        _log_values(mlflow, run_id, mlflow_metrics(model), model.best_epoch)
+    with best_effort("the final metrics") as mlflow:
+        _log_new_metrics(mlflow, run_id, mlflow_metrics(model), model.best_epoch)
     for path in sorted(path for pattern in PICTURES for path in model.folder.glob(pattern)):
-        with best_effort(path.name):
+        with best_effort(path.name) as mlflow:
             mlflow.log_artifact(run_id, str(path), "plots")
 
 
 @retried_step
 def log_artifact(run_id: str, path: Path) -> None:
-    """Keep a file that is needed later as an artifact of the run; raises TrackingError."""
-    with mlflow_errors_as_tracking_error(f"keeping {path.name}"):
-        client().log_artifact(run_id, str(path))
+    """Log a file that is needed later as an artifact of the run."""
+    with tracking_errors(f"keeping {path.name}") as mlflow:
+        mlflow.log_artifact(run_id, str(path))
 
 
 @step
 def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
-    """Download an artifact of the run into `folder`, made where it is missing; None where there is no such artifact."""
-    mlflow = client()
-    with mlflow_errors_as_tracking_error(f"reading {name}"):
-        if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
+    """Return an artifact of the run, downloaded into `folder`, which is made if missing; None if there is none."""
+    with tracking_errors(f"reading {name}") as mlflow:
+        if name not in {artifact.path for artifact in mlflow.list_artifacts(run_id)}:
             return None
         folder.mkdir(parents=True, exist_ok=True)
         return Path(mlflow.download_artifacts(run_id, name, str(folder)))
@@ -218,28 +185,17 @@ def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
 
 @step
 def log_decision(run_id: str, decision: Decision) -> None:
-    """Say in the run whether its version was promoted, and why: in tags, in metrics, and whole in `promotion.json`.
+    """Log whether the version was promoted, and why: in tags, metrics and `promotion.json`.
 
-    Metrics, because by them and by parameters alone MLflow compares versions.
+    MLflow compares versions only by metrics and parameters.
     """
-    mlflow = client()
-    tags = {name: truncate(value, MAX_RUN_TAG) for name, value in decision_tags(decision).items()}
-    with best_effort("the promotion"):
-        _log_values(mlflow, run_id, decision_metrics(decision), 0)
-        _set_tags(mlflow, run_id, tags)
+    with best_effort("the promotion") as mlflow:
+        _log_new_metrics(mlflow, run_id, decision_metrics(decision), 0)
+        log_batch(mlflow, run_id, tags=decision_tags(decision))
         mlflow.log_dict(run_id, decision_facts(decision), "promotion.json")
 
 
-def _log_values(mlflow: Any, run_id: str, values: Mapping[str, float], step: int) -> None:  # noqa: ANN401
-    """Log metrics, without those that the run shows already: a retry must not add a second point."""
-    from mlflow.entities import Metric
-
-    now, there = int(time.time() * 1000), mlflow.get_run(run_id).data.metrics
-    new = [Metric(name, value, now, step) for name, value in values.items() if there.get(name) != value]
-    mlflow.log_batch(run_id, metrics=new)
-
-
-def _set_tags(mlflow: Any, run_id: str, tags: Mapping[str, str]) -> None:  # noqa: ANN401
-    from mlflow.entities import RunTag
-
-    mlflow.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+def _log_new_metrics(mlflow: Any, run_id: str, metrics: Mapping[str, float], step: int) -> None:  # noqa: ANN401
+    """Log metrics that the run does not have yet: a retry must not add a second point."""
+    logged = mlflow.get_run(run_id).data.metrics
+    log_batch(mlflow, run_id, {name: value for name, value in metrics.items() if logged.get(name) != value}, step=step)

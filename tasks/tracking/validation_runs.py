@@ -1,34 +1,19 @@
-"""Checks of archives, as runs of experiment `datasets`: one run for the same bytes."""
+"""Checks of archives, as runs of experiment `datasets`, one for the same bytes."""
 
-import time
 from typing import Any
 
 from tasks.dataset.findings import Report
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import (
-    DATASETS,
-    TrackingError,
-    client,
-    experiment_id,
-    logger,
-    mlflow_errors_as_tracking_error,
-)
+from tasks.tracking.mlflow_client import DATASETS, TrackingError, experiment_id, log_batch, logger, tracking_errors
 from tasks.validation.report.markdown import report_sentence
 from tasks.validation.report.metrics import report_metrics
 
 
 @step
 def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
-    """Keep the outcome of a check in experiment `datasets`, in the one run of these bytes; returns its id.
-
-    The newest check is what the run shows. A verdict does not hang on MLflow: where that fails it is logged, and the
-    answer is None.
-    """
-    from mlflow.entities import Metric, RunTag
-
-    now = int(time.time() * 1000)
+    """Write the newest check into the one run of these bytes; returns its id, None if MLflow fails."""
     tags = {
         "digest": report.digest,
         "archive": report.archive,
@@ -38,14 +23,9 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
         "mlflow.note.content": f"{report_sentence(report)[:4000]}\n\n{links_markdown(page_links(flow_run_id))}",
     }
     try:
-        with mlflow_errors_as_tracking_error(f"recording the check of {report.archive}"):
-            mlflow = client()
+        with tracking_errors(f"recording the check of {report.archive}") as mlflow:
             run_id = _dataset_run(mlflow, report)
-            mlflow.log_batch(
-                run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in report_metrics(report).items()],
-                tags=[RunTag(name, value[:5000]) for name, value in tags.items()],
-            )
+            log_batch(mlflow, run_id, report_metrics(report), tags)
             mlflow.log_text(run_id, page, "report.html")
             mlflow.log_text(run_id, report.model_dump_json(indent=2), "report.json")
             mlflow.set_terminated(run_id, "FINISHED")
@@ -56,15 +36,12 @@ def record_dataset(report: Report, page: str, flow_run_id: str) -> str | None:
 
 
 def _dataset_run(mlflow: Any, report: Report) -> str:  # noqa: ANN401
-    """Return the run of a digest; of two made at the same moment the older one stays."""
+    """The run of a digest; of two made at the same moment the older one stays."""
 
     def known() -> list[str]:
-        found = mlflow.search_runs(
-            [experiment],
-            f"tags.digest = '{report.digest}'",
-            order_by=["attributes.start_time ASC", "attributes.run_id"],
-        )
-        return [run.info.run_id for run in found]
+        order = ["attributes.start_time ASC", "attributes.run_id"]
+        runs = mlflow.search_runs([experiment], f"tags.digest = '{report.digest}'", order_by=order)
+        return [run.info.run_id for run in runs]
 
     experiment = experiment_id(mlflow, DATASETS)
     if runs := known():

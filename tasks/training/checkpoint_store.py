@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tasks.files import sha256_of
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.training.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -20,14 +21,11 @@ from tasks.training.checkpoints import (
 )
 from tasks.training.events import EpochResult
 
-_RUNS = ObjectStore(Bucket.RUNS, wait_s=0)
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 
 
 class CheckpointStore:
-    """Keeps the checkpoint of each finished epoch, and finds the newest that can be trusted.
-
-    `fingerprint` says what is trained on what; a checkpoint of anything else is never restored.
-    """
+    """Keeps the checkpoint of each finished epoch, and restores the newest sound one with this `fingerprint`."""
 
     def __init__(self, flow_run_id: str, fingerprint: str) -> None:
         self._flow_run_id = flow_run_id
@@ -35,10 +33,9 @@ class CheckpointStore:
         self._known: dict[int, Manifest] = {}
 
     def keep(self, epoch: EpochResult) -> None:
-        """Upload the epoch's checkpoint and after it its manifest, then remove those that no resume needs any more.
+        """Upload the epoch's checkpoint and then its manifest; remove those that no resume needs any longer.
 
-        Where the best epoch is another, whose checkpoint made way before it could be uploaded, that one comes first.
-        Does nothing where the file has itself made way for that of a later epoch.
+        A best epoch that was not uploaded yet comes first. Does nothing if a later epoch has replaced the file.
         """
         if epoch.best != epoch.number and epoch.best not in self._known and epoch.best_checkpoint is not None:
             self._upload(epoch.best_checkpoint, replace(epoch, number=epoch.best, is_last=False))
@@ -72,19 +69,16 @@ class CheckpointStore:
             del self._known[epoch]
 
     def exist(self) -> bool:
-        """Whether this training has a checkpoint."""
+        """Return whether this training has a checkpoint."""
         return bool(matching_checkpoints(self._manifests(), self._flow_run_id, self._fingerprint))
 
     def restore(self, folder: Path) -> RestoredCheckpoint | None:
-        """Download the newest checkpoint whose bytes are those that were written; None where there is none.
-
-        One that is torn or of another training is logged and passed over.
-        """
+        """Download the newest sound checkpoint; None if there is none. Torn and foreign ones are logged."""
         log = get_run_logger()
-        found = self._manifests()
-        own = matching_checkpoints(found, self._flow_run_id, self._fingerprint)
-        if strange := len(found) - len(own):
-            log.warning("%d checkpoints under this flow run are of another training and are not used", strange)
+        manifests = self._manifests()
+        own = matching_checkpoints(manifests, self._flow_run_id, self._fingerprint)
+        if foreign := len(manifests) - len(own):
+            log.warning("%d checkpoints under this flow run are of another training and are not used", foreign)
         self._known = {manifest.epoch: manifest for manifest in own}
         files: dict[int, Path | None] = {}
         for manifest in own:
@@ -97,35 +91,37 @@ class CheckpointStore:
                 files[best.epoch] = self._download(best, folder)
             if files.get(manifest.best) is None:
                 log.warning("the weights of epoch %d, the best so far, are lost", manifest.best)
-            return RestoredCheckpoint(manifest, weights, files.get(manifest.best))
+            return RestoredCheckpoint(manifest=manifest, weights=weights, best=files.get(manifest.best))
         return None
 
     def _manifests(self) -> list[Manifest]:
-        found = []
+        manifests = []
         for key in _RUNS.keys(checkpoint_key(self._flow_run_id)):
             if not key.endswith(f"/{MANIFEST}"):
                 continue
             try:
-                found.append(Manifest.model_validate_json(_RUNS.get(key) or b""))
+                manifests.append(Manifest.model_validate_json(_RUNS.get(key) or b""))
             except ValidationError:
-                get_run_logger().warning("s3://%s/%s is no manifest and is passed over", Bucket.RUNS, key)
-        return found
+                get_run_logger().warning("%s is no manifest and is passed over", _RUNS.uri(key))
+        return manifests
 
     def _download(self, manifest: Manifest, folder: Path) -> Path | None:
-        """The file of a checkpoint, or None where it is gone or not what was written."""
+        """The file of a checkpoint; None if it is gone or torn."""
         key = self._key(manifest.epoch, WEIGHTS)
         path = folder / "restored" / f"{manifest.epoch:05d}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _RUNS.exists(key):
-            get_run_logger().warning("s3://%s/%s is gone: the checkpoint before it is used", Bucket.RUNS, key)
+            get_run_logger().warning("%s is gone: the checkpoint before it is used", _RUNS.uri(key))
             return None
         _RUNS.download(key, path)
         digest = sha256_of(path)
         if digest == manifest.sha256:
             return path
         get_run_logger().warning(
-            "expected s3://%s/%s to have the SHA-256 %s, found %s: it is torn, the checkpoint before it is used",
-            *(Bucket.RUNS, key, manifest.sha256, digest),
+            "expected %s to have the SHA-256 %s, found %s: it is torn, the checkpoint before it is used",
+            _RUNS.uri(key),
+            manifest.sha256,
+            digest,
         )
         path.unlink()
         return None

@@ -1,4 +1,4 @@
-"""Which checkpoints of a training can be trusted, and which are worth keeping."""
+"""Which checkpoints of a training can be trusted, and which are kept."""
 
 import hashlib
 import json
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tasks.parameters import Parameters, TrainingParams
 
-MANIFEST, WEIGHTS = "checkpoint.json", "last.pt"
-_NEWEST = 2  # should one of them be torn, there is the one before it
+MANIFEST = "checkpoint.json"
+WEIGHTS = "last.pt"
+_NEWEST = 2  # if the last is torn, there is the one before it
 
 
 class Manifest(Parameters):
-    """What lies beside the file of a checkpoint and is written after it.
+    """Written after the file of a checkpoint, beside it; `size` in bytes and `sha256` in hex are of that file.
 
-    `epoch` is the last finished one, counted from 1, `best` the epoch with the best weights so far, `last` says that
-    none follows. `sha256` (hex) and `size` (bytes) are of the file. `fingerprint` says which training it belongs to.
+    `epoch` counts from 1, `best` is the epoch with the best weights so far, `last` says that no epoch follows.
     """
 
     flow_run_id: str
@@ -29,9 +29,9 @@ class Manifest(Parameters):
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RestoredCheckpoint:
-    """A checkpoint on this disk: its file, and that of the best epoch where it could be had."""
+    """A checkpoint on this disk: its file, and that of the best epoch if it is not lost."""
 
     manifest: Manifest
     weights: Path
@@ -39,23 +39,23 @@ class RestoredCheckpoint:
 
 
 def fingerprint(plan_digest: str, base_model: str, training: TrainingParams) -> str:
-    """What tells one training from another: what is trained on what; not how fast, or in how much memory."""
+    """Return a digest of model, data and parameters that change the result; speed and memory are not among them."""
     chosen = training.model_dump(exclude={"batch", "device", "workers", "rehearse"})
     return hashlib.sha256(json.dumps([plan_digest, base_model, chosen], sort_keys=True).encode()).hexdigest()
 
 
 def checkpoint_key(flow_run_id: str, epoch: int | None = None, name: str = "") -> str:
-    """Key in bucket `runs` of a file of one checkpoint, or what all keys of a flow run's checkpoints begin with."""
+    """Return the key in bucket `runs` of a file of a checkpoint, or the prefix of all checkpoints of a flow run."""
     return f"{flow_run_id}/checkpoints/" + ("" if epoch is None else f"{epoch:05d}/{name}")
 
 
 def matching_checkpoints(manifests: Iterable[Manifest], flow_run_id: str, fingerprint: str) -> list[Manifest]:
-    """Return the checkpoints of this very training, newest first."""
-    own = [found for found in manifests if (found.flow_run_id, found.fingerprint) == (flow_run_id, fingerprint)]
-    return sorted(own, key=lambda found: found.epoch, reverse=True)
+    """Return the checkpoints of this training, newest first."""
+    own = [each for each in manifests if (each.flow_run_id, each.fingerprint) == (flow_run_id, fingerprint)]
+    return sorted(own, key=lambda each: each.epoch, reverse=True)
 
 
 def epochs_to_retain(own: Iterable[Manifest]) -> set[int]:
-    """Return the epochs whose files a resume may need: the newest ones, and the best that each of those knows."""
-    newest = sorted(own, key=lambda found: found.epoch, reverse=True)[:_NEWEST]
-    return {found.epoch for found in newest} | {found.best for found in newest}
+    """Return the epochs whose files a resume may need: the newest ones, and the best epoch of each of those."""
+    newest = sorted(own, key=lambda each: each.epoch, reverse=True)[:_NEWEST]
+    return {each.epoch for each in newest} | {each.best for each in newest}

@@ -1,4 +1,4 @@
-"""What training tells: each epoch while it goes on, and the model that it leaves."""
+"""Events of a training: each finished epoch, and at the end the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from pathlib import Path
 from tasks.vision.metrics import Scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """Finished epoch `number` (from 1) `total_epochs` so many, with its losses, metrics and learning rates by name.
+    """Finished epoch `number` (from 1) of `total_epochs`, with its losses, metrics and learning rates by name.
 
-    `seconds` is how long it took, validation included; `batch` the images in one step. `restored` epochs were finished
-    by an earlier attempt and are told again. `best` is the number of the epoch whose weights are the best so far, and
-    `is_last` says that no epoch follows. `checkpoint` is a file to carry on from, `best_checkpoint` that of epoch
-    `best` where this attempt trained it; both make way for those of later epochs at any time.
+    `seconds` includes the validation; `batch` is the images in one step. `restored` epochs are those of an earlier
+    attempt, reported again. `best` is the epoch with the best weights so far. `checkpoint` is the file to resume from,
+    `best_checkpoint` that of epoch `best` if this attempt trained it; later epochs may replace both at any time.
     """
 
     number: int
@@ -29,11 +28,11 @@ class EpochResult:
     is_last: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """Outcome of a training: `weights` is the file of the best epoch, `scores` are its on the validation split.
+    """Result of a training: `weights` is the file of the best epoch, `scores` are its on the validation split.
 
-    `folder` holds what Ultralytics drew: curves, confusion matrix, samples. `batch` is what the training ended with.
+    `folder` holds Ultralytics' plots; `batch` is the one at the end.
     """
 
     weights: Path
@@ -47,6 +46,6 @@ class TrainedModel:
 
 
 def metric_name(name: str) -> str:
-    """Ultralytics' name in characters that MLflow takes: `metrics/mAP50(B)` -> `metrics/mAP50`."""
+    """Return Ultralytics' name in characters that MLflow accepts: `metrics/mAP50(B)` -> `metrics/mAP50`."""
     plain = name.replace("(B)", "").replace("(M)", "_mask").replace("(P)", "_pose")
     return "".join(sign if sign.isalnum() or sign in "_-./ :" else "_" for sign in plain)

@@ -1,4 +1,4 @@
-"""What the training process is asked, and what it tells: values that travel as lines of JSON."""
+"""Jobs of the training process and the events that it reports, as lines of JSON."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from tasks.training.events import EpochResult, TrainedModel
 from tasks.vision.metrics import Scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """Train `model` (a file, or the name of an architecture) on `data`, under `folder`.
 
-    `arguments` are Ultralytics' own. With a `checkpoint` the training goes on after its epoch; `best` is then the file
-    of the best epoch so far, which has the number `best_epoch`, and a `finished` one is only evaluated.
+    `arguments` are Ultralytics' own. With a `checkpoint` the training continues after its epoch; `best` is the file of
+    the best epoch so far, number `best_epoch`. A `finished` one is only evaluated.
     """
 
     model: str
@@ -31,7 +31,7 @@ class TrainingJob:
     finished: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationTarget:
     """Weights to evaluate at their image size (pixels) on the split `val` of `data`."""
 
@@ -40,9 +40,9 @@ class EvaluationTarget:
     image_size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationJob:
-    """Evaluate models of one task, each on its data; a Scores is told for each, in order."""
+    """Evaluate models of one task, each on its data; the events are their Scores, in order."""
 
     subjects: tuple[EvaluationTarget, ...]
     task: str
@@ -52,12 +52,11 @@ class EvaluationJob:
     workers: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReferencePredictionJob:
-    """Keep in `reference` what `weights` find in the images of `sample` (a zip, see `tasks.dataset.validation_sample`).
+    """Write to `reference` the detections of `weights` in `sample` (a zip of `tasks.dataset.validation_sample`).
 
-    `served` holds what the served model found in them; a Scores is told for the weights, then for the served model.
-    `image_size` is in pixels.
+    `served` holds those of the served model. The events are the Scores of the weights, then of the served model.
     """
 
     weights: Path
@@ -70,12 +69,9 @@ class ReferencePredictionJob:
     device: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a job ended without a result: there was too little `memory`, its process was `killed`, or else.
-
-    `output` is the end of what Ultralytics printed.
-    """
+    """Why a job ended without a result; `output` is the end of what Ultralytics printed."""
 
     reason: str
     memory: bool = False
@@ -88,7 +84,7 @@ TrainerEvent = EpochResult | TrainedModel | Scores | Failure
 
 
 def first_device(device: str | None) -> str | None:
-    """The one to evaluate on where a training has several, as in `0,1`."""
+    """Return the device to evaluate on: the first of several, such as `0,1`."""
     return device.partition(",")[0] if device else device
 
 
@@ -99,15 +95,25 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 
 def to_json_line(value: Job | TrainerEvent) -> str:
-    """One line of JSON, without its end."""
+    """Return a value as one line of JSON, without a line break."""
     kind = type(value).__name__
     return json.dumps({"kind": kind, "value": _KINDS[kind].dump_python(value, mode="json")})
 
 
 def from_json_line(line: str) -> Any:  # noqa: ANN401 - whichever of the kinds was written
-    """Read what `to_json_line` wrote; raises ValueError for anything else."""
+    """Return the value that `to_json_line` wrote.
+
+    Raises:
+        ValueError: The line is something else.
+    """
     try:
         message = json.loads(line)
         return _KINDS[message["kind"]].validate_python(message["value"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected a message of the training process, found {line[:200]!r}") from error
+
+
+def append_event(events: Path, event: TrainerEvent) -> None:
+    """Append an event to a file as one line, in one write: a reader sees half of it only for a moment."""
+    with events.open("a", encoding="utf-8") as file:
+        file.write(to_json_line(event) + "\n")

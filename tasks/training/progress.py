@@ -20,19 +20,19 @@ class EpochProgress:
         self._seconds: list[float] = []
 
     def __call__(self, epoch: EpochResult) -> None:
-        """Show one finished epoch; those of an earlier attempt have been shown before."""
+        """Show one finished epoch; those of an earlier attempt were shown before."""
         if epoch.restored:
             return
-        self._seconds = [*self._seconds[-9:], epoch.seconds]  # the last ones count: they close mosaic, or were halved
+        self._seconds = [*self._seconds[-9:], epoch.seconds]  # speed changes: mosaic ends, a batch is halved
         left = sum(self._seconds) / len(self._seconds) * (epoch.total_epochs - epoch.number)
         then = "now evaluating the best epoch" if epoch.is_last else f"{format_duration(left)} left"
-        told = f"epoch {epoch.number}/{epoch.total_epochs}  {format_metrics(epoch.metrics)}  {then}"
-        get_run_logger().info("%s", told)
-        shown = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=told)
-        fail_fast_client().update_artifact(self._artifact, shown)
+        line = f"epoch {epoch.number}/{epoch.total_epochs}  {format_metrics(epoch.metrics)}  {then}"
+        get_run_logger().info("%s", line)
+        update = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=line)
+        fail_fast_client().update_artifact(self._artifact, update)
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
-    """Losses, mean average precision and accuracy, the figures that people follow."""
+    """Return losses, mean average precision and accuracy on one line."""
     followed = [name for name in metrics if name.startswith("train/") or "mAP" in name or "accuracy" in name]
     return "  ".join(f"{name.rpartition('/')[2]} {metrics[name]:.3f}" for name in followed)

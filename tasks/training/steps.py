@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from prefect import get_run_logger
 
@@ -17,13 +17,14 @@ from tasks.training.job import (
     EvaluationJob,
     EvaluationTarget,
     Failure,
+    Job,
     ReferencePredictionJob,
     TrainerEvent,
     TrainingJob,
     first_device,
 )
 from tasks.training.process import run_job
-from tasks.training.retry_policy import RetryState, next_attempt
+from tasks.training.restarts import Attempt, next_attempt
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import PredictionStore
 
@@ -32,26 +33,28 @@ OFFICIAL_WEIGHTS = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]u?(-(seg|cls|pose|obb)
 SMOKE_TEST_IMAGE_SIZE = 128
 
 EpochListener = Callable[[EpochResult], None]
+Event = TypeVar("Event", bound=TrainerEvent)
 
 
 class TrainingError(StudioError):
-    """The training cannot begin, or broke off."""
+    """A training cannot begin, or stopped."""
 
 
 class Checkpoints(Protocol):
-    """Keeps what a training needs to be carried on."""
+    """Keeps what a training needs to resume."""
 
     def keep(self, epoch: EpochResult) -> None:
-        """Keep the checkpoint of an epoch, where its file is still there."""
+        """Keep the checkpoint of an epoch, if its file is still there."""
 
     def restore(self, folder: Path) -> RestoredCheckpoint | None:
         """Return the newest checkpoint that is whole, downloaded into `folder`."""
 
 
 def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
-    """What to begin from: weights that were fetched, an architecture, or official weights, downloaded into `folder`.
+    """Return the model to begin from: fetched weights, an architecture, or official weights, to come into `folder`.
 
-    Raises TrainingError for any other name: weights are pickles, so none is loaded from a place we do not know.
+    Raises:
+        TrainingError: Any other name: weights are pickles, and this one is from an unknown place.
     """
     if fetched is not None:
         return str(fetched)
@@ -68,37 +71,36 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
 
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
-    """What Ultralytics' trainer is given."""
+    """Return the arguments of Ultralytics' trainer."""
     chosen = training.model_dump(exclude={"rehearse"}) | {"verbose": False} | others
     return {name: value for name, value in chosen.items() if value is not None}
 
 
 def training_job(data: Path, task: str, model: str, training: TrainingParams, folder: Path) -> TrainingJob:
-    """What to train on `data` (as Ultralytics takes it), from the result of `resolve_base_model`, in a new folder."""
+    """Return the job that trains the result of `resolve_base_model` on `data`, in a new folder."""
     folder.mkdir()
-    return TrainingJob(model, task, data, folder, ultralytics_arguments(training))
+    return TrainingJob(model=model, task=task, data=data, folder=folder, arguments=ultralytics_arguments(training))
 
 
 @step
 def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     """Train one epoch on the few small images of the job's data, and evaluate it; nothing is drawn.
 
-    Raises TrainingError with the reason for which the real training would have failed.
+    Raises:
+        TrainingError: The real training would have failed for the same reason.
     """
     small = {"epochs": 1, "imgsz": SMOKE_TEST_IMAGE_SIZE, "batch": 8, "device": first_device(training.device)}
-    # Drawing, which cannot end a training, and what determinism imports would be half of the time.
+    # Plots, which cannot end a training, and the imports of determinism would be half of the time.
     quick = {"plots": False, "deterministic": False}
-    outcome: list[TrainedModel] = []
-    failure = run_job(
-        replace(job, arguments=ultralytics_arguments(training, **small, **quick)),
-        lambda told: outcome.extend(message for message in told if isinstance(message, TrainedModel)),
+    models, failure = _events_of(
+        replace(job, arguments=ultralytics_arguments(training, **small, **quick)), TrainedModel
     )
-    if not outcome:
+    if not models:
         raise TrainingError(
-            f"The rehearsal on a few images failed, so the training was not begun: {_explained(job, failure)} "
+            f"The rehearsal on a few images failed, so the training was not begun: {_explain(job, failure)} "
             f"(training.rehearse = false goes without a rehearsal.)"
         )
-    return outcome[0]
+    return models[0]
 
 
 @retried_step
@@ -108,52 +110,59 @@ def train(
     listeners: Sequence[EpochListener] = (),
     pulse: Callable[[], None] | None = None,
 ) -> TrainedModel:
-    """Train on the merged dataset, on from the newest checkpoint where there is one.
+    """Train on the merged dataset, from the newest checkpoint if there is one.
 
-    Keeps a checkpoint and calls each listener after every epoch, and `pulse` every few seconds; what a listener raises
-    is logged and never stops the training. Too little memory halves the batch; a training process that was killed is
-    started again. Raises TrainingError for anything else.
+    After every epoch its checkpoint is kept and each listener called, whose errors are only logged; `pulse` is called
+    every few seconds.
+
+    Raises:
+        TrainingError: The process failed, and not for too little memory or a kill, after which it is started again.
     """
-    log, outcome = get_run_logger(), _Outcome(checkpoints, listeners)
-    attempt, devices = RetryState(int(job.arguments["batch"])), str(job.arguments.get("device", "")).count(",") + 1
+    log = get_run_logger()
+    outcome = _Outcome(checkpoints, listeners)
+    attempt = Attempt(int(job.arguments["batch"]))
+    devices = str(job.arguments.get("device", "")).count(",") + 1
     while True:
         restored = checkpoints.restore(job.folder)
-        if restored is not None:  # an earlier process may have had to halve its batch
+        if restored is not None:  # an earlier process may have halved its batch
             attempt = replace(attempt, batch=min(attempt.batch, restored.manifest.batch))
         outcome.begin(attempt.batch)
-        failure = run_job(_log_resumed(job, restored, attempt.batch), outcome.take, pulse)
+        failure = run_job(_resume(job, restored, attempt.batch), outcome.take, pulse)
         if outcome.model is not None:
             return outcome.model
         again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
         if again is None:
             log.error("the end of its output:\n%s", failure.output if failure else "")
-            raise TrainingError(f"The training stopped: {_explained(job, failure)}")
-        log.warning("%s The training goes on with batch %d.", _explained(job, failure), again.batch)
+            raise TrainingError(f"The training stopped: {_explain(job, failure)}")
+        log.warning("%s The training goes on with batch %d.", _explain(job, failure), again.batch)
         attempt = again
 
 
 class _Outcome:
-    """Passes on what the training process tells."""
+    """Passes the events of the training process on."""
 
     def __init__(self, checkpoints: Checkpoints, listeners: Sequence[EpochListener]) -> None:
         self.model: TrainedModel | None = None
-        self.epochs = self._batch = 0
-        self._checkpoints, self._listeners = checkpoints, listeners
+        self.epochs = 0
+        self._batch = 0
+        self._checkpoints = checkpoints
+        self._listeners = listeners
         self._log = get_run_logger()
 
     def begin(self, batch: int) -> None:
         """Another attempt, with this batch."""
-        self.epochs, self._batch = 0, batch
+        self.epochs = 0
+        self._batch = batch
 
-    def take(self, told: Sequence[TrainerEvent]) -> None:
-        epochs = [message for message in told if isinstance(message, EpochResult)]
-        if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the others, who may wait for a server
-            self._tell(self._checkpoints.keep, kept[-1])
+    def take(self, events: Sequence[TrainerEvent]) -> None:
+        epochs = [event for event in events if isinstance(event, EpochResult)]
+        if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the listeners, who may wait for a server
+            self._call(self._checkpoints.keep, kept[-1])
         for epoch in epochs:
             self._count(epoch)
             for listener in self._listeners:
-                self._tell(listener, epoch)
-        self.model = next((message for message in told if isinstance(message, TrainedModel)), self.model)
+                self._call(listener, epoch)
+        self.model = next((event for event in events if isinstance(event, TrainedModel)), self.model)
 
     def _count(self, epoch: EpochResult) -> None:
         if epoch.restored:
@@ -163,65 +172,84 @@ class _Outcome:
             self._log.warning("There was too little memory. The training goes on with batch %d.", epoch.batch)
             self._batch = epoch.batch
 
-    def _tell(self, listener: EpochListener, epoch: EpochResult) -> None:
+    def _call(self, listener: EpochListener, epoch: EpochResult) -> None:
         try:
             listener(epoch)
-        except Exception as error:  # noqa: BLE001 - whatever a listener raises, hours of training are worth more
-            told = "epoch %d could not be reported, training goes on: %s"
-            self._log.warning(told, epoch.number, error, exc_info=not isinstance(error, StudioError))
+        except Exception as error:  # noqa: BLE001 - hours of training are worth more than any listener
+            message = "epoch %d could not be reported, training goes on: %s"
+            self._log.warning(message, epoch.number, error, exc_info=not isinstance(error, StudioError))
 
 
-def _log_resumed(job: TrainingJob, restored: RestoredCheckpoint | None, batch: int) -> TrainingJob:
+def _resume(job: TrainingJob, restored: RestoredCheckpoint | None, batch: int) -> TrainingJob:
     job = replace(job, arguments=dict(job.arguments) | {"batch": batch})
     if restored is None:
         return job
-    found = restored.manifest
-    get_run_logger().info("carrying on after epoch %d", found.epoch)
+    manifest = restored.manifest
+    get_run_logger().info("carrying on after epoch %d", manifest.epoch)
     return replace(
-        job,
-        checkpoint=restored.weights,
-        best=restored.best,
-        best_epoch=found.best,
-        finished=found.last,
+        job, checkpoint=restored.weights, best=restored.best, best_epoch=manifest.best, finished=manifest.last
     )
 
 
 @step
 def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: TrainingParams, folder: Path) -> list[Scores]:
-    """Evaluate models of one task, each on its data, in the existing `folder`; returns their scores in order.
+    """Return the scores of models of one task, each on its data, in order; `folder` exists.
 
-    Raises TrainingError where one cannot be evaluated.
+    Raises:
+        TrainingError: One cannot be evaluated.
     """
-    found: list[Scores] = []
-    job = EvaluationJob(tuple(subjects), task, folder, training.batch, first_device(training.device), training.workers)
-    failure = run_job(job, lambda told: found.extend(message for message in told if isinstance(message, Scores)))
-    if len(found) < len(subjects):
-        raise TrainingError(f"{subjects[len(found)].weights.name} could not be evaluated: {_reason(failure)}")
-    return found
+    job = EvaluationJob(
+        subjects=tuple(subjects),
+        task=task,
+        folder=folder,
+        batch=training.batch,
+        device=first_device(training.device),
+        workers=training.workers,
+    )
+    scores, failure = _events_of(job, Scores)
+    if len(scores) < len(subjects):
+        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {_reason(failure)}")
+    return scores
 
 
 @step
 def predict_reference(
     weights: Path, sample: Path, served: Path, task: str, image_size: int, folder: Path
 ) -> tuple[PredictionStore, Scores, Scores]:
-    """What the weights find in the images of a validation sample (a zip), and the scores of these and of `served`.
+    """Return the detections of the weights in a validation sample (a zip), and the scores of these and of `served`.
 
     `served` is the folder that `serving.parity` filled; the existing `folder` takes the rest.
-    Raises TrainingError where the weights cannot be asked.
+
+    Raises:
+        TrainingError: The weights cannot predict.
     """
-    told: list[Scores] = []
-    job = ReferencePredictionJob(weights, sample, served, folder / "reference", image_size, task, folder)
-    failure = run_job(job, lambda messages: told.extend(said for said in messages if isinstance(said, Scores)))
-    if len(told) < 2:
+    job = ReferencePredictionJob(
+        weights=weights,
+        sample=sample,
+        served=served,
+        reference=folder / "reference",
+        image_size=image_size,
+        task=task,
+        folder=folder,
+    )
+    scores, failure = _events_of(job, Scores)
+    if len(scores) < 2:
         raise TrainingError(f"{weights.name} could not be asked for comparison: {_reason(failure)}")
-    return PredictionStore(job.reference), told[0], told[1]
+    return PredictionStore(job.reference), scores[0], scores[1]
+
+
+def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None]:
+    """Do a job; returns its events of one kind, and why it failed."""
+    events: list[TrainerEvent] = []
+    failure = run_job(job, events.extend)
+    return [event for event in events if isinstance(event, kind)], failure
 
 
 def _reason(failure: Failure | None) -> str:
     return failure.reason if failure else "its process ended without a word"
 
 
-def _explained(job: TrainingJob, failure: Failure | None) -> str:
+def _explain(job: TrainingJob, failure: Failure | None) -> str:
     reason = _reason(failure)
     wanted = Path(job.model)
     if OFFICIAL_WEIGHTS.fullmatch(wanted.name) and not wanted.is_file():

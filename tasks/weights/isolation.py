@@ -1,4 +1,4 @@
-"""What a process that loads weights is given of its parent's environment."""
+"""The environment of processes that load weights."""
 
 import os
 import re
@@ -20,24 +20,21 @@ _CREDENTIAL = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CREDENTIAL", re.IGNORECASE
 
 
 def load_weights_safely(environment: MutableMapping[str, str]) -> None:
-    """Have torch and Ultralytics refuse every pickle that names more than a model's own classes.
-
-    Ultralytics reads this when it is first imported, and processes that are started inherit it.
-    """
+    """Have torch and Ultralytics, if imported later, refuse each pickle that names more than a model's own classes."""
     environment["ULTRALYTICS_SAFE_LOAD"] = "1"
     environment.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 
 
 def without_credentials(environment: Mapping[str, str], checkout: Path) -> dict[str, str]:
-    """Return what Python, a GPU and a download need of an environment, with `checkout` among Python's paths.
+    """Return what Python, a GPU and a download need of an environment, with `checkout` on Python's path.
 
-    Services and their keys are not among it: who needs neither is given neither.
+    It has no service and no key.
     """
-    kept = {name: value for name, value in environment.items() if _is_needed(name)}
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name.upper() in _NAMES or (name.startswith(_BEGINNINGS) and not _CREDENTIAL.search(name))
+    }
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(checkout), environment.get("PYTHONPATH"))))
     load_weights_safely(kept)
     return kept
-
-
-def _is_needed(name: str) -> bool:
-    return name.upper() in _NAMES or (name.startswith(_BEGINNINGS) and not _CREDENTIAL.search(name))

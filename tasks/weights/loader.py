@@ -1,7 +1,7 @@
-"""Ultralytics' .pt files, opened without running what is in them: the one place that does.
+"""The one loader of Ultralytics' .pt files, which runs nothing in them.
 
-A .pt file is a pickle, and an ordinary loader calls whatever function it names. Here it may name the classes of torch's
-and Ultralytics' models alone.
+A .pt file is a pickle, and an ordinary loader calls any function that it names. Here it may name only the classes of
+torch's and Ultralytics' models.
 """
 
 import os
@@ -21,10 +21,13 @@ class WeightsError(StudioError):
 
 
 def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
-    """Return the `YOLO` object of a .pt file, or of an architecture that Ultralytics knows by its name (.yaml).
+    """Return the `YOLO` object of a .pt file, or of a named architecture of Ultralytics (.yaml).
 
-    A name of official weights that is no file yet is downloaded to that place. Raises WeightsError, before anything
-    in the file has run.
+    Official weights that are no file yet are downloaded to that path.
+
+    Raises:
+        WeightsError: It is no model, or names more than a model's classes; nothing in the file has run.
+        MemoryError: There is too little memory for it.
     """
     if Path(model).suffix not in {".pt", ".yaml"}:
         raise WeightsError(f"Expected Ultralytics weights (.pt), found {Path(model).name!r}: name a .pt file.")
@@ -33,7 +36,7 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on formats that it then refuses
+            warnings.simplefilter("ignore")  # of torch, about formats that it then refuses
             loaded: Any = YOLO(model)
     except MemoryError:
         raise
@@ -47,15 +50,16 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
 
 
 def strip_optimizer(weights: Path) -> None:
-    """Make the file of a checkpoint one of finished weights, as Ultralytics does at the end of a training.
+    """Turn a checkpoint file into finished weights, as Ultralytics does at the end of a training.
 
-    Raises WeightsError for a file that `open_model` refuses.
+    Raises:
+        WeightsError: It is no checkpoint, or `open_model` refuses it.
     """
-    open_model(str(weights))  # what it allows of this file stays allowed in this process
+    open_model(str(weights))  # torch then allows its classes in this process
     from ultralytics.utils import torch_utils
 
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # Ultralytics' own stripping is the one that loads anything
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # Ultralytics' own stripping would load anything
     try:
         stripped = torch_utils.strip_optimizer(weights)
     finally:
@@ -65,7 +69,7 @@ def strip_optimizer(weights: Path) -> None:
 
 
 def _only_models() -> Any:  # noqa: ANN401
-    """Ultralytics' loader, told to refuse every other pickle, also where it was imported before that was said."""
+    # Ultralytics may have been imported before `load_weights_safely` was called.
     from ultralytics.nn import tasks
 
     if not (hasattr(tasks, "SAFE_LOAD") and getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False)):
@@ -78,11 +82,11 @@ def _only_models() -> Any:  # noqa: ANN401
 
 
 def _reason(name: str, error: Exception) -> str:
-    told = [str(each) for each in _chain(error)]
-    asked = [match[1] for text in told if (match := _GLOBAL.search(text))]
-    if asked:
-        found = f"{name!r}, which asks for {asked[0]}: loading it could run any code, so it was refused"
-    elif any("TorchScript" in text for text in told):
+    messages = [str(each) for each in _chain(error)]
+    named = [match[1] for text in messages if (match := _GLOBAL.search(text))]
+    if named:
+        found = f"{name!r}, which asks for {named[0]}: loading it could run any code, so it was refused"
+    elif any("TorchScript" in text for text in messages):
         found = f"{name!r}, which is a TorchScript archive"
     else:
         found = f"{name!r}, which is damaged, of an old format or of another kind"

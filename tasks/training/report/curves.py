@@ -1,4 +1,4 @@
-"""The learning curves of a training, ready to be drawn by its page."""
+"""The learning curves of a training, as SVG paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from math import isfinite, nan
 
 from tasks.training.events import EpochResult
 
-WIDTH, HEIGHT = 420, 190  # of the drawing, in its own units
+WIDTH = 420  # of a chart, in its own units
+HEIGHT = 190
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One metric over the epochs: `path` as SVG path data, its last value, and its value at the best epoch."""
 
@@ -19,9 +20,9 @@ class Line:
     at_best: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Lines that share an axis from `low` to `high`; `best` is where the best epoch stands, from the left."""
+    """Lines that share an axis from `low` to `high`; `best` is the x of the best epoch."""
 
     title: str
     lines: tuple[Line, ...]
@@ -33,32 +34,29 @@ class Chart:
 
 
 def charts(epochs: Sequence[EpochResult], best_epoch: int) -> list[Chart]:
-    """Return what was learned first, then each loss of both splits side by side; nothing without epochs.
-
-    An epoch that was told twice counts as it was told last.
-    """
-    told = {epoch.number: epoch for epoch in sorted(epochs, key=lambda each: each.number)}
-    rows = {number: told[number].metrics for number in sorted(told)}
+    """Return charts of quality, then of each loss of both splits; of an epoch reported twice the last report counts."""
+    rows = {epoch.number: epoch.metrics for epoch in sorted(epochs, key=lambda each: each.number)}
     names = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
-    reached = [name for name in names if "mAP" in name or "accuracy" in name]
-    quality = [name for name in names if "precision" in name or "recall" in name]
+    quality = [name for name in names if "mAP" in name or "accuracy" in name]
+    precision = [name for name in names if "precision" in name or "recall" in name]
     losses = list(dict.fromkeys(name.partition("/")[2] for name in names if name.startswith(("train/", "val/"))))
-    groups = {"Quality on validation": reached, "Precision and recall": quality}
-    groups |= {f"{loss}": [name for name in (f"train/{loss}", f"val/{loss}") if name in names] for loss in losses}
-    found = (_chart(title, group, rows, best_epoch) for title, group in groups.items())
-    return [chart for chart in found if chart]
+    groups = {"Quality on validation": quality, "Precision and recall": precision}
+    groups |= {loss: [name for name in (f"train/{loss}", f"val/{loss}") if name in names] for loss in losses}
+    drawn = (_chart(title, group, rows, best_epoch) for title, group in groups.items())
+    return [chart for chart in drawn if chart]
 
 
 def _chart(title: str, names: Sequence[str], rows: Mapping[int, Mapping[str, float]], best_epoch: int) -> Chart | None:
-    told = {name: {n: row[name] for n, row in rows.items() if isfinite(row.get(name, nan))} for name in names}
-    values = {name: found for name, found in told.items() if found}
+    finite = {name: {n: row[name] for n, row in rows.items() if isfinite(row.get(name, nan))} for name in names}
+    values = {name: points for name, points in finite.items() if points}
     if not values:
         return None
-    numbers = [value for found in values.values() for value in found.values()]
+    numbers = [value for points in values.values() for value in points.values()]
     shares = title in {"Quality on validation", "Precision and recall"}
     low, high = (0.0, 1.0) if shares else (min(0.0, *numbers), max(numbers))
     high = high if high > low else low + 1.0
-    first, last = min(rows), max(rows)
+    first = min(rows)
+    last = max(rows)
 
     def x(number: int) -> float:
         return WIDTH * (number - first) / max(last - first, 1)
@@ -68,11 +66,19 @@ def _chart(title: str, names: Sequence[str], rows: Mapping[int, Mapping[str, flo
 
     lines = [
         Line(
-            name.partition("/")[2] if shares else name.partition("/")[0],
-            "M" + "L".join(f"{x(number):.1f} {y(value):.1f}" for number, value in found.items()),
-            list(found.values())[-1],
-            found.get(best_epoch),
+            name=name.partition("/")[2] if shares else name.partition("/")[0],
+            path="M" + "L".join(f"{x(number):.1f} {y(value):.1f}" for number, value in points.items()),
+            last=list(points.values())[-1],
+            at_best=points.get(best_epoch),
         )
-        for name, found in values.items()
+        for name, points in values.items()
     ]
-    return Chart(title, tuple(lines), low, high, first, last, x(best_epoch) if best_epoch in rows else None)
+    return Chart(
+        title=title,
+        lines=tuple(lines),
+        low=low,
+        high=high,
+        first=first,
+        last=last,
+        best=x(best_epoch) if best_epoch in rows else None,
+    )

@@ -1,4 +1,4 @@
-"""A finished training as a page of HTML: its curves first, then the pictures in which its model does worst."""
+"""A finished training as a page of HTML: its curves, then the images with the most mistakes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,14 +15,11 @@ SHOWN_CLASSES = 200
 def training_page(
     title: str, model: TrainedModel, epochs: Sequence[EpochResult], decision: Decision, links: Mapping[str, str]
 ) -> str:
-    """Return the training as one file of HTML; `title` names the version, `links` lead to other pages by their texts.
-
-    The pictures are those that the training process left in the folder of `model`.
-    """
+    """Return the training as one file of HTML; `title` names the version, `links` are addresses by their texts."""
     names = list(dict.fromkeys((PRIMARY_METRIC[model.task], MAP50_METRIC[model.task])))
     rows = [
-        (name, [found.get(metric) for metric in names])
-        for name, found in sorted(model.scores.classes.items(), key=lambda each: each[1].get(names[0], 0.0))
+        (name, [metrics.get(metric) for metric in names])
+        for name, metrics in sorted(model.scores.classes.items(), key=lambda each: each[1].get(names[0], 0.0))
     ]
     return render_page(
         "training",

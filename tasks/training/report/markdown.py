@@ -20,13 +20,12 @@ def training_markdown(
     decision: Decision,
     batch: float | None = None,
 ) -> str:
-    """Return the decision, what was trained on, and what was learned: over all classes and class by class.
+    """Return the decision, the images of each split, and the metrics over all classes and for each.
 
-    `images` counts those of each split, `batch` is what the training was asked for.
+    `batch` is the one that a person chose; the training may have ended with a smaller one.
     """
-    asked = "" if batch in (None, model.batch) else f" at the end ({batch:g} asked for)"
-    steps = f"batch {model.batch}{asked}"
-    task = escape_markdown(model.task)
+    chosen = "" if batch in (None, model.batch) else f" at the end ({batch:g} asked for)"
+    trained = f"Best epoch {model.best_epoch} of {model.epochs}, batch {model.batch}{chosen}."
     counts = ", ".join(f"{count} {escape_markdown(split)}" for split, count in images.items())
     metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]
     return "\n\n".join(
@@ -34,7 +33,7 @@ def training_markdown(
             f"# {escape_markdown(model_name)} version {version}",
             promotion_markdown(decision),
             "## Training",
-            f"Task {task}. Images: {counts}. Best epoch {model.best_epoch} of {model.epochs}, {steps}.",
+            f"Task {escape_markdown(model.task)}. Images: {counts}. {trained}",
             f"Scores of the best epoch on the {model.scores.images} validation images:",
             table(("metric", "value"), metrics),
             _classes(model),
@@ -43,15 +42,15 @@ def training_markdown(
 
 
 def _classes(model: TrainedModel) -> str:
-    """One column where the task has one metric for both purposes, as classification does."""
+    """One column if one metric has both purposes, as in classification."""
     columns = list(dict.fromkeys((MAP50_METRIC[model.task], PRIMARY_METRIC[model.task])))
     rows = []
     for number, name in enumerate(model.class_names[:SHOWN_CLASSES]):
-        reached = model.scores.classes.get(name)
-        if reached is None:
+        metrics = model.scores.classes.get(name)
+        if metrics is None:
             values = ["not in validation"] * len(columns)
         else:
-            values = [f"{reached[column]:.4f}" if column in reached else "-" for column in columns]
+            values = [f"{metrics[column]:.4f}" if column in metrics else "-" for column in columns]
         rows.append((number, name[:_MAX_NAME], *values))
     left = len(model.class_names) - SHOWN_CLASSES
     return table(("id", "class", *columns), rows) + (f"\n\nAnd {left} more." if left > 0 else "")

@@ -1,4 +1,4 @@
-"""What a training process leaves of the pictures in which its model does worst, and how the report shows them."""
+"""The images with the most mistakes: what a training process writes, and what the report embeds."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,15 @@ from typing import NamedTuple
 
 from tasks.rendering.html import jpeg_data_uri
 
-FOLDER, LISTING = "worst", "worst.json"  # below the folder of the training
+FOLDER = "worst"  # below the folder of the training
+LISTING = "worst.json"
 SHOWN = 8
 SIDE = 560  # pixels of the longer side of a drawing
-MIN_CONFIDENCE = 0.25  # detections below are as good as not made
+MIN_CONFIDENCE = 0.25  # detections below do not count
 
 
 class WorstImage(NamedTuple):
-    """A validation picture: `missed` labels, `extra` detections, the files of both drawings, and classes in words.
-
-    The words are empty but for classifiers, which draw nothing.
-    """
+    """A validation image: `missed` labels, `extra` detections, files of both drawings, and for classify the classes."""
 
     name: str
     missed: int
@@ -36,11 +34,11 @@ class EmbeddedWorstImage(NamedTuple):
 
 
 def embed_worst_images(folder: Path) -> list[EmbeddedWorstImage]:
-    """Return what the training in `folder` left; nothing where it left nothing, or no more can be read."""
-    place = folder / FOLDER
+    """Return what the training in `folder` left; empty if it left nothing, or nothing that can be read."""
+    worst = folder / FOLDER
     try:
-        listed = [WorstImage(**each) for each in json.loads((place / LISTING).read_text(encoding="utf-8"))]
-        return [EmbeddedWorstImage(each, _uri(place / each.truth), _uri(place / each.found)) for each in listed[:SHOWN]]
+        listed = [WorstImage(**each) for each in json.loads((worst / LISTING).read_text(encoding="utf-8"))]
+        return [EmbeddedWorstImage(each, _uri(worst / each.truth), _uri(worst / each.found)) for each in listed[:SHOWN]]
     except (OSError, ValueError, TypeError):
         return []
 

@@ -1,5 +1,4 @@
-"""The training process: the one place where Ultralytics trains and evaluates.
+"""The training process, `python -m tasks.training.trainer`, in which Ultralytics trains and evaluates.
 
-It runs as `python -m tasks.training.trainer`, apart from the flow: what it holds of a GPU is free when it is gone,
-whatever ended it, and neither a slow upload nor a server that is down slows a training.
+Its GPU memory is free when it ends, whatever ended it, and neither a slow upload nor a dead server slows a training.
 """

@@ -1,4 +1,4 @@
-"""`python -m tasks.training.trainer JOB EVENTS OWNER`: do the job in file JOB, append what happens to file EVENTS.
+"""`python -m tasks.training.trainer JOB EVENTS OWNER`: do the job in file JOB, append its events to file EVENTS.
 
 It ends with the process OWNER.
 """
@@ -9,16 +9,15 @@ import sys
 from pathlib import Path
 
 from tasks.errors import StudioError
-from tasks.training.job import Failure, ReferencePredictionJob, TrainingJob, from_json_line
-from tasks.training.retry_policy import is_memory_error
-from tasks.training.trainer.event_file import append_event
-from tasks.training.trainer.watchdog import exit_when_process_ends
+from tasks.training.job import Failure, ReferencePredictionJob, TrainingJob, append_event, from_json_line
+from tasks.training.restarts import is_memory_error
+from tasks.weights.process import exit_when_process_ends
 
 
 def main(job_file: str, events_file: str, owner: str) -> None:
-    """Do one job; what goes wrong in it is told, never raised."""
+    """Do one job; a fault ends it with a Failure among the events."""
     exit_when_process_ends(int(owner))
-    say = functools.partial(append_event, Path(events_file))
+    emit = functools.partial(append_event, Path(events_file))
     try:
         job = from_json_line(Path(job_file).read_text(encoding="utf-8"))
         # These import torch, which takes seconds and may itself fail.
@@ -27,17 +26,17 @@ def main(job_file: str, events_file: str, owner: str) -> None:
         from tasks.training.trainer.training_run import train
 
         if isinstance(job, TrainingJob):
-            train(job, say, (int(owner), os.getpid()))
+            train(job, emit, (int(owner), os.getpid()))
         else:
             for scores in predict_and_score(job) if isinstance(job, ReferencePredictionJob) else evaluate_models(job):
-                say(scores)
-    except StudioError as error:
-        say(Failure(str(error)))
-        sys.exit(1)
+                emit(scores)
     except Exception as error:  # noqa: BLE001 - Ultralytics raises whatever torch, yaml or pickle raise
-        kind = "" if isinstance(error, StudioError) else f"{type(error).__name__}: "
-        reason = f"{kind}{str(error).strip() or 'no reason given'}"
-        say(Failure(reason, memory=isinstance(error, MemoryError) or is_memory_error(reason)))
+        if isinstance(error, StudioError):
+            failure = Failure(reason=str(error))
+        else:
+            reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
+            failure = Failure(reason=reason, memory=isinstance(error, MemoryError) or is_memory_error(reason))
+        emit(failure)
         sys.exit(1)
 
 

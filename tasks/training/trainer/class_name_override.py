@@ -1,7 +1,7 @@
-"""Classes by number, named as the merge named them: Ultralytics is told their names and never asked for them.
+"""The class names of the merge, by number, in place of those that Ultralytics has.
 
-It has words of its own for some: where the first name is that of an ImageNet synset, `n01440764` becomes `tench`, when
-it reads a data set, when it loads weights, and wherever these are evaluated. Two classes may become one name.
+If the first name is an ImageNet synset, Ultralytics renames `n01440764` to `tench` in data sets, weights and
+evaluations; two classes may then have one name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ Names = tuple[str, ...]
 
 
 def read_class_names(data: Path) -> Names:
-    """The classes of what `tasks.merge.yolo_writer.write_data_yaml` described, a data.yaml or a tree, by number."""
-    described = data / ".ndjson.yaml" if data.is_dir() else data
-    names = yaml.safe_load(described.read_text(encoding="utf-8"))["names"]
+    """Return the class names, by number, of a data.yaml or tree of `tasks.merge.yolo_writer.write_data_yaml`."""
+    description = data / ".ndjson.yaml" if data.is_dir() else data
+    names = yaml.safe_load(description.read_text(encoding="utf-8"))["names"]
     return tuple(names[number] for number in sorted(names)) if isinstance(names, Mapping) else tuple(names)
 
 
 def override_class_names(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - ultralytics ships no types
-    """Have a `YOLO` object train and evaluate under these names, in whichever process it does.
+    """Have a `YOLO` object train and evaluate under these names, in any process.
 
-    They are in the weights from the first epoch on, and in what is drawn. Ultralytics also looks at them when it begins
-    from weights of other classes: what these know of a class goes to the class of the same name.
+    They are in the weights from the first epoch on, and in plots. Of weights with other classes Ultralytics takes over
+    what they know of classes with the same names.
     """
     numbered = dict(enumerate(names))
 

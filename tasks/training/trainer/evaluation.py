@@ -1,4 +1,4 @@
-"""Metrics of a model on a validation split, in the words of the project."""
+"""Scores of a model on a validation split."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from tasks.training.events import metric_name
-from tasks.training.job import EvaluationJob, EvaluationTarget
+from tasks.training.job import EvaluationJob
 from tasks.training.trainer.class_name_override import override_class_names, read_class_names
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.metrics import Scores
 
-# Where Ultralytics keeps the average precisions of each class, and what is added to their names.
+# Ultralytics' attributes with the average precisions of each class, and the suffixes of our names.
 _PARTS = {
     "detect": (("box", ""),),
     "obb": (("box", ""),),
@@ -23,21 +23,26 @@ _PARTS = {
 
 
 def evaluate_models(job: EvaluationJob) -> Iterator[Scores]:
-    """Evaluate each model on the split `val` of its data, as a training does at its end."""
+    """Yield the scores of each model on the split `val` of its data, as at the end of a training."""
     for subject in job.subjects:
-        yield _evaluate_model(subject, job)
-
-
-def _evaluate_model(subject: EvaluationTarget, job: EvaluationJob) -> Scores:
-    model = load_model(str(subject.weights), job.task)
-    place = {"project": str(job.folder), "name": "scoring", "exist_ok": True, "plots": False}
-    how = {"imgsz": subject.image_size, "batch": job.batch, "device": job.device, "workers": job.workers}
-    return evaluate_split(subject.data, model, job.task, **place, **how)
+        yield evaluate_split(
+            subject.data,
+            load_model(str(subject.weights), job.task),
+            job.task,
+            project=str(job.folder),
+            name="scoring",
+            exist_ok=True,
+            plots=False,
+            imgsz=subject.image_size,
+            batch=job.batch,
+            device=job.device,
+            workers=job.workers,
+        )
 
 
 def evaluate_split(data: Path, model: Any, task: str, **arguments: Any) -> Scores:  # noqa: ANN401 - ultralytics has no types
-    """Evaluate a `YOLO` object on the split `val` of `data`, with Ultralytics' own `arguments`."""
-    validators: list[Any] = []  # the model keeps no hold of it
+    """Return the scores of a `YOLO` object on the split `val` of `data`, with Ultralytics' own `arguments`."""
+    validators: list[Any] = []
     names = read_class_names(data)
     override_class_names(model, names)
     model.add_callback(
@@ -50,7 +55,7 @@ def evaluate_split(data: Path, model: Any, task: str, **arguments: Any) -> Score
 
 
 def to_scores(validator: Any, task: str, names: Sequence[str]) -> Scores:  # noqa: ANN401 - ultralytics ships no types
-    """Scores out of an Ultralytics validator that has run; `names` are those of the classes, by number."""
+    """Return the scores of an Ultralytics validator that has run; `names` are the classes, by number."""
     metrics = validator.metrics
     overall = {metric_name(name).removeprefix("metrics/"): float(value) for name, value in metrics.results_dict.items()}
     overall.pop("fitness", None)
@@ -61,11 +66,11 @@ def to_scores(validator: Any, task: str, names: Sequence[str]) -> Scores:  # noq
 def _average_precisions(metrics: Any, task: str, names: Sequence[str]) -> dict[str, dict[str, float]]:  # noqa: ANN401
     classes: dict[str, dict[str, float]] = {}
     for part, suffix in _PARTS[task]:
-        found = getattr(metrics, part)
-        for place, number in enumerate(found.ap_class_index):
+        metric = getattr(metrics, part)
+        for number, map50, map50_95 in zip(metric.ap_class_index, metric.ap50, metric.ap, strict=True):
             row = classes.setdefault(names[int(number)], {})
-            row[f"mAP50{suffix}"] = float(found.ap50[place])
-            row[f"mAP50-95{suffix}"] = float(found.ap[place])
+            row[f"mAP50{suffix}"] = float(map50)
+            row[f"mAP50-95{suffix}"] = float(map50_95)
     return classes
 
 

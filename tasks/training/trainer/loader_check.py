@@ -1,4 +1,4 @@
-"""Has Ultralytics taken all that the merge wrote? It leaves out what it does not like, and says so in its log alone."""
+"""Whether Ultralytics loaded all that the merge wrote: it leaves out bad files and says so only in its log."""
 
 import traceback
 from collections import Counter
@@ -19,32 +19,39 @@ _SHOWN = 5
 
 
 class LostDataError(StudioError):
-    """Images or labels that were written and not loaded."""
+    """Images or labels were written and not loaded."""
 
 
 def require_all_loaded(dataset: Any, data: Path, task: str, split: str) -> None:  # noqa: ANN401 - ultralytics ships no types
-    """Raise LostError unless an Ultralytics dataset holds the images and rows that were written for this split.
+    """Check that an Ultralytics dataset holds the images and rows that the merge wrote for this split, if one did.
 
-    Data that no merge wrote has no account to be compared with.
+    Raises:
+        LostDataError: Some are missing.
     """
     written = read_manifest(data).get(split)
     loaded = _loaded(dataset, task)
     if written is not None and written != loaded:
-        place = split if task == "classify" else Path(dataset.img_path).name
-        changed = _changed(dataset, list_images(data, task, place), task)
+        folder = split if task == "classify" else Path(dataset.img_path).name
+        changed = _changed(dataset, list_images(data, task, folder), task)
         raise LostDataError(_sentence(split, written, loaded, changed, _Reasons(data, task)))
 
 
 @contextmanager
 def explain_lost_data(data: Path, task: str) -> Iterator[None]:
-    """Say which files a dataset lacks where Ultralytics could not even build it, as it does where nothing is left."""
+    """Name the lost files if Ultralytics cannot even build a dataset in the block, as when no image is left.
+
+    Raises:
+        LostDataError: It could not, and these files are why.
+    """
     try:
         yield
     except Exception as error:
-        if not isinstance(error, StudioError) and _while_loading(error):
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        is_loading = any(frame.f_code.co_name == "get_dataloader" for frame in frames)
+        if is_loading and not isinstance(error, StudioError):
             reasons = _Reasons(data, task)
             for split, written in read_manifest(data).items():
-                if lost := reasons.lost(list_images(data, task, reasons.place(split))):
+                if lost := reasons.lost(list_images(data, task, reasons.folder(split))):
                     rows = sum((_rows(image, task) for image in lost), Counter[int]())
                     loaded = ImageCounts(written.images - len(lost), written.rows - rows)
                     raise LostDataError(_sentence(split, written, loaded, lost, reasons)) from error
@@ -60,10 +67,10 @@ def _loaded(dataset: Any, task: str) -> ImageCounts:  # noqa: ANN401
 
 
 def _changed(dataset: Any, images: Sequence[Path], task: str) -> list[Path]:  # noqa: ANN401
-    """Return the images that were not loaded with all their rows; names differ within a split, folders may be links."""
+    """The images that were not loaded with all their rows; names differ within a split, folders may be links."""
     if task == "classify":
-        taken = {Path(sample[0]).name for sample in dataset.samples}
-        return [image for image in images if image.name not in taken]
+        loaded = {Path(sample[0]).name for sample in dataset.samples}
+        return [image for image in images if image.name not in loaded]
     rows = {Path(label["im_file"]).name: Counter(label["cls"].ravel().astype(int).tolist()) for label in dataset.labels}
     return [image for image in images if rows.get(image.name) != _rows(image, task)]
 
@@ -75,40 +82,37 @@ def _rows(image: Path, task: str) -> Counter[int]:
     return count_rows(label.read_text(encoding="utf-8")) if label.exists() else Counter()
 
 
-def _while_loading(error: Exception) -> bool:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return any(frame.f_code.co_name == "get_dataloader" for frame in frames)
-
-
 class _Reasons:
-    """Asks Ultralytics once more about single files, for the reason that it gives."""
+    """Ultralytics' reasons for files that it does not load."""
 
     def __init__(self, data: Path, task: str) -> None:
         from ultralytics.data.utils import verify_image, verify_image_label
 
-        self._task, self._verify_image, self._verify_label = task, verify_image, verify_image_label
-        self._said = {} if task == "classify" else yaml.safe_load(data.read_text(encoding="utf-8"))
-        self._classes, self._keypoints = len(self._said.get("names", ())), self._said.get("kpt_shape", (0, 0))
+        self._task = task
+        self._verify_image = verify_image
+        self._verify_label = verify_image_label
+        self._data_yaml = {} if task == "classify" else yaml.safe_load(data.read_text(encoding="utf-8"))
 
-    def place(self, split: str) -> str:
-        """Return the name of the folder in which the images of a split are: gold and views have val as train, too."""
-        return Path(self._said.get(split, split)).name
+    def folder(self, split: str) -> str:
+        """The folder with the images of a split: gold archives and views have val as train, too."""
+        return Path(self._data_yaml.get(split, split)).name
 
     def lost(self, images: Sequence[Path]) -> list[Path]:
-        """Return the images that Ultralytics leaves out."""
+        """The images that Ultralytics leaves out."""
         with ThreadPoolExecutor() as pool:
-            return [image for image, (taken, _) in zip(images, pool.map(self._ask, images), strict=True) if not taken]
+            return [image for image, (ok, _) in zip(images, pool.map(self._verify, images), strict=True) if not ok]
 
     def reason(self, image: Path) -> str:
-        """Return what Ultralytics says of an image, without its name."""
-        said = self._ask(image)[1].removeprefix(f"{image}: ").replace(str(image), image.name).strip()
-        return said.removeprefix("ignoring corrupt image/label: ") or "it gives no reason"
+        """Ultralytics' message about an image, without its path."""
+        message = self._verify(image)[1].removeprefix(f"{image}: ").replace(str(image), image.name).strip()
+        return message.removeprefix("ignoring corrupt image/label: ") or "it gives no reason"
 
-    def _ask(self, image: Path) -> tuple[bool, str]:
+    def _verify(self, image: Path) -> tuple[bool, str]:
         if self._task == "classify":
-            _, found, _, message = self._verify_image(((str(image), 0), ""))
-            return bool(found), str(message)
-        options = ("", self._task == "pose", self._classes, *self._keypoints, False)
+            _, count, _, message = self._verify_image(((str(image), 0), ""))
+            return bool(count), str(message)
+        classes = len(self._data_yaml.get("names", ()))
+        options = ("", self._task == "pose", classes, *self._data_yaml.get("kpt_shape", (0, 0)), False)
         answer = self._verify_label((str(image), str(label_path(image)), *options))
         return answer[0] is not None, str(answer[-1])
 

@@ -1,4 +1,4 @@
-"""One evaluator for whatever was found, by the weights or by the served model: Ultralytics' own matching and curves."""
+"""Scores of detections, of the weights or of the served model, by Ultralytics' own matching and curves."""
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -20,10 +20,10 @@ MetricsByClass = Mapping[int, dict[str, float]]
 
 
 def evaluate_predictions(found: Sequence[Detections], sample: ValidationSample) -> Scores:
-    """Score what was found in each image of the sample, in its order.
+    """Return the scores of the detections in each image of the sample, in its order.
 
-    `mAP50` and `mAP50-95` are of boxes, of obb of rotated ones; a classifier gets `accuracy_top1`. There are none where
-    the sample has no labels. Raises ValueError where the numbers of images differ.
+    `mAP50` and `mAP50-95` are of boxes, for obb of rotated ones; a classifier gets `accuracy_top1`. A sample without
+    labels has no metrics.
     """
     pairs = list(zip(found, [image.truth for image in sample.images], strict=True))
     metrics, classes = _accuracies(pairs) if sample.task == "classify" else _average_precisions(pairs)
@@ -54,14 +54,14 @@ def _average_precisions(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tupl
 
 
 def _correct(found: Detections, truth: GroundTruth) -> NDArray[np.bool_]:
-    """Say of n detections at each of ten thresholds whether they are right: [n, 10]."""
+    """Whether each of n detections is right at each of ten thresholds: [n, 10]."""
     if not len(found) or not len(truth.class_id):
         return np.zeros((len(found), 10), np.bool_)
-    place = found.width, found.height
+    size = found.width, found.height
     if found.xywhr is not None:
-        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*place)), torch.from_numpy(found.xywhr))
+        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*size)), torch.from_numpy(found.xywhr))
     else:
-        overlaps = box_iou(torch.from_numpy(truth.boxes(*place)), torch.from_numpy(found.xyxy))
+        overlaps = box_iou(torch.from_numpy(truth.boxes(*size)), torch.from_numpy(found.xyxy))
     classes = torch.from_numpy(found.class_id), torch.from_numpy(truth.class_id)
     matched: NDArray[np.bool_] = BaseValidator.match_predictions(_MATCHER, *classes, overlaps).numpy()
     return matched

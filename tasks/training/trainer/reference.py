@@ -1,4 +1,4 @@
-"""What weights find in the images of a sample, by Ultralytics' own predict."""
+"""Detections of weights in the images of a sample, by Ultralytics' own predict."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,56 +17,51 @@ from tasks.vision.geometry import clip_boxes, enclosing_boxes
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import MAX_STORED_MASKS, PredictionStore
 
-# What the served graph does: its confidence and its NMS are those that Ultralytics validates with.
+# As the served graph does: its confidence and NMS are those of Ultralytics' validation.
 _LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}
 _QUIET = {"verbose": False, "save": False}
 
 
 def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
-    """Keep what the weights find in each image; then yield the scores of these, and of what was served."""
+    """Write the detections of the weights; then yield their scores and those of the served model."""
     sample = unpack_sample(job.sample, job.task, job.folder / "images")
     reference = PredictionStore(job.reference)
     _predict(job, sample, reference)
-    for side in (reference, PredictionStore(job.served)):
-        yield evaluate_predictions(side, sample)
+    for predictions in (reference, PredictionStore(job.served)):
+        yield evaluate_predictions(predictions, sample)
 
 
 def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: PredictionStore) -> None:
     model = load_model(str(job.weights), job.task)
+    options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
     for image in sample.images:
-        how = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
-        (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **how)
-        folder.add(prediction_from_ultralytics(result.cpu().numpy()))
+        (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **options)
+        found = to_detections(result.cpu().numpy())
+        folder.add(found if job.task == "classify" else found.select(has_visible_area(found)))
 
 
-def prediction_from_ultralytics(result: Any) -> Detections:  # noqa: ANN401 - ultralytics ships no types
-    """One result of predict, on the CPU as arrays; masks of the `MAX_STORED_MASKS` best."""
+def to_detections(result: Any) -> Detections:  # noqa: ANN401 - ultralytics ships no types
+    """Return one result of predict, given as arrays on the CPU, with masks of the `MAX_STORED_MASKS` best."""
     height, width = result.orig_shape
     if result.probs is not None:
         return Detections.empty(width, height, class_scores=np.asarray(result.probs.data, np.float32))
     boxes = result.boxes if result.obb is None else result.obb
-    own = _more(result)
-    xyxy = boxes.xyxy if result.obb is None else clip_boxes(enclosing_boxes(own["xywhr"]), width, height)
-    found = Detections(
+    xyxy = boxes.xyxy
+    fields: dict[str, Any] = {}
+    if result.obb is not None:
+        fields["xywhr"] = np.asarray(result.obb.xywhr, np.float32)
+        xyxy = clip_boxes(enclosing_boxes(fields["xywhr"]), width, height)
+    if result.keypoints is not None:
+        points = np.asarray(result.keypoints.data, np.float32)
+        visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
+        fields["keypoints"] = np.concatenate([points, visible], axis=2)
+    if result.masks is not None:
+        fields["mask"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
+    return Detections(
         width=width,
         height=height,
         xyxy=np.asarray(xyxy, np.float32),
         confidence=np.asarray(boxes.conf, np.float32),
         class_id=np.asarray(boxes.cls, np.int32),
-        **own,
+        **fields,
     )
-    return found.select(has_visible_area(found))
-
-
-def _more(result: Any) -> dict[str, Any]:  # noqa: ANN401
-    """What the task gives beside boxes."""
-    own: dict[str, Any] = {}
-    if result.obb is not None:
-        own["xywhr"] = np.asarray(result.obb.xywhr, np.float32)
-    if result.keypoints is not None:
-        points = np.asarray(result.keypoints.data, np.float32)
-        visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
-        own["keypoints"] = np.concatenate([points, visible], axis=2)
-    if result.masks is not None:
-        own["mask"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
-    return own

@@ -1,4 +1,4 @@
-"""Train, or carry a training on, and tell every epoch."""
+"""One training by Ultralytics, from its start or a checkpoint, with an event for each epoch."""
 
 import logging
 import shutil
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.files import write_atomically
 from tasks.training.events import EpochResult, TrainedModel, metric_name
 from tasks.training.job import TrainerEvent, TrainingJob, first_device
 from tasks.training.report.worst_images import FOLDER
@@ -15,36 +16,36 @@ from tasks.training.trainer.class_name_override import override_class_names, rea
 from tasks.training.trainer.evaluation import evaluate_split, to_scores
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
-from tasks.training.trainer.watchdog import exit_when_process_ends
 from tasks.training.trainer.worst_predictions import Mistakes, draw_worst, find_mistakes
 from tasks.weights.loader import strip_optimizer
+from tasks.weights.process import exit_when_process_ends
 
 EmitEvent = Callable[[TrainerEvent], None]
 LOG = logging.getLogger(__name__)
-RUN_FOLDER = "training"  # the folder that Ultralytics writes to, under that of the job
+RUN_FOLDER = "training"  # Ultralytics writes there, below the folder of the job
 
 
-def train(job: TrainingJob, say: EmitEvent, owners: Sequence[int]) -> None:
-    """Do a training job; says each finished epoch, those of earlier attempts first, and at the end the model."""
+def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
+    """Do a training job; emits each finished epoch, those of earlier attempts first, and at the end the model."""
     if job.checkpoint is None:
         model = load_model(job.model, job.task)
         start: dict[str, Any] = {}
     else:
-        model, start = _restore_checkpoint(job, job.checkpoint, say)
+        model, start = _restore_checkpoint(job, job.checkpoint, emit)
     if job.finished:
-        say(_evaluate_best(job, model, say))
+        emit(_evaluate_best(job, model))
         return
     override_class_names(model, read_class_names(job.data))
-    UltralyticsCallbacks(job, say, owners).add_to(model)
+    UltralyticsCallbacks(job, emit, owners).add_to(model)
     arguments = dict(job.arguments)
-    if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint, where another worker wrote them
+    if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint of another worker
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
     with explain_lost_data(job.data, job.task):
         model.train(data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
 
 
-def _restore_checkpoint(job: TrainingJob, checkpoint: Path, say: EmitEvent) -> tuple[Any, dict[str, Any]]:
-    """The model of a checkpoint, its files where Ultralytics left them, and its epochs told again."""
+def _restore_checkpoint(job: TrainingJob, checkpoint: Path, emit: EmitEvent) -> tuple[Any, dict[str, Any]]:
+    """Load the model of a checkpoint, put its files where Ultralytics expects them, and emit its epochs again."""
     weights = job.folder / RUN_FOLDER / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     last = Path(shutil.copy(checkpoint, weights / "last.pt"))
@@ -56,24 +57,25 @@ def _restore_checkpoint(job: TrainingJob, checkpoint: Path, say: EmitEvent) -> t
     history.to_csv(weights.parent / "results.csv", index=False)
     of, batch = (int(model.ckpt["train_args"][name]) for name in ("epochs", "batch"))
     seconds = history["time"].diff()
-    seconds = seconds.where(seconds > 0, history["time"])  # each attempt began its count anew
+    seconds = seconds.where(seconds > 0, history["time"])  # each attempt counts from 0
     for row, took in zip(history.to_dict("records"), seconds, strict=True):
         number = int(row.pop("epoch"))
         metrics = {metric_name(str(name)): float(value) for name, value in row.items() if name != "time"}
-        say(EpochResult(number, of, metrics, float(took), batch, restored=True))
+        emit(
+            EpochResult(
+                number=number, total_epochs=of, metrics=metrics, seconds=float(took), batch=batch, restored=True
+            )
+        )
     return model, {"resume": str(last)}
 
 
 class UltralyticsCallbacks:
-    """What a training says and keeps at Ultralytics' events; DDP sends it to the process of each GPU.
+    """Callbacks of a training; with several GPUs each process has a copy, and the first one emits."""
 
-    With several GPUs each process calls these methods, and the first one says.
-    """
-
-    def __init__(self, job: TrainingJob, say: EmitEvent, owners: Sequence[int] = ()) -> None:
+    def __init__(self, job: TrainingJob, emit: EmitEvent, owners: Sequence[int] = ()) -> None:
         self.job = job
         self.best = job.best_epoch
-        self._say = say
+        self._emit = emit
         self._owners = owners
         self._checkpoint: Path | None = None
         self._best_checkpoint: Path | None = None
@@ -81,54 +83,52 @@ class UltralyticsCallbacks:
         self._mistakes: list[Mistakes] = []
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Come to life in the process of another GPU, which has just begun and is not set up."""
+        """Unpickle in the process of another GPU, which is not set up yet."""
         configure_ultralytics()
         self.__dict__.update(state)
 
     def add_to(self, model: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
-        """Have a model call these methods while it trains."""
-        for event in (
-            *("on_pretrain_routine_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end", "on_train_end"),
-            "on_val_batch_end",
-        ):
-            model.add_callback(event, getattr(self, event))
+        """Register these methods with a model."""
+        for event in vars(UltralyticsCallbacks):
+            if event.startswith("on_"):
+                model.add_callback(event, getattr(self, event))
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:  # noqa: ANN401
-        """Refuse a data set of which Ultralytics left something out."""
+        """Refuse a data set of which Ultralytics lost a part."""
         for loader, split in ((trainer.train_loader, "train"), (trainer.test_loader, "val")):
             require_all_loaded(loader.dataset, self.job.data, self.job.task, split)
-        if trainer.world_size > 1:  # one of several processes, whose parent is a launcher that knows no owner
+        if trainer.world_size > 1:  # the parent of each process is a launcher, which has no owner
             exit_when_process_ends(*self._owners)
         if trainer.resume and self.job.best is None:
-            trainer.best_fitness = None  # the best weights are lost: the best of what follows takes their place
+            trainer.best_fitness = None  # the best weights are lost: those of a later epoch replace them
 
     def on_train_epoch_end(self, trainer: Any) -> None:  # noqa: ANN401
-        """Note that this epoch was trained, so that what `on_fit_epoch_end` brings is no mere evaluation."""
+        """Note that this epoch was trained: `on_fit_epoch_end` follows a mere evaluation, too."""
         self._trained_epoch = trainer.epoch
 
     def on_model_save(self, trainer: Any) -> None:  # noqa: ANN401
-        """Copy `last.pt` to a name of its own: Ultralytics writes into the same file again after the next epoch."""
+        """Copy `last.pt` to a name of its own: Ultralytics overwrites it after the next epoch."""
         number = trainer.epoch + 1
         if trainer.best_fitness == trainer.fitness:
             self.best = number
         folder = self.job.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
         older = set(folder.glob("*.pt"))
-        partial = Path(shutil.copyfile(trainer.last, folder / "copying"))
-        self._checkpoint = partial.rename(folder / f"{number:05d}.pt")
+        self._checkpoint = folder / f"{number:05d}.pt"
+        with write_atomically(self._checkpoint) as unfinished:
+            shutil.copyfile(trainer.last, unfinished)
         if self.best == number:
             self._best_checkpoint = folder / f"best-{number:05d}.pt"
             self._best_checkpoint.hardlink_to(self._checkpoint)
-        for path in older - {self._best_checkpoint}:  # whoever takes them has not kept up, and a disk is finite
+        for path in older - {self._best_checkpoint}:  # a slow uploader loses them: a disk is finite
             path.unlink(missing_ok=True)
 
     def on_fit_epoch_end(self, trainer: Any) -> None:  # noqa: ANN401
-        """Say a finished epoch; the evaluation of the best weights looks like one more, and is none."""
+        """Emit a finished epoch; the evaluation of the best weights is none."""
         if not _is_first_process() or trainer.epoch != self._trained_epoch:
             return
         values: Mapping[str, float] = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics, **trainer.lr}
         self._trained_epoch = -1
-        self._say(
+        self._emit(
             EpochResult(
                 number=trainer.epoch + 1,
                 total_epochs=trainer.epochs,
@@ -143,17 +143,17 @@ class UltralyticsCallbacks:
         )
 
     def on_val_batch_end(self, validator: Any) -> None:  # noqa: ANN401
-        """Note what goes wrong in the evaluation of the best weights, at its last batch."""
+        """Find the mistakes of the best weights, at the last batch of their evaluation."""
         if not validator.training and validator.batch_i + 1 == len(validator.dataloader):
             self._mistakes = _or_none(lambda: find_mistakes(validator, self.job.task))
 
     def on_train_end(self, trainer: Any) -> None:  # noqa: ANN401
-        """Say the model, after its worst images were drawn."""
+        """Draw the worst images and emit the model."""
         weights = trainer.best if trainer.best.exists() else trainer.last
         if _is_first_process():
             self.draw_worst(trainer.validator, weights, trainer.save_dir)
         names = read_class_names(self.job.data)
-        self._say(
+        self._emit(
             TrainedModel(
                 weights=weights,
                 folder=trainer.save_dir,
@@ -167,22 +167,21 @@ class UltralyticsCallbacks:
         )
 
     def draw_worst(self, validator: Any, weights: Path, folder: Path) -> None:  # noqa: ANN401
-        """Draw the images in which most went wrong, if anything is to be drawn."""
+        """Draw the images with the most mistakes, unless plots are off."""
         if not self.job.arguments.get("plots", True):
             return
-        device = first_device(self.job.arguments.get("device"))
-        job = self.job.task, int(validator.args.imgsz), device
+        job = self.job.task, int(validator.args.imgsz), first_device(self.job.arguments.get("device"))
         _or_none(lambda: draw_worst(self._mistakes, validator.dataloader.dataset, weights, job, folder / FOLDER))
 
 
 def _is_first_process() -> bool:
-    from ultralytics.utils import RANK  # asked at the event: it comes in another process than it was written in
+    from ultralytics.utils import RANK  # of the process in which the callback runs
 
     return RANK in {-1, 0}
 
 
 def _or_none(make: Callable[[], list[Mistakes] | None]) -> list[Mistakes]:
-    """What is made for the report; whatever fails in it, a training that went well has gone well."""
+    """The result of `make`, for the report; a fault in it does not fail the training."""
     try:
         return make() or []
     except Exception:
@@ -190,20 +189,21 @@ def _or_none(make: Callable[[], list[Mistakes] | None]) -> list[Mistakes]:
         return []
 
 
-def _evaluate_best(job: TrainingJob, model: Any, say: EmitEvent) -> TrainedModel:  # noqa: ANN401
-    """Do what Ultralytics does after the last epoch, which was the last thing an earlier attempt did."""
+def _evaluate_best(job: TrainingJob, model: Any) -> TrainedModel:  # noqa: ANN401
+    """Do what Ultralytics does after the last epoch, with which an earlier attempt ended."""
     from ultralytics.utils.plotting import plot_results
 
-    folder, epochs = job.folder / RUN_FOLDER, int(model.ckpt["epoch"]) + 1
+    folder = job.folder / RUN_FOLDER
+    epochs = int(model.ckpt["epoch"]) + 1
     weights = folder / "weights" / ("best.pt" if job.best is not None else "last.pt")
     strip_optimizer(weights)
     best = load_model(str(weights), job.task)
-    how = {name: job.arguments[name] for name in ("imgsz", "batch", "workers")}
+    options = {name: job.arguments[name] for name in ("imgsz", "batch", "workers")}
     device = first_device(job.arguments.get("device"))
-    callbacks = UltralyticsCallbacks(job, say)
+    callbacks = UltralyticsCallbacks(job, lambda _: None)
     best.add_callback("on_val_batch_end", callbacks.on_val_batch_end)
     best.add_callback("on_val_end", lambda validator: callbacks.draw_worst(validator, weights, folder))
-    scores = evaluate_split(job.data, best, job.task, save_dir=str(folder), device=device, **how)
+    scores = evaluate_split(job.data, best, job.task, save_dir=str(folder), device=device, **options)
     plot_results(file=str(folder / "results.csv"))
     return TrainedModel(
         weights=weights,
@@ -213,5 +213,5 @@ def _evaluate_best(job: TrainingJob, model: Any, say: EmitEvent) -> TrainedModel
         scores=scores,
         epochs=epochs,
         best_epoch=job.best_epoch if job.best is not None else epochs,
-        batch=int(how["batch"]),
+        batch=int(options["batch"]),
     )

@@ -1,19 +1,15 @@
-"""Ultralytics, set up for this process."""
+"""Ultralytics' settings in this process, and its models."""
 
 import os
 from typing import Any
 
-from tasks.weights.loader import open_model
+from tasks.weights.loader import WeightsError, open_model
 
 _SUFFIXES = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 
 
-class ModelError(Exception):
-    """The model is not one for this job; the message says which to name."""
-
-
 def configure_ultralytics() -> None:
-    """For this process only: install nothing, log to nobody beside us, and take class names in pictures literally."""
+    """Have Ultralytics, in this process only, install nothing, log nowhere else and draw class names literally."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     import matplotlib as mpl
     from ultralytics.utils import SETTINGS
@@ -24,15 +20,16 @@ def configure_ultralytics() -> None:
 
 
 def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
-    """A `YOLO` object for `task`.
+    """Return a `YOLO` object for `task`.
 
-    Raises ModelError for a model of another task, and WeightsError for a file that is refused.
+    Raises:
+        WeightsError: The file is refused, or the model is for another task.
     """
     configure_ultralytics()
     loaded = open_model(model)
     if loaded.task != task:
         example = f"yolo11n{_SUFFIXES.get(task, '')}"
-        raise ModelError(
+        raise WeightsError(
             f"Expected a model for the task {task!r}, because the archives are labelled for it; found a model for "
             f"{loaded.task!r}. Name one such as {example}.pt or {example}.yaml as base_model."
         )

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from ultralytics.models import YOLO
 
-from tasks.export.errors import ExportError
+from tasks.errors import ExportError
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
+from tasks.weights.loader import WeightsError
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_an_image_size_off_the_stride_is_refused_and_leaves_nothing(tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04"])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pt").write_bytes(content)
-    with pytest.raises(ExportError, match="Expected weights that Ultralytics can load"):
+    with pytest.raises(WeightsError, match="Expected weights that Ultralytics can load"):
         write_graph(tmp_path / "bad.pt", tmp_path / "out", SIZE)
 
 

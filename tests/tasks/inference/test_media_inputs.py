@@ -19,6 +19,7 @@ from tasks.inference.media_inputs import MediaStore, list_media, list_media_sour
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
+from tasks.orchestration.retries import RetryPolicy
 from tasks.storage import object_store, ranged_reads, s3_client
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import StorageError
@@ -202,7 +203,7 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(
 def test_a_store_that_stays_away_is_an_error_that_may_pass(
     place: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_client, "UNAVAILABLE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(s3_client, "STORE_RESTART", RetryPolicy(first_s=0.1, total_s=1.0))
     put(f"{place}a.jpg", b"first")
     (source,) = list_media_sources([place])
     proxy.close()

@@ -39,7 +39,7 @@ def contender(
     """A model that knows the classes it has scores of, and those of `names`."""
     known = tuple(dict.fromkeys([*classes, *names.split()]))
     measured = {"validation": scores(classes, task)} | ({} if gold is None else {"gold": scores(gold, task)})
-    return EvaluatedVersion(version, task, known, measured)
+    return EvaluatedVersion(version=version, task=task, class_names=known, scores=measured)
 
 
 def model(
@@ -64,26 +64,39 @@ RULES: dict[str, Case] = {
     "no champion, useless": (model(2, cat=0.1), None, {"min_map50": 0.61}, ("mAP50 of at least 0.610, found 0.600",)),
     "no champion, just useful": (model(2, cat=0.1), None, {"min_map50": 0.6}, ()),
     "no champion, of no use at all": (
-        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.099)}),
+        EvaluatedVersion(
+            version=2, task="detect", class_names=("cat",), scores={"validation": scores({"cat": 0.01}, lenient=0.099)}
+        ),
         None,
         {},
         ("mAP50 of at least 0.100 of a first version, found 0.099. It finds next to nothing",),
     ),
     "no champion, taken all the same": (
-        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.0)}),
+        EvaluatedVersion(
+            version=2, task="detect", class_names=("cat",), scores={"validation": scores({"cat": 0.01}, lenient=0.0)}
+        ),
         None,
         {"min_map50": 0},
         (),
     ),
     "no champion, a classifier that guesses": (
-        EvaluatedVersion(2, "classify", ("cat",), {"validation": scores({"cat": 0.05}, "classify", lenient=0.05)}),
+        EvaluatedVersion(
+            version=2,
+            task="classify",
+            class_names=("cat",),
+            scores={"validation": scores({"cat": 0.05}, "classify", lenient=0.05)},
+        ),
         None,
         {},
         ("accuracy_top1 of at least 0.100 of a first version, found 0.050. It finds next to nothing",),
     ),
     "a champion is measure enough": (
-        EvaluatedVersion(2, "detect", ("cat",), {"validation": scores({"cat": 0.02}, lenient=0.03)}),
-        EvaluatedVersion(1, "detect", ("cat",), {"validation": scores({"cat": 0.01}, lenient=0.02)}),
+        EvaluatedVersion(
+            version=2, task="detect", class_names=("cat",), scores={"validation": scores({"cat": 0.02}, lenient=0.03)}
+        ),
+        EvaluatedVersion(
+            version=1, task="detect", class_names=("cat",), scores={"validation": scores({"cat": 0.01}, lenient=0.02)}
+        ),
         {},
         (),
     ),
@@ -312,7 +325,16 @@ def test_nothing_breaks_out_of_the_page_and_it_has_an_end() -> None:
 
 def trained(task: str = "detect", **classes: dict[str, float]) -> TrainedModel:
     reached = Scores(task=task, metrics={MAP50_METRIC[task]: 0.6, PRIMARY_METRIC[task]: 0.5}, classes=classes, images=4)
-    return TrainedModel(Path("w.pt"), Path("runs"), task, ("cat", "dog"), reached, 30, 12, 8)
+    return TrainedModel(
+        weights=Path("w.pt"),
+        folder=Path("runs"),
+        task=task,
+        class_names=("cat", "dog"),
+        scores=reached,
+        epochs=30,
+        best_epoch=12,
+        batch=8,
+    )
 
 
 def test_a_training_page_shows_the_decision_and_every_class() -> None:

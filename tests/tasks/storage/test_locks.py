@@ -36,7 +36,7 @@ def objects(name: str) -> list[str]:
 
 def test_of_many_at_once_one_holds_it_at_a_time(name: str) -> None:
     """Six threads count in a way that loses counts as soon as two of them do it at once."""
-    counts, together, most = 0, 0, 0
+    counts = together = most = 0
 
     def count(holder: str) -> None:
         nonlocal counts, together, most
@@ -57,7 +57,7 @@ def test_of_many_at_once_one_holds_it_at_a_time(name: str) -> None:
     assert len(objects(name)) == 1
 
 
-def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
+def test_a_wait_that_is_too_long_ends_with_the_name_of_the_holder(name: str) -> None:
     with lock(name, "first", alive, 0):
         with pytest.raises(StorageError, match=f"nothing else at work on {name}, found flow run first"):
             lock(name, "second", alive, 1).__enter__()
@@ -67,14 +67,14 @@ def test_who_waits_too_long_is_told_for_whom(name: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("called", ["brave-otter", None], ids=["named", "of an earlier release"])
-def test_who_waits_is_told_behind_whom_once(
+@pytest.mark.parametrize("called", ["brave-otter", None], ids=["named", "unnamed"])
+def test_the_log_names_the_holder_once(
     name: str, called: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(locks, "POLL_INTERVAL_S", 0.05)
-    monkeypatch.setattr(locks, "get_run_logger", lambda: logging.getLogger("told"))
+    monkeypatch.setattr(locks, "get_run_logger", lambda: logging.getLogger("locks"))
     monkeypatch.setattr(locks, "runtime", SimpleNamespace(flow_run=SimpleNamespace(name=called)))
-    with lock(name, "first", alive, 0), caplog.at_level("INFO", "told"), pytest.raises(StorageError):
+    with lock(name, "first", alive, 0), caplog.at_level("INFO", "locks"), pytest.raises(StorageError):
         lock(name, "second", alive, 0.3).__enter__()
     assert caplog.messages == [f"waiting behind run '{called or 'first'}', which works on {name}"]
 
@@ -90,22 +90,20 @@ def test_a_holder_that_died_holds_nothing(name: str, again: str, is_over: Callab
         lock(name, "third", alive, 0).__enter__()
 
 
-def test_a_lock_is_let_go_of_when_its_work_fails(name: str) -> None:
+def test_a_lock_is_released_if_its_work_fails(name: str) -> None:
     with pytest.raises(KeyError), lock(name, "first", alive, 0):
         raise KeyError
     with lock(name, "second", alive, 0):
         pass
 
 
-def test_who_is_in_a_hurry_takes_the_lock_from_one_that_was_asked_to_end(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_is_taken_from_a_holder_that_was_cancelled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """That one changes nothing any more, and letting go of what it has lost takes nothing from the other."""
     monkeypatch.setattr(locks, "YIELD_S", 1.0)
-    asked: list[str] = []
+    cancelled: list[str] = []
 
     def overtake(holder: str) -> bool:
-        asked.append(holder)
+        cancelled.append(holder)
         return True
 
     with lock(name, "deploying", alive, 0) as require_lock:
@@ -114,7 +112,7 @@ def test_who_is_in_a_hurry_takes_the_lock_from_one_that_was_asked_to_end(
         hurried.__enter__()
         with pytest.raises(Superseded, match="another flow run works on"):
             require_lock()
-    assert asked == ["deploying"]
+    assert cancelled == ["deploying"]
     with pytest.raises(StorageError, match="found flow run rolling back"):
         lock(name, "third", alive, 0).__enter__()
     hurried.__exit__(None, None, None)

@@ -13,7 +13,7 @@ from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
         ("s3://other-bucket/x/y.zip", S3Uri("other-bucket", "x/y.zip")),
     ],
 )
-def test_parsed(text: str, expected: S3Uri) -> None:
+def test_an_address_or_a_key_names_an_object(text: str, expected: S3Uri) -> None:
     assert parse_s3_uri(text, Bucket.DATASETS) == expected
 
 
@@ -21,7 +21,7 @@ def test_parsed(text: str, expected: S3Uri) -> None:
     "text",
     ["", "s3://", "s3://bucket", "s3://bucket/", "s3://a_b/x", "http://x/y", "a\x00b", "../../etc/passwd", "a/./b"],
 )
-def test_refused(text: str) -> None:
+def test_an_address_that_names_no_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_s3_uri(text, Bucket.DATASETS)
 

@@ -10,6 +10,7 @@ import pytest
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
+from tasks.orchestration.retries import RetryPolicy
 from tasks.serving import model_repository
 from tasks.storage import steps as storage
 from tasks.storage.object_names import S3Uri
@@ -69,23 +70,23 @@ def test_file_names_are_such_as_any_disk_takes(key: str, expected: str) -> None:
 def test_a_connection_cut_in_the_middle_is_a_storage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """boto3's transfer manager raises errors of its own; they are explained like the others."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.storage.s3_client.UNAVAILABLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("tasks.storage.s3_client.STORE_RESTART", RetryPolicy(first_s=0.1, total_s=0.5))
     (tmp_path / "x").write_text("x")
     with pytest.raises(StorageError, match="object store failed while writing"):
         ObjectStore("predictions").upload_folder(tmp_path, "never")
 
 
-def test_what_a_bucket_holds_is_told_to_whom_may_list_it_alone(stack: StackSettings) -> None:
+def test_an_error_lists_a_bucket_only_if_people_may_list_it(stack: StackSettings) -> None:
     """A bucket elsewhere may be one that only the worker's key reads."""
     s3 = boto3.client("s3")
     s3_client(stack, Role.ADMIN).create_bucket(Bucket="elsewhere")
     for bucket in ("elsewhere", "datasets"):
         s3.put_object(Bucket=bucket, Key="secret-name.zip", Body=b"x")
-    told = {}
+    messages = {}
     for bucket in ("elsewhere", "datasets"):
         with pytest.raises(StorageError) as error:
             storage.require_object(S3Uri(bucket, "missing.zip"), "a dataset archive", "Upload one.")
-        told[bucket] = str(error.value)
-    assert "secret-name" not in told["elsewhere"]
-    assert "s3://elsewhere/missing.zip, found none of that name in the bucket. Upload one." in told["elsewhere"]
-    assert "it holds " in told["datasets"]
+        messages[bucket] = str(error.value)
+    assert "secret-name" not in messages["elsewhere"]
+    assert "s3://elsewhere/missing.zip, found none of that name in the bucket. Upload one." in messages["elsewhere"]
+    assert "it holds " in messages["datasets"]

@@ -26,7 +26,16 @@ MLFLOW_TAKES = re.compile(r"[/\w.\- :]{1,250}")
 
 def model(classes: dict[str, dict[str, float]], names: tuple[str, ...] = ()) -> TrainedModel:
     scores = Scores(task="segment", metrics={"mAP50-95_mask": 0.5}, classes=classes, images=7)
-    return TrainedModel(Path("best.pt"), Path(), "segment", names or tuple(classes), scores, 9, 4, 8)
+    return TrainedModel(
+        weights=Path("best.pt"),
+        folder=Path(),
+        task="segment",
+        class_names=names or tuple(classes),
+        scores=scores,
+        epochs=9,
+        best_epoch=4,
+        batch=8,
+    )
 
 
 def test_each_class_has_a_metric_under_a_name_that_mlflow_takes() -> None:

@@ -117,7 +117,7 @@ def test_runs_whose_flow_run_has_ended_are_closed(caplog: pytest.LogCaptureFixtu
         "finished": "FINISHED",
     }
     assert run(foreign).info.status == "RUNNING"
-    assert f"whether MLflow run {ids['unknown']} was abandoned could not be told" in caplog.text
+    assert f"whether MLflow run {ids['unknown']} was abandoned is unknown" in caplog.text
 
 
 def test_without_mlflow_nothing_is_tidied_and_nothing_fails(
@@ -179,7 +179,7 @@ def test_the_outcome_of_a_training_is_kept_once(flow_run: str, tmp_path: Path) -
 
 def test_the_promotion_is_shown_where_runs_are_compared(flow_run: str) -> None:
     means = (MetricComparison("validation", 2, 0.4, 0.3), MetricComparison("gold", 1, 0.2, None))
-    decision = Decision(7, promoted=True, reasons=("good",), metric="mAP50-95", means=means, champion=6)
+    decision = Decision(version=7, promoted=True, reasons=("good",), metric="mAP50-95", means=means, champion=6)
     run_id = opened(flow_run)
     runs.log_decision.fn(run_id, decision)
     assert run(run_id).data.metrics == {

@@ -37,7 +37,18 @@ def train(store: CheckpointStore, folder: Path, best: dict[int, int]) -> None:
     for number, best_so_far in best.items():
         path = folder / f"{number}.pt"
         path.write_bytes(content(number))
-        store.keep(EpochResult(number, 9, {}, 1.0, 8, checkpoint=path, best=best_so_far, is_last=number == 9))
+        store.keep(
+            EpochResult(
+                number=number,
+                total_epochs=9,
+                metrics={},
+                seconds=1.0,
+                batch=8,
+                checkpoint=path,
+                best=best_so_far,
+                is_last=number == 9,
+            )
+        )
 
 
 def restore(run_id: str, folder: Path, fingerprint: str = "this") -> RestoredCheckpoint | None:
@@ -145,7 +156,9 @@ def test_lost_best_weights_do_not_stop_the_resume(run_id: str, tmp_path: Path) -
 
 
 def test_a_file_that_has_made_way_for_a_later_epoch_is_no_error(run_id: str, tmp_path: Path) -> None:
-    CheckpointStore(run_id, "this").keep(EpochResult(1, 9, {}, best=1, checkpoint=tmp_path / "gone.pt"))
+    CheckpointStore(run_id, "this").keep(
+        EpochResult(number=1, total_epochs=9, metrics={}, best=1, checkpoint=tmp_path / "gone.pt")
+    )
     assert keys(run_id) == []
 
 
@@ -155,7 +168,16 @@ def test_the_best_epoch_is_kept_though_its_own_turn_was_missed(run_id: str, tmp_
         (tmp_path / f"{name}.pt").write_bytes(content(number))
     store = CheckpointStore(run_id, "this")
     store.keep(
-        EpochResult(5, 9, {}, 1.0, 8, checkpoint=tmp_path / "5.pt", best=3, best_checkpoint=tmp_path / "best-3.pt")
+        EpochResult(
+            number=5,
+            total_epochs=9,
+            metrics={},
+            seconds=1.0,
+            batch=8,
+            checkpoint=tmp_path / "5.pt",
+            best=3,
+            best_checkpoint=tmp_path / "best-3.pt",
+        )
     )
     found = restore(run_id, tmp_path)
     assert found is not None

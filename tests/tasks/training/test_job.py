@@ -24,13 +24,49 @@ SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50
 @pytest.mark.parametrize(
     "value",
     [
-        TrainingJob("yolo11n.yaml", "detect", Path("data.yaml"), Path("x"), {"epochs": 3}, Path("a.pt"), None, 2, True),
-        EvaluationJob((EvaluationTarget(Path("w.pt"), Path("data.yaml"), 640),), "segment", Path("x"), 16, "0,1"),
-        ReferencePredictionJob(Path("w.pt"), Path("s.zip"), Path("served"), Path("new"), 640, "pose", Path("x"), "0"),
-        EpochResult(3, 10, {"loss": 0.25}, 1.5, 8, checkpoint=Path("3.pt"), best=2),
-        TrainedModel(Path("best.pt"), Path("x"), "detect", ("ca\nt",), SCORES, 10, 7, 8),
+        TrainingJob(
+            model="yolo11n.yaml",
+            task="detect",
+            data=Path("data.yaml"),
+            folder=Path("x"),
+            arguments={"epochs": 3},
+            checkpoint=Path("a.pt"),
+            best=None,
+            best_epoch=2,
+            finished=True,
+        ),
+        EvaluationJob(
+            subjects=(EvaluationTarget(weights=Path("w.pt"), data=Path("data.yaml"), image_size=640),),
+            task="segment",
+            folder=Path("x"),
+            batch=16,
+            device="0,1",
+        ),
+        ReferencePredictionJob(
+            weights=Path("w.pt"),
+            sample=Path("s.zip"),
+            served=Path("served"),
+            reference=Path("new"),
+            image_size=640,
+            task="pose",
+            folder=Path("x"),
+            device="0",
+        ),
+        EpochResult(
+            number=3, total_epochs=10, metrics={"loss": 0.25}, seconds=1.5, batch=8, checkpoint=Path("3.pt"), best=2
+        ),
+        TrainedModel(
+            weights=Path("best.pt"),
+            folder=Path("x"),
+            task="detect",
+            class_names=("ca\nt",),
+            scores=SCORES,
+            epochs=10,
+            best_epoch=7,
+            batch=8,
+        ),
         SCORES,
-        Failure("no\nmemory", memory=True),
+        Failure(reason="no\nmemory", memory=True),
     ],
 )
 def test_a_message_is_one_line_and_comes_back_as_it_was(value: Job | TrainerEvent) -> None:
@@ -41,7 +77,14 @@ def test_a_message_is_one_line_and_comes_back_as_it_was(value: Job | TrainerEven
 
 def test_not_a_number_survives() -> None:
     """A loss that is not a number is what a person must see."""
-    assert str(from_json_line(to_json_line(EpochResult(1, 2, {"loss": float("nan")}))).metrics["loss"]) == "nan"
+    assert (
+        str(
+            from_json_line(to_json_line(EpochResult(number=1, total_epochs=2, metrics={"loss": float("nan")}))).metrics[
+                "loss"
+            ]
+        )
+        == "nan"
+    )
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", '{"kind": "Epoch", "value": {}}', '{"kind": "Other", "value": 1}'])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.export.errors import ExportError
+from tasks.errors import ExportError
 from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.parameters import TrainingParams
@@ -47,7 +47,10 @@ def test_every_task_goes_through_the_whole_chain(tmp_path: Path, task: str) -> N
 
     view = merge_steps.write_relabelled_split.fn(whole.data, task, whole.class_names, ("dog", "cat"), tmp_path / "view")
     own, other = training_steps.evaluate.fn(
-        [EvaluationTarget(model.weights, whole.data, 64), EvaluationTarget(model.weights, view, 64)],
+        [
+            EvaluationTarget(weights=model.weights, data=whole.data, image_size=64),
+            EvaluationTarget(weights=model.weights, data=view, image_size=64),
+        ],
         task,
         CPU,
         tmp_path,

@@ -26,11 +26,12 @@ from tasks.training import steps as training_steps
 from tasks.training.checkpoints import Manifest, RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
-from tasks.training.process import CHECKOUT, run_job
+from tasks.training.process import run_job
 from tasks.training.report.worst_images import embed_worst_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
+from tasks.weights.process import CHECKOUT
 from tests.waiting import eventually
 
 EPOCHS = 3
@@ -59,21 +60,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
     folder.mkdir(exist_ok=True)
     return TrainingJob(
-        "yolo11n.yaml", "detect", data, folder, training_steps.ultralytics_arguments(TINY, **{"plots": False, **others})
+        model="yolo11n.yaml",
+        task="detect",
+        data=data,
+        folder=folder,
+        arguments=training_steps.ultralytics_arguments(TINY, **{"plots": False, **others}),
     )
 
 
 class Disk:
-    """Keeps checkpoints in a folder, as the object store does, and remembers what it was told."""
+    """Keeps checkpoints in a folder, as the object store does, and records the epochs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: list[EpochResult] = []
+        self.reported: list[EpochResult] = []
         self.kept: list[EpochResult] = []
         self.restored: list[int] = []
 
     def __call__(self, epoch: EpochResult) -> None:
-        self.told.append(epoch)
+        self.reported.append(epoch)
 
     def keep(self, epoch: EpochResult) -> None:
         for number, path in ((epoch.best, epoch.best_checkpoint), (epoch.number, epoch.checkpoint)):
@@ -99,11 +104,11 @@ class Disk:
             sha256="",
             size=0,
         )
-        return RestoredCheckpoint(manifest, self.file(newest.number), self.file(newest.best))
+        return RestoredCheckpoint(manifest=manifest, weights=self.file(newest.number), best=self.file(newest.best))
 
     @property
     def trained(self) -> list[int]:
-        return [epoch.number for epoch in self.told if not epoch.restored]
+        return [epoch.number for epoch in self.reported if not epoch.restored]
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +180,9 @@ def test_every_epoch_and_the_model_are_reported(straight: tuple[TrainedModel, Di
     model, disk = straight
     assert disk.trained == [1, 2, 3]
     assert {"train/box_loss", "val/cls_loss", "metrics/mAP50", "metrics/mAP50-95", "lr/pg0"} <= set(
-        disk.told[0].metrics
+        disk.reported[0].metrics
     )
-    assert [epoch.is_last for epoch in disk.told] == [False, False, True]
+    assert [epoch.is_last for epoch in disk.reported] == [False, False, True]
     assert model.weights.is_file()
     assert model.class_names == (SYNSET, ODD)
     assert load_model(str(model.weights), "detect").model.names == {0: SYNSET, 1: ODD}
@@ -204,7 +209,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
     model = training_steps.train.fn(job(data, tmp_path / "job"), disk, [disk, kill])
     assert disk.trained == [1, 2, 3]
     assert disk.restored == [0, 2]
-    assert [epoch.metrics for epoch in disk.told[:2]] == [epoch.metrics for epoch in straight[1].told[:2]]
+    assert [epoch.metrics for epoch in disk.reported[:2]] == [epoch.metrics for epoch in straight[1].reported[:2]]
     assert model.epochs == EPOCHS
     assert len((model.folder / "results.csv").read_text().splitlines()) == 1 + EPOCHS
 
@@ -213,9 +218,9 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
 def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
 ) -> None:
-    told: list[object] = []
+    reported: list[object] = []
     last = straight[1].folder / f"{EPOCHS}.pt"
-    best = straight[1].told[-1].best
+    best = straight[1].reported[-1].best
     failure = run_job(
         replace(
             job(data, tmp_path / "job"),
@@ -224,10 +229,10 @@ def test_a_training_killed_after_its_last_epoch_is_only_evaluated(
             best_epoch=best,
             finished=True,
         ),
-        told.extend,
+        reported.extend,
     )
     assert failure is None
-    *epochs, model = told
+    *epochs, model = reported
     assert [(epoch.number, epoch.restored) for epoch in epochs] == [(1, True), (2, True), (3, True)]  # type: ignore[attr-defined]
     assert isinstance(model, TrainedModel)
     assert (model.epochs, model.best_epoch, model.class_names) == (EPOCHS, best, (SYNSET, ODD))
@@ -271,7 +276,7 @@ def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path) -> None:
-    subject = EvaluationTarget(straight[0].weights, data, 64)
+    subject = EvaluationTarget(weights=straight[0].weights, data=data, image_size=64)
     first, second = training_steps.evaluate.fn([subject, replace(subject, image_size=96)], "detect", TINY, tmp_path)
     assert first.images == second.images == 6
     assert first.primary == pytest.approx(straight[0].scores.primary, abs=1e-3)
@@ -321,7 +326,7 @@ def test_what_happens_to_the_flow_ends_the_training(
 def test_a_process_that_says_nothing_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python itself may not come up, where its environment is broken."""
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
-    failure = run_job(TrainingJob("yolo11n.yaml", "detect", tmp_path, tmp_path), print)
+    failure = run_job(TrainingJob(model="yolo11n.yaml", task="detect", data=tmp_path, folder=tmp_path), print)
     assert isinstance(failure, Failure)
     assert "exited with status 1" in failure.reason
 
@@ -331,13 +336,13 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
     """With several GPUs Ultralytics sends the callbacks to processes of its own; here one such runs, on the CPU."""
     script = (
         "import functools, sys; from pathlib import Path\n"
-        "from tasks.training.job import from_json_line\n"
-        "from tasks.training.trainer import event_file, training_run, ultralytics_setup\n"
+        "from tasks.training.job import append_event, from_json_line\n"
+        "from tasks.training.trainer import training_run, ultralytics_setup\n"
         "from ultralytics.models.yolo.detect import DetectionTrainer\n"
         "from ultralytics.utils.dist import generate_ddp_file\n"
         "job = from_json_line(Path(sys.argv[1]).read_text())\n"
         "model = ultralytics_setup.load_model(job.model, job.task)\n"
-        "say = functools.partial(event_file.append_event, Path(sys.argv[2]))\n"
+        "say = functools.partial(append_event, Path(sys.argv[2]))\n"
         "training_run.UltralyticsCallbacks(job, say, (1,)).add_to(model)\n"
         "arguments = {'data': str(job.data), 'model': job.model, 'save_dir': str(job.folder / 'training')}\n"
         "made = DetectionTrainer(overrides=dict(job.arguments) | arguments, _callbacks=model.callbacks)\n"
@@ -358,7 +363,7 @@ def test_several_processes_tell_the_same(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_integration_of_ultralytics_logs_beside_us(data: Path, tmp_path: Path) -> None:
-    """Not in the processes of several GPUs either, which are told the callbacks and read the settings file."""
+    """Not in the processes of several GPUs either, which get the callbacks and read the settings file."""
     script = (
         "import pickle, sys; from pathlib import Path; import cloudpickle\n"
         "from tasks.training.job import from_json_line\n"

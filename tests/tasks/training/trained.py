@@ -21,12 +21,14 @@ def trained(
     main = PRIMARY_METRIC[task]
     shown = dict(zip(classes, ({main: 0.25}, {main: 0.5}), strict=False))
     scores = Scores(task=task, metrics={main: 0.375, "precision": 0.5}, classes=shown, images=7)
-    return TrainedModel(weights, folder, task, classes, scores, epochs=3, best_epoch=2, batch=8)
+    return TrainedModel(
+        weights=weights, folder=folder, task=task, class_names=classes, scores=scores, epochs=3, best_epoch=2, batch=8
+    )
 
 
 def epoch(number: int, *, restored: bool = False, extra: Mapping[str, float] | None = None) -> EpochResult:
     values = {"train/box_loss": 1 / number, **(extra or {})}
-    return EpochResult(number, 10, values, seconds=2.5, batch=8, restored=restored)
+    return EpochResult(number=number, total_epochs=10, metrics=values, seconds=2.5, batch=8, restored=restored)
 
 
 def opened(flow_run_id: str, fingerprint: str = "f1", **parameters: object) -> str:

@@ -55,7 +55,13 @@ def test_the_files_do_harm_where_a_loader_obeys(tmp_path: Path) -> None:
 
 
 def job(folder: Path, weights: Path) -> TrainingJob:
-    return TrainingJob(str(weights), "detect", folder / "data.yaml", folder, {"imgsz": 64, "batch": 1, "workers": 0})
+    return TrainingJob(
+        model=str(weights),
+        task="detect",
+        data=folder / "data.yaml",
+        folder=folder,
+        arguments={"imgsz": 64, "batch": 1, "workers": 0},
+    )
 
 
 def resumed(folder: Path, weights: Path) -> TrainingJob:
@@ -72,14 +78,29 @@ def finished(folder: Path, weights: Path) -> TrainingJob:
 def scored(folder: Path, weights: Path) -> None:
     list(
         evaluation.evaluate_models(
-            EvaluationJob((EvaluationTarget(weights, folder / "data.yaml", 64),), "detect", folder, 1, "cpu", 0)
+            EvaluationJob(
+                subjects=(EvaluationTarget(weights=weights, data=folder / "data.yaml", image_size=64),),
+                task="detect",
+                folder=folder,
+                batch=1,
+                device="cpu",
+                workers=0,
+            )
         )
     )
 
 
 def referred(folder: Path, weights: Path) -> None:
-    places = folder / "sample.zip", folder / "served", folder / "reference"
-    reference._predict(ReferencePredictionJob(weights, *places, 64, "detect", folder), _NoSample(), None)  # type: ignore[arg-type]
+    wanted = ReferencePredictionJob(
+        weights=weights,
+        sample=folder / "sample.zip",
+        served=folder / "served",
+        reference=folder / "reference",
+        image_size=64,
+        task="detect",
+        folder=folder,
+    )
+    reference._predict(wanted, _NoSample(), None)  # type: ignore[arg-type]
 
 
 class _NoSample:
@@ -193,10 +214,10 @@ def test_trainings_and_exports_begin_in_that_environment(
         export_onnx.fn(tmp_path / "x.pt", tmp_path, 64)
     for module in ("tasks.training.trainer", "tasks.export"):
         lines = (tmp_path / f"env-{module}").read_text().splitlines()
-        told: dict[str, Any] = dict(line.split("=", 1) for line in lines if "=" in line)
-        assert not told.keys() & SECRETS.keys()
-        assert told["ULTRALYTICS_SAFE_LOAD"] == "1"
-        assert told["PYTHONPATH"].startswith(str(ROOT))
+        environment: dict[str, Any] = dict(line.split("=", 1) for line in lines if "=" in line)
+        assert not environment.keys() & SECRETS.keys()
+        assert environment["ULTRALYTICS_SAFE_LOAD"] == "1"
+        assert environment["PYTHONPATH"].startswith(str(ROOT))
 
 
 @pytest.fixture

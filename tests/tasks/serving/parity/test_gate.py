@@ -131,7 +131,13 @@ def prepare(task: str, folder: Path) -> Case:
     (folder / "job").mkdir()
     predict_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
     job = ReferencePredictionJob(
-        weights, folder / "sample.zip", folder / "asked", folder / "reference", SIZE, task, folder / "job"
+        weights=weights,
+        sample=folder / "sample.zip",
+        served=folder / "asked",
+        reference=folder / "reference",
+        image_size=SIZE,
+        task=task,
+        folder=folder / "job",
     )
     scores, _ = predict_and_score(job)
     return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(job.reference), scores)

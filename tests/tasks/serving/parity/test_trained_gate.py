@@ -70,7 +70,13 @@ def prepared(data: Path, epochs: int, folder: Path) -> Case:
     predict_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
     reference = folder / "reference"
     job = ReferencePredictionJob(
-        weights, folder / "sample.zip", folder / "asked", reference, SIZE, "detect", folder / "job"
+        weights=weights,
+        sample=folder / "sample.zip",
+        served=folder / "asked",
+        reference=reference,
+        image_size=SIZE,
+        task="detect",
+        folder=folder / "job",
     )
     scores, _ = predict_and_score(job)
     return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(reference), scores)

@@ -21,7 +21,9 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 def epoch(number: int, **metrics: float) -> EpochResult:
     values = {"train/box_loss": 2.0 / number, "val/box_loss": 3.0 / number, "metrics/mAP50": number / 10, **metrics}
-    return EpochResult(number, 4, {name.replace("__", "/"): value for name, value in values.items()})
+    return EpochResult(
+        number=number, total_epochs=4, metrics={name.replace("__", "/"): value for name, value in values.items()}
+    )
 
 
 def test_curves_begin_with_what_is_learned_and_pair_the_losses() -> None:
@@ -47,8 +49,17 @@ def test_the_page_shows_curves_pictures_reasons_and_links(tmp_path: Path, pictur
         listed = [WorstImage(HOSTILE, 3, 2, "0.jpg", "0.jpg", "", "")._asdict()]
         (tmp_path / FOLDER / LISTING).write_text(json.dumps(listed))
     scores = Scores(task="detect", metrics={PRIMARY_METRIC["detect"]: 0.5}, classes={HOSTILE: {"mAP50": 0.5}}, images=4)
-    model = TrainedModel(Path("w.pt"), tmp_path, "detect", (HOSTILE,), scores, 4, 3, 8)
-    decision = Decision(2, promoted=False, reasons=(HOSTILE,), metric="mAP50-95")
+    model = TrainedModel(
+        weights=Path("w.pt"),
+        folder=tmp_path,
+        task="detect",
+        class_names=(HOSTILE,),
+        scores=scores,
+        epochs=4,
+        best_epoch=3,
+        batch=8,
+    )
+    decision = Decision(version=2, promoted=False, reasons=(HOSTILE,), metric="mAP50-95")
     page = training_page("m version 2", model, [epoch(1), epoch(2)], decision, {"Run in MLflow": "http://x/#/r"})
     assert "<img src=x" not in page
     assert page.index('id="curves"') < page.index('id="worst"') < page.index("Why it is refused")
@@ -63,7 +74,9 @@ def test_pages_are_linked_by_the_addresses_that_browsers_reach(monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000/")
-    assert Settings().addresses == UiLinks("http://prefect:4200", "http://mlflow:5000", "http://127.0.0.1:8003")
+    assert Settings().addresses == UiLinks(
+        prefect="http://prefect:4200", mlflow="http://mlflow:5000", live="http://127.0.0.1:8003"
+    )
     monkeypatch.setenv("PREFECT_UI_URL", "https://studio.example/prefect/")
     monkeypatch.setenv("MLFLOW_UI_URL", "https://studio.example/mlflow")
     monkeypatch.setenv("STUDIO_LIVE_URL", "https://studio.example/live")

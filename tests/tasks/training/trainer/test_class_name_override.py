@@ -120,10 +120,15 @@ def test_synsets_are_trained_and_trained_again_and_compared(tmp_path: Path, task
         view = merge_steps.write_relabelled_split.fn(whole.data, task, *known, tmp_path / f"view-{number}")
         (tmp_path / f"scoring-{number}").mkdir()
         (scores,) = training_steps.evaluate.fn(
-            [EvaluationTarget(model.weights, view, 64)], task, CPU, tmp_path / f"scoring-{number}"
+            [EvaluationTarget(weights=model.weights, data=view, image_size=64)],
+            task,
+            CPU,
+            tmp_path / f"scoring-{number}",
         )
         assert set(scores.classes) == set(SYNSETS)
-        contenders.append(EvaluatedVersion(number, task, model.class_names, {VALIDATION: scores}))
+        contenders.append(
+            EvaluatedVersion(version=number, task=task, class_names=model.class_names, scores={VALIDATION: scores})
+        )
     decision = decide(contenders[1], contenders[0], PromotionPolicy())
     (mean,) = decision.means
     assert mean.classes == 2

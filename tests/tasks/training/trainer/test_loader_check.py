@@ -135,4 +135,6 @@ def test_an_evaluation_ends_with_that_sentence(tmp_path: Path) -> None:
     weights = training_steps.run_smoke_test.fn(job, CPU).weights
     damage_val(whole)
     with pytest.raises(training_steps.TrainingError, match=SENTENCE):
-        training_steps.evaluate.fn([EvaluationTarget(weights, whole.data, 64)], "detect", CPU, tmp_path)
+        training_steps.evaluate.fn(
+            [EvaluationTarget(weights=weights, data=whole.data, image_size=64)], "detect", CPU, tmp_path
+        )

@@ -1,4 +1,4 @@
-"""What to do when the training process ends without a model."""
+"""When a training process that ended without a model is started again, and with which batch."""
 
 from dataclasses import dataclass, replace
 
@@ -23,25 +23,23 @@ _MEMORY = (
 
 
 @dataclass(frozen=True)
-class RetryState:
-    """How the training is tried: `batch` images in a step, after so many attempts without a finished epoch."""
+class Attempt:
+    """One start of the training process: `batch` images in a step, after so many starts without a finished epoch."""
 
     batch: int
     failures_without_progress: int = 0
 
 
 def is_memory_error(text: str) -> bool:
-    """Whether an error, in the words of torch, CUDA, numpy, OpenCV or the C++ runtime, is about missing memory."""
+    """Return whether an error of torch, CUDA, NumPy, OpenCV or the C++ runtime is about missing memory."""
     return any(words.lower() in text.lower() for words in _MEMORY)
 
 
-def next_attempt(attempt: RetryState, failure: Failure, epochs: int, least: int = 1) -> RetryState | None:
-    """Return how to try again after `epochs` were finished, or None where that would end the same way.
+def next_attempt(attempt: Attempt, failure: Failure, epochs: int, least: int = 1) -> Attempt | None:
+    """Return the next attempt after `epochs` were finished; None if the failure is final.
 
-    No batch is smaller than `least`, one image for each device.
-
-    Too little memory halves the batch. A process that was killed gets the same batch once more; killed again without a
-    finished epoch, it is taken for one that the kernel ended for its memory. Any other error is final.
+    Too little memory halves the batch, down to `least`, one image for each device. A killed process gets the same batch
+    once more; killed again without a finished epoch, it counts as ended by the kernel for its memory.
     """
     if not (failure.memory or failure.killed):
         return None
@@ -50,4 +48,4 @@ def next_attempt(attempt: RetryState, failure: Failure, epochs: int, least: int 
         return replace(attempt, failures_without_progress=failures)
     if attempt.batch // 2 < least or (failure.killed and failures > MAX_FAILURES_WITHOUT_PROGRESS):
         return None
-    return RetryState(attempt.batch // 2, failures)
+    return Attempt(attempt.batch // 2, failures)

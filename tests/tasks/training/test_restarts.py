@@ -3,42 +3,44 @@
 import pytest
 
 from tasks.training.job import Failure
-from tasks.training.retry_policy import MAX_FAILURES_WITHOUT_PROGRESS, RetryState, is_memory_error, next_attempt
+from tasks.training.restarts import MAX_FAILURES_WITHOUT_PROGRESS, Attempt, is_memory_error, next_attempt
 
-MEMORY, KILLED, OTHER = Failure("too much", memory=True), Failure("gone", killed=True), Failure("ValueError: no")
+MEMORY = Failure(reason="too much", memory=True)
+KILLED = Failure(reason="gone", killed=True)
+OTHER = Failure(reason="ValueError: no")
 
 
 @pytest.mark.parametrize(
     ("attempt", "failure", "epochs", "expected"),
     [
-        (RetryState(16), MEMORY, 0, RetryState(8, 1)),
-        (RetryState(16), MEMORY, 3, RetryState(8, 0)),
-        (RetryState(5), MEMORY, 0, RetryState(2, 1)),
-        (RetryState(1), MEMORY, 0, None),
-        (RetryState(16), KILLED, 0, RetryState(16, 1)),
-        (RetryState(16, 1), KILLED, 0, RetryState(8, 2)),
-        (RetryState(16, 1), KILLED, 1, RetryState(16, 0)),
-        (RetryState(1), KILLED, 0, RetryState(1, 1)),
-        (RetryState(1, 1), KILLED, 0, None),
-        (RetryState(16, MAX_FAILURES_WITHOUT_PROGRESS), KILLED, 0, None),
-        (RetryState(16), OTHER, 5, None),
+        (Attempt(16), MEMORY, 0, Attempt(8, 1)),
+        (Attempt(16), MEMORY, 3, Attempt(8, 0)),
+        (Attempt(5), MEMORY, 0, Attempt(2, 1)),
+        (Attempt(1), MEMORY, 0, None),
+        (Attempt(16), KILLED, 0, Attempt(16, 1)),
+        (Attempt(16, 1), KILLED, 0, Attempt(8, 2)),
+        (Attempt(16, 1), KILLED, 1, Attempt(16, 0)),
+        (Attempt(1), KILLED, 0, Attempt(1, 1)),
+        (Attempt(1, 1), KILLED, 0, None),
+        (Attempt(16, MAX_FAILURES_WITHOUT_PROGRESS), KILLED, 0, None),
+        (Attempt(16), OTHER, 5, None),
     ],
 )
 def test_the_next_attempt_follows_from_the_failure_and_the_epochs(
-    attempt: RetryState, failure: Failure, epochs: int, expected: RetryState | None
+    attempt: Attempt, failure: Failure, epochs: int, expected: Attempt | None
 ) -> None:
     assert next_attempt(attempt, failure, epochs) == expected
 
 
 def test_no_device_is_left_without_an_image() -> None:
-    assert next_attempt(RetryState(8), MEMORY, 0, least=4) == RetryState(4, 1)
-    assert next_attempt(RetryState(7), MEMORY, 0, least=4) is None
+    assert next_attempt(Attempt(8), MEMORY, 0, least=4) == Attempt(4, 1)
+    assert next_attempt(Attempt(7), MEMORY, 0, least=4) is None
 
 
 @pytest.mark.parametrize("failure", [MEMORY, KILLED])
 def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
-    """Where no epoch is ever finished, the end comes."""
-    attempt: RetryState | None = RetryState(4096)
+    """If no epoch is ever finished, the attempts end."""
+    attempt: Attempt | None = Attempt(4096)
     for _ in range(20):
         attempt = attempt and next_attempt(attempt, failure, 0)
     assert attempt is None
@@ -53,7 +55,7 @@ def test_no_failure_is_tried_for_ever(failure: Failure) -> None:
         ("_ArrayMemoryError: Unable to allocate 1.2 GiB for an array", True),
         ("DataLoader worker (pid 7) is killed by signal: Killed.", True),
         ("RuntimeError: Dataset 'x' error", False),
-        ("ModelError: Expected a model for the task 'segment'", False),
+        ("Expected a model for the task 'segment'", False),
     ],
 )
 def test_an_error_of_memory_is_distinguished_from_other_errors(text: str, expected: bool) -> None:
