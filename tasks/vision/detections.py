@@ -17,10 +17,10 @@ VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytic
 
 @dataclass(frozen=True)
 class VideoPosition:
-    """A place in a video: `frame` counts from 0, `timestamp_ms` from the first frame; both None for a still image."""
+    """A place in a video: `frame` counts from 0, `timestamp_ms` from the first frame."""
 
-    frame: int | None
-    timestamp_ms: float | None
+    frame: int
+    timestamp_ms: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -34,8 +34,9 @@ def run() -> str:
 
 def some_chunks(count: int, name: str = "a") -> Iterator[Chunk]:
     for number in range(count):
+        key = f"{name}/{number}.jpg"
         source = MediaSource(
-            f"s3://media/{name}/{number}.jpg", "media", f"{name}/{number}.jpg", '"1"', 10, None, MediaKind.IMAGE
+            name=f"s3://media/{key}", bucket="media", key=key, etag='"1"', size=10, kind=MediaKind.IMAGE
         )
         yield Chunk(number, (source, source))
 

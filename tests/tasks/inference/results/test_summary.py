@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tasks.inference.results.report import inference_markdown, inference_sentence, summary_json
 from tasks.inference.results.summary import (
-    ClassCount,
     Failure,
     GalleryItem,
     InferenceSummary,
@@ -48,14 +47,6 @@ def test_an_item_is_one_line_of_json_and_back() -> None:
     assert [(each.class_id, each.count, each.confidence) for each in back.classes] == [(1, 2, 0.9), (0, 1, 0.89)]
     assert [(each.steps, each.boxes) for each in back.classes] == [(each.steps, each.boxes) for each in shown.classes]
     assert json.loads(replace(shown, source="\ud800").to_line())["source"] == "\\ud800"
-
-
-def test_an_item_of_a_part_from_before_boxes_counts_all_at_its_highest_confidence() -> None:
-    old = json.loads(item(picture(1, 0, 1)).to_line())
-    old["classes"] = [each[:3] for each in old["classes"]]
-    back = GalleryItem.from_line(json.dumps(old))
-    assert back.classes == (ClassCount(1, 2, 0.9), ClassCount(0, 1, 0.89))
-    assert [each.counts for each in back.classes] == [((90, 2),), ((89, 1),)]
 
 
 def test_a_failure_is_one_line_of_json_and_back() -> None:
