@@ -111,7 +111,8 @@ def _touching_pairs(detections: Detections, views: TileViews) -> tuple[Rows, Row
 
 def _shared_view(views: TileViews, first: Rows, second: Rows) -> Floats:
     """Return the rectangles [m, 4] that both tiles of a pair show; of tiles side by side, a strip along the edge."""
-    one, other = views.part[first], views.part[second]
+    one = views.part[first]
+    other = views.part[second]
     shown = _intersection(views.tile_boxes[one], views.tile_boxes[other])
     margin = np.maximum(views.margin[one], views.margin[other])[:, None]
     grow = np.where(shown[:, 2:] - shown[:, :2] < margin, margin, 0)

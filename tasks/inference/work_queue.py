@@ -161,17 +161,13 @@ class WorkQueue:
             self._done.add(number)
         return first
 
-    def fetch_result(self, number: int, path: Path) -> None:
-        """Copy the result of a chunk that is done into a file."""
-        download(head_object(S3Uri(Bucket.RUNS, self._key(_result_name(number))), ""), path)
-
     def results(self, folder: Path) -> Iterator[Path]:
         """Yield the results of all chunks in their order, as files that exist until the next one is yielded."""
 
         def fetch(number: int) -> Path:
             path = folder / _result_name(number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.fetch_result(number, path)
+            download(head_object(S3Uri(Bucket.RUNS, self._key(_result_name(number))), ""), path)
             return path
 
         for path in ordered_map(fetch, range(self.plan.chunks), threads=1, window=2):

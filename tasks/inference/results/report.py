@@ -9,6 +9,11 @@ from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_t
 
 MAX_FAILURES = 20
 
+_SUMMARY_FIELDS = (
+    *("class_names", "inputs", "failed_inputs", "failure_share", "images", "videos", "frames"),
+    *("detections", "classes", "seconds", "images_per_second"),
+)
+
 
 def inference_sentence(summary: InferenceSummary) -> str:
     """Return the totals on one line."""
@@ -56,31 +61,18 @@ class StoredSummary:
 
 def summary_json(summary: InferenceSummary, model_name: str, gallery: str) -> str:
     """Return the totals for programs; `model_version` is the newest of the `model_versions` that answered."""
-    return json.dumps(
-        {
-            "sentence": inference_sentence(summary),
-            "model_name": model_name,
-            "model_version": max(summary.versions, default=None),
-            "model_versions": summary.versions,
-            "class_names": summary.class_names,
-            "inputs": summary.inputs,
-            "failed_inputs": summary.failed_inputs,
-            "failure_share": summary.failure_share,
-            "failures": summary.failure_count,
-            "first_failure": next(
-                (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR), ""
-            ),
-            "images": summary.images,
-            "videos": summary.videos,
-            "frames": summary.frames,
-            "detections": summary.detections,
-            "classes": summary.classes,
-            "seconds": summary.seconds,
-            "images_per_second": summary.images_per_second,
-            "gallery": gallery,
-        },
-        indent=2,
-    )
+    errors = (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR)
+    values = {
+        "sentence": inference_sentence(summary),
+        "model_name": model_name,
+        "model_version": max(summary.versions, default=None),
+        "model_versions": summary.versions,
+        **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
+        "failures": summary.failure_count,
+        "first_failure": next(errors, ""),
+        "gallery": gallery,
+    }
+    return json.dumps(values, indent=2)
 
 
 def versions_text(summary: InferenceSummary) -> str:

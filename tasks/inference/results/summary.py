@@ -165,9 +165,9 @@ class InferenceSummary:
         return self.failed_inputs / self.inputs if self.inputs else 0.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunTotals:
-    """Running totals, named as in `InferenceSummary`, in memory that grows with neither pictures nor detections."""
+    """Running totals, named as in `InferenceSummary`, in memory that grows with neither images nor detections."""
 
     inputs: int = 0
     failed_inputs: int = 0
@@ -201,9 +201,9 @@ class RunTotals:
         return cls(**values | {"classes": Counter(values["classes"])})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ItemTotals:
-    """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
+    """Counts by class and confidence in the images of one item; `poster` is the first with the most detections."""
 
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     best: dict[int, float] = field(default_factory=dict)
@@ -257,7 +257,8 @@ class IntervalUnion:
 
     def add(self, start: float, end: float) -> None:
         """Add a span; it is merged with those that it touches."""
-        first, last = bisect_left(self._ends, start - MAX_GAP_S), bisect_right(self._starts, end + MAX_GAP_S)
+        first = bisect_left(self._ends, start - MAX_GAP_S)
+        last = bisect_right(self._starts, end + MAX_GAP_S)
         self._starts[first:last] = [min([start, *self._starts[first:last]])]
         self._ends[first:last] = [max([end, *self._ends[first:last]])]
 
