@@ -1,6 +1,7 @@
 """Totals of a run, places in its gallery, names of its files, and the page that says it all."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -71,8 +72,15 @@ def test_tallies_add_up_and_survive_json() -> None:
     total = RunTotals()
     for _ in range(2):
         total.add(RunTotals.from_json(json.loads(json.dumps(tally.to_json()))))
-    assert vars(total) == vars(
-        RunTotals(2, 2, 4, 6, 8, 10, classes=total.classes.__class__(red=12), histogram=[2, 2, *[0] * 17, 6])
+    assert total == RunTotals(
+        inputs=2,
+        failed_inputs=2,
+        failure_count=4,
+        images=6,
+        videos=8,
+        frames=10,
+        classes=Counter(red=12),
+        histogram=[2, 2, *[0] * 17, 6],
     )
 
 
