@@ -1,10 +1,10 @@
-"""What a client is told when there is no answer for it."""
+"""The errors that a client gets."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Whose fault it is; the values are the names of Triton's error codes."""
+    """The names of Triton's error codes."""
 
     BAD_REQUEST = "INVALID_ARG"
     NOT_FOUND = "NOT_FOUND"
@@ -12,7 +12,7 @@ class Reason(StrEnum):
 
 
 class PredictError(Exception):
-    """No answer; the message says what was expected, what was found and how to fix it."""
+    """The request has no response; the message says what was expected, what was found and how to fix it."""
 
     def __init__(self, message: str, reason: Reason = Reason.BAD_REQUEST) -> None:
         super().__init__(message)

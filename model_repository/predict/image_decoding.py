@@ -1,10 +1,9 @@
-"""Bytes that a stranger sent -> an upright picture, or the reason why not. Its size is known before it is decoded."""
+"""Hostile bytes as an upright image, or the reason why not; its size is checked before it is decoded."""
 
 import re
 import struct
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,7 +30,7 @@ _SKIPPED = STANDALONE - {0xD8, END_OF_IMAGE}  # TEM and RSTn
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    """What a picture may have at most: `max_bytes` as sent, `max_pixels` decoded."""
+    """Decodes images of at most `max_bytes` as sent and `max_pixels` decoded."""
 
     max_bytes: int
     max_pixels: int
@@ -39,14 +38,17 @@ class ImageDecoder:
     def decode(self, data: bytes) -> Rgb:
         """Return a JPEG or PNG as uint8 [height, width, 3] RGB, turned as its EXIF orientation says.
 
-        Grey becomes colour, 16 bits become 8, alpha is dropped. Raises RefusalError.
+        Grey becomes colour, 16 bits become 8, alpha is dropped.
+
+        Raises:
+            PredictError: It is no such file, damaged, too large or too costly to decode.
         """
         if len(data) > self.max_bytes:
             raise PredictError(
                 f"expected at most {self.max_bytes} bytes, found {len(data)}: make the picture smaller, or raise "
                 "max_bytes in model_repository/predict/config.pbtxt"
             )
-        width, height = header(data)
+        width, height = image_size(data)
         if width * height > self.max_pixels:
             raise PredictError(
                 f"expected at most {self.max_pixels} pixels, found {width} x {height}: make the picture smaller, or "
@@ -58,7 +60,7 @@ class ImageDecoder:
                 "baseline JPEG"
             )
         try:
-            # OpenCV answers None where its type says that there is always an image.
+            # The stubs promise an array; OpenCV returns None for an image that it cannot decode.
             picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except (cv2.error, MemoryError) as error:
             raise _broken(" ".join(str(error).split())) from error
@@ -67,39 +69,36 @@ class ImageDecoder:
         return np.asarray(picture, np.uint8)
 
 
-class Header(NamedTuple):
-    """Sides in pixels as stored."""
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels as stored, by the header of a JPEG or PNG.
 
-    width: int
-    height: int
-
-
-def header(data: bytes) -> Header:
-    """What the header of a JPEG or PNG promises. Raises RefusalError where there is none."""
+    Raises:
+        PredictError: There is no such header.
+    """
     if data.startswith(_PNG):
         if len(data) < 33 or data[12:16] != b"IHDR":
             raise _broken("a PNG without a header")
         width, height = struct.unpack_from(">II", data, 16)
-        found = Header(width, height)
     elif data.startswith(_JPEG):
-        found = _jpeg_header(data)
+        width, height = _jpeg_size(data)
     else:
-        what = f"bytes that begin with {data[:8].hex(' ')}" if data else "no bytes"
-        raise PredictError(f"expected a JPEG or PNG file, found {what}: send the file's own bytes, not base64 or text")
-    if min(found.width, found.height) < 1:
-        raise _broken(f"{found.width} x {found.height} pixels")
-    return found
+        found = f"bytes that begin with {data[:8].hex(' ')}" if data else "no bytes"
+        raise PredictError(f"expected a JPEG or PNG file, found {found}: send the file's own bytes, not base64 or text")
+    if min(width, height) < 1:
+        raise _broken(f"{width} x {height} pixels")
+    return width, height
 
 
-def _jpeg_header(data: bytes) -> Header:
-    """Go from marker to marker as the decoder does; what the two could read differently is refused."""
-    sides, scanned = None, False
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Go from marker to marker as the decoder does; a file that the two could read differently is refused."""
+    sides = None
+    scanned = False
     for marker, at, _ in islice(jpeg_segments(data, find=_NEXT_MARKER.match), MAX_SEGMENTS):
         if marker == END_OF_IMAGE and scanned and sides:
-            return Header(*sides)
+            return sides
         if marker in _SKIPPED:
             continue
-        # What is not assigned is skipped by some decoders and ends others.
+        # Markers that are not assigned are skipped by some decoders and end others.
         if marker < min(START_OF_FRAME) or marker in STANDALONE or int.from_bytes(data[at : at + 2]) < 2:
             break
         if marker in START_OF_FRAME:
@@ -109,7 +108,7 @@ def _jpeg_header(data: bytes) -> Header:
         scanned = scanned or marker == START_OF_SCAN
         if scanned and not sides:
             break
-    # A picture that was cut off would be decoded, its lower part grey.
+    # An image that is cut off would be decoded, its lower part grey.
     raise _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
 
 

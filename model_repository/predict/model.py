@@ -1,7 +1,7 @@
-"""One picture in, JSON out: `image` (the bytes of a JPEG or PNG file) -> `json`, by whatever model the request names.
+"""One image in, JSON out: `image` (the bytes of a JPEG or PNG file) -> `json`, by the model that the request names.
 
-It decodes, places the picture as the model was trained, asks the model inside this very server, and says what was found
-in pixels of the picture. Request parameters: `model`, `version`, `confidence`, `iou`. It imports nothing of ours.
+It decodes and letterboxes the image, sends it to the model inside this server, and returns the detections in pixels of
+the image. Request parameters: `model`, `version`, `confidence`, `iou`. It imports nothing of ours.
 """
 
 import json
@@ -27,7 +27,7 @@ class TritonPythonModel:
     """The model as Triton's Python backend drives it; each instance is a process and answers one request at a time."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits, and find out where this server's own HTTP endpoint is."""
+        """Read the limits and the address of this server's own HTTP endpoint."""
         threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
         parameters = json.loads(args["model_config"])["parameters"]
         max_bytes, max_pixels = (int(parameters[name]["string_value"]) for name in ("max_bytes", "max_pixels"))
@@ -37,7 +37,7 @@ class TritonPythonModel:
         from .pipeline import PredictPipeline
 
         address = os.environ.get("TRITON_HTTP_URL") or "127.0.0.1:8000"
-        self.answering = PredictPipeline(ImageDecoder(max_bytes, max_pixels), address)
+        self.pipeline = PredictPipeline(ImageDecoder(max_bytes, max_pixels), address)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own."""
@@ -46,7 +46,7 @@ class TritonPythonModel:
     def _respond(self, request: Any) -> object:  # noqa: ANN401  # Triton's own
         try:
             data = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)[0]
-            answer = self.answering.answer(data, request.parameters())
+            answer = self.pipeline.predict(data, request.parameters())
         except PredictError as error:
             return _error(str(error), error.reason)
         return pb_utils.InferenceResponse([pb_utils.Tensor("json", np.array([answer], np.object_))])

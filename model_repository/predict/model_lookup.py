@@ -1,4 +1,4 @@
-"""Which model, and which of its versions, answers a request: what the server itself says about what it serves."""
+"""The model and version for a request, by the configuration that this server serves."""
 
 import http.client
 import json
@@ -8,19 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .errors import PredictError, Reason
+from .task_outputs import OUTPUTS
 
 CACHE_S = 1.0
 TIMEOUT_S = 5.0
-# A name becomes part of an address, so nothing else is ever looked up.
+# A name becomes part of an address, so other names are never looked up.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-
-OUTPUTS = {
-    "detect": ("detections",),
-    "segment": ("detections", "coefficients", "prototypes"),
-    "pose": ("detections", "keypoints"),
-    "obb": ("detections", "rotated"),
-    "classify": ("scores",),
-}
 
 
 class ServedModel(NamedTuple):
@@ -34,8 +27,8 @@ class ServedModel(NamedTuple):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The outputs that its task has."""
-        return OUTPUTS[self.task]
+        """The names of the outputs of its task."""
+        return tuple(OUTPUTS[self.task])
 
 
 class ServedModels:
@@ -48,7 +41,10 @@ class ServedModels:
     def find(self, name: str, version: int | None, *, fresh: bool = False) -> ServedModel:
         """Return that version, without one the champion, without that the newest that is served.
 
-        Looked up at most once in `CACHE_S`, unless `fresh` or what was known does not have it. Raises RefusalError.
+        The configuration is read at most once in `CACHE_S`, unless `fresh` or the version is not in it.
+
+        Raises:
+            PredictError: There is no such model or version.
         """
         if not _NAME.fullmatch(name):
             raise PredictError(

@@ -1,4 +1,4 @@
-"""The bytes of a picture and what is asked about it -> JSON, by way of the model that was named, inside this server."""
+"""The bytes of an image and the request's parameters -> JSON, by a model inside this server."""
 
 import json
 import time
@@ -16,43 +16,45 @@ from .request import PredictRequest
 
 
 class PredictPipeline:
-    """Answers one picture at a time, within `limits`, through the Triton whose HTTP endpoint is at `address`."""
+    """Predicts one image at a time, through the Triton whose HTTP endpoint is at `address`."""
 
-    def __init__(self, limits: ImageDecoder, address: str) -> None:
+    def __init__(self, decoder: ImageDecoder, address: str) -> None:
         cv2.setNumThreads(1)  # the instances side by side use the cores
-        self.limits, self.models = limits, ServedModels(address)
+        self.decoder = decoder
+        self.models = ServedModels(address)
 
-    def answer(self, data: bytes, parameters: str) -> bytes:
-        """Return the JSON for a file's bytes and the request's parameters (JSON too). Raises RefusalError."""
+    def predict(self, data: bytes, parameters: str) -> bytes:
+        """Return the JSON for a file's bytes and the request's parameters (JSON, too); raise PredictError if none."""
         began = time.perf_counter()
-        asked = PredictRequest.parse(parameters)
-        # Looked up first: a name that nobody serves costs no decoding.
-        model = self.models.find(asked.model, asked.version)
-        picture = self.limits.decode(data)
+        request = PredictRequest.parse(parameters)
+        # First: a name that nobody serves costs no decoding.
+        model = self.models.find(request.model, request.version)
+        image = self.decoder.decode(data)
         try:
-            found = _found(model, picture, asked)
+            result = _predict(model, image, request)
         except PredictError as error:
-            # A roll-out may have dropped this version since it was looked up.
-            again = self.models.find(asked.model, asked.version, fresh=True)
+            # A rollout may have dropped this version meanwhile.
+            again = self.models.find(request.model, request.version, fresh=True)
             if error.reason is not Reason.UNAVAILABLE or again == model:
                 raise
-            model, found = again, _found(again, picture, asked)
-        height, width = picture.shape[:2]
+            model = again
+            result = _predict(model, image, request)
+        height, width = image.shape[:2]
         about = {"model": model.name, "version": model.version, "task": model.task, "width": width, "height": height}
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
-        return json.dumps(about | {"milliseconds": milliseconds} | found).encode()
+        return json.dumps(about | {"milliseconds": milliseconds} | result).encode()
 
 
-def _found(model: ServedModel, picture: Rgb, asked: PredictRequest) -> dict[str, Any]:
+def _predict(model: ServedModel, image: Rgb, request: PredictRequest) -> dict[str, Any]:
     if model.task == "classify":
-        return class_scores_to_json(model, _ask(model, center_crop(picture, model.image_size))["scores"], asked)
-    height, width = picture.shape[:2]
+        return class_scores_to_json(model, _infer(model, center_crop(image, model.image_size))["scores"], request)
+    height, width = image.shape[:2]
     letterbox = Letterbox.fit(width, height, model.image_size)
-    return detections_to_json(model, _ask(model, letterbox.apply(picture)), letterbox, asked)
+    return detections_to_json(model, _infer(model, letterbox.apply(image)), letterbox, request)
 
 
-def _ask(model: ServedModel, square: Rgb) -> dict[str, Floats]:
-    """Return the model's outputs for one picture [S, S, 3], without the batch axis."""
+def _infer(model: ServedModel, square: Rgb) -> dict[str, Floats]:
+    """Return the model's outputs for one square [S, S, 3], without the batch axis."""
     answer = pb_utils.InferenceRequest(
         model_name=model.name,
         model_version=model.version,

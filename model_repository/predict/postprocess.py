@@ -1,4 +1,4 @@
-"""What a model answered -> what its client is told, in pixels of the picture that was sent."""
+"""The outputs of a model as JSON for its client, in pixels of the image."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +12,16 @@ from .request import CONFIDENCE, SERVED_IOU, PredictRequest
 
 
 def detections_to_json(
-    model: ServedModel, outputs: Mapping[str, Floats], letterbox: Letterbox, asked: PredictRequest
+    model: ServedModel, outputs: Mapping[str, Floats], letterbox: Letterbox, request: PredictRequest
 ) -> dict[str, Any]:
     """Return boxes, labels and scores, best first, and by task `polygons` or `keypoints`, entry i for box i.
 
-    `outputs` are those of one picture: detections [300, 6] and the others of its task, see `served.OUTPUTS`. An object
-    whose mask is empty is left out. Of turned boxes, `boxes` are the upright ones around them, which `iou` compares.
+    `outputs` are those of one image, see `task_outputs.OUTPUTS`. An object with an empty mask is left out. Of rotated
+    boxes, `boxes` are the upright ones around them, which `iou` compares.
     """
     detections = outputs["detections"]
-    threshold = CONFIDENCE if asked.confidence is None else asked.confidence
-    rows = select_detections(detections, threshold, asked.iou if asked.iou < SERVED_IOU else None)
+    threshold = CONFIDENCE if request.confidence is None else request.confidence
+    rows = select_detections(detections, threshold, request.iou if request.iou < SERVED_IOU else None)
     boxes = letterbox.to_image(detections[:, :4])
     rows = rows[(boxes[rows, 2:] > boxes[rows, :2]).all(axis=1)]
     shapes: dict[str, Any] = {}
@@ -40,13 +40,11 @@ def detections_to_json(
     } | shapes
 
 
-def class_scores_to_json(model: ServedModel, scores: Floats, asked: PredictRequest) -> dict[str, Any]:
-    """Return labels and their probabilities as scores, most probable first; those under `confidence` are left out.
-
-    Two lists and no object: JavaScript would sort names that are numbers, and two classes of one name would become one.
-    """
+def class_scores_to_json(model: ServedModel, scores: Floats, request: PredictRequest) -> dict[str, Any]:
+    """Return labels and their probabilities as scores, most probable first; those under `confidence` are left out."""
+    # Two lists and no object: JavaScript would sort names that are numbers, and two classes of one name would be one.
     order = np.argsort(-scores, kind="stable")
-    kept = order[scores[order] >= (asked.confidence or 0)]
+    kept = order[scores[order] >= (request.confidence or 0)]
     return {"labels": [_label(model, int(number)) for number in kept], "scores": _rounded(scores[kept], 4)}
 
 
@@ -61,6 +59,6 @@ def _label(model: ServedModel, number: int) -> str:
 
 
 def _rounded(values: Floats, digits: int) -> Any:  # noqa: ANN401  # nested lists as deep as the array
-    # JSON has no word for infinity.
+    # JSON has no infinity.
     finite = np.nan_to_num(np.asarray(values, np.float64))
     return np.round(np.clip(finite, -COORDINATE_LIMIT, COORDINATE_LIMIT), digits).tolist()

@@ -1,4 +1,4 @@
-"""What a request asks for besides its picture."""
+"""The parameters of a request besides its image."""
 
 import json
 import math
@@ -8,12 +8,12 @@ from typing import NamedTuple, Self
 from .errors import PredictError
 
 CONFIDENCE = 0.25
-# What the NMS inside the served graph has done already.
+# The threshold of the NMS in the served graph.
 SERVED_IOU = 0.7
 
 
 class PredictRequest(NamedTuple):
-    """The parameters of a request; `version` and `confidence` are None where it leaves the choice to us."""
+    """The parameters of a request; `version` and `confidence` may be left out."""
 
     model: str
     version: int | None = None
@@ -22,18 +22,17 @@ class PredictRequest(NamedTuple):
 
     @classmethod
     def parse(cls, parameters: str) -> Self:
-        """Read the JSON that Triton makes of request parameters and headers. Raises RefusalError for any bad value."""
+        """Read the JSON that Triton makes of request parameters and headers.
+
+        Raises:
+            PredictError: A parameter is unknown, or its value is not allowed.
+        """
         # Header names come as the client wrote them.
         given = {name.lower(): value for name, value in json.loads(parameters or "{}").items()}
         unknown = sorted(given.keys() - set(cls._fields))
         if unknown:
             raise PredictError(f"expected parameters {', '.join(cls._fields)}, found {unknown[0][:80]!r}: leave it out")
-        return cls(
-            str(given.get("model", "")),
-            _version(given),
-            _confidence(given),
-            _iou(given),
-        )
+        return cls(str(given.get("model", "")), _version(given), _confidence(given), _iou(given))
 
 
 def _version(given: Mapping[str, object]) -> int | None:
@@ -55,10 +54,10 @@ def _confidence(given: Mapping[str, object]) -> float | None:
 
 
 def _iou(given: Mapping[str, object]) -> float:
-    """As in batch inference, not 0: it would leave one of two boxes that only touch by a rounded number."""
     if "iou" not in given:
         return SERVED_IOU
     value = _number(given["iou"])
+    # As in batch inference, not 0: it would leave one of two boxes that touch by a rounded number.
     if not 0 < value <= SERVED_IOU:
         raise _unfit(given, "iou", f"above 0, up to {SERVED_IOU:g}")
     return value

@@ -23,7 +23,7 @@ from tasks.dataset.zip_names import (
 )
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.finding_codes import Code
-from tasks.media.file_type import IMAGE_ENDINGS, VIDEO_ENDINGS
+from tasks.media.formats import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.parameters import ValidationPolicy
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.

@@ -1,1 +1,1 @@
-"""Batch inference: media in, Triton asked, boxes on the original out."""
+"""Batch inference: images and videos in, detections in their pixels out."""

@@ -22,9 +22,8 @@ def ordered_map(
 ) -> Generator[Result]:
     """Yield `function(item)` for each item in the order of the items, computed in `threads` threads.
 
-    At most `window` items are taken ahead of the one that is yielded, and of those that weigh something no more than
-    weigh `most` together, or one. The first error stops the rest: what has not begun is dropped, what has is waited
-    for. Closing the generator early does the same.
+    At most `window` items are in work at a time, and of those with a weight one, or as many as weigh `most` together.
+    After the first error, or if the generator is closed early, items that have not begun are dropped.
     """
     pending: deque[tuple[int, Future[Result]]] = deque()
     held = 0
@@ -44,24 +43,13 @@ def ordered_map(
                 future.cancel()
 
 
-def prefetch_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Yield (item, `function(item)`) in order; the next one is computed while the caller is at work on this one."""
-    before: tuple[Item, Future[Result]] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        for item in items:
-            future = pool.submit(function, item)
-            if before:
-                yield before[0], before[1].result()
-            before = item, future
-        if before:
-            yield before[0], before[1].result()
-
-
 class MemoryBudget:
     """Bytes that pictures may take while they are worked on, all threads together."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._held, self._changed = most, 0, threading.Condition()
+        self._most = most
+        self._held = 0
+        self._changed = threading.Condition()
 
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:

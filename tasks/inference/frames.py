@@ -1,4 +1,4 @@
-"""One input of a run, picture by picture, whatever it is."""
+"""One input of a run, image by image or frame by frame."""
 
 import struct
 import tempfile
@@ -17,16 +17,15 @@ from tasks.media.video_reader import count_upright_bytes, decode_frames, error_r
 from tasks.vision.detections import VideoPosition
 from tasks.vision.geometry import Rgb
 
-# What a reader may stumble over in bytes that nobody thought of.
-_STUMBLES = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, av.FFmpegError)
+# What readers raise on bytes that no encoder writes.
+_READER_ERRORS = (ArithmeticError, ValueError, LookupError, TypeError, struct.error, av.FFmpegError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MediaFrame:
-    """One image or one video frame on its way: `load()` gives the upright RGB array or raises MediaError.
+    """One image, whose file or bytes are `data`, or one video frame, which has a `position`.
 
-    `load` may run in any thread and takes `memory` bytes at its peak. `position` is None for an image, whose file, or
-    its bytes, are `data`.
+    `load()`, in any thread, returns the upright RGB array or raises MediaError; it takes `memory` bytes at its peak.
     """
 
     source: str
@@ -37,11 +36,10 @@ class MediaFrame:
 
 
 def iter_frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[MediaFrame | Failure]:
-    """Yield the pictures of one image or video: its bytes, or the local file that holds them.
+    """Yield the image, or every `step`-th frame, of an input that the user calls `name`; `data` is its bytes or file.
 
-    `name` is what the user calls it. Of a video every `step`-th frame comes, lazily, decoded but not yet converted;
-    what is damaged in it is a failure behind its last frame. The bytes of a video lie in `folder` meanwhile. What is
-    neither gives one failure. Never raises for what the input holds.
+    Frames come lazily, decoded but not yet converted; damage in a video is a failure behind its last frame. The bytes
+    of a video lie in `folder` meanwhile. Never raises for what the input holds: other files give one failure.
     """
     try:
         kind = sniff_kind(name, _head(data))
@@ -55,7 +53,7 @@ def iter_frames(name: str, data: bytes | Path, step: int, folder: Path) -> Itera
         yield Failure(name, str(error))
     except OSError as error:
         yield Failure(name, f"expected a readable file, found {error.strerror or error}; upload it again")
-    except _STUMBLES as error:
+    except _READER_ERRORS as error:
         yield Failure(
             name,
             f"expected a whole image or video, found values in it that no encoder writes ({error_reason(error)}); "
@@ -72,15 +70,18 @@ def _head(data: bytes | Path) -> bytes:
 
 def _image(name: str, data: bytes | Path) -> MediaFrame:
     if isinstance(data, bytes):
-        return MediaFrame(name, partial(decode_image, data), peak_decode_bytes_of(data), data=data)
-    return MediaFrame(name, partial(read_image, data), peak_decode_bytes(data), data=data)
+        return MediaFrame(source=name, load=partial(decode_image, data), memory=peak_decode_bytes_of(data), data=data)
+    return MediaFrame(source=name, load=partial(read_image, data), memory=peak_decode_bytes(data), data=data)
 
 
 def _frames(name: str, data: bytes | Path, step: int, folder: Path) -> Iterator[MediaFrame]:
     if isinstance(data, Path):
         for index, timestamp_ms, frame in decode_frames(data, step):
             yield MediaFrame(
-                name, partial(to_upright_rgb, frame), count_upright_bytes(frame), VideoPosition(index, timestamp_ms)
+                source=name,
+                load=partial(to_upright_rgb, frame),
+                memory=count_upright_bytes(frame),
+                position=VideoPosition(index, timestamp_ms),
             )
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from tasks.dataset.zip_names import (
     unsafe_reason,
 )
 from tasks.media.errors import MediaError
-from tasks.media.file_type import ARCHIVE_ENDINGS, IMAGE_ENDINGS, UNREAD_ENDINGS, VIDEO_ENDINGS
+from tasks.media.formats import ARCHIVE_ENDINGS, IMAGE_ENDINGS, UNREAD_ENDINGS, VIDEO_ENDINGS
 
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 1 << 28

@@ -1,4 +1,4 @@
-"""The inputs of batch inference in the object store: what there is, and its bytes."""
+"""The inputs of batch inference in the object store: their listing and their bytes."""
 
 import fnmatch
 import io
@@ -7,6 +7,7 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,25 +29,28 @@ OPEN_ARCHIVES = 4
 def list_media(inputs: Sequence[str]) -> Iterator[ObjectVersion]:
     """Yield the objects that `inputs` name, in bucket `media` or at an s3:// address: keys, prefixes/ and globs.
 
-    Each comes once, in the order of the inputs, and none is kept in memory. Of prefixes and globs, what macOS, Windows
-    and network drives put beside files is left out (`is_operating_system_file`). Raises StorageError at an input that
-    matches nothing.
+    Each comes once, in the order of the inputs, and none is kept in memory. Files that macOS, Windows and network
+    drives put into folders (`is_operating_system_file`) do not match prefixes and globs.
+
+    Raises:
+        StorageError: An input matches nothing.
     """
-    before = _SeenNames()
+    earlier = _Matcher()
     for text in inputs:
-        name, none = object_name(text, Bucket.MEDIA), True
+        name = object_name(text, Bucket.MEDIA)
         exact = _exact(name)
+        is_empty = True
         for stored in [exact] if exact else _matches(name):
-            none = False
-            if stored.name not in before:
+            is_empty = False
+            if stored.name not in earlier:
                 yield stored
-        if none:
+        if is_empty:
             raise StorageError(f"Expected images or videos at {name}, found none. Upload them, or correct the name.")
-        before.add(name, exact=exact is not None)
+        earlier.add(name, exact=exact is not None)
 
 
 def _exact(name: S3Uri) -> ObjectVersion | None:
-    """The object of that very name, also one with a sign in it that could be a glob's."""
+    """Return the object of that very name, which may hold `*`, `?` or `[`."""
     try:
         return None if name.key.endswith("/") else head_object(name, "")
     except ObjectChangedError:
@@ -54,67 +58,71 @@ def _exact(name: S3Uri) -> ObjectVersion | None:
 
 
 def _matches(name: S3Uri) -> Iterator[ObjectVersion]:
-    wild = _first_sign(name.key)
-    if wild is None and not name.key.endswith("/"):
+    wildcard = _first_wildcard(name.key)
+    if wildcard is None and not name.key.endswith("/"):
         return
-    pattern, folder = _pattern(name.key), name.key[:wild].rpartition("/")[0]
-    for found in ObjectStore(name.bucket).list(name.key[:wild]):
-        key = found.key
+    pattern = _pattern(name.key)
+    prefix = name.key[:wildcard]
+    folder = prefix.rpartition("/")[0]
+    for stored in ObjectStore(name.bucket).list(prefix):
+        key = stored.key
         if not key.endswith("/") and pattern.match(key) and not is_operating_system_file(key.removeprefix(folder)):
-            yield ObjectVersion(S3Uri(name.bucket, key), found.size, found.etag)
+            yield ObjectVersion(S3Uri(name.bucket, key), stored.size, stored.etag)
 
 
-def _first_sign(key: str) -> int | None:
+def _first_wildcard(key: str) -> int | None:
     return min((key.index(sign) for sign in "*?[" if sign in key), default=None)
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    return re.compile(re.escape(key) if _first_sign(key) is None else fnmatch.translate(key))
+    return re.compile(re.escape(key) if _first_wildcard(key) is None else fnmatch.translate(key))
 
 
-class _SeenNames:
-    """What the inputs before this one have named: they are remembered, not the million objects that they match."""
+class _Matcher:
+    """Matches the names that earlier inputs have matched; it holds the inputs, not the million objects."""
 
     def __init__(self) -> None:
         self._names = set[S3Uri]()
-        self._prefixes, self._patterns = dict[str, tuple[str, ...]](), dict[str, list[re.Pattern[str]]]()
+        self._patterns: list[tuple[str, re.Pattern[str]]] = []
 
     def add(self, name: S3Uri, *, exact: bool) -> None:
         if exact:
             self._names.add(name)
-        elif _first_sign(name.key) is None:
-            self._prefixes[name.bucket] = (*self._prefixes.get(name.bucket, ()), name.key)
         else:
-            self._patterns.setdefault(name.bucket, []).append(_pattern(name.key))
+            self._patterns.append((name.bucket, _pattern(name.key)))
 
     def __contains__(self, name: S3Uri) -> bool:
-        return (
-            name in self._names
-            or name.key.startswith(self._prefixes.get(name.bucket, ()))
-            or any(pattern.match(name.key) for pattern in self._patterns.get(name.bucket, ()))
+        return name in self._names or any(
+            bucket == name.bucket and pattern.match(name.key) for bucket, pattern in self._patterns
         )
 
 
 def list_media_sources(inputs: Sequence[str]) -> Iterator[MediaSource]:
-    """Yield the images and videos that `inputs` name (see `list_media`), and of zips the images in them.
+    """Yield the images and videos that `inputs` name (see `list_media`), and the images in zips.
 
-    What cannot be looked at comes, too, with its fault, and a zip itself with what its owner has to be told. Raises
-    StorageError at an input that matches nothing.
+    Unreadable files come, too, with their fault, and a zip itself with each note for its owner.
     """
     for stored in list_media(inputs):
         key = stored.name.key
         kind = sniff_kind(key, b"")
         if kind is MediaKind.UNKNOWN:
-            kind = sniff_kind(key, _or_nothing(stored))
+            kind = sniff_kind(key, _head(stored))
+        source = MediaSource(
+            name=str(stored.name),
+            bucket=stored.name.bucket,
+            key=key,
+            etag=stored.etag,
+            size=stored.size,
+            kind=kind,
+            fault=_fault(stored, kind),
+        )
         if kind is MediaKind.ARCHIVE:
-            yield from _entries(stored)
+            yield from _entries(source, stored)
         else:
-            yield MediaSource(
-                str(stored.name), *stored.name, stored.etag, stored.size, None, kind, _fault(stored, kind)
-            )
+            yield source
 
 
-def _or_nothing(stored: ObjectVersion) -> bytes:
+def _head(stored: ObjectVersion) -> bytes:
     try:
         return read(stored, length=HEAD_BYTES)
     except ObjectChangedError:
@@ -129,32 +137,35 @@ def _fault(stored: ObjectVersion, kind: MediaKind) -> str | None:
     return None
 
 
-def _entries(stored: ObjectVersion) -> Iterator[MediaSource]:
-    name, place, etag = str(stored.name), stored.name, stored.etag
+def _entries(archive: MediaSource, stored: ObjectVersion) -> Iterator[MediaSource]:
     try:
-        listing = list_zip_images(_opened(stored))
+        listing = list_zip_images(io.BufferedReader(RangedObject(stored)))
     except (MediaError, ObjectChangedError) as error:
-        yield MediaSource(name, *place, etag, stored.size, None, MediaKind.ARCHIVE, str(error))
+        yield replace(archive, fault=str(error))
         return
     for note in listing.notes:
-        yield MediaSource(name, *place, etag, 0, None, MediaKind.ARCHIVE, None, note)
+        yield replace(archive, size=0, note=note)
     for entry in listing.entries:
-        yield MediaSource(f"{name}/{entry.name}", *place, etag, entry.size, entry.index, MediaKind.IMAGE, entry.fault)
-
-
-def _opened(stored: ObjectVersion) -> io.BufferedReader:
-    return io.BufferedReader(RangedObject(stored))
+        yield replace(
+            archive,
+            name=f"{archive.name}/{entry.name}",
+            size=entry.size,
+            kind=MediaKind.IMAGE,
+            entry=entry.index,
+            fault=entry.fault,
+        )
 
 
 class MediaStore:
-    """Reads sources as they were planned; any number of threads may do so.
+    """Reads sources as they were planned, in any number of threads.
 
-    A source that cannot be read gives MediaError, one that is not what was planned ChangedError; a store that stays
-    away gives a StorageError that is `transient`.
+    Both methods raise MediaError for a source that cannot be read, ObjectChangedError for one that changed since, and a
+    transient StorageError if the store stays away.
     """
 
     def __init__(self) -> None:
-        self._archives, self._lock = OrderedDict[tuple[S3Uri, str], zipfile.ZipFile](), threading.Lock()
+        self._archives = OrderedDict[tuple[S3Uri, str], zipfile.ZipFile]()
+        self._lock = threading.Lock()
 
     def read(self, source: MediaSource) -> bytes:
         """Return the bytes of an object, or of a zip's entry unpacked."""
@@ -166,10 +177,7 @@ class MediaStore:
         return read_zip_image(self._archive(source), source.entry)
 
     def fetch(self, source: MediaSource, path: Path) -> None:
-        """Copy an object into a file, which is there only when it is whole.
-
-        Raises StorageError where the disk has no room for it, before it begins.
-        """
+        """Copy an object into a file, whole or not at all; a StorageError says that the disk has no room for it."""
         _require_readable(source)
         if source.entry is None:
             download(_stored(source), path)
@@ -177,13 +185,13 @@ class MediaStore:
             path.write_bytes(self.read(source))
 
     def _archive(self, source: MediaSource) -> zipfile.ZipFile:
-        """The zip of an entry, its directory read: the last few are kept."""
-        which = S3Uri(source.bucket, source.key), source.etag
+        """Return the zip of an entry, its directory read; the last few are cached."""
+        key = S3Uri(source.bucket, source.key), source.etag
         with self._lock:
-            archive = self._archives.pop(which, None) or _archive(head_object(*which))
-            self._archives[which] = archive
+            archive = self._archives.pop(key, None) or _open_archive(head_object(*key))
+            self._archives[key] = archive
             while self._is_full():
-                self._archives.popitem(last=False)  # whoever reads it at this moment does so to the end
+                self._archives.popitem(last=False)  # a thread that reads it at this moment does so to the end
         return archive
 
     def _is_full(self) -> bool:
@@ -200,8 +208,8 @@ def _stored(source: MediaSource) -> ObjectVersion:
     return ObjectVersion(S3Uri(source.bucket, source.key), source.size, source.etag)
 
 
-def _archive(stored: ObjectVersion) -> zipfile.ZipFile:
+def _open_archive(stored: ObjectVersion) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(cast("io.BytesIO", _opened(stored)))
+        return zipfile.ZipFile(cast("io.BytesIO", io.BufferedReader(RangedObject(stored))))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error

@@ -1,7 +1,6 @@
 """Objects followed through a video: ByteTrack, as `yolo track tracker=bytetrack.yaml` runs it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -14,9 +13,9 @@ from tasks.errors import StudioError
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
-FRAME_RATE = 30.0  # frames a second, where nothing tells it
-LOST_TRACK_S = 1.0  # an object that is away for longer is a new one when it comes back
-# Ultralytics' bytetrack.yaml, which it would look for in the working folder first. Its buffer is set for each frame.
+FRAME_RATE = 30.0  # frames a second, until time stamps say it
+LOST_TRACK_S = 1.0  # an object that is away for longer gets a new id
+# Ultralytics' bytetrack.yaml, which it would read from the working folder first. Its buffer is set for each frame.
 BYTE_TRACK = {
     "tracker_type": "bytetrack",
     "track_high_thresh": 0.25,
@@ -26,81 +25,77 @@ BYTE_TRACK = {
     "match_thresh": 0.8,
     "fuse_score": True,
 }
-_FRAMES = 5, 300  # the fewest and the most that this may be: few frames a second are no reason to forget at once
-_SIDES = 0.1, 1e6  # pixels; what is smaller or farther is not followed, its squares leave the numbers' range
+_MIN_LOST_FRAMES = 5  # few frames a second are no reason to forget an object at once
+_MAX_LOST_FRAMES = 300
+# Pixels: the squares of smaller sides, and of larger coordinates, leave the range of the numbers.
+_MIN_SIDE = 0.1
+_MAX_COORDINATE = 1e6
 
 
 class ObjectTrackingError(StudioError):
-    """Tracking cannot be had here; the message says what to install."""
-
-
-def new_tracker() -> Callable[[Detections], Detections]:
-    """Return what follows the objects of one video, frame by frame in order (see `Tracker.follow`)."""
-    return Tracker().follow
+    """Tracking is not available here; the message says what to install."""
 
 
 class Tracker:
-    """Follows the objects of one video. Videos have a tracker each, and any number of them may run in threads.
+    """Tracks the objects of one video, frame by frame in order; any number of trackers may run in threads.
 
-    `frame_rate` is that of the frames that `follow` gets; where it is None, their time stamps tell it. An object that
-    is away for a second (5 frames at least) keeps its id. Raises TrackingError where a package is missing.
+    An object that is away for a second (5 frames at least) keeps its id.
+
+    Raises:
+        ObjectTrackingError: A package is missing.
     """
 
-    def __init__(self, frame_rate: float | None = None) -> None:
-        self._rate = frame_rate
+    def __init__(self) -> None:
         self._first_ms: float | None = None
         self._frames = 0
         self._ids: dict[int, int] = {}
         self._tracker = _byte_track()
 
-    def follow(self, found: Detections) -> Detections:
-        """Return what was found in the next frame with `track_id` filled, the same detections in the same order.
+    def __call__(self, detections: Detections) -> Detections:
+        """Return the detections of the next frame, which may be none, in the same order with `tracker_id` filled.
 
-        Ids count from 1 in each video, in the order in which objects are confirmed: at once in the first frame, later
-        when they are seen a second time; 0 until then. As in Ultralytics an object may change its class, detections
-        below a confidence of 0.1 are not followed, and those below 0.25 only where they go on with an object. A frame
-        without detections has to be followed, too: objects move on meanwhile.
+        Ids count from 1 in the order in which objects are confirmed: at once in the first frame, later when they are
+        seen a second time; 0 until then. As in Ultralytics an object may change its class, detections below a
+        confidence of 0.1 are not tracked, and those below 0.25 only if they continue a track.
         """
         self._frames += 1
-        self._tracker.max_frames_lost = self._patience(found.timestamp_ms)
-        tracks = self._tracker.update(_Boxes.of(found))
-        ids = np.zeros(len(found), np.int64)
-        for track in tracks:
+        self._tracker.max_frames_lost = self._max_frames_lost(detections.timestamp_ms)
+        ids = np.zeros(len(detections), np.int64)
+        for track in self._tracker.update(_to_boxes(detections)):
             # Ultralytics counts objects that are never confirmed, too: ours have no gaps.
             ids[int(track[-1])] = self._ids.setdefault(int(track[-4]), len(self._ids) + 1)
-        return replace(found, tracker_id=ids)
+        return replace(detections, tracker_id=ids)
 
-    def _patience(self, now_ms: float | None) -> int:
-        """Frames that an object may be away."""
+    def _max_frames_lost(self, now_ms: float | None) -> int:
         if self._first_ms is None:
             self._first_ms = now_ms
-        rate = self._rate or FRAME_RATE
-        if self._rate is None and now_ms is not None and self._first_ms is not None and now_ms > self._first_ms:
+        rate = FRAME_RATE
+        if now_ms is not None and self._first_ms is not None and now_ms > self._first_ms:
             rate = (self._frames - 1) * 1000 / (now_ms - self._first_ms)
-        fewest, most = _FRAMES
-        return int(min(max(rate * LOST_TRACK_S, fewest), most)) if math.isfinite(rate) else most
+        if not math.isfinite(rate):
+            return _MAX_LOST_FRAMES
+        return int(min(max(rate * LOST_TRACK_S, _MIN_LOST_FRAMES), _MAX_LOST_FRAMES))
 
 
-@dataclass(frozen=True, eq=False)
+def _to_boxes(detections: Detections) -> "_Boxes":
+    xyxy = detections.xyxy
+    upright = np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    boxes = upright if detections.xywhr is None else detections.xywhr
+    usable = np.all(np.abs(boxes) <= _MAX_COORDINATE, axis=1) & np.all(boxes[:, 2:4] >= _MIN_SIDE, axis=1)
+    # A detection that cannot be tracked stays, so that row numbers do, and is too weak to be used.
+    confidence = np.where(usable, detections.confidence, np.float32(0))
+    if detections.xywhr is None:
+        return _Boxes(xywh=upright, conf=confidence, cls=detections.class_id)
+    return _RotatedBoxes(xywh=upright, conf=confidence, cls=detections.class_id, xywhr=detections.xywhr)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Boxes:
     """Detections as Ultralytics' trackers read them: `xywh` [n, 4] have their centre first."""
 
     xywh: Floats
     conf: Floats
     cls: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, found: Detections) -> "_Boxes":
-        centres, sides = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2, found.xyxy[:, 2:] - found.xyxy[:, :2]
-        upright = np.concatenate([centres, sides], axis=1)
-        boxes = upright if found.xywhr is None else found.xywhr
-        low, high = _SIDES
-        usable = np.all(np.abs(boxes) <= high, axis=1) & np.all(boxes[:, 2:4] >= low, axis=1)
-        # A detection that cannot be followed keeps its place, so that row numbers stay, and is too weak to be used.
-        confidence = np.where(usable, found.confidence, np.float32(0))
-        if found.xywhr is None:
-            return cls(upright, confidence, found.class_id)
-        return _RotatedBoxes(upright, confidence, found.class_id, found.xywhr)
 
     def __len__(self) -> int:
         return len(self.conf)
@@ -109,16 +104,12 @@ class _Boxes:
         return type(self)(**{name: values[rows] for name, values in vars(self).items()})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _RotatedBoxes(_Boxes):
-    """The same of rotated boxes: `xywhr` [n, 5] end with the angle in radians."""
-
     xywhr: Floats
 
 
 class _ByteTrack(Protocol):
-    """What we use of Ultralytics' trackers."""
-
     max_frames_lost: int
 
     def update(self, results: _Boxes) -> Floats:

@@ -1,4 +1,4 @@
-"""Chunk after chunk: sources side by side through Triton, in order into the part of their chunk."""
+"""Chunk after chunk: sources side by side through Triton, in order into the result of their chunk."""
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from tasks.errors import StudioError
-from tasks.inference.concurrency import ordered_map, prefetch_map
+from tasks.inference.concurrency import ordered_map
 from tasks.inference.frames import iter_frames
 from tasks.inference.predictor import MediaReader, Predictor
 from tasks.inference.result_writer import ResultWriter
@@ -23,53 +23,54 @@ FRAME_MEMORY_BYTES = 256 << 20  # bytes of decoded frames on their way through t
 
 
 def run_chunks(
-    chunks: Iterable[Chunk], media: MediaReader, looking: Predictor, keeper: ResultWriter, folder: Path
+    chunks: Iterable[Chunk], media: MediaReader, predictor: Predictor, writer: ResultWriter, folder: Path
 ) -> Generator[CompletedChunk]:
-    """Yield each chunk when it is done, in the order given; the next ones are under way meanwhile.
+    """Yield each chunk when it is done, in the order given; the next ones are in work meanwhile.
 
     Everything is written below `folder`. Raises what stops all of them: a store or a Triton that stays away, and a
     version that is served no longer.
     """
-    threads = looking.threads
-    items = _items(chunks, media, looking, folder)
-    outcomes = ordered_map(
-        partial(_predict, looking),
-        items,
-        threads=threads,
-        window=2 * threads,
+    results = ordered_map(
+        partial(_predict, predictor),
+        _items(chunks, media, predictor, folder),
+        threads=predictor.threads,
+        window=2 * predictor.threads,
         weight=lambda item: item.memory,
         most=FRAME_MEMORY_BYTES,
     )
-    with closing(outcomes):
-        for _, group in groupby(outcomes, key=lambda outcome: outcome.item.portion.chunk.number):
-            made = keeper.part(group)
-            yield made
-            made.part.unlink(missing_ok=True)
-            rmtree(made.folder, ignore_errors=True)
+    with closing(results):
+        for _, group in groupby(results, key=lambda result: result.item.context.chunk.number):
+            completed = writer.write(group)
+            yield completed
+            completed.part.unlink(missing_ok=True)
+            rmtree(completed.folder, ignore_errors=True)
 
 
-def _items(chunks: Iterable[Chunk], media: MediaReader, looking: Predictor, folder: Path) -> Iterator[WorkItem]:
-    params, names = looking.params, looking.model.class_names
-    for chunk, files in prefetch_map(partial(_fetch_files, media, folder / "fetched"), chunks):
-        own = {"annotate": params.annotate, "copies": params.keeps_images}
-        painter = Annotator(folder / f"{chunk.number:06d}", chunk.number, names, **own)
+def _items(chunks: Iterable[Chunk], media: MediaReader, predictor: Predictor, folder: Path) -> Iterator[WorkItem]:
+    params = predictor.params
+    fetch = partial(_fetch_files, media, folder / "fetched")
+    for chunk, files in ordered_map(lambda chunk: (chunk, fetch(chunk)), chunks, threads=1, window=2):
+        annotator = Annotator(
+            folder / f"{chunk.number:06d}",
+            chunk.number,
+            predictor.model.class_names,
+            annotate=params.annotate,
+            copies=params.keeps_images,
+        )
         frames = (count_frames(file) // params.frame_step for file in files.values() if isinstance(file, Path))
-        portion = ChunkContext(chunk, painter, len(chunk.sources) - len(files) + sum(frames))
+        images = len(chunk.sources) - len(files) + sum(frames)
+        context = ChunkContext(chunk=chunk, annotator=annotator, images=images)
         for source in chunk.sources:
-            file = files.get(source.name)
-            if source.note:
-                yield WorkItem(portion, source, picture=Failure(source.name, source.note, WARNING))
-            elif file is None:
-                yield WorkItem(portion, source)
-            elif isinstance(file, Failure):
-                yield WorkItem(portion, source, picture=file)
+            file = Failure(source.name, source.note, WARNING) if source.note else files.get(source.name)
+            if isinstance(file, Path):
+                for frame in iter_frames(source.name, file, params.frame_step, folder):
+                    yield WorkItem(context=context, source=source, file=file, frame=frame)
             else:
-                for picture in iter_frames(source.name, file, params.frame_step, folder):
-                    yield WorkItem(portion, source, file, picture)
+                yield WorkItem(context=context, source=source, frame=file)
 
 
 def _fetch_files(media: MediaReader, folder: Path, chunk: Chunk) -> dict[str, Path | Failure]:
-    """Videos, and what may be one, on this disk: a decoder goes to and fro in them."""
+    """Return the videos of a chunk, and what may be one, as local files by the name of their source."""
     files: dict[str, Path | Failure] = {}
     for number, source in enumerate(chunk.sources):
         if source.kind is MediaKind.IMAGE or source.note:
@@ -86,11 +87,7 @@ def _fetch_files(media: MediaReader, folder: Path, chunk: Chunk) -> dict[str, Pa
     return files
 
 
-def _predict(looking: Predictor, item: WorkItem) -> ItemResult:
-    picture = item.picture
-    if isinstance(picture, Failure):
-        return ItemResult(item, picture)
-    if picture is None:
-        return ItemResult(item, looking.image(item.source, item.portion.painter))
-    look = looking.still if picture.position is None else looking.frame
-    return ItemResult(item, look(picture, item.portion.painter))
+def _predict(predictor: Predictor, item: WorkItem) -> ItemResult:
+    if isinstance(item.frame, Failure):
+        return ItemResult(item, item.frame)
+    return ItemResult(item, predictor.predict(item.frame or item.source, item.context.annotator))

@@ -20,35 +20,39 @@ def to_detections(
     source: str,
     position: VideoPosition | None = None,
 ) -> Detections:
-    """Read the outputs of one image (the served arrays without their first dimension).
+    """Return the detections in the outputs of one image (the served arrays without their first dimension).
 
-    Drops detections below the threshold of their class, rows with NaN, and boxes inside the padding. `params.iou`
-    takes effect if it is stricter than the NMS in the graph. `position` is None for an image.
-
-    Raises:
-        ValueError: An output is missing or has another shape.
+    Detections below the threshold of their class, rows with NaN and boxes inside the padding are dropped; `params.iou`
+    takes effect if it is stricter than the NMS in the graph. Outputs of other names or shapes are a ValueError.
     """
     thresholds = class_thresholds(model.class_names, params)
     found = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
     if found.class_scores is not None:
         found = Detections.from_class_scores(found.class_scores, thresholds, found.width, found.height)
     else:
-        # A broken graph may say any class, also one below 0.
-        known = np.clip(found.class_id, 0, len(thresholds) - 1)
-        found = found.select(found.confidence >= thresholds[known])
-    place = position or VideoPosition(None, None)
-    return replace(found.with_polygons(), source=source, frame=place.frame, timestamp_ms=place.timestamp_ms, mask=None)
+        found = drop_below(found, thresholds)
+    if position:
+        found = replace(found, frame=position.frame, timestamp_ms=position.timestamp_ms)
+    return replace(found.with_polygons(), source=source, mask=None)
+
+
+def drop_below(detections: Detections, thresholds: Floats) -> Detections:
+    """Return the detections that reach the threshold [C] of their class."""
+    # A broken graph may say any class, also one below 0.
+    known = np.clip(detections.class_id, 0, len(thresholds) - 1)
+    return detections.select(detections.confidence >= thresholds[known])
 
 
 def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
-    """Return the lowest confidence [C] of each class, one where the model has no names.
+    """Return the lowest confidence [C] of each class; [1] if the model has no names.
 
-    Raises ValueError where `params` names a class that the model does not have.
+    Raises:
+        ValueError: `params` names a class that the model does not have.
     """
     unknown = sorted(set(params.class_confidence) - set(names))
     if unknown:
         raise ValueError(
             f"expected classes of the model in class_confidence ({', '.join(names)}), found {unknown[0]!r}; correct it"
         )
-    wanted = [params.class_confidence.get(name, params.confidence) for name in names]
-    return np.asarray(wanted or [params.confidence], np.float32)
+    thresholds = [params.class_confidence.get(name, params.confidence) for name in names]
+    return np.asarray(thresholds or [params.confidence], np.float32)

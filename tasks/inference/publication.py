@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.inference.results.chunk_results import merge_chunk_results
-from tasks.inference.results.gallery import count_gallery_items, linked_files, write_gallery
+from tasks.inference.results.gallery import linked_files, read_gallery_items, write_gallery
 from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
 from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.work_queue import WorkQueue
@@ -16,7 +16,7 @@ _PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """Results that are in place, all but `summary.json`; `gallery` is a link to the page that shows them."""
+    """Results that are stored, all but `summary.json`; `gallery` is a link to the page that shows them."""
 
     run: str
     model_name: str
@@ -30,11 +30,11 @@ class Publication:
 
     def to_markdown(self, links: str) -> str:
         """Return the report, with these links."""
-        place = f"s3://{Bucket.PREDICTIONS}/{self.run}/"
-        return inference_markdown(self.summary, self.model_name, self.gallery, place, links)
+        folder = f"s3://{Bucket.PREDICTIONS}/{self.run}/"
+        return inference_markdown(self.summary, self.model_name, self.gallery, folder, links)
 
     def complete(self) -> None:
-        """Write `summary.json`, from which on the run is published."""
+        """Write `summary.json`, which makes the run published."""
         text = summary_json(self.summary, self.model_name, self.gallery)
         _PREDICTIONS.put(_summary_key(self.run), text.encode(), "application/json")
 
@@ -46,19 +46,19 @@ def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publicat
     files = set(linked_files(results))
     urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
     links = {file: urls[f"{queue.run}/{file}"] for file in files}
-    write_gallery(results / "index.html", summary, count_gallery_items(results), links, model_name=model_name)
+    write_gallery(results / "index.html", summary, read_gallery_items(results), links, model_name=model_name)
     _PREDICTIONS.upload_folder(results, queue.run)
     gallery = _PREDICTIONS.presigned_url(f"{queue.run}/index.html")
     return Publication(run=queue.run, model_name=model_name, summary=summary, gallery=gallery)
 
 
 def is_published(run: str) -> bool:
-    """Whether the results of a flow run are all in place."""
+    """Whether the results of a flow run are all stored."""
     return _PREDICTIONS.exists(_summary_key(run))
 
 
 def read_summary(run: str) -> StoredSummary:
-    """Return what a run that is published says of itself."""
+    """Return the summary of a run that is published."""
     return StoredSummary.from_json(_PREDICTIONS.read_text(_summary_key(run)))
 
 

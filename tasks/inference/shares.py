@@ -1,4 +1,4 @@
-"""Which chunks of a run a process does: every n-th of its own share, or those of shares that nobody is at work on."""
+"""The chunks of a run that one process does: its own share, or all shares that no run is at work on."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,11 @@ class Share(Protocol):
 
 
 class FixedShare:
-    """The chunks of share `number` (from 0) of `count`: those whose number modulo `count` is `number`."""
+    """The chunks whose number modulo `count` is `number`.
+
+    Raises:
+        ValueError: There is no such share.
+    """
 
     def __init__(self, queue: WorkQueue, number: int = 0, count: int = 1) -> None:
         if not 0 <= number < count:
@@ -34,14 +38,13 @@ class FixedShare:
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of this share that are not done, from the first on."""
-        yield from _missing(self._queue, self._numbers)
+        return _missing(self._queue, self._numbers)
 
 
 class UnattendedShares:
-    """The chunks of all shares whose flow run is not at work: it ended, or no worker has taken it yet.
+    """The chunks of all shares whose flow run has ended or has not begun; `is_at_work` says of each share whether.
 
-    They are done from the last on, because a run that begins late does its share from the first on. `is_at_work` says
-    of each share whether Prefect has its run at work.
+    They are done from the last on, because a run that begins late does its share from the first on.
     """
 
     def __init__(self, queue: WorkQueue, is_at_work: Sequence[Callable[[], bool]]) -> None:
@@ -54,23 +57,23 @@ class UnattendedShares:
 
     def chunks(self) -> Iterator[Chunk]:
         """Wait until there is something to do or all is done; yield it."""
-        given = False
-        while not given and not self.is_done():
+        has_work = False
+        while not has_work and not self.is_done():
             for number, is_at_work in enumerate(self._is_at_work):
-                numbers = range(number, self._queue.plan.chunks, len(self._is_at_work))
                 if is_at_work():
                     continue
+                numbers = range(number, self._queue.plan.chunks, len(self._is_at_work))
                 for chunk in _missing(self._queue, numbers[::-1]):
-                    given = True
+                    has_work = True
                     yield chunk
                     if is_at_work():
                         break
-            if not given:
+            if not has_work:
                 time.sleep(POLL_INTERVAL_S)
 
 
 def _missing(queue: WorkQueue, numbers: Sequence[int]) -> Iterator[Chunk]:
-    """The chunks of these numbers that are not done when their turn comes; none once the run is over."""
+    """Yield the chunks of these numbers that are not done when their turn comes; none once the run is over."""
     queue.done()
     for number in numbers:
         if queue.is_done(number):

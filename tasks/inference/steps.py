@@ -5,11 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from prefect import get_run_logger
 
 from tasks.inference.pipeline import run_chunks
-from tasks.inference.postprocess import class_thresholds
+from tasks.inference.postprocess import class_thresholds, drop_below
 from tasks.inference.predictor import MediaReader, Predictor, max_in_flight
 from tasks.inference.result_writer import ProgressCallback, ResultWriter, TrackFunction
 from tasks.inference.triton_client import ParameterError, TritonClient, VersionUnloadedError
@@ -20,50 +19,39 @@ from tasks.orchestration.step import step
 from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
-from tasks.vision.detections import Detections
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerIO:
-    """What a worker needs besides Triton: where media come from, where parts go, and who is told how far it is.
-
-    `follow` makes what follows the objects of one video, where that is wanted.
-    """
+    """The inputs and outputs of a worker besides Triton; `new_tracker` makes the tracker of one video, if any."""
 
     media: MediaReader
     commit: Callable[[CompletedChunk], None]
-    told: ProgressCallback
-    follow: Callable[[], TrackFunction] | None = None
+    on_progress: ProgressCallback
+    new_tracker: Callable[[], TrackFunction] | None = None
 
 
 @step
 def run_chunks_on_triton(
-    model: ServedModel,
-    params: InferenceParams,
-    chunks: Iterable[Chunk],
-    folder: Path,
-    outside: WorkerIO,
+    model: ServedModel, params: InferenceParams, chunks: Iterable[Chunk], folder: Path, io: WorkerIO
 ) -> None:
-    """Work through chunks below `folder`, and commit each when it is done; ends where the version is served no longer.
+    """Do chunks below `folder` and commit each when it is done; return early if the version is served no longer.
 
-    Raises InferenceError where Triton stays away, and ParameterError.
+    Raises what `_require_valid` and the client raise: ParameterError, and InferenceError if Triton stays away.
     """
-    validate_params(model, params)
+    _require_valid(params, model)
     tune_malloc()
-    keeper = ResultWriter(model, outside.follow and _drop_weak(outside.follow, model, params), outside.told)
+    writer = ResultWriter(model, io.new_tracker and _drop_weak(io.new_tracker, model, params), io.on_progress)
     with closing(TritonClient(Settings().triton_grpc_url, model, max_in_flight(params))) as client:
         try:
-            with closing(
-                run_chunks(chunks, outside.media, Predictor(client, outside.media, params), keeper, folder)
-            ) as parts:
-                for made in parts:
-                    outside.commit(made)
-        except VersionUnloadedError as gone:
-            get_run_logger().warning("%s: going on with the champion", gone)
+            with closing(run_chunks(chunks, io.media, Predictor(client, io.media, params), writer, folder)) as parts:
+                for part in parts:
+                    io.commit(part)
+        except VersionUnloadedError as error:
+            get_run_logger().warning("%s: going on with the champion", error)
 
 
-def validate_params(model: ServedModel, params: InferenceParams) -> None:
-    """Raise ParameterError for parameters that mean nothing for this model."""
+def _require_valid(params: InferenceParams, model: ServedModel) -> None:
     needless = [name for name, given in {"tiles": params.tiles, "track": params.track}.items() if given]
     if needless and model.task == "classify":
         raise ParameterError(
@@ -77,18 +65,13 @@ def validate_params(model: ServedModel, params: InferenceParams) -> None:
 
 
 def _drop_weak(
-    follow: Callable[[], TrackFunction], model: ServedModel, params: InferenceParams
+    new_tracker: Callable[[], TrackFunction], model: ServedModel, params: InferenceParams
 ) -> Callable[[], TrackFunction]:
-    """Follow with weak detections, and drop those below the threshold of their class afterwards."""
+    """Track with weak detections, and drop those below the threshold of their class afterwards."""
     thresholds = class_thresholds(model.class_names, params)
 
     def begin() -> TrackFunction:
-        followed = follow()
-
-        def sure(found: Detections) -> Detections:
-            found = followed(found)
-            return found.select(found.confidence >= thresholds[np.clip(found.class_id, 0, len(thresholds) - 1)])
-
-        return sure
+        tracker = new_tracker()
+        return lambda detections: drop_below(tracker(detections), thresholds)
 
     return begin

@@ -1,4 +1,4 @@
-"""The data plane of Triton: one client for all threads of a worker, pinned to one version.
+"""The client of Triton for all threads of a worker, pinned to one version of a model.
 
 A version that is champion no longer is served under another name for a while, and the client follows it there.
 """
@@ -23,7 +23,7 @@ from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0
 TRITON_RESTART = RetryPolicy(first_s=0.05, longest_s=1.0, total_s=180.0)  # it loads its models first
-UNLOADED_AFTER_S = 5.0  # a version that a live server has not had under any name for so long was dropped
+UNLOADED_AFTER_S = 5.0  # a version that a live server does not have under any name for so long is unloaded
 CHECK_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3  # of a request that the server answered with an error
 
@@ -41,25 +41,25 @@ _CHANNEL = [
 
 
 class InferenceError(StudioError):
-    """Triton stays away: the run cannot go on now, and a retry goes on from here."""
+    """Triton stays away: the run cannot continue now, and a retry continues from here."""
 
     transient = True
 
 
 class ParameterError(StudioError):
-    """This model cannot be asked with these parameters."""
+    """The parameters do not fit this model."""
 
 
 class VersionUnloadedError(StudioError):
-    """Triton is up and no longer serves the version that was asked for, or the time is over for which it was kept."""
+    """Triton is up and no longer serves this version, or the time is over for which it was kept."""
 
 
 class ResponseError(StudioError):
-    """Triton refuses one picture, or answers it against the contract; the others are not touched by that."""
+    """Triton refuses one image, or its response breaks the contract; the others are not affected."""
 
 
 class TritonClient:
-    """Asks one version of a model, with at most `in_flight` requests at a time from any number of threads."""
+    """Infers with one version of a model: at most `in_flight` requests at a time, from any number of threads."""
 
     def __init__(self, url: str, model: ServedModel, in_flight: int) -> None:
         self.model = model
@@ -68,7 +68,8 @@ class TritonClient:
         self._outputs = [triton.InferRequestedOutput(name) for name in OUTPUTS[model.task]]
         self._slots = threading.BoundedSemaphore(in_flight)
         self._fault: StudioError | None = None
-        self._entry, self._until = model.entry, model.until
+        self._entry = model.entry
+        self._until = model.until
 
     def close(self) -> None:
         """Close the connection."""
@@ -77,14 +78,16 @@ class TritonClient:
     def infer(self, squares: NDArray[np.uint8]) -> dict[str, Floats]:
         """Return the outputs, by name, for [n, S, S, 3] RGB squares; the first dimension of each is n.
 
-        A server that is away is asked again for `PATIENCE_S` seconds. Raises InferenceError after that, VersionGone
-        where it serves another version now, and AnswerError where it refuses these pictures.
+        Raises:
+            InferenceError: The server stays away for `SERVER_WAIT_S` seconds.
+            VersionUnloadedError: It no longer serves this version.
+            ResponseError: It refuses these images, or its response breaks the contract.
         """
         request = triton.InferInput(INPUT, list(squares.shape), "UINT8")
         request.set_data_from_numpy(np.ascontiguousarray(squares))
         with self._slots:
-            answer = self._ask(request)
-        outputs = {output.name(): answer.as_numpy(output.name()) for output in self._outputs}
+            response = self._send(request)
+        outputs = {output.name(): response.as_numpy(output.name()) for output in self._outputs}
         if any(values is None or len(values) != len(squares) for values in outputs.values()):
             raise ResponseError(
                 f"expected {', '.join(outputs)} for {len(squares)} images from {self._about}, found something else; "
@@ -92,8 +95,10 @@ class TritonClient:
             )
         return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
 
-    def _ask(self, request: triton.InferInput) -> Any:  # noqa: ANN401 - tritonclient has no types
-        errors, since, pauses = 0, time.monotonic(), TRITON_RESTART.pauses()
+    def _send(self, request: triton.InferInput) -> Any:  # noqa: ANN401 - tritonclient has no types
+        errors = 0
+        pauses = TRITON_RESTART.pauses()
+        since = time.monotonic()
         while self._fault is None:
             if time.time() > self._until:
                 self._fault = VersionUnloadedError(
@@ -122,17 +127,18 @@ class TritonClient:
         raise self._fault
 
     def _follow(self, entry: str) -> None:
-        """Ask next under the name that has the version now, unless another thread has found it already."""
+        """Use the name that has the version now, unless another thread has found it already."""
         version = str(self.model.version)
         for name in list_names(self.model.name, self.model.version) if self._entry == entry else ():
             if self._is_ready(name):
-                with suppress(InferenceServerException):  # it went again
-                    said = self._client.get_model_config(name, version, as_json=True, client_timeout=CHECK_TIMEOUT_S)
-                    self._entry, self._until = name, read_kept_until(said["config"])
+                with suppress(InferenceServerException):  # it is unloaded again
+                    config = self._client.get_model_config(name, version, as_json=True, client_timeout=CHECK_TIMEOUT_S)
+                    self._until = read_kept_until(config["config"])
+                    self._entry = name
                     return
 
     def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
-        if waited >= UNLOADED_AFTER_S and self._is_gone():
+        if waited >= UNLOADED_AFTER_S and self._is_unloaded():
             self._fault = VersionUnloadedError(f"{self._about} is served no longer")
         elif waited >= TRITON_RESTART.total_s:
             self._fault = InferenceError(
@@ -141,7 +147,7 @@ class TritonClient:
                 "run: it goes on from here"
             )
 
-    def _is_gone(self) -> bool:
+    def _is_unloaded(self) -> bool:
         """Whether the server is up without this version."""
         try:
             live = bool(self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S))

@@ -1,4 +1,4 @@
-"""What goes through the pipe, and what comes out of it."""
+"""What goes through the pipeline, and what comes out of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,41 +11,40 @@ from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ChunkContext:
-    """A chunk at work: who draws for it, and how many pictures it has, as far as headers tell."""
+    """A chunk in work, its annotator, and how many images and frames it has by the headers."""
 
     chunk: Chunk
-    painter: Annotator
-    pictures: int
+    annotator: Annotator
+    images: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class WorkItem:
-    """A still image that a thread is to read, or a picture (or why there is none) of a `file` that was opened."""
+    """A source with one of its frames, or the reason why there is none; without both, an image that is yet to be read.
 
-    portion: ChunkContext
+    `file` is the local copy of a source that was fetched.
+    """
+
+    context: ChunkContext
     source: MediaSource
     file: Path | None = None
-    picture: MediaFrame | Failure | None = None
+    frame: MediaFrame | Failure | None = None
 
     @property
     def memory(self) -> int:
         """Bytes that it holds while it waits: those of a frame that is decoded already."""
-        return self.picture.memory if isinstance(self.picture, MediaFrame) and self.picture.position else 0
+        return self.frame.memory if isinstance(self.frame, MediaFrame) and self.frame.position else 0
 
 
-@dataclass(frozen=True, eq=False)
-class PredictedImage:
-    """A picture, done: a still image with what was painted, or a frame as it goes into the film.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PredictedFrame:
+    """A video frame as it goes into the annotated video; `small` is the smallest copy at hand, nothing drawn on it."""
 
-    `small` is the smallest copy of a frame that is at hand, nothing drawn on it.
-    """
-
-    found: Detections
-    painted: AnnotatedImage | None = None
-    frame: Rgb | None = None
-    small: Rgb | None = None
+    detections: Detections
+    image: Rgb
+    small: Rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +52,15 @@ class ItemResult:
     """An item and what came of it."""
 
     item: WorkItem
-    seen: PredictedImage | Failure
+    outcome: AnnotatedImage | PredictedFrame | Failure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompletedChunk:
-    """A chunk that is done: its part, and the pictures for people, which lie below `folder` until the next is made."""
+    """A chunk that is done: the zip `part`, and below `folder` the images for people, until the next one is made."""
 
     chunk: int
     part: Path
     folder: Path
-    pictures: int
+    images: int
     detections: int

@@ -1,8 +1,10 @@
 """The work of a run of inference: which images and videos, in which chunks."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from tasks.media.file_type import MediaKind
@@ -10,14 +12,18 @@ from tasks.media.file_type import MediaKind
 IMAGES_PER_CHUNK = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaSource:
-    """One image, or one video: an object in the store, or an entry of a zip there.
+    """One image or video: an object in the store, or an entry of a zip there.
 
-    `name` is what results call it. `size` is in bytes, of the object or of the unpacked entry; `etag` is that of the
-    object. `entry` counts from 0 in the zip's directory, and is None for an object of its own. `kind` is as far as the
-    name tells. `fault` says why it cannot be read, where that is known before; a zip that could not be listed is such.
-    One with a `note` is not looked at: it is a zip whose owner has to be told something.
+    Attributes:
+        name: The name that results use.
+        etag: That of the object.
+        size: In bytes, of the object or of the unpacked entry.
+        kind: By the name alone.
+        entry: The number, from 0, in the directory of the zip; None for an object of its own.
+        fault: Why it cannot be read, if that is known before it is read.
+        note: A warning about the zip for its owner; a source with a note is not read.
     """
 
     name: str
@@ -25,58 +31,54 @@ class MediaSource:
     key: str
     etag: str
     size: int
-    entry: int | None
     kind: MediaKind
+    entry: int | None = None
     fault: str | None = None
     note: str | None = None
-
-    def to_line(self) -> str:
-        """Return it as JSON on one line."""
-        fields = (self.name, self.bucket, self.key, self.etag, self.size, self.entry, self.kind, self.fault, self.note)
-        return json.dumps(fields, separators=(",", ":"))
-
-    @staticmethod
-    def from_line(line: str) -> "MediaSource":
-        """Return what `to_line` wrote."""
-        return _source(json.loads(line))
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one worker does at a time; `number` counts from 0."""
+    """The sources that a worker does at a time; `number` counts from 0."""
 
     number: int
     sources: tuple[MediaSource, ...]
 
     def to_line(self) -> str:
         """Return it as JSON on one line."""
-        sources = ",".join(source.to_line() for source in self.sources)
-        return f'{{"number":{self.number},"sources":[{sources}]}}'
+        return json.dumps([self.number, *map(_to_values, self.sources)], separators=(",", ":"))
 
     @staticmethod
     def from_line(line: str) -> "Chunk":
-        """Return what `to_line` wrote."""
-        found = json.loads(line)
-        return Chunk(found["number"], tuple(map(_source, found["sources"])))
+        """Read a line of `to_line`."""
+        number, *sources = json.loads(line)
+        return Chunk(number, tuple(map(_to_source, sources)))
 
 
-def _source(fields: Sequence[Any]) -> MediaSource:
-    name, bucket, key, etag, size, entry, kind, *told = fields
-    return MediaSource(name, bucket, key, etag, size, entry, MediaKind(kind), *told)
+_FIELDS = [field.name for field in fields(MediaSource)]
+_to_values = attrgetter(*_FIELDS)
+
+
+def _to_source(values: Sequence[Any]) -> MediaSource:
+    named = dict(zip(_FIELDS, values, strict=True))
+    return MediaSource(**named | {"kind": MediaKind(named["kind"])})
 
 
 def split_into_chunks(sources: Iterable[MediaSource], images_per_chunk: int = IMAGES_PER_CHUNK) -> Iterator[Chunk]:
     """Yield the sources in their order: a video alone, everything else in groups of at most `images_per_chunk`."""
-    number, group = 0, list[MediaSource]()
+    return itertools.starmap(Chunk, enumerate(_groups(sources, images_per_chunk)))
+
+
+def _groups(sources: Iterable[MediaSource], images_per_chunk: int) -> Iterator[tuple[MediaSource, ...]]:
+    group: list[MediaSource] = []
     for source in sources:
-        video = source.kind is MediaKind.VIDEO
-        if group and (video or len(group) == images_per_chunk):
-            yield Chunk(number, tuple(group))
-            number, group = number + 1, []
-        if video:
-            yield Chunk(number, (source,))
-            number += 1
+        is_video = source.kind is MediaKind.VIDEO
+        if group and (is_video or len(group) == images_per_chunk):
+            yield tuple(group)
+            group = []
+        if is_video:
+            yield (source,)
         else:
             group.append(source)
     if group:
-        yield Chunk(number, tuple(group))
+        yield tuple(group)

@@ -1,8 +1,7 @@
 """The work of a run of inference in bucket `runs`: its plan, and the results of the chunks that are done.
 
-`<flow run id>/inference/plan.json` names the plan that counts, and all else lies below `<flow run id>/inference/PLAN/`.
-So a process that died while planning, planned beside another, or comes when all is over, leaves nothing that a later
-plan takes for its own.
+`<flow run id>/inference/plan.json` names the plan that counts, and all else lies below `<flow run id>/inference/PLAN/`,
+so that no plan takes for its own what a process left that died while planning, or planned beside another.
 """
 
 import gzip
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tasks.inference.concurrency import prefetch_map
+from tasks.inference.concurrency import ordered_map
 from tasks.inference.work_plan import Chunk
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
@@ -39,9 +38,9 @@ class InvitationError(StorageError):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkPlan:
-    """What is to be done: the number of chunks, of images (a video counts as one) and of bytes.
+    """The number of chunks, of images (a video counts as one) and of bytes to do; `about` is the caller's.
 
-    `about` is the caller's. A plan that is `finished` has its results: what is left is to call `finish` again.
+    A plan that is `finished` has its results: it is only left to call `finish` again.
     """
 
     identity: str
@@ -57,15 +56,17 @@ class WorkPlan:
 
 
 def create_queue(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) -> "WorkQueue":
-    """Write the chunks of flow run `run` as its plan; if it has one already, that one counts, and none is taken.
+    """Write the chunks of flow run `run` as its plan, a page at a time; if it has a plan already, that one counts.
 
-    Only a page of them is in memory at a time. Whatever ends this before it returns leaves no plan.
+    Raises:
+        StorageError: Another process has finished the run meanwhile.
     """
     if queue := open_queue(run):
         return queue
-    identity, coming = uuid4().hex, iter(chunks)
+    identity = uuid4().hex
+    remaining = iter(chunks)
     count = pictures = size = 0
-    while page := list(islice(coming, CHUNKS_PER_PAGE)):
+    while page := list(islice(remaining, CHUNKS_PER_PAGE)):
         lines = "".join(f"{chunk.to_line()}\n" for chunk in page)
         name = _page_name(count // CHUNKS_PER_PAGE)
         _RUNS.put(_key(run, identity, name), gzip.compress(lines.encode(), 1))
@@ -105,11 +106,7 @@ class WorkQueue:
         self._lock = threading.Lock()
 
     def chunk(self, number: int) -> Chunk:
-        """Return a chunk; the last few pages are cached.
-
-        Raises:
-            StorageError: The run is over, and its plan is gone.
-        """
+        """Return a chunk; a StorageError says that the run is over and its plan is gone."""
         page, line = divmod(number, CHUNKS_PER_PAGE)
         with self._lock:
             lines = self._pages.pop(page, None) or self._read_page(page)
@@ -135,17 +132,17 @@ class WorkQueue:
 
     def is_done(self, number: int) -> bool:
         """Whether a chunk is done."""
-        found = number in self._done or _RUNS.exists(self._key(_result_name(number)))
-        if found:
+        is_done = number in self._done or _RUNS.exists(self._key(_result_name(number)))
+        if is_done:
             with self._lock:
                 self._done.add(number)
-        return found
+        return is_done
 
     def is_over(self, numbers: Iterable[int] | None = None) -> bool:
         """Whether there is nothing left to do: all chunks, or these, are done, or the run has its results."""
         plan = self._stored_plan()
-        wanted = range(self.plan.chunks) if numbers is None else numbers
-        return plan is None or plan.finished or self.done().issuperset(wanted)
+        numbers = range(self.plan.chunks) if numbers is None else numbers
+        return plan is None or plan.finished or self.done().issuperset(numbers)
 
     def commit(self, number: int, result: Path) -> bool:
         """Keep the result of a chunk, whole or not at all; False if another was first, whose result counts.
@@ -164,32 +161,28 @@ class WorkQueue:
             self._done.add(number)
         return first
 
-    def fetch_result(self, number: int, path: Path) -> None:
-        """Copy the result of a chunk that is done into a file."""
-        download(head_object(S3Uri(Bucket.RUNS, self._key(_result_name(number))), ""), path)
-
     def results(self, folder: Path) -> Iterator[Path]:
-        """Yield the results of all chunks in their order, as files that exist until the next is asked for."""
+        """Yield the results of all chunks in their order, as files that exist until the next one is yielded."""
 
         def fetch(number: int) -> Path:
             path = folder / _result_name(number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.fetch_result(number, path)
+            download(head_object(S3Uri(Bucket.RUNS, self._key(_result_name(number))), ""), path)
             return path
 
-        for _, path in prefetch_map(fetch, range(self.plan.chunks)):
+        for path in ordered_map(fetch, range(self.plan.chunks), threads=1, window=2):
             yield path
             path.unlink()
 
     def invite(self, flow_run: str, share: int) -> None:
-        """Write down that `flow_run` was started to do share `share`: nobody else is let in."""
+        """Record that `flow_run` was started to do share `share`: no other run may do it."""
         _RUNS.put(self._key(_invitation_name(flow_run)), str(share).encode())
 
     def require_invited(self, flow_run: str, share: int, timeout_s: float = INVITATION_TIMEOUT_S) -> None:
         """Return if `flow_run` was started to do share `share`, or if nothing is left to do.
 
-        Anybody may start a flow run that names this one and read all of its plan, but nobody chooses the id of a flow
-        run, and the run that shares its work alone writes down which ones it started.
+        Anybody may start a flow run that names this one, but nobody chooses the id of a flow run, and only the run that
+        shares its work records which ones it started.
 
         Raises:
             InvitationError: No such invitation within `timeout_s` seconds.
@@ -211,8 +204,7 @@ class WorkQueue:
     def finish(self) -> None:
         """Remove the plan, the invitations and the results of chunks, after the results of the run are written.
 
-        `plan.json` says first that it is finished and goes last: if this is ended half-way, the next process that
-        opens the queue sees that there is nothing to do but this.
+        `plan.json` says first that it is finished and goes last, so that the next process can end what this one began.
         """
         is_ours = self._stored_plan() is not None
         last = _key(self.run, "plan.json")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tasks.inference import object_tracking
 from tasks.inference.media_inputs import MediaStore
+from tasks.inference.object_tracking import Tracker
 from tasks.inference.progress import ProgressReporter
 from tasks.inference.shares import Share
 from tasks.inference.steps import WorkerIO, run_chunks_on_triton
@@ -23,7 +23,7 @@ from tasks.storage.object_store import ObjectStore
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedRun:
-    """What holds for a whole run, whichever process does which chunk; `trial` is the canary that it counts in."""
+    """The fixed choices of a run, for all processes that do its chunks; `trial` is the canary that it counts in."""
 
     model_name: str
     version: int
@@ -31,20 +31,20 @@ class PinnedRun:
     inference: InferenceParams
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a plan keeps."""
+        """Return values that JSON can hold."""
         return {**vars(self), "inference": self.inference.model_dump(mode="json")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` gave."""
+        """Read the values of `to_dict`."""
         return cls(**{**values, "inference": InferenceParams.model_validate(values["inference"])})
 
 
 class ChunkWorker:
-    """Does chunks through Triton and commits their results, until its share is done.
+    """Does chunks through Triton and commits their results, until its share is done or `should_continue()` is false.
 
-    The run's version is held by a lease. If it is served no longer all the same, the champion (`find_champion` gives
-    its number) does the rest. `should_continue` is asked before each chunk.
+    A lease holds the run's version. If it is served no longer all the same, the champion (`find_champion` gives its
+    number) does the rest.
     """
 
     def __init__(
@@ -58,28 +58,30 @@ class ChunkWorker:
         self._committed = 0
 
     def work(self, share: Share, show: Callable[[float, int], None]) -> int:
-        """Do the chunks of a share; returns how many results of this process count.
+        """Do the chunks of a share; return how many results of this process count.
 
-        Raises:
-            InferenceError: Triton stays away.
-            ParameterError: The parameters do not fit the model.
+        Raises what `run_chunks_on_triton` raises.
         """
         version = self._run.version
-        follow = object_tracking.new_tracker if self._run.inference.track else None
         with ProgressReporter(self._queue, show) as progress:
-            outside = WorkerIO(MediaStore(), self._commit, progress, follow)
+            io = WorkerIO(
+                media=MediaStore(),
+                commit=self._commit,
+                on_progress=progress,
+                new_tracker=Tracker if self._run.inference.track else None,
+            )
             while self._should_continue() and not share.is_done():
-                version = self._work_on(version, share, outside)
+                version = self._work_on(version, share, io)
                 kept_versions.unload_unused(self._run.model_name)
         return self._committed
 
-    def _work_on(self, version: int, share: Share, outside: WorkerIO) -> int:
-        """Do chunks while `version` is served; returns the version that is."""
+    def _work_on(self, version: int, share: Share, io: WorkerIO) -> int:
+        """Do chunks while `version` is served; return the version that is served now."""
         name = self._run.model_name
         with leases.hold_lease(name, version, flow_run_id()):
             model = model_control.first_ready_version(name, self._run.version, self._find_champion())
             if model.version == version:
-                run_chunks_on_triton(model, self._run.inference, self._chunks(share), self._folder, outside)
+                run_chunks_on_triton(model, self._run.inference, self._chunks(share), self._folder, io)
         return model.version
 
     def _chunks(self, share: Share) -> Iterator[Chunk]:
@@ -88,30 +90,23 @@ class ChunkWorker:
                 return
             yield chunk
 
-    def _commit(self, made: CompletedChunk) -> None:
-        if self._queue.is_done(made.chunk):  # by another process, whose images belong to the result that counts
+    def _commit(self, done: CompletedChunk) -> None:
+        if self._queue.is_done(done.chunk):  # by another process, whose images belong to the result that counts
             return
-        ObjectStore(Bucket.PREDICTIONS).upload_folder(made.folder, self._queue.run)
-        if not self._queue.commit(made.chunk, made.part):
+        run = self._queue.run
+        ObjectStore(Bucket.PREDICTIONS).upload_folder(done.folder, run)
+        if not self._queue.commit(done.chunk, done.part):
             return
         self._committed += 1
-        if self._run.trial:
-            counted = made.pictures, made.detections
-            canary_stats.record_canary_stats(
-                self._run.trial, self._queue.run, str(made.chunk), self._run.version, *counted
-            )
+        if trial := self._run.trial:
+            version = self._run.version
+            canary_stats.record_canary_stats(trial, run, str(done.chunk), version, done.images, done.detections)
 
 
 def shard_parameters(run: str, model_name: str, inputs: list[str], inference: InferenceParams) -> list[dict[str, Any]]:
     """Return the parameters of the runs that share the work of flow run `run`; none for `shards` = 1."""
     if inference.shards == 1:
         return []
-    return [
-        {
-            "model_name": model_name,
-            "inputs": inputs,
-            "inference": inference.model_dump(mode="json")
-            | {"shard": {"run": run, "number": number + 1, "of": inference.shards}},
-        }
-        for number in range(inference.shards)
-    ]
+    base = inference.model_dump(mode="json")
+    shards = ({"run": run, "number": number + 1, "of": inference.shards} for number in range(inference.shards))
+    return [{"model_name": model_name, "inputs": inputs, "inference": base | {"shard": shard}} for shard in shards]

@@ -1,4 +1,4 @@
-"""What was found in a picture, drawn on it, for every task."""
+"""Detections drawn on an image, for every task."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,9 +11,11 @@ from tasks.rendering.palette import class_colour
 from tasks.vision.detections import VISIBLE, Detections, class_name
 from tasks.vision.geometry import Floats, Rgb
 
-_FILL = 0.4  # how much a filled outline hides
-_FARTHEST = 1e6  # pixels: what is drawn from farther away looks the same
-_MIDDLE, _LEFT, _RIGHT = (255, 255, 255), (255, 150, 40), (60, 200, 255)
+_FILL = 0.4  # opacity of a filled outline
+_MAX_COORDINATE = 1e6  # pixels: points farther away look the same
+_MIDDLE = (255, 255, 255)
+_LEFT = (255, 150, 40)
+_RIGHT = (60, 200, 255)
 # Keypoints of COCO: nose, then eyes, ears, shoulders, elbows, wrists, hips, knees and ankles, each left and right.
 _BODY = 17
 LIMBS = (
@@ -25,11 +27,11 @@ LIMBS = (
 def annotate_image(
     image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True, colour: Colour | None = None
 ) -> Rgb:
-    """Return a copy of the uint8 [H, W, 3] picture with its detections drawn, the surest on top.
+    """Return a copy of the uint8 [H, W, 3] image with its detections, which are in its pixels, drawn on it.
 
-    Boxes are drawn as boxes, rotated ones as they lie, masks as outlines with a light fill, keypoints from `VISIBLE` on
-    as points, those of COCO's body with its limbs. Classes of the picture as a whole are labels in its corner. `found`
-    must be in pixels of this very picture (see `Detections.rescale`). Each has the colour of its class, or `colour`.
+    Rotated boxes are drawn as they lie, masks as outlines with a light fill, keypoints from `VISIBLE` on as points,
+    those of COCO's body with its limbs; classes of the whole image are labels in its corner. Each has the colour of its
+    class, or `colour`; the highest confidence is on top.
     """
     canvas = image.copy()
     line = line_width(found.width, found.height)
@@ -48,7 +50,7 @@ def annotate_image(
 
 
 def line_width(width: int, height: int) -> int:
-    """Return the line width in pixels that suits a picture of that size."""
+    """Return the line width in pixels for an image of that size."""
     return max(round((width + height) / 2 * 0.003), 2)
 
 
@@ -72,7 +74,7 @@ def _draw_shapes(canvas: Rgb, found: Detections, colours: Sequence[Colour], line
 
 
 def _fill(canvas: Rgb, shapes: Sequence[tuple[NDArray[np.int32], Colour]]) -> None:
-    """Tint the insides of the rings, all at once, and only the part of the picture that they are in."""
+    """Tint the insides of the rings, all at once, and only the part of the image that they are in."""
     if not shapes:
         return
     corners = np.concatenate([ring for ring, _ in shapes])
@@ -88,20 +90,20 @@ def _fill(canvas: Rgb, shapes: Sequence[tuple[NDArray[np.int32], Colour]]) -> No
 
 
 def _draw_points(canvas: Rgb, points: Floats, line: float, only: Colour | None) -> None:
-    """Draw keypoints [K, 3]; left and right of a body (as its owner has them) are told apart."""
-    seen = (points[:, 2] >= VISIBLE).tolist()
-    places = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
-    body = len(places) == _BODY
-    for one, other in LIMBS if body else ():
-        if seen[one] and seen[other]:
+    """Draw keypoints [K, 3]; the left and the right side of a body (its own sides) differ in colour."""
+    visible = (points[:, 2] >= VISIBLE).tolist()
+    centres = [(int(x), int(y)) for x, y in _pixels(points[:, :2])]
+    is_body = len(centres) == _BODY
+    for one, other in LIMBS if is_body else ():
+        if visible[one] and visible[other]:
             colour = only or (_side(one) if one % 2 == other % 2 else _MIDDLE)
-            cv2.line(canvas, places[one], places[other], colour, max(round(line * 0.7), 1), cv2.LINE_AA)
+            cv2.line(canvas, centres[one], centres[other], colour, max(round(line * 0.7), 1), cv2.LINE_AA)
     radius = max(round(line), 1)
-    for number, place in enumerate(places):
-        if seen[number]:
-            colour = only or (_side(number) if body else class_colour(number))
-            cv2.circle(canvas, place, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
-            cv2.circle(canvas, place, radius, colour, cv2.FILLED, cv2.LINE_AA)
+    for number, centre in enumerate(centres):
+        if visible[number]:
+            colour = only or (_side(number) if is_body else class_colour(number))
+            cv2.circle(canvas, centre, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(canvas, centre, radius, colour, cv2.FILLED, cv2.LINE_AA)
 
 
 def _side(keypoint: int) -> Colour:
@@ -111,17 +113,16 @@ def _side(keypoint: int) -> Colour:
 
 
 def _write_labels(canvas: Rgb, found: Detections, texts: Sequence[str], colours: Sequence[Colour], line: int) -> None:
-    """Write each label above what it names where there is room, else inside it; never past the left or right edge."""
+    """Write each label above its object if there is room, else inside it; never past the left or right edge."""
     size = text_size(line)
     for row in reversed(range(len(found))):
         width, height = label_size(texts[row], size)
         ring = None if found.polygons is None else found.polygons[row]
         if ring is not None and len(ring):
             x, y = _pixels(ring)[ring[:, 1].argmin()].tolist()
-            x, y = x - width // 2, max(y, 0)
+            x -= width // 2
         else:
-            x, y = np.rint(found.xyxy[row, :2]).astype(int).tolist()
-            x, y = x - line // 2, y - line // 2
+            x, y = (np.rint(found.xyxy[row, :2]).astype(int) - line // 2).tolist()
         left = max(min(x, canvas.shape[1] - width), 0)
         top = y - height if y >= height else max(y, 0)
         write_label(canvas, texts[row], (left, top), colours[row], size)
@@ -139,4 +140,4 @@ def _stack(canvas: Rgb, texts: Iterator[str], colours: Sequence[Colour], size: i
 
 
 def _pixels(points: Floats) -> NDArray[np.int32]:
-    return np.rint(np.clip(points, -_FARTHEST, _FARTHEST)).astype(np.int32)
+    return np.rint(np.clip(points, -_MAX_COORDINATE, _MAX_COORDINATE)).astype(np.int32)

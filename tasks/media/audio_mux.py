@@ -1,4 +1,4 @@
-"""The sound of one video laid under the frames of another: copied, never encoded again."""
+"""The sound of one video with the frames of another: copied, never encoded again."""
 
 import heapq
 from collections.abc import Iterator
@@ -8,13 +8,14 @@ from typing import Any
 
 import av
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from tasks.media.errors import MediaError
+from tasks.media.formats import AUDIO_CODECS
 from tasks.media.video_reader import (
-    AUDIO_CODECS,
     DecodeErrors,
     choose_stream,
     error_reason,
@@ -23,16 +24,15 @@ from tasks.media.video_reader import (
     read_start_seconds,
 )
 
-# None: damage at its start hides it.
+# None: the profile is hidden by damage at the start.
 _PLAYED_AAC = frozenset({"LC", "HE-AAC", "HE-AACv2", None})
 
 Timed = Iterator[tuple[float, "Packet[Any]"]]
-_BROKEN = (av.FFmpegError, ValueError, ArithmeticError, LookupError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Track:
-    """A sound track on its way: it is heard from `start` to `start + length`, in seconds of its own file."""
+    """A sound track; it is copied from `start` to `start + length`, in seconds of its own file."""
 
     container: InputContainer
     stream: AudioStream
@@ -42,7 +42,7 @@ class _Track:
 
 
 def has_audio(path: Path) -> bool:
-    """Tell whether a video has a sound track; raise MediaError if it is no video."""
+    """Return whether a video has a sound track."""
     with open_media(path) as container:
         return choose_stream(container, "audio") is not None
 
@@ -50,11 +50,8 @@ def has_audio(path: Path) -> bool:
 def mux_audio(film: Path, source: Path, seconds: float, out: Path) -> str | None:
     """Write `out`, an MP4 of the H.264 in `film` and the sound of `source` from its first frame on, `seconds` long.
 
-    Return None, or why the sound is missing in whole or in part: it is copied if browsers play it in an MP4, and left
-    out if they do not. Nothing in `source` is an error.
-
-    Raises:
-        av.FFmpegError: `film` cannot be read, or `out` cannot be written.
+    Return None, or why the sound is missing in whole or in part: it is copied if browsers play it in an MP4, else left
+    out. Nothing in `source` is an error; an av.FFmpegError says that `film` cannot be read or `out` cannot be written.
     """
     try:
         with open_media(source) as container:
@@ -67,10 +64,12 @@ def mux_audio(film: Path, source: Path, seconds: float, out: Path) -> str | None
                     length=seconds,
                     faults=DecodeErrors(),
                 )
+                faults = track.faults
                 if _join(film, out, track):
-                    return _partly(track.faults)
-                fault = track.faults.first or "no sound beside the frames"
-    except (*_BROKEN, MediaError) as error:
+                    found = f"{faults.count} damaged packets ({faults.first})"
+                    return f"expected whole sound, found {found}; they are left out" if faults.count else None
+                fault = faults.first or "no sound beside the frames"
+    except (av.FFmpegError, ValueError, ArithmeticError, LookupError, MediaError) as error:
         fault = error_reason(error)
     _join(film, out)
     return (
@@ -87,46 +86,35 @@ def _unplayable(stream: AudioStream) -> str:
     name, profile = stream.codec_context.name, stream.codec_context.profile
     if name == "aac" and profile not in _PLAYED_AAC:
         return f"aac of profile {profile}"
-    return "" if name in AUDIO_CODECS.split(",") else name
-
-
-def _partly(faults: DecodeErrors) -> str | None:
-    if not faults.count:
-        return None
-    return f"expected whole sound, found {faults.count} damaged packets ({faults.first}); they are left out"
+    return "" if name in AUDIO_CODECS else name
 
 
 def _join(film: Path, out: Path, track: _Track | None = None) -> int:
-    """Write both tracks, in the order of time; return how many packets of sound there were."""
-    heard = 0
+    """Write both tracks, in the order of time; return the number of packets of sound."""
+    sounds = 0
     options = {"movflags": "+faststart"}
     with av.open(str(film)) as frames, av.open(str(out), "w", format="mp4", options=options) as container:
-        tracks = [_film(frames, container)]
+        tracks = [_film(frames, container.add_stream_from_template(frames.streams.video[0]))]
         if track:
             tracks.append(_sound(track, container.add_stream_from_template(track.stream)))
         for _, packet in heapq.merge(*tracks, key=lambda timed: timed[0]):
             container.mux(packet)
-            heard += packet.stream.type == "audio"
-    return heard
+            sounds += packet.stream.type == "audio"
+    return sounds
 
 
-def _film(frames: InputContainer, container: OutputContainer) -> Timed:
-    stream = container.add_stream_from_template(frames.streams.video[0])
-
-    def packets() -> Timed:
-        for packet in frames.demux(frames.streams.video[0]):
-            if packet.pts is not None:
-                seconds = float(packet.pts * packet.time_base)
-                packet.stream = stream
-                yield seconds, packet
-
-    return packets()
+def _film(frames: InputContainer, stream: VideoStream) -> Timed:
+    for packet in frames.demux(frames.streams.video[0]):
+        if packet.pts is not None:
+            seconds = float(packet.pts * packet.time_base)
+            packet.stream = stream
+            yield seconds, packet
 
 
 def _sound(track: _Track, stream: Stream) -> Timed:
     last = None
     for packet in iter_readable_packets(track.container, track.stream, track.faults):
-        # A browser stops the whole film at a packet that does not decode.
+        # A browser stops the whole video at a packet that does not decode.
         if packet.pts is None or not _is_sound(packet, track.faults) or (last is not None and packet.pts <= last):
             continue
         last = packet.pts
@@ -134,7 +122,7 @@ def _sound(track: _Track, stream: Stream) -> Timed:
         end = float((start + (packet.duration or 0)) * packet.time_base)
         if end > track.length + 0.001:
             return
-        # A packet that ends where the film begins is kept: decoders warm up with it.
+        # A packet that ends at the first frame is kept: decoders warm up with it.
         if end >= 0:
             packet.pts = packet.dts = start
             packet.stream = stream

@@ -1,7 +1,7 @@
-"""What an AVIF makes a decoder do, from its boxes alone: how many frames of which size are coded in it.
+"""The cost of decoding an AVIF, from its boxes alone: how many frames of which size are coded in it.
 
-Its own header may say less: whatever size a picture claims, the frame that is coded in it is decoded whole, and a frame
-that is never shown takes as long as any other and a few bytes.
+Its header may claim less: the frame that is coded in an image is decoded whole, and a frame that is never shown takes
+as long as any other, and a few bytes.
 """
 
 import struct
@@ -9,13 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from mmap import mmap
 from typing import NamedTuple
 
-# A picture, its alpha, its thumbnail and what a brighter screen adds to it; or a blurred first layer of each.
+# An image, its alpha, its thumbnail and its gain map; or a blurred first layer of each.
 MAX_TIMES = 4
-SMALL = 1 << 20  # pixels that nobody counts
-# Each coded picture has a box, and takes a decoder of its own; cameras cut theirs into cells 512 pixels wide.
-_MAX_BOXES, _MAX_PARTS, _MAX_UNITS, _MAX_TRACKS = 1000, 10_000, 10_000, 4
+SMALL = 1 << 20  # pixels that are always allowed
+# Each coded image has a box, and takes a decoder of its own; cameras cut theirs into cells 512 pixels wide.
+_MAX_BOXES = 1000
+_MAX_PARTS = 10_000
+_MAX_UNITS = 10_000
+_MAX_TRACKS = 4
 _MAX_HEADER = 256
-_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
+# Types of open bitstream units.
+_SEQUENCE = 1
+_FRAME_HEADER = 3
+_FRAME = 6
 _IN_TRACK = (b"mdia", b"minf", b"stbl")
 
 Data = bytes | mmap
@@ -27,7 +33,7 @@ class _BuildError(Exception):
 
 
 def too_costly(data: Data, pixels: int) -> str:
-    """Say what makes an AVIF that claims so many pixels too costly to decode; an empty text if nothing does."""
+    """Return why an AVIF that claims so many pixels is too costly to decode; an empty text if it is not."""
     coded = 0
     try:
         for picture in _pictures(data):
@@ -45,7 +51,7 @@ def too_costly(data: Data, pixels: int) -> str:
 
 
 def _boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each box, and where what is in it begins and ends: of one that was cut off, what is left."""
+    """Yield the name of each box, and the start and end of its content, cut at the end of the file."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
@@ -62,7 +68,7 @@ def _boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def _pictures(data: Data) -> Iterator[bytes]:
-    """Yield what is handed to a decoder: each coded item, and of a film the first frame of each track."""
+    """Yield the bytes that decoders get: each coded item, and of a sequence the first frame of each track."""
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"meta":
             yield from _items(data, dict(_places(data, start + 4, end)))
@@ -114,9 +120,11 @@ def _coded_items(data: Data, start: int, end: int) -> set[int]:
 
 def _locations(data: Data, at: int) -> Iterator[tuple[int, int, Sequence[Span]]]:
     """Yield each item of `iloc`: its number, what its places count from, and (offset, length) of its parts."""
-    version, sizes = data[at], struct.unpack_from(">H", data, at + 4)[0]
+    version = data[at]
+    sizes = struct.unpack_from(">H", data, at + 4)[0]
     offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
-    reader, parts = _Fields(data, at + 6), 0
+    reader = _Fields(data, at + 6)
+    parts = 0
     for _ in range(reader.take(4 if version == 2 else 2)):
         number = reader.take(4 if version == 2 else 2)
         method = reader.take(2) & 15 if version else 0
@@ -136,7 +144,8 @@ class _Fields:
     """Numbers of any width, one behind the other."""
 
     def __init__(self, data: Data, at: int) -> None:
-        self._data, self._at = data, at
+        self._data = data
+        self._at = at
 
     def take(self, size: int) -> int:
         if self._at + size > len(self._data):
@@ -167,7 +176,8 @@ class _Side(NamedTuple):
 
 def _frames(coded: bytes) -> tuple[_Side, int]:
     """The largest size that a coded picture speaks of, and how many frames are in it."""
-    side, frames = _Side(0, 0), 0
+    side = _Side(0, 0)
+    frames = 0
     for kind, body in _units(coded):
         frames += kind in {_FRAME_HEADER, _FRAME}
         if kind == _SEQUENCE:
@@ -220,7 +230,8 @@ def _sequence_side(body: bytes) -> _Side:
         bits.take(5)
     else:
         _pass_operating_points(bits)
-    widths, heights = bits.take(4) + 1, bits.take(4) + 1
+    widths = bits.take(4) + 1
+    heights = bits.take(4) + 1
     return _Side(bits.take(widths) + 1, bits.take(heights) + 1)
 
 

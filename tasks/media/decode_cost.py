@@ -1,8 +1,8 @@
-"""Is a picture too costly to decode? One rule for all who read pictures, from the bytes alone and before any decoder.
+"""The images that are too costly to decode, by their bytes alone: one rule for all readers of images.
 
-A header that claims few pixels is not enough: every scan of a progressive JPEG goes over all of them again, however few
-bytes it has, a text in a PNG may unpack to gigabytes, and a TIFF of one pixel may lie in a tile of a billion. What is
-within these bounds takes at most about ten times as long as an ordinary picture of its size and kind.
+A header that claims few pixels is not enough: every scan of a progressive JPEG goes over all of them again, a text in a
+PNG may unpack to gigabytes, and a TIFF of one pixel may lie in a tile of a billion. An image within these bounds takes
+at most about ten times as long as an ordinary one of its size and kind.
 
 Only the standard library and its neighbour are used: model `predict` (model_repository) has this very file, as a link.
 """
@@ -39,16 +39,21 @@ _PARTS = 256  # blocks of a GIF, of at most 255 bytes, that are looked at togeth
 
 _TIFF_SIZES = {3: "H", 4: "I"}
 # Tags of a TIFF.
-_WIDTH, _HEIGHT, _METHOD, _STRIP_BYTES = 256, 257, 259, 279
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_BYTES = 322, 323, 325
+_WIDTH = 256
+_HEIGHT = 257
+_METHOD = 259
+_STRIP_BYTES = 279
+_TILE_WIDTH = 322
+_TILE_HEIGHT = 323
+_TILE_BYTES = 325
 _JPEG_IN_TIFF = {6, 7}
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
 
 def too_costly(data: bytes) -> str:
-    """Return what in a picture file makes it too costly to decode, such as `5010 scans`; an empty text if nothing.
+    """Return why an image file is too costly to decode, such as `5010 scans`; an empty text if it is not.
 
-    Never raises, whatever the bytes are; those of no known format are not costly.
+    Never raises; bytes of no known format are not costly.
     """
     rule = next((rule for head, rule in _RULES if data.startswith(head)), None)
     try:
@@ -58,7 +63,9 @@ def too_costly(data: bytes) -> str:
 
 
 def _jpeg(data: bytes) -> str:
-    end, filling, frame = 2, 0, (0, 0)
+    end = 2
+    filling = 0
+    frame = (0, 0)
     segments = jpeg_segments(data)
     for marker, at, following in islice(segments, MAX_SEGMENTS):
         filling += at - 2 - end
@@ -78,7 +85,8 @@ def _scans(data: bytes, at: int, end: int) -> str:
     """Count the scans up to the end mark. Such bytes may be elsewhere too, but never fewer than there are scans."""
     if data.count(b"\xff\xda", at) < MAX_SCANS:
         return ""
-    scans, segments = 1, jpeg_segments(data, end, AFTER_SCAN.search)
+    scans = 1
+    segments = jpeg_segments(data, end, AFTER_SCAN.search)
     for marker, _, _ in islice(segments, MAX_SEGMENTS):
         if marker == END_OF_IMAGE:
             break
@@ -94,9 +102,11 @@ def _number(data: bytes, at: int) -> int:
 
 
 def _png(data: bytes) -> str:
-    at, text = 8, 0
+    at = 8
+    text = 0
     for _ in range(MAX_CHUNKS):
-        size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        size = int.from_bytes(data[at : at + 4])
+        kind = data[at + 4 : at + 8]
         if kind in {b"", b"IEND"}:
             return ""
         if kind in {b"zTXt", b"iTXt", b"iCCP"}:
@@ -124,15 +134,17 @@ def _unpacked(chunk: bytes, kind: bytes, most: int) -> int:
 def _gif(data: bytes) -> str:
     """Of all frames the first alone is decoded."""
     at = 13 + _palette(data[10])
-    blocks, most = 0, MAX_BLOCKS + len(data) // 64
+    blocks = 0
+    most = MAX_BLOCKS + len(data) // 64
     while blocks <= most and data[at] == 0x21:
         at, _, blocks = _sub_blocks(data, at + 2, blocks + 1, most)
     pixels = 0
     parts: list[bytes] = []
     if blocks <= most and data[at] == 0x2C:
         width, height = struct.unpack_from("<HH", data, at + 5)
-        pixels, at = width * height, at + 10 + _palette(data[at + 9])
-        start, (_, parts, blocks) = at, _sub_blocks(data, at + 1, blocks, most)
+        pixels = width * height
+        start = at + 10 + _palette(data[at + 9])
+        _, parts, blocks = _sub_blocks(data, start + 1, blocks, most)
         clears = pixels // PIXELS_PER_CLEAR + MIN_CLEARS
         if 1 < data[start] < _LZW_BITS and _clears(parts, data[start], clears) > clears:
             return f"more than {clears} clear codes for {pixels} pixels"
@@ -144,17 +156,20 @@ def _palette(flags: int) -> int:
 
 
 def _sub_blocks(data: bytes, at: int, blocks: int, most: int) -> tuple[int, list[bytes], int]:
-    """Return where a chain of blocks ends, what is in it, and how many there were with those before, `most` or more."""
+    """Return the end of a chain of blocks, their contents, and `blocks` plus their number, which stops after `most`."""
     parts = []
     while blocks <= most and at < len(data) and data[at]:
         parts.append(data[at + 1 : at + 1 + data[at]])
-        at, blocks = at + 1 + data[at], blocks + 1
+        at += 1 + data[at]
+        blocks += 1
     return at + 1, parts, blocks
 
 
 def _clears(parts: list[bytes], size: int, most: int) -> int:
     """Count the clear codes of a frame up to `most` + 1. After each the codes are short again, and then ever longer."""
-    clear, end, found = 1 << size, (1 << size) + 1, 0
+    clear = 1 << size
+    end = clear + 1
+    found = 0
     texts = {bits: (_lowest_first(clear, bits), _lowest_first(end, bits)) for bits in range(size + 1, _LZW_BITS + 1)}
     others = {bits: re.compile(f"(?:(?!{'|'.join(text)}).{{{bits}}})*") for bits, text in texts.items()}
     rest, bits, left = "", size + 1, 1 << size
@@ -183,7 +198,7 @@ def _lowest_first(number: int, bits: int) -> str:
 
 
 class _Page(NamedTuple):
-    """What a directory of a TIFF says: numbers by tag, and of lists where they are (place, layout, count)."""
+    """A directory of a TIFF: numbers by tag, and of lists their offset, layout and count."""
 
     numbers: dict[int, int]
     lists: dict[int, tuple[int, str, int]]

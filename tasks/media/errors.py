@@ -4,4 +4,4 @@ from tasks.errors import StudioError
 
 
 class MediaError(StudioError):
-    """A file that is no picture or video we can read; the message says what was expected, found, and how to fix it."""
+    """A file that is no readable image or video; the message says what was expected, found, and how to fix it."""

@@ -1,6 +1,6 @@
-"""What the first bytes of a file say: its kind, and the size of a picture before anything is decoded.
+"""The kind of a file and the size of an image by its first bytes, before anything is decoded.
 
-The size is read here because a decoder believes the header: a few kilobytes may unpack to many gigabytes.
+A decoder believes the header: a few kilobytes may unpack to many gigabytes.
 """
 
 import re
@@ -10,6 +10,7 @@ from itertools import islice
 from mmap import mmap
 from pathlib import PurePosixPath
 
+from tasks.media.formats import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.media.jpeg_segments import (
     END_OF_IMAGE,
     MAX_SEGMENTS,
@@ -20,26 +21,12 @@ from tasks.media.jpeg_segments import (
 )
 
 HEAD_BYTES = 400
-IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
-    | {".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-VIDEO_ENDINGS = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
-    | {".flv", ".ogv", ".wmv", ".3gp"}
-)
-# Pictures all the same, which nothing here reads: whoever gave them is told.
-UNREAD_ENDINGS = frozenset(
-    {".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".ico", ".tga", ".exr", ".hdr"}
-    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
-)
-ARCHIVE_ENDINGS = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"})
-
-# FF00 is none: libjpeg passes over it. Bounded, for a file may hold nothing else.
+# FF00 is no marker: libjpeg skips it. Bounded, because a file may hold nothing else.
 _NEXT_MARKER = re.compile(rb"(?:\xff{1,65536}+\x00){0,1000}+\xff{1,65536}+[^\x00\xff]")
 # A comment ends at either end of line, as in OpenCV.
 _PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s+(?:#[^\r\n]*[\r\n]\s*)*(\d{1,9})\s")
-_TIFF_SHORT, _TIFF_LONG = 3, 4
+_TIFF_SHORT = 3
+_TIFF_LONG = 4
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _MAX_PNM_HEADER = 65_536
 # A real file has fewer than ten before its codestream.
@@ -47,7 +34,7 @@ _MAX_BOXES = 1000
 
 
 class MediaKind(StrEnum):
-    """What a file is to batch inference."""
+    """The kinds of files that batch inference tells apart."""
 
     IMAGE = "image"
     VIDEO = "video"
@@ -56,7 +43,7 @@ class MediaKind(StrEnum):
 
 
 def sniff_kind(name: str, head: bytes) -> MediaKind:
-    """Tell the kind of a file from its first `HEAD_BYTES` bytes; its ending counts where the bytes say nothing."""
+    """Return the kind of a file by its first `HEAD_BYTES` bytes, or by its ending if they say nothing."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return MediaKind.ARCHIVE
     if _is_image(head):
@@ -72,7 +59,7 @@ def sniff_kind(name: str, head: bytes) -> MediaKind:
 
 
 def image_size(data: bytes | mmap) -> tuple[int, int] | None:
-    """Return (width, height) in pixels as the header claims, or None where there is no readable header."""
+    """Return (width, height) in pixels as the header claims, or None if there is no readable header."""
     try:
         return _size(data)
     except (struct.error, IndexError):
@@ -189,6 +176,6 @@ def _jp2_size(data: bytes | mmap) -> tuple[int, int] | None:
 
 
 def _avif_size(data: bytes | mmap) -> tuple[int, int] | None:
-    # A file may hold a grid and a thumbnail: the largest is what gets decoded.
+    # A file may hold a grid and a thumbnail: the largest is decoded.
     sizes = [_unpack(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65_536])]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)

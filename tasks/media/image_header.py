@@ -1,4 +1,4 @@
-"""What the head of an image file says, before anything is decoded, and whether the file's build is sound.
+"""The header of an image file, read before anything is decoded, and faults in the file's structure.
 
 A decoder believes the header: a few kilobytes may unpack to many gigabytes, or claim memory that the machine lacks.
 """
@@ -20,7 +20,7 @@ from tasks.media.jpeg_segments import APP1, MAX_SEGMENTS, START_OF_SCAN, jpeg_se
 
 # Pillow itself refuses a header that claims more than this.
 MAX_PIXELS = 178_000_000
-# What each file ending may hold; phones write several pictures (MPO) under .jpg.
+# The formats by file ending; phones write several images (MPO) under .jpg.
 FORMATS = {
     ".bmp": ("BMP",),
     ".jpeg": ("JPEG", "MPO"),
@@ -50,12 +50,12 @@ _PILLOW_ERRORS = (
     ImportError,  # ultralytics, once imported, replaces Image.open by one that asks for pi-heif on unknown bytes
 )
 _TURNED_BY_ONE = "EXIF or XMP that turns the image for OpenCV or for Pillow, and not for both"
-# What Pillow looks for an orientation in.
+# The sources of an orientation in Pillow.
 _TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 
 
 class HeaderError(Exception):
-    """No header that can be read; the text says what was expected and what was found."""
+    """No header that can be read; the text says what was expected and found."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"expected {expected}, found {found}")
@@ -66,7 +66,7 @@ class HeaderError(Exception):
 class Header(NamedTuple):
     """`kind` is Pillow's name of the format; sides are in pixels as stored; `orientation` is EXIF's, 1 to 8.
 
-    `pixels_at` is where the pixels of a JPEG begin. `fault` says what is wrong with the build of the file, if anything.
+    `pixels_at` is the offset of the pixels of a JPEG. `fault` is a fault in the structure of the file, if any.
     """
 
     kind: str
@@ -78,9 +78,10 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Read the header of an image file; safe in many threads.
+    """Return the header of an image file; safe in many threads.
 
-    Raises HeaderError where there is none, and for what is too costly to decode, of which nobody reads the rest.
+    Raises:
+        HeaderError: There is none, or the image is too costly to decode.
     """
     if costly := too_costly(data):
         raise HeaderError("an image that decodes in the time of an ordinary one", costly)
@@ -97,13 +98,13 @@ def read_header(data: bytes) -> Header:
 
 
 def _kind(data: bytes) -> str:
-    """Return the name of the format that the first bytes promise; an empty text where they promise none of ours."""
+    """Return the name of the format by the first bytes; an empty text for other formats."""
     accepts = {name: Image.OPEN[name][1] for name in _PILLOW_FORMATS if name in Image.OPEN}
     return next((name for name, accept in accepts.items() if accept and accept(data[:16]) is True), "")
 
 
 def _complaint(data: bytes, kind: str) -> str:
-    """Return Pillow's own words about a file, which name the chunk; `Image.open` keeps them to itself."""
+    """Return Pillow's own error for a file, which names the chunk; `Image.open` does not show it."""
     try:
         with _opened(lambda: Image.OPEN[kind][0](io.BytesIO(data), "")) as image:
             image.verify()
@@ -119,12 +120,14 @@ def _opened(read: Callable[[], Image.Image]) -> Image.Image:
 
 
 def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes, bool]:
-    """Return format, sides, EXIF and whether that swaps the sides, of an image that Ultralytics' label scan will take.
+    """Return format, sides, EXIF and whether that swaps the sides, of an image that Ultralytics' label scan accepts.
 
-    That asks Pillow's `verify`, which compares the checksums of all chunks of a PNG, and decodes nothing.
+    The scan uses Pillow's `verify`, which compares the checksums of all chunks of a PNG, and decodes nothing.
     """
     with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
-        kind, size, exif = str(image.format), image.size, image.info.get("exif", b"")
+        kind = str(image.format)
+        size = image.size
+        exif = image.info.get("exif", b"")
         image.verify()
         swaps = bool(_TURNING & image.info.keys() or kind == "TIFF") and _swaps(image)
         # Of a TIFF Pillow gives the sides as shown.
@@ -132,7 +135,7 @@ def _verified(data: bytes) -> tuple[str, tuple[int, int], bytes, bool]:
 
 
 def _swaps(image: Image.Image) -> bool:
-    """As Ultralytics asks; what it stumbles over turns nothing."""
+    """As Ultralytics decides it; an orientation that it cannot read turns nothing."""
     try:
         tags = image.tag_v2 if isinstance(image, TiffImageFile) else image.getexif()
         return tags.get(274) in {5, 6, 7, 8}
@@ -151,7 +154,7 @@ def _turned_by_one(kind: str, orientation: int, *, swaps: bool) -> str:
 
 
 def decodes_with_pillow(data: bytes) -> bool:
-    """Tell whether Pillow decodes all of an image; OpenCV leaves the damaged rows of a TIFF as they come."""
+    """Return whether Pillow decodes all of an image; OpenCV accepts damaged rows of a TIFF."""
     try:
         with _opened(lambda: Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)) as image:
             image.load()
@@ -161,7 +164,7 @@ def decodes_with_pillow(data: bytes) -> bool:
 
 
 def _guess(data: bytes) -> str:
-    """Say what people take for an image that is none, or one of another kind."""
+    """Return the kind of a file that is no image, or one of another format."""
     if not data.strip(b"\0"):
         return "nothing but zero bytes" if data else "an empty file"
     head = data[:200].lstrip()
@@ -192,20 +195,24 @@ def _read(data: bytes) -> Header:
     if kind in {"JPEG", "MPO"}:
         orientation, start, fault = _walk_jpeg(data)
     elif kind == "PNG":
-        (orientation, fault), start = _walk_png(data), 0
+        orientation, fault = _walk_png(data)
+        start = 0
     else:
-        # A TIFF is itself what EXIF is written in.
-        orientation, start, fault = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0")), 0, ""
+        # EXIF itself is a TIFF.
+        orientation = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0"))
+        start = 0
+        fault = ""
     return Header(kind, width, height, orientation, start, fault or _turned_by_one(kind, orientation, swaps=swaps))
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
-    """Return the EXIF orientation, where the pixels start, and what is wrong with the build (nothing: an empty text).
+    """Return the EXIF orientation, the offset of the pixels, and a fault in the structure, if any.
 
     An end mark has to follow the start of the pixels: the thumbnail in the header has one of its own, and some decoders
     fill the rest of a cut image with grey.
     """
-    orientation, end = 1, 2
+    orientation = 1
+    end = 2
     for marker, at, end in islice(jpeg_segments(data), MAX_SEGMENTS):
         if marker == START_OF_SCAN:
             return orientation, at, "" if data.rfind(b"\xff\xd9", at) >= 0 else "no end mark"
@@ -215,14 +222,16 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, str]:
 
 
 def _walk_png(data: bytes) -> tuple[int, str]:
-    """Return the EXIF orientation that OpenCV sees, and what is wrong with the build (nothing: an empty text).
+    """Return the EXIF orientation that OpenCV sees, and a fault in the structure, if any.
 
     OpenCV takes as much memory as a chunk says that it needs, so none may claim more than there is. Of several chunks
-    with EXIF the first counts for it, also behind the pixels.
+    with EXIF it uses the first, also behind the pixels.
     """
-    at, exif = 8, b""
+    at = 8
+    exif = b""
     for _ in range(MAX_CHUNKS):
-        size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        size = int.from_bytes(data[at : at + 4])
+        kind = data[at + 4 : at + 8]
         if at + 12 + size > len(data):
             return 1, "no end mark"
         if kind == b"IEND":
@@ -234,7 +243,7 @@ def _walk_png(data: bytes) -> tuple[int, str]:
 
 
 def _orientation(tiff: bytes) -> int:
-    """Return tag 274 of the first directory; 1, the ordinary one, where there is none or it makes no sense."""
+    """Return tag 274 of the first directory; 1 if there is none or its value is not allowed."""
     order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
 
     def number(at: int, size: int = 2) -> int:

@@ -1,4 +1,4 @@
-"""Pictures: files to RGB arrays and back."""
+"""Image files as RGB arrays, and back."""
 
 import io
 from mmap import ACCESS_READ, mmap
@@ -20,8 +20,8 @@ MAX_PIXELS = 150_000_000
 MAX_FILE_BYTES = 1 << 30
 JPEG_LARGEST_SIDE = 65_500
 
-# Bytes a pixel at the peak of decoding, as measured with 24 million of them: the picture, its copy where EXIF turns
-# it, and what the decoder itself holds (coefficients of a progressive JPEG, a canvas for animations, 16 or 32 bits).
+# Bytes a pixel at the peak of decoding, as measured with 24 million of them: the image, its copy if EXIF turns it, and
+# the decoder's own (coefficients of a progressive JPEG, a canvas for animations, 16 or 32 bits).
 _PEAK_BYTES = 9
 _PEAK_BYTES_ANIMATED = 11
 _PEAK_BYTES_DEEP = 20
@@ -30,7 +30,11 @@ _BROKEN_PILLOW = (OSError, SyntaxError, ValueError, TypeError, LookupError, Arit
 
 
 def read_image(path: Path) -> Rgb:
-    """Read a picture file as an upright uint8 [H, W, 3] RGB array; raise MediaError where that cannot be done."""
+    """Return an image file as an upright uint8 [H, W, 3] RGB array, as `decode_image` does.
+
+    Raises:
+        MediaError: It cannot be read, is too large, or cannot be decoded.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -41,11 +45,13 @@ def read_image(path: Path) -> Rgb:
 
 
 def decode_image(data: bytes) -> Rgb:
-    """Decode the bytes of a picture file to an uint8 [H, W, 3] RGB array: the pixels that Ultralytics' predict sees.
+    """Return the bytes of an image file as an uint8 [H, W, 3] RGB array: the pixels that Ultralytics' predict sees.
 
     The EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, 16 bits become 8, and of
-    several pictures in one file the first counts. Raise MediaError for bytes that are no picture, are damaged or cut
-    off, too costly to decode, or would unpack to more than `MAX_PIXELS`.
+    several images in one file the first counts.
+
+    Raises:
+        MediaError: It is no image, damaged, cut off, too costly to decode, or has more than `MAX_PIXELS`.
     """
     width, height = check_pixels(data)
     is_avif = data[4:8] == b"ftyp"
@@ -63,20 +69,24 @@ def decode_image(data: bytes) -> Rgb:
         raise MediaError(_unreadable(f"OpenCV says: {error.err or error.msg}")) from error
     except MemoryError as error:
         raise MediaError(_unreadable("more pixels than there is memory for")) from error
-    # The stubs promise an array; OpenCV returns None for whatever it cannot finish.
+    # The stubs promise an array; OpenCV returns None for an image that it cannot decode to its end.
     if not isinstance(image, np.ndarray) or image.size == 0:
         raise MediaError(_unreadable("pixels that are cut off, damaged or coded in a way that OpenCV does not know"))
     return np.asarray(image, np.uint8)
 
 
 def peak_decode_bytes_of(data: bytes | mmap) -> int:
-    """Return how many bytes `decode_image` takes at its peak, by the header alone; raise MediaError as it does."""
+    """Return how many bytes `decode_image` takes at its peak, by the header alone; raise as `check_pixels` does."""
     width, height = check_pixels(data)
     return width * height * _peak_bytes(data[:12])
 
 
 def peak_decode_bytes(path: Path) -> int:
-    """Return how many bytes `read_image` takes at its peak, by the header alone; raise MediaError as it does."""
+    """Return how many bytes `read_image` takes at its peak, by the header alone.
+
+    Raises:
+        MediaError: The file or its header cannot be read, or the header claims too much.
+    """
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -89,9 +99,10 @@ def peak_decode_bytes(path: Path) -> int:
 
 
 def check_pixels(data: bytes | mmap) -> tuple[int, int]:
-    """Return the sides that the header claims, in pixels as stored; decodes nothing.
+    """Return the sides that the header claims, in pixels as stored.
 
-    Raise MediaError where the header is missing or claims more than `MAX_PIXELS`.
+    Raises:
+        MediaError: The header is missing or claims more than `MAX_PIXELS`.
     """
     size = image_size(data)
     if size is None:
@@ -105,7 +116,7 @@ def check_pixels(data: bytes | mmap) -> tuple[int, int]:
 
 
 def shrink_to_fit(image: Rgb, largest_side: int) -> Rgb:
-    """Return the picture shrunk so that its longer side is at most `largest_side` pixels; never enlarge it."""
+    """Return the image, shrunk if its longer side has more than `largest_side` pixels."""
     height, width = image.shape[:2]
     gain = largest_side / max(height, width)
     if gain >= 1:
@@ -127,14 +138,14 @@ def encode_jpeg(image: Rgb, quality: int) -> bytes:
 
 
 def _decode_colour_tiff(data: bytes) -> Rgb | None:
-    """Return the first page of a colour TIFF; None for a grey one, and where OpenCV decodes it in another way only."""
+    """Return the first page of a colour TIFF; None for a grey one, and if OpenCV cannot decode it like this."""
     whole, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=(0, 1))
     if not whole or pages[0].ndim != 3:
         return None
     page = pages[0]
     if page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
         raise MediaError(_unreadable(f"samples of type {page.dtype}"))
-    # Where OpenCV rounds 16 bits to 8, Ultralytics keeps the upper byte.
+    # OpenCV rounds 16 bits to 8, Ultralytics keeps the upper byte.
     upper = np.right_shift(page, 8, dtype=np.uint16) if page.dtype == np.uint16 else page
     return np.ascontiguousarray(upper[..., 2::-1], np.uint8)
 

@@ -1,21 +1,18 @@
-"""Memory that pictures took: used again for the next one, and given back to the system now and then.
-
-Both ask the C library's allocator, and do nothing where it is another than glibc's.
-"""
+"""Two settings of glibc's allocator for memory of images; other allocators are left as they are."""
 
 import ctypes
 
-MAX_REUSED_BYTES = 32 << 20  # bytes: older versions of glibc take no more
+MAX_REUSED_BYTES = 32 << 20  # older versions of glibc take no more
 MAX_KEPT_BYTES = 256 << 20
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def tune_malloc() -> None:
-    """Let blocks that are freed in this process, up to the size of an 11-megapixel picture, serve the next ones.
+    """Let freed blocks, up to the size of an 11-megapixel image, serve the next images.
 
-    By itself glibc asks the system for each and gives it back: 1,300 faults of a page for a picture of 1920x1080, whose
-    decoding takes 8 ms then instead of 5.6.
+    300 JPEGs of 1920x1080 decoded and encoded in 10 threads: 13 ms of processor time each instead of 19, 84 page faults
+    instead of 2,006, and a peak of 212 MB instead of 205.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
@@ -24,9 +21,10 @@ def tune_malloc() -> None:
 
 
 def trim_heap() -> None:
-    """Return to the system what the allocator keeps of freed blocks.
+    """Return freed blocks to the system.
 
-    Frames are made in some threads and freed in others, and glibc then keeps most of them: gigabytes after a while.
+    Video frames are made in some threads and freed in others, and glibc then keeps many: 4,000 frames of 1920x1080 peak
+    at 3.3 GB, and at 2.2 GB if this is called every 100 frames.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

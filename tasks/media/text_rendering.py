@@ -1,4 +1,4 @@
-"""Short texts on a picture, in any script that OpenCV's own font has."""
+"""Short texts on an image, in any script of OpenCV's own font."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ def printable_text(text: str, longest: int = 40) -> str:
 
 
 def drawable_text(name: str, instead: str) -> str:
-    """Return a class name as it can be drawn, `instead` where nothing of it can: a name of pictograms alone."""
+    """Return a class name as it can be drawn, or `instead` for a name of pictograms alone."""
     line = printable_text(name)
     if not any(character.isalnum() or "!" <= character <= "~" for character in line):
         return instead
@@ -31,7 +31,7 @@ def drawable_text(name: str, instead: str) -> str:
 
 
 def text_size(line: int) -> int:
-    """Return the height of letters in pixels that suits lines as wide as `line`."""
+    """Return the height of letters in pixels for lines of width `line`."""
     return 6 * line + 1
 
 
@@ -42,7 +42,7 @@ def label_size(text: str, size: int) -> tuple[int, int]:
 
 
 def write_label(canvas: Rgb, text: str, corner: tuple[int, int], colour: Colour, size: int) -> None:
-    """Write on a ground of `colour` into the picture, its top left corner at `corner`; what is outside is cut off."""
+    """Draw a label on a background of `colour`, its top left corner at `corner`, clipped to the image."""
     left, top = corner
     width, height = label_size(text, size)
     cv2.rectangle(canvas, corner, (left + width - 1, top + height - 1), colour, cv2.FILLED)
@@ -51,7 +51,7 @@ def write_label(canvas: Rgb, text: str, corner: tuple[int, int], colour: Colour,
 
 
 def _face() -> cv2.FontFace:
-    # One that several threads use at once now and then draws a wrong letter.
+    # A face that several threads use at once sometimes draws a wrong letter.
     if not hasattr(_own, "face"):
         _own.face = cv2.FontFace("sans")
     face: cv2.FontFace = _own.face

@@ -1,4 +1,4 @@
-"""Is a video file all there? FFmpeg ends one that was cut off without an error, as if it had been all."""
+"""Video files that are cut off: FFmpeg ends them without an error."""
 
 import struct
 from collections.abc import Callable
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MAX_BOXES = 100_000
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_EBML = b"\x1a\x45\xdf\xa3"
+_SEGMENT = b"\x18\x53\x80\x67"
 
 
 def count_missing_bytes(path: Path) -> int:
-    """Return how many bytes the file lacks by its own account; 0 for a whole one and for formats that do not say.
-
-    MP4, MOV, MKV, WebM and AVI say how long their parts are.
-    """
+    """Return how many bytes are missing by the lengths that MP4, MOV, MKV, WebM and AVI hold; 0 for other formats."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

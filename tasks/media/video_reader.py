@@ -1,4 +1,4 @@
-"""Videos: files to upright RGB frames with their times."""
+"""Video files as upright RGB frames with their times."""
 
 import re
 import struct
@@ -18,31 +18,20 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tasks.media.errors import MediaError
+from tasks.media.formats import AUDIO_CODECS, CONTAINERS, VIDEO_CODECS
 from tasks.media.images import MAX_PIXELS
 from tasks.media.malloc import trim_heap
 from tasks.media.truncation import count_missing_bytes
 from tasks.vision.geometry import Rgb
 
-# Only containers that hold their own data: a playlist (HLS, concat, SDP) would make FFmpeg open what it names.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf"
-# Of the hundreds that FFmpeg knows, those that cameras and editors write. The decoders of stills stay out: they believe
-# a header that claims gigabytes, and EXR gives pixels on which swscale aborts the process.
-VIDEO_CODECS = (
-    "h264,hevc,vp8,vp9,libdav1d,libaom-av1,av1,mpeg1video,mpeg2video,mpegvideo,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,"
-    "h261,h263,h263i,h263p,flv,wmv1,wmv2,wmv3,vc1,mjpeg,mjpegb,prores,dnxhd,cfhd,dvvideo,ffv1,ffvhuff,huffyuv,utvideo,"
-    "magicyuv,rawvideo,v210,v410,qtrle,cinepak,svq1,svq3,rpza,msrle,msvideo1,indeo3,indeo4,indeo5,theora,"
-    "vp3,vp5,vp6,vp6a,vp6f"
-)
-# Of sound, what MP4 holds and browsers play: the rest is left out.
-AUDIO_CODECS = "aac,mp3,mp3float,opus,libopus,flac"
 # FFmpeg decodes the first frames already while it opens a file: the limits hold there, too.
 _OPTIONS = {
-    "format_whitelist": FORMATS,
+    "format_whitelist": ",".join(CONTAINERS),
     "protocol_whitelist": "file",
-    "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
+    "codec_whitelist": ",".join(VIDEO_CODECS | AUDIO_CODECS),
     "max_pixels": str(MAX_PIXELS),
 }
-# swscale aborts the process where it is asked to convert these.
+# swscale aborts the process if it has to convert these.
 _ABORTING_PIXELS = frozenset({"yaf32le", "yaf32be"})
 _FALLBACK_RATE = 25.0
 # Longer gaps are damage, and an MP4 cannot say them.
@@ -53,7 +42,7 @@ _MAX_SECONDS_LOST = 1.0
 _PIXELS_BETWEEN_TRIMS = 200_000_000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DecodeErrors:
     """Packets that did not decode: their number, what FFmpeg said about the first, and how many came in a row."""
 
@@ -62,15 +51,15 @@ class DecodeErrors:
     in_a_row: int = 0
 
     def add(self, error: Exception) -> None:
-        """Count one."""
+        """Count an error."""
         self.first = self.first or error_reason(error)
         self.count += 1
         self.in_a_row += 1
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Clock:
-    """Times in ms since the first frame, strictly rising even where the stream's are missing or jump back."""
+    """Times in ms since the first frame, strictly rising even if the stream's are missing or jump back."""
 
     step_ms: float
     start_s: float | None = None
@@ -87,28 +76,22 @@ class _Clock:
         return now
 
 
-def read_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Rgb]]:
-    """Yield (index from 0, ms since the first frame, upright uint8 [H, W, 3] RGB) of every `step`-th frame.
-
-    Behaves as `decode_frames`, whose frames it converts.
-    """
-    for index, timestamp_ms, frame in decode_frames(path, step):
-        yield index, timestamp_ms, to_upright_rgb(frame)
-
-
 def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, VideoFrame]]:
-    """Yield (index from 0, ms since the first frame, frame as it was decoded) of frames 0, `step`, 2 `step` ...
+    """Yield (index from 0, ms since the first frame, decoded frame) of frames 0, `step`, 2 `step` ... of a video.
 
-    The index and the time are those of the frame in the whole video; `to_upright_rgb` can run in any thread.
-    Times come from the stream, so a variable frame rate is kept. Damaged packets are skipped. Raise MediaError after
-    the last good frame where packets were damaged or the file is cut off, and at once where it is no video at all.
+    Times are the stream's, also if the frame rate varies. Damaged packets are skipped. `to_upright_rgb` converts a
+    frame, in any thread.
+
+    Raises:
+        MediaError: After the last good frame: packets are damaged, or the file is cut off. At once: it is no video.
     """
     faults = DecodeErrors()
-    index, last = -1, None
+    index = -1
+    last = None
     with open_media(path) as container:
         stream = _video_stream(container)
         promised_s = _promised_seconds(stream)
-        clock = _Clock(1000 / float(stream.average_rate or _FALLBACK_RATE))
+        clock = _Clock(step_ms=1000 / float(stream.average_rate or _FALLBACK_RATE))
         pixels = 0
         for index, last in enumerate(_decoded(container, stream, faults)):
             timestamp_ms = clock.tick(_seconds(container, last))
@@ -126,7 +109,8 @@ def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Video
 def to_upright_rgb(frame: VideoFrame) -> Rgb:
     """Return the frame as uint8 [H, W, 3] RGB, turned and mirrored as its display matrix says.
 
-    Raise MediaError where its pixels cannot be made RGB.
+    Raises:
+        MediaError: Its pixels cannot be converted to RGB.
     """
     if frame.format.name in _ABORTING_PIXELS:
         raise MediaError(_not_rgb(frame, "which FFmpeg cannot convert"))
@@ -150,7 +134,7 @@ def count_upright_bytes(frame: VideoFrame) -> int:
 
 
 def read_start_seconds(path: Path) -> float | None:
-    """Return the time of the first frame that decodes, as the file counts; None where it says none."""
+    """Return the time of the first frame that decodes, as the file counts; None if it has none."""
     with open_media(path) as container:
         stream = _video_stream(container)
         if not _is_avi(container):
@@ -163,7 +147,7 @@ def read_start_seconds(path: Path) -> float | None:
 
 
 def count_frames(path: Path) -> int:
-    """Return about how many frames the video has, by its header; 1 where it says nothing or is none."""
+    """Return about how many frames the video has by its header; 1 if that says nothing or the file is no video."""
     try:
         with open_media(path) as container:
             stream = _video_stream(container)
@@ -174,7 +158,11 @@ def count_frames(path: Path) -> int:
 
 
 def open_media(path: Path) -> InputContainer:
-    """Open a video file that may mean harm; raise MediaError where it is none."""
+    """Open a video file that may be hostile.
+
+    Raises:
+        MediaError: It is no video that FFmpeg reads.
+    """
     try:
         return av.open(str(path.absolute()), "r", options=_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -185,17 +173,17 @@ def open_media(path: Path) -> InputContainer:
 
 
 def choose_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
-    """Return the track of that kind that a player would take; None where there is none."""
+    """Return the track of that kind that a player would choose, if there is one."""
     try:
         return container.streams.best(kind)
-    except LookupError:  # a track that came up only while FFmpeg looked at the first packets
+    except LookupError:  # a track that FFmpeg found only in the first packets
         return next((stream for stream in container.streams if stream.type == kind), None)
 
 
 def iter_readable_packets(
     container: InputContainer, stream: Stream, faults: DecodeErrors
 ) -> "Iterator[Packet[Stream]]":
-    """Yield the packets of a stream, the empty one that flushes its decoder last; go on behind damage."""
+    """Yield the packets of a stream, skipping damage; the last one is empty and flushes the decoder."""
     while faults.in_a_row <= _MAX_ERRORS_IN_A_ROW:
         try:
             for packet in container.demux(stream):
@@ -211,7 +199,7 @@ def iter_readable_packets(
 
 
 def error_reason(error: Exception) -> str:
-    """Return what an error of FFmpeg says, without its number and its path."""
+    """Return the text of an error of FFmpeg, without its number and its path."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -222,7 +210,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
         raise MediaError("expected a file with a video track, found none; upload the video itself")
     # The stubs promise a context; a codec that FFmpeg does not know has none.
     codec = stream.codec_context.name if stream.codec_context else "unknown"
-    if codec not in VIDEO_CODECS.split(","):
+    if codec not in VIDEO_CODECS:
         raise MediaError(
             f"expected a video in H.264, H.265, VP9, AV1 or another usual codec, found codec {codec}; "
             "convert it to H.264 in MP4"
@@ -258,7 +246,7 @@ def _not_rgb(frame: VideoFrame, why: str) -> str:
 
 
 def _promised_seconds(stream: VideoStream) -> float:
-    """Return how long the track is by its own account, in Matroska: FFmpeg passes over what is damaged in one."""
+    """Return how long a track of Matroska says that it is: FFmpeg skips damage there without an error."""
     # Bounded, because the text may be anything: a number of hundreds of digits fits no float.
     found = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,12})", stream.metadata.get("DURATION", ""))
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else 0.0

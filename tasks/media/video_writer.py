@@ -1,11 +1,10 @@
-"""Writing a video that browsers play, with the sound of the one it was made from."""
+"""Videos that browsers play, with the sound of the video that the frames come from."""
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import av
@@ -24,7 +23,7 @@ from tasks.vision.geometry import Rgb
 _TICKS_PER_S = 90_000
 _TICKS_PER_MS = 90
 _ONLY_FRAME_TICKS = 40 * _TICKS_PER_MS
-# What waits for the encoder: enough to keep it busy, and never much memory.
+# Frames that wait for the encoder: enough to keep it busy, and never much memory.
 _MAX_WAITING_FRAMES = 4
 _MAX_WAITING_BYTES = 64 << 20
 # Of 1080p street scenes, ultrafast takes 12 ms of processor time a frame, superfast 21 at half the bytes; the better
@@ -34,14 +33,13 @@ _X264 = {"preset": "ultrafast", "crf": "23", "bf": "0", "x264-params": "subme=1"
 
 
 class VideoWriter:
-    """A context that turns RGB frames with times into H.264 in MP4, in a thread of its own.
+    """A context that encodes RGB frames with times as H.264 in MP4, in a thread of its own.
 
-    The file has its name only once it is whole: nothing is left behind when the block raises or wrote no frame. The
-    first frame sets the size; an odd side gets one more pixel, because yuv420p halves both, and later frames of another
-    size are resized.
+    The file gets its name once it is whole: a block that raises or writes no frame leaves none. The first frame sets
+    the size; an odd side gets one more pixel, because yuv420p halves both, and frames of another size are resized.
 
-    The sound of the video `audio` goes with it, from the first frame to the last. Sound that is damaged never costs the
-    film: it is left out, and `sound_fault` then says why.
+    The sound of the video `audio` goes with it, from the first frame to the last. If it is damaged it is left out, and
+    `sound_fault` says why.
     """
 
     def __init__(self, path: Path, audio: Path | None = None) -> None:
@@ -56,14 +54,15 @@ class VideoWriter:
         self._fault: MediaError | None = None
 
     def __enter__(self) -> Self:
-        """Return the writer; the file is opened by the first frame."""
         return self
 
     def write(self, image: Rgb, timestamp_ms: float) -> None:
         """Append one uint8 [H, W, 3] RGB frame that is shown from `timestamp_ms`; times must rise.
 
-        The frame is encoded later: do not change it any more. Waits while too many wait already. Raise MediaError where
-        this frame or one before it is none that H.264 can hold.
+        The frame is encoded later: do not change it any more. Waits while too many frames wait already.
+
+        Raises:
+            MediaError: H.264 cannot hold this frame, or one before it.
         """
         most = min(_MAX_WAITING_FRAMES, max(_MAX_WAITING_BYTES // max(image.nbytes, 1), 1))
         while self._waiting and (len(self._waiting) >= most or self._waiting[0].done()):
@@ -72,10 +71,7 @@ class VideoWriter:
             raise self._fault
         self._waiting.append(self._thread.submit(self._append, image, timestamp_ms))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file and give it its name, or discard it where the block raised or wrote nothing."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -88,9 +84,8 @@ class VideoWriter:
             return
         try:
             if self._encoder is None:
-                self._open(image)
-            if self._encoder is not None:
-                self._encoder.append(image, timestamp_ms)
+                self._encoder = self._open(image)
+            self._encoder.append(image, timestamp_ms)
         except (av.FFmpegError, OSError, ValueError, cv2.error) as error:
             self._fault = MediaError(
                 f"expected frames that H.264 can hold, found {image.shape[1]}x{image.shape[0]} at "
@@ -99,17 +94,18 @@ class VideoWriter:
             self._fault.__cause__ = error
             raise self._fault from error
 
-    def _open(self, image: Rgb) -> None:
+    def _open(self, image: Rgb) -> "_Encoder":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._audio is not None:
             try:
                 self._audio = self._audio if has_audio(self._audio) else None
             except MediaError as error:
-                self._audio, self.sound_fault = None, str(error)
+                self._audio = None
+                self.sound_fault = str(error)
         height, width = image.shape[:2]
-        # Sound is joined to the finished film, so that no fault in it can reach the frames.
+        # Sound is added to the finished video, so that no fault in it can reach the frames.
         path = self._temporary if self._audio is None else self._silent
-        self._encoder = _Encoder(path, width + width % 2, height + height % 2, faststart=self._audio is None)
+        return _Encoder(path, width + width % 2, height + height % 2, faststart=self._audio is None)
 
     def _finish(self) -> None:
         while self._waiting:
@@ -154,9 +150,11 @@ class _Encoder:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = Fraction(1, _TICKS_PER_S)
-        # Untagged, a browser guesses the matrix by the height of the picture.
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        # Without tags, a browser guesses the matrix by the height of the frame.
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU709
+        context.color_primaries = ColorPrimaries.BT709
+        context.color_trc = ColorTrc.BT709
 
     def append(self, image: Rgb, timestamp_ms: float) -> None:
         frame = self._reformatter.reformat(
@@ -173,7 +171,7 @@ class _Encoder:
         self._encode(frame)
 
     def finish(self) -> float:
-        """Write what is left; return the seconds from time 0 to the end of the last frame."""
+        """Write the frames that are left; return the seconds from time 0 to the end of the last frame."""
         self._encode(None)
         if self._held is not None:
             self._held.duration = self._gap
@@ -186,12 +184,11 @@ class _Encoder:
 
     def _sized(self, image: Rgb) -> Rgb:
         height, width = image.shape[:2]
-        extra_width, extra_height = self._size[0] - width, self._size[1] - height
-        if (extra_width, extra_height) == (0, 0):
+        right, below = self._size[0] - width, self._size[1] - height
+        if (right, below) == (0, 0):
             return np.ascontiguousarray(image)
-        if {extra_width, extra_height} <= {0, 1}:
-            padded = cv2.copyMakeBorder(image, 0, extra_height, 0, extra_width, cv2.BORDER_REPLICATE)
-            return np.asarray(padded, np.uint8)
+        if {right, below} <= {0, 1}:
+            return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
         return np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _encode(self, frame: VideoFrame | None) -> None:

@@ -1,6 +1,6 @@
-"""What a model finds in one image or one video frame, for every task."""
+"""The detections in one image or one video frame, for every task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from tasks.vision.geometry import Floats, Letterbox, xywhr_to_corners
 from tasks.vision.masks import mask_to_polygon
 
-VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as Ultralytics has it
+VISIBLE = 0.5  # the least visibility of a keypoint that is shown, as in Ultralytics
 
 
 @dataclass(frozen=True)
 class VideoPosition:
-    """A place in a video: `frame` counts from 0, `timestamp_ms` from the first frame; both None for a still image."""
+    """A place in a video: `frame` counts from 0, `timestamp_ms` from the first frame."""
 
-    frame: int | None
-    timestamp_ms: float | None
+    frame: int
+    timestamp_ms: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detections:
-    """The n detections in an image of `width` x `height` pixels, best first; what the task does not give is None.
+    """The n detections in an image of `width` x `height` pixels, best first; fields that the task lacks are None.
 
     Attributes:
         width: Of the image, in pixels.
@@ -38,7 +38,7 @@ class Detections:
         keypoints: [n, K, 3] float32, x, y in pixels of the image and visibility, 0 to 1.
         xywhr: [n, 5] float32, center x, y, width, height in pixels of the image, and the angle in radians.
         class_scores: [C] float32, the probabilities of classify, before any is a detection of the whole image.
-        tracker_id: [n] int64, from 1 within a video; 0 is an object that is not followed yet.
+        tracker_id: [n] int64, from 1 within a video; 0 is an object that is not tracked yet.
         source: The input as the user knows it.
         frame: Number of the video frame, from 0; None for an image.
         timestamp_ms: Milliseconds since the first frame; None for an image.
@@ -62,7 +62,6 @@ class Detections:
     image: str | None = None
 
     def __len__(self) -> int:
-        """Return n."""
         return len(self.xyxy)
 
     @classmethod
@@ -94,19 +93,13 @@ class Detections:
         return bool(np.abs(self.xyxy - np.array([0, 0, self.width, self.height])).max() <= 0.5)
 
     def select(self, rows: NDArray[Any]) -> Self:
-        """Return the detections that `rows` says: bool [n], or row numbers in the order wanted.
-
-        Masks belong to the best detections, so `rows` must keep their order where there are masks.
-        """
+        """Return the detections of `rows`: bool [n], or row numbers in their new order, which masks do not allow."""
         rows = np.arange(len(self))[rows]
-        own: Mapping[str, Any] = {
-            name: None if value is None else value[rows]
-            for name in ("xyxy", "confidence", "class_id", "keypoints", "xywhr", "tracker_id")
-            for value in [getattr(self, name)]
-        }
+        names = ("xyxy", "confidence", "class_id", "keypoints", "xywhr", "tracker_id")
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
         return replace(
             self,
-            **own,
+            **arrays,
             mask=None if self.mask is None else self.mask[rows[rows < len(self.mask)]],
             polygons=None if self.polygons is None else tuple(self.polygons[row] for row in rows),
         )
@@ -127,13 +120,13 @@ class Detections:
         )
 
     def unpack_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Return the [S, S] mask of a detection; None beyond the m best, and where there are no masks."""
+        """Return the [S, S] mask of a detection; None beyond the m best, and if there are no masks."""
         if self.mask is None or index >= len(self.mask):
             return None
         return np.unpackbits(self.mask[index], axis=1, count=self.mask.shape[1]).astype(np.bool_)
 
     def with_polygons(self) -> Self:
-        """Return the same with `polygons`: the corners of rotated boxes, or the outlines of masks, if there are any."""
+        """Return the same with `polygons`: the corners of rotated boxes, or the outlines of masks, if any."""
         if self.xywhr is not None:
             return replace(self, polygons=tuple(xywhr_to_corners(self.xywhr)))
         if self.mask is None:
@@ -144,13 +137,10 @@ class Detections:
         return replace(self, polygons=tuple(letterbox.points_to_image(ring) for ring in rings))
 
     def to_supervision(self) -> Any:  # noqa: ANN401 - supervision is the user's to install
-        """Return them as `supervision.Detections`, for whoever has supervision installed.
+        """Return them as `supervision.Detections`, which needs the package supervision.
 
         Outlines become masks [n, height, width]; the corners of rotated boxes are `data["xyxyxyxy"]` [n, 4, 2] and
         keypoints `data["keypoints"]` [n, K, 3].
-
-        Raises:
-            ImportError: supervision is not installed.
         """
         import supervision
 
@@ -177,13 +167,13 @@ class Detections:
         return masks.astype(np.bool_)
 
     def save(self, path: Path) -> None:
-        """Write what one side of a comparison needs to `path`, which ends in .npz: everything but polygons."""
+        """Write the values of a comparison to `path`, which ends in .npz: everything but polygons."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _STORED}
         np.savez_compressed(path, **{name: value for name, value in values.items() if value is not None})
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; nothing in the file is ever run."""
+        """Read a file of `save`; nothing in the file is ever run."""
         with np.load(path, allow_pickle=False) as stored:
             values: dict[str, Any] = {name: stored[name] for name in stored.files}
         return cls(**values | {name: int(values[name]) for name in ("width", "height")})
@@ -197,10 +187,10 @@ _STORED = [
 
 
 def pack_masks(masks: NDArray[Any]) -> NDArray[np.uint8]:
-    """Turn [m, S, S] truths into bits, as `Detections.mask` holds them."""
+    """Return [m, S, S] masks as bits, as `Detections.mask` holds them."""
     return np.packbits(np.asarray(masks, np.bool_), axis=2)
 
 
 def class_name(names: Sequence[str], class_id: int) -> str:
-    """Return the name of a class, or a made-up one where the model says a class that its config does not list."""
+    """Return the name of a class, or `class 7` for one that the model's config does not list."""
     return names[class_id] if 0 <= class_id < len(names) else f"class {class_id}"

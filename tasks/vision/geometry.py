@@ -1,4 +1,4 @@
-"""Where a box is: letterboxing as Ultralytics' predict does it for a square input, and back again.
+"""Letterboxing as Ultralytics' predict does it for a square input, and back again; boxes and their overlaps.
 
 Model `predict` (model_repository) has this very file, as a link: it imports NumPy, OpenCV and Pillow alone.
 """
@@ -22,7 +22,7 @@ _SLIVER = 32  # times longer than wide: the long side, resized, would fill the m
 
 @dataclass(frozen=True, kw_only=True)
 class Letterbox:
-    """How an image of `width` x `height` pixels sits inside a square of `size` x `size`.
+    """The place of an image of `width` x `height` pixels in a square of `size` x `size`.
 
     `inner_width` x `inner_height` is the resized image, `left` and `top` the grey border before it. The two sides are
     rounded on their own, so each axis has its own gain.
@@ -38,7 +38,11 @@ class Letterbox:
 
     @classmethod
     def fit(cls, width: int, height: int, size: int) -> Self:
-        """Place an image of `width` x `height` pixels; raise ValueError where one of the three is below 1."""
+        """Return the letterbox of an image of `width` x `height` pixels.
+
+        Raises:
+            ValueError: One of the three is below 1.
+        """
         if min(width, height, size) < 1:
             raise ValueError(
                 f"expected sides of at least 1 pixel, found an image of {width}x{height} and a square of {size}; "
@@ -59,7 +63,11 @@ class Letterbox:
         )
 
     def apply(self, image: Rgb) -> Rgb:
-        """Return the uint8 [size, size, 3] square that holds the [height, width, 3] image."""
+        """Return the uint8 [size, size, 3] square that holds the [height, width, 3] image.
+
+        Raises:
+            ValueError: The image has another shape.
+        """
         if image.shape != (self.height, self.width, 3):
             raise ValueError(
                 f"expected an image of shape {(self.height, self.width, 3)}, found {image.shape}; "
@@ -68,13 +76,10 @@ class Letterbox:
         inner = image
         if (self.width, self.height) != (self.inner_width, self.inner_height):
             inner = _rgb(cv2.resize(image, (self.inner_width, self.inner_height), interpolation=cv2.INTER_LINEAR))
-        below, after = self.size - self.inner_height - self.top, self.size - self.inner_width - self.left
+        bottom = self.size - self.inner_height - self.top
+        right = self.size - self.inner_width - self.left
         grey = (PAD_VALUE,) * 3
-        return _rgb(cv2.copyMakeBorder(inner, self.top, below, self.left, after, cv2.BORDER_CONSTANT, value=grey))
-
-    def to_square(self, boxes: Floats) -> Floats:
-        """Move [n, 4] boxes (x1, y1, x2, y2) from pixels of the image to pixels of the square."""
-        return _floats(np.asarray(boxes, np.float32) * self._gains + self._offsets)
+        return _rgb(cv2.copyMakeBorder(inner, self.top, bottom, self.left, right, cv2.BORDER_CONSTANT, value=grey))
 
     def to_image(self, boxes: Floats) -> Floats:
         """Move [n, 4] boxes from pixels of the square to pixels of the image, clipped to the image."""
@@ -114,9 +119,11 @@ def clip_boxes(boxes: Floats, width: int, height: int) -> Floats:
 def center_crop(image: Rgb, size: int) -> Rgb:
     """Return the uint8 [size, size, 3] centre of the [height, width, 3] image, its shorter side resized to `size`.
 
-    What Ultralytics' `classify_transforms` shows a classifier, to the last bit: Pillow's bilinear filter, which widens
-    as it shrinks. The centre of a sliver (more than 32 times longer than wide) may be a level off. Raises ValueError
-    for an image of another shape, an empty one, and a size below 1.
+    As Ultralytics' `classify_transforms` to the last bit: Pillow's bilinear filter, which widens as it shrinks. The
+    centre of a sliver (more than 32 times longer than wide) may be a level off.
+
+    Raises:
+        ValueError: The image has another shape or is empty, or the size is below 1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or min(*image.shape, size) < 1:
         raise ValueError(
@@ -128,7 +135,8 @@ def center_crop(image: Rgb, size: int) -> Rgb:
     # The longer side is cut off to a whole pixel, the offset rounded: torchvision's own Resize and CenterCrop.
     whole_width, whole_height = size * width // shorter, size * height // shorter
     left, top = round((whole_width - size) / 2), round((whole_height - size) / 2)
-    picture, bilinear = Image.fromarray(image), Image.Resampling.BILINEAR
+    picture = Image.fromarray(image)
+    bilinear = Image.Resampling.BILINEAR
     if max(whole_width, whole_height) <= _SLIVER * size:
         whole = picture.resize((whole_width, whole_height), bilinear)
         return _rgb(whole.crop((left, top, left + size, top + size)))
@@ -182,19 +190,18 @@ def select_detections(detections: Floats, confidence: float, iou: float | None) 
 
 
 def non_max_suppression(detections: Floats, iou: float) -> Rows:
-    """Return the rows to keep of [n, 6] detections (box, confidence, class): the best of each heap, class by class.
+    """Return the rows to keep of [n, 6] detections (box, confidence, class), best first.
 
-    A detection goes if one of its class with a higher confidence stays and overlaps it by more than `iou`. The rows
-    are sorted by falling confidence; equal confidences keep their order.
+    A detection goes if one of its class with a higher confidence stays and overlaps it by more than `iou`.
     """
     order = _best_first(detections)
     ordered = detections[order]
     same_class = ordered[:, None, 5] == ordered[None, :, 5]
-    beaten_by = (box_iou_matrix(ordered[:, :4]) > iou) & same_class
+    suppresses = (box_iou_matrix(ordered[:, :4]) > iou) & same_class
     keep = np.ones(len(ordered), bool)
     for index in range(len(ordered)):
         if keep[index]:
-            keep[index + 1 :] &= ~beaten_by[index, index + 1 :]
+            keep[index + 1 :] &= ~suppresses[index, index + 1 :]
     return order[keep]
 
 
@@ -203,7 +210,7 @@ def _best_first(detections: Floats) -> Rows:
 
 
 def _before(padding: int) -> int:
-    # An odd pixel of padding goes behind the image; the 0.1 is Ultralytics' way to say so.
+    # An odd pixel of padding goes behind the image; the 0.1 is Ultralytics'.
     return round(padding / 2 - 0.1)
 
 

@@ -14,7 +14,7 @@ _OUTLINE_TOLERANCE = 0.5
 def instance_mask(
     box: NDArray[np.float32], coefficients: NDArray[np.float32], prototypes: NDArray[np.float32], size: int
 ) -> tuple[NDArray[np.bool_], int, int]:
-    """Return the mask [h, w] of an object inside its `box` [4], and the column and row of the square where it begins.
+    """Return the mask [h, w] of an object inside its `box` [4], and the column and row of the square that it begins at.
 
     As Ultralytics makes it: `coefficients` [M] times `prototypes` [M, P, P], enlarged to `size` x `size` pixels, above
     0 at the pixels whose index lies inside the box. h or w is 0 if the box has none.
@@ -24,12 +24,14 @@ def instance_mask(
     if left >= right or top >= bottom:
         return np.zeros((0, 0), np.bool_), left, top
     # Only the cells that the box needs, and one around them, which the interpolation at its border reads.
-    first_column, first_row = max(0, int(left / gain) - 1), max(0, int(top / gain) - 1)
+    first_column = max(0, int(left / gain) - 1)
+    first_row = max(0, int(top / gain) - 1)
     cells = prototypes[:, first_row : int(bottom / gain) + 2, first_column : int(right / gain) + 2]
     values = np.tensordot(coefficients, cells, 1)
     sides = round(cells.shape[2] * gain), round(cells.shape[1] * gain)
     enlarged = cv2.resize(values, sides, interpolation=cv2.INTER_LINEAR)
-    x, y = round(first_column * gain), round(first_row * gain)
+    x = round(first_column * gain)
+    y = round(first_row * gain)
     return np.asarray(enlarged[top - y : bottom - y, left - x : right - x] > 0, np.bool_), left, top
 
 

@@ -1,9 +1,9 @@
-"""How good a model is on one set of labelled images."""
+"""The metrics of a model on one set of labelled images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The metric by which models of a task are compared, and the lenient one that says whether a model is of any use.
+# The metric by which models of a task are compared; its lenient variant says whether a model is of any use.
 PRIMARY_METRIC = {
     "detect": "mAP50-95",
     "obb": "mAP50-95",

@@ -22,7 +22,7 @@ _PAIRS_AT_ONCE = 1_000_000
 
 
 def polygon_areas(corners: Floats, counts: Ints) -> Floats:
-    """Return the area of each outline by the shoelace formula; NaN or infinite where numbers are too large for it."""
+    """Return the area of each outline by the shoelace formula; NaN or infinite if numbers are too large for it."""
     after = corners[_next(counts)]
     with np.errstate(all="ignore"):
         products = corners[:, 0] * after[:, 1] - after[:, 0] * corners[:, 1]
@@ -32,8 +32,8 @@ def polygon_areas(corners: Floats, counts: Ints) -> Floats:
 def degeneracy_area(corners: Floats, counts: Ints) -> Floats:
     """Return how far from a line each outline is: the area of the largest triangle on its longest reach.
 
-    The reach goes from the first corner to the one farthest from it. Unlike the area of the outline this is not 0 where
-    the parts of an outline that crosses itself cancel out. NaN or infinite where numbers are too large for it.
+    The reach goes from the first corner to the one farthest from it. Unlike the area of the outline this is not 0 if
+    the parts of an outline that crosses itself cancel out. NaN or infinite if numbers are too large for it.
     """
     owner = np.repeat(np.arange(len(counts)), counts)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""What a model finds in image after image, in files."""
+"""The detections in many images, in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ MAX_STORED_MASKS = 100  # of an image in a comparison: those of its best detecti
 
 
 class PredictionStore(Sequence[Detections]):
-    """What was found in image after image, in files: one image is in memory at a time."""
+    """The detections of one image after another, in files: one image is in memory at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -18,12 +18,11 @@ class PredictionStore(Sequence[Detections]):
         self._count = len(list(folder.glob("*.npz")))
 
     def add(self, found: Detections) -> None:
-        """Keep what was found in the next image."""
+        """Append the detections in the next image."""
         found.save(self._path(self._count))
         self._count += 1
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return self._count
 
     @overload
@@ -31,7 +30,6 @@ class PredictionStore(Sequence[Detections]):
     @overload
     def __getitem__(self, index: slice) -> list[Detections]: ...
     def __getitem__(self, index: int | slice) -> Detections | list[Detections]:
-        """Read what was found in an image; raise IndexError where there is none."""
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(self._count))]
         return Detections.load(self._path(range(self._count)[index]))

@@ -18,7 +18,6 @@ from av.video.frame import VideoFrame
 from botocore.config import Config
 
 from infra.stack_settings import ROOT
-from tasks.media.video_reader import read_frames
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.tracking import registry
@@ -26,6 +25,7 @@ from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.tasks.export.finders import finder
+from tests.tasks.media.samples import read_frames
 from tests.tasks.training.trained import opened, trained
 
 DATA = Path(os.environ.get("STUDIO_SAMPLE_DATA", ROOT.parent / "shared" / "data"))

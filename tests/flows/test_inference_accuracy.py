@@ -16,11 +16,11 @@ from ultralytics.utils import ASSETS
 
 from flows.run_inference import run_inference
 from tasks.media.images import read_image
-from tasks.media.video_reader import read_frames
 from tasks.parameters import InferenceParams
 from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix
 from tests.benchmarks import scenes
 from tests.tasks.export.finders import finder
+from tests.tasks.media.samples import read_frames
 
 pytestmark = pytest.mark.usefixtures("stack")
 

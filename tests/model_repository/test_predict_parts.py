@@ -16,7 +16,8 @@ from PIL import Image
 from infra.stack_settings import ROOT, StackSettings
 from model_repository.predict.errors import PredictError
 from model_repository.predict.geometry import Letterbox
-from model_repository.predict.image_decoding import ImageDecoder, header
+from model_repository.predict.image_decoding import ImageDecoder
+from model_repository.predict.image_decoding import image_size as predict_image_size
 from model_repository.predict.model_lookup import ServedModel
 from model_repository.predict.postprocess import class_scores_to_json, detections_to_json
 from model_repository.predict.request import PredictRequest
@@ -46,7 +47,7 @@ def test_shared_code_is_a_link_to_the_only_copy(path: Path) -> None:
 
 
 def test_the_code_for_pixels_is_shared() -> None:
-    assert {path.stem for path in SHARED} >= {"geometry", "masks", "decode_cost", "jpeg_segments"}
+    assert {path.stem for path in SHARED} >= {"geometry", "masks", "decode_cost", "jpeg_segments", "task_outputs"}
 
 
 # Prints a checksum a picture: decoded, letterboxed, cut to its centre; and one of a mask that its pixels make.
@@ -270,7 +271,7 @@ def test_bytes_that_are_no_picture_are_refused(name: str) -> None:
 @pytest.mark.parametrize("mark", [1, 0xD0, 0xD7])
 def test_markers_without_a_length_are_read_as_the_decoder_reads_them(mark: int) -> None:
     data = b"\xff\xd8" + bytes([0xFF, mark]) + GOOD[2:]
-    assert header(data)[:2] == image_size(data) == (40, 30)
+    assert predict_image_size(data)[:2] == image_size(data) == (40, 30)
     np.testing.assert_array_equal(LIMITS.decode(data), LIMITS.decode(GOOD))
 
 
@@ -279,7 +280,7 @@ def test_only_scans_of_the_picture_count(extra: bytes) -> None:
     """A film behind a photo, or a comment, may hold any bytes."""
     comment = b"\xff\xfe" + (len(extra) + 2).to_bytes(2, "big") + extra
     for data in (GOOD + extra, GOOD[:2] + comment + GOOD[2:]):
-        assert header(data) == (40, 30)
+        assert predict_image_size(data) == (40, 30)
         assert LIMITS.decode(data).shape == (30, 40, 3)
 
 
@@ -306,9 +307,9 @@ for data in (sys.stdin.buffer.read(),):
     except PredictError as error:
         print(error)
 # A name is looked up before anything is decoded; nothing listens there.
-model.answering.models = types.SimpleNamespace(find=lambda *_: (_ for _ in ()).throw(PredictError("looked up")))
+model.pipeline.models = types.SimpleNamespace(find=lambda *_: (_ for _ in ()).throw(PredictError("looked up")))
 try:
-    model.answering.answer(b"not a picture", '{"model": "x"}')
+    model.pipeline.predict(b"not a picture", '{"model": "x"}')
 except PredictError as error:
     print(error)
 """

@@ -1,4 +1,4 @@
-"""The zip that holds what was found in one chunk of a run: the names in it, and how it is read."""
+"""The zip of results of one chunk of a run: the names in it, and how it is read."""
 
 import errno
 import json
@@ -18,26 +18,22 @@ import pyarrow.parquet as pq
 from tasks.errors import StudioError
 from tasks.inference.results.summary import RunTotals
 
-PREDICTIONS, PICTURES, ITEMS, FAILURES = "predictions.parquet", "pictures.parquet", "items.jsonl", "failures.jsonl"
+PREDICTIONS = "predictions.parquet"
+PICTURES = "pictures.parquet"
+ITEMS = "items.jsonl"
+FAILURES = "failures.jsonl"
 METADATA_FILE = "part.json"
 FILES = PREDICTIONS, PICTURES, ITEMS, FAILURES, METADATA_FILE
 
-# What zipfile, json and pyarrow were seen to raise on damaged bytes.
+# The errors that zipfile, json and pyarrow raise on damaged bytes.
 _DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    pa.ArrowException,
+    *(zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException),
+    *(EOFError, ValueError, LookupError, RuntimeError, TypeError),
 )
 
 
 class ChunkResultError(StudioError):
-    """A part that is not what a worker of this run wrote; the message names it."""
+    """A part that no worker of this run wrote like this; the message names it."""
 
 
 def chunk_result_name(chunk: int) -> str:
@@ -45,7 +41,7 @@ def chunk_result_name(chunk: int) -> str:
     return f"{chunk:06d}.zip"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkResult:
     """A part whose checksums are right, unpacked into `folder`; `name` is that of its zip."""
 
@@ -61,59 +57,65 @@ class ChunkResult:
 
     @classmethod
     def unpacked(cls, path: Path, folder: Path) -> Self:
-        """Unpack a part over the one before."""
-        with _named(path.name):
+        """Unpack a part over the one before it.
+
+        Raises:
+            ChunkResultError: The part is damaged.
+        """
+        with _damage_named(path.name):
             with zipfile.ZipFile(path) as file:
                 for name in FILES:
                     if file.getinfo(name).compress_type != zipfile.ZIP_STORED:
                         raise zipfile.BadZipFile(f"{name} compressed")
                     file.extract(name, folder)
             about = json.loads((folder / METADATA_FILE).read_bytes())
-            totals = RunTotals.from_json(about["totals"])
-            place = about["chunk"], about["task"], about["model_version"], about["class_names"]
-            return cls(path.name, folder, *place, about["started"], about["seconds"], totals)
+            return cls(
+                name=path.name,
+                folder=folder,
+                chunk=about["chunk"],
+                task=about["task"],
+                version=about["model_version"],
+                class_names=about["class_names"],
+                started=about["started"],
+                seconds=about["seconds"],
+                totals=RunTotals.from_json(about["totals"]),
+            )
 
     def columns(self) -> pa.Schema:
         """Return the columns of its predictions."""
-        with _named(self.name):
+        with _damage_named(self.name):
             return pq.read_schema(self.folder / PREDICTIONS)
 
     def groups(self) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Yield pictures with all their rows, some at a time."""
+        """Yield images with all their rows, a row group at a time; a ChunkResultError says that the part is damaged."""
         with (
-            _named(self.name),
+            _damage_named(self.name),
             pq.ParquetFile(self.folder / PREDICTIONS) as predictions,
             pq.ParquetFile(self.folder / PICTURES) as pictures,
         ):
             done = 0
             for number in range(pictures.num_row_groups):
                 group = pictures.read_row_group(number)
-                wanted = pc.sum(group["detections"]).as_py()
-                rows = predictions.read_row_group(done) if wanted else predictions.schema_arrow.empty_table()
-                done += wanted > 0
-                if rows.num_rows != wanted:
-                    raise ValueError(f"{rows.num_rows} rows for pictures with {wanted} detections")
+                count = pc.sum(group["detections"]).as_py()
+                rows = predictions.read_row_group(done) if count else predictions.schema_arrow.empty_table()
+                done += count > 0
+                if rows.num_rows != count:
+                    raise ValueError(f"{rows.num_rows} rows for pictures with {count} detections")
                 yield group, rows
             if done != predictions.num_row_groups:
                 raise ValueError(f"{predictions.num_row_groups} groups of rows for {done} of pictures")
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _damage_named(name: str) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
-        raise _damaged(name, error) from error
-    except OSError as error:
-        # A place before the beginning of the file, or pyarrow's own; any other is the disk's fault.
-        if error.errno not in {None, errno.EINVAL}:
+    except (*_DAMAGE, OSError) as error:
+        # EINVAL is an offset before the beginning of the file, None pyarrow's own; any other is the disk's fault.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise
-        raise _damaged(name, error) from error
-
-
-def _damaged(name: str, error: Exception) -> ChunkResultError:
-    found = f"{type(error).__name__}: {error}"[:300]
-    return ChunkResultError(
-        f"expected a whole part of this run in {name}, found {found}; delete it below parts/ of this run in bucket "
-        "runs and retry the run, which makes it again"
-    )
+        found = f"{type(error).__name__}: {error}"[:300]
+        raise ChunkResultError(
+            f"expected a whole part of this run in {name}, found {found}; delete it below parts/ of this run in bucket "
+            "runs and retry the run, which makes it again"
+        ) from error

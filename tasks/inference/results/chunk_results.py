@@ -1,4 +1,4 @@
-"""What a run of inference writes: one part a chunk, by whichever worker, and all parts merged at the end."""
+"""The results of a run of inference: one part a chunk, by any worker, and all parts merged at the end."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -44,15 +43,15 @@ from tasks.vision.detections import Detections, class_name
 
 MAX_FAILURES = 1000
 
-_COCO, _COCO_FRAMES = "coco.json", "coco-frames.json"
+_COCO = "coco.json"
+_COCO_FRAMES = "coco-frames.json"
 
 
 class ChunkResultWriter:
-    """A context that writes the part of one chunk: a zip, stored, whole at `path` (below `folder`) after the block.
+    """A context that writes the part of one chunk: a stored zip, whole at `path` (below `folder`) after the block.
 
-    Nothing is under that name before, and nothing is left of a block that raises. Rows go to disk in groups, so memory
-    does not grow with the length of a video. `tracked` says that there is a column `track_id`. Pictures that have a
-    plain copy get their YOLO labels in `pictures`, the folder in which the copies lie.
+    A block that raises leaves nothing. Rows go to disk in groups, so memory does not grow with the length of a video.
+    `tracked` adds a column `track_id`. Images with a plain copy get YOLO labels in `pictures`, the folder of copies.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class ChunkResultWriter:
         self._rows = 0
 
     def __enter__(self) -> Self:
-        """Open the files; what another attempt left goes."""
-        self._started, self._clock = time.time(), time.monotonic()
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._started = time.time()
+        self._clock = time.monotonic()
+        shutil.rmtree(self._work, ignore_errors=True)  # of an attempt before
         self._work.mkdir(parents=True)
         self._predictions = self._files.enter_context(ParquetTableWriter(self._work / PREDICTIONS, self._columns))
         self._pictures = self._files.enter_context(ParquetTableWriter(self._work / PICTURES, parquet.IMAGES_SCHEMA))
@@ -83,7 +82,7 @@ class ChunkResultWriter:
         return self
 
     def add(self, found: Detections) -> None:
-        """Write down one picture, also one in which nothing was found."""
+        """Write one image or frame, also one without detections."""
         self._sources.add(found.source)
         self._waiting.append(found)
         self._rows += len(found)
@@ -91,23 +90,20 @@ class ChunkResultWriter:
             self._flush()
 
     def item(self, item: GalleryItem) -> None:
-        """Write down one image or video for people to look at."""
+        """Write one item of the gallery."""
         self._sources.add(item.source)
         self._tally.videos += item.kind == "video"
         self._items.write(_line(item))
 
     def fail(self, failure: Failure) -> None:
-        """Write down one failure; an input may have several, and detections beside them."""
+        """Write one failure; an input may have several, and detections beside them."""
         if failure.severity == ERROR:
             self._sources.add(failure.source)
             self._failed.add(failure.source)
         self._tally.failure_count += 1
         self._failures.write(_line(failure))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the part its name, unless the block raised; remove everything else."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._files:
                 if kind is None:
@@ -133,7 +129,8 @@ class ChunkResultWriter:
         for counted in pc.value_counts(rows["class_name"]).to_pylist():
             self._tally.classes[counted["values"]] += counted["counts"]
         self._tally.count_confidences(rows["confidence"].to_numpy())
-        self._waiting, self._rows = [], 0
+        self._waiting = []
+        self._rows = 0
 
     def _commit(self) -> None:
         (self._work / METADATA_FILE).write_text(json.dumps(self._about()), encoding="utf-8")
@@ -162,13 +159,14 @@ class ChunkResultWriter:
 def merge_chunk_results(parts: Iterable[Path], folder: Path) -> InferenceSummary:
     """Merge the parts of a run, in the order of their chunks, into `folder`, in memory that does not grow with them.
 
-    Written are `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl`: all of them
-    at the end, or none. Where pictures have plain copies `coco.json` names only these, the others are in
-    `coco-frames.json`, and where copies have labels there is `data.yaml`. A part is read before the next is asked for,
-    and may be gone by then. Class ids in `items.jsonl`, `coco.json` and `labels/` are places in the summary's
-    `class_names`, those in `predictions.parquet` the answering version's own. Labels that another version wrote, with
-    other ids, are written anew below `folder`.
-    Raises PartError for a part that is damaged, comes out of order, or has other columns than the first.
+    `predictions.parquet`, `pictures.parquet`, `coco.json`, `failures.jsonl` and `items.jsonl` get their names together
+    at the end. If images have plain copies, `coco.json` names only these, and `coco-frames.json` the others; if copies
+    have labels, there is `data.yaml`. A part may be removed once the next is taken. Class ids in `items.jsonl`,
+    `coco.json` and `labels/` are indices of the summary's `class_names`, those in `predictions.parquet` the version's
+    own; labels with other ids are written again below `folder`.
+
+    Raises:
+        ChunkResultError: A part is damaged, comes out of order, or has other columns than the first.
     """
     work = folder / ".merge"
     shutil.rmtree(work, ignore_errors=True)
@@ -189,13 +187,13 @@ def merge_chunk_results(parts: Iterable[Path], folder: Path) -> InferenceSummary
 class _Merge:
     """The files of a run while parts are appended, in `folder`; `files` closes them.
 
-    Labels that have to be written anew go to `results`. `written` holds the names of the results, and what each
-    is called in `folder`.
+    Labels that have to be written again go to `results`. `written` maps each result to its name in `folder`.
     """
 
     def __init__(self, folder: Path, results: Path, files: ExitStack) -> None:
         self.written = {name: name for name in (PREDICTIONS, PICTURES, _COCO, FAILURES, ITEMS)}
-        self._folder, self._results = folder, results
+        self._folder = folder
+        self._results = results
         self._files = files
         self._coco = files.enter_context(CocoWriter(folder / _COCO))
         self._coco_frames = files.enter_context(CocoWriter(folder / _COCO_FRAMES, self._coco.categories))
@@ -208,10 +206,10 @@ class _Merge:
         self._versions: set[int] = set()
         self._kept: list[Failure] = []
         self._last = -1
-        self._labelled, self._keypoints = False, 0
+        self._labelled = False
+        self._keypoints = 0
 
     def add(self, part: ChunkResult) -> None:
-        """Append a part."""
         if part.chunk <= self._last:
             raise ChunkResultError(
                 f"expected the parts in order, each once, found {part.name} after {chunk_result_name(self._last)}; "
@@ -220,33 +218,32 @@ class _Merge:
         predictions = self._table(part)
         for name in part.class_names:
             self._coco.category(name)
-        moved = self._is_moved(part)
+        renumbered = self._is_renumbered(part)
         for pictures, rows in part.groups():
             predictions.add(rows)
             self._pictures.add(pictures)
             ids = self._add_coco(pictures, rows)
-            if moved:
+            if renumbered:
                 write_labels(self._results, part.task, pictures, rows, ids)
             self._labelled |= part.task in LABEL_TASKS and pictures["image"].null_count < pictures.num_rows
             self._keypoints = max(self._keypoints, keypoint_count(rows))
-        self._add_lines(part, moved)
+        self._add_lines(part, renumbered)
         self._tally.add(part.totals)
         self._busy.add(part.started, part.started + part.seconds)
         self._versions.add(part.version)
         self._last = part.chunk
 
     def _add_coco(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
-        """Tools stumble over an image of which there is no file, so the others go apart; return all category ids."""
-        kept = pictures["image"].is_valid().to_numpy()
-        of_kept = np.repeat(kept, pictures["detections"].to_numpy())
+        """Return the category ids of all rows; images without a plain copy, which no tool can open, go apart."""
+        has_copy = pictures["image"].is_valid().to_numpy()
+        of_copies = np.repeat(has_copy, pictures["detections"].to_numpy())
         ids = np.zeros(rows.num_rows, np.int64)
-        for writer, which, mine in ((self._coco, kept, of_kept), (self._coco_frames, ~kept, ~of_kept)):
-            if which.any():
-                ids[mine] = writer.add(pictures.filter(which), rows.filter(mine))
+        for writer, images, own in ((self._coco, has_copy, of_copies), (self._coco_frames, ~has_copy, ~of_copies)):
+            if images.any():
+                ids[own] = writer.add(pictures.filter(images), rows.filter(own))
         return [int(number) for number in ids]
 
     def finish(self) -> None:
-        """Leave empty tables where there was no part, and name the classes of the labels."""
         if self._predictions is None:
             self._open(schema("detect", tracked=False))
         if self._labelled:
@@ -257,7 +254,6 @@ class _Merge:
             self.written[_COCO_FRAMES if self._coco.images else _COCO] = _COCO_FRAMES
 
     def summary(self) -> InferenceSummary:
-        """Return the totals of all parts."""
         totals = vars(self._tally) | {
             "classes": dict(self._tally.classes.most_common()),
             "histogram": tuple(self._tally.histogram),
@@ -275,9 +271,9 @@ class _Merge:
         columns = part.columns()
         table = self._predictions or self._open(columns)
         if table.columns != columns:
-            before, now = (", ".join(each.names) for each in (table.columns, columns))
+            expected, found = (", ".join(each.names) for each in (table.columns, columns))
             raise ChunkResultError(
-                f"expected the columns {before} in {part.name} as in the parts before it, found {now}: a model of "
+                f"expected the columns {expected} in {part.name} as in the parts before it, found {found}: a model of "
                 "another task was deployed during the run; start a new one"
             )
         return table
@@ -286,12 +282,12 @@ class _Merge:
         self._predictions = self._files.enter_context(ParquetTableWriter(self._folder / PREDICTIONS, columns))
         return self._predictions
 
-    def _is_moved(self, part: ChunkResult) -> bool:
-        """Whether the classes of the part have other places in the merged list than in its own."""
-        places = [self._coco.category(name) for name in part.class_names]
-        return places != list(range(len(places))) or not part.totals.classes.keys() <= set(part.class_names)
+    def _is_renumbered(self, part: ChunkResult) -> bool:
+        """Whether the classes of the part have other ids in the merged list than in its own."""
+        ids = [self._coco.category(name) for name in part.class_names]
+        return ids != list(range(len(ids))) or not part.totals.classes.keys() <= set(part.class_names)
 
-    def _add_lines(self, part: ChunkResult, moved: bool) -> None:
+    def _add_lines(self, part: ChunkResult, renumbered: bool) -> None:
         with (part.folder / FAILURES).open("rb") as lines:
             for line in lines:
                 self._failures.write(line)
@@ -299,13 +295,13 @@ class _Merge:
                     self._kept.append(Failure.from_line(line))
         with (part.folder / ITEMS).open("rb") as lines:
             for line in lines:
-                self._items.write(self._renumbered(line, part) if moved else line)
+                self._items.write(self._renumber(line, part) if renumbered else line)
 
-    def _renumbered(self, line: bytes, part: ChunkResult) -> bytes:
-        def place(class_id: int) -> int:
-            return self._coco.category(class_name(part.class_names, class_id))
-
-        return GalleryItem.renumbered(line, place).encode("ascii") + b"\n"
+    def _renumber(self, line: bytes, part: ChunkResult) -> bytes:
+        values = json.loads(line)
+        for each in values["classes"]:
+            each[0] = self._coco.category(class_name(part.class_names, each[0]))
+        return json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _line(value: GalleryItem | Failure) -> bytes:

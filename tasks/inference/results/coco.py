@@ -4,7 +4,6 @@ import json
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 import numpy as np
@@ -23,7 +22,7 @@ _Rows = NDArray[np.int64]
 class CocoWriter:
     """A context that writes a COCO file in pieces; annotations wait in a second file, beside it, until the end.
 
-    `categories` maps class name to category id, from 0 in the order in which the names came; two files may share them.
+    `categories` maps class name to category id, from 0 in the order of their first use; two files may share them.
     """
 
     def __init__(self, path: Path, categories: dict[str, int] | None = None) -> None:
@@ -35,7 +34,6 @@ class CocoWriter:
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
-        """Open the files."""
         self._images = self._files.enter_context(self._path.open("w", encoding="utf-8"))
         self._annotations = self._files.enter_context(self._beside.open("w+", encoding="utf-8"))
         self._images.write('{"images": [')
@@ -43,15 +41,15 @@ class CocoWriter:
 
     @property
     def images(self) -> int:
-        """How many there are so far."""
+        """The number of images so far."""
         return self._image_count
 
     def category(self, name: str) -> int:
-        """Return the category id of a class, a new one where the name is new."""
+        """Return the category id of a class; a new name gets a new id."""
         return self.categories.setdefault(name, len(self.categories))
 
     def add(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
-        """Append pictures and all their detections, which are in the same order; return the category id of each."""
+        """Append images and all their detections, in the same order; return the category id of each detection."""
         first = self._image_count + 1
         _write(self._images, image_entries(pictures, first), after=self._image_count)
         owners = np.repeat(np.arange(first, first + pictures.num_rows), pictures["detections"].to_numpy())
@@ -64,44 +62,37 @@ class CocoWriter:
         self._annotation_count += rows.num_rows
         return [int(number) for number in ids]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Put the two files together, unless the block raised."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._files:
             if kind is None:
-                self._finish()
+                self._images.write('\n], "annotations": [')
+                self._annotations.seek(0)
+                shutil.copyfileobj(self._annotations, self._images)
+                entries = [{"id": number, "name": name} for name, number in self.categories.items()]
+                self._images.write(f'\n], "categories": {json.dumps(entries)}}}\n')
         self._beside.unlink()
-
-    def _finish(self) -> None:
-        self._images.write('\n], "annotations": [')
-        self._annotations.seek(0)
-        shutil.copyfileobj(self._annotations, self._images)
-        entries = [{"id": number, "name": name} for name, number in self.categories.items()]
-        self._images.write(f'\n], "categories": {json.dumps(entries)}}}\n')
 
 
 def image_entries(pictures: pa.Table, first_id: int) -> list[dict[str, Any]]:
-    """Return the entries in `images`, numbered from `first_id`: one an image, and one a frame of a video.
+    """Return the entries in `images`, numbered from `first_id`: one for each image and each video frame.
 
-    `file_name` is the path of the plain copy in the run's folder. Where there is none it is the source, of a frame with
-    `#frame=` and its number: no two entries share one. `source` is the input as the user knows it, with which
-    predictions.parquet names it, and a frame also says its number and its time.
+    `file_name` is the path of the plain copy in the run's folder. Without a copy it is the source, of a frame with
+    `#frame=` and its number. `source` is the input as in predictions.parquet.
     """
     entries: list[dict[str, Any]] = []
     columns = [pictures[name].to_pylist() for name in ("source", "image", "width", "height", "frame", "timestamp_ms")]
-    for number, (source, image, width, height, frame, moment) in enumerate(zip(*columns, strict=True), first_id):
-        place = image or (source if frame is None else f"{source}#frame={frame}")
-        entry = {"id": number, "file_name": place, "width": width, "height": height, "source": source}
-        entries.append(entry if frame is None else entry | {"frame": frame, "timestamp_ms": moment})
+    for number, (source, image, width, height, frame, timestamp_ms) in enumerate(zip(*columns, strict=True), first_id):
+        file_name = image or (source if frame is None else f"{source}#frame={frame}")
+        entry = {"id": number, "file_name": file_name, "width": width, "height": height, "source": source}
+        entries.append(entry if frame is None else entry | {"frame": frame, "timestamp_ms": timestamp_ms})
     return entries
 
 
 def annotation_entries(rows: pa.Table, image_ids: _Rows, category_ids: _Rows, first_id: int) -> list[dict[str, Any]]:
     """Return the entries in `annotations`, numbered from `first_id`; all lengths are in pixels.
 
-    `bbox` is left, top, width, height. Outlines, where the table has them, are in `segmentation`, and `area` is theirs.
-    Of keypoints those that are hidden are 0, 0, 0, the others x, y, 2. `image_ids` and `category_ids` are [n].
+    `bbox` is left, top, width, height. Outlines are in `segmentation`, and `area` is theirs. Hidden keypoints are
+    0, 0, 0, the others x, y, 2. `image_ids` and `category_ids` are [n].
     """
     left, top, right, bottom = (rows[name].to_numpy().astype(np.float64) for name in ("x1", "y1", "x2", "y2"))
     boxes = np.stack([left, top, right - left, bottom - top], axis=1)
@@ -125,11 +116,12 @@ def annotation_entries(rows: pa.Table, image_ids: _Rows, category_ids: _Rows, fi
 
 
 def _outlines(column: pa.ChunkedArray, areas: _Numbers) -> tuple[_Numbers, list[list[list[float]]]]:
-    """Return areas [n], of the box where there is no outline, and `segmentation` for n rows."""
+    """Return areas [n], of the box if there is no outline, and `segmentation` for n rows."""
     values, ends, owners = _flat(column)
-    points = np.where(np.abs(values) <= COORDINATE_LIMIT, values, 0).reshape(-1, 2)
-    # A broken graph may give numbers that are none.
-    broken = np.bincount(owners, ~(np.abs(values) <= COORDINATE_LIMIT), len(areas)) > 0
+    # A broken graph may give NaN or infinity.
+    usable = np.abs(values) <= COORDINATE_LIMIT
+    points = np.where(usable, values, 0).reshape(-1, 2)
+    broken = np.bincount(owners, ~usable, len(areas)) > 0
     whole = (np.diff(ends) >= 6) & ~broken
     own = areas.copy()
     if whole.any():
@@ -152,7 +144,7 @@ def _keypoints(column: pa.ChunkedArray) -> tuple[list[list[float]], list[int]]:
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[_Numbers, _Rows, _Rows]:
-    """Return all numbers [m] of n lists, where each list begins and the last ends [n + 1], and each number's list."""
+    """Return all numbers [m] of n lists, the n + 1 bounds of the lists in them, and the list [m] of each number."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
     values = pc.list_flatten(column).to_numpy().astype(np.float64)
     return values, np.concatenate([[0], np.cumsum(lengths)]), np.repeat(np.arange(len(lengths)), lengths)

@@ -1,4 +1,4 @@
-"""Contact sheets: the thumbnails of a chunk in one JPEG, because an object each would cost more than they do."""
+"""Contact sheets: the thumbnails of a chunk in one JPEG, because an object for each would cost more."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from tasks.media.images import write_jpeg
 from tasks.vision.geometry import Rgb
 
 COLUMNS = 8
-CELL_WIDTH, CELL_HEIGHT = 256, 192  # whole blocks of JPEG: at most a pixel of a cell runs into the next
+CELL_WIDTH = 256  # both whole blocks of JPEG: at most a pixel of a cell runs into the next
+CELL_HEIGHT = 192
 CELLS = 64
 QUALITY = 80
 BACKGROUND_GREY = 20  # of 255, in all three channels: a grey is filled in ten times as fast as a colour
 
-_ROUGH = 4  # what is left to shrink, at least, after pixels were dropped
+_MIN_SHRINK = 4  # times, at least, that are left to shrink after pixels were dropped
 
 
 class ContactSheet:
-    """Thumbnails in the order in which they came, at most `CELLS`, counted row by row from 0."""
+    """At most `CELLS` thumbnails, counted row by row from 0."""
 
     def __init__(self) -> None:
         self._cells: list[Rgb] = []
 
     def __len__(self) -> int:
-        """Return how many cells are taken."""
         return len(self._cells)
 
     @property
@@ -33,9 +33,10 @@ class ContactSheet:
         return len(self._cells) >= CELLS
 
     def add(self, thumbnail: Rgb) -> int:
-        """Take the next cell for an uint8 [H, W, 3] picture and return its number.
+        """Put an uint8 [H, W, 3] image into the next cell and return its number.
 
-        Raise ValueError where the sheet is full, or the picture larger than a cell.
+        Raises:
+            ValueError: The sheet is full, or the image is larger than a cell.
         """
         height, width = thumbnail.shape[:2]
         if self.is_full or height > CELL_HEIGHT or width > CELL_WIDTH:
@@ -47,10 +48,7 @@ class ContactSheet:
         return len(self._cells) - 1
 
     def pixels(self) -> Rgb:
-        """Return the grid, uint8 [rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3].
-
-        Each thumbnail is in the middle of its cell. There are only the rows that are needed, and at least one.
-        """
+        """Return the grid, uint8 [rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3], each thumbnail centred in its cell."""
         rows = max(-(-len(self._cells) // COLUMNS), 1)
         grid = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3), BACKGROUND_GREY, np.uint8)
         for cell, picture in enumerate(self._cells):
@@ -67,34 +65,34 @@ class ContactSheet:
 
 
 def thumbnail(image: Rgb, width: int, height: int) -> Rgb:
-    """Return the uint8 [H, W, 3] picture of `width` x `height` pixels fitted into a cell.
+    """Return an image of `width` x `height` pixels fitted into a cell, from any copy of it, uint8 [H, W, 3].
 
-    `image` may be any copy of the picture that shows all of it, the smaller the quicker. Nothing is drawn on it: the
-    page draws what was found, so that it can be hidden.
+    Nothing is drawn on it: the page draws the detections, so that people can hide them.
     """
     return fast_downscale(image, fit_to_cell(width, height))
 
 
 def fit_to_cell(width: int, height: int) -> tuple[int, int]:
-    """Return the sides of a picture of `width` x `height` pixels that fills a cell; the page's script knows it."""
+    """Return the sides in a cell of an image of `width` x `height` pixels; the page's script has the same rule."""
     gain = min(CELL_WIDTH / width, CELL_HEIGHT / height)
     return max(int(width * gain + 0.5), 1), max(int(height * gain + 0.5), 1)
 
 
 def fast_downscale(image: Rgb, sides: tuple[int, int]) -> Rgb:
-    """Return a copy of the picture resized to `sides` (width, height).
+    """Return a copy of the image resized to `sides` (width, height).
 
-    An average over areas in effect, but made of halvings, which OpenCV does ten times as fast. Of a very large picture
-    only every n-th pixel is looked at.
+    The result is near an average over areas, but made of halvings, which OpenCV does ten times as fast; of a very large
+    image only every n-th pixel is read.
     """
     times = _times(image, sides)
-    if times >= 2 * _ROUGH:
-        step = times // _ROUGH
+    if times >= 2 * _MIN_SHRINK:
+        step = times // _MIN_SHRINK
         size = image.shape[1] // step, image.shape[0] // step
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     while _times(image, sides) >= 2:
-        # Only an even side is halved quickly; the last odd pixel of at least 2 * sides is not missed.
-        height, width = image.shape[0] // 2, image.shape[1] // 2
+        # Only an even side is halved quickly, so the last pixel of an odd one is left out.
+        height = image.shape[0] // 2
+        width = image.shape[1] // 2
         even = image[: 2 * height, : 2 * width]
         image = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(image, sides, interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -1,4 +1,4 @@
-"""Plain copies of what was looked at: the pictures that coco.json and labels/ are about, as files any tool reads."""
+"""Plain copies of images and frames, which coco.json and labels/ refer to, as files that any tool reads."""
 
 import io
 from pathlib import Path
@@ -20,18 +20,19 @@ _READERS = (
     (b"\x89PNG", ".png", PngImageFile),
     (b"RIFF", ".webp", WebPImageFile),
 )
-_MARKS = b"Exif", b"eXIf", b"EXIF"
+_EXIF = b"Exif", b"eXIf", b"EXIF"
 
 
 def copy_image(folder: Path, source: str, image: Rgb, data: bytes | Path) -> str:
     """Write a plain copy of a still image below `folder`; return its path there.
 
-    `data` is its file as it was given, `image` the upright pixels. A JPEG, PNG or WebP stays as it is, byte for byte.
-    Other formats, which many tools cannot read, and what EXIF turns, which some tools do not, become an upright JPEG.
+    A JPEG, PNG or WebP (`data` is its file) is copied byte for byte. Other formats, which many tools cannot read, and
+    files that EXIF turns, which some tools ignore, become a JPEG of `image`, the upright pixels.
     """
-    ending, body = _kept(data if isinstance(data, bytes) else data.read_bytes())
-    path = f"images/{output_stem(source)}{ending}"
-    _write(folder / path, body or _jpeg(image))
+    data = data if isinstance(data, bytes) else data.read_bytes()
+    ending = _plain_ending(data)
+    path = f"images/{output_stem(source)}{ending or '.jpg'}"
+    _write(folder / path, data if ending else _jpeg(image))
     return path
 
 
@@ -42,16 +43,14 @@ def copy_frame(folder: Path, source: str, frame: int, image: Rgb) -> str:
     return path
 
 
-def _kept(data: bytes) -> tuple[str, bytes | None]:
-    """The ending of the copy, and its bytes where they may stay as they are."""
-    for head, ending, reader in _READERS:
-        if data.startswith(head) and not _is_turned(data, reader):
-            return ending, data
-    return ".jpg", None
+def _plain_ending(data: bytes) -> str | None:
+    """Return the ending of a file that any tool reads as it is."""
+    matches = (ending for head, ending, reader in _READERS if data.startswith(head) and not _is_turned(data, reader))
+    return next(matches, None)
 
 
 def _is_turned(data: bytes, reader: type[JpegImageFile | PngImageFile | WebPImageFile]) -> bool:
-    if not any(mark in data for mark in _MARKS):
+    if not any(text in data for text in _EXIF):
         return False
     try:
         with reader(io.BytesIO(data)) as picture:

@@ -1,9 +1,8 @@
-"""Detections as tables: the columns of the contract, and files of them."""
+"""Detections as Parquet tables: the columns of the contract, and their files."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -50,20 +49,17 @@ IMAGES_SCHEMA = pa.schema(
 
 
 def schema(task: str, tracked: bool) -> pa.Schema:
-    """Return the columns of predictions.parquet for a model of `task`, in a run that follows objects or does not.
+    """Return the columns of predictions.parquet for a model of `task`, in a run that tracks objects or does not.
 
     After the contract's: `polygon` (x, y, x, y ...; segment and obb), `keypoints` (x, y, visibility ...; pose),
-    `rotated` (centre x, y, width, height, radians; obb) and `track_id` (null where an object is not followed).
+    `rotated` (centre x, y, width, height, radians; obb) and `track_id` (null for an object that is not tracked).
     """
     fields = [*_DETECTION, *(pa.field(name, _NUMBERS) for name in _OF_TASK.get(task, ()))]
     return pa.schema([*fields, pa.field("track_id", pa.int64())] if tracked else fields)
 
 
 def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
-    """Return a row a detection, in the order of the pictures; `columns` are what `schema` gave.
-
-    A column is null where a picture has no such thing. What is no valid Unicode in a name is written out.
-    """
+    """Return a row for each detection, in the order of the images, with the `columns` of `schema`."""
     pictures = [each for each in found if len(each)]
     counts = np.array([len(each) for each in pictures], np.int64)
     owner = np.repeat(np.arange(len(pictures)), counts)
@@ -80,10 +76,7 @@ def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema
 
 
 def to_image_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
-    """Return a row a picture (schema `PICTURES`), also of those in which nothing was found.
-
-    `image` is the path of its plain copy in the run's folder, null where there is none.
-    """
+    """Return a row for each image or frame (`IMAGES_SCHEMA`), also for those without detections."""
     pictures = list(found)
     values = _places(pictures) | _of_model(model, len(pictures))
     values["width"] = pa.array([each.width for each in pictures], pa.int32())
@@ -94,7 +87,7 @@ def to_image_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
 
 
 class ParquetTableWriter:
-    """A context that writes tables into one Parquet file, in row groups of `ROWS_A_GROUP` rows or a little more."""
+    """A context that writes tables into one Parquet file, in row groups of `ROW_GROUP_SIZE` rows or a little more."""
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         self.columns = columns
@@ -103,7 +96,6 @@ class ParquetTableWriter:
         self._rows = 0
 
     def __enter__(self) -> Self:
-        """Return the file itself."""
         return self
 
     def add(self, table: pa.Table) -> None:
@@ -118,12 +110,10 @@ class ParquetTableWriter:
         """End the row group."""
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting))
-        self._waiting, self._rows = [], 0
+        self._waiting = []
+        self._rows = 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Write what waits, unless the block raised, and close the file."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self.flush()
@@ -155,7 +145,7 @@ def _joined(arrays: Sequence[NDArray[Any]], nothing: NDArray[Any]) -> NDArray[An
 
 
 def _lists(pictures: Sequence[Detections], blocks: Sequence[Sequence[Floats] | Floats | None]) -> pa.Array:
-    """Return the numbers of each detection as a list, or null where its picture has none."""
+    """Return the numbers of each detection as a list, or null if its image has none."""
     rows = list(
         chain.from_iterable(
             repeat(None, len(picture)) if block is None else block

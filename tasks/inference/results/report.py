@@ -1,4 +1,4 @@
-"""A finished inference as a page of markdown, as one sentence, and as JSON for programs."""
+"""The report of a run of inference: as a page of Markdown, as one sentence, and as JSON for programs."""
 
 import json
 from dataclasses import dataclass, fields
@@ -9,15 +9,20 @@ from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_t
 
 MAX_FAILURES = 20
 
+_SUMMARY_FIELDS = (
+    *("class_names", "inputs", "failed_inputs", "failure_share", "images", "videos", "frames"),
+    *("detections", "classes", "seconds", "images_per_second"),
+)
+
 
 def inference_sentence(summary: InferenceSummary) -> str:
-    """Totals on one line."""
+    """Return the totals on one line."""
     done = f"{summary.images} images and {summary.frames} video frames, {summary.detections} detections"
     return f"{done}, {summary.images_per_second:.1f} images/s, {summary.failed_inputs} inputs failed"
 
 
 def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str, place: str, links: str = "") -> str:
-    """Totals, links to other pages, detections a class, the first failures, and where everything is."""
+    """Return the totals, links to other pages, detections by class, the first failures, and the place of all files."""
     parts = [
         f"# {escape_markdown(model_name)} {versions_text(summary)}",
         f"{inference_sentence(summary)}. [Open the gallery]({gallery}). Files: `{place}`.",
@@ -28,19 +33,18 @@ def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str,
     if summary.classes:
         parts.append(table(("class", "detections"), list(summary.classes.items())))
     if summary.failures:
-        failures = summary.failures[:MAX_FAILURES]
-        told = [
+        lines = [
             f"**{wrap_text(each.source)}** ({escape_markdown(each.severity)}): {wrap_text(each.reason)}"
-            for each in failures
+            for each in summary.failures[:MAX_FAILURES]
         ]
         title = f"## Failures and warnings ({summary.failure_count}, all in failures.jsonl)"
-        parts += [title, bullet_list(told)]
+        parts += [title, bullet_list(lines)]
     return "\n\n".join(parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredSummary:
-    """What decides how a run ends, and the link to its gallery."""
+    """The values of `summary.json` that decide how a run ends, and the link to its gallery."""
 
     sentence: str
     failed_inputs: int
@@ -50,45 +54,29 @@ class StoredSummary:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `summary_json` wrote."""
-        said = json.loads(text)
-        return cls(**{each.name: said[each.name] for each in fields(cls)})
+        """Read a text of `summary_json`."""
+        values = json.loads(text)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def summary_json(summary: InferenceSummary, model_name: str, gallery: str) -> str:
-    """Totals for a program: what the gallery's header says.
-
-    `model_version` is the newest version that answered, `model_versions` are all of them.
-    """
-    return json.dumps(
-        {
-            "sentence": inference_sentence(summary),
-            "model_name": model_name,
-            "model_version": max(summary.versions, default=None),
-            "model_versions": summary.versions,
-            "class_names": summary.class_names,
-            "inputs": summary.inputs,
-            "failed_inputs": summary.failed_inputs,
-            "failure_share": summary.failure_share,
-            "failures": summary.failure_count,
-            "first_failure": next(
-                (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR), ""
-            ),
-            "images": summary.images,
-            "videos": summary.videos,
-            "frames": summary.frames,
-            "detections": summary.detections,
-            "classes": summary.classes,
-            "seconds": summary.seconds,
-            "images_per_second": summary.images_per_second,
-            "gallery": gallery,
-        },
-        indent=2,
-    )
+    """Return the totals for programs; `model_version` is the newest of the `model_versions` that answered."""
+    errors = (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR)
+    values = {
+        "sentence": inference_sentence(summary),
+        "model_name": model_name,
+        "model_version": max(summary.versions, default=None),
+        "model_versions": summary.versions,
+        **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
+        "failures": summary.failure_count,
+        "first_failure": next(errors, ""),
+        "gallery": gallery,
+    }
+    return json.dumps(values, indent=2)
 
 
 def versions_text(summary: InferenceSummary) -> str:
-    """The versions that answered, as a person says them."""
+    """Return the versions that answered, such as `versions 1, 2 and 4`."""
     *others, last = summary.versions or ("none",)
     if not others:
         return f"version {last}"

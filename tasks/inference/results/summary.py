@@ -1,11 +1,11 @@
-"""What a run of batch inference amounts to."""
+"""The totals of a run of batch inference, the items of its gallery, and its failures."""
 
 import hashlib
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
@@ -18,15 +18,16 @@ from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
 HISTOGRAM_BINS = 20
-ERROR, WARNING = "error", "warning"
-MAX_GAP_S = 10.0  # between two parts of one worker, at most: it was busy on the way
+ERROR = "error"
+WARNING = "warning"
+MAX_GAP_S = 10.0  # between two parts of one worker, at most: it was at work between them
 
 
 @dataclass(frozen=True)
 class Failure:
     """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it.
 
-    A `severity` of warning is what has to be told of a zip that was used: it does not count as failed.
+    A `severity` of warning is a note about a zip that was used: it does not count as failed.
     """
 
     source: str
@@ -35,62 +36,62 @@ class Failure:
 
     def to_line(self) -> str:
         """Return it as one line of JSON in ASCII, without the line's end."""
-        said = {
-            "input": to_valid_unicode(self.source),
-            "reason": to_valid_unicode(self.reason),
-            "severity": self.severity,
-        }
-        return json.dumps(said)
+        return json.dumps(
+            {
+                "input": to_valid_unicode(self.source),
+                "reason": to_valid_unicode(self.reason),
+                "severity": self.severity,
+            }
+        )
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Read what `to_line` wrote."""
+        """Read a line of `to_line`."""
         values = json.loads(line)
-        return cls(values["input"], values["reason"], values.get("severity", ERROR))
+        return cls(values["input"], values["reason"], values["severity"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassCount:
-    """How often a class was found in one item, its highest confidence there, and where it is in the item's thumbnail.
+    """The detections of a class in one item: their number, the highest confidence, and what the page draws.
 
-    `steps` are pairs of a step of confidence and how often it was found, the highest first. `boxes` and `shapes` are
-    texts of `overlay`, the surest first: `boxes` may be fewer than `count`, `shapes` are one a box or none.
+    `steps` are pairs of a step of confidence and the number of detections in it, the highest first. `boxes` and
+    `shapes` are texts of `overlay`, the highest confidence first: `boxes` may be fewer than `count`, `shapes` are one
+    for each box, or none.
     """
 
     class_id: int
     count: int
     confidence: float
-    steps: tuple[tuple[int, int], ...] = ()
+    steps: tuple[tuple[int, int], ...]
     boxes: str = ""
     shapes: tuple[str, ...] = ()
 
-    @property
-    def counts(self) -> tuple[tuple[int, int], ...]:
-        """`steps`, or all at the highest confidence where a part from before there were steps does not say more."""
-        return self.steps or ((int(confidence_steps(np.array([self.confidence]))[0]), self.count),)
-
     def to_list(self) -> list[Any]:
-        """Return what JSON can hold; `steps` flat."""
+        """Return values that JSON can hold; `steps` are flat."""
         flat = chain.from_iterable(self.steps)
         return [self.class_id, self.count, round(self.confidence, 4), [*flat], self.boxes, self.shapes]
 
     @classmethod
     def from_list(cls, values: list[Any]) -> Self:
-        """Read what `to_list` gave, or the first three of it."""
-        class_id, count, confidence, *more = values
-        if not more:
-            return cls(class_id, count, confidence)
-        steps, boxes, shapes = more
-        pairs = tuple(zip(steps[::2], steps[1::2], strict=True))
-        return cls(class_id, count, confidence, pairs, boxes, tuple(shapes))
+        """Read the values of `to_list`."""
+        class_id, count, confidence, steps, boxes, shapes = values
+        return cls(
+            class_id=class_id,
+            count=count,
+            confidence=confidence,
+            steps=tuple(zip(steps[::2], steps[1::2], strict=True)),
+            boxes=boxes,
+            shapes=tuple(shapes),
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GalleryItem:
-    """One image or video for people to look at; paths are relative to the run's folder, sides are in pixels.
+    """One image or video of the gallery; paths are relative to the run's folder, sides are in pixels.
 
     Its thumbnail is cell `cell`, counted row by row from 0, of the contact sheet at path `sheet`. `annotated` is None
-    where nothing was drawn. `frames` is 1 for an image.
+    if nothing was drawn. `frames` is 1 for an image.
     """
 
     source: str
@@ -109,36 +110,34 @@ class GalleryItem:
         return (self.sheet, self.annotated) if self.annotated else (self.sheet,)
 
     def to_line(self) -> str:
-        """Return it as one line of JSON in ASCII, without the line's end; `classes` are as in `ClassTally.to_list`."""
+        """Return it as one line of JSON in ASCII, without the line's end."""
         classes = [tally.to_list() for tally in self.classes]
         values = {**vars(self), "source": to_valid_unicode(self.source), "classes": classes}
         return json.dumps(values, separators=(",", ":"))
 
-    @staticmethod
-    def renumbered(line: bytes, place: Callable[[int], int]) -> str:
-        """Return a line that `to_line` wrote with `place` of each class id in its stead."""
-        values = json.loads(line)
-        for each in values["classes"]:
-            each[0] = place(each[0])
-        return json.dumps(values, separators=(",", ":"))
-
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Read what `to_line` wrote."""
+        """Read a line of `to_line`."""
         values: dict[str, Any] = json.loads(line)
         return cls(**values | {"classes": tuple(map(ClassCount.from_list, values["classes"]))})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceSummary:
-    """Totals of a run. `images` counts still images, `frames` video frames, `videos` those with a frame.
+    """Totals of a run.
 
-    `inputs` counts images (those in zips too) and videos, readable or not; `failed_inputs` those that failed, if only
-    in part. `seconds` is the time in which anybody worked on the run. `classes` maps class name to detections, most
-    frequent first. `histogram` counts detections by confidence in `HISTOGRAM_BINS` equal steps from 0 to 1. `failures`
-    are the first of `failure_count`, warnings among them. `versions` are those of the model that answered,
-    `class_names` the classes that any of them has; `ClassTally.class_id` in items.jsonl and `category_id` in coco.json
-    are places in `class_names`.
+    Attributes:
+        inputs: Images (those in zips, too) and videos, readable or not.
+        failed_inputs: Those that failed, if only in part.
+        images: Still images.
+        videos: Videos with a frame.
+        frames: Video frames.
+        seconds: The time in which any worker was at work.
+        classes: Detections by class name, most frequent first.
+        histogram: Detections by confidence in `HISTOGRAM_BINS` equal steps from 0 to 1.
+        failures: The first of `failure_count`, warnings among them.
+        versions: The versions of the model that answered.
+        class_names: The classes of all of them; class ids in items.jsonl and coco.json are its indices.
     """
 
     inputs: int
@@ -157,18 +156,18 @@ class InferenceSummary:
 
     @property
     def images_per_second(self) -> float:
-        """Images and video frames in a second; 0 where no time passed."""
+        """Images and video frames in a second; 0 if no time passed."""
         return (self.images + self.frames) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def failure_share(self) -> float:
-        """Share of inputs that failed, 0 to 1; 0 where there were none."""
+        """Share of inputs that failed, 0 to 1; 0 if there were none."""
         return self.failed_inputs / self.inputs if self.inputs else 0.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunTotals:
-    """Running totals, named as in `InferenceSummary`, in memory that grows with neither pictures nor detections."""
+    """Running totals, named as in `InferenceSummary`, in memory that grows with neither images nor detections."""
 
     inputs: int = 0
     failed_inputs: int = 0
@@ -198,20 +197,20 @@ class RunTotals:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Read what `to_json` gave."""
+        """Read the values of `to_json`."""
         return cls(**values | {"classes": Counter(values["classes"])})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ItemTotals:
-    """Counts by class and confidence over the pictures of one item; `poster` is the first with the most detections."""
+    """Counts by class and confidence in the images of one item; `poster` is the first with the most detections."""
 
     counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     best: dict[int, float] = field(default_factory=dict)
     poster: Detections | None = None
 
     def add(self, found: Detections) -> bool:
-        """Count one picture; return whether it is the poster now."""
+        """Count one image or frame; return whether it is the poster now."""
         ids = found.class_id.tolist()
         self.counts.update(zip(ids, confidence_steps(found.confidence).tolist(), strict=True))
         for number, confidence in zip(ids, found.confidence.tolist(), strict=True):
@@ -223,63 +222,65 @@ class ItemTotals:
         return True
 
     def classes(self) -> tuple[ClassCount, ...]:
-        """Return the tallies, most frequent class first, with the boxes of the poster."""
-        if self.poster is None or not self.best:
+        """Return the counts, most frequent class first, with the boxes of the poster."""
+        if self.poster is None:
             return ()
-        rows = first_rows(self.poster)
-        boxes, shapes = box_text(self.poster, rows), shape_texts(self.poster, rows)
-        steps: dict[int, list[tuple[int, int]]] = {number: [] for number in self.best}
+        steps = defaultdict[int, list[tuple[int, int]]](list)
         for (number, step), count in sorted(self.counts.items(), reverse=True):
             steps[number].append((step, count))
-        places: dict[int, list[int]] = {number: [] for number in self.best}
-        for place, number in enumerate(self.poster.class_id[rows].tolist()):
-            places[number].append(place)
-        tallies = (
+        rows = first_rows(self.poster)
+        boxes = box_text(self.poster, rows)
+        shapes = shape_texts(self.poster, rows)
+        drawn = defaultdict[int, list[int]](list)
+        for index, number in enumerate(self.poster.class_id[rows].tolist()):
+            drawn[number].append(index)
+        counts = (
             ClassCount(
-                number,
-                sum(count for _, count in steps[number]),
-                confidence,
-                tuple(steps[number]),
-                "".join([boxes[BOX * place : BOX * (place + 1)] for place in places[number]]),
-                tuple([shapes[place] for place in places[number]]) if shapes else (),
+                class_id=number,
+                count=sum(count for _, count in steps[number]),
+                confidence=confidence,
+                steps=tuple(steps[number]),
+                boxes="".join([boxes[BOX * index : BOX * (index + 1)] for index in drawn[number]]),
+                shapes=tuple([shapes[index] for index in drawn[number]]) if shapes else (),
             )
             for number, confidence in self.best.items()
         )
-        return tuple(sorted(tallies, key=lambda tally: -tally.count))
+        return tuple(sorted(counts, key=lambda each: -each.count))
 
 
 class IntervalUnion:
-    """Seconds in which anybody worked, from overlapping spans of time."""
+    """The seconds that overlapping spans of time cover."""
 
     def __init__(self) -> None:
         self._starts: list[float] = []
         self._ends: list[float] = []
 
     def add(self, start: float, end: float) -> None:
-        """Add a span; it becomes one with those that it touches, so that few are kept."""
-        first, last = bisect_left(self._ends, start - MAX_GAP_S), bisect_right(self._starts, end + MAX_GAP_S)
+        """Add a span; it is merged with those that it touches."""
+        first = bisect_left(self._ends, start - MAX_GAP_S)
+        last = bisect_right(self._starts, end + MAX_GAP_S)
         self._starts[first:last] = [min([start, *self._starts[first:last]])]
         self._ends[first:last] = [max([end, *self._ends[first:last]])]
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The total."""
         return sum(self._ends) - sum(self._starts)
 
 
 def item_classes(pictures: Iterable[Detections]) -> tuple[ClassCount, ...]:
-    """Return the tallies by class over all pictures of one item."""
-    tally = ItemTotals()
-    for found in pictures:
-        tally.add(found)
-    return tally.classes()
+    """Return the counts by class over all images or frames of one item."""
+    totals = ItemTotals()
+    for detections in pictures:
+        totals.add(detections)
+    return totals.classes()
 
 
 def output_stem(source: str) -> str:
     """Return a file name without ending for an input: safe on any disk and in any URL, one for each source.
 
-    It depends on the source alone, so that a second attempt writes over the first. The readable part is for people, the
-    digest keeps `a/x.jpg`, `b/x.jpg` and `x.png` apart.
+    It depends on the source alone, so that a second attempt writes over the first; the digest keeps `a/x.jpg` and
+    `b/x.jpg` apart.
     """
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(source).stem).strip("_")[:60]
     digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]

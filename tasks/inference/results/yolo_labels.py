@@ -1,4 +1,4 @@
-"""Detections in the text format of YOLO: a file a picture, beside data.yaml, which names the classes."""
+"""Detections in the text format of YOLO: a file for each image, beside data.yaml, which names the classes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tasks.vision.detections import VISIBLE
 
-DATA_YAML, LABELS = "data.yaml", "labels"
+DATA_YAML = "data.yaml"
+LABELS = "labels"
 LABEL_TASKS = frozenset({"detect", "segment", "pose", "obb"})
 
 _Row = dict[str, Any]
@@ -20,52 +21,52 @@ _Points = NDArray[np.float64]
 
 
 def write_labels(folder: Path, task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> None:
-    """Write `labels/x.txt` for each picture that has a copy `images/x.jpg`.
+    """Write `labels/x.txt` for each image that has a copy `images/x.jpg`; it is empty if there are no detections.
 
-    It is empty where nothing was found, so that a chunk that is tried again leaves none of the attempt before. `rows`
-    are all detections of `pictures`, in the same order, and `class_ids` their classes. A line is the class and, as
-    shares of width and height: centre and sides of the box (detect), the outline (segment), the box and its keypoints
-    x, y, visibility (pose), or the four corners (obb). Confidences are left out: as a last column, trainers take them
-    for something else.
+    `rows` are all detections of `pictures`, in the same order, and `class_ids` their classes. A line is the class and,
+    as shares of width and height: centre and sides of the box (detect), the outline (segment), the box and keypoints
+    x, y, visibility (pose), or the four corners (obb). Confidences are left out: trainers misread a last column.
     """
-    for path, text in to_label_texts(task, pictures, rows, class_ids):
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="ascii")
+    for name, text in to_label_texts(task, pictures, rows, class_ids):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
 
 
 def to_label_texts(
     task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
-    """Yield path and text of each file of labels; `write_labels` says more."""
+    """Yield path and text of each file that `write_labels` writes."""
     shape = _SHAPES.get(task)
     if shape is None:
         return
     columns = [pictures[name].to_pylist() for name in ("image", "width", "height", "detections")]
+    names = [*_BOX, *(name for name in _OWN if name in rows.column_names)]
     first = 0
     for image, width, height, count in zip(*columns, strict=True):
-        own, first = range(first, first + count), first + count
+        ids = class_ids[first : first + count]
+        found = rows.slice(first, count)
+        first += count
         if image is None:
             continue
         sides = np.array([width, height], np.float64)
-        found = rows.slice(own.start, count).select([*_BOX, *(name for name in _OWN if name in rows.column_names)])
         lines = [
-            f"{class_ids[number]} {_numbers(shape(row, sides))}\n"
-            for number, row in zip(own, found.to_pylist(), strict=True)
+            f"{number} {_numbers(shape(row, sides))}\n"
+            for number, row in zip(ids, found.select(names).to_pylist(), strict=True)
         ]
         yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
 
 
 def to_data_yaml(class_names: Sequence[str], keypoints: int = 0) -> str:
-    """Return data.yaml, which stands beside images/ and labels/; `keypoints` is how many a detection of pose has."""
-    said: dict[str, Any] = {"train": "images", "val": "images", "names": dict(enumerate(class_names))}
+    """Return data.yaml for images/ and labels/ beside it, with the number of keypoints of a pose model."""
+    values: dict[str, Any] = {"train": "images", "val": "images", "names": dict(enumerate(class_names))}
     if keypoints:
-        said["kpt_shape"] = [keypoints, 3]
-    return yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
+        values["kpt_shape"] = [keypoints, 3]
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
 def keypoint_count(rows: pa.Table) -> int:
-    """Return how many keypoints a detection has; 0 where there are none."""
+    """Return the number of keypoints of a detection; 0 if there are none."""
     if "keypoints" not in rows.column_names or not rows.num_rows:
         return 0
     return int(pc.max(pc.list_value_length(rows["keypoints"])).as_py() or 0) // 3
@@ -85,7 +86,7 @@ def _box(row: _Row, sides: _Points) -> _Points:
 
 
 def _outline(row: _Row, sides: _Points) -> _Points:
-    """The outline; where there is none, the corners of the box: a line must not be missing."""
+    """Return the outline; without one the corners of the box, because no line must be missing."""
     ring = np.array(row["polygon"] or (), np.float64)
     if len(ring) < 6 or not np.isfinite(ring).all():
         (left, top), (right, bottom) = _corners(row)
@@ -109,7 +110,7 @@ _SHAPES: dict[str, Callable[[_Row, _Points], _Points]] = {
 
 
 def _shares(points: _Points, sides: _Points) -> _Points:
-    """Points [k, 2] in pixels as shares of the picture; outside it there is nothing, and trainers refuse it."""
+    """Return points [k, 2] in pixels as shares of the image, clipped to it: trainers refuse others."""
     return np.clip(points / sides, 0, 1)
 
 

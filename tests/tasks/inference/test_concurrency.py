@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.inference.concurrency import MemoryBudget, ordered_map, prefetch_map
+from tasks.inference.concurrency import MemoryBudget, ordered_map
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 4), st.integers(1, 6), st.none() | st.integers(0, 12))
@@ -79,14 +79,14 @@ def test_who_closes_early_waits_for_what_has_begun() -> None:
     assert 1 <= most <= 3
 
 
-def test_the_next_one_is_made_while_this_one_is_used() -> None:
+def test_with_one_thread_the_next_one_is_made_while_this_one_is_used() -> None:
     made = list[int]()
 
     def make(number: int) -> int:
         made.append(number)
         return number * 2
 
-    for item, result in prefetch_map(make, range(4)):
+    for item, result in enumerate(ordered_map(make, range(4), threads=1, window=2)):
         assert result == item * 2
         time.sleep(0.02)
         assert made == list(range(min(item + 2, 4)))

@@ -214,6 +214,6 @@ def test_a_store_that_stays_away_is_an_error_that_may_pass(
 
 def test_a_film_that_has_no_room_is_refused_before_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranged_reads, "MIN_FREE_BYTES", 1 << 60)
-    film = MediaSource("film", "media", "none.mp4", "", 1000, None, MediaKind.VIDEO)
+    film = MediaSource(name="film", bucket="media", key="none.mp4", etag="", size=1000, kind=MediaKind.VIDEO)
     with pytest.raises(StorageError, match=r"Expected 1,152,\S+ bytes free for s3://media/none.mp4, found"):
         MediaStore().fetch(film, tmp_path / "film")

@@ -46,7 +46,7 @@ def crossing(number: int) -> Detections:
 
 
 def test_objects_that_cross_keep_their_ids_and_their_rows() -> None:
-    follow = object_tracking.new_tracker()
+    follow = Tracker()
     first = ids(follow(crossing(0)))
     assert sorted(first) == [1, 2]
     for number in range(1, 60):
@@ -58,7 +58,7 @@ def test_objects_that_cross_keep_their_ids_and_their_rows() -> None:
 
 @pytest.mark.parametrize(("away", "same"), [(20, True), (40, False)])
 def test_an_object_keeps_its_id_for_a_second(away: int, same: bool) -> None:
-    follow = Tracker(30).follow
+    follow = Tracker()
     for number in range(30):
         assert ids(follow(frame(number, (100 + number, 200, 0.9, 0)))) == [1]
     for number in range(30, 30 + away):
@@ -70,7 +70,7 @@ def test_an_object_keeps_its_id_for_a_second(away: int, same: bool) -> None:
 def test_the_time_stamps_tell_the_frame_rate() -> None:
     """Ten frames at two a second are long, at 30 a second they are nothing."""
     for rate, id_back in (2, 0), (30, 1):
-        follow = Tracker().follow
+        follow = Tracker()
         for number in range(10):
             follow(frame(number, (100, 200, 0.9, 0), rate=rate))
         for number in range(10, 20):
@@ -79,7 +79,7 @@ def test_the_time_stamps_tell_the_frame_rate() -> None:
 
 
 def test_a_new_object_is_followed_once_it_is_confirmed_and_a_weak_one_never() -> None:
-    follow = object_tracking.new_tracker()
+    follow = Tracker()
     still = (100, 200, 0.9, 0)
     assert ids(follow(frame(0, still))) == [1]
     assert ids(follow(frame(1, (400, 100, 0.8, 1), still, (300, 400, 0.05, 0)))) == [0, 1, 0]
@@ -90,7 +90,7 @@ def test_a_new_object_is_followed_once_it_is_confirmed_and_a_weak_one_never() ->
 
 def test_videos_side_by_side_do_not_disturb_one_another() -> None:
     def video(_: int) -> list[list[int]]:
-        follow = object_tracking.new_tracker()
+        follow = Tracker()
         return [ids(follow(crossing(number))) for number in range(60)]
 
     alone = video(0)
@@ -99,7 +99,7 @@ def test_videos_side_by_side_do_not_disturb_one_another() -> None:
 
 
 def test_rotated_boxes_are_followed_and_absurd_ones_do_no_harm() -> None:
-    follow = object_tracking.new_tracker()
+    follow = Tracker()
     for number in range(5):
         rows = [[100 + 5 * number, 200, 80, 20, 0.5], [1e30, 1e30, 80, 20, 0.5], [300, 300, 1e-30, 20, 0.5]]
         rotated = np.array(rows, np.float32)
@@ -125,7 +125,7 @@ def test_the_settings_are_those_of_ultralytics() -> None:
 def test_a_missing_package_is_named_and_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_tracking, "find_spec", lambda name: None if name == "lap" else find_spec(name))
     with pytest.raises(ObjectTrackingError, match="install lap"):
-        object_tracking.new_tracker()
+        Tracker()
 
 
 def test_importing_the_module_does_not_import_ultralytics() -> None:

@@ -24,7 +24,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def some_chunks(count: int) -> Iterator[Chunk]:
     for number in range(count):
         name = f"{number}.jpg"
-        yield Chunk(number, (MediaSource(f"s3://media/{name}", "media", name, '"1"', 10, None, MediaKind.IMAGE),))
+        source = MediaSource(
+            name=f"s3://media/{name}", bucket="media", key=name, etag='"1"', size=10, kind=MediaKind.IMAGE
+        )
+        yield Chunk(number, (source,))
 
 
 def new_queue(count: int) -> WorkQueue:

@@ -12,7 +12,12 @@ KINDS = st.sampled_from(
 NAMES = st.text(min_size=1)
 SOURCES = st.lists(
     st.builds(
-        *(MediaSource, NAMES, NAMES, NAMES, NAMES, st.integers(0)),
+        MediaSource,
+        name=NAMES,
+        bucket=NAMES,
+        key=NAMES,
+        etag=NAMES,
+        size=st.integers(0),
         entry=st.none() | st.integers(0),
         kind=KINDS,
         fault=st.none() | NAMES,
@@ -37,9 +42,6 @@ def test_every_source_is_in_one_chunk_in_order(sources: list[MediaSource], most:
 
 @given(SOURCES)
 def test_lines_say_everything(sources: list[MediaSource]) -> None:
-    for source in sources:
-        assert "\n" not in source.to_line()
-        assert MediaSource.from_line(source.to_line()) == source
     for chunk in split_into_chunks(sources):
         assert "\n" not in chunk.to_line()
         assert Chunk.from_line(chunk.to_line()) == chunk

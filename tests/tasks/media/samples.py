@@ -6,7 +6,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.media.errors import MediaError
-from tasks.media.video_reader import read_frames
+from tasks.media.video_reader import decode_frames, to_upright_rgb
 from tasks.vision.geometry import Rgb
 from tests.paths import ROOT
 
@@ -182,6 +182,12 @@ def in_own_process(code: str, *arguments: object) -> str:
     )
     assert ran.returncode == 0, f"exit status {ran.returncode}: {ran.stderr[-2000:]}"
     return ran.stdout
+
+
+def read_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, Rgb]]:
+    """Yield (index, ms, upright RGB) of every `step`-th frame, decoded and converted as in a run."""
+    for index, timestamp_ms, frame in decode_frames(path, step):
+        yield index, timestamp_ms, to_upright_rgb(frame)
 
 
 def frames_until_error(path: Path) -> tuple[int, str]:

@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 
 from tasks.media import video_reader
 from tasks.media.errors import MediaError
-from tasks.media.video_reader import read_frames
-from tests.tasks.media.samples import exr, film, frames_until_error, in_own_process, packed, photo, png_bomb, with_sound
+from tests.tasks.media.samples import (
+    exr,
+    film,
+    frames_until_error,
+    in_own_process,
+    packed,
+    photo,
+    png_bomb,
+    read_frames,
+    with_sound,
+)
 
 STEADY = [index * 40.0 for index in range(60)]
 
@@ -210,9 +219,9 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_missing_and_backward_times_still_rise() -> None:
-    clock = video_reader._Clock(40.0)
+    clock = video_reader._Clock(step_ms=40.0)
     assert [clock.tick(seconds) for seconds in (5.0, 5.04, None, 5.01, 9e15)] == pytest.approx([0, 40, 80, 120, 160])
-    clock = video_reader._Clock(40.0)
+    clock = video_reader._Clock(step_ms=40.0)
     assert [clock.tick(seconds) for seconds in (None, None, 7.0, 7.5)] == pytest.approx([0, 40, 80, 580])
 
 
@@ -222,7 +231,7 @@ def test_a_codec_that_few_use_is_refused_before_a_frame_is_decoded(tmp_path: Pat
         import sys
         from pathlib import Path
         from tasks.media.errors import MediaError
-        from tasks.media.video_reader import read_frames
+        from tests.tasks.media.samples import read_frames
         try:
             list(read_frames(Path(sys.argv[1])))
         except MediaError as error:
@@ -253,7 +262,7 @@ def test_a_frame_that_claims_to_be_huge_costs_little(tmp_path: Path, side: int, 
         from pathlib import Path
         from tasks.media import video_reader
         from tasks.media.errors import MediaError
-        from tasks.media.video_reader import read_frames
+        from tests.tasks.media.samples import read_frames
         video_reader._OPTIONS["codec_whitelist"] += sys.argv[2]
         status = Path("/proc/self/status")
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from tasks.media import video_writer
 from tasks.media.errors import MediaError
-from tasks.media.video_reader import read_frames
 from tasks.media.video_writer import VideoWriter
 from tasks.vision.geometry import Rgb
-from tests.tasks.media.samples import beep_seconds, film, photo, with_sound
+from tests.tasks.media.samples import beep_seconds, film, photo, read_frames, with_sound
 
 
 def packets(path: Path) -> list[tuple[float, float]]:

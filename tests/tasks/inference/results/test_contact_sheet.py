@@ -18,9 +18,9 @@ from tasks.inference.results.contact_sheet import (
     thumbnail,
 )
 from tasks.media.images import read_image
-from tasks.media.video_reader import read_frames
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
+from tests.tasks.media.samples import read_frames
 
 NAMES = ("red", "blue")
 
@@ -105,7 +105,7 @@ def test_shrinking_in_steps_gives_what_an_average_over_areas_gives(size: tuple[i
 def test_nothing_is_drawn_on_a_thumbnail_and_its_boxes_go_with_the_item(tmp_path: Path) -> None:
     """What is painted into a picture nobody can hide."""
     painter = Annotator(tmp_path, 0, NAMES, annotate=False)
-    item = painter.save_image(plain(640, 480), found((320, 240, 480, 360)))
+    item = painter.to_gallery_item(painter.annotate(plain(640, 480), found((320, 240, 480, 360))))
     painter.finish()
     assert np.ptp(cell_of(read_image(tmp_path / item.sheet), 0)) < 4
     (tally,) = item.classes
@@ -114,7 +114,8 @@ def test_nothing_is_drawn_on_a_thumbnail_and_its_boxes_go_with_the_item(tmp_path
 
 def test_a_painter_gives_cells_in_order_and_begins_a_sheet_when_one_is_full(tmp_path: Path) -> None:
     painter = Annotator(tmp_path, 12, NAMES, annotate=False)
-    items = [painter.save_image(plain(64, 48), found(size=(64, 48))) for _ in range(CELLS + 2)]
+    annotated = painter.annotate(plain(64, 48), found(size=(64, 48)))
+    items = [painter.to_gallery_item(annotated) for _ in range(CELLS + 2)]
     painter.finish()
     assert [(item.sheet, item.cell) for item in items[:2]] == [("thumbnails/000012-0.jpg", 0), (items[0].sheet, 1)]
     assert [(item.sheet, item.cell) for item in items[-2:]] == [("thumbnails/000012-1.jpg", 0), (items[-1].sheet, 1)]

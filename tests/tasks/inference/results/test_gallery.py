@@ -3,15 +3,16 @@
 import json
 import re
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pytest
 
 from tasks.inference.results import gallery
-from tasks.inference.results.gallery import render_gallery, write_gallery
+from tasks.inference.results.gallery import write_gallery
 from tasks.inference.results.summary import ClassCount, Failure, GalleryItem, InferenceSummary
 
 HOSTILE = (
@@ -30,7 +31,33 @@ def item(
     place = f"annotated/p-{number}.{'jpg' if kind == 'image' else 'mp4'}" if annotated else None
     frames = 1 if kind == "image" else 50
     sheet = f"thumbnails/{number // 64:06d}-0.jpg"
-    return GalleryItem(source, kind, sheet, number % 64, place, 640, 480, frames, classes)
+    return GalleryItem(
+        source=source,
+        kind=kind,
+        sheet=sheet,
+        cell=number % 64,
+        annotated=place,
+        width=640,
+        height=480,
+        frames=frames,
+        classes=classes,
+    )
+
+
+def counted(class_id: int, count: int, confidence: float) -> ClassCount:
+    """A class whose detections all have one confidence, without boxes."""
+    steps = ((int(100 * confidence), count),)
+    return ClassCount(class_id=class_id, count=count, confidence=confidence, steps=steps)
+
+
+def page_of(
+    items: Iterable[GalleryItem], summary: InferenceSummary, links: Mapping[str, str], model_name: str = ""
+) -> str:
+    """The text of the page, as it is written."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "index.html")
+        write_gallery(path, summary, items, links, model_name=model_name)
+        return path.read_text(encoding="utf-8")
 
 
 def summary(items: Iterable[GalleryItem], failures: tuple[Failure, ...] = ()) -> InferenceSummary:
@@ -54,10 +81,10 @@ def summary(items: Iterable[GalleryItem], failures: tuple[Failure, ...] = ()) ->
 
 
 ITEMS = (
-    item(0, "a/one.jpg", ClassCount(0, 3, 0.95)),
-    item(1, HOSTILE, ClassCount(1, 1, 0.4), ClassCount(0, 2, 0.3)),
+    item(0, "a/one.jpg", counted(0, 3, 0.95)),
+    item(1, HOSTILE, counted(1, 1, 0.4), counted(0, 2, 0.3)),
     item(2, "a/none.jpg"),
-    item(64, "clip.mp4", ClassCount(1, 9, 0.8), kind="video", annotated=False),
+    item(64, "clip.mp4", counted(1, 9, 0.8), kind="video", annotated=False),
 )
 SUMMARY = summary(ITEMS, (Failure(HOSTILE, "expected <b>, found </b>"),))
 
@@ -81,7 +108,7 @@ def unpacked(page: str) -> list[dict[str, Any]]:
 
 
 def test_hostile_names_are_text_and_nothing_else() -> None:
-    page = render_gallery(SUMMARY, ITEMS, {}, model_name=HOSTILE)
+    page = page_of(ITEMS, SUMMARY, {}, model_name=HOSTILE)
     assert HOSTILE not in page
     assert "<img src=x" not in page
     assert page.count("<script") == 2
@@ -94,12 +121,12 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
 def test_a_name_like_our_own_mark_moves_nothing() -> None:
     failures = (Failure(gallery._PLACE, gallery._PLACE),)
     named = item(0, gallery._PLACE)
-    page = render_gallery(summary([named], failures), [named], {}, model_name=gallery._PLACE)
+    page = page_of([named], summary([named], failures), {}, model_name=gallery._PLACE)
     assert unpacked(page)[0]["source"] == gallery._PLACE
 
 
 def test_the_page_loads_nothing_of_its_own_and_styles_nothing_inline() -> None:
-    page = render_gallery(SUMMARY, ITEMS, {})
+    page = page_of(ITEMS, SUMMARY, {})
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page)
     assert not re.findall(r"""<[^>]*\sstyle=""", page)
     assert "url(" not in page
@@ -115,7 +142,7 @@ def test_rows_give_back_what_was_put_in() -> None:
         ITEMS[2].annotated or "": "javascript:alert(1)",
         ITEMS[0].sheet: "https://s3.example/run/x",
     }
-    page = render_gallery(SUMMARY, ITEMS, links)
+    page = page_of(ITEMS, SUMMARY, links)
     rows = unpacked(page)
     assert [row["source"] for row in rows] == [each.source for each in ITEMS]
     assert [row["annotated"] for row in rows] == [each.annotated or "" for each in ITEMS]
@@ -131,7 +158,7 @@ def test_rows_give_back_what_was_put_in() -> None:
 
 def test_names_beyond_ascii_are_not_cut_where_scripts_count_otherwise() -> None:
     named = [item(0, "😀/a\udcff.jpg"), item(1, "😀/ab.jpg"), item(2, "é.jpg")]
-    page = render_gallery(summary(named), named, {})
+    page = page_of(named, summary(named), {})
     assert page.encode("utf-8")
     assert [row["source"] for row in unpacked(page)] == [each.source for each in named]
     assert [row["shared"] for row in unpacked(page)] == [0, 0, 0]
@@ -139,7 +166,7 @@ def test_names_beyond_ascii_are_not_cut_where_scripts_count_otherwise() -> None:
 
 def test_totals_classes_histogram_and_files_are_there() -> None:
     links = {"predictions.parquet": "https://s3.example/p?a=1&b=2", "coco.json": "javascript:alert(1)"}
-    page = render_gallery(SUMMARY, ITEMS, links, model_name="cells")
+    page = page_of(ITEMS, SUMMARY, links, model_name="cells")
     assert "version 7" in page
     assert "version 8" in page
     assert [(each[0], each[3:]) for each in data_of(page)["classes"]] == [(1, [80, 9, 40, 1]), (0, [95, 3, 30, 2])]
@@ -147,11 +174,11 @@ def test_totals_classes_histogram_and_files_are_there() -> None:
     assert 'href="https://s3.example/p?a=1&amp;b=2" data-path="predictions.parquet"' in page
     assert 'href="./coco.json"' in page
     assert "pictures.parquet</b>" not in page
-    assert "pictures.parquet</b>" in render_gallery(SUMMARY, ITEMS, {})
+    assert "pictures.parquet</b>" in page_of(ITEMS, SUMMARY, {})
 
 
 def test_a_run_without_anything_still_gives_a_page() -> None:
-    page = render_gallery(replace(summary([]), versions=(), histogram=()), [], {})
+    page = page_of([], replace(summary([]), versions=(), histogram=()), {})
     assert "Nothing was found." in page
     assert 'id="failures"' not in page
 
@@ -160,7 +187,7 @@ def test_of_very_many_the_first_are_shown_and_all_are_counted(monkeypatch: pytes
     monkeypatch.setattr(gallery, "MAX_ITEMS", 2)
     monkeypatch.setattr(gallery, "MAX_FAILURES", 3)
     failures = tuple(Failure(f"x{number}", "y") for number in range(5))
-    page = render_gallery(summary(ITEMS, failures), iter(ITEMS), {})
+    page = page_of(iter(ITEMS), summary(ITEMS, failures), {})
     found = data_of(page)
     assert (len(found["rows"]), found["total"], len(found["sheets"])) == (2, 4, 1)
     assert [each[3:] for each in found["classes"]] == [[80, 9, 40, 1], [95, 3, 30, 2]]
@@ -180,11 +207,9 @@ def test_ten_thousand_items_with_links_make_a_small_page_in_little_memory(tmp_pa
     def items() -> Iterable[GalleryItem]:
         for number, name in enumerate(names[:10_000]):
             boxes = "".join(f"{number:04d}{row}/+X" for row in range(3))
-            classes = tuple(ClassCount(each, 3, 0.8765, ((87, 3),), boxes) for each in range(number % 5))
+            classes = tuple(replace(counted(each, 3, 0.8765), boxes=boxes) for each in range(number % 5))
             sheet = f"thumbnails/{number // 64:06d}-0.jpg"
-            yield GalleryItem(
-                f"photos.zip/a/img_{number:06d}.jpg", "image", sheet, number % 64, name, 640, 480, 1, classes
-            )
+            yield replace(item(number, f"photos.zip/a/img_{number:06d}.jpg", *classes), sheet=sheet, annotated=name)
 
     tracemalloc.start()
     write_gallery(tmp_path / "index.html", SUMMARY, items(), links)

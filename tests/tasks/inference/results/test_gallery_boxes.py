@@ -1,6 +1,5 @@
 """The boxes of the gallery in a real browser: what the slider leaves of them, and what is counted."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,14 +12,13 @@ import pytest
 from tasks.inference.results import gallery
 from tasks.inference.results.annotator import AnnotatedVideo, Annotator
 from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
-from tasks.inference.results.gallery import count_gallery_items, write_gallery
-from tasks.inference.results.overlay import box_text, count_by_step
-from tasks.inference.results.summary import ClassCount, GalleryItem
+from tasks.inference.results.gallery import read_gallery_items, write_gallery
+from tasks.inference.results.overlay import box_text, confidence_steps_of
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
 from tests.infra.browser import Page
 from tests.tasks.inference.results.examples import model
-from tests.tasks.inference.results.test_gallery import HOSTILE, item, summary
+from tests.tasks.inference.results.test_gallery import HOSTILE, counted, item, summary
 from tests.tasks.inference.results.test_gallery_browser import enter, press
 
 NAMES = ("red", HOSTILE, "blue")
@@ -72,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stills = [crowd(1), three, lone("empty.jpg"), *(crowd(seed) for seed in range(2, 9))]
     with ChunkResultWriter(folder, 0, model(names=NAMES)) as part:
         for found in stills:
-            part.item(painter.save_image(plain, found))
+            part.item(painter.to_gallery_item(painter.annotate(plain, found)))
             part.add(found)
         with AnnotatedVideo(painter, "clip.mp4") as clip:
             for frame, count in enumerate((5, 40, 20)):
@@ -82,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.item(clip.item())
         painter.finish()
     totals = merge_chunk_results([part.path], folder)
-    write_gallery(folder / "index.html", totals, count_gallery_items(folder), {})
+    write_gallery(folder / "index.html", totals, read_gallery_items(folder), {})
     return folder
 
 
@@ -197,7 +195,7 @@ def test_of_a_run_with_more_than_the_page_shows_all_are_counted(
     browser: Page, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "MAX_ITEMS", 2)
-    items = list(count_gallery_items(run))
+    items = list(read_gallery_items(run))
     totals = replace(summary(items), class_names=NAMES)
     write_gallery(tmp_path / "index.html", totals, items, {})
     show(browser, tmp_path / "index.html")
@@ -278,7 +276,7 @@ def test_a_picture_has_its_file_enlarged_where_nothing_is_hidden_and_else_its_bo
     browser: Page, run: Path, tmp_path: Path
 ) -> None:
     items = [
-        replace(each, annotated="annotated/x.jpg") for each in count_gallery_items(run) if each.source == "three.jpg"
+        replace(each, annotated="annotated/x.jpg") for each in read_gallery_items(run) if each.source == "three.jpg"
     ]
     write_gallery(tmp_path / "index.html", replace(summary(items), class_names=NAMES), items, {})
     show(browser, tmp_path / "index.html")
@@ -295,7 +293,7 @@ def test_pictures_with_too_many_boxes_say_so(
     browser: Page, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "ROOM", 12 * 20 * 8)
-    items = list(count_gallery_items(run))
+    items = list(read_gallery_items(run))
     write_gallery(tmp_path / "index.html", replace(summary(items), class_names=NAMES), items, {})
     show(browser, tmp_path / "index.html")
     assert "9 pictures with very many detections" in browser.js("byId('crowded').textContent")
@@ -306,28 +304,15 @@ def test_pictures_with_too_many_boxes_say_so(
     press(browser, "Escape")
 
 
-def test_items_of_an_older_run_are_shown_and_counted(browser: Page, tmp_path: Path) -> None:
-    old = [item(number, f"{number}.jpg", ClassCount(0, 3, 0.87)) for number in range(3)]
-    lines = [json.loads(each.to_line()) for each in old]
-    for line in lines:
-        line["classes"] = [each[:3] for each in line["classes"]]
-    items = [GalleryItem.from_line(json.dumps(line)) for line in lines]
-    write_gallery(tmp_path / "index.html", summary(items), items, {})
-    show(browser, tmp_path / "index.html")
-    assert told(browser) == {"red": 9}
-    slide(browser, 0.88)
-    assert told(browser) == {"red": 0}
-
-
 def test_ten_thousand_pictures_of_sixty_boxes_follow_the_slider_at_once(browser: Page, tmp_path: Path) -> None:
     found = crowd(1)
     order = [np.flatnonzero(found.class_id == number) for number in range(3)]
-    tallies: tuple[ClassCount, ...] = tuple(
-        ClassCount(number, len(rows), float(found.confidence[rows[0]]), (), box_text(found, rows))
+    classes = [
+        replace(counted(number, len(rows), float(found.confidence[rows[0]])), steps=steps(boxes), boxes=boxes)
         for number, rows in enumerate(order)
-    )
-    counted = tuple(replace(each, steps=steps(each.boxes)) for each in tallies)
-    items = (item(number, f"{number}.jpg", *counted) for number in range(COUNT))
+        for boxes in [box_text(found, rows)]
+    ]
+    items = (item(number, f"{number}.jpg", *classes) for number in range(COUNT))
     totals = replace(summary([]), images=COUNT, detections=60 * COUNT, class_names=NAMES)
     write_gallery(tmp_path / "index.html", totals, items, {})
     assert (tmp_path / "index.html").stat().st_size < 7_000_000
@@ -344,4 +329,4 @@ def test_ten_thousand_pictures_of_sixty_boxes_follow_the_slider_at_once(browser:
 
 
 def steps(boxes: str) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(Counter(count_by_step(boxes)).items(), reverse=True))
+    return tuple(sorted(Counter(confidence_steps_of(boxes)).items(), reverse=True))

@@ -15,11 +15,11 @@ import pytest
 
 from infra import demo_data
 from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, ContactSheet
-from tasks.inference.results.gallery import render_gallery, write_gallery
-from tasks.inference.results.summary import ClassCount, GalleryItem
+from tasks.inference.results.gallery import write_gallery
+from tasks.inference.results.summary import GalleryItem
 from tasks.media.images import write_jpeg
 from tests.infra.browser import Page
-from tests.tasks.inference.results.test_gallery import HOSTILE, item, summary
+from tests.tasks.inference.results.test_gallery import HOSTILE, counted, item, summary
 
 COUNT = 10_000
 CODES = {"Escape": 27, "End": 35, "ArrowRight": 39, "ArrowDown": 40, "/": 191}
@@ -76,8 +76,8 @@ def level(number: int) -> int:
 def many() -> Iterator[GalleryItem]:
     """Every second item has a `red` of 0.9, every fifth a HOSTILE one of 0.4; one in a thousand is a video."""
     for number in range(COUNT):
-        red = [ClassCount(0, 2, 0.9)] if number % 2 == 0 else []
-        other = [ClassCount(1, 1, 0.4)] if number % 5 == 0 else []
+        red = [counted(0, 2, 0.9)] if number % 2 == 0 else []
+        other = [counted(1, 1, 0.4)] if number % 5 == 0 else []
         name = f"photos.zip/part {number // 100}/{number}"
         yield item(number, name, *red, *other, kind="video" if number % 1000 == 3 else "image")
 
@@ -197,14 +197,14 @@ def test_a_picture_that_is_away_gives_its_thumbnail_and_says_so(opened: Page) ->
 
 def test_a_downloaded_folder_works_without_links(page: Page, tmp_path: Path) -> None:
     """From file://, also where the links in the page have expired."""
-    items = [item(0, HOSTILE, ClassCount(1, 1, 0.4)), item(1, "b.jpg", annotated=False)]
+    items = [item(0, HOSTILE, counted(1, 1, 0.4)), item(1, "b.jpg", annotated=False)]
     sheet = ContactSheet()
     for _ in items:
         sheet.add(np.full((192, 256, 3), 120, np.uint8))
     sheet.write(tmp_path / items[0].sheet)
     write_jpeg(tmp_path / str(items[0].annotated), np.full((48, 64, 3), 99, np.uint8))
     gone = dict.fromkeys([items[0].sheet, items[0].annotated or "", "coco.json"], "http://127.0.0.1:9/gone")
-    (tmp_path / "index.html").write_text(render_gallery(summary(items), items, gone), encoding="utf-8")
+    write_gallery(tmp_path / "index.html", summary(items), items, gone)
     page.open((tmp_path / "index.html").as_uri())
     page.wait("document.querySelectorAll('.card.seen').length === 2")
     assert page.js("document.querySelector('.class bdi').textContent") == HOSTILE
@@ -224,7 +224,7 @@ def test_a_link_that_has_expired_gives_way_to_the_path_and_a_lost_sheet_is_told(
     sheet.add(np.full((192, 256, 3), 120, np.uint8))
     sheet.write(folder / items[0].sheet)
     links = dict.fromkeys([items[0].sheet], f"{site.address}/signed/expired.jpg")
-    (folder / "index.html").write_text(render_gallery(summary(items), items, links), encoding="utf-8")
+    write_gallery(folder / "index.html", summary(items), items, links)
     page.open(f"{site.address}/old/index.html")
     page.wait("document.querySelectorAll('.card.seen, .card.missing').length === 2")
     assert page.js("[...document.querySelectorAll('.card')].map((card) => card.className)") == [

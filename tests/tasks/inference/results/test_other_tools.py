@@ -45,7 +45,7 @@ def run(folder: Path, served: ServedModel, *found: Detections, chunk: int = 0) -
         for each in found:
             image = drawing()
             if each.frame is None:
-                part.add(painter.annotate(image, each, data=jpeg(image)).found)
+                part.add(painter.annotate(image, each, data=jpeg(image)).detections)
             else:
                 part.add(painter.copy_frame(image, each))
     return part.path

@@ -16,7 +16,7 @@ from tasks.inference.results.overlay import (
     MAX_POINTS,
     box_text,
     confidence_steps,
-    count_by_step,
+    confidence_steps_of,
     first_rows,
     fit_to_room,
     shape_texts,
@@ -67,7 +67,7 @@ def test_a_box_comes_back_to_half_a_thousandth(size: tuple[int, int], values: li
     text = box_text(found, rows(found))
     assert len(text) == BOX * len(table)
     assert np.abs(boxes_of(text) - table[:, :4]).max() < 0.5 / 1023 + 1e-4
-    assert list(count_by_step(text)) == confidence_steps(table[:, 4]).tolist()
+    assert list(confidence_steps_of(text)) == confidence_steps(table[:, 4]).tolist()
 
 
 @given(st.lists(st.floats(0, 1, width=32) | st.integers(0, 100).map(lambda step: float(np.float32(step / 100)))))
@@ -82,7 +82,7 @@ def test_numbers_that_are_none_and_boxes_outside_give_a_text_all_the_same() -> N
     found = detections(np.array([[np.nan, -np.inf, np.inf, 9e9], [-5, -5, 700, 500]]), np.array([0.5, 2.0], np.float32))
     text = box_text(found, rows(found))
     assert boxes_of(text).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
-    assert list(count_by_step(text)) == [50, 100]
+    assert list(confidence_steps_of(text)) == [50, 100]
 
 
 def test_the_surest_boxes_come_first_and_there_is_an_end() -> None:
@@ -160,8 +160,8 @@ def test_what_is_cut_fits_and_the_surest_stay(room: int, classes: list[tuple[lis
         boxes.append(box_text(found, rows(found)))
         shapes.append(shape_texts(found, rows(found)))
     kept, outlines = fit_to_room(room, boxes, shapes)
-    before = sorted((step for text in boxes for step in count_by_step(text)), reverse=True)
-    after = sorted((step for text in kept for step in count_by_step(text)), reverse=True)
+    before = sorted((step for text in boxes for step in confidence_steps_of(text)), reverse=True)
+    after = sorted((step for text in kept for step in confidence_steps_of(text)), reverse=True)
     assert after == before[: len(after)]
     assert len(after) >= min(len(before), room // (BOX + 4))
     assert all(text.startswith(short) for text, short in zip(boxes, kept, strict=True))

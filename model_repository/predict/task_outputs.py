@@ -1,0 +1,1 @@
+../../tasks/serving/task_outputs.py
