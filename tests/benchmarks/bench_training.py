@@ -32,8 +32,8 @@ ROUNDS = 3
 GOAL = 1.03
 ARGUMENTS = {"epochs": 8, "imgsz": 160, "batch": 16, "seed": 0}
 PLANS = (
-    ArchivePlan("bench-a.zip", ("circle", "square", "triangle"), train=96, val=16, seed=1),
-    ArchivePlan("bench-b.zip", ("triangle", "circle", "cross"), train=96, val=16, seed=2),
+    ArchivePlan(name="bench-a.zip", classes=("circle", "square", "triangle"), train=96, val=16, seed=1),
+    ArchivePlan(name="bench-b.zip", classes=("triangle", "circle", "cross"), train=96, val=16, seed=2),
 )
 BCCD = ROOT.parent / "shared" / "data"
 BCCD_ARGUMENTS = {"epochs": 10, "imgsz": 320, "batch": 16, "seed": 0}

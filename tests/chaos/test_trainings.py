@@ -26,8 +26,8 @@ from tests.chaos.steps import completed, processes, read, set_state, until, work
 
 EPOCHS = 18
 PLANS = (
-    ArchivePlan("chaos-a.zip", ("circle", "square"), train=12, val=4, seed=1),
-    ArchivePlan("chaos-b.zip", ("square", "circle"), train=12, val=4, seed=2),
+    ArchivePlan(name="chaos-a.zip", classes=("circle", "square"), train=12, val=4, seed=1),
+    ArchivePlan(name="chaos-b.zip", classes=("square", "circle"), train=12, val=4, seed=2),
 )
 
 
