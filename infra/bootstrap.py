@@ -18,9 +18,9 @@ from prefect.workers.process import ProcessWorker
 
 from infra import registration
 from infra.identities import Role
-from infra.service import bin_path
 from infra.services import s3_client
 from infra.stack_settings import ROOT, StackSettings
+from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
 
 POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU where their machine has one, and the CPU elsewhere."

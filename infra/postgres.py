@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg2
 
-from infra.service import Service
 from infra.stack_settings import HOST, StackSettings, write_private
+from infra.supervisord import Service
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 UNPRIVILEGED = "nobody"  # who makes a cluster where we are root: `initdb` asks for a name, the server does not

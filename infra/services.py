@@ -18,9 +18,9 @@ from infra.environment import (
     worker_environment,
 )
 from infra.identities import Role, identities
-from infra.service import Service, bin_path
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
+from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
 from tasks.storage.object_names import Bucket
 

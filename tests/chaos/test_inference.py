@@ -18,8 +18,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Scheduled
 
 from infra import run_launcher, supervisord
-from infra.service import bin_path
 from infra.stack_settings import ROOT, StackSettings
+from infra.supervisord import bin_path
 from tasks.export.exporter import write_graph
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
 from tasks.serving import model_repository
