@@ -1,4 +1,4 @@
-"""Databases, buckets, work pool, queues, automations and deployments: each step adds only what is missing."""
+"""Databases, buckets, work pool, queues, automations and deployments: each step adds only the missing ones."""
 
 import contextlib
 import subprocess

@@ -42,13 +42,14 @@ class DemoJob:
 
 def plan(arguments: argparse.Namespace, settings: StackSettings) -> DemoJob:
     """Return the job of the command line; draws its own data if no archive is named."""
-    archives, media, model_name, training = arguments.archives, arguments.archives, "demo", USER_DATA_PARAMS
-    if not archives:
+    is_drawn = not arguments.archives
+    archives = media = arguments.archives
+    if is_drawn:
         archives, media = demo_data.generate(settings.state_dir / "demo")
-        model_name, training = "shapes", SYNTHETIC_DATA_PARAMS
+    training = SYNTHETIC_DATA_PARAMS if is_drawn else USER_DATA_PARAMS
     overrides = {"epochs": arguments.epochs, "imgsz": arguments.imgsz}
     return DemoJob(
-        model_name=arguments.model or model_name,
+        model_name=arguments.model or ("shapes" if is_drawn else "demo"),
         archives=archives,
         base_model=arguments.base_model or "yolo11n.yaml",
         media=arguments.images or media,

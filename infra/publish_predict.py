@@ -81,7 +81,7 @@ def _identity(config: Mapping[str, Any]) -> tuple[list[int], str]:
 
 
 def ensure_served(settings: StackSettings, client: "S3Client") -> bool:
-    """Have the running Triton serve what is published, then delete older versions; returns whether it was loaded.
+    """Have the running Triton serve the published version, then delete older ones; returns whether it was loaded.
 
     Requests are answered all the time.
 
