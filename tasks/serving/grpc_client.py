@@ -20,7 +20,8 @@ INFER_TIMEOUT_S = 60.0
 def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     """Return the outputs of a version for one [S, S, 3] image by name, without their first dimension.
 
-    Raises ServingError with Triton's reason, and for outputs that a model of its task does not give.
+    Raises:
+        ServingError: Triton refuses the image, or gives outputs that a model of this task does not have.
     """
     address = Settings().triton_grpc_url
     shapes = output_shapes(model.task, {})
@@ -37,9 +38,8 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "
                 "meantime, or another run took it away. Run it again."
             ) from error
-        raise ServingError(
-            f"{model.name} version {model.version} refused a test image: {error_reason(error)}"
-        ) from error
+        version = f"{model.name} version {model.version}"
+        raise ServingError(f"{version} refused a test image: {error_reason(error)}") from error
     for name, shape in shapes.items():
         _require_output(model, name, shape, outputs[name])
     return {name: values[0] for name, values in outputs.items()}
@@ -67,5 +67,5 @@ def _is_live(address: str) -> bool:
 
 @step
 def smoke_test(model: ServedModel) -> None:
-    """Send this version one grey image; raises ServingError unless it gives what a model of its task gives."""
+    """Send this version one grey image; raises ServingError unless its outputs are those of its task."""
     infer_one(model, np.full((model.image_size, model.image_size, 3), PAD_VALUE, np.uint8))
