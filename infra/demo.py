@@ -71,11 +71,7 @@ class Demo:
         self._began = time.monotonic()
 
     def run(self, job: DemoJob) -> None:
-        """Upload, validate, train, deploy, infer.
-
-        Raises:
-            StackError: A run did not end well.
-        """
+        """Upload, validate, train, deploy, infer; raises StackError if a run does not end well."""
         base_model = self._upload(job)
         self._validate(job)
         self._deploy(job, self._train(job, base_model))
@@ -131,7 +127,7 @@ class Demo:
         self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run.id}/"), ("gallery", summary["gallery"])]
 
     def _follow(self, run: Any, title: str) -> Any:  # noqa: ANN401 - prefect is imported late, its types too
-        """Show a bar with the newest line of the log while the run goes on, and one line when it has ended."""
+        # A bar with the newest line of the log while the run goes on, and one line when it has ended.
         printed = ""
         live = self._console.is_terminal
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]

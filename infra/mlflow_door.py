@@ -93,7 +93,7 @@ def _write_down_at_home() -> None:
             raise _refusal(str(place))
 
     def given_to_an_experiment(experiment: Any, place: str | None, *__: object) -> None:  # noqa: ANN401
-        """Its own place alone: in that of others a run would write among their files."""
+        # Its own place alone: in that of others a run would write among their files.
         if place and place != f"mlflow-artifacts:/{experiment.experiment_id}":
             raise _refusal(place, "the place that MLflow gives an experiment")
 

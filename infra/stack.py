@@ -28,7 +28,7 @@ Echo = Callable[[str], None]
 
 
 def up(settings: StackSettings, say: Echo = print) -> None:
-    """Start what is not running, wait until all is well, and register buckets, pool and deployments."""
+    """Start what does not run, wait until all is well, and register buckets, pool and deployments."""
     began = time.monotonic()
     keep_private(settings.state_dir)
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))

@@ -86,7 +86,6 @@ def _python_library_folder() -> Path:
 
 
 def _require_free_ports(settings: StackSettings) -> dict[str, int]:
-    """The ports of this server, of TRITON_HTTP_URL and TRITON_GRPC_URL if they are set."""
     ports = {
         "http": _port("TRITON_HTTP_URL", settings.triton_http_port),
         "grpc": _port("TRITON_GRPC_URL", settings.triton_grpc_port),
@@ -144,7 +143,7 @@ def _backend_folder(installation: Installation, state: Path, http_port: int) -> 
 
 
 def _repository() -> str:
-    """The `models` bucket in Triton's own spelling: `s3://http://host:port/models`."""
+    # Triton's own spelling of the bucket: `s3://http://host:port/models`.
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     if not endpoint:
         return f"s3://{BUCKET}"
@@ -173,7 +172,6 @@ def deployed_models() -> list[str]:
 
 
 def _guard(key: str) -> str:
-    """The option that shuts parts of Triton to those without the key."""
     if not key or not key.isascii() or not key.isprintable() or "," in key or ":" in key or "=" in key:
         raise StackError("expected STUDIO_TRITON_KEY of letters and digits: without it the load API is open to all")
     return f"{RESTRICTED}:{KEY_HEADER}={key}"

@@ -43,7 +43,7 @@ def upload(
     if not replace:
         _write_only_what_is_new(s3)
         if known := [key for key in keys if _is_present(settings, s3, bucket, key)]:
-            raise _taken(bucket, known)
+            raise StackError(_taken(bucket, known))
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
@@ -52,8 +52,8 @@ def upload(
                 s3.upload_file(str(path), bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
             except (BotoCoreError, ClientError, S3UploadFailedError) as error:
                 if _code(error.__context__) == "PreconditionFailed":
-                    raise _taken(bucket, [key]) from error
-                raise _unreachable(settings, key, error) from error
+                    raise StackError(_taken(bucket, [key])) from error
+                raise StackError(_unreachable(settings, key, error)) from error
     return keys
 
 
@@ -70,7 +70,7 @@ def _is_present(settings: StackSettings, s3: "S3Client", bucket: str, key: str) 
         s3.head_object(Bucket=bucket, Key=key)
     except (BotoCoreError, ClientError) as error:
         if _code(error) not in {"404", "NoSuchKey", "NotFound"}:
-            raise _unreachable(settings, key, error) from error
+            raise StackError(_unreachable(settings, key, error)) from error
         return False
     return True
 
@@ -79,17 +79,17 @@ def _code(error: BaseException | None) -> str:
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
 
 
-def _taken(bucket: str, keys: Sequence[str]) -> StackError:
+def _taken(bucket: str, keys: Sequence[str]) -> str:
     kept = " Bucket datasets keeps what it held before." if bucket == Bucket.DATASETS else ""
-    return StackError(
+    return (
         f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
         f"REPLACE=1 (python -m infra.upload: --replace) to put yours in its place.{kept}"
     )
 
 
-def _unreachable(settings: StackSettings, key: str, error: Exception) -> StackError:
+def _unreachable(settings: StackSettings, key: str, error: Exception) -> str:
     address = settings.environment["AWS_ENDPOINT_URL"]
-    return StackError(f"{key} was not uploaded to {address}: {error} Start the stack with `make up`.")
+    return f"{key} was not uploaded to {address}: {error} Start the stack with `make up`."
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from tasks.orchestration.step import step
-from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, error_reason, unreachable_error
+from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, TritonUnreachableError, error_reason
 from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import output_shapes
 from tasks.serving.triton_config import INPUT
@@ -22,6 +22,7 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
 
     Raises:
         ServingError: Triton refuses the image, or gives outputs that a model of this task does not have.
+        TritonUnreachableError: Triton does not answer.
     """
     address = Settings().triton_grpc_url
     shapes = output_shapes(model.task, {})
@@ -32,7 +33,7 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
             outputs = {name: response.as_numpy(name) for name in shapes}
     except InferenceServerException as error:
         if not _is_live(address):
-            raise unreachable_error("TRITON_GRPC_URL", address, "answer a test image", error) from error
+            raise TritonUnreachableError("TRITON_GRPC_URL", address, "answer a test image", error) from error
         if "unknown model" in error_reason(error):
             raise ServingError(
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "

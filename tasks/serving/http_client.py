@@ -19,6 +19,18 @@ class ServingError(StudioError):
     """Triton is down, refused a call, or does not answer as it should; the message says what to do."""
 
 
+class TritonUnreachableError(ServingError):
+    """Nothing listens at the address in the variable `setting`; a retry may help."""
+
+    transient = True
+
+    def __init__(self, setting: str, address: str, purpose: str, error: Exception) -> None:
+        super().__init__(
+            f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
+            "See whether it runs with `make status`, start it with `make up`."
+        )
+
+
 def access_key_header() -> dict[str, str]:
     """Return the header with the key of the load API."""
     return {KEY_HEADER: Settings().studio_triton_key.get_secret_value()}
@@ -30,6 +42,7 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
 
     Raises:
         ServingError: The call fails; the message says what it was for.
+        TritonUnreachableError: Triton does not answer.
     """
     address = Settings().triton_http_url
     try:
@@ -42,7 +55,7 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
     except TimeoutError as error:
         raise ServingError(f"Triton at {address} did not {purpose} within {timeout_s:g} s: see Triton's log") from error
     except (OSError, HTTPException) as error:
-        raise unreachable_error("TRITON_HTTP_URL", address, purpose, error) from error
+        raise TritonUnreachableError("TRITON_HTTP_URL", address, purpose, error) from error
 
 
 def error_reason(error: InferenceServerException) -> str:
@@ -55,13 +68,3 @@ def error_reason(error: InferenceServerException) -> str:
 def to_one_line(message: str) -> str:
     """Return a message of Triton without the traceback that its Python backend adds."""
     return " ".join(message.partition("\n\nAt:")[0].split())
-
-
-def unreachable_error(setting: str, address: str, purpose: str, error: Exception) -> ServingError:
-    """Return the error for an address, of the variable `setting`, at which nothing listens; a retry may help."""
-    unreachable = ServingError(
-        f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
-        "See whether it runs with `make status`, start it with `make up`."
-    )
-    unreachable.transient = True
-    return unreachable

@@ -28,7 +28,7 @@ def to_onnxruntime_config(
     `server` names the software that will load the versions, if it is known. Raises ValueError for versions that one
     config cannot serve side by side, and for a precision that the backend does not have.
     """
-    size = _only("image size", {model.version: model.image_size for model in models}, models[0].name)
+    size = _common_value("image size", {model.version: model.image_size for model in models}, models[0].name)
     image = {"data_type": "TYPE_UINT8", "dims": [size, size, 3]}
     return {
         **config,
@@ -52,13 +52,14 @@ def _outputs(outputs: Sequence[dict[str, Any]], models: Sequence[ServedModel]) -
     """The outputs with the sizes of the graph; empty if only the graph has a size, so that Triton reads them there."""
     if models[0].task == "classify":
         counts = {model.version: len(model.class_names) for model in models}
-        outputs = [{**output, "dims": [_only("number of classes", counts, models[0].name)]} for output in outputs]
+        outputs = [
+            {**output, "dims": [_common_value("number of classes", counts, models[0].name)]} for output in outputs
+        ]
     return list(outputs) if all(size > 0 for output in outputs for size in output["dims"]) else []
 
 
 def _accelerators(models: Sequence[ServedModel], serving: ServingParams, server: str) -> dict[str, Any]:
-    """TensorRT, which Triton ignores on a CPU."""
-    precision = _only("precision", {model.version: model.precision for model in models}, models[0].name)
+    precision = _common_value("precision", {model.version: model.precision for model in models}, models[0].name)
     if precision not in _PRECISION_MODES:
         raise ValueError(
             f"expected precision {' or '.join(_PRECISION_MODES)} for backend onnxruntime, found {precision!r}: that "
@@ -85,8 +86,7 @@ def _sha256(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _only(what: str, values: Mapping[int, Value], name: str) -> Value:
-    """The one value that all versions share."""
+def _common_value(what: str, values: Mapping[int, Value], name: str) -> Value:
     if len(set(values.values())) > 1:
         found = ", ".join(f"{value} (version {version})" for version, value in values.items())
         raise ValueError(
