@@ -35,23 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     inspection = _inspect(chosen.archive, chosen.policy)
     report = inspection.report
-    if chosen.page and not _write_page(chosen.page, render_inspection(inspection, chosen.archive, chosen.policy)):
-        return 2
+    if chosen.page:
+        try:
+            chosen.page.write_text(render_inspection(inspection, chosen.archive, chosen.policy), encoding="utf-8")
+        except OSError as error:
+            sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
+            return 2
+        sys.stderr.write(f"page: {chosen.page}\n")
     if chosen.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         _print(report, Console())
-    return _exit_code(report)
-
-
-def _write_page(path: Path, page: str) -> bool:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
-        return False
-    sys.stderr.write(f"page: {path}\n")
-    return True
+    # A finding without a path is about the file itself, not about an entry in it.
+    if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
+        return 2
+    return 1 if report.verdict is Verdict.INVALID else 0
 
 
 def _policy(text: str) -> ValidationPolicy:
@@ -75,13 +73,6 @@ def _inspect(path: Path, policy: ValidationPolicy) -> Inspection:
             policy,
             lambda done, total: bar.update(job, completed=done, total=total),
         )
-
-
-def _exit_code(report: Report) -> int:
-    # A finding without a path is about the file itself, not about an entry in it.
-    if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
-        return 2
-    return 1 if report.verdict is Verdict.INVALID else 0
 
 
 def _print(report: Report, console: Console) -> None:

@@ -86,7 +86,8 @@ class Rollout:
         staying = {model.version, *(each.version for each in self._lower_versions)}
         leaving = [each for each in before.versions if each.version not in staying]
         if before.config is not None:
-            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_timeouts(self.serving)))
+            timeouts = self.serving.model_dump(include={"load_timeout_s", "drain_timeout_s"})
+            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=timeouts))
         config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
         config_file = ConfigFile(model.name)
         timeout_s = self.serving.load_timeout_s
@@ -133,10 +134,6 @@ def undeploy(model_name: str, require_lock: RequireLock) -> None:
 def _unload_candidate(candidate: ServedModel) -> None:
     with warn_on_error("the candidate stays aside until the next roll-out"):
         unload_aside(candidate.name, candidate.entry)
-
-
-def _timeouts(serving: ServingParams) -> dict[str, float]:
-    return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
 
 
 def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:

@@ -98,7 +98,23 @@ class ParityReport:
     @property
     def reasons(self) -> tuple[str, ...]:
         """All that the policy forbids, in sentences."""
-        return tuple(_reasons(self))
+        return tuple(self._reasons())
+
+    def _reasons(self) -> Iterator[str]:
+        if self.agreement < self.required_agreement:
+            yield (
+                f"Expected at least {self.required_agreement:.1%} of the detections from a score of "
+                f"{self.confidence:.3f} on to be the same for Triton and for the weights, found {self.agreement:.1%} "
+                f"({self.matched} of {self.compared}). Swapped channels, another normalisation, stretched images or "
+                "classes in another order look like this: export the weights again, or change the limits in "
+                "serving.parity."
+            )
+        if self.map_drop > self.policy.max_map_drop:
+            yield (
+                f"Expected {self.metric} of the served model at most {self.policy.max_map_drop:.3f} below the "
+                f"{self.reference:.4f} of its weights, found {self.served:.4f}. Serve it in higher precision, or raise "
+                "serving.parity.max_map_drop."
+            )
 
     @property
     def worst(self) -> tuple[int, ...]:
@@ -225,20 +241,3 @@ def _classes(tally: _Tally, names: Sequence[str], metric: str, scores: tuple[Sco
         if compared or values[0] is not None:
             matched = compared - tally.unmatched[number]
             yield ClassParity(name=name, compared=compared, matched=matched, reference=values[0], served=values[1])
-
-
-def _reasons(parity: ParityReport) -> Iterator[str]:
-    if parity.agreement < parity.required_agreement:
-        yield (
-            f"Expected at least {parity.required_agreement:.1%} of the detections from a score of "
-            f"{parity.confidence:.3f} on to be the same for Triton and for the weights, found {parity.agreement:.1%} "
-            f"({parity.matched} of {parity.compared}). Swapped channels, another normalisation, stretched images or "
-            "classes in another order look like this: export the weights again, or change the limits in "
-            "serving.parity."
-        )
-    if parity.map_drop > parity.policy.max_map_drop:
-        yield (
-            f"Expected {parity.metric} of the served model at most {parity.policy.max_map_drop:.3f} below the "
-            f"{parity.reference:.4f} of its weights, found {parity.served:.4f}. Serve it in higher precision, or raise "
-            f"serving.parity.max_map_drop."
-        )
