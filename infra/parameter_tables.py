@@ -32,7 +32,8 @@ def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> 
     """The row of each field of a schema, and below it those of its own fields if it is an object."""
     for name, field in schema.get("properties", {}).items():
         kinds = [field, *field.get("anyOf", ())]
-        model = next((models[kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind), {})
+        references = [kind["$ref"].rpartition("/")[2] for kind in kinds if "$ref" in kind]
+        model = models[references[0]] if references else {}
         default = field.get("default", {})  # of a factory, which no schema has, ours is an empty dictionary
         if name in schema.get("required", ()):
             shown = "required"
