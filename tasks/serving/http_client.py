@@ -60,11 +60,7 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
 
 def error_reason(error: InferenceServerException) -> str:
     """Return Triton's message on one line, and what to do if the key is wrong."""
-    reason = to_one_line(str(error.message()))
+    # Triton's Python backend adds a traceback to its message.
+    reason = " ".join(str(error.message()).partition("\n\nAt:")[0].split())
     key = ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`triton_key` in .studio/secrets.json)."
     return reason + key if error.status() == "403" else reason
-
-
-def to_one_line(message: str) -> str:
-    """Return a message of Triton without the traceback that its Python backend adds."""
-    return " ".join(message.partition("\n\nAt:")[0].split())

@@ -1,5 +1,6 @@
 """The control plane of Triton: load and unload versions, and read which are served."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def restore(before: Snapshot, timeout_s: float) -> None:
 
 def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
     with triton_http_client(purpose, timeout_s) as triton:
-        triton.load_model(config["name"], headers=access_key_header(), config=triton_config.config_json(config))
+        triton.load_model(config["name"], headers=access_key_header(), config=json.dumps(config))
 
 
 def _config(model_name: str, version: int) -> Any:  # noqa: ANN401 - JSON

@@ -86,11 +86,6 @@ def _parameters(models: Sequence[ServedModel], serving: ServingParams, champion:
         yield f"class_names.{model.version}", json.dumps(model.class_names)
 
 
-def config_json(config: Mapping[str, Any]) -> str:
-    """Return the config as the load API's `config` override takes it."""
-    return json.dumps(config)
-
-
 def config_pbtxt(config: Mapping[str, Any]) -> str:
     """Return the config as text protobuf, for `config.pbtxt`."""
     return str(text_format.MessageToString(json_format.ParseDict(config, ModelConfig())))
