@@ -1,0 +1,1 @@
+"""The pull step of the deployments."""

@@ -26,10 +26,11 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     with scratch_folder("validate") as folder:
         path, digest = storage_steps.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
-    report, place = checked.report, current_run.flow_run_id()
-    facts = storage_steps.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{place}/report.json")
-    page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{place}/report.html")
-    recorded = validation_runs.record_dataset(report, checked.page, place)
+    report = checked.report
+    run = current_run.flow_run_id()
+    facts = storage_steps.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{run}/report.json")
+    page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{run}/report.html")
+    recorded = validation_runs.record_dataset(report, checked.page, run)
     links = links_markdown(page_links(run_id=recorded))
     artifacts.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
     validation_steps.emit_dataset_event(report)

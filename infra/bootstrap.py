@@ -1,8 +1,6 @@
-"""What services hold before the first flow runs: databases, buckets, the work pool, queues and deployments.
+"""Databases, buckets, work pool, queues, automations and deployments: each step adds only the missing ones."""
 
-Each step looks first and adds only what is missing, so it can run at every start.
-"""
-
+import contextlib
 import subprocess
 from typing import Any
 
@@ -18,54 +16,52 @@ from prefect.workers.process import ProcessWorker
 
 from infra import registration
 from infra.identities import Role
-from infra.service import bin_path
 from infra.services import s3_client
 from infra.stack_settings import ROOT, StackSettings
+from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
 
-POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU where their machine has one, and the CPU elsewhere."
+POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU if their machine has one, else the CPU."
 
 
 def ensure_databases(settings: StackSettings) -> None:
     """Make the databases of Prefect and MLflow."""
-    connection = psycopg2.connect(settings.database_url + "/postgres", connect_timeout=5)
-    try:
+    with contextlib.closing(psycopg2.connect(settings.database_url + "/postgres", connect_timeout=5)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT datname FROM pg_database")
-            present = {row[0] for row in cursor.fetchall()}
-            for name in {"prefect", "mlflow"} - present:
+            for name in {"prefect", "mlflow"} - {row[0] for row in cursor.fetchall()}:
                 cursor.execute(f"CREATE DATABASE {name}")
-    finally:
-        connection.close()
 
 
 def ensure_buckets(settings: StackSettings) -> None:
-    """Make the buckets of the contract; the one of archives keeps what is written over or deleted."""
+    """Make the buckets of the contract; the one of archives keeps old versions of its objects.
+
+    Raises:
+        RuntimeError: The object store refuses it.
+    """
     client = s3_client(settings, Role.ADMIN)
-    present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-    for bucket in Bucket:
-        if bucket not in present:
-            try:
-                client.create_bucket(Bucket=bucket)
-            except ClientError as error:
-                raise RuntimeError(f"Bucket {bucket!r} could not be made: {error} Make it yourself.") from error
+    for bucket in {*Bucket} - {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        try:
+            client.create_bucket(Bucket=bucket)
+        except ClientError as error:
+            raise RuntimeError(f"Bucket {bucket!r} could not be made: {error} Make it yourself.") from error
     try:
         if client.get_bucket_versioning(Bucket=Bucket.DATASETS).get("Status") != "Enabled":
             client.put_bucket_versioning(Bucket=Bucket.DATASETS, VersioningConfiguration={"Status": "Enabled"})
     except ClientError as error:
         raise RuntimeError(
-            f"Bucket {Bucket.DATASETS!r} could not be told to keep versions: {error} Turn its versioning on yourself, "
+            f"Bucket {Bucket.DATASETS!r} does not keep versions: {error} Turn its versioning on yourself, "
             "and let this key read that setting."
         ) from error
 
 
-# With these, whoever starts a run would choose what the worker runs, and in which environment.
+# With these, who starts a run would choose what the worker runs, and in which environment.
 CLOSED_VARIABLES = ("command", "env", "working_dir", "stream_output")
 
 
 def job_template() -> dict[str, Any]:
-    """What a deployment or a run may set of its process: its name and labels; Prefect refuses anything else."""
+    """Return what a deployment or a run may set of its process: name and labels; Prefect refuses anything else."""
     template = ProcessWorker.get_default_base_job_template()
     for name in CLOSED_VARIABLES:
         del template["job_configuration"][name], template["variables"]["properties"][name]
@@ -79,17 +75,16 @@ def ensure_work_pool() -> None:
     template = job_template()
     with get_client(sync_client=True) as client:
         try:
-            pool = client.read_work_pool(registration.POOL)
-            if pool.base_job_template != template:  # that of an earlier release
-                client.update_work_pool(registration.POOL, WorkPoolUpdate(base_job_template=template))
+            client.read_work_pool(registration.POOL)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=registration.POOL, type="process", base_job_template=template))
-        client.update_work_pool(registration.POOL, WorkPoolUpdate(description=POOL_DESCRIPTION))
+        update = WorkPoolUpdate(description=POOL_DESCRIPTION, base_job_template=template)
+        client.update_work_pool(registration.POOL, update)
         # Every argument is given: the client would send those left out as null, which the server refuses.
-        found = client.read_work_queues(
+        queues = client.read_work_queues(
             work_pool_name=registration.POOL, work_queue_filter=WorkQueueFilter(), limit=200, offset=0
         )
-        present = {queue.name: queue.id for queue in found}
+        present = {queue.name: queue.id for queue in queues}
         for name, values in wanted.items():
             if name in present:
                 client.update_work_queue(present[name], **values)
@@ -102,15 +97,19 @@ async def ensure_automations() -> None:
     wanted = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
     async with get_client() as client:
         for automation in map(AutomationCore.model_validate, wanted):
-            found = await client.read_automations_by_name(automation.name)
-            if not found:
+            present = await client.read_automations_by_name(automation.name)
+            if not present:
                 await client.create_automation(automation)
-            elif AutomationCore.model_validate(found[0].model_dump(exclude={"id"})) != automation:
-                await client.update_automation(found[0].id, automation)
+            elif AutomationCore.model_validate(present[0].model_dump(exclude={"id"})) != automation:
+                await client.update_automation(present[0].id, automation)
 
 
 def register_deployments() -> None:
-    """Make or update every deployment of prefect.yaml."""
+    """Make or update every deployment of prefect.yaml.
+
+    Raises:
+        RuntimeError: `prefect deploy` fails.
+    """
     command = [bin_path("prefect"), "--no-prompt", "deploy", "--all"]
     deployed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if deployed.returncode:

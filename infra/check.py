@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -32,25 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="write the page with figures and pictures to this HTML file")
     parser.add_argument("--policy", type=_policy, default="{}", help="JSON file with fields of ValidationPolicy")
     chosen = parser.parse_args(arguments)
-    inspection = _check(chosen.archive, chosen.policy)
+    inspection = _inspect(chosen.archive, chosen.policy)
     report = inspection.report
-    if chosen.page and not _write_page(chosen.page, render_inspection(inspection, chosen.archive, chosen.policy)):
-        return 2
+    if chosen.page:
+        try:
+            chosen.page.write_text(render_inspection(inspection, chosen.archive, chosen.policy), encoding="utf-8")
+        except OSError as error:
+            sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
+            return 2
+        sys.stderr.write(f"page: {chosen.page}\n")
     if chosen.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         _print(report, Console())
-    return _exit_code(report)
-
-
-def _write_page(path: Path, page: str) -> bool:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
-        return False
-    sys.stderr.write(f"page: {path}\n")
-    return True
+    # A finding without a path is about the file itself, not about an entry in it.
+    if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
+        return 2
+    return 1 if report.verdict is Verdict.INVALID else 0
 
 
 def _policy(text: str) -> ValidationPolicy:
@@ -60,39 +59,31 @@ def _policy(text: str) -> ValidationPolicy:
         raise argparse.ArgumentTypeError(f"expected a JSON file of a validation policy: {error}") from error
 
 
-def _check(path: Path, policy: ValidationPolicy) -> Inspection:
+def _inspect(path: Path, policy: ValidationPolicy) -> Inspection:
+    digest = ""
+    with suppress(OSError):  # the report says that the archive cannot be read
+        digest = sha256_of(path)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         job = bar.add_task("decoding images", total=None)
         return inspect_dataset(
             path,
             os.fsencode(path.name).decode("utf-8", "replace"),
-            _digest(path),
+            digest,
             policy,
             lambda done, total: bar.update(job, completed=done, total=total),
         )
 
 
-def _digest(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError:
-        # The report says that the archive cannot be read.
-        return ""
-
-
-def _exit_code(report: Report) -> int:
-    # A finding without a path is about the file itself, not about an entry in it.
-    if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
-        return 2
-    return 1 if report.verdict is Verdict.INVALID else 0
-
-
 def _print(report: Report, console: Console) -> None:
-    if report.findings:
-        console.print(_findings_table(report.findings))
-    hidden = sum(report.counts.values()) - len(_first_of_each_code(report.findings))
-    if hidden:
+    shown = [
+        finding
+        for code in dict.fromkeys(finding.code for finding in report.findings)
+        for finding in [each for each in report.findings if each.code == code][:_SHOWN_PER_CODE]
+    ]
+    if shown:
+        console.print(_findings_table(shown))
+    if hidden := sum(report.counts.values()) - len(shown):
         console.print(Text(f"{hidden} more findings of the same codes: see them with --json."))
     if report.statistics.splits:
         console.print(_splits_table(report))
@@ -101,22 +92,13 @@ def _print(report: Report, console: Console) -> None:
 
 
 def _findings_table(findings: list[Finding]) -> Table:
-    table = Table("severity", "code", Column("where", overflow="fold"), Column("finding", overflow="fold"))
-    for finding in _first_of_each_code(findings):
-        where = (finding.path or "") + (f":{finding.line}" if finding.line else "")
+    table = Table("severity", "code", Column("place", overflow="fold"), Column("finding", overflow="fold"))
+    for finding in findings:
+        place = (finding.path or "") + (f":{finding.line}" if finding.line else "")
         # Text, because the names and values in it come from the archive and must not be read as markup.
         severity = Text(finding.severity.value, style=_STYLES[finding.severity])
-        table.add_row(severity, finding.code, Text(where), Text(finding.message))
+        table.add_row(severity, finding.code, Text(place), Text(finding.message))
     return table
-
-
-def _first_of_each_code(findings: list[Finding]) -> list[Finding]:
-    shown: dict[str, list[Finding]] = {}
-    for finding in findings:
-        of_code = shown.setdefault(finding.code, [])
-        if len(of_code) < _SHOWN_PER_CODE:
-            of_code.append(finding)
-    return [finding for of_code in shown.values() for finding in of_code]
 
 
 def _splits_table(report: Report) -> Table:

@@ -10,12 +10,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 class StackError(RuntimeError):
-    """The stack could not do what was asked; the message says what to do."""
+    """A command of this folder failed; the message says what to do."""
 
 
 @contextmanager
 def exit_on_expected_errors() -> Iterator[None]:
-    """End the program with the reason alone where a service, the network or the environment is to blame."""
+    """End the program with the reason alone if a service, the network or the environment is to blame."""
     try:
         yield
     except KeyboardInterrupt:

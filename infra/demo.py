@@ -29,9 +29,9 @@ USER_DATA_PARAMS = {"epochs": 10, "imgsz": 320, "batch": 16}
 MAIN_METRICS = ("best/mAP50_mask", "best/mAP50_pose", "best/mAP50", "best/accuracy_top1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoJob:
-    """What to train on, from what, and what to look at then."""
+    """The archives and the base model to train on, and the media to infer over."""
 
     model_name: str
     archives: list[Path]
@@ -41,41 +41,37 @@ class DemoJob:
 
 
 def plan(arguments: argparse.Namespace, settings: StackSettings) -> DemoJob:
-    """The job of the command line; draws its own data where no archive is named."""
-    if arguments.archives:
-        media = arguments.images or arguments.archives
-        base = arguments.base_model or "yolo11n.yaml"
-        return DemoJob(
-            arguments.model or "demo", arguments.archives, base, media, USER_DATA_PARAMS | training_overrides(arguments)
-        )
-    drawn = demo_data.generate(settings.state_dir / "demo")
-    media, base = arguments.images or drawn["media"], arguments.base_model or "yolo11n.yaml"
+    """Return the job of the command line; draws its own data if no archive is named."""
+    is_drawn = not arguments.archives
+    archives = media = arguments.archives
+    if is_drawn:
+        archives, media = demo_data.generate(settings.state_dir / "demo")
+    training = SYNTHETIC_DATA_PARAMS if is_drawn else USER_DATA_PARAMS
+    overrides = {"epochs": arguments.epochs, "imgsz": arguments.imgsz}
     return DemoJob(
-        arguments.model or "shapes",
-        drawn["archives"],
-        base,
-        media,
-        SYNTHETIC_DATA_PARAMS | training_overrides(arguments),
+        model_name=arguments.model or ("shapes" if is_drawn else "demo"),
+        archives=archives,
+        base_model=arguments.base_model or "yolo11n.yaml",
+        media=arguments.images or media,
+        training=training | {name: value for name, value in overrides.items() if value is not None},
     )
 
 
-def training_overrides(arguments: argparse.Namespace) -> dict[str, int]:
-    """Training parameters that the command line names."""
-    named = {"epochs": arguments.epochs, "imgsz": arguments.imgsz}
-    return {name: value for name, value in named.items() if value is not None}
-
-
 class Demo:
-    """Runs the job step by step, a line a step, and remembers what the last table says."""
+    """Runs the job step by step, a line a step, and collects the rows of the last table."""
 
     def __init__(self, settings: StackSettings, console: Console) -> None:
+        # Imported late: Prefect reads PREFECT_API_URL when it is imported.
+        from infra import run_launcher
+
+        self._runs = run_launcher
         self._settings = settings
         self._console = console
         self._rows: list[tuple[str, str]] = []
         self._began = time.monotonic()
 
     def run(self, job: DemoJob) -> None:
-        """Upload, validate, train, deploy, infer; raises StackError when a run does not end well."""
+        """Upload, validate, train, deploy, infer; raises StackError if a run does not end well."""
         base_model = self._upload(job)
         self._validate(job)
         self._deploy(job, self._train(job, base_model))
@@ -92,16 +88,12 @@ class Demo:
         return job.base_model
 
     def _validate(self, job: DemoJob) -> None:
-        from infra import run_launcher
-
-        started = [run_launcher.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
+        started = [self._runs.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
         for run, path in zip(started, job.archives, strict=True):
             self._rows.append((f"dataset {path.name}", self._follow(run, f"validate {path.name}").name or ""))
 
     def _train(self, job: DemoJob, base_model: str) -> str:
         """Train, and return the id of the flow run."""
-        from infra import run_launcher
-
         parameters: dict[str, object] = {
             "model_name": job.model_name,
             "archives": [path.name for path in job.archives],
@@ -109,27 +101,23 @@ class Demo:
             "training": job.training,
         }
         size = f"{job.training['epochs']} epochs at {job.training['imgsz']} px"
-        run = run_launcher.start("train-model/gpu", parameters)
+        run = self._runs.start("train-model/gpu", parameters)
         self._console.print(f"  {self._follow(run, f'train {job.model_name}, {size}').message}", soft_wrap=True)
         return str(run.id)
 
     def _deploy(self, job: DemoJob, training: str) -> None:
-        """Deploy what was just trained, also where an earlier demo left a better model of that name."""
-        from infra import run_launcher
-
+        """Deploy the version of this training, even if an earlier demo left a better model of that name."""
         version, map50 = require_trained(job.model_name, training, self._settings.environment)
-        parameters: dict[str, object] = {"model_name": job.model_name, "version": version}
-        self._follow(run_launcher.start("deploy-model/gpu", parameters), f"deploy {job.model_name} version {version}")
+        run = self._runs.start("deploy-model/gpu", {"model_name": job.model_name, "version": version})
+        self._follow(run, f"deploy {job.model_name} version {version}")
         self._rows += [
             ("mAP50 on the validation split", f"{map50:.3f}"),
             ("model", f"{job.model_name} version {version}"),
         ]
 
     def _infer(self, job: DemoJob) -> None:
-        from infra import run_launcher
-
         inputs = [f"demo/{path.name}" for path in job.media]
-        run = run_launcher.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
+        run = self._runs.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
         self._follow(run, f"infer over {', '.join(path.name for path in job.media)}")
         s3 = s3_client(self._settings, Role.PERSON)
         written = s3.get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run.id}/summary.json")
@@ -139,29 +127,24 @@ class Demo:
         self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run.id}/"), ("gallery", summary["gallery"])]
 
     def _follow(self, run: Any, title: str) -> Any:  # noqa: ANN401 - prefect is imported late, its types too
-        """Show a bar with the newest line of the log while the run goes on, and one line when it has ended."""
-        from infra import run_launcher
-
-        told = ""
+        # A bar with the newest line of the log while the run goes on, and one line when it has ended.
+        printed = ""
         live = self._console.is_terminal
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}"),
-        ]
-        with Progress(*columns, console=self._console, transient=True, disable=not live) as progress:
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        newest = TextColumn("{task.fields[line]}")
+        with Progress(*columns, newest, console=self._console, transient=True, disable=not live) as progress:
             bar = progress.add_task(title, total=1.0, line="")
 
             def show(share: float, line: str) -> None:
-                nonlocal told
+                nonlocal printed
                 progress.update(bar, completed=share, line=line[:60])
-                if not live and line != told and line.startswith("epoch "):
+                if not live and line != printed and line.startswith("epoch "):
                     self._console.print(f"  {line}", soft_wrap=True)
-                    told = line
+                    printed = line
 
-            state = run_launcher.wait(run, show)
-        self._console.print(f"{title}: {state.name} ({time.monotonic() - run.began:.0f} s)", soft_wrap=True)
+            state = self._runs.wait(run, show)
+        seconds = (state.timestamp - run.created).total_seconds()
+        self._console.print(f"{title}: {state.name} ({seconds:.0f} s)", soft_wrap=True)
         if not state.is_completed():
             url = self._settings.environment["PREFECT_API_URL"].removesuffix("/api")
             raise StackError(f"{title} ended {state.name}: {state.message}\n{url}/runs/flow-run/{run.id}")
@@ -185,23 +168,19 @@ class Demo:
 
 
 def require_trained(model_name: str, flow_run_id: str, environment: Mapping[str, str]) -> tuple[int, float]:
-    """Version and mAP50 of what a flow run trained, from the REST API of the MLflow that `environment` names."""
-    chosen = f"name = '{model_name}' and tag.flow_run_id = '{flow_run_id}'"
-    user, password = (environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
-
-    def ask(path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON
-        url, auth = f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}", (user, password) if user else None
-        return httpx.get(url, params=parameters, auth=auth, timeout=30).raise_for_status().json()
-
-    (version,) = ask("model-versions/search", filter=chosen)["model_versions"]
-    run = ask("runs/get", run_id=version["run_id"])
-    metrics = {metric["key"]: metric["value"] for metric in run["run"]["data"]["metrics"]}
-    reached = next(metrics[name] for name in MAIN_METRICS if name in metrics)
-    return int(version["version"]), float(reached)
+    """Return the version that a flow run trained, and its mAP50, from the REST API of MLflow."""
+    auth = tuple(environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    url = f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/"
+    with httpx.Client(base_url=url, auth=auth if auth[0] else None, timeout=30) as mlflow:  # type: ignore[arg-type]
+        chosen = {"filter": f"name = '{model_name}' and tag.flow_run_id = '{flow_run_id}'"}
+        (version,) = mlflow.get("model-versions/search", params=chosen).raise_for_status().json()["model_versions"]
+        run = mlflow.get("runs/get", params={"run_id": version["run_id"]}).raise_for_status().json()["run"]
+    metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
+    return int(version["version"]), float(next(metrics[name] for name in MAIN_METRICS if name in metrics))
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.demo", description=__doc__)
     parser.add_argument("--archives", nargs="*", type=Path, help="dataset archives (default: drawn shapes)")
     parser.add_argument("--images", nargs="*", type=Path, help="images, zips of images and videos to infer over")

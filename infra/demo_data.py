@@ -1,10 +1,9 @@
-"""Data for `make demo` where nobody brings any: drawn shapes as two YOLO archives, a zip of images, and a video.
+"""Data for `make demo` without archives: drawn shapes as two YOLO archives, a zip of images, and a video.
 
 The two archives list different classes in a different order, as archives of two people do.
 """
 
 import argparse
-import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-WIDTH, HEIGHT = 320, 240
+WIDTH = 320
+HEIGHT = 240
 Image = npt.NDArray[np.uint8]
 Shape = tuple[str, int, int, int]  # class name, centre x, centre y, radius; pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArchivePlan:
-    """One archive to draw: its classes in the order of its data.yaml, and images a split."""
+    """One archive to draw: its classes in the order of its data.yaml, and the number of images of each split."""
 
     name: str
     classes: tuple[str, ...]
@@ -33,8 +33,8 @@ class ArchivePlan:
 
 
 ARCHIVES = (
-    ArchivePlan("shapes-a.zip", ("circle", "square", "triangle"), train=120, val=24, seed=1),
-    ArchivePlan("shapes-b.zip", ("triangle", "circle", "cross"), train=120, val=24, seed=2),
+    ArchivePlan(name="shapes-a.zip", classes=("circle", "square", "triangle"), train=120, val=24, seed=1),
+    ArchivePlan(name="shapes-b.zip", classes=("triangle", "circle", "cross"), train=120, val=24, seed=2),
 )
 CLASSES = ("circle", "square", "triangle", "cross")
 COLOURS = {"circle": (220, 60, 50), "square": (50, 90, 220), "triangle": (40, 170, 70), "cross": (230, 180, 30)}
@@ -57,7 +57,7 @@ def draw_shape(image: Image, shape: Shape) -> None:
 
 
 def background(rng: np.random.Generator) -> Image:
-    """A grey gradient with noise, RGB uint8 [HEIGHT, WIDTH, 3], so that no shape is told by its surroundings."""
+    """A grey gradient with noise, RGB uint8 [HEIGHT, WIDTH, 3]: the surroundings of a shape say nothing about it."""
     low, high = sorted(rng.uniform(90, 215, 2))
     ramp = np.linspace(low, high, WIDTH)[None, :, None] + rng.normal(0, 6, (HEIGHT, WIDTH, 1))
     return np.repeat(np.clip(ramp, 0, 255), 3, axis=2).astype(np.uint8)
@@ -68,7 +68,8 @@ def place_shapes(rng: np.random.Generator, classes: Sequence[str]) -> list[Shape
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(1, 5))):
         r = int(rng.integers(18, 42))
-        x, y = int(rng.integers(r, WIDTH - r)), int(rng.integers(r, HEIGHT - r))
+        x = int(rng.integers(r, WIDTH - r))
+        y = int(rng.integers(r, HEIGHT - r))
         if all(np.hypot(x - x2, y - y2) > 1.3 * (r + r2) for _, x2, y2, r2 in shapes):
             shapes.append((str(rng.choice(list(classes))), x, y, r))
     return shapes
@@ -76,7 +77,8 @@ def place_shapes(rng: np.random.Generator, classes: Sequence[str]) -> list[Shape
 
 def draw_image(rng: np.random.Generator, classes: Sequence[str]) -> tuple[bytes, list[Shape]]:
     """A JPEG and the shapes on it."""
-    image, shapes = background(rng), place_shapes(rng, classes)
+    image = background(rng)
+    shapes = place_shapes(rng, classes)
     for shape in shapes:
         draw_shape(image, shape)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
@@ -117,32 +119,30 @@ def write_images(path: Path, count: int) -> Path:
 
 def write_video(path: Path, frames: int) -> Path:
     """A short H.264 clip in which one shape of each class moves over a still background."""
-    rng = np.random.default_rng(4)
-    still = background(rng)
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
+    still = background(np.random.default_rng(4))
+    with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width = WIDTH
+        stream.height = HEIGHT
+        stream.pix_fmt = "yuv420p"
         for index in range(frames):
             image = still.copy()
             for row, name in enumerate(CLASSES):
-                x = 40 + (60 * row + 3 * index) % (WIDTH - 80)
-                draw_shape(image, (name, x, 35 + 55 * row, 22))
+                draw_shape(image, (name, 40 + (60 * row + 3 * index) % (WIDTH - 80), 35 + 55 * row, 22))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    path.write_bytes(buffer.getvalue())
     return path
 
 
-def generate(folder: Path, progress: Callable[[str], None] = print) -> dict[str, list[Path]]:
-    """Write everything the demo needs into `folder`; returns the archives and the media."""
+def generate(folder: Path, progress: Callable[[str], None] = print) -> tuple[list[Path], list[Path]]:
+    """Write the data of the demo into `folder`; returns the archives and the media."""
     folder.mkdir(parents=True, exist_ok=True)
     archives = []
     for plan in ARCHIVES:
         archives.append(write_archive(plan, folder))
         progress(f"{plan.name}: {plan.train} + {plan.val} images, classes {', '.join(plan.classes)}")
     media = [write_images(folder / "shapes-unlabelled.zip", 40), write_video(folder / "shapes.mp4", 100)]
-    return {"archives": archives, "media": media}
+    return archives, media
 
 
 if __name__ == "__main__":

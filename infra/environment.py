@@ -1,4 +1,4 @@
-"""What the services and the flow runs inherit, and what of the shell they must not."""
+"""The environment of services and flow runs: what they inherit of the shell, and what they must not."""
 
 import os
 import shlex
@@ -9,9 +9,7 @@ from infra.identities import Role
 from infra.stack_settings import HOST, ROOT, StackSettings
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-
-
-# Each service is given what it needs under these; of the shell, none of them reaches those that do not.
+# A service gets those of these that it needs; the shell's reach no other.
 GUARDED = (
     "AWS_",
     "PREFECT_",
@@ -26,7 +24,7 @@ LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
 
 
 def common_environment(settings: StackSettings) -> dict[str, str]:
-    """What every service inherits; no key is in it."""
+    """Return what every service inherits; no key is in it."""
     state = settings.state_dir
     return {
         "PYTHONPATH": str(ROOT),
@@ -45,18 +43,18 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
 
 
 def inherited_environment(settings: StackSettings) -> dict[str, str]:
-    """What the supervisor has, and with it every service: the shell's, without keys, and what is common to all."""
+    """Return the environment of the supervisor and of every service: the shell's without keys, and the common one."""
     shell = {name: value for name, value in os.environ.items() if not name.startswith(GUARDED)}
     return shell | common_environment(settings)
 
 
 def user_environment(*prefixes: str) -> dict[str, str]:
-    """What the shell sets under a tool's own names."""
+    """Return what the shell sets under a tool's own names."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def s3_environment(settings: StackSettings, role: Role) -> dict[str, str]:
-    """The way to the object store as a role; the keys that were given for one elsewhere serve all roles."""
+    """Return address and keys of the object store for a role; the keys of one elsewhere serve all roles."""
     if settings.is_elsewhere("AWS_ENDPOINT_URL"):
         return user_environment("AWS_")
     key, secret = settings.s3_keys(role)
@@ -69,40 +67,35 @@ def s3_environment(settings: StackSettings, role: Role) -> dict[str, str]:
 
 
 def triton_environment(settings: StackSettings) -> dict[str, str]:
-    """The way to Triton and its load API."""
+    """Return the addresses of Triton and the key of its load API."""
     addresses = {name: value for name, value in settings.environment.items() if name.startswith("TRITON_")}
     return addresses | {"STUDIO_TRITON_KEY": settings.triton_key}
 
 
 def worker_environment(settings: StackSettings) -> dict[str, str]:
-    """What the worker and its flow runs have: the way to each service, and the keys that flows need."""
-    links: Mapping[str, str] = {}
-    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
-        links = dict(zip(LINKS, settings.s3_keys(Role.LINKS), strict=True))
+    """Return the environment of the worker and its flow runs: each service, and the keys that flows need."""
+    links = () if settings.is_elsewhere("AWS_ENDPOINT_URL") else zip(LINKS, settings.s3_keys(Role.LINKS), strict=True)
     return {
         **common_environment(settings),
         **settings.environment,
         **s3_environment(settings, Role.WORKER),
         **triton_environment(settings),
-        **links,
+        **dict(links),
     }
 
 
 def apply_environment(environment: Mapping[str, str], *, local_store: bool) -> None:
-    """Make `environment` the one of this process, without what would lead its tools elsewhere."""
+    """Update the environment of this process, and remove what would lead its tools elsewhere."""
     os.environ.update(environment)
-    os.environ.pop("MLFLOW_REGISTRY_URI", None)
-    os.environ.pop("no_proxy", None)
-    if local_store:
-        for name in AWS_MISLEADING:
-            os.environ.pop(name, None)
+    for name in ("MLFLOW_REGISTRY_URI", "no_proxy", *(AWS_MISLEADING if local_store else ())):
+        os.environ.pop(name, None)
 
 
 def scratch(settings: StackSettings) -> Path:
-    """Parent of the scratch folders of the runs."""
+    """Return the parent of the scratch folders of the runs."""
     return settings.state_dir / "scratch"
 
 
 def to_env_file(environment: Mapping[str, str]) -> str:
-    """Lines for `set -a; . .studio/env`."""
+    """Return lines for `set -a; . .studio/env`."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -17,7 +17,8 @@ class Role(StrEnum):
     PERSON = "person"  # `.studio/env`
 
 
-READING, CHANGING = ("Read", "List"), ("Read", "List", "Write", "Tagging")
+READING = ("Read", "List")
+CHANGING = ("Read", "List", "Write", "Tagging")
 # SeaweedFS has one word for both, and a pattern with a key in it is for objects alone.
 _OF_BUCKETS_TOO = {"Write", "Tagging"}
 
@@ -45,14 +46,14 @@ ACTIONS: Mapping[Role, list[str]] = {
 
 
 def secret_names(role: Role) -> tuple[str, str]:
-    """Under which names the secrets of the stack hold a role's key and its secret."""
+    """Return the names of a role's key and its secret among the secrets of the stack."""
     return f"s3_{role}_access_key", f"s3_{role}_secret_key"
 
 
 def identities(secrets: Mapping[str, str]) -> dict[str, object]:
-    """What SeaweedFS reads as `s3.config`."""
-    made = []
+    """Return the identities as SeaweedFS reads them from `s3.config`."""
+    identities = []
     for role, actions in ACTIONS.items():
         key, secret = (secrets[name] for name in secret_names(role))
-        made.append({"name": role, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions})
-    return {"identities": made}
+        identities.append({"name": role, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions})
+    return {"identities": identities}

@@ -1,6 +1,6 @@
 """Become a service, with exactly its own environment: `python -I -S launch.py FILE`, as the supervisor does.
 
-The supervisor would hand its whole environment to every service. Of the standard library alone, so that it takes 20 ms.
+The supervisor would pass its whole environment to every service. With the standard library alone this takes 20 ms.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What roll-outs that were killed left aside, in Triton and in bucket `models`."""
+"""Versions that roll-outs that were killed left aside, in Triton and in bucket `models`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 def remove_leftovers(client: "S3Client") -> list[str]:
-    """Drop candidates of which no flow run is at work, and versions that none holds; returns the models they were of.
-
-    Raises StudioError where Triton, the object store or Prefect does not answer.
-    """
+    """Drop candidates without a flow run at work, and versions that no run holds; returns the models they were of."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     entries = {item["Key"].partition("/")[0] for page in pages for item in page.get("Contents", [])}
     models = sorted({model_name_of(entry) for entry in entries if is_aside(entry)})

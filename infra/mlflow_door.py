@@ -21,23 +21,23 @@ from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 
 OPEN_PATH = "/health"
-# They run programs on this machine, ask addresses that the caller names, or need the job runner, which is off.
+# They run programs on this machine, call addresses that the client names, or need the job runner, which is off.
 UNUSED = re.compile(
     r"/gateway(/|$)|/(ajax-)?api/[\d.]+/mlflow/"
     r"(assistant|demo|gateway|gateway-proxy|genai|issues/invoke|mcp-servers|prompt-optimization"
     r"|runs/create-promptlab-run|scorer|webhooks)(/|$)"
 )
-# What is sent here goes into the bucket as it is (or is no JSON), and may be of any size.
+# Bodies of these go into the bucket as they are (or are no JSON), and may be of any size.
 FILES = re.compile(r"/(ajax-)?api/[\d.]+/mlflow(-artifacts/artifacts/|/upload-artifact$)|/v1/traces$")
 _OUR_PLACE = re.compile(r"(mlflow-artifacts|models|runs):/(?!/)")
-_PROMPT = "prompt-template"  # what MLflow writes as the source of a prompt, which has no files
+_PROMPT = "prompt-template"  # the source that MLflow writes for a prompt, which has no files
 _REMEMBER_S = 600  # how long a right password is right without computing its slow hash again
 
 
 def without_password(connection: HTTPConnection) -> JSONResponse | None:
-    """Ask for a password everywhere but at the health check; MLflow then looks whether it is the right one.
+    """Refuse a request without user and password, but for the health check; MLflow checks the password itself.
 
-    What names no user and no password, or one that a database cannot look up, is an error inside MLflow.
+    A header without user and password, or with a NUL, would be an error inside MLflow.
     """
     given = connection.headers.getlist("authorization")
     if connection.scope["path"] == OPEN_PATH or (len(given) == 1 and _names_a_user(given[0])):
@@ -49,10 +49,10 @@ def without_password(connection: HTTPConnection) -> JSONResponse | None:
 def _names_a_user(authorization: str) -> bool:
     scheme, _, encoded = authorization.partition(" ")
     try:
-        said = base64.b64decode(encoded, validate=True).decode()
+        decoded = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
         return False
-    return scheme.lower() == "basic" and ":" in said and "\0" not in said
+    return scheme.lower() == "basic" and ":" in decoded and "\0" not in decoded
 
 
 def for_an_unused_part(connection: HTTPConnection) -> JSONResponse | None:
@@ -62,14 +62,14 @@ def for_an_unused_part(connection: HTTPConnection) -> JSONResponse | None:
 
 
 def is_our_place(place: str | None) -> bool:
-    """Whether artifacts may lie at `place`, or a version of a model come from there."""
+    """Return whether artifacts may lie at `place`, or a version of a model come from there."""
     if not place or place == _PROMPT:
         return True
     return _OUR_PLACE.match(place) is not None and ".." not in unquote(place)
 
 
 def keep_artifacts_at_home(destination: str) -> None:
-    """Have MLflow refuse each other place, when it is written down and when a place of an earlier release is used."""
+    """Have MLflow refuse each other place, when it is written down and when it is used."""
     _write_down_at_home()
     _use_at_home(destination)
 
@@ -93,7 +93,7 @@ def _write_down_at_home() -> None:
             raise _refusal(str(place))
 
     def given_to_an_experiment(experiment: Any, place: str | None, *__: object) -> None:  # noqa: ANN401
-        """Its own place alone: in that of others a run would write among their files."""
+        # Its own place alone: in that of others a run would write among their files.
         if place and place != f"mlflow-artifacts:/{experiment.experiment_id}":
             raise _refusal(place, "the place that MLflow gives an experiment")
 
@@ -124,7 +124,7 @@ def _use_at_home(destination: str) -> None:
 
 
 def write_configuration(settings: StackSettings) -> None:
-    """Write the file from which MLflow reads where its users are kept: beside its runs."""
+    """Write the file that names the database of MLflow's users, which is that of its runs."""
     config = configparser.ConfigParser(interpolation=None)
     config["mlflow"] = {
         "default_permission": "NO_PERMISSIONS",
@@ -138,7 +138,7 @@ def write_configuration(settings: StackSettings) -> None:
 
 
 def application() -> Door:
-    """MLflow's application with its password, behind our door; the password of the environment is the right one."""
+    """Return MLflow's application behind our door, with the password of the environment."""
     from mlflow.server import auth, handlers
 
     keep_artifacts_at_home(os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"])

@@ -1,84 +1,55 @@
-"""The tables of flow parameters in docs/, written from the flows and their parameter models."""
+"""The tables of flow parameters in docs/, written from the JSON schemas that Prefect shows of the flows."""
 
 import argparse
-import inspect
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, get_args, get_type_hints
-
-from pydantic import BaseModel, TypeAdapter
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from infra.stack_settings import ROOT
-from tasks.parameter_form import arrange_schema, describe_type
 
 DOCS = ROOT / "docs"
 TABLE = re.compile(r"(<!-- parameters of ([a-z-]+) -->\n).*?(<!-- end of parameters -->)", re.DOTALL)
 HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
+_DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the table has in a column of its own
 
 
 def write_tables(page: str) -> str:
-    """The Markdown text of a page, with a new table between each pair of markers."""
-    return TABLE.sub(lambda found: found[1] + parameter_table(found[2]) + found[3], page)
+    """Return the Markdown text of a page, with a new table between each pair of markers."""
+    return TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
 
 
 def parameter_table(flow: str) -> str:
-    """A Markdown table of the parameters of a flow (`train-model`): one row per field, nested fields with dots."""
+    """Return a Markdown table of the parameters of a flow (`train-model`): a row per field, nested fields with dots."""
     module = flow.replace("-", "_")
-    function = getattr(import_module(f"flows.{module}"), module).fn
-    hints = get_type_hints(inspect.unwrap(function), include_extras=True)
-    parameters = inspect.signature(function).parameters
-    rows = [row for name in parameters for row in _rows(name, hints[name], parameters[name].default)]
-    return HEAD + "".join(f"| {name} | {default} | {_escape(meaning)} |\n" for name, default, meaning in rows)
+    schema = getattr(import_module(f"flows.{module}"), module).parameters
+    return HEAD + "".join(_rows("", schema.model_dump(), schema.definitions))
 
 
-def _rows(name: str, hint: Any, default: object) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 - any annotation
-    """The row of a parameter, and those of its fields if it is an object."""
-    model = _model(hint)
-    if model is None or not isinstance(default, model):
-        yield f"`{name}`", _default(default), describe_type(hint)
-    if model:
-        yield from _field_rows(name, model)
-
-
-def _field_rows(name: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
-    for field, info in model.model_fields.items():
-        inner = f"{name}.{field}"
-        default = inspect.Parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
-        nested = _model(info.annotation)
-        yield f"`{inner}`", _default(default) if not nested or default is None else "the fields below", _meaning(info)
-        if nested:
-            yield from _field_rows(inner, nested)
-
-
-def _model(hint: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
-    """The parameter model in an annotation such as `ParityPolicy | None`."""
-    kinds = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return kinds[0] if kinds else None
-
-
-def _meaning(info: FieldInfo) -> str:
-    """The description of a field with its limits, as in Prefect's form, but without its default."""
-    kind: Any = Annotated[info.annotation, info]
-    schema = TypeAdapter(kind).json_schema()
-    schema.pop("default", None)
-    arrange_schema({"properties": {"field": schema}})
-    choices = ", ".join(f"`{choice}`" for choice in schema.get("enum", ()))
-    return " ".join(filter(None, (str(schema["description"]), f"One of {choices}." if choices else "")))
-
-
-def _escape(text: str) -> str:
-    """Plain text for a cell: in Markdown a pipe ends the cell, and two stars are emphasis."""
-    return re.sub(r"([|*])", r"\\\1", text)
-
-
-def _default(value: object) -> str:
-    if value is inspect.Parameter.empty:
-        return "required"
-    text = value if isinstance(value, str) else TypeAdapter(Any).dump_json(value).decode()
-    return "none" if text in ("null", "[]") else f"`{text}`"
+def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
+    """The row of each field of a schema, and below it those of its own fields if it is an object."""
+    for name, field in schema.get("properties", {}).items():
+        kinds = [field, *field.get("anyOf", ())]
+        references = [kind["$ref"].rpartition("/")[2] for kind in kinds if "$ref" in kind]
+        model = models[references[0]] if references else {}
+        default = field.get("default", {})  # of a factory, which no schema has, ours is an empty dictionary
+        if name in schema.get("required", ()):
+            shown = "required"
+        elif "properties" in model and default:
+            shown = "the fields below"
+        else:
+            text = default if isinstance(default, str) else json.dumps(default, separators=(",", ":"))
+            shown = "none" if text in ("null", "[]") else f"`{text}`"
+        if prefix or shown != "the fields below":
+            meaning = _DEFAULT.sub("", field.get("description", model.get("description", "")))
+            choices = ", ".join(f"`{choice}`" for choice in field.get("enum", model.get("enum", ())))
+            meaning += f" One of {choices}." if choices else ""
+            # In Markdown a pipe ends the cell, and two stars are emphasis.
+            escaped = re.sub(r"([|*])", r"\\\1", meaning)
+            yield f"| `{prefix}{name}` | {shown} | {escaped} |\n"
+        yield from _rows(f"{prefix}{name}.", model, models)
 
 
 def main() -> int:

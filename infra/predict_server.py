@@ -1,7 +1,7 @@
 """The page that shows live predictions, and the little server behind it: `python -m infra.predict_server`.
 
-Triton lets no page read its answers (it has no CORS), so this forwards two things to it and nothing else: a picture to
-model `predict`, and the question what is served. Names and numbers from a request travel as request parameters of
+Triton lets no page read its answers (it has no CORS), so this forwards two requests to it and nothing else: an image
+for model `predict`, and the list of served models. Names and numbers from a request travel as request parameters of
 Triton's protocol and become no part of an address.
 """
 
@@ -43,7 +43,7 @@ _HEADERS = {
 
 
 def application(triton_url: str, key: str) -> Starlette:
-    """The server in front of the Triton at `triton_url` (host:port), whose index opens with `key`."""
+    """Return the server in front of the Triton at `triton_url` (host:port), whose index needs `key`."""
 
     @contextlib.asynccontextmanager
     async def with_client(app: Starlette) -> AsyncIterator[None]:
@@ -51,30 +51,28 @@ def application(triton_url: str, key: str) -> Starlette:
         # Triton, when it is stopped, waits until nobody is connected any more.
         options["limits"] = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=f"http://{triton_url}", **options) as client:
-            app.state.triton, app.state.key = client, key
+            app.state.triton = client
+            app.state.key = key
             app.state.slots = asyncio.Semaphore(MAX_AT_ONCE)
             yield
 
-    routes = [
-        Route("/", page),
-        Route("/models", models),
-        Route("/predict/{model}", predict, methods=["POST"]),
-    ]
+    routes = [Route("/", page), Route("/models", models), Route("/predict/{model}", predict, methods=["POST"])]
     errors: Mapping[Any, Any] = {httpx.HTTPError: handle_triton_error}
     return Starlette(routes=routes, middleware=[Middleware(Door)], exception_handlers=errors, lifespan=with_client)
 
 
 async def page(request: Request) -> Response:  # noqa: ARG001
-    """The page itself."""
+    """Return the page itself."""
     return FileResponse(PAGE, headers=_HEADERS)
 
 
 async def models(request: Request) -> Response:
-    """What `predict` can be asked for, by name: `[{name, version, versions, task, image_size, classes}]`."""
-    triton, key = request.app.state.triton, request.app.state.key
-    index = await triton.post("/v2/repository/index", json={"ready": True}, headers={KEY_HEADER: key})
+    """Return the models that `predict` runs, by name: `[{name, version, versions, task, image_size, classes}]`."""
+    triton = request.app.state.triton
+    headers = {KEY_HEADER: request.app.state.key}
+    index = await triton.post("/v2/repository/index", json={"ready": True}, headers=headers)
     if index.is_error:
-        return _error(f"Triton does not say what it serves: {_words(index)}", index.status_code)
+        return _error(f"Triton does not list its models: {_reason(index)}", index.status_code)
     names = sorted({row["name"] for row in index.json() if _NAME.fullmatch(row["name"])})
     configs = [await triton.get(f"/v2/models/{name}/config") for name in names]
     described = [_described(config) for config in configs if not config.is_error]
@@ -82,9 +80,10 @@ async def models(request: Request) -> Response:
 
 
 def _described(answer: httpx.Response) -> dict[str, Any] | None:
-    """What clients need of a model's config; None where it has no version for clients that name none.
+    """What clients need of a model's config.
 
-    So too where deploy-model has not written the config: `predict` would not ask such a model.
+    None if it has no version for clients that name none, or deploy-model has not written it: `predict` runs no such
+    model.
     """
     try:
         config = answer.json()
@@ -105,7 +104,7 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
 
 
 async def predict(request: Request) -> Response:
-    """The JSON that `predict` makes of the picture in the body; query: `version`, `confidence`, `iou`."""
+    """Return the JSON of `predict` for the image in the body; query: `version`, `confidence`, `iou`."""
     unknown = sorted(request.query_params.keys() - set(_QUERY))
     if unknown:
         return _error(f"expected parameters {', '.join(_QUERY)}, found {unknown[0][:80]!r}: leave it out", 400)
@@ -118,54 +117,47 @@ async def predict(request: Request) -> Response:
             return _error(f"expected a picture within {TIMEOUT_S:g} s, found a part of one: send it again", 408)
         if body is None:
             return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
-        return await _ask(request, body)
+        return await _infer(request, body)
 
 
-async def _ask(request: Request, body: bytes) -> Response:
-    asked = {
+async def _infer(request: Request, body: bytes) -> Response:
+    image = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(body) + 4}}
+    call = {
         "parameters": {**request.query_params, "model": request.path_params["model"]},
-        "inputs": [
-            {
-                "name": "image",
-                "shape": [1],
-                "datatype": "BYTES",
-                "parameters": {"binary_data_size": len(body) + 4},
-            }
-        ],
+        "inputs": [image],
         "outputs": [{"name": "json", "parameters": {"binary_data": False}}],
     }
-    head = json.dumps(asked).encode()
+    head = json.dumps(call).encode()
     answer = await request.app.state.triton.post(
         "/v2/models/predict/infer",
         content=head + struct.pack("<I", len(body)) + body,
         headers={"Inference-Header-Content-Length": str(len(head))},
     )
     if answer.is_error:
-        return _error(_words(answer), answer.status_code)
+        return _error(_reason(answer), answer.status_code)
     return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
 
 
 async def _body(request: Request) -> bytes | None:
-    """The whole body; None, without reading on, where it is too large."""
+    """The whole body; None, without reading on, if it is too large."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > MAX_BYTES:
         return None
-    parts, size = [], 0
+    body = bytearray()
     async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BYTES:
+        body += part
+        if len(body) > MAX_BYTES:
             return None
-    return b"".join(parts)
+    return bytes(body)
 
 
 async def handle_triton_error(request: Request, error: Exception) -> Response:
-    """What a browser is told while Triton is away."""
-    where = request.app.state.triton.base_url
-    return _error(f"expected Triton at {where}, found no answer ({error!r}): start it with `make up`", 502)
+    """Answer a browser while Triton is away."""
+    address = request.app.state.triton.base_url
+    return _error(f"expected Triton at {address}, found no answer ({error!r}): start it with `make up`", 502)
 
 
-def _words(answer: httpx.Response) -> str:
+def _reason(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):

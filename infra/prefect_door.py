@@ -15,30 +15,29 @@ from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 
-LOGS = "/api/logs/"  # sent by handlers of logging, in batches, after which nobody asks what came of them
-_DATA = "22"  # how the codes of PostgreSQL begin that say that a value is wrong
+LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
+_DATA = "22"  # the codes of PostgreSQL for a wrong value begin with it
 
 
 async def answer_to_database(request: Request, error: Exception) -> Response:
-    """Refuse a value that the database refuses, as 422; Prefect says 503, after which its clients ask again."""
+    """Answer 422 to a value that the database refuses; Prefect answers 503, and its clients try again."""
     code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if code.startswith(_DATA):
-        return refusal_of(
-            f"expected values that the database can keep, found one that it cannot ({code})", UNPROCESSABLE
-        )
+        message = f"expected values that the database can keep, found one that it cannot ({code})"
+        return refusal_of(message, UNPROCESSABLE)
     return await custom_internal_exception_handler(request, error)
 
 
 def application() -> Door:
-    """Prefect's application behind our door."""
-    describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001  # a dictionary of Prefect's own, asked at each check
+    """Return Prefect's application behind our door."""
+    describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
-    return Door(StorableText(app, mended=(LOGS,), status=status_of_refusal), in_the_address)
+    return Door(StorableText(app, mended=(LOGS,), status=_status_of_refusal), in_the_address)
 
 
-def status_of_refusal(path: str) -> int:
-    """What a refusal is answered with: a bad parameter of a run with 409, as Prefect does for every other one."""
+def _status_of_refusal(path: str) -> int:
+    """409 for a bad parameter of a run, as Prefect answers to every other one."""
     return 409 if path.endswith("/create_flow_run") else UNPROCESSABLE
 
 

@@ -4,17 +4,21 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from infra import triton
 from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.service import Service
 from infra.stack_settings import StackSettings
+from infra.supervisord import Service
+from infra.triton import find_installation
 
 EXTERNAL_SERVICE_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
 
 
 def require_external_services(settings: StackSettings) -> None:
-    """Raise StackError where the environment names a service elsewhere that does not answer."""
+    """Check that each service elsewhere that the environment names answers.
+
+    Raises:
+        StackError: One does not.
+    """
     for variable in EXTERNAL_SERVICE_VARIABLES:
         if not settings.is_elsewhere(variable):
             continue
@@ -30,34 +34,43 @@ def require_external_services(settings: StackSettings) -> None:
             ) from error
 
 
-def require_triton() -> None:
-    """Raise StackError where tritonserver could not start, before anything else does."""
+def require_triton(settings: StackSettings) -> None:
+    """Check that tritonserver can start, before anything else does.
+
+    Raises:
+        StackError: A part of it is missing.
+    """
     try:
-        triton.Installation(StackSettings.load().triton_venv.resolve()).check()
-        triton.python_library_folder()
-    except triton.TritonError as error:
+        find_installation(settings.triton_venv.resolve())
+    except StackError as error:
         raise StackError(f"Triton cannot run here: {error}") from error
 
 
 def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:
-    """Raise StackError naming each port that another program holds, and settings that move them to free ones."""
-    taken = []
-    needed = [("supervisor", {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port})]
-    for name, ports in [*needed, *((service.name, service.ports) for service in wanted)]:
-        for setting, port in ports.items():
-            if not is_free(port):
-                taken.append(f"port {port} of {name} is in use; stop what holds it or set {setting}")
+    """Check that no other program holds a port of these services.
+
+    Raises:
+        StackError: One does; the message has settings that move all ports to free ones.
+    """
+    ports_by_name = {"supervisor": {"STUDIO_SUPERVISOR_PORT": settings.supervisor_port}}
+    ports_by_name |= {service.name: service.ports for service in wanted}
+    taken = [
+        f"port {port} of {name} is in use; stop what holds it or set {setting}"
+        for name, ports in ports_by_name.items()
+        for setting, port in ports.items()
+        if not is_free(port)
+    ]
     if taken:
         raise StackError("\n".join([*taken, f"for example: export {_free_ports(settings)}"]))
 
 
 def _free_ports(settings: StackSettings) -> str:
-    """Settings that move all ports of the stack by one number to where all are free."""
-    ports = [(name, getattr(settings, name)) for name in StackSettings.model_fields if name.endswith("_port")]
-    moves = (move for move in range(100, 10_000, 100) if all(_are_free(port + move) for _, port in ports))
-    move = next(moves, 0)
-    return " ".join(f"STUDIO_{name.upper()}={port + move}" for name, port in ports)
+    """Settings that move all ports of the stack by one number, to free ones."""
+    ports = {name: getattr(settings, name) for name in StackSettings.model_fields if name.endswith("_port")}
 
+    def are_free(move: int) -> bool:
+        moved = [port + move for port in ports.values()]
+        return all(port <= 55535 and is_free(port) and is_free(port + 10_000) for port in moved)
 
-def _are_free(port: int) -> bool:
-    return port <= 55535 and is_free(port) and is_free(port + 10_000)
+    move = next(filter(are_free, range(100, 10_000, 100)), 0)
+    return " ".join(f"STUDIO_{name.upper()}={port + move}" for name, port in ports.items())

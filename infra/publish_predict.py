@@ -1,14 +1,16 @@
 """Model `predict` in the Triton repository: published from model_repository/predict, anew when its files change.
 
-Triton is asked what it serves: a load that failed or was cut short is tried again by the next `make up`.
+A load that failed or was cut short is tried again by the next `make up`: what counts is what Triton serves.
 """
 
 import hashlib
 import os
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import httpx
+from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from infra.command_errors import StackError
 from infra.stack_settings import ROOT, StackSettings
@@ -21,15 +23,13 @@ if TYPE_CHECKING:
 NAME = "predict"
 SOURCE = ROOT / "model_repository" / NAME
 LOAD_SECONDS = 60
-MIN_INSTANCES, MAX_INSTANCES = 4, 16
-_ASK_SECONDS = 5
-# In the config.pbtxt that `publish` writes.
-_DIGEST = re.compile(r'key: "digest" value \{ string_value: "(\w+)" \}')
-_VERSION = re.compile(r"versions: (\d+)")
+READ_SECONDS = 5
+MIN_INSTANCES = 4
+MAX_INSTANCES = 16
 
 
 def publish(client: "S3Client") -> bool:
-    """Write the model as the next version where the repository has not just these files; say whether it had not.
+    """Write the model as the next version unless the repository has these very files; returns whether it was written.
 
     config.pbtxt comes last and names the one version to serve, so what Triton reads is whole at any time. The files of
     the version before stay until `ensure_served` has seen its successor.
@@ -38,7 +38,7 @@ def publish(client: "S3Client") -> bool:
     config = (SOURCE / "config.pbtxt").read_text()
     # Without the number of instances: two hosts with one repository would publish in turn.
     digest = hashlib.sha256(repr((config, files)).encode()).hexdigest()
-    if _field(_DIGEST, _published(client)) == digest:
+    if _identity(_published(client))[1] == digest:
         return False
     number = max(_present(client).values(), default=0) + 1
     for name, content in files.items():
@@ -51,7 +51,7 @@ def publish(client: "S3Client") -> bool:
 
 
 def _instances() -> int:
-    """An instance waits while the model that it asks works, so it takes more of them than cores to keep those busy."""
+    """How many instances keep all cores busy: each waits while the model that it calls works."""
     return min(max(MIN_INSTANCES, len(os.sched_getaffinity(0))), MAX_INSTANCES)
 
 
@@ -65,57 +65,52 @@ def _present(client: "S3Client") -> dict[str, int]:
     }
 
 
-def _field(pattern: re.Pattern[str], config: str) -> str:
-    found = pattern.search(config)
-    return found[1] if found else ""
-
-
-def _published(client: "S3Client") -> str:
+def _published(client: "S3Client") -> dict[str, Any]:
+    """The config that `publish` has written; empty if there is none."""
     try:
-        return client.get_object(Bucket=BUCKET, Key=f"{NAME}/config.pbtxt")["Body"].read().decode()
-    except client.exceptions.NoSuchKey:
-        return ""
+        text = client.get_object(Bucket=BUCKET, Key=f"{NAME}/config.pbtxt")["Body"].read()
+        config = json_format.MessageToDict(text_format.Parse(text, ModelConfig()), preserving_proto_field_name=True)
+    except (client.exceptions.NoSuchKey, text_format.ParseError):
+        return {}
+    return dict(config)
+
+
+def _identity(config: Mapping[str, Any]) -> tuple[list[int], str]:
+    """The versions that a config names, and the digest of their files."""
+    return config_versions(config), config.get("parameters", {}).get("digest", {}).get("string_value", "")
 
 
 def ensure_served(settings: StackSettings, client: "S3Client") -> bool:
-    """Have the running Triton serve what is published, then delete older versions; say whether it had to be loaded.
+    """Have the running Triton serve the published version, then delete older ones; returns whether it was loaded.
 
-    Requests go on being answered. Raises StackError.
+    Requests are answered all the time.
+
+    Raises:
+        StackError: Triton does not answer, or does not load it.
     """
-    published, loaded = _published(client), False
-    if not _serves(settings, published):
-        _load(settings)
-        loaded = True
+    published = _identity(_published(client))
+    load = not _serves(settings, published)
+    if load:
+        answer = _call(settings, "POST", f"repository/models/{NAME}/load", LOAD_SECONDS)
+        if answer.is_error:
+            raise StackError(f"expected Triton to load {NAME}, found {answer.text}: run `make setup`, then `make up`")
         if not _serves(settings, published):
             raise StackError(f"expected Triton to serve the {NAME} that was published, found another: `make up` again")
-    newest = int(_field(_VERSION, published))
     for key, version in _present(client).items():
-        if version < newest:
+        if version < min(published[0]):
             client.delete_object(Bucket=BUCKET, Key=key)
-    return loaded
+    return load
 
 
-def _serves(settings: StackSettings, published: str) -> bool:
-    url = f"http://{settings.environment['TRITON_HTTP_URL']}/v2/models/{NAME}"
+def _serves(settings: StackSettings, published: tuple[list[int], str]) -> bool:
+    ready, config = (_call(settings, "GET", f"models/{NAME}/{page}", READ_SECONDS) for page in ("ready", "config"))
+    return ready.is_success and config.is_success and _identity(config.json()) == published
+
+
+def _call(settings: StackSettings, method: str, path: str, timeout_s: float) -> httpx.Response:
+    url = f"http://{settings.environment['TRITON_HTTP_URL']}/v2/{path}"
+    headers = {KEY_HEADER: settings.triton_key} if method == "POST" else {}
     try:
-        ready = httpx.get(f"{url}/ready", timeout=_ASK_SECONDS).is_success
-        answer = httpx.get(f"{url}/config", timeout=_ASK_SECONDS)
+        return httpx.request(method, url, headers=headers, timeout=timeout_s)
     except httpx.HTTPError as error:
-        raise StackError(f"expected Triton at {url} to say what it serves, found {error!r}: see its log") from error
-    if not ready or answer.is_error:
-        return False
-    config = answer.json()
-    digest = config.get("parameters", {}).get("digest", {}).get("string_value", "")
-    same_version = config_versions(config) == [int(_field(_VERSION, published))]
-    return bool(same_version and digest == _field(_DIGEST, published))
-
-
-def _load(settings: StackSettings) -> None:
-    url = f"http://{settings.environment['TRITON_HTTP_URL']}/v2/repository/models/{NAME}/load"
-    headers = {KEY_HEADER: settings.triton_key}
-    try:
-        answer = httpx.post(url, headers=headers, timeout=LOAD_SECONDS)
-    except httpx.HTTPError as error:
-        raise StackError(f"expected Triton at {url} to load {NAME}, found {error!r}: see its log") from error
-    if answer.is_error:
-        raise StackError(f"expected Triton to load {NAME}, found {answer.text}: run `make setup`, then `make up`")
+        raise StackError(f"expected Triton to answer {method} {url}, found {error!r}: see its log") from error

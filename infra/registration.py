@@ -1,4 +1,4 @@
-"""Whether Prefect has what `make up` registers; asked over HTTP, because importing Prefect alone takes seconds."""
+"""Whether Prefect has what `make up` registers; read over HTTP, because to import Prefect takes seconds."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ _SOURCES = ("deployments", "flows", "infra", "model_repository", "tasks")
 
 
 def remember(settings: StackSettings) -> None:
-    """Keep what was registered, from which files, after all of it was."""
+    """Write down what was registered, and from which files."""
     with _prefect(settings) as api:
         write_private(settings.state_dir / "registered.json", json.dumps(_registered(settings, api)))
 
 
 def is_complete(settings: StackSettings) -> bool:
-    """Whether these very files were registered, and what a person is likely to change is there and as it was."""
+    """Return whether these very files were registered, and what a person is likely to change is as it was."""
     try:
         with _prefect(settings) as api:
             kept = json.loads((settings.state_dir / "registered.json").read_text())
@@ -34,15 +34,14 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     names = [f"{each['entrypoint'].rpartition(':')[2].replace('_', '-')}/{each['name']}" for each in deployments]
     queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
-    pool = _asked(api, f"work_pools/{POOL}")
     automations = api.post("automations/filter", json={}).raise_for_status().json()
     ours = {each["name"] for each in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())}
     return {
         "sources": _digest(),
         "address": settings.environment["PREFECT_API_URL"],
-        "deployments": {name: _asked(api, f"deployments/name/{name}")["job_variables"] for name in names},
-        "queues": {name: _asked(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
-        "template": pool["base_job_template"],
+        "deployments": {name: _get(api, f"deployments/name/{name}")["job_variables"] for name in names},
+        "queues": {name: _get(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
+        "template": _get(api, f"work_pools/{POOL}")["base_job_template"],
         "automations": [
             [each["name"], each["enabled"], each["actions"], _in_order(each["trigger"])]
             for each in sorted(automations, key=lambda each: str(each["name"]))
@@ -56,16 +55,14 @@ def _in_order(trigger: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(value) if name in {"after", "expect"} else value for name, value in trigger.items()}
 
 
-def _asked(api: httpx.Client, path: str) -> Any:  # noqa: ANN401 - JSON
+def _get(api: httpx.Client, path: str) -> Any:  # noqa: ANN401 - JSON
     return api.get(path).raise_for_status().json()
 
 
 def _digest() -> str:
-    files = [
-        path for name in _SOURCES for path in (ROOT / name).rglob("*") if path.suffix in {".py", ".yaml", ".pbtxt"}
-    ]
+    paths = [ROOT / "prefect.yaml", *(path for name in _SOURCES for path in (ROOT / name).rglob("*"))]
     digest = hashlib.sha256()
-    for path in sorted([*files, ROOT / "prefect.yaml"]):
+    for path in sorted(path for path in paths if path.suffix in {".py", ".yaml", ".pbtxt"}):
         digest.update(repr((str(path.relative_to(ROOT)), path.read_bytes())).encode())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""The services of the local stack: what starts each, which ports it takes, and how to tell that it is well."""
+"""The services of the local stack: the command, the ports, the environment and the health check of each."""
 
 import json
 import sys
@@ -18,9 +18,9 @@ from infra.environment import (
     worker_environment,
 )
 from infra.identities import Role, identities
-from infra.service import Service, bin_path
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
+from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
 from tasks.storage.object_names import Bucket
 
@@ -29,34 +29,37 @@ if TYPE_CHECKING:
 
 
 def http_check(url: str) -> Callable[[], object]:
-    """A check that passes when `url`, which asks for no password, answers 2xx."""
+    """Return a check that passes if `url`, which needs no password, answers 2xx."""
     return lambda: httpx.get(url, timeout=3).raise_for_status()
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """The services that run here: those that the environment does not name elsewhere, and a page and a worker."""
-    local = [triton(settings)] if not settings.is_elsewhere("TRITON_GRPC_URL") else []
-    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
-        local.append(object_store(settings))
+    """Return the services that run here: a page, a worker, and what the environment does not name elsewhere."""
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
-    if (orchestration or tracking) and settings.postgres_url is None:
-        local.append(postgres.service(settings))
-    if orchestration:
-        local.append(prefect_server(settings))
-    if tracking:
-        local.append(mlflow_server(settings))
-    order = ["postgres", "object-store", "prefect", "mlflow", "triton"]
-    return [*sorted(local, key=lambda service: order.index(service.name)), live(settings), worker(settings)]
+    is_local = {
+        postgres.service: (orchestration or tracking) and settings.postgres_url is None,
+        object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
+        prefect_server: orchestration,
+        mlflow_server: tracking,
+        triton: not settings.is_elsewhere("TRITON_GRPC_URL"),
+        live: True,
+        worker: True,
+    }
+    return [service(settings) for service, local in is_local.items() if local]
+
+
+def _ports(settings: StackSettings, *names: str) -> dict[str, int]:
+    return {f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names}
 
 
 def object_store(settings: StackSettings) -> Service:
-    """SeaweedFS: an S3 server with an identity for each role."""
+    """Return SeaweedFS: an S3 server with an identity for each role."""
     arguments = {
         "dir": settings.state_dir / "s3",
         "ip": HOST,
         "ip.bind": HOST,
-        "disableHttp": "true",  # the master's, which obeys anybody: a page's <img> could delete a bucket
+        "disableHttp": "true",  # the master's, which needs no key: a page's <img> could delete a bucket
         "master.telemetry": "false",
         "master.port": settings.s3_master_port,
         "master.electionTimeout": "1s",  # alone, it still waits that long before it leads; the default is 10 s
@@ -66,7 +69,7 @@ def object_store(settings: StackSettings) -> Service:
         "volume.max": 1000,  # each bucket takes several volumes; the disk is guarded by minFreeSpace
         "volume.minFreeSpace": "1GiB",
         "filer.port": settings.s3_filer_port,
-        "filer.disableHttp": "true",  # the filer's own door asks for no key
+        "filer.disableHttp": "true",  # the filer's own, which needs no key either
         # Their default names in /tmp are the same for every user, and another's socket cannot be replaced.
         "filer.localSocket": temporary_folder(settings) / "filer.sock",
         "s3.localSocket": temporary_folder(settings) / "s3.sock",
@@ -77,8 +80,7 @@ def object_store(settings: StackSettings) -> Service:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     }
-    names = ("s3", "s3_master", "s3_volume", "s3_filer")
-    ports = {f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names}
+    ports = _ports(settings, "s3", "s3_master", "s3_volume", "s3_filer")
     return Service(
         name="object-store",
         address=f"http://{HOST}:{settings.s3_port}",
@@ -94,32 +96,29 @@ def object_store(settings: StackSettings) -> Service:
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: read_from_store(settings),
         environment=inherited_environment(settings),
-        # It gives its clients 15 s to go, and two of them are parts of itself that stay. Nothing is lost with it:
-        # what it has said it has is in its files.
+        # It gives its clients 15 s to go, and two of them are parts of itself that stay. What it has acknowledged is in
+        # its files.
         stop_seconds=3,
     )
 
 
 def read_from_store(settings: StackSettings) -> None:
-    """Raise unless the object store lists its buckets and, where there is an object, gives it.
-
-    After a start it lists for seconds before it finds the data.
-    """
+    """Raise unless the object store gives an object, if it has one: after a start it lists before it finds the data."""
     client = s3_client(settings)
     if Bucket.MODELS in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
-        for found in client.list_objects_v2(Bucket=Bucket.MODELS, MaxKeys=1).get("Contents", []):
-            client.get_object(Bucket=Bucket.MODELS, Key=found["Key"], Range="bytes=0-0")["Body"].read()
+        for item in client.list_objects_v2(Bucket=Bucket.MODELS, MaxKeys=1).get("Contents", []):
+            client.get_object(Bucket=Bucket.MODELS, Key=item["Key"], Range="bytes=0-0")["Body"].read()
 
 
 def prepare_object_store(settings: StackSettings) -> None:
-    """Make the folder of the object store, the file that names its identities, and what shuts its inner doors."""
+    """Make the folder of the object store, the file of its identities, and the keys between its parts."""
     (settings.state_dir / "s3").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(settings.state_dir / "s3.json", json.dumps(identities(settings.secrets)))
     prepare_security(settings.state_dir / "weed")
 
 
 def s3_client(settings: StackSettings, role: Role = Role.WORKER, read_timeout: float = 10) -> "S3Client":
-    """A boto3 S3 client for the object store that the stack uses; fails fast, as a health check should."""
+    """Return a boto3 client for the object store that the stack uses; fails fast, as a health check should."""
     environment = s3_environment(settings, role)
     return boto3.client(
         "s3",
@@ -133,24 +132,24 @@ def s3_client(settings: StackSettings, role: Role = Role.WORKER, read_timeout: f
 
 
 def prefect_server(settings: StackSettings) -> Service:
-    """Prefect's API and UI."""
+    """Return Prefect's API and UI."""
     return Service(
         name="prefect",
         address=f"http://{HOST}:{settings.prefect_port}",
         command=[sys.executable, "-m", "infra.prefect_door"],
-        ports={"STUDIO_PREFECT_PORT": settings.prefect_port},
+        ports=_ports(settings, "prefect"),
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
         environment=inherited_environment(settings)
         | user_environment("PREFECT_")
         | {
-            "PREFECT_API_DATABASE_CONNECTION_URL": database(settings, "prefect", "postgresql+asyncpg"),
+            "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
             "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
             "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
-            "PREFECT_UI_API_URL": "/api",  # whichever of its names, and whichever tunnel, the page was opened by
-            # By default any web page that somebody here looks at may use the API.
+            "PREFECT_UI_API_URL": "/api",  # relative: the page may be opened by another name, or through a tunnel
+            # By default any web page that somebody here opens may use the API.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
                 f"http://{host}:{settings.prefect_port}" for host in (HOST, "localhost")
             ),
@@ -159,20 +158,20 @@ def prefect_server(settings: StackSettings) -> Service:
 
 
 def mlflow_server(settings: StackSettings) -> Service:
-    """MLflow's tracking server, registry and UI; artifacts go through it to S3, so clients need no S3 key."""
-    backend = database(settings, "mlflow", "postgresql+psycopg2")
+    """Return MLflow's server and UI; artifacts go through it to S3, so clients need no S3 key."""
+    backend = _database(settings, "mlflow", "postgresql+psycopg2")
     return Service(
         name="mlflow",
         address=f"http://{HOST}:{settings.mlflow_port}",
         command=[sys.executable, "-m", "infra.mlflow_door"],
-        ports={"STUDIO_MLFLOW_PORT": settings.mlflow_port},
+        ports=_ports(settings, "mlflow"),
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
         | user_environment("MLFLOW_")
         | s3_environment(settings, Role.MLFLOW)
         | {
             "MLFLOW_BACKEND_STORE_URI": backend,
-            # What `mlflow server` tells its application.
+            # `mlflow server` sets these for its application.
             "_MLFLOW_SERVER_FILE_STORE": backend,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
             "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"s3://{Bucket.MLFLOW}",
@@ -186,19 +185,18 @@ def mlflow_server(settings: StackSettings) -> Service:
     )
 
 
-def database(settings: StackSettings, name: str, driver: str) -> str:
+def _database(settings: StackSettings, name: str, driver: str) -> str:
     """The address of one database, for SQLAlchemy."""
     return f"{settings.database_url.replace('postgresql', driver, 1)}/{name}"
 
 
 def triton(settings: StackSettings) -> Service:
-    """The real tritonserver, from an environment of its own."""
-    names = ("triton_http", "triton_grpc", "triton_metrics")
+    """Return tritonserver, from a virtual environment of its own."""
     return Service(
         name="triton",
         address=f"http://{HOST}:{settings.triton_http_port}",
         command=[sys.executable, "-m", "infra.triton"],
-        ports={f"STUDIO_{name.upper()}_PORT": getattr(settings, f"{name}_port") for name in names},
+        ports=_ports(settings, "triton_http", "triton_grpc", "triton_metrics"),
         check=http_check(f"http://{HOST}:{settings.triton_http_port}/v2/health/live"),
         environment=inherited_environment(settings)
         | s3_environment(settings, Role.TRITON)
@@ -208,7 +206,7 @@ def triton(settings: StackSettings) -> Service:
 
 
 def live(settings: StackSettings) -> Service:
-    """The page of live predictions; it is well when the Triton that runs here serves model `predict` to it."""
+    """Return the page of live predictions; it is well if the Triton that runs here serves model `predict`."""
     address = f"http://{HOST}:{settings.live_port}"
     checks = [http_check(address)]
     if not settings.is_elsewhere("TRITON_GRPC_URL"):
@@ -217,23 +215,23 @@ def live(settings: StackSettings) -> Service:
         name="live",
         address=address,
         command=[sys.executable, "-m", "infra.predict_server"],
-        ports={"STUDIO_LIVE_PORT": settings.live_port},
+        ports=_ports(settings, "live"),
         check=lambda: [check() for check in checks],
         environment=inherited_environment(settings) | triton_environment(settings),
     )
 
 
 def worker(settings: StackSettings) -> Service:
-    """The Prefect worker that carries out flow runs on this machine."""
+    """Return the Prefect worker that carries out flow runs on this machine."""
     command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--with-healthcheck"]
     return Service(
         name="worker",
         address=f"http://{HOST}:{settings.worker_port}",
         command=[*command, "--limit", str(settings.worker_limit)],
-        ports={"STUDIO_WORKER_PORT": settings.worker_port},
+        ports=_ports(settings, "worker"),
         check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
         environment=inherited_environment(settings)
-        | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # by itself it looks for new runs every 10 s, and a person waits
+        | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # the default is 10 s, and a person waits
         | user_environment("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
         | {

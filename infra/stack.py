@@ -3,11 +3,10 @@
 import argparse
 import asyncio
 import os
-import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -17,10 +16,10 @@ from rich.table import Table
 from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError, exit_on_expected_errors
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
-from infra.service import Service
 from infra.services import prepare_object_store, s3_client, services
 from infra.stack_settings import StackSettings, write_private
-from infra.temporary import make_temporary_folder, remove_temporary
+from infra.supervisord import Service
+from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
 from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 
@@ -29,11 +28,12 @@ Echo = Callable[[str], None]
 
 
 def up(settings: StackSettings, say: Echo = print) -> None:
-    """Start what is not running yet, wait until every service is well, and register buckets, pool and deployments."""
+    """Start what does not run, wait until all is well, and register buckets, pool and deployments."""
     began = time.monotonic()
     keep_private(settings.state_dir)
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
+    names = {service.name for service in wanted}
     preflight.require_external_services(settings)
     if _is_whole(settings, wanted):
         for service in wanted:
@@ -42,11 +42,11 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         say(f"stack is already up; `make down` stops it ({time.monotonic() - began:.1f} s)")
         return
     if supervisord.process(settings) is None:
-        if any(service.name == "triton" for service in wanted):
-            preflight.require_triton()
+        if "triton" in names:
+            preflight.require_triton(settings)
         preflight.require_free_ports(wanted, settings)
-        clear_folder(scratch(settings))  # of runs that were killed
-        if any(service.name == "postgres" for service in wanted):
+        fresh_folder(scratch(settings))  # of runs that were killed
+        if "postgres" in names:
             postgres.prepare(settings)
         prepare_object_store(settings)
         make_temporary_folder(settings)
@@ -59,28 +59,19 @@ def up(settings: StackSettings, say: Echo = print) -> None:
 
 
 def keep_private(state: Path) -> None:
-    """Make the state folder, and shut it and what lies in it to everybody else.
-
-    As root, the database's user passes through it to a folder of its own.
-    """
+    """Make the state folder, and shut it to everybody else; root's database user may pass through it."""
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o711 if os.geteuid() == 0 else 0o700)
     for name in ("logs", "prefect", "scratch", "ultralytics"):
         (state / name).mkdir(mode=0o700, exist_ok=True)
     for path in state.iterdir():
-        found = path.lstat()
-        if found.st_uid == os.geteuid() and not path.is_symlink():
-            path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
-
-
-def clear_folder(folder: Path) -> None:
-    """Make the folder anew, empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+        if status.st_uid == os.geteuid() and not path.is_symlink():
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
 
 def down(settings: StackSettings) -> bool:
-    """Stop everything; nothing is left outside the state folder. False when nothing was running."""
+    """Stop everything; nothing is left outside the state folder. False if nothing was running."""
     stopped = supervisord.stop(settings)
     remove_temporary(settings)
     (settings.state_dir / "env").unlink(missing_ok=True)
@@ -98,38 +89,44 @@ def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
 
 
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -> None:
-    """Stores first, then all servers side by side, and the worker when it has something to ask."""
+    """Stores first, then all servers side by side, and the worker when Prefect answers."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
     from infra import bootstrap
 
     by_name = {service.name: service for service in wanted}
-    for name in ("postgres", "object-store"):
-        start(by_name, name, settings)
-    wait_until_healthy(by_name, ("postgres",), settings, say)
+
+    def start(*names: str) -> None:
+        for name in names:
+            if name in by_name:
+                supervisord.start_service(settings, name)
+
+    def wait(*names: str) -> None:
+        wait_until_healthy([by_name[name] for name in names if name in by_name], settings, say)
+
+    start("postgres", "object-store")
+    wait("postgres")
     if by_name.keys() & {"prefect", "mlflow"}:
         bootstrap.ensure_databases(settings)
-    for name in ("prefect", "mlflow"):
-        start(by_name, name, settings)
-    wait_until_healthy(by_name, ("object-store",), settings, say)
+    start("prefect", "mlflow")
+    wait("object-store")
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    for name in ("triton", "live"):
-        start(by_name, name, settings)
-    wait_until_healthy(by_name, ("prefect",), settings, say)
+    start("triton", "live")
+    wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
-    start(by_name, "worker", settings)
+    start("worker")
     bootstrap.register_deployments()
-    wait_until_healthy(by_name, ("mlflow", "triton"), settings, say)
+    wait("mlflow", "triton")
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
-        _clear_leftovers(settings, say)
-    wait_until_healthy(by_name, ("live", "worker"), settings, say)
+        _remove_leftovers(settings, say)
+    wait("live", "worker")
     registration.remember(settings)
 
 
-def _clear_leftovers(settings: StackSettings, say: Echo) -> None:
+def _remove_leftovers(settings: StackSettings, say: Echo) -> None:
     try:
         for model in leftovers.remove_leftovers(s3_client(settings)):
             say(f"  what a roll-out of {model} left aside is gone")
@@ -137,17 +134,13 @@ def _clear_leftovers(settings: StackSettings, say: Echo) -> None:
         say(f"  what roll-outs left aside stays there: {error}")
 
 
-def start(by_name: Mapping[str, Service], name: str, settings: StackSettings) -> None:
-    """Start a service, where it is one that runs here."""
-    if name in by_name:
-        supervisord.start_service(settings, name)
-
-
 def load_settings() -> StackSettings:
-    """The settings of the stack that runs from this state folder, or of the one to start.
+    """Return the settings of the stack that runs from this state folder, or of the one to start.
 
-    A running stack goes on with the services elsewhere that it was started with. Raises StackError where the
-    environment asks for other ports than it has.
+    A running stack goes on with the services elsewhere that it was started with.
+
+    Raises:
+        StackError: The environment names other ports than the running stack has.
     """
     settings = StackSettings.load()
     if supervisord.process(settings) is None:
@@ -155,26 +148,29 @@ def load_settings() -> StackSettings:
     for name, value in dotenv_values(settings.state_dir / "env").items():
         os.environ.setdefault(name, value or "")
     for name, value in settings.remembered.items():
-        asked = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
-        if "PORT" in name and str(asked) != value:
-            raise StackError(f"The stack is up with {name}={value}, not {asked}: `make down` first, without {name}.")
+        wanted = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
+        if "PORT" in name and str(wanted) != value:
+            raise StackError(f"The stack is up with {name}={value}, not {wanted}: `make down` first, without {name}.")
     return settings
 
 
-def wait_until_healthy(
-    by_name: Mapping[str, Service], names: Iterable[str], settings: StackSettings, say: Echo
-) -> None:
-    """Wait until the checks pass; raises StackError with the log to read when one does not in time."""
-    began, pending = time.monotonic(), {name: by_name[name] for name in names if name in by_name}
+def wait_until_healthy(wanted: Iterable[Service], settings: StackSettings, say: Echo) -> None:
+    """Wait until the checks of these services pass.
+
+    Raises:
+        StackError: One does not in time; the message names the log to read.
+    """
+    pending = list(wanted)
+    deadline = time.monotonic() + START_SECONDS
     while pending:
-        for name, service in list(pending.items()):
+        for service in [*pending]:
             reason = health_error(service)
             if reason is None:
                 say(_line(service))
-                del pending[name]
-            elif time.monotonic() - began > START_SECONDS:
-                log = settings.state_dir / "logs" / f"{name}.log"
-                raise StackError(f"{name} was not well after {START_SECONDS} s ({reason}); its log: {log}")
+                pending.remove(service)
+            elif time.monotonic() > deadline:
+                log = supervisord.log_file(settings, service.name)
+                raise StackError(f"{service.name} was not well after {START_SECONDS} s ({reason}); its log: {log}")
         time.sleep(0.2)
 
 
@@ -187,7 +183,7 @@ def _passwords(settings: StackSettings) -> str:
 
 
 def health_error(service: Service) -> str | None:
-    """Why a service is not well, or None."""
+    """Return why a service is not well, or None."""
     try:
         service.check()
     except Exception as error:  # noqa: BLE001 - whatever a health check raises is the answer
@@ -196,9 +192,10 @@ def health_error(service: Service) -> str | None:
 
 
 def status(settings: StackSettings, console: Console) -> bool:
-    """Print each service, its address and its health; False when one is not well."""
+    """Print each service, its address and its health; False if one is not well."""
     table = Table("service", "address", "process", "health")
-    states, well = supervisord.states(settings), True
+    states = supervisord.states(settings)
+    well = True
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     for service in services(settings):
         reason = health_error(service)
@@ -215,7 +212,7 @@ def status(settings: StackSettings, console: Console) -> bool:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status"))
     command = parser.parse_args().command

@@ -50,12 +50,12 @@ class StackSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> "StackSettings":
-        """The environment first, then what an earlier `make up` chose, then the defaults."""
+        """Return the settings: of the environment first, then of an earlier `make up`, then the defaults."""
         return cls(_env_file=cls().state_dir / "settings.env")
 
     @property
     def remembered(self) -> dict[str, str | None]:
-        """What the last `make up` kept, under the names of the settings."""
+        """The settings that the last `make up` kept, under their names in the environment."""
         return dotenv_values(self.state_dir / "settings.env")
 
     def remember(self) -> None:
@@ -78,19 +78,19 @@ class StackSettings(BaseSettings):
 
     @property
     def triton_key(self) -> str:
-        """What opens the load API of the Triton in use."""
+        """The key of the load API of the Triton in use."""
         if self.is_elsewhere("TRITON_GRPC_URL"):
             return os.environ.get("STUDIO_TRITON_KEY", "")
         return self.secrets["triton_key"]
 
     def s3_keys(self, role: Role) -> tuple[str, str]:
-        """The key of a role in the local object store, and its secret."""
+        """Return the key of a role in the local object store, and its secret."""
         key, secret = secret_names(role)
         return self.secrets[key], self.secrets[secret]
 
     @property
     def database_url(self) -> str:
-        """The PostgreSQL server, without a database and a driver."""
+        """The address of the PostgreSQL server, without a database and a driver."""
         if self.postgres_url:
             return self.postgres_url.get_secret_value().rstrip("/")
         return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
@@ -114,13 +114,13 @@ class StackSettings(BaseSettings):
         }
 
     def is_elsewhere(self, variable: str) -> bool:
-        """Whether the environment names a service other than the local one (which a sourced `.studio/env` names)."""
+        """Return whether the environment names a service that is not the local one of `.studio/env`."""
         named = os.environ.get(variable, "").rstrip("/").replace("//localhost:", f"//{HOST}:")
         return named not in {"", self.local_environment[variable]}
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What `.studio/env` holds: services elsewhere where the environment names them, local ones otherwise."""
+        """The variables of `.studio/env`: services elsewhere if the environment names them, else local ones."""
         values = dict(self.local_environment)
         groups = {
             "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
@@ -139,7 +139,7 @@ class StackSettings(BaseSettings):
             if self.is_elsewhere(leader):
                 # No key of a local service is ever shown to one elsewhere.
                 values = {name: value for name, value in values.items() if name not in names}
-                values.update({name: os.environ[name] for name in names if name in os.environ})
+                values |= {name: os.environ[name] for name in names if name in os.environ}
         return values
 
 

@@ -1,10 +1,11 @@
-"""What keeps the inner doors of SeaweedFS shut: certificates for gRPC between its parts, and keys for its volumes.
+"""What keeps the inner doors of SeaweedFS shut: a certificate for gRPC between its parts, and keys for its volumes.
 
-All of it is made anew at every start of the stack; the key of the authority that signs is kept nowhere.
+All of it is made anew at every start of the stack.
 """
 
 import datetime as dt
 import ipaddress
+import json
 import secrets
 from pathlib import Path
 
@@ -21,46 +22,33 @@ VALID_FOR = dt.timedelta(days=3650)
 
 
 def prepare_security(folder: Path) -> None:
-    """Write `security.toml`, where `weed -config_dir` finds it, and the files that it names."""
-    authority, certificate, key = _certificates()
-    write_private(folder / "ca.crt", authority)
+    """Write `security.toml` into the folder of `weed -config_dir`, and the files that it names."""
+    certificate, key = _certificate()
     write_private(folder / "store.crt", certificate)
     write_private(folder / "store.key", key)
+    names = {name: json.dumps(str(folder / f"store.{name}"), ensure_ascii=False) for name in ("crt", "key")}
     lines = [f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNING]
-    lines.append(f"[grpc]\nca = {_toml(folder / 'ca.crt')}\n")
-    files = f"cert = {_toml(folder / 'store.crt')}\nkey = {_toml(folder / 'store.key')}\n"
-    lines += [f"[grpc.{part}]\n{files}" for part in PARTS]
+    lines.append(f"[grpc]\nca = {names['crt']}\n")
+    lines += [f"[grpc.{part}]\ncert = {names['crt']}\nkey = {names['key']}\n" for part in PARTS]
     write_private(folder / "security.toml", "\n".join(lines))
 
 
-def _toml(path: Path) -> str:
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _certificates() -> tuple[str, str, str]:
-    """An authority's certificate, and one that it signed with its key: whoever has that key is a part of the store."""
-    signing, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    name, part = _name("YOLO Studio object store"), _name("part of the object store")
-    authority = _blank(name, signing).issuer_name(name)
-    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    certificate = _blank(part, own).issuer_name(name)
-    place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
-    certificate = certificate.add_extension(place, critical=False)
-    made = (builder.sign(signing, hashes.SHA256()) for builder in (authority, certificate))
-    pem = serialization.Encoding.PEM
-    key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    first, second = (each.public_bytes(pem).decode() for each in made)
-    return first, second, key.decode()
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _blank(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _certificate() -> tuple[str, str]:
+    """A certificate that signs itself, and its key: a part of the store is who has that key, and trusts nobody else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "YOLO Studio object store")])
     now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number())
-    # A clock that is set back by a little must not shut the store.
-    return builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + VALID_FOR)
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - dt.timedelta(days=1),  # a clock that is set back by a little must not shut the store
+        not_valid_after=now + VALID_FOR,
+    )
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem).decode(), private.decode()

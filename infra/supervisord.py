@@ -1,26 +1,48 @@
-"""supervisord (from PyPI) keeps the services up: its configuration, and talking to the running one."""
+"""supervisord (from PyPI) keeps the services up: its configuration, and control of the running one."""
 
 import configparser
 import contextlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
 
-from infra.service import STOP_SECONDS, Service, bin_path
 from infra.stack_settings import HOST, ROOT, StackSettings, write_private
 
 LAUNCHER = ROOT / "infra" / "launch.py"
 STACK_ENV_VAR = "STUDIO_STACK"  # in the environment of whatever the stack starts
+STOP_SECONDS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One program under the supervisor; `check` raises if it is not well."""
+
+    name: str
+    address: str
+    command: list[str]
+    ports: dict[str, int]  # the setting that moves the port -> the port
+    check: Callable[[], object]
+    environment: dict[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
+    user: int | None = None  # a user of its own, with a group of the same number
+    stop_signal: str = "TERM"
+    stop_seconds: int = STOP_SECONDS  # after which it is killed
+
+
+def bin_path(name: str) -> str:
+    """Return the path of a program of the virtual environment that runs us."""
+    return str(Path(sys.executable).parent / name)
 
 
 def write_configuration(settings: StackSettings, services: list[Service]) -> Path:
@@ -30,7 +52,7 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
     config.read_dict(
         {
             "supervisord": {
-                "logfile": state / "logs" / "supervisord.log",
+                "logfile": log_file(settings, "supervisord"),
                 "pidfile": state / "supervisord.pid",
                 "childlogdir": state / "logs",
                 "directory": ROOT,
@@ -49,21 +71,18 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
     )
     for service in services:
         config.read_dict({f"program:{service.name}": _program(settings, service)})
+    config.write(text := io.StringIO())
     path = state / "supervisord.conf"
-    text = io.StringIO()
-    config.write(text)
     write_private(path, text.getvalue())
     return path
 
 
 def _program(settings: StackSettings, service: Service) -> dict[str, object]:
-    log = settings.state_dir / "logs" / f"{service.name}.log"
-    start = settings.state_dir / "services" / f"{service.name}.json"
+    launched = settings.state_dir / "services" / f"{service.name}.json"
     environment = service.environment | {STACK_ENV_VAR: str(settings.state_dir)}
-    facts = {"command": service.command, "environment": environment, "user": service.user}
-    write_private(start, json.dumps(facts))
+    write_private(launched, json.dumps({"command": service.command, "environment": environment, "user": service.user}))
     return {
-        "command": " ".join(_quote(part) for part in (sys.executable, "-I", "-S", str(LAUNCHER), str(start))),
+        "command": shlex.join([sys.executable, "-I", "-S", str(LAUNCHER), str(launched)]).replace("%", "%%"),
         "autostart": "false",
         "autorestart": "true",
         "startsecs": 1,
@@ -73,19 +92,19 @@ def _program(settings: StackSettings, service: Service) -> dict[str, object]:
         "stopasgroup": "false" if service.user else "true",
         "killasgroup": "true",
         "redirect_stderr": "true",
-        "stdout_logfile": log,
+        "stdout_logfile": log_file(settings, service.name),
         "stdout_logfile_maxbytes": "20MB",
         "stdout_logfile_backups": 3,
     }
 
 
-def _quote(text: str) -> str:
-    escaped = text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def log_file(settings: StackSettings, name: str) -> Path:
+    """Return the path of the log of a service, or of `supervisord` itself."""
+    return settings.state_dir / "logs" / f"{name}.log"
 
 
 def process(settings: StackSettings) -> psutil.Process | None:
-    """The running supervisord of this state folder, if any."""
+    """Return the running supervisord of this state folder, if any."""
     try:
         running = psutil.Process(int((settings.state_dir / "supervisord.pid").read_text()))
         ours = str(settings.state_dir / "supervisord.conf") in running.cmdline()
@@ -96,34 +115,34 @@ def process(settings: StackSettings) -> psutil.Process | None:
 
 @contextlib.contextmanager
 def connect(settings: StackSettings) -> Iterator[Any]:
-    """The XML-RPC interface of the running supervisord."""
+    """Yield the XML-RPC interface of the running supervisord."""
     url = f"http://studio:{settings.secrets['supervisor']}@{HOST}:{settings.supervisor_port}/RPC2"
     with xmlrpc.client.ServerProxy(url) as proxy:
         yield cast("Any", proxy).supervisor
 
 
 def start(settings: StackSettings, configuration: Path, environment: Mapping[str, str]) -> None:
-    """Start supervisord with no service running yet, and wait until it answers."""
+    """Start supervisord with no service running yet, and wait until it answers.
+
+    Raises:
+        RuntimeError: It does not start.
+    """
     command = [bin_path("supervisord"), "-c", str(configuration)]
     marked = {**environment, STACK_ENV_VAR: str(settings.state_dir)}
-    began = subprocess.run(command, env=marked, cwd=ROOT, check=False, capture_output=True, text=True)
-    if began.returncode:
-        raise RuntimeError(f"supervisord did not start: {began.stderr.strip() or began.stdout.strip()}")
+    started = subprocess.run(command, env=marked, cwd=ROOT, check=False, capture_output=True, text=True)
+    if started.returncode:
+        raise RuntimeError(f"supervisord did not start: {started.stderr.strip() or started.stdout.strip()}")
     deadline = time.monotonic() + 15
-    while True:
-        try:
-            with connect(settings) as supervisor:
-                supervisor.getState()
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                log = settings.state_dir / "logs" / "supervisord.log"
-                raise RuntimeError(f"supervisord did not start within 15 s; its log: {log}") from None
-            time.sleep(0.1)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), connect(settings) as supervisor:
+            supervisor.getState()
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"supervisord did not start within 15 s; its log: {log_file(settings, 'supervisord')}")
 
 
 def states(settings: StackSettings) -> dict[str, str]:
-    """State of each service as the supervisor sees it, such as RUNNING; empty when the stack is down."""
+    """Return the state of each service, such as RUNNING; empty if the stack is down."""
     if process(settings) is None:
         return {}
     with connect(settings) as supervisor:
@@ -137,25 +156,25 @@ def start_service(settings: StackSettings, name: str) -> None:
 
 
 def stop(settings: StackSettings) -> bool:
-    """Stop the services and supervisord, and end whatever they left behind; False when nothing was running."""
+    """Stop the services and supervisord, and end whatever they left behind; False if nothing was running."""
     running = process(settings)
     if running is None:  # a supervisor that was killed leaves its services behind
-        return end(processes(settings))
+        return _end(processes(settings))
     family = [running, *running.children(recursive=True)]
     # One that does not answer is ended below, with what it started.
     with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
         with contextlib.suppress(xmlrpc.client.Fault):
-            supervisor.stopProcess("worker")  # first, while it can still tell Prefect
+            supervisor.stopProcess("worker")  # first, while it can still report to Prefect
         family += running.children(recursive=True)
         supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
-    end([*alive, *processes(settings)])
+    _end([*alive, *processes(settings)])
     return True
 
 
 def processes(settings: StackSettings) -> list[psutil.Process]:
-    """Every process that was started for this state folder, save us and those we descend from."""
+    """Return every process that was started for this state folder, but for us and those we descend from."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for candidate in psutil.process_iter():
@@ -167,8 +186,8 @@ def processes(settings: StackSettings) -> list[psutil.Process]:
     return found
 
 
-def end(leftovers: list[psutil.Process]) -> bool:
-    """Kill processes; False where there were none."""
+def _end(leftovers: list[psutil.Process]) -> bool:
+    """Kill processes; False if there were none."""
     for leftover in leftovers:
         with contextlib.suppress(psutil.NoSuchProcess):
             leftover.kill()

@@ -1,4 +1,4 @@
-"""What a running stack has outside its state folder: sockets and temporary files in /tmp, and shared memory."""
+"""What lives no longer than a running stack: its sockets and temporary files in /tmp, and its shared memory."""
 
 import hashlib
 import os
@@ -12,17 +12,28 @@ from infra.ports import is_free
 from infra.stack_settings import StackSettings
 
 TEMPORARY = Path("/tmp")  # noqa: S108 - short, because the path of a socket may not exceed 107 bytes
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where POSIX shared memory lives on Linux
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the place of POSIX shared memory on Linux
+
+
+def fresh_folder(path: Path) -> Path:
+    """Return the folder, made anew: what a killed process left in it is removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
 
 
 def temporary_folder(settings: StackSettings) -> Path:
-    """A folder of this stack alone."""
+    """The path of a folder of this stack alone."""
     name = hashlib.sha256(bytes(settings.state_dir.resolve())).hexdigest()[:12]
     return TEMPORARY / f"yolo-studio-{os.geteuid()}-{name}"
 
 
 def make_temporary_folder(settings: StackSettings) -> None:
-    """Make it, for us alone. Raises StackError where somebody else was there first."""
+    """Make the temporary folder, for us alone.
+
+    Raises:
+        StackError: Somebody else has made it.
+    """
     folder = temporary_folder(settings)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -33,11 +44,11 @@ def make_temporary_folder(settings: StackSettings) -> None:
 
 
 def remove_temporary(settings: StackSettings) -> None:
-    """Remove all of it that is ours; the stack is down. What belongs to a port that is in use is another stack's."""
+    """Remove all that is ours, after the stack is down; what belongs to a port in use is another stack's."""
     shutil.rmtree(temporary_folder(settings), ignore_errors=True)
     left = list(_sockets(settings))
     if is_free(settings.triton_http_port):
-        left += shared_memory(shared_memory_prefix(settings.triton_http_port))
+        left += shared_memory(settings.triton_http_port)
     for path in left:
         with suppress(OSError):
             if path.lstat().st_uid == os.geteuid():
@@ -45,16 +56,13 @@ def remove_temporary(settings: StackSettings) -> None:
 
 
 def shared_memory_prefix(http_port: int) -> str:
-    """The name that a Triton's shared memory begins with.
-
-    It follows the HTTP port, which only one server of a machine can have: two servers never share regions.
-    """
+    """What the names of a Triton's shared memory begin with: one server of a machine has its HTTP port."""
     return f"yolo-studio-{http_port}-"
 
 
-def shared_memory(prefix: str) -> Iterator[Path]:
-    """What there is under the prefix."""
-    return SHARED_MEMORY.glob(f"{prefix}*")
+def shared_memory(http_port: int) -> Iterator[Path]:
+    """The shared memory of the Triton on this port."""
+    return SHARED_MEMORY.glob(f"{shared_memory_prefix(http_port)}*")
 
 
 def _sockets(settings: StackSettings) -> Iterator[Path]:

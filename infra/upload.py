@@ -1,7 +1,7 @@
 """Put files into the object store: `python -m infra.upload FILE... [--bucket datasets] [--prefix folder] [--replace]`.
 
-Without `--replace` nothing that is there is written over, also where two people upload one name at the same moment;
-of two files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
+Without `--replace` nothing is written over, even if two people upload one name at the same moment; of two files of more
+than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
 """
 
 import argparse
@@ -30,20 +30,21 @@ def upload(
 ) -> list[str]:
     """Upload files under their own names; returns their keys. An object appears whole or not at all.
 
-    Raises StackError where one is there already, before anything is uploaded, unless `replace`.
+    Raises:
+        StackError: A file is missing, the store does not answer, or, without `replace`, has an object of that name.
     """
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise StackError(f"Expected files to upload, found no file at {', '.join(missing)}.")
     if len({path.name for path in paths}) < len(paths):
         raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     s3 = s3_client(settings, Role.PERSON, read_timeout=120)
     keys = [f"{prefix}{path.name}" for path in paths]
     if not replace:
         _write_only_what_is_new(s3)
-        if known := _present(settings, s3, bucket, keys):
-            raise _taken(bucket, known)
+        if known := [key for key in keys if _is_present(settings, s3, bucket, key)]:
+            raise StackError(_taken(bucket, known))
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
@@ -51,8 +52,8 @@ def upload(
                 s3.upload_file(str(path), bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
             except (BotoCoreError, ClientError, S3UploadFailedError) as error:
                 if _code(error.__context__) == "PreconditionFailed":
-                    raise _taken(bucket, [key]) from error
-                raise _away(settings, key, error) from error
+                    raise StackError(_taken(bucket, [key])) from error
+                raise StackError(_unreachable(settings, key, error)) from error
     return keys
 
 
@@ -64,50 +65,46 @@ def _write_only_what_is_new(s3: "S3Client") -> None:
         )
 
 
-def _present(settings: StackSettings, s3: "S3Client", bucket: str, keys: Sequence[str]) -> list[str]:
-    """Which of the keys are taken."""
-    found = []
-    for key in keys:
-        try:
-            s3.head_object(Bucket=bucket, Key=key)
-            found.append(key)
-        except (BotoCoreError, ClientError) as error:
-            if _code(error) not in {"404", "NoSuchKey", "NotFound"}:
-                raise _away(settings, key, error) from error
-    return found
+def _is_present(settings: StackSettings, s3: "S3Client", bucket: str, key: str) -> bool:
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except (BotoCoreError, ClientError) as error:
+        if _code(error) not in {"404", "NoSuchKey", "NotFound"}:
+            raise StackError(_unreachable(settings, key, error)) from error
+        return False
+    return True
 
 
 def _code(error: BaseException | None) -> str:
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
 
 
-def _taken(bucket: str, keys: Sequence[str]) -> StackError:
+def _taken(bucket: str, keys: Sequence[str]) -> str:
     kept = " Bucket datasets keeps what it held before." if bucket == Bucket.DATASETS else ""
-    return StackError(
+    return (
         f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
         f"REPLACE=1 (python -m infra.upload: --replace) to put yours in its place.{kept}"
     )
 
 
-def _away(settings: StackSettings, key: str, error: Exception) -> StackError:
-    where = settings.environment["AWS_ENDPOINT_URL"]
-    return StackError(f"{key} was not uploaded to {where}: {error} Start the stack with `make up`.")
+def _unreachable(settings: StackSettings, key: str, error: Exception) -> str:
+    address = settings.environment["AWS_ENDPOINT_URL"]
+    return f"{key} was not uploaded to {address}: {error} Start the stack with `make up`."
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.upload", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument(
-        "--bucket", default=Bucket.DATASETS, choices=[Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS]
-    )
+    buckets = [Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS]
+    parser.add_argument("--bucket", default=Bucket.DATASETS, choices=buckets)
     parser.add_argument("--prefix", default="")
-    parser.add_argument("--replace", action="store_true", help="write over what is there under that name")
+    parser.add_argument("--replace", action="store_true", help="write over objects of that name")
     arguments = parser.parse_args()
     with exit_on_expected_errors():
-        place = arguments.bucket, arguments.prefix
-        for key in upload(load_settings(), arguments.files, *place, replace=arguments.replace):
-            print(f"s3://{arguments.bucket}/{key}")
+        bucket = arguments.bucket
+        for key in upload(load_settings(), arguments.files, bucket, arguments.prefix, replace=arguments.replace):
+            print(f"s3://{bucket}/{key}")
 
 
 if __name__ == "__main__":

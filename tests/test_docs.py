@@ -121,7 +121,7 @@ def test_every_flow_has_an_example() -> None:
 @pytest.fixture(scope="module")
 def drawn_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(
-        ArchivePlan("shapes-a.zip", CLASSES, train=12, val=6, seed=1), tmp_path_factory.mktemp("drawn")
+        ArchivePlan(name="shapes-a.zip", classes=CLASSES, train=12, val=6, seed=1), tmp_path_factory.mktemp("drawn")
     )
 
 

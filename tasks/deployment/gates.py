@@ -1,4 +1,4 @@
-"""What a version must pass before clients get it: the parity gate, and the canary."""
+"""The gates that a version must pass before clients get it: parity and canary."""
 
 from pathlib import Path
 
@@ -29,7 +29,11 @@ from tasks.training.steps import predict_reference
 def require_parity(
     candidate: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: RolloutRecord
 ) -> None:
-    """Raise StudioError unless Triton answers as the weights do, on validation images of the training."""
+    """Compare Triton's answers with those of the weights, on validation images of the training.
+
+    Raises:
+        StudioError: They differ more than the policy allows.
+    """
     log_step("comparing what Triton answers with what the weights find")
     title = f"{candidate.name} version {candidate.version}"
     packed = download_artifact(candidate.run_id, SAMPLE, folder / "sample")
@@ -64,7 +68,11 @@ def require_canary(
     record: RolloutRecord,
     require_ownership: OwnershipGuard,
 ) -> None:
-    """Raise StudioError unless the candidate does as well as the champion on a share of the runs of inference."""
+    """Compare the candidate with the champion on a share of the runs of inference.
+
+    Raises:
+        StudioError: The candidate does not do as well.
+    """
     share = 100 * params.share
     log_step("trying version %d on %.0f %% of the runs, for %g min", candidate.version, share, params.minutes)
     canary = Canary(version=candidate.version, share=params.share, flow_run_id=record.flow_run_id)

@@ -26,7 +26,7 @@ from tasks.tracking import champions
 
 _NOT_RESTORED = "what was served before could not be brought back"
 
-RequireLock = Callable[[], None]  # raises Superseded if another flow run changes what is served of the model now
+RequireLock = Callable[[], None]  # raises Superseded if another flow run works on the model now
 
 
 @dataclass(kw_only=True)
@@ -47,9 +47,12 @@ class Rollout:
 
     @contextmanager
     def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
-        """Serve the version aside in the block; gives it under the name that it has there, which clients do not know.
+        """Serve the version aside in the block; yields it under its name there, which clients do not know.
 
         If the block fails, runs of inference that use the version may finish on it, and a new folder is removed.
+
+        Raises:
+            Superseded: Another process works on the model now, and unloads the candidate.
         """
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
@@ -58,7 +61,7 @@ class Rollout:
             grpc_client.smoke_test(candidate)
             yield candidate
         except Superseded:
-            raise  # what lies aside is the other process's to unload now
+            raise
         except BaseException:
             _raise_if_superseded(self.require_lock)
             if not self.is_champion:
@@ -80,11 +83,11 @@ class Rollout:
         model = self.model
         before = model_control.read_snapshot(model.name)
         self._lower_versions = _versions_that_may_stay(before, model, self.serving)
-        leaving = [
-            each for each in before.versions if each.version != model.version and each not in self._lower_versions
-        ]
+        staying = {model.version, *(each.version for each in self._lower_versions)}
+        leaving = [each for each in before.versions if each.version not in staying]
         if before.config is not None:
-            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=_timeouts(self.serving)))
+            timeouts = self.serving.model_dump(include={"load_timeout_s", "drain_timeout_s"})
+            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=timeouts))
         config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
         config_file = ConfigFile(model.name)
         timeout_s = self.serving.load_timeout_s
@@ -99,11 +102,11 @@ class Rollout:
             self.is_champion = True
 
     def tag_dates(self) -> None:
-        """Write on both versions when one followed the other, and how the new one is served; never raises."""
+        """Tag both versions with the date of the change, and the new one with its serving parameters; never raises."""
         champions.tag_champion_dates(self.model.name, self.former, self.model.version, self.serving)
 
     def unload_replaced(self) -> None:
-        """Have the champion alone under the model's own name; runs of inference may finish on another version.
+        """Serve the champion alone under the model's own name; runs of inference may finish on another version.
 
         Other clients that name an older version have had `drain_s` to look up the champion.
         """
@@ -129,12 +132,8 @@ def undeploy(model_name: str, require_lock: RequireLock) -> None:
 
 
 def _unload_candidate(candidate: ServedModel) -> None:
-    with warn_on_error("what was tried stays aside until the next roll-out"):
+    with warn_on_error("the candidate stays aside until the next roll-out"):
         unload_aside(candidate.name, candidate.entry)
-
-
-def _timeouts(serving: ServingParams) -> dict[str, float]:
-    return {"load_timeout_s": serving.load_timeout_s, "drain_timeout_s": serving.drain_timeout_s}
 
 
 def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:
@@ -154,12 +153,12 @@ def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: Servi
 def _rollback_on_error(
     before: Snapshot, config_file: ConfigFile, require_lock: RequireLock, timeout_s: float
 ) -> Iterator[None]:
-    """Serve exactly what was served before if the block fails; the error of the block is the one that is raised."""
+    # The error of the block is the one that is raised.
     config = config_file.read()
     try:
         yield
     except Superseded:
-        raise  # what is served is the other process's to change now
+        raise  # the other process works on the model now
     except BaseException:
         _raise_if_superseded(require_lock)
         get_run_logger().warning("going back to what was served before")

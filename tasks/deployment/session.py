@@ -1,4 +1,4 @@
-"""A flow run that may change what is served of a model: it holds the model's lock, and MLflow records it."""
+"""A flow run that may change the served versions of a model: it holds the lock, and MLflow records it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Champions:
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentSession:
-    """What a flow run needs to change what is served of a model.
+    """The means of a flow run to change the served versions of a model.
 
     `require_lock` raises Superseded if another flow run does that now, and `require_ownership` if another process has
     been given this flow run.
@@ -40,7 +40,7 @@ class DeploymentSession:
     def find_chosen_version(self) -> int | None:
         """Return the version that this flow run chose in an earlier attempt, if it did.
 
-        Raises TrackingError if another flow run has changed since then what is served.
+        Raises TrackingError if another flow run has changed the champion since then.
         """
         return find_chosen_version(self.model_name, self.record.flow_run_id, first_attempt_start())
 

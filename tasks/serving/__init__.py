@@ -1,1 +1,1 @@
-"""Triton: what it is told, what it is asked, and how one version takes the place of another."""
+"""Triton: its configuration, its control, its clients, and the parity gate."""

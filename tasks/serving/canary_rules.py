@@ -1,7 +1,7 @@
 """A canary: for a while the new version gets a share of the work, and its results decide about it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -90,9 +90,8 @@ class CanaryProgress:
         self.log_line = None
         if now - self._logged >= LOG_INTERVAL_S:
             self._logged = now
-            self.log_line = (
-                f"the champion has answered for {champion.images} images, the new version for {challenger.images}"
-            )
+            images = f"{champion.images} images, the new version for {challenger.images}"
+            self.log_line = f"the champion has answered for {images}"
         return now >= self._deadline or min(champion.images, challenger.images) >= self._images
 
 
@@ -104,51 +103,35 @@ def routes_to_canary(canary: Canary, flow_run_id: str) -> bool:
 
 def canary_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> list[str]:
     """Return every reason against the new version; empty if it did as well as the champion."""
-    failures = list(_failure_violations(champion, challenger, params))
-    fix = "Let it run longer, with a larger share, or while there is more work."
-    if challenger.images < params.min_images:
-        found = f"{challenger.images}, as runs that have ended count"
-        return [
-            *failures,
-            expected_found_fix(f"{params.min_images} images of the new version to judge it by", found, fix),
-        ]
-    if champion.images < params.min_images:
-        found = f"{champion.images}, as runs that have ended count"
-        return [
-            *failures,
-            expected_found_fix(f"{params.min_images} images of the champion to compare with", found, fix),
-        ]
-    return [
-        *failures,
-        *_latency_violations(champion, challenger, params),
-        *_detection_violations(champion, challenger, params),
-    ]
+    return list(_violations(champion, challenger, params))
 
 
-def _failure_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
+def _violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Iterator[str]:
     limit = champion.failure_share + params.max_failure_rise
-    if challenger.failure_share <= limit:
-        return ()
-    found = f"{challenger.failure_share:.1%} of {challenger.requests.answered + challenger.requests.failed}"
-    return (expected_found_fix(f"at most {limit:.1%} failed requests", found, "Read Triton's log for their reasons."),)
+    if challenger.failure_share > limit:
+        found = f"{challenger.failure_share:.1%} of {challenger.requests.answered + challenger.requests.failed}"
+        fix = "Read Triton's log for their reasons."
+        yield expected_found_fix(f"at most {limit:.1%} failed requests", found, fix)
 
+    needed = {"the new version to judge it by": challenger, "the champion to compare with": champion}
+    for purpose, stats in needed.items():
+        if stats.images < params.min_images:
+            found = f"{stats.images}, as runs that have ended count"
+            fix = "Let it run longer, with a larger share, or while there is more work."
+            yield expected_found_fix(f"{params.min_images} images of {purpose}", found, fix)
+            return
 
-def _latency_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     limit = champion.milliseconds * params.max_slowdown
-    if challenger.milliseconds <= limit:
-        return ()
-    found = f"{challenger.milliseconds:.1f} ms, and the champion takes {champion.milliseconds:.1f} ms"
-    fix = "Serve a smaller model or image size, or raise serving.canary.max_slowdown."
-    return (expected_found_fix(f"requests of at most {limit:.1f} ms", found, fix),)
+    if challenger.milliseconds > limit:
+        found = f"{challenger.milliseconds:.1f} ms, and the champion takes {champion.milliseconds:.1f} ms"
+        fix = "Serve a smaller model or image size, or raise serving.canary.max_slowdown."
+        yield expected_found_fix(f"requests of at most {limit:.1f} ms", found, fix)
 
-
-def _detection_violations(champion: VersionStats, challenger: VersionStats, params: CanaryParams) -> Sequence[str]:
     change = abs(challenger.per_image - champion.per_image) / max(champion.per_image, 1e-9)
-    if change <= params.max_change or challenger.per_image == champion.per_image:
-        return ()
-    expected = f"detections in an image within {params.max_change:.0%} of the champion's {champion.per_image:.2f}"
-    fix = "Look at its predictions: if the new number is the right one, raise serving.canary.max_change."
-    return (expected_found_fix(expected, f"{challenger.per_image:.2f}", fix),)
+    if change > params.max_change and challenger.per_image != champion.per_image:
+        expected = f"detections in an image within {params.max_change:.0%} of the champion's {champion.per_image:.2f}"
+        fix = "Look at its predictions: if the new number is the right one, raise serving.canary.max_change."
+        yield expected_found_fix(expected, f"{challenger.per_image:.2f}", fix)
 
 
 def canary_table(champion: VersionStats, challenger: VersionStats) -> str:

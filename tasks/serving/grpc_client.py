@@ -7,7 +7,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from tasks.orchestration.step import step
-from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, error_reason, unreachable_error
+from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, TritonUnreachableError, error_reason
 from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import output_shapes
 from tasks.serving.triton_config import INPUT
@@ -20,7 +20,9 @@ INFER_TIMEOUT_S = 60.0
 def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     """Return the outputs of a version for one [S, S, 3] image by name, without their first dimension.
 
-    Raises ServingError with Triton's reason, and for outputs that a model of its task does not give.
+    Raises:
+        ServingError: Triton refuses the image, or gives outputs that a model of this task does not have.
+        TritonUnreachableError: Triton does not answer.
     """
     address = Settings().triton_grpc_url
     shapes = output_shapes(model.task, {})
@@ -31,15 +33,14 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
             outputs = {name: response.as_numpy(name) for name in shapes}
     except InferenceServerException as error:
         if not _is_live(address):
-            raise unreachable_error("TRITON_GRPC_URL", address, "answer a test image", error) from error
+            raise TritonUnreachableError("TRITON_GRPC_URL", address, "answer a test image", error) from error
         if "unknown model" in error_reason(error):
             raise ServingError(
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "
                 "meantime, or another run took it away. Run it again."
             ) from error
-        raise ServingError(
-            f"{model.name} version {model.version} refused a test image: {error_reason(error)}"
-        ) from error
+        version = f"{model.name} version {model.version}"
+        raise ServingError(f"{version} refused a test image: {error_reason(error)}") from error
     for name, shape in shapes.items():
         _require_output(model, name, shape, outputs[name])
     return {name: values[0] for name, values in outputs.items()}
@@ -67,5 +68,5 @@ def _is_live(address: str) -> bool:
 
 @step
 def smoke_test(model: ServedModel) -> None:
-    """Send this version one grey image; raises ServingError unless it gives what a model of its task gives."""
+    """Send this version one grey image; raises ServingError unless its outputs are those of its task."""
     infer_one(model, np.full((model.image_size, model.image_size, 3), PAD_VALUE, np.uint8))

@@ -1,4 +1,4 @@
-"""The way to Triton's control plane, and what its failures mean."""
+"""The client of Triton's control plane, and its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +16,34 @@ KEY_HEADER = "triton-access-key"
 
 
 class ServingError(StudioError):
-    """Triton is down, refused what it was told, or does not answer as it should; the message says what to do."""
+    """Triton is down, refused a call, or does not answer as it should; the message says what to do."""
+
+
+class TritonUnreachableError(ServingError):
+    """Nothing listens at the address in the variable `setting`; a retry may help."""
+
+    transient = True
+
+    def __init__(self, setting: str, address: str, purpose: str, error: Exception) -> None:
+        super().__init__(
+            f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
+            "See whether it runs with `make status`, start it with `make up`."
+        )
 
 
 def access_key_header() -> dict[str, str]:
-    """The header that opens the load API."""
+    """Return the header with the key of the load API."""
     return {KEY_HEADER: Settings().studio_triton_key.get_secret_value()}
 
 
 @contextmanager
 def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[Any]:
-    """One client for one call; whatever goes wrong in it becomes a ServingError that says what was being done."""
+    """Yield a client for one call.
+
+    Raises:
+        ServingError: The call fails; the message says what it was for.
+        TritonUnreachableError: Triton does not answer.
+    """
     address = Settings().triton_http_url
     try:
         with triton_http.InferenceServerClient(
@@ -38,29 +55,12 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
     except TimeoutError as error:
         raise ServingError(f"Triton at {address} did not {purpose} within {timeout_s:g} s: see Triton's log") from error
     except (OSError, HTTPException) as error:
-        raise unreachable_error("TRITON_HTTP_URL", address, purpose, error) from error
+        raise TritonUnreachableError("TRITON_HTTP_URL", address, purpose, error) from error
 
 
 def error_reason(error: InferenceServerException) -> str:
-    """Triton's own words, on one line, and what to do where the key is wrong."""
-    words = to_one_line(str(error.message()))
-    if error.status() == "403":
-        words += (
-            ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`triton_key` in .studio/secrets.json)."
-        )
-    return words
-
-
-def to_one_line(words: str) -> str:
-    """Triton's words without the traceback that its Python backend adds after them."""
-    return " ".join(words.partition("\n\nAt:")[0].split())
-
-
-def unreachable_error(setting: str, address: str, purpose: str, error: Exception) -> ServingError:
-    """What to say where nothing listens at the address in `setting`."""
-    away = ServingError(
-        f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
-        "See whether it runs with `make status`, start it with `make up`."
-    )
-    away.transient = True
-    return away
+    """Return Triton's message on one line, and what to do if the key is wrong."""
+    # Triton's Python backend adds a traceback to its message.
+    reason = " ".join(str(error.message()).partition("\n\nAt:")[0].split())
+    key = ". Set STUDIO_TRITON_KEY to the key that Triton was started with (`triton_key` in .studio/secrets.json)."
+    return reason + key if error.status() == "403" else reason

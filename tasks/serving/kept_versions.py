@@ -1,4 +1,4 @@
-"""Versions that are served aside because runs of inference use them, until the runs let go of them."""
+"""Versions that are served aside as long as runs of inference use them."""
 
 import logging
 import time
@@ -43,14 +43,14 @@ def unload_unused(model_name: str) -> None:
 
 
 def unload_leftovers(model_name: str) -> None:
-    """Unload what a killed roll-out left aside; the caller holds the lock of the model."""
+    """Unload the versions that a killed roll-out left aside; the caller holds the lock of the model."""
     if candidate_name(model_name) in AsideVersions(model_name).names():
         unload_aside(model_name, candidate_name(model_name))
     unload_unused(model_name)
 
 
 def unload_aside(model_name: str, entry: str) -> None:
-    """Unload what is served aside under a name, and remove its files."""
+    """Unload the version that is served aside under a name, and remove its files."""
     model_control.unload.fn(entry)
     AsideVersions(model_name).remove(entry)  # last: by the files the next roll-out knows what may still be loaded
 

@@ -1,5 +1,6 @@
 """The control plane of Triton: load and unload versions, and read which are served."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ RELOAD_DELAY_S = 1.0  # after a load that failed, Triton still unloads what it h
 
 
 def build_config(versions: Sequence[ServedModel], serving: ServingParams, champion: int) -> dict[str, Any]:
-    """Return the config by which this server serves exactly these versions; raises ServingError if it cannot."""
+    """Return the config by which this server serves exactly these versions.
+
+    Raises:
+        ServingError: One config cannot serve them.
+    """
     try:
         return triton_config.model_config(versions, serving, champion, _server_version())
     except ValueError as error:
@@ -31,9 +36,12 @@ def build_config(versions: Sequence[ServedModel], serving: ServingParams, champi
 def load_versions(model_name: str, versions: Sequence[ServedModel], serving: ServingParams, champion: int) -> None:
     """Serve exactly these versions of a model; returns when Triton has loaded them.
 
-    Requests are answered while it loads, and from one moment to the next by these versions. Raises ServingError with
-    Triton's own reason if a version does not load: Triton then serves what it served before. A version that may not
-    load is tried aside first (`load_aside`): alone under its name it did not bring Triton down in 170 refusals.
+    Requests are answered while it loads, and from one moment to the next by these versions. If a version does not load,
+    this raises ServingError with Triton's own reason, and Triton serves what it served before. Such a version is tried
+    aside first (`load_aside`): alone under its name it did not bring Triton down in 170 refusals.
+
+    Raises:
+        ValueError: They are versions of another model.
     """
     config = build_config(versions, serving, champion)
     if config["name"] != model_name:
@@ -96,12 +104,11 @@ class Snapshot:
 
 @step
 def read_snapshot(model_name: str) -> Snapshot:
-    """Return what is served of a model now."""
+    """Return the versions that Triton serves of a model now."""
     versions = list_served_versions(model_name)
     if not versions:
         return Snapshot(model_name=model_name)
-    with triton_http_client(f"read what is served of {model_name}") as triton:
-        config = triton.get_model_config(model_name, str(versions[-1].version))
+    config = _config(model_name, versions[-1].version)
     return Snapshot(
         model_name=model_name,
         versions=tuple(versions),
@@ -121,7 +128,7 @@ def restore(before: Snapshot, timeout_s: float) -> None:
     """Serve exactly what was served when the snapshot was taken; does nothing if that is still so.
 
     A Triton that has refused one of several versions serves what it served, but 2.51 went down with a segmentation
-    fault a moment later in 1 of 40 times: so this reads what is served after that moment.
+    fault a moment later in 1 of 40 times: so this reads its state after that moment.
     """
     time.sleep(RELOAD_DELAY_S)
     deadline = time.monotonic() + timeout_s
@@ -131,17 +138,22 @@ def restore(before: Snapshot, timeout_s: float) -> None:
         return
     if before.config is None:
         unload.fn(before.model_name)
-        return
-    _load(before.config, f"load {before.model_name} as it was", timeout_s)
+    else:
+        _load(before.config, f"load {before.model_name} as it was", timeout_s)
 
 
 def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
     with triton_http_client(purpose, timeout_s) as triton:
-        triton.load_model(config["name"], headers=access_key_header(), config=triton_config.config_json(config))
+        triton.load_model(config["name"], headers=access_key_header(), config=json.dumps(config))
+
+
+def _config(model_name: str, version: int) -> Any:  # noqa: ANN401 - JSON
+    with triton_http_client(f"read the config of {model_name} version {version}") as triton:
+        return triton.get_model_config(model_name, str(version))
 
 
 def _server_version() -> str:
-    """Name and version of the server: engines that TensorRT made for another are not for it."""
+    """Name and version of the server: TensorRT's engines are of one version."""
     with triton_http_client("say its version") as triton:
         metadata = triton.get_server_metadata()
     return f"{metadata['name']} {metadata['version']}"
@@ -153,13 +165,16 @@ def _is_ready(model_name: str, version: int) -> bool:
 
 
 def list_served_versions(model_name: str) -> list[ServedModel]:
-    """Return the versions of a model that answer requests now, oldest first; empty if it is not loaded."""
+    """Return the versions of a model that answer requests now, oldest first; empty if it is not loaded.
+
+    Raises:
+        ServingError: Triton does not answer, or serves a model that was not deployed from here.
+    """
     numbers = sorted(int(row["version"]) for row in _index(model_name) if row.get("state") == "READY")
     configs = []
     for number in numbers:
         try:
-            with triton_http_client(f"read what is served of {model_name}") as triton:
-                configs.append((number, triton.get_model_config(model_name, str(number))))
+            configs.append((number, _config(model_name, number)))
         except ServingError:
             if _is_ready(model_name, number):  # else it was dropped a moment ago
                 raise
@@ -179,8 +194,10 @@ def _described(model_name: str, read: Callable[[], T]) -> T:
 def first_ready_version(model_name: str, *versions: int) -> ServedModel:
     """Return the first of these versions that answers requests now, under the model's own name or aside.
 
-    If none does, this is the champion in Triton: in the moment of a roll-out Triton is ahead of the registry. Raises
-    ServingError if the model is not served: what is still loaded aside then is for those who use it already.
+    If none does, this is the champion in Triton: in the moment of a roll-out Triton is ahead of the registry.
+
+    Raises:
+        ServingError: The model is not served; a version that is loaded aside then is for the runs that hold it.
     """
     served = read_snapshot.fn(model_name)
     for version in versions if served.versions else ():
@@ -212,7 +229,10 @@ def request_stats(model: ServedModel) -> RequestStats:
 def unload(model_name: str, timeout_s: float = 60.0) -> None:
     """Stop serving every version of a model; returns when Triton has unloaded it. Does nothing if none is loaded.
 
-    Requests that Triton has already taken are answered. Raises ServingError after `timeout_s`.
+    Requests that Triton has already taken are answered.
+
+    Raises:
+        ServingError: It is still loaded after `timeout_s`.
     """
     with triton_http_client(f"unload {model_name}") as triton:
         triton.unload_model(model_name, headers=access_key_header())

@@ -1,4 +1,4 @@
-"""The model repository that Triton reads, bucket `models`: of each model config.pbtxt and a folder for each version.
+"""The model repository that Triton reads, bucket `models`: a config.pbtxt per model, and a folder per version.
 
 Beside them lie copies of versions that are served aside (`tasks.serving.triton_names`), without a config.pbtxt.
 """
@@ -13,7 +13,8 @@ from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
-GRAPH, MAIN_CODE = "model.onnx", "model.py"
+GRAPH = "model.onnx"
+MAIN_CODE = "model.py"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
 # What makes a version complete comes last.
 CODE_FILES = sorted(CODE_FOLDER.glob("*.py"), key=lambda path: path.name == MAIN_CODE)
@@ -51,16 +52,17 @@ def read_published_digest(model_name: str, version: int) -> str | None:
 
     A folder that is complete is never written again.
     """
-    digests = {_digest_of(f"{model_name}/{version}/{name}") for name in VERSION_FILES}
+    metadata = [_MODELS.metadata(f"{model_name}/{version}/{name}") or {} for name in VERSION_FILES]
+    digests = {each.get(_DIGEST) for each in metadata}
     return digests.pop() if len(digests) == 1 else None
 
 
-def _digest_of(key: str) -> str | None:
-    return (_MODELS.metadata(key) or {}).get(_DIGEST)
-
-
 def require_published(model_name: str, version: int) -> str:
-    """Return the SHA-256 in hex of a version's graph; raises StorageError if it is not in the repository."""
+    """Return the SHA-256 in hex of a version's graph.
+
+    Raises:
+        StorageError: The version is not in the repository.
+    """
     digest = read_published_digest(model_name, version)
     if digest is None:
         raise StorageError(
@@ -94,7 +96,7 @@ class AsideVersions:
         return sorted({key.partition("/")[0] for key in _MODELS.keys(aside_prefix(self._model_name))})
 
     def remove(self, entry: str) -> None:
-        """Remove what Triton serves no longer."""
+        """Remove a copy that Triton serves no longer."""
         _MODELS.delete(*_MODELS.keys(f"{entry}/"))
 
 

@@ -1,4 +1,4 @@
-"""What only Triton's ONNX Runtime backend is told: fixed shapes, TensorRT on a GPU, and images to warm up with.
+"""The options of Triton's ONNX Runtime backend: fixed shapes, TensorRT on a GPU, and images to warm up with.
 
 The names of the options are those of github.com/triton-inference-server/onnxruntime_backend (README, "ONNX Runtime with
 TensorRT optimization").
@@ -23,12 +23,12 @@ _MIN_SUBGRAPH_NODES = 50
 def to_onnxruntime_config(
     config: Mapping[str, Any], models: Sequence[ServedModel], serving: ServingParams, server: str
 ) -> dict[str, Any]:
-    """The ModelConfig of the Python backend, changed for the ONNX Runtime backend.
+    """Return the ModelConfig of the Python backend, changed for the ONNX Runtime backend.
 
-    `server` says which software will load the versions, and is empty where nobody knows. Raises ValueError for versions
-    that one config cannot serve side by side, and for a precision that the backend does not have.
+    `server` names the software that will load the versions, if it is known. Raises ValueError for versions that one
+    config cannot serve side by side, and for a precision that the backend does not have.
     """
-    size = _only("image size", {model.version: model.image_size for model in models}, models[0].name)
+    size = _common_value("image size", {model.version: model.image_size for model in models}, models[0].name)
     image = {"data_type": "TYPE_UINT8", "dims": [size, size, 3]}
     return {
         **config,
@@ -49,28 +49,23 @@ def to_onnxruntime_config(
 
 
 def _outputs(outputs: Sequence[dict[str, Any]], models: Sequence[ServedModel]) -> list[dict[str, Any]]:
-    """The outputs, which must have the graph's very sizes.
-
-    None of them where the graph alone knows a size (prototypes, keypoints): Triton then reads all of them there.
-    """
+    """The outputs with the sizes of the graph; empty if only the graph has a size, so that Triton reads them there."""
     if models[0].task == "classify":
         counts = {model.version: len(model.class_names) for model in models}
-        outputs = [{**output, "dims": [_only("number of classes", counts, models[0].name)]} for output in outputs]
+        outputs = [
+            {**output, "dims": [_common_value("number of classes", counts, models[0].name)]} for output in outputs
+        ]
     return list(outputs) if all(size > 0 for output in outputs for size in output["dims"]) else []
 
 
 def _accelerators(models: Sequence[ServedModel], serving: ServingParams, server: str) -> dict[str, Any]:
-    """TensorRT, which Triton passes over where it runs the model on a CPU."""
-    precision = _only("precision", {model.version: model.precision for model in models}, models[0].name)
+    precision = _common_value("precision", {model.version: model.precision for model in models}, models[0].name)
     if precision not in _PRECISION_MODES:
         raise ValueError(
             f"expected precision {' or '.join(_PRECISION_MODES)} for backend onnxruntime, found {precision!r}: that "
             "backend documents no other for TensorRT. Choose f16, or backend python"
         )
-    parameters = {
-        "precision_mode": _PRECISION_MODES[precision],
-        "trt_min_subgraph_size": str(_MIN_SUBGRAPH_NODES),
-    }
+    parameters = {"precision_mode": _PRECISION_MODES[precision], "trt_min_subgraph_size": str(_MIN_SUBGRAPH_NODES)}
     if server:
         parameters["trt_timing_cache_enable"] = "1"
         parameters["trt_timing_cache_path"] = f"{serving.engine_cache}/timing-{_sha256(server)}"
@@ -83,7 +78,7 @@ def _accelerators(models: Sequence[ServedModel], serving: ServingParams, server:
 
 
 def engine_fingerprint(model: ServedModel, server: str) -> str:
-    """SHA-256 in hex over what makes a TensorRT engine: the graph's digest, its precision, the server's software."""
+    """Return the SHA-256 in hex of all that a TensorRT engine depends on: graph, precision, the server's software."""
     return _sha256(model.digest, model.precision, server)
 
 
@@ -91,8 +86,7 @@ def _sha256(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _only(what: str, values: Mapping[int, Value], name: str) -> Value:
-    """The one value that all versions share."""
+def _common_value(what: str, values: Mapping[int, Value], name: str) -> Value:
     if len(set(values.values())) > 1:
         found = ", ".join(f"{value} (version {version})" for version, value in values.items())
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The arrays that a served graph answers with, of any task, as what was found in the image."""
+"""Images as a served graph takes them, and its outputs as detections."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +24,9 @@ Outputs = Mapping[str, Floats]
 
 
 def preprocess(image: Rgb, task: str, size: int) -> tuple[Rgb, Letterbox]:
-    """Return the [size, size, 3] square that the graph of a task is asked about, and how the image sits in it.
+    """Return the [size, size, 3] input of the graph of a task, and the place of the image in it.
 
-    A classifier sees the centre of the image, so there the letterbox says nothing but the image's sides.
+    A classifier sees the centre of the image: the letterbox then holds only the image's sides.
     """
     letterbox = Letterbox.fit(image.shape[1], image.shape[0], size)
     return center_crop(image, size) if task == "classify" else letterbox.apply(image), letterbox
@@ -40,23 +40,23 @@ def postprocess(
     iou: float = NMS_IOU,
     masks: int = MAX_DETECTIONS,
 ) -> Detections:
-    """Read one image's outputs (the served arrays without their first dimension) in pixels of that image.
+    """Return the detections in one image's outputs (without their first dimension), in pixels of that image.
 
-    Rows below `confidence` go, so do unused rows, rows with a number that is none, boxes that lie in the padding and
-    detections whose mask is empty. `iou` takes effect where it is stricter than the NMS in the graph, and compares the
-    hulls of rotated boxes. Masks are made for the `masks` best. Raises ValueError where an output is missing or has
-    another shape.
+    Left out are rows below `confidence`, unused rows, rows with NaN, boxes in the padding and detections with an empty
+    mask. `iou` has an effect if it is stricter than the NMS in the graph, and compares the hulls of rotated boxes.
+    Masks are made for the `masks` best.
+
+    Raises:
+        ValueError: An output is missing or has another shape.
     """
     if task == "classify":
         return Detections.empty(letterbox.width, letterbox.height, class_scores=_output(outputs, "scores", 1))
     table = _output(outputs, "detections", 2)
     if table.shape[1] != 6:
-        raise ValueError(
-            f"expected detections of shape [n, 6], found {list(table.shape)}; "
-            "serve a detection model that deploy_model exported"
-        )
+        fix = "serve a detection model that deploy_model exported"
+        raise ValueError(f"expected detections of shape [n, 6], found {list(table.shape)}; {fix}")
     rows = select_detections(table, confidence, iou if iou < NMS_IOU else None)
-    # A broken graph may say anything finite: keep areas and class numbers inside their types.
+    # A broken graph may give any finite number: keep areas and class numbers inside their types.
     kept = np.clip(table[rows], -COORDINATE_LIMIT, COORDINATE_LIMIT)
     own: dict[str, Any] = {}
     if task == "segment":
@@ -77,7 +77,7 @@ def postprocess(
 
 
 def has_visible_area(found: Detections) -> NDArray[np.bool_]:
-    """Say of n detections which have an area inside the image, and a mask with a pixel in it where they have one."""
+    """Return which of n detections have an area inside the image, and a mask that is not empty if they have one."""
     real = (found.xyxy[:, 2] > found.xyxy[:, 0]) & (found.xyxy[:, 3] > found.xyxy[:, 1])
     if found.mask is not None:
         real[: len(found.mask)] &= found.mask.any(axis=(1, 2))
@@ -98,10 +98,10 @@ def _masks(outputs: Outputs, rows: Rows, boxes: Floats, size: int) -> NDArray[np
     prototypes = _output(outputs, "prototypes", 3)
     coefficients = _output(outputs, "coefficients", 2)[rows]
     packed = np.zeros((len(rows), size, (size + 7) // 8), np.uint8)
-    # Packed one by one: a truth a pixel for all of them would take 1.7 GB at 4096 pixels.
-    for place, box, weights in zip(packed, boxes, coefficients, strict=True):
+    # Packed one by one: a byte a pixel for all of them would take 1.7 GB at 4096 pixels.
+    for row, box, weights in zip(packed, boxes, coefficients, strict=True):
         mask, left, top = instance_mask(box, weights, prototypes, size)
         whole = np.zeros((1, size, size), np.bool_)
         whole[0, top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-        place[:] = pack_masks(whole)[0]
+        row[:] = pack_masks(whole)[0]
     return packed

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-# What every served graph does, as Ultralytics does when it validates: clients filter higher, mAP of served detections
-# needs the tail.
+# Of every served graph, as in Ultralytics' validation: clients filter higher, and mAP needs the weak detections.
 NMS_CONFIDENCE = 0.001
 NMS_IOU = 0.7
 
@@ -14,7 +13,7 @@ class ServedModel:
     """One pinned version: images go in at `image_size` x `image_size` pixels.
 
     `digest` is the SHA-256 of its graph in hex; `precision` is its arithmetic: f32, f16 or bf16. `max_batch_size` is
-    the most images in one request, a matter of how it is served now. `aside` is the name under which Triton serves it
+    the most images in one request, as it is served now. `aside` is the name under which Triton serves it
     beside the champion, empty if that is the model's own, and `until` the end of that in seconds since 1970.
     """
 
@@ -32,5 +31,5 @@ class ServedModel:
 
     @property
     def entry(self) -> str:
-        """The model that Triton is asked for."""
+        """The name under which Triton serves this version."""
         return self.aside or self.name

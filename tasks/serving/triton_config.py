@@ -1,4 +1,4 @@
-"""The configuration of a model in Triton, and what a client reads back from it.
+"""The configuration of a model in Triton, and how a client reads it.
 
 `model_config` is the one source: the load API takes it as JSON, the repository as config.pbtxt.
 """
@@ -19,7 +19,7 @@ from tasks.serving.triton_names import is_aside, model_name_of
 INPUT = "images"
 QUEUE_DELAY_US = 500
 
-NO_DEFAULT_VERSION = 0  # the champion of what is served aside: its clients name the version
+NO_DEFAULT_VERSION = 0  # the champion of a version that is served aside: its clients name the version
 _CHAMPION = "champion"
 _KEPT_UNTIL = "kept_until"
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
@@ -54,7 +54,7 @@ def model_config(
             {"name": output, "data_type": "TYPE_FP32", "dims": [*shape]}
             for output, shape in output_shapes(task, {}).items()  # -1 for a size in which two versions may differ
         ],
-        # AUTO becomes an instance on each GPU where Triton sees one, and an instance on the CPU elsewhere.
+        # AUTO becomes an instance on each GPU if Triton sees one, else an instance on the CPU.
         "instance_group": [{"count": serving.instances, "kind": "KIND_AUTO"}],
         "dynamic_batching": {"max_queue_delay_microseconds": QUEUE_DELAY_US},
         "version_policy": {"specific": {"versions": versions}},
@@ -81,17 +81,9 @@ def _parameters(models: Sequence[ServedModel], serving: ServingParams, champion:
     if serving.threads:
         yield _THREADS, str(serving.threads)
     for model in sorted(models, key=lambda model: model.version):
-        yield f"task.{model.version}", model.task
-        yield f"image_size.{model.version}", str(model.image_size)
+        for name in ("task", "image_size", "run_id", "digest", "precision"):
+            yield f"{name}.{model.version}", str(getattr(model, name))
         yield f"class_names.{model.version}", json.dumps(model.class_names)
-        yield f"run_id.{model.version}", model.run_id
-        yield f"digest.{model.version}", model.digest
-        yield f"precision.{model.version}", model.precision
-
-
-def config_json(config: Mapping[str, Any]) -> str:
-    """Return the config as the load API's `config` override takes it."""
-    return json.dumps(config)
 
 
 def config_pbtxt(config: Mapping[str, Any]) -> str:
@@ -117,7 +109,8 @@ def read_kept_until(config: Mapping[str, Any]) -> float:
 def read_champion_version(config: Mapping[str, Any]) -> int:
     """Return the version for clients that name none, or NO_DEFAULT_VERSION.
 
-    Raises ValueError if the config does not say which.
+    Raises:
+        ValueError: The config does not name it.
     """
     text = _optional(config, _CHAMPION, "")
     if not (text.isascii() and text.isdecimal()):
@@ -138,7 +131,8 @@ def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
 def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
     """Return one version that a config describes: the inverse of `model_config`.
 
-    Raises ValueError that names what is missing.
+    Raises:
+        ValueError: The config does not describe it.
     """
     name = config.get("name", "")
     image_size = _parameter(config, f"image_size.{version}")
@@ -171,10 +165,8 @@ def _parameter(config: Mapping[str, Any], key: str) -> str:
 
 
 def _optional(config: Mapping[str, Any], key: str, default: str) -> str:
-    parameters = config.get("parameters", {})
     # protobuf's JSON leaves an empty string out
-    value: str = parameters[key].get("string_value", "") if key in parameters else default
-    return value
+    return str(config.get("parameters", {}).get(key, {"string_value": default}).get("string_value", ""))
 
 
 def _class_names(name: str, version: int, text: str) -> tuple[str, ...]:

@@ -10,36 +10,36 @@ _CANDIDATE = "candidate"
 
 
 def candidate_name(model_name: str) -> str:
-    """Where the version is tried that may become the champion; one at a time."""
+    """Return the name of the candidate, the version that may become the champion; one at a time."""
     return f"{model_name}{_SEPARATOR}{_CANDIDATE}"
 
 
 def kept_name(model_name: str, version: int) -> str:
-    """Where a version goes on that is champion no longer, or never will be, for those who hold it."""
+    """Return the name of a version that is not the champion, for the runs that hold it."""
     return f"{model_name}{_SEPARATOR}{version}"
 
 
 def list_names(model_name: str, version: int) -> tuple[str, ...]:
-    """Every name under which a version may answer."""
+    """Return every name under which a version may answer."""
     return model_name, kept_name(model_name, version), candidate_name(model_name)
 
 
 def aside_prefix(model_name: str) -> str:
-    """What all names aside of a model begin with, and nothing else."""
+    """Return the prefix of all names aside of a model, and of no others."""
     return f"{model_name}{_SEPARATOR}"
 
 
 def model_name_of(entry: str) -> str:
-    """The model whose version a name is for."""
+    """Return the model of a name."""
     return entry.partition(_SEPARATOR)[0]
 
 
 def is_aside(entry: str) -> bool:
-    """Whether only those who are told use this name."""
+    """Return whether this is not a model's own name."""
     return _SEPARATOR in entry
 
 
 def kept_version(entry: str) -> int | None:
-    """The version that is kept under this name; None where it is for something else."""
+    """Return the version that is kept under this name; None if the name is another kind."""
     number = entry.partition(_SEPARATOR)[2]
     return int(number) if number.isascii() and number.isdecimal() else None

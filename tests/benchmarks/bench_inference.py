@@ -51,6 +51,7 @@ SMALL_COUNT, LARGE_COUNT = (max(round(count * SCALE), 8) for count in (1000, 200
 FRAMES, COPIES = max(round(200 * SCALE), 8), 3  # so much film that what a run costs once does not hide its pace
 FEW, MANY = (max(round(count * SCALE), 64) for count in (1000, 10_000))
 SECONDS = max(6 * SCALE, 1.0)
+LENIENCY = 1 if SCALE >= 1 else 100  # at a smaller scale a pace is rough: it only must not be absurd
 IMAGE_ROUNDS, FILM_ROUNDS = (3, 2) if SCALE >= 1 else (1, 1)
 SAMPLE = 16  # pictures, of which tensors and frames are made ready
 
@@ -93,7 +94,7 @@ def meter(stack: StackSettings) -> Meter:
 
 @pytest.fixture(scope="module")
 def weights(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    return scenes.coco_weights(tmp_path_factory.mktemp("weights"), IMAGE_SIZE)
+    return scenes.weights_of_a_finder(tmp_path_factory.mktemp("weights"), IMAGE_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +160,8 @@ def measure(meter: Meter, works: Mapping[str, Work], rounds: int, serial: Sequen
 
 def judge(rows: Rows, made: Sequence[Row]) -> None:
     rows += [row.cells() for row in made]
-    low = [
-        f"{row.what} / {row.against}: {row.judged:.2f}, not {row.floor:.2f}" for row in made if row.judged < row.floor
-    ]
-    assert SCALE < 1 or not low, low
+    low = [row for row in made if row.judged < row.floor / LENIENCY]
+    assert not low, [f"{row.what} / {row.against}: {row.judged:.2f}, not {row.floor:.2f}" for row in low]
 
 
 def test_images_reach_most_of_the_rate_of_the_slowest_part(
@@ -271,7 +270,7 @@ def test_memory_does_not_grow_with_the_inputs(
         verdict="met" if ratio <= GOAL_MEMORY else "MISSED",
     )
     rows.append(cells)
-    assert SCALE < 1 or ratio <= GOAL_MEMORY
+    assert ratio <= GOAL_MEMORY * LENIENCY
 
 
 def test_shared_memory_beside_tensors_in_the_request(meter: Meter, model: ServedModel, small: Images) -> None:

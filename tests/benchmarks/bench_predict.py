@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from infra.stack_settings import ROOT, StackSettings
+from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
 from tests.tasks.serving.graphs import publish, serve
 
@@ -27,8 +27,6 @@ SECONDS = 8.0
 CLIENTS = (1, 4, 16)
 GOAL, GOAL_CLIENTS = 0.75, 4
 IMAGE_SIZE = 640
-DATA = ROOT.parent / "shared" / "data"
-VIDEO, WEIGHTS = DATA / "bikes.mp4", DATA / "yolo11n-coco.pt"
 
 # Prints images a second, of ready tensors; runs in the environment that Triton's models run in.
 IN_PROCESS = """
@@ -114,32 +112,23 @@ def compare(python: Path, graph: Path, model: str, precision: str, pictures: Seq
 
 
 def photos() -> list[Any]:
-    """Pictures of 640 x 480 pixels: street scenes where the data is at hand, coloured noise elsewhere."""
-    if not VIDEO.is_file():
-        rng = np.random.default_rng(0)
-        small = rng.integers(0, 255, (16, 30, 40, 3), np.uint8)
-        return [cv2.resize(picture, (640, 480), interpolation=cv2.INTER_CUBIC) for picture in small]
-    video, found = cv2.VideoCapture(str(VIDEO)), list[Any]()
-    while len(found) < 16:
-        found.append(cv2.resize(video.read()[1], (640, 480)))
-        video.set(cv2.CAP_PROP_POS_FRAMES, len(found) * 15)
-    return found
+    """Pictures of 640 x 480 pixels: coloured noise."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (16, 30, 40, 3), np.uint8)
+    return [cv2.resize(picture, (640, 480), interpolation=cv2.INTER_CUBIC) for picture in small]
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """YOLO11n, with COCO's weights where they are at hand: so that NMS has something to do."""
+    """YOLO11n, untrained."""
+    from ultralytics.models import YOLO
+
     from tasks.export.exporter import write_graph
 
     folder = tmp_path_factory.mktemp("graph")
-    weights = WEIGHTS
-    if not weights.is_file():
-        from ultralytics.models import YOLO
-
-        weights = folder / "untrained.pt"
-        untrained: Any = YOLO("yolo11n.yaml")
-        untrained.save(weights)
-    return write_graph(weights, folder, IMAGE_SIZE)
+    untrained: Any = YOLO("yolo11n.yaml")
+    untrained.save(folder / "untrained.pt")
+    return write_graph(folder / "untrained.pt", folder, IMAGE_SIZE)
 
 
 @pytest.mark.timeout(1200)

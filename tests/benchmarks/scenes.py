@@ -1,6 +1,5 @@
 """Pictures and a clip to infer on, street scenes where the data is at hand and drawn ones elsewhere; and a model."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -17,7 +16,6 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from botocore.config import Config
 
-from infra.stack_settings import ROOT
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.tracking import registry
@@ -25,20 +23,15 @@ from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.tasks.export.finders import finder
-from tests.tasks.media.samples import read_frames
 from tests.tasks.training.trained import opened, trained
 
-DATA = Path(os.environ.get("STUDIO_SAMPLE_DATA", ROOT.parent / "shared" / "data"))
-VIDEO, WEIGHTS = DATA / "bikes.mp4", DATA / "yolo11n-coco.pt"
 FRAME_RATE, SAMPLE_RATE = 25, 44_100
 DRAWN = 32
 UPLOADS = 8
 
 
-def coco_weights(folder: Path, size: int) -> Path:
-    """YOLO11n with COCO's weights; where they are absent, one that finds much without having learned any."""
-    if WEIGHTS.is_file():
-        return WEIGHTS
+def weights_of_a_finder(folder: Path, size: int) -> Path:
+    """YOLO11n that finds much in scenes without having learned any, so that the NMS has work."""
     seen = [Letterbox.fit(scene.shape[1], scene.shape[0], size).apply(scene) for scene in islice(scenes(), 4)]
     return finder(folder, "yolo11n", seen)
 
@@ -60,8 +53,8 @@ def serve(name: str, weights: Path, size: int, **serving: Any) -> ServedModel:
 
 
 def scenes() -> Iterator[Rgb]:
-    """Pictures [H,W,3] without end: the frames of a street, then the same mirrored, and so on."""
-    frames = [frame for _, _, frame in read_frames(VIDEO)] if VIDEO.is_file() else pictures(DRAWN)
+    """Pictures [H,W,3] without end: drawn shapes, then the same mirrored, and so on."""
+    frames = pictures(DRAWN)
     while True:
         yield from frames
         frames = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]

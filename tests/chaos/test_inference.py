@@ -18,8 +18,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Scheduled
 
 from infra import run_launcher, supervisord
-from infra.service import bin_path
 from infra.stack_settings import ROOT, StackSettings
+from infra.supervisord import bin_path
 from tasks.export.exporter import write_graph
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
 from tasks.serving import model_repository
@@ -181,7 +181,8 @@ def test_helpers_go_on_while_the_run_that_they_share_is_away(model: str) -> None
     after, busy, gone = parts(run), at_work(run), time.monotonic() - began
     print(f"{before} of {CHUNKS} chunks at the kill, {after} after {gone:.0f} s, when it was back; {len(busy)} at work")
     assert after > before
-    assert len(busy) == 2 or after == CHUNKS
+    idle = {read(helper).state_name for helper in helpers(run) if helper not in busy}
+    assert idle <= {"Completed"}, "a helper has no process, and has not done its share"
     until(lambda: completed(run), "completed")
     until(lambda: all(is_final(helper) for helper in helpers(run)), "the helpers have ended")
     messages = [str(read(helper).state.message) for helper in helpers(run)]  # type: ignore[union-attr]

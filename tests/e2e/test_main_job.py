@@ -32,8 +32,8 @@ from tests.infra.browser import OpenBrowser
 MODEL = "shapes"
 EPOCHS = 11
 PLANS = (
-    ArchivePlan("first.zip", ("circle", "square", "triangle"), train=120, val=16, seed=1),
-    ArchivePlan("second.zip", ("triangle", "circle", "cross"), train=120, val=16, seed=2),
+    ArchivePlan(name="first.zip", classes=("circle", "square", "triangle"), train=120, val=16, seed=1),
+    ArchivePlan(name="second.zip", classes=("triangle", "circle", "cross"), train=120, val=16, seed=2),
 )
 
 

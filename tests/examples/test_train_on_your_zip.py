@@ -64,7 +64,7 @@ def test_refused_parameters_end_the_script_with_the_reason(status: int) -> None:
 @pytest.mark.heavy
 @pytest.mark.usefixtures("stack")
 def test_a_zip_is_checked_and_trained_and_a_model_that_finds_nothing_is_not_deployed(tmp_path: Path) -> None:
-    archive, _ = demo_data.generate(tmp_path)["archives"]
+    (archive, _), _ = demo_data.generate(tmp_path)
     command = [sys.executable, "examples/train_on_your_zip.py", str(archive), "--model", "example-shapes"]
     command += ["--base-model", "yolo11n.yaml", "--epochs", "1", "--imgsz", "64"]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=900)

@@ -20,14 +20,12 @@ from tasks.parameters import InferenceParams
 from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix
 from tests.benchmarks import scenes
 from tests.tasks.export.finders import finder
-from tests.tasks.media.samples import read_frames
 
 pytestmark = pytest.mark.usefixtures("stack")
 
 SIZE = 640
 CONFIDENCE, IOU = 0.25, 0.7
 SAME_BOX, SAME_SCORE = 0.95, 0.02
-FRAMES = (0, 80, 160)
 
 
 class Found(NamedTuple):
@@ -55,18 +53,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, image in shapes.items():
         assert cv2.imwrite(str(folder / name), image)
-    if scenes.VIDEO.is_file():
-        for number, _, frame in read_frames(scenes.VIDEO):
-            if number in FRAMES:
-                cv2.imwrite(str(folder / f"frame-{number}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     return folder
 
 
 @pytest.fixture(scope="module")
 def weights(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """COCO's; where they are absent, some that find much without having learned any."""
-    if scenes.WEIGHTS.is_file():
-        return scenes.WEIGHTS
+    """Weights that find much without having learned anything."""
     path = finder(tmp_path_factory.mktemp("weights"), "yolo11n", [_square(file) for file in sorted(files.iterdir())])
     model: Any = YOLO(str(path))
     # Fewer than the 300 that both sides keep at most, and not so sure that many have the same score of 1.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 
 from infra import run_launcher
 from tasks.serving import model_repository
@@ -15,11 +16,12 @@ from tasks.tracking import canaries
 from tests.flows.registered import register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
 from tests.flows.traffic import Traffic
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
 
-def times(run: run_launcher.StartedRun) -> tuple[datetime, datetime]:
+def times(run: FlowRun) -> tuple[datetime, datetime]:
     """When a run began, and when it ended."""
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(run.id)
@@ -33,10 +35,7 @@ def overtake(name: str, version: int, serving: dict[str, Any], is_there: Callabl
     with Traffic(name) as clients:
         offset = time.monotonic() - time.time()
         deploying = run_launcher.start("deploy-model/gpu", {"model_name": name, "version": version, "serving": serving})
-        deadline = time.monotonic() + 200
-        while not is_there():
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        eventually(is_there, "the deployment has come so far", 200, every_s=0.5)
         rolling = run_launcher.start("rollback-model/gpu", {"model_name": name})
         rolled, cancelled = run_launcher.wait(rolling), run_launcher.wait(deploying)
     began, ended = times(rolling)

@@ -156,7 +156,7 @@ def _ask_grpc(channel: grpc.Channel, method: str) -> grpc.StatusCode:
 
 
 def _credentials(authority: Path, own: Path | None) -> grpc.ChannelCredentials:
-    files = [authority / "ca.crt", *([own / "store.key", own / "store.crt"] if own else [])]
+    files = [authority / "store.crt", *([own / "store.key", own / "store.crt"] if own else [])]
     return grpc.ssl_channel_credentials(*(path.read_bytes() for path in files))
 
 

@@ -20,9 +20,9 @@ from infra.command_errors import StackError
 from infra.environment import AWS_MISLEADING, apply_environment, to_env_file, worker_environment
 from infra.ports import is_free
 from infra.preflight import require_external_services, require_free_ports
-from infra.service import Service
 from infra.services import s3_client, services
 from infra.stack_settings import StackSettings
+from infra.supervisord import Service
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
@@ -110,12 +110,12 @@ def test_the_object_store_refuses_strangers(stack: StackSettings) -> None:
 
 def kill(stack: StackSettings, name: str) -> None:
     """End a service as the kernel does, and wait until it is well as another process."""
-    by_name = {service.name: service for service in services(stack)}
     with supervisord.connect(stack) as supervisor:
         pid = supervisor.getProcessInfo(name)["pid"]
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: supervisor.getProcessInfo(name)["pid"] not in {0, pid}, f"another process of {name}")
-    local_stack.wait_until_healthy(by_name, (name,), stack, lambda _: None)
+    killed = [service for service in services(stack) if service.name == name]
+    local_stack.wait_until_healthy(killed, stack, lambda _: None)
 
 
 def test_a_worker_that_is_killed_comes_back(stack: StackSettings) -> None:
@@ -132,7 +132,8 @@ def test_an_object_store_that_is_killed_comes_back_and_is_well_when_it_gives_its
 def test_a_port_in_use_is_named_with_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        service = Service("prefect", "", [], {"STUDIO_PREFECT_PORT": port}, lambda: None)
+        ports = {"STUDIO_PREFECT_PORT": port}
+        service = Service(name="prefect", address="", command=[], ports=ports, check=lambda: None)
         with pytest.raises(StackError, match=f"port {port} of prefect is in use.*STUDIO_PREFECT_PORT") as raised:
             require_free_ports([service], StackSettings())
     *_, example = str(raised.value).split("export ")

@@ -66,7 +66,7 @@ def test_of_two_that_upload_one_name_at_once_one_is_refused(
 
     Of two uploads in parts that end in one moment SeaweedFS takes both now and then; the bucket then keeps both.
     """
-    monkeypatch.setattr(uploading, "_present", lambda *_: [])
+    monkeypatch.setattr(uploading, "_is_present", lambda *_: False)
     paths = [archive.with_name(f"{number}") / archive.name for number in range(2)]
     for number, path in enumerate(paths):
         path.parent.mkdir()

@@ -6,8 +6,8 @@ import subprocess
 import boto3
 import pytest
 
-from infra.service import bin_path
 from infra.stack_settings import StackSettings
+from infra.supervisord import bin_path
 from tests.tasks.dataset.archives import good, zipped
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import pkgutil
 import re
 import sys
@@ -25,7 +26,7 @@ from tasks.parameters import ServingParams
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_served_versions, load_versions, unload
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import config_json, model_config
+from tasks.serving.triton_config import model_config
 from tasks.settings import Settings
 from tests.tasks.serving.graphs import upload_code
 
@@ -187,7 +188,7 @@ def test_arithmetic_that_the_cpu_may_lack_is_served_anyway(repository: Any, prec
 def load_as_it_is(config: dict[str, Any]) -> None:
     key = {"triton-access-key": Settings().studio_triton_key.get_secret_value()}
     with triton_http.InferenceServerClient(Settings().triton_http_url) as client:
-        client.load_model(NAME, headers=key, config=config_json(config))
+        client.load_model(NAME, headers=key, config=json.dumps(config))
 
 
 def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repository: Any) -> None:

@@ -1,1 +1,1 @@
-"""Does the served model find what its weights find? The rules, and how the answer is shown."""
+"""The gate that compares the served model with its weights, and its report."""

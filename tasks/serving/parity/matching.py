@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.parameters import ParityPolicy
 from tasks.vision.detections import VISIBLE, Detections
 from tasks.vision.geometry import Floats, box_iou_matrix
 
 VISIBILITY_TOLERANCE = 0.1
-# Where two boxes overlap by 0.9, a corner of one lies this share of the diagonal from its fellow.
+# If two boxes overlap by 0.9, their corners are at most this share of the diagonal apart.
 KEYPOINT_TOLERANCE = 0.05
 
 
@@ -25,7 +24,7 @@ class Pair(NamedTuple):
     overlap: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MatchResult:
     """The partners in one image, and the compared detections of each side that have none."""
 
@@ -35,60 +34,52 @@ class MatchResult:
 
 
 def match_detections(reference: Detections, served: Detections, confidence: float, policy: ParityPolicy) -> MatchResult:
-    """Find a partner for each detection that reaches `confidence`; that of the partner may be below.
+    """Return a partner for each detection that reaches `confidence`, best overlap first; the partner may be below.
 
-    Partners have one class, scores and places as near as the policy says, and no other partner. The tolerance of scores
-    below `policy.min_confidence` shrinks with them.
+    Partners have the same class, scores and boxes as near as the policy says, and no other partner. The tolerance of
+    scores below `policy.min_confidence` shrinks with them.
     """
-    compared = reference.confidence >= confidence, served.confidence >= confidence
-    pairs = _one_to_one(_candidates(reference, served, compared, policy))
-    with_partner = {pair.reference for pair in pairs}, {pair.served for pair in pairs}
-    lone = (
-        tuple(int(row) for row in np.flatnonzero(own) if row not in taken)
-        for own, taken in zip(compared, with_partner, strict=True)
+    pairs: list[Pair] = []
+    unmatched = _rows_above(reference, confidence), _rows_above(served, confidence)
+    taken: tuple[set[int], set[int]] = set(), set()
+    for pair in sorted(_candidates(reference, served, confidence, policy), key=lambda pair: -pair.overlap):
+        if pair.reference not in taken[0] and pair.served not in taken[1]:
+            pairs.append(pair)
+            taken[0].add(pair.reference)
+            taken[1].add(pair.served)
+    return MatchResult(
+        pairs=tuple(pairs),
+        unmatched_reference=tuple(row for row in unmatched[0] if row not in taken[0]),
+        unmatched_served=tuple(row for row in unmatched[1] if row not in taken[1]),
     )
-    return MatchResult(tuple(pairs), *lone)
 
 
-def _candidates(
-    reference: Detections,
-    served: Detections,
-    compared: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    policy: ParityPolicy,
-) -> Iterator[Pair]:
+def _rows_above(detections: Detections, confidence: float) -> list[int]:
+    rows: list[int] = np.flatnonzero(detections.confidence >= confidence).tolist()
+    return rows
+
+
+def _candidates(reference: Detections, served: Detections, confidence: float, policy: ParityPolicy) -> Iterator[Pair]:
     scores = reference.confidence[:, None], served.confidence[None, :]
     tolerance = policy.max_score_difference * np.minimum(np.maximum(*scores) / policy.min_confidence, 1)
     near = (np.abs(scores[0] - scores[1]) <= tolerance) & (reference.class_id[:, None] == served.class_id[None, :])
-    near &= compared[0][:, None] | compared[1][None, :]
     overlaps = box_iou_matrix(reference.xyxy, served.xyxy)
-    near &= overlaps >= policy.min_iou
+    near &= (np.maximum(*scores) >= confidence) & (overlaps >= policy.min_iou)
     for one, other in np.argwhere(near).tolist():
         overlap = _overlap(reference, served, Pair(one, other, float(overlaps[one, other])))
         if overlap >= policy.min_iou and _points_agree(reference, served, one, other):
             yield Pair(one, other, overlap)
 
 
-def _one_to_one(candidates: Iterator[Pair]) -> list[Pair]:
-    """The best fitting pairs first."""
-    pairs: list[Pair] = []
-    taken: tuple[set[int], set[int]] = set(), set()
-    for pair in sorted(candidates, key=lambda pair: -pair.overlap):
-        if pair.reference not in taken[0] and pair.served not in taken[1]:
-            pairs.append(pair)
-            taken[0].add(pair.reference)
-            taken[1].add(pair.served)
-    return pairs
-
-
 def _overlap(reference: Detections, served: Detections, pair: Pair) -> float:
     """The least overlap of boxes, of rotated boxes and of masks."""
     if reference.xywhr is not None and served.xywhr is not None:
         return min(pair.overlap, _rotated_iou(reference.xywhr[pair.reference], served.xywhr[pair.served]))
-    masks = reference.unpack_mask(pair.reference), served.unpack_mask(pair.served)
-    if masks[0] is None or masks[1] is None:
+    mask = reference.unpack_mask(pair.reference)
+    other = served.unpack_mask(pair.served)
+    if mask is None or other is None:
         return pair.overlap
-    shared, either = int((masks[0] & masks[1]).sum()), int((masks[0] | masks[1]).sum())
-    return min(pair.overlap, shared / max(either, 1))
+    return min(pair.overlap, float((mask & other).sum()) / max(float((mask | other).sum()), 1))
 
 
 def _rotated_iou(one: Floats, other: Floats) -> float:
@@ -105,10 +96,11 @@ def _rectangle(rotated: Floats) -> tuple[tuple[float, float], tuple[float, float
 
 
 def _points_agree(reference: Detections, served: Detections, one: int, other: int) -> bool:
-    """Say whether the points that either side sees are seen alike and lie together; true where there are none."""
+    """Whether the points that either side sees are near each other and equally visible; true if there are none."""
     if reference.keypoints is None or served.keypoints is None:
         return True
-    points, others = reference.keypoints[one], served.keypoints[other]
+    points = reference.keypoints[one]
+    others = served.keypoints[other]
     # Not `maximum`: a visibility that is no number must not hide a point that the other side sees.
     seen = np.fmax(points[:, 2], others[:, 2]) >= VISIBLE
     differences = points[seen] - others[seen]

@@ -12,7 +12,7 @@ _MAX_NAME = 100
 
 
 def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title: str) -> str:
-    """Return the comparison as one file of HTML; `exhibits` is what `draw_worst` gave, `title` names the version."""
+    """Return the comparison as one file of HTML; `exhibits` are those of `draw_worst`, `title` names the version."""
     return render_page(
         "parity",
         DOCUMENT,
@@ -35,14 +35,13 @@ def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title
 
 def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
     """Return the verdict, links, the reasons and figures, and the classes with the fewest partners first."""
-    rows = _limits(parity)
     classes = [(row.name[:_MAX_NAME], row.compared, row.matched, *_metrics(row)) for row in _worst_first(parity)]
     parts = [
         f"# {escape_markdown(title)}: {'as its weights' if parity.passed else 'not as its weights'}",
         links,
         _sentence(parity),
         bullet_list(map(wrap_text, parity.reasons)),
-        table(("", "found", "limit"), rows),
+        table(("", "found", "limit"), _limits(parity)),
         "## Classes",
         table(("class", "compared", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
         f"And {len(classes) - SHOWN_CLASSES} more." if len(classes) > SHOWN_CLASSES else "",
@@ -54,38 +53,29 @@ def _sentence(parity: ParityReport) -> str:
     if not parity.compared:
         return "Neither the weights nor the served model find anything in these images, so there is nothing to compare."
     verb = "finds" if parity.passed else "does not find"
-    said = f"The served model {verb} what its weights find in {len(parity.images)} validation images."
-    if not parity.weak:
-        return said
-    return (
-        f"{said} Too few of these reach a score of {parity.policy.min_confidence:g}, so weaker ones are compared too."
-    )
+    sentence = f"The served model {verb} what its weights find in {len(parity.images)} validation images."
+    limit = f"{parity.policy.min_confidence:g}"
+    weak = f" Too few of these reach a score of {limit}, so weaker ones are compared too."
+    return sentence + weak if parity.weak else sentence
 
 
 def _totals(parity: ParityReport) -> list[tuple[str, str, bool]]:
-    """Name, figure, and whether it is a bad one."""
+    """The name of a figure, its value, and whether it breaks the policy."""
     figures = [("agreement", f"{parity.agreement:.1%}", parity.agreement < parity.required_agreement)]
     if parity.reference is not None:
-        figures.append(
-            (f"{parity.metric} lost", f"{parity.map_drop:+.4f}", parity.map_drop > parity.policy.max_map_drop)
-        )
-    return [
-        *figures,
-        ("detections compared", f"{parity.compared:,}", False),
-        ("images", f"{len(parity.images):,}", False),
-    ]
+        lost = parity.map_drop > parity.policy.max_map_drop
+        figures.append((f"{parity.metric} lost", f"{parity.map_drop:+.4f}", lost))
+    counts = {"detections compared": parity.compared, "images": len(parity.images)}
+    return [*figures, *((name, f"{count:,}", False) for name, count in counts.items())]
 
 
 def _limits(parity: ParityReport) -> list[tuple[str, str, str]]:
-    """Name, what was found, what was asked."""
+    """The name of a figure, its value, and its limit."""
     policy = parity.policy
+    matched = f"{parity.matched:,} of {parity.compared:,}"
     rows = [
-        (
-            "detections with a partner",
-            f"{parity.matched:,} of {parity.compared:,}",
-            f"at least {parity.required_agreement:.1%}",
-        ),
-        ("compared from a score of", f"{parity.confidence:.3f}", f"{policy.min_confidence:g} where there are enough"),
+        ("detections with a partner", matched, f"at least {parity.required_agreement:.1%}"),
+        ("compared from a score of", f"{parity.confidence:.3f}", f"{policy.min_confidence:g} if there are enough"),
         ("largest difference of scores", f"{parity.score_difference:.4f}", f"{policy.max_score_difference:g}"),
         ("least overlap of partners", f"{parity.overlap:.3f}", f"{policy.min_iou:g}"),
     ]

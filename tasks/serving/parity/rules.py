@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.dataset.validation_sample import ValidationSample
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.matching import MatchResult, match_detections
+from tasks.serving.parity.matching import match_detections
 from tasks.vision.detections import Detections, class_name
 from tasks.vision.metrics import Scores
 
@@ -16,7 +16,7 @@ from tasks.vision.metrics import Scores
 MIN_CONFIDENCE = 0.002
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageParity:
     """An image of the sample: `compared` detections of both sides, and the row numbers of those without a partner."""
 
@@ -31,11 +31,11 @@ class ImageParity:
         return len(self.unmatched_reference) + len(self.unmatched_served)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassParity:
-    """A class: detections of both sides that were compared, those with a partner, and the metric of both sides.
+    """A class: its compared detections of both sides, those with a partner, and the metric of each side.
 
-    The metric is None where the sample shows no such object.
+    The metric is None if the sample shows no such object.
     """
 
     name: str
@@ -45,13 +45,13 @@ class ClassParity:
     served: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParityReport:
     """The weights (`reference`) beside the served model, on the images of a sample in their order.
 
-    Detections of both sides that reach `confidence` are compared. `reference` and `served` are the `metric` of each
-    side, None where the sample has no labels. `score_difference` is the largest between partners, `overlap` the least.
-    `reasons` says what the policy forbids.
+    Detections of both sides that reach `confidence` are compared; `weak` says that it had to be lowered. `reference`
+    and `served` are the `metric` of each side, None if the sample has no labels. `score_difference` is the largest
+    between partners, `overlap` the least.
     """
 
     policy: ParityPolicy
@@ -72,12 +72,12 @@ class ParityReport:
 
     @property
     def matched(self) -> int:
-        """Those of them that have a partner."""
+        """The compared detections that have a partner."""
         return self.compared - sum(image.unmatched for image in self.images)
 
     @property
     def agreement(self) -> float:
-        """The share that has a partner; 1 where none was compared."""
+        """The share that has a partner; 1 if none was compared."""
         return self.matched / self.compared if self.compared else 1.0
 
     @property
@@ -87,24 +87,40 @@ class ParityReport:
 
     @property
     def map_drop(self) -> float:
-        """How much lower the metric of the served model is; 0 where the sample has no labels."""
+        """How much lower the metric of the served model is; 0 if the sample has no labels."""
         return 0.0 if self.reference is None or self.served is None else self.reference - self.served
 
     @property
     def passed(self) -> bool:
-        """Say whether clients may get this model."""
+        """Whether clients may get this model."""
         return not self.reasons
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """All that the policy forbids."""
-        return tuple(_reasons(self))
+        """All that the policy forbids, in sentences."""
+        return tuple(self._reasons())
+
+    def _reasons(self) -> Iterator[str]:
+        if self.agreement < self.required_agreement:
+            yield (
+                f"Expected at least {self.required_agreement:.1%} of the detections from a score of "
+                f"{self.confidence:.3f} on to be the same for Triton and for the weights, found {self.agreement:.1%} "
+                f"({self.matched} of {self.compared}). Swapped channels, another normalisation, stretched images or "
+                "classes in another order look like this: export the weights again, or change the limits in "
+                "serving.parity."
+            )
+        if self.map_drop > self.policy.max_map_drop:
+            yield (
+                f"Expected {self.metric} of the served model at most {self.policy.max_map_drop:.3f} below the "
+                f"{self.reference:.4f} of its weights, found {self.served:.4f}. Serve it in higher precision, or raise "
+                "serving.parity.max_map_drop."
+            )
 
     @property
     def worst(self) -> tuple[int, ...]:
-        """The places of images in which some detection has no partner, those with the most first."""
-        lone = {place: image.unmatched for place, image in enumerate(self.images) if image.unmatched}
-        return tuple(sorted(lone, key=lambda place: -lone[place]))
+        """The indices of images in which some detection has no partner, those with the most first."""
+        unmatched = {index: image.unmatched for index, image in enumerate(self.images) if image.unmatched}
+        return tuple(sorted(unmatched, key=lambda index: -unmatched[index]))
 
 
 def compare_predictions(
@@ -114,10 +130,9 @@ def compare_predictions(
     scores: tuple[Scores, Scores],
     policy: ParityPolicy,
 ) -> ParityReport:
-    """Judge what was found in each image of the sample, in its order, and the scores of the weights and of the served.
+    """Compare the predictions for each image of the sample, in its order, and the scores of weights and served model.
 
-    The answer of a classifier counts as one detection, of its best class. Raises ValueError where the numbers of images
-    differ.
+    The best class of a classifier counts as one detection.
     """
     confidence, weak = confidence_floor(reference, policy)
     tally = _Tally(confidence, policy)
@@ -150,34 +165,34 @@ def parity_tags(parity: ParityReport) -> dict[str, str]:
 
 
 def confidence_floor(reference: Sequence[Detections], policy: ParityPolicy) -> tuple[float, bool]:
-    """The score from which detections are compared, and whether it had to be lowered, as the weights find so few."""
-    best = np.sort(
-        np.concatenate([np.zeros(0), *(class_scores_as_detection(found).confidence for found in reference)])
-    )[::-1]
-    # A classifier cannot give more answers than it was shown images.
-    most = len(reference) if any(found.class_scores is not None for found in reference) else policy.min_detections
-    if np.count_nonzero(best >= policy.min_confidence) >= min(policy.min_detections, most):
+    """Return the score from which detections are compared, and whether it was lowered because there are so few."""
+    confidences = [class_scores_as_detection(detections).confidence for detections in reference]
+    best = np.sort(np.concatenate([np.zeros(0), *confidences]))[::-1]
+    # A classifier gives one answer for an image.
+    is_classifier = any(detections.class_scores is not None for detections in reference)
+    wanted = min(policy.min_detections, len(reference)) if is_classifier else policy.min_detections
+    if np.count_nonzero(best >= policy.min_confidence) >= wanted:
         return policy.min_confidence, False
     last = best[: policy.min_detections].min(initial=policy.min_confidence)
     return max(float(last), MIN_CONFIDENCE), True
 
 
-def class_scores_as_detection(found: Detections) -> Detections:
-    """What a classifier says as one detection: its best class, all over the image.
+def class_scores_as_detection(detections: Detections) -> Detections:
+    """Return the best class of a classifier as one detection of the whole image.
 
-    Its score is 0 for what chance would say and 1 for certainty: the probabilities of one that knows little are all
-    near chance, whatever it is shown.
+    Its score is 0 for chance and 1 for certainty: the probabilities of a classifier that knows little are all near
+    chance, whatever the image shows.
     """
-    if found.class_scores is None:
-        return found
-    best = int(found.class_scores.argmax())
-    chance = 1 / max(len(found.class_scores), 2)
-    score = (found.class_scores[best : best + 1] - chance) / (1 - chance)
-    whole = np.array([[0, 0, found.width, found.height]], np.float32)
+    scores = detections.class_scores
+    if scores is None:
+        return detections
+    best = int(scores.argmax())
+    chance = 1 / max(len(scores), 2)
+    score = (scores[best : best + 1] - chance) / (1 - chance)
     return Detections(
-        width=found.width,
-        height=found.height,
-        xyxy=whole,
+        width=detections.width,
+        height=detections.height,
+        xyxy=np.array([[0, 0, detections.width, detections.height]], np.float32),
         confidence=score.astype(np.float32),
         class_id=np.array([best], np.int32),
     )
@@ -189,25 +204,31 @@ class _Tally:
     def __init__(self, confidence: float, policy: ParityPolicy) -> None:
         self.images: list[ImageParity] = []
         self.compared: Counter[int] = Counter()
-        self.lone: Counter[int] = Counter()
-        self.score_difference, self.overlap = 0.0, 1.0
-        self._confidence, self._policy = confidence, policy
+        self.unmatched: Counter[int] = Counter()
+        self.score_difference = 0.0
+        self.overlap = 1.0
+        self._confidence = confidence
+        self._policy = policy
 
     def add(self, name: str, reference: Detections, served: Detections) -> None:
         matched = match_detections(reference, served, self._confidence, self._policy)
         compared = 0
-        for found, lone in ((reference, matched.unmatched_reference), (served, matched.unmatched_served)):
-            classes = found.class_id[found.confidence >= self._confidence].tolist()
+        for side, unmatched in ((reference, matched.unmatched_reference), (served, matched.unmatched_served)):
+            classes = side.class_id[side.confidence >= self._confidence].tolist()
             self.compared.update(classes)
-            self.lone.update(found.class_id[list(lone)].tolist())
+            self.unmatched.update(side.class_id[list(unmatched)].tolist())
             compared += len(classes)
-        self.images.append(ImageParity(name, compared, matched.unmatched_reference, matched.unmatched_served))
-        self._measure(matched, reference, served)
-
-    def _measure(self, matched: MatchResult, reference: Detections, served: Detections) -> None:
+        self.images.append(
+            ImageParity(
+                name=name,
+                compared=compared,
+                unmatched_reference=matched.unmatched_reference,
+                unmatched_served=matched.unmatched_served,
+            )
+        )
         for one, other, overlap in matched.pairs:
-            apart = abs(float(reference.confidence[one] - served.confidence[other]))
-            self.score_difference = max(self.score_difference, apart)
+            difference = abs(float(reference.confidence[one] - served.confidence[other]))
+            self.score_difference = max(self.score_difference, difference)
             self.overlap = min(self.overlap, overlap)
 
 
@@ -218,21 +239,5 @@ def _classes(tally: _Tally, names: Sequence[str], metric: str, scores: tuple[Sco
         values = [side.classes.get(name, {}).get(metric) for side in scores]
         compared = tally.compared[number]
         if compared or values[0] is not None:
-            yield ClassParity(name, compared, compared - tally.lone[number], values[0], values[1])
-
-
-def _reasons(parity: ParityReport) -> Iterator[str]:
-    if parity.agreement < parity.required_agreement:
-        yield (
-            f"Expected at least {parity.required_agreement:.1%} of the detections from a score of "
-            f"{parity.confidence:.3f} on to be the same for Triton and for the weights, found {parity.agreement:.1%} "
-            f"({parity.matched} of {parity.compared}). Swapped channels, another normalisation, stretched images or "
-            "classes in another order look like this: export the weights again, or change the limits in "
-            "serving.parity."
-        )
-    if parity.map_drop > parity.policy.max_map_drop:
-        yield (
-            f"Expected {parity.metric} of the served model at most {parity.policy.max_map_drop:.3f} below the "
-            f"{parity.reference:.4f} of its weights, found {parity.served:.4f}. Serve it in higher precision, or raise "
-            f"serving.parity.max_map_drop."
-        )
+            matched = compared - tally.unmatched[number]
+            yield ClassParity(name=name, compared=compared, matched=matched, reference=values[0], served=values[1])

@@ -1,4 +1,4 @@
-"""What both sides see in the images in which they differ most."""
+"""The images in which both sides differ most, with the detections of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,36 +42,32 @@ class ComparisonImage:
 def draw_worst(
     parity: ParityReport, sample: ValidationSample, reference: Sequence[Detections], served: Sequence[Detections]
 ) -> list[ComparisonImage]:
-    """Return the images in which most detections have no partner, at most `SHOWN`, those with the most first.
+    """Return the images in which most detections have no partner, at most `MAX_IMAGES`, those with the most first.
 
     Detections that agree are grey; the others have the colour and the name of their class.
     """
     exhibits = []
-    for place in parity.worst[:MAX_IMAGES]:
-        own, image = parity.images[place], shrink_to_fit(read_image(sample.images[place].path), SIDE)
-        sides = ((reference[place], own.unmatched_reference), (served[place], own.unmatched_served))
-        seen = [_seen(image, found, lone, parity.confidence, sample.class_names) for found, lone in sides]
-        exhibits.append(ComparisonImage(name=own.name, reference=seen[0], served=seen[1]))
+    for index in parity.worst[:MAX_IMAGES]:
+        own = parity.images[index]
+        image = shrink_to_fit(read_image(sample.images[index].path), SIDE)
+        sides = ((reference[index], own.unmatched_reference), (served[index], own.unmatched_served))
+        drawn = [_draw_side(image, side, rows, parity.confidence, sample.class_names) for side, rows in sides]
+        exhibits.append(ComparisonImage(name=own.name, reference=drawn[0], served=drawn[1]))
     return exhibits
 
 
-def _seen(
-    image: Rgb, found: Detections, lone: Sequence[int], confidence: float, names: Sequence[str]
+def _draw_side(
+    image: Rgb, detections: Detections, unmatched: Sequence[int], confidence: float, names: Sequence[str]
 ) -> ComparisonSide:
+    compared = np.flatnonzero(class_scores_as_detection(detections).confidence >= confidence).tolist()
     best = ""
-    if found.class_scores is not None:
-        top = int(found.class_scores.argmax())
-        best = f"{printable_text(class_name(names, top))} {found.class_scores[top]:.3f}"
-    compared = np.flatnonzero(class_scores_as_detection(found).confidence >= confidence).tolist()
-    canvas = image if found.class_scores is not None else _drawn(image, found, compared, lone, names)
-    return ComparisonSide(
-        uri=jpeg_data_uri(encode_jpeg(canvas, _QUALITY)), compared=len(compared), unmatched=len(lone), best=best
-    )
-
-
-def _drawn(image: Rgb, found: Detections, compared: Sequence[int], lone: Sequence[int], names: Sequence[str]) -> Rgb:
-    height, width = image.shape[:2]
-    shown = found.with_polygons().rescale(width, height)
-    agreed = shown.select(np.array(sorted({*compared} - {*lone}), np.intp))
-    canvas = annotate_image(image, agreed, names, labels=False, colour=_AGREED)
-    return annotate_image(canvas, shown.select(np.array(sorted(lone), np.intp)), names)
+    if detections.class_scores is not None:
+        top = int(detections.class_scores.argmax())
+        best = f"{printable_text(class_name(names, top))} {detections.class_scores[top]:.3f}"
+    else:
+        shown = detections.with_polygons().rescale(image.shape[1], image.shape[0])
+        agreed = shown.select(np.array(sorted({*compared} - {*unmatched}), np.intp))
+        image = annotate_image(image, agreed, names, labels=False, colour=_AGREED)
+        image = annotate_image(image, shown.select(np.array(sorted(unmatched), np.intp)), names)
+    uri = jpeg_data_uri(encode_jpeg(image, _QUALITY))
+    return ComparisonSide(uri=uri, compared=len(compared), unmatched=len(unmatched), best=best)

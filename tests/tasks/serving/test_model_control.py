@@ -1,6 +1,7 @@
 """The control plane against a real tritonserver whose repository is in a real object store."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tasks.serving.grpc_client import smoke_test
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_served_versions, load_aside, load_versions, unload
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_config import config_json, model_config
+from tasks.serving.triton_config import model_config
 from tasks.serving.triton_names import candidate_name
 from tasks.settings import Settings
 from tests.tasks.serving.graphs import upload_code
@@ -197,7 +198,7 @@ def test_the_load_api_refuses_calls_without_the_key_over_http(path: str, headers
     "call",
     [
         lambda client, headers: client.load_model(
-            NAME, headers=headers, config=config_json(model_config([served(1)], PARAMS, 1))
+            NAME, headers=headers, config=json.dumps(model_config([served(1)], PARAMS, 1))
         ),
         lambda client, headers: client.unload_model(NAME, headers=headers),
         lambda client, headers: client.get_model_repository_index(headers=headers),

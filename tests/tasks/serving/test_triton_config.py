@@ -17,7 +17,6 @@ from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import OUTPUTS, output_shapes
 from tasks.serving.triton_config import (
     NO_DEFAULT_VERSION,
-    config_json,
     config_pbtxt,
     config_versions,
     model_config,
@@ -77,7 +76,7 @@ def test_triton_reads_from_the_text_what_the_golden_file_says(name: str) -> None
 @pytest.mark.parametrize("name", CONFIGS)
 def test_triton_reads_the_same_from_text_and_from_json(name: str) -> None:
     config = CONFIGS[name]
-    assert parsed(config_pbtxt(config)) == json_format.Parse(config_json(config), ModelConfig())
+    assert parsed(config_pbtxt(config)) == json_format.Parse(json.dumps(config), ModelConfig())
 
 
 @given(names=st.lists(hostile_text).map(tuple), run_id=hostile_text, digest=hostile_text, precision=hostile_text)
@@ -94,14 +93,14 @@ def test_hostile_names_survive_both_forms(names: tuple[str, ...], run_id: str, d
     )
     config = model_config([model], ServingParams(), 1)
     message = parsed(config_pbtxt(config))
-    assert message == json_format.Parse(config_json(config), ModelConfig())
+    assert message == json_format.Parse(json.dumps(config), ModelConfig())
     assert read_served_model(json_format.MessageToDict(message, preserving_proto_field_name=True), 1) == model
 
 
 @given(st.lists(st.text()).map(tuple))
 def test_class_names_that_are_no_unicode_survive(names: tuple[str, ...]) -> None:
     model = ServedModel(name="m", version=1, task="detect", image_size=64, class_names=names, run_id="run")
-    assert read_served_model(json.loads(config_json(model_config([model], ServingParams(), 1))), 1) == model
+    assert read_served_model(json.loads(json.dumps(model_config([model], ServingParams(), 1))), 1) == model
 
 
 def test_versions_are_served_together_and_each_reads_back_as_itself() -> None:

@@ -49,7 +49,7 @@ def _no_run() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    plan = demo_data.ArchivePlan("s.zip", ("circle", "square"), train=16, val=6, seed=1)
+    plan = demo_data.ArchivePlan(name="s.zip", classes=("circle", "square"), train=16, val=6, seed=1)
     with zipfile.ZipFile(demo_data.write_archive(plan, folder)) as archive:
         archive.extractall(folder)
     described = (folder / "data.yaml").read_text()

@@ -15,7 +15,7 @@ from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.parameters import ParityPolicy, TrainingParams
 from tasks.serving.parity.rules import ParityReport, compare_predictions
-from tasks.serving.parity.served_predictions import predict_served
+from tasks.serving.parity.steps import predict_served
 from tasks.serving.pre_postprocess import postprocess, preprocess
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel
