@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 from tasks.dataset.archive import Archive, ArchiveError
@@ -20,18 +21,17 @@ _Seen = tuple[ImageStats | None, list[Finding]]
 
 
 class DatasetContents(NamedTuple):
-    """All labels, and the images that decode, by name."""
+    """All labels, the images that decode, by name, and what is wrong with each entry by itself."""
 
     labels: LabelTable
     images: dict[str, ImageStats]
+    findings: list[Finding | FindingBatch]
 
 
-def read_contents(
-    archive: Archive, dataset: Dataset, progress: Progress | None
-) -> tuple[DatasetContents, list[Finding | FindingBatch]]:
-    """Return what the entries hold and all that is wrong with each by itself.
+def read_contents(archive: Archive, dataset: Dataset, progress: Progress | None) -> DatasetContents:
+    """Return the contents of the entries; `progress` gets the number of images done and of all images.
 
-    Labels are parsed in one thread of the pool while the others decode. `progress` gets the images done and all images.
+    Labels are parsed in one thread of the pool while the others decode.
     """
     images: dict[str, ImageStats] = {}
     faults: list[Finding | FindingBatch] = []
@@ -46,14 +46,10 @@ def read_contents(
             if progress:
                 progress(done, len(dataset.labels))
         labels, problems_of_labels = parsing.result()
-    faults += filter(None, map(archive.damage, _others(archive, dataset)))
-    return DatasetContents(labels, images), [*problems_of_labels, *faults]
-
-
-def _others(archive: Archive, dataset: Dataset) -> list[str]:
-    """Return the entries that nothing else reads: they may be damaged, and then so may be the rest."""
+    # Entries that nothing else reads may be damaged, and then so may be the rest.
     read = {*dataset.labels, *dataset.labels.values(), *dataset.lists}
-    return [name for name in archive.entries if name not in read]
+    faults += filter(None, (archive.damage(name) for name in archive.entries if name not in read))
+    return DatasetContents(labels, images, [*problems_of_labels, *faults])
 
 
 def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding | FindingBatch]]:
@@ -70,7 +66,7 @@ def _parse(archive: Archive, dataset: Dataset) -> tuple[LabelTable, list[Finding
     table, faults = read_labels(readable() if dataset.task != "classify" else (), dataset.rules)
     # A file that cannot be read was labelled by somebody: its own finding says what is wrong.
     written = {**table.written, **dict.fromkeys(damaged, 1)}
-    return LabelTable(table.task, table.rows, written), [*damaged.values(), *faults]
+    return replace(table, written=written), [*damaged.values(), *faults]
 
 
 def _decode(pool: ThreadPoolExecutor, ahead: int, archive: Archive, dataset: Dataset) -> Iterator[tuple[str, _Seen]]:

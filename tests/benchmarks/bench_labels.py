@@ -41,7 +41,7 @@ def main() -> None:
     for rows_a_file in (10, 300):
         files = make_files(rows, rows_a_file)
         sizes = {name: (640, 480) for name, _ in files}
-        (table, faults), reading = timed(partial(read_labels, files, LabelSpec(10)))
+        (table, faults), reading = timed(partial(read_labels, files, LabelSpec(class_count=10)))
         findings, checking = timed(partial(label_findings, table, sizes, 640))
         both = reading + checking
         print(f"{rows} rows in {len(files)} files, {len(faults) + len(findings)} findings or batches of them")

@@ -102,7 +102,7 @@ def print_plan() -> None:
         }
         words = ["".join(map(chr, rng.integers(97, 123, 12))) for _ in range(CLASSES)]
         entries = {name: (at + number * LARGE, 40_000) for at, name in enumerate(names)}
-        dataset = Dataset(tuple(words), splits, "detect")
+        dataset = Dataset(class_names=tuple(words), splits=splits, task="detect")
         sources.append(MergeInput(f"{number}.zip", dataset, images, entries, lambda _: b""))
     began = time.perf_counter()
     plan_merge(sources, MergePolicy())

@@ -91,7 +91,7 @@ def check(one: Mutant) -> list[Row] | None:
     traits, faults = check_image(one.image, f"x{one.ending}")
     if traits is None or _errors(faults):
         return None
-    rules = LabelSpec(CLASSES, one.task, KEYPOINTS if one.task == "pose" else None)
+    rules = LabelSpec(class_count=CLASSES, task=one.task, keypoints=KEYPOINTS if one.task == "pose" else None)
     if one.label is None:
         return [(0.0,)] if one.task == "classify" else []
     labels, faults = parse_labels(one.label, "x.txt", rules)

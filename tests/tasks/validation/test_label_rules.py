@@ -70,7 +70,7 @@ def test_each_rule_and_its_nearest_good_neighbour(
 def test_boxes_with_keypoints_are_boxes() -> None:
     text = "0 0.95 0.5 0.2 0.4 0.5 0.5\n0 0.951 0.5 0.2 0.4 0.6 0.6\n"
 
-    codes = [finding.code for finding in check(text, rules=LabelSpec(1, "pose", (1, 2)))]
+    codes = [finding.code for finding in check(text, rules=LabelSpec(class_count=1, task="pose", keypoints=(1, 2)))]
     assert codes == ["label-outside", "label-outside", "label-overlap"]
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def read_files(files: list[tuple[str, bytes]], rules: LabelSpec = RULES) -> tupl
     return table, written(findings)
 
 
-def written(findings: list[Finding | FindingBatch]) -> list[Finding]:
+def written(findings: Sequence[Finding | FindingBatch]) -> list[Finding]:
     return [
         one
         for finding in findings
@@ -78,7 +79,9 @@ def test_an_outline_that_goes_round_twice_has_its_area_once() -> None:
 
 
 def test_keypoints_are_no_corners() -> None:
-    table, findings = read("0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelSpec(1, "pose", (2, 3)))
+    table, findings = read(
+        "0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelSpec(class_count=1, task="pose", keypoints=(2, 3))
+    )
 
     assert findings == []
     assert table.task == "pose"
@@ -107,7 +110,7 @@ TASKS = {
 
 @pytest.mark.parametrize(("texts", "rule", "task"), TASKS.values(), ids=TASKS)
 def test_the_task_shows_in_the_labels(texts: list[str], rule: str | None, task: str | None) -> None:
-    assert read(*texts, rules=LabelSpec(3, rule))[0].task == task
+    assert read(*texts, rules=LabelSpec(class_count=3, task=rule))[0].task == task
 
 
 def test_files_of_another_kind_than_most_are_named() -> None:
@@ -147,7 +150,7 @@ def test_an_outline_that_crosses_itself_is_a_warning(text: str, lines: list[int]
 
 
 def test_a_rotated_box_with_swapped_corners_crosses_itself() -> None:
-    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelSpec(3, "obb"))[1]] == [2]
+    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelSpec(class_count=3, task="obb"))[1]] == [2]
 
 
 GOOD = [
@@ -206,10 +209,10 @@ files = st.lists(
 )
 RULES_OF_ALL_KINDS = [
     LabelSpec(),
-    *(LabelSpec(3, task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
-    LabelSpec(3, "pose", (1, 3)),
-    LabelSpec(3, "pose", (2, 2)),
-    LabelSpec(3, "detect", outlines_as_boxes=True),
+    *(LabelSpec(class_count=3, task=task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
+    LabelSpec(class_count=3, task="pose", keypoints=(1, 3)),
+    LabelSpec(class_count=3, task="pose", keypoints=(2, 2)),
+    LabelSpec(class_count=3, task="detect", outlines_as_boxes=True),
 ]
 
 
