@@ -11,8 +11,8 @@ from PIL import Image
 
 from tasks.dataset.image_stats import check_image
 from tasks.dataset.labels import LabelSpec, parse_labels
-from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.remap import remap_labels
+from tasks.merge.yolo_writer import with_end_mark
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.archives import encode
 

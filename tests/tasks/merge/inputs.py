@@ -37,7 +37,9 @@ def source(
         images |= {path: picture(letter) for path, letter in paths.items()}
         entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
     dataset = Dataset(class_names=tuple(classes), splits=samples, task=task, keypoints=keypoints, flip_idx=flip_idx)
-    return MergeInput(archive, dataset, images, entries, lambda path: path[-5].encode())
+    return MergeInput(
+        archive=archive, dataset=dataset, images=images, entries=entries, read=lambda path: path[-5].encode()
+    )
 
 
 def picture(letter: str) -> ImageStats:
