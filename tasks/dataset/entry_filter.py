@@ -38,8 +38,9 @@ def parent_folder(name: str) -> str:
 class FilteredEntries(NamedTuple):
     """The files by name, relative to `root` (empty, or the wrapping folder and a slash).
 
-    `places` holds their names and those of the explicit folders, these with a slash, in order. `refused` says why some
-    files must not be read: they are there all the same, and no rule may call them absent.
+    Unsafe, doubled and junk entries are not among them. `places` holds their names and those of the explicit folders,
+    these with a slash, in order. `refused` says why some files must not be read, bombs and encrypted ones: they are
+    there all the same, and no rule may call them absent.
     """
 
     root: str

@@ -39,7 +39,7 @@ class Inspection:
 
     report: Report
     dataset: Dataset = field(default_factory=Dataset)
-    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelSpec())[0])
+    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelSpec(), list))
     images: Mapping[str, ImageStats] = field(default_factory=dict)
 
 
@@ -60,8 +60,7 @@ def inspect_dataset(
     with opened:
         dataset, faults = read_layout(opened)
         collector.add(faults)
-        labels, images, problems = read_contents(opened, dataset, progress)
-        collector.add(problems)
+        labels, images = read_contents(opened, dataset, collector, progress)
         statistics = count_splits(dataset, labels)
         collector.add(format_findings(opened.entries))
         collector.add(pairing_findings(opened, dataset, policy))

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,6 @@ from tasks.vision.polygons import polygon_areas, polygon_bounds, polygons_to_xyw
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
-
-# Findings of one code and severity that are kept in their own words; of the others the file is kept.
-MAX_DETAILED_FINDINGS = 1000
 
 _CHUNK_BYTES = 2**20
 _CHUNK_FILES = 10_000
@@ -46,21 +44,23 @@ class LabelTable:
 
 
 def read_labels(
-    files: Iterable[tuple[str, bytes]], rules: LabelSpec
-) -> tuple[LabelTable, list[Finding | FindingBatch]]:
-    """Read label files, each as entry name and bytes, and return all faults of their lines and outlines.
+    files: Iterable[tuple[str, bytes]], rules: LabelSpec, add: Callable[[Iterable[Finding | FindingBatch]], object]
+) -> LabelTable:
+    """Read label files, each as entry name and bytes; `add` gets all faults of their lines and outlines, bit by bit.
 
     `files` is streamed: memory holds the table (60 bytes a row) and the work on one file of at most 8 MiB. Without a
     task in the rules boxes mean detect and polygons segment, or obb if all have four corners and are rotated boxes.
     Never raises for what the files hold; pandera's SchemaErrors would show a fault of this module.
     """
     builder = _TableBuilder()
-    for chunk in _chunks(files):
-        builder.add([name for name, _ in chunk], parse_chunk(chunk, rules), rules)
+    for batch in _chunks(files):
+        chunk = parse_chunk(batch, rules)
+        add(chain.from_iterable(chunk.findings))
+        builder.add([name for name, _ in batch], chunk, rules)
     rows = builder.frame()
     schema().validate(rows, lazy=True)
-    table = LabelTable(task=rules.task or builder.task(rows), rows=rows, written=builder.written)
-    return table, [*builder.findings.findings(), *builder.mixed(), *builder.crossings(rows), *builder.corners(rows)]
+    add([*builder.mixed(), *builder.crossings(rows), *builder.corners(rows)])
+    return LabelTable(task=rules.task or builder.task(rows), rows=rows, written=builder.written)
 
 
 @cache
@@ -101,45 +101,11 @@ def _chunks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, byte
 
 
 @dataclass(kw_only=True)
-class _FindingBuffer:
-    """Findings of label files: the first of each code and severity as they are, the rest as batches."""
-
-    kept: list[Finding] = field(default_factory=list)
-    counts: Counter[tuple[Code, Severity]] = field(default_factory=Counter)
-    more: defaultdict[tuple[Code, Severity], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def add(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            key = finding.code, finding.severity
-            self.counts[key] += 1
-            if self.counts[key] <= MAX_DETAILED_FINDINGS:
-                self.kept.append(finding)
-            else:
-                self.more[key][finding.path or ""] += 1
-
-    def findings(self) -> list[Finding | FindingBatch]:
-        return [*self.kept, *(_further_findings(*key, paths) for key, paths in self.more.items())]
-
-
-def _further_findings(code: Code, severity: Severity, files: Counter[str]) -> FindingBatch:
-    fix = "Mend the faults that have a line of their own, then these in the same way."
-    paths = list(files)
-    ends = np.cumsum(list(files.values()))
-
-    def make(number: int) -> Finding:
-        path = paths[int(np.searchsorted(ends, number, "right"))]
-        return make_finding(severity, code, "no more of these faults", code.meaning, fix, path=path)
-
-    return FindingBatch(code=code, severity=severity, count=int(ends[-1]), make=make)
-
-
-@dataclass(kw_only=True)
 class _TableBuilder:
     """The table so far; columns are lists of arrays, one a chunk."""
 
     written: dict[str, int] = field(default_factory=dict)
     tasks: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    findings: _FindingBuffer = field(default_factory=_FindingBuffer)
     columns: defaultdict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
     crossing: list[NDArray[np.bool_]] = field(default_factory=list)
     cornered: list[NDArray[np.bool_]] = field(default_factory=list)
@@ -148,8 +114,7 @@ class _TableBuilder:
     def add(self, names: list[str], chunk: Chunk, rules: LabelSpec) -> None:
         before = len(self.written)
         self.written.update(zip(names, chunk.written, strict=True))
-        for name, task, findings in zip(names, chunk.tasks, chunk.findings, strict=True):
-            self.findings.add(findings)
+        for name, task in zip(names, chunk.tasks, strict=True):
             if task:
                 self.tasks[task].append(name)
         self.columns["label"].append((chunk.rows.file + before).astype(np.int32))

@@ -11,7 +11,9 @@ from pandera.errors import SchemaErrors
 
 from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.labels import LabelSpec, parse_labels
-from tasks.validation.label_table import MAX_DETAILED_FINDINGS, LabelTable, read_labels, schema
+from tasks.parameters import ValidationPolicy
+from tasks.validation.collector import MAX_KEPT, Collector
+from tasks.validation.label_table import LabelTable, read_labels, schema
 
 RULES = LabelSpec(class_count=3)
 BOX = "0 0.5 0.5 0.25 0.25\n"
@@ -27,7 +29,8 @@ def read(*texts: str, rules: LabelSpec = RULES) -> tuple[LabelTable, list[Findin
 
 
 def read_files(files: list[tuple[str, bytes]], rules: LabelSpec = RULES) -> tuple[LabelTable, list[Finding]]:
-    table, findings = read_labels(iter(files), rules)
+    findings: list[Finding | FindingBatch] = []
+    table = read_labels(iter(files), rules, findings.extend)
     return table, written(findings)
 
 
@@ -268,15 +271,13 @@ def test_files_of_several_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> 
     assert findings == again
 
 
-def test_of_many_faulty_files_the_first_findings_are_worded_and_all_counted() -> None:
-    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_DETAILED_FINDINGS)]
-    _, findings = read_labels(iter(faulty), RULES)
-    batches = [finding for finding in findings if isinstance(finding, FindingBatch)]
+def test_of_many_faulty_files_the_first_findings_are_kept_and_all_counted() -> None:
+    collector = Collector(ValidationPolicy())
+    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_KEPT)]
+    read_labels(iter(faulty), RULES, collector.add)
 
-    assert len(findings) - len(batches) == 2 * MAX_DETAILED_FINDINGS
-    assert {batch.code.value: batch.count for batch in batches} == {"label-number": 1000, "label-class": 1000}
-    assert batches[0].make(0).path == f"{MAX_DETAILED_FINDINGS}.txt"
-    assert batches[0].make(MAX_DETAILED_FINDINGS - 1).path == f"{2 * MAX_DETAILED_FINDINGS - 1}.txt"
+    assert [finding.path for finding in collector.findings()] == sorted(f"{at}.txt" for at in range(MAX_KEPT)) * 2
+    assert collector.omitted() == {"label-number": {"error": MAX_KEPT}, "label-class": {"error": MAX_KEPT}}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_a_row_that_no_label_can_be_is_a_fault_of_the_reader(monkeypatch: pytest
 
 
 def test_the_schema_is_silent_and_needs_no_environment() -> None:
-    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelSpec())"
+    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelSpec(), list)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={}, check=False
     )
