@@ -38,11 +38,7 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An open zip: `entries` are its files by name, relative to `root` (empty, or the wrapping folder and a slash).
-
-    Unsafe, doubled and junk entries are not among them; `refused` holds those that `read` refuses, bombs and encrypted
-    ones. `places` holds the names of files and of explicit folders, in order.
-    """
+    """An open zip with its `FilteredEntries`; `read` refuses those in `refused`, and `opened` closes the file."""
 
     file: zipfile.ZipFile
     root: str
@@ -72,7 +68,7 @@ class Archive:
             raise ArchiveError(_damaged(name, exc)) from exc
 
     def damage(self, name: str) -> Finding | None:
-        """Read an entry of any size to its end and return what is wrong with it, if anything; its bytes are dropped."""
+        """Return the fault of an entry of any size, if any, after reading it to its end; its bytes are dropped."""
         if name in self.refused:
             return None
         try:

@@ -262,8 +262,9 @@ def _channels(data: dict[Any, Any], name: str) -> list[Finding]:
     grey = type(written) is int and written == 1
     kept = "Nothing is lost: grey images are trained and served as RGB of three equal channels, so take the line out."
     fix = kept if grey else "Export the three channels to train on as RGB images, and take the line out."
-    make, found = warning if grey else error, f"channels: {safe_repr(written)}"
-    return [make(Code.YAML_CHANNELS, "images of 3 channels, as models are served", found, fix, path=name)]
+    make = warning if grey else error
+    expected = "images of 3 channels, as models are served"
+    return [make(Code.YAML_CHANNELS, expected, f"channels: {safe_repr(written)}", fix, path=name)]
 
 
 def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[int, int] | None:

@@ -187,7 +187,7 @@ def decode_colour(data: bytes) -> npt.NDArray[np.uint8] | None:
     """Return the picture as stored, [height, width, blue-green-red]; None if OpenCV cannot decode it."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        # OpenCV answers None where its type says that there is always an image.
+        # OpenCV returns None, although its type says that there is always an image.
         picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError):
         return None
@@ -198,7 +198,8 @@ def _measure(grey: _Grey, orientation: int) -> ImageStats:
     height, width = grey.shape
     # A whole factor is several times faster than a fraction.
     factor = min(max(round(max(width, height) / _MEASURED_SIDE), 1), width, height)
-    across, down = width // factor, height // factor
+    across = width // factor
+    down = height // factor
     small = cv2.resize(grey[: down * factor, : across * factor], (across, down), interpolation=cv2.INTER_AREA)
     shares = cv2.calcHist([small], [0], None, [256], [0, 256]).ravel() / (across * down)
     dark, bright = shares.cumsum().searchsorted((0.99, 0.05)).tolist()

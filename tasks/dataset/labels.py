@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CLIP = "Clip the label to the image, or draw it again."
 _CLASS = re.compile(r"[+-]?[0-9]{1,9}")
 MAX_CLASS = 10**9
-# What is no error.
+# All other codes are errors.
 _MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
 
 
@@ -96,15 +96,18 @@ def parse_labels(data: bytes, path: str, rules: LabelSpec) -> tuple[Labels, list
     Without a task in the rules the first line that has a possible number of columns decides between detect and segment.
     """
     faults = _FaultCounter(path)
+    found = "zero bytes, as in UTF-16"
     try:
-        text, found = data.decode("utf-8-sig"), "zero bytes, as in UTF-16"
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        text, found = "\0", f"byte {data[exc.start]:#04x} at offset {exc.start}"
+        text = "\0"
+        found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
     if "\0" in text:
         finding = error(Code.LABEL_ENCODING, "UTF-8 text", found, "Save the file as UTF-8.", path=path)
         return Labels(task=None, rows=(), written=1), [finding]
     rules = replace(rules, task=rules.task or _recognize_task(text))
-    rows, written = [], 0
+    rows = []
+    written = 0
     for number, tokens in _lines(text):
         written += 1
         row = _parse_row(number, tokens, rules, faults)
@@ -231,7 +234,8 @@ def class_of(token: str) -> int:
 def box_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x centre, y centre, width and height (4,) of the upright box around x, y of each corner, (2k,)."""
     points = corners.reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
+    low = points.min(axis=0)
+    high = points.max(axis=0)
     return np.concatenate([(low + high) / 2, high - low])
 
 

@@ -144,7 +144,8 @@ def _images_of_split(
     """Return the images of a split without repetition, its faults, and the lists it uses."""
     images: dict[str, None] = {}
     faults = []
-    lists, seen = set(), set()
+    lists = set()
+    seen = set()
     names = list(labels)
     for written in description.splits[split]:
         path = _locate(written, description.folder, archive)

@@ -34,7 +34,8 @@ MAX_ENTRIES = 200_000
 POLICY = ZipPolicy(
     max_entries=MAX_ENTRIES, max_directory_bytes=MAX_ENTRIES * 400, max_entry_bytes=1 << 28, max_ratio=1000
 )
-_SHOWN_ENDINGS, _SHOWN_NAME = 5, 100
+_SHOWN_ENDINGS = 5
+_SHOWN_NAME = 100
 _USUAL_ENDING = re.compile(r"\.[a-z0-9_]{1,8}")
 _FAULTS = {
     EntryFault.OUTSIDE: "expected an entry inside the zip, found one before its start; zip it again",
@@ -91,7 +92,8 @@ def list_zip_images(file: BinaryIO) -> ZipListing:
         raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error
     names = read_names(listed)
     seen: set[str] = set()
-    entries, others = list[ZipImage](), Counter[str]()
+    entries = list[ZipImage]()
+    others = Counter[str]()
     for index, (info, written) in enumerate(zip(listed, names.written, strict=True)):
         name = normal_name(written)
         if not name or is_folder(written) or is_operating_system_file(name):

@@ -43,8 +43,8 @@ def keypoint_conflicts(sources: Sequence[MergeInput]) -> Iterator[Conflict]:
     elif len(set(flips.values())) > 1:
         several = len(set(flips.values()) - {None}) > 1
         fix = "Export them with the keypoints in one order, or train them apart."
-        said = "What is said is used for all: correct it if the order of keypoints differs."
-        yield _keypoint_conflict("flip_idx", flips, fix if several else said, fatal=several)
+        common = "The one that is there is used for all: correct it if the order of keypoints differs."
+        yield _keypoint_conflict("flip_idx", flips, fix if several else common, fatal=several)
 
 
 def _keypoint_conflict(
@@ -61,7 +61,8 @@ def class_conflicts(
     if unknown:
         known = sorted({name for own in names for name in own})
         found = f"{safe_repr(unknown[:_SHOWN], _MAX_NAMES)}, but the archives have {safe_repr(known, _MAX_NAMES)}"
-        expected, fix = "classes of these archives in merge.classes", "Correct the spelling or the archive."
+        expected = "classes of these archives in merge.classes"
+        fix = "Correct the spelling or the archive."
         yield conflict(MergeCode.UNKNOWN_CLASS, expected, found, fix, fatal=True)
     if not classes.class_names:
         fix = "merge.classes drops them all: keep one."

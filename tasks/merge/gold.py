@@ -52,7 +52,8 @@ def gold_conflicts(
     own = source.dataset.task
     boxes_do = policy.boxes_from_polygons and (own, task) == ("segment", "detect")
     if task and own not in {task, None} and not boxes_do:
-        found, fix = f"{own} in {safe_repr(gold.archive)}", "Name another one in promotion.gold."
+        found = f"{own} in {safe_repr(gold.archive)}"
+        fix = "Name another one in promotion.gold."
         yield conflict(MergeCode.TASK, f"a gold archive for the task {task}", found, fix, fatal=True)
     # One of the others will do, they agree; and if only some say how to mirror, nothing is mirrored to be measured.
     posed = [other for other in others if other.dataset.task == "pose"]

@@ -177,7 +177,7 @@ def _shrunk(data: bytes) -> Bgr:
 
 def _decode(data: bytes, flags: int) -> Bgr | None:
     with suppress(cv2.error, MemoryError):
-        # OpenCV answers None where its type says that there is always an image.
+        # OpenCV returns None, although its type says that there is always an image.
         pixels: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if isinstance(pixels, np.ndarray) and pixels.size:
             return np.asarray(pixels, np.uint8)
