@@ -2,8 +2,9 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from posixpath import join, normpath
 from typing import Any
 
@@ -14,7 +15,7 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Finding, error, info, warning
 from tasks.dataset.labels import TASKS
 from tasks.dataset.zip_names import normalize_unicode
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 
 MAX_YAML_BYTES = 2**20
@@ -24,13 +25,13 @@ SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test"
 # Ten aliases cannot grow a file of 1 MiB more than some dozens of times, and nobody needs more.
 _MAX_ALIASES = 10
 _MAX_DEPTH = 20
-_MAX_PLACES = 1000
+_MAX_SPLIT_PATHS = 1000
 _DATA_NAMES = frozenset({"data.yaml", "data.yml"})
 _DATA_KEYS = frozenset({"names", "train", "val", "valid", "validation", "nc"})
 _MAX_CANDIDATES = 20
 # What PyYAML was seen to raise: its converters let through what Python raises on values such as `!!int x`.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
-# libyaml's parser where it was built in: it needs a tenth of the time.
+# libyaml's parser, if PyYAML was built with it, needs a tenth of the time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -46,12 +47,12 @@ class _UniqueKeys(_Loader):  # type: ignore[misc]
         return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataYaml:
-    """What data.yaml says. `folder` is what its splits are relative to, `""` for the archive's root.
+    """What data.yaml says. Its splits are relative to `folder`, `""` for the archive's root.
 
-    `class_names` is empty where `names` cannot be used; `splits` maps train, val and test to the folders or lists as
-    written (none where that is no text); `task` is None where only the labels can tell; `keypoints` is `kpt_shape`, and
+    `class_names` is empty if `names` cannot be used; `splits` maps train, val and test to the folders or lists as
+    written (none if that is no text); `task` is None if only the labels show it; `keypoints` is `kpt_shape`, and
     `flip_idx` the keypoint that each becomes in a mirrored image.
     """
 
@@ -67,8 +68,8 @@ class DataYaml:
 def find_data_yaml_candidates(archive: Archive) -> list[str]:
     """Return the entries that may be the data.yaml, the likeliest first.
 
-    These are all YAML files at the root and every data.yaml below it; where there are none, any YAML file. Files of
-    another name that say nothing of names and splits, such as a training's args.yaml, are none.
+    These are all YAML files at the root and every data.yaml below it; if there are none, any YAML file. Files of
+    another name that have no names and splits, such as a training's args.yaml, are none.
     """
     files = [name for name in archive.entries if name.lower().endswith((".yaml", ".yml"))]
     likely = [name for name in files if "/" not in name or _base(name) in _DATA_NAMES]
@@ -77,7 +78,7 @@ def find_data_yaml_candidates(archive: Archive) -> list[str]:
 
 
 def _is_candidate(archive: Archive, name: str) -> bool:
-    """Tell whether a YAML file is about a dataset; one that cannot be read may be."""
+    """Return whether a YAML file is about a dataset; one that cannot be read may be."""
     try:
         data = _load(archive.read(name, MAX_YAML_BYTES))
     except (ArchiveError, *_YAML_ERRORS):
@@ -86,26 +87,30 @@ def _is_candidate(archive: Archive, name: str) -> bool:
 
 
 def read_data_yaml(archive: Archive, candidates: list[str]) -> tuple[DataYaml | None, list[Finding]]:
-    """Read data.yaml and check all that it says by itself; None where there is none or it cannot be parsed.
+    """Read data.yaml and check all that it says by itself; None if there is none or it cannot be parsed.
 
-    `candidates` is what `find_data_yaml_candidates` found.
-    `path:` may be left out, be `.`, a folder of the archive, or the name of the folder that was zipped. An absolute
-    path or one that leaves the archive (FiftyOne's, Ultralytics' `../datasets/x`) is of another machine: where the
-    splits are found beside data.yaml it is passed over, and is refused where they are not.
+    `candidates` are those of `find_data_yaml_candidates`. `path:` may be left out, be `.`, a folder of the archive, or
+    the name of the folder that was zipped. An absolute path or one that leaves the archive (FiftyOne's, Ultralytics'
+    `../datasets/x`) is of another machine: it is ignored if all splits are beside data.yaml, and refused otherwise.
     """
     if not candidates:
         fix = (
             "Add it at the top of the archive, with train, val and names. Only a classification tree needs none: all "
             "its images lie in train/CLASS/ and val/CLASS/, and nowhere else in train and val."
         )
-        return None, [error(Code.YAML_MISSING, expected_found_fix("a data.yaml", "none", fix))]
+        return None, [error(Code.YAML_MISSING, "a data.yaml", "none", fix)]
     name = candidates[0]
-    faults = _several(candidates)
+    faults = []
+    if len(candidates) > 1:
+        found = f"{len(candidates)}: {', '.join(safe_repr(name) for name in candidates[:5])}"
+        fix = "Keep the one that describes this dataset and remove the others."
+        faults.append(error(Code.YAML_SEVERAL, "one data.yaml", found, fix, path=candidates[1]))
     try:
         data = _load(archive.read(name, MAX_YAML_BYTES))
     except ArchiveError as exc:
         too_large = exc.finding.code == Code.ARCHIVE_TOO_LARGE
-        return None, [*faults, error(Code.YAML_INVALID, str(exc), path=name) if too_large else exc.finding]
+        code = Code.YAML_INVALID if too_large else exc.finding.code
+        return None, [*faults, exc.finding.model_copy(update={"code": code})]
     except UnicodeDecodeError as exc:
         return None, [*faults, _invalid(name, "UTF-8 text", safe_repr(str(exc)), "Save the file as UTF-8.")]
     except _YAML_ERRORS as exc:
@@ -125,15 +130,14 @@ def resolve_split_path(folder: str, written: str) -> str | None:
     path = normalize_unicode(written.strip().replace("\\", "/"))
     if path.startswith(("/", "~")) or path[1:2] == ":":
         return None
-    place = normpath(join(folder, path))
-    return "" if place == "." else place
+    resolved = normpath(join(folder, path))
+    return "" if resolved == "." else resolved
 
 
 def _to_data_yaml(data: dict[Any, Any], name: str, archive: Archive, faults: list[Finding]) -> DataYaml:
     if "download" in data:
         fix = "Remove the line: training tools would run it as a program."
-        message = expected_found_fix("no 'download:' key", safe_repr(data["download"]), fix)
-        faults.append(error(Code.YAML_EXECUTABLE, message, path=name))
+        faults.append(error(Code.YAML_EXECUTABLE, "no 'download:' key", safe_repr(data["download"]), fix, path=name))
     faults += _channels(data, name)
     splits = _splits(data, name, faults)
     keypoints = _keypoints(data, name, faults)
@@ -152,18 +156,8 @@ def _base(name: str) -> str:
     return name.rpartition("/")[2].lower()
 
 
-def _several(candidates: list[str]) -> list[Finding]:
-    if len(candidates) == 1:
-        return []
-    found = f"{len(candidates)}: {', '.join(safe_repr(name) for name in candidates[:5])}"
-    message = expected_found_fix(
-        "one data.yaml", found, "Keep the one that describes this dataset and remove the others."
-    )
-    return [error(Code.YAML_SEVERAL, message, path=candidates[1])]
-
-
 def _invalid(name: str, expected: str, found: str, fix: str) -> Finding:
-    return error(Code.YAML_INVALID, expected_found_fix(expected, found, fix), path=name)
+    return error(Code.YAML_INVALID, expected, found, fix, path=name)
 
 
 def _load(raw: bytes) -> object:
@@ -180,78 +174,64 @@ def _load(raw: bytes) -> object:
 
 
 def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[str, ...]:
-    """Return the names, or nothing where even their number is not certain."""
+    """Return the names, or nothing if even their number is not certain."""
     fix = "Write names as a list, or as '0: cat', '1: dog' and so on without a gap."
     names = data.get("names")
     if isinstance(names, dict):
         if any(type(key) is not int for key in names) or sorted(names) != list(range(len(names))):
-            keys = expected_found_fix("the keys 0 to n-1 in names", safe_repr(list(names)), fix)
-            faults.append(error(Code.YAML_NAMES, keys, path=name))
+            faults.append(error(Code.YAML_NAMES, "the keys 0 to n-1 in names", safe_repr(list(names)), fix, path=name))
             return ()
         names = [names[key] for key in range(len(names))]
     if not isinstance(names, list) or not names:
-        faults.append(
-            error(Code.YAML_NAMES, expected_found_fix("at least one class in names", safe_repr(names), fix), path=name)
-        )
+        faults.append(error(Code.YAML_NAMES, "at least one class in names", safe_repr(names), fix, path=name))
         return ()
-    problem = _name_problem(names) or _count_problem(names, data)
-    if problem:
-        faults.append(error(Code.YAML_NAMES, problem, path=name))
+    faults += [error(Code.YAML_NAMES, *parts, path=name) for parts in islice(_name_problems(names, data), 1)]
     return tuple(names) if all(isinstance(item, str) for item in names) else ()
 
 
-def _name_problem(names: list[Any]) -> str | None:
+def _name_problems(names: list[Any], data: dict[Any, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with names, as expected, found and fix; what follows the first may raise."""
     for item in names:
         if not isinstance(item, str) or not item.strip():
-            fix = "Put it in quotes: YAML reads no, 1 and ~ as other things."
-            return expected_found_fix("text for each name", safe_repr(item), fix)
+            yield "text for each name", safe_repr(item), "Put it in quotes: YAML reads no, 1 and ~ as other things."
         if any(unicodedata.category(character) in {"Cc", "Cs"} for character in item):
-            return expected_found_fix(
-                "names that can be printed", safe_repr(item), "Write the name without control characters."
-            )
+            yield "names that can be printed", safe_repr(item), "Write the name without control characters."
     name, times = Counter(names).most_common(1)[0]
-    return (
-        expected_found_fix("each name once", f"{safe_repr(name)} {times} times", "Merge or rename them.")
-        if times > 1
-        else None
-    )
-
-
-def _count_problem(names: list[Any], data: dict[Any, Any]) -> str | None:
-    if "nc" not in data or (type(data["nc"]) is int and data["nc"] == len(names)):
-        return None
-    return expected_found_fix(
-        f"nc: {len(names)}, as many as names", f"nc: {safe_repr(data['nc'])}", "Correct nc or take it out."
-    )
+    if times > 1:
+        yield "each name once", f"{safe_repr(name)} {times} times", "Merge or rename them."
+    count = data.get("nc", len(names))
+    if type(count) is not int or count != len(names):
+        yield f"nc: {len(names)}, as many as names", f"nc: {safe_repr(count)}", "Correct nc or take it out."
 
 
 def _folder(
     path: object, name: str, archive: Archive, splits: Mapping[str, tuple[str, ...]], faults: list[Finding]
 ) -> str:
-    """Return the folder that splits are relative to; data.yaml's own where `path` cannot be used."""
+    """Return the folder that splits are relative to; data.yaml's own if `path` cannot be used."""
     own = parent_folder(name)
     if path in (None, ""):
         return own
-    place = resolve_split_path(own, path) if isinstance(path, str) else None
-    if place is not None and archive.has_folder(place):
-        return place
-    if place is not None and f"{place}/" == archive.root:
+    folder = resolve_split_path(own, path) if isinstance(path, str) else None
+    if folder is not None and archive.has_folder(folder):
+        return folder
+    if folder is not None and f"{folder}/" == archive.root:
         return ""
-    found = f"path: {safe_repr(path)}"
-    if isinstance(path, str) and _all_splits_exist(splits, own, archive):
-        read = "All splits are where data.yaml is, and are read from there: nothing to fix."
-        faults.append(info(Code.YAML_PATH, expected_found_fix("a path inside the archive", found, read), path=name))
-        return own
-    fix = "Write 'path: .', or take the line out: splits are then relative to data.yaml."
-    faults.append(error(Code.YAML_PATH, expected_found_fix("a path inside the archive", found, fix), path=name))
+    harmless = isinstance(path, str) and _all_splits_exist(splits, own, archive)
+    fix = (
+        "All splits are where data.yaml is, and are read from there: nothing to fix."
+        if harmless
+        else "Write 'path: .', or take the line out: splits are then relative to data.yaml."
+    )
+    make = info if harmless else error
+    faults.append(make(Code.YAML_PATH, "a path inside the archive", f"path: {safe_repr(path)}", fix, path=name))
     return own
 
 
 def _all_splits_exist(splits: Mapping[str, tuple[str, ...]], folder: str, archive: Archive) -> bool:
-    """Tell whether all that train and val name, and they name something, is there when seen from this folder."""
-    places = [resolve_split_path(folder, written) for split in ("train", "val") for written in splits.get(split, ())]
-    return bool(places) and all(
-        place is not None and (place in archive.entries or archive.has_folder(place)) for place in places
+    """Return whether all that train and val name, and they name something, is there when seen from this folder."""
+    paths = [resolve_split_path(folder, written) for split in ("train", "val") for written in splits.get(split, ())]
+    return bool(paths) and all(
+        path is not None and (path in archive.entries or archive.has_folder(path)) for path in paths
     )
 
 
@@ -260,14 +240,16 @@ def _splits(data: dict[Any, Any], name: str, faults: list[Finding]) -> dict[str,
     for split, keys in SPLIT_KEYS.items():
         value = next((data[key] for key in keys if data.get(key) not in (None, "", [])), None)
         written = [value] if isinstance(value, str) else value
-        if isinstance(written, list) and len(written) <= _MAX_PLACES and all(isinstance(item, str) for item in written):
+        if (
+            isinstance(written, list)
+            and len(written) <= _MAX_SPLIT_PATHS
+            and all(isinstance(item, str) for item in written)
+        ):
             splits[split] = tuple(dict.fromkeys(written))
         elif written is not None:
+            expected = f"a folder or a list of at most {_MAX_SPLIT_PATHS} for {split}"
             fix = f"Write '{split}: images/{split}'."
-            message = expected_found_fix(
-                f"a folder or a list of at most {_MAX_PLACES} for {split}", safe_repr(value), fix
-            )
-            faults.append(error(Code.YAML_PATH, message, path=name))
+            faults.append(error(Code.YAML_PATH, expected, safe_repr(value), fix, path=name))
             splits[split] = ()
     return splits
 
@@ -280,8 +262,9 @@ def _channels(data: dict[Any, Any], name: str) -> list[Finding]:
     grey = type(written) is int and written == 1
     kept = "Nothing is lost: grey images are trained and served as RGB of three equal channels, so take the line out."
     fix = kept if grey else "Export the three channels to train on as RGB images, and take the line out."
-    message = expected_found_fix("images of 3 channels, as models are served", f"channels: {safe_repr(written)}", fix)
-    return [(warning if grey else error)(Code.YAML_CHANNELS, message, path=name)]
+    make = warning if grey else error
+    expected = "images of 3 channels, as models are served"
+    return [make(Code.YAML_CHANNELS, expected, f"channels: {safe_repr(written)}", fix, path=name)]
 
 
 def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[int, int] | None:

@@ -1,15 +1,15 @@
 """Which entries of a hostile zip may be read: unsafe, locked, doubled and junk ones are sorted out by the directory."""
 
-import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 from posixpath import commonpath
 from typing import NamedTuple
 
 from tasks.dataset.findings import Finding, error, info, warning
+from tasks.dataset.safe_zip import EntryFault, ZipPolicy, entry_fault, unsafe_entry_reason
 from tasks.dataset.zip_names import (
     MAX_NAME,
     WRITE_UTF8,
@@ -21,16 +21,13 @@ from tasks.dataset.zip_names import (
     read_names,
     unsafe_reason,
 )
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.media.formats import IMAGE_ENDINGS, VIDEO_ENDINGS
-from tasks.parameters import ValidationPolicy
 
 # Folders that mean something in a dataset are never taken for a wrapping folder.
 _LAYOUT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "images", "labels"})
 _MEDIA = IMAGE_ENDINGS | VIDEO_ENDINGS
-# Blank images and short label files pack very well and are harmless, so the ratio counts from this size on.
-_RATIO_FROM_BYTES = 2**20
 
 
 def parent_folder(name: str) -> str:
@@ -41,8 +38,9 @@ def parent_folder(name: str) -> str:
 class FilteredEntries(NamedTuple):
     """The files by name, relative to `root` (empty, or the wrapping folder and a slash).
 
-    `places` holds their names and those of the explicit folders, these with a slash, in order. `refused` says why some
-    files must not be read: they are there all the same, and no rule may call them absent.
+    Unsafe, doubled and junk entries are not among them. `places` holds their names and those of the explicit folders,
+    these with a slash, in order. `refused` says why some files must not be read, bombs and encrypted ones: they are
+    there all the same, and no rule may call them absent.
     """
 
     root: str
@@ -51,20 +49,18 @@ class FilteredEntries(NamedTuple):
     refused: Mapping[str, Finding]
 
 
-def filter_entries(
-    directory: Sequence[zipfile.ZipInfo], policy: ValidationPolicy
-) -> tuple[FilteredEntries, list[Finding]]:
-    """Leave out unsafe, doubled and junk entries, mark those that must not be read, and find the root.
+def filter_entries(directory: Sequence[zipfile.ZipInfo], policy: ZipPolicy) -> tuple[FilteredEntries, list[Finding]]:
+    """Leave out unsafe, doubled and junk entries, list those that must not be read, and find the root.
 
     The findings name all that was left out or refused, and names that had to be guessed.
     """
     safe: list[tuple[str, zipfile.ZipInfo]] = []
     folders: list[str] = []
-    faults: list[Finding] = []
+    findings: list[Finding] = []
     names = read_names(directory)
     for entry, written in zip(directory, names.written, strict=True):
-        if fault := _unsafe_fault(entry, written):
-            faults.append(fault)
+        if reason := unsafe_entry_reason(entry, written):
+            findings.append(_unsafe_path(written, reason))
         elif name := normal_name(written):
             if is_folder(written):
                 folders.append(name)
@@ -76,48 +72,36 @@ def filter_entries(
     places = {f"{name}/".removeprefix(root) for name in folders if name.startswith(root)}
     refused = _refused(relative, policy)
     # One finding stands for all locked entries, so it is there several times.
-    faults += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(safe)]
-    faults += _guess_notes(names, relative)
-    return FilteredEntries(root, relative, sorted({*relative, *places}), refused), faults
+    findings += [*dict.fromkeys(refused.values()), *duplicates, *_root_notes(root), *_junk_notes(safe)]
+    findings += _guess_notes(names, relative)
+    return FilteredEntries(root, relative, sorted({*relative, *places}), refused), findings
 
 
-def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ValidationPolicy) -> dict[str, Finding]:
-    bombs = {name: fault for name, entry in entries.items() if (fault := _ratio_fault(name, entry, policy))}
-    locked = [name for name, entry in entries.items() if not _is_readable(entry)]
-    return {**bombs, **dict.fromkeys(locked, _locked_fault(locked, len(entries)))} if locked else bombs
+def _refused(entries: Mapping[str, zipfile.ZipInfo], policy: ZipPolicy) -> dict[str, Finding]:
+    faults = {name: fault for name, entry in entries.items() if (fault := entry_fault(entry, policy))}
+    refused = {name: _bomb(name, entries[name], policy) for name in faults if faults[name] is EntryFault.RATIO}
+    if locked := [name for name in faults if faults[name] in {EntryFault.ENCRYPTED, EntryFault.PACKING}]:
+        found = f"{len(locked)} that are encrypted or packed by another method, such as {safe_repr(locked[0])}"
+        fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
+        # If nothing can be unpacked, the finding is about the archive, else about the first of them.
+        path = locked[0] if len(locked) < len(entries) else None
+        one = error(Code.ARCHIVE_UNREADABLE, "entries that anybody can unpack", found, fix, path=path)
+        refused |= dict.fromkeys(locked, one)
+    return refused
 
 
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
-
-
-def _is_readable(entry: zipfile.ZipInfo) -> bool:
-    return not entry.flag_bits & 1 and entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-
-
-def _unsafe_fault(entry: zipfile.ZipInfo, name: str) -> Finding | None:
-    reason = unsafe_reason(name) or _unsafe_kind(entry.external_attr >> 16)
-    if reason is None:
-        return None
+def _unsafe_path(name: str, reason: str) -> Finding:
+    printable = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[:MAX_NAME])
+    expected = "a path inside the archive to an ordinary file"
     fix = "Make the archive anew from inside the dataset's folder, with ordinary files only."
-    message = expected_found_fix("a path inside the archive to an ordinary file", f"{reason}: {safe_repr(name)}", fix)
-    return error(Code.ARCHIVE_UNSAFE_PATH, message, path=_printable(name[:MAX_NAME]))
+    return error(Code.ARCHIVE_UNSAFE_PATH, expected, f"{reason}: {safe_repr(name)}", fix, path=printable)
 
 
-def _unsafe_kind(mode: int) -> str | None:
-    kind = stat.S_IFMT(mode)
-    if kind in {0, stat.S_IFREG, stat.S_IFDIR}:
-        return None
-    return "a symbolic link" if kind == stat.S_IFLNK else "a device, pipe or socket"
-
-
-def _ratio_fault(name: str, entry: zipfile.ZipInfo, policy: ValidationPolicy) -> Finding | None:
-    if entry.file_size < _RATIO_FROM_BYTES or entry.file_size <= policy.max_ratio * entry.compress_size:
-        return None
+def _bomb(name: str, entry: zipfile.ZipInfo, policy: ZipPolicy) -> Finding:
     expected = f"at most {policy.max_ratio:g} times its packed size"
     found = f"{entry.file_size} bytes packed into {entry.compress_size}"
-    message = expected_found_fix(expected, found, "Take this file out, or raise max_ratio in the policy.")
-    return error(Code.ARCHIVE_TOO_LARGE, message, path=name)
+    fix = "Take this file out, or raise max_ratio in the policy."
+    return error(Code.ARCHIVE_TOO_LARGE, expected, found, fix, path=name)
 
 
 def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zipfile.ZipInfo], list[Finding]]:
@@ -125,20 +109,17 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> tuple[dict[str, zip
     first: dict[str, str] = {}
     kept: dict[str, zipfile.ZipInfo] = {}
     faults = []
-    fix = "Keep one of them and rename or remove the other."
     for name, entry in named:
         key = unicodedata.normalize("NFC", name).lower()
-        if key in first:
-            two_ways = name == first[key] and entry.filename != kept[name].filename
-            found = (
-                f"{safe_repr(name)} besides {safe_repr(first[key])}"
-                + ", which the zip spells in another way" * two_ways
-            )
-            message = expected_found_fix("each name once", found, fix)
-            faults.append(error(Code.ARCHIVE_DUPLICATE_ENTRY, message, path=name))
-        else:
+        if key not in first:
             first[key] = name
             kept[name] = entry
+            continue
+        two_ways = name == first[key] and entry.filename != kept[name].filename
+        found = f"{safe_repr(name)} besides {safe_repr(first[key])}"
+        found += ", which the zip spells in another way" * two_ways
+        fix = "Keep one of them and rename or remove the other."
+        faults.append(error(Code.ARCHIVE_DUPLICATE_ENTRY, "each name once", found, fix, path=name))
     return kept, faults
 
 
@@ -149,42 +130,30 @@ def _wrapping_folder(names: Iterable[str]) -> str:
 
 
 def _root_notes(root: str) -> list[Finding]:
-    if not root:
-        return []
     found = f"everything under {safe_repr(root)}"
-    return [
-        info(
-            Code.ARCHIVE_NESTED_ROOT,
-            expected_found_fix("data.yaml at the top", found, "It is read from there: nothing to fix."),
-        )
-    ]
+    fix = "It is read from there: nothing to fix."
+    return [info(Code.ARCHIVE_NESTED_ROOT, "data.yaml at the top", found, fix)] if root else []
 
 
-def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> list[Finding]:
+def _junk_notes(files: list[tuple[str, zipfile.ZipInfo]]) -> Iterator[Finding]:
     junk = [name for name, _ in files if is_junk(name)]
     hidden = [name for name in junk if not is_apple_double(name) and PurePosixPath(name).suffix.lower() in _MEDIA]
-    told = []
     if hidden:
         found = f"{len(hidden)} with a hidden name, such as {safe_repr(hidden[0])}"
         fix = "They are ignored: give them names without a dot in front, or take them out."
-        told.append(
-            warning(Code.ARCHIVE_JUNK, expected_found_fix("images that are not hidden", found, fix), path=hidden[0])
-        )
-    others = [name for name in junk if name not in set(hidden)] if hidden else junk
-    if others:
+        yield warning(Code.ARCHIVE_JUNK, "images that are not hidden", found, fix, path=hidden[0])
+    passed = set(hidden)
+    if others := [name for name in junk if name not in passed]:
         found = f"{len(others)} other files, such as {safe_repr(others[0])}"
-        message = expected_found_fix(
-            "nothing but the dataset", found, "They are ignored; leave them out to save space."
-        )
-        told.append(info(Code.ARCHIVE_JUNK, message, path=others[0]))
-    return told
+        fix = "They are ignored; leave them out to save space."
+        yield info(Code.ARCHIVE_JUNK, "nothing but the dataset", found, fix, path=others[0])
 
 
 def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> list[Finding]:
-    """Names that do not say what they are: a warning, and an error where classes are named so and it is not sure."""
+    """Return a warning for names without a charset, and an error if classes are named so and the charset is unsure."""
     guess = names.guess
-    places = sorted(guess.places) if guess else []
-    guessed = [normal_name(name) for name in (names.written[place] for place in places) if not unsafe_reason(name)]
+    guessed = [names.written[place] for place in sorted(guess.places)] if guess else []
+    guessed = [normal_name(name) for name in guessed if not unsafe_reason(name)]
     if guess is None or not guessed:
         return []
     folders = {part for name in guessed for part in parent_folder(name).split("/") if not part.isascii()}
@@ -193,13 +162,5 @@ def _guess_notes(names: EntryNames, entries: Mapping[str, zipfile.ZipInfo]) -> l
     named = f"; classes are named so: {', '.join(map(safe_repr, classes[:5]))}" if classes else ""
     found = f"{len(guessed)} without, {guess}, such as {safe_repr(guessed[0])}{named}"
     fix = f"If these letters are wrong, {WRITE_UTF8}."
-    tell = error if classes and not guess.sure else warning
-    return [tell(Code.ARCHIVE_NAMES, expected_found_fix("names that say they are UTF-8", found, fix), path=guessed[0])]
-
-
-def _locked_fault(locked: list[str], total: int) -> Finding:
-    """One finding for all; where nothing can be unpacked it is about the archive, and else about the first of them."""
-    found = f"{len(locked)} that are encrypted or packed by another method, such as {safe_repr(locked[0])}"
-    fix = "Make the archive anew without a password, with the method 'deflate' or 'store'."
-    path = locked[0] if len(locked) < total else None
-    return error(Code.ARCHIVE_UNREADABLE, expected_found_fix("entries that anybody can unpack", found, fix), path=path)
+    make = error if classes and not guess.sure else warning
+    return [make(Code.ARCHIVE_NAMES, "names that say they are UTF-8", found, fix, path=guessed[0])]

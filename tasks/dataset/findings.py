@@ -1,13 +1,18 @@
 """What a check says: findings, and the report they add up to."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from tasks.errors import expected_found_fix
 from tasks.finding_codes import Code
+
+Item = TypeVar("Item")
 
 
 class Severity(StrEnum):
@@ -34,8 +39,8 @@ class Verdict(StrEnum):
 class Finding(BaseModel):
     """One fault: `message` says what was expected, what was found and how to fix it.
 
-    `path` is the entry inside the archive, `line` counts from 1; both are None where the fault has no such place.
-    `other` is the second entry where the fault lies between two, as with duplicates.
+    `path` is the entry inside the archive, `line` counts from 1; both are None if the fault has no such place.
+    `other` is the second entry if the fault lies between two, as with duplicates.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,7 +53,7 @@ class Finding(BaseModel):
     other: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FindingBatch:
     """Findings of one code and severity; `make(n)` for n from 0 to `count` - 1 writes the n-th.
 
@@ -137,16 +142,31 @@ class Report(BaseModel):
         return {severity: counted[severity] for severity in Severity}
 
 
-def error(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
-    """Return a finding that makes an archive invalid."""
-    return Finding(code=code, severity=Severity.ERROR, message=message, path=path, line=line)
+def make_finding(  # noqa: PLR0913  the parts of a finding
+    severity: Severity,
+    code: Code,
+    expected: str,
+    found: str,
+    fix: str,
+    *,
+    path: str | None = None,
+    line: int | None = None,
+    other: str | None = None,
+) -> Finding:
+    """Return a finding whose message says what was expected, what was found and how to fix it."""
+    message = expected_found_fix(expected, found, fix)
+    return Finding(code=code, severity=severity, message=message, path=path, line=line, other=other)
 
 
-def warning(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
-    """Return a finding that a person should look at, and that stops nothing."""
-    return Finding(code=code, severity=Severity.WARNING, message=message, path=path, line=line)
+error = partial(make_finding, Severity.ERROR)
+warning = partial(make_finding, Severity.WARNING)
+info = partial(make_finding, Severity.INFO)
 
 
-def info(code: Code, message: str, path: str | None = None, line: int | None = None) -> Finding:
-    """Return a finding that is only told."""
-    return Finding(code=code, severity=Severity.INFO, message=message, path=path, line=line)
+def batch_findings(
+    code: Code, severity: Severity, items: Sequence[Item], make: Callable[[Item], Finding]
+) -> list[FindingBatch]:
+    """Return one batch with a finding for each item, nothing for no items."""
+    if len(items) == 0:
+        return []
+    return [FindingBatch(code=code, severity=severity, count=len(items), make=lambda number: make(items[number]))]

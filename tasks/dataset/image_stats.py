@@ -1,8 +1,6 @@
-"""Is an image whole, and what does it look like? One look at each image of an archive, from many threads.
+"""Is an image whole, and what does it look like? Each is decoded once, in grey.
 
-The header is read first, so that an image that would fill the memory is never decoded. Then all of it is decoded once,
-in grey: that reads every byte of a JPEG and skips only the arithmetic of its colours, a third of the whole. What the
-rules of quality and of duplicates need is measured on that picture made smaller, and the picture is forgotten.
+That reads every byte of a JPEG and skips only the arithmetic of its colours, a third of the whole.
 """
 
 import re
@@ -16,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error, warning
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, error, warning
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, decodes_with_pillow, read_header
 
@@ -47,13 +45,12 @@ _LARGE_PIXELS = 50_000_000
 _MEASURED_SIDE = 320
 # Only one large image is decoded at a time, whatever the number of threads: it takes up to 600 MB.
 _large_lock = threading.Lock()
-# What libjpeg says where pixels are lost. Its other complaints, such as an unknown JFIF revision, condemn nothing.
+# What libjpeg says if pixels are lost. Its other complaints, such as an unknown JFIF revision, condemn nothing.
 _JPEG_DAMAGE = re.compile("premature end|bad Huffman|bad arithmetic|marker|structure|more than one scan", re.IGNORECASE)
 _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
-# Fewer bytes, or bytes that are much alike, are what cameras put before the end mark; more are pixels that were pushed
-# there by damage before them.
+# Cameras put fewer bytes, or bytes that are much alike, before the end mark; more are pixels that damage pushed there.
 _MIN_LEFT_OVER = 64
-# Damage is told as a finding; OpenCV would write it to the terminal as well.
+# Damage is a finding; OpenCV would write it to the terminal as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _LEVELS = np.arange(256, dtype=np.float32)
 _Grey = npt.NDArray[np.uint8]
@@ -64,9 +61,8 @@ class ImageStats(NamedTuple):
 
     `width` and `height` are in pixels as stored; `orientation` (EXIF, 1 to 8) is not applied. The rest is measured in
     grey, with the longest side made about 320 pixels. `dark` and `bright` are the levels (0 to 255) that 99 % and 5 %
-    of the pixels do not exceed: the brightest part of a dark image, the darkest part of a bright one. `entropy` is that
-    of the levels, in bits; `sharpness` is the strength of the edges (positive part of the Laplacian, root mean square)
-    as a share of the contrast (standard deviation). `thumbnail` holds 16 rows of 16 levels.
+    of the pixels do not exceed. `entropy` is that of the levels, in bits; `sharpness` is the root mean square of the
+    positive part of the Laplacian as a share of the levels' standard deviation. `thumbnail` holds 16 rows of 16 levels.
     """
 
     width: int
@@ -80,32 +76,28 @@ class ImageStats(NamedTuple):
 
 
 def is_image(name: str) -> bool:
-    """Tell by its ending whether an entry is an image that training can use."""
+    """Return whether an entry is an image that training can use, by its ending."""
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def is_unsupported_image(name: str) -> bool:
-    """Tell by its ending whether an entry is an image of a format that training does not read."""
+    """Return whether an entry is an image of a format that training does not read, by its ending."""
     return name.lower().endswith(_FOREIGN_ENDINGS)
 
 
 def format_findings(names: Iterable[str]) -> list[FindingBatch]:
     """Return a warning for each entry that is an image of a format that training does not read."""
-    foreign = sorted(filter(is_unsupported_image, names))
 
-    def write(index: int) -> Finding:
-        name = foreign[index]
+    def write(name: str) -> Finding:
         expected = f"an image that training reads ({', '.join(IMAGE_ENDINGS)})"
         fix = "Training leaves it out: convert it to JPEG or PNG under the same name, or remove it."
-        return warning(
-            Code.IMAGE_FORMAT, expected_found_fix(expected, safe_repr(name[name.rfind(".") :].lower()), fix), path=name
-        )
+        return warning(Code.IMAGE_FORMAT, expected, safe_repr(name[name.rfind(".") :].lower()), fix, path=name)
 
-    return [FindingBatch(Code.IMAGE_FORMAT, Severity.WARNING, len(foreign), write)] if foreign else []
+    return batch_findings(Code.IMAGE_FORMAT, Severity.WARNING, sorted(filter(is_unsupported_image, names)), write)
 
 
 def check_image(data: bytes, path: str) -> tuple[ImageStats | None, list[Finding]]:
-    """Decode an image in full; return what it looks like (None where it cannot be used) and what is wrong with it.
+    """Decode an image in full; return its statistics (None if it cannot be used) and what is wrong with it.
 
     `data` is the file, `path` its name in the archive. Never raises for what the file holds; safe in many threads.
     """
@@ -128,18 +120,15 @@ def _header_findings(header: Header, path: str) -> list[Finding]:
     ending = path[path.rfind(".") :].lower()
     if header.kind not in FORMATS.get(ending, ()):
         fix = "Give the file the ending of its format, or convert it."
-        message = expected_found_fix(f"the format that the ending {ending} promises", header.kind, fix)
-        return [error(Code.IMAGE_UNREADABLE, message, path=path)]
+        return [
+            error(Code.IMAGE_UNREADABLE, f"the format that the ending {ending} promises", header.kind, fix, path=path)
+        ]
     size = f"{header.width}x{header.height}"
     if header.width * header.height > MAX_PIXELS:
         return [_unreadable(path, f"at most {MAX_PIXELS} pixels", size)]
     if min(header.width, header.height) < MIN_SIDE:
         fix = "Use the image at its original size, or take it out together with its labels."
-        return [
-            error(
-                Code.IMAGE_TOO_SMALL, expected_found_fix(f"sides of at least {MIN_SIDE} pixels", size, fix), path=path
-            )
-        ]
+        return [error(Code.IMAGE_TOO_SMALL, f"sides of at least {MIN_SIDE} pixels", size, fix, path=path)]
     if header.fault:
         return [_unreadable(path, f"a whole {header.kind} file", header.fault)]
     return []
@@ -154,11 +143,11 @@ def _rotation_findings(header: Header, path: str) -> list[Finding]:
     fix = "Check that its labels fit the image as shown, or turn the pixels and drop the tag."
     shown = f"{height}x{width}" if header.orientation >= _SWAPS_FROM else f"{width}x{height}"
     expected = f"pixels stored the way the image is shown, {shown}"
-    return [warning(Code.IMAGE_EXIF_ROTATED, expected_found_fix(expected, found, fix), path=path)]
+    return [warning(Code.IMAGE_EXIF_ROTATED, expected, found, fix, path=path)]
 
 
 def _decode(data: bytes, header: Header) -> _Grey | None:
-    """Return the whole picture in grey, [height, width]; None where any of it cannot be decoded."""
+    """Return the whole picture in grey, [height, width]; None if any of it cannot be decoded."""
     with _large_lock if header.width * header.height > _LARGE_PIXELS else nullcontext():
         try:
             if header.kind in {"JPEG", "MPO"}:
@@ -195,10 +184,10 @@ def _decode_leniently(data: bytes) -> _Grey | None:
 
 
 def decode_colour(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """Return the picture as stored, [height, width, blue-green-red]; None where OpenCV cannot decode it."""
+    """Return the picture as stored, [height, width, blue-green-red]; None if OpenCV cannot decode it."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        # OpenCV answers None where its type says that there is always an image.
+        # OpenCV returns None, although its type says that there is always an image.
         picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError):
         return None
@@ -209,7 +198,8 @@ def _measure(grey: _Grey, orientation: int) -> ImageStats:
     height, width = grey.shape
     # A whole factor is several times faster than a fraction.
     factor = min(max(round(max(width, height) / _MEASURED_SIDE), 1), width, height)
-    across, down = width // factor, height // factor
+    across = width // factor
+    down = height // factor
     small = cv2.resize(grey[: down * factor, : across * factor], (across, down), interpolation=cv2.INTER_AREA)
     shares = cv2.calcHist([small], [0], None, [256], [0, 256]).ravel() / (across * down)
     dark, bright = shares.cumsum().searchsorted((0.99, 0.05)).tolist()
@@ -224,4 +214,4 @@ def _measure(grey: _Grey, orientation: int) -> ImageStats:
 
 def _unreadable(path: str, expected: str, found: str) -> Finding:
     fix = "Export or copy the image again, or take it out together with its labels."
-    return error(Code.IMAGE_UNREADABLE, expected_found_fix(expected, found, fix), path=path)
+    return error(Code.IMAGE_UNREADABLE, expected, found, fix, path=path)

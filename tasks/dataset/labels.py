@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.dataset.findings import Finding, error, info, warning
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.vision.polygons import degeneracy_area
 
 MAX_LABEL_BYTES = 8 * 2**20
-# Further faults of one code in one file are told in one finding with their count.
+# Further faults of one code in one file are one finding with their count.
 MAX_FINDINGS_PER_CODE = 100
 RANGE_TOLERANCE = 0.01
 TASKS = ("detect", "segment", "classify", "pose", "obb")
 
 MAX_TOKEN = 64
 MIN_AREA = 1e-9
-# Of an outline Ultralytics looks at the box around it, whose sides it takes for places.
+# Ultralytics checks the sides of the box around an outline as if they were positions.
 MAX_SPAN = np.float32(1 + RANGE_TOLERANCE)
 # Absent, hidden, visible.
 VISIBILITIES = (0.0, 1.0, 2.0)
@@ -38,8 +38,8 @@ _PIXELS_FROM = 2.0
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CLIP = "Clip the label to the image, or draw it again."
 _CLASS = re.compile(r"[+-]?[0-9]{1,9}")
-_MAX_CLASS = 10**9
-# What is no error.
+MAX_CLASS = 10**9
+# All other codes are errors.
 _MILDER = {Code.LABEL_DUPLICATE: warning, Code.LABEL_OUTLINE: info}
 
 
@@ -67,7 +67,7 @@ class LabelRow(NamedTuple):
     coordinates: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labels:
     """The rows without an error in the file's order; `written` counts all lines with text, faulty ones included."""
 
@@ -76,9 +76,9 @@ class Labels:
     written: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelSpec:
-    """What the dataset says about its labels; None where it does not say, so that it is not checked.
+    """What the dataset says about its labels; what is None is not checked.
 
     `keypoints` is data.yaml's `kpt_shape`: number of keypoints, and numbers of each (2 or 3). With `outlines_as_boxes`,
     because it says `task: detect`, an outline counts as the box around it.
@@ -96,24 +96,25 @@ def parse_labels(data: bytes, path: str, rules: LabelSpec) -> tuple[Labels, list
     Without a task in the rules the first line that has a possible number of columns decides between detect and segment.
     """
     faults = _FaultCounter(path)
+    found = "zero bytes, as in UTF-16"
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
+        text = "\0"
         found = f"byte {data[exc.start]:#04x} at offset {exc.start}"
-        faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", found, "Save the file as UTF-8.")
-        return Labels(None, (), 1), faults.findings()
     if "\0" in text:
-        faults.add(Code.LABEL_ENCODING, None, "UTF-8 text", "zero bytes, as in UTF-16", "Save the file as UTF-8.")
-        return Labels(None, (), 1), faults.findings()
+        finding = error(Code.LABEL_ENCODING, "UTF-8 text", found, "Save the file as UTF-8.", path=path)
+        return Labels(task=None, rows=(), written=1), [finding]
     rules = replace(rules, task=rules.task or _recognize_task(text))
-    rows, written = [], 0
+    rows = []
+    written = 0
     for number, tokens in _lines(text):
         written += 1
         row = _parse_row(number, tokens, rules, faults)
         if row is not None:
             rows.append(row)
     _check_duplicates(rows, faults)
-    return Labels(rules.task, tuple(rows), written), faults.findings()
+    return Labels(task=rules.task, rows=tuple(rows), written=written), faults.findings()
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -133,12 +134,11 @@ class _FaultCounter:
         self.counts: defaultdict[Code, int] = defaultdict(int)
         self.outside: list[tuple[int, float]] = []
 
-    def add(self, code: Code, line: int | None, expected: str, found: str, fix: str) -> None:
+    def add(self, code: Code, line: int, expected: str, found: str, fix: str) -> None:
         self.total += code not in _MILDER
         self.counts[code] += 1
         if self.counts[code] <= MAX_FINDINGS_PER_CODE:
-            make = _MILDER.get(code, error)
-            self.kept.append(make(code, expected_found_fix(expected, found, fix), path=self.path, line=line))
+            self.kept.append(_MILDER.get(code, error)(code, expected, found, fix, path=self.path, line=line))
 
     def add_outside(self, line: int, value: float) -> None:
         """Keep a number out of range; what to say of it depends on all that the file has."""
@@ -149,10 +149,9 @@ class _FaultCounter:
         self._add_outside()
         for code, count in list(self.counts.items()):
             if (more := count - MAX_FINDINGS_PER_CODE) > 0:
-                make = _MILDER.get(code, error)
+                found = f"{more} more with the same fault"
                 fix = "Mend the lines named above, then these in the same way."
-                message = expected_found_fix("no more of these faults", f"{more} more with the same fault", fix)
-                self.kept.append(make(code, message, path=self.path))
+                self.kept.append(_MILDER.get(code, error)(code, "no more of these faults", found, fix, path=self.path))
         return sorted(self.kept, key=lambda finding: finding.line or math.inf)
 
     def _add_outside(self) -> None:
@@ -198,7 +197,7 @@ def _columns(rules: LabelSpec) -> str:
 
 
 def _parse_row(line: int, tokens: list[str], rules: LabelSpec, faults: _FaultCounter) -> LabelRow | None:
-    """Return the row, or None where it has an error; all its faults are collected."""
+    """Return the row, or None if it has an error; all its faults are collected."""
     before = faults.total
     outline = rules.outlines_as_boxes and len(tokens) in column_counts(_OUTLINES)
     if outline:
@@ -228,14 +227,15 @@ def _parse_row(line: int, tokens: list[str], rules: LabelSpec, faults: _FaultCou
 
 
 def class_of(token: str) -> int:
-    """Return the class that a label row begins with, a whole number: numpy.savetxt writes `1.0e+00`."""
+    """Return the class that a label row begins with; numpy.savetxt writes `1.0e+00`."""
     return int(token) if _CLASS.fullmatch(token) else int(float(token))
 
 
 def box_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x centre, y centre, width and height (4,) of the upright box around x, y of each corner, (2k,)."""
     points = corners.reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
+    low = points.min(axis=0)
+    high = points.max(axis=0)
     return np.concatenate([(low + high) / 2, high - low])
 
 
@@ -258,7 +258,7 @@ def _columns_fix(tokens: list[str], rules: LabelSpec) -> str:
 
 
 def _has_visibilities(numbers: Sequence[str]) -> bool:
-    """Say whether the numbers behind a class look like a box and keypoints of three, each with a visibility.
+    """Return whether the numbers after a class look like a box and keypoints of three, each with a visibility.
 
     An outline that touches the borders has zeros and ones there, too, but no two.
     """
@@ -293,7 +293,7 @@ def _is_class(token: str) -> bool:
     if _CLASS.fullmatch(token):
         return True
     plain = len(token) <= MAX_TOKEN and _NUMBER.fullmatch(token) is not None
-    return plain and float(token).is_integer() and abs(float(token)) < _MAX_CLASS
+    return plain and float(token).is_integer() and abs(float(token)) < MAX_CLASS
 
 
 def _check_class(line: int, class_id: int, rules: LabelSpec, faults: _FaultCounter) -> None:
@@ -311,8 +311,10 @@ def _check_geometry(line: int, values: list[float], rules: LabelSpec, faults: _F
             found = f"{values[2]:g} x {values[3]:g}"
             fix = "Take the line out, or draw the box again."
             faults.add(Code.LABEL_DEGENERATE, line, "a width and a height above 0", found, fix)
-        # A negative size is told as degenerate, and once is enough.
-        positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *_keypoint_positions(values[4:], rules)]
+        # A negative size is degenerate, and one finding for it is enough.
+        numbers = rules.keypoints[1] if rules.keypoints else 2
+        keypoints = [value for at, value in enumerate(values[4:]) if at % numbers < 2]
+        positions = [*values[:2], max(values[2], 0.0), max(values[3], 0.0), *keypoints]
         _check_visibility(line, values[4:], rules, faults)
     elif degeneracy_area(np.array(values).reshape(-1, 2), np.array([len(values) // 2]))[0] <= MIN_AREA:
         fix = "Take the line out, or draw the outline again."
@@ -332,11 +334,6 @@ def _check_visibility(line: int, values: list[float], rules: LabelSpec, faults: 
         expected = "0 (absent), 1 (hidden) or 2 (visible) as the third number of a keypoint, its visibility"
         fix = "Write one of these; a confidence, as in predictions, is none."
         faults.add(Code.LABEL_RANGE, line, expected, f"{odd:g}", fix)
-
-
-def _keypoint_positions(values: list[float], rules: LabelSpec) -> list[float]:
-    # The third number of a keypoint is its visibility (0, 1 or 2), not a place.
-    return [value for at, value in enumerate(values) if not rules.keypoints or at % rules.keypoints[1] < 2]
 
 
 def _check_duplicates(rows: Sequence[LabelRow], faults: _FaultCounter) -> None:

@@ -3,9 +3,6 @@
 Labels lie beside their image (`x/a.jpg`, `x/a.txt`) or in the folder that mirrors it, with the last `images` in its
 path replaced by `labels`. That covers `images/x + labels/x`, `x/images + x/labels` (Roboflow) and flat folders. A split
 may be a folder (taken with all folders below it), a `.txt` list of images, or several of these.
-
-Roboflow writes `train: ../train/images` and means `train/images`, because its loader runs one folder deeper. So one
-leading `../` of a split is ignored where the rest is in the archive; nothing else may lead out of it.
 """
 
 from bisect import bisect_left
@@ -18,7 +15,7 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Finding, error, warning
 from tasks.dataset.image_stats import is_image, is_unsupported_image
 from tasks.dataset.labels import LabelSpec
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 
 MAX_LIST_BYTES = 32 * 2**20
@@ -33,14 +30,14 @@ class LabelledImage:
     label: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The layout of an archive. All names are entries that `Archive.read` takes.
 
-    `splits` maps train, val and test, where present, to their samples in the order of names or of the list. For
-    classify the class of a sample is the folder of its image. `task` is None where only labels can tell it (detect or
+    `splits` maps train, val and test, as far as there are any, to their samples in the order of names or of the list.
+    For classify the class of a sample is the folder of its image. `task` is None if only labels show it (detect or
     segment). `keypoints` (as `kpt_shape`) and `flip_idx` are data.yaml's. `labels` pairs every image of the archive, in
-    a split or not, with its label entry.
+    a split or not, with its label entry; `lists` are the entries that list the images of a split.
     """
 
     class_names: tuple[str, ...] = ()
@@ -54,7 +51,12 @@ class Dataset:
     @property
     def rules(self) -> LabelSpec:
         """What `parse_labels` has to know."""
-        return LabelSpec(len(self.class_names) or None, self.task, self.keypoints, self.task == "detect")
+        return LabelSpec(
+            class_count=len(self.class_names) or None,
+            task=self.task,
+            keypoints=self.keypoints,
+            outlines_as_boxes=self.task == "detect",
+        )
 
 
 def class_folder(image: str) -> str:
@@ -84,8 +86,16 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
         splits[split] = tuple(LabelledImage(image, labels[image]) for image in images)
         faults += problems
         lists |= used
-    names, task, keypoints = description.class_names, description.task, description.keypoints
-    return Dataset(names, splits, task, keypoints, labels, frozenset(lists), description.flip_idx), faults
+    dataset = Dataset(
+        class_names=description.class_names,
+        splits=splits,
+        task=description.task,
+        keypoints=description.keypoints,
+        labels=labels,
+        lists=frozenset(lists),
+        flip_idx=description.flip_idx,
+    )
+    return dataset, faults
 
 
 def _pair(archive: Archive) -> dict[str, str | None]:
@@ -115,13 +125,14 @@ def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
         splits.setdefault(split, []).append(LabelledImage(image, None))
     if not splits:
         return None
-    return Dataset(tuple(sorted(names)), {key: tuple(splits[key]) for key in sorted(splits)}, "classify", None, labels)
+    ordered = {split: tuple(splits[split]) for split in sorted(splits)}
+    return Dataset(class_names=tuple(sorted(names)), splits=ordered, task="classify", labels=labels)
 
 
 def _missing(splits: Iterable[str]) -> list[Finding]:
     fix = "Name a folder for it in data.yaml (or make it, in a classification tree); a tenth of the images will do."
     return [
-        error(Code.SPLIT_MISSING, expected_found_fix("the splits train and val", f"no {split}", fix))
+        error(Code.SPLIT_MISSING, "the splits train and val", f"no {split}", fix)
         for split in ("train", "val")
         if split not in splits
     ]
@@ -133,22 +144,23 @@ def _images_of_split(
     """Return the images of a split without repetition, its faults, and the lists it uses."""
     images: dict[str, None] = {}
     faults = []
-    lists, seen = set(), set()
+    lists = set()
+    seen = set()
     names = list(labels)
     for written in description.splits[split]:
-        place = _locate(written, description.folder, archive)
-        if place is None:
+        path = _locate(written, description.folder, archive)
+        if path is None:
             faults.append(_not_there(split, written, description))
-        elif place in seen:
+        elif path in seen:
             continue
-        elif place in archive.entries:
-            listed, problems = _read_list(place, description.folder, archive, labels)
+        elif path in archive.entries:
+            listed, problems = _read_list(path, description.folder, archive, labels)
             images |= dict.fromkeys(listed)
             faults += problems
-            lists.add(place)
+            lists.add(path)
         else:
-            images |= dict.fromkeys(_below(place, names))
-        seen.add(place)
+            images |= dict.fromkeys(_below(path, names))
+        seen.add(path)
     if description.splits[split] and not images and not faults:
         faults.append(split_empty(split, "no image", description.file))
     return list(images), faults, lists
@@ -164,31 +176,35 @@ def _below(folder: str, names: list[str]) -> list[str]:
 def split_empty(split: str, found: str, path: str | None = None) -> Finding:
     """Return the finding for a split that nothing can be learnt from, or measured on."""
     fix = f"Add images with labels to it, name another folder in data.yaml{', or leave test out' * (split == 'test')}."
-    return error(Code.SPLIT_EMPTY, expected_found_fix(f"labelled images in {split}", found, fix), path=path)
+    return error(Code.SPLIT_EMPTY, f"labelled images in {split}", found, fix, path=path)
 
 
 def _locate(written: str, folder: str, archive: Archive) -> str | None:
-    """Return the folder or list that a split means, or None where the archive has no such thing."""
-    place = _suggest_folder(written, folder)
-    is_list = place in archive.entries and place.lower().endswith(".txt") if place else False
-    return place if place is not None and (is_list or archive.has_folder(place)) else None
+    """Return the folder or list that a split means, or None if the archive has no such thing."""
+    path = _split_path(written, folder)
+    if path is None:
+        return None
+    is_list = path in archive.entries and path.lower().endswith(".txt")
+    return path if is_list or archive.has_folder(path) else None
 
 
-def _suggest_folder(written: str, folder: str) -> str | None:
-    """Return the place that a split means, in the archive or not; Roboflow's first `../` does not count."""
-    place = resolve_split_path(folder, written)
-    if place is not None and written.startswith("../") and place.startswith("../"):
-        place = place.removeprefix("../")
-    return place
+def _split_path(written: str, folder: str) -> str | None:
+    """Return the path that a split means, in the archive or not.
+
+    Roboflow writes `train: ../train/images` and means `train/images`, because its loader runs one folder deeper: so the
+    first `../` does not count.
+    """
+    path = resolve_split_path(folder, written)
+    return path.removeprefix("../") if path is not None and written.startswith("../") else path
 
 
 def _not_there(split: str, written: str, description: DataYaml) -> Finding:
-    """Roboflow names a test folder also where the export has none, so for the optional test this is a warning."""
-    place = _suggest_folder(written, description.folder)
-    harmless = split == "test" and place is not None and not place.startswith("..")
+    """Roboflow names a test folder even if the export has none, so for the optional test this is a warning."""
+    path = _split_path(written, description.folder)
+    harmless = split == "test" and path is not None and not path.startswith("..")
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
-    message = expected_found_fix(f"a folder or .txt list of this archive for {split}", safe_repr(written), fix)
-    return (warning if harmless else error)(Code.YAML_PATH, message, path=description.file)
+    expected = f"a folder or .txt list of this archive for {split}"
+    return (warning if harmless else error)(Code.YAML_PATH, expected, safe_repr(written), fix, path=description.file)
 
 
 def _read_list(
@@ -200,35 +216,27 @@ def _read_list(
     except ArchiveError as exc:
         return [], [exc.finding]
     except UnicodeDecodeError:
-        message = expected_found_fix("a list of images in UTF-8", "other bytes", "Save the list as UTF-8.")
-        return [], [error(Code.YAML_PATH, message, path=name)]
+        fix = "Save the list as UTF-8."
+        return [], [error(Code.YAML_PATH, "a list of images in UTF-8", "other bytes", fix, path=name)]
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     folders = folder, parent_folder(name)
-    found = [(number, line, _resolve_listed_images(line, folders, archive)) for number, line in lines]
-    absent = [(number, line) for number, line, place in found if place is None]
+    resolved = [(number, line, _resolve_listed_image(line, folders, archive)) for number, line in lines]
     # An image of a format that training does not read has a finding of its own.
-    images = [place for _, _, place in found if place is not None and place in labels]
-    return images, _missing_entry(name, absent, len(lines))
+    images = [image for _, _, image in resolved if image is not None and image in labels]
+    absent = [(number, line) for number, line, image in resolved if image is None]
+    if not absent:
+        return images, []
+    number, first = absent[0]
+    found = f"{len(absent)} of {len(lines)} names without an image, such as {safe_repr(first)}"
+    fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
+    return images, [error(Code.YAML_PATH, "images of this archive in the list", found, fix, path=name, line=number)]
 
 
-def _resolve_listed_images(line: str, folders: Iterable[str], archive: Archive) -> str | None:
+def _resolve_listed_image(line: str, folders: Iterable[str], archive: Archive) -> str | None:
     """Return the image that a line means. Darknet and CVAT write `data/` first, which is no folder of the archive."""
     for written in (line, line.removeprefix("data/")):
         for folder in folders:
-            place = resolve_split_path(folder, written)
-            if place and place in archive.entries and (is_image(place) or is_unsupported_image(place)):
-                return place
+            path = resolve_split_path(folder, written)
+            if path and path in archive.entries and (is_image(path) or is_unsupported_image(path)):
+                return path
     return None
-
-
-def _missing_entry(name: str, absent: list[tuple[int, str]], total: int) -> list[Finding]:
-    if not absent:
-        return []
-    line, first = absent[0]
-    found = f"{len(absent)} of {total} names without an image, such as {safe_repr(first)}"
-    fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
-    return [
-        error(
-            Code.YAML_PATH, expected_found_fix("images of this archive in the list", found, fix), path=name, line=line
-        )
-    ]

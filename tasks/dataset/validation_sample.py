@@ -1,7 +1,7 @@
-"""The validation sample of a training, unpacked: images with what is true of them."""
+"""The validation sample of a training, unpacked: images with their ground truth."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ MAX_IMAGES = 1000
 _IMAGE = re.compile(r"images/val/[^/]+|val/\d+/[^/]+")
 
 
-# Whatever numpy, PyYAML and zipfile raise at what is inside: also an id beyond int32, and YAML nested too deeply.
+# Raised by numpy, PyYAML and zipfile: also for an id beyond int32, and YAML nested too deeply.
 _FAULTS = (
     *(ArchiveError, KeyError, ValueError, TypeError, AttributeError, OSError, yaml.YAMLError),
     *(OverflowError, RecursionError),
@@ -37,7 +37,7 @@ class GroundTruth:
     """The m objects that an image shows, of classify the one class.
 
     `class_id` [m]; `corners` [m, 4, 2] are x, y in shares of the image's sides: of a rotated box its own, else those of
-    the upright box around what is labelled.
+    the upright box around the label.
     """
 
     class_id: NDArray[np.int32]
@@ -56,16 +56,16 @@ class GroundTruth:
         return np.array(rows, np.float32).reshape(-1, 5)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SampleImage:
-    """An image of the sample: its `name` there, its file here, and what is true of it."""
+    """An image of the sample: its `name` there, its file here, and its ground truth."""
 
     name: str
     path: Path
     truth: GroundTruth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ValidationSample:
     """Images in the order of their names, and the names of the classes by id."""
 
@@ -75,9 +75,10 @@ class ValidationSample:
 
 
 def unpack_sample(path: Path, task: str, folder: Path) -> ValidationSample:
-    """Read what `merging.write_sample` wrote; the images go into the fresh `folder`, under numbers.
+    """Read the zip of `pack_sample`; the images go into the fresh `folder`, under numbers: no name becomes a path.
 
-    No name in the zip becomes a path. Raises SampleError where it is no such zip.
+    Raises:
+        SampleError: It is no such zip.
     """
     archive, faults = open_archive(path, ValidationPolicy())
     if archive is None:
@@ -88,12 +89,14 @@ def unpack_sample(path: Path, task: str, folder: Path) -> ValidationSample:
             classes = _class_names(yaml.safe_load(archive.read("data.yaml")))
             folder.mkdir(parents=True)
             images = tuple(_unpack(archive, name, task, folder / f"{at:04d}") for at, name in enumerate(names))
-            _require_known(images, classes)
+            ids = {number for image in images for number in image.truth.class_id.tolist()}
+            if unknown := sorted(number for number in ids if not 0 <= number < len(classes)):
+                raise ValueError(f"classes {unknown} in labels, of {len(classes)} in data.yaml")
     except _FAULTS as error:
         raise SampleError(f"expected a validation sample with labels, found {path.name} with: {error}") from error
     if not images:
         raise SampleError(f"expected images below images/val or val/CLASS in {path.name}, found none")
-    return ValidationSample(task, classes, images)
+    return ValidationSample(task=task, class_names=classes, images=images)
 
 
 def _class_names(described: Mapping[str, Any]) -> tuple[str, ...]:
@@ -101,35 +104,30 @@ def _class_names(described: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names[number] for number in sorted(names))
 
 
-def _require_known(images: Sequence[SampleImage], class_names: Sequence[str]) -> None:
-    ids = {number for image in images for number in image.truth.class_id.tolist()}
-    if unknown := sorted(number for number in ids if not 0 <= number < len(class_names)):
-        raise ValueError(f"classes {unknown} in labels, of {len(class_names)} in data.yaml")
-
-
 def _unpack(archive: Archive, name: str, task: str, path: Path) -> SampleImage:
     file = path.with_suffix(f".{name.rpartition('.')[2].lower()}")
     file.write_bytes(archive.read(name))
     folder, base = name.split("/")[-2:]
-    if task == "classify":
-        return SampleImage(base, file, GroundTruth(np.array([int(folder)], np.int32), np.zeros((1, 4, 2), np.float32)))
     label = f"labels/val/{base.rpartition('.')[0]}.txt"
-    rows = archive.read(label).decode("utf-8").splitlines() if label in archive.entries else []
-    return SampleImage(base, file, _read_ground_truth([row.split() for row in rows if row.strip()], task))
-
-
-def _read_ground_truth(rows: list[list[str]], task: str) -> GroundTruth:
-    corners = [_corners(np.array(row[1:], np.float64), task) for row in rows]
-    classes = np.array([int(row[0]) for row in rows], np.int32)
-    return GroundTruth(classes, np.array(corners, np.float32).reshape(-1, 4, 2))
+    if task == "classify":
+        truth = GroundTruth(np.array([int(folder)], np.int32), np.zeros((1, 4, 2), np.float32))
+    else:
+        lines = archive.read(label).decode("utf-8").splitlines() if label in archive.entries else []
+        rows = [row for line in lines if (row := line.split())]
+        corners = [_corners(np.array(row[1:], np.float64), task) for row in rows]
+        classes = np.array([int(row[0]) for row in rows], np.int32)
+        truth = GroundTruth(classes, np.array(corners, np.float32).reshape(-1, 4, 2))
+    return SampleImage(name=base, path=file, truth=truth)
 
 
 def _corners(values: NDArray[np.float64], task: str) -> NDArray[np.float64]:
-    if task == "pose" or len(values) == 4:
-        low, high = values[:2] - values[2:4] / 2, values[:2] + values[2:4] / 2
-    elif task == "obb":
+    if task == "obb" and len(values) != 4:
         return values[:8].reshape(4, 2)
+    if task == "pose" or len(values) == 4:
+        low = values[:2] - values[2:4] / 2
+        high = values[:2] + values[2:4] / 2
     else:
         points = values.reshape(-1, 2)
-        low, high = points.min(axis=0), points.max(axis=0)
+        low = points.min(axis=0)
+        high = points.max(axis=0)
     return np.array([low, [high[0], low[1]], high, [low[0], high[1]]])

@@ -1,7 +1,7 @@
-"""What the entries of a zip are called: one reader of names for all that reads archives.
+"""The names of a zip's entries: one reader of names for all that reads archives.
 
-A zip says of a name that it is UTF-8, or says nothing: then the tool that wrote it took UTF-8 (macOS, Info-ZIP) or the
-code page of its Windows, and the letters have to tell which.
+A zip says that a name is UTF-8, or says nothing: then the tool that wrote it took UTF-8 (macOS, Info-ZIP) or the code
+page of its Windows, and the letters have to show which.
 """
 
 import re
@@ -9,7 +9,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import chardet
@@ -19,8 +19,8 @@ MAX_NAME = 1000
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
 _SAMPLE_BYTES = 20_000
-# By what chardet calls them: what Python reads them as, what people call them, and how usual they are in zips, where
-# Windows writes names in the code page of its consoles. In most of them each byte is a letter of its own.
+# By chardet's name: Python's codecs, the name that people use, and how usual it is in zips: Windows writes names in the
+# code page of its consoles. In most of them each byte is a letter of its own.
 _CODE_PAGES: dict[str, tuple[tuple[str, ...], str, float]] = {
     "cp932": (("cp932",), "Shift JIS", 1.0),
     "gb18030": (("gb18030",), "GBK", 1.0),
@@ -38,22 +38,23 @@ _CODE_PAGES: dict[str, tuple[tuple[str, ...], str, float]] = {
     "cp874": (("cp874",), "Thai (code page 874)", 0.2),
 }
 _OF_TWO_BYTES = ("cp932", "gb18030", "big5hkscs", "cp949")
-# How much likelier than the next reading that gives other letters one must be to count as known, and of how many bytes.
-_SURE, _ENOUGH_BYTES = 1.3, 4
+# A reading is sure if it is so much likelier than the next with other letters, and has so many bytes beyond ASCII.
+_SURE = 1.3
+_ENOUGH_BYTES = 4
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 _JUNK_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
 _SYSTEMS_NAMES = _JUNK_NAMES | {".DS_Store", ".localized"}
-# What whoever made a zip with names in a code page can do.
+# Advice for the owner of a zip with names in a code page.
 WRITE_UTF8 = "zip it with a tool that writes UTF-8 (7-Zip: method parameter cu=on)"
 _JUNK_ENDINGS = (".cache", ".zip")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Guess:
-    """How names were read that do not say what they are: the charset in words, and the places of those names.
+    """How names without a charset were read: the charset in words, and the places of those names.
 
-    It is not `sure` where another charset gives other letters that are nearly as likely, as UTF-8 does for some names
-    of an archive that two tools wrote.
+    It is not `sure` if another charset gives other letters that are nearly as likely, as UTF-8 does for some names of
+    an archive that two tools wrote.
     """
 
     charset: str
@@ -67,7 +68,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class EntryNames:
-    """The names of all entries, in the directory's order, as their tool wrote them; `guess` where letters decided."""
+    """The names of all entries, in the directory's order, as their tool wrote them; `guess` if letters decided."""
 
     written: Sequence[str]
     guess: Guess | None
@@ -76,83 +77,75 @@ class EntryNames:
 def read_names(entries: Sequence[zipfile.ZipInfo]) -> EntryNames:
     """Read the names of an archive's entries; those that say nothing are taken together, as one tool wrote them all."""
     written = [entry.orig_filename for entry in entries]
-    open_ones: dict[int, bytes] = {}
+    unknown: dict[int, bytes] = {}
     for place, entry in enumerate(entries):
         if entry.orig_filename.isascii() or entry.flag_bits & _UTF8_FLAG:
             continue
-        raw = entry.orig_filename.encode("cp437")  # what zipfile read it as, which loses nothing
-        named = _unicode_path(entry.extra, raw)
-        if named is None:
-            open_ones[place] = raw
+        raw = entry.orig_filename.encode("cp437")  # zipfile decoded it so, which loses nothing
+        unicode_path = _unicode_path(entry.extra, raw)
+        if unicode_path is None:
+            unknown[place] = raw
         else:
-            written[place] = named
+            written[place] = unicode_path
     guess = None
-    if open_ones:
-        codec, charset, sure = _charset(set(open_ones.values()))
-        for place, raw in open_ones.items():
+    if unknown:
+        codec, charset, sure = _charset(set(unknown.values()))
+        for place, raw in unknown.items():
             written[place] = raw.decode(codec)
-        guess = Guess(charset, sure, frozenset(open_ones)) if codec != "utf-8" else None
+        guess = Guess(charset=charset, sure=sure, places=frozenset(unknown)) if codec != "utf-8" else None
     return EntryNames(written, guess)
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """The name in Info-ZIP's Unicode path field, which counts as long as it belongs to the name in the header."""
-    for kind, body in _extra_fields(extra):
-        if kind == _UNICODE_PATH and body[:1] == b"\1" and body[1:5] == struct.pack("<I", zlib.crc32(raw)):
-            try:
-                return body[5:].decode("utf-8")
-            except UnicodeDecodeError:
-                return None
+    """Return the name in Info-ZIP's Unicode path field, which counts only if it belongs to the name in the header."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        body = extra[4 : 4 + size]
+        if kind == _UNICODE_PATH and body[:5] == b"\1" + struct.pack("<I", zlib.crc32(raw)):
+            return body[5:].decode("utf-8") if _reads("utf-8", [body[5:]]) else None
+        extra = extra[4 + size :]
     return None
 
 
-def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + 4 <= len(extra):
-        kind, size = struct.unpack_from("<HH", extra, at)
-        yield kind, extra[at + 4 : at + 4 + size]
-        at += 4 + size
-
-
 def _charset(names: Iterable[bytes]) -> tuple[str, str, bool]:
-    """Return the codec that reads all of these names, what people call it, and whether no other is nearly as likely."""
+    """Return the codec that reads all of these names, its usual name, and whether no other is nearly as likely."""
     names = list(names)
     if _reads("utf-8", names):
         return "utf-8", "UTF-8", True
-    # Folders are the same in thousands of names, and what is ASCII is so in every charset.
+    # Folders are the same in thousands of names, and ASCII is the same in every charset.
     parts = sorted({part for name in names for part in re.split(rb"[/.]", name) if not part.isascii()})
     sample = b"\n".join(parts)[:_SAMPLE_BYTES]
-    found: list[tuple[float, str, str]] = []
+    readings: list[tuple[float, str, str]] = []
     for each in chardet.detect_all(sample, include_encodings=_CODE_PAGES, compat_names=False, ignore_threshold=True):
         kind = str(each["encoding"])
         codecs, charset, usual = _CODE_PAGES.get(kind, ((), "", 0.0))
         for codec in codecs:
             if _fits(codec, names) and (kind in _OF_TWO_BYTES or _is_text(sample.decode(codec, "replace"))):
-                found.append((usual * each["confidence"], codec, charset))
+                readings.append((usual * each["confidence"], codec, charset))
                 break
-    if not found:  # too few letters to tell; old DOS read any bytes at all
+    if not readings:  # too few letters to decide; old DOS read any bytes at all
         kind = next((kind for kind in _OF_TWO_BYTES if _fits(_CODE_PAGES[kind][0][0], names)), "cp437")
         return _CODE_PAGES[kind][0][0], _CODE_PAGES[kind][1], False
-    likelihood, codec, charset = max(found, key=lambda each: each[0])
+    likelihood, codec, charset = max(readings, key=lambda each: each[0])
     letters = sample.decode(codec, "replace")
-    rival = max((other for other, name, _ in found if sample.decode(name, "replace") != letters), default=0.0)
+    rival = max((other for other, name, _ in readings if sample.decode(name, "replace") != letters), default=0.0)
     is_enough = sum(byte > 127 for byte in sample) >= _ENOUGH_BYTES
     mixed = any(map(_is_plainly_utf8, names))
     return codec, charset, is_enough and not mixed and likelihood >= _SURE * rival
 
 
 def _fits(codec: str, names: Iterable[bytes]) -> bool:
-    """Whether it reads all names, none with two kinds of slashes: a backslash may be the second half of a letter."""
+    """Return whether it reads all names, none with both slashes: a backslash may be the second half of a letter."""
     return _reads(codec, names) and not any({"/", "\\"} <= set(name.decode(codec)) for name in names if b"\\" in name)
 
 
 def _is_text(letters: str) -> bool:
-    """Whether all that is not ASCII are letters, which signs of frames and quotes, in the wrong code page, are not."""
+    """Return whether all beyond ASCII are letters; a wrong code page gives signs of frames and quotes."""
     return all(letter.isascii() or unicodedata.category(letter)[0] in "LM" for letter in letters)
 
 
 def _is_plainly_utf8(name: bytes) -> bool:
-    """Whether a name is UTF-8, by letters of three bytes: those of two are letters of Chinese, too."""
+    """Return whether a name is UTF-8, by letters of three bytes: those of two are letters of Chinese, too."""
     return _reads("utf-8", [name]) and max(name.decode()) > "\u07ff"
 
 
@@ -177,35 +170,35 @@ def normalize_unicode(name: str) -> str:
 
 
 def is_folder(written: str) -> bool:
-    """Whether an entry is a folder by its name, also by that of a tool that writes backslashes."""
+    """Return whether an entry is a folder by its name, also by that of a tool that writes backslashes."""
     return written.endswith(("/", "\\"))
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file is what a system or a tool left among others: hidden, an index, a cache, an archive."""
+    """Return whether a file is what a system or a tool left among others: hidden, an index, a cache, an archive."""
     *folders, base = name.split("/")
     named = base in _JUNK_NAMES or base.startswith(".") or base.lower().endswith(_JUNK_ENDINGS)
     return named or any(folder.startswith(".") or folder in _JUNK_FOLDERS for folder in folders)
 
 
 def is_apple_double(name: str) -> bool:
-    """Whether a junk file is what macOS and network drives put beside each file of somebody's own."""
+    """Return whether a junk file is what macOS and network drives put beside each file of somebody's own."""
     *folders, base = name.split("/")
     return base.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
 
 
 def is_operating_system_file(name: str) -> bool:
-    """Whether a file is the system's own: a shadow of another, or an index of its folder."""
+    """Return whether a file is the system's own: a shadow of another, or an index of its folder."""
     return is_apple_double(name) or name.rpartition("/")[2] in _SYSTEMS_NAMES
 
 
 def unsafe_reason(written: str) -> str | None:
-    """Say why a name must not be followed, if it must not."""
+    """Return why a name must not be followed, None if it may."""
     if not written:
         return "an empty name"
     if len(written) > MAX_NAME:
         return f"a path of {len(written)} characters"
-    # Most names are printable, and asking that of a whole name is fast.
+    # Most names are printable, and that test is fast.
     if not written.isprintable() and any(unicodedata.category(character) in {"Cc", "Cs"} for character in written):
         return "a control character such as NUL"
     if written.startswith(("/", "\\")):

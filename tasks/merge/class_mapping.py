@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.errors import expected_found_fix, safe_repr
-from tasks.merge.conflicts import Conflict, MergeCode
+from tasks.errors import safe_repr
+from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.name_typos import find_similar_pairs
 
 Renames = Mapping[str, str | None]
@@ -57,7 +57,7 @@ def plan_classes(archives: Sequence[str], names: Sequence[Sequence[str]], rename
 
 
 def match_class_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | None, ...]:
-    """Return for each class of one list its place in the other, by the rules of merging; None where it has none."""
+    """Return for each class of one list its place in the other, by the rules of merging; None if it has none."""
     plan = plan_classes(("other", "own"), (other, own), {})
     theirs, ours = plan.class_ids
     places = {merged: place for place, merged in reversed([*enumerate(theirs)])}
@@ -65,7 +65,7 @@ def match_class_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | Non
 
 
 def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
-    """Return what `renames` names and no archive has: a misspelling, most likely."""
+    """Return the classes in `renames` that no archive has: a misspelling, most likely."""
     fold = _Folding(names)
     present = {fold(name) for own in names for name in own}
     known = {written for written in renames if fold(written) in present}
@@ -78,7 +78,7 @@ def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]]
 def find_similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:
     """Yield the pairs of merged classes, never of one archive, whose names are nearly equal: one class, most likely.
 
-    Two classes that `renames` leads to are what somebody decided.
+    Two classes that are both targets of `renames` were decided by somebody.
     """
     decided = {singularize(normalize_class_name(target)) for target in renames.values() if target is not None}
     names = [singularize(normalize_class_name(name)) for name in plan.class_names]
@@ -90,7 +90,7 @@ def find_similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:
     for first, later in find_similar_pairs(names, owners):
         if not decided.issuperset((names[first], names[later])):
             found = f"{safe_repr(plan.class_names[first])} and {safe_repr(plan.class_names[later])}"
-            yield Conflict(MergeCode.SIMILAR_NAMES, expected_found_fix("names that tell classes apart", found, fix))
+            yield conflict(MergeCode.SIMILAR_NAMES, "names that tell classes apart", found, fix)
 
 
 def normalize_class_name(name: str) -> str:
@@ -114,14 +114,14 @@ def singularize(name: str) -> str:
 
 
 class _Folding:
-    """What makes two names one class. An archive that tells `car` from `cars` means two classes, so they stay two."""
+    """Maps names of one class to one key. An archive with both `car` and `cars` means two classes, so they stay two."""
 
     def __init__(self, names: Sequence[Sequence[str]]) -> None:
         counts = (Counter(form for name in own for form in _forms(name)) for own in names)
-        self._told_apart = {form for own in counts for form, count in own.items() if count > 1}
+        self._distinct = {form for own in counts for form, count in own.items() if count > 1}
 
     def __call__(self, name: str) -> tuple[int, str]:
-        return next((form for form in _forms(name) if form not in self._told_apart), (2, name))
+        return next((form for form in _forms(name) if form not in self._distinct), (2, name))
 
 
 def _forms(name: str) -> tuple[tuple[int, str], ...]:
@@ -132,8 +132,8 @@ def _forms(name: str) -> tuple[tuple[int, str], ...]:
 
 def _own(renames: Renames, archive: str) -> Renames:
     """Return what is decided for one archive alone, by class."""
-    mark = f"{archive}:"
-    return {written.removeprefix(mark): to for written, to in renames.items() if written.startswith(mark)}
+    prefix = f"{archive}:"
+    return {written.removeprefix(prefix): to for written, to in renames.items() if written.startswith(prefix)}
 
 
 def _table(renames: Renames, fold: _Folding) -> dict[Hashable, str | None]:

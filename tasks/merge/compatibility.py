@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.dataset.layout import class_folder
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.merge.class_mapping import ClassPlan, find_similar_names
-from tasks.merge.conflicts import Conflict, MergeCode
+from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy, LabelUnion, joined_labels
 from tasks.parameters import MergePolicy
@@ -27,14 +27,13 @@ def agreed_task(sources: Sequence[MergeInput], policy: MergePolicy) -> tuple[str
         f"{source.dataset.task} in {safe_repr(source.archive)}" for source in sources if source.dataset.task
     )
     choice = ", or set merge.boxes_from_polygons to train on the boxes around the polygons" if boxes_do else ""
-    message = expected_found_fix("archives of one task", found, f"Train them apart{choice}.")
-    return None, [Conflict(MergeCode.TASK, message, fatal=True)]
+    return None, [conflict(MergeCode.TASK, "archives of one task", found, f"Train them apart{choice}.", fatal=True)]
 
 
 def keypoint_conflicts(sources: Sequence[MergeInput]) -> Iterator[Conflict]:
     """Yield what archives of poses disagree about: keypoints, and which of them change sides in a mirrored image.
 
-    Where only some say the latter, it holds for all, and is told.
+    If only some say the latter, it holds for all, and there is a conflict that stops nothing.
     """
     shapes = {source.archive: source.dataset.keypoints for source in sources if source.dataset.task == "pose"}
     flips = {source.archive: source.dataset.flip_idx for source in sources if source.dataset.task == "pose"}
@@ -44,15 +43,15 @@ def keypoint_conflicts(sources: Sequence[MergeInput]) -> Iterator[Conflict]:
     elif len(set(flips.values())) > 1:
         several = len(set(flips.values()) - {None}) > 1
         fix = "Export them with the keypoints in one order, or train them apart."
-        said = "What is said is used for all: correct it if the order of keypoints differs."
-        yield _keypoint_conflict("flip_idx", flips, fix if several else said, fatal=several)
+        common = "The one that is there is used for all: correct it if the order of keypoints differs."
+        yield _keypoint_conflict("flip_idx", flips, fix if several else common, fatal=several)
 
 
 def _keypoint_conflict(
     key: str, by_archive: Mapping[str, tuple[int, ...] | None], fix: str, *, fatal: bool
 ) -> Conflict:
     found = ", ".join(f"{list(value or ()) or 'none'} in {safe_repr(archive)}" for archive, value in by_archive.items())
-    return Conflict(MergeCode.KEYPOINTS, expected_found_fix(f"one {key} in all archives", found, fix), fatal=fatal)
+    return conflict(MergeCode.KEYPOINTS, f"one {key} in all archives", found, fix, fatal=fatal)
 
 
 def class_conflicts(
@@ -62,23 +61,21 @@ def class_conflicts(
     if unknown:
         known = sorted({name for own in names for name in own})
         found = f"{safe_repr(unknown[:_SHOWN], _MAX_NAMES)}, but the archives have {safe_repr(known, _MAX_NAMES)}"
-        message = expected_found_fix(
-            "classes of these archives in merge.classes", found, "Correct the spelling or the archive."
-        )
-        yield Conflict(MergeCode.UNKNOWN_CLASS, message, fatal=True)
+        expected = "classes of these archives in merge.classes"
+        fix = "Correct the spelling or the archive."
+        yield conflict(MergeCode.UNKNOWN_CLASS, expected, found, fix, fatal=True)
     if not classes.class_names:
-        message = expected_found_fix("at least one class", "none", "merge.classes drops them all: keep one.")
-        yield Conflict(MergeCode.NO_CLASS, message, fatal=True)
+        fix = "merge.classes drops them all: keep one."
+        yield conflict(MergeCode.NO_CLASS, "at least one class", "none", fix, fatal=True)
     yield from find_similar_names(classes, policy.classes)
 
 
 def partial_labels(
     archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]
 ) -> Iterator[Conflict]:
-    """Where an archive does not name a class, its objects there would be trained on as background.
+    """Yield one conflict for all classes that the same archives lack: objects there would be trained on as background.
 
-    One conflict for all classes that the same archives lack. A class that another archive has labelled in all that an
-    archive brings is not lacking there.
+    An archive does not lack a class if others have labelled it in all its images.
     """
     present = _present(classes, splits, united)
     lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -90,7 +87,7 @@ def partial_labels(
     for lacks, missing in lacking.items():
         expected = f"the classes {safe_repr(missing, _MAX_NAMES)} in every archive"
         found = f"none of these in {safe_repr(list(lacks), _MAX_NAMES)}"
-        yield Conflict(MergeCode.PARTIAL_LABELS, expected_found_fix(expected, found, fix))
+        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, fix)
 
 
 def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]) -> list[set[int]]:
@@ -116,14 +113,13 @@ def disputed_labels(
         return sources[copy.archive].read(copy.label) if copy.label else b""
 
     shared = (each for each in united if _share(ids, each))
-    found = [(count, each) for each in shared if (count := joined_labels(each.copies, read, ids, task).disputed)]
-    if found:
-        rows = sum(count for count, _ in found)
-        first = " and ".join(safe_repr(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0][1].copies)
+    disputed = [(count, each) for each in shared if (count := joined_labels(each.copies, read, ids, task).disputed)]
+    if disputed:
+        rows = sum(count for count, _ in disputed)
+        expected = "archives that agree about the classes that they share, if they have the same picture"
+        found = f"{rows} labels in {len(disputed)} pictures that one of them lacks or draws otherwise"
         fix = "All are kept, of two boxes of one object the first archive's. Correct the labels that are wrong."
-        expected = "archives that agree about the classes that they share, where they have the same picture"
-        told = f"{rows} labels in {len(found)} pictures that one of them lacks or draws otherwise, such as {first}"
-        yield Conflict(MergeCode.LABELS, expected_found_fix(expected, told, fix))
+        yield conflict(MergeCode.LABELS, expected, f"{found}, such as {_copies(sources, disputed[0][1])}", fix)
 
 
 def disputed_folders(
@@ -135,27 +131,30 @@ def disputed_folders(
         names = sources[copy.archive].dataset.class_names
         return classes.class_ids[copy.archive][names.index(class_folder(copy.image))]
 
-    if found := [each for each in united if len({merged(copy) for copy in each.copies}) > 1]:
-        first = " and ".join(safe_repr(f"{sources[copy.archive].archive}/{copy.image}") for copy in found[0].copies)
+    if disputed := [each for each in united if len({merged(copy) for copy in each.copies}) > 1]:
+        found = f"some in folders of several: {len(disputed)}, such as {_copies(sources, disputed[0])}"
         fix = "All are kept, so the model is taught both. Take the wrong ones out, or map one class to the other."
-        told = f"some in folders of several: {len(found)}, such as {first}"
-        yield Conflict(MergeCode.LABELS, expected_found_fix("each picture in one class", told, fix))
+        yield conflict(MergeCode.LABELS, "each picture in one class", found, fix)
+
+
+def _copies(sources: Sequence[MergeInput], united: LabelUnion) -> str:
+    return " and ".join(safe_repr(f"{sources[copy.archive].archive}/{copy.image}") for copy in united.copies)
 
 
 def _share(ids: Sequence[Sequence[int | None]], united: LabelUnion) -> bool:
-    """Tell whether two of the archives that have a picture name one class: else there is nothing to disagree about."""
+    """Return whether two of the archives that have a picture name one class: else they cannot disagree."""
     known = [merged for archive in {copy.archive for copy in united.copies} for merged in {*ids[archive]} - {None}]
     return len(known) > len(set(known))
 
 
 def empty_splits(sources: Sequence[MergeInput], splits: Sequence[Splits]) -> Iterator[Conflict]:
-    """Training does without a test split, but not unasked."""
+    """Yield the declared splits without an image; training needs no test split, but its owner should know."""
     declared = {split for source in sources for split, samples in source.dataset.splits.items() if samples}
+    found = (
+        "none left: each is of a dropped class, or the same as one of another split or of the gold archive, or of its "
+        "group"
+    )
+    fix = "Split the images anew, all frames of a video to one side."
     for split in sorted(declared):
         if not any(own.get(split) for own in splits):
-            found = (
-                "none left: each is of a dropped class, or the same as one of another split or of the gold archive, "
-            )
-            fix = "Split the images anew, all frames of a video to one side."
-            message = expected_found_fix(f"images in {split}", f"{found}or of its group", fix)
-            yield Conflict(MergeCode.SPLIT_EMPTY, message, fatal=split != "test")
+            yield conflict(MergeCode.SPLIT_EMPTY, f"images in {split}", found, fix, fatal=split != "test")

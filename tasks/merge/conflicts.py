@@ -1,7 +1,9 @@
-"""What archives disagree about: told, never guessed away."""
+"""Disagreements between archives: reported, never settled by a guess."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from tasks.errors import expected_found_fix
 
 
 class MergeCode(StrEnum):
@@ -18,7 +20,7 @@ class MergeCode(StrEnum):
     UNKNOWN_CLASS = "merge-unknown-class"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conflict:
     """One disagreement; `message` says what was expected, what was found and how to settle it.
 
@@ -28,3 +30,8 @@ class Conflict:
     code: MergeCode
     message: str
     fatal: bool = False
+
+
+def conflict(code: MergeCode, expected: str, found: str, fix: str, *, fatal: bool = False) -> Conflict:
+    """Return a conflict whose message says what was expected, what was found and how to settle it."""
+    return Conflict(code=code, message=expected_found_fix(expected, found, fix), fatal=fatal)

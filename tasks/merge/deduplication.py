@@ -37,7 +37,7 @@ def deduplicate(
     """
     pool = _Pool(sources, samples, gold)
     twins = pool.twins(("train", "val", "test"))
-    # Of several twins only one is told, so those of the gold archive are looked for by themselves.
+    # Each image has one twin at most, so those of the gold archive are searched by themselves.
     leaks = [twin for twin in pool.twins((GOLD, "train")) if twin.leak] if gold else []
     links = [
         (twin.later, twin.first, "the same image" if twin.exact else "nearly the same image")
@@ -49,7 +49,7 @@ def deduplicate(
     if unites:
         gone |= {pool.key(copy) for each in united for copy in each.copies if copy != each.written}
     repeated = sum(twin.exact and gone.isdisjoint((twin.later, twin.first)) for twin in twins)
-    return DeduplicatedSplits(tuple(pool.staying(gone)), tuple(map(pool.told, left_out)), repeated, united)
+    return DeduplicatedSplits(tuple(pool.staying(gone)), tuple(map(pool.with_archive, left_out)), repeated, united)
 
 
 class _Pool:
@@ -75,11 +75,14 @@ class _Pool:
         source = self._sources[place]
         for split, samples in own.items():
             for sample in samples:
-                name, key = sample.image, f"{place}/{sample.image}"
+                name = sample.image
+                key = f"{place}/{name}"
                 self._copies[key] = ImageCopy(place - 1, name, sample.label)
-                self.split_of[key], self.paths[key] = split, name
+                self.split_of[key] = split
+                self.paths[key] = name
                 if name in source.images:
-                    self._images[key], self._entries[key] = source.images[name], source.entries[name]
+                    self._images[key] = source.images[name]
+                    self._entries[key] = source.entries[name]
 
     def twins(self, splits: Sequence[str]) -> list[DuplicatePair]:
         """Return the images of these splits that are the same as an earlier one by key, or nearly so."""
@@ -106,7 +109,7 @@ class _Pool:
                 for split, samples in own.items()
             }
 
-    def told(self, left_out: ExcludedImage) -> ExcludedImage:
+    def with_archive(self, left_out: ExcludedImage) -> ExcludedImage:
         """Return it with images as `ARCHIVE/ENTRY`."""
         return left_out._replace(image=self._named(left_out.image), kept=self._named(left_out.kept))
 

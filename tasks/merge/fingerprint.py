@@ -1,4 +1,4 @@
-"""What a plan comes to, as a short text: equal where the same dataset would be written."""
+"""The digest of a plan: equal if the same dataset would be written."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from tasks.dataset.layout import LabelledImage
 from tasks.merge.plan import MergePlan
 
-# To be raised when the same plan is written in another way.
+# Raise it if the same plan is written in another way.
 _FORM = 2
 
 

@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.dataset.layout import LabelledImage
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.merge.class_mapping import match_class_ids, plan_classes
 from tasks.merge.compatibility import keypoint_conflicts
-from tasks.merge.conflicts import Conflict, MergeCode
+from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.inputs import MergeInput, usable_images
 from tasks.parameters import MergePolicy
 
 _MAX_NAMES = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gold:
-    """What the gold archive brings: its classes, the merged id of each (None: labels dropped), and all its samples."""
+    """The gold archive in a merge: its classes, the merged id of each (None: labels dropped), and all its samples."""
 
     archive: str
     names: tuple[str, ...]
@@ -36,37 +36,39 @@ def plan_gold(source: MergeInput, class_names: Sequence[str], policy: MergePolic
     trained = match_class_ids(own.class_names, class_names)
     ids = tuple(None if target is None else trained[target] for target in own.class_ids[0])
     samples = {sample.image: sample for split in usable_images(source.dataset, ids).values() for sample in split}
-    return Gold(source.archive, source.dataset.class_names, ids, tuple(samples.values()), source.digest)
+    return Gold(
+        archive=source.archive,
+        names=source.dataset.class_names,
+        class_ids=ids,
+        samples=tuple(samples.values()),
+        digest=source.digest,
+    )
 
 
 def gold_conflicts(
     gold: Gold, source: MergeInput, others: Sequence[MergeInput], task: str | None, policy: MergePolicy
 ) -> Iterator[Conflict]:
     """Yield what the gold archive and the merged ones disagree about."""
-    if task and source.dataset.task not in {task, None} and not _boxes_do(source.dataset.task, task, policy):
-        found = f"{source.dataset.task} in {safe_repr(gold.archive)}"
-        message = expected_found_fix(
-            f"a gold archive for the task {task}", found, "Name another one in promotion.gold."
-        )
-        yield Conflict(MergeCode.TASK, message, fatal=True)
-    # One of the others will do, they agree; and where only some say how to mirror, nothing is mirrored to be measured.
+    own = source.dataset.task
+    boxes_do = policy.boxes_from_polygons and (own, task) == ("segment", "detect")
+    if task and own not in {task, None} and not boxes_do:
+        found = f"{own} in {safe_repr(gold.archive)}"
+        fix = "Name another one in promotion.gold."
+        yield conflict(MergeCode.TASK, f"a gold archive for the task {task}", found, fix, fatal=True)
+    # One of the others will do, they agree; and if only some say how to mirror, nothing is mirrored to be measured.
     posed = [other for other in others if other.dataset.task == "pose"]
     first = sorted(posed, key=lambda other: other.dataset.flip_idx is None)[:1]
-    yield from (conflict for conflict in keypoint_conflicts([source, *first]) if conflict.fatal)
+    yield from (each for each in keypoint_conflicts([source, *first]) if each.fatal)
     yield from _class_conflicts(gold, policy)
 
 
-def _boxes_do(gold: str | None, task: str, policy: MergePolicy) -> bool:
-    return policy.boxes_from_polygons and (gold, task) == ("segment", "detect")
-
-
 def _class_conflicts(gold: Gold, policy: MergePolicy) -> Iterator[Conflict]:
-    """What merge.classes drops was decided by somebody; the rest was not."""
+    """Yield the gold classes that nobody trains; those that merge.classes drops were decided by somebody."""
     if not gold.samples or not any(merged is not None for merged in gold.class_ids):
         found = f"only {safe_repr(list(gold.names), _MAX_NAMES)} in {safe_repr(gold.archive)}"
         fix = "Name another archive in promotion.gold, or map its classes in merge.classes."
-        message = expected_found_fix("a gold archive with images of classes that are trained", found, fix)
-        yield Conflict(MergeCode.GOLD, message, fatal=True)
+        expected = "a gold archive with images of classes that are trained"
+        yield conflict(MergeCode.GOLD, expected, found, fix, fatal=True)
         return
     targets = plan_classes([gold.archive], [gold.names], policy.classes).class_ids[0]
     mapped = zip(gold.names, targets, gold.class_ids, strict=True)
@@ -74,4 +76,4 @@ def _class_conflicts(gold: Gold, policy: MergePolicy) -> Iterator[Conflict]:
         lost = "which no archive trains: their labels (of a tree, their images) are left out"
         found = f"{safe_repr(unknown, _MAX_NAMES)} in {safe_repr(gold.archive)}, {lost}"
         fix = f"Map them in merge.classes, as '{gold.archive}:CLASS', train them, or ignore this."
-        yield Conflict(MergeCode.GOLD, expected_found_fix("gold classes that are trained", found, fix))
+        yield conflict(MergeCode.GOLD, "gold classes that are trained", found, fix)

@@ -1,4 +1,4 @@
-"""What a merge begins from: archives that were found valid."""
+"""The inputs of a merge: archives that were found valid."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 Splits = Mapping[str, tuple[LabelledImage, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeInput:
-    """An archive that was found valid: its name, its layout with the task, and what its check saw of its images.
+    """An archive that was found valid: its name, its layout with the task, and the statistics of its images.
 
     `entries` maps each image to the checksum and size of the zip's directory; `read` returns an entry's bytes.
-    `digest` is the SHA-256 of the archive in hex, where it is known.
+    `digest` is the SHA-256 of the archive in hex, if it is known.
     """
 
     archive: str

@@ -1,19 +1,20 @@
 """The same picture in several archives, each labelled for its own classes: one picture with the labels of all.
 
 Only the same pixels, shown the same way, count: nearly the same pictures may show other objects. The picture of the
-first archive stays. What several archives say of one object is kept once: of two rows of one class whose boxes share
-most of their area the first archive's stays. A row that no other matches stays as well, and where both archives have
-its class, they disagree about it, which is told.
+first archive stays. Of two rows of one class whose boxes share most of their area the first archive's stays. A row that
+no other matches stays as well; if both archives have its class, they disagree about it.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.dataset.labels import box_around
+from tasks.disjoint_sets import DisjointSets
 from tasks.merge.remap import remap_labels
 
 # Two boxes of one class with more in common are of one object; with more than the second they are one box.
@@ -60,22 +61,15 @@ def unite(
     pairs: Iterable[tuple[str, str]], copies: Mapping[str, ImageCopy], staying: Collection[str]
 ) -> Iterator[LabelUnion]:
     """Yield the pictures that several archives have and that stay; `pairs` are keys of `copies` of one picture."""
-    for group in _groups(pairs):
-        found = sorted((copies[key], key) for key in group)
-        kept = next((at for at, (_, key) in enumerate(found) if key in staying), None)
-        if kept is not None and len({copy.archive for copy, _ in found}) > 1:
-            yield LabelUnion(kept, tuple(copy for copy, _ in found))
-
-
-def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[list[str]]:
-    """Return what is linked by pairs, in the order of first mention."""
-    group_of: dict[str, list[str]] = {}
-    for pair in pairs:
-        one, other = (group_of.setdefault(each, [each]) for each in pair)
-        if one is not other:
-            one += other
-            group_of.update(dict.fromkeys(other, one))
-    return {id(group): group for group in group_of.values()}.values()
+    pairs = list(pairs)
+    groups = DisjointSets(chain.from_iterable(pairs))
+    for one, other in pairs:
+        groups.join(one, other)
+    for group in groups.sets():
+        ordered = sorted((copies[key], key) for key in group)
+        kept = next((at for at, (_, key) in enumerate(ordered) if key in staying), None)
+        if kept is not None and len({copy.archive for copy, _ in ordered}) > 1:
+            yield LabelUnion(kept, tuple(copy for copy, _ in ordered))
 
 
 def joined_labels(
@@ -84,7 +78,7 @@ def joined_labels(
     class_ids: Sequence[Sequence[int | None]],
     task: str | None,
 ) -> Joined:
-    """Join what `read` gives of the copies' labels; `class_ids` are those of each archive, as `ClassPlan` has them."""
+    """Join the copies' labels, whose bytes `read` returns; `class_ids` are those of each archive, as in `ClassPlan`."""
     texts = []
     for copy in copies:
         ids = class_ids[copy.archive]
@@ -130,25 +124,25 @@ def _matches(first: Sequence[Corners], later: Sequence[Corners]) -> list[tuple[i
     common = np.maximum(sides, 0).prod(axis=2)
     areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (one, other)]
     overlaps = common / np.maximum(areas[0] + areas[1] - common, np.finfo(float).tiny)
-    places, numbers = np.nonzero(overlaps >= SAME_OBJECT)
-    found = overlaps[places, numbers]
+    rows, columns = np.nonzero(overlaps >= SAME_OBJECT)
+    order = np.argsort(-overlaps[rows, columns], kind="stable")
     matches: list[tuple[int, int, float]] = []
-    used, taken = set[int](), set[int]()
-    for at in np.argsort(-found, kind="stable").tolist():
-        place, number = int(places[at]), int(numbers[at])
-        if place not in used and number not in taken:
-            matches.append((place, number, float(found[at])))
-            used.add(place)
-            taken.add(number)
+    used = set[int]()
+    taken = set[int]()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in used and column not in taken:
+            matches.append((row, column, float(overlaps[row, column])))
+            used.add(row)
+            taken.add(column)
     return matches
 
 
 def _equals(first: Sequence[Corners], later: Sequence[Corners]) -> list[tuple[int, int, float]]:
-    """Return pairs of boxes that are equal but for the last digits; of any number of them in next to no time."""
-    places: defaultdict[bytes, list[int]] = defaultdict(list)
-    for place, box in enumerate(first):
-        places[_rounded(box)].append(place)
-    return [(own.pop(), number, 1.0) for number, box in enumerate(later) if (own := places[_rounded(box)])]
+    """Return pairs of boxes that are equal but for the last digits; fast for any number of them."""
+    rows: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row, box in enumerate(first):
+        rows[_rounded(box)].append(row)
+    return [(own.pop(), column, 1.0) for column, box in enumerate(later) if (own := rows[_rounded(box)])]
 
 
 def _rounded(box: Corners) -> bytes:

@@ -1,7 +1,7 @@
-"""What a merge wrote, in files beside the dataset: whoever loads it compares, and names the archive of what is missing.
+"""Files beside a merged dataset that say what was written: whoever loads it compares.
 
-`written.json` is small: images and rows of each class by split. `entries.json` names what each image was in its
-archive, and is read only where something is missing.
+`written.json` is small: images and rows of each class by split. `entries.json` names the entry that each image was in
+its archive, and is read only if something is missing.
 """
 
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tasks.errors import safe_repr
 
-_WRITTEN, _ENTRIES = "written.json", "entries.json"
+_WRITTEN = "written.json"
+_ENTRIES = "entries.json"
 
 
 @dataclass
@@ -34,38 +35,38 @@ def count_rows(text: str) -> Counter[int]:
 
 
 def write_manifest(data: Path, splits: Mapping[str, ImageCounts]) -> None:
-    """Write beside `data` (data.yaml, or the folder of a tree) what was written for each split asked for."""
-    told = {split: {"images": tally.images, "rows": dict(tally.rows)} for split, tally in splits.items()}
-    (_folder(data) / _WRITTEN).write_text(json.dumps(told), encoding="utf-8")
+    """Write the counts of each split beside `data` (data.yaml, or the folder of a tree)."""
+    counts = {split: {"images": each.images, "rows": dict(each.rows)} for split, each in splits.items()}
+    (_folder(data) / _WRITTEN).write_text(json.dumps(counts), encoding="utf-8")
 
 
 def read_manifest(data: Path) -> dict[str, ImageCounts]:
-    """Return what `write_manifest` wrote; nothing for data that no merge wrote."""
+    """Return the counts that `write_manifest` wrote; nothing for data that no merge wrote."""
     try:
-        told = json.loads((_folder(data) / _WRITTEN).read_text(encoding="utf-8"))
+        counts = json.loads((_folder(data) / _WRITTEN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return {
-        split: ImageCounts(found["images"], Counter({int(number): count for number, count in found["rows"].items()}))
-        for split, found in told.items()
+        split: ImageCounts(each["images"], Counter({int(number): count for number, count in each["rows"].items()}))
+        for split, each in counts.items()
     }
 
 
 def write_entries(folder: Path, archives: Mapping[str, tuple[str, Mapping[str, Sequence[str]]]]) -> None:
-    """Write into the folder of a dataset, by the mark of each archive, its name and its images of each split."""
+    """Write into the folder of a dataset, by the prefix of each archive, its name and its images of each split."""
     (folder / _ENTRIES).write_text(json.dumps(archives), encoding="utf-8")
 
 
 def origin(image: Path) -> str:
-    """Say what an image of a merged dataset, or a link to one, was in its archive; its own name where that is lost.
+    """Return the entry and archive of an image of a merged dataset, or of a link to one; its own name if that is lost.
 
-    Its name begins with the mark of its archive and its number in the split: `images/train/00-000003-x.jpg`.
+    Its name begins with the prefix of its archive and its number in the split: `images/train/00-000003-x.jpg`.
     """
     image = image.resolve()
     split, kind = image.parents[1].name, image.parent.name
-    mark, number, *_ = image.name.split("-")
+    prefix, number, *_ = image.name.split("-")
     try:
-        archive, splits = json.loads((image.parents[2] / _ENTRIES).read_text(encoding="utf-8"))[mark]
+        archive, splits = json.loads((image.parents[2] / _ENTRIES).read_text(encoding="utf-8"))[prefix]
         return f"{safe_repr(splits[kind if split == 'images' else split][int(number)])} of archive {safe_repr(archive)}"
     except (FileNotFoundError, LookupError, ValueError):
         return safe_repr(image.name)

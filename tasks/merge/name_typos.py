@@ -23,8 +23,8 @@ _LETTERS = 32
 def find_similar_pairs(names: Sequence[str], owners: Sequence[Collection[int]]) -> Iterator[tuple[int, int]]:
     """Yield the places of names (first, later) that are nearly equal, by the later place.
 
-    `names` are in lower case with single spaces; `owners` says for each which archives have it. Names of one archive
-    are told apart by whoever labelled it, and so are names that differ by their numbers.
+    `names` are in lower case with single spaces; `owners` are the archives of each. Names of one archive are different
+    classes, and so are names that differ by their numbers.
     """
     for first, later in islice(_candidates(names), _MAX_COMPARISONS):
         if set(owners[first]).isdisjoint(owners[later]) and _similar(names[first], names[later]):

@@ -1,4 +1,4 @@
-"""A few validation images with their labels as a zip that anybody can open: what a deployment is compared on."""
+"""A few validation images with their labels as a zip that anybody can open: a deployment is compared on them."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,10 @@ import yaml
 from tasks.merge.subset_selection import select_diverse
 from tasks.merge.yolo_writer import label_path, list_images, read_class_names, read_keypoint_keys, split_folders
 
-# The first moment that a zip can tell: the same files give the same bytes whenever they are written.
+# The first moment that a zip knows: the same files give the same bytes whenever they are written.
 _MOMENT = (1980, 1, 1, 0, 0, 0)
-_UNIX, _MODE = 3, 0o644 << 16
+_UNIX = 3
+_MODE = 0o644 << 16
 
 
 def pack_sample(data: Path, task: str, names: Sequence[str], path: Path, images: int) -> None:
@@ -23,19 +24,15 @@ def pack_sample(data: Path, task: str, names: Sequence[str], path: Path, images:
     found = list_images(data, task, "val")
     chosen = sorted(select_diverse({image: read_class_names(image, task) for image in found}, images))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "data.yaml", _described(data, task, names).encode())
+        splits = {} if task == "classify" else {"train": "images/val", "val": "images/val"}
+        described = {**splits, "names": dict(enumerate(names)), **read_keypoint_keys(data, task)}
+        _add(archive, "data.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
         for name, file in _entries(chosen, task):
             _add(archive, name.as_posix(), file.read_bytes())
 
 
-def _described(data: Path, task: str, names: Sequence[str]) -> str:
-    splits = {} if task == "classify" else {"train": "images/val", "val": "images/val"}
-    content = {**splits, "names": dict(enumerate(names)), **read_keypoint_keys(data, task)}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
 def _entries(images: Sequence[Path], task: str) -> Iterator[tuple[Path, Path]]:
-    """The name in the zip and the file, of images and labels."""
+    """Yield the name in the zip and the file, of images and labels."""
     for image in images:
         class_id = int(image.parent.name) if task == "classify" else None
         own, labels = split_folders(Path(), "val", class_id)
@@ -46,5 +43,6 @@ def _entries(images: Sequence[Path], task: str) -> Iterator[tuple[Path, Path]]:
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name, _MOMENT)
-    entry.create_system, entry.external_attr = _UNIX, _MODE
+    entry.create_system = _UNIX
+    entry.external_attr = _MODE
     archive.writestr(entry, content)

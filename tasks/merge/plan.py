@@ -1,4 +1,4 @@
-"""The merge plan: what every archive brings, under which class ids, and what is left out, before a file is written."""
+"""The merge plan: the samples and class ids of every archive, and the images left out, before a file is written."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from tasks.merge.split_leakage import GOLD, ExcludedImage
 from tasks.parameters import MergePolicy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MergePlan:
     """`splits` holds the samples that the merged dataset gets of each archive, `names` its own classes.
 
-    Images of `left_out` are written `ARCHIVE/ENTRY`. `repeated` counts images that a split has once more. Where a
-    conflict is fatal nothing can be merged. `digests` are the SHA-256 of the archives in hex, empty where not known.
-    `task` is None where no archive has a single label (or where they disagree). `united` are the pictures that several
-    archives have, which are written once with the labels of all; the other copies are not among `splits`.
+    Images of `left_out` are written `ARCHIVE/ENTRY`. `repeated` counts images that a split has once more. If a conflict
+    is fatal nothing can be merged. `digests` are the SHA-256 of the archives in hex, empty if not known. `task` is None
+    if no archive has a single label (or if they disagree). `united` are the pictures that several archives have, which
+    are written once with the labels of all; the other copies are not among `splits`.
     """
 
     archives: tuple[str, ...]
@@ -104,10 +104,9 @@ def blocking_conflicts(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
 
 
 def _unknown_rename_conflicts(sources: Sequence[MergeInput], gold: MergeInput | None, renames: Renames) -> list[str]:
-    """Return what merge.classes names and no archive has; each list of classes is looked at as it is merged."""
-    together = [sources, [gold]] if gold else [sources]
+    """Return the classes of merge.classes that no archive has; those of gold are merged by themselves."""
     unknown = [
         find_unknown_renames([each.archive for each in group], [each.dataset.class_names for each in group], renames)
-        for group in together
+        for group in (sources, [gold] if gold else [])
     ]
-    return [written for written in unknown[0] if all(written in other for other in unknown)]
+    return [written for written in unknown[0] if written in unknown[1]]

@@ -11,10 +11,10 @@ _BOX_FIELDS = 5
 
 
 def remap_labels(text: str, class_ids: Sequence[int | None], task: str | None = None) -> str:
-    """Label rows with merged class ids; rows of dropped classes go, every number stays as it was written.
+    """Return label rows with merged class ids; rows of dropped classes go, every number stays as it was written.
 
-    For the task detect an outline becomes the box around it: Ultralytics refuses a file that has both. Columns are told
-    apart by one space: some of what counts as a space in a label ends a line for Ultralytics. A row that is there
+    For the task detect an outline becomes the box around it: Ultralytics refuses a file that has both. One space is
+    between columns: some characters that count as a space in a label end a line for Ultralytics. A row that is there
     already, in the single precision that Ultralytics reads, is written once: classes may have become one.
     """
     rows: dict[tuple[float, ...], str] = {}

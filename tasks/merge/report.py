@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.merge.fingerprint import plan_digest
-from tasks.merge.gold import Gold
 from tasks.merge.label_union import LabelUnion
 from tasks.merge.plan import MergePlan
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
@@ -32,18 +31,17 @@ def plan_markdown(plan: MergePlan) -> str:
     ]
     if plan.gold:
         gold = escape_markdown(plan.gold.archive)
-        told = f"Gold archive {gold}: {len(plan.gold.samples)} images, measured on, never trained on."
-        parts.append(told)
+        parts.append(f"Gold archive {gold}: {len(plan.gold.samples)} images, measured on, never trained on.")
     if plan.united:
         parts.append(f"Pictures that several archives have, each kept once with the labels of all: {len(plan.united)}.")
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
-        found = [
+        conflicts = [
             f"**{escape_markdown(each.code)}**{_STOPS * each.fatal}: {wrap_text(each.message)}"
             for each in plan.conflicts
         ]
-        parts += ["## Conflicts", _first(found)]
+        parts += ["## Conflicts", _first(conflicts)]
     parts += ["## Classes", _classes(plan)]
     if plan.united:
         both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
@@ -60,7 +58,8 @@ def plan_markdown(plan: MergePlan) -> str:
 
 
 def plan_facts(plan: MergePlan) -> dict[str, Any]:
-    """Return what the plan decided as plain values for JSON."""
+    """Return the decisions of the plan as plain values for JSON."""
+    gold = plan.gold
     return {
         "archives": list(plan.archives),
         "task": plan.task,
@@ -71,7 +70,7 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "keypoints": plan.keypoints and list(plan.keypoints),
         "flip_idx": plan.flip_idx and list(plan.flip_idx),
         "united": [_copies(plan, each) for each in plan.united],
-        "gold": plan.gold and _gold_facts(plan.gold),
+        "gold": gold and {"archive": gold.archive, "class_ids": list(gold.class_ids), "images": len(gold.samples)},
         "digest": plan_digest(plan),
         "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
         "left_out": [each._asdict() for each in plan.left_out],
@@ -82,10 +81,6 @@ def _copies(plan: MergePlan, united: LabelUnion) -> list[str]:
     """Return the copies of a picture as `ARCHIVE/ENTRY`, first the one that is written."""
     copies = [united.written, *(each for each in united.copies if each != united.written)]
     return [f"{plan.archives[each.archive]}/{each.image}" for each in copies]
-
-
-def _gold_facts(gold: Gold) -> dict[str, Any]:
-    return {"archive": gold.archive, "class_ids": list(gold.class_ids), "images": len(gold.samples)}
 
 
 def _classes(plan: MergePlan) -> str:
@@ -100,12 +95,8 @@ def _classes(plan: MergePlan) -> str:
     if any(None in archive for archive in own):
         merged_names.append((None, "dropped"))
     rows = [
-        (
-            "" if target is None else target,
-            name[:_MAX_NAME],
-            *(", ".join(archive.get(target, ["-"])) for archive in own),
-        )
-        for target, name in merged_names
+        ("" if merged is None else merged, name[:_MAX_NAME], *(", ".join(ids.get(merged, ["-"])) for ids in own))
+        for merged, name in merged_names
     ]
     archives = [*plan.archives, *([f"{plan.gold.archive} (gold)"] if plan.gold else [])]
     tables = [

@@ -1,6 +1,6 @@
 """No picture on both sides of a split: images that are the same, nearly so, or of one group stay together.
 
-Splits stay as they were declared: an image is never moved to another one. Where a set of related images is in several
+Splits stay as they were declared: an image is never moved to another one. If a set of related images is in several
 splits, the split that has most of them keeps its own, and those in the others are left out.
 """
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 from tasks.disjoint_sets import DisjointSets
 
 GOLD = "gold"
-# What decides between splits that have as many of a set: what is measured on is dearer than what is learned from.
-_DEARER = {"test": 2, "val": 1, "train": 0}
+# Decides between splits that have as many of a set: images to measure on are scarcer than images to train on.
+_SCARCITY = {"test": 2, "val": 1, "train": 0}
 
 
 class ExcludedImage(NamedTuple):
@@ -30,8 +30,8 @@ def resolve_leaks(splits: Mapping[str, str], links: Iterable[tuple[str, str, str
     """Return the images to leave out so that no set of linked images is in two splits, in the order of `splits`.
 
     Of a set with images of split `gold` these and one other split stay, which is not train. `splits` maps each image
-    to its split; a link is (image, other image, reason). Links count onwards: what is linked to a linked image is in
-    the same set. As `kept` an image that is linked itself is named where there is one.
+    to its split; a link is (image, other image, reason). Links count onwards: an image that is linked to a linked image
+    is in the same set. `kept` is an image that is linked itself, if there is one.
     """
     sets = DisjointSets(splits)
     linked: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -57,7 +57,7 @@ def _choose_excluded(members: Sequence[str], splits: Mapping[str, str]) -> Itera
     if counts.pop(GOLD, 0) and counts.pop("train", 0):
         yield from ((image, GOLD) for image in members if splits[image] == "train")
     if counts:
-        stays = max(counts, key=lambda split: (counts[split], _DEARER[split]))
+        stays = max(counts, key=lambda split: (counts[split], _SCARCITY[split]))
         yield from ((image, stays) for image in members if splits[image] in counts and splits[image] != stays)
 
 
@@ -78,9 +78,9 @@ def group_linked_images(images: Mapping[str, str], patterns: Sequence[str]) -> I
 
 
 def _form(pattern: str) -> re.Pattern[str]:
-    """Atomic, so that no name takes long: what follows a star or the group is taken where it comes first.
+    """Return the pattern as an atomic expression, so that no name takes long: each piece is taken at its first place.
 
-    Nothing is lost by that, as the next star or the group takes in whatever else there is.
+    Nothing is lost by that, as the next star or the group takes in all that is left.
     """
     before, _, after = pattern.partition("{group}")
     lead, ending = _pieces(before), _pieces(after)

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,9 +14,8 @@ from prefect import get_run_logger
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Report
 from tasks.dataset.image_stats import ImageStats
-from tasks.errors import StudioError, safe_repr
+from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.merge.inputs import MergeInput
-from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.label_union import ImageCopy, joined_labels
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.pack_sample import pack_sample
@@ -30,6 +29,7 @@ from tasks.merge.yolo_writer import (
     name_entries,
     plan_archive_copies,
     plan_gold_copies,
+    with_end_mark,
     write_data_yaml,
 )
 from tasks.orchestration.step import step
@@ -42,7 +42,8 @@ SHOWN_CONFLICTS = 5
 LOGGED_CONFLICTS = 50
 SAMPLE = "validation-sample.zip"
 SAMPLE_IMAGES = 64
-_COPY_BATCH_BYTES = 100
+_COPY_BATCH = 100
+_STOPPED = "Writing the merge stopped at archive {!r}"
 UniteLabels = Callable[[Sequence[ImageCopy]], str]
 
 
@@ -50,9 +51,9 @@ class MergeError(StudioError):
     """The archives cannot become one dataset."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ValidArchive:
-    """An archive on this disk that was found valid: its name, file, task, what its check saw, and its SHA-256."""
+    """An archive on this disk that was found valid: its name, file, task, image statistics, and SHA-256."""
 
     name: str
     path: Path
@@ -61,11 +62,11 @@ class ValidArchive:
     digest: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MergedDataset:
-    """The dataset on disk: what Ultralytics takes as `data` (data.yaml, or a folder for classify), and its classes.
+    """The dataset on disk: `data` for Ultralytics (data.yaml, or a folder for classify), and its classes.
 
-    `images` counts those of each split, `gold` included; `gold` is what Ultralytics takes to measure on these, as val.
+    `images` counts those of each split, `gold` included; `gold` is the `data` with the gold images as val.
     """
 
     data: Path
@@ -76,24 +77,25 @@ class MergedDataset:
 
 
 def valid_archive(name: str, path: Path, report: Report, traits: bytes) -> ValidArchive:
-    """Return an archive as its check left it; `traits` is what `pack_traits` gave."""
-    return ValidArchive(name, path, report.statistics.task, unpack_image_stats(traits), report.digest)
+    """Return an archive with the outcome of its check; `traits` are packed by `pack_image_stats`."""
+    images = unpack_image_stats(traits)
+    return ValidArchive(name=name, path=path, task=report.statistics.task, images=images, digest=report.digest)
 
 
 @step
 def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy, gold: ValidArchive | None = None) -> MergePlan:
-    """Decide how the archives become one dataset; nothing is written.
+    """Decide how the archives become one dataset; nothing is written, and `gold` is never trained on.
 
-    `gold` is never trained on. Raises MergeError for an archive named twice, also as gold.
+    Raises:
+        MergeError: An archive is there twice, also as gold.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
-        raise MergeError(f"Expected different archives, found one of them twice in {names}. Name each once.")
+        raise MergeError(expected_found_fix("different archives", f"one of them twice in {names}", "Name each once."))
     if gold and gold.name in names:
-        raise MergeError(
-            f"Expected a gold archive that is not trained on, found {gold.name!r} among the archives. "
-            f"Take it out of archives, or name another one in promotion.gold."
-        )
+        found = f"{gold.name!r} among the archives"
+        fix = "Take it out of archives, or name another one in promotion.gold."
+        raise MergeError(expected_found_fix("a gold archive that is not trained on", found, fix))
     with ExitStack() as opened:
         sources = [_source(archive, opened) for archive in archives]
         return plan_merge(sources, policy, _source(gold, opened) if gold else None)
@@ -101,16 +103,26 @@ def plan_archives(archives: Sequence[ValidArchive], policy: MergePolicy, gold: V
 
 def _source(archive: ValidArchive, opened: ExitStack) -> MergeInput:
     entries, dataset = opened.enter_context(open_dataset(archive.path, task=archive.task))
-    checksums = entries.checksums(archive.images)
-    return MergeInput(archive.name, dataset, archive.images, checksums, entries.read, archive.digest)
+    return MergeInput(
+        archive=archive.name,
+        dataset=dataset,
+        images=archive.images,
+        entries=entries.checksums(archive.images),
+        read=entries.read,
+        digest=archive.digest,
+    )
 
 
 def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
-    """Raise MergeError for conflicts that stop the merge; log the others."""
-    if found := blocking_conflicts(plan, policy):
-        advice = "" if found[0].fatal else " Settle it, or set merge.on_conflict to warn."
-        more = f" And {len(found) - SHOWN_CONFLICTS} more." if len(found) > SHOWN_CONFLICTS else ""
-        raise MergeError(" ".join(conflict.message for conflict in found[:SHOWN_CONFLICTS]) + more + advice)
+    """Log the conflicts that do not stop the merge.
+
+    Raises:
+        MergeError: There are others.
+    """
+    if blocking := blocking_conflicts(plan, policy):
+        advice = "" if blocking[0].fatal else " Settle it, or set merge.on_conflict to warn."
+        more = f" And {len(blocking) - SHOWN_CONFLICTS} more." if len(blocking) > SHOWN_CONFLICTS else ""
+        raise MergeError(" ".join(conflict.message for conflict in blocking[:SHOWN_CONFLICTS]) + more + advice)
     log = get_run_logger()
     for conflict in plan.conflicts[:LOGGED_CONFLICTS]:
         log.warning("%s: %s", conflict.code, conflict.message)
@@ -125,21 +137,22 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
 def write_merge(
     archives: Sequence[ValidArchive], plan: MergePlan, folder: Path, gold: ValidArchive | None = None
 ) -> MergedDataset:
-    """Write what the plan says into the fresh `folder`; images byte for byte, but see `with_end_mark`.
+    """Write the plan's dataset into the fresh `folder`; images byte for byte, but see `with_end_mark`.
 
-    `archives` and `gold` are the plan's.
-    Names come from the archive's place in the list and a running number, so none collide. The folder must be new:
-    Ultralytics keeps label caches by path and size. Raises MergeError where it exists, where an archive is no longer
-    what was checked, and where the disk takes no more.
+    `archives` and `gold` are the plan's. Names come from the archive's place in the list and a running number, so none
+    collide.
+
+    Raises:
+        MergeError: The folder exists, an archive has changed since its check, or the disk is full.
     """
     _make(folder)
     name_entries(plan, folder)
     written: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
     with ExitStack() as opened:
-        entries = [opened.enter_context(_open_archives(archive)) for archive in archives]
+        entries = [opened.enter_context(open_dataset(each.path, task=each.task))[0] for each in archives]
 
         def read(copy: ImageCopy) -> bytes:
-            with _conflict_error(archives[copy.archive].name):
+            with _explain_faults(_STOPPED.format(archives[copy.archive].name)):
                 return entries[copy.archive].read(copy.label) if copy.label else b""
 
         def join(copies: Sequence[ImageCopy]) -> str:
@@ -147,18 +160,20 @@ def write_merge(
 
         for number, archive in enumerate(archives):
             _stream(archive.name, entries[number], plan_archive_copies(plan, number, folder), written, join)
-    names, keypoints = plan.classes.class_names, keypoint_keys(plan)
+    names = plan.classes.class_names
+    keypoints = keypoint_keys(plan)
     data = write_data_yaml(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
     write_manifest(data, written)
-    images, gold_data = plan.images, None
+    images = plan.images
+    gold_data = None
     if gold and plan.gold:
         measured: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
-        with _open_archives(gold) as entries_of_gold:
+        with open_dataset(gold.path, task=gold.task) as (entries_of_gold, _):
             _stream(gold.name, entries_of_gold, plan_gold_copies(plan.gold, plan.task, folder), measured)
         gold_data = write_data_yaml(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
         write_manifest(gold_data, {"train": measured["val"], "val": measured["val"]})
         images |= {"gold": len(plan.gold.samples)}
-    return MergedDataset(data, plan.task or "detect", names, images, gold_data)
+    return MergedDataset(data=data, task=plan.task or "detect", class_names=names, images=images, gold=gold_data)
 
 
 @step
@@ -167,19 +182,21 @@ def write_relabelled_split(
 ) -> Path:
     """Link split `val` of `data` into the fresh `folder` for a model with other classes, and return its `data`.
 
-    `data` is what `write_merge` gave, also as `gold`, and `own_names` its classes; classes are the same by the rules of
-    merging. Labels have the ids of `other_names`; those of classes that the other model lacks are dropped, in a tree
-    with their images. The original must stay where it is. Raises MergeError where the folder exists, and where no image
-    shows a class that both have.
+    `data` is that of a merge, or its `gold`, and `own_names` its classes; classes are the same by the rules of merging.
+    Labels have the ids of `other_names`; those of classes that the other model lacks are dropped, in a tree with their
+    images. The original must stay at its path.
+
+    Raises:
+        MergeError: The folder exists, or no image shows a class that both have.
     """
     _make(folder)
-    with _explained(f"Writing the images in {folder} stopped"):
+    with _explain_faults(f"Writing the images in {folder} stopped"):
         view = relabel_val_split(data, task, own_names, other_names, folder)
     if view is None:
-        raise MergeError(
-            f"Expected images of a class that both models have, found none: one has {safe_repr(list(own_names), 200)}, "
-            f"the other {safe_repr(list(other_names), 200)}. These two cannot be compared."
-        )
+        own, other = (safe_repr(list(names), 200) for names in (own_names, other_names))
+        found = f"none: one has {own}, the other {other}"
+        fix = "These two cannot be compared."
+        raise MergeError(expected_found_fix("images of a class that both models have", found, fix))
     return view
 
 
@@ -187,23 +204,25 @@ def write_relabelled_split(
 def write_smoke_test_subset(dataset: MergedDataset, folder: Path, images: int = 8) -> Path:
     """Link `images` images of train and half as many of val into the fresh `folder`, and return its `data`.
 
-    The same ones each time, labelled and of as many classes as possible. The dataset must stay where it is. Raises
-    MergeError where the folder exists, and where the disk takes no more.
+    The same ones each time, labelled and of as many classes as possible. The dataset must stay at its path.
+
+    Raises:
+        MergeError: The folder exists, or the disk is full.
     """
     _make(folder)
-    with _explained(f"Writing the rehearsal in {folder} stopped"):
+    with _explain_faults(f"Writing the rehearsal in {folder} stopped"):
         return make_smoke_test_subset(dataset.data, dataset.task, dataset.class_names, folder, images)
 
 
 @step
 def write_sample(dataset: MergedDataset, folder: Path) -> Path:
-    """Write `validation-sample.zip` into the existing `folder`, and return it: what a deployment is compared on.
+    """Write `validation-sample.zip` into the existing `folder`, and return it: a deployment is compared on it.
 
     It holds at most `SAMPLE_IMAGES` images of val, byte for byte, with their labels: those first that show classes not
-    shown yet. The same data gives the same bytes. Raises MergeError where the disk takes no more.
+    shown yet. The same data gives the same bytes. Raises MergeError if the disk is full.
     """
     path = folder / SAMPLE
-    with _explained(f"Writing {path} stopped"):
+    with _explain_faults(f"Writing {path} stopped"):
         pack_sample(dataset.data, dataset.task, dataset.class_names, path, SAMPLE_IMAGES)
     return path
 
@@ -217,21 +236,11 @@ def _make(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explain_faults(what: str) -> Iterator[None]:
     try:
         yield
     except (ArchiveError, OSError) as exc:
         raise MergeError(f"{what}: {exc}") from exc
-
-
-def _conflict_error(name: str) -> AbstractContextManager[None]:
-    return _explained(f"Writing the merge stopped at archive {name!r}")
-
-
-@contextmanager
-def _open_archives(archive: ValidArchive) -> Iterator[Archive]:
-    with open_dataset(archive.path, task=archive.task) as (entries, _):
-        yield entries
 
 
 def _stream(
@@ -243,22 +252,18 @@ def _stream(
 ) -> None:
     """Write images and labels from the archive `name`, byte for byte but for class ids; count them by split.
 
-    `join` gives the labels of a picture that several archives have.
+    `join` returns the labels of a picture that several archives have.
     """
-    with _conflict_error(name), ThreadPoolExecutor(WRITERS) as pool:
-        for portion in pool.map(partial(_write, archive, join), _portions(jobs)):
-            for split, tally in portion.items():
+    batches = iter(lambda: list(islice(jobs, _COPY_BATCH)), [])
+    with _explain_faults(_STOPPED.format(name)), ThreadPoolExecutor(WRITERS) as pool:
+        for counts in pool.map(partial(_write, archive, join), batches):
+            for split, tally in counts.items():
                 written[split].add(tally.images, tally.rows)
 
 
-def _portions(jobs: Iterator[CopyJob]) -> Iterator[list[CopyJob]]:
-    while portion := list(islice(jobs, _COPY_BATCH_BYTES)):
-        yield portion
-
-
-def _write(archive: Archive, join: UniteLabels, portion: Sequence[CopyJob]) -> dict[str, ImageCounts]:
+def _write(archive: Archive, join: UniteLabels, jobs: Sequence[CopyJob]) -> dict[str, ImageCounts]:
     written: defaultdict[str, ImageCounts] = defaultdict(ImageCounts)
-    for job in portion:
+    for job in jobs:
         _write_file(job.image_file, with_end_mark(archive.read(job.image)))
         rows = Counter[int]() if job.class_id is None else Counter([job.class_id])
         text = _labels(archive, job, join)
@@ -270,7 +275,7 @@ def _write(archive: Archive, join: UniteLabels, portion: Sequence[CopyJob]) -> d
 
 
 def _labels(archive: Archive, job: CopyJob, join: UniteLabels) -> str | None:
-    """The label file of an image; None where it has none."""
+    """Return the label file of an image; None if it has none."""
     if any(copy.label for copy in job.copies):
         return join(job.copies)
     if job.label is None:

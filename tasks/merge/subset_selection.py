@@ -1,24 +1,13 @@
 """Which few images show as much as possible of a dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 Image = TypeVar("Image")
 
 
-def read_classes(text: str) -> frozenset[int]:
-    """Return the class ids of the rows of a label file."""
-    return frozenset(int(fields[0]) for line in text.split("\n") if (fields := line.split()))
-
-
-def every_nth(images: Sequence[Image], most: int) -> list[Image]:
-    """Return at most so many of the images, in equal steps from the first on."""
-    step = max(1, -(-len(images) // most))
-    return list(images[::step])
-
-
 def select_diverse(classes: Mapping[Image, frozenset[int]], count: int) -> list[Image]:
-    """Return `count` of the images, or all there are: each time the one that adds most to what is shown.
+    """Return `count` of the images, or all there are: each time the one that shows most that is new.
 
     `classes` maps each image to the ids of the classes that it shows. A class not shown yet counts most, then one that
     few of the chosen show; of equal images the first is taken. So images without labels come last.

@@ -7,12 +7,13 @@ labels, and would find those of the original; it keeps label caches beside the l
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, islice
+from math import ceil
 from pathlib import Path
 
 from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.remap import remap_labels
-from tasks.merge.subset_selection import every_nth, select_diverse
+from tasks.merge.subset_selection import select_diverse
 from tasks.merge.yolo_writer import (
     label_path,
     list_images,
@@ -22,17 +23,17 @@ from tasks.merge.yolo_writer import (
     write_data_yaml,
 )
 
-# A rehearsal looks at so many images of each split at most.
+# A smoke test chooses among so many images of each split at most.
 MAX_CANDIDATES = 200
 
 
 def relabel_val_split(
     data: Path, task: str, own_names: Sequence[str], other_names: Sequence[str], folder: Path
 ) -> Path | None:
-    """Link split `val` of `data` under the ids of `other_names`; None where no class or no image is left.
+    """Link split `val` of `data` under the ids of `other_names`; None if no class or no image is left.
 
-    Labels of classes that the others lack are dropped; in a tree that is the image. What it gives has val as train too,
-    as Ultralytics asks for one.
+    Labels of classes that the others lack are dropped; in a tree that is the image. The new dataset has val as train
+    too, since Ultralytics needs one.
     """
     ids = match_class_ids(own_names, other_names)
     if all(place is None for place in ids):
@@ -52,17 +53,16 @@ def make_smoke_test_subset(data: Path, task: str, names: Sequence[str], folder: 
     chosen = {}
     for split, count in (("train", images), ("val", max(1, images // 2))):
         found = list_images(data, task, split)
-        looked_at = _first_of_each(found, count) if task == "classify" else every_nth(found, MAX_CANDIDATES)
-        chosen[split] = select_diverse({image: read_class_names(image, task) for image in looked_at}, count)
+        if task == "classify":
+            classes = groupby(found, lambda image: image.parent)
+            candidates = [image for _, own in classes for image in islice(own, count)]
+        else:
+            candidates = found[:: ceil(len(found) / MAX_CANDIDATES) or 1]
+        chosen[split] = select_diverse({image: read_class_names(image, task) for image in candidates}, count)
     linked = _link(chosen, task, range(len(names)), folder)
     described = write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
     write_manifest(described, linked)
     return described
-
-
-def _first_of_each(images: Sequence[Path], count: int) -> list[Path]:
-    """Of a tree, `count` images of each class."""
-    return [image for _, own in groupby(images, lambda image: image.parent) for image in islice(own, count)]
 
 
 def _link(
@@ -80,7 +80,7 @@ def _link(
 
 
 def _link_classified(image: Path, split: str, ids: Sequence[int | None], folder: Path) -> Counter[int] | None:
-    """Return the rows of each class; None where the image was left out."""
+    """Return the rows of each class; None if the image was left out."""
     class_id = ids[int(image.parent.name)]
     if class_id is None:
         return None

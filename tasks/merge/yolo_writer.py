@@ -1,4 +1,4 @@
-"""Where the files of a merged dataset lie, so that Ultralytics finds images, labels and classes.
+"""The files of a merged dataset as Ultralytics expects them.
 
 It takes the folder of a tree for the class id, and looks for labels in `labels` beside `images`.
 """
@@ -18,16 +18,17 @@ from tasks.merge.inputs import Splits
 from tasks.merge.label_union import ImageCopy
 from tasks.merge.manifest import write_entries
 from tasks.merge.plan import MergePlan
-from tasks.merge.subset_selection import read_classes
 
 GOLD_FOLDER = "gold"
+_JPEG = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
 
 
 class CopyJob(NamedTuple):
     """An image and its label, as entries and as files; a label that is None is not there.
 
-    Where several archives have the picture, `copies` are all of it, and their labels are joined. `class_id` is what the
-    folder of an image says, in a tree.
+    If several archives have the picture, `copies` are all of it, and their labels are joined. `class_id` is that of the
+    image's folder, in a tree.
     """
 
     split: str
@@ -41,10 +42,10 @@ class CopyJob(NamedTuple):
     copies: tuple[ImageCopy, ...] = ()
 
 
-class _SourceOfCopies(NamedTuple):
-    """What one archive brings; `mark` begins the names of its files, so that none collide."""
+class _Source(NamedTuple):
+    """The samples of one archive; `prefix` begins the names of its files, so that none collide."""
 
-    mark: str
+    prefix: str
     splits: Splits
     names: Sequence[str]
     class_ids: Sequence[int | None]
@@ -52,31 +53,29 @@ class _SourceOfCopies(NamedTuple):
 
 
 def plan_archive_copies(plan: MergePlan, number: int, folder: Path) -> Iterator[CopyJob]:
-    """Yield what is to be written of one archive; its folders are made on the way."""
+    """Yield the files to write of one archive; its folders are made on the way."""
     copies = {each.written.image: each.copies for each in plan.united if each.written.archive == number}
-    own = _SourceOfCopies(
-        _mark(number), plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies
-    )
+    own = _Source(_prefix(number), plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies)
     return _jobs(own, plan.task, folder)
 
 
 def plan_gold_copies(gold: Gold, task: str | None, folder: Path) -> Iterator[CopyJob]:
-    """Yield what is to be written of the gold archive: a dataset of its own below `folder`, all of it in val."""
-    own = _SourceOfCopies(GOLD_FOLDER, {"val": gold.samples}, gold.names, gold.class_ids)
+    """Yield the files to write of the gold archive: a dataset of its own below `folder`, all of it in val."""
+    own = _Source(GOLD_FOLDER, {"val": gold.samples}, gold.names, gold.class_ids)
     return _jobs(own, task, folder / GOLD_FOLDER)
 
 
 def name_entries(plan: MergePlan, folder: Path) -> None:
     """Write down which entry each file will be, for `origin` (`tasks.merge.manifest`)."""
     brought = enumerate(zip(plan.archives, plan.splits, strict=True))
-    write_entries(folder, {_mark(number): (name, _entries(splits)) for number, (name, splits) in brought})
+    write_entries(folder, {_prefix(number): (name, _entries(splits)) for number, (name, splits) in brought})
     if plan.gold:
         gold = folder / GOLD_FOLDER
         gold.mkdir(exist_ok=True)
         write_entries(gold, {GOLD_FOLDER: (plan.gold.archive, _entries({"val": plan.gold.samples}))})
 
 
-def _mark(number: int) -> str:
+def _prefix(number: int) -> str:
     return f"{number:02d}"
 
 
@@ -84,22 +83,28 @@ def _entries(splits: Splits) -> dict[str, list[str]]:
     return {split: [sample.image for sample in samples] for split, samples in splits.items()}
 
 
-def _jobs(own: _SourceOfCopies, task: str | None, folder: Path) -> Iterator[CopyJob]:
+def _jobs(own: _Source, task: str | None, folder: Path) -> Iterator[CopyJob]:
     folder_ids = dict(zip(own.names, own.class_ids, strict=True))
     made: set[Path] = set()
     for split, samples in own.splits.items():
         for index, sample in enumerate(samples):
             class_id = folder_ids[class_folder(sample.image)] if task == "classify" else None
             images, labels = split_folders(folder, split, class_id)
-            for place in {images, labels} - made:
-                place.mkdir(parents=True, exist_ok=True)
-                made.add(place)
+            for new in {images, labels} - made:
+                new.mkdir(parents=True, exist_ok=True)
+                made.add(new)
             name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
-            stem = f"{own.mark}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
-            image_file, label_file = f"{images}/{stem}.{ending.lower()}", f"{labels}/{stem}.txt"
-            copies = own.copies.get(sample.image, ())
+            stem = f"{own.prefix}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
             yield CopyJob(
-                split, sample.image, image_file, sample.label, label_file, own.class_ids, class_id, task, copies
+                split=split,
+                image=sample.image,
+                image_file=f"{images}/{stem}.{ending.lower()}",
+                label=sample.label,
+                label_file=f"{labels}/{stem}.txt",
+                class_ids=own.class_ids,
+                class_id=class_id,
+                task=task,
+                copies=own.copies.get(sample.image, ()),
             )
 
 
@@ -119,7 +124,7 @@ def list_images(data: Path, task: str, split: str) -> list[Path]:
 
 
 def label_path(image: Path) -> Path:
-    """Return where the label of an image is, if it has one: `images/val/a.jpg` -> `labels/val/a.txt`."""
+    """Return the path of an image's label, if it has one: `images/val/a.jpg` -> `labels/val/a.txt`."""
     return image.parents[2] / "labels" / image.parent.name / f"{image.stem}.txt"
 
 
@@ -128,41 +133,51 @@ def read_class_names(image: Path, task: str) -> frozenset[int]:
     if task == "classify":
         return frozenset({int(image.parent.name)})
     label = label_path(image)
-    return read_classes(label.read_text(encoding="utf-8")) if label.exists() else frozenset()
+    lines = label.read_text(encoding="utf-8").split("\n") if label.exists() else []
+    return frozenset(int(fields[0]) for line in lines if (fields := line.split()))
 
 
 def write_data_yaml(
     folder: Path, task: str | None, names: Sequence[str], splits: Mapping[str, str], more: Mapping[str, object]
 ) -> Path:
-    """Write class names and splits for Ultralytics, and return what it takes as `data`; nothing says where they lie.
+    """Write class names and splits for Ultralytics, and return its `data`; all paths in it are relative.
 
-    `splits` maps what Ultralytics asks for to the split that it gets, `more` is added to data.yaml.
+    `splits` maps the splits of Ultralytics to those of the dataset, `more` is added to data.yaml.
     """
     numbered = dict(enumerate(names))
     if task == "classify":
-        # Where this file is, folders are numbers of classes; else it would number them itself, each split for itself.
+        # With this file folders are ids of classes; without it Ultralytics numbers them, each split for itself.
         _write_yaml(folder / ".ndjson.yaml", {"names": numbered})
-        for asked, split in splits.items():
-            if asked != split:
-                (folder / asked).symlink_to(split, target_is_directory=True)
+        for wanted, split in splits.items():
+            if wanted != split:
+                (folder / wanted).symlink_to(split, target_is_directory=True)
         return folder
-    places = {asked: f"images/{split}" for asked, split in splits.items()}
-    _write_yaml(folder / "data.yaml", {**places, "names": numbered, **more})
+    paths = {wanted: f"images/{split}" for wanted, split in splits.items()}
+    _write_yaml(folder / "data.yaml", {**paths, "names": numbered, **more})
     return folder / "data.yaml"
 
 
 def keypoint_keys(plan: MergePlan) -> dict[str, object]:
-    """Return what data.yaml says of keypoints; nothing where there are none."""
-    said = {"kpt_shape": plan.keypoints, "flip_idx": plan.flip_idx}
-    return {key: list(value) for key, value in said.items() if value}
+    """Return the keys of data.yaml about keypoints; nothing if there are none."""
+    keys = {"kpt_shape": plan.keypoints, "flip_idx": plan.flip_idx}
+    return {key: list(value) for key, value in keys.items() if value}
 
 
 def read_keypoint_keys(data: Path, task: str) -> dict[str, object]:
-    """Return the same from what `write_data_yaml` wrote."""
+    """Return the keys about keypoints that `write_data_yaml` wrote."""
     if task != "pose":
         return {}
-    said = yaml.safe_load(data.read_text(encoding="utf-8"))
-    return {key: said[key] for key in ("kpt_shape", "flip_idx") if key in said}
+    written = yaml.safe_load(data.read_text(encoding="utf-8"))
+    return {key: written[key] for key in ("kpt_shape", "flip_idx") if key in written}
+
+
+def with_end_mark(data: bytes) -> bytes:
+    """Return an image file; a JPEG with anything behind its end mark gets one more as its last two bytes.
+
+    Ultralytics takes a JPEG that ends otherwise for damaged: it compresses the pixels anew, or leaves the image out if
+    Pillow cannot write its EXIF. Decoders stop at the first end mark, so every byte and every pixel stays.
+    """
+    return data + _JPEG_END if data.startswith(_JPEG) and not data.endswith(_JPEG_END) else data
 
 
 def _write_yaml(path: Path, content: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""What labelling tools say of the classes beside data.yaml: its numbers must be those of the labels."""
+"""What labelling tools write about classes beside data.yaml: its numbers must be those of the labels."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from itertools import islice
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Finding, warning
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 
 _MAX_BYTES = 2**20
@@ -25,7 +25,7 @@ def class_list_findings(archive: Archive, class_names: Sequence[str]) -> Iterato
         for name, number in islice(moved, 1):
             expected = f"{safe_repr(name)} as class {known[_plain(name)]}, as data.yaml has it"
             fix = "Look at a few labels, and put names in data.yaml into the order that these were written by."
-            yield warning(Code.CLASS_ORDER, expected_found_fix(expected, f"it as class {number}", fix), path=file)
+            yield warning(Code.CLASS_ORDER, expected, f"it as class {number}", fix, path=file)
 
 
 def _plain(name: str) -> str:
@@ -33,17 +33,15 @@ def _plain(name: str) -> str:
 
 
 def _read(archive: Archive, file: str) -> list[str]:
-    """Return the names by number; nothing where the file is no such list or cannot be read as one."""
+    """Return the names by number; nothing if the file is no such list or cannot be read as one."""
     base = file.rpartition("/")[2].lower()
     if base not in _LISTS and base != _NOTES:
         return []
     try:
         text = archive.read(file, _MAX_BYTES).decode("utf-8-sig")
-        return _noted(text) if base == _NOTES else text.strip().splitlines()
+        if base != _NOTES:
+            return text.strip().splitlines()
+        categories = {int(each["id"]): str(each["name"]) for each in json.loads(text)["categories"]}
+        return [categories[number] for number in range(len(categories))]
     except (ArchiveError, ValueError, TypeError, LookupError, RecursionError):
         return []
-
-
-def _noted(text: str) -> list[str]:
-    categories = {int(each["id"]): str(each["name"]) for each in json.loads(text)["categories"]}
-    return [categories[number] for number in range(len(categories))]

@@ -1,7 +1,7 @@
-"""The check of a whole dataset: every rule is asked, every fault is collected, nothing is extracted."""
+"""The check of a whole dataset: every rule runs, every fault is collected, nothing is extracted."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tasks.validation.pairing import pairing_findings
 from tasks.validation.quality import quality_findings
 from tasks.validation.reader import Progress, read_contents
 from tasks.validation.report.html import render_report
-from tasks.validation.split_counts import count_splits, unlabelled_splits
+from tasks.validation.split_counts import count_splits, label_sizes, unlabelled_splits
 
 
 class DatasetError(StudioError):
@@ -33,21 +33,14 @@ class DatasetError(StudioError):
         self.findings = findings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """The report on an archive, and what it was written from; `images` holds those that decode."""
 
     report: Report
     dataset: Dataset = field(default_factory=Dataset)
-    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelSpec())[0])
+    labels: LabelTable = field(default_factory=lambda: read_labels((), LabelSpec(), list))
     images: Mapping[str, ImageStats] = field(default_factory=dict)
-
-
-def check_dataset(
-    path: Path, archive: str, digest: str, policy: ValidationPolicy, progress: Progress | None = None
-) -> Report:
-    """Check the archive at `path` and report all its faults; see `inspect_dataset`."""
-    return inspect_dataset(path, archive, digest, policy, progress).report
 
 
 def inspect_dataset(
@@ -59,36 +52,41 @@ def inspect_dataset(
     images done and of all images. Memory holds at most three encoded images a thread, and a few hundred bytes for each
     image and label row.
     """
-    found = Collector(policy)
+    collector = Collector(policy)
     opened, faults = open_archive(path, policy)
-    found.add(faults)
+    collector.add(faults)
     if opened is None:
-        return Inspection(_report(archive, digest, found, Statistics()))
+        return Inspection(report=_report(archive, digest, collector, Statistics()))
     with opened:
         dataset, faults = read_layout(opened)
-        found.add(faults)
-        contents, problems = read_contents(opened, dataset, progress)
-        found.add(problems)
-        labels, images = contents.labels, contents.images
+        collector.add(faults)
+        labels, images = read_contents(opened, dataset, collector, progress)
         statistics = count_splits(dataset, labels)
-        found.add(format_findings(opened.entries))
-        found.add(pairing_findings(opened, dataset, policy))
-        found.add(unlabelled_splits(statistics))
-        found.add(label_findings(labels, _sizes(dataset, images), policy.imgsz, dataset.class_names))
-        found.add(class_list_findings(opened, dataset.class_names))
-        found.add(class_findings(statistics, policy))
-        found.add(quality_findings(images))
-        found.add(duplicate_findings(images, opened.checksums(images), _splits_of(dataset), opened.read))
-    return Inspection(_report(archive, digest, found, statistics), dataset, labels, images)
+        collector.add(format_findings(opened.entries))
+        collector.add(pairing_findings(opened, dataset, policy))
+        collector.add(unlabelled_splits(statistics))
+        collector.add(label_findings(labels, label_sizes(dataset, images), policy.imgsz, dataset.class_names))
+        collector.add(class_list_findings(opened, dataset.class_names))
+        collector.add(class_findings(statistics, policy))
+        collector.add(quality_findings(images))
+        collector.add(duplicate_findings(images, opened.checksums(images), _splits_of(dataset), opened.read))
+    report = _report(archive, digest, collector, statistics)
+    return Inspection(report=report, dataset=dataset, labels=labels, images=images)
 
 
 def render_inspection(inspection: Inspection, path: Path, policy: ValidationPolicy) -> str:
     """Return the page of an inspection as HTML; pictures are read from the archive at `path` again."""
     opened, _ = open_archive(path, policy)
-    if opened is None:
-        return _render(inspection, _nothing, policy)
-    with opened:
-        return _render(inspection, opened.read, policy)
+    with opened or nullcontext():
+        return render_report(
+            inspection.report,
+            inspection.dataset,
+            inspection.labels,
+            inspection.images,
+            # Without an archive there are no pictures to read.
+            opened.read if opened else dict[str, bytes]().__getitem__,
+            policy.imgsz,
+        )
 
 
 @contextmanager
@@ -97,9 +95,11 @@ def open_dataset(
 ) -> Iterator[tuple[Archive, Dataset]]:
     """Open an archive that was found valid, to stream its images and labels with `archive.read(name)`.
 
-    `task` is what its report says; without it, the first label tells. It is None where no label file has a row.
-    Raises DatasetError where the archive or its layout has an error; images and labels are not checked again (`read`
-    raises ArchiveError for a damaged entry).
+    `task` is that of its report; without it, the first label decides. It is None if no label file has a row. Images and
+    labels are not checked again: `read` raises ArchiveError for a damaged entry.
+
+    Raises:
+        DatasetError: The archive or its layout has an error.
     """
     archive, faults = open_archive(path, policy or ValidationPolicy.model_validate({}))
     if archive is None:
@@ -112,28 +112,9 @@ def open_dataset(
         yield archive, replace(dataset, task=dataset.task or task or _first_task(archive, dataset))
 
 
-def _report(archive: str, digest: str, found: Collector, statistics: Statistics) -> Report:
-    return Report(
-        archive=archive, digest=digest, findings=found.findings(), statistics=statistics, omitted=found.omitted()
-    )
-
-
-def _render(inspection: Inspection, read: Callable[[str], bytes], policy: ValidationPolicy) -> str:
-    report, images = inspection.report, inspection.images
-    return render_report(report, inspection.dataset, inspection.labels, images, read, policy.imgsz)
-
-
-def _nothing(name: str) -> bytes:
-    raise KeyError(name)
-
-
-def _sizes(dataset: Dataset, images: Mapping[str, ImageStats]) -> dict[str, tuple[int, int]]:
-    """Map each label file to the width and height of its image in pixels, where that decodes."""
-    return {
-        label: (images[image].width, images[image].height)
-        for image, label in dataset.labels.items()
-        if label and image in images
-    }
+def _report(archive: str, digest: str, collector: Collector, statistics: Statistics) -> Report:
+    findings, omitted = collector.findings(), collector.omitted()
+    return Report(archive=archive, digest=digest, findings=findings, statistics=statistics, omitted=omitted)
 
 
 def _splits_of(dataset: Dataset) -> dict[str, list[str]]:

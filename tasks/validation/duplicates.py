@@ -3,14 +3,15 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from tasks.dataset.archive import ArchiveError
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error
+from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, error, make_finding
 from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageStats, decode_colour
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.validation.near_duplicates import find_near_duplicates
 
@@ -29,93 +30,6 @@ class DuplicatePair(NamedTuple):
     how: str
     exact: bool
     leak: bool
-
-
-def duplicate_findings(
-    images: Mapping[str, ImageStats],
-    entries: Mapping[str, tuple[int, int]],
-    splits_of: Mapping[str, Collection[str]],
-    read: Callable[[str], bytes],
-) -> list[Finding | FindingBatch]:
-    """Return what is wrong with images that are the same or nearly so: one finding for each later one, by name.
-
-    `images` are those that can be used; `entries` maps them to the checksum and size of the zip's directory,
-    `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; where
-    it raises ArchiveError the image has no exact duplicate.
-    """
-    twins = find_duplicates(images, entries, splits_of, read)
-    batches = [_batch(twins, exact=exact, leak=leak) for exact in (True, False) for leak in (True, False)]
-    return [*_shared_entries(splits_of), *(batch for batch in batches if batch.count)]
-
-
-def find_duplicates(
-    images: Mapping[str, ImageStats],
-    entries: Mapping[str, tuple[int, int]],
-    splits_of: Mapping[str, Collection[str]],
-    read: Callable[[str], bytes],
-) -> list[DuplicatePair]:
-    """Return each image that is the same as an earlier one by name, or nearly so, with one such; by name.
-
-    One of another split is preferred. The arguments are those of `duplicate_findings`.
-    """
-    splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
-    contents = _Contents(entries, read)
-    twins = list(_find_exact_duplicates(images, splits, contents))
-    twins += _find_near_duplicates(images, splits, {twin.later for twin in twins}, contents)
-    return sorted(twins)
-
-
-def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Finding]:
-    """Tell once for each set of splits how many images they have in common: the same folder is named twice."""
-    shared: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, splits in splits_of.items():
-        if len(set(splits)) > 1:
-            shared[tuple(sorted(set(splits)))].append(name)
-    for splits, names in sorted(shared.items()):
-        found = f"{len(names)} in {' and '.join(splits)}, such as {safe_repr(min(names))}"
-        fix = "Name another folder for each split in data.yaml: what was trained on says nothing in a test."
-        yield error(Code.SPLIT_LEAK, expected_found_fix("each image in one split", found, fix), path=min(names))
-
-
-def _batch(twins: Sequence[DuplicatePair], *, exact: bool, leak: bool) -> FindingBatch:
-    chosen = [twin for twin in twins if (twin.exact, twin.leak) == (exact, leak)]
-    severity = Severity.ERROR if exact and leak else Severity.WARNING
-    duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
-    code = Code.SPLIT_LEAK if leak else duplicate
-
-    def write(index: int) -> Finding:
-        twin = chosen[index]
-        expected = "an image that no other split has" if leak else "an image that is there once"
-        fix = (
-            "Put both into one split, or take one of them out."
-            if leak
-            else "Keep one of them, unless both are meant to count."
-        )
-        message = expected_found_fix(expected, f"{twin.how} {safe_repr(twin.first)}", fix)
-        return Finding(code=code, severity=severity, message=message, path=twin.later, other=twin.first)
-
-    return FindingBatch(code, severity, len(chosen), write)
-
-
-def _find_exact_duplicates(
-    images: Mapping[str, ImageStats], splits: Mapping[str, tuple[str, ...]], contents: "_Contents"
-) -> Iterator[DuplicatePair]:
-    """Only images of equal traits can have equal pixels; those are read once more and compared by digests."""
-    alike: defaultdict[ImageStats, list[str]] = defaultdict(list)
-    for name in splits:
-        alike[images[name]._replace(orientation=1)].append(name)
-    for traits, group in alike.items():
-        # For each picture the first image of each set of splits.
-        seen: defaultdict[bytes, dict[tuple[str, ...], str]] = defaultdict(dict)
-        digests = contents.digests(group, traits.width * traits.height) if len(group) > 1 else {}
-        for name, (file, pixels) in digests.items():
-            others, own = seen[pixels], splits[name]
-            leak = next((first for split, first in others.items() if own and split and split != own), None)
-            first = leak or next(iter(others.values()), None)
-            if first is not None:
-                how = f"the same {'bytes' if digests[first][0] == file else 'pixels'} as"
-                yield DuplicatePair(name, first, how, exact=True, leak=leak is not None)
-            others.setdefault(own, name)
 
 
 class _Contents:
@@ -145,7 +59,7 @@ class _Contents:
         return {name: (file, pictures[file] or file) for name, file in files.items()}
 
     def same_pixels(self, one: str, other: str, images: Mapping[str, ImageStats]) -> bool:
-        """Tell whether two images decode to the same, as a PNG does that was made from a JPEG."""
+        """Return whether two images decode to the same, as a PNG does that was made from a JPEG."""
         sizes = [(images[name].width, images[name].height) for name in (one, other)]
         if sizes[0] != sizes[1]:
             return False
@@ -177,13 +91,100 @@ class _Contents:
         return None if picture is None else hashlib.sha256(np.ascontiguousarray(picture).data).digest()
 
 
+def duplicate_findings(
+    images: Mapping[str, ImageStats],
+    entries: Mapping[str, tuple[int, int]],
+    splits_of: Mapping[str, Collection[str]],
+    read: Callable[[str], bytes],
+) -> list[Finding | FindingBatch]:
+    """Return what is wrong with images that are the same or nearly so: one finding for each later one, by name.
+
+    `images` are those that can be used; `entries` maps them to the checksum and size of the zip's directory,
+    `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; if it
+    raises ArchiveError the image has no exact duplicate.
+    """
+    twins = find_duplicates(images, entries, splits_of, read)
+    kinds = [(exact, leak) for exact in (True, False) for leak in (True, False)]
+    batches = (_batch([twin for twin in twins if (twin.exact, twin.leak) == kind], *kind) for kind in kinds)
+    return [*_shared_entries(splits_of), *chain.from_iterable(batches)]
+
+
+def find_duplicates(
+    images: Mapping[str, ImageStats],
+    entries: Mapping[str, tuple[int, int]],
+    splits_of: Mapping[str, Collection[str]],
+    read: Callable[[str], bytes],
+) -> list[DuplicatePair]:
+    """Return each image that is the same as an earlier one by name, or nearly so, with one such; by name.
+
+    One of another split is preferred. The arguments are those of `duplicate_findings`.
+    """
+    splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
+    contents = _Contents(entries, read)
+    twins = list(_find_exact_duplicates(images, splits, contents))
+    twins += _find_near_duplicates(images, splits, {twin.later for twin in twins}, contents)
+    return sorted(twins)
+
+
+def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    """Yield one finding for each set of splits that have images in common: the same folder is named twice."""
+    shared: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, splits in splits_of.items():
+        if len(set(splits)) > 1:
+            shared[tuple(sorted(set(splits)))].append(name)
+    for splits, names in sorted(shared.items()):
+        found = f"{len(names)} in {' and '.join(splits)}, such as {safe_repr(min(names))}"
+        fix = "Name another folder for each split in data.yaml: what was trained on says nothing in a test."
+        yield error(Code.SPLIT_LEAK, "each image in one split", found, fix, path=min(names))
+
+
+def _batch(twins: Sequence[DuplicatePair], exact: bool, leak: bool) -> list[FindingBatch]:
+    severity = Severity.ERROR if exact and leak else Severity.WARNING
+    duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
+    code = Code.SPLIT_LEAK if leak else duplicate
+    expected = "an image that no other split has" if leak else "an image that is there once"
+    keep, part = (
+        "Keep one of them, unless both are meant to count.",
+        "Put both into one split, or take one of them out.",
+    )
+
+    def write(twin: DuplicatePair) -> Finding:
+        found = f"{twin.how} {safe_repr(twin.first)}"
+        fix = part if leak else keep
+        return make_finding(severity, code, expected, found, fix, path=twin.later, other=twin.first)
+
+    return batch_findings(code, severity, twins, write)
+
+
+def _find_exact_duplicates(
+    images: Mapping[str, ImageStats], splits: Mapping[str, tuple[str, ...]], contents: _Contents
+) -> Iterator[DuplicatePair]:
+    """Only images of equal traits can have equal pixels; those are read once more and compared by digests."""
+    alike: defaultdict[ImageStats, list[str]] = defaultdict(list)
+    for name in splits:
+        alike[images[name]._replace(orientation=1)].append(name)
+    for traits, group in alike.items():
+        # For each picture the first image of each set of splits.
+        seen: defaultdict[bytes, dict[tuple[str, ...], str]] = defaultdict(dict)
+        digests = contents.digests(group, traits.width * traits.height) if len(group) > 1 else {}
+        for name, (file, pixels) in digests.items():
+            others = seen[pixels]
+            own = splits[name]
+            leak = next((first for split, first in others.items() if own and split and split != own), None)
+            first = leak or next(iter(others.values()), None)
+            if first is not None:
+                how = f"the same {'bytes' if digests[first][0] == file else 'pixels'} as"
+                yield DuplicatePair(name, first, how, exact=True, leak=leak is not None)
+            others.setdefault(own, name)
+
+
 def _find_near_duplicates(
     images: Mapping[str, ImageStats],
     splits: Mapping[str, tuple[str, ...]],
     done: Collection[str],
-    contents: "_Contents",
+    contents: _Contents,
 ) -> Iterator[DuplicatePair]:
-    """Return the images that are near to an earlier one, of another split where there is one; not those in `done`."""
+    """Yield the images that are near to an earlier one, of another split if possible; not those in `done`."""
     names = list(splits)
     thumbnails = np.frombuffer(b"".join(images[name].thumbnail for name in names), np.uint8)
     numbers = {split: number for number, split in enumerate(sorted({(), *splits.values()}))}

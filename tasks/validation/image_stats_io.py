@@ -1,4 +1,4 @@
-"""What a check saw of the images of an archive, as a table that can be kept beside its report."""
+"""The image statistics of an archive as a table that can be kept beside its report."""
 
 import io
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from tasks.dataset.image_stats import ImageStats
 
 
 def pack_image_stats(images: Mapping[str, ImageStats]) -> bytes:
-    """Return the traits as parquet, a row an image, its name in column `image`."""
+    """Return the statistics as parquet, a row an image, its name in column `image`."""
     table = pd.DataFrame(list(images.values()), columns=list(ImageStats._fields))
     table.insert(0, "image", list(images))
     return table.to_parquet(index=False)
 
 
 def unpack_image_stats(data: bytes) -> dict[str, ImageStats]:
-    """Return what `pack_image_stats` was given."""
+    """Return the statistics of each image from the bytes of `pack_image_stats`."""
     table = pd.read_parquet(io.BytesIO(data))
     rows = zip(*(table[name].tolist() for name in ImageStats._fields), strict=True)
-    return {image: ImageStats(*row) for image, row in zip(table["image"].tolist(), rows, strict=True)}
+    return dict(zip(table["image"].tolist(), map(ImageStats._make, rows), strict=True))

@@ -1,16 +1,16 @@
 """What looks wrong with labels that can be read: rules over the whole table at once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity
+from tasks.dataset.findings import FindingBatch, Severity
 from tasks.dataset.labels import RANGE_TOLERANCE
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
-from tasks.validation.label_table import LabelTable
+from tasks.validation.label_table import LabelTable, row_findings
 
 MIN_OVERLAP = 0.95
 MIN_PIXELS = 2.0
@@ -32,34 +32,22 @@ Ints = NDArray[np.int64]
 
 def label_findings(
     table: LabelTable, sizes: Mapping[str, tuple[int, int]], imgsz: int, class_names: Sequence[str] = ()
-) -> list[Finding | FindingBatch]:
+) -> list[FindingBatch]:
     """Return what a person should look at; `sizes` maps label files to width and height of their image in pixels.
 
     Pixels are those of the image scaled until its longer side is `imgsz`; without a size it counts as square, so that
-    what is told as too small is so in any case. Overlap is looked for among boxes only (detect and pose): bounding
-    boxes would accuse one outline inside of another.
+    what is too small is so in any case. Only boxes are checked for overlap (detect and pose): bounding boxes would
+    accuse one outline inside of another.
     """
     rows = table.rows
     pixels = _pixels(rows, sizes, imgsz)
-    rules = (
-        _outside(rows),
-        _overlapping(rows, class_names),
-        _tiny(rows, pixels),
-        _huge(rows),
-        _outliers(rows, pixels, class_names),
-    )
-    return [batch for batch in rules if batch.count]
-
-
-def _batch(rows: pd.DataFrame, at: Ints, code: Code, severity: Severity, write: Callable[[int], str]) -> FindingBatch:
-    """Return findings for the rows at places `at`; `write(n)` gives the message for the n-th of them."""
-    labels, lines = rows["label"].array, rows["line"].to_numpy()
-
-    def make(number: int) -> Finding:
-        row = at[number]
-        return Finding(code=code, severity=severity, message=write(number), path=labels[row], line=int(lines[row]))
-
-    return FindingBatch(code, severity, len(at), make)
+    return [
+        *_outside(rows),
+        *_overlapping(rows, class_names),
+        *_tiny(rows, pixels),
+        *_huge(rows),
+        *_outliers(rows, pixels, class_names),
+    ]
 
 
 def _called(class_id: int, names: Sequence[str]) -> str:
@@ -68,7 +56,8 @@ def _called(class_id: int, names: Sequence[str]) -> str:
 
 def _edges(rows: pd.DataFrame) -> tuple[Floats, Floats]:
     """Return the lowest and highest x, y of each row, both (2, rows)."""
-    centre, size = rows[["x", "y"]].to_numpy().T, rows[["width", "height"]].to_numpy().T
+    centre = rows[["x", "y"]].to_numpy().T
+    size = rows[["width", "height"]].to_numpy().T
     return centre - size / 2, centre + size / 2
 
 
@@ -84,53 +73,49 @@ def _pixels(rows: pd.DataFrame, sizes: Mapping[str, tuple[int, int]], imgsz: int
     return pixels
 
 
-def _outside(rows: pd.DataFrame) -> FindingBatch:
+def _outside(rows: pd.DataFrame) -> list[FindingBatch]:
     low, high = _edges(rows)
-    lowest, highest = low.min(axis=0), high.max(axis=0)
     limit = RANGE_TOLERANCE + _ROUNDING
-    at = np.flatnonzero((lowest < -limit) | (highest > 1 + limit))
+    at = np.flatnonzero((low.min(axis=0) < -limit) | (high.max(axis=0) > 1 + limit))
 
-    def write(number: int) -> str:
-        row = at[number]
+    def write(row: int) -> tuple[str, str, str]:
         found = f"one from {low[0, row]:g}, {low[1, row]:g} to {high[0, row]:g}, {high[1, row]:g}"
-        return expected_found_fix(
-            "a box inside of the image (0 to 1)", found, "Clip the box to the image, or draw it again."
-        )
+        return "a box inside of the image (0 to 1)", found, "Clip the box to the image, or draw it again."
 
-    return _batch(rows, at, Code.LABEL_OUTSIDE, Severity.WARNING, write)
+    return row_findings(rows, at, Code.LABEL_OUTSIDE, Severity.WARNING, write)
 
 
-def _tiny(rows: pd.DataFrame, pixels: Floats) -> FindingBatch:
+def _tiny(rows: pd.DataFrame, pixels: Floats) -> list[FindingBatch]:
     at = np.flatnonzero(pixels.min(axis=0) < MIN_PIXELS)
 
-    def write(number: int) -> str:
-        width, height = pixels[:, at[number]]
+    def write(row: int) -> tuple[str, str, str]:
+        width, height = pixels[:, row]
         expected = f"at least {MIN_PIXELS:g} pixels a side at the training size"
         fix = "Train at a larger imgsz, cut the images into tiles, or take the label out if it is a slip."
-        return expected_found_fix(expected, f"{width:.2g} x {height:.2g}", fix)
+        return expected, f"{width:.2g} x {height:.2g}", fix
 
-    return _batch(rows, at, Code.LABEL_TINY, Severity.INFO, write)
+    return row_findings(rows, at, Code.LABEL_TINY, Severity.INFO, write)
 
 
-def _huge(rows: pd.DataFrame) -> FindingBatch:
+def _huge(rows: pd.DataFrame) -> list[FindingBatch]:
     low, high = _edges(rows)
     seen = np.prod(np.minimum(high, 1) - np.maximum(low, 0), axis=0)
     area = np.where(rows["corners"] == 0, seen, rows["area"])
     at = np.flatnonzero(area > MAX_AREA)
 
-    def write(number: int) -> str:
-        found = f"one of {area[at[number]]:.1%}"
+    def write(row: int) -> tuple[str, str, str]:
         fix = "Nothing, if the object fills the picture; a label for the picture as a whole belongs to classify."
-        return expected_found_fix(f"a label of at most {MAX_AREA:.0%} of the image", found, fix)
+        return f"a label of at most {MAX_AREA:.0%} of the image", f"one of {area[row]:.1%}", fix
 
-    return _batch(rows, at, Code.LABEL_HUGE, Severity.INFO, write)
+    return row_findings(rows, at, Code.LABEL_HUGE, Severity.INFO, write)
 
 
-def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> FindingBatch:
-    """Tell each box that coincides with an earlier one of its class and file, once; equal ones are told as such."""
+def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> list[FindingBatch]:
+    """Return each box that coincides with an earlier one of its class and file, once; equal ones have a finding."""
     low, high = _edges(rows)
     at = np.flatnonzero(rows["corners"] == 0)
-    lines, classes = rows["line"].to_numpy(), rows["class_id"].to_numpy()
+    lines = rows["line"].to_numpy()
+    classes = rows["class_id"].to_numpy()
     owner = rows["label"].cat.codes.to_numpy().astype(np.int64) << 32 | classes
     order = at[np.lexsort((low[0, at], owner[at]))]
     earlier = np.full(len(rows), len(rows))
@@ -138,21 +123,19 @@ def _overlapping(rows: pd.DataFrame, class_names: Sequence[str]) -> FindingBatch
     for one, other in _neighbours(owner[order], low[0, order], high[0, order]):
         first, second = np.sort([order[one], order[other]], axis=0)
         close = _iou(low, high, first, second) > MIN_OVERLAP
-        first, second = first[close], second[close]
+        first = first[close]
+        second = second[close]
         same = ((low[:, first] == low[:, second]) & (high[:, first] == high[:, second])).all(axis=0)
         equal[second[same]] = True
         np.minimum.at(earlier, second, first)
-    told = np.flatnonzero((earlier < len(rows)) & ~equal)
 
-    def write(number: int) -> str:
-        row = told[number]
+    def write(row: int) -> tuple[str, str, str]:
+        expected = f"at most {MIN_OVERLAP:.0%} of two boxes of {_called(classes[row], class_names)}"
         found = f"{_iou(low, high, earlier[row], row):.1%} in common with line {lines[earlier[row]]}"
-        fix = "Take one of the two boxes out, unless there really are two objects."
-        return expected_found_fix(
-            f"at most {MIN_OVERLAP:.0%} of two boxes of {_called(classes[row], class_names)}", found, fix
-        )
+        return expected, found, "Take one of the two boxes out, unless there really are two objects."
 
-    return _batch(rows, told, Code.LABEL_OVERLAP, Severity.WARNING, write)
+    overlapping = np.flatnonzero((earlier < len(rows)) & ~equal)
+    return row_findings(rows, overlapping, Code.LABEL_OVERLAP, Severity.WARNING, write)
 
 
 def _neighbours(owner: Ints, left: Floats, right: Floats) -> Iterator[tuple[Ints, Ints]]:
@@ -173,7 +156,7 @@ def _neighbours(owner: Ints, left: Floats, right: Floats) -> Iterator[tuple[Ints
         yield one, one + step
 
 
-def _iou(low: Floats, high: Floats, one: Ints, other: Ints) -> Floats:
+def _iou(low: Floats, high: Floats, one: Ints | int, other: Ints | int) -> Floats:
     sides = np.minimum(high[:, one], high[:, other]) - np.maximum(low[:, one], low[:, other])
     common = np.prod(np.maximum(sides, 0), axis=0)
     both = np.prod(high[:, one] - low[:, one], axis=0) + np.prod(high[:, other] - low[:, other], axis=0)
@@ -181,24 +164,23 @@ def _iou(low: Floats, high: Floats, one: Ints, other: Ints) -> Floats:
     return shares
 
 
-def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) -> FindingBatch:
+def _outliers(rows: pd.DataFrame, pixels: Floats, class_names: Sequence[str]) -> list[FindingBatch]:
     """Compare the logarithms of area and aspect ratio of each box with those of its class."""
     kind, classes = pd.factorize(rows["class_id"].to_numpy())
     counts = np.bincount(kind, minlength=len(classes))
     width, height = np.log(pixels)
-    area, ratio = _deviations(width + height, kind, counts), _deviations(width - height, kind, counts)
+    area = _deviations(width + height, kind, counts)
+    ratio = _deviations(width - height, kind, counts)
     far = np.maximum(area, ratio) > MAX_DEVIATIONS
     at = np.flatnonzero(far & (counts[kind] >= MIN_CLASS_BOXES))
 
-    def write(number: int) -> str:
-        row = at[number]
+    def write(row: int) -> tuple[str, str, str]:
         expected = f"a box like the {counts[kind[row]]} of {_called(classes[kind[row]], class_names)}"
         size = " x ".join(f"{side:.4g}" for side in pixels[:, row])
         found = f"{size} pixels at the training size, {area[row]:.1f} standard deviations off in area"
-        fix = "Look whether the box or its class is a slip."
-        return expected_found_fix(expected, f"{found} and {ratio[row]:.1f} in aspect ratio", fix)
+        return expected, f"{found} and {ratio[row]:.1f} in aspect ratio", "Look whether the box or its class is a slip."
 
-    return _batch(rows, at, Code.OUTLIER_BOX, Severity.INFO, write)
+    return row_findings(rows, at, Code.OUTLIER_BOX, Severity.INFO, write)
 
 
 def _deviations(values: Floats, kind: Ints, counts: Ints) -> Floats:

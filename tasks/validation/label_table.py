@@ -1,27 +1,24 @@
 """All labels of an archive as one data frame."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, error, warning
+from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, error, make_finding
 from tasks.dataset.labels import ONE_KIND, RANGE_TOLERANCE, LabelSpec
-from tasks.errors import expected_found_fix
-from tasks.finding_codes import MEANINGS, Code
+from tasks.finding_codes import Code
 from tasks.validation.fast_label_parser import Chunk, Rows, is_box, parse_chunk
 from tasks.vision.polygons import polygon_areas, polygon_bounds, polygons_to_xywhr, self_intersects
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
-
-# Findings of one code and severity that are kept in their own words; of the others the file is kept.
-MAX_DETAILED_FINDINGS = 1000
 
 _CHUNK_BYTES = 2**20
 _CHUNK_FILES = 10_000
@@ -30,15 +27,15 @@ _MEASURES = ("x", "y", "width", "height", "area")
 _ROTATED_SHARE = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelTable:
     """The rows without an error, one a label, in the order of the files and of their lines.
 
     Columns of `rows`: `label` (category: entry name of the label file), `line` (int32, from 1), `class_id` (int32),
     `x`, `y`, `width`, `height` (float64: centre and size of the bounding box as shares of the image), `area` (float64:
     of the box or the outline, as a share of the image's), `corners` (int32: 0 for a box, else the number of corners).
-    `written` maps each label file to the number of its lines with text, faulty ones included. `task` is None where no
-    row can tell it. Rows of files of another kind than `task` (each has a finding) are in the table too.
+    `written` maps each label file to the number of its lines with text, faulty ones included. `task` is None if no row
+    shows it. Rows of files of another kind than `task` (each has a finding) are in the table too.
     """
 
     task: str | None
@@ -47,21 +44,23 @@ class LabelTable:
 
 
 def read_labels(
-    files: Iterable[tuple[str, bytes]], rules: LabelSpec
-) -> tuple[LabelTable, list[Finding | FindingBatch]]:
-    """Read label files, given as entry name (each once) and bytes, and tell all faults of their lines and outlines.
+    files: Iterable[tuple[str, bytes]], rules: LabelSpec, add: Callable[[Iterable[Finding | FindingBatch]], object]
+) -> LabelTable:
+    """Read label files, each as entry name and bytes; `add` gets all faults of their lines and outlines, bit by bit.
 
     `files` is streamed: memory holds the table (60 bytes a row) and the work on one file of at most 8 MiB. Without a
-    task in the rules boxes mean detect and polygons segment, or obb where all have four corners and are rotated boxes.
+    task in the rules boxes mean detect and polygons segment, or obb if all have four corners and are rotated boxes.
     Never raises for what the files hold; pandera's SchemaErrors would show a fault of this module.
     """
-    found = _TableBuilder()
-    for chunk in _chunks(files):
-        found.add([name for name, _ in chunk], parse_chunk(chunk, rules), rules)
-    rows = found.frame()
+    builder = _TableBuilder()
+    for batch in _chunks(files):
+        chunk = parse_chunk(batch, rules)
+        add(chain.from_iterable(chunk.findings))
+        builder.add([name for name, _ in batch], chunk, rules)
+    rows = builder.frame()
     schema().validate(rows, lazy=True)
-    table = LabelTable(rules.task or found.task(rows), rows, found.written)
-    return table, [*found.told.findings(), *found.mixed(), *found.crossings(rows), *found.corners(rows)]
+    add([*builder.mixed(), *builder.crossings(rows), *builder.corners(rows)])
+    return LabelTable(task=rules.task or builder.task(rows), rows=rows, written=builder.written)
 
 
 @cache
@@ -70,7 +69,8 @@ def schema() -> "DataFrameSchema":
     from pandera.pandas import Check, Column, DataFrameSchema
 
     # Centres and sizes are sums and differences of numbers in range.
-    low, high = -RANGE_TOLERANCE - 1e-9, 1 + RANGE_TOLERANCE + 1e-9
+    low = -RANGE_TOLERANCE - 1e-9
+    high = 1 - low
     place = Column("float64", Check.in_range(low, high))
     size = Column("float64", Check.in_range(0, high - low, include_min=False))
     columns = {
@@ -92,53 +92,20 @@ def _chunks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, byte
     for name, data in files:
         if chunk and (size + len(data) > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
             yield chunk
-            chunk, size = [], 0
+            chunk = []
+            size = 0
         chunk.append((name, data))
         size += len(data)
     if chunk:
         yield chunk
 
 
-@dataclass
-class _FindingBuffer:
-    """Findings of label files: the first of each code and severity as they are, the rest as batches."""
-
-    kept: list[Finding] = field(default_factory=list)
-    counts: Counter[tuple[Code, Severity]] = field(default_factory=Counter)
-    more: defaultdict[tuple[Code, Severity], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def add(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            key = finding.code, finding.severity
-            self.counts[key] += 1
-            if self.counts[key] <= MAX_DETAILED_FINDINGS:
-                self.kept.append(finding)
-            else:
-                self.more[key][finding.path or ""] += 1
-
-    def findings(self) -> list[Finding | FindingBatch]:
-        return [*self.kept, *(_unworded(*key, paths) for key, paths in self.more.items())]
-
-
-def _unworded(code: Code, severity: Severity, files: Counter[str]) -> FindingBatch:
-    fix = "Mend the faults that are told line by line, then these in the same way."
-    message = expected_found_fix("no more of these faults", MEANINGS[code], fix)
-    paths, ends = list(files), np.cumsum(list(files.values()))
-
-    def make(number: int) -> Finding:
-        path = paths[int(np.searchsorted(ends, number, "right"))]
-        return Finding(code=code, severity=severity, message=message, path=path)
-
-    return FindingBatch(code, severity, int(ends[-1]), make)
-
-
-@dataclass
+@dataclass(kw_only=True)
 class _TableBuilder:
-    """What was read so far; columns are lists of arrays, one a chunk."""
+    """The table so far; columns are lists of arrays, one a chunk."""
 
     written: dict[str, int] = field(default_factory=dict)
     tasks: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    told: _FindingBuffer = field(default_factory=_FindingBuffer)
     columns: defaultdict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
     crossing: list[NDArray[np.bool_]] = field(default_factory=list)
     cornered: list[NDArray[np.bool_]] = field(default_factory=list)
@@ -147,8 +114,7 @@ class _TableBuilder:
     def add(self, names: list[str], chunk: Chunk, rules: LabelSpec) -> None:
         before = len(self.written)
         self.written.update(zip(names, chunk.written, strict=True))
-        for name, task, findings in zip(names, chunk.tasks, chunk.findings, strict=True):
-            self.told.add(findings)
+        for name, task in zip(names, chunk.tasks, strict=True):
             if task:
                 self.tasks[task].append(name)
         self.columns["label"].append((chunk.rows.file + before).astype(np.int32))
@@ -191,48 +157,59 @@ class _TableBuilder:
         return pd.DataFrame({**joined, "label": pd.Categorical.from_codes(joined["label"], files)}, copy=False)
 
     def task(self, rows: pd.DataFrame) -> str | None:
-        """Return the task that most files show; where all rows have four corners, they may be rotated boxes."""
-        task = max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
+        """Return the task that most files show; if all rows have four corners, they may be rotated boxes."""
         rotated = self.quads["tilted"] > 0 and self.quads["rotated"] >= _ROTATED_SHARE * len(rows)
-        return "obb" if rotated and bool((rows["corners"] == 4).all()) else task
+        return "obb" if rotated and bool((rows["corners"] == 4).all()) else self._main_task()
 
-    def mixed(self) -> Iterator[Finding | FindingBatch]:
+    def _main_task(self) -> str | None:
+        return max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
+
+    def mixed(self) -> Iterator[FindingBatch]:
         """Yield the files with another kind of label than most."""
-        main = max(self.tasks, key=lambda kind: len(self.tasks[kind]), default=None)
+        main = self._main_task()
         for task, files in self.tasks.items():
             if task != main:
-                yield _odd_files(task, files, f"labels for {main}, as in {len(self.tasks[main or task])} other files")
+                expected = f"labels for {main}, as in {len(self.tasks[main or task])} other files"
+                finding = error(Code.LABEL_COLUMNS, expected, f"labels for {task}", ONE_KIND)
+                yield from batch_findings(Code.LABEL_COLUMNS, Severity.ERROR, files, partial(_at_path, finding))
 
-    def crossings(self, rows: pd.DataFrame) -> list[Finding | FindingBatch]:
+    def crossings(self, rows: pd.DataFrame) -> list[FindingBatch]:
         """Return the outlines that cross themselves."""
+        expected, found = "an outline that does not cross itself", "edges that pass through each other"
         fix = "Draw it again, its corners in order; an object in several parts is a label for each."
-        message = expected_found_fix("an outline that does not cross itself", "edges that pass through each other", fix)
-        return _warnings(Code.LABEL_DEGENERATE, message, rows, self.crossing)
+        at = _marked_rows(self.crossing)
+        return row_findings(rows, at, Code.LABEL_DEGENERATE, Severity.WARNING, lambda _: (expected, found, fix))
 
-    def corners(self, rows: pd.DataFrame) -> list[Finding | FindingBatch]:
+    def corners(self, rows: pd.DataFrame) -> list[FindingBatch]:
         """Return the poses with a keypoint at 0 0, which tools write for absent and Ultralytics reads as seen."""
         found = "a keypoint at 0 0, which is trained as seen in the corner: kpt_shape has no visibility"
-        fix = "Write kpt_shape: [n, 3] and three numbers for each keypoint: 0 0 0 where it is absent, x y 2 else."
-        return _warnings(
-            Code.LABEL_KEYPOINT, expected_found_fix("keypoints on the object", found, fix), rows, self.cornered
+        fix = "Write kpt_shape: [n, 3] and three numbers for each keypoint: 0 0 0 if it is absent, else x y 2."
+        at = _marked_rows(self.cornered)
+        return row_findings(
+            rows, at, Code.LABEL_KEYPOINT, Severity.WARNING, lambda _: ("keypoints on the object", found, fix)
         )
 
 
-def _warnings(
-    code: Code, message: str, rows: pd.DataFrame, told: list[NDArray[np.bool_]]
-) -> list[Finding | FindingBatch]:
-    """Return a warning for each row that is told, chunk by chunk."""
-    at = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *told]))
-    labels, lines = rows["label"].array[at], rows["line"].to_numpy()[at]
-
-    def make(number: int) -> Finding:
-        return warning(code, message, path=labels[number], line=int(lines[number]))
-
-    return [FindingBatch(code, Severity.WARNING, len(at), make)] if len(at) else []
+def _at_path(finding: Finding, path: str) -> Finding:
+    return finding.model_copy(update={"path": path})
 
 
-def _odd_files(task: str, files: list[str], expected: str) -> FindingBatch:
-    message = expected_found_fix(expected, f"labels for {task}", ONE_KIND)
-    return FindingBatch(
-        Code.LABEL_COLUMNS, Severity.ERROR, len(files), lambda number: error(Code.LABEL_COLUMNS, message, files[number])
-    )
+def _marked_rows(chunks: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *chunks]))
+
+
+def row_findings(
+    rows: pd.DataFrame,
+    at: NDArray[np.int64],
+    code: Code,
+    severity: Severity,
+    write: Callable[[int], tuple[str, str, str]],
+) -> list[FindingBatch]:
+    """Return a finding for each row of a table at places `at`; `write` gives what was expected, found, and the fix."""
+    labels = rows["label"].array
+    lines = rows["line"].to_numpy()
+
+    def make(row: int) -> Finding:
+        return make_finding(severity, code, *write(row), path=labels[row], line=int(lines[row]))
+
+    return batch_findings(code, severity, at.tolist(), make)

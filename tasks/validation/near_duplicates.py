@@ -1,11 +1,9 @@
-"""Which pictures are nearly the same.
+"""Which pictures are nearly the same, by a perceptual hash and by their thumbnails.
 
-Near pictures are found by a perceptual hash: the signs of the 63 lowest frequencies of the thumbnail's cosine transform
-(after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010), which brightness and
-contrast do not change. All pairs are compared, a block at a time, so memory stays flat and no order of names hides a
-pair. What the hash finds the thumbnails have to confirm, after what all images of the archive share (the layout of a
-form, the view of a fixed camera) was taken from them: else every two pages of a book would be one. And they must not
-differ much at any one place, where one picture may show an object that the other does not.
+The hash is the signs of the 63 lowest frequencies of the thumbnail's cosine transform (Zauner, "Implementation and
+Benchmarking of Perceptual Image Hash Functions", 2010), which brightness and contrast do not change. All pairs are
+compared, a block at a time, so memory stays flat. Thumbnails are compared without what all images of the archive share
+(the layout of a form, the view of a fixed camera), and no cell may differ much: there may be an object in one alone.
 """
 
 import os
@@ -31,13 +29,14 @@ SAME_CORRELATION = 0.98
 # same: an object that is there in one of them alone. Re-encoded and resized pictures have 0.3 at most, 1 % cut off each
 # side gives 0.35 to 0.65; drawn scenes with an object more have 0.76 at least, however alike the rest is.
 MAX_CELL_DIFFERENCE = 0.65
-# With fewer images there is no telling what all share.
+# With fewer images the mean does not show what all share.
 MIN_IMAGES_FOR_MEAN = 20
-# A thumbnail says something where this share of its cells differs from their mean by more than so many levels. The
-# plainest blood cells have 0.14; a light in the night has 0.02.
+# A thumbnail shows enough if this share of its cells differs from their mean by more than so many levels. The plainest
+# blood cells have 0.14; a light in the night has 0.02.
 MIN_BUSY_SHARE = 0.06
 BUSY_LEVELS = 12
-_ROWS, _COLUMNS = 32, 4096
+_ROWS = 32
+_COLUMNS = 4096
 # Candidates of one image that are looked at in one block, the nearest first, and how many may fail before it is left.
 _TRIES = 2
 _MAX_FAILED = 8
@@ -61,21 +60,21 @@ class NearDuplicate(NamedTuple):
 def find_near_duplicates(
     thumbnails: _Thumbnails, groups: Sequence[int], wanted: Sequence[bool]
 ) -> Iterator[NearDuplicate]:
-    """Yield each wanted picture that is near to an earlier one, of another group where there is one.
+    """Yield each wanted picture that is near to an earlier one, of another group if possible.
 
     `thumbnails` is uint8 [n, 256]; `groups` numbers sets of splits, 0 for none. Pictures that show too little to be
     compared are left out.
     """
-    telling = np.flatnonzero(_tells(thumbnails))
-    search = _Search(thumbnails[telling], np.asarray(groups, np.int64)[telling], np.asarray(wanted, bool)[telling])
+    busy = np.flatnonzero(_is_busy(thumbnails))
+    search = _Search(thumbnails[busy], np.asarray(groups, np.int64)[busy], np.asarray(wanted, bool)[busy])
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for matches in pool.map(search.block, range(0, len(telling), _ROWS)):
+        for matches in pool.map(search.block, range(0, len(busy), _ROWS)):
             for later, first, bits, correlation in matches:
-                yield NearDuplicate(int(telling[later]), int(telling[first]), bits, correlation)
+                yield NearDuplicate(int(busy[later]), int(busy[first]), bits, correlation)
 
 
-def _tells(thumbnails: _Thumbnails) -> npt.NDArray[np.bool_]:
-    """Tell which thumbnails show enough to be compared, [n, 256] -> [n]."""
+def _is_busy(thumbnails: _Thumbnails) -> npt.NDArray[np.bool_]:
+    """Return which thumbnails show enough to be compared, [n, 256] -> [n]."""
     means = thumbnails.mean(axis=1, keepdims=True, dtype=np.float32).astype(np.uint8)
     away = np.maximum(thumbnails, means) - np.minimum(thumbnails, means) > BUSY_LEVELS
     return np.asarray(away.mean(axis=1) > MIN_BUSY_SHARE)
@@ -105,11 +104,11 @@ class _Matches:
         self._failed: Counter[int] = Counter()
 
     def wants(self, later: int) -> bool:
-        """Tell whether a row has no match yet and is worth another try."""
+        """Return whether a row has no match yet and is worth another try."""
         return later not in self.found and self._failed[later] < _MAX_FAILED
 
     def add(self, later: int, match: tuple[int, int, float]) -> None:
-        """Keep a match, or count a failure where the correlation is 0."""
+        """Keep a match, or count a failure if the correlation is 0."""
         if match[2] > 0:
             self.found[later] = match
         else:
@@ -131,18 +130,20 @@ class _Search:
             rows = _standard(thumbnails[start : start + _COLUMNS])
             self._hashes[start : start + _COLUMNS] = _hash(rows)
             shared += rows.sum(axis=0)
-        telling = len(thumbnails) >= MIN_IMAGES_FOR_MEAN
-        self._shared = (shared / len(thumbnails) if telling else np.zeros_like(shared)).astype(np.float32)
+        enough = len(thumbnails) >= MIN_IMAGES_FOR_MEAN
+        self._shared = (shared / len(thumbnails) if enough else np.zeros_like(shared)).astype(np.float32)
 
     def apart(self, later: npt.NDArray[np.int64] | int, first: slice | int) -> npt.NDArray[np.bool_]:
-        """Tell whether images are in different splits."""
-        own, other = self._groups[later], self._groups[first]
+        """Return which images are in different splits."""
+        own = self._groups[later]
+        other = self._groups[first]
         return np.asarray((own != other) & (own > 0) & (other > 0))
 
     def block(self, start: int) -> list[tuple[int, int, int, float]]:
         """Return (later, first, bits apart, correlation) for the rows from `start` that are near to an earlier one."""
         rows = start + np.flatnonzero(self._wanted[start : start + _ROWS])
-        leaks, others = _Matches(), _Matches()
+        leaks = _Matches()
+        others = _Matches()
         for column in range(0, start + _ROWS, _COLUMNS):
             if not rows.size:
                 break
@@ -161,9 +162,7 @@ class _Search:
             rows = np.array([at for at in rows if (leaks if self._groups[at] else others).wants(int(at))], np.int64)
         return [(later, *match) for later, match in (others.found | leaks.found).items()]
 
-    def _match(
-        self, rows: npt.NDArray[np.int64], column: int, bits: npt.NDArray[np.uint8], matches: "_Matches"
-    ) -> None:
+    def _match(self, rows: npt.NDArray[np.int64], column: int, bits: npt.NDArray[np.uint8], matches: _Matches) -> None:
         """Confirm the nearest candidates of each row that still wants one; changes `bits`, [rows, columns]."""
         for _ in range(_TRIES):
             nearest = bits.argmin(axis=1)
@@ -178,7 +177,8 @@ class _Search:
 
     def _correlation(self, later: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> _Floats:
         """Return how alike pairs of thumbnails are, or 0 for those that are not near."""
-        one, other = _standard(self._thumbnails[later]), _standard(self._thumbnails[first])
+        one = _standard(self._thumbnails[later])
+        other = _standard(self._thumbnails[first])
         whole = (one * other).sum(axis=1)
         # Each row has the length 1, so its standard deviation is 1 by the root of the number of cells.
         apart = np.abs(other - whole[:, None] * one).max(axis=1) * THUMBNAIL_SIDE

@@ -8,7 +8,7 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Finding, error, warning
 from tasks.dataset.image_stats import is_unsupported_image
 from tasks.dataset.layout import Dataset, class_folder
-from tasks.errors import expected_found_fix, safe_repr
+from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 
@@ -37,8 +37,7 @@ def _unsplit(dataset: Dataset) -> list[Finding]:
         return []
     found = f"{len(left)} that are in none and that nothing uses, such as {safe_repr(left[0])}"
     fix = "Add them to a split in data.yaml (of a tree, move them into train or val), or take them out."
-    message = expected_found_fix("all labelled images in train, val or test", found, fix)
-    return [warning(Code.IMAGE_NO_SPLIT, message, path=left[0])]
+    return [warning(Code.IMAGE_NO_SPLIT, "all labelled images in train, val or test", found, fix, path=left[0])]
 
 
 def _ambiguous(dataset: Dataset) -> list[Finding]:
@@ -47,30 +46,25 @@ def _ambiguous(dataset: Dataset) -> list[Finding]:
         images_of[image.rpartition(".")[0]].append(image)
     fix = "Keep one of them, or rename the others together with their labels."
     return [
-        error(
-            Code.LABEL_AMBIGUOUS, expected_found_fix("one image for a label", " and ".join(images), fix), path=images[1]
-        )
+        error(Code.LABEL_AMBIGUOUS, "one image for a label", " and ".join(images), fix, path=images[1])
         for images in images_of.values()
         if len(images) > 1
     ]
 
 
 def _orphans(archive: Archive, dataset: Dataset) -> Iterator[Finding]:
-    """Look at text files where labels lie: in folders called labels, and beside labels that have their image."""
+    """Check the text files in folders called labels, and those beside labels that have their image."""
     used = {label for label in dataset.labels.values() if label}
     folders = {parent_folder(label) for label in used}
     foreign = {name.rpartition(".")[0].rpartition("/")[2] for name in archive.entries if is_unsupported_image(name)}
     for name in sorted(archive.entries):
         stem, _, ending = name.rpartition("/")[2].rpartition(".")
-        if ending.lower() != "txt" or _is_no_label(name) or name in used or name in dataset.lists or stem in foreign:
+        is_label = ending.lower() == "txt" and not name.rpartition("/")[2].lower().startswith(_NOT_LABELS)
+        if not is_label or name in used or name in dataset.lists or stem in foreign:
             continue
         if parent_folder(name) in folders or "labels" in name.split("/")[:-1]:
             fix = "Add the image, or remove this file; the names must agree to the letter, capitals too."
-            yield warning(Code.LABEL_ORPHAN, expected_found_fix("an image for each label file", "none", fix), path=name)
-
-
-def _is_no_label(name: str) -> bool:
-    return name.rpartition("/")[2].lower().startswith(_NOT_LABELS)
+            yield warning(Code.LABEL_ORPHAN, "an image for each label file", "none", fix, path=name)
 
 
 def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
@@ -81,4 +75,4 @@ def _unlabelled(dataset: Dataset, policy: ValidationPolicy) -> list[Finding]:
     expected = f"a label file for at least {1 - policy.max_unlabelled_share:.0%} of the images"
     found = f"{len(bare)} of {len(label_of)} images without one"
     fix = "Label them, check that images and labels have the same names, or raise max_unlabelled_share."
-    return [warning(Code.IMAGE_UNLABELLED, expected_found_fix(expected, found, fix), path=bare[0])]
+    return [warning(Code.IMAGE_UNLABELLED, expected, found, fix, path=bare[0])]

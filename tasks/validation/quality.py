@@ -1,16 +1,14 @@
-"""Images that are hard to learn from: each is told once, with all its reasons and their figures.
+"""Images that are hard to learn from: one finding for each, with all its reasons and their figures.
 
-Dark, bright, odd sizes and odd shapes are judged as CleanVision does, whose thresholds they are. Its blur score is the
-variance of edges, which calls soft microscopy blurred; here edges are compared with the contrast of their own image and
-with the edges of the other images.
+The rules are CleanVision's, but for blur: the variance of edges calls soft microscopy blurred, so here edges are
+compared with the contrast of their own image and with the edges of the other images.
 """
 
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from tasks.dataset.findings import Finding, FindingBatch, Severity, info
+from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, info
 from tasks.dataset.image_stats import ImageStats
-from tasks.errors import expected_found_fix
 from tasks.finding_codes import Code
 
 # CleanVision's 0.32 and 0.95 of full white.
@@ -27,26 +25,23 @@ ODD_AREA_RATIO = 100.0
 # to 0.07 and 0.02 to 0.05.
 RELATIVE_BLUR_THRESHOLD = 0.08
 BLURRED_BELOW = 0.03
-# What is soft by itself is blurred where most others are more than twice as sharp.
+# A soft image is blurred if most others are more than twice as sharp.
 BLURRED_SHARE = 0.5
 
 
-def quality_findings(images: Mapping[str, ImageStats]) -> list[Finding | FindingBatch]:
+def quality_findings(images: Mapping[str, ImageStats]) -> list[FindingBatch]:
     """Return a note for each image, by name, that is dark, bright, blurred, plain, or of an odd size or shape."""
     if not images:
         return []
     area = median(_area(traits) for traits in images.values())
     sharpness = median(traits.sharpness for traits in images.values())
     reasons = {name: "; ".join(_reasons(images[name], area, sharpness)) for name in sorted(images)}
-    odd = [(name, found) for name, found in reasons.items() if found]
 
-    def write(index: int) -> Finding:
-        name, found = odd[index]
+    def write(name: str) -> Finding:
         fix = "Look at it: keep it if the model will meet such images, else take it out together with its labels."
-        expected = "a clear image like the others"
-        return info(Code.IMAGE_QUALITY, expected_found_fix(expected, found, fix), path=name)
+        return info(Code.IMAGE_QUALITY, "a clear image like the others", reasons[name], fix, path=name)
 
-    return [FindingBatch(Code.IMAGE_QUALITY, Severity.INFO, len(odd), write)] if odd else []
+    return batch_findings(Code.IMAGE_QUALITY, Severity.INFO, [name for name in reasons if reasons[name]], write)
 
 
 def _area(traits: ImageStats) -> int:

@@ -1,11 +1,12 @@
-"""Counts of images and labels by split and class."""
+"""Counts of images and labels by split and class, and the size that each label file refers to."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from tasks.dataset.findings import Finding, SplitStatistics, Statistics
+from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset, LabelledImage, class_folder, split_empty
 from tasks.validation.label_table import LabelTable
 
@@ -25,6 +26,15 @@ def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
     for split, counts in statistics.splits.items():
         if counts.images and not counts.labelled:
             yield split_empty(split, f"{counts.images} images without a single label")
+
+
+def label_sizes(dataset: Dataset, images: Mapping[str, ImageStats]) -> dict[str, tuple[int, int]]:
+    """Return the width and height in pixels of the image of each label file, as far as it decodes."""
+    return {
+        label: (images[image].width, images[image].height)
+        for image, label in dataset.labels.items()
+        if label and image in images
+    }
 
 
 def _count_folders(samples: tuple[LabelledImage, ...], _dataset: Dataset, _labels: LabelTable) -> SplitStatistics:

@@ -41,7 +41,7 @@ class InvalidDatasetError(StudioError):
 class CheckedArchive(BaseModel):
     """The outcome of a check: the report, its page as HTML, and the flow run that made them, by id and by name.
 
-    `traits` is what the check saw of the images, packed: a merge looks for duplicates across archives in it.
+    `traits` are the packed statistics of the images: a merge finds duplicates across archives with them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,7 +55,7 @@ class CheckedArchive(BaseModel):
 
     @property
     def earlier(self) -> str | None:
-        """A sentence that says whose outcome this is, where it is not this run's own."""
+        """A sentence that names the run of this outcome, if it is another run."""
         if self.flow_run_id == str(runtime.flow_run.id):
             return None
         return (
@@ -78,7 +78,7 @@ def check_archive(path: Path, archive: str, digest: str, policy: ValidationPolic
 
 
 def _nameless(digest: str) -> str:
-    """What stands for the archive's name in what is cached: the same bytes may come under another one."""
+    """The archive's name in a cached outcome: the same bytes may come under another name."""
     return f"{digest}.zip"
 
 
@@ -95,13 +95,14 @@ def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
 
 @task(cache_key_fn=_cache_key, persist_result=True, result_serializer="json")
 def check_archive_cached(path: Path, digest: str, policy: ValidationPolicy) -> CheckedArchive:
-    """Check a dataset, cached by digest, rules and policy; says how far it is every few seconds."""
-    log, told = get_run_logger(), time.monotonic()
+    """Check a dataset, cached by digest, rules and policy; the log shows the progress every few seconds."""
+    log = get_run_logger()
+    last_logged = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
+        nonlocal last_logged
+        if time.monotonic() - last_logged > PROGRESS_SECONDS:
+            last_logged = time.monotonic()
             log.info("%d of %d images checked", done, total)
 
     inspection = inspect_dataset(path, _nameless(digest), digest, policy, progress)
@@ -116,21 +117,24 @@ def check_archive_cached(path: Path, digest: str, policy: ValidationPolicy) -> C
 
 
 def verdict_state(report: Report, earlier: str | None = None) -> State:
-    """The verdict as a state: `Valid`, `Valid with warnings`, or a failed `Invalid`; `earlier` is told at its end."""
-    name, message = STATE_NAMES[report.verdict], report_sentence(report)
+    """Return the state `Valid`, `Valid with warnings`, or a failed `Invalid`; `earlier` ends its message."""
+    message = report_sentence(report)
     if earlier:
         message = f"{message.removesuffix('.')}. {earlier}"
-    if report.verdict is Verdict.INVALID:
-        return Failed(name=name, message=message)
-    return Completed(name=name, message=message)
+    state = Failed if report.verdict is Verdict.INVALID else Completed
+    return state(name=STATE_NAMES[report.verdict], message=message)
 
 
 def require_valid(report: Report, page: str) -> None:
-    """Raise InvalidDatasetError for an archive with errors, with the address of its page."""
+    """Refuse an archive with errors; `page` is the address of its report.
+
+    Raises:
+        InvalidDatasetError: The archive has errors.
+    """
     if report.verdict is Verdict.INVALID:
         raise InvalidDatasetError(
             f"{report_sentence(report).removesuffix('.')}. Fix the archive and upload it again; "
-            f"every finding is told at {page}"
+            f"every finding is at {page}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.labels import LabelSpec
 from tasks.validation.label_rules import label_findings
 from tasks.validation.label_table import read_labels, schema
@@ -41,7 +42,8 @@ def main() -> None:
     for rows_a_file in (10, 300):
         files = make_files(rows, rows_a_file)
         sizes = {name: (640, 480) for name, _ in files}
-        (table, faults), reading = timed(partial(read_labels, files, LabelSpec(10)))
+        faults: list[Finding | FindingBatch] = []
+        table, reading = timed(partial(read_labels, files, LabelSpec(class_count=10), faults.extend))
         findings, checking = timed(partial(label_findings, table, sizes, 640))
         both = reading + checking
         print(f"{rows} rows in {len(files)} files, {len(faults) + len(findings)} findings or batches of them")

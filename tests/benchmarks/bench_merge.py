@@ -56,7 +56,7 @@ def unpack(paths: Sequence[Path], folder: Path) -> None:
 def checked(path: Path) -> ValidArchive:
     """Check an archive as a training does."""
     seen = inspect_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
-    return ValidArchive(path.name, path, seen.report.statistics.task, seen.images)
+    return ValidArchive(name=path.name, path=path, task=seen.report.statistics.task, images=seen.images)
 
 
 def seconds(work: Callable[[Path], object], folder: Path) -> float:
@@ -102,8 +102,10 @@ def print_plan() -> None:
         }
         words = ["".join(map(chr, rng.integers(97, 123, 12))) for _ in range(CLASSES)]
         entries = {name: (at + number * LARGE, 40_000) for at, name in enumerate(names)}
-        dataset = Dataset(tuple(words), splits, "detect")
-        sources.append(MergeInput(f"{number}.zip", dataset, images, entries, lambda _: b""))
+        dataset = Dataset(class_names=tuple(words), splits=splits, task="detect")
+        sources.append(
+            MergeInput(archive=f"{number}.zip", dataset=dataset, images=images, entries=entries, read=lambda _: b"")
+        )
     began = time.perf_counter()
     plan_merge(sources, MergePolicy())
     print(f"plan       2 x {LARGE} images, {CLASSES} classes each: {time.perf_counter() - began:.1f} s")

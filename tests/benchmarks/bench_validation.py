@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from tasks.parameters import ValidationPolicy
-from tasks.validation.dataset_check import check_dataset
+from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import write_dataset
 from tests.benchmarks.peers import cleanvision_python, seconds_of
 
@@ -53,7 +53,7 @@ def decode_all(path: Path, flags: int) -> None:
 
 def check(path: Path) -> None:
     """Check as a newcomer does."""
-    check_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
+    inspect_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ from typing import Any
 from tasks.dataset.findings import Report
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
-from tasks.validation.dataset_check import check_dataset
+from tasks.validation.dataset_check import Inspection, inspect_dataset
 from tests.benchmarks.archives import layouts, zipped
 from tests.benchmarks.bench_validation import peak_mib
 from tests.benchmarks.mutants import mutant
@@ -38,7 +38,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _ACTS = ("os.", "shutil.", "subprocess.", "socket.", "tempfile.", "ctypes.dlopen")
 _HARMLESS = {"os.scandir", "os.listdir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr", "os.listdrives"}
 
-Check = Callable[[Path, str, str, ValidationPolicy], Report]
+Check = Callable[[Path, str, str, ValidationPolicy], Inspection]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Job:
 
     count: int
     seed: int = 0
-    check: Check = check_dataset
+    check: Check = inspect_dataset
     limit_s: float = LIMIT_S
 
 
@@ -137,7 +137,7 @@ def _enter_sandbox(folder: Path) -> Path:
     for entries in layouts().values():
         # What is imported late is imported here, so that the watch sees the check alone.
         path.write_bytes(zipped(entries))
-        check_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
+        inspect_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
     return path
 
 
@@ -169,7 +169,7 @@ def _examine(index: int, path: Path, check: Check, watch: _Watch) -> Outcome:
     began = time.perf_counter()
     try:
         with watch.arm():
-            report = check(path, path.name, "0" * 64, ValidationPolicy.model_validate({}))
+            report = check(path, path.name, "0" * 64, ValidationPolicy.model_validate({})).report
         taken = time.perf_counter() - began
         failure = _fault_of_report(report) or _fault_of_surroundings(path, before, watch)
         return Outcome(index, taken, report.verdict, tuple(report.counts), peak_mib(), failure)

@@ -18,9 +18,8 @@ import numpy as np
 from tasks.dataset.findings import Finding, Severity
 from tasks.dataset.image_stats import check_image
 from tasks.dataset.labels import LabelSpec, parse_labels, round_like_loader
-from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.remap import remap_labels
-from tasks.merge.yolo_writer import split_folders, write_data_yaml
+from tasks.merge.yolo_writer import split_folders, with_end_mark, write_data_yaml
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.loader_mutants import CLASSES, KEYPOINTS, TASKS, Mutant, mutant
 
@@ -91,7 +90,7 @@ def check(one: Mutant) -> list[Row] | None:
     traits, faults = check_image(one.image, f"x{one.ending}")
     if traits is None or _errors(faults):
         return None
-    rules = LabelSpec(CLASSES, one.task, KEYPOINTS if one.task == "pose" else None)
+    rules = LabelSpec(class_count=CLASSES, task=one.task, keypoints=KEYPOINTS if one.task == "pose" else None)
     if one.label is None:
         return [(0.0,)] if one.task == "classify" else []
     labels, faults = parse_labels(one.label, "x.txt", rules)

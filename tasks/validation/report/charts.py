@@ -1,4 +1,4 @@
-"""What the labels of a dataset look like in numbers: heat maps and histograms, ready to be drawn by the page."""
+"""The labels of a dataset in numbers: heat maps and histograms, ready to be drawn by the page."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset
 from tasks.validation.label_table import LabelTable
+from tasks.validation.split_counts import label_sizes
 
 CELLS = 36
 LEVELS = 8
@@ -21,12 +22,12 @@ Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeatMap:
     """Labels on a grid of `CELLS` x `CELLS`, from the top left.
 
     `levels` are the cells by darkness as SVG path data, each with the fewest and the most labels of its cells. Ticks
-    are places from 0 to 1 with their text, x from the left and y from the top. `peak` tells the fullest cell in words.
+    are places from 0 to 1 with their text, x from the left and y from the top. `peak` is a sentence about the map.
     """
 
     title: str
@@ -37,7 +38,7 @@ class HeatMap:
     peak: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Histogram:
     """Bars as (label, count), in the order in which they are shown; `unit` says what the labels are."""
 
@@ -49,7 +50,7 @@ class Histogram:
 
 
 def heat_maps(labels: LabelTable) -> list[HeatMap]:
-    """Return where boxes lie and how large they are; nothing for a table without rows."""
+    """Return the centres and the sizes of boxes; nothing for a table without rows."""
     return [_centres(labels.rows), _sizes(labels.rows)] if len(labels.rows) else []
 
 
@@ -65,20 +66,21 @@ def histograms(dataset: Dataset, labels: LabelTable, images: Mapping[str, ImageS
 def _centres(rows: pd.DataFrame) -> HeatMap:
     grid = _grid(rows["x"].to_numpy(), rows["y"].to_numpy())
     shares = {0.0: "0 %", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 1.0: "100 %"}
-    row, column = _fullest(grid)
-    where = f"{_percent((column + 0.5) / CELLS)} of the width and {_percent((row + 0.5) / CELLS)} of the height"
+    row, column = divmod(int(grid.argmax()), CELLS)
+    middle = f"{_percent((column + 0.5) / CELLS)} of the width and {_percent((row + 0.5) / CELLS)} of the height"
     return HeatMap(
         title="Where the labels lie",
         advice="All in one spot, or a side left empty, means that a model may learn the place and not the object.",
         axes=("centre x, share of the image's width", "centre y, share of the image's height"),
         ticks=(shares, shares),
         levels=_levels(grid),
-        peak=f"The fullest cell holds {grid.max():,} of {len(rows):,} labels, at {where}.",
+        peak=f"The fullest cell holds {grid.max():,} of {len(rows):,} labels, at {middle}.",
     )
 
 
 def _sizes(rows: pd.DataFrame) -> HeatMap:
-    width, height = rows["width"].to_numpy(), rows["height"].to_numpy()
+    width = rows["width"].to_numpy()
+    height = rows["height"].to_numpy()
     grid = _grid(_decades(width), 1 - _decades(height))
     ticks = {place / 3: text for place, text in enumerate(("0.1 %", "1 %", "10 %", "100 %"))}
     middle = f"{_percent(np.median(width))} of the width and {_percent(np.median(height))} of the height"
@@ -141,12 +143,8 @@ def _image_sizes(images: Mapping[str, ImageStats], imgsz: int) -> Histogram:
 
 
 def _sides(dataset: Dataset, rows: pd.DataFrame, images: Mapping[str, ImageStats]) -> Numbers:
-    """Return the [n, 2] width and height in pixels of each row's image, NaN where they are not known."""
-    known = {
-        label: (images[image].width, images[image].height)
-        for image, label in dataset.labels.items()
-        if label and image in images
-    }
+    """Return the [n, 2] width and height in pixels of each row's image, NaN if they are not known."""
+    known = label_sizes(dataset, images)
     names = rows["label"].cat.categories
     of_file = np.array([known.get(name, (np.nan, np.nan)) for name in names], np.float64).reshape(-1, 2)
     return np.asarray(of_file[rows["label"].cat.codes])
@@ -169,17 +167,13 @@ def _levels(grid: Counts) -> tuple[tuple[str, int, int], ...]:
     level = np.searchsorted(limits, grid, side="right")
     chosen = [(level == number) & (grid > 0) for number in range(LEVELS)]
     return tuple(
-        ("".join(f"M{x} {y}h1v1h-1z" for y, x in np.argwhere(cells).tolist()), *_range(grid[cells])) for cells in chosen
+        (
+            "".join(f"M{x} {y}h1v1h-1z" for y, x in np.argwhere(cells).tolist()),
+            int(grid[cells].min()) if cells.any() else 0,
+            int(grid[cells].max(initial=0)),
+        )
+        for cells in chosen
     )
-
-
-def _range(counts: Counts) -> tuple[int, int]:
-    return (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
-
-
-def _fullest(grid: Counts) -> tuple[int, int]:
-    row, column = divmod(int(grid.argmax()), CELLS)
-    return row, column
 
 
 def _doublings(values: Numbers) -> Counts:

@@ -5,13 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tasks.dataset.findings import Finding, Report, Severity
-from tasks.finding_codes import MEANINGS, Code
+from tasks.finding_codes import Code
 
 # Control characters, halves of characters, and marks that turn the direction of writing: they forge names.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """All findings of one code and severity; `count` includes those that the report does not keep."""
 
@@ -20,11 +20,6 @@ class Group:
     count: int
     findings: tuple[Finding, ...]
 
-    @property
-    def meaning(self) -> str:
-        """What the code stands for."""
-        return MEANINGS[self.code]
-
 
 def group_findings(report: Report) -> list[Group]:
     """Return the findings by severity, errors first, and within it in the order of the codes."""
@@ -32,9 +27,14 @@ def group_findings(report: Report) -> list[Group]:
     for finding in report.findings:
         groups[finding.severity, finding.code].append(finding)
     return [
-        Group(code, level, len(found) + report.omitted.get(code, {}).get(level, 0), tuple(found))
-        for (level, code), found in groups.items()
-        if found
+        Group(
+            code=code,
+            severity=level,
+            count=len(findings) + report.omitted.get(code, {}).get(level, 0),
+            findings=tuple(findings),
+        )
+        for (level, code), findings in groups.items()
+        if findings
     ]
 
 

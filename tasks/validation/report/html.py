@@ -18,7 +18,11 @@ SHOWN_FINDINGS = 50
 MAX_ROWS = 1000
 SHOWN_CLASSES = 500
 _SHOWN_TALLIES = 5
-_TALLY, _NAME, _PLACE, _MESSAGE = 26, 60, 120, 300
+# Characters.
+_TALLY = 26
+_NAME = 60
+_PLACE = 120
+_MESSAGE = 300
 
 _SENTENCES = {
     Verdict.VALID: "Nothing keeps this archive from being trained on.",
@@ -37,11 +41,11 @@ def render_report(
 ) -> str:
     """Return the report as HTML of a few megabytes at most, whatever the archive holds.
 
-    `images` has those that decode, `imgsz` is the training size in pixels. `read` returns the bytes of an entry; where
-    it raises ArchiveError or KeyError a grey tile says so. Nothing from the archive is markup, and no script runs.
+    `images` has those that decode, `imgsz` is the training size in pixels. `read` returns the bytes of an entry; if it
+    raises ArchiveError or KeyError a grey tile says so. Nothing from the archive is markup, and no script runs.
     """
     groups = group_findings(report)
-    album = ReportImages(dataset, report.statistics.task, read)
+    pictures = ReportImages(dataset=dataset, task=report.statistics.task, read=read)
     return render_page(
         "report",
         DOCUMENT,
@@ -53,14 +57,14 @@ def render_report(
         tallies=[(severity, severity.plural, count) for severity, count in report.severities.items()],
         totals=[*report.statistics.totals.items(), ("classes", len(count_classes(report)))],
         groups=[_group(group, min(SHOWN_FINDINGS, MAX_ROWS // len(groups))) for group in groups],
-        exhibits=[(group, [_exhibit(each) for each in exhibits]) for group, exhibits in album.exhibits(groups)],
+        exhibits=[(group, [_exhibit(each) for each in exhibits]) for group, exhibits in pictures.exhibits(groups)],
         splits=_splits(report),
         classes=_classes(report),
         more_classes=max(len(count_classes(report)) - SHOWN_CLASSES, 0),
         cells=CELLS,
         heat_maps=heat_maps(labels),
         histograms=histograms(dataset, labels, images, imgsz),
-        samples={split: [_picture(each) for each in chosen] for split, chosen in album.samples().items()},
+        samples={split: [_picture(each) for each in chosen] for split, chosen in pictures.samples().items()},
     )
 
 
@@ -70,7 +74,7 @@ def _group(group: Group, most: int) -> dict[str, Any]:
         "code": group.code,
         "severity": group.severity,
         "count": group.count,
-        "meaning": group.meaning,
+        "meaning": group.code.meaning,
         "open": rows[:OPEN_FINDINGS],
         "folded": rows[OPEN_FINDINGS:],
         "more": group.count - len(rows),

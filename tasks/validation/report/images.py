@@ -14,7 +14,7 @@ from simplejpeg import decode_jpeg
 
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding
-from tasks.dataset.layout import Dataset, LabelledImage, class_folder
+from tasks.dataset.layout import Dataset, class_folder
 from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
@@ -39,7 +39,7 @@ Names = tuple[str, ...]
 Bgr = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassCount:
     """A class in one picture."""
 
@@ -48,9 +48,9 @@ class ClassCount:
     count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportImage:
-    """An image with its labels. `uri` is empty where `reason` says why there is nothing to see.
+    """An image with its labels. If there is nothing to see, `uri` is empty and `reason` says why.
 
     `view` is the SVG viewBox: the picture of `size` (width, height) and as much around it as its faulty labels need.
     """
@@ -73,7 +73,7 @@ class FindingExample(NamedTuple):
     more: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportImages:
     """Makes the pictures of one archive; `read` returns an entry or raises ArchiveError or KeyError."""
 
@@ -84,7 +84,10 @@ class ReportImages:
     def samples(self) -> dict[str, list[ReportImage]]:
         """Return for each split about `SAMPLES` pictures, spread evenly over it."""
         return {
-            split: [self._picture(sample.image) for sample in _spread(samples)]
+            split: [
+                self._picture(samples[place].image)
+                for place in np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).round().astype(int)
+            ]
             for split, samples in self.dataset.splits.items()
         }
 
@@ -92,11 +95,14 @@ class ReportImages:
         """Return the groups that are about images, each with its first few, about `MAX_FAULTY` pictures in all."""
         image_of = {label: image for image, label in self.dataset.labels.items() if label}
         image_of |= {image: image for image in self.dataset.labels}
-        found = [(group, faulty) for group in groups if (faulty := _faulty_images(group, image_of))][:MAX_FAULTY]
-        share = min(MAX_FAULTY // max(len(found), 1), MAX_PER_GROUP)
-        return [(group, list(islice(self._hang(faulty), _room(share, faulty)))) for group, faulty in found]
+        shown = [(group, faulty) for group in groups if (faulty := _faulty_images(group, image_of))][:MAX_FAULTY]
+        pictures = min(MAX_FAULTY // max(len(shown), 1), MAX_PER_GROUP)
+        return [
+            (group, list(islice(self._examples(faulty), max(pictures // max(map(len, faulty)), 1))))
+            for group, faulty in shown
+        ]
 
-    def _hang(self, faulty: Mapping[Names, Sequence[Finding]]) -> Iterator[FindingExample]:
+    def _examples(self, faulty: Mapping[Names, Sequence[Finding]]) -> Iterator[FindingExample]:
         for names, findings in faulty.items():
             lines = {finding.line for finding in findings if finding.line}
             yield FindingExample([self._picture(name, lines) for name in names], findings[0], len(findings) - 1)
@@ -106,9 +112,9 @@ class ReportImages:
         try:
             pixels = _shrunk(self.read(image))
         except (ArchiveError, KeyError):
-            return ReportImage(image, reason="The entry cannot be read.")
+            return ReportImage(name=image, reason="The entry cannot be read.")
         except MediaError as error:
-            return ReportImage(image, reason=str(error))
+            return ReportImage(name=image, reason=str(error))
         height, width = pixels.shape[:2]
         outlines = self._outlines(image)
         faulty = [outline for outline in outlines if outline.line in lines]
@@ -135,16 +141,13 @@ class ReportImages:
         names = self.dataset.class_names
         if self.task == "classify":
             name = class_folder(image)
-            return [ClassCount(name, css_colour(names.index(name) if name in names else 0), 1)]
+            colour = css_colour(names.index(name) if name in names else 0)
+            return [ClassCount(name=name, colour=colour, count=1)]
         counts = Counter(outline.class_id for outline in outlines)
         return [
-            ClassCount(class_name(names, number), css_colour(number), count) for number, count in counts.most_common()
+            ClassCount(name=class_name(names, number), colour=css_colour(number), count=count)
+            for number, count in counts.most_common()
         ]
-
-
-def _spread(samples: Sequence[LabelledImage]) -> list[LabelledImage]:
-    places = np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).round().astype(int)
-    return [samples[place] for place in places]
 
 
 def _faulty_images(group: Group, image_of: Mapping[str, str]) -> dict[Names, list[Finding]]:
@@ -158,13 +161,8 @@ def _faulty_images(group: Group, image_of: Mapping[str, str]) -> dict[Names, lis
     return faulty
 
 
-def _room(pictures: int, faulty: Mapping[Names, object]) -> int:
-    """Return how many exhibits make that many pictures; one at least."""
-    return max(pictures // max(map(len, faulty)), 1)
-
-
 def _shrunk(data: bytes) -> Bgr:
-    """Decode a picture to at most `SIDE` pixels a side, upright; raise MediaError where that cannot be done."""
+    """Decode a picture to at most `SIDE` pixels a side, upright; raise MediaError if that cannot be done."""
     width, height = image_size(data) or (0, 0)
     if width * height > MAX_PIXELS:
         raise MediaError(f"Too large to be shown here: {width} x {height} pixels.")
@@ -179,7 +177,7 @@ def _shrunk(data: bytes) -> Bgr:
 
 def _decode(data: bytes, flags: int) -> Bgr | None:
     with suppress(cv2.error, MemoryError):
-        # OpenCV answers None where its type says that there is always an image.
+        # OpenCV returns None, although its type says that there is always an image.
         pixels: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if isinstance(pixels, np.ndarray) and pixels.size:
             return np.asarray(pixels, np.uint8)

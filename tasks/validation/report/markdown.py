@@ -12,8 +12,8 @@ _CELL = 400
 def report_markdown(report: Report, page_link: str, json_link: str, checked: str | None, links: str = "") -> str:
     """Return the verdict, counts by code, the first findings of each code, and a table of splits and classes.
 
-    The links lead to the full report as HTML and as JSON; `checked` is the sentence that says when the archive was
-    checked, where that was before this run, and `links` lead to other pages.
+    The links lead to the full report as HTML and as JSON and to other pages; `checked` says when the archive was
+    checked, if that was before this run.
     """
     groups = group_findings(report)
     parts = [
@@ -42,25 +42,23 @@ def _findings(groups: list[Group]) -> str:
         found = [_finding(finding) for finding in group.findings[:SHOWN_PER_CODE]]
         more = group.count - len(found)
         parts += [
-            f"**{escape_markdown(group.code)}** ({group.severity}): {escape_markdown(group.meaning)}",
+            f"**{escape_markdown(group.code)}** ({group.severity}): {escape_markdown(group.code.meaning)}",
             bullet_list([*found, *([f"and {more} more"] if more else [])]),
         ]
     return "\n\n".join(parts)
 
 
 def _finding(finding: Finding) -> str:
-    where = sanitize_text(format_location(finding), _CELL)
+    location = wrap_text(sanitize_text(format_location(finding), _CELL))
     message = wrap_text(sanitize_text(finding.message, _CELL))
-    return f"**{wrap_text(where)}** {message}" if where else message
+    return f"**{location}** {message}" if location else message
 
 
 def _splits(report: Report) -> str:
     splits = report.statistics.splits
     names = [name for name, _ in count_classes(report)]
     rows: list[tuple[object, ...]] = [
-        ("images", *(split.images for split in splits.values())),
-        ("labelled", *(split.labelled for split in splits.values())),
-        ("labels", *(split.labels for split in splits.values())),
+        (figure, *(getattr(split, figure) for split in splits.values())) for figure in ("images", "labelled", "labels")
     ]
     rows += [
         (sanitize_text(name, _CELL), *(split.instances.get(name, 0) for split in splits.values()))

@@ -1,4 +1,4 @@
-"""What a report says in numbers, under the names of MLflow's columns."""
+"""The counts of a report, under the names of MLflow's columns."""
 
 from tasks.dataset.findings import Report
 from tasks.finding_codes import Code

@@ -11,11 +11,11 @@ from tasks.rendering.html import css_colour
 from tasks.validation.report.groups import sanitize_text
 from tasks.vision.detections import class_name
 
-# Larger label files are not drawn: nobody could tell the outlines apart.
+# Larger label files are not drawn: outlines would hide each other.
 MAX_BYTES = 2**19
 MAX_OUTLINES = 250
 _MAX_CORNERS = 1600
-# Numbers beyond this are pixels, or lie where no picture is.
+# Numbers beyond this are pixels, or far outside the picture.
 _FARTHEST = 2.0
 _MARKED_BELOW = 9.0
 _NAME = 40
@@ -51,7 +51,8 @@ def read_outlines(data: bytes, task: str | None) -> list[Outline]:
 
 def _outline(line: int, tokens: list[str], task: str | None) -> Outline | None:
     try:
-        class_id, values = int(float(tokens[0])), np.array(tokens[1:], np.float64)
+        class_id = int(float(tokens[0]))
+        values = np.array(tokens[1:], np.float64)
     except (ValueError, OverflowError, IndexError):
         return None
     corners = _corners(values, task)
@@ -62,8 +63,8 @@ def _outline(line: int, tokens: list[str], task: str | None) -> Outline | None:
 
 def _corners(values: NDArray[np.float64], task: str | None) -> NDArray[np.float64] | None:
     if len(values) == 4 or (task == "pose" and len(values) > 4):
-        (x, y), (half_width, half_height) = values[:2], values[2:4] / 2
-        left, right, top, bottom = x - half_width, x + half_width, y - half_height, y + half_height
+        left, top = values[:2] - values[2:4] / 2
+        right, bottom = values[:2] + values[2:4] / 2
         return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     return values.reshape(-1, 2) if len(values) >= 6 and len(values) % 2 == 0 else None
 
@@ -93,11 +94,12 @@ def draw_faults(outlines: Sequence[Outline], names: Sequence[str], size: tuple[i
 
 
 def view_box(outlines: Sequence[Outline], size: tuple[int, int]) -> str:
-    """Return the SVG viewBox of a picture, with a margin where outlines leave it, a third of a side at most."""
+    """Return the SVG viewBox of a picture, with a margin for outlines that leave it, a third of a side at most."""
     corners = np.concatenate([_IMAGE, *(outline.corners for outline in outlines)])
     low, high = (np.clip(edge(corners, axis=0), -_MARGIN, 1 + _MARGIN) for edge in (np.min, np.max))
     # A little more, lest the line itself is cut off.
-    low, high = low - 0.02 * (low < 0), high + 0.02 * (high > 1)
+    low -= 0.02 * (low < 0)
+    high += 0.02 * (high > 1)
     return " ".join(f"{number:.0f}" for number in (*low * size, *(high - low) * size))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tasks.dataset.findings import Report
 from tasks.parameters import ValidationPolicy
-from tasks.validation.dataset_check import check_dataset
+from tasks.validation.dataset_check import inspect_dataset
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 BOX = "0 0.5 0.5 0.25 0.25\n"
@@ -61,7 +61,7 @@ def check(tmp_path: Path, archive: bytes | Mapping[str, Content], **limits: floa
     """Write the archive and check it."""
     path = tmp_path / "data.zip"
     path.write_bytes(archive if isinstance(archive, bytes) else zipped(archive))
-    return check_dataset(path, "data.zip", "0" * 64, policy(**limits))
+    return inspect_dataset(path, "data.zip", "0" * 64, policy(**limits)).report
 
 
 def codes(report: Report) -> dict[str, str]:

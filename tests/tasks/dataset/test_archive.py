@@ -143,11 +143,15 @@ def test_only_an_archive_over_a_limit_of_the_policy_is_refused(
     assert ("archive-too-large" in codes(check(tmp_path, good(), **limits))) is expected
 
 
-def test_the_directory_is_refused_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory's own length counts too: an end record may claim fewer entries than it has."""
+@pytest.mark.parametrize("offset", [None, b"PK\5\6"])
+def test_the_directory_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: bytes | None
+) -> None:
+    """By its length: an end record may claim fewer entries than it has, and its offset may look like another record."""
     data = bytearray(zipped({f"{number:0100}.txt": "" for number in range(3000)}))
     struct.pack_into("<HH", data, data.rfind(b"PK\5\6") + 8, 1, 1)
-    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("loaded"))
+    data[-6:-2] = offset or data[-6:-2]
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("loaded"))
 
     assert codes(check(tmp_path, bytes(data), max_entries=10)) == {"archive-too-large": "error"}
 
@@ -163,13 +167,13 @@ def test_a_zip64_end_record_is_read(tmp_path: Path) -> None:
     """Zipfile believes the 64-bit record wherever it stands, so its figures are the ones to check."""
     data = zipped(good())
     at = data.rfind(b"PK\5\6")
-    count, length, start = struct.unpack_from("<HII", data, at + 10)
-    record = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 10**6, 10**6, length, start)
+    count, _, start = struct.unpack_from("<HII", data, at + 10)
+    record = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, 10**5, start)
     locator = b"PK\6\7" + struct.pack("<IQI", 0, at, 1)
-    report = check(tmp_path, data[:at] + record + locator + data[at:], max_entries=count)
+    report = check(tmp_path, bytes(10**5) + data[:at] + record + locator + data[at:], max_entries=1)
 
     assert codes(report) == {"archive-too-large": "error"}
-    assert "1000000" in report.findings[0].message
+    assert "a directory of 100,000 bytes" in report.findings[0].message
 
 
 @pytest.mark.parametrize("root", ["mine", "a/b"])

@@ -172,7 +172,9 @@ def test_rows_that_are_missing_from_any_bytes_are_reported(data: bytes) -> None:
 
 @given(st.text(alphabet="0123456789.-+eE \n\t_,xnaif\u0661", max_size=80), st.sampled_from([None, "obb", "pose"]))
 def test_what_looks_like_numbers_never_gives_a_row_outside_the_rules(text: str, task: str | None) -> None:
-    labels, _ = parse_labels(text.encode(), "a.txt", LabelSpec(2, task, (1, 2) if task == "pose" else None))
+    labels, _ = parse_labels(
+        text.encode(), "a.txt", LabelSpec(class_count=2, task=task, keypoints=(1, 2) if task == "pose" else None)
+    )
 
     for row in labels.rows:
         assert row.class_id in {0, 1}
@@ -203,8 +205,8 @@ BOW_TIE = "0 .1 .1 .5 .5 .5 .1 .1 .5"
 @pytest.mark.parametrize("line", [BOW_TIE, "0 .1 .1 .6 .5 .5 .1 .1 .5"])
 def test_an_outline_whose_parts_cancel_out_is_not_flat(line: str) -> None:
     """Its signed area is nearly 0; that it crosses itself is told elsewhere, as a warning."""
-    assert found(line, LabelSpec(2, "segment")) == []
-    assert found("0 .1 .1 .3 .3 .5 .5 .2 .2", LabelSpec(2, "segment")) == [("label-degenerate", 1)]
+    assert found(line, LabelSpec(class_count=2, task="segment")) == []
+    assert found("0 .1 .1 .3 .3 .5 .5 .2 .2", LabelSpec(class_count=2, task="segment")) == [("label-degenerate", 1)]
 
 
 def test_zero_bytes_are_another_encoding() -> None:
@@ -233,10 +235,10 @@ def test_a_class_may_be_a_whole_number_in_any_form(token: str, class_id: int) ->
     ("rules", "line"),
     [
         (RULES, f"{GOOD} 0.87"),
-        (LabelSpec(2, "detect"), f"{GOOD} 0.87"),
-        (LabelSpec(2, "segment"), f"{TRIANGLE} 0.87"),
-        (LabelSpec(2, "obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9 0.87"),
-        (LabelSpec(2, "pose", (1, 3)), f"{GOOD} 0.1 0.2 2 0.87"),
+        (LabelSpec(class_count=2, task="detect"), f"{GOOD} 0.87"),
+        (LabelSpec(class_count=2, task="segment"), f"{TRIANGLE} 0.87"),
+        (LabelSpec(class_count=2, task="obb"), "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9 0.87"),
+        (LabelSpec(class_count=2, task="pose", keypoints=(1, 3)), f"{GOOD} 0.1 0.2 2 0.87"),
     ],
 )
 def test_a_confidence_is_called_one(rules: LabelSpec, line: str) -> None:
@@ -247,14 +249,14 @@ def test_a_confidence_is_called_one(rules: LabelSpec, line: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
-@pytest.mark.parametrize("rules", [RULES, LabelSpec(2, "detect", outlines_as_boxes=True)])
+@pytest.mark.parametrize("rules", [RULES, LabelSpec(class_count=2, task="detect", outlines_as_boxes=True)])
 def test_keypoints_that_data_yaml_does_not_tell_of_are_called_so(rules: LabelSpec, count: int) -> None:
     """An odd number of them looks like a confidence, which must stay, and an even one like an outline in pixels."""
     line = f"{GOOD}{' 0.1 0.2 2' * count}"
     (finding,) = parse_labels(line.encode(), "a.txt", rules)[1]
     assert finding.code in {"label-columns", "label-range"}
     assert finding.message.endswith(f"write 'kpt_shape: [{count}, 3]' into data.yaml.")
-    assert parse_labels(line.encode(), "a.txt", LabelSpec(2, "pose", (count, 3)))[1] == []
+    assert parse_labels(line.encode(), "a.txt", LabelSpec(class_count=2, task="pose", keypoints=(count, 3)))[1] == []
 
 
 def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
@@ -263,7 +265,7 @@ def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
     (refused,) = parse_labels(mixed, "a.txt", RULES)[1]
     assert "write 'task: detect' there" in refused.message
 
-    labels, (finding,) = parse_labels(mixed, "a.txt", LabelSpec(2, "detect", outlines_as_boxes=True))
+    labels, (finding,) = parse_labels(mixed, "a.txt", LabelSpec(class_count=2, task="detect", outlines_as_boxes=True))
     assert (finding.code, finding.severity, finding.line) == ("label-outline", "info", 2)
     numbers = np.array(TRIANGLE.split()[1:], float).reshape(-1, 2)
     low, high = numbers.min(axis=0), numbers.max(axis=0)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tasks.dataset.image_stats import check_image
 from tasks.dataset.labels import LabelSpec, parse_labels
-from tasks.merge.jpeg_end import with_end_mark
 from tasks.merge.remap import remap_labels
+from tasks.merge.yolo_writer import with_end_mark
 from tasks.validation.fast_label_parser import parse_chunk
 from tests.benchmarks.archives import encode
 
@@ -20,7 +20,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # before Ultralytics is impo
 from ultralytics.data.utils import check_image as check_with_ultralytics
 from ultralytics.utils.patches import imread
 
-POSE = LabelSpec(2, "pose", (1, 3))
+POSE = LabelSpec(class_count=2, task="pose", keypoints=(1, 3))
 PNG = encode(np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8), ".png")
 TURNED = b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
 
@@ -51,18 +51,20 @@ def test_a_visibility_is_0_1_or_2(visibility: str, fine: bool) -> None:
 def test_an_outline_may_not_leave_the_image_on_both_sides(task: str, right: str, fine: bool) -> None:
     """Ultralytics drops the image: it takes the width of the box around it for a place."""
     line = f"0 -0.005 0.1 {right} 0.1 {right} 0.9 -0.005 0.9"
-    assert faults(line, LabelSpec(2, task)) == ([] if fine else ["label-range"])
+    assert faults(line, LabelSpec(class_count=2, task=task)) == ([] if fine else ["label-range"])
 
 
 @pytest.mark.parametrize(("width", "fine"), [("1e-30", True), ("1e-50", False), ("5e-324", False)])
 def test_a_size_that_is_0_in_single_precision_is_none(width: str, fine: bool) -> None:
-    assert faults(f"0 0.5 0.5 {width} 0.2", LabelSpec(2, "detect")) == ([] if fine else ["label-degenerate"])
+    assert faults(f"0 0.5 0.5 {width} 0.2", LabelSpec(class_count=2, task="detect")) == (
+        [] if fine else ["label-degenerate"]
+    )
 
 
 @pytest.mark.parametrize("again", ["0 0.50 0.5 0.2 0.2", "0 0.500000001 0.5 0.2 0.2"])
 def test_rows_that_are_one_in_single_precision_are_reported_and_written_once(again: str) -> None:
     text = f"0 0.5 0.5 0.2 0.2\n{again}\n0 0.6 0.5 0.2 0.2\n"
-    assert faults(text, LabelSpec(2, "detect")) == ["label-duplicate"]
+    assert faults(text, LabelSpec(class_count=2, task="detect")) == ["label-duplicate"]
     assert remap_labels(text, [0, 1]) == "0 0.5 0.5 0.2 0.2\n0 0.6 0.5 0.2 0.2\n"
 
 

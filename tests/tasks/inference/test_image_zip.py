@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,9 @@ def test_the_pictures_are_listed_in_order_and_the_rest_is_counted(tmp_path: Path
     path = zipped(tmp_path / "pack.zip", entries)
     with path.open("rb") as file:
         listing = list_zip_images(file)
-        assert listing.entries == [ZipImage(index, name, len(PNG)) for index, name in enumerate([*entries][:4])]
+        assert listing.entries == [
+            ZipImage(index=index, name=name, size=len(PNG)) for index, name in enumerate([*entries][:4])
+        ]
         (note,) = listing.notes
         assert "found 4 files that are none by their names (2 .txt, 2 of no usual ending), which were passed" in note
         with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(4) as pool:
@@ -101,14 +104,14 @@ def test_of_entries_with_one_name_the_first_counts(tmp_path: Path) -> None:
             archive.writestr("a.png", content)
     with path.open("rb") as file:
         first, *others = list_zip_images(file).entries
-        assert (first, [entry.index for entry in others]) == (ZipImage(0, "a.png", len(PNG)), [1, 2])
+        assert (first, [entry.index for entry in others]) == (ZipImage(index=0, name="a.png", size=len(PNG)), [1, 2])
         assert all("found it again" in (entry.fault or "") for entry in others)
         with zipfile.ZipFile(file) as archive:
             assert read_zip_image(archive, first.index) == PNG
 
 
 def test_hostile_entries_are_refused_beside_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_zip, "MAX_ENTRY_BYTES", 1_000_000)
+    monkeypatch.setattr(image_zip, "POLICY", replace(image_zip.POLICY, max_entry_bytes=1_000_000))
     entries = {
         "../../evil.png": PNG,
         "..\\..\\evil.png": PNG,
@@ -180,10 +183,10 @@ def test_too_many_entries_and_a_directory_too_large_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = zipped(tmp_path / "z.zip", {"a.png": b"x", "b.png": b"x"}).read_bytes()
-    monkeypatch.setattr(image_zip, "MAX_ENTRIES", 1)
+    monkeypatch.setattr(image_zip, "POLICY", replace(image_zip.POLICY, max_entries=1))
     with pytest.raises(MediaError, match="found 2; split the zip"):
         list_zip_images(io.BytesIO(data))
-    monkeypatch.setattr(image_zip, "_MAX_DIRECTORY_BYTES", 100)
+    monkeypatch.setattr(image_zip, "POLICY", replace(image_zip.POLICY, max_directory_bytes=100))
     with pytest.raises(MediaError, match="a directory of 102 bytes; split the zip"):
         list_zip_images(io.BytesIO(data))
 

@@ -36,8 +36,10 @@ def source(
         samples[split] = tuple(LabelledImage(path, None) for path in paths)
         images |= {path: picture(letter) for path, letter in paths.items()}
         entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
-    dataset = Dataset(tuple(classes), samples, task, keypoints, flip_idx=flip_idx)
-    return MergeInput(archive, dataset, images, entries, lambda path: path[-5].encode())
+    dataset = Dataset(class_names=tuple(classes), splits=samples, task=task, keypoints=keypoints, flip_idx=flip_idx)
+    return MergeInput(
+        archive=archive, dataset=dataset, images=images, entries=entries, read=lambda path: path[-5].encode()
+    )
 
 
 def picture(letter: str) -> ImageStats:

@@ -30,7 +30,7 @@ def write_dataset(folder: Path, images: int) -> Path:
 
 
 def merged(data: Path, task: str, images: int) -> MergedDataset:
-    return MergedDataset(data, task, NAMES, {"train": 0, "val": images})
+    return MergedDataset(data=data, task=task, class_names=NAMES, images={"train": 0, "val": images})
 
 
 def test_every_class_is_shown_and_images_stay_as_they_are(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_a_group_may_span_archives() -> None:
     one, two = source(splits={"train": "a", "val": "b"}), source("b.zip", splits={"train": "xyb", "val": "v"})
     assert [each.image for each in merged(one, two).left_out] == ["b.zip/images/train/b.jpg"]
     clips = [
-        MergeInput(each.archive, renamed(each.dataset), {}, {}, each.read)
+        MergeInput(archive=each.archive, dataset=renamed(each.dataset), images={}, entries={}, read=each.read)
         for each in (source(splits={"train": "ab", "val": "c"}),)
     ]
     (left_out,) = merged(*clips, groups=["clip{group}-*.jpg"]).left_out

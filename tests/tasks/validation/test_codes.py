@@ -15,7 +15,7 @@ import pytest
 from tasks.dataset.findings import Report, Verdict
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
-from tasks.validation.dataset_check import check_dataset
+from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import encode
 from tests.tasks.dataset.archives import zipped
 from tests.tasks.validation.sound import (
@@ -420,7 +420,7 @@ each_row = pytest.mark.parametrize("row", ROWS, ids=[f"{row.code} {row.what}" fo
 def check(tmp_path: Path, archive: bytes | Entries, **policy: Any) -> Report:
     path = tmp_path / "data.zip"
     path.write_bytes(archive if isinstance(archive, bytes) else zipped(archive))
-    return check_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate(policy))
+    return inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate(policy)).report
 
 
 @each_row

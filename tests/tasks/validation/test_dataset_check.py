@@ -6,7 +6,7 @@ from infra import demo_data
 from tasks.dataset.findings import Severity, Verdict
 from tasks.dataset.layout import Dataset
 from tasks.validation import reader
-from tasks.validation.dataset_check import DatasetError, check_dataset, open_dataset
+from tasks.validation.dataset_check import DatasetError, inspect_dataset, open_dataset
 from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
 
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
@@ -139,7 +139,7 @@ def test_progress_counts_images_to_the_last(tmp_path: Path) -> None:
     path.write_bytes(zipped({**good(), **{f"images/train/{number}.jpg": image() for number in range(50)}}))
     seen: list[tuple[int, int]] = []
 
-    check_dataset(path, "data.zip", "", policy(), lambda done, total: seen.append((done, total)))
+    inspect_dataset(path, "data.zip", "", policy(), lambda done, total: seen.append((done, total)))
 
     assert seen == [(number, 52) for number in range(1, 53)]
 
@@ -158,7 +158,7 @@ def test_reading_never_runs_far_ahead_of_decoding(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(reader, "_submit", counting)
     ahead = []
-    check_dataset(path, "data.zip", "", policy(), lambda done, _: ahead.append(read - done))
+    inspect_dataset(path, "data.zip", "", policy(), lambda done, _: ahead.append(read - done))
 
     assert read == 202
     assert max(ahead) <= 2 * reader._MAX_THREADS
@@ -204,7 +204,7 @@ def test_a_dataset_with_errors_of_layout_is_not_opened(tmp_path: Path, entries: 
 def test_an_archive_of_many_images_is_not_refused(tmp_path: Path, drawn: demo_data.ArchivePlan) -> None:
     path = demo_data.write_archive(drawn, tmp_path)
 
-    report = check_dataset(path, path.name, "", policy())
+    report = inspect_dataset(path, path.name, "", policy()).report
 
     assert report.verdict is not Verdict.INVALID
     assert report.statistics.task == "detect"

@@ -229,7 +229,7 @@ def test_equal_checksums_of_different_bytes_are_no_duplicates() -> None:
 def test_an_image_that_cannot_be_read_again_is_left_out() -> None:
     def read(name: str) -> bytes:
         if name == "a.jpg":
-            raise ArchiveError(error(Code.ARCHIVE_UNREADABLE, "damaged", path=name))
+            raise ArchiveError(error(Code.ARCHIVE_UNREADABLE, "an image", "damage", "Copy it again.", path=name))
         return B
 
     traits = seen(B, "a.jpg")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dataset.findings import Report, Verdict
+from tasks.dataset.findings import Verdict
 from tasks.parameters import ValidationPolicy
-from tasks.validation.dataset_check import check_dataset
+from tasks.validation.dataset_check import Inspection, inspect_dataset
 from tests.benchmarks.fuzz_archives import Job, Outcome, fuzz
 from tests.benchmarks.mutants import mutant
 
@@ -46,11 +46,11 @@ def test_a_mutant_is_the_same_bytes_each_time() -> None:
 FAULTS = ("OSError: no such thing", "soon gone", "in _hang", "Fatal Python error: Aborted")
 
 
-def ill(path: Path, archive: str, digest: str, policy: ValidationPolicy) -> Report:
+def ill(path: Path, archive: str, digest: str, policy: ValidationPolicy) -> Inspection:
     """A check that does another wrong thing with each of the first mutants."""
     fault = [mutant(0, index) for index in range(len(FAULTS))].index(path.read_bytes())
     (_raise, _write, _hang, os.abort)[fault]()
-    return check_dataset(path, archive, digest, policy)
+    return inspect_dataset(path, archive, digest, policy)
 
 
 def _raise() -> None:

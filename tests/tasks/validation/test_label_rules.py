@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dataset.findings import Finding
+from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.labels import LabelSpec
 from tasks.validation.label_rules import label_findings
 from tasks.validation.label_table import read_labels
@@ -15,7 +15,8 @@ RULES = LabelSpec(class_count=3)
 
 
 def check(text: str, size: tuple[int, int] | None = None, rules: LabelSpec = RULES, imgsz: int = 640) -> list[Finding]:
-    table, faults = read_labels([("a.txt", text.encode())], rules)
+    faults: list[Finding | FindingBatch] = []
+    table = read_labels([("a.txt", text.encode())], rules, faults.extend)
     assert [finding for finding in faults if isinstance(finding, Finding) and finding.severity == "error"] == []
     return written(label_findings(table, {"a.txt": size} if size else {}, imgsz))
 
@@ -70,14 +71,14 @@ def test_each_rule_and_its_nearest_good_neighbour(
 def test_boxes_with_keypoints_are_boxes() -> None:
     text = "0 0.95 0.5 0.2 0.4 0.5 0.5\n0 0.951 0.5 0.2 0.4 0.6 0.6\n"
 
-    codes = [finding.code for finding in check(text, rules=LabelSpec(1, "pose", (1, 2)))]
+    codes = [finding.code for finding in check(text, rules=LabelSpec(class_count=1, task="pose", keypoints=(1, 2)))]
     assert codes == ["label-outside", "label-outside", "label-overlap"]
 
 
 def test_boxes_of_two_files_do_not_overlap() -> None:
     files = [("a.txt", b"0 0.5 0.5 0.4 0.4"), ("b.txt", b"0 0.502 0.5 0.4 0.4")]
 
-    assert label_findings(read_labels(files, RULES)[0], {}, 640) == []
+    assert label_findings(read_labels(files, RULES, list), {}, 640) == []
 
 
 def test_an_empty_table_has_no_findings() -> None:
@@ -130,7 +131,7 @@ def test_an_outlier_is_reported_with_its_figures() -> None:
 def test_shape_is_that_of_the_pixels() -> None:
     """Shares of a wide and of a tall image that look alike are different boxes."""
     files = [(f"{at}.txt", f"0 0.5 0.5 0.1{at % 10} 0.1\n".encode()) for at in range(60)]
-    table, _ = read_labels(files, RULES)
+    table = read_labels(files, RULES, list)
     sizes = {f"{at}.txt": (1000, 1000) for at in range(60)} | {"7.txt": (4000, 100)}
 
     assert label_findings(table, {}, 640) == []
@@ -174,7 +175,8 @@ def test_overlaps_are_those_that_comparing_all_boxes_finds(drawn: list[tuple[flo
 @pytest.mark.slow
 def test_boxes_without_end_in_one_column_do_not_stop_the_check(spread: float) -> None:
     tops = 0.3 + spread * np.random.default_rng(0).random(60_000)
-    table, _ = read_labels([("a.txt", "".join(f"0 0.5 {top:.9f} 0.1 0.01\n" for top in tops).encode())], RULES)
+    text = "".join(f"0 0.5 {top:.9f} 0.1 0.01\n" for top in tops)
+    table = read_labels([("a.txt", text.encode())], RULES, list)
     began = time.monotonic()
     label_findings(table, {}, 640)
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from pandera.errors import SchemaErrors
 
 from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.labels import LabelSpec, parse_labels
-from tasks.validation.label_table import MAX_DETAILED_FINDINGS, LabelTable, read_labels, schema
+from tasks.parameters import ValidationPolicy
+from tasks.validation.collector import MAX_KEPT, Collector
+from tasks.validation.label_table import LabelTable, read_labels, schema
 
 RULES = LabelSpec(class_count=3)
 BOX = "0 0.5 0.5 0.25 0.25\n"
@@ -26,11 +29,12 @@ def read(*texts: str, rules: LabelSpec = RULES) -> tuple[LabelTable, list[Findin
 
 
 def read_files(files: list[tuple[str, bytes]], rules: LabelSpec = RULES) -> tuple[LabelTable, list[Finding]]:
-    table, findings = read_labels(iter(files), rules)
+    findings: list[Finding | FindingBatch] = []
+    table = read_labels(iter(files), rules, findings.extend)
     return table, written(findings)
 
 
-def written(findings: list[Finding | FindingBatch]) -> list[Finding]:
+def written(findings: Sequence[Finding | FindingBatch]) -> list[Finding]:
     return [
         one
         for finding in findings
@@ -78,7 +82,9 @@ def test_an_outline_that_goes_round_twice_has_its_area_once() -> None:
 
 
 def test_keypoints_are_no_corners() -> None:
-    table, findings = read("0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelSpec(1, "pose", (2, 3)))
+    table, findings = read(
+        "0 0.5 0.5 0.2 0.4 0.1 0.1 2 0.9 0.9 0\n", rules=LabelSpec(class_count=1, task="pose", keypoints=(2, 3))
+    )
 
     assert findings == []
     assert table.task == "pose"
@@ -107,7 +113,7 @@ TASKS = {
 
 @pytest.mark.parametrize(("texts", "rule", "task"), TASKS.values(), ids=TASKS)
 def test_the_task_shows_in_the_labels(texts: list[str], rule: str | None, task: str | None) -> None:
-    assert read(*texts, rules=LabelSpec(3, rule))[0].task == task
+    assert read(*texts, rules=LabelSpec(class_count=3, task=rule))[0].task == task
 
 
 def test_files_of_another_kind_than_most_are_named() -> None:
@@ -147,7 +153,7 @@ def test_an_outline_that_crosses_itself_is_a_warning(text: str, lines: list[int]
 
 
 def test_a_rotated_box_with_swapped_corners_crosses_itself() -> None:
-    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelSpec(3, "obb"))[1]] == [2]
+    assert [finding.line for finding in read(DIAMOND + BOW_TIE, rules=LabelSpec(class_count=3, task="obb"))[1]] == [2]
 
 
 GOOD = [
@@ -206,10 +212,10 @@ files = st.lists(
 )
 RULES_OF_ALL_KINDS = [
     LabelSpec(),
-    *(LabelSpec(3, task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
-    LabelSpec(3, "pose", (1, 3)),
-    LabelSpec(3, "pose", (2, 2)),
-    LabelSpec(3, "detect", outlines_as_boxes=True),
+    *(LabelSpec(class_count=3, task=task) for task in (None, "detect", "segment", "obb", "pose", "classify")),
+    LabelSpec(class_count=3, task="pose", keypoints=(1, 3)),
+    LabelSpec(class_count=3, task="pose", keypoints=(2, 2)),
+    LabelSpec(class_count=3, task="detect", outlines_as_boxes=True),
 ]
 
 
@@ -265,15 +271,13 @@ def test_files_of_several_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> 
     assert findings == again
 
 
-def test_of_many_faulty_files_the_first_findings_are_worded_and_all_counted() -> None:
-    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_DETAILED_FINDINGS)]
-    _, findings = read_labels(iter(faulty), RULES)
-    batches = [finding for finding in findings if isinstance(finding, FindingBatch)]
+def test_of_many_faulty_files_the_first_findings_are_kept_and_all_counted() -> None:
+    collector = Collector(ValidationPolicy())
+    faulty = [(f"{at}.txt", b"0 x 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n") for at in range(2 * MAX_KEPT)]
+    read_labels(iter(faulty), RULES, collector.add)
 
-    assert len(findings) - len(batches) == 2 * MAX_DETAILED_FINDINGS
-    assert {batch.code.value: batch.count for batch in batches} == {"label-number": 1000, "label-class": 1000}
-    assert batches[0].make(0).path == f"{MAX_DETAILED_FINDINGS}.txt"
-    assert batches[0].make(MAX_DETAILED_FINDINGS - 1).path == f"{2 * MAX_DETAILED_FINDINGS - 1}.txt"
+    assert [finding.path for finding in collector.findings()] == sorted(f"{at}.txt" for at in range(MAX_KEPT)) * 2
+    assert collector.omitted() == {"label-number": {"error": MAX_KEPT}, "label-class": {"error": MAX_KEPT}}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +303,7 @@ def test_a_row_that_no_label_can_be_is_a_fault_of_the_reader(monkeypatch: pytest
 
 
 def test_the_schema_is_silent_and_needs_no_environment() -> None:
-    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelSpec())"
+    code = "from tasks.validation.label_table import *; read_labels([('a', b'0 .5 .5 .1 .1')], LabelSpec(), list)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={}, check=False
     )

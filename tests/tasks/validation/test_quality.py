@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import cv2
@@ -12,7 +12,7 @@ from tasks.validation.quality import quality_findings
 FINE = ImageStats(640, 480, dark=200, bright=60, entropy=7.0, sharpness=0.2)
 
 
-def written(results: list[Finding | FindingBatch]) -> list[Finding]:
+def written(results: Sequence[Finding | FindingBatch]) -> list[Finding]:
     return list(
         chain.from_iterable(map(r.make, range(r.count)) if isinstance(r, FindingBatch) else [r] for r in results)
     )

@@ -39,7 +39,9 @@ def grid(count: int, score: float = 0.9) -> list[list[float]]:
 def sample(images: int, task: str = "detect") -> ValidationSample:
     truth = GroundTruth(np.zeros(0, np.int32), np.zeros((0, 4, 2), np.float32))
     return ValidationSample(
-        task, NAMES, tuple(SampleImage(f"{at}.jpg", Path(f"{at}.jpg"), truth) for at in range(images))
+        task=task,
+        class_names=NAMES,
+        images=tuple(SampleImage(name=f"{at}.jpg", path=Path(f"{at}.jpg"), truth=truth) for at in range(images)),
     )
 
 

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from tasks.dataset.archive import ArchiveError
-from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, error, warning
+from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset, LabelledImage
-from tasks.finding_codes import MEANINGS, Code
+from tasks.finding_codes import Code
 from tasks.rendering.html import css_colour
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.groups import sanitize_text
@@ -37,7 +37,15 @@ COLUMNS = ("label", "line", "class_id", "x", "y", "width", "height", "corners")
 
 def table(rows: Sequence[tuple[Any, ...]] = ()) -> LabelTable:
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype({"label": "category"})
-    return LabelTable("detect" if rows else None, frame, {})
+    return LabelTable(task="detect" if rows else None, rows=frame, written={})
+
+
+def error(code: Code, message: str, **place: Any) -> Finding:
+    return Finding(code=code, severity=Severity.ERROR, message=message, **place)
+
+
+def warning(code: Code, message: str, **place: Any) -> Finding:
+    return Finding(code=code, severity=Severity.WARNING, message=message, **place)
 
 
 def traits(width: int, height: int) -> ImageStats:
@@ -54,11 +62,10 @@ def dataset(entries: Mapping[str, bytes], names: Sequence[str] = ("cat", "dog"),
         name: label if (label := f"{name}.txt") in entries else None for name in entries if not name.endswith(".txt")
     }
     return Dataset(
-        tuple(names),
-        {"train": tuple(LabelledImage(*pair) for pair in labels.items())} if labels else {},
-        task,
-        None,
-        labels,
+        class_names=tuple(names),
+        splits={"train": tuple(LabelledImage(*pair) for pair in labels.items())} if labels else {},
+        task=task,
+        labels=labels,
     )
 
 
@@ -123,7 +130,7 @@ def test_every_code_is_shown_with_its_meaning_and_errors_come_first() -> None:
 
     for place, code in enumerate(Code):
         assert f"<code>{code}</code>" in page
-        assert html.escape(MEANINGS[code]).replace("&#x27;", "&#39;") in page
+        assert html.escape(code.meaning).replace("&#x27;", "&#39;") in page
         assert f">m{place}<" in page
     shown_levels = re.findall(r'class="panel group (\w+)"', page)
     assert shown_levels == sorted(shown_levels, key=[level.value for level in levels].index)
