@@ -63,9 +63,9 @@ class ImageDecoder:
             # The stubs promise an array; OpenCV returns None for an image that it cannot decode.
             picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except (cv2.error, MemoryError) as error:
-            raise _broken(" ".join(str(error).split())) from error
+            raise PredictError(_broken(" ".join(str(error).split()))) from error
         if not isinstance(picture, np.ndarray):
-            raise _broken("data that ends or breaks")
+            raise PredictError(_broken("data that ends or breaks"))
         return np.asarray(picture, np.uint8)
 
 
@@ -77,7 +77,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """
     if data.startswith(_PNG):
         if len(data) < 33 or data[12:16] != b"IHDR":
-            raise _broken("a PNG without a header")
+            raise PredictError(_broken("a PNG without a header"))
         width, height = struct.unpack_from(">II", data, 16)
     elif data.startswith(_JPEG):
         width, height = _jpeg_size(data)
@@ -85,7 +85,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         found = f"bytes that begin with {data[:8].hex(' ')}" if data else "no bytes"
         raise PredictError(f"expected a JPEG or PNG file, found {found}: send the file's own bytes, not base64 or text")
     if min(width, height) < 1:
-        raise _broken(f"{width} x {height} pixels")
+        raise PredictError(_broken(f"{width} x {height} pixels"))
     return width, height
 
 
@@ -109,8 +109,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if scanned and not sides:
             break
     # An image that is cut off would be decoded, its lower part grey.
-    raise _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
+    raise PredictError(
+        _broken("a JPEG without a header" if sides is None else "a JPEG that ends before its picture does")
+    )
 
 
-def _broken(found: str) -> PredictError:
-    return PredictError(f"expected a whole JPEG or PNG file, found {found}: save or send the picture again")
+def _broken(found: str) -> str:
+    return f"expected a whole JPEG or PNG file, found {found}: save or send the picture again"

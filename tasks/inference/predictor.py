@@ -62,7 +62,10 @@ class Predictor:
     ) -> AnnotatedImage | PredictedFrame | Failure:
         """Return a still image with its files made, or a video frame, drawn on already unless it is to be tracked.
 
-        What is wrong with this image alone becomes a failure; what is wrong with all of them is raised.
+        What is wrong with this image alone becomes a failure.
+
+        Raises:
+            StudioError: It concerns every image: a service is away, or the version is unloaded.
         """
         try:
             if isinstance(image, MediaSource):

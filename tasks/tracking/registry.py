@@ -158,7 +158,7 @@ def find_version(model_name: str, version: int | str) -> ModelVersion:
 
     Raises:
         TrackingError: There is none; the message names those that exist.
-    """
+    """  # noqa: DOC501 - the other one is turned into this
     from mlflow.exceptions import MlflowException
 
     with tracking_errors(f"looking for {model_name} {version}") as mlflow:

@@ -23,7 +23,7 @@ class Command:
     def __init__(self, mark: Path, by: str = "system") -> None:
         calls: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {
             "system": (os.system, (f"touch {mark}",)),
-            "eval": (eval, (f"open({str(mark)!r}, 'w').close()",)),
+            "eval": (eval, (f"open({str(mark)!r}, 'w').close()",)),  # noqa: S307 - the hostile part
             "exec": (exec, (f"open({str(mark)!r}, 'w').close()",)),
             "mkdir": (os.mkdir, (str(mark),)),
             "getattr": (getattr, (Path(mark), "touch")),
