@@ -73,6 +73,13 @@ def test_each_arrow_of_the_table_is_there() -> None:
     assert drawn == ALLOWED
 
 
+def test_the_files_that_answer_where_a_rule_is_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("\n### Where is the rule that …\n")[2]
+    answers = re.findall(r"`(tasks\S+)`", text.partition("\n\nAn error")[0])
+    assert len(answers) >= 10
+    assert [path for path in answers if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_rules_call_no_outside_system(module: str) -> None:
     """Clients of services and of Ultralytics are imported where the table says so, and nowhere else."""
