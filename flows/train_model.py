@@ -6,8 +6,7 @@ from prefect.client.schemas.objects import State
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Archives, BaseModelName, MergePolicy, ModelName, PromotionPolicy, TrainingParams
-from tasks.tracked_training import comparison, inputs, publication
-from tasks.tracked_training.session import TrainingSession
+from tasks.tracked_training import comparison, inputs, publication, session
 from tasks.tracking import registry
 
 
@@ -26,14 +25,15 @@ def train_model(
     The new version becomes `challenger` when it reaches what `promotion` asks for. A run that was killed goes on after
     its last finished epoch when it is retried.
     """
+    session.close_orphaned_runs()
     with scratch_folder("train") as folder:
         base = inputs.fetch_base_model(base_model, folder / "base")
         data = inputs.merge_archives(archives, promotion.gold, merge, folder)
         registry.require_task(model_name, data.dataset.task)
-        session = TrainingSession(model_name=model_name, base=base, data=data, training=training, folder=folder)
-        if training.rehearse and not session.is_resumed:
-            session.run_smoke_test()
-        with session.tracked_run(merge, promotion) as run:
+        job = session.TrainingSession(model_name=model_name, base=base, data=data, training=training, folder=folder)
+        if training.rehearse and not job.is_resumed:
+            job.run_smoke_test()
+        with job.tracked_run(merge, promotion) as run:
             model = run.train()
             version = run.register(model)
             decision = comparison.decide_promotion(version, model, data.dataset, training, promotion)

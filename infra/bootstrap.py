@@ -2,7 +2,7 @@
 
 import contextlib
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import yaml
@@ -20,6 +20,10 @@ from infra.services import s3_client
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
+from tasks.storage.s3_client import status_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU if their machine has one, else the CPU."
 
@@ -54,6 +58,29 @@ def ensure_buckets(settings: StackSettings) -> None:
             f"Bucket {Bucket.DATASETS!r} does not keep versions: {error} Turn its versioning on yourself, "
             "and let this key read that setting."
         ) from error
+    require_conditional_writes(client)
+
+
+def require_conditional_writes(client: "S3Client") -> None:
+    """Check that of several flow runs that take a lock, the store lets one succeed.
+
+    Raises:
+        RuntimeError: The store does not know conditional writes.
+    """
+    probe = "locks/conditional-write-probe"
+    try:
+        client.put_object(Bucket=Bucket.RUNS, Key=probe, Body=b"")
+        client.put_object(Bucket=Bucket.RUNS, Key=probe, Body=b"", IfMatch='"another-etag"')
+    except ClientError as error:
+        if status_of(error) == 412:
+            return
+        found = str(error)
+    else:
+        found = "that it is written over"
+    raise RuntimeError(
+        f"Expected the object store to refuse (412) to replace an object that has changed since, found {found}. Use a "
+        f"store with conditional writes (If-Match), such as SeaweedFS, MinIO or S3."
+    )
 
 
 # With these, who starts a run would choose what the worker runs, and in which environment.

@@ -1,4 +1,4 @@
-"""Versions that roll-outs that were killed left aside, in Triton and in bucket `models`."""
+"""Versions that rollouts that were killed left aside, in Triton and in bucket `models`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 def remove_leftovers(client: "S3Client") -> list[str]:
-    """Drop candidates without a flow run at work, and versions that no run holds; returns the models they were of."""
+    """Drop candidates without a flow run at work, and versions that no run holds; returns the models they were of.
+
+    Raises:
+        StudioError: A service that it needs is away.
+    """
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     entries = {item["Key"].partition("/")[0] for page in pages for item in page.get("Contents", [])}
     models = sorted({model_name_of(entry) for entry in entries if is_aside(entry)})

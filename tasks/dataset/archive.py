@@ -162,4 +162,4 @@ def _unreadable(path: Path, reason: str) -> Finding:
 def _damaged(name: str, exc: Exception) -> Finding:
     fix = "Make and upload the archive again: this entry is damaged."
     expected = "an entry that unpacks and fits its checksum"
-    return error(Code.ARCHIVE_UNREADABLE, expected, safe_repr(str(exc)), fix, path=name)
+    return error(Code.ARCHIVE_UNREADABLE, expected, str(exc), fix, path=name)

@@ -5,7 +5,6 @@ Only stored and deflated entries are read: zipfile bounds what those two unpack 
 
 import stat
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from enum import Enum, auto
 from typing import BinaryIO, cast
 
 from tasks.dataset.zip_names import unsafe_reason
+from tasks.errors import safe_repr
 
+_ENTRY = b"PK\1\2"
 # What zipfile was seen to raise on damaged and on hostile bytes.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError),
@@ -60,12 +61,12 @@ def open_zip(file: BinaryIO, policy: ZipPolicy) -> zipfile.ZipFile:
         OSError: The file itself cannot be read.
     """
     # zipfile loads a directory however large it claims to be.
-    bounded = _BoundedFile(file, policy.max_directory_bytes)
+    bounded = _BoundedFile(file, policy)
     try:
         archive = zipfile.ZipFile(cast("BinaryIO", bounded))
     except (*_DAMAGE, OSError) as error:
         raise bounded.fault or ZipError(str(error)) from error
-    bounded.limit = sys.maxsize
+    bounded.policy = None
     if len(archive.infolist()) > policy.max_entries:
         raise TooManyEntriesError(f"{len(archive.infolist()):,}")
     return archive
@@ -96,7 +97,12 @@ def entry_fault(entry: zipfile.ZipInfo, policy: ZipPolicy) -> EntryFault | None:
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """Return the bytes of an entry that has no fault; safe in many threads. Raises what `read_chunks` does."""
+    """Return the bytes of an entry that has no fault; safe in many threads.
+
+    Raises:
+        ZipError: The entry is damaged, or of another size than the directory claims.
+        OSError: The file itself cannot be read.
+    """
     # One byte more than the directory claims, so that zipfile compares the checksum of an empty entry, too.
     return b"".join(read_chunks(archive, entry, entry.file_size + 1))
 
@@ -115,25 +121,31 @@ def read_chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, chunk_bytes: i
                 size += len(data)
                 yield data
     except _DAMAGE as error:
-        raise ZipError(str(error)) from error
+        raise ZipError(safe_repr(str(error))) from error
     if size != entry.file_size:
         raise ZipError(f"{size} of {entry.file_size} bytes")
 
 
 class _BoundedFile:
-    """A file of which at most `limit` bytes are read at once; `fault` is the error that the file itself raised."""
+    """A file that gives no directory beyond `policy`; `fault` is the error that the file itself raised."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, file: BinaryIO, policy: ZipPolicy) -> None:
+        self.policy: ZipPolicy | None = policy
         self.fault: OSError | None = None
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.seek = file.seek
+        self.tell = file.tell
+        self.seekable = file.seekable
         self._read = file.read
 
     def read(self, size: int = -1) -> bytes:
-        if size > self.limit:
+        if self.policy and size > self.policy.max_directory_bytes:
             raise TooManyEntriesError(f"a directory of {size:,} bytes")
         try:
-            return self._read(size)
+            data = self._read(size)
         except OSError as error:
             self.fault = error
             raise
+        # A value for each entry takes ten times the bytes of the directory.
+        if self.policy and (entries := data.count(_ENTRY)) > self.policy.max_entries:
+            raise TooManyEntriesError(f"{entries:,}")
+        return data

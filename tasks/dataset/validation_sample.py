@@ -79,7 +79,7 @@ def unpack_sample(path: Path, task: str, folder: Path) -> ValidationSample:
 
     Raises:
         SampleError: It is no such zip.
-    """  # noqa: DOC501 - the other one is turned into this
+    """  # noqa: DOC501 - what is raised inside becomes this error
     archive, faults = open_archive(path, ValidationPolicy())
     if archive is None:
         raise SampleError(f"{path.name}: {faults[0].message}")

@@ -40,7 +40,8 @@ class DeploymentSession:
     def find_chosen_version(self) -> int | None:
         """Return the version that this flow run chose in an earlier attempt, if it did.
 
-        Raises TrackingError if another flow run has changed the champion since then.
+        Raises:
+            TrackingError: Another flow run has changed the champion since then.
         """
         return find_chosen_version(self.model_name, self.record.flow_run_id, first_attempt_start())
 
@@ -73,8 +74,10 @@ def deployment_session(
 ) -> Iterator[DeploymentSession]:
     """Hold the lock of a model in the block, and record in MLflow what the block does.
 
-    `cancel_holder` may end the flow run, given by its id, that holds the lock. Raises StorageError if the lock stays
-    taken.
+    `cancel_holder` may end the flow run, given by its id, that holds the lock.
+
+    Raises:
+        StorageError: The lock stays taken.
     """
     require_ownership = OwnershipGuard()
     run = flow_run_id()

@@ -30,6 +30,7 @@ def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
 
     Raises:
         ExportError: The weights are missing, of a model that is not served, or not for that image size.
+        WeightsError: They cannot be loaded.
     """
     if not weights.is_file() or weights.suffix != ".pt":
         raise ExportError(f"expected an Ultralytics .pt file, found {weights}: pass the weights of a training run")

@@ -159,8 +159,10 @@ def _ending(name: str) -> str:
 
 
 def _fault(entry: zipfile.ZipInfo, name: str) -> str | None:
-    if unsafe := unsafe_entry_reason(entry, name):
+    if unsafe := unsafe_reason(name):
         return f"expected a plain relative name, found one that leads elsewhere: {unsafe}; rename it and zip it again"
+    if unsafe := unsafe_entry_reason(entry, name):
+        return f"expected an ordinary file, found {unsafe}; zip the file itself"
     if unread := _unread(_ending(name)):
         return unread
     fault = entry_fault(entry, POLICY)

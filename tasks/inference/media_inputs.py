@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
+from tasks.dataset.safe_zip import ZipError, open_zip
 from tasks.dataset.zip_names import is_operating_system_file
-from tasks.inference.image_zip import MAX_ENTRIES, list_zip_images, read_zip_image
+from tasks.inference.image_zip import MAX_ENTRIES, POLICY, list_zip_images, read_zip_image
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import HEAD_BYTES, MediaKind, sniff_kind
@@ -210,6 +210,6 @@ def _stored(source: MediaSource) -> ObjectVersion:
 
 def _open_archive(stored: ObjectVersion) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(cast("io.BytesIO", io.BufferedReader(RangedObject(stored))))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        return open_zip(io.BufferedReader(RangedObject(stored)), POLICY)
+    except ZipError as error:
         raise MediaError(f"expected a zip of images, found a damaged archive ({error}); zip it again") from error

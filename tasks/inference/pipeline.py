@@ -27,8 +27,10 @@ def run_chunks(
 ) -> Generator[CompletedChunk]:
     """Yield each chunk when it is done, in the order given; the next ones are in work meanwhile.
 
-    Everything is written below `folder`. Raises what stops all of them: a store or a Triton that stays away, and a
-    version that is served no longer.
+    Everything is written below `folder`.
+
+    Raises:
+        StudioError: All of them are stopped: the store or Triton stays away, or the version is served no longer.
     """
     results = ordered_map(
         partial(_predict, predictor),

@@ -37,7 +37,9 @@ def run_chunks_on_triton(
 ) -> None:
     """Do chunks below `folder` and commit each when it is done; return early if the version is served no longer.
 
-    Raises what `_require_valid` and the client raise: ParameterError, and InferenceError if Triton stays away.
+    Raises:
+        ParameterError: The parameters do not fit the model.
+        InferenceError: Triton stays away.
     """
     _require_valid(params, model)
     tune_malloc()

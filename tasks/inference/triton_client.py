@@ -79,7 +79,7 @@ class TritonClient:
         """Return the outputs, by name, for [n, S, S, 3] RGB squares; the first dimension of each is n.
 
         Raises:
-            InferenceError: The server stays away for `SERVER_WAIT_S` seconds.
+            InferenceError: The server stays away for longer than `TRITON_RESTART`.
             VersionUnloadedError: It no longer serves this version.
             ResponseError: It refuses these images, or its response breaks the contract.
         """

@@ -60,7 +60,9 @@ class ChunkWorker:
     def work(self, share: Share, show: Callable[[float, int], None]) -> int:
         """Do the chunks of a share; return how many results of this process count.
 
-        Raises what `run_chunks_on_triton` raises.
+        Raises:
+            ParameterError: The parameters do not fit the model.
+            InferenceError: Triton stays away.
         """
         version = self._run.version
         with ProgressReporter(self._queue, show) as progress:

@@ -219,7 +219,10 @@ def write_sample(dataset: MergedDataset, folder: Path) -> Path:
     """Write `validation-sample.zip` into the existing `folder`, and return it: a deployment is compared on it.
 
     It holds at most `SAMPLE_IMAGES` images of val, byte for byte, with their labels: those first that show classes not
-    shown yet. The same data gives the same bytes. Raises MergeError if the disk is full.
+    shown yet. The same data gives the same bytes.
+
+    Raises:
+        MergeError: The disk is full.
     """
     path = folder / SAMPLE
     with _explain_faults(f"Writing {path} stopped"):

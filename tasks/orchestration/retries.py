@@ -17,7 +17,8 @@ R = TypeVar("R")
 class RetryPolicy:
     """Pauses between attempts, in seconds: `first_s`, then `factor` times the one before, at most `longest_s`.
 
-    There are at most `attempts` (None: any number), and none begins later than `total_s` after the first failure.
+    There are at most `attempts` (None: any number), and none begins later than `total_s` after the first failure. Where
+    a client library makes the pauses itself (botocore, MLflow), `attempts` alone counts.
     """
 
     attempts: int | None = None

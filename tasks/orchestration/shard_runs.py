@@ -41,8 +41,9 @@ def start_shard_runs(
 def _is_at_work(flow_run: UUID) -> bool:
     """Whether a worker has this run; yes if the server does not answer."""
     run = read_flow_run(flow_run)
-    state = run.state if run else None
-    return state is None or state.is_running() or state.is_pending() or state.is_cancelling()
+    if run is None:
+        return True
+    return run.state is not None and (run.state.is_running() or run.state.is_pending() or run.state.is_cancelling())
 
 
 def _start(number: int, parameters: Mapping[str, Any]) -> UUID:

@@ -27,7 +27,10 @@ def run_canary(
 ) -> tuple[VersionStats, VersionStats]:
     """Wait until the canary is over; returns what the champion and the challenger did in it.
 
-    `require_ownership` is called while it waits, and may raise. Raises ServingError if Triton does not give its counts.
+    `require_ownership` is called while it waits, and may raise.
+
+    Raises:
+        ServingError: Triton does not give its counts.
     """
     requests_before = [request_stats(model) for model in (champion, challenger)]
     progress = CanaryProgress(champion.version, challenger.version, params, time.monotonic())

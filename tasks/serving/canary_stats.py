@@ -35,7 +35,11 @@ class CanaryStatsReader:
         self.totals: dict[int, VersionStats] = {}
 
     def read(self) -> Mapping[int, VersionStats]:
-        """Return the totals, with the objects that are new. Raises StorageError."""
+        """Return the totals, with the objects that are new.
+
+        Raises:
+            StorageError: The store stays away.
+        """
         for key in _RUNS.keys(self._prefix):
             if key not in self._seen:
                 self._add(key)

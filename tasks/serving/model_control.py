@@ -67,7 +67,10 @@ def _load_all(config: Mapping[str, Any], timeout_s: float) -> None:
 def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None) -> None:
     """Serve a version under its name aside, for clients that name the version, until `until` in seconds since 1970.
 
-    Returns when it answers. Raises ServingError if it does not load.
+    Returns when it answers.
+
+    Raises:
+        ServingError: It does not load.
     """
     config = build_config([model], serving, triton_config.NO_DEFAULT_VERSION)
     _load_all(config if until is None else triton_config.set_kept_until(config, until), serving.load_timeout_s)

@@ -25,8 +25,10 @@ def to_onnxruntime_config(
 ) -> dict[str, Any]:
     """Return the ModelConfig of the Python backend, changed for the ONNX Runtime backend.
 
-    `server` names the software that will load the versions, if it is known. Raises ValueError for versions that one
-    config cannot serve side by side, and for a precision that the backend does not have.
+    `server` names the software that will load the versions, if it is known.
+
+    Raises:
+        ValueError: One config cannot serve these versions side by side, or the backend lacks the precision.
     """
     size = _common_value("image size", {model.version: model.image_size for model in models}, models[0].name)
     image = {"data_type": "TYPE_UINT8", "dims": [size, size, 3]}

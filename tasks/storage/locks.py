@@ -87,9 +87,10 @@ def _wait_for(
             if other not in yields:
                 yields[other] = time.monotonic() + YIELD_S if overtake(other) else math.inf
             free = time.monotonic() >= yields[other]
+        # Who has waited for minutes outlives a restart of the store, too.
         if free and ObjectStore(Bucket.RUNS).replace(_key(name), _body(holder, token, released=False), etag):
             return token
-        if time.monotonic() >= deadline:
+        if not free and time.monotonic() >= deadline:
             raise StorageError(
                 f"Expected nothing else at work on {name}, found flow run {other}, which has not ended. Wait for it, "
                 f"or cancel it in the Prefect UI; then start this run again. If Prefect does not know that run any "

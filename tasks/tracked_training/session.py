@@ -29,6 +29,11 @@ from tasks.training.progress import EpochProgress
 from tasks.training.report.html import training_page
 
 
+def close_orphaned_runs() -> None:
+    """Close the runs in MLflow that flow runs left open when they were killed; never raises."""
+    runs.close_orphaned_runs(flow_run_is_final)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSession:
     """What to train, from what, on what; `folder` takes the files of the training."""
@@ -82,7 +87,6 @@ class TrainingSession:
             TrackingError: MLflow cannot be reached.
             StudioError: The class names are longer than a version can carry.
         """
-        runs.close_orphaned_runs(flow_run_is_final)
         digests = self.data.digests
         tags = lineage_tags(
             digests, self.data.dataset.class_names, self.base.name, self.base.digest, flow_run_id(), self.plan_digest

@@ -77,7 +77,8 @@ def write_rollout_record(record: RolloutRecord, status: str, started: float) -> 
     }
     with best_effort(record.name) as mlflow:
         experiment = experiment_id(mlflow, SERVING)
-        run = mlflow.create_run(experiment, start_time=int(started * 1000), run_name=record.name)
+        known = {"flow_run_id": record.flow_run_id}  # by which the page is linked, also if this process dies now
+        run = mlflow.create_run(experiment, start_time=int(started * 1000), tags=known, run_name=record.name)
         run_id = run.info.run_id
         log_batch(mlflow, run_id, record.metrics, tags)
         for file, text in record.pages.items():

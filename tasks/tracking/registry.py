@@ -126,7 +126,7 @@ def require_task(model_name: str, task: str) -> None:
     """Check that the versions of `model_name` are for this task, and that its champion has the tags to compare with.
 
     Raises:
-        TrackingError: They are for another task, on which clients would break.
+        TrackingError: They are for another task, on which clients would break, or the champion lacks a tag.
     """
     with tracking_errors(f"looking for versions of {model_name}") as mlflow:
         versions = mlflow.search_model_versions(f"name = '{model_name}'", order_by=["version_number DESC"])
@@ -158,7 +158,7 @@ def find_version(model_name: str, version: int | str) -> ModelVersion:
 
     Raises:
         TrackingError: There is none; the message names those that exist.
-    """  # noqa: DOC501 - the other one is turned into this
+    """  # noqa: DOC501 - what is raised inside becomes this error
     from mlflow.exceptions import MlflowException
 
     with tracking_errors(f"looking for {model_name} {version}") as mlflow:

@@ -155,14 +155,14 @@ def _ask_grpc(channel: grpc.Channel, method: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def _credentials(authority: Path, own: Path | None) -> grpc.ChannelCredentials:
-    files = [authority / "store.crt", *([own / "store.key", own / "store.crt"] if own else [])]
+def _credentials(trusted: Path, own: Path | None) -> grpc.ChannelCredentials:
+    files = [trusted / "store.crt", *([own / "store.key", own / "store.crt"] if own else [])]
     return grpc.ssl_channel_credentials(*(path.read_bytes() for path in files))
 
 
 @pytest.mark.parametrize("part", GRPC_CALLS)
 def test_the_parts_of_the_store_talk_to_each_other_alone(stack: StackSettings, part: str, tmp_path: Path) -> None:
-    """Without a certificate, and with one of another authority, nobody gets a word; with the store's own one does."""
+    """Without a certificate, and with another one, nobody gets a word; with the store's own one does."""
     method, own = GRPC_CALLS[part], stack.state_dir / "weed"
     prepare_security(tmp_path)
     port = getattr(stack, f"{part}_port") + 10_000

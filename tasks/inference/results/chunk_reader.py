@@ -61,7 +61,7 @@ class ChunkResult:
 
         Raises:
             ChunkResultError: The part is damaged.
-        """  # noqa: DOC501 - the other one is turned into this
+        """  # noqa: DOC501 - what is raised inside becomes this error
         with _damage_named(path.name):
             with zipfile.ZipFile(path) as file:
                 for name in FILES:

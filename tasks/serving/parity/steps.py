@@ -17,7 +17,9 @@ from tasks.vision.predictions import MAX_STORED_MASKS, PredictionStore
 def predict_sample(model: ServedModel, sample: ValidationSample, folder: Path) -> PredictionStore:
     """Return the predictions of this version for the images of a sample, stored in the new `folder`.
 
-    Raises ServingError, and MediaError for an image that cannot be read.
+    Raises:
+        ServingError: Triton does not answer, or refuses an image.
+        MediaError: An image cannot be read.
     """
     return predict_served(sample, model.image_size, lambda square: infer_one(model, square), folder)
 

@@ -1,0 +1,30 @@
+"""What `make up` asks of services that are not ours; the stores here are stand-ins, for none such can be had."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra import bootstrap
+
+
+class Store:
+    """An S3 that answers a conditional write with a status, or writes over what has changed."""
+
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+
+    def put_object(self, **request: Any) -> None:
+        if "IfMatch" in request and self.status:
+            error: Any = {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": self.status}}
+            raise ClientError(error, "PutObject")
+
+
+def test_a_store_that_refuses_to_replace_a_changed_object_is_taken() -> None:
+    bootstrap.require_conditional_writes(Store(412))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("status", "found"), [(None, "written over"), (501, "PutObject")])
+def test_a_store_without_conditional_writes_is_refused(status: int | None, found: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"found .*{found}.*If-Match"):
+        bootstrap.require_conditional_writes(Store(status))  # type: ignore[arg-type]
