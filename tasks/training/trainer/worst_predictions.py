@@ -133,10 +133,10 @@ def _labels(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noq
 
 def _outlined(result: Any) -> Detections:  # noqa: ANN401
     """Detections with polygons in place of masks."""
-    found = to_detections(result)
+    detections = to_detections(result, masks=False)
     polygons = None
-    if found.xywhr is not None:
-        polygons = tuple(xywhr_to_corners(found.xywhr))
+    if detections.xywhr is not None:
+        polygons = tuple(xywhr_to_corners(detections.xywhr))
     elif result.masks is not None:
         polygons = tuple(np.asarray(ring, np.float32).reshape(-1, 2) for ring in result.masks.xy)
-    return replace(found, mask=None, polygons=polygons)
+    return replace(detections, polygons=polygons)
