@@ -81,11 +81,11 @@ class ChunkResultWriter:
         self._failures = self._files.enter_context((self._work / FAILURES).open("wb"))
         return self
 
-    def add(self, found: Detections) -> None:
+    def add(self, detections: Detections) -> None:
         """Write one image or frame, also one without detections."""
-        self._sources.add(found.source)
-        self._waiting.append(found)
-        self._rows += len(found)
+        self._sources.add(detections.source)
+        self._waiting.append(detections)
+        self._rows += len(detections)
         if max(self._rows, len(self._waiting)) >= ROW_GROUP_SIZE:
             self._flush()
 
@@ -123,7 +123,7 @@ class ChunkResultWriter:
         self._pictures.flush()
         if self._folder:
             write_labels(self._folder, self._model.task, pictures, rows, rows["class_id"].to_pylist())
-        frames = sum(found.frame is not None for found in self._waiting)
+        frames = sum(detections.frame is not None for detections in self._waiting)
         self._tally.frames += frames
         self._tally.images += len(self._waiting) - frames
         for counted in pc.value_counts(rows["class_name"]).to_pylist():

@@ -58,9 +58,9 @@ def schema(task: str, tracked: bool) -> pa.Schema:
     return pa.schema([*fields, pa.field("track_id", pa.int64())] if tracked else fields)
 
 
-def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
+def to_table(detections: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
     """Return a row for each detection, in the order of the images, with the `columns` of `schema`."""
-    pictures = [each for each in found if len(each)]
+    pictures = [each for each in detections if len(each)]
     counts = np.array([len(each) for each in pictures], np.int64)
     owner = np.repeat(np.arange(len(pictures)), counts)
     ids = _joined([each.class_id for each in pictures], np.zeros(0, np.int32))
@@ -75,9 +75,9 @@ def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema
     return pa.Table.from_arrays([values[name] for name in columns.names], schema=columns)
 
 
-def to_image_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
+def to_image_table(detections: Iterable[Detections], model: ServedModel) -> pa.Table:
     """Return a row for each image or frame (`IMAGES_SCHEMA`), also for those without detections."""
-    pictures = list(found)
+    pictures = list(detections)
     values = _places(pictures) | _of_model(model, len(pictures))
     values["width"] = pa.array([each.width for each in pictures], pa.int32())
     values["height"] = pa.array([each.height for each in pictures], pa.int32())

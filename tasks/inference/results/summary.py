@@ -209,16 +209,16 @@ class ItemTotals:
     best: dict[int, float] = field(default_factory=dict)
     poster: Detections | None = None
 
-    def add(self, found: Detections) -> bool:
+    def add(self, detections: Detections) -> bool:
         """Count one image or frame; return whether it is the poster now."""
-        ids = found.class_id.tolist()
-        self.counts.update(zip(ids, confidence_steps(found.confidence).tolist(), strict=True))
-        for number, confidence in zip(ids, found.confidence.tolist(), strict=True):
+        ids = detections.class_id.tolist()
+        self.counts.update(zip(ids, confidence_steps(detections.confidence).tolist(), strict=True))
+        for number, confidence in zip(ids, detections.confidence.tolist(), strict=True):
             if confidence > self.best.get(number, -1.0):
                 self.best[number] = confidence
-        if self.poster is not None and len(found) <= len(self.poster):
+        if self.poster is not None and len(detections) <= len(self.poster):
             return False
-        self.poster = found
+        self.poster = detections
         return True
 
     def classes(self) -> tuple[ClassCount, ...]:

@@ -45,14 +45,14 @@ def to_label_texts(
     first = 0
     for image, width, height, count in zip(*columns, strict=True):
         ids = class_ids[first : first + count]
-        found = rows.slice(first, count)
+        detections = rows.slice(first, count)
         first += count
         if image is None:
             continue
         sides = np.array([width, height], np.float64)
         lines = [
             f"{number} {_numbers(shape(row, sides))}\n"
-            for number, row in zip(ids, found.select(names).to_pylist(), strict=True)
+            for number, row in zip(ids, detections.select(names).to_pylist(), strict=True)
         ]
         yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
 

@@ -36,8 +36,8 @@ def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: Pred
     options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
     for image in sample.images:
         (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **options)
-        found = to_detections(result.cpu().numpy())
-        folder.add(found if job.task == "classify" else found.select(has_visible_area(found)))
+        detections = to_detections(result.cpu().numpy())
+        folder.add(detections if job.task == "classify" else detections.select(has_visible_area(detections)))
 
 
 def to_detections(result: Any, *, masks: bool = True) -> Detections:  # noqa: ANN401 - ultralytics ships no types
