@@ -113,8 +113,13 @@ def open_dataset(
 
 
 def _report(archive: str, digest: str, collector: Collector, statistics: Statistics) -> Report:
-    findings, omitted = collector.findings(), collector.omitted()
-    return Report(archive=archive, digest=digest, findings=findings, statistics=statistics, omitted=omitted)
+    return Report(
+        archive=archive,
+        digest=digest,
+        findings=collector.findings(),
+        statistics=statistics,
+        omitted=collector.omitted(),
+    )
 
 
 def _splits_of(dataset: Dataset) -> dict[str, list[str]]:
