@@ -83,8 +83,7 @@ def render_inspection(inspection: Inspection, path: Path, policy: ValidationPoli
             inspection.dataset,
             inspection.labels,
             inspection.images,
-            # Without an archive there are no pictures to read.
-            opened.read if opened else dict[str, bytes]().__getitem__,
+            opened.read if opened else _read_nothing,
             policy.imgsz,
         )
 
@@ -110,6 +109,10 @@ def open_dataset(
         if errors:
             raise DatasetError(errors)
         yield archive, replace(dataset, task=dataset.task or task or _first_task(archive, dataset))
+
+
+def _read_nothing(name: str) -> bytes:
+    raise KeyError(name)
 
 
 def _report(archive: str, digest: str, collector: Collector, statistics: Statistics) -> Report:
