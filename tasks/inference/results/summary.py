@@ -23,7 +23,7 @@ WARNING = "warning"
 MAX_GAP_S = 10.0  # between two parts of one worker, at most: it was at work between them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it.
 
@@ -48,7 +48,7 @@ class Failure:
     def from_line(cls, line: str | bytes) -> Self:
         """Read a line of `to_line`."""
         values = json.loads(line)
-        return cls(values["input"], values["reason"], values["severity"])
+        return cls(source=values["input"], reason=values["reason"], severity=values["severity"])
 
 
 @dataclass(frozen=True, kw_only=True)
