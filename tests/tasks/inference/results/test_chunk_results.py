@@ -148,7 +148,7 @@ def test_parts_become_the_files_of_the_run(tmp_path: Path) -> None:
     assert summary.images_per_second == 3 / summary.seconds
 
 
-def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
+def test_a_warning_is_listed_and_does_not_count_as_failed(tmp_path: Path) -> None:
     with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         part.add(picture(source="z.zip/a.jpg"))
         part.fail(Failure(source="z.zip", reason="expected", severity=WARNING))
@@ -202,7 +202,7 @@ def test_a_part_that_comes_twice_is_refused(tmp_path: Path) -> None:
         merge_chunk_results([part, part], tmp_path / "merged")
 
 
-def test_a_part_may_be_gone_when_the_next_one_is_asked_for(tmp_path: Path) -> None:
+def test_a_part_may_be_deleted_before_the_next_one_is_read(tmp_path: Path) -> None:
     def fetched() -> Iterator[Path]:
         for chunk in range(3):
             part = write(tmp_path, chunk, picture(0, source=str(chunk)))

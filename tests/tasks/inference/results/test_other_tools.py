@@ -82,7 +82,7 @@ def test_supervision_loads_images_and_frames_from_coco_and_from_yolo(task: str, 
     assert sum(len(found) for _, _, found in coco) == 4
 
 
-def test_what_coco_names_is_there_and_the_other_frames_are_told_apart(tmp_path: Path) -> None:
+def test_every_image_that_coco_names_is_there_and_other_frames_have_a_file_of_their_own(tmp_path: Path) -> None:
     """Of a film two frames are kept: a tool that opens each image of coco.json finds each, and nothing is lost."""
     folder, served = tmp_path / "run", model("detect")
     kept = [picture(0, source="v.mp4", frame=number) for number in (0, 1)]
