@@ -268,10 +268,10 @@ class IntervalUnion:
         return sum(self._ends) - sum(self._starts)
 
 
-def item_classes(pictures: Iterable[Detections]) -> tuple[ClassCount, ...]:
+def item_classes(images: Iterable[Detections]) -> tuple[ClassCount, ...]:
     """Return the counts by class over all images or frames of one item."""
     totals = ItemTotals()
-    for detections in pictures:
+    for detections in images:
         totals.add(detections)
     return totals.classes()
 
