@@ -1,4 +1,4 @@
-"""Versions that roll-outs that were killed left aside, in Triton and in bucket `models`."""
+"""Versions that rollouts that were killed left aside, in Triton and in bucket `models`."""
 
 from typing import TYPE_CHECKING
 
