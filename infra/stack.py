@@ -129,9 +129,9 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
 def _remove_leftovers(settings: StackSettings, say: Echo) -> None:
     try:
         for model in leftovers.remove_leftovers(s3_client(settings)):
-            say(f"  what a roll-out of {model} left aside is gone")
+            say(f"  what a rollout of {model} left aside is gone")
     except StudioError as error:
-        say(f"  what roll-outs left aside stays there: {error}")
+        say(f"  what rollouts left aside stays there: {error}")
 
 
 def load_settings() -> StackSettings:

@@ -141,7 +141,7 @@ def _mending_messages(receive: Receive) -> Receive:
     return mending
 
 
-def _refusal(found: bytes | None, status: int = UNPROCESSABLE) -> JSONResponse:
-    is_nul = found in {b"\0", rb"\u0000"}
+def _refusal(bad: bytes | None, status: int = UNPROCESSABLE) -> JSONResponse:
+    is_nul = bad in {b"\0", rb"\u0000"}
     name = "the character NUL (\\u0000)" if is_nul else "half of a surrogate pair (\\ud800-\\udfff)"
     return refusal_of(f"expected text that a database can keep, found {name}: leave it out", status)

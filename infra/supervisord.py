@@ -176,14 +176,14 @@ def stop(settings: StackSettings) -> bool:
 def processes(settings: StackSettings) -> list[psutil.Process]:
     """Return every process that was started for this state folder, but for us and those we descend from."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
+    started = []
     for candidate in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if candidate.pid in ours or os.getpid() in {parent.pid for parent in candidate.parents()}:
                 continue
             if candidate.environ().get(STACK_ENV_VAR) == str(settings.state_dir):
-                found.append(candidate)
-    return found
+                started.append(candidate)
+    return started
 
 
 def _end(leftovers: list[psutil.Process]) -> bool:

@@ -37,8 +37,8 @@ def make_temporary_folder(settings: StackSettings) -> None:
     folder = temporary_folder(settings)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if found.st_uid != os.geteuid() or folder.is_symlink() or not folder.is_dir():
+    status = folder.lstat()
+    if status.st_uid != os.geteuid() or folder.is_symlink() or not folder.is_dir():
         raise StackError(f"Expected {folder} to be a folder of ours, found somebody else's: remove it.")
     folder.chmod(0o700)
 

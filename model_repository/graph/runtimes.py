@@ -147,10 +147,10 @@ class _RequestAccumulator:
         return {name: np.concatenate(parts) for name, *parts in zip(self._outputs, *arrays, strict=True)}
 
 
-def _output_indices(found: Sequence[set[str]], expected: Collection[str]) -> list[int]:
+def _output_indices(graph_outputs: Sequence[set[str]], expected: Collection[str]) -> list[int]:
     """Index of each expected output among those of the graph, which each may have several names."""
-    indices = [[index for index, names in enumerate(found) if name in names] for name in expected]
-    if len(found) != len(expected) or not all(indices):
-        names = sorted(min(names, default="?") for names in found)
+    indices = [[index for index, names in enumerate(graph_outputs) if name in names] for name in expected]
+    if len(graph_outputs) != len(expected) or not all(indices):
+        names = sorted(min(names, default="?") for names in graph_outputs)
         raise ValueError(f"expected the outputs {sorted(expected)}, found {names}")
     return [first for first, *_ in indices]

@@ -123,7 +123,15 @@ def open_archive(path: Path, policy: ValidationPolicy) -> tuple[Archive | None, 
         if faults:
             return None, faults
         filtered, faults = filter_entries(file.infolist(), limits)
-        return Archive(file=file, opened=opened.pop_all(), **filtered._asdict()), faults
+        archive = Archive(
+            file=file,
+            root=filtered.root,
+            entries=filtered.entries,
+            places=filtered.places,
+            refused=filtered.refused,
+            opened=opened.pop_all(),
+        )
+        return archive, faults
 
 
 def _find_size_errors(entries: list[zipfile.ZipInfo], file_bytes: int, policy: ValidationPolicy) -> list[Finding]:

@@ -2,9 +2,8 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from posixpath import join, normpath
 from typing import Any
 
@@ -185,23 +184,27 @@ def _class_names(data: dict[Any, Any], name: str, faults: list[Finding]) -> tupl
     if not isinstance(names, list) or not names:
         faults.append(error(Code.YAML_NAMES, "at least one class in names", safe_repr(names), fix, path=name))
         return ()
-    faults += [error(Code.YAML_NAMES, *parts, path=name) for parts in islice(_name_problems(names, data), 1)]
+    if problem := _first_name_problem(names, data):
+        expected, found, fix = problem
+        faults.append(error(Code.YAML_NAMES, expected, found, fix, path=name))
     return tuple(names) if all(isinstance(item, str) for item in names) else ()
 
 
-def _name_problems(names: list[Any], data: dict[Any, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield what is wrong with names, as expected, found and fix; what follows the first may raise."""
+def _first_name_problem(names: list[Any], data: dict[Any, Any]) -> tuple[str, str, str] | None:
+    """Return the first thing that is wrong with names, as expected, found and fix."""
     for item in names:
         if not isinstance(item, str) or not item.strip():
-            yield "text for each name", safe_repr(item), "Put it in quotes: YAML reads no, 1 and ~ as other things."
+            fix = "Put it in quotes: YAML reads no, 1 and ~ as other things."
+            return "text for each name", safe_repr(item), fix
         if any(unicodedata.category(character) in {"Cc", "Cs"} for character in item):
-            yield "names that can be printed", safe_repr(item), "Write the name without control characters."
+            return "names that can be printed", safe_repr(item), "Write the name without control characters."
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
-        yield "each name once", f"{safe_repr(name)} {times} times", "Merge or rename them."
+        return "each name once", f"{safe_repr(name)} {times} times", "Merge or rename them."
     count = data.get("nc", len(names))
     if type(count) is not int or count != len(names):
-        yield f"nc: {len(names)}, as many as names", f"nc: {safe_repr(count)}", "Correct nc or take it out."
+        return f"nc: {len(names)}, as many as names", f"nc: {safe_repr(count)}", "Correct nc or take it out."
+    return None
 
 
 def _folder(

@@ -158,8 +158,11 @@ def make_finding(  # noqa: PLR0913  the parts of a finding
     return Finding(code=code, severity=severity, message=message, path=path, line=line, other=other)
 
 
+# A finding that makes the archive invalid.
 error = partial(make_finding, Severity.ERROR)
+# A finding that a person should look at; the archive stays valid.
 warning = partial(make_finding, Severity.WARNING)
+# A note about what was done or seen.
 info = partial(make_finding, Severity.INFO)
 
 

@@ -132,7 +132,7 @@ def undeploy(model_name: str, require_lock: RequireLock) -> None:
 
 
 def _unload_candidate(candidate: ServedModel) -> None:
-    with warn_on_error("the candidate stays aside until the next roll-out"):
+    with warn_on_error("the candidate stays aside until the next rollout"):
         unload_aside(candidate.name, candidate.entry)
 
 

@@ -46,7 +46,7 @@ class DeploymentSession:
         return find_chosen_version(self.model_name, self.record.flow_run_id, first_attempt_start())
 
     def read_champions(self) -> Champions:
-        """Return the champions of the model; an alias that a killed roll-out left behind follows Triton now."""
+        """Return the champions of the model; an alias that a killed rollout left behind follows Triton now."""
         served = read_snapshot(self.model_name).champion_model
         return Champions(served=served, history=champion_history(self.model_name, served.version if served else None))
 

@@ -48,16 +48,18 @@ def iter_frames(name: str, data: bytes | Path, step: int, folder: Path) -> Itera
         elif kind is MediaKind.VIDEO:
             yield from _frames(name, data, step, folder)
         else:
-            yield Failure(name, f"expected an image or a video, found {_image_failure(kind, _head(data))}")
+            yield Failure(
+                source=name, reason=f"expected an image or a video, found {_image_failure(kind, _head(data))}"
+            )
     except MediaError as error:
-        yield Failure(name, str(error))
+        yield Failure(source=name, reason=str(error))
     except OSError as error:
-        yield Failure(name, f"expected a readable file, found {error.strerror or error}; upload it again")
+        yield Failure(source=name, reason=f"expected a readable file, found {error.strerror or error}; upload it again")
     except _READER_ERRORS as error:
         yield Failure(
-            name,
-            f"expected a whole image or video, found values in it that no encoder writes ({error_reason(error)}); "
-            "save it again as JPEG, PNG or MP4",
+            source=name,
+            reason="expected a whole image or video, found values in it that no encoder writes "
+            f"({error_reason(error)}); save it again as JPEG, PNG or MP4",
         )
 
 

@@ -63,7 +63,9 @@ def _items(chunks: Iterable[Chunk], media: MediaReader, predictor: Predictor, fo
         images = len(chunk.sources) - len(files) + sum(frames)
         context = ChunkContext(chunk=chunk, annotator=annotator, images=images)
         for source in chunk.sources:
-            file = Failure(source.name, source.note, WARNING) if source.note else files.get(source.name)
+            file = files.get(source.name)
+            if source.note:
+                file = Failure(source=source.name, reason=source.note, severity=WARNING)
             if isinstance(file, Path):
                 for frame in iter_frames(source.name, file, params.frame_step, folder):
                     yield WorkItem(context=context, source=source, file=file, frame=frame)
@@ -85,7 +87,7 @@ def _fetch_files(media: MediaReader, folder: Path, chunk: Chunk) -> dict[str, Pa
         except StudioError as error:
             if error.transient:
                 raise
-            files[source.name] = Failure(source.name, str(error))
+            files[source.name] = Failure(source=source.name, reason=str(error))
     return files
 
 

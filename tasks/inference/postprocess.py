@@ -26,14 +26,16 @@ def to_detections(
     takes effect if it is stricter than the NMS in the graph. Outputs of other names or shapes are a ValueError.
     """
     thresholds = class_thresholds(model.class_names, params)
-    found = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
-    if found.class_scores is not None:
-        found = Detections.from_class_scores(found.class_scores, thresholds, found.width, found.height)
+    detections = postprocess(outputs, model.task, letterbox, float(thresholds.min()), params.iou)
+    if detections.class_scores is not None:
+        detections = Detections.from_class_scores(
+            detections.class_scores, thresholds, detections.width, detections.height
+        )
     else:
-        found = drop_below(found, thresholds)
+        detections = drop_below(detections, thresholds)
     if position:
-        found = replace(found, frame=position.frame, timestamp_ms=position.timestamp_ms)
-    return replace(found.with_polygons(), source=source, mask=None)
+        detections = replace(detections, frame=position.frame, timestamp_ms=position.timestamp_ms)
+    return replace(detections.with_polygons(), source=source, mask=None)
 
 
 def drop_below(detections: Detections, thresholds: Floats) -> Detections:

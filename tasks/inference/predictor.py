@@ -77,7 +77,7 @@ class Predictor:
             reason = str(error)
         except (cv2.error, MemoryError) as error:
             reason = f"expected a picture that can be worked on, found: {error or 'no memory for it'}"
-        return Failure(image.name if isinstance(image, MediaSource) else image.source, reason)
+        return Failure(source=image.name if isinstance(image, MediaSource) else image.source, reason=reason)
 
     def _source(self, source: MediaSource, annotator: Annotator) -> AnnotatedImage | Failure:
         with self._file_memory.reserve(source.size):

@@ -38,7 +38,7 @@ class ResultWriter:
         folder = context.annotator.folder
         images = detections = 0
         tracked = self._new_tracker is not None
-        with ChunkResultWriter(folder.parent, number, self._model, tracked=tracked, pictures=folder) as part:
+        with ChunkResultWriter(folder.parent, number, self._model, tracked=tracked, image_folder=folder) as part:
             for _, group in groupby(chain([first], remaining), key=lambda result: result.item.source.name):
                 for each in self._write_source(group, part):
                     images += 1

@@ -96,17 +96,17 @@ def _starts(length: int, side: int, step: int, count: int) -> list[int]:
     return [min(index * step, max(length - side, 0)) for index in range(count)]
 
 
-def _shift_to_image(found: Detections, tile: Tile, width: int, height: int) -> Detections:
+def _shift_to_image(detections: Detections, tile: Tile, width: int, height: int) -> Detections:
     """Return the same detections in pixels of the image of `width` x `height`."""
     offset = np.array([tile.left, tile.top], np.float32)
-    points = found.keypoints
-    rotated = found.xywhr
+    points = detections.keypoints
+    rotated = detections.xywhr
     return replace(
-        found,
+        detections,
         width=width,
         height=height,
-        xyxy=found.xyxy + np.tile(offset, 2),
-        polygons=None if found.polygons is None else tuple(ring + offset for ring in found.polygons),
+        xyxy=detections.xyxy + np.tile(offset, 2),
+        polygons=None if detections.polygons is None else tuple(ring + offset for ring in detections.polygons),
         keypoints=None if points is None else np.concatenate([points[..., :2] + offset, points[..., 2:]], axis=-1),
         xywhr=None if rotated is None else np.concatenate([rotated[:, :2] + offset, rotated[:, 2:]], axis=1),
     )
@@ -124,15 +124,15 @@ def _concatenated(parts: Sequence[Detections]) -> Detections:
     return replace(first, **arrays, polygons=polygons, tracker_id=None)
 
 
-def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs) -> dict[int, set[int]]:
+def _group_same_objects(detections: Detections, views: TileViews, pairs: OverlapPairs) -> dict[int, set[int]]:
     """Return the row that represents each object, and its tiles: detections that agree are one object."""
     same = pairs.select(pairs.agreement > _AGREED)
     order = np.lexsort((same.second, same.first, -same.agreement))
-    sets = DisjointSets(range(len(found)))
+    sets = DisjointSets(range(len(detections)))
     tiles_of = [{part} for part in views.part.tolist()]
-    areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(axis=1)
+    areas = (detections.xyxy[:, 2:] - detections.xyxy[:, :2]).prod(axis=1)
     # Of pieces the largest says most about the object, whatever the confidences.
-    values = np.where(views.cut, areas, found.confidence).tolist()
+    values = np.where(views.cut, areas, detections.confidence).tolist()
     rank = [(not cut, value, -row) for row, (cut, value) in enumerate(zip(views.cut.tolist(), values, strict=True))]
     for first, second in zip(same.first[order].tolist(), same.second[order].tolist(), strict=True):
         one = sets.root(first)
@@ -145,17 +145,17 @@ def _group_same_objects(found: Detections, views: TileViews, pairs: OverlapPairs
 
 
 def _suppress_across_tiles(
-    found: Detections, views: TileViews, pairs: OverlapPairs, objects: dict[int, set[int]], iou: float
+    detections: Detections, views: TileViews, pairs: OverlapPairs, objects: dict[int, set[int]], iou: float
 ) -> NDArray[np.intp]:
     """Return the rows of `objects` that stay, best first: chosen by confidence, pieces of larger ones after others."""
     rows = np.array(sorted(objects), np.intp)
-    is_object = np.zeros(len(found), np.bool_)
+    is_object = np.zeros(len(detections), np.bool_)
     is_object[rows] = True
     pairs = pairs.select(is_object[pairs.first] & is_object[pairs.second])
     covered = np.maximum(pairs.first_covered, pairs.second_covered) > _COVERED
     smaller = np.where(pairs.first_covered > pairs.second_covered, pairs.first, pairs.second)
     has_piece = covered & views.cut[smaller]
-    is_piece = np.zeros(len(found), np.bool_)
+    is_piece = np.zeros(len(detections), np.bool_)
     is_piece[smaller[has_piece]] = True
     rivals = defaultdict[int, list[int]](list)
     for index in np.flatnonzero(covered | (pairs.iou > iou)).tolist():
@@ -165,8 +165,8 @@ def _suppress_across_tiles(
         if has_piece[index] or objects[first].isdisjoint(objects[second]):
             rivals[first].append(second)
             rivals[second].append(first)
-    kept = np.zeros(len(found), np.bool_)
-    for row in rows[np.lexsort((rows, -found.confidence[rows], is_piece[rows]))].tolist():
+    kept = np.zeros(len(detections), np.bool_)
+    for row in rows[np.lexsort((rows, -detections.confidence[rows], is_piece[rows]))].tolist():
         kept[row] = not kept[rivals[row]].any()
     rows = rows[kept[rows]]
-    return rows[np.argsort(-found.confidence[rows], kind="stable")]
+    return rows[np.argsort(-detections.confidence[rows], kind="stable")]

@@ -65,15 +65,15 @@ def create_queue(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) ->
         return queue
     identity = uuid4().hex
     remaining = iter(chunks)
-    count = pictures = size = 0
+    count = sources = size = 0
     while page := list(islice(remaining, CHUNKS_PER_PAGE)):
         lines = "".join(f"{chunk.to_line()}\n" for chunk in page)
         name = _page_name(count // CHUNKS_PER_PAGE)
         _RUNS.put(_key(run, identity, name), gzip.compress(lines.encode(), 1))
         count += len(page)
-        pictures += sum(len(chunk.sources) for chunk in page)
+        sources += sum(len(chunk.sources) for chunk in page)
         size += sum(source.size for chunk in page for source in chunk.sources)
-    plan = WorkPlan(identity=identity, chunks=count, pictures=pictures, size=size, about=dict(about))
+    plan = WorkPlan(identity=identity, chunks=count, pictures=sources, size=size, about=dict(about))
     _RUNS.put_if_absent(_key(run, "plan.json"), plan.to_json())
     if queue := open_queue(run):
         return queue

@@ -23,11 +23,11 @@ from tasks.storage.object_store import ObjectStore
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedRun:
-    """The fixed choices of a run, for all processes that do its chunks; `trial` is the canary that it counts in."""
+    """The fixed choices of a run, for all processes that do its chunks; `canary_run` is the flow run of its canary."""
 
     model_name: str
     version: int
-    trial: str | None
+    canary_run: str | None
     inference: InferenceParams
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,9 +100,9 @@ class ChunkWorker:
         if not self._queue.commit(done.chunk, done.part):
             return
         self._committed += 1
-        if trial := self._run.trial:
+        if canary_run := self._run.canary_run:
             version = self._run.version
-            canary_stats.record_canary_stats(trial, run, str(done.chunk), version, done.images, done.detections)
+            canary_stats.record_canary_stats(canary_run, run, str(done.chunk), version, done.images, done.detections)
 
 
 def shard_parameters(run: str, model_name: str, inputs: list[str], inference: InferenceParams) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ LIMBS = (
 
 
 def annotate_image(
-    image: Rgb, found: Detections, class_names: Sequence[str], *, labels: bool = True, colour: Colour | None = None
+    image: Rgb, detections: Detections, class_names: Sequence[str], *, labels: bool = True, colour: Colour | None = None
 ) -> Rgb:
     """Return a copy of the uint8 [H, W, 3] image with its detections, which are in its pixels, drawn on it.
 
@@ -34,18 +34,18 @@ def annotate_image(
     class, or `colour`; the highest confidence is on top.
     """
     canvas = image.copy()
-    line = line_width(found.width, found.height)
-    colours = [colour or class_colour(number) for number in found.class_id.tolist()]
-    if found.is_of_whole_picture:
+    line = line_width(detections.width, detections.height)
+    colours = [colour or class_colour(number) for number in detections.class_id.tolist()]
+    if detections.is_of_whole_picture:
         if labels:
-            _stack(canvas, _texts(found, class_names), colours, text_size(line))
+            _stack(canvas, _texts(detections, class_names), colours, text_size(line))
         return canvas
-    _draw_shapes(canvas, found, colours, line)
-    if found.keypoints is not None:
-        for box, points in zip(found.xyxy[::-1], found.keypoints[::-1], strict=True):
+    _draw_shapes(canvas, detections, colours, line)
+    if detections.keypoints is not None:
+        for box, points in zip(detections.xyxy[::-1], detections.keypoints[::-1], strict=True):
             _draw_points(canvas, points, min(line, max(float((box[2:] - box[:2]).max()) / 40, 1)), colour)
     if labels:
-        _write_labels(canvas, found, list(_texts(found, class_names)), colours, line)
+        _write_labels(canvas, detections, list(_texts(detections, class_names)), colours, line)
     return canvas
 
 
@@ -54,17 +54,19 @@ def line_width(width: int, height: int) -> int:
     return max(round((width + height) / 2 * 0.003), 2)
 
 
-def _texts(found: Detections, class_names: Sequence[str]) -> Iterator[str]:
-    ids = [0] * len(found) if found.tracker_id is None else found.tracker_id.tolist()
-    for number, confidence, track in zip(found.class_id.tolist(), found.confidence.tolist(), ids, strict=True):
+def _texts(detections: Detections, class_names: Sequence[str]) -> Iterator[str]:
+    ids = [0] * len(detections) if detections.tracker_id is None else detections.tracker_id.tolist()
+    for number, confidence, track in zip(
+        detections.class_id.tolist(), detections.confidence.tolist(), ids, strict=True
+    ):
         name = drawable_text(class_name(class_names, number), f"class {number}")
         yield f"#{track} {name} {confidence:.2f}" if track else f"{name} {confidence:.2f}"
 
 
-def _draw_shapes(canvas: Rgb, found: Detections, colours: Sequence[Colour], line: int) -> None:
-    rings = [_pixels(ring) for ring in found.polygons or ()] or [np.empty((0, 2), np.int32)] * len(found)
-    shapes = list(zip(rings, np.rint(found.xyxy).astype(int).tolist(), colours, strict=True))[::-1]
-    if found.xywhr is None:
+def _draw_shapes(canvas: Rgb, detections: Detections, colours: Sequence[Colour], line: int) -> None:
+    rings = [_pixels(ring) for ring in detections.polygons or ()] or [np.empty((0, 2), np.int32)] * len(detections)
+    shapes = list(zip(rings, np.rint(detections.xyxy).astype(int).tolist(), colours, strict=True))[::-1]
+    if detections.xywhr is None:
         _fill(canvas, [(ring, colour) for ring, _, colour in shapes if len(ring)])
     for ring, (left, top, right, bottom), colour in shapes:
         if len(ring):
@@ -112,17 +114,19 @@ def _side(keypoint: int) -> Colour:
     return _LEFT if keypoint % 2 else _RIGHT
 
 
-def _write_labels(canvas: Rgb, found: Detections, texts: Sequence[str], colours: Sequence[Colour], line: int) -> None:
+def _write_labels(
+    canvas: Rgb, detections: Detections, texts: Sequence[str], colours: Sequence[Colour], line: int
+) -> None:
     """Write each label above its object if there is room, else inside it; never past the left or right edge."""
     size = text_size(line)
-    for row in reversed(range(len(found))):
+    for row in reversed(range(len(detections))):
         width, height = label_size(texts[row], size)
-        ring = None if found.polygons is None else found.polygons[row]
+        ring = None if detections.polygons is None else detections.polygons[row]
         if ring is not None and len(ring):
             x, y = _pixels(ring)[ring[:, 1].argmin()].tolist()
             x -= width // 2
         else:
-            x, y = (np.rint(found.xyxy[row, :2]).astype(int) - line // 2).tolist()
+            x, y = (np.rint(detections.xyxy[row, :2]).astype(int) - line // 2).tolist()
         left = max(min(x, canvas.shape[1] - width), 0)
         top = y - height if y >= height else max(y, 0)
         write_label(canvas, texts[row], (left, top), colours[row], size)

@@ -83,7 +83,8 @@ def _unplayable(stream: AudioStream) -> str:
     # The stubs promise a context; a codec that FFmpeg does not know has none.
     if not stream.codec_context:
         return "an unknown codec"
-    name, profile = stream.codec_context.name, stream.codec_context.profile
+    name = stream.codec_context.name
+    profile = stream.codec_context.profile
     if name == "aac" and profile not in _PLAYED_AAC:
         return f"aac of profile {profile}"
     return "" if name in AUDIO_CODECS else name

@@ -108,14 +108,14 @@ def _items(data: Data, places: Mapping[bytes, Span]) -> Iterator[bytes]:
 
 def _coded_items(data: Data, start: int, end: int) -> set[int]:
     """The numbers of the items that are coded pictures, not metadata and not grids of others."""
-    found = set[int]()
+    numbers = set[int]()
     for name, at, _ in _boxes(data, start + (6 if data[start] == 0 else 8), end):
         if name == b"infe" and data[at] >= 2:
             layout = ">HH4s" if data[at] == 2 else ">IH4s"
             number, _, kind = struct.unpack_from(layout, data, at + 4)
             if kind == b"av01":
-                found.add(number)
-    return found
+                numbers.add(number)
+    return numbers
 
 
 def _locations(data: Data, at: int) -> Iterator[tuple[int, int, Sequence[Span]]]:

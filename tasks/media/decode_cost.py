@@ -169,28 +169,35 @@ def _clears(parts: list[bytes], size: int, most: int) -> int:
     """Count the clear codes of a frame up to `most` + 1. After each the codes are short again, and then ever longer."""
     clear = 1 << size
     end = clear + 1
-    found = 0
+    clear_count = 0
     texts = {bits: (_lowest_first(clear, bits), _lowest_first(end, bits)) for bits in range(size + 1, _LZW_BITS + 1)}
     others = {bits: re.compile(f"(?:(?!{'|'.join(text)}).{{{bits}}})*") for bits, text in texts.items()}
-    rest, bits, left = "", size + 1, 1 << size
+    rest = ""
+    bits = size + 1
+    left = 1 << size  # codes of this length
     for start in range(0, len(parts), _PARTS):
         packed = b"".join(parts[start : start + _PARTS])
         rest += _lowest_first(int.from_bytes(packed, "little"), 8 * len(packed))
         at = 0
-        while found <= most and at + bits <= len(rest):
+        while clear_count <= most and at + bits <= len(rest):
             match = others[bits].match(rest, at, min(at + left * bits, len(rest)) if bits < _LZW_BITS else len(rest))
             count = (match.end() - at) // bits if match else 0
-            at, left = at + count * bits, left - count
+            at += count * bits
+            left -= count
             if bits < _LZW_BITS and not left:
-                bits, left = bits + 1, 1 << bits
+                left = 1 << bits
+                bits += 1
             elif rest.startswith(texts[bits][0], at):
-                at, bits, left, found = at + bits, size + 1, (1 << size) - 1, found + 1
+                at += bits
+                bits = size + 1
+                left = (1 << size) - 1
+                clear_count += 1
             elif rest.startswith(texts[bits][1], at):
-                return found
+                return clear_count
             elif not count:
                 break
         rest = rest[at:]
-    return found
+    return clear_count
 
 
 def _lowest_first(number: int, bits: int) -> str:
@@ -264,7 +271,9 @@ def _jpeg2000(data: bytes) -> str:
     for _ in range(MAX_SEGMENTS):
         mark = data[at : at + 2]
         if mark == b"\xff\x52":
-            own, layers, levels = data[at + 4], _number(data, at + 6), data[at + 9]
+            own = data[at + 4]
+            layers = _number(data, at + 6)
+            levels = data[at + 9]
             packets = tiles * channels * layers * (levels + 1)
             if packets > MAX_PACKETS:
                 return f"{packets} packets"

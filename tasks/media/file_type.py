@@ -107,8 +107,8 @@ def _size(data: bytes | mmap) -> tuple[int, int] | None:  # noqa: PLR0911  one l
         return _unpack(">II", data, 8)
     if data[4:12] == b"jP  \r\n\x87\n":
         return _jp2_size(data)
-    found = _PNM.match(data, 0, _MAX_PNM_HEADER)
-    return (int(found[1]), int(found[2])) if found else None
+    match = _PNM.match(data, 0, _MAX_PNM_HEADER)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _unpack(layout: str, data: bytes | mmap, offset: int) -> tuple[int, int]:
@@ -177,5 +177,5 @@ def _jp2_size(data: bytes | mmap) -> tuple[int, int] | None:
 
 def _avif_size(data: bytes | mmap) -> tuple[int, int] | None:
     # A file may hold a grid and a thumbnail: the largest is decoded.
-    sizes = [_unpack(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65_536])]
+    sizes = [_unpack(">II", data, match.end() + 4) for match in re.finditer(rb"ispe", data[:65_536])]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)

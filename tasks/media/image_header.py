@@ -186,11 +186,12 @@ def _read(data: bytes) -> Header:
         except ValueError:
             pass  # a kind of JPEG that it does not know, and OpenCV may
         else:
-            walked = _walk_jpeg(data)
-            if walked[-1]:
-                return Header("JPEG", width, height, *walked)
-            kind, _, _, swaps = _verified(data)
-            return Header(kind, width, height, *walked[:2], _turned_by_one(kind, walked[0], swaps=swaps))
+            kind = "JPEG"
+            orientation, start, fault = _walk_jpeg(data)
+            if not fault:
+                kind, _, _, swaps = _verified(data)
+                fault = _turned_by_one(kind, orientation, swaps=swaps)
+            return Header(kind=kind, width=width, height=height, orientation=orientation, pixels_at=start, fault=fault)
     kind, (width, height), exif, swaps = _verified(data)
     if kind in {"JPEG", "MPO"}:
         orientation, start, fault = _walk_jpeg(data)
@@ -202,7 +203,8 @@ def _read(data: bytes) -> Header:
         orientation = _orientation(data if kind == "TIFF" else exif.removeprefix(b"Exif\0\0"))
         start = 0
         fault = ""
-    return Header(kind, width, height, orientation, start, fault or _turned_by_one(kind, orientation, swaps=swaps))
+    fault = fault or _turned_by_one(kind, orientation, swaps=swaps)
+    return Header(kind=kind, width=width, height=height, orientation=orientation, pixels_at=start, fault=fault)
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, int, str]:

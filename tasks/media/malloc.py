@@ -5,7 +5,9 @@ import ctypes
 MAX_REUSED_BYTES = 32 << 20  # older versions of glibc take no more
 MAX_KEPT_BYTES = 256 << 20
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+# Of mallopt(3).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
 
 def tune_malloc() -> None:

@@ -248,8 +248,8 @@ def _not_rgb(frame: VideoFrame, why: str) -> str:
 def _promised_seconds(stream: VideoStream) -> float:
     """Return how long a track of Matroska says that it is: FFmpeg skips damage there without an error."""
     # Bounded, because the text may be anything: a number of hundreds of digits fits no float.
-    found = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,12})", stream.metadata.get("DURATION", ""))
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else 0.0
+    match = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,12})", stream.metadata.get("DURATION", ""))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _end_seconds(frame: VideoFrame) -> float:

@@ -21,8 +21,8 @@ def pack_sample(data: Path, task: str, names: Sequence[str], path: Path, images:
     First those that show classes not shown yet. The layout is that of a YOLO dataset, of classify that of a tree with
     the ids of classes as folders; data.yaml names the classes. The same data gives the same bytes.
     """
-    found = list_images(data, task, "val")
-    chosen = sorted(select_diverse({image: read_class_names(image, task) for image in found}, images))
+    candidates = list_images(data, task, "val")
+    chosen = sorted(select_diverse({image: read_class_names(image, task) for image in candidates}, images))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         splits = {} if task == "classify" else {"train": "images/val", "val": "images/val"}
         described = {**splits, "names": dict(enumerate(names)), **read_keypoint_keys(data, task)}

@@ -99,8 +99,8 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
 
 def blocking_conflicts(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
     """Return the conflicts that forbid the merge, fatal ones first; with `on_conflict: fail` these are all."""
-    found = [conflict for conflict in plan.conflicts if conflict.fatal or policy.on_conflict == "fail"]
-    return sorted(found, key=lambda conflict: not conflict.fatal)
+    blocking = [conflict for conflict in plan.conflicts if conflict.fatal or policy.on_conflict == "fail"]
+    return sorted(blocking, key=lambda conflict: not conflict.fatal)
 
 
 def _unknown_rename_conflicts(sources: Sequence[MergeInput], gold: MergeInput | None, renames: Renames) -> list[str]:

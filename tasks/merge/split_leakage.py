@@ -71,10 +71,10 @@ def group_linked_images(images: Mapping[str, str], patterns: Sequence[str]) -> I
         form = _form(pattern)
         first: dict[str, str] = {}
         for image, path in images.items():
-            if found := form.search(path):
-                earlier = first.setdefault(found["group"], image)
+            if match := form.search(path):
+                earlier = first.setdefault(match["group"], image)
                 if earlier != image:
-                    yield image, earlier, f"of one group ({found['group']})"
+                    yield image, earlier, f"of one group ({match['group']})"
 
 
 def _form(pattern: str) -> re.Pattern[str]:

@@ -52,12 +52,12 @@ def make_smoke_test_subset(data: Path, task: str, names: Sequence[str], folder: 
     """Link `images` images of train and half as many of val: those first that show classes not shown yet."""
     chosen = {}
     for split, count in (("train", images), ("val", max(1, images // 2))):
-        found = list_images(data, task, split)
+        listed = list_images(data, task, split)
         if task == "classify":
-            classes = groupby(found, lambda image: image.parent)
+            classes = groupby(listed, lambda image: image.parent)
             candidates = [image for _, own in classes for image in islice(own, count)]
         else:
-            candidates = found[:: ceil(len(found) / MAX_CANDIDATES) or 1]
+            candidates = listed[:: ceil(len(listed) / MAX_CANDIDATES) or 1]
         chosen[split] = select_diverse({image: read_class_names(image, task) for image in candidates}, count)
     linked = _link(chosen, task, range(len(names)), folder)
     described = write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))

@@ -13,9 +13,11 @@ from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 
 
-def record_canary_stats(trial: str, flow_run_id: str, part: str, version: int, images: int, detections: int) -> None:
+def record_canary_stats(
+    canary_run: str, flow_run_id: str, part: str, version: int, images: int, detections: int
+) -> None:
     """Write what a run did with a version in one part of its work; written twice it counts once. Never raises."""
-    key = f"canary/{trial}/{flow_run_id}/{part}.json"
+    key = f"canary/{canary_run}/{flow_run_id}/{part}.json"
     stats = {"version": version, "images": images, "detections": detections}
     try:
         _RUNS.put(key, json.dumps(stats).encode())
@@ -29,8 +31,8 @@ class CanaryStatsReader:
     `totals` are images and detections by version, of all objects that were read.
     """
 
-    def __init__(self, trial: str) -> None:
-        self._prefix = f"canary/{trial}/"
+    def __init__(self, canary_run: str) -> None:
+        self._prefix = f"canary/{canary_run}/"
         self._seen = set[str]()
         self.totals: dict[int, VersionStats] = {}
 

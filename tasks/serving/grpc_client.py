@@ -46,15 +46,15 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     return {name: values[0] for name, values in outputs.items()}
 
 
-def _require_output(model: ServedModel, name: str, shape: tuple[int, ...], found: Floats | None) -> None:
+def _require_output(model: ServedModel, name: str, shape: tuple[int, ...], output: Floats | None) -> None:
     expected = f"{model.name} version {model.version}: expected output {name} of finite float32 {[1, *shape]}"
-    if found is None:
+    if output is None:
         raise ServingError(f"{expected}, found none")
-    fits = len(found.shape) == len(shape) + 1 and all(
-        size in (-1, other) for size, other in zip((1, *shape), found.shape, strict=True)
+    fits = len(output.shape) == len(shape) + 1 and all(
+        size in (-1, other) for size, other in zip((1, *shape), output.shape, strict=True)
     )
-    if not fits or found.dtype != np.float32 or not np.isfinite(found).all():
-        raise ServingError(f"{expected}, found {found.dtype} {list(found.shape)}")
+    if not fits or output.dtype != np.float32 or not np.isfinite(output).all():
+        raise ServingError(f"{expected}, found {output.dtype} {list(output.shape)}")
 
 
 def _is_live(address: str) -> bool:

@@ -43,7 +43,7 @@ def unload_unused(model_name: str) -> None:
 
 
 def unload_leftovers(model_name: str) -> None:
-    """Unload the versions that a killed roll-out left aside; the caller holds the lock of the model."""
+    """Unload the versions that a killed rollout left aside; the caller holds the lock of the model."""
     if candidate_name(model_name) in AsideVersions(model_name).names():
         unload_aside(model_name, candidate_name(model_name))
     unload_unused(model_name)
@@ -52,7 +52,7 @@ def unload_leftovers(model_name: str) -> None:
 def unload_aside(model_name: str, entry: str) -> None:
     """Unload the version that is served aside under a name, and remove its files."""
     model_control.unload.fn(entry)
-    AsideVersions(model_name).remove(entry)  # last: by the files the next roll-out knows what may still be loaded
+    AsideVersions(model_name).remove(entry)  # last: by the files the next rollout knows what may still be loaded
 
 
 @contextmanager

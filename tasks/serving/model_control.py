@@ -197,7 +197,7 @@ def _described(model_name: str, read: Callable[[], T]) -> T:
 def first_ready_version(model_name: str, *versions: int) -> ServedModel:
     """Return the first of these versions that answers requests now, under the model's own name or aside.
 
-    If none does, this is the champion in Triton: in the moment of a roll-out Triton is ahead of the registry.
+    If none does, this is the champion in Triton: in the moment of a rollout Triton is ahead of the registry.
 
     Raises:
         ServingError: The model is not served; a version that is loaded aside then is for the runs that hold it.

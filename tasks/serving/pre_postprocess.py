@@ -65,7 +65,7 @@ def postprocess(
         own["keypoints"] = letterbox.points_to_image(_output(outputs, "keypoints", 3)[rows])
     if task == "obb":
         own["xywhr"] = letterbox.rotated_to_image(_output(outputs, "rotated", 2)[rows])
-    found = Detections(
+    detections = Detections(
         width=letterbox.width,
         height=letterbox.height,
         xyxy=letterbox.to_image(kept[:, :4]),
@@ -73,14 +73,14 @@ def postprocess(
         class_id=kept[:, 5].astype(np.int32),
         **own,
     )
-    return found.select(has_visible_area(found))
+    return detections.select(has_visible_area(detections))
 
 
-def has_visible_area(found: Detections) -> NDArray[np.bool_]:
+def has_visible_area(detections: Detections) -> NDArray[np.bool_]:
     """Return which of n detections have an area inside the image, and a mask that is not empty if they have one."""
-    real = (found.xyxy[:, 2] > found.xyxy[:, 0]) & (found.xyxy[:, 3] > found.xyxy[:, 1])
-    if found.mask is not None:
-        real[: len(found.mask)] &= found.mask.any(axis=(1, 2))
+    real = (detections.xyxy[:, 2] > detections.xyxy[:, 0]) & (detections.xyxy[:, 3] > detections.xyxy[:, 1])
+    if detections.mask is not None:
+        real[: len(detections.mask)] &= detections.mask.any(axis=(1, 2))
     return np.asarray(real, np.bool_)
 
 

@@ -66,6 +66,6 @@ def pin_version(model_name: str, flow_run_id: str, inference: InferenceParams) -
     return PinnedRun(
         model_name=model_name,
         version=canary.version if canary and routes_to_canary(canary, flow_run_id) else champion,
-        trial=canary.flow_run_id if canary else None,
+        canary_run=canary.flow_run_id if canary else None,
         inference=inference,
     )

@@ -85,7 +85,7 @@ def _announced(tags: Mapping[str, str]) -> AnnouncedRollout | None:
     try:
         return AnnouncedRollout(**json.loads(tags[ROLLOUT_TAG])) if ROLLOUT_TAG in tags else None
     except (ValueError, TypeError):  # a tag of somebody else
-        logger().warning("tag %r is no roll-out of ours: %r", ROLLOUT_TAG, tags[ROLLOUT_TAG])
+        logger().warning("tag %r is no rollout of ours: %r", ROLLOUT_TAG, tags[ROLLOUT_TAG])
         return None
 
 

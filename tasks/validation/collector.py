@@ -29,14 +29,14 @@ class Collector:
 
     def add(self, findings: Iterable[Finding | FindingBatch]) -> None:
         """Take in findings; a batch is written out only as far as its findings are kept."""
-        for found in findings:
-            severity = self._severity(found.code, found.severity)
+        for finding in findings:
+            severity = self._severity(finding.code, finding.severity)
             if severity is None:
                 continue
-            if isinstance(found, FindingBatch):
-                self._add_batch(found, severity)
+            if isinstance(finding, FindingBatch):
+                self._add_batch(finding, severity)
             else:
-                self._add(found, severity)
+                self._add(finding, severity)
 
     def findings(self) -> list[Finding]:
         """Return what was kept: errors first, each severity in the order of the codes, then by place."""
@@ -58,8 +58,8 @@ class Collector:
             return Severity.ERROR
         return None if code in self._policy.ignore else severity
 
-    def _add(self, found: Finding, severity: Severity) -> None:
-        finding = found if found.severity is severity else found.model_copy(update={"severity": severity})
+    def _add(self, original: Finding, severity: Severity) -> None:
+        finding = original if original.severity is severity else original.model_copy(update={"severity": severity})
         if finding in self._kept:
             return
         self._counts[finding.code, severity] += 1

@@ -83,8 +83,7 @@ def render_inspection(inspection: Inspection, path: Path, policy: ValidationPoli
             inspection.dataset,
             inspection.labels,
             inspection.images,
-            # Without an archive there are no pictures to read.
-            opened.read if opened else dict[str, bytes]().__getitem__,
+            opened.read if opened else _read_nothing,
             policy.imgsz,
         )
 
@@ -112,9 +111,18 @@ def open_dataset(
         yield archive, replace(dataset, task=dataset.task or task or _first_task(archive, dataset))
 
 
+def _read_nothing(name: str) -> bytes:
+    raise KeyError(name)
+
+
 def _report(archive: str, digest: str, collector: Collector, statistics: Statistics) -> Report:
-    findings, omitted = collector.findings(), collector.omitted()
-    return Report(archive=archive, digest=digest, findings=findings, statistics=statistics, omitted=omitted)
+    return Report(
+        archive=archive,
+        digest=digest,
+        findings=collector.findings(),
+        statistics=statistics,
+        omitted=collector.omitted(),
+    )
 
 
 def _splits_of(dataset: Dataset) -> dict[str, list[str]]:

@@ -143,10 +143,8 @@ def _batch(twins: Sequence[DuplicatePair], exact: bool, leak: bool) -> list[Find
     duplicate = Code.IMAGE_DUPLICATE if exact else Code.IMAGE_NEAR_DUPLICATE
     code = Code.SPLIT_LEAK if leak else duplicate
     expected = "an image that no other split has" if leak else "an image that is there once"
-    keep, part = (
-        "Keep one of them, unless both are meant to count.",
-        "Put both into one split, or take one of them out.",
-    )
+    keep = "Keep one of them, unless both are meant to count."
+    part = "Put both into one split, or take one of them out."
 
     def write(twin: DuplicatePair) -> Finding:
         found = f"{twin.how} {safe_repr(twin.first)}"

@@ -175,7 +175,8 @@ class _TableBuilder:
 
     def crossings(self, rows: pd.DataFrame) -> list[FindingBatch]:
         """Return the outlines that cross themselves."""
-        expected, found = "an outline that does not cross itself", "edges that pass through each other"
+        expected = "an outline that does not cross itself"
+        found = "edges that pass through each other"
         fix = "Draw it again, its corners in order; an object in several parts is a label for each."
         at = _marked_rows(self.crossing)
         return row_findings(rows, at, Code.LABEL_DEGENERATE, Severity.WARNING, lambda _: (expected, found, fix))

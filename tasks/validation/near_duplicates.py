@@ -97,20 +97,20 @@ def _hash(rows: _Floats) -> _Hashes:
 
 
 class _Matches:
-    """What was found for some rows, as (first, bits apart, correlation), and how often there was none to be found."""
+    """The match of some rows, as (first, bits apart, correlation), and how often a row had none."""
 
     def __init__(self) -> None:
-        self.found: dict[int, tuple[int, int, float]] = {}
+        self.by_row: dict[int, tuple[int, int, float]] = {}
         self._failed: Counter[int] = Counter()
 
     def wants(self, later: int) -> bool:
         """Return whether a row has no match yet and is worth another try."""
-        return later not in self.found and self._failed[later] < _MAX_FAILED
+        return later not in self.by_row and self._failed[later] < _MAX_FAILED
 
     def add(self, later: int, match: tuple[int, int, float]) -> None:
         """Keep a match, or count a failure if the correlation is 0."""
         if match[2] > 0:
-            self.found[later] = match
+            self.by_row[later] = match
         else:
             self._failed[later] += 1
 
@@ -160,7 +160,7 @@ class _Search:
             self._match(rows, column, bits, others)
             # What has a twin of another split needs no more, nor what has any and could have none of another.
             rows = np.array([at for at in rows if (leaks if self._groups[at] else others).wants(int(at))], np.int64)
-        return [(later, *match) for later, match in (others.found | leaks.found).items()]
+        return [(later, *match) for later, match in (others.by_row | leaks.by_row).items()]
 
     def _match(self, rows: npt.NDArray[np.int64], column: int, bits: npt.NDArray[np.uint8], matches: _Matches) -> None:
         """Confirm the nearest candidates of each row that still wants one; changes `bits`, [rows, columns]."""

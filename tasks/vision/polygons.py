@@ -59,7 +59,7 @@ def self_intersects(corners: Floats, counts: Ints) -> Bools:
     with those that begin before they end. An outline with more than `MAX_PAIRS_PER_CORNER` such pairs for each corner
     is not tested, so the work grows with the number of corners only.
     """
-    found = np.zeros(len(counts), dtype=bool)
+    crosses = np.zeros(len(counts), dtype=bool)
     owner = np.repeat(np.arange(len(counts)), counts)
     after = _next(counts)
     ends = corners[after]
@@ -77,8 +77,8 @@ def self_intersects(corners: Floats, counts: Ints) -> Bools:
         near = (low[one, 1] <= high[other, 1]) & (low[other, 1] <= high[one, 1])
         one, other = one[near], other[near]
         through = _passes(corners[one], ends[one], corners[other], ends[other])
-        found[owner[one[through]]] = True
-    return found
+        crosses[owner[one[through]]] = True
+    return crosses
 
 
 def polygons_to_xywhr(quads: Floats) -> tuple[Bools, Bools]:

@@ -17,9 +17,9 @@ class PredictionStore(Sequence[Detections]):
         folder.mkdir(parents=True, exist_ok=True)
         self._count = len(list(folder.glob("*.npz")))
 
-    def add(self, found: Detections) -> None:
+    def add(self, detections: Detections) -> None:
         """Append the detections in the next image."""
-        found.save(self._path(self._count))
+        detections.save(self._path(self._count))
         self._count += 1
 
     def __len__(self) -> int:

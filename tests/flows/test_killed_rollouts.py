@@ -94,7 +94,7 @@ def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place
 
 @pytest.mark.parametrize("place", BETWEEN_TRITON_AND_THE_ALIAS)
 def test_killed_between_triton_and_the_alias_the_alias_follows(exported: str, place: str) -> None:
-    """All clients have the new version, which was found good, from one moment on. The next roll-out moves the alias
+    """All clients have the new version, which was found good, from one moment on. The next rollout moves the alias
     first: the version that it finds served is the one that a roll-back leads away from.
     """
     name = exported

@@ -273,7 +273,7 @@ def test_what_cannot_be_done_is_said(
 def victim(model: str, media: str) -> WorkQueue:
     """A run that shares its work with two others, as far as its plan and its invitations say."""
     chosen = InferenceParams.model_validate({"confidence": 0.4, "shards": 2, "annotate": False})
-    about = {"model_name": model, "version": 1, "trial": None, "inference": chosen.model_dump(mode="json")}
+    about = {"model_name": model, "version": 1, "canary_run": None, "inference": chosen.model_dump(mode="json")}
     queue = work_queue.create_queue(
         str(uuid4()), split_into_chunks(media_store.list_media_sources([f"{media}packed.zip"])), about
     )

@@ -1,4 +1,4 @@
-"""Clients of every kind that ask while roll-outs go on, held against the champion of the moment."""
+"""Clients of every kind that ask while rollouts go on, held against the champion of the moment."""
 
 import itertools
 import json

@@ -49,7 +49,7 @@ STOPPED = {
     "died while its code was loaded": ("validate-dataset", f"Pending Submitting {PULLED}", "Crashed"),
     "died before its first heartbeat": ("validate-dataset", "Pending Submitting Running", "Crashed"),
     "died later": ("validate-dataset", f"Pending Submitting Running {BEAT} {BEAT}", "Crashed"),
-    "a roll-out died": ("deploy-model", f"Pending Submitting Running {BEAT} {BEAT}", "AwaitingRetry"),
+    "a rollout died": ("deploy-model", f"Pending Submitting Running {BEAT} {BEAT}", "AwaitingRetry"),
     "died in a second attempt": ("validate-dataset", f"Pending Running {BEAT} Pending Rerunning", "Crashed"),
     "died in a retry": ("validate-dataset", f"Pending Running {BEAT} AwaitingRetry Retrying", "Crashed"),
     "a training died": ("train-model", f"Pending Submitting Running {BEAT}", "AwaitingRetry"),

@@ -1,4 +1,4 @@
-"""`make up` drops what killed roll-outs left aside, and nothing that is in use."""
+"""`make up` drops what killed rollouts left aside, and nothing that is in use."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -94,7 +94,7 @@ def test_other_sites_get_nothing_and_the_page_loads_nothing_from_them(address: s
     assert "https://" not in answer.text.replace("https.", "")
 
 
-async def _asked_of_nobody(path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+async def _request_without_triton(path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
     app = predict_server.application("127.0.0.1:9", "")
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
@@ -106,7 +106,7 @@ async def _asked_of_nobody(path: str, headers: Mapping[str, str] | None = None) 
 
 @pytest.mark.parametrize("path", ["/models", "/predict/x"])
 def test_a_triton_that_is_away_is_named(path: str) -> None:
-    answer = asyncio.run(_asked_of_nobody(path))
+    answer = asyncio.run(_request_without_triton(path))
     assert answer.status_code == 502
     assert "start it with `make up`" in answer.json()["error"]
 
@@ -126,7 +126,7 @@ def test_a_triton_that_is_away_is_named(path: str) -> None:
 def test_a_picture_of_another_sites_page_is_refused_and_a_long_one_not_read(
     headers: dict[str, str], status: int
 ) -> None:
-    assert asyncio.run(_asked_of_nobody("/predict/x", headers)).status_code == status
+    assert asyncio.run(_request_without_triton("/predict/x", headers)).status_code == status
 
 
 def test_only_so_many_pictures_are_read_at_one_time() -> None:
@@ -248,16 +248,16 @@ def test_a_bad_file_is_reported_in_the_servers_words(page: Page, photo: Path, tm
     page.wait("shown && $('error').hidden")
 
 
-def test_the_webcam_is_asked_frame_after_frame(page: Page) -> None:
+def test_the_webcam_sends_frame_after_frame(page: Page) -> None:
     press(page, "#webcam")
     page.wait("stream && fps > 0 && shown && shown.answer.labels.length === 2")
-    first = page.js("asked")
-    page.wait(f"asked > {first} + 5")
+    first = page.js("newest")
+    page.wait(f"newest > {first} + 5")
     press(page, "#webcam")
     page.wait("stream === null")
-    last = page.js("asked")
+    last = page.js("newest")
     page.js("new Promise(done => setTimeout(done, 500))")
-    assert page.js("asked") == last
+    assert page.js("newest") == last
 
 
 def test_two_clicks_open_one_webcam_and_one_that_goes_is_reported(page: Page) -> None:

@@ -53,7 +53,7 @@ def reports() -> dict[str, str]:
     parity = judge([found(*grid(60))], [found(*grid(30))], replace(sample(1), class_names=tuple(scored)))
     scores: tuple[dict[str, Any], ...] = (dict.fromkeys(CLASSES, 0.5), dict.fromkeys(CLASSES[1:], 0.4))
     rise = decided(model(12, **scores[0]), model(11, **scores[1]))
-    failures = tuple(Failure(f"{LONG}-{number}.jpg", FIX) for number in range(5))
+    failures = tuple(Failure(source=f"{LONG}-{number}.jpg", reason=FIX) for number in range(5))
     inference = replace(SUMMARY, failures=failures, failure_count=5, classes=dict.fromkeys(CLASSES, 1_234_567))
     return {
         "dataset-report": report_markdown(report, f"https://{LONG}", "https://json", FIX),

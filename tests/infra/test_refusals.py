@@ -128,7 +128,7 @@ def test_what_is_expected_stands_before_what_was_found_and_how_to_mend_it_after(
     assert len(sentence("A name.", "x" * 1000)) < 150
 
 
-def test_an_item_that_was_left_empty_is_asked_for() -> None:
+def test_an_empty_item_is_refused_and_named() -> None:
     asked = {"model_name": "x", "archives": ["a.zip", None], "training": {"epochs": "x"}}
     told = messages(validation.build_error_obj(validation.validate(asked, SCHEMAS["train_model"])))
     archive = "Expected an archive in bucket datasets (a.zip), or an s3:// address; found nothing."

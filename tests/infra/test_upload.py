@@ -34,7 +34,7 @@ def versions(key: str) -> list[bytes]:
     ]
 
 
-def test_a_name_that_is_taken_is_written_over_only_when_asked_and_the_former_bytes_stay(
+def test_a_taken_name_is_replaced_only_on_request_and_the_former_bytes_stay(
     stack: StackSettings, archive: Path
 ) -> None:
     upload(stack, [archive], "datasets")

@@ -125,7 +125,7 @@ def test_every_task_answers_with_its_outputs(repository: Any, task: str) -> None
                 np.testing.assert_array_equal(answer[name], numbers)
 
 
-def test_only_what_is_asked_for_is_sent(repository: Any) -> None:
+def test_only_the_requested_outputs_are_sent(repository: Any) -> None:
     load_versions.fn(NAME, [publish(repository, "segment", TASKS["segment"])], ServingParams(), 1)
     with triton_grpc.InferenceServerClient(Settings().triton_grpc_url) as client:
         assert set(ask(client, images(3), ["detections"])) == {"detections"}
@@ -191,7 +191,7 @@ def load_as_it_is(config: dict[str, Any]) -> None:
         client.load_model(NAME, headers=key, config=json.dumps(config))
 
 
-def test_triton_takes_every_field_that_the_onnxruntime_backend_is_told(repository: Any) -> None:
+def test_triton_takes_every_field_of_the_onnxruntime_config(repository: Any) -> None:
     """That backend is not in the server of these tests: the Python backend is given its config, and is warmed up."""
     config = model_config(
         [publish(repository, "detect", TASKS["detect"])], ServingParams(backend="onnxruntime"), 1, "2"

@@ -254,7 +254,7 @@ def test_clients_never_see_a_roll_out(stack: StackSettings) -> None:  # noqa: AR
     assert set(clients.versions) == {1, 2}
 
 
-def test_without_a_champion_the_newest_answers_and_any_can_be_asked_for(stack: StackSettings) -> None:  # noqa: ARG001
+def test_without_a_champion_the_newest_answers_and_any_version_can_be_requested(stack: StackSettings) -> None:  # noqa: ARG001
     name = "live-versions"
     both = [
         ServedModel(name=name, version=version, task="detect", image_size=SIZE, class_names=NAMES, run_id="no-run")

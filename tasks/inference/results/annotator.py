@@ -174,4 +174,6 @@ class AnnotatedVideo:
 
     def _give_up(self, error: MediaError) -> None:
         # The rows are worth more than the annotated video.
-        self.failure = Failure(self._source, f"its detections are kept, its annotated video is not: {error}")
+        self.failure = Failure(
+            source=self._source, reason=f"its detections are kept, its annotated video is not: {error}"
+        )

@@ -91,11 +91,11 @@ class ChunkResult:
         with (
             _damage_named(self.name),
             pq.ParquetFile(self.folder / PREDICTIONS) as predictions,
-            pq.ParquetFile(self.folder / PICTURES) as pictures,
+            pq.ParquetFile(self.folder / PICTURES) as images,
         ):
             done = 0
-            for number in range(pictures.num_row_groups):
-                group = pictures.read_row_group(number)
+            for number in range(images.num_row_groups):
+                group = images.read_row_group(number)
                 count = pc.sum(group["detections"]).as_py()
                 rows = predictions.read_row_group(done) if count else predictions.schema_arrow.empty_table()
                 done += count > 0

@@ -51,14 +51,14 @@ class ChunkResultWriter:
     """A context that writes the part of one chunk: a stored zip, whole at `path` (below `folder`) after the block.
 
     A block that raises leaves nothing. Rows go to disk in groups, so memory does not grow with the length of a video.
-    `tracked` adds a column `track_id`. Images with a plain copy get YOLO labels in `pictures`, the folder of copies.
+    `tracked` adds a column `track_id`. Images with a copy in `image_folder` get YOLO labels there.
     """
 
     def __init__(
-        self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False, pictures: Path | None = None
+        self, folder: Path, chunk: int, model: ServedModel, *, tracked: bool = False, image_folder: Path | None = None
     ) -> None:
         self.path = folder / chunk_result_name(chunk)
-        self._folder = pictures
+        self._folder = image_folder
         self._work = folder / f".{self.path.stem}.part"
         self._chunk = chunk
         self._model = model
@@ -76,16 +76,16 @@ class ChunkResultWriter:
         shutil.rmtree(self._work, ignore_errors=True)  # of an attempt before
         self._work.mkdir(parents=True)
         self._predictions = self._files.enter_context(ParquetTableWriter(self._work / PREDICTIONS, self._columns))
-        self._pictures = self._files.enter_context(ParquetTableWriter(self._work / PICTURES, parquet.IMAGES_SCHEMA))
+        self._images = self._files.enter_context(ParquetTableWriter(self._work / PICTURES, parquet.IMAGES_SCHEMA))
         self._items = self._files.enter_context((self._work / ITEMS).open("wb"))
         self._failures = self._files.enter_context((self._work / FAILURES).open("wb"))
         return self
 
-    def add(self, found: Detections) -> None:
+    def add(self, detections: Detections) -> None:
         """Write one image or frame, also one without detections."""
-        self._sources.add(found.source)
-        self._waiting.append(found)
-        self._rows += len(found)
+        self._sources.add(detections.source)
+        self._waiting.append(detections)
+        self._rows += len(detections)
         if max(self._rows, len(self._waiting)) >= ROW_GROUP_SIZE:
             self._flush()
 
@@ -118,12 +118,12 @@ class ChunkResultWriter:
         # One row group each: a reader of a group of pictures finds their rows in the next group with any.
         self._predictions.add(rows)
         self._predictions.flush()
-        pictures = to_image_table(self._waiting, self._model)
-        self._pictures.add(pictures)
-        self._pictures.flush()
+        images = to_image_table(self._waiting, self._model)
+        self._images.add(images)
+        self._images.flush()
         if self._folder:
-            write_labels(self._folder, self._model.task, pictures, rows, rows["class_id"].to_pylist())
-        frames = sum(found.frame is not None for found in self._waiting)
+            write_labels(self._folder, self._model.task, images, rows, rows["class_id"].to_pylist())
+        frames = sum(detections.frame is not None for detections in self._waiting)
         self._tally.frames += frames
         self._tally.images += len(self._waiting) - frames
         for counted in pc.value_counts(rows["class_name"]).to_pylist():
@@ -197,7 +197,7 @@ class _Merge:
         self._files = files
         self._coco = files.enter_context(CocoWriter(folder / _COCO))
         self._coco_frames = files.enter_context(CocoWriter(folder / _COCO_FRAMES, self._coco.categories))
-        self._pictures = files.enter_context(ParquetTableWriter(folder / PICTURES, parquet.IMAGES_SCHEMA))
+        self._images = files.enter_context(ParquetTableWriter(folder / PICTURES, parquet.IMAGES_SCHEMA))
         self._items = files.enter_context((folder / ITEMS).open("wb"))
         self._failures = files.enter_context((folder / FAILURES).open("wb"))
         self._predictions: ParquetTableWriter | None = None
@@ -219,13 +219,13 @@ class _Merge:
         for name in part.class_names:
             self._coco.category(name)
         renumbered = self._is_renumbered(part)
-        for pictures, rows in part.groups():
+        for images, rows in part.groups():
             predictions.add(rows)
-            self._pictures.add(pictures)
-            ids = self._add_coco(pictures, rows)
+            self._images.add(images)
+            ids = self._add_coco(images, rows)
             if renumbered:
-                write_labels(self._results, part.task, pictures, rows, ids)
-            self._labelled |= part.task in LABEL_TASKS and pictures["image"].null_count < pictures.num_rows
+                write_labels(self._results, part.task, images, rows, ids)
+            self._labelled |= part.task in LABEL_TASKS and images["image"].null_count < images.num_rows
             self._keypoints = max(self._keypoints, keypoint_count(rows))
         self._add_lines(part, renumbered)
         self._tally.add(part.totals)
@@ -233,14 +233,14 @@ class _Merge:
         self._versions.add(part.version)
         self._last = part.chunk
 
-    def _add_coco(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
+    def _add_coco(self, images: pa.Table, rows: pa.Table) -> list[int]:
         """Return the category ids of all rows; images without a plain copy, which no tool can open, go apart."""
-        has_copy = pictures["image"].is_valid().to_numpy()
-        of_copies = np.repeat(has_copy, pictures["detections"].to_numpy())
+        has_copy = images["image"].is_valid().to_numpy()
+        of_copies = np.repeat(has_copy, images["detections"].to_numpy())
         ids = np.zeros(rows.num_rows, np.int64)
-        for writer, images, own in ((self._coco, has_copy, of_copies), (self._coco_frames, ~has_copy, ~of_copies)):
-            if images.any():
-                ids[own] = writer.add(pictures.filter(images), rows.filter(own))
+        for writer, chosen, own in ((self._coco, has_copy, of_copies), (self._coco_frames, ~has_copy, ~of_copies)):
+            if chosen.any():
+                ids[own] = writer.add(images.filter(chosen), rows.filter(own))
         return [int(number) for number in ids]
 
     def finish(self) -> None:

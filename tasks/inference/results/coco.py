@@ -48,17 +48,17 @@ class CocoWriter:
         """Return the category id of a class; a new name gets a new id."""
         return self.categories.setdefault(name, len(self.categories))
 
-    def add(self, pictures: pa.Table, rows: pa.Table) -> list[int]:
+    def add(self, images: pa.Table, rows: pa.Table) -> list[int]:
         """Append images and all their detections, in the same order; return the category id of each detection."""
         first = self._image_count + 1
-        _write(self._images, image_entries(pictures, first), after=self._image_count)
-        owners = np.repeat(np.arange(first, first + pictures.num_rows), pictures["detections"].to_numpy())
+        _write(self._images, image_entries(images, first), after=self._image_count)
+        owners = np.repeat(np.arange(first, first + images.num_rows), images["detections"].to_numpy())
         classes = pc.dictionary_encode(rows["class_name"]).unify_dictionaries().combine_chunks()
         names = np.array([self.category(name) for name in classes.dictionary.to_pylist()], np.int64)
         ids = names[classes.indices.to_numpy()]
         entries = annotation_entries(rows, owners, ids, self._annotation_count + 1)
         _write(self._annotations, entries, after=self._annotation_count)
-        self._image_count += pictures.num_rows
+        self._image_count += images.num_rows
         self._annotation_count += rows.num_rows
         return [int(number) for number in ids]
 
@@ -73,14 +73,14 @@ class CocoWriter:
         self._beside.unlink()
 
 
-def image_entries(pictures: pa.Table, first_id: int) -> list[dict[str, Any]]:
+def image_entries(images: pa.Table, first_id: int) -> list[dict[str, Any]]:
     """Return the entries in `images`, numbered from `first_id`: one for each image and each video frame.
 
     `file_name` is the path of the plain copy in the run's folder. Without a copy it is the source, of a frame with
     `#frame=` and its number. `source` is the input as in predictions.parquet.
     """
     entries: list[dict[str, Any]] = []
-    columns = [pictures[name].to_pylist() for name in ("source", "image", "width", "height", "frame", "timestamp_ms")]
+    columns = [images[name].to_pylist() for name in ("source", "image", "width", "height", "frame", "timestamp_ms")]
     for number, (source, image, width, height, frame, timestamp_ms) in enumerate(zip(*columns, strict=True), first_id):
         file_name = image or (source if frame is None else f"{source}#frame={frame}")
         entry = {"id": number, "file_name": file_name, "width": width, "height": height, "source": source}

@@ -51,12 +51,12 @@ class ContactSheet:
         """Return the grid, uint8 [rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3], each thumbnail centred in its cell."""
         rows = max(-(-len(self._cells) // COLUMNS), 1)
         grid = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH, 3), BACKGROUND_GREY, np.uint8)
-        for cell, picture in enumerate(self._cells):
-            height, width = picture.shape[:2]
+        for cell, thumbnail in enumerate(self._cells):
+            height, width = thumbnail.shape[:2]
             row, column = divmod(cell, COLUMNS)
             top = row * CELL_HEIGHT + (CELL_HEIGHT - height) // 2
             left = column * CELL_WIDTH + (CELL_WIDTH - width) // 2
-            grid[top : top + height, left : left + width] = picture
+            grid[top : top + height, left : left + width] = thumbnail
         return grid
 
     def write(self, path: Path) -> None:

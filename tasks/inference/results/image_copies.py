@@ -53,8 +53,8 @@ def _is_turned(data: bytes, reader: type[JpegImageFile | PngImageFile | WebPImag
     if not any(text in data for text in _EXIF):
         return False
     try:
-        with reader(io.BytesIO(data)) as picture:
-            return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
+        with reader(io.BytesIO(data)) as image:
+            return bool(image.getexif().get(_ORIENTATION, 1) != 1)
     except Exception:  # noqa: BLE001 - whatever Pillow raises at a stranger's bytes, the pixels are known already
         return True
 

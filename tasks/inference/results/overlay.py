@@ -38,28 +38,28 @@ def confidence_steps(confidence: Floats) -> Ints:
     return np.clip(np.searchsorted(_FROM, confidence.astype(np.float32), side="right") - 1, 0, STEPS)
 
 
-def box_text(found: Detections, rows: Ints) -> str:
+def box_text(detections: Detections, rows: Ints) -> str:
     """Return the boxes of these rows as text, in their order."""
-    sides = np.array([found.width, found.height] * 2, np.float64)
-    shares = np.nan_to_num(found.xyxy[rows] / sides)
+    sides = np.array([detections.width, detections.height] * 2, np.float64)
+    shares = np.nan_to_num(detections.xyxy[rows] / sides)
     places = np.rint(np.clip(shares, 0, 1) * 1023).astype(np.uint64)
-    packed = confidence_steps(found.confidence[rows]).astype(np.uint64)
+    packed = confidence_steps(detections.confidence[rows]).astype(np.uint64)
     for column, bits in enumerate((38, 28, 18, 8)):
         packed |= places[:, column] << np.uint64(bits)
     return base64.b64encode(packed.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:].tobytes()).decode("ascii")
 
 
-def shape_texts(found: Detections, rows: Ints) -> tuple[str, ...]:
+def shape_texts(detections: Detections, rows: Ints) -> tuple[str, ...]:
     """Return the outline or the keypoints of each of these rows as text; nothing if the task has neither."""
-    if found.keypoints is not None:
-        places = _quantized(found.keypoints[rows, :MAX_POINTS, :2], found)
-        places[found.keypoints[rows, :MAX_POINTS, 2] < VISIBLE] = UNSEEN
+    if detections.keypoints is not None:
+        places = _quantized(detections.keypoints[rows, :MAX_POINTS, :2], detections)
+        places[detections.keypoints[rows, :MAX_POINTS, 2] < VISIBLE] = UNSEEN
         return _shapes(_KEYPOINTS, list(places))
-    if found.polygons is not None and len(rows):
-        rings = [found.polygons[row] for row in rows.tolist()]
+    if detections.polygons is not None and len(rows):
+        rings = [detections.polygons[row] for row in rows.tolist()]
         ends = list(accumulate(map(len, rings), initial=0))
-        places = _quantized(np.concatenate(rings), found)
-        kind = _MASK if found.xywhr is None else _ROTATED
+        places = _quantized(np.concatenate(rings), detections)
+        kind = _MASK if detections.xywhr is None else _ROTATED
         return _shapes(kind, [_simplified(places[start:end]) for start, end in pairwise(ends)])
     return ()
 
@@ -69,11 +69,11 @@ def confidence_steps_of(boxes: str) -> bytes:
     return base64.b64decode(boxes)[5::6]
 
 
-def first_rows(found: Detections) -> Ints:
+def first_rows(detections: Detections) -> Ints:
     """Return the rows of the boxes that a page draws, the highest confidence first; none for classification."""
-    if found.is_of_whole_picture:
+    if detections.is_of_whole_picture:
         return np.empty(0, np.int64)
-    return np.argsort(-found.confidence, kind="stable")[:MAX_BOXES]
+    return np.argsort(-detections.confidence, kind="stable")[:MAX_BOXES]
 
 
 def fit_to_room(room: int, boxes: list[str], shapes: list[tuple[str, ...]]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -114,9 +114,9 @@ def _simplified(places: Ints) -> Ints:
     return np.asarray(simple[:, 0] if len(simple) >= 3 else np.empty((0, 2)), np.int64)
 
 
-def _quantized(points: Floats, found: Detections) -> Ints:
+def _quantized(points: Floats, detections: Detections) -> Ints:
     """Return shares of the image from -0.5 to 1.5, because a rotated box may reach out of it, in 4095ths."""
-    shares = np.nan_to_num(points / np.array([found.width, found.height], np.float32), nan=-0.5)
+    shares = np.nan_to_num(points / np.array([detections.width, detections.height], np.float32), nan=-0.5)
     return np.rint((np.clip(shares, -0.5, 1.499) + 0.5) * (4095 / 2)).astype(np.int64)
 
 

@@ -58,31 +58,31 @@ def schema(task: str, tracked: bool) -> pa.Schema:
     return pa.schema([*fields, pa.field("track_id", pa.int64())] if tracked else fields)
 
 
-def to_table(found: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
+def to_table(detections: Iterable[Detections], model: ServedModel, columns: pa.Schema) -> pa.Table:
     """Return a row for each detection, in the order of the images, with the `columns` of `schema`."""
-    pictures = [each for each in found if len(each)]
-    counts = np.array([len(each) for each in pictures], np.int64)
-    owner = np.repeat(np.arange(len(pictures)), counts)
-    ids = _joined([each.class_id for each in pictures], np.zeros(0, np.int32))
-    boxes = _joined([each.xyxy for each in pictures], np.zeros((0, 4), np.float32)).T
-    confidence = _joined([each.confidence for each in pictures], np.zeros(0, np.float32))
-    values = {name: column.take(owner) for name, column in _places(pictures).items()}
+    images = [each for each in detections if len(each)]
+    counts = np.array([len(each) for each in images], np.int64)
+    owner = np.repeat(np.arange(len(images)), counts)
+    ids = _joined([each.class_id for each in images], np.zeros(0, np.int32))
+    boxes = _joined([each.xyxy for each in images], np.zeros((0, 4), np.float32)).T
+    confidence = _joined([each.confidence for each in images], np.zeros(0, np.float32))
+    values = {name: column.take(owner) for name, column in _places(images).items()}
     values |= dict(zip(("x1", "y1", "x2", "y2"), map(pa.array, boxes), strict=True))
     values |= {"class_id": pa.array(ids), "class_name": _names(ids, model), "confidence": pa.array(confidence)}
     values |= _of_model(model, len(ids))
     for name in columns.names[len(_DETECTION) :]:
-        values[name] = _OWN[name](pictures)
+        values[name] = _OWN[name](images)
     return pa.Table.from_arrays([values[name] for name in columns.names], schema=columns)
 
 
-def to_image_table(found: Iterable[Detections], model: ServedModel) -> pa.Table:
+def to_image_table(detections: Iterable[Detections], model: ServedModel) -> pa.Table:
     """Return a row for each image or frame (`IMAGES_SCHEMA`), also for those without detections."""
-    pictures = list(found)
-    values = _places(pictures) | _of_model(model, len(pictures))
-    values["width"] = pa.array([each.width for each in pictures], pa.int32())
-    values["height"] = pa.array([each.height for each in pictures], pa.int32())
-    values["detections"] = pa.array([len(each) for each in pictures], pa.int64())
-    values["image"] = pa.array([each.image for each in pictures], pa.string())
+    images = list(detections)
+    values = _places(images) | _of_model(model, len(images))
+    values["width"] = pa.array([each.width for each in images], pa.int32())
+    values["height"] = pa.array([each.height for each in images], pa.int32())
+    values["detections"] = pa.array([len(each) for each in images], pa.int64())
+    values["image"] = pa.array([each.image for each in images], pa.string())
     return pa.Table.from_arrays([values[name] for name in IMAGES_SCHEMA.names], schema=IMAGES_SCHEMA)
 
 
@@ -121,11 +121,11 @@ class ParquetTableWriter:
             self._writer.close()
 
 
-def _places(pictures: Sequence[Detections]) -> dict[str, Any]:
+def _places(images: Sequence[Detections]) -> dict[str, Any]:
     return {
-        "source": pa.array([to_valid_unicode(each.source) for each in pictures], pa.string()),
-        "frame": pa.array([each.frame for each in pictures], pa.int64()),
-        "timestamp_ms": pa.array([each.timestamp_ms for each in pictures], pa.float64()),
+        "source": pa.array([to_valid_unicode(each.source) for each in images], pa.string()),
+        "frame": pa.array([each.frame for each in images], pa.int64()),
+        "timestamp_ms": pa.array([each.timestamp_ms for each in images], pa.float64()),
     }
 
 
@@ -144,12 +144,11 @@ def _joined(arrays: Sequence[NDArray[Any]], nothing: NDArray[Any]) -> NDArray[An
     return np.concatenate([nothing, *arrays]).astype(nothing.dtype, copy=False)
 
 
-def _lists(pictures: Sequence[Detections], blocks: Sequence[Sequence[Floats] | Floats | None]) -> pa.Array:
+def _lists(images: Sequence[Detections], blocks: Sequence[Sequence[Floats] | Floats | None]) -> pa.Array:
     """Return the numbers of each detection as a list, or null if its image has none."""
     rows = list(
         chain.from_iterable(
-            repeat(None, len(picture)) if block is None else block
-            for picture, block in zip(pictures, blocks, strict=True)
+            repeat(None, len(image)) if block is None else block for image, block in zip(images, blocks, strict=True)
         )
     )
     lengths = [0 if row is None else row.size for row in rows]
@@ -159,15 +158,15 @@ def _lists(pictures: Sequence[Detections], blocks: Sequence[Sequence[Floats] | F
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(values), mask=missing)
 
 
-def _tracks(pictures: Sequence[Detections]) -> pa.Array:
-    ids = [np.zeros(len(each), np.int64) if each.tracker_id is None else each.tracker_id for each in pictures]
+def _tracks(images: Sequence[Detections]) -> pa.Array:
+    ids = [np.zeros(len(each), np.int64) if each.tracker_id is None else each.tracker_id for each in images]
     tracks = _joined(ids, np.zeros(0, np.int64))
     return pa.array(tracks, mask=tracks == 0)
 
 
 _OWN = {
-    "polygon": lambda pictures: _lists(pictures, [each.polygons for each in pictures]),
-    "keypoints": lambda pictures: _lists(pictures, [each.keypoints for each in pictures]),
-    "rotated": lambda pictures: _lists(pictures, [each.xywhr for each in pictures]),
+    "polygon": lambda images: _lists(images, [each.polygons for each in images]),
+    "keypoints": lambda images: _lists(images, [each.keypoints for each in images]),
+    "rotated": lambda images: _lists(images, [each.xywhr for each in images]),
     "track_id": _tracks,
 }

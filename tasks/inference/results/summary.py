@@ -23,7 +23,7 @@ WARNING = "warning"
 MAX_GAP_S = 10.0  # between two parts of one worker, at most: it was at work between them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """An input, or a part of one, that gave no detections, and why: expected, found, how to fix it.
 
@@ -48,7 +48,7 @@ class Failure:
     def from_line(cls, line: str | bytes) -> Self:
         """Read a line of `to_line`."""
         values = json.loads(line)
-        return cls(values["input"], values["reason"], values["severity"])
+        return cls(source=values["input"], reason=values["reason"], severity=values["severity"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,16 +209,16 @@ class ItemTotals:
     best: dict[int, float] = field(default_factory=dict)
     poster: Detections | None = None
 
-    def add(self, found: Detections) -> bool:
+    def add(self, detections: Detections) -> bool:
         """Count one image or frame; return whether it is the poster now."""
-        ids = found.class_id.tolist()
-        self.counts.update(zip(ids, confidence_steps(found.confidence).tolist(), strict=True))
-        for number, confidence in zip(ids, found.confidence.tolist(), strict=True):
+        ids = detections.class_id.tolist()
+        self.counts.update(zip(ids, confidence_steps(detections.confidence).tolist(), strict=True))
+        for number, confidence in zip(ids, detections.confidence.tolist(), strict=True):
             if confidence > self.best.get(number, -1.0):
                 self.best[number] = confidence
-        if self.poster is not None and len(found) <= len(self.poster):
+        if self.poster is not None and len(detections) <= len(self.poster):
             return False
-        self.poster = found
+        self.poster = detections
         return True
 
     def classes(self) -> tuple[ClassCount, ...]:
@@ -268,10 +268,10 @@ class IntervalUnion:
         return sum(self._ends) - sum(self._starts)
 
 
-def item_classes(pictures: Iterable[Detections]) -> tuple[ClassCount, ...]:
+def item_classes(images: Iterable[Detections]) -> tuple[ClassCount, ...]:
     """Return the counts by class over all images or frames of one item."""
     totals = ItemTotals()
-    for detections in pictures:
+    for detections in images:
         totals.add(detections)
     return totals.classes()
 

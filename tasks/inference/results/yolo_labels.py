@@ -20,39 +20,37 @@ _Row = dict[str, Any]
 _Points = NDArray[np.float64]
 
 
-def write_labels(folder: Path, task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> None:
+def write_labels(folder: Path, task: str, images: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> None:
     """Write `labels/x.txt` for each image that has a copy `images/x.jpg`; it is empty if there are no detections.
 
-    `rows` are all detections of `pictures`, in the same order, and `class_ids` their classes. A line is the class and,
+    `rows` are all detections of `images`, in the same order, and `class_ids` their classes. A line is the class and,
     as shares of width and height: centre and sides of the box (detect), the outline (segment), the box and keypoints
     x, y, visibility (pose), or the four corners (obb). Confidences are left out: trainers misread a last column.
     """
-    for name, text in to_label_texts(task, pictures, rows, class_ids):
+    for name, text in to_label_texts(task, images, rows, class_ids):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="ascii")
 
 
-def to_label_texts(
-    task: str, pictures: pa.Table, rows: pa.Table, class_ids: Sequence[int]
-) -> Iterator[tuple[str, str]]:
+def to_label_texts(task: str, images: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Yield path and text of each file that `write_labels` writes."""
     shape = _SHAPES.get(task)
     if shape is None:
         return
-    columns = [pictures[name].to_pylist() for name in ("image", "width", "height", "detections")]
+    columns = [images[name].to_pylist() for name in ("image", "width", "height", "detections")]
     names = [*_BOX, *(name for name in _OWN if name in rows.column_names)]
     first = 0
     for image, width, height, count in zip(*columns, strict=True):
         ids = class_ids[first : first + count]
-        found = rows.slice(first, count)
+        detections = rows.slice(first, count)
         first += count
         if image is None:
             continue
         sides = np.array([width, height], np.float64)
         lines = [
             f"{number} {_numbers(shape(row, sides))}\n"
-            for number, row in zip(ids, found.select(names).to_pylist(), strict=True)
+            for number, row in zip(ids, detections.select(names).to_pylist(), strict=True)
         ]
         yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
 

@@ -90,7 +90,7 @@ const sheets = data.sheets.map(([path, link]) => ({ order: places(path, link), s
 const items = unpack(data.rows);
 data.rows = null;
 
-// ---- sheets: asked for where a card that is to be seen needs one ----------------------------------------------------
+// ---- sheets: fetched when a card that is to be seen needs one -------------------------------------------------------
 
 const held = new Set();
 
@@ -104,7 +104,7 @@ function fetchSheet(sheet) {
     paintAll();
   };
   sheet.image.addEventListener("load", async () => {
-    // Decoding here would stop the page; where it is refused, drawing decodes.
+    // Decoding here would stop the page; if it is refused, drawing decodes.
     await sheet.image.decode().catch(() => {});
     sheet.state = "here";
     hold(sheet);
@@ -132,7 +132,7 @@ function cut(canvas, image, item, bare) {
 
 const DENSE = 24; // from so many on lines are thin
 const SMALL = 14; // pixels of a side below which they are thin, too
-const LABELLED = 30; // so many have their labels at once where a picture is large
+const LABELLED = 30; // so many have their labels at once if a picture is large
 let spot = null; // the class that somebody points at
 
 function marks(item) {
@@ -289,8 +289,8 @@ function make(tag, className, text) {
 
 function tallies(item, longest) {
   const list = make("span", "tallies");
-  const told = counts(item).sort((one, other) => other[1] - one[1]);
-  for (const [id, count, surest] of told.slice(0, longest)) {
+  const sorted = counts(item).sort((one, other) => other[1] - one[1]);
+  for (const [id, count, surest] of sorted.slice(0, longest)) {
     const each = classes.get(id);
     const entry = make("span", "tally");
     const dot = make("i");
@@ -300,9 +300,9 @@ function tallies(item, longest) {
     entry.dataset.class = id;
     list.append(entry);
   }
-  const rest = told.length - longest;
+  const rest = sorted.length - longest;
   if (rest > 0) list.append(make("span", "more", `+${rest}`));
-  if (!told.length) list.append(make("span", "none", item.found.length ? `none of ${number(everything(item))}` : "nothing found"));
+  if (!sorted.length) list.append(make("span", "none", item.found.length ? `none of ${number(everything(item))}` : "nothing found"));
   return list;
 }
 
@@ -327,11 +327,11 @@ function makeCard(item, position) {
 
 // What a card says of what the filters leave.
 function tell({ node, best, item }) {
-  const told = counts(item).map(([id, count]) => `${count} ${classes.get(id).name}`).join(", ");
+  const described = counts(item).map(([id, count]) => `${count} ${classes.get(id).name}`).join(", ");
   const name = item.source.split("/").pop();
-  node.setAttribute("aria-label", `${item.frames ? "video " : ""}${name}: ${told || "nothing found"}`);
+  node.setAttribute("aria-label", `${item.frames ? "video " : ""}${name}: ${described || "nothing found"}`);
   best.textContent = (surest(item) / STEPS).toFixed(2);
-  best.hidden = !told;
+  best.hidden = !described;
   node.lastChild.replaceWith(tallies(item, shape.width < 190 ? 1 : 2));
 }
 
@@ -566,7 +566,7 @@ function view(position) {
   open = position;
   const under = enlarged(item);
   const [drawn, found] = [marks(item).length, total(item)];
-  // In the file itself everything is drawn: it is what to look at where the filters hide nothing, or where it moves.
+  // In the file itself everything is drawn: show it if the filters hide nothing, or if it moves.
   const isWhole = found === everything(item) || item.frames > 0;
   const isFile = item.annotated.length > 0 && isWhole;
   byId("stage").replaceChildren(under);

@@ -19,13 +19,13 @@ _MATCHER: Any = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
 MetricsByClass = Mapping[int, dict[str, float]]
 
 
-def evaluate_predictions(found: Sequence[Detections], sample: ValidationSample) -> Scores:
+def evaluate_predictions(predictions: Sequence[Detections], sample: ValidationSample) -> Scores:
     """Return the scores of the detections in each image of the sample, in its order.
 
     `mAP50` and `mAP50-95` are of boxes, for obb of rotated ones; a classifier gets `accuracy_top1`. A sample without
     labels has no metrics.
     """
-    pairs = list(zip(found, [image.truth for image in sample.images], strict=True))
+    pairs = list(zip(predictions, [image.truth for image in sample.images], strict=True))
     metrics, classes = _accuracies(pairs) if sample.task == "classify" else _average_precisions(pairs)
     named = {sample.class_names[number]: values for number, values in classes.items()}
     return Scores(task=sample.task, metrics=metrics, classes=named, images=len(pairs))
@@ -33,15 +33,17 @@ def evaluate_predictions(found: Sequence[Detections], sample: ValidationSample) 
 
 def _accuracies(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
     true = np.array([truth.class_id[0] for _, truth in pairs])
-    right = true == np.array([found.class_scores.argmax() for found, _ in pairs if found.class_scores is not None])
+    right = true == np.array(
+        [detections.class_scores.argmax() for detections, _ in pairs if detections.class_scores is not None]
+    )
     each = {int(number): {"accuracy_top1": float(right[true == number].mean())} for number in np.unique(true)}
     return {"accuracy_top1": float(right.mean())}, each
 
 
 def _average_precisions(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tuple[dict[str, float], MetricsByClass]:
-    correct = np.concatenate([_correct(found, truth) for found, truth in pairs])
-    confidence = np.concatenate([found.confidence for found, _ in pairs])
-    classes = np.concatenate([found.class_id for found, _ in pairs])
+    correct = np.concatenate([_correct(detections, truth) for detections, truth in pairs])
+    confidence = np.concatenate([detections.confidence for detections, _ in pairs])
+    classes = np.concatenate([detections.class_id for detections, _ in pairs])
     true = np.concatenate([truth.class_id for _, truth in pairs])
     if not len(true):
         return {}, {}
@@ -53,15 +55,15 @@ def _average_precisions(pairs: Sequence[tuple[Detections, GroundTruth]]) -> tupl
     return {name: float(np.mean([values[name] for values in each.values()])) for name in ("mAP50", "mAP50-95")}, each
 
 
-def _correct(found: Detections, truth: GroundTruth) -> NDArray[np.bool_]:
+def _correct(detections: Detections, truth: GroundTruth) -> NDArray[np.bool_]:
     """Whether each of n detections is right at each of ten thresholds: [n, 10]."""
-    if not len(found) or not len(truth.class_id):
-        return np.zeros((len(found), 10), np.bool_)
-    size = found.width, found.height
-    if found.xywhr is not None:
-        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*size)), torch.from_numpy(found.xywhr))
+    if not len(detections) or not len(truth.class_id):
+        return np.zeros((len(detections), 10), np.bool_)
+    size = detections.width, detections.height
+    if detections.xywhr is not None:
+        overlaps = batch_probiou(torch.from_numpy(truth.rotated(*size)), torch.from_numpy(detections.xywhr))
     else:
-        overlaps = box_iou(torch.from_numpy(truth.boxes(*size)), torch.from_numpy(found.xyxy))
-    classes = torch.from_numpy(found.class_id), torch.from_numpy(truth.class_id)
+        overlaps = box_iou(torch.from_numpy(truth.boxes(*size)), torch.from_numpy(detections.xyxy))
+    classes = torch.from_numpy(detections.class_id), torch.from_numpy(truth.class_id)
     matched: NDArray[np.bool_] = BaseValidator.match_predictions(_MATCHER, *classes, overlaps).numpy()
     return matched

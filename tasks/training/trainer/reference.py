@@ -36,12 +36,12 @@ def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: Pred
     options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
     for image in sample.images:
         (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **options)
-        found = to_detections(result.cpu().numpy())
-        folder.add(found if job.task == "classify" else found.select(has_visible_area(found)))
+        detections = to_detections(result.cpu().numpy())
+        folder.add(detections if job.task == "classify" else detections.select(has_visible_area(detections)))
 
 
-def to_detections(result: Any) -> Detections:  # noqa: ANN401 - ultralytics ships no types
-    """Return one result of predict, given as arrays on the CPU, with masks of the `MAX_STORED_MASKS` best."""
+def to_detections(result: Any, *, masks: bool = True) -> Detections:  # noqa: ANN401 - ultralytics ships no types
+    """Return one result of predict, given as arrays on the CPU; `masks` keeps those of the `MAX_STORED_MASKS` best."""
     height, width = result.orig_shape
     if result.probs is not None:
         return Detections.empty(width, height, class_scores=np.asarray(result.probs.data, np.float32))
@@ -55,7 +55,7 @@ def to_detections(result: Any) -> Detections:  # noqa: ANN401 - ultralytics ship
         points = np.asarray(result.keypoints.data, np.float32)
         visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
         fields["keypoints"] = np.concatenate([points, visible], axis=2)
-    if result.masks is not None:
+    if masks and result.masks is not None:
         fields["mask"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
     return Detections(
         width=width,

@@ -89,9 +89,15 @@ class UltralyticsCallbacks:
 
     def add_to(self, model: Any) -> None:  # noqa: ANN401 - ultralytics ships no types
         """Register these methods with a model."""
-        for event in vars(UltralyticsCallbacks):
-            if event.startswith("on_"):
-                model.add_callback(event, getattr(self, event))
+        for callback in (
+            self.on_pretrain_routine_end,
+            self.on_train_epoch_end,
+            self.on_model_save,
+            self.on_fit_epoch_end,
+            self.on_val_batch_end,
+            self.on_train_end,
+        ):
+            model.add_callback(callback.__name__, callback)
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:  # noqa: ANN401
         """Refuse a data set of which Ultralytics lost a part."""

@@ -85,32 +85,34 @@ def draw_worst(
         path = Path(dataset.samples[each.image][0] if task == "classify" else dataset.im_files[each.image])
         (result,) = model.predict(str(path), verbose=False, save=False, **options)
         image = shrink_to_fit(read_image(path), SIDE)
-        truth = found = f"{number}-truth.jpg"
-        truth_class = found_class = ""
+        truth = detected = f"{number}-truth.jpg"
+        truth_class = detected_class = ""
         if task == "classify":
             truth_class = names[int(dataset.samples[each.image][1])]
-            found_class = names[int(result.probs.top1)]
+            detected_class = names[int(result.probs.top1)]
             write_jpeg(folder / truth, image)
         else:
-            found = f"{number}-found.jpg"
+            detected = f"{number}-found.jpg"
             labels = _labels(dataset.labels[each.image], task, result.orig_shape)
             write_jpeg(folder / truth, _draw(image, labels, names, labels=False))
-            write_jpeg(folder / found, _draw(image, _outlined(result[: each.sure].cpu().numpy()), names, labels=True))
+            write_jpeg(
+                folder / detected, _draw(image, _outlined(result[: each.sure].cpu().numpy()), names, labels=True)
+            )
         worst = WorstImage(
             name=path.name,
             missed=each.missed,
             extra=each.extra,
             truth=truth,
-            found=found,
+            found=detected,
             truth_class=truth_class,
-            found_class=found_class,
+            found_class=detected_class,
         )
         listed.append(worst._asdict())
     (folder / LISTING).write_text(json.dumps(listed), encoding="utf-8")
 
 
-def _draw(image: Rgb, found: Detections, names: Sequence[str], *, labels: bool) -> Rgb:
-    return annotate_image(image, found.rescale(image.shape[1], image.shape[0]), names, labels=labels)
+def _draw(image: Rgb, detections: Detections, names: Sequence[str], *, labels: bool) -> Rgb:
+    return annotate_image(image, detections.rescale(image.shape[1], image.shape[0]), names, labels=labels)
 
 
 def _labels(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noqa: ANN401
@@ -133,10 +135,10 @@ def _labels(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noq
 
 def _outlined(result: Any) -> Detections:  # noqa: ANN401
     """Detections with polygons in place of masks."""
-    found = to_detections(result)
+    detections = to_detections(result, masks=False)
     polygons = None
-    if found.xywhr is not None:
-        polygons = tuple(xywhr_to_corners(found.xywhr))
+    if detections.xywhr is not None:
+        polygons = tuple(xywhr_to_corners(detections.xywhr))
     elif result.masks is not None:
         polygons = tuple(np.asarray(ring, np.float32).reshape(-1, 2) for ring in result.masks.xy)
-    return replace(found, mask=None, polygons=polygons)
+    return replace(detections, polygons=polygons)

@@ -39,11 +39,11 @@ def _findings(groups: list[Group]) -> str:
     counts = table(("code", "count", "severity"), [(group.code, group.count, group.severity) for group in groups])
     parts = [counts]
     for group in groups:
-        found = [_finding(finding) for finding in group.findings[:SHOWN_PER_CODE]]
-        more = group.count - len(found)
+        shown = [_finding(finding) for finding in group.findings[:SHOWN_PER_CODE]]
+        more = group.count - len(shown)
         parts += [
             f"**{escape_markdown(group.code)}** ({group.severity}): {escape_markdown(group.code.meaning)}",
-            bullet_list([*found, *([f"and {more} more"] if more else [])]),
+            bullet_list([*shown, *([f"and {more} more"] if more else [])]),
         ]
     return "\n\n".join(parts)
 

@@ -259,7 +259,7 @@ def test_keypoints_that_data_yaml_does_not_tell_of_are_called_so(rules: LabelSpe
     assert parse_labels(line.encode(), "a.txt", LabelSpec(class_count=2, task="pose", keypoints=(count, 3)))[1] == []
 
 
-def test_an_outline_is_the_box_around_it_where_boxes_are_asked_for() -> None:
+def test_an_outline_becomes_the_box_around_it_if_the_task_is_detect() -> None:
     """The way out of an archive that mixes them."""
     mixed = f"{GOOD}\n{TRIANGLE}\n".encode()
     (refused,) = parse_labels(mixed, "a.txt", RULES)[1]

@@ -1,4 +1,4 @@
-"""What a roll-out puts back where the store fails it; with Triton and real kills: tests/flows."""
+"""What a rollout puts back where the store fails it; with Triton and real kills: tests/flows."""
 
 from collections.abc import Callable
 from typing import Any

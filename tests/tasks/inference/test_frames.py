@@ -95,7 +95,9 @@ def test_a_zip_inside_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_a_failure(tmp_path: Path) -> None:
     (failure,) = iter_frames("gone.png", tmp_path / "gone.png", 1, tmp_path)
-    assert failure == Failure("gone.png", "expected a readable file, found No such file or directory; upload it again")
+    assert failure == Failure(
+        source="gone.png", reason="expected a readable file, found No such file or directory; upload it again"
+    )
 
 
 def test_an_image_cut_off_behind_its_header_fails_when_it_is_loaded(tmp_path: Path) -> None:

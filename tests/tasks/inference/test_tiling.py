@@ -128,14 +128,14 @@ def test_of_two_halves_the_larger_stays_unless_the_whole_image_says_more() -> No
     assert together(*halves, found([41, 21, 109, 60, 0.3, 0], size=(180, 100))) == [[41, 21, 109, 60]]
 
 
-def test_classes_are_told_apart_and_so_are_the_objects_of_one_tile() -> None:
+def test_objects_of_two_classes_or_of_one_tile_stay_apart() -> None:
     assert len(together(found([80, 20, 95, 60, 0.6, 0]), found([0, 20, 15, 60, 0.9, 1]))) == 2
     crowd = found([84, 20, 93, 60, 0.6, 0], [86, 20, 95, 60, 0.9, 0])
     other = found([4, 20, 13, 60, 0.8, 0], [6, 20, 15, 60, 0.7, 0])
     assert sorted(together(crowd, other)) == [[84, 20, 93, 60], [86, 20, 95, 60]]
 
 
-def test_a_small_object_before_a_large_one_stays_where_a_tile_told_them_apart() -> None:
+def test_a_small_object_before_a_large_one_stays_if_a_tile_saw_both() -> None:
     left = found([50, 5, 97, 95, 0.5, 0], [84, 40, 92, 50, 0.7, 0])
     assert len(together(left, found([4, 40, 12, 50, 0.9, 0]))) == 2
 
@@ -181,7 +181,7 @@ def test_everything_moves_with_its_box() -> None:
     assert moved.xywhr.tolist() == [pytest.approx([130, 50, 20, 10, 0.3])]
 
 
-def test_nothing_found_is_no_fault_and_nothing_asked_is() -> None:
+def test_no_detections_are_no_error_but_no_tiles_are() -> None:
     assert together(found(), found(), found(size=(180, 100))) == []
     with pytest.raises(ValueError, match="found neither"):
         merge_tile_detections([], None, 0.7)

@@ -73,7 +73,7 @@ def test_of_many_that_plan_at_once_one_counts(run: str) -> None:
     )
 
 
-def test_only_who_was_asked_for_a_share_gets_it(run: str) -> None:
+def test_only_an_invited_run_gets_its_share(run: str) -> None:
     queue, helper = create_queue(run, some_chunks(3), {}), str(uuid4())
     queue.invite(helper, 2)
     queue.require_invited(helper, 2)

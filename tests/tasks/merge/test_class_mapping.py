@@ -197,7 +197,7 @@ def test_names_that_tell_classes_apart_are_not_reported(one: str, other: str) ->
     assert similar([[one], [other]]) == []
 
 
-def test_names_of_one_archive_are_told_apart_by_its_maker() -> None:
+def test_similar_names_within_one_archive_stay_apart() -> None:
     assert similar([["platelet", "platlet"], ["platelet"]]) == []
     assert len(similar([["platelet", "platlet"], ["plattelet"]])) == 2
 

@@ -166,7 +166,7 @@ def test_of_two_splits_that_with_most_of_an_image_keeps_it() -> None:
     assert codes(plan) == {}
 
 
-def test_an_image_of_one_split_is_written_once_for_all_archives_and_told() -> None:
+def test_an_image_of_one_split_is_written_once_for_all_archives_and_reported() -> None:
     plan = merged(source(), other(train="av", val="x"), source("c.zip", splits={"train": "wa", "val": "z"}))
     assert (plan.repeated, plan.left_out) == (0, ())
     assert staying(plan) == [{"train": "ab", "val": "c"}, {"train": "v", "val": "x"}, {"train": "w", "val": "z"}]

@@ -201,7 +201,7 @@ def test_nearly_the_same_pictures_keep_their_own_labels(tmp_path: Path) -> None:
     assert labels_of(tmp_path / "merged", picture(0, 60)) == row(2, 0)
 
 
-def test_classes_of_savetxt_and_outlines_where_boxes_are_asked_for_reach_the_training(tmp_path: Path) -> None:
+def test_classes_of_savetxt_and_outlines_as_boxes_reach_the_training(tmp_path: Path) -> None:
     """Boxes and outlines in one file, which Ultralytics would refuse."""
     declared = "task: detect\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
     mixed = "1.000000000000000000e+00 3.0e-01 5.0e-01 2.5e-01 2.5e-01\n0 0.1 0.1 0.5 0.1 0.5 0.3\n"

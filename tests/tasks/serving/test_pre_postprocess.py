@@ -77,7 +77,7 @@ def test_masks_take_little_more_memory_than_their_bits() -> None:
     assert most < count * side**2
 
 
-def test_only_the_masks_asked_for_are_made() -> None:
+def test_only_the_requested_masks_are_made() -> None:
     both = outputs(STRONG, WEAK, coefficients=spread([1], [1]), prototypes=np.ones((1, 16, 16)))
     found = postprocess(both, "segment", LETTERBOX, masks=1)
     assert len(found) == 2
@@ -99,7 +99,7 @@ def test_a_missing_output_is_named(task: str, missing: str) -> None:
         postprocess(outputs(STRONG), task, LETTERBOX)
 
 
-def test_a_classifier_is_asked_about_the_centre_and_the_others_about_all() -> None:
+def test_a_classifier_sees_the_centre_and_other_tasks_the_whole_image() -> None:
     image = np.zeros((64, 128, 3), np.uint8)
     image[:, 32:96] = 255
     centre, letterbox = preprocess(image, "classify", 64)

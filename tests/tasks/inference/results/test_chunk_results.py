@@ -41,7 +41,7 @@ def write(folder: Path, chunk: int, *found: Detections, served: ServedModel = MO
             part.add(each)
             part.item(item(each))
             if number < failures:
-                part.fail(Failure(each.source, "expected"))
+                part.fail(Failure(source=each.source, reason="expected"))
     return part.path
 
 
@@ -59,8 +59,8 @@ def test_a_part_is_a_stored_zip_that_says_what_it_is(tmp_path: Path) -> None:
         for frame in frames:
             part.add(frame)
         part.item(item(*frames))
-        part.fail(Failure("v.mp4", "its end is missing"))
-        part.fail(Failure("v.mp4", "no annotated video"))
+        part.fail(Failure(source="v.mp4", reason="its end is missing"))
+        part.fail(Failure(source="v.mp4", reason="no annotated video"))
         assert not part.path.exists()
     assert [path.name for path in tmp_path.iterdir()] == [part.path.name] == ["000012.zip"]
     with zipfile.ZipFile(part.path) as file:
@@ -143,18 +143,18 @@ def test_parts_become_the_files_of_the_run(tmp_path: Path) -> None:
     assert (summary.inputs, summary.failed_inputs, summary.images, summary.detections) == (3, 1, 3, 3)
     assert (summary.versions, summary.class_names) == ((7,), ("red", "white"))
     assert list(summary.classes.items()) == [("white", 2), ("red", 1)]
-    assert summary.failures == (Failure("a", "expected"),)
+    assert summary.failures == (Failure(source="a", reason="expected"),)
     assert 0 < summary.seconds < 60
     assert summary.images_per_second == 3 / summary.seconds
 
 
-def test_a_warning_is_told_and_does_not_count_as_failed(tmp_path: Path) -> None:
+def test_a_warning_is_listed_and_does_not_count_as_failed(tmp_path: Path) -> None:
     with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         part.add(picture(source="z.zip/a.jpg"))
-        part.fail(Failure("z.zip", "expected", WARNING))
+        part.fail(Failure(source="z.zip", reason="expected", severity=WARNING))
     summary = merge_chunk_results([part.path], tmp_path / "merged")
     assert (summary.inputs, summary.failed_inputs, summary.failure_count) == (1, 0, 1)
-    assert summary.failures == (Failure("z.zip", "expected", WARNING),)
+    assert summary.failures == (Failure(source="z.zip", reason="expected", severity=WARNING),)
     (told,) = lines(tmp_path / "merged/failures.jsonl")
     assert told == {"input": "z.zip", "reason": "expected", "severity": "warning"}
     assert "- **z.zip** (warning): expected" in inference_markdown(summary, "m", "g", "p")
@@ -202,7 +202,7 @@ def test_a_part_that_comes_twice_is_refused(tmp_path: Path) -> None:
         merge_chunk_results([part, part], tmp_path / "merged")
 
 
-def test_a_part_may_be_gone_when_the_next_one_is_asked_for(tmp_path: Path) -> None:
+def test_a_part_may_be_deleted_before_the_next_one_is_read(tmp_path: Path) -> None:
     def fetched() -> Iterator[Path]:
         for chunk in range(3):
             part = write(tmp_path, chunk, picture(0, source=str(chunk)))
@@ -306,7 +306,7 @@ def keep(folder: Path, chunk: int, made: Sequence[Made], first: int) -> Path:
             if kind != "broken":
                 part.item(item(*found))
             for _ in range(failures + (kind == "broken")):
-                part.fail(Failure(f"{number}", "expected"))
+                part.fail(Failure(source=f"{number}", reason="expected"))
     return part.path
 
 

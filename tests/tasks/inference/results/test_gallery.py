@@ -86,7 +86,7 @@ ITEMS = (
     item(2, "a/none.jpg"),
     item(64, "clip.mp4", counted(1, 9, 0.8), kind="video", annotated=False),
 )
-SUMMARY = summary(ITEMS, (Failure(HOSTILE, "expected <b>, found </b>"),))
+SUMMARY = summary(ITEMS, (Failure(source=HOSTILE, reason="expected <b>, found </b>"),))
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
 
 
 def test_a_name_like_our_own_mark_moves_nothing() -> None:
-    failures = (Failure(gallery._PLACE, gallery._PLACE),)
+    failures = (Failure(source=gallery._PLACE, reason=gallery._PLACE),)
     named = item(0, gallery._PLACE)
     page = page_of([named], summary([named], failures), {}, model_name=gallery._PLACE)
     assert unpacked(page)[0]["source"] == gallery._PLACE
@@ -186,7 +186,7 @@ def test_a_run_without_anything_still_gives_a_page() -> None:
 def test_of_very_many_the_first_are_shown_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "MAX_ITEMS", 2)
     monkeypatch.setattr(gallery, "MAX_FAILURES", 3)
-    failures = tuple(Failure(f"x{number}", "y") for number in range(5))
+    failures = tuple(Failure(source=f"x{number}", reason="y") for number in range(5))
     page = page_of(iter(ITEMS), summary(ITEMS, failures), {})
     found = data_of(page)
     assert (len(found["rows"]), found["total"], len(found["sheets"])) == (2, 4, 1)

@@ -217,7 +217,7 @@ def test_a_downloaded_folder_works_without_links(page: Page, tmp_path: Path) -> 
     assert page.js("byId('stage').children.length") == 1
 
 
-def test_a_link_that_has_expired_gives_way_to_the_path_and_a_lost_sheet_is_told(site: Site, page: Page) -> None:
+def test_an_expired_link_falls_back_to_the_path_and_a_lost_sheet_is_reported(site: Site, page: Page) -> None:
     folder = site.folder / "old"
     items = [item(0, "a.jpg"), item(64, "b.jpg")]
     sheet = ContactSheet()

@@ -41,7 +41,7 @@ def drawing() -> Rgb:
 def run(folder: Path, served: ServedModel, *found: Detections, chunk: int = 0) -> Path:
     """Work through one chunk as a worker does; what it would upload lies in `folder`."""
     painter = Annotator(folder, chunk, served.class_names, annotate=False, copies=True)
-    with ChunkResultWriter(folder.parent / "parts", chunk, served, pictures=folder) as part:
+    with ChunkResultWriter(folder.parent / "parts", chunk, served, image_folder=folder) as part:
         for each in found:
             image = drawing()
             if each.frame is None:
@@ -82,12 +82,12 @@ def test_supervision_loads_images_and_frames_from_coco_and_from_yolo(task: str, 
     assert sum(len(found) for _, _, found in coco) == 4
 
 
-def test_what_coco_names_is_there_and_the_other_frames_are_told_apart(tmp_path: Path) -> None:
+def test_every_image_that_coco_names_is_there_and_other_frames_have_a_file_of_their_own(tmp_path: Path) -> None:
     """Of a film two frames are kept: a tool that opens each image of coco.json finds each, and nothing is lost."""
     folder, served = tmp_path / "run", model("detect")
     kept = [picture(0, source="v.mp4", frame=number) for number in (0, 1)]
     parts = [run(folder, served, picture(1, source="a.jpg"), *kept)]
-    with ChunkResultWriter(tmp_path / "parts", 1, served, pictures=folder) as part:
+    with ChunkResultWriter(tmp_path / "parts", 1, served, image_folder=folder) as part:
         for number in (2, 3):
             part.add(picture(0, 1, source="v.mp4", frame=number))
     merge_chunk_results([*parts, part.path], folder)

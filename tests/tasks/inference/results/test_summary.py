@@ -31,7 +31,7 @@ SUMMARY = InferenceSummary(
     seconds=2.0,
     classes={"red": 2},
     histogram=(0,) * 19 + (2,),
-    failures=(Failure("a|b", "expected\n# x"),),
+    failures=(Failure(source="a|b", reason="expected\n# x"),),
     failure_count=1,
     versions=(7,),
     class_names=("red", "white"),
@@ -51,11 +51,13 @@ def test_an_item_is_one_line_of_json_and_back() -> None:
 
 
 def test_a_failure_is_one_line_of_json_and_back() -> None:
-    failure = Failure("a\n.jpg", "expected 'x', found \u2028")
+    failure = Failure(source="a\n.jpg", reason="expected 'x', found \u2028")
     assert Failure.from_line(failure.to_line()) == failure
     said = {"input": "a\n.jpg", "reason": "expected 'x', found \u2028", "severity": "error"}
     assert json.loads(failure.to_line()) == said
-    assert Failure.from_line(Failure("\udcff", "\ud800").to_line()) == Failure("\\udcff", "\\ud800")
+    assert Failure.from_line(Failure(source="\udcff", reason="\ud800").to_line()) == Failure(
+        source="\\udcff", reason="\\ud800"
+    )
 
 
 def test_an_items_classes_are_counted_over_its_pictures() -> None:

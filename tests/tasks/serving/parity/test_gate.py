@@ -165,7 +165,7 @@ def test_stretched_images_are_stopped(case: Case) -> None:
     assert not case.parity(served).passed
 
 
-def test_weights_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
+def test_weights_that_cannot_predict_say_why(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", "detect")
     pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
     (tmp_path / "bad.pt").write_bytes(b"no weights")
