@@ -58,7 +58,7 @@ test-fast: setup ## the tests that need no stack, no browser and no training
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, labels, merge, training, live predictions, roll-outs, inference, each beside its limit or other tools
+bench: setup ## check, labels, merge, training, live predictions, rollouts, inference, each beside its limit or other tools
 	@$(RUN) tests.benchmarks.bench_validation --large
 	@$(RUN) tests.benchmarks.bench_labels
 	@$(RUN) tests.benchmarks.fuzz_archives
