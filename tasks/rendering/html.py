@@ -7,10 +7,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.rendering.palette import css_colour
-
-__all__ = ["DOCUMENT", "JUDGEMENT", "css_colour", "jpeg_data_uri", "render_page"]
-
 DOCUMENT = "document"  # style of pages to read from top to bottom
 JUDGEMENT = "judgement"  # of pages that pass or fail something, with images side by side
 

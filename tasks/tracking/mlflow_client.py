@@ -20,9 +20,9 @@ DATASETS = "datasets"
 SERVING = "serving"
 INFERENCE = "inference"
 
-SHORT_OUTAGE = RetryPolicy(attempts=3)  # 5 s by MLflow's own pauses; its default of 8 attempts takes 4 minutes
+MLFLOW_OUTAGE = RetryPolicy(attempts=3)  # 5 s by MLflow's own pauses; its default of 8 attempts takes 4 minutes
 CLIENT_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": f"{(SHORT_OUTAGE.attempts or 1) - 1}",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": f"{(MLFLOW_OUTAGE.attempts or 1) - 1}",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the links cost two requests a run
 }

@@ -14,7 +14,8 @@ from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, COLUM
 from tasks.inference.results.overlay import BOX, fit_to_room
 from tasks.inference.results.summary import GalleryItem, InferenceSummary
 from tasks.media.annotate import LIMBS
-from tasks.rendering.html import css_colour, render_page
+from tasks.rendering.html import render_page
+from tasks.rendering.palette import css_colour
 from tasks.vision.detections import class_name
 
 MAX_ITEMS = 20_000

@@ -7,7 +7,8 @@ from typing import Any
 from tasks.dataset.findings import Finding, Report, Verdict
 from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset
-from tasks.rendering.html import DOCUMENT, css_colour, render_page
+from tasks.rendering.html import DOCUMENT, render_page
+from tasks.rendering.palette import css_colour
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.charts import CELLS, heat_maps, histograms
 from tasks.validation.report.groups import Group, count_classes, format_location, group_findings, sanitize_text

@@ -19,7 +19,8 @@ from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
 from tasks.media.file_type import image_size
 from tasks.media.images import shrink_to_fit
-from tasks.rendering.html import css_colour, jpeg_data_uri
+from tasks.rendering.html import jpeg_data_uri
+from tasks.rendering.palette import css_colour
 from tasks.validation.report.groups import Group
 from tasks.validation.report.outlines import Drawing, Outline, draw_faults, draw_outlines, read_outlines, view_box
 from tasks.vision.detections import class_name

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.rendering.html import css_colour
+from tasks.rendering.palette import css_colour
 from tasks.validation.report.groups import sanitize_text
 from tasks.vision.detections import class_name
 

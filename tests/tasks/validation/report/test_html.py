@@ -21,7 +21,7 @@ from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, S
 from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.finding_codes import Code
-from tasks.rendering.html import css_colour
+from tasks.rendering.palette import css_colour
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.groups import sanitize_text
 from tasks.validation.report.html import render_report
