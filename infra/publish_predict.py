@@ -38,7 +38,7 @@ def publish(client: "S3Client") -> bool:
     config = (SOURCE / "config.pbtxt").read_text()
     # Without the number of instances: two hosts with one repository would publish in turn.
     digest = hashlib.sha256(repr((config, files)).encode()).hexdigest()
-    if _identity(_published(client))[1] == digest:
+    if _identity(_read_published_config(client))[1] == digest:
         return False
     number = max(_present(client).values(), default=0) + 1
     for name, content in files.items():
@@ -65,7 +65,7 @@ def _present(client: "S3Client") -> dict[str, int]:
     }
 
 
-def _published(client: "S3Client") -> dict[str, Any]:
+def _read_published_config(client: "S3Client") -> dict[str, Any]:
     """The config that `publish` has written; empty if there is none."""
     try:
         text = client.get_object(Bucket=BUCKET, Key=f"{NAME}/config.pbtxt")["Body"].read()
@@ -88,7 +88,7 @@ def ensure_served(settings: StackSettings, client: "S3Client") -> bool:
     Raises:
         StackError: Triton does not answer, or does not load it.
     """
-    published = _identity(_published(client))
+    published = _identity(_read_published_config(client))
     load = not _serves(settings, published)
     if load:
         answer = _call(settings, "POST", f"repository/models/{NAME}/load", LOAD_SECONDS)

@@ -106,10 +106,10 @@ def _choose(name: str, version: int | None, config: Mapping[str, Any]) -> Served
             "`version` out",
             Reason.NOT_FOUND,
         )
-    return _served(name, version, config)
+    return _to_served_model(name, version, config)
 
 
-def _served(name: str, version: int, config: Mapping[str, Any]) -> ServedModel:
+def _to_served_model(name: str, version: int, config: Mapping[str, Any]) -> ServedModel:
     task = _parameter(config, f"task.{version}")
     size = _parameter(config, f"image_size.{version}")
     if task not in OUTPUTS or not size.isdecimal():

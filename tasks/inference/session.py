@@ -39,7 +39,7 @@ def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: Fin
     parameters = shard_parameters(queue.run, run.model_name, inputs, run.inference)
     with shard_runs.start_shard_runs(parameters, queue.invite) as are_at_work:
         share = UnattendedShares(queue, are_at_work) if are_at_work else FixedShare(queue)
-        _work(queue, share, folder, find_champion)
+        _process_chunks(queue, share, folder, find_champion)
 
 
 def run_share(shard: Shard, find_champion: FindChampion) -> str:
@@ -56,11 +56,13 @@ def run_share(shard: Shard, find_champion: FindChampion) -> str:
     log_step("taking share %d of flow run %s", shard.number, run)
     share = FixedShare(queue, shard.number - 1, queue.plan.about["inference"]["shards"])
     with scratch_folder("inference") as folder:
-        done = _work(queue, share, folder, find_champion, parent=run)
+        done = _process_chunks(queue, share, folder, find_champion, parent=run)
     return f"{done} chunks of flow run {run}"
 
 
-def _work(queue: WorkQueue, share: Share, folder: Path, find_champion: FindChampion, parent: str | None = None) -> int:
+def _process_chunks(
+    queue: WorkQueue, share: Share, folder: Path, find_champion: FindChampion, parent: str | None = None
+) -> int:
     """Do a share of the chunks; returns how many results count."""
     worker = ChunkWorker(
         queue,
@@ -68,4 +70,4 @@ def _work(queue: WorkQueue, share: Share, folder: Path, find_champion: FindChamp
         find_champion=partial(find_champion, queue.plan.about["model_name"]),
         should_continue=flow_runs.may_continue(parent),
     )
-    return worker.work(share, artifacts.RunProgress("pictures"))
+    return worker.process(share, artifacts.RunProgress("pictures"))

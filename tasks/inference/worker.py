@@ -57,7 +57,7 @@ class ChunkWorker:
         self._run = PinnedRun.from_dict(queue.plan.about)
         self._committed = 0
 
-    def work(self, share: Share, show: Callable[[float, int], None]) -> int:
+    def process(self, share: Share, show: Callable[[float, int], None]) -> int:
         """Do the chunks of a share; return how many results of this process count.
 
         Raises:

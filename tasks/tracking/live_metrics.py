@@ -11,8 +11,8 @@ from tasks.settings import Settings
 from tasks.tracking.mlflow_client import client, is_final, log_batch, log_errors, logger, mlflow_errors
 from tasks.training.events import EpochResult
 
-PATIENCE_S = 15.0
-PATIENCE_WHILE_DOWN_S = 1.0
+WAIT_S = 15.0
+WAIT_WHILE_DOWN_S = 1.0
 SAMPLE_S = 10.0
 RESTART_S = 20.0
 EPOCH_MARKER_METRIC = "epoch_seconds"  # the metric that every logged epoch has
@@ -40,18 +40,18 @@ class EpochLogger:
         """Log one finished epoch, and those that wait; never raises for MLflow's errors."""
         # With the same time and step MLflow keeps a value once, though it comes twice.
         self._waiting.append((epoch, int(time.time() * 1000)))
-        self._send(PATIENCE_WHILE_DOWN_S if self._down else PATIENCE_S)
+        self._send(WAIT_WHILE_DOWN_S if self._down else WAIT_S)
 
     def flush(self) -> None:
         """Try once more to log what waits; logs how much is lost if that fails."""
-        self._send(PATIENCE_S)
+        self._send(WAIT_S)
         if self._waiting:
             logger().warning("%d epochs could not be logged to MLflow run %s", len(self._waiting), self._run_id)
 
     def _send(self, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
         if not self._is_sending(deadline) and self._waiting:
-            self._sender = threading.Thread(target=self._work, name="epochs", daemon=True)
+            self._sender = threading.Thread(target=self._log_waiting, name="epochs", daemon=True)
             self._sender.start()
             self._is_sending(deadline)
         self._log_outage()
@@ -63,7 +63,7 @@ class EpochLogger:
         self._sender.join(max(0.0, deadline - time.monotonic()))
         return self._sender.is_alive()
 
-    def _work(self) -> None:
+    def _log_waiting(self) -> None:
         try:
             if self._logged is None:
                 self._logged = {
@@ -91,7 +91,7 @@ class EpochLogger:
         """Log once that an outage began, and once that it is over."""
         down = bool(self._waiting)
         if down and not self._down:
-            reason = self._error or f"no answer within {PATIENCE_S:.0f} s"
+            reason = self._error or f"no answer within {WAIT_S:.0f} s"
             logger().warning("MLflow takes no epochs, they are kept for later and training goes on: %s", reason)
         elif self._down and not down:
             logger().info("MLflow takes epochs again, those that waited are logged")

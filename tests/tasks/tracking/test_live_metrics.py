@@ -106,8 +106,8 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     caplog.set_level("INFO")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live_metrics, "PATIENCE_S", 0.8)
-    monkeypatch.setattr(live_metrics, "PATIENCE_WHILE_DOWN_S", 0.3)
+    monkeypatch.setattr(live_metrics, "WAIT_S", 0.8)
+    monkeypatch.setattr(live_metrics, "WAIT_WHILE_DOWN_S", 0.3)
     logger = EpochLogger(run_id)
     logger(epoch(1))
     for process in asleep:
