@@ -160,7 +160,14 @@ def test_many_faults_of_one_kind_are_counted() -> None:
     assert f"{5000 - MAX_FINDINGS_PER_CODE} more with the same fault" in findings[-1].message
 
 
-@given(st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "replace"))))
+lines = st.one_of(
+    st.binary(),
+    st.text().map(lambda text: text.encode("utf-8", "replace")),
+    st.sampled_from([b"0 .5 .5 .1 .1", b"1 .2 .5 .1 .2", b"2"]),
+)
+
+
+@given(st.lists(lines).map(b"\n".join))
 def test_rows_that_are_missing_from_any_bytes_are_reported(data: bytes) -> None:
     labels, findings = parse_labels(data, "a.txt", RULES)
 
