@@ -150,15 +150,21 @@ def test_a_mask_without_outline_has_an_empty_shape() -> None:
 
 @given(
     st.integers(0, 400),
+    st.none() | st.integers(-9, 9),
     st.lists(st.tuples(st.lists(SHARES, max_size=9), st.booleans()), max_size=4),
 )
-def test_what_is_cut_fits_and_the_surest_stay(room: int, classes: list[tuple[list[float], bool]]) -> None:
+def test_what_is_cut_fits_and_the_surest_stay(
+    room: int, beside: int | None, classes: list[tuple[list[float], bool]]
+) -> None:
+    """Also where it fits, or does not, by a few characters `beside` all that there is."""
     boxes, shapes = [], []
     for values, outlined in classes:
         found = detections(np.ones((len(values), 4)), np.sort(np.array(values, np.float32))[::-1].copy())
         found = replace(found, polygons=tuple(ring(8) for _ in values) if outlined else None)
         boxes.append(box_text(found, rows(found)))
         shapes.append(shape_texts(found, rows(found)))
+    if beside is not None:
+        room = max(sum(map(len, boxes)) + sum(len(shape) for texts in shapes for shape in texts) + beside, 0)
     kept, outlines = fit_to_room(room, boxes, shapes)
     before = sorted((step for text in boxes for step in confidence_steps_of(text)), reverse=True)
     after = sorted((step for text in kept for step in confidence_steps_of(text)), reverse=True)
@@ -167,4 +173,5 @@ def test_what_is_cut_fits_and_the_surest_stay(room: int, classes: list[tuple[lis
     assert all(text.startswith(short) for text, short in zip(boxes, kept, strict=True))
     for text, short, had in zip(kept, outlines, shapes, strict=True):
         assert len(short) == (len(text) // BOX if had else 0)
+        assert all(shape in {whole, "AAAA"} for shape, whole in zip(short, had, strict=False))
     assert sum(map(len, kept)) + sum(len(shape) for texts in outlines for shape in texts) <= room
