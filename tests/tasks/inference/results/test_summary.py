@@ -86,7 +86,10 @@ def test_tallies_add_up_and_survive_json() -> None:
     )
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=30))
+TENS = st.integers(0, 30).map(lambda number: number * 10)  # pauses of exactly 10 s, too
+
+
+@given(st.lists(st.tuples(TENS | st.integers(0, 300), st.sampled_from([0, 10, 20]) | st.integers(0, 40)), max_size=30))
 def test_busy_time_counts_every_moment_once(spans: list[tuple[int, int]]) -> None:
     busy = IntervalUnion()
     for start, length in spans:
