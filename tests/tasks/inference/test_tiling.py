@@ -148,6 +148,23 @@ def test_what_overlaps_otherwise_is_decided_by_confidence() -> None:
     assert together(singles, found(), replace(heap, confidence=np.array([0.9], np.float32))) == [[10, 10, 60, 30]]
 
 
+@pytest.mark.parametrize(("left", "kept"), [(28, 1), (34, 2)])
+def test_of_two_objects_both_stay_if_less_than_half_of_the_smaller_is_covered(left: int, kept: int) -> None:
+    one, other = found([left, 10, left + 40, 30, 0.9, 0]), found([10, 10, 50, 30, 0.4, 0], size=(180, 100))
+    assert len(together(one, found(), other)) == kept
+
+
+def test_a_small_piece_goes_whatever_its_confidence() -> None:
+    """The part that a tile saw is so small that nothing says that it is the same object."""
+    truck = [84, 5, 170, 95]
+    assert together(found([84, 40, 100, 50, 0.9, 0]), found([4, 5, 90, 95, 0.5, 0])) == [truck]
+
+
+def test_of_two_pieces_of_one_tile_both_go_if_the_whole_is_known() -> None:
+    pieces = found([70, 20, 100, 60, 0.5, 0], [80, 20, 100, 60, 0.9, 0])
+    assert together(pieces, found(), found([70, 20, 120, 60, 0.3, 0], size=(180, 100))) == [[70, 20, 120, 60]]
+
+
 def test_rotated_boxes_are_compared_as_they_lie() -> None:
     """Ships side by side across the view: their hulls cover one another, they do not."""
     ships = [(50.0, 50.0, 60.0, 6.0, math.pi / 4, 0.9), (58.0, 42.0, 60.0, 6.0, math.pi / 4, 0.8)]
