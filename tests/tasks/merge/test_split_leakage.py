@@ -132,11 +132,18 @@ def test_each_pattern_has_groups_of_its_own() -> None:
 
 @given(
     st.tuples(*[st.text("ab/", max_size=2)] * 4, st.booleans(), st.booleans()),
+    st.none() | st.tuples(st.text("ab/", max_size=3), *[st.text("ab", max_size=2)] * 3),
     st.text("ab/", max_size=12),
 )
-def test_a_pattern_fits_what_its_plain_reading_fits(parts: tuple[str, str, str, str, bool, bool], path: str) -> None:
+def test_a_pattern_fits_what_its_plain_reading_fits(
+    parts: tuple[str, str, str, str, bool, bool], fills: tuple[str, str, str, str] | None, path: str
+) -> None:
+    """Most paths are the pattern itself, filled in and with something in front: it nearly fits, or does."""
     lead, before, after, end, star_before, star_after = parts
     pattern = lead + ("*" + before) * star_before + "{group}" + after + ("*" + end) * star_after
+    if fills:
+        front, first, group, second = fills
+        path = front + lead + (first + before) * star_before + group + after + (second + end) * star_after
     plain = re.escape(pattern).replace(r"\*", "[^/]*?").replace(r"\{group\}", "([^/]+?)")
     found = re.search(f"(?:^|/){plain}$", path)
     other = next(iter(group_linked_images({"1": path, "2": path}, [pattern])), None)
