@@ -82,8 +82,11 @@ def test_what_cannot_be_kept_is_found_wherever_a_body_is_cut(value: Any, ascii_o
     assert to_storable(body.decode("utf-8", "surrogatepass")).encode() == after
 
 
+SCRAPS = st.sampled_from([b"\0", rb"\u0000", rb"\ud83d", rb"\ude00", b"\xed\xa0\xbd", b"\xed", b"\\", rb"\u", rb"\ud8"])
+
+
 @settings(deadline=None)
-@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8))
+@given(st.lists(st.binary(max_size=9) | SCRAPS, max_size=9).map(b"".join), st.lists(st.integers(0, 60), max_size=8))
 def test_what_is_no_json_is_the_services_to_refuse(body: bytes, cuts: list[int]) -> None:
     assert len(read(body, cuts)[1]) == len(body)
 
