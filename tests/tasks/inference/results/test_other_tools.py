@@ -150,19 +150,23 @@ def test_an_outline_that_is_none_is_written_as_its_box() -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(-500, 500, width=32)] * 4), min_size=1, max_size=5))
-def test_every_number_is_a_share_of_the_picture(boxes: list[tuple[float, ...]]) -> None:
+def test_every_number_is_a_share_of_the_picture(drawn: list[tuple[float, ...]]) -> None:
+    boxes = np.sort(np.array(drawn, np.float32).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
     count = len(boxes)
     found = Detections(
         width=128,
         height=64,
-        xyxy=np.array(boxes, np.float32),
+        xyxy=boxes,
         confidence=np.ones(count, np.float32),
         class_id=np.zeros(count, np.int32),
         source="a",
     )
     lines = texts(found, "detect")["labels/a-1.txt"].splitlines()
-    assert len(lines) == count
-    assert all(0 <= abs(float(number)) <= 1 for line in lines for number in line.split()[1:])
+    numbers = np.array([line.split()[1:] for line in lines], np.float64)
+    inside = np.clip(boxes / np.array([128, 64, 128, 64], np.float64), 0, 1)
+    low, high = inside[:, :2], inside[:, 2:]
+    assert ((numbers >= 0) & (numbers <= 1)).all()
+    assert numbers == pytest.approx(np.hstack([(low + high) / 2, high - low]), abs=1e-5)
 
 
 def test_labels_of_a_version_with_other_ids_are_written_anew(tmp_path: Path) -> None:
