@@ -63,8 +63,9 @@ def _outline(line: int, tokens: list[str], task: str | None) -> Outline | None:
 
 def _corners(values: NDArray[np.float64], task: str | None) -> NDArray[np.float64] | None:
     if len(values) == 4 or (task == "pose" and len(values) > 4):
-        left, top = values[:2] - values[2:4] / 2
-        right, bottom = values[:2] + values[2:4] / 2
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out
+            left, top = values[:2] - values[2:4] / 2
+            right, bottom = values[:2] + values[2:4] / 2
         return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     return values.reshape(-1, 2) if len(values) >= 6 and len(values) % 2 == 0 else None
 
