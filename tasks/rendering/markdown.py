@@ -6,7 +6,9 @@ long words may break, and the longest cells of a table that is too wide are shor
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 MAX_CHARACTERS = 100  # characters in a row of a table that Prefect shows whole in a window of 1,000 or 1,400 px
 _EDGE = 3  # characters that the edges of a column take
@@ -64,7 +66,12 @@ def _width(text: str) -> int:
 
 def _shorten(text: str, longest: int) -> str:
     """A third from the beginning and two from the end, in which names differ."""
-    if (width := _width(text)) <= longest:
+    if _width(text) <= longest:
         return text
-    kept = max(len(text) * longest // width - 1, 2)
-    return f"{text[: kept // 3]}…{text[kept // 3 - kept :]}"
+    first = (longest - 1) // 3
+    return f"{_beginning(text, first)}…{_beginning(text[::-1], longest - 1 - first)[::-1]}"
+
+
+def _beginning(text: str, room: int) -> str:
+    """Return as much of the beginning as takes so much room."""
+    return text[: bisect_right(list(accumulate(map(_width, text[:room]))), room)]
