@@ -109,6 +109,15 @@ def test_what_encoders_write_is_taken(name: str) -> None:
     assert decode_image(TAKEN[name]).shape == (size[1], size[0], 3)
 
 
+@given(st.sampled_from(sorted(TAKEN)), st.floats(0.01, 1.5), st.floats(0.01, 1.5))
+def test_whoever_claims_fewer_pixels_than_are_coded_is_refused(name: str, wide: float, high: float) -> None:
+    width, height = image_size(TAKEN[name]) or (0, 0)
+    claimed = max(int(width * wide), 1), max(int(height * high), 1)
+    data = claiming(TAKEN[name], *claimed)
+    assert image_size(data) == claimed
+    assert bool(avif.too_costly(data, claimed[0] * claimed[1])) == (claimed[0] * claimed[1] < width * height)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
 @given(st.sampled_from(sorted(TAKEN)), st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6))
 @settings(max_examples=150, deadline=None)
