@@ -74,10 +74,13 @@ def jpeg2000(layers: int, levels: int, side: int) -> bytes:
     return b"\xff\x4f\xff\x51" + size + b"\xff\x52" + style + b"\xff\x90"
 
 
-def gif(codes: Sequence[int], side: int = 100, before: bytes = b"", block: int = 255) -> bytes:
-    """A GIF of 256 colours whose frame is these codes, of 9 bits each, cut into blocks."""
-    number = int("".join(f"{code:09b}" for code in reversed(codes)), 2)
-    packed = number.to_bytes(len(codes) * 9 // 8 + 1, "little")
+def gif(
+    codes: Sequence[int], side: int = 100, before: bytes = b"", block: int = 255, bits: Sequence[int] | None = None
+) -> bytes:
+    """A GIF of 256 colours whose frame is these codes, of 9 bits each unless told, cut into blocks."""
+    bits = bits or [9] * len(codes)
+    number = int("".join(f"{code:0{size}b}" for code, size in zip(reversed(codes), reversed(bits), strict=True)), 2)
+    packed = number.to_bytes(sum(bits) // 8 + 1, "little")
     blocks = b"".join(bytes([len(part)]) + part for part in _cut(packed, block))
     size = struct.pack("<HH", side, side)
     head = b"GIF89a" + size + b"\xf7\0\0" + bytes(768)
@@ -189,13 +192,33 @@ def test_a_header_that_has_no_end_is_given_up_soon() -> None:
         assert time.process_time() - began < 0.1
 
 
-@given(codes=st.lists(st.sampled_from([CLEAR, CLEAR, 1, 7, 255, 258, 300, CLEAR + 1]), max_size=600))
+CODES = st.sampled_from([CLEAR, CLEAR, CLEAR, 1, 7, 255, 258, 300, CLEAR + 1])
+RUNS = st.tuples(CODES, st.sampled_from([1, 1, 2, 252, 254, 255, 256, 513]))  # to where codes become longer, and beyond
+
+
+@given(
+    runs=st.lists(RUNS, max_size=12) | st.lists(st.tuples(CODES, st.just(1)), max_size=300),
+    growing=st.booleans(),
+    block=st.sampled_from([1, 100, 255]),
+)
 @settings(max_examples=50, deadline=None)
-def test_clear_codes_are_counted_as_a_decoder_meets_them(codes: list[int]) -> None:
+def test_clear_codes_are_counted_as_a_decoder_meets_them(
+    runs: list[tuple[int, int]], growing: bool, block: int
+) -> None:
     """In order, whatever lies between them; beside a decoder written out in full."""
-    data = gif([CLEAR, *codes])
+    codes = [CLEAR, *(code for code, count in runs for _ in range(count))]
+    data = gif(codes, block=block, bits=bits_of(codes) if growing else None)
     at = 13 + 768 + 10
     assert _clears(_sub_blocks(data, at + 1, 0, MAX_BLOCKS)[1], data[at], 10_000) == clears_by_a_decoder(data, at)
+
+
+def bits_of(codes: Sequence[int]) -> list[int]:
+    """How many bits each code has if an encoder writes them: more as its table fills up, until the next clear code."""
+    lengths, entries = [], 257
+    for code in codes:
+        lengths.append(min(entries.bit_length(), 12))
+        entries = 257 if code == CLEAR else entries + 1
+    return lengths
 
 
 def clears_by_a_decoder(data: bytes, at: int) -> int:
