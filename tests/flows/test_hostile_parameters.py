@@ -69,6 +69,7 @@ def run_takes(place: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@example("predict")
 @example("shapes\n")
 @example("\0")
 @example(f"{RUN}\n")
