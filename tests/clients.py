@@ -1,6 +1,7 @@
 """Clients of the services, and those that ask while something else happens."""
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 import httpx
@@ -20,16 +21,16 @@ def mlflow_api(stack: StackSettings) -> httpx.Client:
     return httpx.Client(base_url=stack.environment["MLFLOW_TRACKING_URI"], auth=(user, password), timeout=30)
 
 
-class Clients:
+class Clients(ABC):
     """`count` threads that go through `run` from the beginning of a block to its end: it returns once `stop` is set."""
 
     def __init__(self, count: int) -> None:
         self.stop = threading.Event()
         self._threads = [threading.Thread(target=self.run) for _ in range(count)]
 
+    @abstractmethod
     def run(self) -> None:
         """What each of them does."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         for thread in self._threads:

@@ -48,8 +48,8 @@ class EpochLogger:
         if self._waiting:
             logger().warning("%d epochs could not be logged to MLflow run %s", len(self._waiting), self._run_id)
 
-    def _send(self, patience_s: float) -> None:
-        deadline = time.monotonic() + patience_s
+    def _send(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
         if not self._is_sending(deadline) and self._waiting:
             self._sender = threading.Thread(target=self._log_waiting, name="epochs", daemon=True)
             self._sender.start()

@@ -128,7 +128,7 @@ def test_the_unicode_path_field_counts_where_there_is_one(codec: str, data: st.D
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_names_that_say_nothing_are_read_together_and_that_is_reported(codec: str, data: st.DataObject) -> None:
-    """Six words of a language, in which each byte is told from others."""
+    """Six words of a language are enough to know its charset."""
     names = data.draw(several(codec))
     read = read_names(listed(written(names, in_code_page(codec))))
     assert read.guess is not None
@@ -176,7 +176,7 @@ def place_of(written: str) -> str | None:
 def test_no_name_leads_outside_and_no_two_become_one(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, str]]
 ) -> None:
-    """What is left after reading is a plain place below the root, and what was put away is told."""
+    """What is left after reading is a plain place below the root, and what was put away is reported."""
     named = []
     for number, (name, way) in enumerate(drawn):
         text = f"{name}{number % 2}.jpg"
@@ -193,12 +193,12 @@ def test_no_name_leads_outside_and_no_two_become_one(
         expected.setdefault(place.lower(), place)
     archive, findings = open_archive(path, policy())
     assert archive is not None
-    told = Counter(str(finding.code) for finding in findings)
+    reported = Counter(str(finding.code) for finding in findings)
     with archive:
         assert [f"{archive.root}{name}" for name in archive.entries] == list(expected.values())
-        assert told["archive-unsafe-path"] == len(places) - len(sound)
-        assert told["archive-duplicate-entry"] == len(plain) - len(expected)
-        assert bool(told["archive-junk"]) == (len(plain) < len(sound))
+        assert reported["archive-unsafe-path"] == len(places) - len(sound)
+        assert reported["archive-duplicate-entry"] == len(plain) - len(expected)
+        assert bool(reported["archive-junk"]) == (len(plain) < len(sound))
         assert all(archive.read(name) == image() for name in archive.entries)
     entries = list_zip_images(io.BytesIO(path.read_bytes())).entries
     assert [entry.name for entry in entries if entry.fault is None] == list(dict.fromkeys(sound))

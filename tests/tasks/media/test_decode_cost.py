@@ -77,7 +77,7 @@ def jpeg2000(layers: int, levels: int, side: int) -> bytes:
 def gif(
     codes: Sequence[int], side: int = 100, before: bytes = b"", block: int = 255, bits: Sequence[int] | None = None
 ) -> bytes:
-    """A GIF of 256 colours whose frame is these codes, of 9 bits each unless told, cut into blocks."""
+    """A GIF of 256 colours whose frame is these codes, of `bits` bits (9 each), cut into blocks."""
     bits = bits or [9] * len(codes)
     number = int("".join(f"{code:0{size}b}" for code, size in zip(reversed(codes), reversed(bits), strict=True)), 2)
     packed = number.to_bytes(sum(bits) // 8 + 1, "little")

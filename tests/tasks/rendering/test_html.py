@@ -157,7 +157,7 @@ def test_a_long_name_in_a_table_keeps_its_beginning_and_its_end() -> None:
 WORDS = st.lists(st.text("ab/_*|\u00e9\u0436\u5199", min_size=30, max_size=90), max_size=2).map(" ".join)
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(st.text(max_size=200) | WORDS)
 def test_a_long_word_may_break_and_says_the_same(text: str) -> None:
     text = text.replace("\0", "")
