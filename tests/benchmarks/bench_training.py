@@ -127,9 +127,7 @@ def test_the_flow_trains_as_fast_as_bare_ultralytics(stack: StackSettings, tmp_p
         for kind, seconds, found in (("bare", whole, table), ("flow", flow, own)):
             totals[kind].append(seconds)
             trained[kind].append(float(found[-1]["time"]))
-        print(
-            f"round {number}: bare {trained['bare'][-1]:.1f} s of {whole:.1f} s, flow {trained['flow'][-1]:.1f} s of "
-        )
+        print(f"round {number}: bare {trained['bare'][-1]:.1f} s of {whole:.1f} s, flow {trained['flow'][-1]:.1f} s")
         print(f"  of {flow:.1f} s ({'with' if number else 'without'} rehearsal), same metrics in every epoch: {same}")
     ratio = statistics.median(a / b for a, b in zip(trained["flow"], trained["bare"], strict=True))
     print(f"training: flow / bare = {ratio:.3f} (goal {GOAL})")

@@ -13,12 +13,17 @@ from ultralytics.nn.tasks import yaml_model_load
 
 from tasks.vision.geometry import Rgb
 
+BIAS = -4.0  # finds hundreds of things in a picture
 
-def finder(folder: Path, architecture: str, images: list[Rgb], classes: int = 80, **changed: object) -> Path:
+
+def finder(
+    folder: Path, architecture: str, images: list[Rgb], classes: int = 80, bias: float = BIAS, **changed: object
+) -> Path:
     """`folder/weights.pt` of an architecture (`yolo11n-seg`, `yolo26n+free` for the head without NMS).
 
     Scores lie on both sides of every threshold, boxes of one class overlap, angles and keypoints go everywhere. The
-    `images` [S,S,3] show the layers what to expect: an untrained model answers alike for every pixel without.
+    `images` [S,S,3] show the layers what to expect: an untrained model answers alike for every pixel without. A lower
+    `bias` of the scores finds less.
     """
     name, _, free = architecture.partition("+")
     described: dict[str, object] = yaml_model_load(f"{name}.yaml")  # type: ignore[no-untyped-call]
@@ -28,7 +33,7 @@ def finder(folder: Path, architecture: str, images: list[Rgb], classes: int = 80
     wrapper: Any = YOLO(str(folder / f"{name}.yaml"))
     model = wrapper.model
     _calibrate(model, torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2) / np.float32(255)))
-    _scatter(model.model[-1])
+    _scatter(model.model[-1], bias)
     if free:
         model.end2end = True
         model.fuse()
@@ -51,14 +56,14 @@ def _calibrate(model: Any, images: torch.Tensor) -> None:
         norm.momentum = momentum
 
 
-def _scatter(head: Any) -> None:
+def _scatter(head: Any, bias: float) -> None:
     """Spread what the last layers say; they alone have a bias."""
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
     for name in ("cv3", "one2one_cv3"):
         for branch in getattr(head, name, None) or []:
-            branch[-1].bias.data.fill_(-4.0)
+            branch[-1].bias.data.fill_(bias)
     for name in ("cv2", "one2one_cv2"):
         for branch in getattr(head, name, None) or []:
             _size_boxes(branch[-1])
