@@ -81,7 +81,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Expor
     @cache
     def make(case: Case) -> Exported:
         folder = tmp_path_factory.mktemp("case")
-        changed = {"kpt_shape": list(case.keypoints)} if case.keypoints else {}
+        changed: dict[str, Any] = {"kpt_shape": list(case.keypoints)} if case.keypoints else {}
         weights = finder(folder, case.architecture, squares(case), case.classes, **changed)
         return Exported(weights, write_graph(weights, folder / "out", case.size))
 
