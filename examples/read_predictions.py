@@ -17,6 +17,8 @@ import pandas as pd
 import supervision as sv
 
 folder = Path(os.environ.get("PREDICTIONS", "predictions"))
+if not (folder / "predictions.parquet").is_file():
+    raise SystemExit(f"expected predictions.parquet in {folder.absolute()}, found none: copy the folder of a run there")
 table = pd.read_parquet(folder / "predictions.parquet")
 print(table.head())
 

@@ -17,7 +17,7 @@ from infra import leftovers, postgres, preflight, publish_predict, registration,
 from infra.command_errors import StackError, exit_on_expected_errors
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.services import prepare_object_store, s3_client, services
-from infra.stack_settings import StackSettings, write_private
+from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
 from tasks.errors import StudioError
@@ -145,8 +145,10 @@ def load_settings() -> StackSettings:
     settings = StackSettings.load()
     if supervisord.process(settings) is None:
         return settings
-    for name, value in dotenv_values(settings.state_dir / "env").items():
-        os.environ.setdefault(name, value or "")
+    kept = dotenv_values(settings.state_dir / "env")
+    for address, names in VARIABLES.items():
+        if is_address(os.environ.get(address, ""), kept.get(address) or ""):
+            os.environ.update({name: kept[name] or "" for name in names if name in kept and not os.environ.get(name)})
     for name, value in settings.remembered.items():
         wanted = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
         if "PORT" in name and str(wanted) != value:

@@ -23,6 +23,21 @@ SECRETS = (
 USER = "studio"  # of Prefect and MLflow
 
 
+VARIABLES = {  # of each service, by the variable with its address: no key of one is ever shown to another
+    "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
+    "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "AWS_ENDPOINT_URL": (
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION",
+        "STUDIO_LINKS_ACCESS_KEY_ID",
+        "STUDIO_LINKS_SECRET_ACCESS_KEY",
+    ),
+    "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
+}
+
+
 class StackSettings(BaseSettings):
     """Every field is set by `STUDIO_<FIELD>`; ports chosen at `make up` are remembered in the state folder."""
 
@@ -115,32 +130,22 @@ class StackSettings(BaseSettings):
 
     def is_elsewhere(self, variable: str) -> bool:
         """Return whether the environment names a service that is not the local one of `.studio/env`."""
-        named = os.environ.get(variable, "").rstrip("/").replace("//localhost:", f"//{HOST}:")
-        return named not in {"", self.local_environment[variable]}
+        return not is_address(os.environ.get(variable, ""), self.local_environment[variable])
 
     @cached_property
     def environment(self) -> dict[str, str]:
         """The variables of `.studio/env`: services elsewhere if the environment names them, else local ones."""
         values = dict(self.local_environment)
-        groups = {
-            "PREFECT_API_URL": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
-            "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-            "AWS_ENDPOINT_URL": (
-                "AWS_ENDPOINT_URL",
-                "AWS_ACCESS_KEY_ID",
-                "AWS_SECRET_ACCESS_KEY",
-                "AWS_DEFAULT_REGION",
-                "STUDIO_LINKS_ACCESS_KEY_ID",
-                "STUDIO_LINKS_SECRET_ACCESS_KEY",
-            ),
-            "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
-        }
-        for leader, names in groups.items():
+        for leader, names in VARIABLES.items():
             if self.is_elsewhere(leader):
-                # No key of a local service is ever shown to one elsewhere.
                 values = {name: value for name, value in values.items() if name not in names}
                 values |= {name: os.environ[name] for name in names if name in os.environ}
         return values
+
+
+def is_address(named: str, known: str) -> bool:
+    """Return whether an address is the known one, by whatever name of this machine, or none at all."""
+    return named.rstrip("/").replace("//localhost:", f"//{HOST}:") in {"", known}
 
 
 def write_private(path: Path, text: str) -> None:

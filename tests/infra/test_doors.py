@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from infra import bootstrap, supervisord
+from infra.stack import load_settings
 from infra.stack_settings import ROOT, StackSettings
 from tests.clients import mlflow_api, prefect_api
 
@@ -301,6 +302,25 @@ def test_passwords_of_ours_go_to_no_server_elsewhere(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     environment = StackSettings.load().environment
     assert not {"PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("address", "elsewhere", "key"),
+    [
+        ("PREFECT_API_URL", "https://prefect.example.com/api", "PREFECT_API_AUTH_STRING"),
+        ("MLFLOW_TRACKING_URI", "https://mlflow.example.com", "MLFLOW_TRACKING_PASSWORD"),
+        ("AWS_ENDPOINT_URL", "https://s3.example.com", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_keys_of_a_stack_that_runs_are_for_its_own_services(
+    monkeypatch: pytest.MonkeyPatch, stack: StackSettings, address: str, elsewhere: str, key: str
+) -> None:
+    here = stack.local_environment
+    for named, expected in ((elsewhere, None), (here[address].replace("127.0.0.1", "localhost"), here[key])):
+        monkeypatch.delenv(key, raising=False)
+        monkeypatch.setenv(address, named)
+        load_settings()
+        assert os.environ.get(key) == expected
 
 
 def test_secrets_that_an_earlier_release_lacked_are_added(tmp_path: Path) -> None:
