@@ -11,7 +11,11 @@ import pytest
 
 from tests.paths import ROOT
 
-CLIENTS = {"prefect", "mlflow", "boto3", "botocore", "obstore", "torch", "ultralytics", "tritonclient"}
+CLIENTS = {
+    *("prefect", "mlflow", "boto3", "botocore", "s3transfer", "obstore", "tritonclient"),
+    *("httpx", "requests", "urllib3", "torch", "ultralytics", "onnxruntime", "openvino"),
+}
+OUTSIDE = {"flows", "infra", "deployments", "model_repository", "examples", "tests"}
 SUB_ROOMS = {("serving", "parity"), ("training", "trainer"), ("inference", "results")}
 
 
@@ -19,16 +23,22 @@ def files(folder: str, pattern: str = "**/*.py") -> list[Path]:
     return sorted((ROOT / folder).glob(pattern))
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of all modules that a file imports, wherever in it."""
+def imports(path: Path, text: str | None = None) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it, or that it would with another text."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text() if text is None else text)):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            module = f"{module_of(path.parent)}.{node.module}" if node.level else node.module
+        elif isinstance(node, ast.ImportFrom):
+            module = imported_from(path, node)
             found |= {module} | {f"{module}.{name.name}" for name in node.names}
     return found
+
+
+def imported_from(path: Path, node: ast.ImportFrom) -> str:
+    """Full name of what stands after `from`, also if it begins with dots."""
+    base = module_of(path.parents[node.level - 1]) if node.level else ""
+    return ".".join(filter(None, [base, node.module]))
 
 
 def module_of(path: Path) -> str:
@@ -60,7 +70,7 @@ MAY_CALL = table("Which module calls which outside system")
 @pytest.mark.parametrize("module", MODULES)
 def test_a_room_imports_only_the_rooms_that_its_row_names(module: str) -> None:
     names = imports(MODULES[module])
-    assert not {name.split(".")[0] for name in names} & {"flows", "infra", "deployments", "model_repository"}
+    assert not {name.split(".")[0] for name in names} & OUTSIDE
     rooms = {room_of(name) for name in names if name in MODULES} - {room_of(module)}
     assert rooms <= ALLOWED[room_of(module)]
 
@@ -88,6 +98,41 @@ def test_rules_call_no_outside_system(module: str) -> None:
     if module.endswith(".steps"):
         known |= MAY_CALL["steps"]
     assert called <= known
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_import_is_written_as_one(module: str) -> None:
+    """So that these tests see it."""
+    assert not re.search(r"\b(import_module|__import__)\(", MODULES[module].read_text())
+
+
+def test_the_package_itself_makes_loading_safe_and_does_nothing_else() -> None:
+    """It runs before every rule."""
+    safe = "tasks.weights.isolation"
+    assert imports(ROOT / "tasks" / "__init__.py") == {"os", safe, f"{safe}.load_weights_safely"}
+
+
+@pytest.mark.parametrize("path", files("tasks/vision"), ids=str)
+def test_vision_needs_libraries_of_arrays_and_pictures_alone(path: Path) -> None:
+    """Supervision is imported for who has it."""
+    libraries = {name.split(".")[0] for name in imports(path)} - {"tasks"}
+    assert libraries <= sys.stdlib_module_names | {"numpy", "cv2", "PIL", "supervision"}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from . import detections", "tasks.vision.detections"),
+        ("from .detections import Detections", "tasks.vision.detections"),
+        ("from .. import storage", "tasks.storage"),
+        ("from ..storage import object_store", "tasks.storage.object_store"),
+        ("def f():\n    from tasks import storage", "tasks.storage"),
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(line: str, expected: str) -> None:
+    path = ROOT / "tasks" / "vision" / "geometry.py"
+    assert expected in imports(path, line)
+    assert expected not in imports(path, "")
 
 
 def assert_no_cycle(arrows: Mapping[str, set[str]]) -> None:
@@ -129,7 +174,7 @@ COPIED = [*files("model_repository"), ROOT / "tasks" / "tracking" / "pyfunc_mode
 @pytest.mark.parametrize("path", COPIED, ids=str)
 def test_served_code_stands_alone(path: Path) -> None:
     """What is copied into the model repository or the registry imports nothing of ours."""
-    assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "flows", "infra"}
+    assert not {name.split(".")[0] for name in imports(path)} & ({"tasks", *OUTSIDE} - {"model_repository"})
 
 
 @pytest.mark.parametrize("path", [path for path in files("model_repository") if path.is_symlink()], ids=str)

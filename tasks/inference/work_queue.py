@@ -197,8 +197,8 @@ class WorkQueue:
         if invited != str(share).encode():
             found = f"share {invited.decode()}" if invited else "no share"
             raise InvitationError(
-                f"Expected flow run {self.run} to have asked this run for share {share}, found that it asked for "
-                f"{found}. A run shares its work by inference.shards; leave inference.shard empty."
+                f"Expected flow run {self.run} to have started this run for share {share}, found that it started it "
+                f"for {found}. A run shares its work by inference.shards; leave inference.shard empty."
             )
 
     def finish(self) -> None:

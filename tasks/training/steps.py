@@ -234,7 +234,7 @@ def predict_reference(
     )
     scores, failure = _events_of(job, Scores)
     if len(scores) < 2:
-        raise TrainingError(f"{weights.name} could not be asked for comparison: {_reason(failure)}")
+        raise TrainingError(f"{weights.name} gave no predictions for comparison: {_reason(failure)}")
     return PredictionStore(job.reference), scores[0], scores[1]
 
 

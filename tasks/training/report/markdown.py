@@ -24,7 +24,7 @@ def training_markdown(
 
     `batch` is the one that a person chose; the training may have ended with a smaller one.
     """
-    chosen = "" if batch in (None, model.batch) else f" at the end ({batch:g} asked for)"
+    chosen = "" if batch in (None, model.batch) else f" at the end ({batch:g} was set)"
     trained = f"Best epoch {model.best_epoch} of {model.epochs}, batch {model.batch}{chosen}."
     counts = ", ".join(f"{count} {escape_markdown(split)}" for split, count in images.items())
     metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]

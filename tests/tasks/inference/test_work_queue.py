@@ -78,13 +78,13 @@ def test_only_an_invited_run_gets_its_share(run: str) -> None:
     queue.invite(helper, 2)
     queue.require_invited(helper, 2)
     with pytest.raises(
-        work_queue.InvitationError, match=f"Expected flow run {run} .* share 1, found that it asked for share 2"
+        work_queue.InvitationError, match=f"Expected flow run {run} .* share 1, found that it started it for share 2"
     ):
         queue.require_invited(helper, 1)
-    with pytest.raises(work_queue.InvitationError, match="asked for no share"):
+    with pytest.raises(work_queue.InvitationError, match="started it for no share"):
         queue.require_invited(str(uuid4()), 1, timeout_s=0)
     other = create_queue(str(uuid4()), some_chunks(3), {})
-    with pytest.raises(work_queue.InvitationError, match="asked for no share"):
+    with pytest.raises(work_queue.InvitationError, match="started it for no share"):
         other.require_invited(helper, 2, timeout_s=0)
     for each in (queue, other):
         each.finish()

@@ -341,7 +341,7 @@ def test_a_training_page_shows_the_decision_and_every_class() -> None:
     decision = decided(model(3, cat=0.5), None)
     page = training_markdown("m", 3, trained(cat={"mAP50": 0.6, "mAP50-95": 0.5}), {"train": 20}, decision, 16)
     assert page.startswith(f"# m version 3\n\n{promotion_markdown(decision)}\n\n## Training")
-    assert "Task detect. Images: 20 train. Best epoch 12 of 30, batch 8 at the end (16 asked for)." in page
+    assert "Task detect. Images: 20 train. Best epoch 12 of 30, batch 8 at the end (16 was set)." in page
     assert "on the 4 validation images" in page
     assert "| mAP50-95 | 0.5000 |" in page
     assert "| 0 | cat | 0.6000 | 0.5000 |" in page

@@ -169,7 +169,7 @@ def test_weights_that_cannot_predict_say_why(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", "detect")
     pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
     (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(training_steps.TrainingError, match=r"bad\.pt could not be asked for comparison: "):
+    with pytest.raises(training_steps.TrainingError, match=r"bad\.pt gave no predictions for comparison: "):
         training_steps.predict_reference.fn(
             tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path
         )
