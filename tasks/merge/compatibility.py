@@ -116,7 +116,7 @@ def disputed_labels(
     disputed = [(count, each) for each in shared if (count := joined_labels(each.copies, read, ids, task).disputed)]
     if disputed:
         rows = sum(count for count, _ in disputed)
-        expected = "archives that agree about the classes that they share, if they have the same picture"
+        expected = "archives that agree about the classes that they share in pictures that both have"
         found = f"{rows} labels in {len(disputed)} pictures that one of them lacks or draws otherwise"
         fix = "All are kept, of two boxes of one object the first archive's. Correct the labels that are wrong."
         yield conflict(MergeCode.LABELS, expected, f"{found}, such as {_copies(sources, disputed[0][1])}", fix)

@@ -188,7 +188,7 @@ def test_archives_that_label_one_class_otherwise_are_reported_and_can_stop_the_m
     assert "found 2 labels in 2 pictures" in conflict.message
     assert labels_of(tmp_path / "merged", picture(0)) == row(0, 0)
     assert labels_of(tmp_path / "merged", picture(5)) == row(1, 5)
-    with pytest.raises(MergeError, match="same picture"):
+    with pytest.raises(MergeError, match="pictures that both have"):
         require_mergeable(plan, MergePolicy(on_conflict="fail"))
 
 
