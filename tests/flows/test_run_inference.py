@@ -289,7 +289,8 @@ def test_a_share_without_an_invitation_is_refused(
     for number in (1, 2, 64):
         state = infer(model, media, confidence=0, shard={"run": victim.run, "number": number, "of": 1})
         assert state.is_failed()
-        assert f"to have asked this run for share {number}, found that it asked for no share" in str(state.message)
+        expected = f"to have started this run for share {number}, found that it started it for no share"
+        assert expected in str(state.message)
     assert victim.done() == set()
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="predictions", Prefix=victim.run)
 
