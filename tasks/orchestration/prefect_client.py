@@ -9,7 +9,19 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
+from tasks.errors import StudioError
+
 API_TIMEOUT_S = 5.0
+
+
+class PrefectUnavailableError(StudioError):
+    """Prefect's server does not answer."""
+
+    transient = True
+
+    def __init__(self, reason: Exception) -> None:
+        """Say what its client found."""
+        super().__init__(f"Expected Prefect's server to answer, found {reason!r}. `make status` says more.")
 
 
 def fail_fast_client() -> SyncPrefectClient:

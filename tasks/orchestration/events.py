@@ -1,0 +1,211 @@
+"""The events that YOLO Studio emits: automations start from them, and people find them in the Prefect UI."""
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import httpx
+from prefect import runtime
+
+from tasks.errors import StudioError
+from tasks.orchestration.prefect_client import PrefectUnavailableError, fail_fast_client
+from tasks.orchestration.retries import RetryPolicy
+from tasks.orchestration.step import SERVICE_RESTART
+
+DATASET_UPLOADED = "dataset.uploaded"
+DATASET_VALIDATED = "dataset.validated"
+DATASET_DELETED = "dataset.deleted"
+MODEL_TRAINED = "model.trained"
+MODEL_PROMOTED = "model.promoted"
+MODEL_REFUSED = "model.refused"
+MODEL_DEPLOYED = "model.deployed"
+MODEL_ROLLED_BACK = "model.rolled-back"
+INFERENCE_COMPLETED = "inference.completed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventKind:
+    """When an event is emitted, the kind of its resource, and what each field of its payload holds."""
+
+    occasion: str
+    resource: str
+    payload: Mapping[str, str]
+
+
+_ARCHIVE = {"archive": "key in bucket `datasets`, or an `s3://` address", "digest": "SHA-256 of the archive"}
+_VERSION = {"model": "name of the registered model", "version": "its number"}
+
+EVENTS: Mapping[str, EventKind] = {
+    DATASET_UPLOADED: EventKind(
+        occasion="An archive is in bucket `datasets`, new or in place of another.",
+        resource="dataset",
+        payload={**_ARCHIVE, "etag": "ETag of the object", "size": "bytes"},
+    ),
+    DATASET_VALIDATED: EventKind(
+        occasion="`validate-dataset` has a verdict.",
+        resource="dataset",
+        payload={
+            **_ARCHIVE,
+            "verdict": "`valid`, `valid-with-warnings` or `invalid`",
+            "counts": "number of findings by code",
+            "report": "address of the report",
+        },
+    ),
+    DATASET_DELETED: EventKind(
+        occasion="`delete-dataset` has removed an archive.",
+        resource="dataset",
+        payload={**_ARCHIVE, "versions": "versions that were trained on it", "restore": "how to get it back"},
+    ),
+    MODEL_TRAINED: EventKind(
+        occasion="`train-model` has registered a version.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "archives": "keys of the archives",
+            "digests": "SHA-256 of each",
+            "metrics": "metrics on the validation images, by name",
+            "report": "address of the report",
+        },
+    ),
+    MODEL_PROMOTED: EventKind(
+        occasion="The new version is better than the champion, and is `challenger` now.",
+        resource="version",
+        payload={**_VERSION, "reason": "the comparison in a sentence", "report": "address of the report"},
+    ),
+    MODEL_REFUSED: EventKind(
+        occasion="A version does not become `challenger`, or does not become champion.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "refused_by": "`comparison`, `loading`, `parity`, `canary` or `approval`",
+            "reason": "why, in a sentence",
+            "report": "address of the report; empty if there is none",
+        },
+    ),
+    MODEL_DEPLOYED: EventKind(
+        occasion="A version is served and is the champion.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "replaced": "number of the champion before; null if there was none",
+            "approved_by": "who approved it; empty if nobody was asked",
+            "comment": "the comment of that person",
+            "report": "address of the report; empty if there is none",
+        },
+    ),
+    MODEL_ROLLED_BACK: EventKind(
+        occasion="An earlier version is the champion again.",
+        resource="version",
+        payload={**_VERSION, "replaced": "number of the champion before; null if there was none"},
+    ),
+    INFERENCE_COMPLETED: EventKind(
+        occasion="`run-inference` has published its results.",
+        resource="prediction",
+        payload={
+            **_VERSION,
+            "run": "id of the flow run; results are in `s3://predictions/<run>/`",
+            "inputs": "number of inputs",
+            "detections": "number of detections",
+            "failures": "number of inputs that could not be read",
+            "gallery": "address of the gallery",
+        },
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """What an event is about: an id such as `version:shapes/3`, a name, and labels that triggers can match."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+
+    def to_json(self, role: str | None = None) -> dict[str, str]:
+        """Return it as Prefect's API takes it."""
+        described = {**self.labels, "prefect.resource.id": self.id, "prefect.resource.name": self.name}
+        return {**described, "prefect.resource.role": role} if role else described
+
+
+def dataset(digest: str, archive: str, **labels: str) -> Resource:
+    """Return the resource of an archive."""
+    return Resource(id=f"dataset:{digest}", name=archive, labels=labels)
+
+
+def model(name: str) -> Resource:
+    """Return the resource of a registered model."""
+    return Resource(id=f"model:{name}", name=name, labels={})
+
+
+def version(name: str, number: int) -> Resource:
+    """Return the resource of a registered version."""
+    return Resource(id=f"version:{name}/{number}", name=f"{name} version {number}", labels={"model": name})
+
+
+def prediction(flow_run: str) -> Resource:
+    """Return the resource of what a run of inference has left."""
+    return Resource(id=f"prediction:{flow_run}", name=flow_run, labels={})
+
+
+def emit(
+    kind: str,
+    resource: Resource,
+    *,
+    payload: Mapping[str, Any],
+    key: str,
+    related: Sequence[Resource] = (),
+    patience: RetryPolicy = SERVICE_RESTART,
+) -> bool:
+    """Emit an event, once for each `key`: a run that is tried again emits nothing twice.
+
+    An event is not worth a run: if the server does not take it within `patience`, the log says so.
+
+    Returns:
+        Whether the server has it.
+
+    Raises:
+        ValueError: The payload has other fields than `EVENTS` names for this kind.
+    """
+    if payload.keys() != EVENTS[kind].payload.keys():
+        raise ValueError(f"{kind}: expected the fields {sorted(EVENTS[kind].payload)}, found {sorted(payload)}")
+    event = {
+        "id": str(uuid5(NAMESPACE_URL, f"{kind} {key}")),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": kind,
+        "resource": resource.to_json(),
+        "related": [*(each.to_json("studio") for each in related), *_own_run()],
+        "payload": dict(payload),
+    }
+    try:
+        patience.call(lambda: _post_once(event))
+    except StudioError as error:
+        logging.getLogger("prefect.flow_runs").warning("event %s was not emitted: %s", kind, error)
+        return False
+    return True
+
+
+def _post_once(event: Mapping[str, Any]) -> None:
+    try:
+        if not _is_known(str(event["id"])):
+            fail_fast_client().request("POST", "/events", json=[event])
+    except (httpx.HTTPError, OSError) as error:
+        raise PrefectUnavailableError(error) from error
+
+
+def _is_known(event: str) -> bool:
+    answer = fail_fast_client().request("POST", "/events/filter", json={"filter": {"id": {"id": [event]}}, "limit": 1})
+    return bool(answer.json()["events"])
+
+
+def _own_run() -> list[dict[str, str]]:
+    """The flow run that emits, so that the Prefect UI shows the event there, and a message can link it."""
+    with contextlib.suppress(Exception):  # whatever the runtime raises where no flow runs
+        if runtime.flow_run.id:
+            run = UUID(runtime.flow_run.id)
+            name = str(runtime.flow_run.name)
+            return [Resource(id=f"prefect.flow-run.{run}", name=name, labels={}).to_json("flow-run")]
+    return []
