@@ -9,7 +9,8 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import httpx
-from prefect import runtime
+from prefect import get_run_logger, runtime
+from prefect.exceptions import MissingContextError
 
 from tasks.errors import StudioError
 from tasks.orchestration.prefect_client import PrefectUnavailableError, fail_fast_client
@@ -183,7 +184,7 @@ def emit(
     try:
         patience.call(lambda: _post_once(event))
     except StudioError as error:
-        logging.getLogger("prefect.flow_runs").warning("event %s was not emitted: %s", kind, error)
+        _log().warning("event %s was not emitted: %s", kind, error)
         return False
     return True
 
@@ -199,6 +200,14 @@ def _post_once(event: Mapping[str, Any]) -> None:
 def _is_known(event: str) -> bool:
     answer = fail_fast_client().request("POST", "/events/filter", json={"filter": {"id": {"id": [event]}}, "limit": 1})
     return bool(answer.json()["events"])
+
+
+def _log() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """The log of the flow run; elsewhere that of this module."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
 
 
 def _own_run() -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ def test_an_event_that_no_server_takes_is_a_warning(caplog: pytest.LogCaptureFix
     facts = {"model": "a", "version": 2, "replaced": None}
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
-        caplog.at_level(logging.WARNING, logger="prefect.flow_runs"),
+        caplog.at_level(logging.WARNING),
     ):
         assert not events.emit(
             events.MODEL_ROLLED_BACK, events.version("a", 2), payload=facts, key=str(uuid4()), patience=ONCE
