@@ -8,7 +8,7 @@ from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import DeployableVersion, ModelName, ServingParams
-from tasks.serving import grpc_client, kept_versions
+from tasks.serving import kept_versions
 from tasks.tracking import canaries, registry
 
 
@@ -34,16 +34,14 @@ def deploy_model(
         published = publication.ensure_published(registered, weights, folder / "export")
         model = registered.served(published.digest, serving.precision)
         change = session.rollout(model, serving, champions.history)
-        current_run.log_step("loading version %d into Triton, aside of what clients get", model.version)
         with change.loaded_candidate(published) as candidate:
             if serving.parity:
-                gates.require_parity(candidate, weights, serving.parity, folder, session.record)
+                gates.require_parity(change, candidate, weights, serving.parity, folder, session.record)
             if serving.canary and champions.served and champions.served.version != model.version:
                 gates.require_canary(
-                    candidate, champions.served, serving.canary, session.record, session.require_ownership
+                    change, candidate, champions.served, serving.canary, session.record, session.require_ownership
                 )
             session.require_ownership()
-            grpc_client.smoke_test(candidate)  # a Triton that was started anew meanwhile has no candidate
             current_run.log_step("making version %d the champion", model.version)
             change.make_champion()
         change.tag_dates()

@@ -1,8 +1,10 @@
 """The gates that a version must pass before clients get it: parity and canary."""
 
+import shutil
 from pathlib import Path
 
 from tasks.dataset.validation_sample import unpack_sample
+from tasks.deployment.rollout import Rollout
 from tasks.errors import StudioError
 from tasks.merge.steps import SAMPLE
 from tasks.orchestration.artifacts import show_markdown
@@ -24,10 +26,11 @@ from tasks.tracking.links import page_links
 from tasks.tracking.registry import tag_version
 from tasks.tracking.runs import download_artifact
 from tasks.training.steps import predict_reference
+from tasks.vision.predictions import PredictionStore
 
 
 def require_parity(
-    candidate: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: RolloutRecord
+    change: Rollout, candidate: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: RolloutRecord
 ) -> None:
     """Compare Triton's answers with those of the weights, on validation images of the training.
 
@@ -43,7 +46,12 @@ def require_parity(
             f"comparison: serving.parity = null."
         )
     sample = unpack_sample(packed, candidate.task, folder / "shown")
-    served = predict_sample(candidate, sample, folder / "served")
+
+    def predict() -> PredictionStore:
+        shutil.rmtree(folder / "served", ignore_errors=True)  # of an attempt during which Triton died
+        return predict_sample(candidate, sample, folder / "served")
+
+    served = change.ask_candidate(candidate, predict)
     reference, reference_scores, served_scores = predict_reference(
         weights, packed, folder / "served", candidate.task, candidate.image_size, folder
     )
@@ -62,6 +70,7 @@ def require_parity(
 
 
 def require_canary(
+    change: Rollout,
     candidate: ServedModel,
     champion: ServedModel,
     params: CanaryParams,
@@ -77,8 +86,9 @@ def require_canary(
     log_step("trying version %d on %.0f %% of the runs, for %g min", candidate.version, share, params.minutes)
     canary = Canary(version=candidate.version, share=params.share, flow_run_id=record.flow_run_id)
     with announced_canary(candidate.name, canary, 60 * params.minutes):
-        of_champion, of_candidate = run_canary(
-            champion, candidate, params, CanaryStatsReader(canary.flow_run_id), require_ownership
+        reader = CanaryStatsReader(canary.flow_run_id)
+        of_champion, of_candidate = change.ask_candidate(
+            candidate, lambda: run_canary(champion, candidate, params, reader, require_ownership)
         )
     record.pages["canary.md"] = canary_table(of_champion, of_candidate)
     show_markdown("canary", record.pages["canary.md"])

@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from prefect import get_run_logger
 
 from tasks.errors import StudioError, Superseded
+from tasks.orchestration.current_run import log_step
 from tasks.orchestration.signals import defer_cancellation
+from tasks.orchestration.step import SERVICE_RESTART
 from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
@@ -26,6 +29,8 @@ from tasks.tracking import champions
 
 _NOT_RESTORED = "what was served before could not be brought back"
 
+MAX_LOADS = 4  # of a candidate that may be what kills Triton
+R = TypeVar("R")
 RequireLock = Callable[[], None]  # raises Superseded if another flow run works on the model now
 
 
@@ -44,6 +49,7 @@ class Rollout:
     require_lock: RequireLock
     is_champion: bool = field(default=False, init=False)
     _lower_versions: list[ServedModel] = field(default_factory=list, init=False)
+    _loads: int = field(default=0, init=False)
 
     @contextmanager
     def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
@@ -57,8 +63,7 @@ class Rollout:
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
             AsideVersions(self.model.name).copy(self.model.version, candidate.entry)
-            model_control.load_aside(candidate, self.serving)
-            grpc_client.smoke_test(candidate)
+            self.ask_candidate(candidate, lambda: grpc_client.smoke_test(candidate))
             yield candidate
         except Superseded:
             raise
@@ -74,12 +79,40 @@ class Rollout:
         self.require_lock()
         _unload_candidate(candidate)
 
+    def ask_candidate(self, candidate: ServedModel, question: Callable[[], R]) -> R:
+        """Return what `question` returns; a Triton that dies meanwhile gets the candidate and the question again.
+
+        Raises:
+            ServingError: The candidate does not load, Triton has died under it `MAX_LOADS` times, or stays away.
+        """
+
+        def ask() -> R:
+            self.require_lock()
+            if not model_control.is_loaded(candidate):
+                self._load_candidate(candidate)
+            return question()
+
+        return SERVICE_RESTART.call(ask)
+
+    def _load_candidate(self, candidate: ServedModel) -> None:
+        if self._loads == MAX_LOADS:
+            raise ServingError(
+                f"Expected Triton to live on with {candidate.name} version {candidate.version}, found that it lost it "
+                f"{MAX_LOADS} times. See Triton's log; deploy it again if Triton was stopped for another reason."
+            )
+        self._loads += 1
+        log_step("loading version %d into Triton, aside of what clients get", candidate.version)
+        model_control.load_aside(candidate, self.serving)
+
     def make_champion(self) -> None:
         """Serve the version under the model's own name, and make it the champion.
 
         A client that names no version gets the champion before until Triton has loaded this one, and this one from then
-        on. Whatever is raised leaves Triton and the config as they were.
+        on. Whatever is raised leaves Triton and the config as they were; a service that dies is awaited.
         """
+        SERVICE_RESTART.call(self._replace_champion)
+
+    def _replace_champion(self) -> None:
         model = self.model
         before = model_control.read_snapshot(model.name)
         self._lower_versions = _versions_that_may_stay(before, model, self.serving)

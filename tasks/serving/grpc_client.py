@@ -17,11 +17,18 @@ from tasks.vision.geometry import PAD_VALUE, Floats, Rgb
 INFER_TIMEOUT_S = 60.0
 
 
+class VersionNotLoadedError(ServingError):
+    """A version that was loaded is not there any more."""
+
+    transient = True
+
+
 def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     """Return the outputs of a version for one [S, S, 3] image by name, without their first dimension.
 
     Raises:
         ServingError: Triton refuses the image, or gives outputs that a model of this task does not have.
+        VersionNotLoadedError: Triton has no such version.
         TritonUnreachableError: Triton does not answer.
     """
     address = Settings().triton_grpc_url
@@ -35,7 +42,7 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
         if not _is_live(address):
             raise TritonUnreachableError("TRITON_GRPC_URL", address, "answer a test image", error) from error
         if "unknown model" in error_reason(error):
-            raise ServingError(
+            raise VersionNotLoadedError(
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "
                 "meantime, or another run took it away. Run it again."
             ) from error

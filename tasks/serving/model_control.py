@@ -162,6 +162,11 @@ def _server_version() -> str:
     return f"{metadata['name']} {metadata['version']}"
 
 
+def is_loaded(model: ServedModel) -> bool:
+    """Return whether a version answers under the name by which it is served."""
+    return _is_ready(model.entry, model.version)
+
+
 def _is_ready(model_name: str, version: int) -> bool:
     with triton_http_client(f"ask whether {model_name} version {version} is ready") as triton:
         return bool(triton.is_model_ready(model_name, str(version)))

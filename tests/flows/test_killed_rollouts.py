@@ -189,10 +189,8 @@ def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported
 @pytest.mark.parametrize(
     "place", [*WHILE_IT_IS_TRIED[1:], BETWEEN_TRITON_AND_THE_ALIAS[0], AFTER_THE_ALIAS[0], AFTER_THE_ALIAS[-1]]
 )
-def test_triton_killed_under_a_deployment_that_goes_on_serves_champions_alone(
-    stack: StackSettings, exported: str, place: str
-) -> None:
-    """The deployment ends in its own words: the new version is champion and served, or the one before is both."""
+def test_a_deployment_goes_on_when_triton_is_back(stack: StackSettings, exported: str, place: str) -> None:
+    """Wherever Triton is killed under it: it loads the candidate again, or makes it the champion again."""
     name = exported
     command = [*STOPPED, "deploy", name, "2", "held", place]
     with (
@@ -207,11 +205,7 @@ def test_triton_killed_under_a_deployment_that_goes_on_serves_champions_alone(
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run).state
     assert state is not None
-    print(place, state.name, state.message)
-    expected = 2 if state.is_completed() else 1
-    assert (champion(name), served(name), clients.failures, clients.wrong) == (str(expected), [expected], [], [])
-    with Traffic(name) as clients:
-        assert deploy(name, 2, **UNCOMPARED).is_completed()
+    assert state.is_completed(), (place, state.name, state.message)
     assert_served(name, 2, clients)
 
 
