@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test-fast test bench proof docs lint lock
+.PHONY: help setup demo up down status check upload test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ bench: setup ## check, labels, merge, training, live predictions, rollouts, infe
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(RUN) pytest -m heavy -s
+
+chaos: setup ## each flow while each part of the stack is killed, a line a case
+	@$(RUN) pytest -m heavy -q -s tests/chaos/test_matrix.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
 docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
 	@$(RUN) infra.parameter_tables

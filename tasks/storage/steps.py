@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.files import sha256_of
-from tasks.orchestration.step import retried_step, step
+from tasks.orchestration.step import retried_step
 from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
 from tasks.storage.object_store import ObjectStore, content_type
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
@@ -40,7 +40,7 @@ def object_name(text: str, default: Bucket) -> S3Uri:
         raise StorageError(str(error)) from error
 
 
-@step
+@retried_step
 def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
     """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
     name = object_name(archive, Bucket.DATASETS)
@@ -56,7 +56,7 @@ def file_name(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", key.rpartition("/")[2])[-100:].lstrip(".") or "object"
 
 
-@step
+@retried_step
 def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     """Download weights from bucket `base-models`, and from no other; None when there are none of that name."""
     name = object_name(base_model, Bucket.BASE_MODELS)
@@ -68,7 +68,7 @@ def fetch_base_model(base_model: str, folder: Path) -> Path | None:
     return path
 
 
-@step
+@retried_step
 def write_text(text: str, bucket: str, key: str) -> str:
     """Write a small text object; returns its presigned link."""
     store = ObjectStore(bucket, SHORT_OUTAGE)

@@ -5,7 +5,9 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import LogSort
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
@@ -34,6 +36,12 @@ def completed(run: UUID) -> bool:
     assert state is not None
     assert not state.is_failed(), state
     return state.is_completed()
+
+
+def log(run: UUID) -> list[str]:
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+    with get_client(sync_client=True) as client:
+        return [line.message for line in client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)]
 
 
 def processes(run: UUID, part: str = "") -> list[psutil.Process]:

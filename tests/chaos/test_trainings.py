@@ -12,9 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State, StateDetails, StateType
-from prefect.client.schemas.sorting import LogSort
 from prefect.flow_runs import resume_flow_run
 from prefect.states import Cancelling, Scheduled
 
@@ -22,7 +20,7 @@ from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
 from infra.environment import scratch
 from infra.stack_settings import StackSettings
-from tests.chaos.steps import completed, processes, read, set_state, until, worker_of
+from tests.chaos.steps import completed, log, processes, read, set_state, until, worker_of
 
 EPOCHS = 18
 PLANS = (
@@ -64,12 +62,6 @@ def tracked(run: UUID) -> Run:
 
 def steps(run: UUID, metric: str) -> list[int]:
     return [value.step for value in MlflowClient().get_metric_history(tracked(run).info.run_id, metric)]
-
-
-def log(run: UUID) -> list[str]:
-    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
-    with get_client(sync_client=True) as client:
-        return [line.message for line in client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)]
 
 
 def carried_on_after(run: UUID) -> list[int]:

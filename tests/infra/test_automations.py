@@ -47,11 +47,11 @@ STOPPED = {
     "its command ended at once": ("validate-dataset", "Pending Submitting", "Crashed"),
     "its container never came": ("train-model", "Pending Submitting InfrastructurePending", "Crashed"),
     "died while its code was loaded": ("validate-dataset", f"Pending Submitting {PULLED}", "Crashed"),
-    "died before its first heartbeat": ("validate-dataset", "Pending Submitting Running", "Crashed"),
-    "died later": ("validate-dataset", f"Pending Submitting Running {BEAT} {BEAT}", "Crashed"),
+    "died before its first heartbeat": ("validate-dataset", "Pending Submitting Running", "AwaitingRetry"),
+    "died later": ("validate-dataset", f"Pending Submitting Running {BEAT} {BEAT}", "AwaitingRetry"),
     "a rollout died": ("deploy-model", f"Pending Submitting Running {BEAT} {BEAT}", "AwaitingRetry"),
-    "died in a second attempt": ("validate-dataset", f"Pending Running {BEAT} Pending Rerunning", "Crashed"),
-    "died in a retry": ("validate-dataset", f"Pending Running {BEAT} AwaitingRetry Retrying", "Crashed"),
+    "died in a second attempt": ("validate-dataset", f"Pending Running {BEAT} Pending Rerunning", "AwaitingRetry"),
+    "died in a retry": ("validate-dataset", f"Pending Running {BEAT} AwaitingRetry Retrying", "AwaitingRetry"),
     "a training died": ("train-model", f"Pending Submitting Running {BEAT}", "AwaitingRetry"),
     "an inference died": ("run-inference", "Pending Submitting Running", "AwaitingRetry"),
     "cancelled, its worker is gone": ("train-model", f"Pending Running {BEAT} Cancelling", "Cancelled"),
@@ -116,7 +116,7 @@ def test_all_flows_of_ours_are_looked_after_and_no_others() -> None:
     ours = {path.stem.replace("_", "-") for path in (ROOT / "flows").glob("[a-z]*.py")}
     for automation in automations():
         names = set(automation["trigger"]["match_related"]["prefect.resource.name"])
-        assert names == (ours - {"validate-dataset"} if automation["name"].startswith("retry") else ours)
+        assert names == ours
     assert ended("somebody-elses", ["Pending", "Running", BEAT]) == "Running"
 
 

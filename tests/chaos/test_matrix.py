@@ -1,0 +1,224 @@
+"""`make chaos`: each flow, with each part of the stack killed -9 in the middle, ends right without a hand."""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import boto3
+import cv2
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+
+from infra import demo_data, run_launcher, supervisord
+from infra.demo_data import ArchivePlan
+from infra.stack_settings import StackSettings
+from tasks.export.exporter import write_graph
+from tasks.serving import model_repository
+from tests.chaos.steps import log, processes, read, until
+from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
+from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+EPOCHS = 6
+IMAGES = 1000
+LARGE_IMAGES = 1000
+LOW = [cv2.IMWRITE_JPEG_QUALITY, 30]
+FLOW = "flow's process"
+KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "triton")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def large_archive(stack: object) -> str:  # noqa: ARG001
+    """A valid archive that takes seconds to check: its pictures are large."""
+    rng, packed = np.random.default_rng(0), io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("data.yaml", "train: images/train\nval: images/val\nnames: [square]\n")
+        for number in range(LARGE_IMAGES):
+            split = "val" if number % 5 == 0 else "train"
+            noise = rng.integers(0, 255, (9, 12, 3), np.uint8)
+            picture = cv2.resize(noise, (4000, 3000), interpolation=cv2.INTER_LINEAR)
+            archive.writestr(f"images/{split}/{number}.jpg", cv2.imencode(".jpg", picture, LOW)[1].tobytes())
+            archive.writestr(f"labels/{split}/{number}.txt", "0 0.5 0.5 0.25 0.25\n")
+    boto3.client("s3").put_object(Bucket="datasets", Key="large.zip", Body=packed.getvalue())
+    return "large.zip"
+
+
+@pytest.fixture(scope="module")
+def small_archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: ARG001
+    plan = ArchivePlan(name="matrix.zip", classes=("circle", "square"), train=16, val=6, seed=1)
+    path = demo_data.write_archive(plan, tmp_path_factory.mktemp("archive"))
+    boto3.client("s3").upload_file(str(path), "datasets", plan.name)
+    return plan.name
+
+
+@pytest.fixture(scope="module")
+def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:  # noqa: ARG001
+    """Weights, what their training kept of its validation split, and their graph."""
+    folder = tmp_path_factory.mktemp("weights")
+    found = make_weights(folder)
+    return found, make_sample(folder / "sample"), write_graph(found, folder / "graph", SIZE)
+
+
+@pytest.fixture(scope="module")
+def media(stack: object) -> str:  # noqa: ARG001
+    store, bodies = boto3.client("s3"), [cv2.imencode(".jpg", each)[1].tobytes() for each in pictures(8)]
+    for number in range(IMAGES):
+        store.put_object(Bucket="media", Key=f"matrix/{number:05d}.jpg", Body=bodies[number % len(bodies)])
+    return "matrix/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A run: how it is started, when it is in the middle of its work, and what must be true when it has ended."""
+
+    start: Callable[[], UUID]
+    is_halfway: Callable[[UUID], bool]
+    check: Callable[[UUID], None]
+
+
+def objects(bucket: str, prefix: str) -> list[str]:
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def has_checked_for_a_while(run: UUID) -> bool:
+    if any(line.startswith("checking ") for line in log(run)):
+        time.sleep(3)  # it takes about ten
+        return True
+    return False
+
+
+@pytest.fixture
+def validate(large_archive: str) -> Case:
+    policy = {"max_class_ratio": 1000 + uuid4().int % 10**6}  # no answer from the cache
+
+    def check(run: UUID) -> None:
+        report = json.loads(boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/report.json")["Body"].read())
+        assert report["verdict"] != "invalid"
+        assert report["statistics"]["images"] == LARGE_IMAGES
+
+    return Case(
+        start=lambda: run_launcher.start("validate-dataset/gpu", {"archive": large_archive, "policy": policy}).id,
+        is_halfway=has_checked_for_a_while,
+        check=check,
+    )
+
+
+@pytest.fixture
+def train(small_archive: str) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    training = {"epochs": EPOCHS, "imgsz": 64, "batch": 8, "rehearse": False}
+    parameters = {"model_name": name, "archives": [small_archive], "base_model": "yolo11n.yaml", "training": training}
+
+    def check(run: UUID) -> None:
+        (version,) = MlflowClient().search_model_versions(f"name = '{name}'")
+        assert version.tags["flow_run_id"] == str(run)
+        history = MlflowClient().get_metric_history(str(version.run_id), "metrics/mAP50")
+        assert [value.step for value in history] == list(range(1, EPOCHS + 1))
+        assert MlflowClient().get_run(str(version.run_id)).info.status == "FINISHED"
+
+    return Case(
+        start=lambda: run_launcher.start("train-model/gpu", dict(parameters)).id,
+        is_halfway=lambda run: any(key.endswith(".json") for key in objects("runs", f"{run}/checkpoints/")),
+        check=check,
+    )
+
+
+@pytest.fixture
+def model(weights: tuple[Path, Path, Path]) -> str:
+    """A model with version 1, which is served, and version 2, which is the challenger."""
+    name = f"matrix-{uuid4().hex[:8]}"
+    for version in (1, 2):
+        register(name, *weights[:2])
+        model_repository.publish_version.fn(name, version, weights[2])
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    return name
+
+
+@pytest.fixture
+def deploy_again(model: str) -> Case:
+    def check(run: UUID) -> None:  # noqa: ARG001
+        assert (champion(model), served(model), aside(model)) == ("2", [2], [])
+
+    return Case(
+        start=lambda: run_launcher.start("deploy-model/gpu", {"model_name": model}).id,
+        is_halfway=lambda run: any("comparing what Triton answers" in line for line in log(run)),
+        check=check,
+    )
+
+
+@pytest.fixture
+def infer(model: str, media: str) -> Case:
+    inference = {"confidence": 0.01, "annotate": False, "max_failure_share": 0}
+    parameters = {"model_name": model, "inputs": [media], "inference": inference}
+
+    def check(run: UUID) -> None:
+        body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{run}/pictures.parquet")["Body"].read()
+        sources = pq.read_table(io.BytesIO(body))["source"].to_pylist()
+        assert sources == [f"s3://media/{media}{number:05d}.jpg" for number in range(IMAGES)]
+
+    return Case(
+        start=lambda: run_launcher.start("run-inference/gpu", dict(parameters)).id,
+        is_halfway=lambda run: sum("/parts/" in key for key in objects("runs", f"{run}/inference/")) >= 2,
+        check=check,
+    )
+
+
+def kill(stack: StackSettings, victim: str, run: UUID) -> None:
+    """End a process as the kernel would; what supervises it starts it again."""
+    if victim == FLOW:
+        (process,) = processes(run, "prefect.engine")
+        process.kill()
+        return
+    with supervisord.connect(stack) as supervisor:
+        process = psutil.Process(supervisor.getProcessInfo(victim)["pid"])
+    children = process.children(recursive=True) if victim != "worker" else []  # its runs are processes of their own
+    for each in [process, *children]:
+        each.kill()
+
+
+@pytest.mark.parametrize("victim", KILLED)
+@pytest.mark.parametrize("flow", ["validate", "train", "deploy_again", "infer"])
+def test_a_flow_ends_right_whatever_is_killed(
+    stack: StackSettings, request: pytest.FixtureRequest, flow: str, victim: str
+) -> None:
+    case: Case = request.getfixturevalue(flow)
+    run = case.start()
+    until(lambda: case.is_halfway(run), "the run is in the middle of its work")
+    assert processes(run, "prefect.engine")
+    kill(stack, victim, run)
+    killed_at = time.monotonic()
+    until(lambda: has_completed(run), "the run has completed")
+    seconds = time.monotonic() - killed_at
+    until(lambda: is_right(case, run), "its results are there")
+    name = flow.removesuffix("_again")
+    print(f"\n{name} | {victim} killed | {read(run).state_name}, attempt {read(run).run_count}, {seconds:.0f} s after")
+
+
+def has_completed(run: UUID) -> bool:
+    """Whether it has; the server may be what was killed. Nothing brings a Failed run back."""
+    try:
+        state = read(run).state
+    except Exception:  # noqa: BLE001 - whatever the client raises while the server is away
+        return False
+    assert state is None or not state.is_failed(), state
+    return state is not None and state.is_completed()
+
+
+def is_right(case: Case, run: UUID) -> bool:
+    """Whether the results are; a service that was killed may still be starting."""
+    try:
+        case.check(run)
+    except AssertionError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a client raises while its service is away
+        return False
+    return True
