@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import uvicorn
 from prefect.server.api.server import create_app, custom_internal_exception_handler
 from prefect.settings import get_current_settings
@@ -10,10 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.active_runs import EVERY_S, announce_quietly
 from infra.door import Door, refusal_of
 from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
+from tasks.orchestration.repetition import run_periodically
 
 LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
 _DATA = "22"  # the codes of PostgreSQL for a wrong value begin with it
@@ -44,15 +47,22 @@ def _status_of_refusal(path: str) -> int:
 def main() -> None:
     """Serve API, UI and background services until the process is ended."""
     server = get_current_settings().server
-    uvicorn.run(
-        application(),
-        host=HOST,
-        port=StackSettings.load().prefect_port,
-        timeout_keep_alive=server.api.keepalive_timeout,
-        ws_ping_interval=server.api.websocket_ping_interval,
-        ws_ping_timeout=server.api.websocket_ping_timeout,
-        log_level=server.logging_level.lower(),
-    )
+    port = StackSettings.load().prefect_port
+    password = server.api.auth_string.get_secret_value() if server.api.auth_string else ""
+    auth = httpx.BasicAuth(*password.split(":", 1)) if password else None
+    with (
+        httpx.Client(base_url=f"http://{HOST}:{port}/api", auth=auth, timeout=30, trust_env=False) as api,
+        run_periodically(lambda: announce_quietly(api), EVERY_S, name="active runs", last_s=0),
+    ):
+        uvicorn.run(
+            application(),
+            host=HOST,
+            port=port,
+            timeout_keep_alive=server.api.keepalive_timeout,
+            ws_ping_interval=server.api.websocket_ping_interval,
+            ws_ping_timeout=server.api.websocket_ping_timeout,
+            log_level=server.logging_level.lower(),
+        )
 
 
 if __name__ == "__main__":

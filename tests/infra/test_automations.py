@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,7 +18,9 @@ from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import RelatedResource, Resource
 from prefect.states import Scheduled
 
-from infra.stack_settings import ROOT
+from infra import active_runs
+from infra.stack_settings import ROOT, StackSettings
+from tests.clients import prefect_api
 from tests.waiting import eventually
 
 BEAT, LEFT, PULLED = "prefect.flow-run.heartbeat", "studio.flow-run.left", "prefect.flow-run.pull-step.executed"
@@ -83,9 +86,13 @@ def of_flow(name: str) -> dict[str, str]:
 # ---- by Prefect's own rules of what begins and what satisfies a trigger ----------------------------------------------
 
 
-def fires(trigger: EventTrigger, flow: str, steps: list[str]) -> bool:
-    """Whether nothing came that the trigger expects, since it began to wait."""
-    attempts = sum(TYPES.get(step) == StateType.RUNNING for step in steps)
+def trigger_of(automation: dict[str, Any]) -> EventTrigger:
+    return EventTrigger.model_validate(automation["trigger"])
+
+
+def fires(trigger: EventTrigger, flow: str, steps: list[str], began: int = 0) -> bool:
+    """Whether nothing came that the trigger expects, since it began to wait; the run `began` so often before."""
+    attempts = began + sum(TYPES.get(step) == StateType.RUNNING for step in steps)
     if not trigger.covers_resources(
         Resource({"prefect.resource.id": "prefect.flow-run.x", "prefect.run-count": str(attempts)}),
         [RelatedResource(of_flow(flow))],
@@ -106,7 +113,7 @@ def ended(flow: str, steps: list[str]) -> str:
         state = [step for step in steps if step[0].isupper()][-1]
         if state == "Cancelling" and new != "Cancelled":
             continue  # the server refuses it
-        if fires(EventTrigger.model_validate(automation["trigger"]), flow, steps):
+        if fires(trigger_of(automation), flow, steps):
             return ended(flow, [*steps, new])
     return [step for step in steps if step[0].isupper()][-1]
 
@@ -124,6 +131,21 @@ def test_all_flows_of_ours_are_looked_after_and_no_others() -> None:
 def test_each_way_to_stop_has_its_automation(name: str) -> None:
     flow, steps, end = STOPPED[name]
     assert ended(flow, steps.split()) == end
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [("Pending", "Crashed"), ("Running", "Crashed"), ("Cancelling", "Cancelled"), ("Crashed", "AwaitingRetry")],
+)
+def test_a_run_whose_events_were_lost_has_its_automation_all_the_same(state: str, end: str) -> None:
+    told = f"studio.flow-run.{state.lower()}"
+    began = {"Pending": 0}.get(state, 1)
+    (act,) = [each for each in automations() if fires(trigger_of(each), "train-model", [told], began)]
+    (action,) = act["actions"]
+    assert (action.get("name") or action["state"].title()) == end
+    for each in automations():
+        assert not fires(trigger_of(each), "train-model", [told, "studio.flow-run.changed"], began)
+        assert not fires(trigger_of(each), "train-model", [told, "Cancelled"], began)
 
 
 # ---- on the server ---------------------------------------------------------------------------------------------------
@@ -199,3 +221,54 @@ def test_a_run_that_stopped_is_brought_to_an_end_and_one_that_waits_is_let_alone
         return {name: client.read_flow_run(run).state_name for name, run in runs.items()}
 
     eventually(lambda: time.monotonic() > settled and states() == expected, "every run has its state", DEADLINE_S)
+
+
+def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
+    client: SyncPrefectClient, stack: StackSettings, runs: dict[str, UUID], request: pytest.FixtureRequest
+) -> None:
+    """Their states were set before the automations were there, which is as if a server had died with their events."""
+    lost = {
+        "a training died": ("Pending Running", "AwaitingRetry"),
+        "taken by a worker that died": ("Pending", "Crashed"),
+        "cancelled, its worker is gone": ("Pending Running Cancelling", "Cancelled"),
+        "an inference died": ("Pending Running Crashed", "AwaitingRetry"),
+        "suspended": ("Pending Running Suspended", "Suspended"),
+    }
+    for name, (steps, _) in lost.items():
+        for step in steps.split():
+            take(client, runs[name], STOPPED[name][0], step)
+    time.sleep(1)  # what the server does with these states is done before the automations are made
+    request.getfixturevalue("quick")
+    began = time.monotonic()
+    with prefect_api(stack) as api:
+        active_runs.announce_active_runs(api)
+
+    def states() -> dict[str, str | None]:
+        return {name: client.read_flow_run(runs[name]).state_name for name in lost}
+
+    expected = {name: end for name, (_, end) in lost.items()}
+    eventually(lambda: time.monotonic() - began > SHORTEST_S and states() == expected, "their states", DEADLINE_S)
+
+
+def test_a_run_that_changes_while_it_is_announced_is_let_alone(
+    client: SyncPrefectClient, stack: StackSettings, runs: dict[str, UUID], request: pytest.FixtureRequest
+) -> None:
+    """It is suspended after it was read as Running, and before its event is there: nobody waits for its heartbeat."""
+    run = runs["suspended"]
+    take(client, run, "train-model", "Running")
+    time.sleep(1)
+    request.getfixturevalue("quick")
+
+    def suspend(outgoing: httpx.Request) -> None:
+        if outgoing.url.path.endswith("/events"):
+            events.append(outgoing)
+        if len(events) == 1:
+            take(client, run, "train-model", "Suspended")
+
+    events: list[httpx.Request] = []
+    with prefect_api(stack) as api:
+        api.event_hooks["request"] = [suspend]
+        active_runs.announce_active_runs(api)
+    assert len(events) == 2
+    time.sleep(1.5 * SHORTEST_S)
+    assert client.read_flow_run(run).state_name == "Suspended"
