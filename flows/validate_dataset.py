@@ -11,6 +11,7 @@ from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracking import validation_runs
 from tasks.tracking.links import page_links
+from tasks.validation import check_records
 from tasks.validation import steps as validation_steps
 from tasks.validation.report.markdown import report_markdown
 
@@ -24,12 +25,13 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     """
     current_run.log_step("checking %s", archive)
     with scratch_folder("validate") as folder:
-        path, digest = storage_steps.fetch_archive(archive, folder)
+        path, digest, etag = storage_steps.fetch_archive(archive, folder)
         checked = validation_steps.check_archive(path, archive, digest, policy)
     report = checked.report
     run = current_run.flow_run_id()
     facts = storage_steps.write_text(report.model_dump_json(indent=2), Bucket.RUNS, f"{run}/report.json")
     page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{run}/report.html")
+    check_records.record_check(report, etag, run)
     recorded = validation_runs.record_dataset(report, checked.page, run)
     links = links_markdown(page_links(run_id=recorded))
     artifacts.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))

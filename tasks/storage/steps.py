@@ -4,11 +4,13 @@ import hashlib
 import re
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.files import sha256_of
 from tasks.orchestration.step import retried_step
 from tasks.storage.object_names import OPEN, Bucket, S3Uri, parse_s3_uri
 from tasks.storage.object_store import ObjectStore, content_type
+from tasks.storage.ranged_reads import head_object
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 
@@ -40,15 +42,25 @@ def object_name(text: str, default: Bucket) -> S3Uri:
         raise StorageError(str(error)) from error
 
 
+class FetchedArchive(NamedTuple):
+    """An archive as a file: the SHA-256 of its bytes in hex, and the ETag of the object that they were."""
+
+    path: Path
+    digest: str
+    etag: str
+
+
 @retried_step
-def fetch_archive(archive: str, folder: Path) -> tuple[Path, str]:
-    """Download a dataset archive; returns its path and the SHA-256 of its bytes in hex."""
+def fetch_archive(archive: str, folder: Path) -> FetchedArchive:
+    """Download a dataset archive; an ObjectChangedError if it was replaced meanwhile."""
     name = object_name(archive, Bucket.DATASETS)
     require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
     path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
     path.parent.mkdir(exist_ok=True)
+    etag = head_object(name, "").etag
     ObjectStore(name.bucket, SHORT_OUTAGE).download(name.key, path)
-    return path, sha256_of(path)
+    head_object(name, etag)
+    return FetchedArchive(path, sha256_of(path), etag)
 
 
 def file_name(key: str) -> str:

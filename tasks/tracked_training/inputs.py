@@ -73,7 +73,7 @@ def merge_archives(archives: Sequence[str], gold: str | None, policy: MergePolic
 def _fetch_valid_archive(archive: str, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     log_step("checking %s", archive)
-    path, digest = retried(storage_steps.fetch_archive)(archive, folder)
+    path, digest, _ = retried(storage_steps.fetch_archive)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
     page = f"{flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage_steps.write_text(checked.page, Bucket.RUNS, page))

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from flows.validate_dataset import validate_dataset
 from infra.stack_settings import StackSettings
 from tasks.parameters import ValidationPolicy
+from tasks.validation.check_records import read_checks
 from tests.clients import prefect_api
 from tests.tasks.dataset.archives import good, zipped
 
@@ -109,3 +110,20 @@ def test_a_check_is_announced_as_an_event(stack: StackSettings) -> None:
     payload = found[0]["payload"]
     assert (payload["name"], payload["verdict"]) == ("announced.zip", "valid-with-warnings")
     assert payload["digest"] == hashlib.sha256(body).hexdigest()
+
+
+def test_a_check_counts_for_the_bytes_that_were_checked_and_no_longer_once_they_are_replaced() -> None:
+    upload("replaced.zip", 7)
+    state = validated("replaced.zip")
+    checked = boto3.client("s3").head_object(Bucket="datasets", Key="replaced.zip")["ETag"]
+    upload("replaced.zip", 8)
+    present = boto3.client("s3").head_object(Bucket="datasets", Key="replaced.zip")["ETag"]
+
+    old, new = read_checks([("replaced.zip", checked), ("replaced.zip", present)])
+    assert old is not None
+    assert (old.flow_run_id, old.verdict, old.images) == (
+        str(state.state_details.flow_run_id),
+        "valid-with-warnings",
+        2,
+    )
+    assert new is None
