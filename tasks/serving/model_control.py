@@ -12,7 +12,7 @@ from tasks.serving import triton_config
 from tasks.serving.canary_rules import RequestStats
 from tasks.serving.http_client import ServingError, access_key_header, triton_http_client
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_names import list_names
+from tasks.serving.triton_names import is_aside, kept_version, list_names, model_name_of
 
 T = TypeVar("T")
 
@@ -251,7 +251,25 @@ def unload(model_name: str, timeout_s: float = 60.0) -> None:
         time.sleep(POLL_INTERVAL_S)
 
 
+def list_ready_versions() -> dict[str, set[int]]:
+    """Return the versions that answer requests now, by model: champions, and those kept for runs that hold them.
+
+    Raises:
+        ServingError: Triton does not answer.
+    """
+    ready: dict[str, set[int]] = {}
+    for row in _repository_index("list the versions that it serves"):
+        if row.get("state") == "READY" and (not is_aside(row["name"]) or kept_version(row["name"])):
+            ready.setdefault(model_name_of(row["name"]), set()).add(int(row["version"]))
+    return ready
+
+
 def _index(model_name: str) -> list[dict[str, str]]:
-    with triton_http_client(f"list the versions of {model_name}") as triton:
+    rows = _repository_index(f"list the versions of {model_name}")
+    return [row for row in rows if row["name"] == model_name]
+
+
+def _repository_index(purpose: str) -> list[dict[str, str]]:
+    with triton_http_client(purpose) as triton:
         rows: list[dict[str, str]] = triton.get_model_repository_index(headers=access_key_header())
-    return [row for row in rows if row["name"] == model_name and "version" in row]
+    return [row for row in rows if "version" in row]

@@ -25,7 +25,7 @@ from tasks.storage.s3_client import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, HeadObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
 _WRITER = "writer"
@@ -35,12 +35,13 @@ Answer = TypeVar("Answer")
 
 
 class ListedObject(NamedTuple):
-    """An object of a listing: size in bytes, tag of its content, age by the store's clock."""
+    """An object of a listing: size in bytes, tag of its content, age by the store's clock, date of its last change."""
 
     key: str
     size: int
     etag: str
     age_s: float
+    modified: datetime
 
 
 class ObjectStore:
@@ -130,9 +131,29 @@ class ObjectStore:
         """Return whether there is such an object."""
         return self.metadata(key) is not None
 
-    def list(self, prefix: str = "") -> Iterator[ListedObject]:
-        """Yield the objects whose key begins with `prefix`, in order; one request lists a thousand."""
+    def find(self, key: str) -> ListedObject | None:
+        """Return an object as a listing has it; None if there is none."""
+
+        def head(s3: "S3Client") -> ListedObject | None:
+            try:
+                answer = s3.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+            return _listed(key, answer["ContentLength"], answer["ETag"], answer["LastModified"], _server_time(answer))
+
+        return self._try(f"looking for {self.uri(key)}", head)
+
+    def list(self, prefix: str = "", after: str = "") -> Iterator[ListedObject]:
+        """Yield the objects whose key begins with `prefix`, behind key `after`; one request lists a thousand.
+
+        They come in the store's order, which is the same each time. S3's is that of the bytes of the keys; SeaweedFS
+        sorts folder by folder, so compare no keys.
+        """
         arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": _KEYS_PER_REQUEST}
+        if after:
+            arguments["StartAfter"] = after
 
         def page(s3: "S3Client") -> "ListObjectsV2OutputTypeDef":
             return s3.list_objects_v2(**arguments)
@@ -141,8 +162,7 @@ class ObjectStore:
             answer = self._try(f"listing {self.uri(prefix)}", page)
             now = _server_time(answer)
             for entry in answer.get("Contents", []):
-                age_s = max((now - entry["LastModified"]).total_seconds(), 0.0)
-                yield ListedObject(entry["Key"], entry["Size"], entry["ETag"], age_s)
+                yield _listed(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], now)
             if not answer["IsTruncated"]:
                 return
             arguments["ContinuationToken"] = answer["NextContinuationToken"]
@@ -225,9 +245,13 @@ class ObjectStore:
         return retry_while_unavailable(doing, call, self._retries)
 
 
-def _server_time(page: "ListObjectsV2OutputTypeDef") -> datetime:
+def _listed(key: str, size: int, etag: str, modified: datetime, now: datetime) -> ListedObject:
+    return ListedObject(key, size, etag, max((now - modified).total_seconds(), 0.0), modified)
+
+
+def _server_time(answer: "ListObjectsV2OutputTypeDef | HeadObjectOutputTypeDef") -> datetime:
     """When the store answered, by its own clock, to the second; without that clock, by this machine's."""
-    date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 

@@ -5,13 +5,16 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 import botocore.exceptions
+import botocore.session
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import parse_timestamp
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
@@ -79,8 +82,20 @@ def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] 
         signature_version="s3v4",
     )
     # The default session would remember keys that the environment no longer has.
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_read_time)
     key, secret = keys or (None, None)
-    return boto3.session.Session().client("s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret)
+    return boto3.session.Session(botocore_session=core).client(
+        "s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret
+    )
+
+
+def _read_time(text: str) -> datetime:
+    """A date of an answer: botocore's own reader takes as long for a listing as all the rest of it."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return parse_timestamp(text)
 
 
 def obstore_for(bucket: str) -> S3Store:

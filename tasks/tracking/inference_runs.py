@@ -1,12 +1,22 @@
 """Inferences, as runs of experiment `inference`."""
 
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
 from prefect import runtime
 
 from tasks.inference.publication import Publication
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch
+from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, tracking_errors
+
+_RUNS_PER_REQUEST = 200
+_FIGURES = {"inputs", "images", "frames", "detections", "failed_inputs"}
+_ID = re.compile(r"[0-9a-f-]{36}")
 
 
 @step
@@ -16,6 +26,7 @@ def record_inference(name: str, published: Publication) -> str:
     model_name = published.model_name
     note = published.to_markdown(links_markdown(page_links(published.run, None, model_name, published.newest_version)))
     metrics = {
+        "inputs": summary.inputs,
         "images": summary.images,
         "frames": summary.frames,
         "detections": summary.detections,
@@ -38,3 +49,86 @@ def record_inference(name: str, published: Publication) -> str:
         log_batch(mlflow, run_id, metrics, tags, time_ms=run.start_time)
         mlflow.set_terminated(run_id)
     return links_markdown(page_links("", run_id, model_name, published.newest_version))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceRun:
+    """A run of inference as MLflow has it; `run_id` is its run there, `flow_run_id` that in Prefect.
+
+    `figures` are those that `record_inference` logs, as far as they are known.
+    """
+
+    run_id: str
+    flow_run_id: str
+    model: str
+    versions: tuple[int, ...]
+    created: datetime
+    figures: Mapping[str, int]
+
+    @property
+    def position(self) -> tuple[str, str]:
+        """Where it stands in a list, the newest first: its date in milliseconds since 1970, and its run."""
+        return str(round(1000 * self.created.timestamp())), self.run_id
+
+
+def list_inference_runs(model: str = "", behind: tuple[str, str] | None = None) -> Iterator[InferenceRun]:
+    """Yield the runs of inference, with one model or with any, the newest first, behind a `position`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    filters = [f"tags.model = '{model}'"] if model else []
+    if behind:
+        filters.append(f"attributes.start_time <= {int(behind[0])}")
+    seen = set()  # what is added meanwhile moves the others from one answer of MLflow into the next
+    token = None
+    with tracking_errors("listing the runs of inference") as mlflow:
+        experiment = mlflow.get_experiment_by_name(INFERENCE)
+    while experiment:
+        with tracking_errors("listing the runs of inference") as mlflow:
+            runs = mlflow.search_runs(
+                [experiment.experiment_id],
+                " and ".join(filters),
+                max_results=_RUNS_PER_REQUEST,
+                order_by=["attributes.start_time DESC", "attributes.run_id ASC"],
+                page_token=token,
+            )
+        for run in map(_inference_run, runs):
+            if run.flow_run_id and run.run_id not in seen and (behind is None or _is_behind(run, behind)):
+                yield run
+            seen.add(run.run_id)
+        token = runs.token
+        if not token:
+            return
+
+
+def find_inference_run(flow_run_id: str) -> InferenceRun | None:
+    """Return the run of inference of a flow run; None if MLflow has none.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    if not _ID.fullmatch(flow_run_id):
+        return None
+    with tracking_errors(f"looking for flow run {flow_run_id}") as mlflow:
+        experiment = mlflow.get_experiment_by_name(INFERENCE)
+        runs = (
+            mlflow.search_runs([experiment.experiment_id], f"tags.flow_run_id = '{flow_run_id}'") if experiment else []
+        )
+    return next(map(_inference_run, runs), None)
+
+
+def _inference_run(run: Any) -> InferenceRun:  # noqa: ANN401
+    tags = run.data.tags
+    return InferenceRun(
+        run_id=run.info.run_id,
+        flow_run_id=tags.get("flow_run_id", ""),
+        model=tags.get("model", ""),
+        versions=tuple(int(version) for version in tags.get("versions", "").split(", ") if version.isdecimal()),
+        created=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        figures={name: int(value) for name, value in run.data.metrics.items() if name in _FIGURES},
+    )
+
+
+def _is_behind(run: InferenceRun, behind: tuple[str, str]) -> bool:
+    return (-int(run.position[0]), run.run_id) > (-int(behind[0]), behind[1])

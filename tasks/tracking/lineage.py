@@ -7,6 +7,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 from tasks.errors import StudioError
+from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
@@ -43,6 +44,22 @@ def lineage_tags(
         "git_commit": code_commit(),
         "merge_plan": json.dumps({"sha256": plan_digest, "artifact": PLAN_ARTIFACT}),
     }
+
+
+def archives_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the archives in tags of `lineage_tags`, and the SHA-256 (hex) of each; empty if nobody knows.
+
+    An archive of bucket `datasets` is named by its key, another by its address.
+    """
+    try:
+        digests = json.loads(tags.get("archives", "{}"))
+        names = {str(archive): parse_s3_uri(str(archive), Bucket.DATASETS) for archive in digests}
+        return {
+            name.key if name.bucket == Bucket.DATASETS else str(name): str(digests[archive])
+            for archive, name in names.items()
+        }
+    except (ValueError, TypeError):  # tags of somebody else, or cut at the longest that MLflow keeps
+        return {}
 
 
 def code_commit() -> str:

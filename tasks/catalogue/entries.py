@@ -1,0 +1,116 @@
+"""What the catalogue says of an archive, a model, a version and a run of inference, and a page of them."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+ArchiveVerdict = Literal["valid", "valid-with-warnings", "invalid", "unchecked"]
+VERDICTS: tuple[ArchiveVerdict, ...] = get_args(ArchiveVerdict)
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[Entry]):
+    """Some entries of a list; `next_cursor` gives the page after them, None if they were the last."""
+
+    entries: tuple[Entry, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveEntry:
+    """An archive of bucket `datasets`, with what `validate-dataset` found in these very bytes (`size` of them).
+
+    Unchecked, it has no digest (SHA-256 in hex), task, class, image, date of a check, nor report. `report` is the flow
+    run whose report is `runs/<report>/report.html` and `report.json`. `versions` were trained on an archive of this
+    name, such as `shapes/3`; None if MLflow is away.
+    """
+
+    name: str
+    size: int
+    etag: str
+    modified: datetime
+    verdict: ArchiveVerdict
+    task: str | None
+    classes: tuple[str, ...]
+    images: int | None
+    digest: str | None
+    checked: datetime | None
+    report: str | None
+    versions: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionEntry:
+    """A registered version.
+
+    `archives` are those that it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison
+    with the champion in a sentence. `training_run` is a flow run of Prefect, `mlflow_run` one of MLflow. `parity` is
+    `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it; None if Triton is away.
+    """
+
+    model: str
+    number: int
+    aliases: tuple[str, ...]
+    created: datetime
+    task: str | None
+    classes: tuple[str, ...]
+    archives: tuple[str, ...]
+    digests: tuple[str, ...]
+    scores: dict[str, float]
+    promotion: str
+    training_run: str | None
+    mlflow_run: str
+    parity: str | None
+    approved_by: str | None
+    served: bool | None
+
+    @property
+    def name(self) -> str:
+        """Model and number, such as `shapes/3`."""
+        return f"{self.model}/{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A registered model with its versions, the newest first; `served` is None if Triton is away."""
+
+    name: str
+    champion: int | None
+    challenger: int | None
+    served: bool | None
+    versions: tuple[VersionEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionEntry:
+    """A run of inference: `run` is its flow run, and its files are `predictions/<run>/`.
+
+    `version` is the newest that answered. `images` counts video frames, too, and `failures` the inputs that failed.
+    `gallery` is the key of the page in bucket `predictions`. Of a run that is `deleted` MLflow still knows the counts;
+    runs of earlier releases have no `inputs` there.
+    """
+
+    run: str
+    model: str
+    version: int | None
+    created: datetime
+    inputs: int | None
+    images: int
+    detections: int
+    failures: int
+    gallery: str | None
+    deleted: bool
+
+
+def plain_values(entry: Page[Any] | ArchiveEntry | ModelEntry | VersionEntry | PredictionEntry) -> dict[str, Any]:
+    """Return an entry or a page as values of JSON; times are ISO 8601."""
+    return {name: _plain(value) for name, value in asdict(entry).items()}
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,53 @@
+"""Models, versions and runs of inference, as the flows leave them, without weights and images."""
+
+import json
+from collections.abc import Mapping
+from uuid import uuid4
+
+from mlflow import MlflowClient
+
+from tasks.inference.publication import Publication
+from tasks.inference.results.summary import HISTOGRAM_BINS, InferenceSummary
+from tasks.tracking.inference_runs import record_inference
+from tasks.tracking.mlflow_client import TRAINING, experiment_id
+
+
+def register(model: str, archives: Mapping[str, str], **tags: str) -> int:
+    """A version that was trained on these archives (digests by name); the model is made if it is missing."""
+    mlflow = MlflowClient()
+    if not mlflow.search_registered_models(f"name = '{model}'"):
+        mlflow.create_registered_model(model)
+    run = mlflow.create_run(experiment_id(mlflow, TRAINING)).info.run_id
+    own = {
+        "archives": json.dumps(archives),
+        "class_names": '["a", "b"]',
+        "task": "detect",
+        "flow_run_id": str(uuid4()),
+        "git_commit": "c" * 40,
+        "metrics": '{"mAP50-95": 0.5}',
+    }
+    return int(mlflow.create_model_version(model, f"runs:/{run}/model", run, tags={**own, **tags}).version)
+
+
+def infer(model: str, version: int, detections: int = 7, *, published: bool = True) -> str:
+    """A run of inference with a version; returns the id of its flow run."""
+    summary = InferenceSummary(
+        inputs=3,
+        failed_inputs=1,
+        images=2,
+        videos=1,
+        frames=10,
+        detections=detections,
+        seconds=1.0,
+        classes={"a": detections},
+        histogram=(0,) * HISTOGRAM_BINS,
+        failures=(),
+        failure_count=1,
+        versions=(version,),
+        class_names=("a", "b"),
+    )
+    publication = Publication(run=str(uuid4()), model_name=model, summary=summary, gallery="https://example.org")
+    record_inference.fn("some-run", publication)
+    if published:
+        publication.complete()
+    return publication.run
