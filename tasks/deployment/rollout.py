@@ -14,6 +14,7 @@ from prefect import get_run_logger
 
 from tasks.errors import StudioError, Superseded
 from tasks.orchestration.current_run import log_step
+from tasks.orchestration.retries import ONCE, RetryPolicy
 from tasks.orchestration.signals import defer_cancellation
 from tasks.orchestration.step import SERVICE_RESTART
 from tasks.parameters import ServingParams
@@ -77,7 +78,7 @@ class Rollout:
                     published.discard_if_new()
             raise
         self.require_lock()
-        _unload_candidate(candidate)
+        _unload_candidate(candidate, SERVICE_RESTART)
 
     def ask_candidate(self, candidate: ServedModel, question: Callable[[], R]) -> R:
         """Return what `question` returns; a Triton that dies meanwhile gets the candidate and the question again.
@@ -164,9 +165,9 @@ def undeploy(model_name: str, require_lock: RequireLock) -> None:
     unload_unused(model_name)
 
 
-def _unload_candidate(candidate: ServedModel) -> None:
+def _unload_candidate(candidate: ServedModel, patience: RetryPolicy = ONCE) -> None:
     with warn_on_error("the candidate stays aside until the next rollout"):
-        unload_aside(candidate.name, candidate.entry)
+        patience.call(lambda: unload_aside(candidate.name, candidate.entry))
 
 
 def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: ServingParams) -> list[ServedModel]:

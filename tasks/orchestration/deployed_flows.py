@@ -1,21 +1,44 @@
 """Runs of our deployments: how one is started, found and awaited."""
 
+import contextlib
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import ArtifactSort, LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from tasks.errors import StudioError
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 2.0
+_LOG_PAGE = 200  # the most that Prefect returns
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """A line of the log of a run; `level` is that of Python's logging."""
+
+    time: datetime
+    level: int
+    text: str
 
 
 def start(
@@ -35,7 +58,7 @@ def start(
         StudioError: There is no such deployment, or the server refuses the parameters.
     """
     try:
-        with get_client(sync_client=True) as client:
+        with server_errors(), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
             return client.create_flow_run_from_deployment(
                 deployment.id, parameters=dict(parameters), name=name, idempotency_key=idempotency_key, tags=tags
@@ -44,10 +67,6 @@ def start(
         raise StudioError(
             f"Expected deployment {flow}/{DEPLOYMENT} on Prefect's server, found none. `make up` registers it."
         ) from error
-    except PrefectHTTPStatusError as error:
-        raise StudioError(f"Prefect refused the run of {flow}: {_reason(error.response)}") from error
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
-        raise PrefectUnavailableError(error) from error
 
 
 def find(flow_run: UUID) -> FlowRun | None:
@@ -57,12 +76,10 @@ def find(flow_run: UUID) -> FlowRun | None:
         PrefectUnavailableError: The server does not answer.
     """
     try:
-        with get_client(sync_client=True) as client:
+        with server_errors(), get_client(sync_client=True) as client:
             return client.read_flow_run(flow_run)
     except ObjectNotFound:
         return None
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
-        raise PrefectUnavailableError(error) from error
 
 
 def wait(flow_run: UUID, timeout_s: float | None = None) -> State[Any]:
@@ -74,15 +91,111 @@ def wait(flow_run: UUID, timeout_s: float | None = None) -> State[Any]:
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        run = find(flow_run)
-        if run is None:
-            raise StudioError(f"Expected a flow run {flow_run}, found none.")
+        run = require(flow_run)
         if run.state is not None and run.state.is_final():
             return run.state
         if deadline is not None and time.monotonic() > deadline:
             found = run.state.name if run.state else "no state"
             raise StudioError(f"Expected flow run {run.name} to end within {timeout_s:g} s, found it {found}.")
         time.sleep(POLL_S)
+
+
+def cancel(flow_run: UUID) -> str:
+    """Cancel a flow run; returns the name of its state now.
+
+    Raises:
+        StudioError: There is no such run, or it has ended.
+        PrefectUnavailableError: The server does not answer.
+    """
+    run = require(flow_run)
+    if run.state is not None and run.state.is_final():
+        raise StudioError(
+            f"Expected flow run {run.name} to go on, found it {run.state.name}: there is nothing to cancel."
+        )
+    at_work = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
+    wanted: State[Any] = Cancelling() if at_work else Cancelled()  # no worker cancels a run that has no process
+    return _set_state(flow_run, wanted)
+
+
+def retry(flow_run: UUID) -> str:
+    """Give a flow run that has ended back to a worker, which carries it on; returns the name of its state now.
+
+    Raises:
+        StudioError: There is no such run, it goes on, or it has completed.
+        PrefectUnavailableError: The server does not answer.
+    """
+    run = require(flow_run)
+    if run.state is None or not run.state.is_final() or run.state.is_completed():
+        found = run.state.name if run.state else "without a state"
+        raise StudioError(f"Expected flow run {run.name} to be Failed, Crashed or Cancelled, found it {found}.")
+    return _set_state(flow_run, AwaitingRetry(scheduled_time=datetime.now(UTC)))
+
+
+def require(flow_run: UUID) -> FlowRun:
+    """Return a flow run.
+
+    Raises:
+        StudioError: There is none of this id.
+        PrefectUnavailableError: The server does not answer.
+    """
+    run = find(flow_run)
+    if run is None:
+        raise StudioError(f"Expected a flow run {flow_run}, found none. `studio runs` lists the newest.")
+    return run
+
+
+def _set_state(flow_run: UUID, state: State[Any]) -> str:
+    with server_errors(), get_client(sync_client=True) as client:
+        answer = client.set_flow_run_state(flow_run, state)
+    if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
+        raise StudioError(f"Prefect refused {state.name}: {getattr(answer.details, 'reason', None) or answer.status}")
+    return str(answer.state.name)
+
+
+def read_log(flow_run: UUID, offset: int = 0) -> list[LogLine]:
+    """Return the lines of a run and of its steps in order of time, without the first `offset`.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run]))
+    lines: list[LogLine] = []
+    with server_errors(), get_client(sync_client=True) as client:
+        while True:
+            page = client.read_logs(chosen, limit=_LOG_PAGE, offset=offset + len(lines), sort=LogSort.TIMESTAMP_ASC)
+            lines += [LogLine(time=each.timestamp, level=each.level, text=each.message) for each in page]
+            if len(page) < _LOG_PAGE:
+                return lines
+
+
+def read_share_done(flow_run: UUID) -> float | None:
+    """Return how much of a run is done, from 0 to 1; None if it says nothing about that.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    chosen = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), type=ArtifactFilterType(any_=["progress"])
+    )
+    with server_errors(), get_client(sync_client=True) as client:
+        bars = client.read_artifacts(artifact_filter=chosen, limit=1, sort=ArtifactSort.UPDATED_DESC)
+    return float(bars[0].data or 0) / 100 if bars else None  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def server_errors() -> Iterator[None]:
+    """Raise PrefectUnavailableError for whatever a client of Prefect raises while the server does not answer.
+
+    Raises:
+        PrefectUnavailableError: It does not.
+        StudioError: It refuses the call; the message has its words.
+    """
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        raise StudioError(f"Prefect refused the call: {_reason(error.response)}") from error
+    except (httpx.HTTPError, OSError, RuntimeError) as error:
+        raise PrefectUnavailableError(error) from error
 
 
 def _reason(response: httpx.Response) -> str:

@@ -50,3 +50,6 @@ class RetryPolicy:
                     raise
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - callers shall not all come back at once
         return function()
+
+
+ONCE = RetryPolicy(attempts=1)

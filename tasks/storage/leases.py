@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from prefect import get_run_logger
 
 from tasks.orchestration.repetition import run_periodically
+from tasks.orchestration.retries import ONCE
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import ONCE, StorageError
+from tasks.storage.s3_client import StorageError
 
 FOLDER = "leases"
 LEASE_RENEW_INTERVAL_S = 20.0

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 TRANSFERS = 8
 STORE_RESTART = RetryPolicy(first_s=0.1, longest_s=5.0, total_s=120.0)
 SHORT_OUTAGE = RetryPolicy(attempts=4)  # botocore's own loop: it pauses for at most 1, 2 and 4 s
-ONCE = RetryPolicy(attempts=1)
 _CONNECTIONS = 64
 _NAMES = tuple(
     f"AWS_{name}"

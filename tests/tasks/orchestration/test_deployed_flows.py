@@ -1,11 +1,14 @@
 """Runs of deployments are started once, and refused in the server's own words."""
 
-from uuid import uuid4
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Completed
+from prefect.states import Completed, Running
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
@@ -30,7 +33,7 @@ def test_a_run_is_started_once_for_each_idempotency_key() -> None:
 
 
 def test_parameters_against_the_schema_are_refused_before_a_run_exists() -> None:
-    with pytest.raises(StudioError, match=r"Prefect refused the run of train-model: .*epochs"):
+    with pytest.raises(StudioError, match=r"Prefect refused the call: .*epochs"):
         deployed_flows.start("train-model", {"model_name": "a", "archives": ["a.zip"], "training": {"epochs": -1}})
 
 
@@ -39,11 +42,20 @@ def test_a_flow_that_is_not_deployed_is_named() -> None:
         deployed_flows.start("no-such-flow", {})
 
 
-def test_a_run_that_goes_on_is_named_with_its_state() -> None:
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
-        flow = client.create_flow_from_name("waiting")
-        deployment = client.create_deployment(flow, str(uuid4()))
-        run = client.create_flow_run_from_deployment(deployment).id
+        yield client
+
+
+def scheduled_run(client: SyncPrefectClient) -> UUID:
+    """A run that no worker looks at."""
+    deployment = client.create_deployment(client.create_flow_from_name("waiting"), str(uuid4()))
+    return client.create_flow_run_from_deployment(deployment).id
+
+
+def test_a_run_that_goes_on_is_named_with_its_state(client: SyncPrefectClient) -> None:
+    run = scheduled_run(client)
     with pytest.raises(StudioError, match="to end within 0 s, found it Scheduled"):
         deployed_flows.wait(run, 0)
 
@@ -52,3 +64,36 @@ def test_a_server_that_is_away_is_a_transient_error() -> None:
     away = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(away), pytest.raises(PrefectUnavailableError):
         deployed_flows.find(uuid4())
+
+
+def test_a_run_that_waits_is_cancelled_and_given_back(client: SyncPrefectClient) -> None:
+    run = scheduled_run(client)
+    assert deployed_flows.cancel(run) == "Cancelled"
+    with pytest.raises(StudioError, match="to go on, found it Cancelled"):
+        deployed_flows.cancel(run)
+    assert deployed_flows.retry(run) == "AwaitingRetry"
+    with pytest.raises(StudioError, match="to be Failed, Crashed or Cancelled, found it AwaitingRetry"):
+        deployed_flows.retry(run)
+    client.set_flow_run_state(run, Running(), force=True)
+    assert deployed_flows.cancel(run) == "Cancelling"
+
+
+def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient) -> None:
+    run = scheduled_run(client)
+    began = datetime.now(UTC)
+    lines = [
+        {
+            "name": "prefect.flow_runs",
+            "level": 20,
+            "message": f"line {number}",
+            "timestamp": (began + timedelta(seconds=number)).isoformat(),
+            "flow_run_id": str(run),
+        }
+        for number in range(450)
+    ]
+    client.request("POST", "/logs/", json=lines)
+    assert [line.text for line in deployed_flows.read_log(run)] == [f"line {number}" for number in range(450)]
+    assert [line.text for line in deployed_flows.read_log(run, 448)] == ["line 448", "line 449"]
+    assert deployed_flows.read_share_done(run) is None
+    client.create_artifact(ArtifactCreate(type="progress", data=25.0, flow_run_id=run))
+    assert deployed_flows.read_share_done(run) == 0.25
