@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-RUN := $(BIN)/python -m
+PY := $(BIN)/python -m
+STUDIO := $(BIN)/studio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload datasets models logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +21,11 @@ help: ## list the commands
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python $<
 	@cp $< $@
 
+# The command `studio`, and `from studio import Studio` in notebooks.
+$(STUDIO): .venv/requirements.txt pyproject.toml
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
+
 TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-triton-gpu.txt,requirements-triton.txt)
 .venv-triton/requirements.txt: $(TRITON_REQUIREMENTS) .venv/requirements.txt
 	@echo "making .venv-triton from $<"
@@ -27,62 +33,71 @@ TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-trit
 	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-triton/bin/python $<
 	@cp $< $@
 
-setup: .venv/requirements.txt .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
+setup: $(STUDIO) .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
 
 demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPOCHS= IMGSZ=)
-	@$(RUN) infra.demo $(if $(ARCHIVES),--archives $(ARCHIVES)) $(if $(IMAGES),--images $(IMAGES)) \
+	@$(STUDIO) demo $(ARCHIVES:%=--archives %) $(IMAGES:%=--images %) \
 		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
 
 up: setup ## start the local stack, with the data it had
-	@$(RUN) infra.stack up
+	@$(STUDIO) up
 
 down: ## stop the local stack; its data stays in .studio
-	@test ! -x $(BIN)/python || $(RUN) infra.stack down
+	@test ! -x $(STUDIO) || $(STUDIO) down
 
 status: setup ## each service, its address and health
-	@$(RUN) infra.stack status
+	@$(STUDIO) status
+
+datasets: setup ## archives of the object store, with their verdicts (SEARCH= VERDICT= JSON=1)
+	@$(STUDIO) datasets $(if $(SEARCH),--search "$(SEARCH)") $(if $(VERDICT),--verdict $(VERDICT)) $(if $(JSON),--json)
+
+models: setup ## registered models, or the versions of one (MODEL= JSON=1)
+	@$(STUDIO) models $(MODEL) $(if $(JSON),--json)
+
+logs: setup ## the log of a run (RUN=id)
+	@$(if $(RUN),,$(error expected a run, found none: make logs RUN=id))$(STUDIO) logs $(RUN)
 
 NEEDS_ARCHIVE = $(if $(ARCHIVE),,$(error expected a file, found none: make $@ ARCHIVE=x.zip))
 
 check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1 PAGE=x.html POLICY=x.json)
-	@$(NEEDS_ARCHIVE)$(RUN) infra.check $(ARCHIVE) $(if $(JSON),--json) $(if $(PAGE),--page $(PAGE)) $(if $(POLICY),--policy $(POLICY))
+	@$(NEEDS_ARCHIVE)$(STUDIO) check $(ARCHIVE) $(if $(JSON),--json) $(if $(PAGE),--page $(PAGE)) $(if $(POLICY),--policy $(POLICY))
 
 upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip, REPLACE=1 over one of that name)
-	@$(NEEDS_ARCHIVE)$(RUN) infra.upload $(ARCHIVE) $(if $(REPLACE),--replace)
+	@$(NEEDS_ARCHIVE)$(STUDIO) upload $(ARCHIVE) $(if $(REPLACE),--replace)
 
 test-fast: setup ## the tests that need no stack, no browser and no training
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \
+	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \
 		-m 'not heavy and not stack and not browser and not slow'
 
 test: setup ## every test but those of `make proof`, on a real stack of its own
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup ## check, labels, merge, training, live predictions, rollouts, inference, each beside its limit or other tools
-	@$(RUN) tests.benchmarks.bench_validation --large
-	@$(RUN) tests.benchmarks.bench_labels
-	@$(RUN) tests.benchmarks.fuzz_archives
-	@$(RUN) tests.benchmarks.bench_merge
-	@$(RUN) pytest -q -s tests/benchmarks/bench_training.py
-	@$(RUN) pytest -q -s tests/benchmarks/bench_predict.py
-	@$(RUN) pytest -q -s tests/benchmarks/bench_rollout.py
-	@$(RUN) pytest -q -s tests/benchmarks/bench_inference.py
+	@$(PY) tests.benchmarks.bench_validation --large
+	@$(PY) tests.benchmarks.bench_labels
+	@$(PY) tests.benchmarks.fuzz_archives
+	@$(PY) tests.benchmarks.bench_merge
+	@$(PY) pytest -q -s tests/benchmarks/bench_training.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
-	@$(RUN) pytest -m heavy -s
+	@$(PY) pytest -m heavy -s
 
 chaos: setup ## each flow while each part of the stack is killed, a line a case
-	@set -o pipefail; $(RUN) pytest -m heavy -q -s tests/chaos/test_matrix.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
+	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
 docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
-	@$(RUN) infra.parameter_tables
+	@$(PY) infra.parameter_tables
 	@$(BIN)/zensical build --strict --clean
 
 lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links that lead somewhere
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
-	@$(RUN) infra.parameter_tables --check
+	@$(PY) infra.parameter_tables --check
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup ## pin the requirements and their hashes anew, from the ranges of pyproject.toml

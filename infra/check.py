@@ -1,12 +1,10 @@
-"""`python -m infra.check ARCHIVE [--json] [--page FILE] [--policy FILE]`: check a dataset archive, with no server.
+"""The check of a dataset archive of this disk, without a server.
 
 Exit code 0: valid, also with warnings. 1: invalid. 2: there is no such file, or it is not a readable zip.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tasks.dataset.findings import Finding, Report, Severity, Verdict
+from tasks.errors import StudioError
 from tasks.files import sha256_of
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
@@ -25,24 +24,24 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO
 _SHOWN_PER_CODE = 10
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the archive that the arguments name, print the report, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m infra.check", description="Check a YOLO dataset archive.")
-    parser.add_argument("archive", type=Path, help="zip archive of a dataset")
-    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
-    parser.add_argument("--page", type=Path, help="write the page with figures and pictures to this HTML file")
-    parser.add_argument("--policy", type=_policy, default="{}", help="JSON file with fields of ValidationPolicy")
-    chosen = parser.parse_args(arguments)
-    inspection = _inspect(chosen.archive, chosen.policy)
+def check_archive(archive: Path, *, as_json: bool, page: Path | None, policy: Path | None) -> int:
+    """Check an archive, print the report or write the page, and return the exit code.
+
+    Raises:
+        StudioError: The policy cannot be read, or there is no place for the page.
+    """
+    chosen = _read_policy(policy)
+    inspection = _inspect(archive, chosen)
     report = inspection.report
-    if chosen.page:
+    if page:
         try:
-            chosen.page.write_text(render_inspection(inspection, chosen.archive, chosen.policy), encoding="utf-8")
+            page.write_text(render_inspection(inspection, archive, chosen), encoding="utf-8")
         except OSError as error:
-            sys.stderr.write(f"expected a place for the page, found: {error}; name a file in a folder that exists\n")
-            return 2
-        sys.stderr.write(f"page: {chosen.page}\n")
-    if chosen.json:
+            raise StudioError(
+                f"Expected a place for the page, found: {error}. Name a file in a folder that exists."
+            ) from error
+        sys.stderr.write(f"page: {page}\n")
+    if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         _print(report, Console())
@@ -52,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if report.verdict is Verdict.INVALID else 0
 
 
-def _policy(text: str) -> ValidationPolicy:
+def _read_policy(path: Path | None) -> ValidationPolicy:
     try:
-        return ValidationPolicy.model_validate_json(text if text == "{}" else Path(text).read_text(encoding="utf-8"))
+        return ValidationPolicy() if path is None else ValidationPolicy.model_validate_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"expected a JSON file of a validation policy: {error}") from error
+        raise StudioError(f"Expected a JSON file with fields of ValidationPolicy, found: {error}") from error
 
 
 def _inspect(path: Path, policy: ValidationPolicy) -> Inspection:
@@ -107,7 +106,3 @@ def _splits_table(report: Report) -> Table:
         labels = ", ".join(f"{name} {count}" for name, count in split.instances.items())
         table.add_row(name, str(split.images), str(split.labelled), Text(labels))
     return table
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,6 @@
 """`make demo`: the main job from archives to a gallery, through the deployments, as a user would click it."""
 
-import argparse
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from infra import demo_data, stack
-from infra.command_errors import StackError, exit_on_expected_errors
+from infra import demo_data
+from infra.command_errors import StackError
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
@@ -40,20 +38,27 @@ class DemoJob:
     training: dict[str, int]
 
 
-def plan(arguments: argparse.Namespace, settings: StackSettings) -> DemoJob:
-    """Return the job of the command line; draws its own data if no archive is named."""
-    is_drawn = not arguments.archives
-    archives = media = arguments.archives
+def plan(
+    settings: StackSettings,
+    *,
+    archives: list[Path],
+    media: list[Path],
+    base_model: str | None,
+    model_name: str | None,
+    training: Mapping[str, int | None],
+) -> DemoJob:
+    """Return the job; draws its own data if no archive is named. Parameters of `training` that are None are chosen."""
+    is_drawn = not archives
     if is_drawn:
-        archives, media = demo_data.generate(settings.state_dir / "demo")
-    training = SYNTHETIC_DATA_PARAMS if is_drawn else USER_DATA_PARAMS
-    overrides = {"epochs": arguments.epochs, "imgsz": arguments.imgsz}
+        archives, drawn = demo_data.generate(settings.state_dir / "demo")
+        media = media or drawn
+    chosen = SYNTHETIC_DATA_PARAMS if is_drawn else USER_DATA_PARAMS
     return DemoJob(
-        model_name=arguments.model or ("shapes" if is_drawn else "demo"),
+        model_name=model_name or ("shapes" if is_drawn else "demo"),
         archives=archives,
-        base_model=arguments.base_model or "yolo11n.yaml",
-        media=arguments.images or media,
-        training=training | {name: value for name, value in overrides.items() if value is not None},
+        base_model=base_model or "yolo11n.yaml",
+        media=media or archives,
+        training=chosen | {name: value for name, value in training.items() if value is not None},
     )
 
 
@@ -177,25 +182,3 @@ def require_trained(model_name: str, flow_run_id: str, environment: Mapping[str,
         run = mlflow.get("runs/get", params={"run_id": version["run_id"]}).raise_for_status().json()["run"]
     metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
     return int(version["version"]), float(next(metrics[name] for name in MAIN_METRICS if name in metrics))
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m infra.demo", description=__doc__)
-    parser.add_argument("--archives", nargs="*", type=Path, help="dataset archives (default: drawn shapes)")
-    parser.add_argument("--images", nargs="*", type=Path, help="images, zips of images and videos to infer over")
-    parser.add_argument("--base-model", help="a .pt file, or an Ultralytics name (default: yolo11n.yaml, untrained)")
-    parser.add_argument("--model", help="name of the model")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--imgsz", type=int)
-    arguments = parser.parse_args()
-    os.umask(0o077)
-    console = Console(highlight=False)
-    with exit_on_expected_errors():
-        settings = stack.load_settings()
-        stack.up(settings, console.print)
-        Demo(settings, console).run(plan(arguments, settings))
-
-
-if __name__ == "__main__":
-    main()

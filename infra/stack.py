@@ -1,20 +1,16 @@
-"""The local stack: `python -m infra.stack up | down | status`."""
+"""The local stack: started, stopped, and what it consists of."""
 
-import argparse
 import asyncio
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dotenv import dotenv_values
-from rich.console import Console
-from rich.table import Table
 
 from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
-from infra.command_errors import StackError, exit_on_expected_errors
+from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.services import prepare_object_store, s3_client, services
 from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
@@ -24,6 +20,7 @@ from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 
 START_SECONDS = 180
+WELL = "well"
 Echo = Callable[[str], None]
 
 
@@ -193,41 +190,21 @@ def health_error(service: Service) -> str | None:
     return None
 
 
-def status(settings: StackSettings, console: Console) -> bool:
-    """Print each service, its address and its health; False if one is not well."""
-    table = Table("service", "address", "process", "health")
+def describe_services(settings: StackSettings) -> list[dict[str, str]]:
+    """Return service, address, state of its process and health (`well`, or why not) of each service."""
     states = supervisord.states(settings)
-    well = True
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
-    for service in services(settings):
-        reason = health_error(service)
-        well = well and reason is None
-        table.add_row(service.name, service.address, states.get(service.name, "DOWN"), reason or "well")
-    for variable in preflight.EXTERNAL_SERVICE_VARIABLES:
-        if settings.is_elsewhere(variable):
-            table.add_row(variable, settings.environment[variable], "elsewhere", "")
-    console.print(table)
-    console.print(f"logs: {settings.state_dir / 'logs'}")
-    if not well:
-        console.print("`make up` starts what is down")
-    return well
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status"))
-    command = parser.parse_args().command
-    os.umask(0o077)
-    with exit_on_expected_errors():
-        settings = load_settings()
-        if command == "up":
-            up(settings)
-        elif command == "down":
-            print("stack is down" if down(settings) else "stack was not up")
-        elif not status(settings, Console()):
-            sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+    local = [
+        {
+            "service": service.name,
+            "address": service.address,
+            "process": states.get(service.name, "DOWN"),
+            "health": health_error(service) or WELL,
+        }
+        for service in services(settings)
+    ]
+    elsewhere = filter(settings.is_elsewhere, preflight.EXTERNAL_SERVICE_VARIABLES)
+    return local + [
+        {"service": name, "address": settings.environment[name], "process": "elsewhere", "health": ""}
+        for name in elsewhere
+    ]

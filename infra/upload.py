@@ -1,10 +1,9 @@
-"""Put files into the object store: `python -m infra.upload FILE... [--bucket datasets] [--prefix folder] [--replace]`.
+"""Files of this disk, put into the object store.
 
-Without `--replace` nothing is written over, even if two people upload one name at the same moment; of two files of more
-than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
+Unless they may replace others, nothing is written over, even if two people upload one name at the same moment; of two
+files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,9 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from infra.command_errors import StackError, exit_on_expected_errors
+from infra.command_errors import StackError
 from infra.identities import Role
 from infra.services import s3_client
-from infra.stack import load_settings
 from infra.stack_settings import StackSettings
 from tasks.storage.object_names import Bucket
 
@@ -83,29 +81,10 @@ def _taken(bucket: str, keys: Sequence[str]) -> str:
     kept = " Bucket datasets keeps what it held before." if bucket == Bucket.DATASETS else ""
     return (
         f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
-        f"REPLACE=1 (python -m infra.upload: --replace) to put yours in its place.{kept}"
+        f"REPLACE=1 (studio upload: --replace) to put yours in its place.{kept}"
     )
 
 
 def _unreachable(settings: StackSettings, key: str, error: Exception) -> str:
     address = settings.environment["AWS_ENDPOINT_URL"]
     return f"{key} was not uploaded to {address}: {error} Start the stack with `make up`."
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m infra.upload", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path)
-    buckets = [Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS]
-    parser.add_argument("--bucket", default=Bucket.DATASETS, choices=buckets)
-    parser.add_argument("--prefix", default="")
-    parser.add_argument("--replace", action="store_true", help="write over objects of that name")
-    arguments = parser.parse_args()
-    with exit_on_expected_errors():
-        bucket = arguments.bucket
-        for key in upload(load_settings(), arguments.files, bucket, arguments.prefix, replace=arguments.replace):
-            print(f"s3://{bucket}/{key}")
-
-
-if __name__ == "__main__":
-    main()

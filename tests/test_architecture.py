@@ -15,7 +15,7 @@ CLIENTS = {
     *("prefect", "mlflow", "boto3", "botocore", "s3transfer", "obstore", "tritonclient"),
     *("httpx", "requests", "urllib3", "torch", "ultralytics", "onnxruntime", "openvino"),
 }
-OUTSIDE = {"flows", "infra", "deployments", "model_repository", "examples", "tests"}
+OUTSIDE = {"flows", "infra", "deployments", "model_repository", "studio", "examples", "tests"}
 SUB_ROOMS = {("serving", "parity"), ("training", "trainer"), ("inference", "results")}
 
 
@@ -191,7 +191,8 @@ PICKLES = re.compile(
     r"\bYOLO\(|\b(torch|joblib|dill|pickle|cloudpickle|marshal|shelve)\.|read_pickle|load_checkpoint|torch_load|"
     r"torch_safe_load|pyfunc\.load|allow_pickle=True|torch_utils\.strip_optimizer"
 )
-PRODUCT = [path for folder in ("tasks", "flows", "infra", "model_repository", "deployments") for path in files(folder)]
+PRODUCT_FOLDERS = ("tasks", "flows", "infra", "model_repository", "deployments", "studio")
+PRODUCT = [path for folder in PRODUCT_FOLDERS for path in files(folder)]
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=str)

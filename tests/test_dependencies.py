@@ -15,7 +15,7 @@ from tests.test_architecture import PRODUCT, imports
 
 KNOWN = {
     *sys.stdlib_module_names,
-    *("tasks", "flows", "infra", "deployments", "model_repository", "examples", "tests"),
+    *("tasks", "flows", "infra", "deployments", "model_repository", "studio", "examples", "tests"),
     "triton_python_backend_utils",  # Triton's own
     "openvino",  # of .venv-triton
     "cleanvision",  # tests/benchmarks/peers.py makes an environment for it

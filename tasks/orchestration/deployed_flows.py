@@ -140,7 +140,7 @@ def require(flow_run: UUID) -> FlowRun:
     """
     run = find(flow_run)
     if run is None:
-        raise StudioError(f"Expected a flow run {flow_run}, found none. `studio runs` lists the newest.")
+        raise StudioError(f"Expected a flow run {flow_run}, found none. The Prefect UI lists all runs.")
     return run
 
 

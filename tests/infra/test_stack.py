@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from rich.console import Console
 
 from infra import stack as local_stack
 from infra import supervisord
@@ -70,12 +69,11 @@ def automation(api: httpx.Client) -> dict[str, Any]:
 
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
-    console = Console(record=True, width=160)
-    assert local_stack.status(stack, console)
-    text = console.export_text()
-    for name in ("postgres", "object-store", "prefect", "mlflow", "triton", "live", "worker"):
-        assert name in text
-    assert text.count("RUNNING") == 7
+    names = ["postgres", "object-store", "prefect", "mlflow", "triton", "live", "worker"]
+    described = local_stack.describe_services(stack)
+    assert sorted(each["service"] for each in described) == sorted(names)
+    assert {(each["process"], each["health"]) for each in described} == {("RUNNING", local_stack.WELL)}
+    assert all(each["address"] for each in described)
 
 
 def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettings) -> None:

@@ -91,7 +91,7 @@ def test_of_two_that_upload_one_name_at_once_one_is_refused(
 
 
 def test_the_command_says_what_to_do_and_takes_replace(stack: StackSettings, archive: Path) -> None:  # noqa: ARG001
-    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    command = [sys.executable, "-m", "studio", "upload", str(archive)]
     first, second, third = (
         subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         for more in ([], [], ["--replace"])

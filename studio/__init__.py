@@ -1,0 +1,6 @@
+"""YOLO Studio for scripts and notebooks: `from studio import Studio`. The command `studio` does the same."""
+
+from studio.client import Studio
+from studio.runs import InferenceRun, Run, RunFailedError
+
+__all__ = ["InferenceRun", "Run", "RunFailedError", "Studio"]

@@ -1,0 +1,138 @@
+"""The class for scripts and notebooks: each method starts a run of a flow, or reads what is there."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from studio.connection import connect
+from studio.runs import InferenceRun, Run
+from tasks.errors import StudioError
+
+if TYPE_CHECKING:
+    from tasks.catalogue.entries import ArchiveEntry, ModelEntry, Page, PredictionEntry
+
+Entry = TypeVar("Entry")
+Values = Mapping[str, Any]
+
+
+class Studio:
+    """The services that the environment names, else those of the local stack.
+
+    A method that starts a run returns it at once: `Studio().train("shapes", ["a.zip"]).wait()`. Parameters have the
+    names and rules of docs/flows.md; the server refuses what breaks them.
+    """
+
+    def __init__(self) -> None:
+        """Raises NotConnectedError if there are no services."""
+        connect()
+
+    def upload(self, path: Path | str, *, replace: bool = False) -> str:
+        """Put an archive into bucket `datasets` under its own name, which is returned.
+
+        Raises:
+            StackError: There is no such file, or an archive of that name is there and `replace` is false.
+        """
+        from infra.stack import load_settings
+        from infra.upload import upload
+
+        return upload(load_settings(), [Path(path)], "datasets", replace=replace)[0]
+
+    def validate(self, archive: str, **policy: object) -> Run:
+        """Check an archive of bucket `datasets`; keywords are fields of ValidationPolicy."""
+        return self.start("validate-dataset", archive=_stored(archive), policy=policy)
+
+    def train(
+        self,
+        model: str,
+        archives: Sequence[str],
+        *,
+        base_model: str = "yolo11n.pt",
+        merge: Values | None = None,
+        promotion: Values | None = None,
+        **training: object,
+    ) -> Run:
+        """Train a version on archives of bucket `datasets`; keywords are fields of TrainingParams, such as `epochs`."""
+        return self.start(
+            "train-model",
+            model_name=model,
+            archives=[_stored(archive) for archive in archives],
+            base_model=base_model,
+            training=training,
+            merge=merge,
+            promotion=promotion,
+        )
+
+    def deploy(self, model: str, version: int | None = None, **serving: object) -> Run:
+        """Serve a version (None: the challenger); keywords are fields of ServingParams."""
+        return self.start("deploy-model", model_name=model, version=version, serving=serving)
+
+    def rollback(self, model: str, version: int | None = None) -> Run:
+        """Serve the champion before the present one again, or a version that is named."""
+        return self.start("rollback-model", model_name=model, version=version)
+
+    def undeploy(self, model: str) -> Run:
+        """Serve a model no longer."""
+        return self.start("undeploy-model", model_name=model)
+
+    def infer(self, model: str, inputs: Sequence[str], **inference: object) -> InferenceRun:
+        """Detect on keys, prefixes or globs of bucket `media`; keywords are fields of InferenceParams."""
+        run = self.start("run-inference", model_name=model, inputs=list(inputs), inference=inference)
+        return InferenceRun(run.id)
+
+    def start(self, flow: str, **parameters: object) -> Run:
+        """Start a run of `<flow>/gpu`; parameters that are None or empty mappings keep the flow's defaults.
+
+        Raises:
+            StudioError: The server refuses them, in its own words.
+        """
+        from tasks.orchestration import deployed_flows
+
+        chosen = {name: value for name, value in parameters.items() if value is not None and value != {}}
+        return Run(deployed_flows.start(flow, chosen))
+
+    def datasets(self, *, search: str = "", verdict: str | None = None) -> "Iterator[ArchiveEntry]":
+        """Yield the archives of bucket `datasets` by key, with what their check found."""
+        from tasks.catalogue.archives import list_archives
+
+        return _entries(lambda cursor: list_archives(cursor=cursor, search=search, verdict=verdict))
+
+    def models(self, *, search: str = "") -> "Iterator[ModelEntry]":
+        """Yield the registered models by name, with their versions."""
+        from tasks.catalogue.models import list_models
+
+        return _entries(lambda cursor: list_models(cursor=cursor, search=search))
+
+    def model(self, name: str) -> "ModelEntry":
+        """Return a registered model with its versions.
+
+        Raises:
+            CatalogueError: There is none of this name.
+        """
+        from tasks.catalogue.models import read_model
+
+        return read_model(name)
+
+    def predictions(self, *, model: str = "") -> "Iterator[PredictionEntry]":
+        """Yield the runs of inference, the newest first."""
+        from tasks.catalogue.predictions import list_predictions
+
+        return _entries(lambda cursor: list_predictions(cursor=cursor, model=model))
+
+
+def _entries(read: "Callable[[str], Page[Entry]]") -> Iterator[Entry]:
+    page = read("")
+    yield from page.entries
+    while page.next_cursor:
+        page = read(page.next_cursor)
+        yield from page.entries
+
+
+def _stored(archive: str) -> str:
+    """The name of an archive; a file of this disk that is not uploaded would be looked for in vain."""
+    if "/" in archive and not archive.startswith("s3://") and Path(archive).is_file():
+        name = Path(archive).name
+        raise StudioError(
+            f"Expected the key of an archive in bucket datasets, found the file {archive}. Upload it first: "
+            f"Studio().upload({archive!r}), then name {name!r}."
+        )
+    return archive

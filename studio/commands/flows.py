@@ -1,0 +1,98 @@
+"""Commands that start a run of a flow."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from studio.commands.options import AsJson, Settings, Wait, given, merge_settings
+from studio.output import finish
+
+Parameters = Mapping[str, object]
+Model = Annotated[str, typer.Argument(help="Name of the model.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (validate, train, deploy, rollback, undeploy, infer):
+        app.command(rich_help_panel="Runs of a flow")(command)
+
+
+def validate(
+    archive: Annotated[str, typer.Argument(help="Key in bucket datasets, or an s3:// address.")],
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check an archive of the object store, and keep the report."""
+    _run("validate-dataset", f"validate {archive}", {"archive": archive}, settings, wait=wait, as_json=as_json)
+
+
+def train(
+    model: Model,
+    archives: Annotated[list[str], typer.Argument(help="Keys in bucket datasets, or s3:// addresses.")],
+    base_model: Annotated[str, typer.Option(help="Where the training starts from.")] = "yolo11n.pt",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Image size, in pixels.")] = None,
+    batch: Annotated[float | None, typer.Option()] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Merge archives, train, and register the version."""
+    parameters = {
+        "model_name": model,
+        "archives": archives,
+        "base_model": base_model,
+        "training": given(epochs=epochs, imgsz=imgsz, batch=batch),
+    }
+    _run("train-model", f"train {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def deploy(
+    model: Model,
+    version: Annotated[int | None, typer.Option(help="A version; the challenger if none is named.")] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a version, and make it the champion."""
+    parameters = {"model_name": model, "version": version}
+    _run("deploy-model", f"deploy {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def rollback(
+    model: Model,
+    version: Annotated[int | None, typer.Option(help="A version; the champion before if none is named.")] = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make the champion before the present one the champion again."""
+    parameters = {"model_name": model, "version": version}
+    _run("rollback-model", f"roll back {model}", parameters, None, wait=wait, as_json=as_json)
+
+
+def undeploy(model: Model, wait: Wait = True, as_json: AsJson = False) -> None:
+    """Serve a model no longer; its versions stay."""
+    _run("undeploy-model", f"undeploy {model}", {"model_name": model}, None, wait=wait, as_json=as_json)
+
+
+def infer(
+    model: Model,
+    inputs: Annotated[list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media.")],
+    confidence: Annotated[float | None, typer.Option()] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Detect on images and videos with the champion."""
+    parameters = {"model_name": model, "inputs": inputs, "inference": given(confidence=confidence)}
+    _run("run-inference", f"infer with {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def _run(
+    flow: str, title: str, parameters: Parameters, settings: list[str] | None, *, wait: bool, as_json: bool
+) -> None:
+    from studio.client import Studio
+
+    finish(Studio().start(flow, **merge_settings(dict(parameters), settings)), title, wait=wait, as_json=as_json)

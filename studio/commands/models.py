@@ -1,0 +1,101 @@
+"""Models, their versions, and what runs of inference have left."""
+
+from typing import Annotated
+
+import typer
+
+from studio.commands.options import AsJson, Cursor, Limit
+from studio.output import ERR, OUT, print_json, print_table
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (models, predictions):
+        app.command(rich_help_panel="Models")(command)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model: list its versions.")] = None,
+    search: Annotated[str, typer.Option(help="Part of the name, in any case.")] = "",
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the registered models, or the versions of one."""
+    from studio.connection import connect
+
+    connect()
+    from tasks.catalogue.entries import plain_values
+    from tasks.catalogue.models import list_models, read_model
+
+    if name is not None:
+        model = read_model(name)
+        if as_json:
+            print_json(plain_values(model))
+        else:
+            print_table(
+                ("version", "aliases", "served", "task", "scores", "parity", "archives", "created"),
+                [
+                    (
+                        each.number,
+                        each.aliases,
+                        _served(each.served),
+                        each.task,
+                        tuple(f"{metric} {value:.3f}" for metric, value in each.scores.items()),
+                        each.parity,
+                        each.archives,
+                        each.created,
+                    )
+                    for each in model.versions
+                ],
+            )
+        return
+    page = list_models(cursor=cursor, limit=limit, search=search)
+    if as_json:
+        print_json(plain_values(page))
+        return
+    print_table(
+        ("model", "champion", "challenger", "served", "versions"),
+        [
+            (each.name, each.champion, each.challenger, _served(each.served), len(each.versions))
+            for each in page.entries
+        ],
+    )
+    if not page.entries:
+        OUT.print("none match" if search else "no models; `studio train NAME x.zip` makes one")
+    if page.next_cursor:
+        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+
+
+def predictions(
+    model: Annotated[str, typer.Option(help="Those with this model alone.")] = "",
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of inference, the newest first."""
+    from studio.connection import connect
+
+    connect()
+    from tasks.catalogue.entries import plain_values
+    from tasks.catalogue.predictions import list_predictions
+
+    page = list_predictions(cursor=cursor, limit=limit, model=model)
+    if as_json:
+        print_json(plain_values(page))
+        return
+    print_table(
+        ("run", "model", "version", "ended", "images", "detections", "failures"),
+        [
+            (each.run, each.model, each.version, each.created, each.images, each.detections, each.failures)
+            for each in page.entries
+        ],
+    )
+    if not page.entries:
+        OUT.print("no predictions; `studio infer MODEL street/` makes some")
+    if page.next_cursor:
+        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+
+
+def _served(served: bool | None) -> str:
+    return {True: "yes", False: "no", None: "Triton is away"}[served]

@@ -1,0 +1,46 @@
+"""Options that several commands have, and how `--set` becomes parameters."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; everything else is on standard error.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end, or print its id at once.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter of the flow: --set training.patience=20 (docs/flows.md has all)."),
+]
+Limit = Annotated[int, typer.Option(min=1, max=500, help="Most entries of a page.")]
+Cursor = Annotated[str, typer.Option(help="Where the page before ended.")]
+
+
+def merge_settings(parameters: dict[str, Any], settings: Iterable[str] | None) -> dict[str, Any]:
+    """Return the parameters with each `path=value` in its place; values are YAML, so `null` and `[1, 2]` work.
+
+    Raises:
+        typer.BadParameter: A setting has another form.
+    """
+    for setting in settings or ():
+        path, equals, text = setting.partition("=")
+        *groups, name = path.split(".")
+        if not equals or not all([*groups, name]):
+            raise typer.BadParameter(f"expected --set name=value or --set group.name=value, found {setting!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"expected a YAML value after {path}=, found {text!r}") from error
+        place = parameters
+        for group in groups:
+            inner = place.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise typer.BadParameter(f"expected {group} in {setting!r} to hold parameters, found {inner!r}")
+            place = inner
+        place[name] = value
+    return parameters
+
+
+def given(**options: object) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

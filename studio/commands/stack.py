@@ -1,0 +1,99 @@
+"""The local stack."""
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.commands.options import AsJson
+from studio.output import OUT, ExitCode, print_json, print_table
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (up, down, status, demo):
+        app.command(rich_help_panel="The stack")(command)
+    app.command("open", rich_help_panel="The stack")(open_page)
+
+
+def up(as_json: AsJson = False) -> None:
+    """Start the local stack, with the data it had."""
+    from infra import stack
+
+    settings = stack.load_settings()
+    stack.up(settings, (lambda _: None) if as_json else print)
+    if as_json:
+        print_json({"up": True, "services": stack.describe_services(settings)})
+
+
+def down(as_json: AsJson = False) -> None:
+    """Stop the local stack; its data stays in .studio. Runs that go on are carried on by the next `up`."""
+    from infra import stack
+
+    stopped = stack.down(stack.load_settings())
+    if as_json:
+        print_json({"up": False, "was_up": stopped})
+    else:
+        print("stack is down" if stopped else "stack was not up")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Each service, its address and its health; exit code 1 if one is not well."""
+    from infra import stack
+
+    settings = stack.load_settings()
+    rows = stack.describe_services(settings)
+    if as_json:
+        print_json({"services": rows})
+    else:
+        print_table(("service", "address", "process", "health"), [tuple(row.values()) for row in rows])
+        OUT.print(f"logs: {settings.state_dir / 'logs'}", markup=False)
+    if any(row["health"] not in {"well", ""} for row in rows):
+        if not as_json:
+            OUT.print("`make up` starts what is down")
+        raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def open_page(as_json: AsJson = False) -> None:
+    """Open the front page in a browser, and print its address."""
+    from infra import stack
+
+    address = f"http://127.0.0.1:{stack.load_settings().live_port}"
+    if as_json:
+        print_json({"address": address})
+        return
+    print(address)
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(address)
+
+
+def demo(
+    archives: Annotated[
+        list[Path] | None, typer.Option(help="Dataset archives; drawn shapes if there are none.")
+    ] = None,
+    images: Annotated[list[Path] | None, typer.Option(help="Images, zips of images and videos to infer over.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="A .pt file, or an Ultralytics name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    imgsz: Annotated[int | None, typer.Option()] = None,
+) -> None:
+    """Run the main job end to end on the local stack, which stays up."""
+    from rich.console import Console
+
+    from infra import demo as job
+    from infra import stack
+
+    console = Console(highlight=False)
+    settings = stack.load_settings()
+    stack.up(settings, console.print)
+    chosen = job.plan(
+        settings,
+        archives=archives or [],
+        media=images or [],
+        base_model=base_model,
+        model_name=model,
+        training={"epochs": epochs, "imgsz": imgsz},
+    )
+    job.Demo(settings, console).run(chosen)

@@ -1,0 +1,33 @@
+"""Which services the command and the class talk to."""
+
+import functools
+
+from tasks.errors import StudioError
+
+
+class NotConnectedError(StudioError):
+    """The stack is not up, and the environment names no services."""
+
+
+@functools.lru_cache(maxsize=1)
+def connect() -> None:
+    """Point this process at the services that the environment names, and for the rest at the local stack.
+
+    It has to come before the first import of prefect, which reads its address once.
+
+    Raises:
+        NotConnectedError: There are none.
+    """
+    from infra import environment, stack
+    from infra.stack_settings import VARIABLES
+
+    settings = stack.load_settings()
+    if not (settings.state_dir / "env").is_file() and not all(map(settings.is_elsewhere, VARIABLES)):
+        raise NotConnectedError(
+            f"Expected a stack that is up, found none in {settings.state_dir}. Start it with `studio up`, or name the "
+            f"services in {', '.join(VARIABLES)}."
+        )
+    environment.apply_environment(
+        environment.common_environment(settings) | settings.environment | environment.triton_environment(settings),
+        local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"),
+    )

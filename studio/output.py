@@ -1,0 +1,116 @@
+"""What the command prints: tables or one JSON document on standard output, everything else on standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from studio.runs import Run
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ExitCode(IntEnum):
+    """How a command ends; docs/command-line.md has the table."""
+
+    DONE = 0
+    NOT_WELL = 1
+    USAGE = 2
+    AWAY = 3
+    INTERRUPTED = 130
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document; times are ISO 8601."""
+    sys.stdout.write(json.dumps(document, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; values from outside are never read as markup."""
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*(Text(_words(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def follow(run: Run, title: str) -> Run:
+    """Print the log of a run, and a bar on a terminal, until it has completed.
+
+    Raises:
+        RunFailedError: It ended in another way.
+    """
+    from tasks.orchestration import deployed_flows
+
+    printed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
+        bar = progress.add_task(title, total=None)
+
+        def show(run: Run) -> None:
+            nonlocal printed
+            lines = run.logs(printed)
+            printed += len(lines)
+            for line in lines:
+                ERR.print(Text(f"{line.time:%H:%M:%S} {line.text}"))
+            if ERR.is_terminal and (share := deployed_flows.read_share_done(run.id)) is not None:
+                progress.update(bar, completed=share, total=1.0)
+
+        return run.wait(follow=show)
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """Return what `--json` says of a run."""
+    state = run.state
+    return {"run": str(run.id), "url": run.url, "state": state.name, "message": state.message}
+
+
+def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
+    """Follow a run to its end if `wait`, and print what became of it.
+
+    Raises:
+        RunFailedError: It did not complete.
+        KeyboardInterrupt: The person has stopped following; the run goes on.
+    """
+    error: Exception | None = None
+    if wait:
+        ERR.print(Text(f"{title}: {run.url}"))
+        try:
+            follow(run, title)
+        except Exception as failure:  # noqa: BLE001 - raised again below, once its JSON is printed
+            error = failure
+        except KeyboardInterrupt:
+            ERR.print(
+                Text(f"the run goes on: `studio logs {run.id} --follow` shows it, `studio cancel {run.id}` ends it")
+            )
+            raise
+    if as_json:
+        print_json(describe_run(run))
+    elif error is None:
+        state = run.state
+        OUT.print(Text(f"{title}: {state.name}: {state.message}" if wait else f"{title}: {run.id} {run.url}"))
+    if error:
+        raise error
+
+
+def _words(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M}"
+        case tuple() | list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

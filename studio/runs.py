@@ -1,0 +1,145 @@
+"""A flow run in the hands of a script: its state, its log, its end, and what it has left."""
+
+import io
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from studio.connection import connect
+from tasks.errors import StudioError, safe_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import supervision as sv
+    from prefect.client.schemas.objects import State
+
+    from tasks.orchestration.deployed_flows import LogLine
+
+POLL_S = 1.0
+_NO_FRAME = -1
+ADVICE = "The Prefect UI lists all runs; a command that starts one prints its id."
+
+
+class RunFailedError(StudioError):
+    """A flow run has ended, and not well; the message is that of its state."""
+
+
+class Run:
+    """A flow run, by its id."""
+
+    def __init__(self, run: UUID | str) -> None:
+        """Raises StudioError for a text that is no id."""
+        connect()
+        try:
+            self.id = run if isinstance(run, UUID) else UUID(run)
+        except ValueError:
+            found = safe_repr(run)
+            raise StudioError(
+                f"Expected the id of a flow run, found {found}. `studio runs` lists the newest."
+            ) from None
+
+    def __repr__(self) -> str:
+        """Return the run as the call that makes it."""
+        return f"{type(self).__name__}({str(self.id)!r})"
+
+    @property
+    def url(self) -> str:
+        """The page of the run in the Prefect UI."""
+        import os
+
+        return f"{os.environ['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{self.id}"
+
+    @property
+    def state(self) -> "State[Any]":
+        """The state of the run now."""
+        from prefect.states import Pending
+
+        from tasks.orchestration import deployed_flows
+
+        return deployed_flows.require(self.id).state or Pending()
+
+    def wait(self, timeout_s: float | None = None, *, follow: Callable[["Run"], None] | None = None) -> Self:
+        """Return the run when it has completed; `follow` is called about once a second until then.
+
+        Raises:
+            RunFailedError: It ended in another way.
+            StudioError: It goes on after `timeout_s` seconds.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (state := self.state).is_final():
+            if deadline is not None and time.monotonic() > deadline:
+                raise StudioError(f"Expected {self.url} to end within {timeout_s:g} s, found it {state.name}.")
+            if follow:
+                follow(self)
+            time.sleep(POLL_S)
+        if follow:
+            follow(self)
+        if not state.is_completed():
+            raise RunFailedError(f"{state.name}: {state.message or 'its log says more'} {self.url}")
+        return self
+
+    def logs(self, skip: int = 0) -> "list[LogLine]":
+        """Return the lines of its log in order of time, without the first `skip`."""
+        from tasks.orchestration import deployed_flows
+
+        return deployed_flows.read_log(self.id, skip)
+
+    def cancel(self) -> str:
+        """Cancel the run; returns the name of its state now.
+
+        Raises:
+            StudioError: It has ended.
+        """
+        from tasks.orchestration import deployed_flows
+
+        return deployed_flows.cancel(self.id)
+
+    def retry(self) -> str:
+        """Give a run that has ended back to a worker, which carries it on; returns the name of its state now.
+
+        Raises:
+            StudioError: It goes on, or has completed.
+        """
+        from tasks.orchestration import deployed_flows
+
+        return deployed_flows.retry(self.id)
+
+
+class InferenceRun(Run):
+    """A run of inference, with what it found."""
+
+    def detections(self) -> "pd.DataFrame":
+        """Return a row a detection, boxes in pixels of the original image; waits until the run has completed.
+
+        Raises:
+            RunFailedError: It ended in another way.
+        """
+        import boto3
+        import pandas as pd
+
+        self.wait()
+        body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{self.id}/predictions.parquet")["Body"]
+        return pd.read_parquet(io.BytesIO(body.read()))
+
+    def to_supervision(self) -> "dict[tuple[str, int | None], sv.Detections]":
+        """Return the detections by source and frame (None for an image), as supervision has them.
+
+        An image in which nothing was found is not among them. Waits until the run has completed.
+
+        Raises:
+            RunFailedError: It ended in another way.
+        """
+        import supervision as sv
+
+        table = self.detections()
+        found = {}
+        for (source, frame), rows in table.groupby(["source", table["frame"].fillna(_NO_FRAME)], sort=False):
+            key = str(source), None if frame == _NO_FRAME else int(str(frame).removesuffix(".0"))
+            found[key] = sv.Detections(
+                xyxy=rows[["x1", "y1", "x2", "y2"]].to_numpy(),
+                confidence=rows["confidence"].to_numpy(),
+                class_id=rows["class_id"].to_numpy(),
+                data={"class_name": rows["class_name"].to_numpy(str)},
+            )
+        return found
