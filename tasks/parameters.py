@@ -92,6 +92,14 @@ BaseModelName = Annotated[
     ),
     AfterValidator(_plain),
 ]
+MaxChecks = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=10_000,
+        description="Most checks that one watch starts; the next watch starts more. 1 to 10000.",
+    ),
+]
 NamePattern = Annotated[
     str,
     Field(

@@ -15,6 +15,15 @@ def prefect_api(stack: StackSettings) -> httpx.Client:
     return httpx.Client(base_url=stack.environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
 
 
+def pause_schedules(stack: StackSettings) -> None:
+    """Have no run begin that no test has started."""
+    with prefect_api(stack) as api:
+        for deployment in api.post("/deployments/filter", json={}).raise_for_status().json():
+            for schedule in deployment["schedules"]:
+                address = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+                api.patch(address, json={"active": False}).raise_for_status()
+
+
 def mlflow_api(stack: StackSettings) -> httpx.Client:
     """MLflow's server with its password, as curl uses it."""
     user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))

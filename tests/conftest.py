@@ -50,10 +50,12 @@ def stack() -> Iterator[Any]:
     from infra import supervisord
     from infra.stack_settings import StackSettings
     from infra.temporary import temporary_folder
+    from tests.clients import pause_schedules
 
     settings = StackSettings.load()
     try:
         local_stack.up(settings)
+        pause_schedules(settings)
         yield settings
     finally:
         local_stack.down(settings)

@@ -48,10 +48,12 @@ def start(
     name: str | None = None,
     idempotency_key: str | None = None,
     tags: Collection[str] = (),
+    queue: str | None = None,
 ) -> UUID:
     """Start a run of deployment `<flow>/gpu`, such as `train-model/gpu`; returns its id.
 
-    With an `idempotency_key` that a run of this deployment has already, that run is returned and none is started.
+    It waits in work queue `queue`, or else in that of the deployment. With an `idempotency_key` that a run of this
+    deployment has already, that run is returned and none is started.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
@@ -61,7 +63,12 @@ def start(
         with server_errors(), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
             return client.create_flow_run_from_deployment(
-                deployment.id, parameters=dict(parameters), name=name, idempotency_key=idempotency_key, tags=tags
+                deployment.id,
+                parameters=dict(parameters),
+                name=name,
+                idempotency_key=idempotency_key,
+                tags=tags,
+                work_queue_name=queue,
             ).id
     except ObjectNotFound as error:
         raise StudioError(

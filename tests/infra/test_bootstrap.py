@@ -1,4 +1,7 @@
-"""What `make up` asks of services that are not ours; the stores here are stand-ins, for none such can be had."""
+"""What `make up` asks of services that are not ours, and leaves as people have set it.
+
+The stores here are stand-ins, for none such can be had.
+"""
 
 from typing import Any
 
@@ -6,6 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import bootstrap
+from infra.stack_settings import StackSettings
+from tests.clients import pause_schedules, prefect_api
 
 
 class Store:
@@ -28,3 +33,17 @@ def test_a_store_that_refuses_to_replace_a_changed_object_is_taken() -> None:
 def test_a_store_without_conditional_writes_is_refused(status: int | None, found: str) -> None:
     with pytest.raises(RuntimeError, match=rf"found .*{found}.*If-Match"):
         bootstrap.require_conditional_writes(Store(status))  # type: ignore[arg-type]
+
+
+def test_the_watch_is_on_from_the_start_and_stays_off_when_somebody_has_paused_it(stack: StackSettings) -> None:
+    def schedules() -> list[tuple[str, bool]]:
+        found = api.get("/deployments/name/watch-datasets/gpu").raise_for_status().json()["schedules"]
+        return [(each["schedule"]["cron"], each["active"]) for each in found]
+
+    with prefect_api(stack) as api:
+        api.delete(f"/deployments/{api.get('/deployments/name/watch-datasets/gpu').json()['id']}").raise_for_status()
+        bootstrap.register_deployments()
+        assert schedules() == [("*/5 * * * *", True)]
+        pause_schedules(stack)
+        bootstrap.register_deployments()
+        assert schedules() == [("*/5 * * * *", False)]

@@ -1,0 +1,109 @@
+"""Which objects of bucket `datasets` are archives, and which of these have not been checked as they are now."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.parameters import Archive
+from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.validation.check_records import check_id
+
+EXTENSION = ".zip"
+_EXAMPLES = 20  # names of objects that are left out, of which a report shows no more
+_NAME = TypeAdapter[str](Archive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveVersion:
+    """An archive in bucket `datasets` with the content of an ETag."""
+
+    key: str
+    etag: str
+
+    @property
+    def check_id(self) -> str:
+        """The name of its check, by key and ETag; its record and its mark are found by it."""
+        return check_id(self.key, self.etag)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The SHA-256 (hex) of key and ETag, for which Prefect starts one run."""
+        return hashlib.sha256(self.check_id.encode()).hexdigest()
+
+    @property
+    def address(self) -> str:
+        """The archive as a parameter of flows; a key that looks like an address would name another object."""
+        return f"s3://{Bucket.DATASETS}/{self.key}" if "://" in self.key else self.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundArchive(ArchiveVersion):
+    """An archive of a listing, and the latest time at which it can have been written."""
+
+    modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What bucket `datasets` holds: how many archives, those that are to be checked, and what is left out.
+
+    `unusable` says of keys that end in `.zip` why no flow takes them, `others` are examples of the `other_objects`.
+    """
+
+    archives: int
+    unchecked: tuple[FoundArchive, ...]
+    unusable: Mapping[str, str]
+    other_objects: int
+    others: tuple[str, ...]
+
+
+def survey(listed: Iterable[FoundArchive], known: Collection[str]) -> Survey:
+    """Sort the objects of a listing by what has to be done; `known` are the `check_id`s of what needs no check."""
+    archives = other_objects = 0
+    unchecked: list[FoundArchive] = []
+    unusable: dict[str, str] = {}
+    others: list[str] = []
+    for found in listed:
+        if not is_archive(found.key):
+            other_objects += 1
+            others += [found.key] if len(others) < _EXAMPLES else []
+        elif reason := refusal(found):
+            unusable[found.key] = reason
+        else:
+            archives += 1
+            unchecked += [] if found.check_id in known else [found]
+    return Survey(
+        archives=archives,
+        unchecked=tuple(unchecked),
+        unusable=unusable,
+        other_objects=other_objects,
+        others=tuple(others),
+    )
+
+
+def is_archive(key: str) -> bool:
+    """Return whether the name of an object is that of an archive."""
+    return key.lower().endswith(EXTENSION)
+
+
+def refusal(archive: ArchiveVersion) -> str:
+    """Return why no flow takes an archive of this name; empty if flows do."""
+    try:
+        _NAME.validate_python(archive.address)
+        name = parse_s3_uri(archive.address, Bucket.DATASETS)
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    except ValueError as error:
+        return str(error)
+    return "" if name.key == archive.key else f"expected the name of an object, found {archive.key!r}"
+
+
+def find_checked(archives: Iterable[FoundArchive], checks: Mapping[str, datetime]) -> frozenset[FoundArchive]:
+    """Return the archives that a check has read as they are now: it began after they were written.
+
+    `checks` has the begin of the newest check of each key.
+    """
+    return frozenset(found for found in archives if found.key in checks and checks[found.key] >= found.modified)

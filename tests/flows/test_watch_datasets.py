@@ -1,0 +1,167 @@
+"""Archives that are new or have changed get one check each, whoever notices them first and however often."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import boto3
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelled
+
+from flows.validate_dataset import validate_dataset
+from flows.watch_datasets import watch_datasets
+from infra.registration import POOL
+from tasks.dataset_watch import checks
+from tasks.dataset_watch.notifications import ObjectChange
+from tasks.dataset_watch.steps import FIRST_WATCH
+from tasks.validation import check_records
+from tests.tasks.dataset.archives import good, zipped
+from tests.waiting import eventually
+
+# The bucket is shared with other tests: these names are the first of a listing, so `max_checks` reaches them alone.
+FIRST = "!"
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix(client: SyncPrefectClient) -> Iterator[str]:
+    """The beginning of the names of a test; the checks that it has started are not carried out."""
+    queue = client.read_work_queue_by_name(checks.QUEUE, work_pool_name=POOL)
+    client.update_work_queue(queue.id, is_paused=True)
+    prefix = f"{FIRST}{uuid4().hex}-"
+    yield prefix
+    for run in started(client, ""):
+        if run.state and not run.state.is_final():
+            client.set_flow_run_state(run.id, Cancelled(), force=True)
+    client.update_work_queue(queue.id, is_paused=False)
+
+
+def upload(key: str, text: str = "") -> str:
+    """Put an archive into the bucket; returns its ETag."""
+    body = zipped({**good(), "README.txt": f"{key} {text}"})
+    return boto3.client("s3").put_object(Bucket="datasets", Key=key, Body=body)["ETag"].strip('"')
+
+
+def watch(max_checks: int) -> State:
+    state: State = watch_datasets(max_checks=max_checks, return_state=True)
+    assert state.is_completed(), state.message
+    return state
+
+
+def started(client: SyncPrefectClient, prefix: str) -> list[FlowRun]:
+    """The checks that were started of archives whose names begin so."""
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[checks.TAG]))
+    return [
+        run for run in client.read_flow_runs(flow_run_filter=tagged) if run.parameters["archive"].startswith(prefix)
+    ]
+
+
+def names(runs: list[FlowRun]) -> list[str]:
+    return sorted(run.parameters["archive"] for run in runs)
+
+
+def test_a_new_archive_is_checked_once_and_again_when_it_has_changed(client: SyncPrefectClient, prefix: str) -> None:
+    upload(f"{prefix}a.zip")
+    upload(f"{prefix}b.zip")
+    boto3.client("s3").put_object(Bucket="datasets", Key=f"{prefix}c.txt", Body=b"")
+    assert "2 checks started" in str(watch(2).message)
+    assert names(started(client, prefix)) == [f"{prefix}a.zip", f"{prefix}b.zip"]
+
+    watch(1)
+    assert len(started(client, prefix)) == 2
+    upload(f"{prefix}a.zip", "changed")
+    watch(1)
+    assert names(started(client, prefix)) == [f"{prefix}a.zip", f"{prefix}a.zip", f"{prefix}b.zip"]
+    (run,) = [run for run in started(client, prefix) if run.name == f"check {prefix}b.zip"]
+    assert (run.work_queue_name, set(run.tags)) == ("checks", {"dataset", "watched"})
+
+
+def test_what_is_over_the_limit_waits_for_the_next_watch(client: SyncPrefectClient, prefix: str) -> None:
+    for letter in "abc":
+        upload(f"{prefix}{letter}.zip")
+    assert "1 checks started" in str((first := watch(1)).message)
+    assert "wait for the next watch" in str(first.message)
+    watch(2)
+    assert names(started(client, prefix)) == [f"{prefix}{letter}.zip" for letter in "abc"]
+
+
+def test_an_archive_that_a_person_has_checked_as_it_is_is_left_alone(client: SyncPrefectClient, prefix: str) -> None:
+    upload(f"{prefix}a.zip")
+    upload(f"{prefix}b.zip")
+    for letter in "ab":
+        state: State = validate_dataset(archive=f"{prefix}{letter}.zip", return_state=True)
+        assert state.name == "Valid with warnings"
+    upload(f"{prefix}b.zip", "changed")
+    watch(1)
+    assert names(started(client, prefix)) == [f"{prefix}b.zip"]
+
+
+def test_the_first_watch_finds_checks_that_left_no_record(client: SyncPrefectClient, prefix: str) -> None:
+    """As those of a release without records: whoever updates does not have every archive checked again."""
+    watch(1)
+    for letter in "ab":
+        upload(f"{prefix}{letter}.zip")
+    written = datetime.now(UTC)
+    eventually(lambda: datetime.now(UTC) > written + timedelta(seconds=2), "a store that tells whole seconds")
+    for letter in "ab":
+        validate_dataset(archive=f"{prefix}{letter}.zip", return_state=True)
+        check_records.delete_checks(f"{prefix}{letter}.zip")
+    upload(f"{prefix}b.zip", "changed")
+    boto3.client("s3").delete_object(Bucket="runs", Key=f"{checks.FOLDER}/{FIRST_WATCH}")
+    watch(1)
+    assert names(started(client, prefix)) == [f"{prefix}b.zip"]
+    watch(1)
+    assert names(started(client, prefix)) == [f"{prefix}b.zip"]
+
+
+def test_a_notification_and_a_watch_start_one_run(client: SyncPrefectClient, prefix: str) -> None:
+    etag = upload(f"{prefix}a.zip")
+    without_etag, with_etag = (
+        ObjectChange(bucket="datasets", key=f"{prefix}a.zip", etag=known) for known in (None, etag)
+    )
+    ((first,), (second,)) = checks.start_checks([without_etag]), checks.start_checks([with_etag])
+    watch(1)
+    assert [run.id for run in started(client, prefix)] == [first.flow_run] == [second.flow_run]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "name", "reason"),
+    [
+        ("media", "a.zip", "only archives in bucket datasets"),
+        ("datasets", "a.png", "only archives in bucket datasets"),
+        ("datasets", "../a.zip", "no folders here"),
+        ("datasets", "gone.zip", "gone.zip"),
+    ],
+)
+def test_a_notification_about_anything_else_says_why_nothing_is_checked(
+    client: SyncPrefectClient, prefix: str, bucket: str, name: str, reason: str
+) -> None:
+    etag = None if "gone" in name else "1"
+    (answer,) = checks.start_checks([ObjectChange(bucket=bucket, key=f"{prefix}/{name}", etag=etag)])
+    assert answer.flow_run is None
+    assert reason in answer.reason
+    assert started(client, prefix) == []
+
+
+def test_a_name_that_no_flow_takes_is_in_the_report(client: SyncPrefectClient, prefix: str) -> None:
+    upload(f"{prefix}\x1b.zip")
+    try:
+        state = watch(1)
+        assert "1 cannot be checked" in str(state.message)
+        assert report(client, state.state_details.flow_run_id).count("x1b.zip'") == 1
+    finally:
+        boto3.client("s3").delete_object(Bucket="datasets", Key=f"{prefix}\x1b.zip")
+
+
+def report(client: SyncPrefectClient, flow_run: UUID | None) -> str:
+    chosen = {"flow_run_id": {"any_": [str(flow_run)]}, "key": {"any_": ["dataset-watch"]}}
+    (artifact,) = client.request("POST", "/artifacts/filter", json={"artifacts": chosen}).json()
+    return str(artifact["data"])

@@ -1,0 +1,85 @@
+"""Runs that a schedule has missed are skipped, and those of people are not."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
+
+from tasks.orchestration import run_history
+from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.orchestration.retries import RetryPolicy
+from tests.waiting import eventually
+
+DUE = 3
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def flow(client: SyncPrefectClient) -> Iterator[tuple[str, UUID]]:
+    """A flow that runs every second, and its deployment, for which there is no worker."""
+    name = f"flow-{uuid4().hex[:8]}"
+    often = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(seconds=1)), active=True)
+    made = client.create_deployment(client.create_flow_from_name(name), "often", schedules=[often])
+    yield name, made
+    client.delete_deployment(made)
+
+
+def test_of_a_schedule_the_runs_that_are_due_are_skipped(
+    client: SyncPrefectClient, flow: tuple[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, deployment = flow
+    client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment}, json={"min_runs": DUE})
+    asked_for = client.create_flow_run_from_deployment(deployment, state=Scheduled())
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment))
+
+    def due(before: datetime) -> list[FlowRun]:
+        runs = run_history.list_runs(name)
+        return [
+            run for run in runs if run.auto_scheduled and run.expected_start_time and run.expected_start_time < before
+        ]
+
+    eventually(lambda: len(due(datetime.now(UTC))) >= DUE, "runs that are due")
+    now = datetime.now(UTC)
+    assert run_history.skip_missed_runs() >= DUE
+    assert {run.state and run.state.name for run in due(now)} == {run_history.SKIPPED}
+    later = [run.state for run in run_history.list_runs(name) if run not in due(datetime.now(UTC))]
+    assert {state and state.name for state in later} == {"Scheduled"}
+    assert client.read_flow_run(asked_for.id).state in later
+
+
+def test_a_run_without_a_deployment_skips_none(stack: object) -> None:  # noqa: ARG001
+    assert run_history.skip_missed_runs() == 0
+
+
+def test_all_runs_are_listed_in_order(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"flow-{uuid4().hex[:8]}"
+    deployment = client.create_deployment(client.create_flow_from_name(name), "never")
+    monkeypatch.setattr(run_history, "_RUNS_PER_REQUEST", 2)
+    times = [datetime.now(UTC) + timedelta(days=day) for day in (-2, 3, -1, 2, 1)]
+    runs = {
+        time: client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=time)).id
+        for time in times
+    }
+    assert [run.id for run in run_history.list_runs(name)] == [runs[time] for time in sorted(times)]
+    client.delete_deployment(deployment)
+
+
+def test_a_server_that_stays_away_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_history, "SERVICE_RESTART", RetryPolicy(attempts=2))
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(PrefectUnavailableError),
+    ):
+        list(run_history.list_runs("any"))
