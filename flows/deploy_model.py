@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.deployment import gates, publication
+from tasks.deployment import announcements, gates, publication
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
@@ -44,6 +44,7 @@ def deploy_model(
             session.require_ownership()
             current_run.log_step("making version %d the champion", model.version)
             change.make_champion()
+        announcements.announce_deployed(session.record, change)
         change.tag_dates()
         change.unload_replaced()
         session.record.outcome = f"{model_name} version {model.version} is served and is the champion"

@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.deployment import announcements
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, flow_runs, outcome
 from tasks.parameters import ModelName, RollbackVersion
@@ -31,6 +32,7 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         model = registered.served(digest, serving.precision)
         change = session.rollout(model, serving, history, champion_history.history_after_rollback)
         change.make_champion()
+        announcements.announce_rolled_back(session.record, change)
         change.tag_dates()
         kept_versions.unload_leftovers(model_name)
         change.unload_replaced()

@@ -34,6 +34,7 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
         artifacts.show_markdown("inference-report", published.to_markdown(links))
         published.complete()
     work_queue.finish(run)
+    publication.announce_results(run)
     return _end(run, inference.max_failure_share)
 
 

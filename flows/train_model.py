@@ -39,5 +39,6 @@ def train_model(
             decision = comparison.decide_promotion(version, model, data.dataset, training, promotion)
             report = run.log_report(version, model, decision)
         publication.apply_decision(version, decision)
-        publication.publish_report(report, version, model, data.dataset, decision, training.batch)
+        page = publication.publish_report(report, version, model, data.dataset, decision, training.batch)
+        publication.announce_version(version, model, data.digests, decision, page)
     return outcome.completed(f"{model_name} {decision.sentence}")

@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.dataset_watch import uploads
 from tasks.orchestration import artifacts, current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Archive, ValidationPolicy
@@ -26,6 +27,7 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     current_run.log_step("checking %s", archive)
     with scratch_folder("validate") as folder:
         path, digest, etag = storage_steps.fetch_archive(archive, folder)
+        uploads.announce_upload(archive, digest, path)
         checked = validation_steps.check_archive(path, archive, digest, policy)
     report = checked.report
     run = current_run.flow_run_id()
@@ -35,5 +37,5 @@ def validate_dataset(archive: Archive, policy: ValidationPolicy = ValidationPoli
     recorded = validation_runs.record_dataset(report, checked.page, run)
     links = links_markdown(page_links(run_id=recorded))
     artifacts.show_markdown("dataset-report", report_markdown(report, page, facts, checked.earlier, links))
-    validation_steps.emit_dataset_event(report)
+    validation_steps.announce_verdict(report, page, run)
     return validation_steps.verdict_state(report, checked.earlier)

@@ -1,4 +1,4 @@
-"""The tables of flow parameters in docs/, written from the JSON schemas that Prefect shows of the flows."""
+"""The tables in docs/ that the code is the source of: parameters of flows, as Prefect shows them, and events."""
 
 import argparse
 import json
@@ -9,16 +9,19 @@ from importlib import import_module
 from typing import Any
 
 from infra.stack_settings import ROOT
+from tasks.orchestration.events import EVENTS
 
 DOCS = ROOT / "docs"
 TABLE = re.compile(r"(<!-- parameters of ([a-z-]+) -->\n).*?(<!-- end of parameters -->)", re.DOTALL)
+EVENTS_TABLE = re.compile(r"(<!-- events -->\n).*?(<!-- end of events -->)", re.DOTALL)
 HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
 _DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the table has in a column of its own
 
 
 def write_tables(page: str) -> str:
     """Return the Markdown text of a page, with a new table between each pair of markers."""
-    return TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
+    written = TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
+    return EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
 
 
 def parameter_table(flow: str) -> str:
@@ -26,6 +29,16 @@ def parameter_table(flow: str) -> str:
     module = flow.replace("-", "_")
     schema = getattr(import_module(f"flows.{module}"), module).parameters
     return HEAD + "".join(_rows("", schema.model_dump(), schema.definitions))
+
+
+def event_table() -> str:
+    """Return a Markdown table of all events: a row per event, and below it one per field of its payload."""
+    rows = ["| event | resource | is emitted when |\n|---|---|---|\n"]
+    rows += (f"| `{kind}` | `{each.resource}` | {each.occasion} |\n" for kind, each in EVENTS.items())
+    rows.append("\n| event | field of the payload | holds |\n|---|---|---|\n")
+    for kind, each in EVENTS.items():
+        rows += (f"| `{kind}` | `{name}` | {meaning} |\n" for name, meaning in each.payload.items())
+    return "".join(rows)
 
 
 def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:

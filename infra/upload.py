@@ -4,8 +4,9 @@ Unless they may replace others, nothing is written over, even if two people uplo
 files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
 """
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from infra.command_errors import StackError
 from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
+from tasks.files import sha256_of
 from tasks.storage.object_names import Bucket
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def upload(
     settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: str = "", *, replace: bool = False
 ) -> list[str]:
     """Upload files under their own names; returns their keys. An object appears whole or not at all.
+
+    Of each archive in bucket `datasets` event `dataset.uploaded` is emitted, if Prefect's server is there.
 
     Raises:
         StackError: A file is missing, the store does not answer, or, without `replace`, has an object of that name.
@@ -52,7 +56,20 @@ def upload(
                 if _code(error.__context__) == "PreconditionFailed":
                     raise StackError(_taken(bucket, [key])) from error
                 raise StackError(_unreachable(settings, key, error)) from error
+    if bucket == Bucket.DATASETS:
+        _announce(settings, dict(zip(keys, paths, strict=True)))
     return keys
+
+
+def _announce(settings: StackSettings, uploaded: Mapping[str, Path]) -> None:
+    """Emit the events; a server that is away hears of them when the archives are checked."""
+    os.environ.update({name: text for name, text in settings.environment.items() if name.startswith("PREFECT_")})
+    # Imported late: Prefect reads PREFECT_API_URL when it is imported.
+    from tasks.dataset_watch.uploads import announce_upload
+    from tasks.orchestration.retries import RetryPolicy
+
+    for key, path in uploaded.items():
+        announce_upload(key, sha256_of(path), path, RetryPolicy(attempts=1))
 
 
 def _write_only_what_is_new(s3: "S3Client") -> None:

@@ -16,6 +16,7 @@ from infra.demo_data import CLASSES, ArchivePlan, write_archive
 from infra.parameter_tables import TABLE, parameter_table, write_tables
 from infra.stack_settings import StackSettings
 from tasks.finding_codes import Code
+from tasks.orchestration.events import EVENTS
 from tests.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -50,6 +51,16 @@ def test_parameter_tables_are_those_of_the_flows(page: Path) -> None:
 
 def test_every_flow_has_a_parameter_table_in_the_reference() -> None:
     assert {flow for _, flow, _ in TABLE.findall((DOCS / "flows.md").read_text())} == FLOWS
+
+
+def test_every_event_and_every_field_of_its_payload_is_in_the_table() -> None:
+    """And the table names nothing else; the other tests hold the table in the docs to this one."""
+    page = (DOCS / "automation.md").read_text()
+    (table,) = re.findall(r"<!-- events -->\n(.*?)<!-- end of events -->", page, re.DOTALL)
+    kinds, _, fields = table.partition("\n\n")
+    assert set(re.findall(r"^\| `([a-z.-]+)` \|", kinds, re.MULTILINE)) == EVENTS.keys()
+    named = re.findall(r"^\| `([a-z.-]+)` \| `(\w+)` \|", fields, re.MULTILINE)
+    assert named == [(kind, name) for kind, each in EVENTS.items() for name in each.payload]
 
 
 def test_an_old_table_is_replaced_and_the_rest_of_the_page_stays() -> None:

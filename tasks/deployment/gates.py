@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from tasks.dataset.validation_sample import unpack_sample
+from tasks.deployment.refusals import VersionRefusedError
 from tasks.deployment.rollout import Rollout
 from tasks.errors import StudioError
 from tasks.merge.steps import SAMPLE
@@ -35,7 +36,8 @@ def require_parity(
     """Compare Triton's answers with those of the weights, on validation images of the training.
 
     Raises:
-        StudioError: They differ more than the policy allows.
+        VersionRefusedError: They differ more than the policy allows.
+        StudioError: There is nothing to compare them on.
     """
     log_step("comparing what Triton answers with what the weights find")
     title = f"{candidate.name} version {candidate.version}"
@@ -64,8 +66,9 @@ def require_parity(
     links = page_links("", candidate.run_id, candidate.name, candidate.version) | rollout_link(record.flow_run_id)
     show_markdown("parity", parity_markdown(parity, title, links_markdown(links)))
     if not parity.passed:
-        raise StudioError(
-            f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}"
+        raise VersionRefusedError(
+            "parity",
+            f"{title} does not answer as its weights do, so clients do not get it. {' '.join(parity.reasons)}",
         )
 
 
@@ -80,7 +83,7 @@ def require_canary(
     """Compare the candidate with the champion on a share of the runs of inference.
 
     Raises:
-        StudioError: The candidate does not do as well.
+        VersionRefusedError: The candidate does not do as well.
     """
     share = 100 * params.share
     log_step("trying version %d on %.0f %% of the runs, for %g min", candidate.version, share, params.minutes)
@@ -93,6 +96,7 @@ def require_canary(
     record.pages["canary.md"] = canary_table(of_champion, of_candidate)
     show_markdown("canary", record.pages["canary.md"])
     if violations := canary_violations(of_champion, of_candidate, params):
-        raise StudioError(
-            f"{candidate.name} version {candidate.version} did not do as well as the champion. {' '.join(violations)}"
+        raise VersionRefusedError(
+            "canary",
+            f"{candidate.name} version {candidate.version} did not do as well as the champion. {' '.join(violations)}",
         )

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from prefect import get_run_logger
 
+from tasks.deployment.refusals import VersionRefusedError
 from tasks.errors import StudioError, Superseded
 from tasks.orchestration.current_run import log_step
 from tasks.orchestration.retries import ONCE, RetryPolicy
@@ -59,12 +60,13 @@ class Rollout:
         If the block fails, runs of inference that use the version may finish on it, and a new folder is removed.
 
         Raises:
+            VersionRefusedError: Triton does not load the version, or it does not answer a test image.
             Superseded: Another process works on the model now, and unloads the candidate.
         """
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
             AsideVersions(self.model.name).copy(self.model.version, candidate.entry)
-            self.ask_candidate(candidate, lambda: grpc_client.smoke_test(candidate))
+            self._require_loadable(candidate)
             yield candidate
         except Superseded:
             raise
@@ -79,6 +81,14 @@ class Rollout:
             raise
         self.require_lock()
         _unload_candidate(candidate, SERVICE_RESTART)
+
+    def _require_loadable(self, candidate: ServedModel) -> None:
+        try:
+            self.ask_candidate(candidate, lambda: grpc_client.smoke_test(candidate))
+        except ServingError as error:
+            if error.transient:
+                raise
+            raise VersionRefusedError("loading", str(error)) from error
 
     def ask_candidate(self, candidate: ServedModel, question: Callable[[], R]) -> R:
         """Return what `question` returns; a Triton that dies meanwhile gets the candidate and the question again.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tasks.deployment.announcements import announced_refusal
 from tasks.deployment.rollout import RequireLock, Rollout
 from tasks.orchestration.current_run import first_attempt_start, flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
@@ -84,6 +85,7 @@ def deployment_session(
     with (
         serving_lock(model_name, run, flow_run_is_final, cancel_holder) as require_lock,
         recorded_rollout(action, model_name, run) as record,
+        announced_refusal(record),
     ):
         yield DeploymentSession(
             model_name=model_name, record=record, require_lock=require_lock, require_ownership=require_ownership

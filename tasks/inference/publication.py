@@ -8,6 +8,7 @@ from tasks.inference.results.gallery import linked_files, read_gallery_items, wr
 from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
 from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.work_queue import WorkQueue
+from tasks.orchestration import events
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 
@@ -60,6 +61,29 @@ def is_published(run: str) -> bool:
 def read_summary(run: str) -> StoredSummary:
     """Return the summary of a run that is published."""
     return StoredSummary.from_json(_PREDICTIONS.read_text(_summary_key(run)))
+
+
+def announce_results(run: str) -> None:
+    """Emit `inference.completed` for a run that is published, once."""
+    stored = read_summary(run)
+    related = [events.model(stored.model_name)]
+    if stored.model_version is not None:
+        related.append(events.version(stored.model_name, stored.model_version))
+    events.emit(
+        events.INFERENCE_COMPLETED,
+        events.prediction(run),
+        payload={
+            "model": stored.model_name,
+            "version": stored.model_version,
+            "run": run,
+            "inputs": stored.inputs,
+            "detections": stored.detections,
+            "failures": stored.failed_inputs,
+            "gallery": stored.gallery,
+        },
+        key=run,
+        related=related,
+    )
 
 
 def _summary_key(run: str) -> str:

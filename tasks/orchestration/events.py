@@ -44,7 +44,7 @@ EVENTS: Mapping[str, EventKind] = {
     DATASET_UPLOADED: EventKind(
         occasion="An archive is in bucket `datasets`, new or in place of another.",
         resource="dataset",
-        payload={**_ARCHIVE, "etag": "ETag of the object", "size": "bytes"},
+        payload={**_ARCHIVE, "size": "bytes"},
     ),
     DATASET_VALIDATED: EventKind(
         occasion="`validate-dataset` has a verdict.",

@@ -1,7 +1,10 @@
-"""What a training leaves for people: tags and alias of the version, and its report."""
+"""What a training leaves for people: tags and alias of the version, its report, and its events."""
+
+from collections.abc import Mapping
+from math import isfinite
 
 from tasks.merge.steps import MergedDataset
-from tasks.orchestration import artifacts
+from tasks.orchestration import artifacts, events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried
 from tasks.promotion.rules import Decision, decision_tags
@@ -10,7 +13,7 @@ from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracking import registry
 from tasks.tracking.links import describe_run, page_links
-from tasks.training.events import TrainedModel
+from tasks.training.events import TrainedModel, metric_name
 from tasks.training.report.markdown import training_markdown
 
 
@@ -32,8 +35,11 @@ def publish_report(
     dataset: MergedDataset,
     decision: Decision,
     batch: int,
-) -> None:
+) -> str:
     """Upload the page of the training, link it in MLflow, and show artifact `training-report`; `batch` is as wished.
+
+    Returns:
+        The address of the page.
 
     Raises:
         StorageError: The object store cannot be reached.
@@ -45,3 +51,31 @@ def publish_report(
     links |= page_links("", version.run_id, version.name, version.version)
     text = training_markdown(version.name, version.version, model, dataset.images, decision, batch)
     artifacts.show_markdown("training-report", f"{links_markdown(links)}\n\n{text}")
+    return page
+
+
+def announce_version(
+    version: registry.ModelVersion, model: TrainedModel, digests: Mapping[str, str], decision: Decision, page: str
+) -> None:
+    """Emit `model.trained`, and `model.promoted` or `model.refused`, once for the version.
+
+    Args:
+        version: The new version.
+        model: What was trained.
+        digests: The SHA-256 (hex) of each archive by name.
+        decision: Whether the version is promoted, and why.
+        page: The address of the report.
+    """
+    resource = events.version(version.name, version.version)
+    related = [events.model(version.name), *(events.dataset(digest, name) for name, digest in digests.items())]
+    key = f"{version.name}/{version.version}"
+    facts = {"model": version.name, "version": version.version, "report": page}
+    metrics = {metric_name(name): score for name, score in model.scores.metrics.items() if isfinite(score)}
+    trained = {"archives": list(digests), "digests": list(digests.values()), "metrics": metrics}
+    events.emit(events.MODEL_TRAINED, resource, payload={**facts, **trained}, key=key, related=related)
+    reason = {"reason": decision.sentence}
+    if decision.promoted:
+        events.emit(events.MODEL_PROMOTED, resource, payload={**facts, **reason}, key=key, related=related)
+    else:
+        refused = {**reason, "refused_by": "comparison"}
+        events.emit(events.MODEL_REFUSED, resource, payload={**facts, **refused}, key=key, related=related)

@@ -12,12 +12,12 @@ from markupsafe import escape
 from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from tasks.dataset.findings import Report, Verdict
 from tasks.errors import StudioError
+from tasks.orchestration import events
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset, render_inspection
 from tasks.validation.image_stats_io import pack_image_stats
@@ -138,8 +138,18 @@ def require_valid(report: Report, page: str) -> None:
         )
 
 
-def emit_dataset_event(report: Report) -> None:
-    """Emit the event `dataset.validated`, which automations can start from; it names archive, digest and verdict."""
-    facts = {"name": report.archive, "digest": report.digest, "verdict": report.verdict.value}
-    resource = {"prefect.resource.id": f"dataset.{report.archive}", "prefect.resource.name": report.archive, **facts}
-    emit_event("dataset.validated", resource, payload={**facts, "counts": report.counts})
+def announce_verdict(report: Report, page: str, flow_run_id: str) -> None:
+    """Emit event `dataset.validated`, once for each flow run; `page` is the address of the report."""
+    verdict = report.verdict.value
+    events.emit(
+        events.DATASET_VALIDATED,
+        events.dataset(report.digest, report.archive, verdict=verdict),
+        payload={
+            "archive": report.archive,
+            "digest": report.digest,
+            "verdict": verdict,
+            "counts": dict(report.counts),
+            "report": page,
+        },
+        key=flow_run_id,
+    )

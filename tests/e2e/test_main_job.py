@@ -26,6 +26,7 @@ from infra.stack_settings import StackSettings
 from tasks.inference.results.parquet import schema
 from tasks.serving.model_control import list_served_versions
 from tasks.serving.served_model import ServedModel
+from tests.emitted import emitted, related
 from tests.flows.run_log import run_log
 from tests.infra.browser import OpenBrowser
 
@@ -130,6 +131,22 @@ def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # no
     assert version.tags["base_model"] == "yolo11n.yaml"
     assert len(version.tags["flow_run_id"]) == 36
     assert version.tags["git_commit"]
+
+
+def test_the_job_is_a_chain_of_events(job: MainJob) -> None:
+    version = MlflowClient().get_model_version_by_alias(MODEL, "champion")
+    digests = json.loads(version.tags["archives"])
+    trained, promoted = (emitted(kind, f"version:{MODEL}/1") for kind in ("model.trained", "model.promoted"))
+    assert (
+        related(trained) == related(promoted) == {f"model:{MODEL}", *(f"dataset:{each}" for each in digests.values())}
+    )
+    assert dict(zip(trained["payload"]["archives"], trained["payload"]["digests"], strict=True)) == digests
+    assert trained["payload"]["metrics"]["metrics/mAP50"] > 0.5
+    assert promoted["payload"]["reason"] in str(job.training.message)
+    assert httpx.get(promoted["payload"]["report"]).status_code == 200
+    assert emitted("dataset.validated", f"dataset:{digests[PLANS[0].name]}")["payload"]["verdict"] == "valid"
+    assert emitted("model.deployed", f"version:{MODEL}/1")["payload"]["replaced"] is None
+    assert emitted("inference.completed", f"prediction:{job.inference_id}")["payload"]["failures"] == 1
 
 
 def test_pages_lead_to_each_other(job: MainJob, stack: StackSettings) -> None:

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from tasks.parameters import ServingParams
 from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel
+from tests.emitted import emitted, related
 from tests.flows.registered import SIZE, register
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, objects, rollback, served, undeploy
 from tests.flows.traffic import Traffic
@@ -47,6 +48,11 @@ def test_a_new_version_takes_over_while_clients_ask(name: str) -> None:
     assert "challenger" not in MlflowClient().get_registered_model(name).aliases
     assert 'key: "champion"\n  value {\n    string_value: "2"' in str(model_repository.ConfigFile(name).read())
     assert_history(name)
+    event = emitted("model.deployed", f"version:{name}/2")
+    assert related(event) == {f"model:{name}"}
+    payload = event["payload"]
+    assert "searchFilter=tags.flow_run_id" in payload.pop("report")
+    assert payload == {"model": name, "version": 2, "replaced": 1, "approved_by": "", "comment": ""}
 
 
 def assert_history(name: str) -> None:
@@ -64,15 +70,19 @@ def assert_history(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("fault", "reason", "gate"),
     [
-        (lambda _: b"no graph", "does not load"),
-        (lambda graph: faults.swapped_channels(onnx.load_from_string(graph)).SerializeToString(), "as its weights"),
+        (lambda _: b"no graph", "does not load", "loading"),
+        (
+            lambda graph: faults.swapped_channels(onnx.load_from_string(graph)).SerializeToString(),
+            "as its weights",
+            "parity",
+        ),
     ],
     ids=["broken", "wrong"],
 )
 def test_a_version_that_is_not_right_changes_nothing(
-    name: str, graph: Path, tmp_path: Path, fault: Callable[[bytes], bytes], reason: str
+    name: str, graph: Path, tmp_path: Path, fault: Callable[[bytes], bytes], reason: str, gate: str
 ) -> None:
     plant(name, 2, fault(graph.read_bytes()), tmp_path)
     before = everything(name)
@@ -85,6 +95,8 @@ def test_a_version_that_is_not_right_changes_nothing(
     assert clients.versions == {"1"}
     newest = recorded(name)[0]
     assert newest.info.status == "FAILED"
+    payload = emitted("model.refused", f"version:{name}/2")["payload"]
+    assert (payload["refused_by"], payload["reason"]) == (gate, state.message)
     assert newest.data.tags["mlflow.note.content"].startswith(f"{state.message}\n\n[Flow run in Prefect](")
 
 
@@ -124,6 +136,8 @@ def test_a_roll_back_is_one_step_back_and_exports_nothing(exported: str) -> None
     state = rollback(name)
     assert "that was champion before, found the champions [1]" in str(state.message)
     assert champion(name) == "1"
+    payload = emitted("model.rolled-back", f"version:{name}/1")["payload"]
+    assert payload == {"model": name, "version": 1, "replaced": 2}
 
 
 def test_a_roll_back_to_what_was_never_champion_says_what_to_do(exported: str) -> None:

@@ -36,6 +36,7 @@ from tasks.media.video_writer import VideoWriter
 from tasks.parameters import InferenceParams
 from tasks.serving import model_repository
 from tasks.vision.geometry import Floats
+from tests.emitted import emitted, related
 from tests.flows.registered import pictures, register
 from tests.flows.steps import UNCOMPARED, deploy
 from tests.tasks.dataset.test_zip_names import raw_zip
@@ -213,6 +214,16 @@ def test_nothing_is_left_of_the_work(whole: State) -> None:
     assert "Contents" not in boto3.client("s3").list_objects_v2(
         Bucket="runs", Prefix=f"{whole.state_details.flow_run_id}/inference/"
     )
+
+
+def test_a_run_that_is_published_is_an_event(whole: State, model: str) -> None:
+    run = str(whole.state_details.flow_run_id)
+    event = emitted("inference.completed", f"prediction:{run}")
+    summary = json.loads(boto3.client("s3").get_object(Bucket="predictions", Key=f"{run}/summary.json")["Body"].read())
+    facts = {"inputs": summary["inputs"], "detections": summary["detections"], "failures": summary["failed_inputs"]}
+    named = {"model": model, "version": 1, "run": run, "gallery": summary["gallery"]}
+    assert event["payload"] == facts | named
+    assert related(event) == {f"model:{model}", f"version:{model}/1"}
 
 
 def test_a_run_with_too_many_failures_fails_and_keeps_what_it_has(model: str, media: str) -> None:

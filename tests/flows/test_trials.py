@@ -13,6 +13,7 @@ from flows.run_inference import run_inference
 from tasks.parameters import CanaryParams
 from tasks.serving import canary_stats
 from tasks.tracking import canaries
+from tests.emitted import emitted
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, served
 
@@ -52,6 +53,8 @@ def test_a_canary_lets_the_version_in_or_fails_the_deployment(exported: str, fou
     if ended == "FAILED":
         assert "within 50% of the champion's 2.00, found 9.00" in str(states[0].message)
         assert everything(name) == before
+        payload = emitted("model.refused", f"version:{name}/2")["payload"]
+        assert (payload["refused_by"], payload["reason"]) == ("canary", states[0].message)
     else:
         assert champion(name) == "2"
 

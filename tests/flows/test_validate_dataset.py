@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from typing import Any
 
 import boto3
@@ -11,11 +10,11 @@ from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
-from infra.stack_settings import StackSettings
 from tasks.parameters import ValidationPolicy
 from tasks.validation.check_records import read_checks
-from tests.clients import prefect_api
+from tests.emitted import emitted, events
 from tests.tasks.dataset.archives import good, zipped
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -95,21 +94,32 @@ def test_a_verdict_stands_if_mlflow_does_not_answer(monkeypatch: pytest.MonkeyPa
     assert validated("untracked.zip").name == "Valid with warnings"
 
 
-def test_a_check_is_announced_as_an_event(stack: StackSettings) -> None:
+def test_a_check_says_that_the_archive_is_there_and_what_is_said_of_it() -> None:
+    """Under each name once, however often it is checked; its verdict with each check."""
     body = upload("announced.zip", 6)
+    state = validated("announced.zip")
+    resource = f"dataset:{hashlib.sha256(body).hexdigest()}"
+
+    uploaded, verdict = emitted("dataset.uploaded", resource), emitted("dataset.validated", resource)
+    facts = {"archive": "announced.zip", "digest": hashlib.sha256(body).hexdigest()}
+    assert uploaded["payload"] == facts | {"size": len(body)}
+    assert (
+        verdict["payload"]
+        .pop("report")
+        .startswith(f"{boto3.client('s3').meta.endpoint_url}/runs/{state.state_details.flow_run_id}/report.html?")
+    )
+    assert verdict["payload"].pop("counts")["class-few"] > 0
+    assert verdict["payload"] == facts | {"verdict": "valid-with-warnings"}
+    assert verdict["resource"]["prefect.resource.name"] == "announced.zip"
+    assert verdict["resource"]["verdict"] == "valid-with-warnings"
+    assert f"prefect.flow-run.{state.state_details.flow_run_id}" in str(verdict["related"])
+
+    upload("again.zip", 6)
     validated("announced.zip")
-
-    wanted = {"filter": {"event": {"name": ["dataset.validated"]}, "resource": {"id": ["dataset.announced.zip"]}}}
-    found: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 20
-    while not found and time.monotonic() < deadline:
-        time.sleep(0.5)
-        with prefect_api(stack) as api:
-            found = api.post("/events/filter", json=wanted).json()["events"]
-
-    payload = found[0]["payload"]
-    assert (payload["name"], payload["verdict"]) == ("announced.zip", "valid-with-warnings")
-    assert payload["digest"] == hashlib.sha256(body).hexdigest()
+    validated("again.zip")
+    eventually(lambda: len(events("dataset.validated", resource)) == 3, "an event for each check")
+    names = [event["payload"]["archive"] for event in events("dataset.uploaded", resource)]
+    assert sorted(names) == ["again.zip", "announced.zip"]
 
 
 def test_a_check_counts_for_the_bytes_that_were_checked_and_no_longer_once_they_are_replaced() -> None:

@@ -1,5 +1,7 @@
 """`make upload`: nothing is written over by accident, and what was written over on purpose is kept."""
 
+import hashlib
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from infra import upload as uploading
 from infra.command_errors import StackError
 from infra.stack_settings import StackSettings
 from infra.upload import upload
+from tests.emitted import emitted, events
 
 LARGE = 9 << 20  # goes up in parts
 
@@ -47,6 +50,31 @@ def test_a_taken_name_is_replaced_only_on_request_and_the_former_bytes_stay(
     boto3.client("s3").delete_object(Bucket="datasets", Key=archive.name)
     assert sorted(versions(archive.name)) == [b"first", b"second"]
     upload(stack, [archive], "datasets")
+
+
+def test_an_archive_that_is_uploaded_is_an_event(stack: StackSettings, archive: Path) -> None:
+    """The command reads the address of Prefect before it imports it."""
+    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    archive.write_text(archive.name)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, check=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert done.stderr == ""
+    payload = emitted("dataset.uploaded", f"dataset:{digest}")["payload"]
+    assert payload == {"archive": archive.name, "digest": digest, "size": len(archive.name)}
+    upload(stack, [archive], "media")
+    assert len(events("dataset.uploaded", f"dataset:{digest}")) == 1
+
+
+def test_without_prefect_an_upload_is_whole_and_says_what_is_missing(
+    stack: StackSettings,  # noqa: ARG001
+    archive: Path,
+) -> None:
+    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    away = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(command, env=away, capture_output=True, text=True, check=True)
+    assert "event dataset.uploaded was not emitted" in done.stderr
+    assert versions(archive.name) == [b"first"]
 
 
 def test_of_several_files_none_goes_up_where_one_name_is_taken(stack: StackSettings, archive: Path) -> None:

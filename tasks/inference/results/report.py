@@ -44,9 +44,16 @@ def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str,
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSummary:
-    """The values of `summary.json` that decide how a run ends, and the link to its gallery."""
+    """The values of `summary.json` that decide how a run ends and that its event says, with the link to its gallery.
+
+    `model_version` is None if no version answered.
+    """
 
     sentence: str
+    model_name: str
+    model_version: int | None
+    inputs: int
+    detections: int
     failed_inputs: int
     failure_share: float
     gallery: str

@@ -1,0 +1,58 @@
+"""The events of versions that become champion, or do not; once for each flow run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from tasks.deployment.refusals import VersionRefusedError
+from tasks.deployment.rollout import Rollout
+from tasks.orchestration import events
+from tasks.tracking.deployment_runs import RolloutRecord, rollout_link
+
+APPROVED_BY, COMMENT = "approved_by", "approval_comment"  # tags of a record of which somebody was asked
+
+
+@contextmanager
+def announced_refusal(record: RolloutRecord) -> Iterator[None]:
+    """Emit `model.refused` if a gate refuses the version in the block.
+
+    Raises:
+        VersionRefusedError: The one of the block.
+    """
+    try:
+        yield
+    except VersionRefusedError as refusal:
+        payload = {"refused_by": refusal.refused_by, "reason": str(refusal), "report": _report(record)}
+        _emit(events.MODEL_REFUSED, record, payload)
+        raise
+
+
+def announce_deployed(record: RolloutRecord, change: Rollout) -> None:
+    """Emit `model.deployed`: the version is served and is the champion."""
+    payload = {
+        "replaced": change.former,
+        "approved_by": record.tags.get(APPROVED_BY, ""),
+        "comment": record.tags.get(COMMENT, ""),
+        "report": _report(record),
+    }
+    _emit(events.MODEL_DEPLOYED, record, payload)
+
+
+def announce_rolled_back(record: RolloutRecord, change: Rollout) -> None:
+    """Emit `model.rolled-back`: the version is the champion again."""
+    _emit(events.MODEL_ROLLED_BACK, record, {"replaced": change.former})
+
+
+def _emit(kind: str, record: RolloutRecord, payload: Mapping[str, object]) -> None:
+    if record.version is None:
+        raise ValueError(f"{kind}: expected the record of a version, found none")
+    events.emit(
+        kind,
+        events.version(record.model_name, record.version),
+        payload={"model": record.model_name, "version": record.version, **payload},
+        key=record.flow_run_id,
+        related=[events.model(record.model_name)],
+    )
+
+
+def _report(record: RolloutRecord) -> str:
+    return next(iter(rollout_link(record.flow_run_id).values()), "")

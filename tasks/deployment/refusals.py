@@ -1,0 +1,12 @@
+"""The error of a version that must not serve clients."""
+
+from tasks.errors import StudioError
+
+
+class VersionRefusedError(StudioError):
+    """A version that does not become champion; `refused_by` is `loading`, `parity`, `canary` or `approval`."""
+
+    def __init__(self, refused_by: str, message: str) -> None:
+        """Refuse the version by a gate, with a message for people."""
+        super().__init__(message)
+        self.refused_by = refused_by
