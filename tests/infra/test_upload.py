@@ -54,7 +54,7 @@ def test_a_taken_name_is_replaced_only_on_request_and_the_former_bytes_stay(
 
 def test_an_archive_that_is_uploaded_is_an_event(stack: StackSettings, archive: Path) -> None:
     """The command reads the address of Prefect before it imports it."""
-    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    command = [sys.executable, "-m", "studio", "upload", str(archive)]
     archive.write_text(archive.name)
     bare = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(command, env=bare, capture_output=True, text=True, check=True)
@@ -70,7 +70,7 @@ def test_without_prefect_an_upload_is_whole_and_says_what_is_missing(
     stack: StackSettings,  # noqa: ARG001
     archive: Path,
 ) -> None:
-    command = [sys.executable, "-m", "infra.upload", str(archive)]
+    command = [sys.executable, "-m", "studio", "upload", str(archive)]
     away = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(command, env=away, capture_output=True, text=True, check=True)
     assert "event dataset.uploaded was not emitted" in done.stderr
