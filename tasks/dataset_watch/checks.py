@@ -1,19 +1,19 @@
 """Checks that nobody asked for by hand: one run of validate-dataset for each content of each archive."""
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from tasks.dataset_watch.notifications import ObjectChange
-from tasks.dataset_watch.rules import EXTENSION, ArchiveVersion, is_archive, refusal
+from tasks.dataset_watch.rules import EXTENSION, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
-from tasks.storage.object_names import Bucket, S3Uri
+from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.ranged_reads import head_object
-from tasks.storage.s3_client import TRANSFERS
-from tasks.validation.check_records import list_checks
+from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 
 FLOW = "validate-dataset"
 FOLDER = "watched"
@@ -49,42 +49,51 @@ def _start_changed(change: ObjectChange) -> StartedCheck:
         expected = f"only archives in bucket {Bucket.DATASETS} are checked, whose names end in {EXTENSION}"
         return StartedCheck(key=change.key, reason=expected)
     try:
-        etag = change.etag or head_object(S3Uri(Bucket.DATASETS, change.key), "").etag
-        archive = ArchiveVersion(key=change.key, etag=etag)
-        if reason := refusal(archive):
+        stored = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE).find(change.key)
+        if stored is None:
+            return StartedCheck(key=change.key, reason="it is gone")
+        found = FoundArchive(key=change.key, etag=stored.etag, modified=stored.modified)
+        if reason := refusal(found):
             return StartedCheck(key=change.key, reason=reason)
-        return StartedCheck(key=change.key, flow_run=start_check(archive))
+        return StartedCheck(key=change.key, flow_run=start_check(found))
     except StudioError as error:
         if error.transient:
             raise
         return StartedCheck(key=change.key, reason=str(error))
 
 
-def start_check(archive: ArchiveVersion) -> UUID:
-    """Start the check of an archive, unless it was started before; returns the id of its flow run.
+def start_check(archive: FoundArchive) -> UUID:
+    """Start the check of an archive, unless it was started since it was written; returns the id of its flow run.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
         StudioError: The server refuses the run.
     """
-    return deployed_flows.start(
-        FLOW,
-        {"archive": archive.address},
-        name=f"check {archive.key}"[:_MAX_NAME],
-        idempotency_key=archive.idempotency_key,
-        tags=[TAG],
-        queue=QUEUE,
-    )
+    key = archive.idempotency_key
+    while True:
+        run = deployed_flows.start(
+            FLOW,
+            {"archive": archive.address},
+            name=f"check {archive.key}"[:_MAX_NAME],
+            idempotency_key=key,
+            tags=[TAG],
+            queue=QUEUE,
+        )
+        known = deployed_flows.find(run)
+        if known is None or known.end_time is None or known.end_time >= archive.written:
+            return run
+        # It checked an earlier upload of the same bytes, which somebody has deleted since.
+        key = hashlib.sha256(f"{key}{run}".encode()).hexdigest()
 
 
-def list_known() -> frozenset[str]:
-    """Return the `check_id`s of all that needs no check: it has a verdict, or its check was started before.
+def list_marks() -> dict[str, datetime]:
+    """Return when the check of each `check_id` was started.
 
     Raises:
         StorageError: The object store does not answer.
     """
-    marks = (key.removeprefix(f"{FOLDER}/") for key in _RUNS.keys(f"{FOLDER}/"))
-    return frozenset([*marks, *list_checks()])
+    prefix = f"{FOLDER}/"
+    return {stored.key.removeprefix(prefix): stored.modified for stored in _RUNS.list(prefix)}
 
 
 def mark(*names: str) -> None:

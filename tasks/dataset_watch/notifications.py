@@ -13,7 +13,7 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 MAX_BYTES = 1 << 20  # SNS sends 256 KiB at most
 MAX_RECORDS = 100
 _MAX_KEY_BYTES = 1024  # of S3
-_MAX_TEXT = 200  # characters of a bucket's name, and of an ETag
+_MAX_BUCKET = 200  # characters of its name
 _CREATED = "ObjectCreated:"
 _TEST = "s3:TestEvent"
 
@@ -24,11 +24,10 @@ class NotificationError(StudioError):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectChange:
-    """An object that was written; `etag` (without quotes) is None if the notification does not say it."""
+    """An object that was written; what it holds now, the store alone says."""
 
     bucket: str
     key: str
-    etag: str | None
 
 
 def parse_notification(body: bytes) -> tuple[ObjectChange, ...]:
@@ -82,7 +81,7 @@ def _from_event_bridge(event: dict[str, Any]) -> list[ObjectChange]:
     if event["detail-type"] != "Object Created":
         return []
     detail = _object(event.get("detail"), "detail")
-    return [_change(detail, etag="etag", key=_text(_object(detail.get("object"), "object").get("key"), "key"))]
+    return [_change(detail, _text(_object(detail.get("object"), "object").get("key"), "key"))]
 
 
 def _from_records(records: object) -> list[ObjectChange]:
@@ -94,18 +93,16 @@ def _from_records(records: object) -> list[ObjectChange]:
         if name.removeprefix("s3:").startswith(_CREATED):
             facts = _object(record.get("s3"), "s3")
             quoted = _text(_object(facts.get("object"), "object").get("key"), "key", 3 * _MAX_KEY_BYTES)
-            changes.append(_change(facts, etag="eTag", key=unquote_plus(quoted)))
+            changes.append(_change(facts, unquote_plus(quoted)))
     return changes
 
 
-def _change(facts: dict[str, Any], *, etag: str, key: str) -> ObjectChange:
-    tag = _object(facts.get("object"), "object").get(etag)
+def _change(facts: dict[str, Any], key: str) -> ObjectChange:
     if not key or len(key.encode("utf-8", "replace")) > _MAX_KEY_BYTES:
         _refuse(f"a key of 1 to {_MAX_KEY_BYTES} bytes", key)
     return ObjectChange(
-        bucket=_text(_object(facts.get("bucket"), "bucket").get("name"), "bucket name", _MAX_TEXT),
+        bucket=_text(_object(facts.get("bucket"), "bucket").get("name"), "bucket name", _MAX_BUCKET),
         key=key,
-        etag=_text(tag, etag, _MAX_TEXT).strip('"') if tag else None,
     )
 
 

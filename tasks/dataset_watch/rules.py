@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,11 +17,12 @@ _NAME = TypeAdapter[str](Archive)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchiveVersion:
-    """An archive in bucket `datasets` with the content of an ETag."""
+class FoundArchive:
+    """An archive in bucket `datasets`: its key, the tag of its content, and the second in which it was written."""
 
     key: str
     etag: str
+    modified: datetime
 
     @property
     def check_id(self) -> str:
@@ -34,16 +35,14 @@ class ArchiveVersion:
         return hashlib.sha256(self.check_id.encode()).hexdigest()
 
     @property
+    def written(self) -> datetime:
+        """The latest moment at which it can have been written: stores tell whole seconds."""
+        return self.modified + timedelta(seconds=1)
+
+    @property
     def address(self) -> str:
         """The archive as a parameter of flows; a key that looks like an address would name another object."""
         return f"s3://{Bucket.DATASETS}/{self.key}" if "://" in self.key else self.key
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundArchive(ArchiveVersion):
-    """An archive of a listing, and the latest time at which it can have been written."""
-
-    modified: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +59,15 @@ class Survey:
     others: tuple[str, ...]
 
 
-def survey(listed: Iterable[FoundArchive], known: Collection[str]) -> Survey:
-    """Sort the objects of a listing by what has to be done; `known` are the `check_id`s of what needs no check."""
+def survey(listed: Iterable[FoundArchive], checked: Collection[str], marks: Mapping[str, datetime]) -> Survey:
+    """Sort the objects of a listing by what has to be done.
+
+    Args:
+        listed: The objects of bucket `datasets`.
+        checked: The `check_id`s of what has a verdict.
+        marks: When a check was started, by `check_id`. One from before the archive was written is of an earlier upload
+            of the same bytes, which somebody has deleted.
+    """
     archives = other_objects = 0
     unchecked: list[FoundArchive] = []
     unusable: dict[str, str] = {}
@@ -74,7 +80,9 @@ def survey(listed: Iterable[FoundArchive], known: Collection[str]) -> Survey:
             unusable[found.key] = reason
         else:
             archives += 1
-            unchecked += [] if found.check_id in known else [found]
+            name = found.check_id
+            is_known = name in checked or (name in marks and marks[name] >= found.modified)
+            unchecked += [] if is_known else [found]
     return Survey(
         archives=archives,
         unchecked=tuple(unchecked),
@@ -89,7 +97,7 @@ def is_archive(key: str) -> bool:
     return key.lower().endswith(EXTENSION)
 
 
-def refusal(archive: ArchiveVersion) -> str:
+def refusal(archive: FoundArchive) -> str:
     """Return why no flow takes an archive of this name; empty if flows do."""
     try:
         _NAME.validate_python(archive.address)
@@ -106,4 +114,4 @@ def find_checked(archives: Iterable[FoundArchive], checks: Mapping[str, datetime
 
     `checks` has the begin of the newest check of each key.
     """
-    return frozenset(found for found in archives if found.key in checks and checks[found.key] >= found.modified)
+    return frozenset(found for found in archives if found.key in checks and checks[found.key] >= found.written)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 
@@ -17,10 +17,10 @@ from tasks.orchestration import run_history
 from tasks.orchestration.step import SERVICE_RESTART, step
 from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.storage.object_store import ObjectStore
+from tasks.validation.check_records import list_checks
 
 FIRST_WATCH = "first-watch"  # the last mark of the first watch
 INVALID = "Invalid"
-_WHOLE_SECONDS = timedelta(seconds=1)  # in which stores tell times
 
 
 @step
@@ -32,9 +32,9 @@ def survey_archives() -> Survey:
     Raises:
         StudioError: The object store or Prefect's server does not answer for minutes.
     """
-    known = checks.list_known()  # before the archives: what is written meanwhile is at most checked by the next watch
-    found = rules.survey(_list_objects(), known)
-    if FIRST_WATCH in known:
+    marks = checks.list_marks()
+    found = rules.survey(_list_objects(), list_checks(), marks)
+    if FIRST_WATCH in marks:
         return found
     checked = rules.find_checked(found.unchecked, _read_old_checks(found.unchecked))
     checks.mark(*(archive.check_id for archive in checked))
@@ -69,8 +69,7 @@ def start_missing_checks(archives: Sequence[FoundArchive], limit: int) -> Starte
 def _list_objects() -> Iterator[FoundArchive]:
     for listed in ObjectStore(Bucket.DATASETS).list():
         if not listed.key.endswith("/"):  # a folder that a console has made
-            modified = datetime.now(UTC) - timedelta(seconds=listed.age_s) + _WHOLE_SECONDS
-            yield FoundArchive(key=listed.key, etag=listed.etag, modified=modified)
+            yield FoundArchive(key=listed.key, etag=listed.etag, modified=listed.modified)
 
 
 def _read_old_checks(archives: Collection[FoundArchive]) -> dict[str, datetime]:
