@@ -1,5 +1,6 @@
 """Flow runs on the stack's worker, as people and the kernel treat them."""
 
+import contextlib
 from collections.abc import Callable
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from infra.stack_settings import StackSettings
 from tests.waiting import eventually
 
 DEADLINE_S = 300
+FLOW = "flow's process"
 
 
 def until(what: Callable[[], object], why: str) -> None:
@@ -59,3 +61,21 @@ def processes(run: UUID, part: str = "") -> list[psutil.Process]:
 def worker_of(stack: StackSettings) -> psutil.Process:
     with supervisord.connect(stack) as supervisor:
         return psutil.Process(supervisor.getProcessInfo("worker")["pid"])
+
+
+def kill(stack: StackSettings, victim: str, run: UUID) -> None:
+    """End a process as the kernel would; what supervises it starts it again."""
+    if victim == FLOW:
+        (process,) = processes(run, "prefect.engine")
+        process.kill()
+    else:
+        kill_service(stack, victim)
+
+
+def kill_service(stack: StackSettings, name: str) -> None:
+    with supervisord.connect(stack) as supervisor:
+        process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
+    children = process.children(recursive=True) if name != "worker" else []  # its runs are processes of their own
+    for each in [process, *children]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()

@@ -5,8 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import boto3
 import cv2
@@ -20,36 +19,15 @@ from prefect.states import Scheduled
 from infra import run_launcher, supervisord
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
-from tasks.export.exporter import write_graph
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
-from tasks.serving import model_repository
 from tests.chaos.steps import completed, processes, read, set_state, until
-from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
+from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
 
 pytestmark = pytest.mark.timeout(900)
 IMAGES = 1500
 CHUNKS = IMAGES // IMAGES_PER_CHUNK + 1  # the damaged one is among them
 MEDIA = "many/"
-
-
-@pytest.fixture(scope="module")
-def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:  # noqa: ARG001
-    """Weights, what their training kept of its validation split, and their graph."""
-    folder = tmp_path_factory.mktemp("weights")
-    weights = make_weights(folder)
-    return weights, make_sample(folder / "sample"), write_graph(weights, folder / "graph", SIZE)
-
-
-@pytest.fixture
-def model(weights: tuple[Path, Path, Path]) -> str:
-    """A model with version 1, which is served, and version 2 in the repository."""
-    name = f"many-{uuid4().hex[:8]}"
-    for version in (1, 2):
-        register(name, *weights[:2])
-        model_repository.publish_version.fn(name, version, weights[2])
-    assert deploy(name, 1, **UNCOMPARED).is_completed()
-    return name
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,36 +6,31 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import boto3
 import cv2
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
-from infra import demo_data, run_launcher, supervisord
+from infra import demo_data, run_launcher
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
-from tasks.export.exporter import write_graph
-from tasks.serving import model_repository
-from tests.chaos.steps import log, processes, read, until
-from tests.flows.registered import SIZE, make_sample, make_weights, pictures, register
-from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
+from tests.chaos.steps import FLOW, kill, log, processes, read, until
+from tests.flows.registered import pictures
+from tests.flows.steps import aside, champion, served
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EPOCHS = 6
 IMAGES = 1000
 LARGE_IMAGES = 1000
 LOW = [cv2.IMWRITE_JPEG_QUALITY, 30]
-FLOW = "flow's process"
 KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "triton")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def large_archive(stack: object) -> str:  # noqa: ARG001
     """A valid archive that takes seconds to check: its pictures are large."""
     rng, packed = np.random.default_rng(0), io.BytesIO()
@@ -57,14 +52,6 @@ def small_archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> st
     path = demo_data.write_archive(plan, tmp_path_factory.mktemp("archive"))
     boto3.client("s3").upload_file(str(path), "datasets", plan.name)
     return plan.name
-
-
-@pytest.fixture(scope="module")
-def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:  # noqa: ARG001
-    """Weights, what their training kept of its validation split, and their graph."""
-    folder = tmp_path_factory.mktemp("weights")
-    found = make_weights(folder)
-    return found, make_sample(folder / "sample"), write_graph(found, folder / "graph", SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +120,6 @@ def train(small_archive: str) -> Case:
 
 
 @pytest.fixture
-def model(weights: tuple[Path, Path, Path]) -> str:
-    """A model with version 1, which is served, and version 2, which is the challenger."""
-    name = f"matrix-{uuid4().hex[:8]}"
-    for version in (1, 2):
-        register(name, *weights[:2])
-        model_repository.publish_version.fn(name, version, weights[2])
-    assert deploy(name, 1, **UNCOMPARED).is_completed()
-    return name
-
-
-@pytest.fixture
 def deploy_again(model: str) -> Case:
     def check(run: UUID) -> None:  # noqa: ARG001
         assert (champion(model), served(model), aside(model)) == ("2", [2], [])
@@ -170,19 +146,6 @@ def infer(model: str, media: str) -> Case:
         is_halfway=lambda run: sum("/parts/" in key for key in objects("runs", f"{run}/inference/")) >= 2,
         check=check,
     )
-
-
-def kill(stack: StackSettings, victim: str, run: UUID) -> None:
-    """End a process as the kernel would; what supervises it starts it again."""
-    if victim == FLOW:
-        (process,) = processes(run, "prefect.engine")
-        process.kill()
-        return
-    with supervisord.connect(stack) as supervisor:
-        process = psutil.Process(supervisor.getProcessInfo(victim)["pid"])
-    children = process.children(recursive=True) if victim != "worker" else []  # its runs are processes of their own
-    for each in [process, *children]:
-        each.kill()
 
 
 @pytest.mark.parametrize("victim", KILLED)

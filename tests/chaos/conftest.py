@@ -1,0 +1,34 @@
+"""A model that is served, with the next version of it."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+# prefect is imported in the fixtures: it reads its address once, which pytest_configure sets after this file is read.
+
+
+@pytest.fixture(scope="session")
+def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:  # noqa: ARG001
+    """Weights, what their training kept of its validation split, and their graph."""
+    from tasks.export.exporter import write_graph
+    from tests.flows.registered import SIZE, make_sample, make_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    found = make_weights(folder)
+    return found, make_sample(folder / "sample"), write_graph(found, folder / "graph", SIZE)
+
+
+@pytest.fixture
+def model(weights: tuple[Path, Path, Path]) -> str:
+    """A model with version 1, which is served, and version 2, which is the challenger; both are in the repository."""
+    from tasks.serving import model_repository
+    from tests.flows.registered import register
+    from tests.flows.steps import UNCOMPARED, deploy
+
+    name = f"chaos-{uuid4().hex[:8]}"
+    for version in (1, 2):
+        register(name, *weights[:2])
+        model_repository.publish_version.fn(name, version, weights[2])
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    return name
