@@ -31,5 +31,5 @@ def _clear(model: str) -> bool:
         return False
     asides = model_repository.AsideVersions(model)
     before = asides.names()
-    kept_versions.unload_leftovers(model)
+    kept_versions.unload_leftovers.fn(model)
     return asides.names() != before

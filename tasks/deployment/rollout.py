@@ -17,7 +17,7 @@ from tasks.errors import StudioError, Superseded
 from tasks.orchestration.current_run import log_step
 from tasks.orchestration.retries import ONCE, RetryPolicy
 from tasks.orchestration.signals import defer_cancellation
-from tasks.orchestration.step import SERVICE_RESTART
+from tasks.orchestration.step import SERVICE_RESTART, retried
 from tasks.parameters import ServingParams
 from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
@@ -65,7 +65,7 @@ class Rollout:
         """
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
-            AsideVersions(self.model.name).copy(self.model.version, candidate.entry)
+            SERVICE_RESTART.call(lambda: AsideVersions(self.model.name).copy(self.model.version, candidate.entry))
             self._require_loadable(candidate)
             yield candidate
         except Superseded:
@@ -79,7 +79,7 @@ class Rollout:
                 with warn_on_error("what was written for this version stays"):
                     published.discard_if_new()
             raise
-        self.require_lock()
+        SERVICE_RESTART.call(self.require_lock)
         _unload_candidate(candidate, SERVICE_RESTART)
 
     def _require_loadable(self, candidate: ServedModel) -> None:
@@ -157,20 +157,20 @@ class Rollout:
         with _report_incomplete_cleanup(self.model):
             if self._lower_versions:
                 time.sleep(self.serving.drain_s)
-                self.require_lock()
+                SERVICE_RESTART.call(self.require_lock)
                 keep_in_use(self._lower_versions, self.serving)
-            self.require_lock()
+            SERVICE_RESTART.call(self.require_lock)
             model_control.serve_alone(self.model, self.serving)
             unload_unused(self.model.name)
 
 
 def undeploy(model_name: str, require_lock: RequireLock) -> None:
     """Stop serving a model now; runs of inference may finish on the version that they use, however long they take."""
-    before = model_control.read_snapshot(model_name)
+    before = retried(model_control.read_snapshot)(model_name)
     if before.config is not None:
         keep_in_use(before.versions, read_serving_params(before.config), for_good=True)
-    require_lock()
-    ConfigFile(model_name).write(None)
+    SERVICE_RESTART.call(require_lock)
+    SERVICE_RESTART.call(lambda: ConfigFile(model_name).write(None))
     model_control.unload(model_name)
     unload_unused(model_name)
 

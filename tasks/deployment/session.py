@@ -8,6 +8,7 @@ from tasks.deployment.announcements import announced_refusal
 from tasks.deployment.rollout import RequireLock, Rollout
 from tasks.orchestration.current_run import first_attempt_start, flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
+from tasks.orchestration.step import retried
 from tasks.parameters import ServingParams
 from tasks.serving.model_control import read_snapshot
 from tasks.serving.served_model import ServedModel
@@ -48,7 +49,7 @@ class DeploymentSession:
 
     def read_champions(self) -> Champions:
         """Return the champions of the model; an alias that a killed rollout left behind follows Triton now."""
-        served = read_snapshot(self.model_name).champion_model
+        served = retried(read_snapshot)(self.model_name).champion_model
         return Champions(served=served, history=champion_history(self.model_name, served.version if served else None))
 
     def rollout(

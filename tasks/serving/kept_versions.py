@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
 from tasks.errors import StudioError
+from tasks.orchestration.step import retried_step
 from tasks.parameters import ServingParams
 from tasks.serving import model_control
 from tasks.serving.model_repository import AsideVersions
@@ -42,6 +43,7 @@ def unload_unused(model_name: str) -> None:
                 unload_aside(model_name, entry)
 
 
+@retried_step
 def unload_leftovers(model_name: str) -> None:
     """Unload the versions that a killed rollout left aside; the caller holds the lock of the model."""
     if candidate_name(model_name) in AsideVersions(model_name).names():

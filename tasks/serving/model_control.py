@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tasks.orchestration.step import retried_step, step
+from tasks.orchestration.step import retried, retried_step, step
 from tasks.parameters import ServingParams
 from tasks.serving import triton_config
 from tasks.serving.canary_rules import RequestStats
@@ -122,7 +122,7 @@ def read_snapshot(model_name: str) -> Snapshot:
 
 def current_serving_params(model_name: str) -> ServingParams:
     """Return how the versions of a model are served now; the defaults if none is."""
-    config = read_snapshot(model_name).config
+    config = retried(read_snapshot)(model_name).config
     return triton_config.read_serving_params(config) if config else ServingParams()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.files import sha256_of
-from tasks.orchestration.step import step
+from tasks.orchestration.step import retried_step, step
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -38,7 +38,7 @@ class PublishedVersion:
             delete_version(self.model_name, self.version)
 
 
-@step
+@retried_step
 def publish_version(model_name: str, version: int, graph: Path) -> str:
     """Write the folder of a version: the graph, then the code that runs it; returns the graph's SHA-256 in hex."""
     digest = sha256_of(graph)
@@ -47,6 +47,7 @@ def publish_version(model_name: str, version: int, graph: Path) -> str:
     return digest
 
 
+@retried_step
 def read_published_digest(model_name: str, version: int) -> str | None:
     """Return the SHA-256 in hex of a version's graph; None if its folder is not complete.
 
@@ -57,13 +58,14 @@ def read_published_digest(model_name: str, version: int) -> str | None:
     return digests.pop() if len(digests) == 1 else None
 
 
+@retried_step
 def require_published(model_name: str, version: int) -> str:
     """Return the SHA-256 in hex of a version's graph.
 
     Raises:
         StorageError: The version is not in the repository.
     """
-    digest = read_published_digest(model_name, version)
+    digest = read_published_digest.fn(model_name, version)
     if digest is None:
         raise StorageError(
             f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
@@ -87,7 +89,7 @@ class AsideVersions:
 
     def copy(self, version: int, entry: str) -> None:
         """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
-        require_published(self._model_name, version)
+        require_published.fn(self._model_name, version)
         for name in VERSION_FILES:
             _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
 

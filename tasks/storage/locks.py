@@ -25,6 +25,7 @@ FOLDER = "locks"
 SERVING_WAIT_S = 600.0
 YIELD_S = 45.0  # a worker kills a cancelled run that has not ended after 30 s
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+_RUNS_PATIENT = ObjectStore(Bucket.RUNS)  # for who takes a lock: a restart of the store costs no run
 
 
 def never_cancel(_holder: str) -> bool:
@@ -80,15 +81,14 @@ def _wait_for(
     logged = False
     yields: dict[str, float] = {}  # when the lock is taken from each other holder
     while True:
-        stored, etag = _read(_key(name))
+        stored, etag = _read(_key(name), _RUNS_PATIENT)
         other = stored.get("holder", "")
         free = stored.get("released", True) or other == holder or is_over(other)
         if not free:
             if other not in yields:
                 yields[other] = time.monotonic() + YIELD_S if overtake(other) else math.inf
             free = time.monotonic() >= yields[other]
-        # Who has waited for minutes outlives a restart of the store, too.
-        if free and ObjectStore(Bucket.RUNS).replace(_key(name), _body(holder, token, released=False), etag):
+        if free and _RUNS_PATIENT.replace(_key(name), _body(holder, token, released=False), etag):
             return token
         if not free and time.monotonic() >= deadline:
             raise StorageError(
@@ -112,9 +112,9 @@ def _key(name: str) -> str:
     return f"{FOLDER}/{name}/holder"
 
 
-def _read(key: str) -> tuple[dict[str, Any], str | None]:
+def _read(key: str, store: ObjectStore = _RUNS) -> tuple[dict[str, Any], str | None]:
     """The holder, empty if there was none yet, and the tag by which it can be replaced."""
-    stored = _RUNS.get_tagged(key)
+    stored = store.get_tagged(key)
     return (json.loads(stored[0]), stored[1]) if stored else ({}, None)
 
 

@@ -7,7 +7,6 @@ from prefect import get_run_logger
 from tasks.errors import StudioError
 from tasks.merge.steps import MergedDataset, write_relabelled_split
 from tasks.orchestration.current_run import log_step
-from tasks.orchestration.step import retried
 from tasks.parameters import PromotionPolicy, TrainingParams
 from tasks.promotion.rules import GOLD, VALIDATION, Decision, EvaluatedVersion, decide
 from tasks.tracking import registry
@@ -60,7 +59,7 @@ def evaluate_version(
     data = {VALIDATION: dataset.data} | ({GOLD: dataset.gold} if dataset.gold else {})
     scores = {}
     try:
-        weights = weights or retried(registry.fetch_weights)(version, folder / "weights")
+        weights = weights or registry.fetch_weights(version, folder / "weights")
         views = [
             write_relabelled_split(path, dataset.task, dataset.class_names, version.class_names, folder / name)
             for name, path in data.items()

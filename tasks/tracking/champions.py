@@ -151,6 +151,7 @@ def tag_champion_dates(model_name: str, former: int | None, version: int, servin
             mlflow.set_model_version_tag(model_name, str(former), UNTIL_TAG, now)
 
 
+@retried_step
 def serving_params_of(model_name: str, version: int) -> ServingParams | None:
     """Return how a version was served when it was champion; None without that tag."""
     with tracking_errors(f"reading how {model_name} version {version} was served") as mlflow:

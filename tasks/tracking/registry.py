@@ -152,7 +152,7 @@ def require_model(model_name: str) -> None:
             raise TrackingError(_no_model(mlflow, model_name))
 
 
-@step
+@retried_step
 def find_version(model_name: str, version: int | str) -> ModelVersion:
     """Return a version by number or alias.
 
@@ -183,7 +183,7 @@ def champion_version(model_name: str) -> int:
     return find_version(model_name, CHAMPION).version
 
 
-@step
+@retried_step
 def find_candidate(model_name: str) -> ModelVersion:
     """Return the version to deploy if none is named: the challenger, or else the champion."""
     with tracking_errors(f"looking for the challenger of {model_name}") as mlflow:
@@ -239,7 +239,7 @@ def _no_model(mlflow: Any, model_name: str) -> str:  # noqa: ANN401
     return f"Expected a model {model_name!r}; the registry has {names}. Train it first with train-model/gpu."
 
 
-@step
+@retried_step
 def fetch_weights(model: ModelVersion, folder: Path) -> Path:
     """Return the weights of a registered version, downloaded to `folder`.
 

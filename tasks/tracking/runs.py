@@ -173,7 +173,7 @@ def log_artifact(run_id: str, path: Path) -> None:
         mlflow.log_artifact(run_id, str(path))
 
 
-@step
+@retried_step
 def download_artifact(run_id: str, name: str, folder: Path) -> Path | None:
     """Return an artifact of the run, downloaded into `folder`, which is made if missing; None if there is none."""
     with tracking_errors(f"reading {name}") as mlflow:

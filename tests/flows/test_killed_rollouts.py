@@ -8,7 +8,6 @@ from subprocess import DEVNULL, PIPE
 from typing import Any
 from uuid import UUID
 
-import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
@@ -16,11 +15,11 @@ from prefect.states import AwaitingRetry, Crashed
 
 from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
-from infra import supervisord
 from infra.stack_settings import ROOT, StackSettings
 from tasks.parameters import ServingParams
 from tasks.serving import model_repository
 from tasks.serving.http_client import ServingError
+from tests.chaos.steps import kill_service
 from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
 from tests.flows.traffic import TOLERANCE_S, Traffic
 
@@ -175,7 +174,7 @@ def test_triton_killed_too_serves_champions_alone(stack: StackSettings, exported
     name = exported
     with Traffic(name, patience=60) as clients:
         killed("deploy", name, 2, place)
-        kill_triton(stack)
+        kill_service(stack, "triton")
         wait_until_served(name)
     expected = 1 if place in WHILE_IT_IS_TRIED else 2
     assert served(name) == [expected]
@@ -199,19 +198,50 @@ def test_a_deployment_goes_on_when_triton_is_back(stack: StackSettings, exported
     ):
         assert deployment.stdout is not None
         run = UUID(deployment.stdout.readline().strip())
-        kill_triton(stack)
+        kill_service(stack, "triton")
         deployment.communicate("\n", timeout=300)
         wait_until_served(name)
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(run).state
-    assert state is not None
-    assert state.is_completed(), (place, state.name, state.message)
+    assert_completed(run)
     assert_served(name, 2, clients)
 
 
-def kill_triton(stack: StackSettings) -> None:
-    with supervisord.connect(stack) as supervisor:
-        psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+@pytest.mark.parametrize(
+    ("flow", "victim", "place"),
+    [
+        *(
+            (flow, victim, "before tasks.tracking.canaries.end_canary 1")
+            for flow in ("deploy", "rollback", "undeploy")
+            for victim in ("triton", "object-store", "mlflow")
+        ),
+        *(
+            ("deploy", "object-store", place)
+            for place in (WHILE_IT_IS_TRIED[0], *BETWEEN_TRITON_AND_THE_ALIAS, AFTER_THE_ALIAS[-1])
+        ),
+    ],
+)
+def test_a_rollout_goes_on_when_a_service_is_back(
+    stack: StackSettings, exported: str, flow: str, victim: str, place: str
+) -> None:
+    """Whatever it asks next."""
+    name = exported
+    if flow == "rollback":
+        assert deploy(name, 2, **UNCOMPARED).is_completed()
+    command = [*STOPPED, flow, name, "0", "held", place]
+    with subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as rollout:
+        assert rollout.stdout is not None
+        run = UUID(rollout.stdout.readline().strip())
+        kill_service(stack, victim)
+        rollout.communicate("\n", timeout=300)
+    assert_completed(run)
+    number, left = {"deploy": ("2", [2]), "rollback": ("1", [1]), "undeploy": ("1", [])}[flow]
+    assert (champion(name), served(name), aside(name)) == (number, left, [])
+
+
+def assert_completed(run: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    assert state is not None
+    assert state.is_completed(), (state.name, state.message)
 
 
 def wait_until_served(name: str) -> None:

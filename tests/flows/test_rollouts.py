@@ -202,7 +202,7 @@ def test_what_a_killed_deployment_left_is_put_right_by_the_next(exported: str) -
         image_size=SIZE,
         class_names=first.class_names,
         run_id="run",
-        digest=model_repository.require_published(name, 2),
+        digest=model_repository.require_published.fn(name, 2),
     )
     model_control.load_versions.fn(name, [first, second], ServingParams(), 1)
     MlflowClient().set_registered_model_alias(name, "champion", "2")

@@ -33,13 +33,13 @@ def test_a_version_is_published_only_when_whole(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     boto3.client("s3").upload_file(str(graph), "models", "half/1/model.onnx")
-    assert model_repository.read_published_digest("half", 1) is None
+    assert model_repository.read_published_digest.fn("half", 1) is None
     digest = model_repository.publish_version.fn("half", 1, graph)
-    assert model_repository.read_published_digest("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
+    assert model_repository.read_published_digest.fn("half", 1) == digest == hashlib.sha256(b"graph").hexdigest()
     boto3.client("s3").delete_object(Bucket="models", Key="half/1/model.onnx")
-    assert model_repository.read_published_digest("half", 1) is None
+    assert model_repository.read_published_digest.fn("half", 1) is None
     model_repository.delete_version.fn("half", 1)
-    assert model_repository.read_published_digest("half", 1) is None
+    assert model_repository.read_published_digest.fn("half", 1) is None
     assert not list(ObjectStore("models").keys("half/"))
 
 
