@@ -5,6 +5,7 @@ name may come again and be deleted again.
 """
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from enum import StrEnum
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import SHORT_OUTAGE
+from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 
 FOLDER = "tombstones"
 
@@ -31,7 +32,7 @@ class Tombstone(BaseModel):
     """A deletion: `digest` is the SHA-256 (hex) of what was deleted, if it was one file.
 
     `flow_run_id` is the run that deleted it. `kept` says what is still there, as addresses or sentences by a short
-    name, such as `report` and `restore`.
+    name, such as `report` and `restore`. `tags` are those of a deleted version: they say what it was made from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +44,7 @@ class Tombstone(BaseModel):
     flow_run_id: str
     reason: str = ""
     kept: dict[str, str] = {}
+    tags: dict[str, str] = {}
 
 
 def write(tombstone: Tombstone) -> None:
@@ -72,7 +74,22 @@ def read_all(kind: Kind | str, name: str) -> tuple[Tombstone, ...]:
         StorageError: The object store cannot be reached.
         ValueError: `kind` is not one of `Kind`.
     """
-    found = (_parse(_RUNS.get(key)) for key in _RUNS.keys(_prefix(Kind(kind), name)))
+    return _read_below(_prefix(Kind(kind), name))
+
+
+def list_all(kind: Kind | str) -> tuple[Tombstone, ...]:
+    """Return every deletion of this kind, oldest first.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+        ValueError: `kind` is not one of `Kind`.
+    """
+    return _read_below(f"{FOLDER}/{Kind(kind)}/")
+
+
+def _read_below(prefix: str) -> tuple[Tombstone, ...]:
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        found = list(pool.map(_parse, pool.map(_RUNS.get, _RUNS.keys(prefix))))
     return tuple(sorted(filter(None, found), key=lambda tombstone: tombstone.deleted))
 
 

@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch
+from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch, search_runs
 from tasks.tracking.payloads import truncate
 
 
@@ -34,6 +36,39 @@ class RolloutRecord:
         """Action, model and version in words."""
         version = "" if self.version is None else f" version {self.version}"
         return f"{self.action} {self.model_name}{version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRollout:
+    """A change of what is served of a model, as MLflow has it; `version` is the one that clients have got."""
+
+    action: str
+    model: str
+    version: int | None
+    flow_run_id: str
+    created: datetime
+
+
+def list_rollouts(model: str) -> list[PastRollout]:
+    """Return the changes of what is served of a model, the oldest first, without those that were refused.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    condition = f"tags.model = '{model}' and attributes.status = 'FINISHED'"
+    rollouts = map(_past_rollout, search_runs(SERVING, condition, ["attributes.start_time ASC"]))
+    return list({rollout.flow_run_id: rollout for rollout in rollouts}.values())
+
+
+def _past_rollout(run: Any) -> PastRollout:  # noqa: ANN401
+    tags = run.data.tags
+    return PastRollout(
+        action=tags.get("action", ""),
+        model=tags.get("model", ""),
+        version=int(tags["version"]) if tags.get("version", "").isdecimal() else None,
+        flow_run_id=tags.get("flow_run_id", ""),
+        created=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+    )
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from tasks.inference.publication import Publication
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, tracking_errors
+from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, search_runs
 
-_RUNS_PER_REQUEST = 200
 _FIGURES = {"inputs", "images", "frames", "detections", "failed_inputs"}
 _ID = re.compile(r"[0-9a-f-]{36}")
 
@@ -80,26 +79,10 @@ def list_inference_runs(model: str = "", behind: tuple[str, str] | None = None) 
     filters = [f"tags.model = '{model}'"] if model else []
     if behind:
         filters.append(f"attributes.start_time <= {int(behind[0])}")
-    seen = set()  # what is added meanwhile moves the others from one answer of MLflow into the next
-    token = None
-    with tracking_errors("listing the runs of inference") as mlflow:
-        experiment = mlflow.get_experiment_by_name(INFERENCE)
-    while experiment:
-        with tracking_errors("listing the runs of inference") as mlflow:
-            runs = mlflow.search_runs(
-                [experiment.experiment_id],
-                " and ".join(filters),
-                max_results=_RUNS_PER_REQUEST,
-                order_by=["attributes.start_time DESC", "attributes.run_id ASC"],
-                page_token=token,
-            )
-        for run in map(_inference_run, runs):
-            if run.flow_run_id and run.run_id not in seen and (behind is None or _is_behind(run, behind)):
-                yield run
-            seen.add(run.run_id)
-        token = runs.token
-        if not token:
-            return
+    order = ["attributes.start_time DESC", "attributes.run_id ASC"]
+    for run in map(_inference_run, search_runs(INFERENCE, " and ".join(filters), order)):
+        if run.flow_run_id and (behind is None or _is_behind(run, behind)):
+            yield run
 
 
 def find_inference_run(flow_run_id: str) -> InferenceRun | None:
@@ -110,12 +93,7 @@ def find_inference_run(flow_run_id: str) -> InferenceRun | None:
     """
     if not _ID.fullmatch(flow_run_id):
         return None
-    with tracking_errors(f"looking for flow run {flow_run_id}") as mlflow:
-        experiment = mlflow.get_experiment_by_name(INFERENCE)
-        runs = (
-            mlflow.search_runs([experiment.experiment_id], f"tags.flow_run_id = '{flow_run_id}'") if experiment else []
-        )
-    return next(map(_inference_run, runs), None)
+    return next(map(_inference_run, search_runs(INFERENCE, f"tags.flow_run_id = '{flow_run_id}'", [])), None)
 
 
 def _inference_run(run: Any) -> InferenceRun:  # noqa: ANN401

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger
@@ -26,6 +26,7 @@ CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the links cost two requests a run
 }
+_RUNS_PER_REQUEST = 200
 _FINAL = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"}
 
 
@@ -112,6 +113,28 @@ def experiment_id(mlflow: Any, name: str) -> str:  # noqa: ANN401
         if experiment := mlflow.get_experiment_by_name(name):
             return str(experiment.experiment_id)
         raise
+
+
+def search_runs(experiment: str, condition: str, order_by: Sequence[str]) -> Iterator[Any]:
+    """Yield the runs of an experiment that meet a condition, each once; none if nobody has made the experiment.
+
+    TrackingError if MLflow cannot be reached.
+    """
+    doing = f"looking for runs of experiment {experiment}"
+    seen = set()  # what is added meanwhile moves the others from one answer into the next
+    token = None
+    with tracking_errors(doing) as mlflow:
+        found = mlflow.get_experiment_by_name(experiment)
+    while found:
+        with tracking_errors(doing) as mlflow:
+            runs = mlflow.search_runs(
+                [found.experiment_id], condition, max_results=_RUNS_PER_REQUEST, order_by=order_by, page_token=token
+            )
+        yield from (run for run in runs if run.info.run_id not in seen)
+        seen |= {run.info.run_id for run in runs}
+        token = runs.token
+        if not token:
+            return
 
 
 def log_batch(
