@@ -36,7 +36,7 @@ def list_predictions(*, cursor: str = "", limit: int = 50, model: str = "") -> P
     runs = list(islice(list_inference_runs(model, _behind(request)), limit + 1))
     shown = runs[:limit]
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        entries = tuple(filter(None, pool.map(_entry, shown)))
+        entries = tuple(filter(None, pool.map(describe, shown)))
     return Page(entries=entries, next_cursor=request.cursor_behind(*shown[-1].position) if len(runs) > limit else None)
 
 
@@ -49,7 +49,7 @@ def read_prediction(run: str) -> PredictionEntry:
         TrackingError: MLflow cannot be reached.
     """
     recorded = find_inference_run(run)
-    entry = _entry(recorded) if recorded else None
+    entry = describe(recorded) if recorded else None
     if entry is None:
         fix = "Look for it with `studio predictions`, or wait until it has ended."
         raise CatalogueError(expected_found_fix("the id of a run of inference", safe_repr(run), fix))
@@ -67,8 +67,12 @@ def _behind(request: ListRequest) -> tuple[str, str] | None:
             raise CatalogueError(expected_found_fix("a cursor of predictions", found, "Begin again without a cursor."))
 
 
-def _entry(run: InferenceRun) -> PredictionEntry | None:
-    """What is known of a run; None while its results are being written."""
+def describe(run: InferenceRun) -> PredictionEntry | None:
+    """Return what is known of a run; None while its results are being written.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
     summary = _summary(run.flow_run_id)
     if summary is None and any(_PREDICTIONS.keys(f"{run.flow_run_id}/")):
         return None

@@ -11,7 +11,7 @@ from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch, search_runs
+from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch, quoted, search_runs
 from tasks.tracking.payloads import truncate
 
 
@@ -55,9 +55,19 @@ def list_rollouts(model: str) -> list[PastRollout]:
     Raises:
         TrackingError: MLflow cannot be reached.
     """
-    condition = f"tags.model = '{model}' and attributes.status = 'FINISHED'"
+    condition = f"tags.model = {quoted(model)} and attributes.status = 'FINISHED'"
     rollouts = map(_past_rollout, search_runs(SERVING, condition, ["attributes.start_time ASC"]))
     return list({rollout.flow_run_id: rollout for rollout in rollouts}.values())
+
+
+def find_rollout(flow_run_id: str) -> PastRollout | None:
+    """Return the change that a flow run, by its UUID, made of what is served; None if it made none.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    condition = f"tags.flow_run_id = '{flow_run_id}' and attributes.status = 'FINISHED'"
+    return next(map(_past_rollout, search_runs(SERVING, condition, [])), None)
 
 
 def _past_rollout(run: Any) -> PastRollout:  # noqa: ANN401

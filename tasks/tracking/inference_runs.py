@@ -12,7 +12,7 @@ from tasks.inference.publication import Publication
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.tracking.links import page_links
-from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, search_runs
+from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, quoted, search_runs
 
 _FIGURES = {"inputs", "images", "frames", "detections", "failed_inputs"}
 _ID = re.compile(r"[0-9a-f-]{36}")
@@ -76,7 +76,7 @@ def list_inference_runs(model: str = "", behind: tuple[str, str] | None = None) 
     Raises:
         TrackingError: MLflow cannot be reached.
     """
-    filters = [f"tags.model = '{model}'"] if model else []
+    filters = [f"tags.model = {quoted(model)}"] if model else []
     if behind:
         filters.append(f"attributes.start_time <= {int(behind[0])}")
     order = ["attributes.start_time DESC", "attributes.run_id ASC"]

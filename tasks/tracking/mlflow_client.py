@@ -137,6 +137,11 @@ def search_runs(experiment: str, condition: str, order_by: Sequence[str]) -> Ite
             return
 
 
+def quoted(text: str) -> str:
+    """Return a text as a condition of MLflow holds it, which has no sign to escape a quote with."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
 def log_batch(
     mlflow: Any,  # noqa: ANN401
     run_id: str,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.tracking.mlflow_client import tracking_errors
+from tasks.tracking.mlflow_client import quoted, tracking_errors
 
 _MODELS_PER_REQUEST = 1000  # the most that MLflow gives
 _VERSIONS_PER_REQUEST = 2000
@@ -64,13 +64,12 @@ def list_versions(model: str = "") -> list[RegisteredVersion]:
         TrackingError: MLflow cannot be reached.
     """
     versions: dict[tuple[str, int], RegisteredVersion] = {}
-    chosen = f"name = '{model}'" if model and "'" not in model else ""
+    chosen = f"name = {quoted(model)}" if model else ""
     with tracking_errors(f"listing the versions of {model or 'all models'}") as mlflow:
         token = None
         while True:
             page = mlflow.search_model_versions(chosen, max_results=_VERSIONS_PER_REQUEST, page_token=token)
-            found = [_version(entry) for entry in page if model in {"", entry.name}]
-            versions |= {(version.model, version.number): version for version in found}
+            versions |= {(entry.name, int(entry.version)): _version(entry) for entry in page}
             token = page.token
             if not token:
                 return [versions[key] for key in sorted(versions, key=lambda key: (key[0], -key[1]))]

@@ -1,21 +1,26 @@
 """Models, versions and runs of inference, as the flows leave them, without weights and images."""
 
 import json
+import time
 from collections.abc import Mapping
 from uuid import uuid4
 
 from mlflow import MlflowClient
 
+from tasks.dataset.findings import Report, Statistics
 from tasks.inference.publication import Publication
 from tasks.inference.results.summary import HISTOGRAM_BINS, InferenceSummary
+from tasks.storage.object_store import ObjectStore
+from tasks.tracking.deployment_runs import RolloutRecord, write_rollout_record
 from tasks.tracking.inference_runs import record_inference
-from tasks.tracking.mlflow_client import TRAINING, experiment_id
+from tasks.tracking.mlflow_client import TRAINING, experiment_id, quoted
+from tasks.validation.check_records import record_check
 
 
 def register(model: str, archives: Mapping[str, str], **tags: str) -> int:
     """A version that was trained on these archives (digests by name); the model is made if it is missing."""
     mlflow = MlflowClient()
-    if not mlflow.search_registered_models(f"name = '{model}'"):
+    if not mlflow.search_registered_models(f"name = {quoted(model)}"):
         mlflow.create_registered_model(model)
     run = mlflow.create_run(experiment_id(mlflow, TRAINING)).info.run_id
     own = {
@@ -51,3 +56,18 @@ def infer(model: str, version: int, detections: int = 7, *, published: bool = Tr
     if published:
         publication.complete()
     return publication.run
+
+
+def deploy(model: str, version: int | None, action: str = "deploy") -> str:
+    """A change of what is served of a model; returns the id of its flow run."""
+    record = RolloutRecord(action=action, model_name=model, flow_run_id=str(uuid4()), version=version)
+    write_rollout_record.fn(record, "FINISHED", time.time())
+    return record.flow_run_id
+
+
+def check(archive: str, digest: str) -> None:
+    """The record of a check of what is stored now."""
+    stored = ObjectStore("datasets").find(archive)
+    assert stored is not None
+    report = Report(archive=archive, digest=digest, findings=[], statistics=Statistics(task="detect"))
+    record_check.fn(report, stored.etag, "run-1")
