@@ -6,7 +6,7 @@ PY := $(BIN)/python -m
 STUDIO := $(BIN)/studio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload datasets models logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +55,12 @@ datasets: setup ## archives of the object store, with their verdicts (SEARCH= VE
 models: setup ## registered models, or the versions of one (MODEL= JSON=1)
 	@$(STUDIO) models $(MODEL) $(if $(JSON),--json)
 
+lineage: setup ## what an archive, a model, a version or a run was made from, and what from it (NAME= PICTURE=x.svg JSON=1)
+	@$(STUDIO) lineage "$(NAME)" $(if $(PICTURE),--picture "$(PICTURE)") $(if $(JSON),--json)
+
+diff: setup ## how two archives of the object store differ (A=a.zip B=b.zip JSON=1)
+	@$(STUDIO) diff "$(A)" "$(B)" $(if $(JSON),--json)
+
 logs: setup ## the log of a run (RUN=id)
 	@$(if $(RUN),,$(error expected a run, found none: make logs RUN=id))$(STUDIO) logs $(RUN)
 
@@ -73,7 +79,7 @@ test-fast: setup ## the tests that need no stack, no browser and no training
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, labels, merge, training, live predictions, rollouts, inference, each beside its limit or other tools
+bench: setup ## check, labels, merge, training, live predictions, rollouts, inference, catalogue, each beside its limit or other tools
 	@$(PY) tests.benchmarks.bench_validation --large
 	@$(PY) tests.benchmarks.bench_labels
 	@$(PY) tests.benchmarks.fuzz_archives
@@ -82,6 +88,7 @@ bench: setup ## check, labels, merge, training, live predictions, rollouts, infe
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s

@@ -9,7 +9,9 @@ from studio.runs import InferenceRun, Run
 from tasks.errors import StudioError
 
 if TYPE_CHECKING:
+    from tasks.catalogue.difference import ArchiveDifference
     from tasks.catalogue.entries import ArchiveEntry, ModelEntry, Page, PredictionEntry
+    from tasks.catalogue.lineage import Lineage
 
 Entry = TypeVar("Entry")
 Values = Mapping[str, Any]
@@ -117,6 +119,26 @@ class Studio:
         from tasks.catalogue.predictions import list_predictions
 
         return _entries(lambda cursor: list_predictions(cursor=cursor, model=model))
+
+    def lineage(self, name: str) -> "Lineage":
+        """Return what an archive, a model, a version such as `shapes/3` or a run was made from, and what from it.
+
+        Raises:
+            CatalogueError: There is nothing of this name.
+        """
+        from tasks.catalogue.lineage import trace
+
+        return trace(name)
+
+    def diff(self, before: str, after: str) -> "ArchiveDifference":
+        """Return how two archives of bucket `datasets` differ.
+
+        Raises:
+            StudioError: One is not there, or is no archive.
+        """
+        from tasks.catalogue.difference import compare_archives
+
+        return compare_archives(before, after)
 
 
 def _entries(read: "Callable[[str], Page[Entry]]") -> Iterator[Entry]:

@@ -15,7 +15,7 @@ UPLOAD_BUCKETS = ("datasets", "media", "base-models")
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (check, upload, datasets):
+    for command in (check, upload, datasets, diff):
         app.command(rich_help_panel="Archives")(command)
 
 
@@ -96,3 +96,21 @@ def datasets(
         OUT.print("no archives; `studio upload x.zip` puts one there" if not search and not verdict else "none match")
     if page.next_cursor:
         ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="An archive of bucket datasets.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two archives: images added, removed, renamed and relabelled, labels by class."""
+    from studio.connection import connect
+
+    connect()
+    from tasks.catalogue.difference import compare_archives
+
+    difference = compare_archives(before, after)
+    if as_json:
+        print_json(difference.to_json())
+    else:
+        sys.stdout.write(f"{difference.to_text()}\n")

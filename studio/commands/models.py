@@ -1,5 +1,7 @@
-"""Models, their versions, and what runs of inference have left."""
+"""Models, their versions, what runs of inference have left, and what was made from what."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ from studio.output import ERR, OUT, print_json, print_table
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (models, predictions):
+    for command in (models, predictions, lineage):
         app.command(rich_help_panel="Models")(command)
 
 
@@ -95,6 +97,27 @@ def predictions(
         OUT.print("no predictions; `studio infer MODEL street/` makes some")
     if page.next_cursor:
         ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+
+
+def lineage(
+    name: Annotated[str, typer.Argument(help="An archive, a model, a version such as shapes/3, or the id of a run.")],
+    picture: Annotated[Path | None, typer.Option(help="Write the graph to this file, as SVG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a thing was made from, and what was made from it."""
+    from studio.connection import connect
+
+    connect()
+    from tasks.catalogue.lineage import trace
+
+    found = trace(name)
+    if picture:
+        picture.write_text(found.to_svg(), encoding="utf-8")
+        ERR.print(f"picture: {picture}", markup=False)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        sys.stdout.write(found.to_text())
 
 
 def _served(served: bool | None) -> str:

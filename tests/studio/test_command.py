@@ -35,7 +35,11 @@ def test_every_command_has_json() -> None:
 
 def test_each_target_of_make_that_is_a_command_calls_it() -> None:
     called = set(re.findall(r"\$\(STUDIO\) ([a-z-]+)", (ROOT / "Makefile").read_text()))
-    assert {"up", "down", "status", "check", "upload", "datasets", "models", "logs", "demo"} <= called <= COMMANDS
+    assert (
+        {"up", "down", "status", "check", "upload", "datasets", "models", "lineage", "diff", "logs", "demo"}
+        <= called
+        <= COMMANDS
+    )
 
 
 def test_help_takes_less_than_a_second() -> None:
