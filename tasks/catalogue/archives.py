@@ -65,7 +65,7 @@ def read_archive(name: str) -> ArchiveEntry:
 
 def _matches(after: str, search: str, has_verdict: Callable[[ListedObject], bool]) -> Iterator[ListedObject]:
     wanted = _folded(search)
-    for stored in _DATASETS.list(after=after):
+    for stored in _DATASETS.list_behind(after):
         if not stored.key.endswith("/") and wanted in _folded(stored.key) and has_verdict(stored):
             yield stored
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import uuid4
@@ -145,12 +146,24 @@ class ObjectStore:
 
         return self._try(f"looking for {self.uri(key)}", head)
 
-    def list(self, prefix: str = "", after: str = "") -> Iterator[ListedObject]:
-        """Yield the objects whose key begins with `prefix`, behind key `after`; one request lists a thousand.
+    def list(self, prefix: str = "") -> Iterator[ListedObject]:
+        """Yield the objects whose key begins with `prefix`, as the store orders them; one request lists a thousand."""
+        for answer in self._answers(prefix):
+            yield from _objects(answer)
 
-        They come in the store's order, which is the same each time. S3's is that of the bytes of the keys; SeaweedFS
-        sorts folder by folder, so compare no keys.
+    def list_behind(self, after: str = "") -> Iterator[ListedObject]:
+        """Yield all objects behind key `after`, in the order in which a later call goes on behind any of them.
+
+        It is the same order each time: an object that is neither written nor removed keeps its place.
         """
+        answers = self._answers("", after)
+        first = next(answers)
+        place = self._place(first)
+        for answer in chain([first], answers):
+            behind = (entry for entry in _objects(answer) if not after or place(entry.key) > place(after))
+            yield from sorted(behind, key=lambda entry: place(entry.key))
+
+    def _answers(self, prefix: str, after: str = "") -> Iterator["ListObjectsV2OutputTypeDef"]:
         arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": _KEYS_PER_REQUEST}
         if after:
             arguments["StartAfter"] = after
@@ -160,12 +173,25 @@ class ObjectStore:
 
         while True:
             answer = self._try(f"listing {self.uri(prefix)}", page)
-            now = _server_time(answer)
-            for entry in answer.get("Contents", []):
-                yield _listed(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], now)
+            yield answer
             if not answer["IsTruncated"]:
                 return
             arguments["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def _place(self, answer: "ListObjectsV2OutputTypeDef") -> Callable[[str], tuple[bytes, ...]]:
+        """Where a key comes in the listing that this is an answer of.
+
+        S3 orders by the bytes of the keys. SeaweedFS goes folder by folder, and through a versioned bucket by names
+        that end in `.versions`; the keys of such an answer are in another order than StartAfter goes on in.
+        """
+        if not answer["ResponseMetadata"]["HTTPHeaders"].get("server", "").startswith("SeaweedFS"):
+            return lambda key: (key.encode(),)
+        versioned = self._try(
+            f"reading whether s3://{self.bucket} keeps versions",
+            lambda s3: s3.get_bucket_versioning(Bucket=self.bucket),
+        )
+        ending = ".versions" if versioned.get("Status") else ""
+        return lambda key: tuple(f"{key}{ending}".encode().split(b"/"))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order, without those of folders."""
@@ -243,6 +269,12 @@ class ObjectStore:
 
     def _try(self, doing: str, call: Callable[["S3Client"], Answer]) -> Answer:
         return retry_while_unavailable(doing, call, self._retries)
+
+
+def _objects(answer: "ListObjectsV2OutputTypeDef") -> Iterator[ListedObject]:
+    now = _server_time(answer)
+    for entry in answer.get("Contents", []):
+        yield _listed(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"], now)
 
 
 def _listed(key: str, size: int, etag: str, modified: datetime, now: datetime) -> ListedObject:
