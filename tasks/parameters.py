@@ -82,6 +82,26 @@ RollbackVersion = Annotated[
         "present one.",
     ),
 ]
+DeletableArchive = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="An archive in bucket datasets (a.zip, or s3://datasets/a.zip).",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
+Force = Annotated[bool, Field(description="Delete it although something names it; what is in use stays all the same.")]
+DeletableVersion = Annotated[int, Field(ge=1, description="Number of the version in MLflow.")]
+DeletableRun = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        description="Id of the run of run-inference, by which its folder in bucket predictions is named.",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
 BaseModelName = Annotated[
     str,
     Field(

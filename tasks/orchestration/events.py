@@ -26,6 +26,8 @@ MODEL_REFUSED = "model.refused"
 MODEL_DEPLOYED = "model.deployed"
 MODEL_ROLLED_BACK = "model.rolled-back"
 INFERENCE_COMPLETED = "inference.completed"
+VERSION_DELETED = "version.deleted"
+PREDICTION_DELETED = "prediction.deleted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,21 @@ EVENTS: Mapping[str, EventKind] = {
             "detections": "number of detections",
             "failures": "number of inputs that could not be read",
             "gallery": "address of the gallery",
+        },
+    ),
+    VERSION_DELETED: EventKind(
+        occasion="`delete-version` has removed a version.",
+        resource="version",
+        payload={**_VERSION, "tracked_run": "id of its training in MLflow, which stays"},
+    ),
+    PREDICTION_DELETED: EventKind(
+        occasion="`delete-predictions` has removed the results of a run.",
+        resource="prediction",
+        payload={
+            "run": "id of the flow run",
+            "model": "name of the model that answered; empty if nobody knows",
+            "objects": "number of objects",
+            "size": "bytes",
         },
     ),
 }

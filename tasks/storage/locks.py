@@ -34,10 +34,14 @@ def never_cancel(_holder: str) -> bool:
 
 
 def serving_lock(
-    model_name: str, holder: str, is_over: Callable[[str], bool], overtake: Callable[[str], bool] = never_cancel
+    model_name: str,
+    holder: str,
+    is_over: Callable[[str], bool],
+    overtake: Callable[[str], bool] = never_cancel,
+    wait_s: float = SERVING_WAIT_S,
 ) -> contextlib.AbstractContextManager[Callable[[], None]]:
     """Hold the lock of flow runs that change the served versions of a model; see `lock`."""
-    return lock(f"serving/{model_name}", holder, is_over, SERVING_WAIT_S, overtake)
+    return lock(f"serving/{model_name}", holder, is_over, wait_s, overtake)
 
 
 def is_held(model_name: str, is_over: Callable[[str], bool]) -> bool:

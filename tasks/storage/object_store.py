@@ -1,5 +1,6 @@
 """One bucket of the object store: its calls, retried and typed."""
 
+import hashlib
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
 _WRITER = "writer"
+_NO_VERSION = "null"  # what a bucket without versions calls its only one
 _KEYS_PER_REQUEST = 1000
+_PIECE = 1 << 20  # bytes
 _SMALL_BYTES = 8 << 20  # of a file that goes in one request
 Answer = TypeVar("Answer")
 
@@ -131,6 +134,34 @@ class ObjectStore:
     def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
         return self.metadata(key) is not None
+
+    def version_id(self, key: str) -> str | None:
+        """Return by which id the store will know the present content of an object when it is gone.
+
+        None if there is no such object, or if the bucket keeps no earlier versions.
+        """
+
+        def head(s3: "S3Client") -> str | None:
+            try:
+                found = s3.head_object(Bucket=self.bucket, Key=key).get("VersionId")
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+            return None if found == _NO_VERSION else found
+
+        return self._try(f"looking for {self.uri(key)}", head)
+
+    def sha256(self, key: str, etag: str) -> str:
+        """Return the SHA-256 (hex) of an object that still has the content of `etag`; it is read, not kept."""
+
+        def read(s3: "S3Client") -> str:
+            digest = hashlib.sha256()
+            for piece in s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)["Body"].iter_chunks(_PIECE):
+                digest.update(piece)
+            return digest.hexdigest()
+
+        return self._try(f"reading {self.uri(key)}", read)
 
     def find(self, key: str) -> ListedObject | None:
         """Return an object as a listing has it; None if there is none."""

@@ -29,3 +29,9 @@ def history_after_rollback(history: Sequence[int], version: int) -> list[int]:
     """Return the champions after a rollback to `version`, which drops those after it; a new version is appended."""
     indices = [index for index, champion in enumerate(history) if champion == version]
     return [*history[: indices[-1] + 1]] if indices else [*history, version]
+
+
+def history_without(history: Sequence[int], version: int) -> list[int]:
+    """Return the champions after a version is deleted; none of them follows itself."""
+    left = [champion for champion in history if champion != version]
+    return [champion for index, champion in enumerate(left) if index == 0 or left[index - 1] != champion]

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 # Imported now, not late as elsewhere: a rollback has no seconds for it once it is Running.
@@ -11,7 +11,7 @@ from mlflow import MlflowClient  # noqa: F401
 
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
-from tasks.tracking.champion_history import dump_history, parse_history
+from tasks.tracking.champion_history import dump_history, history_without, parse_history
 from tasks.tracking.mlflow_client import TrackingError, best_effort, logger, tracking_errors
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 
@@ -135,6 +135,20 @@ def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
         mlflow.set_registered_model_tag(model_name, HISTORY_TAG, dump_history(history))
         if mlflow.get_registered_model(model_name).aliases.get(CHALLENGER) == str(version):
             mlflow.delete_registered_model_alias(model_name, CHALLENGER)
+
+
+@retried_step
+def forget_champion(model_name: str, version: int) -> None:
+    """Take a version that is being deleted out of the champions to which a model can go back."""
+    with tracking_errors(f"taking version {version} out of the champions of {model_name}") as mlflow:
+        tags = mlflow.get_registered_model(model_name).tags
+        announced = _announced(tags)
+        if announced and version in announced.history:
+            left = replace(announced, history=history_without(announced.history, version))
+            mlflow.set_registered_model_tag(model_name, ROLLOUT_TAG, json.dumps(asdict(left)))
+        history = parse_history(tags.get(HISTORY_TAG), None)
+        if version in history:
+            mlflow.set_registered_model_tag(model_name, HISTORY_TAG, dump_history(history_without(history, version)))
 
 
 @step
