@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from infra.door import Door, refusal_of
+from infra.mlflow_bin import Bin
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 
@@ -147,7 +148,7 @@ def application() -> Door:
     user, password = (os.environ[f"MLFLOW_AUTH_ADMIN_{name}"] for name in ("USERNAME", "PASSWORD"))
     if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
         auth.store.update_user(user, password=password, is_admin=True)
-    return Door(StorableText(app, is_file=FILES.match), in_the_address, without_password, for_an_unused_part)
+    return Door(StorableText(Bin(app), is_file=FILES.match), in_the_address, without_password, for_an_unused_part)
 
 
 def main() -> None:

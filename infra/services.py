@@ -22,6 +22,7 @@ from infra.stack_settings import HOST, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
+from tasks.retention.rules import FORGOTTEN_AFTER
 from tasks.storage.object_names import Bucket
 
 if TYPE_CHECKING:
@@ -140,6 +141,12 @@ def prefect_server(settings: StackSettings) -> Service:
         ports=_ports(settings, "prefect"),
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
         environment=inherited_environment(settings)
+        # Ended runs go after 90 days with their logs and artifacts, events after 7, heartbeats after one.
+        | {
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"{FORGOTTEN_AFTER.total_seconds():.0f}",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
+        }
         | user_environment("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),

@@ -353,6 +353,28 @@ class Shard(Parameters):
     of: int = Field(ge=1, le=64, description="Number of shares.")
 
 
+Days = Annotated[float, Field(ge=0, le=36_500)]
+
+
+class CleanUpParams(Parameters):
+    """How long things stay that no person has to keep, in days since their last change."""
+
+    dry_run: bool = Field(True, description="Only report what would go.")
+    checkpoints: Days | None = Field(
+        14, description="Checkpoints of trainings that have ended. A training that failed can be retried until then."
+    )
+    parts: Days | None = Field(14, description="Parts of inferences that ended before they were published.")
+    predictions: Days | None = Field(
+        None, description="Results of inferences. None keeps them for ever: nobody else knows who still needs them."
+    )
+    graphs: Days | None = Field(
+        30, description="Graphs of versions that were never champion. deploy-model exports them again."
+    )
+    uploads: Days | None = Field(7, description="Uploads into bucket datasets that nobody has finished.")
+    scratch: Days | None = Field(2, description="Scratch folders of killed runs, on the worker that cleans up.")
+    tracked: Days | None = Field(30, description="Runs and models that somebody has deleted in MLflow.")
+
+
 class InferenceParams(Parameters):
     """How objects are detected and what is written."""
 

@@ -67,8 +67,8 @@ class VersionUse:
     """Who uses a version.
 
     `history` are the champions of the model, the present one last; `holders` are runs of inference that use the
-    version, `deployments` unfinished flow runs that change what is served of the model, `trained_from` the versions
-    that were trained from its weights.
+    version, `deployments` unfinished flow runs that change what is served of the model, `training` its own training if
+    that has not ended, `trained_from` the versions that were trained from its weights.
     """
 
     aliases: Sequence[str] = ()
@@ -76,6 +76,7 @@ class VersionUse:
     history: Sequence[int] = ()
     holders: Sequence[str] = ()
     deployments: Sequence[str] = ()
+    training: Sequence[str] = ()
     trained_from: Sequence[str] = ()
 
 
@@ -89,6 +90,7 @@ def version_obstacles(version: int, use: VersionUse) -> list[Obstacle]:
         (use.is_served, "Triton serves it."),
         (is_target, "It is the champion that rollback-model goes back to."),
         (use.holders, f"Runs of inference use it: {_some(use.holders)}."),
+        (use.training, f"Its training has not ended: {_some(use.training)}."),
         (use.deployments, f"Unfinished runs change what is served of the model: {_some(use.deployments)}."),
     ]
     by_force = [

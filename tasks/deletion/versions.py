@@ -12,14 +12,19 @@ from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import flow_run_is_final
 from tasks.orchestration.step import retried_step
-from tasks.orchestration.unfinished_runs import list_unfinished_runs
+from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, list_unfinished_runs
 from tasks.serving import model_control, model_repository
 from tasks.serving.triton_names import candidate_name
 from tasks.storage.leases import lease_holders
 from tasks.storage.locks import serving_lock
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.tracking import champions, deleted_versions
 from tasks.tracking.registered_versions import RegisteredVersion, find_model, list_versions
+from tasks.training.checkpoints import checkpoint_key
 
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 LOCK_WAIT_S = 10.0  # a deployment is no reason to wait, but one that lets go just now is
 _DEPLOYING = ("deploy-model", "rollback-model", "undeploy-model")
 
@@ -79,6 +84,7 @@ def require_unused_version(deletion: Deletion, force: bool) -> None:
         deployments=[
             run.name for run in list_unfinished_runs(*_DEPLOYING) if run.parameters.get("model_name") == model_name
         ],
+        training=[run.name for run in list_unfinished_runs("train-model") if run.id == _training_run(deletion)],
         trained_from=[
             f"{each.model}/{each.number}"
             for each in list_versions()
@@ -94,7 +100,15 @@ def remove_version(deletion: Deletion) -> None:
     model_name, version = _parts(deletion)
     champions.forget_champion.fn(model_name, version)
     model_repository.delete_version.fn(model_name, version)
+    if run := _training_run(deletion):
+        _RUNS.delete(f"{run}/best.pt", *_RUNS.keys(checkpoint_key(run)))
     deleted_versions.delete_version(model_name, version, deletion.tombstone.flow_run_id)
+
+
+def _training_run(deletion: Deletion) -> str:
+    """The flow run that trained the version; empty if its tags do not say."""
+    run = deletion.tombstone.tags.get("flow_run_id", "")
+    return run if FLOW_RUN_ID.fullmatch(run) else ""
 
 
 def _is_served(model_name: str, version: int) -> bool:

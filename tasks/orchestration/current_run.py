@@ -1,5 +1,6 @@
 """The current flow run: its id, name, start and log."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
@@ -9,6 +10,11 @@ from prefect.client.orchestration import get_client
 def log_step(step: str, *values: object) -> None:
     """Log one step of the flow, formatted as logging does."""
     get_run_logger().info(step, *values)
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
 
 
 def flow_run_name() -> str:

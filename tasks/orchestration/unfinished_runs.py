@@ -1,5 +1,6 @@
 """Flow runs that have not come to their end: what they work on must stay."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from tasks.orchestration.prefect_client import PrefectUnavailableError
 
 # A worker takes up a crashed run within seconds; after that it waits for a person, maybe for ever.
 CRASHED_FOR = timedelta(hours=1)
+FLOW_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PER_REQUEST = 200  # the most that the server gives
 _UNFINISHED = [*(set(StateType) - TERMINAL_STATES), StateType.CRASHED]
 

@@ -27,7 +27,12 @@ from tasks.storage.s3_client import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, HeadObjectOutputTypeDef, ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CopySourceTypeDef,
+        HeadObjectOutputTypeDef,
+        ListMultipartUploadsOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+    )
 
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs
 _WRITER = "writer"
@@ -46,6 +51,15 @@ class ListedObject(NamedTuple):
     etag: str
     age_s: float
     modified: datetime
+
+
+class UnfinishedUpload(NamedTuple):
+    """A multipart upload of `size` bytes until now, whose last part came at `changed`."""
+
+    key: str
+    upload_id: str
+    size: int
+    changed: datetime
 
 
 class ObjectStore:
@@ -242,6 +256,49 @@ class ObjectStore:
                     )
 
         self._try(f"removing objects of s3://{self.bucket}", delete)
+
+    def list_uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield the multipart uploads that nobody has finished or aborted."""
+        arguments: dict[str, Any] = {"Bucket": self.bucket}
+
+        def page(s3: "S3Client") -> "ListMultipartUploadsOutputTypeDef":
+            return s3.list_multipart_uploads(**arguments)
+
+        while True:
+            answer = self._try(f"listing the uploads of s3://{self.bucket}", page)
+            for entry in answer.get("Uploads", []):
+                key, upload = entry["Key"], entry["UploadId"]
+                size, changed = self._parts(key, upload)
+                yield UnfinishedUpload(key, upload, size, max(filter(None, (changed, entry.get("Initiated")))))
+            if not answer.get("IsTruncated"):
+                return
+            arguments |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+
+    def _parts(self, key: str, upload: str) -> tuple[int, datetime | None]:
+        """The bytes of the first thousand parts, and when the last of them came."""
+
+        def parts(s3: "S3Client") -> list[Any]:
+            try:
+                return list(s3.list_parts(Bucket=self.bucket, Key=key, UploadId=upload).get("Parts", []))
+            except ClientError as error:
+                if is_missing(error):
+                    return []
+                raise
+
+        found = self._try(f"listing the parts of {self.uri(key)}", parts)
+        return sum(part["Size"] for part in found), max((part["LastModified"] for part in found), default=None)
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Remove the parts of a multipart upload, which may be over already."""
+
+        def abort(s3: "S3Client") -> None:
+            try:
+                s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            except ClientError as error:
+                if not is_missing(error):
+                    raise
+
+        self._try(f"aborting an upload of {self.uri(key)}", abort)
 
     def upload(self, path: Path, key: str, metadata: dict[str, str] | None = None) -> None:
         """Write a file of any size as an object."""

@@ -137,6 +137,13 @@ def set_champion(model_name: str, version: int, history: Sequence[int]) -> None:
             mlflow.delete_registered_model_alias(model_name, CHALLENGER)
 
 
+def champions_of(tags: Mapping[str, str]) -> set[int]:
+    """Return the versions that a model's tags name as champion: those before, and one that is about to be."""
+    announced = _announced(tags)
+    coming = [*announced.history, announced.version] if announced else []
+    return {*parse_history(tags.get(HISTORY_TAG), None), *coming}
+
+
 @retried_step
 def forget_champion(model_name: str, version: int) -> None:
     """Take a version that is being deleted out of the champions to which a model can go back."""

@@ -74,6 +74,7 @@ def test_many_versions_are_counted() -> None:
         ({"history": [1, 2, 3]}, "goes back to", True),
         ({"holders": ["run"]}, "Runs of inference use it: run.", True),
         ({"deployments": ["run"]}, "change what is served", True),
+        ({"training": ["run"]}, "Its training has not ended: run.", True),
         ({"aliases": ["prod"]}, "Alias prod points at it.", False),
         ({"history": [2, 1, 3]}, "It was champion", False),
         ({"trained_from": ["shapes/5"]}, "Version shapes/5 was trained from its weights.", False),

@@ -1,0 +1,67 @@
+"""A clean-up as a page of Markdown."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+from tasks.parameters import CleanUpParams
+from tasks.rendering.markdown import bullet_list, table, wrap_text
+from tasks.retention.rules import Choice, Kind, Leaving
+
+SHOWN = 20
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def clean_up_markdown(choice: Choice, cleaning: CleanUpParams) -> str:
+    """Return what goes, or would go, by kind and oldest first, why the rest stays, and how to remove it."""
+    parts = [f"**{clean_up_sentence(choice, cleaning)}**"]
+    if cleaning.dry_run and choice.going:
+        parts.append(f"This was a dry run. To remove it: `{removal_command(cleaning)}`")
+    rows = [_row(kind, [each for each in choice.going if each.kind is kind]) for kind in Kind]
+    parts.append(table(("kind", "number", "objects or files", "size", "oldest"), rows))
+    for kind in Kind:
+        going = [each for each in choice.going if each.kind is kind]
+        if going:
+            more = [f"and {len(going) - SHOWN} more"] if len(going) > SHOWN else []
+            parts += [f"### {kind}", bullet_list([*map(_line, going[:SHOWN]), *more])]
+    if choice.staying:
+        counts = Counter((str(leaving.kind), reason) for leaving, reason in choice.staying)
+        parts += ["### What stays", table(("kind", "number", "why"), [(k, n, why) for (k, why), n in counts.items()])]
+    return "\n\n".join(parts)
+
+
+def clean_up_sentence(choice: Choice, cleaning: CleanUpParams) -> str:
+    """Return the message with which the run ends."""
+    if not choice.going:
+        return "Nothing to clean up"
+    verb = "would go" if cleaning.dry_run else "went"
+    return f"{len(choice.going)} things of {format_bytes(_size(choice.going))} {verb}"
+
+
+def removal_command(cleaning: CleanUpParams) -> str:
+    """Return the command that removes what this clean-up reports."""
+    chosen = cleaning.model_copy(update={"dry_run": False}).model_dump(exclude_defaults=True)
+    return f"prefect deployment run clean-up/gpu --params '{json.dumps({'cleaning': chosen})}'"
+
+
+def format_bytes(size: int) -> str:
+    """Return bytes as people read them: `812 bytes`, `3.4 MB`."""
+    value = float(size)
+    for unit in _UNITS[:-1]:
+        if value < 1000:
+            return f"{size} {unit}" if unit == _UNITS[0] else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} {_UNITS[-1]}"
+
+
+def _row(kind: Kind, going: list[Leaving]) -> tuple[object, ...]:
+    oldest = min((f"{each.changed:%Y-%m-%d}" for each in going), default="")
+    return kind, len(going), sum(each.files for each in going), format_bytes(_size(going)), oldest
+
+
+def _line(leaving: Leaving) -> str:
+    return f"{wrap_text(leaving.name)}: {format_bytes(leaving.size)}, of {leaving.changed:%Y-%m-%d}"
+
+
+def _size(leavings: Iterable[Leaving]) -> int:
+    return sum(leaving.size for leaving in leavings)
