@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import yaml
 from botocore.exceptions import ClientError
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import WorkQueueFilter
 from prefect.events.schemas.automations import AutomationCore
@@ -121,14 +121,19 @@ def ensure_work_pool() -> None:
 
 async def ensure_automations() -> None:
     """Make or update the automations of deployments/automations.yaml; Prefect would make a second one of a name."""
-    wanted = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
+    wanted = yaml.safe_load(registration.AUTOMATIONS.read_text())
     async with get_client() as client:
         for automation in map(AutomationCore.model_validate, wanted):
-            present = await client.read_automations_by_name(automation.name)
-            if not present:
-                await client.create_automation(automation)
-            elif AutomationCore.model_validate(present[0].model_dump(exclude={"id"})) != automation:
-                await client.update_automation(present[0].id, automation)
+            await ensure_automation(client, automation)
+
+
+async def ensure_automation(client: PrefectClient, automation: AutomationCore) -> None:
+    """Make an automation, or update the one of its name."""
+    present = await client.read_automations_by_name(automation.name)
+    if not present:
+        await client.create_automation(automation)
+    elif AutomationCore.model_validate(present[0].model_dump(exclude={"id"})) != automation:
+        await client.update_automation(present[0].id, automation)
 
 
 def register_deployments() -> None:

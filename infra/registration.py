@@ -8,8 +8,12 @@ import httpx
 import yaml
 
 from infra.stack_settings import ROOT, StackSettings, write_private
+from tasks.settings import Settings
 
 POOL = "gpu"
+AUTOMATIONS = ROOT / "deployments" / "automations.yaml"
+NOTIFICATIONS = ROOT / "deployments" / "notifications.yaml"
+NOTIFICATION_BLOCK = "studio-notify"
 # Deployments carry the parameter schemas of these; the rest is made by infra itself.
 _SOURCES = ("deployments", "flows", "infra", "model_repository", "tasks")
 
@@ -35,7 +39,7 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
     names = [f"{each['entrypoint'].rpartition(':')[2].replace('_', '-')}/{each['name']}" for each in deployments]
     queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
     automations = api.post("automations/filter", json={}).raise_for_status().json()
-    ours = {each["name"] for each in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())}
+    ours = {each["name"] for path in (AUTOMATIONS, NOTIFICATIONS) for each in yaml.safe_load(path.read_text())}
     return {
         "sources": _digest(),
         "address": settings.environment["PREFECT_API_URL"],
@@ -47,7 +51,16 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
             for each in sorted(automations, key=lambda each: str(each["name"]))
             if each["name"] in ours
         ],
+        "notifications": _notifications(settings, api),
     }
+
+
+def _notifications(settings: StackSettings, api: httpx.Client) -> list[Any]:
+    """What messages are made from: a digest of where they go and of what they link, and the block that Prefect has."""
+    wanted = f"{settings.notify.get_secret_value()} {Settings().addresses.prefect}"
+    named = {"block_documents": {"name": {"any_": [NOTIFICATION_BLOCK]}}}
+    present = api.post("block_documents/filter", json=named).raise_for_status().json()
+    return [hashlib.sha256(wanted.encode()).hexdigest(), [block["id"] for block in present]]
 
 
 def _in_order(trigger: dict[str, Any]) -> dict[str, Any]:

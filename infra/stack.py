@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
+from infra.notification_addresses import parse_addresses
 from infra.services import prepare_object_store, s3_client, services
 from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
@@ -32,6 +33,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     wanted = services(settings)
     names = {service.name for service in wanted}
     preflight.require_external_services(settings)
+    parse_addresses(settings.notify.get_secret_value())
     if _is_whole(settings, wanted):
         for service in wanted:
             say(_line(service))
@@ -88,7 +90,7 @@ def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -> None:
     """Stores first, then all servers side by side, and the worker when Prefect answers."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra import bootstrap
+    from infra import bootstrap, notifications
 
     by_name = {service.name: service for service in wanted}
 
@@ -113,6 +115,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
+    asyncio.run(notifications.ensure_notifications(settings))
     start("worker")
     bootstrap.register_deployments()
     wait("mlflow", "triton")

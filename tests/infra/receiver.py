@@ -1,0 +1,45 @@
+"""A receiver of notifications on this machine: what Apprise posts to a `json://` address of it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Receiver:
+    """`address` is for STUDIO_NOTIFY; `messages` are pairs of title and text, as they came."""
+
+    address: str
+    messages: list[tuple[str, str]] = field(default_factory=list)
+
+    def titles(self) -> list[str]:
+        """The titles of all messages so far."""
+        return [title for title, _ in self.messages]
+
+
+@contextmanager
+def open_receiver(secret: str = "") -> Iterator[Receiver]:
+    """Listen until the end of the block; `secret` is part of the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            receiver.messages.append((body["title"], body["message"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"json://127.0.0.1:{server.server_address[1]}/{secret}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,255 @@
+"""What STUDIO_NOTIFY is told, in which words, and how often: against a receiver on this machine."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.server.utilities.user_templates import render_user_template_sync
+from prefect.states import Scheduled
+from pydantic import SecretStr
+
+from infra import notifications, registration, supervisord
+from infra import stack as local_stack
+from infra.command_errors import StackError
+from infra.registration import NOTIFICATIONS
+from infra.services import prefect_server
+from infra.stack_settings import StackSettings
+from tasks.orchestration import events
+from tests.clients import prefect_api
+from tests.infra.receiver import Receiver, open_receiver
+from tests.waiting import eventually
+
+PREFECT = "http://studio.example:4200"
+RUN = "b9d5a9c4-0000-4000-8000-000000000001"
+SECRET = "hush-hush"
+VERSION = {"model": "shapes", "version": 3}
+FILE: list[dict[str, Any]] = yaml.safe_load(NOTIFICATIONS.read_text())
+
+# ---- the words ------------------------------------------------------------------------------------------------------
+
+
+def message(name: str, payload: dict[str, Any], **run: Any) -> list[str]:
+    """Subject and lines of the message of an automation, rendered as Prefect's server does."""
+    (automation,) = (each for each in FILE if each["name"] == name)
+    (action,) = notifications.with_message(automation, str(uuid4()), PREFECT)["actions"]
+    state = SimpleNamespace(name="Failed", message=run.get("reason", "It broke."))
+    context = {
+        "event": SimpleNamespace(payload=payload),
+        "flow": SimpleNamespace(name="train-model"),
+        "flow_run": SimpleNamespace(id=RUN, name="wise-owl", parameters=run.get("parameters", {}), state=state),
+    }
+    return [
+        render_user_template_sync(action["subject"], context),
+        *render_user_template_sync(action["body"], context).splitlines(),
+    ]
+
+
+LINK = f"Run: {PREFECT}/runs/flow-run/{RUN}"
+REPORT = {"report": "http://s3.example/report.html?X-Amz-Signature=1&x=2"}
+WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "promoted": (
+        "notify-of-promoted-versions",
+        {**VERSION, "reason": "mAP50 0.81, champion 0.60.", **REPORT},
+        ["shapes: version 3 is the new challenger", "mAP50 0.81, champion 0.60.", f"Report: {REPORT['report']}", LINK],
+    ),
+    "refused, without a report": (
+        "notify-of-refused-versions",
+        {**VERSION, "refused_by": "parity", "reason": "2 of 30 images differ.", "report": ""},
+        ["shapes: version 3 was refused", "Refused by parity: 2 of 30 images differ.", LINK],
+    ),
+    "the first one is deployed": (
+        "notify-of-deployed-versions",
+        {**VERSION, "replaced": None, "approved_by": "", "comment": "", "report": ""},
+        ["shapes: version 3 is served", "It is the champion now.", LINK],
+    ),
+    "another one is deployed that a person approved": (
+        "notify-of-deployed-versions",
+        {**VERSION, "replaced": 2, "approved_by": "Ada", "comment": "Good on night images.", **REPORT},
+        [
+            "shapes: version 3 is served",
+            "It is the champion now, in place of version 2.",
+            "Approved by Ada: Good on night images.",
+            f"Report: {REPORT['report']}",
+            LINK,
+        ],
+    ),
+    "rolled back": (
+        "notify-of-rollbacks",
+        {**VERSION, "replaced": 4},
+        ["shapes: rolled back to version 3", "It is the champion again, in place of version 4.", LINK],
+    ),
+    "approval wanted": (
+        "notify-of-wanted-approvals",
+        {**VERSION, **REPORT},
+        [
+            "shapes: version 3 waits for your approval",
+            "It has passed the gates. Open the run, choose Resume, and approve or refuse.",
+            f"Report: {REPORT['report']}",
+            LINK,
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_a_message_names_model_version_and_reason_and_links_run_and_report(case: str) -> None:
+    name, payload, lines = WORDS[case]
+    assert message(name, payload) == lines
+
+
+@pytest.mark.parametrize(("parameters", "suffix"), [({"model_name": "shapes"}, ": shapes"), ({"archive": "a.zip"}, "")])
+def test_a_run_is_named_with_its_reason(parameters: dict[str, Any], suffix: str) -> None:
+    lines = [f"train-model failed{suffix}", "Run wise-owl of train-model ended Failed.", "It broke.", LINK]
+    assert message("notify-of-failed-runs", {}, parameters=parameters) == lines
+
+
+def test_no_name_calls_everybody_and_no_text_is_endless() -> None:
+    text = "\n".join(message("notify-of-failed-runs", {}, reason="<!channel> {{ 7*7 }} " + "x" * 10_000))
+    assert "(!channel> {{ 7*7 }} xxx" in text
+    assert len(text) < 2_500
+
+
+# ---- on the server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver(stack: StackSettings) -> Iterator[Receiver]:
+    """What the stack tells from here on."""
+    with open_receiver(SECRET) as receiver:
+        register(stack, receiver.address)
+        yield receiver
+        register(stack, "")
+
+
+def register(stack: StackSettings, addresses: str) -> None:
+    settings = stack.model_copy(update={"notify": SecretStr(addresses)})
+    asyncio.run(notifications.ensure_notifications(settings))
+
+
+def promote(key: str) -> str:
+    """Say that a version is better; returns the title of the message."""
+    payload = {"model": key, "version": 1, "reason": "It is better.", "report": ""}
+    assert events.emit(events.MODEL_PROMOTED, events.version(key, 1), payload=payload, key=key)
+    return f"{key}: version 1 is the new challenger"
+
+
+def expect(receiver: Receiver, *titles: str) -> None:
+    """Wait for these messages and that of one more event, which comes last: there are no others."""
+    last = promote(f"last-{uuid4().hex[:8]}")
+    eventually(lambda: last in receiver.titles(), f"a message {last}")
+    assert sorted(receiver.titles()) == sorted([*titles, last])
+    receiver.messages.clear()
+
+
+def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Receiver) -> None:
+    mark = uuid4().hex[:8]
+    about = {"model": mark, "version": 2}
+    version = events.version(mark, 2)
+    kinds: dict[str, dict[str, Any]] = {
+        events.MODEL_REFUSED: {"refused_by": "canary", "reason": "It is slow.", "report": ""},
+        events.MODEL_DEPLOYED: {"replaced": 1, "approved_by": "", "comment": "", "report": ""},
+        events.MODEL_ROLLED_BACK: {"replaced": 3},
+    }
+    for kind, payload in kinds.items():
+        for _ in range(2):
+            events.emit(kind, version, payload={**about, **payload}, key=mark)
+    register(stack, receiver.address)  # a second `make up`
+    titles = [
+        f"{mark}: {words}" for words in ("version 2 was refused", "version 2 is served", "rolled back to version 2")
+    ]
+    expect(receiver, *titles)
+
+
+def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, receiver: Receiver) -> None:
+    mark = uuid4().hex[:8]
+    title = promote(mark)
+    expect(receiver, title)
+    with prefect_api(stack) as api:
+        named = {"filter": {"event": {"name": [events.MODEL_PROMOTED]}, "resource": {"id": [f"version:{mark}/1"]}}}
+        eventually(lambda: api.post("/events/filter", json=named).json()["events"], "the event in Prefect's database")
+    with supervisord.connect(stack) as supervisor:
+        supervisor.stopProcess("prefect")
+        supervisor.startProcess("prefect")
+    local_stack.wait_until_healthy([prefect_server(stack)], stack, print)
+    promote(mark)
+    register(stack, receiver.address)
+    expect(receiver)
+
+
+def test_make_up_follows_the_variable(stack: StackSettings) -> None:
+    """It is quick if the addresses are those of the last time, and refuses a wrong one before it does anything."""
+    with open_receiver() as receiver, prefect_api(stack) as api:
+        told = stack.model_copy(update={"notify": SecretStr(receiver.address)})
+        assert "stack is up after" in said(told)
+        assert len(registered(api)) == len(FILE)
+        assert "already up" in said(told)
+        with pytest.raises(StackError, match=r"number 1 of 1, slak://\.\.\., is none"):
+            said(stack.model_copy(update={"notify": SecretStr("slak://x")}))
+        assert "stack is up after" in said(stack)
+        assert not registered(api)
+
+
+def said(settings: StackSettings) -> str:
+    lines: list[str] = []
+    local_stack.up(settings, lines.append)
+    return lines[-1]
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def make_run(client: SyncPrefectClient) -> Iterator[Any]:
+    """Makes runs in work pool `gpu` that no worker takes, and puts them through states."""
+    name = f"notified-{uuid4().hex[:8]}"
+    deployment = client.create_deployment(client.create_flow_from_name(name), name, work_pool_name=registration.POOL)
+    later: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+
+    def make(*states: StateType, message: str = "It broke.") -> str:
+        run = client.create_flow_run_from_deployment(deployment, state=later, parameters={"model_name": name}).id
+        for state in states:
+            client.set_flow_run_state(run, State[Any](type=state, message=message), force=True)
+        return name
+
+    yield make
+    client.delete_deployment(deployment)
+
+
+def test_a_run_that_ended_badly_for_good_is_told_once(receiver: Receiver, make_run: Any) -> None:
+    pending, running, crashed = StateType.PENDING, StateType.RUNNING, StateType.CRASHED
+    name = make_run(pending, running, StateType.FAILED)
+    make_run(pending, crashed, crashed)  # a worker reports it twice
+    make_run(pending, running, crashed)  # is carried on
+    make_run(pending, *[running, StateType.SCHEDULED] * 9, running, crashed, message="No heartbeat.")
+    make_run(pending, running, StateType.COMPLETED)
+    make_run(pending, running, StateType.CANCELLED)
+    expect(receiver, f"{name} failed: {name}", *[f"{name} crashed: {name}"] * 2)
+
+
+def test_without_addresses_nothing_is_left_in_prefect(stack: StackSettings, receiver: Receiver) -> None:
+    with prefect_api(stack) as api:
+        assert len(registered(api)) == len(FILE)
+        assert SECRET not in api.post("/automations/filter", json={}).text
+        assert SECRET not in api.post("/block_documents/filter", json={}).text
+        register(stack, "")
+        assert not registered(api)
+        assert registration.NOTIFICATION_BLOCK not in api.post("/block_documents/filter", json={}).text
+    promote(uuid4().hex[:8])
+    register(stack, receiver.address)
+    expect(receiver)
+    assert not [path for path in (stack.state_dir / "logs").iterdir() if SECRET in path.read_text()]
+
+
+def registered(api: Any) -> list[str]:
+    names = {each["name"] for each in FILE}
+    return [each["name"] for each in api.post("/automations/filter", json={}).json() if each["name"] in names]
