@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from infra import notifications, registration, supervisord
 from infra import stack as local_stack
 from infra.command_errors import StackError
+from infra.environment import inherited_environment, worker_environment
 from infra.registration import NOTIFICATIONS
 from infra.services import prefect_server
 from infra.stack_settings import StackSettings
@@ -114,6 +115,13 @@ def test_no_name_calls_everybody_and_no_text_is_endless() -> None:
     text = "\n".join(message("notify-of-failed-runs", {}, reason="<!channel> {{ 7*7 }} " + "x" * 10_000))
     assert "(!channel> {{ 7*7 }} xxx" in text
     assert len(text) < 2_500
+
+
+def test_no_service_inherits_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_NOTIFY", f"json://127.0.0.1/{SECRET}")
+    settings = StackSettings()
+    assert SECRET in settings.notify.get_secret_value()
+    assert SECRET not in repr((inherited_environment(settings), worker_environment(settings), settings))
 
 
 # ---- on the server ---------------------------------------------------------------------------------------------------
