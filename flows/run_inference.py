@@ -25,6 +25,9 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
     run = current_run.flow_run_id()
     if not publication.is_published(run):
         queue = session.open_or_plan(run, inputs, lambda: canaries.pin_version(model_name, run, inference))
+        if not queue.plan.chunks:
+            work_queue.finish(run)
+            return outcome.completed(session.nothing_new(queue))
         with scratch_folder("inference") as folder:
             session.detect(queue, inputs, folder, registry.champion_version)
             current_run.log_step("merging the results and making the gallery")
@@ -45,5 +48,6 @@ def _end(run: str, max_failure_share: float) -> State:
             f"{stored.sentence}: more than max_failure_share {max_failure_share:g} allows. "
             f"The first: {stored.first_failure} {stored.gallery}"
         )
+    publication.count_inputs_as_done(run)
     failures = stored.failed_inputs
     return outcome.completed(stored.sentence, f"Completed with {failures} failures" if failures else None)

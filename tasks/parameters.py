@@ -386,6 +386,11 @@ class InferenceParams(Parameters):
         0.7, gt=0, le=0.7, description="Of two boxes of a class that overlap by more than this share (IoU), one stays."
     )
     tiles: TileParams | None = Field(None, description="Detect in tiles as well, to find small objects.")
+    only_new: bool = Field(
+        False,
+        description="Leave out inputs that an earlier run of the same model version has done (same key and ETag) "
+        "and whose results are still there.",
+    )
     frame_step: int = Field(1, ge=1, le=1_000_000, description="Use every n-th frame of a video; 1 uses all.")
     track: bool = Field(False, description="Track objects through a video (ByteTrack): column track_id.")
     annotate: bool = Field(True, description="Write images and videos with the detections drawn.")

@@ -1,13 +1,15 @@
 """The results of a run in bucket `predictions`, below its id: tables, gallery, and last of all `summary.json`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.inference import done_inputs
 from tasks.inference.results.chunk_results import merge_chunk_results
 from tasks.inference.results.gallery import linked_files, read_gallery_items, write_gallery
 from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
 from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.work_queue import WorkQueue
+from tasks.inference.worker import PinnedRun
 from tasks.orchestration import events
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -43,7 +45,9 @@ class Publication:
 def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publication:
     """Merge the results of all chunks, write the gallery, and upload both."""
     results = folder / "results"
-    summary = merge_chunk_results(queue.results(folder), results)
+    merged = merge_chunk_results(queue.results(folder), results)
+    summary = replace(merged, left_out=PinnedRun.from_dict(queue.plan.about).left_out)
+    done_inputs.write_record(results, queue.chunks())
     files = set(linked_files(results))
     urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
     links = {file: urls[f"{queue.run}/{file}"] for file in files}
@@ -84,6 +88,12 @@ def announce_results(run: str) -> None:
         key=run,
         related=related,
     )
+
+
+def count_inputs_as_done(run: str) -> None:
+    """Have later runs with `only_new` leave out what a published run has done."""
+    stored = read_summary(run)
+    done_inputs.count_as_done(run, stored.model_name, stored.model_versions)
 
 
 def _summary_key(run: str) -> str:

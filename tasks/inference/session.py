@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from tasks.inference import done_inputs
 from tasks.inference.media_inputs import list_media_sources
+from tasks.inference.results.report import left_out_text
 from tasks.inference.shares import FixedShare, Share, UnattendedShares
 from tasks.inference.work_plan import split_into_chunks
 from tasks.inference.work_queue import WorkQueue, create_queue, open_queue
@@ -20,11 +22,26 @@ FindChampion = Callable[[str], int]
 def open_or_plan(run: str, inputs: Sequence[str], pin: Callable[[], PinnedRun]) -> WorkQueue:
     """Return the queue of flow run `run`; a new one gets chunks of all that `inputs` name, and what `pin` gives.
 
+    With `only_new` it has no chunk if earlier runs have done all of it.
+
     Raises:
         StorageError: An input matches nothing.
     """
     log_step("looking for images and videos")
-    return open_queue(run) or create_queue(run, split_into_chunks(list_media_sources(inputs)), pin().to_dict())
+    if queue := open_queue(run):
+        return queue
+    pinned = pin()
+    sources = list_media_sources(inputs)
+    if pinned.inference.only_new:
+        done = done_inputs.read_done(pinned.model_name, pinned.version)
+        sources = done_inputs.leave_out_done(sources, done, pinned.left_out)
+    return create_queue(run, split_into_chunks(sources), pinned.to_dict())
+
+
+def nothing_new(queue: WorkQueue) -> str:
+    """Return the sentence of a run whose inputs are all done already."""
+    run = PinnedRun.from_dict(queue.plan.about)
+    return f"Nothing new for {run.model_name} version {run.version}: {left_out_text(run.left_out)}"
 
 
 def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: FindChampion) -> None:

@@ -58,6 +58,8 @@ class WorkPlan:
 def create_queue(run: str, chunks: Iterable[Chunk], about: Mapping[str, Any]) -> "WorkQueue":
     """Write the chunks of flow run `run` as its plan, a page at a time; if it has a plan already, that one counts.
 
+    `about` is written after the last chunk, so it may hold what is counted while they are made.
+
     Raises:
         StorageError: Another process has finished the run meanwhile.
     """
@@ -104,6 +106,10 @@ class WorkQueue:
         self._pages = OrderedDict[int, list[str]]()
         self._done = set[int]()
         self._lock = threading.Lock()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all chunks, in their order."""
+        return map(self.chunk, range(self.plan.chunks))
 
     def chunk(self, number: int) -> Chunk:
         """Return a chunk; a StorageError says that the run is over and its plan is gone."""

@@ -1,7 +1,8 @@
 """What one process does of a run of inference: its share of the chunks, on one version of the model."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,12 +24,18 @@ from tasks.storage.object_store import ObjectStore
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedRun:
-    """The fixed choices of a run, for all processes that do its chunks; `canary_run` is the flow run of its canary."""
+    """The fixed choices of a run, for all processes that do its chunks.
+
+    Attributes:
+        canary_run: The flow run of its canary.
+        left_out: How many inputs earlier runs have done, by flow run.
+    """
 
     model_name: str
     version: int
     canary_run: str | None
     inference: InferenceParams
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
@@ -37,7 +44,8 @@ class PinnedRun:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the values of `to_dict`."""
-        return cls(**{**values, "inference": InferenceParams.model_validate(values["inference"])})
+        inference = InferenceParams.model_validate(values["inference"])
+        return cls(**{**values, "inference": inference, "left_out": Counter(values.get("left_out", {}))})
 
 
 class ChunkWorker:

@@ -35,6 +35,7 @@ from tasks.inference.work_queue import WorkQueue
 from tasks.media.video_writer import VideoWriter
 from tasks.parameters import InferenceParams
 from tasks.serving import model_repository
+from tasks.storage.object_store import ObjectStore
 from tasks.vision.geometry import Floats
 from tests.emitted import emitted, related
 from tests.flows.registered import pictures, register
@@ -369,3 +370,39 @@ def longer_sides(rows: pa.Table) -> Floats:
     x1, y1, x2, y2 = (np.asarray(rows[name], np.float32) for name in ("x1", "y1", "x2", "y2"))
     sides: Floats = np.maximum(x2 - x1, y2 - y1)
     return sides
+
+
+def test_only_what_is_new_is_done(model: str) -> None:
+    """Two images, a zip with a broken one, a broken one; then again; then one more and one replaced; then deleted."""
+    first, second, third, fourth = (jpeg(picture) for picture in pictures(4))
+    archive = raw_zip([(name, 0, b"") for name in (b"1.jpg", b"bad.jpg")], {b"1.jpg": third, b"bad.jpg": third[:300]})
+    place = put({"a.jpg": first, "b.jpg": second, "p.zip": archive})
+    names = [f"s3://media/{place}{name}" for name in ("a.jpg", "b.jpg", "p.zip/1.jpg", "c.jpg")]
+    failed = infer(model, place, only_new=True, annotate=False, max_failure_share=0.1)
+    assert failed.is_failed()
+
+    began = infer(model, place, only_new=True, annotate=False)
+    assert table(began, "pictures.parquet")["source"].to_pylist() == names[:3]
+    assert table(began, "inputs.parquet")["source"].to_pylist() == names[:3]
+
+    again = infer(model, place, only_new=True, annotate=False, max_failure_share=0.3)
+    assert again.name == "Completed with 1 failures"
+    assert f"3 inputs left out, done by run {began.state_details.flow_run_id} (3)" in str(again.message)
+    assert table(again, "pictures.parquet").num_rows == 0
+
+    boto3.client("s3").put_object(Bucket="media", Key=f"{place}c.jpg", Body=third)
+    boto3.client("s3").put_object(Bucket="media", Key=f"{place}b.jpg", Body=fourth)
+    more = infer(model, f"{place}*.jpg", only_new=True, annotate=False, shards=2)
+    assert table(more, "pictures.parquet")["source"].to_pylist() == [names[1], names[3]]
+    assert json.loads(result(more, "summary.json"))["left_out"] == {str(began.state_details.flow_run_id): 1}
+
+    nothing = infer(model, f"{place}*.jpg", only_new=True)
+    run = nothing.state_details.flow_run_id
+    assert (nothing.type.name, nothing.name) == ("COMPLETED", "Completed")
+    assert f"Nothing new for {model} version 1: 3 inputs left out, done by run" in str(nothing.message)
+    for bucket in ("predictions", "runs"):
+        assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{run}/")
+
+    ObjectStore("predictions").delete(*ObjectStore("predictions").keys(f"{more.state_details.flow_run_id}/"))
+    after = infer(model, f"{place}*.jpg", only_new=True, annotate=False)
+    assert table(after, "pictures.parquet")["source"].to_pylist() == [names[1], names[3]]

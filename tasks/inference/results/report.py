@@ -1,6 +1,8 @@
 """The report of a run of inference: as a page of Markdown, as one sentence, and as JSON for programs."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -8,17 +10,27 @@ from tasks.inference.results.summary import ERROR, InferenceSummary
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
 MAX_FAILURES = 20
+MAX_RUNS = 5
 
 _SUMMARY_FIELDS = (
     *("class_names", "inputs", "failed_inputs", "failure_share", "images", "videos", "frames"),
-    *("detections", "classes", "seconds", "images_per_second"),
+    *("detections", "classes", "seconds", "images_per_second", "left_out"),
 )
 
 
 def inference_sentence(summary: InferenceSummary) -> str:
     """Return the totals on one line."""
     done = f"{summary.images} images and {summary.frames} video frames, {summary.detections} detections"
-    return f"{done}, {summary.images_per_second:.1f} images/s, {summary.failed_inputs} inputs failed"
+    sentence = f"{done}, {summary.images_per_second:.1f} images/s, {summary.failed_inputs} inputs failed"
+    return f"{sentence}; {left_out_text(summary.left_out)}" if summary.left_out else sentence
+
+
+def left_out_text(left_out: Mapping[str, int]) -> str:
+    """Return how many inputs were left out, and which flow runs have done them: the five that did most."""
+    runs = Counter(left_out).most_common(MAX_RUNS)
+    others = len(left_out) - len(runs)
+    named = ", ".join(f"{run} ({count})" for run, count in runs) + (f" and {others} more" if others else "")
+    return f"{sum(left_out.values())} inputs left out, done by run {named}"
 
 
 def inference_markdown(summary: InferenceSummary, model_name: str, gallery: str, place: str, links: str = "") -> str:
@@ -54,6 +66,7 @@ class StoredSummary:
     model_version: int | None
     inputs: int
     detections: int
+    model_versions: list[int]
     failed_inputs: int
     failure_share: float
     gallery: str

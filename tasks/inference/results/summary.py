@@ -5,7 +5,7 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
@@ -138,6 +138,7 @@ class InferenceSummary:
         failures: The first of `failure_count`, warnings among them.
         versions: The versions of the model that answered.
         class_names: The classes of all of them; class ids in items.jsonl and coco.json are its indices.
+        left_out: Inputs that earlier runs have done, by flow run; they count as inputs that can be read.
     """
 
     inputs: int
@@ -153,6 +154,7 @@ class InferenceSummary:
     failure_count: int
     versions: tuple[int, ...]
     class_names: tuple[str, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -161,8 +163,9 @@ class InferenceSummary:
 
     @property
     def failure_share(self) -> float:
-        """Share of inputs that failed, 0 to 1; 0 if there were none."""
-        return self.failed_inputs / self.inputs if self.inputs else 0.0
+        """Share of inputs that failed, 0 to 1, among those that were left out, too; 0 if there were none."""
+        inputs = self.inputs + sum(self.left_out.values())
+        return self.failed_inputs / inputs if inputs else 0.0
 
 
 @dataclass(kw_only=True)
