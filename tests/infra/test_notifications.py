@@ -1,6 +1,7 @@
 """What STUDIO_NOTIFY is told, in which words, and how often: against a receiver on this machine."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -88,10 +89,10 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "approval wanted": (
         "notify-of-wanted-approvals",
-        {**VERSION, **REPORT},
+        {**VERSION, "replaces": 2, "run": RUN, "page": PREFECT, **REPORT},
         [
             "shapes: version 3 waits for your approval",
-            "It has passed the gates. Open the run, choose Resume, and approve or refuse.",
+            "It has passed its gates, and would replace version 2. Open the run, choose Resume, and approve or refuse.",
             f"Report: {REPORT['report']}",
             LINK,
         ],
@@ -103,6 +104,16 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 def test_a_message_names_model_version_and_reason_and_links_run_and_report(case: str) -> None:
     name, payload, lines = WORDS[case]
     assert message(name, payload) == lines
+
+
+def test_messages_name_fields_that_the_events_have() -> None:
+    told = [kind for each in FILE for kind in each["trigger"]["expect"] if kind in events.EVENTS]
+    assert {kind for kind in events.EVENTS if kind.startswith("model.")} - {events.MODEL_TRAINED} <= {*told}
+    for automation in FILE:
+        (kind,), (action,) = automation["trigger"]["expect"], automation["actions"]
+        if kind in events.EVENTS:
+            named = set(re.findall(r"event\.payload\.(\w+)", action["subject"] + action["body"]))
+            assert {"model", "version"} <= named <= events.EVENTS[kind].payload.keys(), kind
 
 
 @pytest.mark.parametrize(("parameters", "suffix"), [({"model_name": "shapes"}, ": shapes"), ({"archive": "a.zip"}, "")])
