@@ -1,6 +1,5 @@
 """The inputs of batch inference in the object store: their listing and their bytes."""
 
-import fnmatch
 import io
 import re
 import threading
@@ -16,6 +15,7 @@ from tasks.inference.image_zip import MAX_ENTRIES, POLICY, list_zip_images, read
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import HEAD_BYTES, MediaKind, sniff_kind
+from tasks.storage.globs import compile_glob, fixed_prefix
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.ranged_reads import ObjectChangedError, ObjectVersion, RangedObject, download, head_object, read
@@ -58,24 +58,16 @@ def _exact(name: S3Uri) -> ObjectVersion | None:
 
 
 def _matches(name: S3Uri) -> Iterator[ObjectVersion]:
-    wildcard = _first_wildcard(name.key)
-    if wildcard is None and not name.key.endswith("/"):
+    fixed = fixed_prefix(name.key)
+    if fixed is None and not name.key.endswith("/"):
         return
-    pattern = _pattern(name.key)
-    prefix = name.key[:wildcard]
+    pattern = compile_glob(name.key)
+    prefix = name.key if fixed is None else fixed
     folder = prefix.rpartition("/")[0]
     for stored in ObjectStore(name.bucket).list(prefix):
         key = stored.key
         if not key.endswith("/") and pattern.match(key) and not is_operating_system_file(key.removeprefix(folder)):
             yield ObjectVersion(S3Uri(name.bucket, key), stored.size, stored.etag)
-
-
-def _first_wildcard(key: str) -> int | None:
-    return min((key.index(sign) for sign in "*?[" if sign in key), default=None)
-
-
-def _pattern(key: str) -> re.Pattern[str]:
-    return re.compile(re.escape(key) if _first_wildcard(key) is None else fnmatch.translate(key))
 
 
 class _Matcher:
@@ -89,7 +81,7 @@ class _Matcher:
         if exact:
             self._names.add(name)
         else:
-            self._patterns.append((name.bucket, _pattern(name.key)))
+            self._patterns.append((name.bucket, compile_glob(name.key)))
 
     def __contains__(self, name: S3Uri) -> bool:
         return name in self._names or any(
