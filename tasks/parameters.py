@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from tasks.finding_codes import AdviceCode
 from tasks.parameter_form import arrange_schema
 
+MAX_ARCHIVES = 500  # of a pipeline
 LIVE_MODEL = "predict"  # the endpoint for live clients in Triton, beside the deployed models
 
 # To the server `$` in a pattern also stands before a last line break, to pydantic it does not, and PostgreSQL stores no
@@ -145,6 +146,15 @@ ClassName = Annotated[
 Archives = Annotated[
     list[Archive], Field(min_length=1, description="Archives in bucket datasets (a.zip), or their s3:// addresses.")
 ]
+PipelineArchives = Annotated[
+    list[Archive],
+    Field(
+        min_length=1,
+        max_length=MAX_ARCHIVES,
+        description="Archives in bucket datasets: names (a.zip), patterns (shapes-*.zip), or their s3:// addresses; "
+        "champion+ stands for the archives of the present champion, so that the model does not forget.",
+    ),
+]
 Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Input = Annotated[
@@ -157,6 +167,13 @@ Inputs = Annotated[
         min_length=1,
         description="Images, videos and zips of images: files (a.jpg), folders (street/) or patterns (*.mp4) in bucket "
         "media, or their s3:// addresses.",
+    ),
+]
+PipelineInputs = Annotated[
+    list[Input],
+    Field(
+        description="What the new champion detects on at the end: files (a.jpg), folders (street/) or patterns (*.mp4) "
+        "in bucket media, or their s3:// addresses. Empty: nothing.",
     ),
 ]
 

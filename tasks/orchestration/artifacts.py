@@ -20,6 +20,29 @@ def show_link(key: str, link: str, text: str) -> None:
     create_link_artifact(link, link_text=text, key=key)
 
 
+class UpdatedPage:
+    """A page of markdown that is attached to the run and changes while it goes on."""
+
+    def __init__(self, key: str, description: str) -> None:
+        self._key = key
+        self._description = description
+        self._artifact: UUID | None = None
+        self._shown = ""
+
+    def __call__(self, markdown: str) -> None:
+        """Show this markdown from now on; never raises."""
+        if markdown == self._shown:
+            return
+        with contextlib.suppress(Exception):  # a page is never worth a run
+            if self._artifact is None:
+                self._artifact = create_markdown_artifact(  # type: ignore[assignment]
+                    markdown, key=self._key, description=self._description
+                )
+            else:
+                fail_fast_client().update_artifact(self._artifact, ArtifactUpdate(data=markdown))
+            self._shown = markdown
+
+
 class RunProgress:
     """A progress bar in the UI, with the rate of `unit` and the time that is left."""
 

@@ -1,13 +1,14 @@
 """Flow runs by their id: whether one has ended, how to cancel it, and whose this one is."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound, Pause
+from prefect.exceptions import ObjectNotFound, Pause, TerminationSignal
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Cancelling
 
@@ -72,6 +73,24 @@ def may_continue(parent: str | None = None) -> Callable[[], bool]:
         return parent is None or flow_run_is_active(parent)
 
     return throttle(check)
+
+
+@contextlib.contextmanager
+def call_when_cancelled(action: Callable[[], None]) -> Iterator[None]:
+    """Call `action`, which must not raise, if this flow run is cancelled within the block.
+
+    A worker that stops ends its processes as a cancellation does: `action` is then not called.
+    """  # noqa: DOC501 - what is raised passes through
+    try:
+        yield
+    except Cancelled:
+        action()
+        raise
+    except TerminationSignal:
+        run = read_flow_run(UUID(flow_run_id()))
+        if run and run.state and (run.state.is_cancelling() or run.state.is_cancelled()):
+            action()
+        raise
 
 
 def throttle(check: Callable[[], bool]) -> Callable[[], bool]:

@@ -1,0 +1,84 @@
+"""Which archives a pipeline trains on, and when it is done with a run that it started."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.dataset_watch.rules import ArchiveVersion
+from tasks.errors import StudioError, safe_repr
+from tasks.parameters import MAX_ARCHIVES, ValidationPolicy
+from tasks.storage.object_names import Bucket, S3Uri
+
+CHAMPION_ARCHIVES = "champion+"
+
+
+class PipelineError(StudioError):
+    """A pipeline cannot begin, or a run that it started did not do its work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenArchive:
+    """An archive under the name that flows take, with the ETag that it has when the pipeline begins."""
+
+    name: str
+    etag: str
+
+    def check_key(self, policy: ValidationPolicy) -> str:
+        """Return the idempotency key of its check: the same bytes are checked once under one policy, whoever asks."""
+        key = ArchiveVersion(key=self.name, etag=self.etag).idempotency_key
+        if policy == ValidationPolicy():
+            return key  # that of the watch
+        return hashlib.sha256(f"{key}\n{policy.model_dump_json()}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What one entry of `archives` stands for; `fault` says why it stands for nothing."""
+
+    entry: str
+    kind: Literal["name", "glob", "champion"]
+    archives: tuple[ChosenArchive, ...] = ()
+    fault: str = ""
+
+
+def archive_name(stored: S3Uri) -> str:
+    """Return an object as flows name it: the key if it is in bucket `datasets`, else its address."""
+    return stored.key if stored.bucket == Bucket.DATASETS and "://" not in stored.key else str(stored)
+
+
+def choose_archives(selections: Sequence[Selection]) -> tuple[ChosenArchive, ...]:
+    """Return all archives, each once, in the order of the entries.
+
+    Globs and the champion's archives may overlap with other entries; who names an archive twice has made a mistake.
+
+    Raises:
+        PipelineError: An entry stands for nothing, an archive is named twice, or there are too many; it names all
+            faults.
+    """
+    faults = [each.fault for each in selections if each.fault]
+    faults += _find_repeated(selections)
+    chosen = {archive.name: archive for each in selections for archive in each.archives}
+    if len(chosen) > MAX_ARCHIVES:
+        faults.append(
+            f"Expected at most {MAX_ARCHIVES} archives, found {len(chosen):,}. Name fewer, or pack them together."
+        )
+    if faults:
+        raise PipelineError(" ".join(faults))
+    return tuple(chosen.values())
+
+
+def _find_repeated(selections: Iterable[Selection]) -> list[str]:
+    names = [each.archives[0].name for each in selections if each.kind == "name" and each.archives]
+    repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
+    return [f"Expected each archive once, found {safe_repr(name)} named twice. Remove one." for name in repeated]
+
+
+def invalid_message(reports: Mapping[str, str]) -> str:
+    """Return why a pipeline stops: the addresses of the reports of its invalid archives, by their names."""
+    several = f"{len(reports)} archives that are" if len(reports) > 1 else "an archive that is"
+    pages = ", ".join(f"{name} ({page})" for name, page in reports.items())
+    return (
+        f"Expected valid archives, found {several} not: {pages}. Nothing was trained. Fix and upload again, then start "
+        "the pipeline again."
+    )

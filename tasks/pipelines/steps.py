@@ -1,0 +1,128 @@
+"""Steps of run-pipeline on the object store: its archives, chosen once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from tasks.dataset.findings import Verdict
+from tasks.dataset_watch.rules import EXTENSION, is_archive
+from tasks.errors import safe_repr
+from tasks.orchestration.step import retried_step
+from tasks.pipelines.rules import (
+    CHAMPION_ARCHIVES,
+    ChosenArchive,
+    Selection,
+    archive_name,
+    choose_archives,
+)
+from tasks.storage.globs import compile_glob, fixed_prefix
+from tasks.storage.object_names import Bucket, S3Uri
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.ranged_reads import ObjectChangedError, head_object
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
+from tasks.storage.steps import object_name
+from tasks.tracking.trained_versions import find_champion_archives
+from tasks.validation.check_records import read_checks
+
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+_UPLOAD = "Upload it with `make upload ARCHIVE=x.zip`, or correct the name."
+
+
+@retried_step
+def plan_archives(flow_run: str, model_name: str, entries: Sequence[str]) -> tuple[ChosenArchive, ...]:
+    """Return the archives of a pipeline, which are chosen once: a retry trains on what its first attempt chose.
+
+    Raises:
+        PipelineError: An entry stands for nothing, or an archive is named twice.
+        StorageError: The object store does not answer.
+    """
+    plan = f"{flow_run}/pipeline.json"
+    stored = _RUNS.get(plan)
+    if stored is None:
+        chosen = choose_archives([_select(entry, model_name) for entry in entries])
+        _RUNS.put_if_absent(plan, json.dumps({"archives": [asdict(each) for each in chosen]}).encode())
+        stored = _RUNS.read_text(plan).encode()
+    return tuple(ChosenArchive(**each) for each in json.loads(stored)["archives"])
+
+
+@retried_step
+def find_valid_checks(archives: Sequence[ChosenArchive]) -> dict[str, UUID]:
+    """Return the flow runs that have found these very bytes valid, by the names of the archives.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    names = [object_name(archive.name, Bucket.DATASETS) for archive in archives]
+    ours = [
+        (archive, name.key) for archive, name in zip(archives, names, strict=True) if name.bucket == Bucket.DATASETS
+    ]
+    checks = read_checks((key, archive.etag) for archive, key in ours)
+    return {
+        archive.name: UUID(check.flow_run_id)
+        for (archive, _), check in zip(ours, checks, strict=True)
+        if check and check.verdict is not Verdict.INVALID
+    }
+
+
+def report_address(check: str) -> str:
+    """Return the address of the report of a check, given by its flow run."""
+    return _RUNS.presigned_url(f"{check}/report.html")
+
+
+def _select(entry: str, model_name: str) -> Selection:
+    try:
+        return _select_champion(model_name) if entry == CHAMPION_ARCHIVES else _select_objects(entry)
+    except StorageError as error:
+        if error.transient:
+            raise
+        return Selection(entry=entry, kind="name", fault=str(error))
+
+
+def _select_objects(entry: str) -> Selection:
+    name = object_name(entry, Bucket.DATASETS)
+    exact = _head(name)
+    if exact:
+        return Selection(entry=entry, kind="name", archives=(exact,))
+    prefix = fixed_prefix(name.key)
+    if prefix is None:
+        return Selection(entry=entry, kind="name", fault=f"Expected an archive at {name}, found none. {_UPLOAD}")
+    pattern = compile_glob(name.key)
+    found = tuple(
+        ChosenArchive(name=archive_name(S3Uri(name.bucket, listed.key)), etag=listed.etag.strip('"'))
+        for listed in ObjectStore(name.bucket, SHORT_OUTAGE).list(prefix)
+        if is_archive(listed.key) and pattern.match(listed.key)
+    )
+    fault = (
+        "" if found else f"Expected archives that match {name}, found none whose name ends in {EXTENSION}. {_UPLOAD}"
+    )
+    return Selection(entry=entry, kind="glob", archives=found, fault=fault)
+
+
+def _select_champion(model_name: str) -> Selection:
+    names = find_champion_archives.fn(model_name)
+    if names is None:
+        fault = (
+            f"Expected {model_name!r} to have a champion for {CHAMPION_ARCHIVES}, found none. Name archives in a first "
+            "pipeline, which makes one."
+        )
+        return Selection(entry=CHAMPION_ARCHIVES, kind="champion", fault=fault)
+    found = {name: _head(object_name(name, Bucket.DATASETS)) for name in names}
+    missing = [name for name, archive in found.items() if archive is None]
+    fault = ""
+    if missing:
+        fault = (
+            f"Expected the archives of the champion of {model_name!r}, found that {safe_repr(missing, 300)} are gone. "
+            f"Upload them again, or name the archives instead of {CHAMPION_ARCHIVES}."
+        )
+    archives = tuple(archive for archive in found.values() if archive)
+    return Selection(entry=CHAMPION_ARCHIVES, kind="champion", archives=archives, fault=fault)
+
+
+def _head(name: S3Uri) -> ChosenArchive | None:
+    """The archive of that very name, which may hold `*`, `?` or `[`."""
+    try:
+        stored = head_object(name, "")
+    except ObjectChangedError:
+        return None
+    return ChosenArchive(name=archive_name(name), etag=stored.etag.strip('"'))

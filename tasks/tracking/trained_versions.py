@@ -1,0 +1,62 @@
+"""What a training left in the registry: its version and the decision about it, and the archives of the champion."""
+
+from dataclasses import dataclass
+
+from tasks.orchestration.step import retried_step
+from tasks.tracking.lineage import archives_of
+from tasks.tracking.mlflow_client import TrackingError, tracking_errors
+from tasks.tracking.registry import CHAMPION
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedVersion:
+    """The version that a run of train-model registered, and whether it was promoted, with the reason."""
+
+    number: int
+    promoted: bool
+    reason: str
+
+
+@retried_step
+def find_trained_version(model_name: str, flow_run_id: str) -> TrainedVersion:
+    """Return the version that a completed run of train-model registered.
+
+    Raises:
+        TrackingError: There is none, or MLflow cannot be reached.
+    """
+    condition = f"name = '{model_name}' AND tags.flow_run_id = '{flow_run_id}'"
+    with tracking_errors(f"looking for the version of flow run {flow_run_id}") as mlflow:
+        found = mlflow.search_model_versions(condition, order_by=["version_number DESC"], max_results=1)
+    if not found:
+        raise TrackingError(
+            f"Expected a version of {model_name!r} from flow run {flow_run_id}, found none. It was deleted: start the "
+            "pipeline again."
+        )
+    tags = found[0].tags
+    return TrainedVersion(
+        number=int(found[0].version),
+        promoted=tags.get("promotion") == "promoted",
+        reason=tags.get("promotion_reason", ""),
+    )
+
+
+@retried_step
+def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
+    """Return the names of the archives on which the champion was trained; None if there is no champion.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or the champion does not say its archives.
+    """
+    with tracking_errors(f"looking for the champion of {model_name}") as mlflow:
+        models = mlflow.search_registered_models(f"name = '{model_name}'")
+        aliases = models[0].aliases if models else {}
+        if CHAMPION not in aliases:
+            return None
+        champion = mlflow.get_model_version(model_name, aliases[CHAMPION])
+    archives = tuple(archives_of(champion.tags))
+    if not archives:
+        raise TrackingError(
+            f"Expected {model_name} version {champion.version} to carry tag archives; found {sorted(champion.tags)}. "
+            "It was not registered by train-model: name its archives instead of champion+."
+        )
+    return archives

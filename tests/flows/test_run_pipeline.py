@@ -1,0 +1,152 @@
+"""Pipelines through the deployment, on the stack's worker: what they start, and what of it is left when they stop."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import AwaitingRetry, Cancelling
+
+from flows.run_pipeline import run_pipeline
+from infra import run_launcher
+from infra.stack_settings import StackSettings
+from tests.chaos.steps import processes, read, set_state, until
+from tests.flows.pipelines import QUICK_PIPELINE, children, store_data, title
+from tests.flows.steps import champion
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stored(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> None:  # noqa: ARG001
+    store_data(tmp_path_factory.mktemp("data"), seed=1)
+
+
+@pytest.fixture
+def model() -> str:
+    return f"pipe-{uuid4().hex[:8]}"
+
+
+def start(model: str, archives: list[str], **parameters: Any) -> UUID:
+    chosen = QUICK_PIPELINE | {"inputs": [], "model_name": model, "archives": archives} | parameters
+    return run_launcher.start("run-pipeline/gpu", chosen).id
+
+
+def ended(run: UUID) -> State:
+    until(lambda: is_final(run), "the pipeline has ended")
+    state = read(run).state
+    assert state is not None
+    return state
+
+
+def is_final(run: UUID) -> bool:
+    state = read(run).state
+    return state is not None and state.is_final() and not state.is_crashed()
+
+
+def by_title(run: UUID) -> dict[str, FlowRun]:
+    return {title(each): each for each in children(run)}
+
+
+def page(run: UUID) -> str:
+    """The newest page of a pipeline."""
+    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=["pipeline"]))
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_artifacts(artifact_filter=chosen), key=lambda each: each.created)  # type: ignore[arg-type, return-value]
+    return str(newest.data)
+
+
+def goes_on(run: UUID, title: str) -> bool:
+    child = by_title(run).get(title)
+    return child is not None and child.state_name == "Running"
+
+
+def kill(run: UUID) -> None:
+    """End the pipeline's process as the kernel would."""
+    for process in processes(run, "prefect"):
+        process.kill()
+
+
+def test_a_pipeline_that_is_killed_waits_for_the_same_runs(model: str) -> None:
+    """And the one after it, which does not make a better version, checks nothing again and deploys nothing."""
+    run = start(model, ["pipe-*.zip"], inputs=["pipe/"])
+    until(lambda: goes_on(run, f"train {model}"), "the training goes on")
+    kill(run)
+    state = ended(run)
+    assert state.name == "Completed", state
+    assert "version 1 is served" in str(state.message)
+    assert read(run).run_count >= 2
+    found = by_title(run)
+    assert set(found) == {
+        *("check pipe-a.zip", "check pipe-b.zip", f"train {model}"),
+        *(f"deploy {model} version 1", f"detect with {model}"),
+    }
+    assert [each.run_count for each in found.values()] == [1] * len(found)
+    assert champion(model) == "1"
+    text = page(run)
+    assert all(f"/runs/flow-run/{each.id}" in text for each in found.values())
+
+    worse = start(model, ["champion+", "pipe-a.zip"], promotion={"min_gain": 1.0})
+    state = ended(worse)
+    assert (state.type.value, state.name) == ("COMPLETED", "Not better")
+    assert "version 2 is not deployed" in str(state.message)
+    assert set(by_title(worse)) == {f"train {model}"}
+    assert champion(model) == "1"
+    assert all(str(found[f"check {name}"].id) in page(worse) for name in ("pipe-a.zip", "pipe-b.zip"))
+
+
+def test_an_invalid_archive_stops_the_pipeline_with_its_report(model: str) -> None:
+    run = start(model, ["pipe-a.zip", "broken/*.zip"])
+    state = ended(run)
+    assert state.is_failed()
+    check = by_title(run)["check broken/x.zip"]
+    assert "broken/x.zip (http" in str(state.message)
+    assert str(check.id) in str(state.message)
+    assert "train" not in " ".join(by_title(run))
+
+
+def test_a_failed_pipeline_that_is_retried_tries_the_failed_run_again(model: str) -> None:
+    run = start(model, ["pipe-a.zip"], base_model="absent.pt")
+    state = ended(run)
+    assert state.is_failed()
+    training = by_title(run)[f"train {model}"]
+    assert f"train {model}" in str(state.message)
+    assert "absent.pt" in str(state.message)
+    assert str(training.id) in str(state.message)
+
+    set_state(run, AwaitingRetry())
+    until(lambda: read(run).run_count == 2 and is_final(run), "the pipeline has ended again")
+    assert by_title(run)[f"train {model}"].id == training.id
+    assert read(training.id).run_count == 2
+
+
+def test_a_cancelled_pipeline_cancels_its_runs(model: str) -> None:
+    run = start(model, ["pipe-a.zip"], training=QUICK_PIPELINE["training"] | {"epochs": 500})
+    until(lambda: goes_on(run, f"train {model}"), "the training goes on")
+    set_state(run, Cancelling())
+    until(lambda: read(run).state_name == "Cancelled", "the pipeline is cancelled")
+    until(lambda: by_title(run)[f"train {model}"].state_name == "Cancelled", "the training is cancelled")
+
+
+@pytest.mark.parametrize(
+    ("archives", "expected"),
+    [
+        (["nothing-*.zip"], ["s3://datasets/nothing-*.zip", "found none"]),
+        (["champion+"], ["have a champion for champion+, found none"]),
+        (["pipe-a.zip", "s3://datasets/pipe-a.zip"], ["'pipe-a.zip' named twice"]),
+        (["absent.zip", "nothing-*.zip", "s3://mlflow/x"], ["absent.zip", "nothing-*.zip", "no run reads bucket"]),
+    ],
+)
+def test_archives_that_cannot_be_are_named_before_anything_is_started(
+    model: str, archives: list[str], expected: list[str]
+) -> None:
+    state = run_pipeline(model, archives, return_state=True)
+    assert state.is_failed()
+    assert [text for text in expected if text not in str(state.message)] == []
+    assert "pipeline" not in str(state.message).split("Expected", maxsplit=1)[0]

@@ -1,0 +1,117 @@
+"""When a run that another has started is over, and how long it took; on the server: given back, cancelled."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
+
+from tasks.orchestration.child_runs import CRASH_GRACE_S, RunState, cancel_runs, read_runs, try_again
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def run_state(kind: StateType, since_s: float = 0, began_s: float | None = None) -> RunState:
+    return RunState(
+        id=uuid4(),
+        name="x",
+        type=kind,
+        state=kind.title(),
+        message="",
+        since=NOW - timedelta(seconds=since_s),
+        began=None if began_s is None else NOW - timedelta(seconds=began_s),
+    )
+
+
+@pytest.mark.parametrize("kind", StateType)
+def test_a_run_is_over_when_nobody_tries_it_again(kind: StateType) -> None:
+    """A crashed one is given back to a worker by an automation, unless that has not happened for long."""
+    over = {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED}
+    assert run_state(kind).is_over(NOW) == (kind in over)
+    assert run_state(kind, CRASH_GRACE_S + 1).is_over(NOW) == (kind in over | {StateType.CRASHED})
+    assert run_state(kind).completed == (kind is StateType.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "began_s", "expected"),
+    [
+        (StateType.SCHEDULED, None, None),
+        (StateType.RUNNING, 90, 90),
+        (StateType.COMPLETED, 90, 60),
+        (StateType.COMPLETED, 20, 0),  # by a clock that goes wrong
+    ],
+)
+def test_a_run_has_gone_on_until_it_stopped(kind: StateType, began_s: float | None, expected: float | None) -> None:
+    assert run_state(kind, 30, began_s).seconds(NOW) == expected
+
+
+# ---- on the server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def deployment(client: SyncPrefectClient) -> Iterator[UUID]:
+    """A deployment that no worker looks at."""
+    made = client.create_deployment(client.create_flow_from_name("child"), f"{uuid4()}")
+    yield made
+    client.delete_deployment(made)
+
+
+def made(client: SyncPrefectClient, deployment: UUID, *states: State, tag: str = "") -> UUID:
+    """A run that has gone through these states; later, so that it is not called late."""
+    later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+    run = client.create_flow_run_from_deployment(deployment, state=later, tags=[tag]).id
+    for state in states:
+        client.set_flow_run_state(run, state, force=True)
+    return run
+
+
+def test_runs_are_read_as_they_are_and_one_that_is_gone_is_missing(client: SyncPrefectClient, deployment: UUID) -> None:
+    failed, gone = made(client, deployment, Running(), Failed(message="why")), uuid4()
+    found = read_runs([failed, gone])
+    assert set(found) == {failed}
+    assert (found[failed].state, found[failed].message) == ("Failed", "why")
+    assert found[failed].began is not None
+    assert read_runs([]) == {}
+
+
+def test_a_run_that_has_failed_is_given_back_under_its_id(client: SyncPrefectClient, deployment: UUID) -> None:
+    run = made(client, deployment, Running(), Failed())
+    try_again(read_runs([run])[run], "needed")
+    found = client.read_flow_run(run).state
+    assert found is not None
+    assert (found.name, found.message) == ("AwaitingRetry", "needed")
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ((), "Cancelled"),
+        ((Pending(),), "Cancelled"),
+        ((Running(),), "Cancelling"),
+        ((Running(), Suspended(timeout_seconds=3600)), "Cancelled"),
+        ((Running(), Crashed()), "Cancelled"),
+        ((Running(), Cancelling()), "Cancelling"),
+        ((Running(), Completed()), "Completed"),
+        ((Running(), Failed()), "Failed"),
+    ],
+    ids=lambda value: "-".join(state.name for state in value) if isinstance(value, tuple) else value,
+)
+def test_only_what_has_not_ended_is_cancelled(
+    client: SyncPrefectClient, deployment: UUID, states: tuple[State, ...], expected: str
+) -> None:
+    """A worker ends the process of one that runs; a crashed one would else be tried again."""
+    tag = f"mine-{uuid4()}"
+    run, other = made(client, deployment, *states, tag=tag), made(client, deployment, *states)
+    before = client.read_flow_run(other).state_name
+    cancel_runs(tag, "no longer needed")
+    assert client.read_flow_run(run).state_name == expected
+    assert client.read_flow_run(other).state_name == before
