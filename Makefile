@@ -105,6 +105,7 @@ lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links th
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(PY) infra.parameter_tables --check
+	@$(PY) infra.pipelines --check
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup ## pin the requirements and their hashes anew, from the ranges of pyproject.toml

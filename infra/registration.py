@@ -44,6 +44,7 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
         "sources": _digest(),
         "address": settings.environment["PREFECT_API_URL"],
         "deployments": {name: _get(api, f"deployments/name/{name}")["job_variables"] for name in names},
+        "pipelines": sorted(each["name"] for each in _find(api, "deployments", tags={"all_": ["pipelines.yaml"]})),
         "queues": {name: _get(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
         "template": _get(api, f"work_pools/{POOL}")["base_job_template"],
         "automations": [
@@ -66,6 +67,10 @@ def _notifications(settings: StackSettings, api: httpx.Client) -> list[Any]:
 def _in_order(trigger: dict[str, Any]) -> dict[str, Any]:
     """The server gives names of events in another order after each start."""
     return {name: sorted(value) if name in {"after", "expect"} else value for name, value in trigger.items()}
+
+
+def _find(api: httpx.Client, kind: str, **condition: Any) -> Any:  # noqa: ANN401 - JSON
+    return api.post(f"{kind}/filter", json={kind: condition}).raise_for_status().json()
 
 
 def _get(api: httpx.Client, path: str) -> Any:  # noqa: ANN401 - JSON

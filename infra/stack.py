@@ -90,7 +90,7 @@ def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -> None:
     """Stores first, then all servers side by side, and the worker when Prefect answers."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra import bootstrap, notifications
+    from infra import bootstrap, notifications, pipelines
 
     by_name = {service.name: service for service in wanted}
 
@@ -118,6 +118,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     asyncio.run(notifications.ensure_notifications(settings))
     start("worker")
     bootstrap.register_deployments()
+    pipelines.register_pipelines(pipelines.read_pipelines())
     wait("mlflow", "triton")
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
