@@ -17,8 +17,10 @@ from prefect import runtime
 
 from flows.deploy_model import deploy_model
 from flows.rollback_model import rollback_model
+from flows.run_pipeline import run_pipeline
 from flows.undeploy_model import undeploy_model
 from tasks.parameters import ServingParams
+from tests.flows.pipelines import QUICK_PIPELINE
 from tests.flows.steps import QUICK, UNCOMPARED
 
 
@@ -54,6 +56,8 @@ def main(flow: str, model: str, version: str, how: str, place: str) -> None:
     setattr(held, name, stopping(getattr(held, name), how, when, int(count)))
     if flow == "deploy":
         deploy_model(model, int(version) or None, ServingParams.model_validate(QUICK | UNCOMPARED))
+    elif flow == "pipeline":
+        run_pipeline(model, **QUICK_PIPELINE)
     elif flow == "rollback":
         rollback_model(model, int(version) or None)
     else:
