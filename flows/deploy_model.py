@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.deployment import announcements, gates, publication
+from tasks.deployment import announcements, approval, gates, publication
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
@@ -20,10 +20,17 @@ def deploy_model(
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
     It is compared with its weights first, and tried on a share of inference if `serving.canary` says so, under a name
-    of its own. Clients get the version that is served now until the new one is the champion, whatever happens.
+    of its own. Last, a person is asked if `serving.approval` says so; the run is suspended until the answer. Clients
+    get the version that is served now until the new one is the champion, whatever happens.
     """
-    with deployment_session("deploy", model_name) as session, scratch_folder("deploy") as folder:
-        earlier_choice = session.find_chosen_version()
+    approval.require_askable(serving)
+    with (
+        approval.suspended_for_answer(),
+        deployment_session("deploy", model_name) as session,
+        scratch_folder("deploy") as folder,
+    ):
+        approved = approval.find_approved_version(session)
+        earlier_choice = approved or session.find_chosen_version()
         number = version or earlier_choice
         registered = registry.find_version(model_name, number) if number else registry.find_candidate(model_name)
         session.record.version = registered.version
@@ -35,15 +42,19 @@ def deploy_model(
         model = registered.served(published.digest, serving.precision)
         change = session.rollout(model, serving, champions.history)
         with change.loaded_candidate(published) as candidate:
-            if serving.parity:
+            if serving.parity and not approved:
                 gates.require_parity(change, candidate, weights, serving.parity, folder, session.record)
-            if serving.canary and champions.served and champions.served.version != model.version:
+            rival = champions.find_rival(model.version)
+            if serving.canary and rival and not approved:
                 gates.require_canary(
-                    change, candidate, champions.served, serving.canary, session.record, session.require_ownership
+                    change, candidate, rival, serving.canary, session.record, session.require_ownership
                 )
+            if serving.approval and not approved:
+                approval.request_approval(model, champions.served, serving.approval_timeout_h, session.record)
             session.require_ownership()
             current_run.log_step("making version %d the champion", model.version)
             change.make_champion()
+        approval.keep_approval(session.record)
         announcements.announce_deployed(session.record, change)
         change.tag_dates()
         change.unload_replaced()

@@ -27,13 +27,13 @@ def announce_active_runs(api: httpx.Client) -> None:
 
     A run may change before its event is there. So they are read again, and an event takes back what was wrong.
     """
-    runs = [*_read_runs(api, {"state": {"type": {"any_": _ACTIVE}}}), *_read_crashed(api)]
+    runs = [*read_runs(api, {"state": {"type": {"any_": _ACTIVE}}}), *_read_crashed(api)]
     if not runs:
         return
     chosen = {"flows": {"id": {"any_": sorted({run["flow_id"] for run in runs})}}}
     flows = {flow["id"]: str(flow["name"]) for flow in _post(api, "flows/filter", chosen)}
     _post_events(api, flows, ((run, run["state_type"].lower()) for run in runs))
-    now = {run["id"]: run for run in _read_runs(api, {"id": {"any_": [run["id"] for run in runs]}})}
+    now = {run["id"]: run for run in read_runs(api, {"id": {"any_": [run["id"] for run in runs]}})}
     changed = [run for run in runs if run["id"] in now and now[run["id"]]["state_type"] != run["state_type"]]
     _post_events(api, flows, ((run, CHANGED) for run in changed))
 
@@ -48,10 +48,15 @@ def announce_quietly(api: httpx.Client) -> None:
 
 def _read_crashed(api: httpx.Client) -> list[Run]:
     since = (datetime.now(UTC) - CRASHED_SINCE).isoformat()
-    return _read_runs(api, {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": since}})
+    return read_runs(api, {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": since}})
 
 
-def _read_runs(api: httpx.Client, chosen: Mapping[str, Any]) -> list[Run]:
+def read_runs(api: httpx.Client, chosen: Mapping[str, Any]) -> list[Run]:
+    """Return all flow runs that match a filter of Prefect's API.
+
+    Raises:
+        httpx.HTTPError: The server does not answer, or refuses it.
+    """
     runs: list[Run] = []
     while True:
         body = {"flow_runs": chosen, "limit": _PAGE, "offset": len(runs), "sort": "ID_DESC"}

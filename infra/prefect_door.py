@@ -16,6 +16,7 @@ from infra.door import Door, refusal_of
 from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
+from infra.unanswered_questions import answer_quietly
 from tasks.orchestration.repetition import run_periodically
 
 LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
@@ -53,6 +54,7 @@ def main() -> None:
     with (
         httpx.Client(base_url=f"http://{HOST}:{port}/api", auth=auth, timeout=30, trust_env=False) as api,
         run_periodically(lambda: announce_quietly(api), EVERY_S, name="active runs", last_s=0),
+        run_periodically(lambda: answer_quietly(api), EVERY_S, name="unanswered questions", last_s=0),
     ):
         uvicorn.run(
             application(),

@@ -5,10 +5,11 @@ class StudioError(Exception):
     """Base of every expected failure: a flow ends Failed with its message, and any other exception is a defect.
 
     The message says what was expected, what was found and how to fix it. If it is `transient`, a service did not
-    answer, and the same call may succeed a little later.
+    answer, and the same call may succeed a little later. If it is `declined`, a person said no: the flow ends Refused.
     """
 
     transient = False
+    declined = False
 
 
 class ExportError(StudioError):
@@ -21,6 +22,10 @@ class Superseded(BaseException):
 
 class Cancelled(BaseException):
     """The flow run was cancelled and no worker ends its process, which cleans up and ends."""
+
+
+class AwaitsAnswer(BaseException):
+    """The flow run has asked a person; it lets go of what it holds, and is suspended."""
 
 
 def expected_found_fix(expected: str, found: str, fix: str) -> str:

@@ -348,6 +348,12 @@ class ServingParams(Parameters):
         description="How close the served model must be to its weights before clients get it. None skips this gate.",
     )
     canary: CanaryParams | None = Field(None, description="Try the new version on a share of inference first.")
+    approval: bool = Field(
+        False, description="Ask a person, after the other gates, before clients get the version. The run is suspended."
+    )
+    approval_timeout_h: float = Field(
+        72.0, gt=0, le=8760, description="Hours after which the version is refused if nobody has answered."
+    )
 
 
 class TileParams(Parameters):

@@ -110,7 +110,7 @@ def _version(version: RegisteredVersion, aliases: Mapping[str, int], served: set
         training_run=tags.get("flow_run_id"),
         mlflow_run=version.run_id,
         parity=tags.get("parity"),
-        approved_by=tags.get("approved_by"),
+        approved_by=tags.get("approval.by") if tags.get("approval") == "approved" else None,
         served=None if served is None else version.number in served,
     )
 

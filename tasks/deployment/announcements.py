@@ -7,8 +7,10 @@ from tasks.deployment.refusals import VersionRefusedError
 from tasks.deployment.rollout import Rollout
 from tasks.orchestration import events
 from tasks.tracking.deployment_runs import RolloutRecord, rollout_link
+from tasks.tracking.links import page_links
 
-APPROVED_BY, COMMENT = "approved_by", "approval_comment"  # tags of a record of which somebody was asked
+# Tags of a version, and of a record, of which a person was asked.
+APPROVAL, ANSWERED_BY, ANSWERED_AT, COMMENT = "approval", "approval.by", "approval.at", "approval.comment"
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def announce_deployed(record: RolloutRecord, change: Rollout) -> None:
     """Emit `model.deployed`: the version is served and is the champion."""
     payload = {
         "replaced": change.former,
-        "approved_by": record.tags.get(APPROVED_BY, ""),
+        "approved_by": record.tags.get(ANSWERED_BY, ""),
         "comment": record.tags.get(COMMENT, ""),
         "report": _report(record),
     }
@@ -40,6 +42,13 @@ def announce_deployed(record: RolloutRecord, change: Rollout) -> None:
 def announce_rolled_back(record: RolloutRecord, change: Rollout) -> None:
     """Emit `model.rolled-back`: the version is the champion again."""
     _emit(events.MODEL_ROLLED_BACK, record, {"replaced": change.former})
+
+
+def announce_approval_wanted(record: RolloutRecord, champion: int | None) -> None:
+    """Emit `approval.wanted`: the flow run is about to wait for a person; `champion` is what the version replaces."""
+    page = page_links(record.flow_run_id)["Flow run in Prefect"]
+    payload = {"replaces": champion, "run": record.flow_run_id, "page": page, "report": _report(record)}
+    _emit(events.APPROVAL_WANTED, record, payload)
 
 
 def _emit(kind: str, record: RolloutRecord, payload: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from prefect import get_run_logger
 
 from tasks.deployment.refusals import VersionRefusedError
-from tasks.errors import StudioError, Superseded
+from tasks.errors import AwaitsAnswer, StudioError, Superseded
 from tasks.orchestration.current_run import log_step
 from tasks.orchestration.retries import ONCE, RetryPolicy
 from tasks.orchestration.signals import defer_cancellation
@@ -57,7 +57,8 @@ class Rollout:
     def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
         """Serve the version aside in the block; yields it under its name there, which clients do not know.
 
-        If the block fails, runs of inference that use the version may finish on it, and a new folder is removed.
+        If the block fails, runs of inference that use the version may finish on it, and a new folder is removed; the
+        one that a person is asked about stays.
 
         Raises:
             VersionRefusedError: Triton does not load the version, or it does not answer a test image.
@@ -70,12 +71,12 @@ class Rollout:
             yield candidate
         except Superseded:
             raise
-        except BaseException:
+        except BaseException as error:
             _raise_if_superseded(self.require_lock)
             if not self.is_champion:
                 keep_in_use([self.model], self.serving)
             _unload_candidate(candidate)
-            if not self.is_champion:
+            if not (self.is_champion or isinstance(error, AwaitsAnswer)):
                 with warn_on_error("what was written for this version stays"):
                     published.discard_if_new()
             raise

@@ -25,6 +25,10 @@ class Champions:
     served: ServedModel | None
     history: list[int]
 
+    def find_rival(self, version: int) -> ServedModel | None:
+        """Return the served champion if it is another version."""
+        return self.served if self.served and self.served.version != version else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentSession:

@@ -22,6 +22,7 @@ DATASET_VALIDATED = "dataset.validated"
 DATASET_DELETED = "dataset.deleted"
 MODEL_TRAINED = "model.trained"
 MODEL_PROMOTED = "model.promoted"
+APPROVAL_WANTED = "approval.wanted"
 MODEL_REFUSED = "model.refused"
 MODEL_DEPLOYED = "model.deployed"
 MODEL_ROLLED_BACK = "model.rolled-back"
@@ -78,6 +79,17 @@ EVENTS: Mapping[str, EventKind] = {
         occasion="The new version is better than the champion, and is `challenger` now.",
         resource="version",
         payload={**_VERSION, "reason": "the comparison in a sentence", "report": "address of the report"},
+    ),
+    APPROVAL_WANTED: EventKind(
+        occasion="A version has passed its gates, and `deploy-model` is suspended until a person answers.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "replaces": "number of the champion that it would replace; null if none is served",
+            "run": "id of the flow run that waits",
+            "page": "address of that run, where the form is",
+            "report": "address of the report of the parity gate; empty if there is none",
+        },
     ),
     MODEL_REFUSED: EventKind(
         occasion="A version does not become `challenger`, or does not become champion.",

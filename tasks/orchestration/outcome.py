@@ -13,6 +13,7 @@ from uuid import uuid4
 from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
+from prefect.states import Cancelled as CancelledState
 from prefect.states import Completed, Failed
 
 from tasks.errors import Cancelled, StudioError, Superseded
@@ -25,6 +26,7 @@ from tasks.parameter_form import add_parameter_docs
 P = ParamSpec("P")
 
 
+REFUSED = "Refused"  # the name of a state of type Cancelled: nothing failed, and nothing was done
 LEFT_EVENT = "studio.flow-run.left"  # after it the automation that finds dead runs expects no heartbeat
 ENGINE_NOISE_FILTER = EngineNoiseFilter()
 
@@ -32,7 +34,8 @@ ENGINE_NOISE_FILTER = EngineNoiseFilter()
 def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
     """Return the flow so that a StudioError ends it Failed; its message is also the last line of the log.
 
-    If another process has taken the run over, this one ends and sets no state. A suspended run stays suspended.
+    If a person said no, it ends Refused. If another process has taken the run over, this one ends and sets no state. A
+    suspended run stays suspended.
     """
 
     @functools.wraps(story)
@@ -43,7 +46,8 @@ def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
             with notify_waiting_runs():
                 state = story(*args, **kwargs)
         except StudioError as error:
-            state = Failed(message=str(error))
+            message = str(error)
+            state = CancelledState(name=REFUSED, message=message) if error.declined else Failed(message=message)
         except Pause:
             log_step("suspended: this process ends, and what it kept is there when the run is resumed")
             atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))

@@ -162,8 +162,9 @@ def forget_champion(model_name: str, version: int) -> None:
 def tag_champion_dates(model_name: str, former: int | None, version: int, serving: ServingParams) -> None:
     """Tag both versions with the date of the change, and the new one with how it is served; never raises."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    gates = {"parity", "canary", "approval", "approval_timeout_h"}  # that a rollback does not go through
     with best_effort("who was champion when") as mlflow:
-        served_as = serving.model_dump_json(exclude={"parity", "canary"})
+        served_as = serving.model_dump_json(exclude=gates)
         mlflow.set_model_version_tag(model_name, str(version), SERVED_AS_TAG, served_as)
         if former != version:
             mlflow.set_model_version_tag(model_name, str(version), SINCE_TAG, now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.errors import AwaitsAnswer
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
 from tasks.settings import Settings
@@ -90,6 +91,9 @@ def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator
     try:
         yield record
         status = "FINISHED"
+    except AwaitsAnswer:
+        status = "FINISHED"  # the attempt that goes on with the answer has a record of its own
+        raise
     except Exception as error:
         status = "FAILED"
         record.outcome = str(error)

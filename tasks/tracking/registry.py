@@ -115,6 +115,13 @@ def tag_version(model_name: str, version: int, tags: Mapping[str, str]) -> None:
 
 
 @retried_step
+def read_tags(model_name: str, version: int) -> dict[str, str]:
+    """Return all tags of a version."""
+    with tracking_errors(f"reading the tags of {model_name} version {version}") as mlflow:
+        return dict(mlflow.get_model_version(model_name, str(version)).tags)
+
+
+@retried_step
 def set_alias(model_name: str, alias: str, version: int) -> None:
     """Move an alias to a version."""
     with tracking_errors(f"pointing {model_name}@{alias} at version {version}") as mlflow:

@@ -1,0 +1,144 @@
+"""A question to a person: a flow run is suspended with a form, and goes on with the answer.
+
+The form, what the question is about and the answer are inputs of the flow run, which Prefect keeps as long as the run.
+Each is written once, before the run is suspended: a run that is killed in between asks again with the same form, which
+Prefect's own `suspend_flow_run` writes after it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Never
+from uuid import UUID
+
+import httpx
+from prefect import runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import Pause, PrefectHTTPStatusError
+from prefect.states import Suspended
+
+from tasks.errors import StudioError
+from tasks.orchestration import deployed_flows
+from tasks.orchestration.current_run import flow_run_id
+from tasks.orchestration.step import SERVICE_RESTART
+
+KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
+SUBJECT = "question-subject"
+GRACE = timedelta(days=1)  # in which the server gives the answer of nobody; after it, it would fail the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The fields of the form as a person filled them, and when."""
+
+    fields: Mapping[str, Any]
+    given_at: datetime
+
+
+def can_be_asked() -> bool:
+    """Return whether this flow run can be suspended: it must be one of a deployment, which starts it again."""
+    return bool(runtime.deployment.id)
+
+
+def keep_subject(subject: Mapping[str, Any]) -> None:
+    """Keep what is asked about, as JSON; in a later attempt, what was kept first stays.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    _keep(SUBJECT, dict(subject))
+
+
+def find_subject() -> dict[str, Any] | None:
+    """Return what this flow run has asked about; None if it has not asked.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    found = _find(SUBJECT)
+    return dict(found.fields) if found else None
+
+
+def find_answer() -> Answer | None:
+    """Return the answer to this flow run, if there is one.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    return _find(KEYSET["response"])
+
+
+def suspend(schema: Mapping[str, Any], description: str, deadline: datetime) -> Never:
+    """Suspend this flow run until somebody fills the form of a JSON schema, described in Markdown.
+
+    Raises:
+        Pause: Always: this process ends, and an answer starts the flow again.
+        StudioError: Prefect refuses it.
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    _keep(KEYSET["schema"], dict(schema))
+    _keep(KEYSET["description"], description)
+    attempt = f"attempt-{runtime.flow_run.run_count}"  # Prefect suspends a run once for each key
+    wanted: State[Any] = Suspended(pause_expiration_time=deadline + GRACE, pause_key=attempt)
+    wanted.state_details.run_input_keyset = KEYSET
+    raise Pause(state=SERVICE_RESTART.call(lambda: _set_suspended(wanted)))
+
+
+def _set_suspended(wanted: State[Any]) -> State[Any]:
+    with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+        result = client.set_flow_run_state(UUID(flow_run_id()), wanted)
+    if result.state is None or not result.state.is_paused():  # paused already: the server's first reply was lost
+        raise StudioError(f"Expected that Prefect suspends this run, found that it refuses: {_reason(result)}")
+    return result.state
+
+
+def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
+    """Answer the question of a suspended flow run, which goes on then.
+
+    Raises:
+        StudioError: The run asks nothing (any more), or the fields do not fit the form.
+        PrefectUnavailableError: The server does not answer.
+    """
+    run = deployed_flows.require(flow_run)
+    waits = run.state is not None and run.state.is_paused() and run.state.state_details.run_input_keyset == KEYSET
+    if not waits:
+        found = run.state.name if run.state else "without a state"
+        raise StudioError(
+            f"Expected flow run {run.name} to wait for an answer, found it {found}: it was answered, or never asked. "
+            f"Nothing has changed."
+        )
+    with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+        result = client.resume_flow_run(flow_run, dict(fields))
+    if result.status is not SetStateStatus.ACCEPT:
+        raise StudioError(f"Prefect did not take the answer to flow run {run.name}: {_reason(result)}")
+
+
+def _reason(result: Any) -> str:  # noqa: ANN401 - of several classes
+    return str(getattr(result.details, "reason", None) or result.status)
+
+
+def _keep(key: str, value: object) -> None:
+    def keep(client: SyncPrefectClient) -> None:
+        try:
+            client.create_flow_run_input(UUID(flow_run_id()), key, json.dumps(value))
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise
+
+    def keep_once() -> None:
+        with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+            keep(client)
+
+    SERVICE_RESTART.call(keep_once)
+
+
+def _find(key: str) -> Answer | None:
+    def find() -> Answer | None:
+        with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+            found = client.filter_flow_run_input(UUID(flow_run_id()), key, limit=1, exclude_keys=set())
+        return Answer(fields=found[0].decoded_value, given_at=found[0].created or datetime.now(UTC)) if found else None
+
+    return SERVICE_RESTART.call(find)
