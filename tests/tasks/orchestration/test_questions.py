@@ -1,0 +1,129 @@
+"""A flow run that asks a person, with the real server; on a worker: tests/flows/test_approval.py."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+from prefect.states import Pending, Running
+
+from infra.stack_settings import StackSettings
+from infra.unanswered_questions import answer_unanswered
+from tasks.deployment.approval_form import ApprovalForm
+from tasks.errors import StudioError
+from tasks.orchestration import questions
+from tests.clients import prefect_api
+
+FILLED = {"decision": "approve", "name": "Ann", "comment": "<b>\n"}
+DEADLINE = datetime.now(UTC) + timedelta(hours=1)
+
+
+@flow
+def ask() -> str:
+    """Ask once about a number that each attempt chooses anew, and say what came back."""
+    if given := questions.find_answer():
+        subject = questions.find_subject() or {}
+        return f"{given.fields['name']} about {subject['number']}"
+    assert questions.can_be_asked()
+    questions.keep_subject({"number": next(NUMBERS)})
+    return questions.suspend(ApprovalForm.model_json_schema(), "**Sure?**", DEADLINE)
+
+
+NUMBERS = iter(range(1, 100))
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def run(client: SyncPrefectClient) -> Iterator[UUID]:
+    """A run of a deployment without a worker: the tests are its processes."""
+    deployment = client.create_deployment(client.create_flow(ask), str(uuid4()))
+    yield client.create_flow_run_from_deployment(deployment).id
+    client.delete_deployment(deployment)
+
+
+def attempt(client: SyncPrefectClient, run: UUID) -> Any:
+    """What a worker does with a run that is scheduled."""
+    client.set_flow_run_state(run, Pending(), force=True)
+    story: Any = ask
+    state: Any = run_flow(story, flow_run=client.read_flow_run(run), return_type="state")
+    return state
+
+
+def asked(client: SyncPrefectClient, run: UUID) -> None:
+    with pytest.raises(Pause):
+        attempt(client, run)
+    state = client.read_flow_run(run).state
+    assert state is not None
+    assert (state.name, state.state_details.run_input_keyset) == ("Suspended", questions.KEYSET)
+
+
+def test_a_run_waits_and_goes_on_with_the_answer(client: SyncPrefectClient, run: UUID) -> None:
+    asked(client, run)
+    assert client.read_flow_run_input(run, questions.KEYSET["description"]) == '"**Sure?**"'
+    questions.answer(run, FILLED)
+    with pytest.raises(StudioError, match=r"found it Resuming: .* Nothing has changed"):
+        questions.answer(run, FILLED | {"name": "Bob"})
+    state = attempt(client, run)
+    assert str(state.result()).startswith("Ann about ")
+
+
+def test_a_run_that_is_killed_before_it_is_suspended_asks_the_same(client: SyncPrefectClient, run: UUID) -> None:
+    asked(client, run)
+    first = client.read_flow_run_input(run, questions.SUBJECT)
+    client.set_flow_run_state(run, Running(), force=True)
+    asked(client, run)  # with another number, and what was kept stays
+    assert client.read_flow_run_input(run, questions.SUBJECT) == first
+    questions.answer(run, FILLED)
+    assert attempt(client, run).is_completed()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [({}, "required"), (FILLED | {"comment": "x" * 100_000}, "too long"), (FILLED | {"more": 1}, "Additional")],
+    ids=["empty", "too long", "other fields"],
+)
+def test_what_does_not_fit_the_form_leaves_the_run_waiting(
+    client: SyncPrefectClient, run: UUID, fields: dict[str, Any], named: str
+) -> None:
+    asked(client, run)
+    with pytest.raises(StudioError, match=f"did not take the answer to .*{named}"):
+        questions.answer(run, fields)
+    assert client.read_flow_run(run).state_name == "Suspended"
+
+
+def test_a_run_that_asks_nothing_cannot_be_answered(client: SyncPrefectClient, run: UUID) -> None:
+    with pytest.raises(StudioError, match="found it Scheduled"):
+        questions.answer(run, FILLED)
+    with pytest.raises(StudioError, match="Expected a flow run"):
+        questions.answer(uuid4(), FILLED)
+    assert client.read_flow_run(run).state_name == "Scheduled"
+
+
+def test_nobody_answers_when_the_time_is_over(client: SyncPrefectClient, run: UUID, stack: StackSettings) -> None:
+    asked(client, run)
+    with prefect_api(stack) as api:
+        answer_unanswered(api, DEADLINE - timedelta(seconds=1))
+        assert client.read_flow_run(run).state_name == "Suspended"
+        answer_unanswered(api, DEADLINE)
+    assert client.read_flow_run(run).state_name == "Resuming"
+    assert str(attempt(client, run).result()).startswith("nobody about ")
+
+
+def test_a_run_without_a_deployment_is_not_suspended(stack: object) -> None:  # noqa: ARG001
+    @flow
+    def alone() -> None:
+        assert not questions.can_be_asked()
+        questions.suspend({}, "", DEADLINE)
+
+    with pytest.raises(StudioError, match="Cannot suspend flows without a deployment"):
+        alone()
