@@ -105,6 +105,16 @@ class Run:
 
         return deployed_flows.retry(self.id)
 
+    def answer(self, approve: bool, name: str, comment: str = "") -> None:
+        """Approve or refuse the version that this deployment asks about; `name` is that of the person.
+
+        Raises:
+            StudioError: It does not wait for approval (any more), or name or comment is too long or empty.
+        """
+        from tasks.deployment import approval
+
+        approval.answer(self.id, approve, name, comment)
+
 
 class InferenceRun(Run):
     """A run of inference, with what it found."""

@@ -10,6 +10,7 @@ from typing import Any
 from tasks.errors import AwaitsAnswer
 from tasks.orchestration.step import step
 from tasks.rendering.links import links_markdown
+from tasks.rendering.markdown import escape_markdown
 from tasks.settings import Settings
 from tasks.tracking.links import page_links
 from tasks.tracking.mlflow_client import SERVING, best_effort, experiment_id, log_batch, quoted, search_runs
@@ -121,7 +122,7 @@ def write_rollout_record(record: RolloutRecord, status: str, started: float) -> 
         "model": record.model_name,
         "version": str(record.version or ""),
         "flow_run_id": record.flow_run_id,
-        "mlflow.note.content": f"{truncate(record.outcome, 4000)}\n\n{links}",
+        "mlflow.note.content": f"{truncate(escape_markdown(record.outcome), 4000)}\n\n{links}",
         **record.tags,
     }
     with best_effort(record.name) as mlflow:

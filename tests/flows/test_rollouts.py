@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
 from tasks.parameters import ServingParams
+from tasks.rendering.markdown import escape_markdown
 from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel
 from tests.emitted import emitted, related
@@ -97,7 +98,9 @@ def test_a_version_that_is_not_right_changes_nothing(
     assert newest.info.status == "FAILED"
     payload = emitted("model.refused", f"version:{name}/2")["payload"]
     assert (payload["refused_by"], payload["reason"]) == (gate, state.message)
-    assert newest.data.tags["mlflow.note.content"].startswith(f"{state.message}\n\n[Flow run in Prefect](")
+    assert newest.data.tags["mlflow.note.content"].startswith(
+        f"{escape_markdown(state.message)}\n\n[Flow run in Prefect]("
+    )
 
 
 @pytest.mark.heavy

@@ -65,6 +65,7 @@ STOPPED = {
     "nobody takes it again": ("train-model", "Pending Running Crashed AwaitingRetry", "AwaitingRetry"),
     "suspended": ("train-model", f"Pending Running {BEAT} Suspended", "Suspended"),
     "suspended, and left later": ("train-model", f"Pending Running Suspended {BEAT} {LEFT}", "Suspended"),
+    "a deployment waits for approval": ("deploy-model", f"Pending Running {BEAT} Suspended {LEFT}", "Suspended"),
     "nobody resumes it": ("train-model", f"Pending Running Suspended {LEFT} Resuming", "Resuming"),
 }
 
