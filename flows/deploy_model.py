@@ -54,7 +54,6 @@ def deploy_model(
             session.require_ownership()
             current_run.log_step("making version %d the champion", model.version)
             change.make_champion()
-        approval.keep_approval(session.record)
         announcements.announce_deployed(session.record, change)
         change.tag_dates()
         change.unload_replaced()

@@ -6,13 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tasks.deployment.announcements import (
-    ANSWERED_AT,
-    ANSWERED_BY,
-    APPROVAL,
-    COMMENT,
-    announce_approval_wanted,
-)
+from tasks.deployment.announcements import ANSWERED_AT, ANSWERED_BY, APPROVAL, COMMENT, announce_approval_wanted
 from tasks.deployment.approval_form import ApprovalForm, describe, iso, parse_form, unanswered, with_links
 from tasks.deployment.refusals import VersionRefusedError
 from tasks.deployment.session import DeploymentSession
@@ -21,6 +15,7 @@ from tasks.orchestration import questions
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.step import SERVICE_RESTART
 from tasks.parameters import ServingParams
+from tasks.serving import kept_versions
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_repository import ConfigFile, read_published_digest
 from tasks.serving.served_model import ServedModel
@@ -90,6 +85,7 @@ def find_approved_version(session: DeploymentSession) -> int | None:
         return None
     subject = Subject(**stored)
     session.record.version = subject.version
+    kept_versions.unload_leftovers(subject.model_name)  # of an attempt that was killed before it could ask
     given = questions.find_answer()
     if given is None and datetime.now(UTC) < subject.ends_at:
         raise AwaitsAnswer
@@ -104,6 +100,7 @@ def find_approved_version(session: DeploymentSession) -> int | None:
         raise VersionRefusedError("approval", reason)
     log_step("%s was approved by %s", subject.title, form.signed)
     session.record.tags |= _tags("approved", form, given_at)
+    tag_version(subject.model_name, subject.version, session.record.tags)
     return subject.version
 
 
@@ -153,13 +150,6 @@ def suspended_for_answer() -> Iterator[None]:
         announce_approval_wanted(record, subject.champion)
         log_step("%s waits for approval until %s", subject.title, subject.deadline)
         questions.suspend(ApprovalForm.model_json_schema(), subject.description, subject.ends_at)
-
-
-def keep_approval(record: RolloutRecord) -> None:
-    """Tag the version, which is the champion now, with who approved it, when and why."""
-    if record.version is not None and APPROVAL in record.tags:
-        tags = {name: record.tags[name] for name in (APPROVAL, ANSWERED_BY, ANSWERED_AT, COMMENT)}
-        tag_version(record.model_name, record.version, tags)
 
 
 def answer(flow_run: UUID, approve: bool, name: str, comment: str = "") -> None:

@@ -23,6 +23,7 @@ from prefect.states import Suspended
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
+from tasks.orchestration.flow_runs import OwnershipGuard
 from tasks.orchestration.step import SERVICE_RESTART
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
@@ -75,10 +76,13 @@ def suspend(schema: Mapping[str, Any], description: str, deadline: datetime) -> 
     """Suspend this flow run until somebody fills the form of a JSON schema, described in Markdown.
 
     Raises:
-        Pause: Always: this process ends, and an answer starts the flow again.
+        Pause: The run is suspended: this process ends, and an answer starts the flow again.
+        Superseded: Another process has been given this flow run.
+        Cancelled: The flow run was cancelled.
         StudioError: Prefect refuses it.
         PrefectUnavailableError: The server does not answer for minutes.
     """
+    OwnershipGuard()()
     _keep(KEYSET["schema"], dict(schema))
     _keep(KEYSET["description"], description)
     attempt = f"attempt-{runtime.flow_run.run_count}"  # Prefect suspends a run once for each key

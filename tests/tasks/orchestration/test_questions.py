@@ -8,14 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import Pause
+from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.flow_engine import run_flow
+from prefect.states import Cancelled as CancelledState
 from prefect.states import Pending, Running
 
 from infra.stack_settings import StackSettings
 from infra.unanswered_questions import answer_unanswered
 from tasks.deployment.approval_form import ApprovalForm
-from tasks.errors import StudioError
+from tasks.errors import Cancelled, StudioError
 from tasks.orchestration import questions
 from tests.clients import prefect_api
 
@@ -85,6 +86,20 @@ def test_a_run_that_is_killed_before_it_is_suspended_asks_the_same(client: SyncP
     assert client.read_flow_run_input(run, questions.SUBJECT) == first
     questions.answer(run, FILLED)
     assert attempt(client, run).is_completed()
+
+
+def test_a_run_that_was_cancelled_meanwhile_is_not_suspended(client: SyncPrefectClient, run: UUID) -> None:
+    @flow
+    def too_late() -> None:
+        client.set_flow_run_state(run, CancelledState(), force=True)
+        with pytest.raises(Cancelled):
+            questions.suspend({}, "", DEADLINE)
+
+    client.set_flow_run_state(run, Pending(), force=True)
+    story: Any = too_late
+    run_flow(story, flow_run=client.read_flow_run(run), return_type="state")
+    with pytest.raises(PrefectHTTPStatusError, match="404"):
+        client.read_flow_run_input(run, questions.KEYSET["schema"])
 
 
 @pytest.mark.parametrize(
