@@ -16,6 +16,11 @@ _EXAMPLES = 20  # names of objects that are left out, of which a report shows no
 _NAME = TypeAdapter[str](Archive)
 
 
+def idempotency_key(key: str, etag: str) -> str:
+    """Return the SHA-256 (hex) of key and ETag: Prefect starts one check of the same bytes, whoever asks for it."""
+    return hashlib.sha256(check_id(key, etag).encode()).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoundArchive:
     """An archive in bucket `datasets`: its key, the tag of its content, and the second in which it was written."""
@@ -31,8 +36,8 @@ class FoundArchive:
 
     @property
     def idempotency_key(self) -> str:
-        """The SHA-256 (hex) of key and ETag, for which Prefect starts one run."""
-        return hashlib.sha256(self.check_id.encode()).hexdigest()
+        """The key for which Prefect starts one run."""
+        return idempotency_key(self.key, self.etag)
 
     @property
     def written(self) -> datetime:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.dataset_watch.rules import ArchiveVersion
+from tasks.dataset_watch.rules import idempotency_key
 from tasks.errors import StudioError, safe_repr
 from tasks.parameters import MAX_ARCHIVES, ValidationPolicy
 from tasks.storage.object_names import Bucket, S3Uri
@@ -26,7 +26,7 @@ class ChosenArchive:
 
     def check_key(self, policy: ValidationPolicy) -> str:
         """Return the idempotency key of its check: the same bytes are checked once under one policy, whoever asks."""
-        key = ArchiveVersion(key=self.name, etag=self.etag).idempotency_key
+        key = idempotency_key(self.name, self.etag)
         if policy == ValidationPolicy():
             return key  # that of the watch
         return hashlib.sha256(f"{key}\n{policy.model_dump_json()}".encode()).hexdigest()
