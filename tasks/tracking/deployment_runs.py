@@ -93,7 +93,7 @@ def recorded_rollout(action: str, model_name: str, flow_run_id: str) -> Iterator
         yield record
         status = "FINISHED"
     except AwaitsAnswer:
-        status = "FINISHED"  # the attempt that goes on with the answer has a record of its own
+        status = "SCHEDULED"  # nothing was changed; the attempt that goes on with the answer has a record of its own
         raise
     except Exception as error:
         status = "FAILED"
