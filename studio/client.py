@@ -81,6 +81,25 @@ class Studio:
         run = self.start("run-inference", model_name=model, inputs=list(inputs), inference=inference)
         return InferenceRun(run.id)
 
+    def pipeline(self, model: str, archives: Sequence[str], *, inputs: Sequence[str] = (), **parameters: object) -> Run:
+        """Validate archives, train, deploy if the version is better, and infer over `inputs`.
+
+        Keywords are the other parameters of `run-pipeline`, such as `training={"epochs": 50}`.
+        """
+        return self.start("run-pipeline", model_name=model, archives=list(archives), inputs=list(inputs), **parameters)
+
+    def delete_dataset(self, archive: str, *, force: bool = False) -> Run:
+        """Delete an archive of bucket `datasets`; its reports and its lineage stay."""
+        return self.start("delete-dataset", archive=archive, force=force)
+
+    def delete_version(self, model: str, version: int, *, force: bool = False) -> Run:
+        """Delete a registered version that is not in use; its run in MLflow stays."""
+        return self.start("delete-version", model_name=model, version=version, force=force)
+
+    def delete_predictions(self, run: str, *, force: bool = False) -> Run:
+        """Delete the results of a run of inference."""
+        return self.start("delete-predictions", run=run, force=force)
+
     def start(self, flow: str, **parameters: object) -> Run:
         """Start a run of `<flow>/gpu`; parameters that are None or empty mappings keep the flow's defaults.
 

@@ -9,13 +9,17 @@ from studio.commands.options import AsJson, Settings, Wait, given, merge_setting
 from studio.output import finish
 
 Parameters = Mapping[str, object]
+Force = Annotated[bool, typer.Option(help="Delete it all the same; some reasons hold against that, too.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate, train, deploy, rollback, undeploy, infer):
+    for command in (validate, train, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
+    app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
+    for deletion in (delete_dataset, delete_version, delete_predictions):
+        app.command(rich_help_panel="Deletion")(deletion)
 
 
 def validate(
@@ -88,6 +92,73 @@ def infer(
     """Detect on images and videos with the champion."""
     parameters = {"model_name": model, "inputs": inputs, "inference": given(confidence=confidence)}
     _run("run-inference", f"infer with {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def pipeline(
+    model: Model,
+    archives: Annotated[list[str], typer.Argument(help="Names, patterns such as 'shapes-*.zip', or champion+.")],
+    inputs: Annotated[list[str] | None, typer.Option("--infer", help="What the new champion detects on.")] = None,
+    base_model: Annotated[str, typer.Option(help="Where the training starts from.")] = "yolo11n.pt",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Image size, in pixels.")] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Validate archives, train, deploy if the version is better, and infer: each as a run of its own."""
+    parameters = {
+        "model_name": model,
+        "archives": archives,
+        "inputs": inputs or [],
+        "base_model": base_model,
+        "training": given(epochs=epochs, imgsz=imgsz),
+    }
+    _run("run-pipeline", f"pipeline of {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def clean_up(
+    really: Annotated[bool, typer.Option("--really", help="Remove it; without this, only report it.")] = False,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Report what the disks need not keep, or remove it."""
+    parameters = {"cleaning": {"dry_run": not really}}
+    _run("clean-up", "clean up", parameters, settings, wait=wait, as_json=as_json)
+
+
+def delete_dataset(
+    archive: Annotated[str, typer.Argument(help="Key in bucket datasets.")],
+    force: Force = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Delete an archive; its reports and lineage stay."""
+    parameters = {"archive": archive, "force": force}
+    _run("delete-dataset", f"delete {archive}", parameters, None, wait=wait, as_json=as_json)
+
+
+def delete_version(
+    model: Model,
+    version: Annotated[int, typer.Argument(min=1, help="Its number.")],
+    force: Force = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a version that is not in use; its run in MLflow stays."""
+    parameters = {"model_name": model, "version": version, "force": force}
+    _run("delete-version", f"delete {model} version {version}", parameters, None, wait=wait, as_json=as_json)
+
+
+def delete_predictions(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of the flow run.")],
+    force: Force = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the results of a run of inference."""
+    parameters = {"run": run, "force": force}
+    _run("delete-predictions", f"delete {run}", parameters, None, wait=wait, as_json=as_json)
 
 
 def _run(

@@ -17,6 +17,12 @@ class PipelineError(StudioError):
     """A pipeline cannot begin, or a run that it started did not do its work."""
 
 
+class PipelineRefusedError(PipelineError):
+    """A person refused what a run of the pipeline asked for."""
+
+    declined = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChosenArchive:
     """An archive under the name that flows take, with the ETag that it has when the pipeline begins."""

@@ -14,12 +14,13 @@ from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
+from tasks.orchestration.outcome import REFUSED
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.orchestration.step import SERVICE_RESTART
 from tasks.parameters import ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
-from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
+from tasks.pipelines.rules import ChosenArchive, PipelineError, PipelineRefusedError, invalid_message
 from tasks.settings import Settings
 from tasks.tracking.trained_versions import TrainedVersion, find_trained_version
 
@@ -124,6 +125,8 @@ class PipelineSession:
         while not self._is_over(run):
             self._poll()
         ended = self._states[run]
+        if ended.state == REFUSED:
+            raise PipelineRefusedError(f"{title}: {ended.message}")
         if not ended.completed:
             page = Settings().addresses.flow_run(str(run))
             raise PipelineError(

@@ -18,7 +18,10 @@ from tests.paths import ROOT
 from tests.tasks.dataset.archives import good, zipped
 
 WITHOUT_JSON = {"demo"}  # a table to look at
-COMMANDS = {command.name or str(command.callback and command.callback.__name__) for command in app.registered_commands}
+COMMANDS = {
+    command.name or str(command.callback and command.callback.__name__).replace("_", "-")
+    for command in app.registered_commands
+}
 
 
 def studio(*arguments: str) -> "subprocess.CompletedProcess[str]":
