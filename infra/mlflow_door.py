@@ -31,6 +31,7 @@ UNUSED = re.compile(
 # Bodies of these go into the bucket as they are (or are no JSON), and may be of any size.
 FILES = re.compile(r"/(ajax-)?api/[\d.]+/mlflow(-artifacts/artifacts/|/upload-artifact$)|/v1/traces$")
 _OUR_PLACE = re.compile(r"(mlflow-artifacts|models|runs):/(?!/)")
+_DELETED = "REDACTED-SOURCE-PATH"  # what MLflow writes over the source of a deleted version
 _PROMPT = "prompt-template"  # the source that MLflow writes for a prompt, which has no files
 _REMEMBER_S = 600  # how long a right password is right without computing its slow hash again
 
@@ -85,12 +86,14 @@ def _refusal(place: str, expected: str = "mlflow-artifacts:/, runs:/ or models:/
 
 
 def _write_down_at_home() -> None:
+    from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
     from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
     from sqlalchemy import event
 
-    def written(_: object, place: str | None, *__: object) -> None:
-        if not is_our_place(place):
+    def written(entry: object, place: str | None, *__: object) -> None:
+        is_deleted = getattr(entry, "current_stage", None) == STAGE_DELETED_INTERNAL and place == _DELETED
+        if not is_deleted and not is_our_place(place):
             raise _refusal(str(place))
 
     def given_to_an_experiment(experiment: Any, place: str | None, *__: object) -> None:  # noqa: ANN401
