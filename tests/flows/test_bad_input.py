@@ -14,6 +14,8 @@ from flows.run_inference import run_inference
 from flows.train_model import train_model
 from flows.validate_dataset import validate_dataset
 from infra.stack_settings import StackSettings
+from tasks.storage import steps as storage_steps
+from tasks.tracking import registry
 from tests.clients import prefect_api
 from tests.tasks.dataset.archives import good, zipped
 
@@ -122,6 +124,7 @@ def test_an_object_store_that_is_down_or_refuses_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, address: str
 ) -> None:
     monkeypatch.setenv(variable, address)
+    monkeypatch.setattr(storage_steps.fetch_archive, "retries", 0)
     state = ended(validate_dataset, archive="x.zip")
     assert state.is_failed()
     assert "object store" in str(state.message)
@@ -131,6 +134,7 @@ def test_an_object_store_that_is_down_or_refuses_is_named(
 def test_a_registry_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(registry.find_version, "retries", 0)
     state = ended(deploy_model, model_name="x", version=1)
     assert state.is_failed()
     assert "http://127.0.0.1:9" in str(state.message)

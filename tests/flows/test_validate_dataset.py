@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 
 from flows.validate_dataset import validate_dataset
 from tasks.parameters import ValidationPolicy
+from tasks.tracking import validation_runs
 from tasks.validation.check_records import read_checks
 from tests.emitted import emitted, events
 from tests.tasks.dataset.archives import good, zipped
@@ -90,6 +91,7 @@ def test_a_verdict_stands_if_mlflow_does_not_answer(monkeypatch: pytest.MonkeyPa
     upload("untracked.zip", 5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(validation_runs.write_check, "retries", 0)
 
     assert validated("untracked.zip").name == "Valid with warnings"
 
