@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from tasks.errors import StudioError
 
@@ -118,7 +117,7 @@ def restore_command(bucket: str, key: str, version_id: str | None) -> str:
     """Return how to get a deleted object back; empty if the bucket does not keep it."""
     if version_id is None:
         return ""
-    source = f"{bucket}/{quote(key)}?versionId={version_id}"
+    source = f"{bucket}/{key}?versionId={version_id}"  # botocore, in which aws is written, quotes it itself
     return shlex.join(["aws", "s3api", "copy-object", "--bucket", bucket, "--key", key, "--copy-source", source])
 
 

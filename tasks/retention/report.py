@@ -40,8 +40,9 @@ def clean_up_sentence(choice: Choice, cleaning: CleanUpParams) -> str:
 
 def removal_command(cleaning: CleanUpParams) -> str:
     """Return the command that removes what this clean-up reports."""
-    chosen = cleaning.model_copy(update={"dry_run": False}).model_dump(exclude_defaults=True)
-    return f"prefect deployment run clean-up/gpu --params '{json.dumps({'cleaning': chosen})}'"
+    days = cleaning.model_copy(update={"dry_run": False}).model_dump(exclude_defaults=True)
+    parameters = json.dumps({"cleaning": days}).replace(".0}", "}").replace(".0,", ",")  # 3 days, not 3.0
+    return f"prefect deployment run clean-up/gpu --params '{parameters}'"
 
 
 def format_bytes(size: int) -> str:

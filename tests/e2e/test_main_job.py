@@ -141,7 +141,7 @@ def test_the_job_is_a_chain_of_events(job: MainJob) -> None:
         related(trained) == related(promoted) == {f"model:{MODEL}", *(f"dataset:{each}" for each in digests.values())}
     )
     assert dict(zip(trained["payload"]["archives"], trained["payload"]["digests"], strict=True)) == digests
-    assert trained["payload"]["metrics"]["metrics/mAP50"] > 0.5
+    assert trained["payload"]["metrics"]["mAP50"] > 0.5
     assert promoted["payload"]["reason"] in str(job.training.message)
     assert httpx.get(promoted["payload"]["report"]).status_code == 200
     assert emitted("dataset.validated", f"dataset:{digests[PLANS[0].name]}")["payload"]["verdict"] == "valid"

@@ -73,6 +73,7 @@ def kill(run: UUID) -> None:
         process.kill()
 
 
+@pytest.mark.heavy
 def test_a_pipeline_that_is_killed_waits_for_the_same_runs(model: str) -> None:
     """And the one after it, which does not make a better version, checks nothing again and deploys nothing."""
     run = start(model, ["pipe-*.zip"], inputs=["pipe/"])

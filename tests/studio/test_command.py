@@ -1,6 +1,7 @@
 """The command `studio`: its options, its exit codes, and its JSON, as a shell sees them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +27,8 @@ COMMANDS = {
 
 def studio(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "studio", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+    wide = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=wide)
 
 
 def test_every_command_has_json() -> None:
@@ -102,7 +104,7 @@ def test_an_archive_is_uploaded_checked_and_listed(stack: StackSettings, archive
     assert f"checking {archive.name}" in checked.stderr
     (entry,) = json.loads(studio("datasets", "--search", archive.stem, "--json").stdout)["entries"]
     assert (entry["name"], entry["verdict"]) == (archive.name, "valid-with-warnings")
-    assert archive.stem in studio("datasets", "--search", archive.stem).stdout.replace("\n", "")
+    assert archive.name in studio("datasets", "--search", archive.stem).stdout
 
     run = json.loads(checked.stdout)["run"]
     assert f"checking {archive.name}" in studio("logs", run).stdout
