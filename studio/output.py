@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +13,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from studio.runs import Run
+
+if TYPE_CHECKING:
+    from tasks.catalogue.entries import Page
+
+Entry = TypeVar("Entry")
 
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -39,6 +44,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(_words(value)) for value in row))
     Console(highlight=False).print(table)
+
+
+def print_page(
+    page: "Page[Entry]", columns: Mapping[str, Callable[[Entry], object]], *, empty: str, as_json: bool
+) -> None:
+    """Print a page of the catalogue, a column for each name; a page without entries prints `empty`."""
+    from tasks.catalogue.entries import plain_values
+
+    if as_json:
+        print_json(plain_values(page))
+        return
+    print_table(list(columns), [[read(entry) for read in columns.values()] for entry in page.entries])
+    if not page.entries:
+        OUT.print(empty, markup=False)
+    if page.next_cursor:
+        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
 
 
 def follow(run: Run, title: str) -> Run:

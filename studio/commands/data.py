@@ -1,14 +1,18 @@
 """Archives: checked, uploaded, listed and compared."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studio.commands.options import AsJson, Cursor, Limit
-from studio.output import ERR, OUT, print_json, print_table
+from studio.output import print_json, print_page
 from tasks.errors import StudioError
+
+if TYPE_CHECKING:
+    from tasks.catalogue.entries import ArchiveEntry
 
 UPLOAD_BUCKETS = ("datasets", "media", "base-models")
 
@@ -69,33 +73,20 @@ def datasets(
 
     connect()
     from tasks.catalogue.archives import list_archives
-    from tasks.catalogue.entries import plain_values
 
+    columns: dict[str, Callable[[ArchiveEntry], object]] = {
+        "archive": lambda archive: archive.name,
+        "verdict": lambda archive: archive.verdict,
+        "task": lambda archive: archive.task,
+        "images": lambda archive: archive.images,
+        "classes": lambda archive: archive.classes,
+        "MB": lambda archive: f"{archive.size / 1e6:.1f}",
+        "checked": lambda archive: archive.checked,
+        "versions": lambda archive: "MLflow is away" if archive.versions is None else archive.versions,
+    }
+    empty = "none match" if search or verdict else "no archives; `studio upload x.zip` puts one there"
     page = list_archives(cursor=cursor, limit=limit, search=search, verdict=verdict)
-    if as_json:
-        print_json(plain_values(page))
-        return
-    columns = ("archive", "verdict", "task", "images", "classes", "MB", "checked", "versions")
-    print_table(
-        columns,
-        [
-            (
-                each.name,
-                each.verdict,
-                each.task,
-                each.images,
-                each.classes,
-                f"{each.size / 1e6:.1f}",
-                each.checked,
-                "MLflow is away" if each.versions is None else each.versions,
-            )
-            for each in page.entries
-        ],
-    )
-    if not page.entries:
-        OUT.print("no archives; `studio upload x.zip` puts one there" if not search and not verdict else "none match")
-    if page.next_cursor:
-        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+    print_page(page, columns, empty=empty, as_json=as_json)
 
 
 def diff(

@@ -1,13 +1,17 @@
 """Models, their versions, what runs of inference have left, and what was made from what."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studio.commands.options import AsJson, Cursor, Limit
-from studio.output import ERR, OUT, print_json, print_table
+from studio.output import ERR, print_json, print_page, print_table
+
+if TYPE_CHECKING:
+    from tasks.catalogue.entries import ModelEntry, PredictionEntry
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,46 +31,44 @@ def models(
     from studio.connection import connect
 
     connect()
-    from tasks.catalogue.entries import plain_values
     from tasks.catalogue.models import list_models, read_model
 
     if name is not None:
-        model = read_model(name)
-        if as_json:
-            print_json(plain_values(model))
-        else:
-            print_table(
-                ("version", "aliases", "served", "task", "scores", "parity", "archives", "created"),
-                [
-                    (
-                        each.number,
-                        each.aliases,
-                        _served(each.served),
-                        each.task,
-                        tuple(f"{metric} {value:.3f}" for metric, value in each.scores.items()),
-                        each.parity,
-                        each.archives,
-                        each.created,
-                    )
-                    for each in model.versions
-                ],
-            )
+        _print_versions(read_model(name), as_json=as_json)
         return
-    page = list_models(cursor=cursor, limit=limit, search=search)
+    columns: dict[str, Callable[[ModelEntry], object]] = {
+        "model": lambda model: model.name,
+        "champion": lambda model: model.champion,
+        "challenger": lambda model: model.challenger,
+        "served": lambda model: _served(model.served),
+        "versions": lambda model: len(model.versions),
+    }
+    empty = "none match" if search else "no models; `studio train NAME x.zip` makes one"
+    print_page(list_models(cursor=cursor, limit=limit, search=search), columns, empty=empty, as_json=as_json)
+
+
+def _print_versions(model: "ModelEntry", *, as_json: bool) -> None:
+    from tasks.catalogue.entries import plain_values
+
     if as_json:
-        print_json(plain_values(page))
+        print_json(plain_values(model))
         return
     print_table(
-        ("model", "champion", "challenger", "served", "versions"),
+        ("version", "aliases", "served", "task", "scores", "parity", "archives", "created"),
         [
-            (each.name, each.champion, each.challenger, _served(each.served), len(each.versions))
-            for each in page.entries
+            (
+                each.number,
+                each.aliases,
+                _served(each.served),
+                each.task,
+                tuple(f"{metric} {value:.3f}" for metric, value in each.scores.items()),
+                each.parity,
+                each.archives,
+                each.created,
+            )
+            for each in model.versions
         ],
     )
-    if not page.entries:
-        OUT.print("none match" if search else "no models; `studio train NAME x.zip` makes one")
-    if page.next_cursor:
-        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
 
 
 def predictions(
@@ -79,24 +81,19 @@ def predictions(
     from studio.connection import connect
 
     connect()
-    from tasks.catalogue.entries import plain_values
     from tasks.catalogue.predictions import list_predictions
 
-    page = list_predictions(cursor=cursor, limit=limit, model=model)
-    if as_json:
-        print_json(plain_values(page))
-        return
-    print_table(
-        ("run", "model", "version", "ended", "images", "detections", "failures"),
-        [
-            (each.run, each.model, each.version, each.created, each.images, each.detections, each.failures)
-            for each in page.entries
-        ],
-    )
-    if not page.entries:
-        OUT.print("no predictions; `studio infer MODEL street/` makes some")
-    if page.next_cursor:
-        ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
+    columns: dict[str, Callable[[PredictionEntry], object]] = {
+        "run": lambda run: run.run,
+        "model": lambda run: run.model,
+        "version": lambda run: run.version,
+        "ended": lambda run: run.created,
+        "images": lambda run: run.images,
+        "detections": lambda run: run.detections,
+        "failures": lambda run: run.failures,
+    }
+    empty = "no predictions; `studio infer MODEL street/` makes some"
+    print_page(list_predictions(cursor=cursor, limit=limit, model=model), columns, empty=empty, as_json=as_json)
 
 
 def lineage(
