@@ -20,6 +20,7 @@ GUARDED = (
     "STUDIO_LINKS_",
     "STUDIO_POSTGRES_URL",
     "STUDIO_NOTIFY",
+    "STUDIO_PASSWORD",
 )
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
 
@@ -33,7 +34,7 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
         "STUDIO_TRITON_VENV": str(settings.triton_venv),
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_CLI_COLORS": "false",
-        "STUDIO_LIVE_URL": os.environ.get("STUDIO_LIVE_URL") or f"http://{HOST}:{settings.live_port}",
+        "STUDIO_LIVE_URL": os.environ.get("STUDIO_LIVE_URL") or f"http://{HOST}:{settings.live_port}/live",
         "STUDIO_SCRATCH_DIR": os.environ.get("STUDIO_SCRATCH_DIR") or str(scratch(settings)),
         "YOLO_CONFIG_DIR": str(state / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",
@@ -71,6 +72,16 @@ def triton_environment(settings: StackSettings) -> dict[str, str]:
     """Return the addresses of Triton and the key of its load API."""
     addresses = {name: value for name, value in settings.environment.items() if name.startswith("TRITON_")}
     return addresses | {"STUDIO_TRITON_KEY": settings.triton_key}
+
+
+def page_environment(settings: StackSettings) -> dict[str, str]:
+    """Return the environment of the front page: each service, and the keys that it needs."""
+    return {
+        **{name: value for name, value in settings.environment.items() if not name.startswith("AWS_")},
+        **s3_environment(settings, Role.PAGE),
+        **triton_environment(settings),
+        "STUDIO_PASSWORD": settings.secrets["front_page"],
+    }
 
 
 def worker_environment(settings: StackSettings) -> dict[str, str]:

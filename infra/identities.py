@@ -13,6 +13,7 @@ class Role(StrEnum):
     WORKER = "worker"  # flow runs
     MLFLOW = "mlflow"
     TRITON = "triton"
+    PAGE = "page"  # the front page
     LINKS = "links"  # signs presigned links, so whoever has one can reach no more than this role
     PERSON = "person"  # `.studio/env`
 
@@ -37,6 +38,10 @@ ACTIONS: Mapping[Role, list[str]] = {
     Role.WORKER: _on(CHANGING, "*"),
     Role.MLFLOW: _on(CHANGING, Bucket.MLFLOW),
     Role.TRITON: _on(READING, Bucket.MODELS),
+    Role.PAGE: [
+        *_on(CHANGING, Bucket.DATASETS),
+        *_on(READING, Bucket.PREDICTIONS, Bucket.RUNS),
+    ],
     Role.LINKS: _on(("Read",), Bucket.PREDICTIONS, Bucket.RUNS),
     Role.PERSON: [
         *_on(CHANGING, Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS),

@@ -12,6 +12,7 @@ from botocore.config import Config
 from infra import postgres
 from infra.environment import (
     inherited_environment,
+    page_environment,
     s3_environment,
     triton_environment,
     user_environment,
@@ -44,7 +45,7 @@ def services(settings: StackSettings) -> list[Service]:
         prefect_server: orchestration,
         mlflow_server: tracking,
         triton: not settings.is_elsewhere("TRITON_GRPC_URL"),
-        live: True,
+        front_page: True,
         worker: True,
     }
     return [service(settings) for service, local in is_local.items() if local]
@@ -212,19 +213,19 @@ def triton(settings: StackSettings) -> Service:
     )
 
 
-def live(settings: StackSettings) -> Service:
-    """Return the page of live predictions; it is well if the Triton that runs here serves model `predict`."""
+def front_page(settings: StackSettings) -> Service:
+    """Return the front page; it is well if the Triton that runs here serves model `predict`."""
     address = f"http://{HOST}:{settings.live_port}"
-    checks = [http_check(address)]
+    checks = [http_check(f"{address}/live")]
     if not settings.is_elsewhere("TRITON_GRPC_URL"):
         checks.append(http_check(f"http://{HOST}:{settings.triton_http_port}/v2/models/predict/ready"))
     return Service(
-        name="live",
+        name="studio",
         address=address,
-        command=[sys.executable, "-m", "infra.predict_server"],
+        command=[sys.executable, "-m", "infra.front_page"],
         ports=_ports(settings, "live"),
         check=lambda: [check() for check in checks],
-        environment=inherited_environment(settings) | triton_environment(settings),
+        environment=inherited_environment(settings) | page_environment(settings),
     )
 
 

@@ -51,7 +51,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         make_temporary_folder(settings)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
-    write_private(settings.state_dir / "env", to_env_file(settings.environment))
+    write_private(settings.state_dir / "env", to_env_file(settings.person_environment))
     _start_in_order(settings, wanted, say)
     say(_passwords(settings))
     say(f"stack is up after {time.monotonic() - began:.0f} s")
@@ -111,7 +111,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    start("triton", "live")
+    start("triton", "studio")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -123,7 +123,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("live", "worker")
+    wait("studio", "worker")
     registration.remember(settings)
 
 
@@ -182,7 +182,7 @@ def _line(service: Service) -> str:
 
 
 def _passwords(settings: StackSettings) -> str:
-    return f"Prefect and MLflow ask for a password: it is in {settings.state_dir / 'env'}"
+    return f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"
 
 
 def health_error(service: Service) -> str | None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 SECRETS = (
-    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key"),
+    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page"),
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
@@ -60,7 +60,7 @@ class StackSettings(BaseSettings):
     triton_http_port: int = Field(8000, ge=1, le=65535)
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
-    live_port: int = Field(8003, ge=1, le=65535, description="The page of live predictions.")
+    live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     worker_limit: int = Field(11, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
 
@@ -91,6 +91,11 @@ class StackSettings(BaseSettings):
         if missing:
             write_private(path, json.dumps(known | missing))
         return known | missing
+
+    @property
+    def person_environment(self) -> dict[str, str]:
+        """The variables of `.studio/env`: where the services are, and the password of the front page."""
+        return self.environment | {"STUDIO_PASSWORD": self.secrets["front_page"]}
 
     @property
     def triton_key(self) -> str:
@@ -135,7 +140,7 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The variables of `.studio/env`: services elsewhere if the environment names them, else local ones."""
+        """Where the services are: elsewhere if the environment names them, else here."""
         values = dict(self.local_environment)
         for leader, names in VARIABLES.items():
             if self.is_elsewhere(leader):

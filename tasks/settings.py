@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     prefect_ui_url: str = Field("", description="Prefect as browsers reach it; empty: PREFECT_API_URL without /api.")
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     mlflow_ui_url: str = Field("", description="MLflow as browsers reach it; empty: MLFLOW_TRACKING_URI.")
-    studio_live_url: str = Field("http://127.0.0.1:8003", description="The live page as browsers reach it.")
+    studio_live_url: str = Field("http://127.0.0.1:8003/live", description="The live page as browsers reach it.")
     triton_http_url: str = "127.0.0.1:8000"
     triton_grpc_url: str = "127.0.0.1:8001"
     studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens Triton's load API.")

@@ -33,6 +33,15 @@ _LOG_PAGE = 200  # the most that Prefect returns
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeployedFlow:
+    """A deployment: its id, what its flow is for, and the JSON schema of its parameters."""
+
+    id: UUID
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine:
     """A line of the log of a run; `level` is that of Python's logging."""
 
@@ -59,17 +68,36 @@ def start(
         PrefectUnavailableError: The server does not answer.
         StudioError: There is no such deployment, or the server refuses the parameters.
     """
+    with _known(flow), server_errors(), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
+        return client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters=dict(parameters),
+            name=name,
+            idempotency_key=idempotency_key,
+            tags=tags,
+            work_queue_name=queue,
+        ).id
+
+
+def describe(flow: str) -> DeployedFlow:
+    """Return deployment `<flow>/gpu`.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        StudioError: There is no such deployment.
+    """
+    with _known(flow), server_errors(), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
+    return DeployedFlow(
+        id=deployment.id, description=deployment.description or "", schema=deployment.parameter_openapi_schema or {}
+    )
+
+
+@contextlib.contextmanager
+def _known(flow: str) -> Iterator[None]:
     try:
-        with server_errors(), get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
-            return client.create_flow_run_from_deployment(
-                deployment.id,
-                parameters=dict(parameters),
-                name=name,
-                idempotency_key=idempotency_key,
-                tags=tags,
-                work_queue_name=queue,
-            ).id
+        yield
     except ObjectNotFound as error:
         raise StudioError(
             f"Expected deployment {flow}/{DEPLOYMENT} on Prefect's server, found none. `make up` registers it."

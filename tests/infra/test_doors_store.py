@@ -223,7 +223,10 @@ SECRETS_OF = {
     "prefect": {"postgres", "prefect"},
     "mlflow": {"postgres", "mlflow", "mlflow_forms", "s3_mlflow_access_key", "s3_mlflow_secret_key"},
     "triton": {"triton_key", "s3_triton_access_key", "s3_triton_secret_key"},
-    "live": {"triton_key"},
+    "studio": {
+        *("triton_key", "front_page", "prefect", "mlflow"),
+        *(f"s3_{Role.PAGE}_{part}_key" for part in ("access", "secret")),
+    },
     "worker": {
         *("triton_key", "prefect", "mlflow"),
         *(f"s3_{role}_{part}_key" for role in (Role.WORKER, Role.LINKS) for part in ("access", "secret")),

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from infra.predict_server import PAGE
+from infra.front_page.pages import FOLDER
 from tasks.rendering.palette import class_colour
 from tests.infra.browser import OpenBrowser
 
@@ -22,7 +22,7 @@ def test_classes_have_colours_that_people_tell_apart(classes: int, least: float)
 
 
 def test_the_live_page_has_the_colours_of_the_gallery(open_browser: OpenBrowser, tmp_path: Path) -> None:
-    (line,) = re.findall(r"^const classColour = .*$", PAGE.read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^const classColour = .*$", (FOLDER / "static" / "live.js").read_text(), re.MULTILINE)
     shown = (
         "[...Array(40).keys()].map((id) => { const node = document.body; node.style.color = classColour(id); "
         "return getComputedStyle(node).color.match(/\\d+/g).map(Number) })"

@@ -118,7 +118,7 @@ def test_a_load_that_failed_is_tried_again_and_old_files_go_after_it(triton: typ
 
 def test_the_page_is_not_well_without_predict(triton: type[Triton]) -> None:
     settings = StackSettings(triton_http_port=triton.port, live_port=triton.port)
-    check = services.live(settings).check
+    check = services.front_page(settings).check
     with pytest.raises(httpx.HTTPStatusError, match="models/predict/ready"):
         check()
     triton.digest = "any"

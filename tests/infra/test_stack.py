@@ -52,13 +52,13 @@ def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> No
         silent["trigger"]["within"] = 60
         api.put(f"/automations/{silent.pop('id')}", json=silent).raise_for_status()
         with supervisord.connect(stack) as supervisor:
-            supervisor.stopProcess("live")
+            supervisor.stopProcess("studio")
         said: list[str] = []
         local_stack.up(stack, said.append)
         assert "stack is up after" in said[-1]
         assert api.get("/deployments/name/undeploy-model/gpu").is_success
         assert automation(api)["trigger"]["within"] == 90
-    assert supervisord.states(stack)["live"] == "RUNNING"
+    assert supervisord.states(stack)["studio"] == "RUNNING"
 
 
 def automation(api: httpx.Client) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def automation(api: httpx.Client) -> dict[str, Any]:
 
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
-    names = ["postgres", "object-store", "prefect", "mlflow", "triton", "live", "worker"]
+    names = ["postgres", "object-store", "prefect", "mlflow", "triton", "studio", "worker"]
     described = local_stack.describe_services(stack)
     assert sorted(each["service"] for each in described) == sorted(names)
     assert {(each["process"], each["health"]) for each in described} == {("RUNNING", local_stack.WELL)}
@@ -145,7 +145,7 @@ def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     settings = StackSettings.load()
     names = {service.name for service in services(settings)}
-    assert names == {"postgres", "prefect", "triton", "live", "worker"}
+    assert names == {"postgres", "prefect", "triton", "studio", "worker"}
     assert settings.environment["AWS_ENDPOINT_URL"] == "https://s3.example.com"
     assert settings.environment["PREFECT_API_URL"] == stack.environment["PREFECT_API_URL"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from infra.predict_server import _NAME
+from infra.front_page.live import _NAME
 from tasks.parameters import ModelName
 from tasks.serving import triton_names
 

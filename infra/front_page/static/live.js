@@ -1,142 +1,3 @@
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Live predictions</title>
-<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='2' y='2' width='12' height='12' rx='3' fill='none' stroke='%234c6ef5' stroke-width='2.5'/%3E%3C/svg%3E">
-<style>
-:root {
-  color-scheme: light dark;
-  --ground: #f5f6f8; --panel: #ffffff; --ink: #16191f; --soft: #5b6474; --line: #e1e4ea; --accent: #3b5bdb; --on-accent: #ffffff;
-  --bad: #c92a2a; --frame: #e9ebf0; --raised: 0 1px 2px rgb(16 24 40 / .06), 0 4px 12px rgb(16 24 40 / .05);
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #0f1115; --panel: #181b21; --ink: #e8eaee; --soft: #98a1b0; --line: #2a2f38; --accent: #91a7ff; --on-accent: #10142a;
-    --bad: #ff8787; --frame: #0a0b0e; --raised: none;
-  }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.45 system-ui, "Segoe UI", Roboto, sans-serif; }
-header, main { max-width: 1500px; margin: 0 auto; padding: 0 28px; }
-header { display: flex; flex-wrap: wrap; gap: 6px 24px; align-items: end; justify-content: space-between; padding-top: 24px; padding-bottom: 16px; }
-h1 { margin: 0; font-size: 26px; letter-spacing: -.015em; }
-header p { margin: 0; color: var(--soft); }
-main { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 16px; padding-bottom: 28px; align-items: start; }
-.panel { background: var(--panel); border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px; box-shadow: var(--raised); }
-.side { display: grid; gap: 16px; }
-h2 { margin: 0 0 10px; font-size: 15px; }
-h2 small { font-weight: 400; color: var(--soft); margin-left: 6px; font-size: 13px; }
-button, select, .button { font: inherit; color: var(--ink); background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
-  padding: 8px 14px; cursor: pointer; min-height: 40px; }
-button:hover, select:hover, .button:hover { border-color: var(--accent); }
-.button { display: inline-flex; align-items: center; }
-.button.main { background: var(--accent); border-color: var(--accent); color: var(--on-accent); font-weight: 600; }
-button[aria-pressed=true] { border-color: var(--accent); color: var(--accent); background: color-mix(in srgb, var(--accent) 10%, transparent); }
-:focus-visible, .button:focus-within { outline: 2px solid var(--accent); outline-offset: 2px; }
-.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-.stage { padding: 0; overflow: hidden; }
-.tools { display: flex; flex-wrap: wrap; gap: 10px; align-items: center; padding: 12px; border-bottom: 1px solid var(--line); }
-.tools .hint { color: var(--soft); font-size: 13px; margin-left: auto; }
-.frame { position: relative; background: var(--frame); min-height: min(56vh, 520px); display: grid; place-items: center; }
-.frame.over::after { content: "Drop the photo"; position: absolute; inset: 10px; border: 2px dashed var(--accent); border-radius: 10px; display: grid;
-  place-items: center; font-weight: 600; color: var(--accent); background: color-mix(in srgb, var(--panel) 80%, transparent); }
-canvas { display: block; max-width: 100%; max-height: 72vh; }
-.empty { text-align: center; color: var(--soft); padding: 32px 20px; max-width: 420px; }
-.empty svg { width: 72px; height: 72px; color: var(--accent); opacity: .8; }
-.empty p { margin: 8px 0 0; }
-.empty b { color: var(--ink); font-size: 17px; }
-.facts { display: flex; flex-wrap: wrap; gap: 4px 24px; margin: 0; padding: 12px 16px; border-top: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-.facts:empty { display: none; }
-.facts div { display: flex; gap: 6px; align-items: baseline; }
-.facts dt { color: var(--soft); font-size: 13px; }
-.facts dd { margin: 0; font-weight: 600; }
-.error { margin: 0; padding: 12px 16px; color: var(--bad); background: color-mix(in srgb, var(--bad) 9%, var(--panel)); border-top: 1px solid var(--line); overflow-wrap: anywhere; }
-.field { display: grid; gap: 4px; }
-.field + .field, .field + .switches { margin-top: 14px; }
-.field label { color: var(--soft); font-size: 13px; display: flex; justify-content: space-between; }
-.field output { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
-select { width: 100%; }
-input[type=range] { width: 100%; margin: 4px 0; height: 24px; accent-color: var(--accent); }
-.switches { display: flex; flex-wrap: wrap; gap: 8px; }
-.switches button { flex: 1 1 auto; padding: 6px 12px; }
-.classes { display: grid; gap: 2px; margin: 0 -8px -6px; padding: 0; list-style: none; max-height: 470px; overflow-y: auto; }
-.class { width: 100%; display: grid; grid-template-columns: 12px minmax(0, 1fr) auto; gap: 10px; align-items: center; padding: 6px 8px;
-  border: 1px solid transparent; background: none; text-align: left; min-height: 36px; }
-.class[aria-pressed=true] { background: none; color: inherit; border-color: transparent; }
-.class[aria-pressed=false] bdi { text-decoration: line-through; color: var(--soft); }
-.class[aria-pressed=false] i { background: transparent !important; }
-.class:hover { background: var(--ground); }
-.class i { width: 12px; height: 12px; border-radius: 3px; border: 2px solid; }
-.class bdi, .share bdi { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.class b, .share b { font-variant-numeric: tabular-nums; font-weight: 600; }
-.share { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 2px 10px; padding: 5px 8px; }
-.share span { grid-column: 1 / -1; height: 6px; border-radius: 3px; background: var(--frame); overflow: hidden; }
-.share span i { display: block; height: 100%; border-radius: 3px; min-width: 2px; }
-.none { color: var(--soft); margin: 0; }
-summary { cursor: pointer; font-weight: 600; }
-pre { margin: 12px 0 0; max-height: 360px; overflow: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, monospace; background: var(--ground);
-  border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 900px) {
-  header, main { padding-left: 14px; padding-right: 14px; }
-  main { grid-template-columns: minmax(0, 1fr); }
-  .frame { min-height: 240px; }
-  .tools .hint { display: none; }
-}
-@media (prefers-reduced-motion: no-preference) { .busy { transition: opacity .2s .25s; opacity: .6; } }
-</style>
-
-<header>
-  <h1>Live predictions</h1>
-  <p>A photo goes to the server as it is; boxes come back as JSON and are drawn here.</p>
-</header>
-
-<main>
-  <section class="panel stage" aria-label="Picture">
-    <div class="tools">
-      <label class="button main">Choose a photo<input class="unseen" id="file" type="file" accept="image/jpeg,image/png"></label>
-      <button id="webcam" aria-pressed="false">Webcam</button>
-      <span class="hint">or drop a photo, or paste one</span>
-    </div>
-    <div class="frame" id="frame">
-      <canvas id="canvas" role="img" aria-label="The picture with what was found" hidden></canvas>
-      <div class="empty" id="empty">
-        <svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-          <path d="M3 8V5a2 2 0 0 1 2-2h3M16 3h3a2 2 0 0 1 2 2v3M21 16v3a2 2 0 0 1-2 2h-3M8 21H5a2 2 0 0 1-2-2v-3"/>
-          <path d="m6 16 4-5 3 3.5 2-2 3 3.5"/><circle cx="15.5" cy="8.5" r="1.5"/>
-        </svg>
-        <p><b>Pick a photo or start the webcam</b></p>
-        <p>JPEG or PNG. Nothing is kept.</p>
-      </div>
-    </div>
-    <p class="error" id="error" role="alert" hidden></p>
-    <dl class="facts" id="facts" aria-live="off"></dl>
-  </section>
-
-  <div class="side">
-    <section class="panel" aria-label="Settings">
-      <div class="field"><label for="model">Model</label><select id="model"></select></div>
-      <div class="field" id="threshold">
-        <label for="confidence">Least confidence <output id="shown" for="confidence">0.25</output></label>
-        <input id="confidence" type="range" min="0.01" max="0.99" step="0.01" value="0.25">
-      </div>
-      <div class="switches" id="switches" role="group" aria-label="What is drawn">
-        <button id="boxes" aria-pressed="true">Boxes</button>
-        <button id="shapes" aria-pressed="true" hidden>Masks</button>
-        <button id="labels" aria-pressed="true">Labels</button>
-      </div>
-    </section>
-    <section class="panel" aria-label="Classes">
-      <h2>Classes <small id="classhint"></small></h2>
-      <ul class="classes" id="classes"></ul>
-      <p class="none" id="none">Nothing looked at yet.</p>
-    </section>
-    <details class="panel" id="details"><summary>JSON</summary><pre id="json" tabindex="0" aria-label="The server's answer">{}</pre></details>
-  </div>
-</main>
-
-<script>
 "use strict";
 const $ = id => document.getElementById(id);
 const SHAPES = { segment: "Masks", obb: "Turned boxes", pose: "Keypoints" };
@@ -173,7 +34,7 @@ function tell(message) {
 
 async function load() {
   try {
-    const answer = await fetch("models");
+    const answer = await fetch("/models");
     const found = await answer.json();
     if (!answer.ok) throw new Error(found.error);
     const before = $("model").value;
@@ -203,7 +64,7 @@ async function ask(blob) {
   const began = performance.now();
   let answer;
   try {
-    answer = await fetch(`predict/${encodeURIComponent(model().name)}?${query}`, { method: "POST", body: blob });
+    answer = await fetch(`/predict/${encodeURIComponent(model().name)}?${query}`, { method: "POST", body: blob });
   } catch {
     throw new Error("the server behind this page does not answer: see `make status`");
   }
@@ -466,5 +327,3 @@ for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(
 });
 addEventListener("resize", () => shown && render());
 load();
-</script>
-</html>

@@ -1,69 +1,50 @@
-"""The page that shows live predictions, and the little server behind it: `python -m infra.predict_server`.
+"""The page of live predictions, and what programs ask for the same: an image for a served model, and their list.
 
-Triton lets no page read its answers (it has no CORS), so this forwards two requests to it and nothing else: an image
-for model `predict`, and the list of served models. Names and numbers from a request travel as request parameters of
-Triton's protocol and become no part of an address.
+Triton lets no page read its answers (it has no CORS), so this forwards two requests to it and nothing else. Names and
+numbers from a request travel as request parameters of Triton's protocol and become no part of an address.
 """
 
 import asyncio
-import contextlib
 import json
-import os
 import re
 import struct
-from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
-import uvicorn
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from infra.door import Door
-from infra.stack_settings import HOST, ROOT, StackSettings
+from infra.front_page.pages import render
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
 from tasks.serving.triton_config import config_versions, read_champion_version, read_served_model
 
-PAGE = ROOT / "infra" / "predict_page" / "index.html"
 MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _QUERY = tuple(name for name in PREDICT_HEADERS if name != "model")  # which the path says
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src 'self' blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
-def application(triton_url: str, key: str) -> Starlette:
-    """Return the server in front of the Triton at `triton_url` (host:port), whose index needs `key`."""
-
-    @contextlib.asynccontextmanager
-    async def with_client(app: Starlette) -> AsyncIterator[None]:
-        options: dict[str, Any] = {"timeout": httpx.Timeout(TIMEOUT_S, connect=5), "trust_env": False}
-        # Triton, when it is stopped, waits until nobody is connected any more.
-        options["limits"] = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=f"http://{triton_url}", **options) as client:
-            app.state.triton = client
-            app.state.key = key
-            app.state.slots = asyncio.Semaphore(MAX_AT_ONCE)
-            yield
-
-    routes = [Route("/", page), Route("/models", models), Route("/predict/{model}", predict, methods=["POST"])]
-    errors: Mapping[Any, Any] = {httpx.HTTPError: handle_triton_error}
-    return Starlette(routes=routes, middleware=[Middleware(Door)], exception_handlers=errors, lifespan=with_client)
+def triton_client(url: str) -> httpx.AsyncClient:
+    """Return a client of the Triton at `url` (host:port)."""
+    timeout = httpx.Timeout(TIMEOUT_S, connect=5)
+    # Triton, when it is stopped, waits until nobody is connected any more.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=f"http://{url}", timeout=timeout, limits=limits, trust_env=False)
 
 
-async def page(request: Request) -> Response:  # noqa: ARG001
+def prepare(state: State, triton: httpx.AsyncClient, key: str) -> None:
+    """Give the routes what they share: the client, the key of Triton's index, and the room for pictures."""
+    state.triton = triton
+    state.key = key
+    state.slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+
+async def page(request: Request) -> Response:
     """Return the page itself."""
-    return FileResponse(PAGE, headers=_HEADERS)
+    return render(request, "live.html")
 
 
 async def models(request: Request) -> Response:
@@ -168,13 +149,8 @@ def _error(message: str, status: int) -> Response:
     return JSONResponse({"error": message}, status)
 
 
-def main() -> None:
-    """Serve until the process is ended."""
-    settings = StackSettings.load()
-    triton = os.environ.get("TRITON_HTTP_URL") or f"{HOST}:{settings.triton_http_port}"
-    app = application(triton, os.environ.get("STUDIO_TRITON_KEY", ""))
-    uvicorn.run(app, host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3)
-
-
-if __name__ == "__main__":
-    main()
+ROUTES = [
+    Route("/live", page),
+    Route("/models", models),
+    Route("/predict/{model}", predict, methods=["POST"]),
+]

@@ -9,12 +9,14 @@ import httpx
 import numpy as np
 import pytest
 
-from infra import predict_server
+from infra.front_page import live
+from infra.front_page.application import Services, application
 from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
 from tests.infra.browser import OpenBrowser, Page
 from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, serve
 
+NO_SERVICES = Services(triton_url="127.0.0.1:9", triton_key="", password="p", store_url="http://127.0.0.1:9")
 SIZE = 64
 MODEL = ServedModel(
     name="page-segment", version=1, task="segment", image_size=SIZE, class_names=("cat", "dog <b>"), run_id="no-run"
@@ -70,7 +72,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         (f"/predict/{MODEL.name}?version=..%2F1", b"text", 400, "expected `version` as a whole number"),
         (f"/predict/{MODEL.name}?conf=0.4", b"text", 400, "version, confidence, iou, found 'conf': leave it out"),
         ("/predict/a%0d%0ab:%20c", b"text", 400, "expected a"),
-        (f"/predict/{MODEL.name}", bytes(predict_server.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
+        (f"/predict/{MODEL.name}", bytes(live.MAX_BYTES + 1), 413, "expected at most 33554432 bytes"),
     ],
 )
 def test_refusals_are_reported_in_words(address: str, path: str, content: bytes, status: int, words: str) -> None:
@@ -87,15 +89,15 @@ def test_nothing_else_reaches_triton(address: str, path: str) -> None:
 
 
 def test_other_sites_get_nothing_and_the_page_loads_nothing_from_them(address: str) -> None:
-    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 403
-    answer = httpx.get(address)
+    assert httpx.get(f"{address}/live", headers={"Host": "evil.example"}).status_code == 403
+    answer = httpx.get(f"{address}/live")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "access-control-allow-origin" not in answer.headers
     assert "https://" not in answer.text.replace("https.", "")
 
 
 async def _request_without_triton(path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    app = predict_server.application("127.0.0.1:9", "")
+    app = application(NO_SERVICES)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -118,7 +120,7 @@ def test_a_triton_that_is_away_is_named(path: str) -> None:
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": "http://127.0.0.1:8000"}, 403),
         ({"Origin": "null"}, 403),
-        ({"Content-Length": str(predict_server.MAX_BYTES + 1)}, 413),
+        ({"Content-Length": str(live.MAX_BYTES + 1)}, 413),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1"}, 502),
         ({"Sec-Fetch-Site": "none"}, 502),
     ],
@@ -130,11 +132,11 @@ def test_a_picture_of_another_sites_page_is_refused_and_a_long_one_not_read(
 
 
 def test_only_so_many_pictures_are_read_at_one_time() -> None:
-    assert asyncio.run(_most_read_at_once(predict_server.MAX_AT_ONCE + 5)) == predict_server.MAX_AT_ONCE
+    assert asyncio.run(_most_read_at_once(live.MAX_AT_ONCE + 5)) == live.MAX_AT_ONCE
 
 
 async def _most_read_at_once(clients: int) -> int:
-    app, most, reading = predict_server.application("127.0.0.1:9", ""), 0, 0
+    app, most, reading = application(NO_SERVICES), 0, 0
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal most, reading
@@ -175,8 +177,8 @@ def _config(**parameters: str) -> httpx.Response:
     ],
 )
 def test_an_odd_config_is_not_listed_and_takes_no_other_with_it(odd: dict[str, str]) -> None:
-    assert predict_server._described(_config(**odd)) is None
-    assert predict_server._described(_config()) is not None
+    assert live._described(_config(**odd)) is None
+    assert live._described(_config()) is not None
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ def test_an_odd_config_is_not_listed_and_takes_no_other_with_it(odd: dict[str, s
 def page(address: str, open_browser: OpenBrowser, tmp_path: Path) -> Iterator[Page]:
     with open_browser(tmp_path / "profile") as tab:
         tab.resize(1280, 900)
-        tab.open(address)
+        tab.open(f"{address}/live")
         tab.wait("models.length > 0")
         tab.js(f"$('model').value = {json.dumps(MODEL.name)}; $('model').dispatchEvent(new Event('change'))")
         yield tab

@@ -1,0 +1,145 @@
+"""The form of a flow: its fields from the JSON schema of the deployment, and the parameters that a person filled in."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+
+Kind = Literal["text", "number", "switch", "choice", "lines", "json"]
+Schema = Mapping[str, Any]
+_SCALARS: dict[str, Kind] = {"string": "text", "integer": "number", "number": "number", "boolean": "switch"}
+_WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A parameter in the form: `path` is its place (`training.epochs`), `text` what it holds, `default` in words."""
+
+    path: str
+    kind: Kind
+    text: str
+    default: str
+    description: str
+    choices: tuple[str, ...]
+    required: bool
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters that stand together, such as `training`; `path` is empty for those of the flow itself."""
+
+    path: str
+    description: str
+    fields: tuple[Field, ...]
+
+
+def list_groups(schema: Schema, given: Mapping[str, Sequence[str]]) -> list[Group]:
+    """Return the form of a flow; `given` are the texts that its fields hold, by path."""
+    return list(_groups("", schema, schema, given))
+
+
+def parse_form(schema: Schema, filled: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the parameters of a run: what is left empty keeps the flow's default. Prefect's server checks the rest.
+
+    Raises:
+        StudioError: There is a field that the flow does not have, or JSON that is none.
+    """
+    fields = {field.path: field for group in list_groups(schema, filled) for field in group.fields}
+    if unknown := sorted(filled.keys() - fields.keys()):
+        raise StudioError(
+            expected_found_fix("parameters of this flow", safe_repr(unknown[0]), "Reload the page, and start anew.")
+        )
+    parameters: dict[str, Any] = {}
+    for field in fields.values():
+        if field.text.strip():
+            *groups, name = field.path.split(".")
+            place = parameters
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[name] = _value(field)
+    return parameters
+
+
+def _groups(path: str, rules: Schema, schema: Schema, given: Mapping[str, Sequence[str]]) -> Iterator[Group]:
+    required = set(rules.get("required", ()))
+    inner: list[Iterator[Group]] = []
+    fields = []
+    for name, field in sorted(rules.get("properties", {}).items(), key=lambda item: item[1].get("position", 0)):
+        place = f"{path}.{name}" if path else name
+        if reference := _model(field):
+            inner.append(_groups(place, schema["definitions"][reference], schema, given))
+        else:
+            fields.append(_field(place, field, given.get(place, ()), required=name in required))
+    if fields:
+        yield Group(path=path, description=rules.get("description", ""), fields=tuple(fields))
+    for groups in inner:
+        yield from groups
+
+
+def _model(rules: Schema) -> str | None:
+    """The name of the model that a field holds, among the definitions of the schema."""
+    reference = next((each["$ref"] for each in (rules, *rules.get("allOf", ())) if "$ref" in each), None)
+    return reference.rpartition("/")[2] if reference else None
+
+
+def _field(path: str, rules: Schema, given: Sequence[str], *, required: bool) -> Field:
+    kinds = [each for each in rules.get("anyOf", [rules]) if each.get("type") != "null"]
+    found = kinds[0] if len(kinds) == 1 else {}
+    kind: Kind = "choice" if "enum" in found else _SCALARS.get(found.get("type", ""), "json")
+    if found.get("type") == "array" and found["items"].get("type") == "string":
+        kind = "lines"
+    default = rules.get("default")
+    return Field(
+        path=path,
+        kind=kind,
+        text=_lines(given) if kind == "lines" else "".join(given[-1:]),
+        default=default if isinstance(default, str) else json.dumps(default),
+        description=rules.get("description") or found.get("description", ""),
+        choices=tuple(map(str, found.get("enum", ()))),
+        required=required,
+    )
+
+
+def _lines(given: Sequence[str]) -> str:
+    """A line for each text; JSON if that would make others of them."""
+    if len(given) == 1:  # as a person has typed it
+        return given[0]
+    is_plain = all(text == text.strip() and len(text.splitlines()) == 1 and text[0] != "[" for text in given)
+    return "\n".join(given) if is_plain else json.dumps(list(given), ensure_ascii=False)
+
+
+def _value(field: Field) -> Any:  # noqa: ANN401 - JSON
+    text = field.text.strip()
+    if field.kind == "lines" and not text.startswith("["):
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    if field.kind in {"lines", "json"}:
+        return _json(field, text)
+    if field.kind == "switch":
+        return _WORDS.get(text, text)
+    return _number(text) if field.kind == "number" else text
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text is; the text itself, for Prefect's server to refuse, if it is none."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _json(field: Field, text: str) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StudioError(
+            expected_found_fix(f"JSON as {field.path}", safe_repr(text), f"Mind its quotes: {error}.")
+        ) from error

@@ -1,0 +1,119 @@
+"""How the front page answers: templates of `templates/`, whole pages for a browser and parts of them for htmx."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from infra.front_page.access import token
+from tasks.errors import StudioError
+from tasks.settings import Settings
+
+FOLDER = Path(__file__).parent
+_STEPS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"))  # below, seconds of one, its name
+
+
+def render(
+    request: Request, template: str, /, *, status: int = 200, events: Sequence[str] = (), **values: object
+) -> Response:
+    """Return a page, or a part of one, made of a template of `templates/`.
+
+    Args:
+        request: What is answered.
+        template: The name of the file.
+        status: Of HTTP.
+        events: What the page is told, such as `studio:started`: its lists listen.
+        values: What the template shows; all of it is escaped.
+    """
+    state = request.app.state
+    text = _ENVIRONMENT.get_template(template).render(
+        tab=request.url.path.split("/")[1], token=token(state.password), links=Settings().addresses, **values
+    )
+    headers = {"Content-Security-Policy": state.content_policy, "Cache-Control": "no-store"}
+    headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+    if events:
+        headers["HX-Trigger"] = json.dumps(dict.fromkeys(events, True))
+    # A name may be no valid Unicode.
+    return HTMLResponse(text.encode("utf-8", "replace"), status, headers)
+
+
+def content_policy(*stores: str) -> str:
+    """Return the Content-Security-Policy of our pages: all is ours, but uploads go to the object store."""
+    connected = " ".join(("'self'", *stores))
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+        f"connect-src {connected}; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+
+
+async def show_studio_error(request: Request, error: Exception) -> Response:
+    """Answer with the message of an error that a person can act on."""
+    assert isinstance(error, StudioError)  # noqa: S101 - registered for this kind
+    return _error(request, str(error), 502 if error.transient else 400)
+
+
+async def show_http_error(request: Request, error: Exception) -> Response:
+    """Answer with the words of an error of HTTP, such as 404."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this kind
+    return _error(request, error.detail, error.status_code)
+
+
+def _error(request: Request, message: str, status: int) -> Response:
+    is_part = "hx-request" in request.headers
+    return render(request, "error.html", status=status, message=message, is_part=is_part)
+
+
+def show_bytes(size: float) -> str:
+    """Return a size as people read it: `12.3 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def show_age(moment: datetime) -> str:
+    """Return how long ago a moment was: `5 min ago`, after days its date."""
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for limit, one, name in _STEPS:
+        if seconds < limit:
+            return f"{seconds / one:.0f} {name} ago"
+    return f"{moment:%Y-%m-%d}"
+
+
+def path_of(name: str) -> str:
+    """Return a name as a part of a path; a slash stays one."""
+    return quote(name, safe="/", errors="replace")
+
+
+def query_of(*tables: dict[str, object]) -> str:
+    """Return the parts of a query; None is left out, and a list names its parameter several times."""
+    chosen = {name: value for table in tables for name, value in table.items() if value is not None}
+    return urlencode(chosen, doseq=True, errors="replace")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "age": show_age,
+        "size": show_bytes,
+        "path": path_of,
+        "query": query_of,
+        "thousands": "{:,}".format,
+    }
+    return environment
+
+
+_ENVIRONMENT = _environment()
