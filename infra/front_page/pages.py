@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from infra.front_page.access import token
+from infra.front_page.access import is_open, token
 from tasks.errors import StudioError
 from tasks.settings import Settings
 
@@ -31,9 +31,10 @@ def render(
         events: What the page is told, such as `studio:started`: its lists listen.
         values: What the template shows; all of it is escaped.
     """
-    state = request.app.state
+    state, path = request.app.state, request.url.path
+    own = "" if is_open(path) else token(state.password)  # who may read a page without the password gets none
     text = _ENVIRONMENT.get_template(template).render(
-        tab=request.url.path.split("/")[1], token=token(state.password), links=Settings().addresses, **values
+        tab=path.split("/")[1], token=own, links=Settings().addresses, **values
     )
     headers = {"Content-Security-Policy": state.content_policy, "Cache-Control": "no-store"}
     headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}

@@ -32,9 +32,10 @@ function tell(message) {
   $("error").hidden = !message;
 }
 
+// With the origin: an address that was opened with user and password in it is none that fetch takes.
 async function load() {
   try {
-    const answer = await fetch("/models");
+    const answer = await fetch(`${location.origin}/models`);
     const found = await answer.json();
     if (!answer.ok) throw new Error(found.error);
     const before = $("model").value;
@@ -64,7 +65,7 @@ async function ask(blob) {
   const began = performance.now();
   let answer;
   try {
-    answer = await fetch(`/predict/${encodeURIComponent(model().name)}?${query}`, { method: "POST", body: blob });
+    answer = await fetch(`${location.origin}/predict/${encodeURIComponent(model().name)}?${query}`, { method: "POST", body: blob });
   } catch {
     throw new Error("the server behind this page does not answer: see `make status`");
   }
