@@ -6,7 +6,8 @@ from typing import Self
 
 import httpx
 
-from infra.stack_settings import StackSettings
+from infra.front_page.access import TOKEN_HEADER, token
+from infra.stack_settings import USER, StackSettings
 
 
 def prefect_api(stack: StackSettings) -> httpx.Client:
@@ -28,6 +29,14 @@ def mlflow_api(stack: StackSettings) -> httpx.Client:
     """MLflow's server with its password, as curl uses it."""
     user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))
     return httpx.Client(base_url=stack.environment["MLFLOW_TRACKING_URI"], auth=(user, password), timeout=30)
+
+
+def front_page(stack: StackSettings) -> httpx.Client:
+    """The front page with its password and its token, as its own pages use it."""
+    password = stack.secrets["front_page"]
+    headers = {TOKEN_HEADER: token(password)}
+    address = f"http://127.0.0.1:{stack.live_port}"
+    return httpx.Client(base_url=address, auth=(USER, password), headers=headers, timeout=30)
 
 
 class Clients(ABC):

@@ -5,17 +5,18 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import ImmutableMultiDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from infra.front_page.bodies import read_body
 from infra.front_page.commands import FLOWS, curl_line, studio_line
 from infra.front_page.consequences import CONSEQUENCES
 from infra.front_page.forms import list_groups, parse_form
@@ -24,14 +25,15 @@ from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 
 STARTED = "studio:started"  # the event that the page gets
-_MAX_FIELDS = 2000
+_MAX_BYTES = 1 << 20
+Filled = Mapping[str, Sequence[str]]
 
 
 def show_dialog(request: Request) -> Response:
     """Return the form of a flow, filled with what the query says."""
     flow = _flow(request)
     deployed = deployed_flows.describe(flow)
-    given = _texts(request.query_params)
+    given = parse_qs(request.url.query, keep_blank_values=True)
     parameters = parse_form(deployed.schema, given)
     consequences = CONSEQUENCES[flow](parameters) if flow in CONSEQUENCES else ()
     return render(
@@ -51,7 +53,7 @@ async def show_parameters(request: Request) -> Response:
     return await run_in_threadpool(_show_parameters, request, filled)
 
 
-def _show_parameters(request: Request, filled: dict[str, Sequence[str]]) -> Response:
+def _show_parameters(request: Request, filled: Filled) -> Response:
     flow = _flow(request)
     deployed = deployed_flows.describe(flow)
     try:
@@ -67,7 +69,7 @@ async def start(request: Request) -> Response:
     return await run_in_threadpool(_start, request, filled)
 
 
-def _start(request: Request, filled: dict[str, Sequence[str]]) -> Response:
+def _start(request: Request, filled: Filled) -> Response:
     flow = _flow(request)
     try:
         parameters = parse_form(deployed_flows.describe(flow).schema, filled)
@@ -85,13 +87,12 @@ def _commands(flow: str, deployment: UUID, parameters: dict[str, object]) -> dic
     }
 
 
-async def _filled(request: Request) -> dict[str, Sequence[str]]:
-    async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
-        return _texts(form)
-
-
-def _texts(form: ImmutableMultiDict[str, object]) -> dict[str, Sequence[str]]:
-    return {name: [str(text) for text in form.getlist(name)] for name in form}
+async def _filled(request: Request) -> Filled:
+    """The fields of the form that was sent."""
+    body = await read_body(request, _MAX_BYTES)
+    if body is None:
+        raise HTTPException(413, f"Expected a form of at most {_MAX_BYTES} bytes, found a longer one.")
+    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 
 def _flow(request: Request) -> str:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from infra.front_page.bodies import read_body
 from infra.front_page.pages import render
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
 from tasks.serving.triton_config import config_versions, read_champion_version, read_served_model
@@ -91,7 +92,7 @@ async def predict(request: Request) -> Response:
         return _error(f"expected parameters {', '.join(_QUERY)}, found {unknown[0][:80]!r}: leave it out", 400)
     async with request.app.state.slots:
         try:
-            body = await asyncio.wait_for(_body(request), TIMEOUT_S)
+            body = await asyncio.wait_for(read_body(request, MAX_BYTES), TIMEOUT_S)
         except ClientDisconnect:
             return _error("the client went away", 400)
         except TimeoutError:
@@ -117,19 +118,6 @@ async def _infer(request: Request, body: bytes) -> Response:
     if answer.is_error:
         return _error(_reason(answer), answer.status_code)
     return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
-
-
-async def _body(request: Request) -> bytes | None:
-    """The whole body; None, without reading on, if it is too large."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAX_BYTES:
-        return None
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BYTES:
-            return None
-    return bytes(body)
 
 
 async def handle_triton_error(request: Request, error: Exception) -> Response:

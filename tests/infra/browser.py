@@ -54,6 +54,11 @@ class Page:
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
+    def sign_in(self, address: str, user: str, password: str) -> None:
+        """Open an address as a person who has typed user and password."""
+        self.open(address.replace("://", f"://{user}:{password}@", 1))
+        self.open(address)  # no fetch from an address that holds a password
+
     def choose(self, selector: str, file: Path) -> None:
         """Fill a file input as a person does."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
