@@ -14,11 +14,11 @@ from tasks.orchestration import deployed_flows
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
+from tasks.validation.check_records import WATCHED
 
 FLOW = "validate-dataset"
 FOLDER = "watched"
 QUEUE = "checks"
-TAG = "watched"
 _MAX_NAME = 100
 _RUNS = ObjectStore(Bucket.RUNS)
 
@@ -76,7 +76,7 @@ def start_check(archive: FoundArchive) -> UUID:
             {"archive": archive.address},
             name=f"check {archive.key}"[:_MAX_NAME],
             idempotency_key=key,
-            tags=[TAG],
+            tags=[WATCHED],
             queue=QUEUE,
         )
         known = deployed_flows.find(run)

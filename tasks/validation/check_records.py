@@ -20,6 +20,7 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 
 FOLDER = "checks"
+WATCHED = "watched"  # the tag of a check that began by itself, because the archive was new
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 

@@ -139,11 +139,16 @@ def require_valid(report: Report, page: str) -> None:
 
 
 def announce_verdict(report: Report, page: str, flow_run_id: str) -> None:
-    """Emit event `dataset.validated`, once for each flow run; `page` is the address of the report."""
+    """Emit event `dataset.validated`, once for each flow run; `page` is the address of the report.
+
+    Its label `landed` is `true` if the check began by itself: a pipeline that waits for new archives is not started
+    by whoever checks an old one again.
+    """
     verdict = report.verdict.value
+    landed = str(WATCHED in runtime.flow_run.tags).lower()
     events.emit(
         events.DATASET_VALIDATED,
-        events.dataset(report.digest, report.archive, verdict=verdict),
+        events.dataset(report.digest, report.archive, verdict=verdict, landed=landed),
         payload={
             "archive": report.archive,
             "digest": report.digest,

@@ -1,5 +1,6 @@
-"""Two archives land in the bucket, and nobody does anything else: the example pipeline ends with a served champion."""
+"""Two archives are dropped on the front page, and nobody does anything else: the example pipeline serves a champion."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
+from pydantic import SecretStr
 
-from infra import demo_data, run_launcher
+from infra import demo_data, notifications
 from infra.pipelines import FILE, read_pipelines, register_pipelines
+from infra.stack_settings import USER, StackSettings
 from tests.flows.steps import champion, served
+from tests.infra.browser import OpenBrowser
+from tests.infra.receiver import Receiver, open_receiver
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
@@ -23,6 +28,11 @@ MODEL = "landed"  # in place of `shapes`, which other tests have
 PIPELINE = f"run-pipeline/{MODEL}-when-an-archive-lands"
 ARCHIVES = (f"{MODEL}-a.zip", f"{MODEL}-b.zip")
 DEADLINE_S = 1500
+TITLES = {  # of docs/automation.md, by event
+    "model.promoted": "{model}: version {version} is the new challenger",
+    "model.refused": "{model}: version {version} was refused",
+    "model.deployed": "{model}: version {version} is served",
+}
 
 
 @pytest.fixture
@@ -32,15 +42,22 @@ def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
 
 
 @pytest.fixture
-def switched_on(client: SyncPrefectClient, tmp_path: Path) -> Iterator[UUID]:
-    """The id of the example pipeline, whose trigger somebody has turned on once."""
+def pipeline(client: SyncPrefectClient, tmp_path: Path) -> Iterator[UUID]:
+    """The id of the example pipeline, as the file of the project has it."""
     examples = tmp_path / "pipelines.yaml"
     examples.write_text(FILE.read_text().replace("shapes", MODEL))
     register_pipelines(read_pipelines(examples))
-    (trigger,) = client.read_automations_by_name(f"{PIPELINE} trigger 1")
-    client.resume_automation(trigger.id)
     yield client.read_deployment_by_name(PIPELINE).id
     register_pipelines(read_pipelines())
+
+
+@pytest.fixture
+def receiver(stack: StackSettings) -> Iterator[Receiver]:
+    with open_receiver() as opened:
+        told = stack.model_copy(update={"notify": SecretStr(opened.address)})
+        asyncio.run(notifications.ensure_notifications(told))
+        yield opened
+        asyncio.run(notifications.ensure_notifications(stack))
 
 
 def runs(client: SyncPrefectClient, pipeline: UUID) -> list[FlowRun]:
@@ -55,17 +72,28 @@ def events(client: SyncPrefectClient, kind: str) -> list[dict[str, Any]]:
     return [event["payload"] for event in client.request("POST", "/events/filter", json=asked).json()["events"]]
 
 
-def test_archives_that_land_become_a_served_champion(
-    client: SyncPrefectClient, switched_on: UUID, tmp_path_factory: pytest.TempPathFactory
+def drop_in_the_browser(stack: StackSettings, open_browser: OpenBrowser, folder: Path) -> None:
+    archives, _ = demo_data.generate(folder)
+    renamed = [path.rename(folder / name) for path, name in zip(archives, ARCHIVES, strict=True)]
+    with open_browser(folder / "profile") as page:
+        page.sign_in(f"http://127.0.0.1:{stack.live_port}/datasets", USER, stack.secrets["front_page"])
+        page.wait("document.querySelector('#drop-zone')")
+        page.drop("#drop-zone", *renamed)
+        page.wait("document.querySelectorAll('.upload [data-show=check]:not([hidden])').length === 2", 60)
+
+
+def test_archives_that_are_dropped_become_a_served_champion(
+    stack: StackSettings,
+    client: SyncPrefectClient,
+    pipeline: UUID,
+    receiver: Receiver,
+    open_browser: OpenBrowser,
+    tmp_path: Path,
 ) -> None:
-    archives, _ = demo_data.generate(tmp_path_factory.mktemp("drawn"))
-    store = boto3.client("s3")
-    for path, name in zip(archives, ARCHIVES, strict=True):
-        store.upload_file(str(path), "datasets", name)
-    run_launcher.start("watch-datasets/gpu", {})  # the schedule does so within five minutes
+    drop_in_the_browser(stack, open_browser, tmp_path)
 
     def ended() -> list[FlowRun]:
-        found = runs(client, switched_on)
+        found = runs(client, pipeline)
         return found if len(found) == len(ARCHIVES) and all(run.state and run.state.is_final() for run in found) else []
 
     pipelines = eventually(ended, "a pipeline of each archive has ended", DEADLINE_S, every_s=2)
@@ -74,11 +102,13 @@ def test_archives_that_land_become_a_served_champion(
     number = champion(MODEL)
     assert [str(version) for version in served(MODEL)] == [number]
 
-    plan = store.get_object(Bucket="runs", Key=f"{pipelines[-1].id}/pipeline.json")["Body"].read()
+    plan = boto3.client("s3").get_object(Bucket="runs", Key=f"{pipelines[-1].id}/pipeline.json")["Body"].read()
     assert [archive["name"] for archive in json.loads(plan)["archives"]] == [*ARCHIVES]
     validated = [event for event in events(client, "dataset.validated") if event["archive"] in ARCHIVES]
     assert sorted(event["archive"] for event in validated) == [*ARCHIVES], "each archive was checked once"
-    deployed = [event["version"] for event in events(client, "model.deployed") if event["model"] == MODEL]
-    assert str(deployed[-1]) == number
-    assert len(deployed) == sum(run.state_name == "Completed" for run in pipelines)
-    assert len(runs(client, switched_on)) == len(ARCHIVES), "no pipeline has started another"
+    assert len(runs(client, pipeline)) == len(ARCHIVES), "no pipeline has started another"
+
+    happened = {kind: [event for event in events(client, kind) if event["model"] == MODEL] for kind in TITLES}
+    assert str(happened["model.deployed"][-1]["version"]) == number
+    expected = sorted(TITLES[kind].format(**event) for kind, told in happened.items() for event in told)
+    eventually(lambda: sorted(receiver.titles()) == expected, f"the messages {expected} and no others", 30)

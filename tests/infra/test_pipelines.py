@@ -151,7 +151,9 @@ def test_make_up_registers_the_file_of_the_project(client: SyncPrefectClient) ->
         found = deployed(client, each.title)
         assert found.parameters == each.parameters
         assert [schedule.active for schedule in found.schedules] == [False] * len(each.schedules)
-        assert [trigger.enabled for trigger in triggers(client, found)] == [False] * len(each.triggers)
+        assert [trigger.enabled for trigger in triggers(client, found)] == [
+            bool(trigger.enabled) for trigger in each.triggers
+        ]
         base = deployed(client, f"{each.flow}/gpu")
         assert (found.work_queue_name, found.entrypoint) == (base.work_queue_name, base.entrypoint)
 
