@@ -1,5 +1,6 @@
 """Runs of deployments that a flow run starts and waits for, found again when it is tried again."""
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from tasks.orchestration.prefect_client import PrefectUnavailableError, fail_fas
 CRASH_GRACE_S = 90.0
 _RUNS_PER_REQUEST = 200  # the most that the server gives
 _ENDED = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED})  # for good
+PIPELINE, SHARES = "pipeline", "shares"  # what a run starts others for
+_CHILD_TAG = re.compile(rf"({PIPELINE}|{SHARES}):(?P<parent>[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,22 @@ class RunState:
         if self.began is None:
             return None
         return max(0.0, ((self.since if self.has_stopped else now) - self.began).total_seconds())
+
+
+def child_tag(purpose: str, parent: str | UUID) -> str:
+    """Return the tag of the runs that flow run `parent` starts for a purpose."""
+    return f"{purpose}:{parent}"
+
+
+def tags_of_children(parent: UUID) -> list[str]:
+    """Return the tags that the runs have which `parent` may have started."""
+    return [child_tag(purpose, parent) for purpose in (PIPELINE, SHARES)]
+
+
+def started_by(tags: Collection[str]) -> UUID | None:
+    """Return the flow run that has started the one with these tags; None if no run has."""
+    found = next(filter(None, map(_CHILD_TAG.fullmatch, tags)), None)
+    return UUID(found["parent"]) if found else None
 
 
 def read_runs(runs: Collection[UUID]) -> dict[UUID, RunState]:

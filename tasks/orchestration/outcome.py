@@ -27,6 +27,7 @@ P = ParamSpec("P")
 
 
 REFUSED = "Refused"  # the name of a state of type Cancelled: nothing failed, and nothing was done
+NOTHING_NEW = "Nothing new"  # of a run by a schedule that had nothing to do: lists may leave it out
 LEFT_EVENT = "studio.flow-run.left"  # after it the automation that finds dead runs expects no heartbeat
 ENGINE_NOISE_FILTER = EngineNoiseFilter()
 

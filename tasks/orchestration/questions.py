@@ -15,7 +15,8 @@ from uuid import UUID
 import httpx
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.states import Suspended
@@ -24,10 +25,12 @@ from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard
+from tasks.orchestration.prefect_client import fail_fast_client
 from tasks.orchestration.step import SERVICE_RESTART
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
 SUBJECT = "question-subject"
+_MOST = 200  # runs that the server gives in an answer
 GRACE = timedelta(days=1)  # in which the server gives the answer of nobody; after it, it would fail the run
 
 
@@ -37,6 +40,33 @@ class Answer:
 
     fields: Mapping[str, Any]
     given_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenQuestion:
+    """What a suspended flow run asks, in Markdown, and since when."""
+
+    run: UUID
+    description: str
+    since: datetime
+
+
+def list_open_questions() -> list[OpenQuestion]:
+    """Return the questions that wait for an answer, the oldest first.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
+    with deployed_flows.server_errors():
+        runs = filter(_waits, fail_fast_client().read_flow_runs(flow_run_filter=paused, limit=_MOST))
+        found = [(run, fail_fast_client().read_flow_run_input(run.id, KEYSET["description"])) for run in runs]
+    questions = [
+        OpenQuestion(run=run.id, description=str(json.loads(text)), since=run.state.timestamp)
+        for run, text in found
+        if run.state
+    ]
+    return sorted(questions, key=lambda question: question.since)
 
 
 def can_be_asked() -> bool:
@@ -91,6 +121,10 @@ def suspend(schema: Mapping[str, Any], description: str, deadline: datetime) -> 
     raise Pause(state=SERVICE_RESTART.call(lambda: _set_suspended(wanted)))
 
 
+def _waits(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_paused() and run.state.state_details.run_input_keyset == KEYSET
+
+
 def _set_suspended(wanted: State[Any]) -> State[Any]:
     with deployed_flows.server_errors(), get_client(sync_client=True) as client:
         result = client.set_flow_run_state(UUID(flow_run_id()), wanted)
@@ -107,8 +141,7 @@ def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
         PrefectUnavailableError: The server does not answer.
     """
     run = deployed_flows.require(flow_run)
-    waits = run.state is not None and run.state.is_paused() and run.state.state_details.run_input_keyset == KEYSET
-    if not waits:
+    if not _waits(run):
         found = run.state.name if run.state else "without a state"
         raise StudioError(
             f"Expected flow run {run.name} to wait for an answer, found it {found}: it was answered, or never asked. "

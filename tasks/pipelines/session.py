@@ -38,7 +38,7 @@ class PipelineSession:
         self.archives: tuple[ChosenArchive, ...] = ()
         self._run = flow_run_id()
         self._began = datetime.now(UTC)
-        self._tag = f"pipeline:{self._run}"
+        self._tag = child_runs.child_tag(child_runs.PIPELINE, self._run)
         self._titles: dict[UUID, str] = {}
         self._states: dict[UUID, RunState] = {}
         self._page = UpdatedPage("pipeline", "The runs of this pipeline")

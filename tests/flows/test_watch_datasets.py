@@ -17,6 +17,7 @@ from infra.registration import POOL
 from tasks.dataset_watch import checks
 from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.steps import FIRST_WATCH
+from tasks.orchestration import outcome
 from tasks.validation import check_records
 from tests.tasks.dataset.archives import good, zipped
 from tests.waiting import eventually
@@ -72,10 +73,12 @@ def test_a_new_archive_is_checked_once_and_again_when_it_has_changed(client: Syn
     upload(f"{prefix}a.zip")
     upload(f"{prefix}b.zip")
     boto3.client("s3").put_object(Bucket="datasets", Key=f"{prefix}c.txt", Body=b"")
-    assert "2 checks started" in str(watch(2).message)
+    first = watch(2)
+    assert (first.name, "2 checks started" in str(first.message)) == ("Completed", True)
     assert names(started(client, prefix)) == [f"{prefix}a.zip", f"{prefix}b.zip"]
 
-    watch(1)
+    quiet = watch(1)
+    assert (quiet.name == outcome.NOTHING_NEW) == str(quiet.message).endswith("0 checks started")
     assert len(started(client, prefix)) == 2
     upload(f"{prefix}a.zip", "changed")
     watch(1)

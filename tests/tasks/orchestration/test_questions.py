@@ -71,7 +71,9 @@ def asked(client: SyncPrefectClient, run: UUID) -> None:
 def test_a_run_waits_and_goes_on_with_the_answer(client: SyncPrefectClient, run: UUID) -> None:
     asked(client, run)
     assert client.read_flow_run_input(run, questions.KEYSET["description"]) == '"**Sure?**"'
+    assert [each.description for each in questions.list_open_questions() if each.run == run] == ["**Sure?**"]
     questions.answer(run, FILLED)
+    assert run not in {each.run for each in questions.list_open_questions()}
     with pytest.raises(StudioError, match=r"found it Resuming: .* Nothing has changed"):
         questions.answer(run, FILLED | {"name": "Bob"})
     state = attempt(client, run)

@@ -1,0 +1,124 @@
+"""Lists of flow runs, with the real server."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, LogCreate
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Cancelled, Completed, Failed, Running, Scheduled
+
+from tasks.orchestration import child_runs, run_list
+from tasks.orchestration.run_list import ListedRun, RunChoice
+
+
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def flow() -> str:
+    return f"flow-{uuid4()}"
+
+
+@pytest.fixture
+def deployment(client: SyncPrefectClient, flow: str) -> Iterator[UUID]:
+    """A deployment that no worker looks at."""
+    made = client.create_deployment(client.create_flow_from_name(flow), "none")
+    yield made
+    client.delete_deployment(made)
+
+
+def made(
+    client: SyncPrefectClient, deployment: UUID, *states: State, tag: str = "", due: datetime | None = None
+) -> UUID:
+    """A run that has gone through these states."""
+    first: State[None] = Scheduled(scheduled_time=due or datetime.now(UTC))
+    run = client.create_flow_run_from_deployment(deployment, state=first, tags=[tag], parameters={"model_name": "x"})
+    for state in states:
+        client.set_flow_run_state(run.id, state, force=True)
+    return run.id
+
+
+def ids(runs: list[ListedRun]) -> list[UUID]:
+    return [run.id for run in runs]
+
+
+def test_what_goes_on_and_what_has_ended_are_two_lists(client: SyncPrefectClient, deployment: UUID, flow: str) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    waits, runs = made(client, deployment), made(client, deployment, Running())
+    made(client, deployment, due=tomorrow)  # a schedule makes runs long before they are due
+    failed = made(client, deployment, Running(), Failed(message="why"))
+    done = made(client, deployment, Running(), Completed())
+    cancelled = made(client, deployment, Cancelled())
+    choice = RunChoice(flows=[flow])
+    assert ids(run_list.list_unfinished(choice)) == [runs, waits]
+    ended = run_list.list_ended(choice)
+    assert ids(ended) == [cancelled, done, failed]
+    assert (ended[2].flow, ended[2].parameters, ended[2].state.message) == (flow, {"model_name": "x"}, "why")
+    assert ended[0].ended is not None
+    only = RunChoice(flows=[flow], types=[StateType.RUNNING, StateType.FAILED])
+    assert (ids(run_list.list_unfinished(only)), ids(run_list.list_ended(only))) == ([runs], [failed])
+    assert run_list.list_unfinished(RunChoice(flows=[flow], types=[StateType.FAILED])) == []
+    quiet = RunChoice(flows=[flow], hidden=["Cancelled", "Running"])
+    assert (ids(run_list.list_unfinished(quiet)), ids(run_list.list_ended(quiet))) == ([waits], [done, failed])
+
+
+def test_pages_of_ended_runs_have_each_once_whatever_ends_meanwhile(
+    client: SyncPrefectClient, deployment: UUID, flow: str
+) -> None:
+    choice = RunChoice(flows=[flow])
+    before = [made(client, deployment, Running(), Completed()) for _ in range(5)]
+    page = run_list.list_ended(choice, limit=2)
+    first = page[-1].place
+    late = made(client, deployment, Running(), Completed())
+    seen = ids(page)
+    while page := run_list.list_ended(choice, page[-1].place, limit=2):
+        seen += ids(page)
+    assert seen == before[::-1]
+    assert first is not None
+    assert ids(run_list.list_ended_since(choice, first)) == [late, *seen[:2]]
+
+
+@pytest.mark.parametrize("purpose", [child_runs.PIPELINE, child_runs.SHARES])
+def test_a_run_knows_who_has_started_it(client: SyncPrefectClient, deployment: UUID, flow: str, purpose: str) -> None:
+    parent = made(client, deployment, Running())
+    child = made(client, deployment, Running(), Completed(), tag=child_runs.child_tag(purpose, parent))
+    made(client, deployment, Running(), tag=child_runs.child_tag(purpose, uuid4()))
+    choice = RunChoice(flows=[flow])
+    (ended,) = run_list.list_ended(choice)
+    assert ended.parent == parent
+    assert ids(run_list.read_relatives([ended])) == [parent]
+    parents = [run for run in run_list.list_unfinished(choice) if run.id == parent]
+    assert ids(run_list.read_relatives(parents)) == [child]
+
+
+def test_a_tag_of_somebody_else_names_no_parent() -> None:
+    assert child_runs.started_by(["pipeline:mine", "shares:", f"x:{uuid4()}", "pipeline"]) is None
+
+
+def test_progress_and_the_newest_line_of_many_runs_come_at_once(client: SyncPrefectClient, deployment: UUID) -> None:
+    runs = [made(client, deployment, Running()) for _ in range(3)]
+    now = datetime.now(UTC)
+    for number, run in enumerate(runs[:2]):
+        for share in (0, 10 * (number + 1)):
+            bar = ArtifactCreate(type="progress", data=share, description=f"{share} images", flow_run_id=run)
+            client.create_artifact(bar)
+        lines = [
+            LogCreate(
+                name="x", level=20, message=f"line {age}", timestamp=now - timedelta(seconds=age), flow_run_id=run
+            )
+            for age in (1, 2)
+        ]
+        client.create_logs(lines)
+    progress = run_list.read_progress(runs)
+    assert [(progress[run].share, progress[run].words) for run in runs[:2]] == [(0.1, "10 images"), (0.2, "20 images")]
+    assert set(progress) == set(runs[:2])
+    assert {run: line.text for run, line in run_list.read_newest_lines(runs).items()} == dict.fromkeys(
+        runs[:2], "line 1"
+    )
+    assert (run_list.read_progress([]), run_list.read_newest_lines([])) == ({}, {})
