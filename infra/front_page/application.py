@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live
+from infra.front_page import actions, live, models, questions, runs
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from tasks.errors import StudioError
@@ -48,6 +48,9 @@ def application(services: Services) -> Starlette:
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
         *live.ROUTES,
         *actions.ROUTES,
+        *models.ROUTES,
+        *questions.ROUTES,
+        *runs.ROUTES,
     ]
     errors: Mapping[Any, Any] = {
         httpx.HTTPError: live.handle_triton_error,

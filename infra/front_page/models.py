@@ -1,0 +1,84 @@
+"""The tab Models: what is registered, what of it is served, and what can be done with it."""
+
+from base64 import b64encode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from infra.front_page.pages import render
+from tasks.catalogue.lineage import trace
+from tasks.catalogue.models import list_models, read_model, read_version
+from tasks.errors import StudioError, safe_repr
+from tasks.settings import Settings
+from tasks.tracking.mlflow_client import SERVING, quoted, search_runs
+
+PER_PAGE = 30
+VERSIONS_PER_PAGE = 10
+
+
+def page(request: Request) -> Response:
+    """Return the tab, which asks nobody; query: `search`, a part of the names."""
+    return render(request, "models.html", search=request.query_params.get("search", ""))
+
+
+def show_list(request: Request) -> Response:
+    """Return a page of the models; query: `search` and `cursor`."""
+    search = request.query_params.get("search", "")
+    found = list_models(cursor=request.query_params.get("cursor", ""), limit=PER_PAGE, search=search)
+    is_first = "cursor" not in request.query_params
+    return render(request, "models_list.html", page=found, search=search, is_first=is_first)
+
+
+def model_page(request: Request) -> Response:
+    """Return the page of a model, which asks nobody; query: `name`."""
+    return render(request, "models_page.html", name=request.query_params.get("name", ""))
+
+
+def show_model(request: Request) -> Response:
+    """Return a model and its versions, the newest first; query: `name`, and `below` for versions of lower numbers."""
+    model = read_model(request.query_params.get("name", ""))
+    below = request.query_params.get("below", "")
+    versions = [each for each in model.versions if not below.isdecimal() or each.number < int(below)]
+    shown = versions[:VERSIONS_PER_PAGE]
+    return render(
+        request,
+        "models_versions.html",
+        model=model,
+        versions=shown,
+        below=shown[-1].number if len(versions) > len(shown) else None,
+        is_first=not below,
+    )
+
+
+def show_lineage(request: Request) -> Response:
+    """Return what a version was made from and what from it, as text and as a picture; query: `name`."""
+    found = trace(request.query_params.get("name", ""))
+    picture = f"data:image/svg+xml;base64,{b64encode(found.to_svg().encode('utf-8', 'replace')).decode()}"
+    return render(request, "models_lineage.html", name=found.name, text=found.to_text(), picture=picture)
+
+
+def to_parity(request: Request) -> Response:
+    """Lead to the newest run in MLflow that compared a version with its weights; query: `name`, such as `shapes/3`."""
+    version = read_version(request.query_params.get("name", ""))
+    condition = f"tags.model = {quoted(version.model)} and tags.version = '{version.number}'"
+    compared = (
+        run for run in search_runs(SERVING, condition, ["attributes.start_time DESC"]) if "parity" in run.data.tags
+    )
+    run = next(compared, None)
+    if run is None:
+        raise StudioError(
+            f"Expected a deployment in MLflow that compared {safe_repr(version.name)} with its weights, found none. "
+            "Deploy it: the comparison is a part of that."
+        )
+    return RedirectResponse(Settings().addresses.tracked_run(run.info.experiment_id, run.info.run_id), 303)
+
+
+ROUTES = [
+    Route("/registered-models", page),
+    Route("/registered-models/list", show_list),
+    Route("/registered-models/model", model_page),
+    Route("/registered-models/versions", show_model),
+    Route("/registered-models/lineage", show_lineage),
+    Route("/registered-models/parity", to_parity),
+]

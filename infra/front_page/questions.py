@@ -1,0 +1,45 @@
+"""Deployments that wait for a person: what they ask, and the answer."""
+
+from urllib.parse import parse_qs
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.front_page.bodies import read_body
+from infra.front_page.markdown import render_markdown
+from infra.front_page.pages import render
+from tasks.deployment import approval
+from tasks.orchestration import questions
+from tasks.settings import Settings
+
+_MAX_BYTES = 2**16
+
+
+def show_questions(request: Request) -> Response:
+    """Return the questions that wait, each with a form to approve or refuse."""
+    addresses = Settings().addresses
+    own = (addresses.prefect, addresses.mlflow, addresses.live)
+    waiting = [(each, render_markdown(each.description, own)) for each in questions.list_open_questions()]
+    return render(request, "questions.html", waiting=waiting)
+
+
+async def answer(request: Request) -> Response:
+    """Approve or refuse, as the address says, what a run asks about; form fields `name` and `comment`."""
+    body = await read_body(request, _MAX_BYTES)
+    if body is None:
+        raise HTTPException(413, f"Expected an answer of at most {_MAX_BYTES} bytes, found a longer one. Shorten it.")
+    fields = parse_qs(body.decode(errors="replace"))
+    approved = request.url.path.endswith("/approve")
+    name, comment = (fields.get(field, [""])[-1] for field in ("name", "comment"))
+    await run_in_threadpool(approval.answer, request.path_params["run"], approved, name, comment)
+    return render(request, "answered.html", events=["studio:changed"], approved=approved)
+
+
+ROUTES = [
+    Route("/questions", show_questions),
+    Route("/questions/{run:uuid}/approve", answer, methods=["POST"]),
+    Route("/questions/{run:uuid}/refuse", answer, methods=["POST"]),
+]
