@@ -81,6 +81,7 @@ def page_environment(settings: StackSettings) -> dict[str, str]:
         **s3_environment(settings, Role.PAGE),
         **triton_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],
+        "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
     }
 
 

@@ -3,5 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from infra.front_page import model_consequences
+
 Parameters = Mapping[str, Any]
-CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {}
+CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
+    "deploy-model": model_consequences.of_deployment,
+    "rollback-model": model_consequences.of_rollback,
+    "undeploy-model": model_consequences.of_undeployment,
+    "delete-version": model_consequences.of_version_deletion,
+}

@@ -43,10 +43,20 @@ def read_model(name: str) -> ModelEntry:
         CatalogueError: There is no such model.
         TrackingError: MLflow cannot be reached.
     """
-    model = registered_versions.find_model(name)
+    model = find_model(name)
     if model is None:
         raise CatalogueError(_absence(f"a model {safe_repr(name)}", "none of this name"))
-    return _entry(model, _ready_versions())
+    return model
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """Return a model by its name; None if there is none.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    model = registered_versions.find_model(name)
+    return None if model is None else _entry(model, _ready_versions())
 
 
 def read_version(name: str) -> VersionEntry:

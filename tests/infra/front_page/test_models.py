@@ -15,6 +15,7 @@ from infra.stack_settings import USER, StackSettings
 from tasks.tracking.deployment_runs import RolloutRecord, write_rollout_record
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
+from tests.infra.front_page.in_process import NOBODY, ask
 from tests.infra.front_page.settled import SETTLED
 from tests.tasks.catalogue.registry import register
 
@@ -61,6 +62,13 @@ def test_a_model_is_shown_with_where_its_versions_are_from(stack: StackSettings,
     assert "not served" in oldest
     assert "/runs/run-1/mlflow" in oldest
     assert not re.search(r"<img|<b>|style=", text)
+
+
+def test_a_model_is_shown_while_triton_is_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_HTTP_URL", NOBODY)
+    text = ask(f"/registered-models/versions?name={name}").raise_for_status().text
+    assert (text.count("Triton is away"), "served</span>" in text) == (3, False)
+    assert "Triton is away" in ask(f"/registered-models/list?search={name}").text
 
 
 def test_versions_come_page_by_page(stack: StackSettings) -> None:

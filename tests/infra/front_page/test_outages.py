@@ -1,46 +1,24 @@
 """Tabs while a service is away: they open all the same, and each panel names the service that it misses."""
 
-import asyncio
+from collections.abc import Iterator
 
-import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from starlette.applications import Starlette
 
-from infra.front_page.access import token
-from infra.front_page.application import Services, application
-from infra.stack_settings import USER
-from tests.stack_environment import CLOSED
-
-PASSWORD = "secret"
-NOBODY = f"127.0.0.1:{CLOSED}"
+from tests.infra.front_page.in_process import NOBODY, ask
 
 
-@pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Starlette:
-    """The front page, whose services are all away."""
+@pytest.fixture(autouse=True)
+def _no_services(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{NOBODY}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return application(Services(triton_url=NOBODY, triton_key="", password=PASSWORD, store_url=f"http://{NOBODY}"))
-
-
-def ask(app: Starlette, path: str, method: str = "GET") -> httpx.Response:
-    async def answer() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://127.0.0.1",
-            auth=(USER, PASSWORD),
-            headers={"HX-Request": "true", "X-Studio-Token": token(PASSWORD)},
-        ) as client:
-            return await client.request(method, path)
-
     with temporary_settings({PREFECT_API_URL: f"http://{NOBODY}/api"}):
-        return asyncio.run(answer())
+        yield
 
 
 @pytest.mark.parametrize("path", ["/runs", "/registered-models", "/registered-models/model?name=shapes"])
-def test_a_tab_opens_without_any_service(app: Starlette, path: str) -> None:
-    assert ask(app, path).status_code == 200
+def test_a_tab_opens_without_any_service(path: str) -> None:
+    assert ask(path).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -56,8 +34,8 @@ def test_a_tab_opens_without_any_service(app: Starlette, path: str) -> None:
         ("GET", "/registered-models/parity?name=shapes/1", "MLflow at"),
     ],
 )
-def test_a_panel_names_the_service_that_is_away(app: Starlette, method: str, path: str, service: str) -> None:
-    answer = ask(app, path, method)
+def test_a_panel_names_the_service_that_is_away(method: str, path: str, service: str) -> None:
+    answer = ask(path, method)
     assert answer.status_code == 502
     assert service in answer.text.replace("&#39;", "'")
     assert 'role="alert"' in answer.text
