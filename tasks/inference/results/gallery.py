@@ -44,8 +44,9 @@ def write_gallery(
     """Write `index.html` for a run: complete under its name or not at all, one item in memory at a time.
 
     The first `MAX_ITEMS` are in it, and the page says so if there are more. `links` maps a path relative to the run's
-    folder (`annotated/x.jpg`, `coco.json`) to an absolute http(s) URL; if a link is missing or has expired, the page
-    uses the relative path. All names are escaped, and the page's own policy lets no script run but the one in it.
+    folder (`annotated/x.jpg`, `coco.json`) to an absolute http(s) URL. If the page was opened by such a link itself, it
+    uses the links, everywhere else the relative paths; if one fails, the other. All names are escaped, and the page's
+    own policy lets no script run but the one in it.
     """
     before, after = _frame(summary, links, model_name)
     rows = _Rows(links, summary)

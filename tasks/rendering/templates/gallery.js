@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const [COLUMNS, CELL_WIDTH, CELL_HEIGHT] = data.cell;
-const LOCAL = location.protocol === "file:";
+const SIGNED = location.search !== ""; // opened by a presigned link
 const GAP = 14;
 const STEPS = 100; // of confidence
 const KEPT = 48; // sheets that are held; the browser's cache has the others
@@ -70,12 +70,13 @@ function countOf(each, least) {
 
 const surestOf = (each) => (each.length > 3 ? each[3] : stepOf(each[1], 0));
 
-// A presigned link expires and a downloaded folder has none: each place is tried in turn.
+// Opened by a presigned link, the page needs a link for each picture, too. Elsewhere they lie beside it: in the front page
+// and in a downloaded folder, which outlive the links. The other place is tried next.
 function places(path, link) {
   if (!path) return [];
   const relative = `./${path.split("/").map(encodeURIComponent).join("/")}`;
   if (!link) return [relative];
-  return LOCAL ? [relative, link] : [link, relative];
+  return SIGNED ? [link, relative] : [relative, link];
 }
 
 function load(node, order, failed) {
@@ -703,7 +704,7 @@ new ResizeObserver(() => requestAnimationFrame(resized)).observe(document.queryS
 const highest = Math.max(1, ...[...classes.values()].map((each) => sum(each.steps, 0, 0)));
 byId("classes").append(...[...classes.values()].map(classButton));
 byId("find").hidden = classes.size <= 12;
-if (LOCAL) for (const link of document.querySelectorAll("[data-path]")) link.href = `./${link.dataset.path}`;
+if (!SIGNED) for (const link of document.querySelectorAll("[data-path]")) link.href = `./${link.dataset.path}`;
 if (data.total > items.length) {
   byId("partial").hidden = false;
   byId("partial").textContent = `The first ${number(items.length)} of ${number(data.total)} are shown here; all are in predictions.parquet and pictures.parquet.`;

@@ -104,7 +104,7 @@ def large(site: Site) -> Site:
 def opened(large: Site, page: Page) -> Page:
     large.asked.clear()
     page.call("Network.clearBrowserCache")
-    page.open(f"{large.address}/index.html")
+    page.open(f"{large.address}/index.html?signature=x")
     page.wait("document.querySelectorAll('.card.seen').length > 5 && !document.querySelector('.card:not(.seen)')")
     return page
 
@@ -225,13 +225,24 @@ def test_an_expired_link_falls_back_to_the_path_and_a_lost_sheet_is_reported(sit
     sheet.write(folder / items[0].sheet)
     links = dict.fromkeys([items[0].sheet], f"{site.address}/signed/expired.jpg")
     write_gallery(folder / "index.html", summary(items), items, links)
-    page.open(f"{site.address}/old/index.html")
+    page.open(f"{site.address}/old/index.html?signature=x")
     page.wait("document.querySelectorAll('.card.seen, .card.missing').length === 2")
     assert page.js("[...document.querySelectorAll('.card')].map((card) => card.className)") == [
         "card seen",
         "card missing",
     ]
     assert page.js("!byId('broken').hidden")
+
+
+def test_beside_its_pictures_no_link_is_used(large: Site, page: Page) -> None:
+    large.asked.clear()
+    page.call("Network.clearBrowserCache")
+    page.open(f"{large.address}/index.html")
+    page.wait("document.querySelectorAll('.card.seen').length > 5")
+    page.js("document.querySelector('.card').click()")
+    page.wait("document.querySelector('img.media')?.naturalWidth === 640")
+    assert large.sheets
+    assert not [path for path in large.asked if path.startswith("/signed/")]
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280, 2560])
