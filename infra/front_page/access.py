@@ -11,11 +11,12 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from infra.door import Rule, refusal_of
+from infra.front_page.tickets import OPENED
 from infra.stack_settings import USER
 
 TOKEN_HEADER = "X-Studio-Token"  # noqa: S105 - the name of a header
 _OPEN = frozenset({"/live", "/models", "/s3-events", "/favicon.ico"})
-_OPEN_FOLDERS = ("/static/", "/predict/")
+_OPEN_FOLDERS = ("/static/", "/predict/", OPENED)
 _READING = frozenset({"GET", "HEAD"})
 
 
@@ -28,7 +29,7 @@ def password_rule(password: str) -> Rule:
     """Return the rule that asks for the password, on all but the live page and what programs send there."""
 
     def refuse(connection: HTTPConnection) -> JSONResponse | None:
-        given = _given_password(connection)
+        given = given_password(connection)
         if is_open(connection.url.path) or (given is not None and hmac.compare_digest(given, password.encode())):
             return None
         message = f"expected user {USER} and STUDIO_PASSWORD of .studio/env, found {'others' if given else 'none'}"
@@ -56,8 +57,8 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
-def _given_password(connection: HTTPConnection) -> bytes | None:
-    """The password of our user; None if there is none, or another user's."""
+def given_password(connection: HTTPConnection) -> bytes | None:
+    """Return the password of our user; None if there is none, or another user's."""
     scheme, _, encoded = connection.headers.get("authorization", "").partition(" ")
     try:
         name, _, password = base64.b64decode(encoded, validate=True).partition(b":")

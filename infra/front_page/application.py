@@ -18,9 +18,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live, models, questions, runs
+from infra.front_page import actions, live, models, questions, runs, stored_files
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.front_page.tickets import OPENED
 from tasks.errors import StudioError
 
 
@@ -51,13 +52,14 @@ def application(services: Services) -> Starlette:
         *models.ROUTES,
         *questions.ROUTES,
         *runs.ROUTES,
+        *stored_files.ROUTES,
     ]
     errors: Mapping[Any, Any] = {
         httpx.HTTPError: live.handle_triton_error,
         StudioError: show_studio_error,
         HTTPException: show_http_error,
     }
-    door = Middleware(Door, password_rule(services.password), token_rule(services.password))
+    door = Middleware(Door, password_rule(services.password), token_rule(services.password), secret=(OPENED,))
     app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
     app.state.content_policy = content_policy(services.store_url)
