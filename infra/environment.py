@@ -21,6 +21,7 @@ GUARDED = (
     "STUDIO_POSTGRES_URL",
     "STUDIO_NOTIFY",
     "STUDIO_PASSWORD",
+    "STUDIO_S3_EVENTS_SECRET",
 )
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
 
@@ -82,6 +83,7 @@ def page_environment(settings: StackSettings) -> dict[str, str]:
         **triton_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
+        "STUDIO_S3_EVENTS_SECRET": settings.s3_events_secret.get_secret_value(),
     }
 
 

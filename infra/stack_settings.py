@@ -63,6 +63,9 @@ class StackSettings(BaseSettings):
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     worker_limit: int = Field(11, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
+    s3_events_secret: SecretStr = Field(
+        SecretStr(""), description="What senders of event notifications show to the front page; empty: it takes none."
+    )
 
     @classmethod
     def load(cls) -> "StackSettings":

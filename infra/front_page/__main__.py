@@ -16,6 +16,7 @@ def main() -> None:
         triton_key=os.environ["STUDIO_TRITON_KEY"],
         password=os.environ["STUDIO_PASSWORD"],
         store_url=os.environ["AWS_ENDPOINT_URL"],
+        s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live, models, questions, runs, stored_files
+from infra.front_page import actions, live, models, questions, runs, s3_events, stored_files
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.tickets import OPENED
@@ -27,12 +27,16 @@ from tasks.errors import StudioError
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address."""
+    """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
+
+    Senders of event notifications show `s3_events_secret`; if it is empty, there are none.
+    """
 
     triton_url: str
     triton_key: str
     password: str
     store_url: str
+    s3_events_secret: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -53,6 +57,7 @@ def application(services: Services) -> Starlette:
         *questions.ROUTES,
         *runs.ROUTES,
         *stored_files.ROUTES,
+        *s3_events.ROUTES,
     ]
     errors: Mapping[Any, Any] = {
         httpx.HTTPError: live.handle_triton_error,
@@ -62,6 +67,7 @@ def application(services: Services) -> Starlette:
     door = Middleware(Door, password_rule(services.password), token_rule(services.password), secret=(OPENED,))
     app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
+    app.state.s3_events_secret = services.s3_events_secret
     app.state.content_policy = content_policy(services.store_url)
     return app
 
