@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live, models, questions, runs, s3_events, stored_files
+from infra.front_page import actions, live, models, predictions, questions, runs, s3_events, stored_files
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.tickets import OPENED
@@ -56,6 +56,7 @@ def application(services: Services) -> Starlette:
         *models.ROUTES,
         *questions.ROUTES,
         *runs.ROUTES,
+        *predictions.ROUTES,
         *stored_files.ROUTES,
         *s3_events.ROUTES,
     ]

@@ -4,7 +4,7 @@ import hashlib
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -84,6 +84,20 @@ class ObjectStore:
             try:
                 answer = s3.get_object(Bucket=self.bucket, Key=key)
                 return answer["Body"].read(), answer["ETag"]
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+
+        return self._try(f"reading {self.uri(key)}", get)
+
+    def get_start(self, key: str, size: int) -> bytes | None:
+        """Return the first `size` bytes of an object, or all if it has fewer; None if there is none."""
+
+        def get(s3: "S3Client") -> bytes | None:
+            try:
+                with closing(s3.get_object(Bucket=self.bucket, Key=key)["Body"]) as body:
+                    return body.read(size)
             except ClientError as error:
                 if is_missing(error):
                     return None
@@ -196,12 +210,12 @@ class ObjectStore:
         for answer in self._answers(prefix):
             yield from _objects(answer)
 
-    def list_behind(self, after: str = "") -> Iterator[ListedObject]:
-        """Yield all objects behind key `after`, in the order in which a later call goes on behind any of them.
+    def list_behind(self, after: str = "", prefix: str = "") -> Iterator[ListedObject]:
+        """Yield the objects behind key `after`, in the order in which a later call goes on behind any of them.
 
         It is the same order each time: an object that is neither written nor removed keeps its place.
         """
-        answers = self._answers("", after)
+        answers = self._answers(prefix, after)
         first = next(answers)
         place = self._place(first)
         for answer in chain([first], answers):

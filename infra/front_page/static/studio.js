@@ -2,7 +2,7 @@
 // Dialogs open when htmx has filled them, and close by their own buttons, Escape, or once a run has started.
 const dialog = document.getElementById("dialog");
 
-document.addEventListener("htmx:afterSwap", event => {
+document.addEventListener("htmx:afterSettle", event => {
   if (event.detail.target === dialog && !dialog.open) dialog.showModal();
 });
 document.addEventListener("click", event => {

@@ -1,5 +1,6 @@
 """Contact sheets: the thumbnails of a chunk in one JPEG, because an object for each would cost more."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,13 @@ class ContactSheet:
     def write(self, path: Path) -> None:
         """Write the grid as JPEG, complete under its name or not at all."""
         write_jpeg(path, self.pixels(), quality=QUALITY)
+
+
+def cut_cells(sheet: Rgb, cells: Sequence[int]) -> Rgb:
+    """Return thumbnails of a grid side by side, uint8 [CELL_HEIGHT, len(cells) * CELL_WIDTH, 3]."""
+    places = (divmod(cell, COLUMNS) for cell in cells)
+    cut = [sheet[row * CELL_HEIGHT :, column * CELL_WIDTH :][:CELL_HEIGHT, :CELL_WIDTH] for row, column in places]
+    return np.hstack(cut)
 
 
 def thumbnail(image: Rgb, width: int, height: int) -> Rgb:
