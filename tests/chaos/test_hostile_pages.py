@@ -1,7 +1,8 @@
 """The attacker's script, its part in a browser: a real Chromium shows pages that attack the running services.
 
-The person at this browser is signed in to MLflow. The pages are of another port, of another name, and of a name that
-points to 127.0.0.1 (DNS rebinding). Afterwards the services are asked, with the password, what has come of it.
+The person at this browser is signed in to MLflow and to the front page. The pages are of another port, of another name,
+and of a name that points to 127.0.0.1 (DNS rebinding). Afterwards the services are asked, with the password, what has
+come of it.
 """
 
 import json
@@ -15,9 +16,11 @@ import httpx
 import pytest
 
 from infra.services import s3_client
-from infra.stack_settings import StackSettings
+from infra.stack_settings import USER, StackSettings
+from tasks.dataset_watch.notifications import ObjectChange
 from tests.clients import mlflow_api, prefect_api
 from tests.infra.browser import OpenBrowser, Page
+from tests.tasks.dataset_watch.test_notifications import minio, record
 
 pytestmark = pytest.mark.heavy
 
@@ -52,12 +55,13 @@ def hostile_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def page(stack: StackSettings, open_browser: OpenBrowser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The browser of a person who is signed in to MLflow."""
+    """The browser of a person who is signed in to MLflow and to the front page."""
     names = f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1, MAP {REBOUND} 127.0.0.1"
     user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))
     with open_browser(tmp_path_factory.mktemp("profile"), names) as page:
-        page.open(f"http://{user}:{password}@127.0.0.1:{stack.mlflow_port}/")
-        page.open(f"http://127.0.0.1:{stack.mlflow_port}/health")  # no fetch from an address that holds a password
+        page.sign_in(f"http://127.0.0.1:{stack.live_port}/predictions", USER, stack.secrets["front_page"])
+        assert page.js("fetch('/predictions').then(answer => answer.status)") == 200
+        page.sign_in(f"http://127.0.0.1:{stack.mlflow_port}/health", user, password)
         signed_in = "fetch('/api/2.0/mlflow/users/current').then(answer => answer.status)"
         assert page.js(signed_in) == 200
         yield page
@@ -89,6 +93,7 @@ def target(stack: StackSettings, mark: str, host: str = "127.0.0.1") -> dict[str
         "deployment": found["id"],
         "automation": {"name": mark, "trigger": trigger, "actions": [action]},
         "run": {"name": mark, "parameters": {"archive": mark}, "job_variables": {"command": "id"}},
+        "notification": minio(record(ObjectChange(bucket="datasets", key=f"{mark}.zip"))),
         "made": {"name": mark, "flow_id": found["flow_id"], "work_pool_name": "gpu", "pull_steps": [step]},
         "event": {
             "occurred": "2026-01-01T00:00:00Z",
@@ -103,11 +108,12 @@ def marked(stack: StackSettings, mark: str) -> dict[str, int]:
     """How many things of that name there are."""
     wanted = {"filter": {"event": {"name": [mark]}, "occurred": {"since": "2025-01-01T00:00:00Z"}}}
     with prefect_api(stack) as api:
+        newest = api.post("/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC"}).raise_for_status().json()
         found = {
             "automations": len(
                 [each for each in api.post("/automations/filter", json={}).json() if each["name"] == mark]
             ),
-            "runs": len(api.post("/flow_runs/filter", json={"flow_runs": {"name": {"any_": [mark]}}}).json()),
+            "runs": sum(mark in json.dumps([run["name"], run["parameters"]]) for run in newest),
             "deployments": len(
                 api.post("/deployments/filter", json={"deployments": {"name": {"any_": [mark]}}}).json()
             ),
