@@ -11,4 +11,6 @@ CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
     "rollback-model": model_consequences.of_rollback,
     "undeploy-model": model_consequences.of_undeployment,
     "delete-version": model_consequences.of_version_deletion,
+from infra.front_page import prediction_consequences
+    "delete-predictions": prediction_consequences.of_deletion,
 }

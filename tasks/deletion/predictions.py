@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tasks.catalogue.tombstones import Kind, Tombstone
 from tasks.deletion.journal import Deletion
-from tasks.deletion.rules import DeletionError, prediction_obstacles, require_deletable
+from tasks.deletion.rules import DeletionError, Obstacle, prediction_obstacles, require_deletable
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.deployed_flows import find
@@ -49,12 +49,20 @@ def require_ended_run(deletion: Deletion, force: bool) -> None:
     Raises:
         DeletionError: The run has not ended, or nobody knows and `force` is not set.
     """
-    run = find(UUID(deletion.name))
-    obstacles = prediction_obstacles(
-        has_ended=None if run is None else has_ended(run),
-        is_published=_PREDICTIONS.exists(f"{deletion.name}/{_SUMMARY}"),
+    require_deletable(f"the results of run {deletion.name}", find_obstacles(deletion.name), force=force)
+
+
+def find_obstacles(run: str) -> list[Obstacle]:
+    """Return what needs the results of a run.
+
+    Raises:
+        PrefectUnavailableError: Prefect's server does not answer.
+        StorageError: The object store cannot be reached.
+    """
+    found = find(UUID(run))
+    return prediction_obstacles(
+        has_ended=None if found is None else has_ended(found), is_published=_PREDICTIONS.exists(f"{run}/{_SUMMARY}")
     )
-    require_deletable(f"the results of run {deletion.name}", obstacles, force=force)
 
 
 @retried_step

@@ -244,6 +244,9 @@ def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: St
     page.wait("document.querySelector('button.bad') !== null")
     page.js("document.querySelector('button.bad').click()")
     page.wait("document.querySelector('dialog[open] footer .main') !== null")
+    assert "1 files of 529 bytes go, and no copy of them is kept." in page.js(
+        "document.querySelector('dialog').innerText"
+    )
     page.js("document.querySelector('dialog footer .main').click()")
     page.wait("document.querySelector('dialog .started') !== null")
     with prefect_api(stack) as api:

@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from infra.front_page.application import application
+from infra.services import services
+from infra.stack_settings import StackSettings
 from tasks.dataset_watch.notifications import MAX_BYTES, ObjectChange
 from tasks.orchestration import deployed_flows
 from tests.infra.front_page.test_live import NO_SERVICES
@@ -105,6 +107,12 @@ def test_a_sender_tries_again_while_the_store_is_away(monkeypatch: pytest.Monkey
 
 def test_nothing_is_read_from_there() -> None:
     assert send(b"", method="GET").status_code == 405
+
+
+def test_no_service_but_the_front_page_gets_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_S3_EVENTS_SECRET", SECRET)
+    holders = {each.name for each in services(StackSettings.load()) if SECRET in each.environment.values()}
+    assert holders == {"studio"}
 
 
 # ---- against the stack ----------------------------------------------------------------------------------------------

@@ -34,9 +34,9 @@ def store(request: pytest.FixtureRequest, stack: StackSettings) -> ObjectStore:
     return ObjectStore(bucket)
 
 
-def read_in_pages(store: ObjectStore, limit: int) -> list[str]:
+def read_in_pages(store: ObjectStore, limit: int, prefix: str = "") -> list[str]:
     found: list[str] = []
-    while page := [entry.key for entry in islice(store.list_behind(found[-1] if found else ""), limit)]:
+    while page := [entry.key for entry in islice(store.list_behind(found[-1] if found else "", prefix), limit)]:
         found += page
     return found
 
@@ -48,10 +48,21 @@ def test_a_listing_goes_on_behind_any_of_its_keys(store: ObjectStore, monkeypatc
     assert len(whole) == len(set(whole))
     assert set(whole) == drawn_keys() == set(store.keys())
 
+    folder = next(key for key in whole if "/" in key).partition("/")[0] + "/"
     for limit in (1, 7):
         assert read_in_pages(store, limit) == whole
+        assert read_in_pages(store, limit, folder) == [key for key in whole if key.startswith(folder)]
     monkeypatch.setattr("tasks.storage.object_store._KEYS_PER_REQUEST", 3)
     assert read_in_pages(store, 4) == whole
+
+
+def test_the_start_of_an_object_is_read_alone(store: ObjectStore) -> None:
+    store.put("a", bytes(range(200)))
+    store.put("empty", b"")
+    assert store.get_start("a", 10) == bytes(range(10))
+    assert store.get_start("a", 500) == bytes(range(200))
+    assert store.get_start("empty", 10) == b""
+    assert store.get_start("gone", 10) is None
 
 
 def test_an_object_is_found_as_a_listing_has_it(store: ObjectStore) -> None:

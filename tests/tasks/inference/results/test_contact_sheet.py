@@ -14,6 +14,7 @@ from tasks.inference.results.contact_sheet import (
     CELLS,
     COLUMNS,
     ContactSheet,
+    cut_cells,
     fast_downscale,
     thumbnail,
 )
@@ -50,6 +51,16 @@ def found(
 def cell_of(image: Rgb, cell: int) -> Rgb:
     row, column = divmod(cell, COLUMNS)
     return image[row * CELL_HEIGHT :, column * CELL_WIDTH :][:CELL_HEIGHT, :CELL_WIDTH]
+
+
+def test_any_thumbnails_of_a_sheet_are_cut_out_side_by_side() -> None:
+    sheet = ContactSheet()
+    for number in range(COLUMNS + 3):
+        sheet.add(plain(CELL_WIDTH, CELL_HEIGHT, 20 * number))
+    cut = cut_cells(sheet.pixels(), [COLUMNS + 2, 0, COLUMNS - 1])
+    assert cut.shape == (CELL_HEIGHT, 3 * CELL_WIDTH, 3)
+    for place, number in enumerate((COLUMNS + 2, 0, COLUMNS - 1)):
+        assert (cut[:, place * CELL_WIDTH : (place + 1) * CELL_WIDTH] == 20 * number).all()
 
 
 def test_cells_are_filled_row_by_row_and_each_picture_is_in_the_middle(tmp_path: Path) -> None:
