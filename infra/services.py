@@ -77,7 +77,7 @@ def object_store(settings: StackSettings) -> Service:
         "s3.localSocket": temporary_folder(settings) / "s3.sock",
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
-        "s3.allowedOrigins": f"http://{HOST}:{settings.s3_port}",  # its own pages, the galleries, alone
+        "s3.allowedOrigins": ",".join(_origins_of_the_store(settings)),
         "s3.iam": "false",  # identities come from that file alone
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
@@ -102,6 +102,12 @@ def object_store(settings: StackSettings) -> Service:
         # its files.
         stop_seconds=3,
     )
+
+
+def _origins_of_the_store(settings: StackSettings) -> list[str]:
+    """Whose pages may use it: its own, the galleries, and the front page by both names, whose uploads go there."""
+    front_page = [f"http://{host}:{settings.live_port}" for host in (HOST, "localhost")]
+    return [f"http://{HOST}:{settings.s3_port}", *front_page]
 
 
 def read_from_store(settings: StackSettings) -> None:

@@ -45,6 +45,7 @@ MAY: dict[Role, dict[Bucket, str]] = {
     Role.LINKS: {Bucket.PREDICTIONS: "read", Bucket.RUNS: "read"},
     Role.PERSON: dict.fromkeys((Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS), "read list write")
     | dict.fromkeys((Bucket.PREDICTIONS, Bucket.RUNS), "read list"),
+    Role.PAGE: {Bucket.DATASETS: "read list write"} | dict.fromkeys((Bucket.PREDICTIONS, Bucket.RUNS), "read list"),
 }
 KEY = "doors/object"
 
@@ -80,6 +81,21 @@ def _status(ask: Callable[[Bucket], object], bucket: Bucket) -> int:
     except ClientError as error:
         return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
     return 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1:{live}", 200), ("http://localhost:{live}", 200), ("http://127.0.0.1:{s3}", 200)]
+    + [(origin, 403) for origin in ("http://localhost:{s3}", "http://127.0.0.1:1", "http://evil.example", "null")],
+)
+def test_the_store_is_open_to_the_front_page_and_the_galleries_alone(
+    stack: StackSettings, origin: str, status: int
+) -> None:
+    """What a browser asks before it sends a part of an upload."""
+    asked = {"Access-Control-Request-Method": "PUT", "Origin": origin.format(live=stack.live_port, s3=stack.s3_port)}
+    answer = httpx.options(f"http://{HOST}:{stack.s3_port}/{Bucket.DATASETS}/a.zip", headers=asked)
+    assert answer.status_code == status
+    assert answer.headers.get("access-control-allow-origin") == (asked["Origin"] if status == 200 else None)
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role != Role.ADMIN])
