@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live, models, predictions, questions, runs, s3_events, stored_files
+from infra.front_page import actions, live, models, predictions, questions, runs, s3_events, stored_files, uploads
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.tickets import OPENED
@@ -59,6 +59,7 @@ def application(services: Services) -> Starlette:
         *predictions.ROUTES,
         *stored_files.ROUTES,
         *s3_events.ROUTES,
+        *uploads.ROUTES,
     ]
     errors: Mapping[Any, Any] = {
         httpx.HTTPError: live.handle_triton_error,

@@ -27,9 +27,13 @@ class Page:
         self._connection = connection
         self._numbers = itertools.count(1)
 
-    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+    def _send(self, method: str, parameters: dict[str, object]) -> int:
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        return number
+
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        number = self._send(method, parameters)
         while (answer := json.loads(self._connection.recv(30))).get("id") != number:
             pass
         assert "error" not in answer, answer["error"]
@@ -54,16 +58,35 @@ class Page:
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
+    def leave(self, address: str) -> None:
+        """Open an address from a page that asks first whether to leave it, and say yes."""
+        self.call("Page.enable")
+        self._send("Page.navigate", {"url": address})
+        while json.loads(self._connection.recv(30)).get("method") != "Page.javascriptDialogOpening":
+            pass
+        self.call("Page.handleJavaScriptDialog", accept=True)
+        self.wait("document.readyState === 'complete'")
+
     def sign_in(self, address: str, user: str, password: str) -> None:
         """Open an address as a person who has typed user and password."""
         self.open(address.replace("://", f"://{user}:{password}@", 1))
         self.open(address)  # no fetch from an address that holds a password
 
-    def choose(self, selector: str, file: Path) -> None:
+    def choose(self, selector: str, *files: Path) -> None:
         """Fill a file input as a person does."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=list(map(str, files)), nodeId=node)
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Drag files of this machine onto the middle of an element, and drop them."""
+        x, y = self.js(
+            f"(box => [box.x + box.width / 2, box.y + box.height / 2])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        data = {"items": [], "files": list(map(str, files)), "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def resize(self, width: int, height: int) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
