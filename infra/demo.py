@@ -16,7 +16,7 @@ from infra import demo_data
 from infra.command_errors import StackError
 from infra.identities import Role
 from infra.services import s3_client
-from infra.stack_settings import StackSettings
+from infra.stack_settings import HOST, USER, StackSettings
 from infra.upload import upload
 from tasks.storage.object_names import Bucket
 
@@ -157,10 +157,11 @@ class Demo:
 
     def _table(self) -> None:
         environment = self._settings.environment
+        self._rows.insert(0, ("the studio", f"http://{HOST}:{self._settings.live_port}"))
         self._rows += [
             ("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api")),
             ("MLflow UI", environment["MLFLOW_TRACKING_URI"]),
-            ("their passwords", f"in {self._settings.state_dir / 'env'}"),
+            ("their passwords", f"in {self._settings.state_dir / 'env'}; of the studio: STUDIO_PASSWORD, user {USER}"),
             ("time", f"{time.monotonic() - self._began:.0f} s"),
         ]
         table = Table("what", Column("value", overflow="fold"), title="The main job is done", title_justify="left")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.front_page import model_consequences
+from infra.front_page import model_consequences, prediction_consequences
 
 Parameters = Mapping[str, Any]
 CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
@@ -11,6 +11,5 @@ CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
     "rollback-model": model_consequences.of_rollback,
     "undeploy-model": model_consequences.of_undeployment,
     "delete-version": model_consequences.of_version_deletion,
-from infra.front_page import prediction_consequences
     "delete-predictions": prediction_consequences.of_deletion,
 }

@@ -19,6 +19,7 @@ from tasks.dataset.findings import Report, Verdict
 from tasks.errors import StudioError
 from tasks.orchestration import events
 from tasks.parameters import ValidationPolicy
+from tasks.validation.check_records import WATCHED
 from tasks.validation.dataset_check import inspect_dataset, render_inspection
 from tasks.validation.image_stats_io import pack_image_stats
 from tasks.validation.report.groups import sanitize_text

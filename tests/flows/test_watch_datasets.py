@@ -59,7 +59,7 @@ def watch(max_checks: int) -> State:
 
 def started(client: SyncPrefectClient, prefix: str) -> list[FlowRun]:
     """The checks that were started of archives whose names begin so."""
-    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[checks.TAG]))
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[check_records.WATCHED]))
     return [
         run for run in client.read_flow_runs(flow_run_filter=tagged) if run.parameters["archive"].startswith(prefix)
     ]
