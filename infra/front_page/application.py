@@ -18,7 +18,18 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from infra.door import Door
-from infra.front_page import actions, live, models, predictions, questions, runs, s3_events, stored_files, uploads
+from infra.front_page import (
+    actions,
+    datasets,
+    live,
+    models,
+    predictions,
+    questions,
+    runs,
+    s3_events,
+    stored_files,
+    uploads,
+)
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.tickets import OPENED
@@ -53,6 +64,7 @@ def application(services: Services) -> Starlette:
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
         *live.ROUTES,
         *actions.ROUTES,
+        *datasets.ROUTES,
         *models.ROUTES,
         *questions.ROUTES,
         *runs.ROUTES,

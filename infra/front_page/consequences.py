@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.front_page import model_consequences, prediction_consequences
+from infra.front_page import dataset_consequences, model_consequences, prediction_consequences
 
 Parameters = Mapping[str, Any]
 CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
@@ -11,5 +11,6 @@ CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
     "rollback-model": model_consequences.of_rollback,
     "undeploy-model": model_consequences.of_undeployment,
     "delete-version": model_consequences.of_version_deletion,
+    "delete-dataset": dataset_consequences.of_deletion,
     "delete-predictions": prediction_consequences.of_deletion,
 }

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from tasks.catalogue.tombstones import Kind, Tombstone
 from tasks.deletion.journal import Deletion
-from tasks.deletion.rules import DeletionError, archive_obstacles, require_deletable, restore_command
+from tasks.deletion.rules import DeletionError, Obstacle, archive_obstacles, require_deletable, restore_command
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried_step
@@ -75,9 +75,24 @@ def require_unused_archive(deletion: Deletion, force: bool) -> None:
     Raises:
         DeletionError: One was, or does, and `force` is not set.
     """
-    runs = [run.name for run in list_unfinished_runs() if run.id != flow_run_id() and _names(run, deletion.name)]
-    obstacles = archive_obstacles(deletion.name, deletion.tombstone.digest or "", _trained(), runs)
+    obstacles = find_obstacles(deletion.name, deletion.tombstone.digest or "", but=flow_run_id())
     require_deletable(f"archive {deletion.name}", obstacles, force=force)
+
+
+def find_obstacles(archive: str, digest: str, *, but: str = "") -> list[Obstacle]:
+    """Return what needs an archive now.
+
+    Args:
+        archive: Its key in bucket `datasets`.
+        digest: The SHA-256 of its bytes, in hex; empty if nobody has read them.
+        but: The id of a flow run that may name it.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        TrackingError: MLflow cannot be reached.
+    """
+    runs = [run.name for run in list_unfinished_runs() if run.id != but and _names(run, archive)]
+    return archive_obstacles(archive, digest, _trained(), runs)
 
 
 @retried_step

@@ -1,0 +1,133 @@
+"""Tab Datasets: the archives with their checks, and of each its report, its lineage and how it differs from another."""
+
+import base64
+import threading
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.front_page.pages import query_of, render
+from infra.front_page.sample_pictures import read_sample_pictures
+from tasks.catalogue.archives import list_archives, read_archive
+from tasks.catalogue.difference import compare_archives
+from tasks.catalogue.entries import VERDICTS
+from tasks.catalogue.lineage import trace
+from tasks.errors import StudioError
+from tasks.storage.s3_client import StorageError
+
+ARCHIVES, NAMES = 40, 10  # on a page of the list, among the names that a field offers
+_COMPARISON = threading.Lock()  # it copies two archives to the disk and reads every image
+
+
+def show_tab(request: Request) -> Response:
+    """Answer with the tab."""
+    return render(request, "datasets.html", verdicts=VERDICTS, **_filters(request))
+
+
+def show_list(request: Request) -> Response:
+    """Answer with a page of the list; with the first, the address in the browser gets its filters.
+
+    Raises:
+        CatalogueError: The cursor or the verdict cannot be.
+        StorageError: The object store cannot be reached.
+    """
+    cursor, filters = request.query_params.get("cursor", ""), _filters(request)
+    page = list_archives(cursor=cursor, limit=ARCHIVES, **filters)
+    chosen = {name: value for name, value in filters.items() if value}
+    answer = render(request, "datasets_list.html", page=page, filters=chosen, is_first=not cursor)
+    if not cursor:
+        answer.headers["HX-Replace-Url"] = f"/datasets?{query_of(chosen)}".removesuffix("?")
+    return answer
+
+
+def _filters(request: Request) -> dict[str, Any]:
+    """What `list_archives` is asked for; no verdict is None."""
+    asked = request.query_params
+    return {"search": asked.get("search", ""), "verdict": asked.get("verdict") or None}
+
+
+def show_sample_pictures(request: Request) -> Response:
+    """Answer with a few pictures of the report of a check, or with nothing: they are no reason for an alarm."""
+    try:
+        pictures = read_sample_pictures(str(request.path_params["run"]))
+    except StorageError:
+        pictures = []
+    answer = render(request, "datasets_samples.html", pictures=pictures)
+    if pictures:
+        answer.headers["Cache-Control"] = "private, max-age=86400"  # a report is written once
+    return answer
+
+
+def show_archive(request: Request) -> Response:
+    """Answer with the page of an archive."""
+    return render(request, "datasets_archive.html", name=_name(request))
+
+
+def show_facts(request: Request) -> Response:
+    """Answer with what the newest check of an archive found, and with its report.
+
+    Raises:
+        CatalogueError: There is no such archive.
+        StorageError: The object store cannot be reached.
+    """
+    return render(request, "datasets_facts.html", archive=read_archive(_name(request)))
+
+
+def show_lineage(request: Request) -> Response:
+    """Answer with what was made from an archive.
+
+    Raises:
+        CatalogueError: There is no such archive, and there was none.
+        StorageError: The object store cannot be reached.
+        TrackingError: MLflow cannot be reached.
+    """
+    name = _name(request)
+    lineage = trace(f"s3://datasets/{name}")  # a model may have the same name
+    picture = base64.b64encode(lineage.to_svg().encode("utf-8", "replace")).decode()
+    return render(request, "datasets_lineage.html", name=name, text=lineage.to_text(), picture=picture)
+
+
+def show_names(request: Request) -> Response:
+    """Answer with the names that hold what was typed.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    page = list_archives(limit=NAMES, search=request.query_params.get("other", ""))
+    return render(request, "datasets_names.html", names=[entry.name for entry in page.entries])
+
+
+def show_difference(request: Request) -> Response:
+    """Answer with how an archive differs from another; one comparison is made at a time.
+
+    Raises:
+        CatalogueError: One is no archive that can be read.
+        StorageError: One is not there, or the object store cannot be reached.
+        StudioError: Another comparison is being made.
+    """
+    name, other = _name(request), request.query_params.get("other", "")
+    if not _COMPARISON.acquire(blocking=False):
+        raise StudioError("Expected one comparison at a time, found another going on. Try again when it has ended.")
+    try:
+        difference = compare_archives(name, other)
+    finally:
+        _COMPARISON.release()
+    return render(request, "datasets_difference.html", text=difference.to_text())
+
+
+def _name(request: Request) -> str:
+    return request.query_params.get("name", "")
+
+
+ROUTES = [
+    Route("/datasets", show_tab),
+    Route("/datasets/list", show_list),
+    Route("/datasets/samples/{run:uuid}", show_sample_pictures),
+    Route("/datasets/archive", show_archive),
+    Route("/datasets/facts", show_facts),
+    Route("/datasets/lineage", show_lineage),
+    Route("/datasets/names", show_names),
+    Route("/datasets/difference", show_difference),
+]
