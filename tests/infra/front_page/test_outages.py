@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from infra import supervisord
+from infra.stack_settings import StackSettings
+from tests.clients import front_page
 from tests.infra.front_page.in_process import NOBODY, ask
+from tests.waiting import eventually
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _no_services(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{NOBODY}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -16,11 +20,13 @@ def _no_services(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.usefixtures("_no_services")
 @pytest.mark.parametrize("path", ["/runs", "/registered-models", "/registered-models/model?name=shapes"])
 def test_a_tab_opens_without_any_service(path: str) -> None:
     assert ask(path).status_code == 200
 
 
+@pytest.mark.usefixtures("_no_services")
 @pytest.mark.parametrize(
     ("method", "path", "service"),
     [
@@ -40,3 +46,21 @@ def test_a_panel_names_the_service_that_is_away(method: str, path: str, service:
     assert service in answer.text.replace("&#39;", "'")
     assert 'role="alert"' in answer.text
     assert "<html" not in answer.text
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.heavy
+def test_a_tab_misses_a_service_that_dies_and_finds_it_again(stack: StackSettings) -> None:
+    """Prefect's own client would try for a minute before it says anything."""
+    with front_page(stack) as page:
+
+        def runs() -> int:
+            return page.get("/runs/newest").status_code
+
+        assert runs() == 200
+        with supervisord.connect(stack) as supervisor:
+            supervisor.stopProcess("prefect")
+            assert runs() == 502
+            assert page.get("/registered-models/list").status_code == 200
+            supervisor.startProcess("prefect")
+        eventually(lambda: runs() == 200, "the list of runs", 120, every_s=1)
