@@ -61,7 +61,8 @@ def page(stack: StackSettings, open_browser: OpenBrowser, tmp_path_factory: pyte
     with open_browser(tmp_path_factory.mktemp("profile"), names) as page:
         page.sign_in(f"http://127.0.0.1:{stack.live_port}/predictions", USER, stack.secrets["front_page"])
         assert page.js("fetch('/predictions').then(answer => answer.status)") == 200
-        page.sign_in(f"http://127.0.0.1:{stack.mlflow_port}/health", user, password)
+        page.sign_in(f"http://127.0.0.1:{stack.mlflow_port}/", user, password)
+        page.open(f"http://127.0.0.1:{stack.mlflow_port}/health")  # a page without a script of its own
         signed_in = "fetch('/api/2.0/mlflow/users/current').then(answer => answer.status)"
         assert page.js(signed_in) == 200
         yield page

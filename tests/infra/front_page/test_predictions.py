@@ -1,11 +1,13 @@
 """Tab Predictions: its list, the page of a run, and its gallery in a real browser."""
 
+import asyncio
 import base64
 import json
 import re
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -13,8 +15,10 @@ import httpx
 import numpy as np
 import pytest
 from markupsafe import escape
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from infra.front_page import predictions
+from infra.front_page.application import application
 from infra.stack_settings import USER, StackSettings
 from tasks.media.images import decode_image
 from tasks.orchestration import deployed_flows
@@ -22,6 +26,7 @@ from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.front_page.inferences import FAILURE, TEXT_FILE, publish_run
+from tests.infra.front_page.test_live import NO_SERVICES
 from tests.tasks.catalogue.registry import infer
 from tests.tasks.inference.results.test_gallery import HOSTILE
 from tests.waiting import eventually
@@ -165,6 +170,35 @@ def test_a_run_that_prefect_has_forgotten_and_one_that_was_deleted_say_so(site: 
     assert site.get(f"/predictions/{uuid4()}/results").status_code == 400
 
 
+PANELS = {"results", "actions", "gallery", "failures", "files", "lineage"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "gone", "words"),
+    [
+        ("MLFLOW_TRACKING_URI", {"results", "lineage"}, "MLflow"),
+        ("AWS_ENDPOINT_URL", PANELS - {"actions"}, "object store"),
+        ("PREFECT_API_URL", {"actions"}, "Prefect"),
+    ],
+)
+def test_each_panel_names_the_service_that_is_away_and_the_others_work(
+    run: str, monkeypatch: pytest.MonkeyPatch, variable: str, gone: set[str], words: str
+) -> None:
+    monkeypatch.setenv(variable, NO_SERVICES.store_url)
+
+    async def answers() -> dict[str, httpx.Response]:
+        options: dict[str, Any] = {"base_url": "http://127.0.0.1", "auth": (USER, NO_SERVICES.password)}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(application(NO_SERVICES)), **options) as client:
+            return {name: await client.get(f"/predictions/{run}/{name}") for name in sorted(PANELS)}
+
+    address = get_current_settings().api.url if variable != "PREFECT_API_URL" else NO_SERVICES.store_url
+    with temporary_settings({PREFECT_API_URL: address}):
+        found = asyncio.run(answers())
+    assert {name for name, answer in found.items() if answer.status_code == 502} == gone
+    assert {name for name, answer in found.items() if answer.status_code == 200} == PANELS - gone
+    assert all(words in found[name].text for name in gone)
+
+
 # ---- in a browser ---------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +275,8 @@ def test_the_filter_is_in_the_address(page: Page, run: str) -> None:
 def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: StackSettings) -> None:
     doomed = infer("doomed", 5)
     page.open(f"http://127.0.0.1:{stack.live_port}/predictions/{doomed}")
-    page.wait("document.querySelector('button.bad') !== null")
+    busy = ".htmx-request, .htmx-added, .htmx-settling"  # htmx takes no click until it has settled
+    page.wait(f"document.querySelector('button.bad') !== null && document.querySelector('{busy}') === null")
     page.js("document.querySelector('button.bad').click()")
     page.wait("document.querySelector('dialog[open] footer .main') !== null")
     assert "1 files of 529 bytes go, and no copy of them is kept." in page.js(
@@ -252,6 +287,17 @@ def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: St
     with prefect_api(stack) as api:
         runs = api.post("/flow_runs/filter", json={"sort": "START_TIME_DESC"}).raise_for_status().json()
     assert [each["parameters"] for each in runs if each["parameters"].get("run") == doomed] == [{"run": doomed}]
+
+
+def test_the_list_is_used_with_the_keyboard(page: Page, run: str) -> None:
+    page.wait("document.querySelector('tbody th a') !== null")
+    reached: list[str] = []
+    while not reached or reached[-1] != f"/predictions/{run}":
+        assert len(reached) < 20, reached
+        for kind in ("keyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.append(page.js("document.activeElement.id || document.activeElement.pathname || 'Infer'"))
+    assert reached[-3:] == ["model", "Infer", f"/predictions/{run}"]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1920])
