@@ -20,7 +20,7 @@ const sent = (address, body) => short(new Promise(done => {
 
 const framed = address => short(new Promise(done => {
     const frame = document.createElement('iframe'); frame.src = address; document.body.append(frame);
-    frame.onload = () => { try { learned.push('framed ' + frame.contentDocument.title); } catch {} done(); }; }));
+    frame.onload = () => { try { learned.push(frame.contentDocument.body.innerText); } catch {} done(); }; }));
 const submitted = (address, fields) => short(new Promise(done => {
     const frame = document.createElement('iframe'), form = document.createElement('form');
     frame.name = 'f' + Math.random(); frame.onload = done; form.target = frame.name; form.method = 'POST'; form.action = address;
