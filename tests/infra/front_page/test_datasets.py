@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from flows.validate_dataset import validate_dataset
 from infra.front_page import datasets
@@ -178,7 +179,9 @@ def test_one_comparison_is_made_at_a_time() -> None:
 
 
 def test_the_dialog_of_a_deletion_says_what_needs_the_archive(site: httpx.Client) -> None:
+    MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
     dialog = site.get("/start/delete-dataset", params={"archive": CHECKED}).raise_for_status().text
+    assert f"Clients get {MODEL}/1: it is champion." in dialog
     assert f"Version {MODEL}/1 was trained on an earlier archive of this name." in dialog
     assert "the run refuses to delete it, unless force is true" in dialog
     unneeded = site.get("/start/delete-dataset", params={"archive": MANY[0]}).raise_for_status().text
@@ -284,6 +287,25 @@ def test_a_search_stays_in_the_address_and_the_selection_on_the_page(tab: Page) 
     ]
     tab.open(address)
     tab.wait(f"document.querySelectorAll('[data-archive]').length === {len(HOSTILE)}")
+
+
+def test_what_was_uploaded_comes_into_the_list(tab: Page) -> None:
+    search(tab, f"{FOLDER}/late")
+    tab.wait("document.querySelectorAll('[data-archive]').length === 0")
+    STORE.put(f"{FOLDER}/late.zip", b"late")
+    tab.js("document.body.dispatchEvent(new CustomEvent('studio:uploaded'))")
+    tab.wait("document.querySelectorAll('[data-archive]').length === 1")
+    STORE.delete(f"{FOLDER}/late.zip")
+
+
+def test_a_selection_that_no_address_takes_is_said(tab: Page) -> None:
+    press(tab, "[data-archive]")
+    too_many = "[document.getElementById('train').disabled, !document.getElementById('too-many').hidden]"
+    assert tab.js(too_many) == [False, False]
+    tab.js("choose('x'.repeat(LONGEST)); show()")
+    assert tab.js(too_many) == [True, True]
+    press(tab, "#selection li:last-child button")
+    assert tab.js(too_many) == [False, False]
 
 
 def test_two_selected_archives_are_what_the_training_gets(stack: StackSettings, tab: Page) -> None:
