@@ -43,7 +43,7 @@ class _Query(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(min_length=1)
 
 
 class _NewUpload(_Query):
@@ -52,7 +52,7 @@ class _NewUpload(_Query):
 
 
 class _KnownUpload(_Query):
-    upload: str
+    upload: str = Field(min_length=1)
     writer: str = ""
 
     @property
@@ -95,7 +95,7 @@ def require_archive_name(name: str) -> None:
         raise StudioError(expected_found_fix(f"a name that ends in {EXTENSION}", safe_repr(name), fix))
     if "/" in name:
         raise StudioError(expected_found_fix("the name of a file, without a folder", safe_repr(name), fix))
-    if (length := len(name.encode("utf-8", "replace"))) > MAX_NAME_BYTES:
+    if (length := len(name.encode())) > MAX_NAME_BYTES:
         raise StudioError(expected_found_fix(f"a name of at most {MAX_NAME_BYTES} bytes", str(length), fix))
     if reason := refusal(FoundArchive(key=name, etag="", modified=datetime.now(UTC))):
         raise StudioError(f"{safe_repr(name)}: {reason}. {fix}")
@@ -105,7 +105,8 @@ def start(asked: _NewUpload) -> dict[str, object]:
     """Start an upload, and return what the browser needs to go on with it, now and after a reload."""
     require_archive_name(asked.name)
     if asked.size < 1:
-        raise StudioError(expected_found_fix("a zip archive", f"{safe_repr(asked.name)}, which is empty", "See to it."))
+        found = f"{safe_repr(asked.name)}, which is empty"
+        raise StudioError(expected_found_fix("a zip archive", found, "Pack it anew."))
     if not asked.replace and _STORE.exists(asked.name):
         raise _taken(asked.name)
     upload = start_upload(Bucket.DATASETS, asked.name)
@@ -130,18 +131,23 @@ def sign_part(asked: _Part) -> dict[str, object]:
 
 def complete(asked: _WholeUpload) -> dict[str, object]:
     """Make the archive of its parts and start its check; doing so twice is doing so once."""
-    upload = asked.in_store
-    if not list_parts(asked)["complete"]:
-        parts = upload.parts()
-        wanted = part_sizes(asked.size)
-        found = {number: part.size for number, part in parts.items()}
-        if found != wanted:
-            wrong = sorted(number for number in wanted.keys() | found.keys() if found.get(number) != wanted.get(number))
-            expected = f"{len(wanted)} parts with {asked.size} bytes"
-            raise StudioError(expected_found_fix(expected, f"part {wrong[0]} missing or different", "Send it again."))
-        if not upload.complete(parts, replace=asked.replace):
-            raise _taken(asked.name)
+    try:
+        _put_together(asked)
+    except UploadOverError:
+        if not asked.in_store.is_complete():
+            raise
     return _start_check(asked.name)
+
+
+def _put_together(asked: _WholeUpload) -> None:
+    parts = asked.in_store.parts()
+    found, wanted = {number: part.size for number, part in parts.items()}, part_sizes(asked.size)
+    if found != wanted:
+        wrong = min(number for number, _ in found.items() ^ wanted.items())
+        expected = f"{len(wanted)} parts with {asked.size} bytes"
+        raise StudioError(expected_found_fix(expected, f"part {wrong} missing or different", "Send it again."))
+    if not asked.in_store.complete(parts, replace=asked.replace):
+        raise _taken(asked.name)
 
 
 def abort(asked: _KnownUpload) -> dict[str, object]:

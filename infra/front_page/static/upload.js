@@ -77,7 +77,8 @@ function put(address, blob, signal, onProgress) {
       signal.removeEventListener("abort", stop);
       const store = new URL(address).origin;
       if (signal.aborted) reject(signal.reason);
-      else if (request.status === 0) reject(new UploadError(`This browser does not reach the object store at ${store}.`));
+      else if (request.status === 0) // a browser does not say which of the two
+        reject(new UploadError(`The object store at ${store} does not answer, or takes nothing from pages of ${location.origin}.`));
       else if (request.status !== 200)
         reject(new UploadError(`The object store at ${store} answers ${request.status} to a part.`, request.status));
       else resolve();
@@ -233,9 +234,9 @@ class Upload {
 
   missing() {
     if (this.isComplete) return [];
-    const count = Math.ceil(this.size / this.saved.partBytes);
-    const numbers = Array.from({ length: count }, (_, index) => index + 1);
-    return numbers.filter(number => !this.parts.has(number));
+    const { partBytes } = this.saved;
+    const numbers = Array.from({ length: Math.ceil(this.size / partBytes) }, (_, index) => index + 1);
+    return numbers.filter(number => this.parts.get(number) !== Math.min(partBytes, this.size - (number - 1) * partBytes));
   }
 
   async send() {
@@ -329,6 +330,7 @@ class Upload {
   forget() {
     localStorage.removeItem(PREFIX + this.name);
     this.saved = null;
+    this.isComplete = false;
     this.parts.clear();
   }
 
