@@ -30,7 +30,7 @@ def password_rule(password: str) -> Rule:
 
     def refuse(connection: HTTPConnection) -> JSONResponse | None:
         given = given_password(connection)
-        if is_open(connection.url.path) or (given is not None and hmac.compare_digest(given, password.encode())):
+        if is_open(connection.scope["path"]) or (given is not None and hmac.compare_digest(given, password.encode())):
             return None
         message = f"expected user {USER} and STUDIO_PASSWORD of .studio/env, found {'others' if given else 'none'}"
         return refusal_of(message, 401, {"WWW-Authenticate": 'Basic realm="YOLO Studio", charset="UTF-8"'})
@@ -44,8 +44,8 @@ def token_rule(password: str) -> Rule:
 
     def refuse(connection: HTTPConnection) -> JSONResponse | None:
         given = connection.headers.get(TOKEN_HEADER, "").encode()
-        reads = connection.scope["method"] in _READING
-        if reads or is_open(connection.url.path) or hmac.compare_digest(given, expected):
+        reads = connection.scope.get("method") in _READING
+        if reads or is_open(connection.scope["path"]) or hmac.compare_digest(given, expected):
             return None
         return refusal_of(f"expected header {TOKEN_HEADER} of a page of this address, found another: reload the page")
 

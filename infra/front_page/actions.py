@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
-from uuid import UUID
+from uuid import uuid4
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,6 +23,7 @@ from infra.front_page.forms import list_groups, parse_form
 from infra.front_page.pages import render
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
+from tasks.orchestration.deployed_flows import DeployedFlow
 
 STARTED = "studio:started"  # the event that the page gets
 _MAX_BYTES = 1 << 20
@@ -33,38 +34,32 @@ def show_dialog(request: Request) -> Response:
     """Return the form of a flow, filled with what the query says."""
     flow = _flow(request)
     deployed = deployed_flows.describe(flow)
-    given = parse_qs(request.url.query, keep_blank_values=True)
-    parameters = parse_form(deployed.schema, given)
-    consequences = CONSEQUENCES[flow](parameters) if flow in CONSEQUENCES else ()
+    groups = list_groups(deployed.schema, parse_qs(request.url.query, keep_blank_values=True))
+    filled = {field.path: [field.text] for group in groups for field in group.fields}
     return render(
         request,
         "dialog.html",
         flow=flow,
         description=deployed.description,
-        groups=list_groups(deployed.schema, given),
-        consequences=consequences,
-        **_commands(flow, deployed.id, parameters),
+        groups=groups,
+        key=uuid4(),
+        **_described(flow, deployed, filled),
     )
 
 
 async def show_parameters(request: Request) -> Response:
-    """Return the parameters that the form says, as JSON and as commands."""
+    """Return what the form says, as JSON and as commands, and what that would change."""
     filled = await _filled(request)
     return await run_in_threadpool(_show_parameters, request, filled)
 
 
 def _show_parameters(request: Request, filled: Filled) -> Response:
     flow = _flow(request)
-    deployed = deployed_flows.describe(flow)
-    try:
-        parameters = parse_form(deployed.schema, filled)
-    except StudioError as error:  # half a word is no reason for an alarm, but it is no command either
-        return render(request, "parameters.html", parameters=str(error), studio="", curl="")
-    return render(request, "parameters.html", **_commands(flow, deployed.id, parameters))
+    return render(request, "parameters.html", **_described(flow, deployed_flows.describe(flow), filled))
 
 
 async def start(request: Request) -> Response:
-    """Start the run, and return where to watch it."""
+    """Start the run, and return where to watch it; a form that is sent twice starts one run."""
     filled = await _filled(request)
     return await run_in_threadpool(_start, request, filled)
 
@@ -73,18 +68,33 @@ def _start(request: Request, filled: Filled) -> Response:
     flow = _flow(request)
     try:
         parameters = parse_form(deployed_flows.describe(flow).schema, filled)
-        run = deployed_flows.start(flow, parameters)
+        run = deployed_flows.start(flow, parameters, idempotency_key=request.query_params.get("key"))
     except StudioError as error:
         return render(request, "refused.html", status=502 if error.transient else 400, message=str(error))
-    return render(request, "started.html", events=(STARTED,), flow=flow, run=str(run))
+    answer = render(request, "started.html", events=(STARTED,), flow=flow, run=str(run))
+    answer.headers["HX-Retarget"] = "#dialog"
+    return answer
 
 
-def _commands(flow: str, deployment: UUID, parameters: dict[str, object]) -> dict[str, Any]:
+def _described(flow: str, deployed: DeployedFlow, filled: Filled) -> dict[str, Any]:
+    """The run that the form describes, for the templates; half a word in it is no reason for an alarm."""
+    try:
+        parameters = parse_form(deployed.schema, filled)
+    except StudioError as error:
+        return {"parameters": str(error), "studio": "", "curl": "", "consequences": ()}
     return {
         "parameters": json.dumps(parameters, indent=2, ensure_ascii=False),
         "studio": studio_line(flow, parameters),
-        "curl": curl_line(deployment, parameters),
+        "curl": curl_line(deployed.id, parameters),
+        "consequences": _consequences(flow, parameters),
     }
+
+
+def _consequences(flow: str, parameters: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return CONSEQUENCES[flow](parameters) if flow in CONSEQUENCES else ()
+    except StudioError as error:
+        return (f"What this would change is not known now: {error}",)
 
 
 async def _filled(request: Request) -> Filled:

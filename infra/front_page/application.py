@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -74,7 +73,6 @@ def application(services: Services) -> Starlette:
         *uploads.ROUTES,
     ]
     errors: Mapping[Any, Any] = {
-        httpx.HTTPError: live.handle_triton_error,
         StudioError: show_studio_error,
         HTTPException: show_http_error,
     }

@@ -1,9 +1,10 @@
 """The form of a flow: its fields from the JSON schema of the deployment, and the parameters that a person filled in."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 
@@ -40,43 +41,45 @@ class Group:
     fields: tuple[Field, ...]
 
 
-def list_groups(schema: Schema, given: Mapping[str, Sequence[str]]) -> list[Group]:
-    """Return the form of a flow; `given` are the texts that its fields hold, by path."""
-    return list(_groups("", schema, schema, given))
+def list_groups(schema: Schema, chosen: Mapping[str, Sequence[str]]) -> list[Group]:
+    """Return the form of a flow; `chosen` are the values of its fields, by path: several of a list."""
+    return list(_groups("", schema, schema, chosen))
 
 
 def parse_form(schema: Schema, filled: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the parameters of a run: what is left empty keeps the flow's default. Prefect's server checks the rest.
 
+    `filled` are the texts in the fields, by path; the last one counts.
+
     Raises:
         StudioError: There is a field that the flow does not have, or JSON that is none.
     """
-    fields = {field.path: field for group in list_groups(schema, filled) for field in group.fields}
+    fields = {field.path: field for group in list_groups(schema, {}) for field in group.fields}
     if unknown := sorted(filled.keys() - fields.keys()):
         raise StudioError(
             expected_found_fix("parameters of this flow", safe_repr(unknown[0]), "Reload the page, and start anew.")
         )
     parameters: dict[str, Any] = {}
-    for field in fields.values():
-        if field.text.strip():
-            *groups, name = field.path.split(".")
+    for path, texts in filled.items():
+        if texts[-1].strip():
+            *groups, name = path.split(".")
             place = parameters
             for group in groups:
                 place = place.setdefault(group, {})
-            place[name] = _value(field)
+            place[name] = _value(fields[path], texts[-1])
     return parameters
 
 
-def _groups(path: str, rules: Schema, schema: Schema, given: Mapping[str, Sequence[str]]) -> Iterator[Group]:
+def _groups(path: str, rules: Schema, schema: Schema, chosen: Mapping[str, Sequence[str]]) -> Iterator[Group]:
     required = set(rules.get("required", ()))
     inner: list[Iterator[Group]] = []
     fields = []
     for name, field in sorted(rules.get("properties", {}).items(), key=lambda item: item[1].get("position", 0)):
         place = f"{path}.{name}" if path else name
         if reference := _model(field):
-            inner.append(_groups(place, schema["definitions"][reference], schema, given))
+            inner.append(_groups(place, schema["definitions"][reference], schema, chosen))
         else:
-            fields.append(_field(place, field, given.get(place, ()), required=name in required))
+            fields.append(_field(place, field, chosen.get(place, ()), required=name in required))
     if fields:
         yield Group(path=path, description=rules.get("description", ""), fields=tuple(fields))
     for groups in inner:
@@ -109,14 +112,14 @@ def _field(path: str, rules: Schema, given: Sequence[str], *, required: bool) ->
 
 def _lines(given: Sequence[str]) -> str:
     """A line for each text; JSON if that would make others of them."""
-    if len(given) == 1:  # as a person has typed it
-        return given[0]
-    is_plain = all(text == text.strip() and len(text.splitlines()) == 1 and text[0] != "[" for text in given)
+    is_plain = all(text == text.strip() and len(text.splitlines()) == 1 and not text.startswith("[") for text in given)
     return "\n".join(given) if is_plain else json.dumps(list(given), ensure_ascii=False)
 
 
-def _value(field: Field) -> Any:  # noqa: ANN401 - JSON
-    text = field.text.strip()
+def _value(field: Field, text: str) -> Any:  # noqa: ANN401 - JSON
+    if field.kind == "text":
+        return text  # as it is: a name may begin with a blank
+    text = text.strip()
     if field.kind == "lines" and not text.startswith("["):
         return [line.strip() for line in text.splitlines() if line.strip()]
     if field.kind in {"lines", "json"}:
@@ -130,15 +133,20 @@ def _number(text: str) -> int | float | str:
     """The number that a text is; the text itself, for Prefect's server to refuse, if it is none."""
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        return number if math.isfinite(number) else text  # JSON has no other
     return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _json(field: Field, text: str) -> Any:  # noqa: ANN401
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise StudioError(
             expected_found_fix(f"JSON as {field.path}", safe_repr(text), f"Mind its quotes: {error}.")

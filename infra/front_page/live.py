@@ -50,6 +50,13 @@ async def page(request: Request) -> Response:
 
 async def models(request: Request) -> Response:
     """Return the models that `predict` runs, by name: `[{name, version, versions, task, image_size, classes}]`."""
+    try:
+        return await _models(request)
+    except httpx.HTTPError as error:
+        return _while_triton_is_away(request, error)
+
+
+async def _models(request: Request) -> Response:
     triton = request.app.state.triton
     headers = {KEY_HEADER: request.app.state.key}
     index = await triton.post("/v2/repository/index", json={"ready": True}, headers=headers)
@@ -99,7 +106,10 @@ async def predict(request: Request) -> Response:
             return _error(f"expected a picture within {TIMEOUT_S:g} s, found a part of one: send it again", 408)
         if body is None:
             return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
-        return await _infer(request, body)
+        try:
+            return await _infer(request, body)
+        except httpx.HTTPError as error:
+            return _while_triton_is_away(request, error)
 
 
 async def _infer(request: Request, body: bytes) -> Response:
@@ -120,8 +130,7 @@ async def _infer(request: Request, body: bytes) -> Response:
     return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
 
 
-async def handle_triton_error(request: Request, error: Exception) -> Response:
-    """Answer a browser while Triton is away."""
+def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
     address = request.app.state.triton.base_url
     return _error(f"expected Triton at {address}, found no answer ({error!r}): start it with `make up`", 502)
 

@@ -31,7 +31,7 @@ def render(
         events: What the page is told, such as `studio:started`: its lists listen.
         values: What the template shows; all of it is escaped.
     """
-    state, path = request.app.state, request.url.path
+    state, path = request.app.state, request.scope["path"]
     own = "" if is_open(path) else token(state.password)  # who may read a page without the password gets none
     text = _ENVIRONMENT.get_template(template).render(
         tab=path.split("/")[1], token=own, links=Settings().addresses, **values
@@ -66,8 +66,17 @@ async def show_http_error(request: Request, error: Exception) -> Response:
 
 
 def _error(request: Request, message: str, status: int) -> Response:
-    is_part = "hx-request" in request.headers
-    return render(request, "error.html", status=status, message=message, is_part=is_part)
+    """A panel, with a button that asks for the same again if it is a part of a page."""
+    address = f"{request.scope['path']}?{request.url.query}" if request.method == "GET" else ""
+    return render(
+        request,
+        "error.html",
+        status=status,
+        message=message,
+        is_part="hx-request" in request.headers,
+        is_dialog=request.headers.get("hx-target") == "dialog",
+        address=address,
+    )
 
 
 def show_bytes(size: float) -> str:

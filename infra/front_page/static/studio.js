@@ -1,5 +1,5 @@
 "use strict";
-// Dialogs open when htmx has filled them, and close by their own buttons, Escape, or once a run has started.
+// A dialog opens when htmx has filled it, and closes by its own buttons or Escape.
 const dialog = document.getElementById("dialog");
 
 document.addEventListener("htmx:afterSettle", event => {
@@ -8,15 +8,15 @@ document.addEventListener("htmx:afterSettle", event => {
 document.addEventListener("click", event => {
   if (event.target.closest("[data-close]")) dialog.close();
 });
-document.addEventListener("studio:started", () => {
-  for (const button of dialog.querySelectorAll("footer .main")) button.remove();
-  for (const button of dialog.querySelectorAll("footer [data-close]")) button.textContent = "Close";
-});
-// A service that is away is asked again by the panel itself; a page that is away says so.
+// The server of this page is away: nothing else could say so.
 document.addEventListener("htmx:sendError", event => {
-  const note = document.createElement("p");
+  const note = document.createElement("p"), close = document.createElement("button");
   note.className = "panel outage";
   note.setAttribute("role", "alert");
   note.textContent = "The studio does not answer: see `make status`, then reload this page.";
-  event.detail.target?.replaceChildren(note);
+  close.textContent = "Close";
+  close.dataset.close = "";
+  if (event.detail.target !== dialog) return event.detail.target?.replaceChildren(note);
+  dialog.replaceChildren(note, close);
+  if (!dialog.open) dialog.showModal();
 });
