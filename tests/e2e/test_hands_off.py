@@ -77,7 +77,7 @@ def drop_in_the_browser(stack: StackSettings, open_browser: OpenBrowser, folder:
     renamed = [path.rename(folder / name) for path, name in zip(archives, ARCHIVES, strict=True)]
     with open_browser(folder / "profile") as page:
         page.sign_in(f"http://127.0.0.1:{stack.live_port}/datasets", USER, stack.secrets["front_page"])
-        page.wait("document.querySelector('#drop-zone')")
+        page.wait("document.querySelector('#drop-zone') !== null")
         page.drop("#drop-zone", *renamed)
         page.wait("document.querySelectorAll('.upload [data-show=check]:not([hidden])').length === 2", 60)
 

@@ -79,7 +79,7 @@ def test_a_person_sees_the_command_change_and_starts_the_run(
         page.call("Input.insertText", text=name)
         page.wait(f"document.querySelector('#parameters').textContent.includes('studio undeploy {name}')")
         page.js("document.querySelector('#dialog footer .main').click()")
-        page.wait("document.querySelector('.started')")
+        page.wait("document.querySelector('.started') !== null")
         assert page.js("document.querySelector('#dialog [name=model_name]')") is None, "the form cannot be sent again"
         page.js("document.querySelector('#dialog footer [data-close]').click()")
         assert not page.js("document.querySelector('#dialog').open")
