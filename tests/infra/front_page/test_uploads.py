@@ -145,6 +145,16 @@ def test_an_end_whose_answer_was_lost_is_asked_for_again_and_checks_once(client:
     assert started.flow_run == run.id
 
 
+def test_a_taken_name_is_refused_before_a_byte_is_sent(client: httpx.Client) -> None:
+    name = f"{uuid4().hex}.zip"
+    STORE.put(name, b"of somebody else")
+    refused = client.post("/uploads", params={"name": name, "size": 3})
+    assert refused.status_code == 409
+    assert "keeps the former one as an earlier version, or rename your file" in refused.json()["error"]
+    assert under_way(name) == []
+    assert start(client, name, 3, replace=True)["upload"]
+
+
 def test_an_upload_that_is_over_is_gone(client: httpx.Client) -> None:
     known = start(client, f"{uuid4().hex}.zip", 3)
     for _ in range(2):
@@ -226,6 +236,12 @@ def press(page: Page, name: str, button: str) -> None:
     page.js(f"{row(name)}.querySelector('[data-do={button}]').click()")
 
 
+def unfinished(name: str) -> str:
+    """The row in the list of the uploads of all browsers."""
+    rows = "[...document.querySelectorAll('#unfinished-uploads tr')]"
+    return f"{rows}.find(row => row.textContent.includes({json.dumps(name)}))"
+
+
 def under_way(name: str) -> list[MultipartUpload]:
     found = [each for each in STORE.list_uploads() if each.key == name]
     return [MultipartUpload(bucket="datasets", key=name, upload_id=each.upload_id, writer="") for each in found]
@@ -296,6 +312,7 @@ def test_after_a_reload_the_same_file_goes_on_with_what_is_missing(
     wait_for_parts(path.name, 3)
     page.leave(f"http://{HOST}:{stack.live_port}/datasets")
     assert "Choose the same file again" in wait_for(page, path.name, "cut")
+    page.wait(f"!!{unfinished(path.name)}?.closest('[hidden]')")  # it is shown above
     (upload,) = under_way(path.name)
     known = len(upload.parts())
     assert STORE.find(path.name) is None
@@ -407,12 +424,20 @@ def test_two_tabs_do_not_upload_one_name(page: Page, tmp_path: Path) -> None:
 def test_what_nobody_has_ended_is_listed_and_can_be_aborted(page: Page, stack: StackSettings) -> None:
     upload = start_upload("datasets", f"<i>'{uuid4().hex[:8]}.zip")
     page.open(f"http://{HOST}:{stack.live_port}/datasets")
-    rows = "[...document.querySelectorAll('#unfinished-uploads tr')]"
-    found = f"{rows}.find(row => row.textContent.includes({json.dumps(upload.key)}))"
-    page.wait(found.replace(".find", ".some"))
+    found = unfinished(upload.key)
+    page.wait(f"{found} && !{found}.closest('[hidden]')")
     page.js(f"window.confirm = () => true; {found}.querySelector('button').click()")
     page.wait(f"!{found}")
     assert under_way(upload.key) == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_window(page: Page, tmp_path: Path, width: int) -> None:
+    path = make_archive(tmp_path, 7, f"{uuid4().hex * 6}.zip")
+    page.resize(width, 800)
+    page.choose("#upload-files", path)
+    wait_for(page, path.name, "done")
+    assert page.js("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.heavy
