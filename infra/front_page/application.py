@@ -20,6 +20,7 @@ from infra.door import Door
 from infra.front_page import (
     actions,
     datasets,
+    lineage,
     live,
     models,
     predictions,
@@ -64,6 +65,7 @@ def application(services: Services) -> Starlette:
         *live.ROUTES,
         *actions.ROUTES,
         *datasets.ROUTES,
+        *lineage.ROUTES,
         *models.ROUTES,
         *questions.ROUTES,
         *runs.ROUTES,

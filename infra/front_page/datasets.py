@@ -1,6 +1,5 @@
 """Tab Datasets: the archives with their checks, and of each its report, its lineage and how it differs from another."""
 
-import base64
 import threading
 from typing import Any
 
@@ -13,7 +12,6 @@ from infra.front_page.sample_pictures import read_sample_pictures
 from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
-from tasks.catalogue.lineage import trace
 from tasks.errors import StudioError
 from tasks.storage.s3_client import StorageError
 
@@ -75,20 +73,6 @@ def show_facts(request: Request) -> Response:
     return render(request, "datasets_facts.html", archive=read_archive(_name(request)))
 
 
-def show_lineage(request: Request) -> Response:
-    """Answer with what was made from an archive.
-
-    Raises:
-        CatalogueError: There is no such archive, and there was none.
-        StorageError: The object store cannot be reached.
-        TrackingError: MLflow cannot be reached.
-    """
-    name = _name(request)
-    lineage = trace(f"s3://datasets/{name}")  # a model may have the same name
-    picture = base64.b64encode(lineage.to_svg().encode("utf-8", "replace")).decode()
-    return render(request, "datasets_lineage.html", name=name, text=lineage.to_text(), picture=picture)
-
-
 def show_names(request: Request) -> Response:
     """Answer with the names that hold what was typed.
 
@@ -127,7 +111,6 @@ ROUTES = [
     Route("/datasets/samples/{run:uuid}", show_sample_pictures),
     Route("/datasets/archive", show_archive),
     Route("/datasets/facts", show_facts),
-    Route("/datasets/lineage", show_lineage),
     Route("/datasets/names", show_names),
     Route("/datasets/difference", show_difference),
 ]

@@ -1,13 +1,10 @@
 """The tab Models: what is registered, what of it is served, and what can be done with it."""
 
-from base64 import b64encode
-
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from infra.front_page.pages import render
-from tasks.catalogue.lineage import trace
 from tasks.catalogue.models import list_models, read_model, read_version
 from tasks.errors import StudioError, safe_repr
 from tasks.settings import Settings
@@ -51,13 +48,6 @@ def show_model(request: Request) -> Response:
     )
 
 
-def show_lineage(request: Request) -> Response:
-    """Return what a version was made from and what from it, as text and as a picture; query: `name`."""
-    found = trace(request.query_params.get("name", ""))
-    picture = f"data:image/svg+xml;base64,{b64encode(found.to_svg().encode('utf-8', 'replace')).decode()}"
-    return render(request, "models_lineage.html", name=found.name, text=found.to_text(), picture=picture)
-
-
 def to_parity(request: Request) -> Response:
     """Lead to the newest run in MLflow that compared a version with its weights; query: `name`, such as `shapes/3`."""
     version = read_version(request.query_params.get("name", ""))
@@ -79,6 +69,5 @@ ROUTES = [
     Route("/registered-models/list", show_list),
     Route("/registered-models/model", model_page),
     Route("/registered-models/versions", show_model),
-    Route("/registered-models/lineage", show_lineage),
     Route("/registered-models/parity", to_parity),
 ]

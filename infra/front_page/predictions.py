@@ -8,14 +8,12 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.front_page.pages import render
-from tasks.catalogue.lineage import trace
 from tasks.catalogue.predictions import list_predictions, read_prediction
 from tasks.inference.results.chunk_reader import FAILURES, ITEMS
 from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, cut_cells, fast_downscale
@@ -156,20 +154,6 @@ def show_files(request: Request) -> Response:
     )
 
 
-def show_lineage(request: Request) -> Response:
-    """Answer with what a run was made from.
-
-    Raises:
-        CatalogueError: There is no such run.
-        StorageError: The object store cannot be reached.
-        TrackingError: MLflow cannot be reached.
-    """
-    lineage = trace(_run(request))
-    # The picture escapes all names itself.
-    picture = Markup(lineage.to_svg())  # noqa: S704
-    return render(request, "predictions_lineage.html", text=lineage.to_text(), picture=picture)
-
-
 def show_thumbnails(request: Request) -> Response:
     """Answer with the first pictures of a run, side by side in a JPEG, half as large as in the gallery.
 
@@ -206,7 +190,6 @@ ROUTES = [
             "/gallery": show_gallery,
             "/failures": show_failures,
             "/files": show_files,
-            "/lineage": show_lineage,
             "/thumbnails.jpg": show_thumbnails,
         }.items()
     ),

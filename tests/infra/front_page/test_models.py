@@ -88,18 +88,9 @@ def test_versions_come_page_by_page(stack: StackSettings) -> None:
 
 def test_a_model_that_is_not_there_is_named(stack: StackSettings) -> None:
     with front_page(stack) as page:
-        for path in ("versions", "lineage", "parity"):
+        for path in ("versions", "parity"):
             answer = page.get(f"/registered-models/{path}", params={"name": "<absent>/1"})
             assert (answer.status_code, "&lt;absent&gt;" in answer.text) == (400, True)
-
-
-def test_lineage_is_shown_as_a_picture_and_as_text(stack: StackSettings, name: str) -> None:
-    text = get(stack, "/registered-models/lineage", name=f"{name}/2")
-    assert 'src="data:image/svg+xml;base64,' in text
-    assert f"archive {HOSTILE}" in text.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace(
-        "&#34;", '"'
-    )
-    assert "onerror" not in re.sub(r"&lt;img src=x onerror=", "", text)
 
 
 def test_parity_leads_to_the_newest_comparison(stack: StackSettings, name: str) -> None:

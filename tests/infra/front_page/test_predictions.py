@@ -117,13 +117,13 @@ def test_names_from_outside_are_text(site: httpx.Client, run: str) -> None:
     assert str(escape(FAILURE.reason)) in failures
     files = part(site, run, "files")
     assert str(escape(TEXT_FILE)) in files
-    every = [part(site, run, name) for name in ("results", "actions", "gallery", "failures", "files", "lineage")]
+    every = [part(site, run, name) for name in ("results", "actions", "gallery", "failures", "files")]
     assert not [text for text in every if "<script" in text or "<img src=x" in text or "<i>" in text]
 
 
 def test_no_link_of_the_store_is_shown(site: httpx.Client, run: str, stack: StackSettings) -> None:
     every = [site.get("/predictions/list").text, site.get(f"/predictions/{run}").text]
-    every += [part(site, run, name) for name in ("results", "actions", "gallery", "failures", "files", "lineage")]
+    every += [part(site, run, name) for name in ("results", "actions", "gallery", "failures", "files")]
     assert not [text for text in every if f":{stack.s3_port}" in text or "X-Amz" in text]
 
 
@@ -170,13 +170,13 @@ def test_a_run_that_prefect_has_forgotten_and_one_that_was_deleted_say_so(site: 
     assert site.get(f"/predictions/{uuid4()}/results").status_code == 400
 
 
-PANELS = {"results", "actions", "gallery", "failures", "files", "lineage"}
+PANELS = {"results", "actions", "gallery", "failures", "files"}
 
 
 @pytest.mark.parametrize(
     ("variable", "gone", "words"),
     [
-        ("MLFLOW_TRACKING_URI", {"results", "lineage"}, "MLflow"),
+        ("MLFLOW_TRACKING_URI", {"results"}, "MLflow"),
         ("AWS_ENDPOINT_URL", PANELS - {"actions"}, "object store"),
         ("PREFECT_API_URL", {"actions"}, "Prefect"),
     ],
@@ -229,7 +229,7 @@ def test_a_gallery_opens_from_the_list_with_its_pictures_inside_the_page(page: P
     page.js("document.querySelector('tbody th a').click()")
     page.wait(f"location.pathname === '/predictions/{run}' && document.querySelector('iframe') !== null")
     eventually(lambda: shows(page, "iframe", colour_of(1)) and shows(page, "iframe", colour_of(4)), "its pictures")
-    page.wait("document.querySelector('.picture svg') !== null")
+    page.wait("document.querySelector('.picture img') !== null")
 
 
 def test_the_pictures_of_a_gallery_come_through_the_page_and_by_no_link(
@@ -306,5 +306,5 @@ def test_nothing_is_wider_than_the_window(page: Page, run: str, stack: StackSett
     page.wait("document.querySelector('tbody th') !== null")
     assert page.js("document.documentElement.scrollWidth <= innerWidth")
     page.open(f"http://127.0.0.1:{stack.live_port}/predictions/{run}")
-    page.wait("document.querySelector('.picture svg') !== null && document.querySelectorAll('tbody th').length > 5")
+    page.wait("document.querySelector('.picture img') !== null && document.querySelectorAll('tbody th').length > 5")
     assert page.js("document.documentElement.scrollWidth <= innerWidth")
