@@ -43,9 +43,9 @@ async function attack(at) {
         await read(at.live + '/models', how);
         await post(at.live + '/start/validate-dataset', new URLSearchParams({archive: at.mark + '.zip'}), how);
         await read(at.live + '/start/validate-dataset?archive=' + at.mark + '.zip', how);
-        await post(at.live + '/uploads', json({name: at.mark + '.zip', size: 1}), how);
+        await post(at.live + '/uploads?size=1&name=' + at.mark + '.zip', '', how);
         await post(at.live + '/s3-events', json(at.notification), how);
-        for (const path of ['/datasets/list', '/predictions/list', '/runs', '/registered-models', '/files/runs/' + at.deployment + '/x.json',
+        for (const path of ['/datasets/list', '/registered-models/list', '/runs/newest', '/predictions/list', '/uploads', '/files/runs/' + at.deployment + '/x.json',
             '/opened/9999999999-0/runs/' + at.deployment + '/report.html'])
             await read(at.live + path, how);
         for (const asked of ['repository/models/predict/unload', 'repository/models/' + at.mark + '/load', 'repository/index',

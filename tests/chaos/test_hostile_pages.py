@@ -125,13 +125,15 @@ def marked(stack: StackSettings, mark: str) -> dict[str, int]:
         experiments = api.get("/api/2.0/mlflow/experiments/search", params=named).raise_for_status().json()
         models = api.get("/api/2.0/mlflow/registered-models/search", params=named).raise_for_status().json()
     found |= {"experiments": len(experiments.get("experiments", []))}
+    uploads = s3_client(stack).list_multipart_uploads(Bucket="datasets").get("Uploads", [])
+    found |= {"uploads": sum(mark in each["Key"] for each in uploads)}
     return found | {"models": len(models.get("registered_models", []))}
 
 
 # Of our door, of S3, and of the volume server, which let a page read that they refuse it.
 REFUSALS = ("expected a request to 127.0.0.1 or localhost", "<Error><Code>", '{"error":')
 
-NOTHING = dict.fromkeys(("automations", "runs", "deployments", "events", "experiments", "models"), 0)
+NOTHING = dict.fromkeys(("automations", "runs", "deployments", "events", "uploads", "experiments", "models"), 0)
 
 
 def unrefused(learned: list[str]) -> list[str]:
