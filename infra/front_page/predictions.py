@@ -28,7 +28,7 @@ from tasks.tracking.registered_versions import list_models
 RUNS, FILES = 30, 100  # on a page of a list
 THUMBNAILS = 4
 _ITEM_BYTES = 1 << 17  # the start of items.jsonl: an item has 20 kB at most
-_FAILURE_BYTES = 1 << 18  # so much of failures.jsonl is shown
+_FAILURE_BYTES = 1 << 16  # so much of failures.jsonl is shown
 _LONGEST_QUERY = 8000  # of an address that any browser and server takes
 _STORE = ObjectStore(Bucket.PREDICTIONS, SHORT_OUTAGE)
 
@@ -128,10 +128,11 @@ def show_failures(request: Request) -> Response:
         StorageError: The object store cannot be reached.
     """
     run = _run(request)
-    text = _STORE.get_start(f"{run}/{FAILURES}", _FAILURE_BYTES) or b""
+    text = _STORE.get_start(f"{run}/{FAILURES}", _FAILURE_BYTES)
+    if text is None:
+        return render(request, "predictions_failures.html", failures=None)
     is_cut = len(text) == _FAILURE_BYTES
-    lines = text.splitlines()[: -1 if is_cut else None]
-    failures = [Failure.from_line(line) for line in lines]
+    failures = [Failure.from_line(line) for line in text.splitlines()[: -1 if is_cut else None]]
     return render(request, "predictions_failures.html", run=run, failures=failures, is_cut=is_cut)
 
 

@@ -111,6 +111,18 @@ def test_a_request_that_cannot_be_is_refused_in_words(site: httpx.Client, query:
     assert (answer.status_code, words in answer.text) == (400, True)
 
 
+def test_many_failures_are_cut_at_a_whole_line_and_none_are_said(site: httpx.Client) -> None:
+    run, line = str(uuid4()), f"{FAILURE.to_line()}\n".encode()
+    store = ObjectStore("predictions")
+    store.put(f"{run}/failures.jsonl", line * 5000)
+    failures = part(site, run, "failures")
+    shown = failures.count('<th scope="row">')
+    assert 200 < shown < 1000
+    assert f"These are the first {shown:,}; all are in" in failures
+    store.put(f"{run}/failures.jsonl", b"")
+    assert "Every input could be used" in part(site, run, "failures")
+
+
 def test_names_from_outside_are_text(site: httpx.Client, run: str) -> None:
     failures = part(site, run, "failures")
     assert str(escape(HOSTILE)) in failures
@@ -167,6 +179,7 @@ def test_a_run_that_prefect_has_forgotten_and_one_that_was_deleted_say_so(site: 
     ObjectStore("predictions").delete(f"{run}/summary.json")
     assert "deleted" in part(site, run, "results")
     assert "There is none" in part(site, run, "gallery")
+    assert "Their list is not there" in part(site, run, "failures")
     assert site.get(f"/predictions/{uuid4()}/results").status_code == 400
 
 
