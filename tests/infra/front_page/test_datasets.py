@@ -1,6 +1,5 @@
 """Tab Datasets: its list, the page of an archive, and both in a browser, on the real stack."""
 
-import asyncio
 import html
 import json
 import re
@@ -15,13 +14,12 @@ from mlflow import MlflowClient
 
 from flows.validate_dataset import validate_dataset
 from infra.front_page import datasets
-from infra.front_page.application import application
 from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
-from tests.infra.front_page.test_live import NO_SERVICES
+from tests.infra.front_page.in_process import ask
 from tests.tasks.catalogue.registry import register
 from tests.tasks.dataset.archives import good, image, zipped
 
@@ -55,17 +53,6 @@ def listed(site: httpx.Client, **query: str) -> str:
 
 def unescaped(pattern: re.Pattern[str], text: str) -> list[str]:
     return [html.unescape(each) for each in pattern.findall(text)]
-
-
-def ask_alone(path: str) -> httpx.Response:
-    """The answer of a page of this process, in which services may be away."""
-
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(application(NO_SERVICES))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.get(path, auth=("studio", NO_SERVICES.password))
-
-    return asyncio.run(answer())
 
 
 # ---- the list -------------------------------------------------------------------------------------------------------
@@ -166,9 +153,9 @@ def test_two_archives_are_compared_and_names_are_offered(site: httpx.Client) -> 
 def test_one_comparison_is_made_at_a_time() -> None:
     path = str(httpx.URL("/datasets/difference", params={"name": CHECKED, "other": OTHER}))
     with datasets._COMPARISON:
-        busy = ask_alone(path)
+        busy = ask(path)
     assert (busy.status_code, "found another going on" in busy.text) == (400, True)
-    assert ask_alone(path).status_code == 200
+    assert ask(path).status_code == 200
 
 
 def test_the_dialog_of_a_deletion_says_what_needs_the_archive(site: httpx.Client) -> None:
@@ -189,19 +176,19 @@ def test_the_dialog_of_a_deletion_says_what_needs_the_archive(site: httpx.Client
 def test_while_mlflow_is_away_the_list_says_so_and_the_lineage_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    found = ask_alone(f"/datasets/list?search={CHECKED}")
+    found = ask(f"/datasets/list?search={CHECKED}")
     assert (found.status_code, "MLflow is away" in found.text) == (200, True)
-    lineage = ask_alone(f"/lineage?name=s3://datasets/{CHECKED}")
+    lineage = ask(f"/lineage?name=s3://datasets/{CHECKED}")
     assert (lineage.status_code, "MLflow" in lineage.text) == (502, True)
 
 
 @pytest.mark.usefixtures("site")
 def test_while_the_store_is_away_the_panel_says_so_and_the_tab_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert ask_alone("/datasets").status_code == 200
-    away = ask_alone("/datasets/list")
+    assert ask("/datasets").status_code == 200
+    away = ask("/datasets/list")
     assert (away.status_code, "The object store failed" in away.text) == (502, True)
-    assert ask_alone(f"/datasets/samples/{uuid4()}").text.strip() == ""
+    assert ask(f"/datasets/samples/{uuid4()}").text.strip() == ""
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------
@@ -289,6 +276,20 @@ def test_what_was_uploaded_comes_into_the_list(tab: Page) -> None:
     tab.js("document.body.dispatchEvent(new CustomEvent('studio:uploaded'))")
     tab.wait("document.querySelectorAll('[data-archive]').length === 1")
     STORE.delete(f"{FOLDER}/late.zip")
+
+
+def test_a_row_says_when_its_check_has_ended_and_stays_selected(tab: Page) -> None:
+    name = f"{FOLDER}/awaited.zip"
+    STORE.put(name, zipped(good()))
+    search(tab, name)
+    tab.wait("document.querySelectorAll('[data-archive]').length === 1")
+    press(tab, "[data-archive]")
+    tab.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
+    assert validate_dataset(name, return_state=True).is_completed()
+    assert tab.js("document.querySelector('tbody .badge').textContent") == "not checked"
+    tab.wait("document.querySelector('tbody .badge').textContent === 'valid with warnings'")
+    tab.wait("document.querySelector('[data-archive]').checked")
+    STORE.delete(name)
 
 
 def test_a_selection_that_no_address_takes_is_said(tab: Page) -> None:
