@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.catalogue.archives import read_archive
 from tasks.catalogue.entries import ArchiveEntry
-from tasks.deletion.archives import find_obstacles
+from tasks.deletion.archives import find_obstacles, list_trained
 from tasks.tracking.registered_versions import list_models
 
 
@@ -34,5 +34,6 @@ def of_deletion(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _champions(archive: ArchiveEntry) -> list[str]:
-    champions = [f"{model.name}/{model.aliases['champion']}" for model in list_models() if "champion" in model.aliases]
-    return [f"Clients get {each}: it is champion." for each in champions if each in (archive.versions or ())]
+    champions = {f"{model.name}/{model.aliases['champion']}" for model in list_models() if "champion" in model.aliases}
+    trained = list_trained(archive.name, archive.digest or "")
+    return [f"Clients get {version}: it is champion." for version in trained if version in champions]

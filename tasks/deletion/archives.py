@@ -53,8 +53,7 @@ def find_archive(archive: str) -> Deletion:
         flow_run_id=flow_run_id(),
         kept=kept,
     )
-    versions = sorted(version for version, archives in _trained().items() if _is_of(archives, name.key, digest))
-    payload = {"archive": name.key, "digest": digest, "versions": versions, "restore": restore}
+    payload = {"archive": name.key, "digest": digest, "versions": list_trained(name.key, digest), "restore": restore}
     return Deletion(
         tombstone=tombstone, event=events.DATASET_DELETED, payload=payload, etag=stored.etag, version_id=version_id
     )
@@ -102,12 +101,21 @@ def remove_archive(deletion: Deletion) -> None:
     _DATASETS.delete(deletion.name)
 
 
+def list_trained(archive: str, digest: str) -> list[str]:
+    """Return the versions, such as `shapes/3`, that were trained on an archive of this name or on these bytes.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    return sorted(
+        version
+        for version, archives in _trained().items()
+        if archive in archives or (digest and digest in archives.values())
+    )
+
+
 def _trained() -> dict[str, dict[str, str]]:
     return {f"{version.model}/{version.number}": archives_of(version.tags) for version in list_versions()}
-
-
-def _is_of(archives: dict[str, str], archive: str, digest: str) -> bool:
-    return archive in archives or digest in archives.values()
 
 
 def _names(run: UnfinishedRun, archive: str) -> bool:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from flows.validate_dataset import validate_dataset
 from infra.front_page import datasets
 from infra.stack_settings import StackSettings
+from tasks.catalogue.archives import read_archive
 from tasks.orchestration import deployed_flows
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
@@ -159,9 +160,13 @@ def test_one_comparison_is_made_at_a_time() -> None:
 
 
 def test_the_dialog_of_a_deletion_says_what_needs_the_archive(site: httpx.Client) -> None:
-    MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
+    same = f"{MODEL}-same"  # trained on these bytes under another name
+    register(same, {"elsewhere.zip": read_archive(CHECKED).digest or ""})
+    MlflowClient().set_registered_model_alias(same, "champion", "1")
     dialog = site.get("/start/delete-dataset", params={"archive": CHECKED}).raise_for_status().text
-    assert f"Clients get {MODEL}/1: it is champion." in dialog
+    assert f"Version {same}/1 was trained on these very bytes." in dialog
+    assert f"Clients get {same}/1: it is champion." in dialog
+    assert f"Clients get {MODEL}/1" not in dialog
     assert f"Version {MODEL}/1 was trained on an earlier archive of this name." in dialog
     assert "the run refuses to delete it, unless force is true" in dialog
     unneeded = site.get("/start/delete-dataset", params={"archive": MANY[0]}).raise_for_status().text
