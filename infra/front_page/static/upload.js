@@ -92,6 +92,7 @@ function put(address, blob, signal, onProgress) {
 
 function sleep(seconds, signal) {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason);
     const timer = setTimeout(resolve, seconds * 1000);
     signal.addEventListener("abort", () => {
       clearTimeout(timer);
@@ -166,7 +167,7 @@ class Upload {
       await this.drop();
       this.close();
     } catch (error) {
-      this.set("paused", `Not aborted: ${error.message}`);
+      this.set(this.file ? "paused" : "cut", `Not aborted: ${error.message}`);
     }
     tellChange();
   }
@@ -242,6 +243,7 @@ class Upload {
   async send() {
     const { control } = this;
     const missing = this.missing();
+    let failure = null;
     const sendOnePartAfterAnother = async () => {
       try {
         while (missing.length) {
@@ -249,11 +251,13 @@ class Upload {
           await this.patiently(() => this.sendPart(number));
         }
       } catch (error) {
-        control.abort(error); // the others stop, too
-        throw error;
+        failure ??= error;
+        control.abort(); // the others stop, too
       }
     };
+    // All have ended before the upload may be resumed: none goes on beside the next ones.
     await Promise.all(Array.from({ length: PARTS_AT_ONCE }, sendOnePartAfterAnother));
+    if (failure) throw failure;
   }
 
   async sendPart(number) {
@@ -408,8 +412,11 @@ function add(files) {
     if (!known || BUTTONS[known.state].includes("close")) {
       known?.row.remove();
       uploads.set(file.name, new Upload(file.name, file, null));
-    } else if (!known.isOf(file)) known.startAnew(file);
-    else {
+    } else if (!known.isOf(file)) {
+      if (["waiting", "sending", "completing"].includes(known.state))
+        new Upload(file.name, file, null).set("refused", "Another file of this name is being uploaded. Abort that one first, or rename this one.");
+      else known.startAnew(file);
+    } else {
       known.file = file;
       if (known.state === "cut" || known.state === "paused") known.resume();
     }

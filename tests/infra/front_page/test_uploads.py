@@ -337,6 +337,20 @@ def test_a_file_that_has_changed_starts_anew_and_says_so(page: Page, stack: Stac
     assert_stored(path)
 
 
+def test_another_file_of_its_name_does_not_end_an_upload(page: Page, tmp_path: Path) -> None:
+    path = make_archive(tmp_path, 50 * MIB)
+    slow_down(page)
+    page.drop("#drop-zone", path)
+    wait_for_parts(path.name, 1)
+    (tmp_path / "other").mkdir()
+    page.drop("#drop-zone", make_archive(tmp_path / "other", 7, path.name))
+    second = "document.querySelectorAll('.upload')[1].textContent"
+    page.wait(f"{second}?.includes('Another file of this name is being uploaded')")
+    slow_down(page, -1)
+    wait_for(page, path.name, "done")
+    assert_stored(path)
+
+
 def test_a_file_that_changes_under_its_upload_is_asked_for_again(page: Page, tmp_path: Path) -> None:
     path = make_archive(tmp_path, 100 * MIB)
     slow_down(page)
@@ -458,6 +472,7 @@ def test_five_gigabytes_survive_a_reload(page: Page, stack: StackSettings, tmp_p
     page.drop("#drop-zone", path)
     wait_for_parts(path.name, 100, 300)
     page.leave(f"http://{HOST}:{stack.live_port}/datasets")
+    page.js("performance.setResourceTimingBufferSize(2000)")  # else it stops counting at 250
     wait_for(page, path.name, "cut")
     page.drop("#drop-zone", path)
     most = 0
