@@ -1,29 +1,27 @@
 """Runs of deployments that a flow run starts and waits for, found again when it is tried again."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import AwaitingRetry, Cancelled, Cancelling
+from prefect.client.schemas.objects import FlowRun, StateType
 
-from tasks.orchestration.prefect_client import PrefectUnavailableError, fail_fast_client
+from tasks.errors import StudioError
+from tasks.orchestration import deployed_flows
+from tasks.orchestration.prefect_client import list_flow_runs, read_flow_runs
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
 CRASH_GRACE_S = 90.0
-_RUNS_PER_REQUEST = 200  # the most that the server gives
 _ENDED = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED})  # for good
 PIPELINE, SHARES = "pipeline", "shares"  # what a run starts others for
 _CHILD_TAG = re.compile(rf"({PIPELINE}|{SHARES}):(?P<parent>[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})")
@@ -103,63 +101,22 @@ def read_runs(runs: Collection[UUID]) -> dict[UUID, RunState]:
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
-    ids = list(runs)
-    found: list[FlowRun] = []
-    try:
-        for first in range(0, len(ids), _RUNS_PER_REQUEST):
-            chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[first : first + _RUNS_PER_REQUEST]))
-            found += fail_fast_client().read_flow_runs(flow_run_filter=chosen, limit=_RUNS_PER_REQUEST)
-    except Exception as error:  # whatever the client raises
-        raise PrefectUnavailableError(error) from error
-    return {run.id: RunState.of(run) for run in found}
+    return {run.id: RunState.of(run) for run in read_flow_runs(runs)}
 
 
-def _read_active(tag: str) -> Iterator[RunState]:
+def cancel_runs(tag: str, reason: str) -> None:
+    """Cancel the runs with a tag that have not ended; never raises: a warning says what could not be cancelled."""
     chosen = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=sorted(_ENDED))),
     )
-    offset = 0
-    while True:
-        try:
-            with get_client(sync_client=True) as client:
-                page = client.read_flow_runs(flow_run_filter=chosen, limit=_RUNS_PER_REQUEST, offset=offset)
-        except Exception as error:  # whatever the client raises
-            raise PrefectUnavailableError(error) from error
-        yield from map(RunState.of, page)
-        offset += len(page)
-        if len(page) < _RUNS_PER_REQUEST:
-            return
-
-
-def try_again(run: RunState, reason: str) -> None:
-    """Give a run that has ended back to a worker: it keeps its id, and with it what it has done.
-
-    Raises:
-        PrefectUnavailableError: The server does not answer.
-    """
     try:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(run.id, AwaitingRetry(message=reason), force=True)
-    except Exception as error:  # whatever the client raises
-        raise PrefectUnavailableError(error) from error
-
-
-def cancel_runs(tag: str, reason: str) -> None:
-    """Cancel the runs with a tag that have not ended; never raises: a warning says what could not be cancelled.
-
-    A crashed run is cancelled as well, or it would be given back to a worker.
-    """
-    try:
-        runs = list(_read_active(tag))
-    except PrefectUnavailableError as error:
+        runs = list(list_flow_runs(chosen))
+    except StudioError as error:
         get_run_logger().warning("the runs of this one go on: %s", error)
         return
     for run in runs:
-        at_work = run.type in {StateType.RUNNING, StateType.CANCELLING}  # a worker ends its process
-        state: State[None] = Cancelling(message=reason) if at_work else Cancelled(message=reason)
         try:
-            with get_client(sync_client=True) as client:
-                client.set_flow_run_state(run.id, state, force=not at_work)
-        except Exception as error:  # noqa: BLE001 - whatever the client raises
+            deployed_flows.cancel(run.id, reason)
+        except StudioError as error:
             get_run_logger().warning("flow run %s could not be cancelled: %s", run.name, error)

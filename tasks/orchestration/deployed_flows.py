@@ -1,7 +1,6 @@
 """Runs of our deployments: how one is started, found and awaited."""
 
 import contextlib
-import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,8 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -21,11 +18,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import ArtifactSort, LogSort
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from tasks.errors import StudioError
-from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.orchestration.prefect_client import patient_client
 
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 2.0
@@ -68,7 +65,7 @@ def start(
         PrefectUnavailableError: The server does not answer.
         StudioError: There is no such deployment, or the server refuses the parameters.
     """
-    with _known(flow), server_errors(), get_client(sync_client=True) as client:
+    with _known(flow), patient_client() as client:
         deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
         return client.create_flow_run_from_deployment(
             deployment.id,
@@ -87,7 +84,7 @@ def describe(flow: str) -> DeployedFlow:
         PrefectUnavailableError: The server does not answer.
         StudioError: There is no such deployment.
     """
-    with _known(flow), server_errors(), get_client(sync_client=True) as client:
+    with _known(flow), patient_client() as client:
         deployment = client.read_deployment_by_name(f"{flow}/{DEPLOYMENT}")
     return DeployedFlow(
         id=deployment.id, description=deployment.description or "", schema=deployment.parameter_openapi_schema or {}
@@ -111,7 +108,7 @@ def find(flow_run: UUID) -> FlowRun | None:
         PrefectUnavailableError: The server does not answer.
     """
     try:
-        with server_errors(), get_client(sync_client=True) as client:
+        with patient_client() as client:
             return client.read_flow_run(flow_run)
     except ObjectNotFound:
         return None
@@ -135,24 +132,26 @@ def wait(flow_run: UUID, timeout_s: float | None = None) -> State[Any]:
         time.sleep(POLL_S)
 
 
-def cancel(flow_run: UUID) -> str:
+def cancel(flow_run: UUID, reason: str | None = None) -> str:
     """Cancel a flow run; returns the name of its state now.
+
+    A crashed one is cancelled as well, or it would be given back to a worker.
 
     Raises:
         StudioError: There is no such run, or it has ended.
         PrefectUnavailableError: The server does not answer.
     """
     run = require(flow_run)
-    if run.state is not None and run.state.is_final():
-        raise StudioError(
-            f"Expected flow run {run.name} to go on, found it {run.state.name}: there is nothing to cancel."
-        )
-    at_work = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
-    wanted: State[Any] = Cancelling() if at_work else Cancelled()  # no worker cancels a run that has no process
-    return _set_state(flow_run, wanted)
+    state = run.state
+    if state and state.is_final() and not state.is_crashed():
+        raise StudioError(f"Expected flow run {run.name} to go on, found it {state.name}: there is nothing to cancel.")
+    if state and state.is_cancelling():
+        return str(state.name)
+    wanted = Cancelling if state and state.is_running() else Cancelled  # no worker cancels a run that has no process
+    return _set_state(flow_run, wanted(message=reason))
 
 
-def retry(flow_run: UUID) -> str:
+def retry(flow_run: UUID, reason: str | None = None) -> str:
     """Give a flow run that has ended back to a worker, which carries it on; returns the name of its state now.
 
     Raises:
@@ -163,7 +162,7 @@ def retry(flow_run: UUID) -> str:
     if run.state is None or not run.state.is_final() or run.state.is_completed():
         found = run.state.name if run.state else "without a state"
         raise StudioError(f"Expected flow run {run.name} to be Failed, Crashed or Cancelled, found it {found}.")
-    return _set_state(flow_run, AwaitingRetry(scheduled_time=datetime.now(UTC)))
+    return _set_state(flow_run, AwaitingRetry(scheduled_time=datetime.now(UTC), message=reason))
 
 
 def require(flow_run: UUID) -> FlowRun:
@@ -180,7 +179,7 @@ def require(flow_run: UUID) -> FlowRun:
 
 
 def _set_state(flow_run: UUID, state: State[Any]) -> str:
-    with server_errors(), get_client(sync_client=True) as client:
+    with patient_client() as client:
         answer = client.set_flow_run_state(flow_run, state)
     if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
         raise StudioError(f"Prefect refused {state.name}: {getattr(answer.details, 'reason', None) or answer.status}")
@@ -195,7 +194,7 @@ def read_log(flow_run: UUID, offset: int = 0) -> list[LogLine]:
     """
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run]))
     lines: list[LogLine] = []
-    with server_errors(), get_client(sync_client=True) as client:
+    with patient_client() as client:
         while True:
             page = client.read_logs(chosen, limit=_LOG_PAGE, offset=offset + len(lines), sort=LogSort.TIMESTAMP_ASC)
             lines += [LogLine(time=each.timestamp, level=each.level, text=each.message) for each in page]
@@ -212,30 +211,6 @@ def read_share_done(flow_run: UUID) -> float | None:
     chosen = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), type=ArtifactFilterType(any_=["progress"])
     )
-    with server_errors(), get_client(sync_client=True) as client:
+    with patient_client() as client:
         bars = client.read_artifacts(artifact_filter=chosen, limit=1, sort=ArtifactSort.UPDATED_DESC)
     return float(bars[0].data or 0) / 100 if bars else None  # type: ignore[arg-type]
-
-
-@contextlib.contextmanager
-def server_errors() -> Iterator[None]:
-    """Raise PrefectUnavailableError for whatever a client of Prefect raises while the server does not answer.
-
-    Raises:
-        PrefectUnavailableError: It does not.
-        StudioError: It refuses the call; the message has its words.
-    """
-    try:
-        yield
-    except PrefectHTTPStatusError as error:
-        raise StudioError(f"Prefect refused the call: {_reason(error.response)}") from error
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
-        raise PrefectUnavailableError(error) from error
-
-
-def _reason(response: httpx.Response) -> str:
-    """The server's own words."""
-    try:
-        return str(response.json()["detail"])[:2000]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return response.text[:2000]

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import httpx
 from prefect import get_run_logger, runtime
 from prefect.exceptions import MissingContextError
 
 from tasks.errors import StudioError
-from tasks.orchestration.prefect_client import PrefectUnavailableError, fail_fast_client
+from tasks.orchestration.prefect_client import fail_fast_client, server_errors
 from tasks.orchestration.retries import RetryPolicy
 from tasks.orchestration.step import SERVICE_RESTART
 
@@ -219,11 +218,9 @@ def emit(
 
 
 def _post_once(event: Mapping[str, Any]) -> None:
-    try:
+    with server_errors():
         if not _is_known(str(event["id"])):
             fail_fast_client().request("POST", "/events", json=[event])
-    except (httpx.HTTPError, OSError) as error:
-        raise PrefectUnavailableError(error) from error
 
 
 def _is_known(event: str) -> bool:

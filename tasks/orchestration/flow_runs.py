@@ -7,45 +7,43 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound, Pause, TerminationSignal
-from prefect.states import Cancelled as CancelledState
-from prefect.states import Cancelling
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Pause, TerminationSignal
 
 from tasks.errors import Cancelled, Superseded
+from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id, flow_run_name
-from tasks.orchestration.prefect_client import read_flow_run
+from tasks.orchestration.prefect_client import patient_client, read_flow_run
 
 CHECK_INTERVAL_S = 5.0
 
 
 def flow_run_is_final(flow_run: str) -> bool:
-    """Return whether a flow run has ended; an unknown one may belong to another server, and be alive."""
-    with get_client(sync_client=True) as client:
-        try:
-            state = client.read_flow_run(UUID(flow_run)).state
-        except (ObjectNotFound, ValueError):
-            return False
-    return state is not None and state.is_final()
+    """Return whether a flow run has ended; an unknown one may belong to another server, and be alive.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    run = _find(flow_run)
+    return run is not None and run.state is not None and run.state.is_final()
 
 
 def cancel_flow_run(flow_run: str) -> bool:
     """Cancel a flow run that is in the way; returns whether it was cancelled.
 
     A run of the same flow is not, nor one that this server does not know.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
     """
-    with get_client(sync_client=True) as client:
-        try:
-            run = client.read_flow_run(UUID(flow_run))
-        except (ObjectNotFound, ValueError):
+    run = _find(flow_run)
+    if run is None or (run.state is not None and run.state.is_final()):
+        return False
+    with patient_client() as client:
+        if client.read_flow(run.flow_id).name == runtime.flow_run.flow_name:
             return False
-        same = client.read_flow(run.flow_id).name == runtime.flow_run.flow_name
-        if same or (run.state is not None and run.state.is_final()):
-            return False
-        get_run_logger().warning("cancelling flow run %s, which is in the way", run.name)
-        at_work = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
-        end = Cancelling if at_work else CancelledState  # a worker cancels only a run that a process works on
-        client.set_flow_run_state(run.id, end(message=f"{flow_run_name()} could not wait for it"), force=not at_work)
+    get_run_logger().warning("cancelling flow run %s, which is in the way", run.name)
+    deployed_flows.cancel(run.id, f"{flow_run_name()} could not wait for it")
     return True
 
 
@@ -144,3 +142,11 @@ class OwnershipGuard:
         run = read_flow_run(self._flow_run)
         if run and run.state and run.state.is_paused():
             raise Pause(state=run.state)
+
+
+def _find(flow_run: str) -> FlowRun | None:
+    """A flow run; None for an id that is none of this server's."""
+    try:
+        return deployed_flows.find(UUID(flow_run))
+    except ValueError:
+        return None

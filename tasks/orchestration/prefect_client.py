@@ -1,17 +1,26 @@
-"""A client of Prefect's API for calls that are never worth a run."""
+"""Clients of Prefect's API, what they raise, and flow runs in pages."""
 
 import atexit
+import contextlib
 import functools
+import json
 import os
+from collections.abc import Collection, Iterator
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from tasks.errors import StudioError
+from tasks.orchestration.retries import ONCE, RetryPolicy
 
 API_TIMEOUT_S = 5.0
+RUNS_PER_REQUEST = 200  # the most that the server gives
 
 
 class PrefectUnavailableError(StudioError):
@@ -29,6 +38,81 @@ def fail_fast_client() -> SyncPrefectClient:
     return _fail_fast_client(PREFECT_API_URL.value(), os.getpid())
 
 
+@contextlib.contextmanager
+def patient_client() -> Iterator[SyncPrefectClient]:
+    """Yield a client that tries for over a minute to reach the server.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        StudioError: It refuses the call; the message has its words.
+    """
+    with server_errors(), get_client(sync_client=True) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def server_errors() -> Iterator[None]:
+    """Raise our errors for those of a client of Prefect, but for ObjectNotFound.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        StudioError: It refuses the call; the message has its words.
+    """
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        if error.response.is_server_error:
+            raise PrefectUnavailableError(error) from error
+        raise StudioError(f"Prefect refused the call: {_reason(error.response)}") from error
+    except (httpx.HTTPError, OSError, RuntimeError) as error:
+        raise PrefectUnavailableError(error) from error
+
+
+def list_flow_runs(
+    runs: FlowRunFilter | None = None,
+    *,
+    flows: FlowFilter | None = None,
+    deployments: DeploymentFilter | None = None,
+    sort: FlowRunSort = FlowRunSort.ID_DESC,
+    patience: RetryPolicy = ONCE,
+) -> Iterator[FlowRun]:
+    """Yield the flow runs that match all of these filters; each page is asked for with `patience`.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    offset = 0
+
+    def read_page() -> list[FlowRun]:
+        with patient_client() as client:
+            return client.read_flow_runs(
+                flow_run_filter=runs,
+                flow_filter=flows,
+                deployment_filter=deployments,
+                sort=sort,
+                limit=RUNS_PER_REQUEST,
+                offset=offset,
+            )
+
+    while page := patience.call(read_page):
+        yield from page
+        offset += len(page)
+
+
+def read_flow_runs(flow_runs: Collection[UUID]) -> Iterator[FlowRun]:
+    """Yield these flow runs, without those that were deleted.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    ids = list(flow_runs)
+    for first in range(0, len(ids), RUNS_PER_REQUEST):
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[first:][:RUNS_PER_REQUEST]))
+        with server_errors():
+            page = fail_fast_client().read_flow_runs(flow_run_filter=chosen, limit=RUNS_PER_REQUEST)
+        yield from page
+
+
 def read_flow_run(flow_run: UUID) -> FlowRun | None:
     """Return a flow run; None if the server does not answer or does not know it."""
     try:
@@ -43,3 +127,11 @@ def _fail_fast_client(_server: str | None, _process: int) -> SyncPrefectClient:
     client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
     atexit.register(client.__exit__, None, None, None)
     return client.__enter__()
+
+
+def _reason(response: httpx.Response) -> str:
+    """The server's own words."""
+    try:
+        return str(response.json()["detail"])[:2000]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return response.text[:2000]

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import httpx
 from prefect import runtime
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
@@ -25,7 +25,7 @@ from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.prefect_client import fail_fast_client, patient_client, server_errors
 from tasks.orchestration.step import SERVICE_RESTART
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
@@ -58,7 +58,7 @@ def list_open_questions() -> list[OpenQuestion]:
         PrefectUnavailableError: The server does not answer.
     """
     paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
-    with deployed_flows.server_errors():
+    with server_errors():
         runs = filter(_waits, fail_fast_client().read_flow_runs(flow_run_filter=paused, limit=_MOST))
         found = [(run, fail_fast_client().read_flow_run_input(run.id, KEYSET["description"])) for run in runs]
     questions = [
@@ -126,7 +126,7 @@ def _waits(run: FlowRun) -> bool:
 
 
 def _set_suspended(wanted: State[Any]) -> State[Any]:
-    with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+    with patient_client() as client:
         result = client.set_flow_run_state(UUID(flow_run_id()), wanted)
     if result.state is None or not result.state.is_paused():  # paused already: the server's first reply was lost
         raise StudioError(f"Expected that Prefect suspends this run, found that it refuses: {_reason(result)}")
@@ -147,7 +147,7 @@ def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
             f"Expected flow run {run.name} to wait for an answer, found it {found}: it was answered, or never asked. "
             f"Nothing has changed."
         )
-    with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+    with patient_client() as client:
         result = client.resume_flow_run(flow_run, dict(fields))
     if result.status is not SetStateStatus.ACCEPT:
         raise StudioError(f"Prefect did not take the answer to flow run {run.name}: {_reason(result)}")
@@ -166,7 +166,7 @@ def _keep(key: str, value: object) -> None:
                 raise
 
     def keep_once() -> None:
-        with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+        with patient_client() as client:
             keep(client)
 
     SERVICE_RESTART.call(keep_once)
@@ -174,7 +174,7 @@ def _keep(key: str, value: object) -> None:
 
 def _find(key: str) -> Answer | None:
     def find() -> Answer | None:
-        with deployed_flows.server_errors(), get_client(sync_client=True) as client:
+        with patient_client() as client:
             found = client.filter_flow_run_input(UUID(flow_run_id()), key, limit=1, exclude_keys=set())
         return Answer(fields=found[0].decoded_value, given_at=found[0].created or datetime.now(UTC)) if found else None
 

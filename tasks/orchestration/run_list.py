@@ -31,8 +31,8 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 from prefect.settings import PREFECT_API_URL
 
 from tasks.orchestration.child_runs import RunState, started_by, tags_of_children
-from tasks.orchestration.deployed_flows import LogLine, server_errors
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.deployed_flows import LogLine
+from tasks.orchestration.prefect_client import fail_fast_client, server_errors
 
 MOST = 200  # runs, bars or lines that the server gives in an answer
 _UNFINISHED = frozenset(StateType) - TERMINAL_STATES

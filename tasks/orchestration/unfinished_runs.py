@@ -1,30 +1,24 @@
 """Flow runs that have not come to their end: what they work on must stay."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
-from prefect.client.schemas.sorting import FlowRunSort
 
-from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.orchestration.prefect_client import list_flow_runs, read_flow_runs
 
 # A worker takes up a crashed run within seconds; after that it waits for a person, maybe for ever.
 CRASHED_FOR = timedelta(hours=1)
 FLOW_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PER_REQUEST = 200  # the most that the server gives
 _UNFINISHED = [*(set(StateType) - TERMINAL_STATES), StateType.CRASHED]
 
 
@@ -44,7 +38,11 @@ def list_unfinished_runs(*flows: str) -> list[UnfinishedRun]:
     """
     state = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)))
     names = FlowFilter(name=FlowFilterName(any_=list(flows))) if flows else None
-    return [UnfinishedRun(str(run.id), run.name, run.parameters) for run in _read(state, names) if not has_ended(run)]
+    return [
+        UnfinishedRun(str(run.id), run.name, run.parameters)
+        for run in list_flow_runs(state, flows=names)
+        if not has_ended(run)
+    ]
 
 
 def ended_runs(flow_runs: set[str]) -> tuple[set[str], set[str]]:
@@ -53,11 +51,7 @@ def ended_runs(flow_runs: set[str]) -> tuple[set[str], set[str]]:
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
-    known: dict[str, bool] = {}
-    ids = sorted(UUID(run) for run in flow_runs)
-    for first in range(0, len(ids), _PER_REQUEST):
-        these = FlowRunFilter(id=FlowRunFilterId(any_=ids[first:][:_PER_REQUEST]))
-        known |= {str(run.id): has_ended(run) for run in _read(these, None)}
+    known = {str(run.id): has_ended(run) for run in read_flow_runs([UUID(run) for run in flow_runs])}
     return {run for run, ended in known.items() if ended}, set(known)
 
 
@@ -66,20 +60,3 @@ def has_ended(run: FlowRun) -> bool:
     if run.state is None or not run.state.is_final():
         return False
     return not run.state.is_crashed() or datetime.now(UTC) - run.state.timestamp > CRASHED_FOR
-
-
-def _read(runs: FlowRunFilter, flows: FlowFilter | None) -> Iterator[FlowRun]:
-    offset = 0
-    try:
-        with get_client(sync_client=True) as client:
-            while page := client.read_flow_runs(
-                flow_filter=flows,
-                flow_run_filter=runs,
-                sort=FlowRunSort.ID_DESC,
-                limit=_PER_REQUEST,
-                offset=offset,
-            ):
-                yield from page
-                offset += len(page)
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
-        raise PrefectUnavailableError(error) from error

@@ -153,7 +153,7 @@ class PipelineSession:
             raise PipelineError(f"Expected the run '{title}', found that it was deleted. Start the pipeline again.")
         if state.is_over(self._began) and not state.completed and state.since < self._began:
             log_step("flow run '%s' was %s: it is tried again", state.name, state.state)
-            child_runs.try_again(state, f"Pipeline '{flow_run_name()}' needs it.")
+            deployed_flows.retry(run, f"Pipeline '{flow_run_name()}' needs it.")
             state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run]))[run]
         log_step("%s: flow run '%s'", title, state.name)
         self._titles[run] = title

@@ -9,7 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
-from tasks.orchestration.child_runs import CRASH_GRACE_S, RunState, cancel_runs, read_runs, try_again
+from tasks.orchestration.child_runs import CRASH_GRACE_S, RunState, cancel_runs, read_runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -81,14 +81,6 @@ def test_runs_are_read_as_they_are_and_one_that_is_gone_is_missing(client: SyncP
     assert (found[failed].state, found[failed].message) == ("Failed", "why")
     assert found[failed].began is not None
     assert read_runs([]) == {}
-
-
-def test_a_run_that_has_failed_is_given_back_under_its_id(client: SyncPrefectClient, deployment: UUID) -> None:
-    run = made(client, deployment, Running(), Failed())
-    try_again(read_runs([run])[run], "needed")
-    found = client.read_flow_run(run).state
-    assert found is not None
-    assert (found.name, found.message) == ("AwaitingRetry", "needed")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Completed, Running
+from prefect.states import Completed, Crashed, Running
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
@@ -71,11 +71,16 @@ def test_a_run_that_waits_is_cancelled_and_given_back(client: SyncPrefectClient)
     assert deployed_flows.cancel(run) == "Cancelled"
     with pytest.raises(StudioError, match="to go on, found it Cancelled"):
         deployed_flows.cancel(run)
-    assert deployed_flows.retry(run) == "AwaitingRetry"
+    assert deployed_flows.retry(run, "needed") == "AwaitingRetry"
+    given_back = deployed_flows.require(run).state
+    assert given_back
+    assert given_back.message == "needed"
     with pytest.raises(StudioError, match="to be Failed, Crashed or Cancelled, found it AwaitingRetry"):
         deployed_flows.retry(run)
     client.set_flow_run_state(run, Running(), force=True)
     assert deployed_flows.cancel(run) == "Cancelling"
+    client.set_flow_run_state(run, Crashed(), force=True)
+    assert deployed_flows.cancel(run, "no longer needed") == "Cancelled"
 
 
 def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient) -> None:

@@ -12,7 +12,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 
-from tasks.orchestration import run_history
+from tasks.orchestration import prefect_client, run_history
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.orchestration.retries import RetryPolicy
 from tests.waiting import eventually
@@ -67,7 +67,7 @@ def test_a_run_without_a_deployment_skips_none(stack: object) -> None:  # noqa: 
 def test_all_runs_are_listed_in_order(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"flow-{uuid4().hex[:8]}"
     deployment = client.create_deployment(client.create_flow_from_name(name), "never")
-    monkeypatch.setattr(run_history, "_RUNS_PER_REQUEST", 2)
+    monkeypatch.setattr(prefect_client, "RUNS_PER_REQUEST", 2)
     times = [datetime.now(UTC) + timedelta(days=day) for day in (-2, 3, -1, 2, 1)]
     runs = {
         time: client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=time)).id
