@@ -5,7 +5,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 from rich.console import Console
@@ -19,6 +20,11 @@ from infra.services import s3_client
 from infra.stack_settings import HOST, USER, StackSettings
 from infra.upload import upload
 from tasks.storage.object_names import Bucket
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+    from tasks.orchestration.deployed_flows import LogLine
 
 # Measured: 12 epochs of 240 drawn pictures give mAP50 0.99 from the architecture alone; 10 epochs at 320 pixels give
 # 0.59 on the blood cells of BCCD from COCO weights.
@@ -67,9 +73,9 @@ class Demo:
 
     def __init__(self, settings: StackSettings, console: Console) -> None:
         # Imported late: Prefect reads PREFECT_API_URL when it is imported.
-        from infra import run_launcher
+        from tasks.orchestration import deployed_flows
 
-        self._runs = run_launcher
+        self._runs = deployed_flows
         self._settings = settings
         self._console = console
         self._rows: list[tuple[str, str]] = []
@@ -93,7 +99,7 @@ class Demo:
         return job.base_model
 
     def _validate(self, job: DemoJob) -> None:
-        started = [self._runs.start("validate-dataset/gpu", {"archive": path.name}) for path in job.archives]
+        started = [self._runs.start("validate-dataset", {"archive": path.name}) for path in job.archives]
         for run, path in zip(started, job.archives, strict=True):
             self._rows.append((f"dataset {path.name}", self._follow(run, f"validate {path.name}").name or ""))
 
@@ -106,14 +112,14 @@ class Demo:
             "training": job.training,
         }
         size = f"{job.training['epochs']} epochs at {job.training['imgsz']} px"
-        run = self._runs.start("train-model/gpu", parameters)
+        run = self._runs.start("train-model", parameters)
         self._console.print(f"  {self._follow(run, f'train {job.model_name}, {size}').message}", soft_wrap=True)
-        return str(run.id)
+        return str(run)
 
     def _deploy(self, job: DemoJob, training: str) -> None:
         """Deploy the version of this training, even if an earlier demo left a better model of that name."""
         version, map50 = require_trained(job.model_name, training, self._settings.environment)
-        run = self._runs.start("deploy-model/gpu", {"model_name": job.model_name, "version": version})
+        run = self._runs.start("deploy-model", {"model_name": job.model_name, "version": version})
         self._follow(run, f"deploy {job.model_name} version {version}")
         self._rows += [
             ("mAP50 on the validation split", f"{map50:.3f}"),
@@ -122,37 +128,40 @@ class Demo:
 
     def _infer(self, job: DemoJob) -> None:
         inputs = [f"demo/{path.name}" for path in job.media]
-        run = self._runs.start("run-inference/gpu", {"model_name": job.model_name, "inputs": inputs})
+        run = self._runs.start("run-inference", {"model_name": job.model_name, "inputs": inputs})
         self._follow(run, f"infer over {', '.join(path.name for path in job.media)}")
         s3 = s3_client(self._settings, Role.PERSON)
-        written = s3.get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run.id}/summary.json")
+        written = s3.get_object(Bucket=Bucket.PREDICTIONS, Key=f"{run}/summary.json")
         summary: dict[str, Any] = json.loads(written["Body"].read())
         speed = f"{summary['images_per_second']:.1f} ({summary['images']} images, {summary['frames']} video frames)"
         self._rows += [("images/s", speed), ("detections", str(summary["detections"]))]
-        self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run.id}/"), ("gallery", summary["gallery"])]
+        self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run}/"), ("gallery", summary["gallery"])]
 
-    def _follow(self, run: Any, title: str) -> Any:  # noqa: ANN401 - prefect is imported late, its types too
+    def _follow(self, run: UUID, title: str) -> "State[Any]":
         # A bar with the newest line of the log while the run goes on, and one line when it has ended.
-        printed = ""
+        lines: list[LogLine] = []
         live = self._console.is_terminal
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
         newest = TextColumn("{task.fields[line]}")
         with Progress(*columns, newest, console=self._console, transient=True, disable=not live) as progress:
             bar = progress.add_task(title, total=1.0, line="")
 
-            def show(share: float, line: str) -> None:
-                nonlocal printed
-                progress.update(bar, completed=share, line=line[:60])
-                if not live and line != printed and line.startswith("epoch "):
-                    self._console.print(f"  {line}", soft_wrap=True)
-                    printed = line
+            def show() -> None:
+                new = self._runs.read_log(run, len(lines))
+                lines.extend(new)
+                line = lines[-1].text.partition("\n")[0] if lines else ""
+                progress.update(bar, completed=self._runs.read_share_done(run) or 0, line=line[:60])
+                for each in new:
+                    if not live and each.text.startswith("epoch "):
+                        self._console.print(f"  {each.text}", soft_wrap=True, markup=False)
 
-            state = self._runs.wait(run, show)
-        seconds = (state.timestamp - run.created).total_seconds()
+            state = self._runs.wait(run, follow=show)
+        ended = self._runs.require(run)
+        seconds = (state.timestamp - (ended.created or state.timestamp)).total_seconds()
         self._console.print(f"{title}: {state.name} ({seconds:.0f} s)", soft_wrap=True)
         if not state.is_completed():
             url = self._settings.environment["PREFECT_API_URL"].removesuffix("/api")
-            raise StackError(f"{title} ended {state.name}: {state.message}\n{url}/runs/flow-run/{run.id}")
+            raise StackError(f"{title} ended {state.name}: {state.message}\n{url}/runs/flow-run/{run}")
         return state
 
     def _table(self) -> None:

@@ -1,8 +1,8 @@
 """A flow run in the hands of a script: its state, its log, its end, and what it has left."""
 
 import io
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tasks.orchestration.deployed_flows import LogLine
 
-POLL_S = 1.0
 _NO_FRAME = -1
 ADVICE = "The Prefect UI lists all runs; a command that starts one prints its id."
 
@@ -66,15 +65,9 @@ class Run:
             RunFailedError: It ended in another way.
             StudioError: It goes on after `timeout_s` seconds.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not (state := self.state).is_final():
-            if deadline is not None and time.monotonic() > deadline:
-                raise StudioError(f"Expected {self.url} to end within {timeout_s:g} s, found it {state.name}.")
-            if follow:
-                follow(self)
-            time.sleep(POLL_S)
-        if follow:
-            follow(self)
+        from tasks.orchestration import deployed_flows
+
+        state = deployed_flows.wait(self.id, timeout_s, follow=partial(follow, self) if follow else None)
         if not state.is_completed():
             raise RunFailedError(f"{state.name}: {state.message or 'its log says more'} {self.url}")
         return self

@@ -2,9 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from tasks.errors import StudioError
 from tasks.orchestration.prefect_client import patient_client
 
 DEPLOYMENT = "gpu"  # of every flow
-POLL_S = 2.0
+POLL_S = 1.0
 _LOG_PAGE = 200  # the most that Prefect returns
 
 
@@ -114,20 +115,24 @@ def find(flow_run: UUID) -> FlowRun | None:
         return None
 
 
-def wait(flow_run: UUID, timeout_s: float | None = None) -> State[Any]:
+def wait(flow_run: UUID, timeout_s: float | None = None, *, follow: Callable[[], object] | None = None) -> State[Any]:
     """Return the state in which a flow run ends; waits for `timeout_s` seconds, None for ever.
+
+    `follow` is called about once a second until then, and once more.
 
     Raises:
         StudioError: There is no such run, or it goes on after that time.
         PrefectUnavailableError: The server does not answer.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    deadline = inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
         run = require(flow_run)
+        if follow:
+            follow()
         if run.state is not None and run.state.is_final():
             return run.state
-        if deadline is not None and time.monotonic() > deadline:
-            found = run.state.name if run.state else "no state"
+        if time.monotonic() > deadline:
+            found = run.state.name if run.state else "without a state"
             raise StudioError(f"Expected flow run {run.name} to end within {timeout_s:g} s, found it {found}.")
         time.sleep(POLL_S)
 

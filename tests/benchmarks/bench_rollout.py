@@ -19,9 +19,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from infra import run_launcher, supervisord
+from infra import supervisord
 from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
+from tasks.orchestration import deployed_flows
 from tasks.serving import model_control, model_repository
 from tasks.serving.http_client import ServingError
 from tests.flows.registered import SIZE, make_sample, make_weights, register
@@ -51,14 +52,14 @@ def versions(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> 
     return graph
 
 
-def run(deployment: str, **parameters: Any) -> tuple[State, UUID, float]:
+def run(flow: str, **parameters: Any) -> tuple[State, UUID, float]:
     began = time.monotonic()
-    started = run_launcher.start(deployment, parameters)
-    return run_launcher.wait(started), started.id, time.monotonic() - began
+    started = deployed_flows.start(flow, parameters)
+    return deployed_flows.wait(started), started, time.monotonic() - began
 
 
 def deploy(version: int, name: str = NAME, **serving: Any) -> tuple[State, UUID, float]:
-    return run("deploy-model/gpu", model_name=name, version=version, serving={"drain_s": 2.0, **serving})
+    return run("deploy-model", model_name=name, version=version, serving={"drain_s": 2.0, **serving})
 
 
 def kill_triton(stack: StackSettings) -> None:
@@ -99,8 +100,8 @@ def test_no_request_fails_while_versions_change(stack: StackSettings, versions: 
         "deploy a bad graph": (lambda: deploy(3)[0], False, 0),
         "deploy a version that lost its weights": (lambda: deploy(4)[0], False, 0),
         "deploy a config that Triton refuses": (lambda: deploy(5, backend="onnxruntime")[0], False, 0),
-        "roll back": (lambda: run("rollback-model/gpu", model_name=NAME)[0], True, 0),
-        "undeploy another model": (lambda: run("undeploy-model/gpu", model_name=OTHER)[0], True, 0),
+        "roll back": (lambda: run("rollback-model", model_name=NAME)[0], True, 0),
+        "undeploy another model": (lambda: run("undeploy-model", model_name=OTHER)[0], True, 0),
         "Triton killed, clients ask again": (lambda: kill_triton(stack), True, PATIENCE_S),
     }
     failures, wrong = list[str](), list[Answer]()

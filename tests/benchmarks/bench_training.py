@@ -24,9 +24,10 @@ from mlflow.artifacts import download_artifacts
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 
-from infra import demo_data, run_launcher
+from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 
 ROUNDS = 3
 GOAL = 1.03
@@ -81,17 +82,15 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def through_the_flow(name: str, parameters: dict[str, object], folder: Path) -> tuple[float, list[dict[str, str]], str]:
     """Seconds from Running to Completed, the training's results.csv, and the id of its MLflow run."""
-    started = run_launcher.start("train-model/gpu", {"model_name": name, **parameters})
-    state = run_launcher.wait(started)
+    started = deployed_flows.start("train-model", {"model_name": name, **parameters})
+    state = deployed_flows.wait(started)
     assert state.is_completed(), state
     client = MlflowClient()
     (version,) = [
-        found
-        for found in client.search_model_versions(f"name = '{name}'")
-        if found.tags["flow_run_id"] == str(started.id)
+        found for found in client.search_model_versions(f"name = '{name}'") if found.tags["flow_run_id"] == str(started)
     ]
     path = download_artifacts(run_id=str(version.run_id), artifact_path="plots/results.csv", dst_path=str(folder))
-    return flow_run(started.id).total_run_time.total_seconds(), rows(Path(path)), str(version.run_id)
+    return flow_run(started).total_run_time.total_seconds(), rows(Path(path)), str(version.run_id)
 
 
 def flow_run(number: UUID) -> FlowRun:

@@ -16,10 +16,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Scheduled
 
-from infra import run_launcher, supervisord
+from infra import supervisord
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
+from tasks.orchestration import deployed_flows
 from tests.chaos.steps import completed, processes, read, set_state, until
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
@@ -45,7 +46,7 @@ def _jpeg(picture: object) -> bytes:
 
 def start(model: str, **params: object) -> UUID:
     inference = {"confidence": 0.01, "annotate": False, **params}
-    return run_launcher.start("run-inference/gpu", {"model_name": model, "inputs": [MEDIA], "inference": inference}).id
+    return deployed_flows.start("run-inference", {"model_name": model, "inputs": [MEDIA], "inference": inference})
 
 
 def parts(run: UUID) -> int:

@@ -17,9 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from infra import demo_data, run_launcher
+from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tasks.serving.http_client import ServingError
 from tests.chaos.steps import FLOW, kill, log, processes, read, until
 from tests.flows.registered import pictures
@@ -96,7 +97,7 @@ def validate(large_archive: str) -> Case:
         assert sum(split["images"] for split in report["statistics"]["splits"].values()) == LARGE_IMAGES
 
     return Case(
-        start=lambda: run_launcher.start("validate-dataset/gpu", {"archive": large_archive, "policy": policy}).id,
+        start=lambda: deployed_flows.start("validate-dataset", {"archive": large_archive, "policy": policy}),
         is_halfway=has_checked_for_a_while,
         check=check,
     )
@@ -116,7 +117,7 @@ def train(small_archive: str) -> Case:
         assert MlflowClient().get_run(str(version.run_id)).info.status == "FINISHED"
 
     return Case(
-        start=lambda: run_launcher.start("train-model/gpu", dict(parameters)).id,
+        start=lambda: deployed_flows.start("train-model", dict(parameters)),
         is_halfway=lambda run: any(key.endswith(".json") for key in objects("runs", f"{run}/checkpoints/")),
         check=check,
     )
@@ -128,7 +129,7 @@ def deploy_again(model: str) -> Case:
         assert (champion(model), served(model), aside(model)) == ("2", [2], [])
 
     return Case(
-        start=lambda: run_launcher.start("deploy-model/gpu", {"model_name": model}).id,
+        start=lambda: deployed_flows.start("deploy-model", {"model_name": model}),
         is_halfway=lambda run: any("comparing what Triton answers" in line for line in log(run)),
         check=check,
     )
@@ -145,7 +146,7 @@ def infer(model: str, media: str) -> Case:
         assert sources == [f"s3://media/{media}{number:05d}.jpg" for number in range(IMAGES)]
 
     return Case(
-        start=lambda: run_launcher.start("run-inference/gpu", dict(parameters)).id,
+        start=lambda: deployed_flows.start("run-inference", dict(parameters)),
         is_halfway=lambda run: sum("/parts/" in key for key in objects("runs", f"{run}/inference/")) >= 2,
         check=check,
     )

@@ -6,8 +6,8 @@ from uuid import UUID
 import boto3
 import pytest
 
-from infra import run_launcher
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tests.chaos.steps import FLOW, completed, kill, read, until
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served
 
@@ -27,7 +27,7 @@ def test_a_rollout_ends_right_whatever_is_killed(
 ) -> None:
     """Once: a roll-back that is tried again goes one version back, not two."""
     assert deploy(model, 2, **UNCOMPARED).is_completed()
-    run = run_launcher.start(f"{flow}/gpu", {"model_name": model}).id
+    run = deployed_flows.start(flow, {"model_name": model})
     until(lambda: has_lock(run, model), "the run is at work on the model")
     assert read(run).state_name == "Running"
     kill(stack, victim, run)

@@ -16,10 +16,11 @@ from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.flow_runs import resume_flow_run
 from prefect.states import Cancelling, Scheduled
 
-from infra import demo_data, run_launcher
+from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.environment import scratch
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tests.chaos.steps import completed, log, processes, read, set_state, until, worker_of
 
 EPOCHS = 18
@@ -39,7 +40,7 @@ def archives(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> 
 def start(name: str) -> UUID:
     training = {"epochs": EPOCHS, "imgsz": 64, "batch": 8, "rehearse": False}
     parameters = {"archives": [plan.name for plan in PLANS], "base_model": "yolo11n.yaml", "training": training}
-    return run_launcher.start("train-model/gpu", {"model_name": name, **parameters}).id
+    return deployed_flows.start("train-model", {"model_name": name, **parameters})
 
 
 def epochs_kept(run: UUID) -> list[int]:

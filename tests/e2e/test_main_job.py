@@ -20,10 +20,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
 
-from infra import demo_data, run_launcher
+from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
 from tasks.inference.results.parquet import schema
+from tasks.orchestration import deployed_flows
 from tasks.serving.model_control import list_served_versions
 from tasks.serving.served_model import ServedModel
 from tests.emitted import emitted, related
@@ -60,9 +61,9 @@ def pictures(count: int) -> tuple[bytes, dict[str, list[demo_data.Shape]]]:
     return buffer.getvalue(), truth
 
 
-def run(deployment: str, **parameters: object) -> tuple[State, str]:
-    started = run_launcher.start(deployment, parameters)
-    return run_launcher.wait(started), str(started.id)
+def run(flow: str, **parameters: object) -> tuple[State, str]:
+    started = deployed_flows.start(flow, parameters)
+    return deployed_flows.wait(started), str(started)
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +76,16 @@ def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJ
     store.put_object(Bucket="media", Key="e2e/broken.jpg", Body=b"\xff\xd8\xff not a picture")
     store.upload_file(str(demo_data.write_video(folder / "clip.mp4", 30)), "media", "e2e/clip.mp4")
 
-    verdict, _ = run("validate-dataset/gpu", archive=PLANS[0].name)
+    verdict, _ = run("validate-dataset", archive=PLANS[0].name)
     training, _ = run(
-        "train-model/gpu",
+        "train-model",
         model_name=MODEL,
         archives=[plan.name for plan in PLANS],
         base_model="yolo11n.yaml",
         training={"epochs": EPOCHS, "imgsz": 128, "batch": 8},
     )
-    deployment, _ = run("deploy-model/gpu", model_name=MODEL)
-    inference, inference_id = run("run-inference/gpu", model_name=MODEL, inputs=["e2e/"])
+    deployment, _ = run("deploy-model", model_name=MODEL)
+    inference, inference_id = run("run-inference", model_name=MODEL, inputs=["e2e/"])
     return MainJob(verdict, training, deployment, inference, inference_id, truth)
 
 
@@ -279,7 +280,7 @@ def worse(job: MainJob) -> State:  # noqa: ARG001
     parameters = {"archives": ["first.zip"], "base_model": f"models:/{MODEL}@champion"}
     training = {"epochs": 1, "imgsz": 64, "batch": 32, "rehearse": False}
     gold = {"gold": "second.zip"}
-    return run("train-model/gpu", model_name=MODEL, training=training, promotion=gold, **parameters)[0]
+    return run("train-model", model_name=MODEL, training=training, promotion=gold, **parameters)[0]
 
 
 @pytest.mark.heavy
@@ -304,7 +305,7 @@ def test_a_second_version_takes_over_when_it_is_named(worse: State) -> None:  # 
     """Deployed, it is the only one served; the first version stays in the repository, untouched."""
     store = boto3.client("s3")
     before = store.head_object(Bucket="models", Key=f"{MODEL}/1/model.onnx")["ETag"]
-    deployment, _ = run("deploy-model/gpu", model_name=MODEL, version=2)
+    deployment, _ = run("deploy-model", model_name=MODEL, version=2)
     assert deployment.is_completed(), deployment
     assert [(model.version, model.image_size) for model in served(MODEL)] == [(2, 64)]
     assert MlflowClient().get_model_version_by_alias(MODEL, "champion").version == "2"

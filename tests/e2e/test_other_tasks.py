@@ -7,15 +7,15 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import State
 
-from infra import run_launcher
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tasks.serving.model_control import list_served_versions
 from tests.tasks.dataset.archives import zipped
 from tests.tasks.merge.archives import dataset, picture, tree
 
 
-def run(deployment: str, **parameters: object) -> State:
-    return run_launcher.wait(run_launcher.start(deployment, parameters))
+def run(flow: str, **parameters: object) -> State:
+    return deployed_flows.wait(deployed_flows.start(flow, parameters))
 
 
 def ask(stack: StackSettings, model: str, jpeg: bytes, **parameters: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def test_a_model_of_another_task_is_trained_deployed_and_answers(stack: StackSet
     entries = tree(0) if task == "classify" else dataset(0, task=task)
     boto3.client("s3").put_object(Bucket="datasets", Key=archive, Body=zipped(entries))
     training = run(
-        "train-model/gpu",
+        "train-model",
         model_name=model,
         archives=[archive],
         base_model=f"yolo11n-{suffix}.yaml",
@@ -41,7 +41,7 @@ def test_a_model_of_another_task_is_trained_deployed_and_answers(stack: StackSet
         promotion={"min_map50": 0},
     )
     assert training.is_completed(), training
-    deployment = run("deploy-model/gpu", model_name=model, serving={"drain_s": 1.0})
+    deployment = run("deploy-model", model_name=model, serving={"drain_s": 1.0})
     assert deployment.is_completed(), deployment
     (served,) = list_served_versions(model)
     assert (served.task, served.image_size, served.class_names) == (task, 64, ("cat", "dog"))

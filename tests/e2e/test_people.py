@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from infra import run_launcher
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tests.e2e import people
 from tests.e2e.people import CLASSES, SIDE, Person
 
@@ -40,11 +40,11 @@ def best_for(person: Person, found: dict[str, Any]) -> int | None:
 def test_boxes_class_and_polygon_come_in_one_answer(stack: StackSettings) -> None:
     boto3.client("s3").put_object(Bucket="datasets", Key="people.zip", Body=people.archive(400, 40, seed=1))
     chosen: dict[str, object] = {"base_model": "yolo11n-seg.yaml", "training": TRAINING}
-    trained = run_launcher.wait(
-        run_launcher.start("train-model/gpu", {"model_name": "people", "archives": ["people.zip"], **chosen})
+    trained = deployed_flows.wait(
+        deployed_flows.start("train-model", {"model_name": "people", "archives": ["people.zip"], **chosen})
     )
     assert trained.is_completed(), trained
-    deployed = run_launcher.wait(run_launcher.start("deploy-model/gpu", {"model_name": "people"}))
+    deployed = deployed_flows.wait(deployed_flows.start("deploy-model", {"model_name": "people"}))
     assert deployed.is_completed(), deployed
 
     rng, total, boxes, classes, polygons = np.random.default_rng(99), 0, 0, 0, 0

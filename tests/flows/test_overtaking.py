@@ -5,12 +5,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
 
-from infra import run_launcher
+from tasks.orchestration import deployed_flows
 from tasks.serving import model_repository
 from tasks.tracking import canaries
 from tests.flows.registered import register
@@ -21,10 +20,9 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
 
 
-def times(run: FlowRun) -> tuple[datetime, datetime]:
+def times(run: UUID) -> tuple[datetime, datetime]:
     """When a run began, and when it ended."""
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_run(run.id)
+    found = deployed_flows.require(run)
     assert found.start_time is not None
     assert found.end_time is not None
     return found.start_time, found.end_time
@@ -34,10 +32,10 @@ def overtake(name: str, version: int, serving: dict[str, Any], is_there: Callabl
     """Deploy a version while clients ask, and roll back to version 1 when the deployment has come so far."""
     with Traffic(name) as clients:
         offset = time.monotonic() - time.time()
-        deploying = run_launcher.start("deploy-model/gpu", {"model_name": name, "version": version, "serving": serving})
+        deploying = deployed_flows.start("deploy-model", {"model_name": name, "version": version, "serving": serving})
         eventually(is_there, "the deployment has come so far", 200, every_s=0.5)
-        rolling = run_launcher.start("rollback-model/gpu", {"model_name": name})
-        rolled, cancelled = run_launcher.wait(rolling), run_launcher.wait(deploying)
+        rolling = deployed_flows.start("rollback-model", {"model_name": name})
+        rolled, cancelled = deployed_flows.wait(rolling), deployed_flows.wait(deploying)
     began, ended = times(rolling)
     seconds = clients.only_since(1) - (began.timestamp() + offset)
     print(f"\nin effect {seconds:.1f} s after Running, ended after {(ended - began).total_seconds():.1f} s")

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelling
 
 from flows.run_pipeline import run_pipeline
-from infra import run_launcher
 from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
 from tests.chaos.steps import processes, read, set_state, until
 from tests.flows.pipelines import QUICK_PIPELINE, children, store_data, title
 from tests.flows.steps import champion
@@ -35,7 +35,7 @@ def model() -> str:
 
 def start(model: str, archives: list[str], **parameters: Any) -> UUID:
     chosen = QUICK_PIPELINE | {"inputs": [], "model_name": model, "archives": archives} | parameters
-    return run_launcher.start("run-pipeline/gpu", chosen).id
+    return deployed_flows.start("run-pipeline", chosen)
 
 
 def ended(run: UUID) -> State:
