@@ -1,8 +1,8 @@
 """Prefect's server behind our door: `python -m infra.prefect_door`, as `prefect server start` runs it otherwise."""
 
+from functools import partial
 from typing import Any
 
-import httpx
 import uvicorn
 from prefect.server.api.server import create_app, custom_internal_exception_handler
 from prefect.settings import get_current_settings
@@ -11,12 +11,11 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.active_runs import EVERY_S, announce_quietly
 from infra.door import Door, refusal_of
+from infra.patrol import EVERY_S, patrol
 from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
-from infra.unanswered_questions import answer_quietly
 from tasks.orchestration.repetition import run_periodically
 
 LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
@@ -49,13 +48,9 @@ def main() -> None:
     """Serve API, UI and background services until the process is ended."""
     server = get_current_settings().server
     port = StackSettings.load().prefect_port
-    password = server.api.auth_string.get_secret_value() if server.api.auth_string else ""
-    auth = httpx.BasicAuth(*password.split(":", 1)) if password else None
-    with (
-        httpx.Client(base_url=f"http://{HOST}:{port}/api", auth=auth, timeout=30, trust_env=False) as api,
-        run_periodically(lambda: announce_quietly(api), EVERY_S, name="active runs", last_s=0),
-        run_periodically(lambda: answer_quietly(api), EVERY_S, name="unanswered questions", last_s=0),
-    ):
+    password = server.api.auth_string.get_secret_value() if server.api.auth_string else None
+    go_round = partial(patrol, f"http://{HOST}:{port}/api", password)
+    with run_periodically(go_round, EVERY_S, name="patrol", last_s=0):
         uvicorn.run(
             application(),
             host=HOST,

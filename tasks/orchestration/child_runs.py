@@ -10,15 +10,13 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
-from tasks.orchestration.prefect_client import list_flow_runs, read_flow_runs
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, read_flow_runs
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
 CRASH_GRACE_S = 90.0
@@ -108,7 +106,7 @@ def cancel_runs(tag: str, reason: str) -> None:
     """Cancel the runs with a tag that have not ended; never raises: a warning says what could not be cancelled."""
     chosen = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=sorted(_ENDED))),
+        state=in_state(*set(StateType) - _ENDED),
     )
     try:
         runs = list(list_flow_runs(chosen))

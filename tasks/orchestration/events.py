@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from prefect import get_run_logger, runtime
 from prefect.exceptions import MissingContextError
@@ -152,7 +152,7 @@ class Resource:
 
     id: str
     name: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self, role: str | None = None) -> dict[str, str]:
         """Return it as Prefect's API takes it."""
@@ -167,7 +167,7 @@ def dataset(digest: str, archive: str, **labels: str) -> Resource:
 
 def model(name: str) -> Resource:
     """Return the resource of a registered model."""
-    return Resource(id=f"model:{name}", name=name, labels={})
+    return Resource(id=f"model:{name}", name=name)
 
 
 def version(name: str, number: int) -> Resource:
@@ -177,7 +177,7 @@ def version(name: str, number: int) -> Resource:
 
 def prediction(flow_run: str) -> Resource:
     """Return the resource of what a run of inference has left."""
-    return Resource(id=f"prediction:{flow_run}", name=flow_run, labels={})
+    return Resource(id=f"prediction:{flow_run}", name=flow_run)
 
 
 def emit(
@@ -201,14 +201,8 @@ def emit(
     """
     if payload.keys() != EVENTS[kind].payload.keys():
         raise ValueError(f"{kind}: expected the fields {sorted(EVENTS[kind].payload)}, found {sorted(payload)}")
-    event = {
-        "id": str(uuid5(NAMESPACE_URL, f"{kind} {key}")),
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": kind,
-        "resource": resource.to_json(),
-        "related": [*(each.to_json("studio") for each in related), *_own_run()],
-        "payload": dict(payload),
-    }
+    linked = [*(each.to_json("studio") for each in related), *_own_run()]
+    event = build(kind, resource, linked, payload) | {"id": str(uuid5(NAMESPACE_URL, f"{kind} {key}"))}
     try:
         patience.call(lambda: _post_once(event))
     except StudioError as error:
@@ -217,10 +211,38 @@ def emit(
     return True
 
 
+def build(
+    kind: str,
+    resource: Resource,
+    related: Sequence[Mapping[str, str]],
+    payload: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return an event that occurs now, as Prefect's API takes it; `related` have roles."""
+    return {
+        "id": str(uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": kind,
+        "resource": resource.to_json(),
+        "related": list(related),
+        "payload": dict(payload or {}),
+    }
+
+
+def post(events: Iterable[Mapping[str, Any]]) -> None:
+    """Send events to the server; none are no call.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    if sent := list(events):
+        with server_errors():
+            fail_fast_client().request("POST", "/events", json=sent)
+
+
 def _post_once(event: Mapping[str, Any]) -> None:
     with server_errors():
         if not _is_known(str(event["id"])):
-            fail_fast_client().request("POST", "/events", json=[event])
+            post([event])
 
 
 def _is_known(event: str) -> bool:
@@ -242,5 +264,5 @@ def _own_run() -> list[dict[str, str]]:
         if runtime.flow_run.id:
             run = UUID(runtime.flow_run.id)
             name = str(runtime.flow_run.name)
-            return [Resource(id=f"prefect.flow-run.{run}", name=name, labels={}).to_json("flow-run")]
+            return [Resource(id=f"prefect.flow-run.{run}", name=name).to_json("flow-run")]
     return []

@@ -6,9 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import ParamSpec
-from uuid import uuid4
 
 from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import State
@@ -17,8 +15,9 @@ from prefect.states import Cancelled as CancelledState
 from prefect.states import Completed, Failed
 
 from tasks.errors import Cancelled, StudioError, Superseded
+from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id, log_step
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.events import Resource
 from tasks.orchestration.run_log import EngineNoiseFilter
 from tasks.orchestration.waiting_runs import notify_waiting_runs
 from tasks.parameter_form import add_parameter_docs
@@ -65,16 +64,10 @@ def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
 
 def _emit_left_event(flow_run: str, flow: str) -> None:
     """Say that this process leaves a run that has not ended: it sends no heartbeats from now on."""
-    resource = f"prefect.flow.{flow}"
-    event = {
-        "id": str(uuid4()),
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": LEFT_EVENT,
-        "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
-        "related": [{"prefect.resource.id": resource, "prefect.resource.role": "flow", "prefect.resource.name": flow}],
-    }
+    of_flow = Resource(id=f"prefect.flow.{flow}", name=flow).to_json("flow")
+    event = events.build(LEFT_EVENT, Resource(id=f"prefect.flow-run.{flow_run}", name=flow_run), [of_flow])
     with contextlib.suppress(Exception):  # Prefect's own sender of events has ended by now
-        fail_fast_client().request("POST", "/events", json=[event])
+        events.post([event])
 
 
 def completed(message: str, name: str | None = None) -> State:

@@ -10,8 +10,15 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    FlowFilter,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
@@ -66,6 +73,11 @@ def server_errors() -> Iterator[None]:
         raise StudioError(f"Prefect refused the call: {_reason(error.response)}") from error
     except (httpx.HTTPError, OSError, RuntimeError) as error:
         raise PrefectUnavailableError(error) from error
+
+
+def in_state(*types: StateType) -> FlowRunFilterState:
+    """Return the filter for runs in a state of one of these types."""
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
 
 def list_flow_runs(

@@ -133,6 +133,14 @@ def _set_suspended(wanted: State[Any]) -> State[Any]:
     return result.state
 
 
+def deadline_of(state: State[Any]) -> datetime | None:
+    """Return until when a person may answer a run in this state; None if it asks nothing."""
+    details = state.state_details
+    if details.run_input_keyset != KEYSET or not details.pause_timeout:
+        return None
+    return details.pause_timeout - GRACE
+
+
 def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
     """Answer the question of a suspended flow run, which goes on then.
 

@@ -12,14 +12,12 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 
-from tasks.orchestration.prefect_client import list_flow_runs, patient_client
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client
 from tasks.orchestration.step import SERVICE_RESTART
 
 SKIPPED = "Skipped"
@@ -47,7 +45,7 @@ def skip_missed_runs() -> int:
         return 0
     own = DeploymentFilter(id=DeploymentFilterId(any_=[UUID(runtime.deployment.id)]))
     due = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        state=in_state(StateType.SCHEDULED),
         expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
     )
     message = f"Run '{runtime.flow_run.name}' does what this one was to do."

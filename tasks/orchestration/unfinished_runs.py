@@ -9,12 +9,10 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 
-from tasks.orchestration.prefect_client import list_flow_runs, read_flow_runs
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, read_flow_runs
 
 # A worker takes up a crashed run within seconds; after that it waits for a person, maybe for ever.
 CRASHED_FOR = timedelta(hours=1)
@@ -36,7 +34,7 @@ def list_unfinished_runs(*flows: str) -> list[UnfinishedRun]:
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
-    state = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)))
+    state = FlowRunFilter(state=in_state(*_UNFINISHED))
     names = FlowFilter(name=FlowFilterName(any_=list(flows))) if flows else None
     return [
         UnfinishedRun(str(run.id), run.name, run.parameters)

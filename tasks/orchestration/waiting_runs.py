@@ -9,15 +9,13 @@ from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterNextScheduledStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     WorkQueueFilter,
     WorkQueueFilterId,
 )
 from prefect.client.schemas.objects import StateType
 
 from tasks.orchestration.current_run import flow_run_id
-from tasks.orchestration.prefect_client import API_TIMEOUT_S, fail_fast_client
+from tasks.orchestration.prefect_client import API_TIMEOUT_S, fail_fast_client, in_state
 from tasks.orchestration.repetition import run_periodically
 
 LATE_S = 15  # when Prefect calls a run Late
@@ -53,7 +51,7 @@ def _list_late_runs(work_queue: UUID | None) -> set[UUID]:
     if work_queue is None or fail_fast_client().read_work_queue(work_queue).concurrency_limit is None:
         return set()
     late = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        state=in_state(StateType.SCHEDULED),
         next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(
             before_=datetime.now(UTC) - timedelta(seconds=LATE_S)
         ),

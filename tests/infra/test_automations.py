@@ -18,9 +18,9 @@ from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import RelatedResource, Resource
 from prefect.states import Scheduled
 
-from infra import active_runs
-from infra.stack_settings import ROOT, StackSettings
-from tests.clients import prefect_api
+from infra import patrol
+from infra.stack_settings import ROOT
+from tasks.orchestration.prefect_client import fail_fast_client
 from tests.waiting import eventually
 
 BEAT, LEFT, PULLED = "prefect.flow-run.heartbeat", "studio.flow-run.left", "prefect.flow-run.pull-step.executed"
@@ -225,7 +225,7 @@ def test_a_run_that_stopped_is_brought_to_an_end_and_one_that_waits_is_let_alone
 
 
 def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
-    client: SyncPrefectClient, stack: StackSettings, runs: dict[str, UUID], request: pytest.FixtureRequest
+    client: SyncPrefectClient, runs: dict[str, UUID], request: pytest.FixtureRequest
 ) -> None:
     """Their states were set before the automations were there, which is as if a server had died with their events."""
     lost = {
@@ -241,8 +241,7 @@ def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
     time.sleep(1)  # what the server does with these states is done before the automations are made
     request.getfixturevalue("quick")
     began = time.monotonic()
-    with prefect_api(stack) as api:
-        active_runs.announce_active_runs(api)
+    patrol.announce_active_runs()
 
     def states() -> dict[str, str | None]:
         return {name: client.read_flow_run(runs[name]).state_name for name in lost}
@@ -252,7 +251,10 @@ def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
 
 
 def test_a_run_that_changes_while_it_is_announced_is_let_alone(
-    client: SyncPrefectClient, stack: StackSettings, runs: dict[str, UUID], request: pytest.FixtureRequest
+    client: SyncPrefectClient,
+    runs: dict[str, UUID],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is suspended after it was read as Running, and before its event is there: nobody waits for its heartbeat."""
     run = runs["suspended"]
@@ -267,9 +269,9 @@ def test_a_run_that_changes_while_it_is_announced_is_let_alone(
             take(client, run, "train-model", "Suspended")
 
     events: list[httpx.Request] = []
-    with prefect_api(stack) as api:
-        api.event_hooks["request"] = [suspend]
-        active_runs.announce_active_runs(api)
+    with monkeypatch.context() as patched:
+        patched.setattr(fail_fast_client()._client, "event_hooks", {"request": [suspend]})
+        patrol.announce_active_runs()
     assert len(events) == 2
     time.sleep(1.5 * SHORTEST_S)
     assert client.read_flow_run(run).state_name == "Suspended"

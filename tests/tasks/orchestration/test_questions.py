@@ -8,20 +8,25 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled as CancelledState
-from prefect.states import Pending, Running
+from prefect.states import Pending, Running, Suspended
 
-from infra.stack_settings import StackSettings
-from infra.unanswered_questions import answer_unanswered
+from infra import patrol
 from tasks.deployment.approval_form import ApprovalForm
 from tasks.errors import Cancelled, StudioError
 from tasks.orchestration import questions
-from tests.clients import prefect_api
 
 FILLED = {"decision": "approve", "name": "Ann", "comment": "<b>\n"}
 DEADLINE = datetime.now(UTC) + timedelta(hours=1)
+
+
+def asking(state: State) -> State:
+    """The same state of a run that asks."""
+    state.state_details.run_input_keyset = questions.KEYSET
+    return state
 
 
 @flow
@@ -126,14 +131,26 @@ def test_a_run_that_asks_nothing_cannot_be_answered(client: SyncPrefectClient, r
     assert client.read_flow_run(run).state_name == "Scheduled"
 
 
-def test_nobody_answers_when_the_time_is_over(client: SyncPrefectClient, run: UUID, stack: StackSettings) -> None:
+def test_nobody_answers_when_the_time_is_over(client: SyncPrefectClient, run: UUID) -> None:
     asked(client, run)
-    with prefect_api(stack) as api:
-        answer_unanswered(api, DEADLINE - timedelta(seconds=1))
-        assert client.read_flow_run(run).state_name == "Suspended"
-        answer_unanswered(api, DEADLINE)
+    patrol.answer_unanswered(DEADLINE - timedelta(seconds=1))
+    assert client.read_flow_run(run).state_name == "Suspended"
+    patrol.answer_unanswered(DEADLINE)
     assert client.read_flow_run(run).state_name == "Resuming"
     assert str(attempt(client, run).result()).startswith("nobody about ")
+
+
+@pytest.mark.parametrize(
+    ("state", "deadline"),
+    [
+        (Suspended(pause_expiration_time=DEADLINE + questions.GRACE), None),
+        (asking(Suspended(pause_expiration_time=DEADLINE + questions.GRACE)), DEADLINE),
+        (asking(Suspended()), None),
+        (Running(), None),
+    ],
+)
+def test_only_our_questions_have_a_deadline(state: State, deadline: datetime | None) -> None:
+    assert questions.deadline_of(state) == deadline
 
 
 def test_a_run_without_a_deployment_is_not_suspended(stack: object) -> None:  # noqa: ARG001

@@ -1,0 +1,83 @@
+"""What neither Prefect's server nor its automations do by themselves, done beside the server once a minute."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.filters import FlowFilter, FlowFilterId, FlowRunFilter, FlowRunFilterEndTime
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from tasks.deployment.approval_form import unanswered
+from tasks.orchestration import events, questions
+from tasks.orchestration.events import Resource
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
+
+EVERY_S = 60.0
+CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
+CHANGED = "changed"
+_ACTIVE = in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+
+
+def patrol(api: str, auth: str | None) -> None:
+    """Go round once, and never raise: what fails is tried again a minute later.
+
+    Args:
+        api: Address of Prefect's API.
+        auth: `user:password`, if it asks for one.
+    """
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}):
+        for action in (announce_active_runs, answer_unanswered):
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - whatever a client raises
+                logging.getLogger(__name__).warning("%s: %s", action.__name__, error)
+
+
+def announce_active_runs() -> None:
+    """Send an event for each run that is active, or has crashed of late.
+
+    The server holds events, and what automations are about to do, in memory for a moment: if it ends then, nobody waits
+    for the heartbeat of a run whose process has died meanwhile. `deployments/automations.yaml` begins to wait with
+    these events, too, if it does not wait already. A run may change before its event is there. So they are read again,
+    and an event takes back what was wrong.
+
+    Raises:
+        StudioError: The server does not answer.
+    """
+    since = FlowRunFilterEndTime(after_=datetime.now(UTC) - CRASHED_SINCE)
+    crashed = FlowRunFilter(state=in_state(StateType.CRASHED), end_time=since)
+    runs = [*list_flow_runs(FlowRunFilter(state=_ACTIVE)), *list_flow_runs(crashed)]
+    if not runs:
+        return
+    chosen = FlowFilter(id=FlowFilterId(any_=list({run.flow_id for run in runs})))
+    with patient_client() as client:
+        names = {flow.id: flow.name for flow in client.read_flows(flow_filter=chosen)}
+    events.post(_event(run, str(run.state_type).lower(), names[run.flow_id]) for run in runs)
+    now = {run.id: run.state_type for run in read_flow_runs([run.id for run in runs])}
+    events.post(_event(run, CHANGED, names[run.flow_id]) for run in runs if now.get(run.id) != run.state_type)
+
+
+def _event(run: FlowRun, name: str, flow: str) -> dict[str, Any]:
+    resource = Resource(
+        id=f"prefect.flow-run.{run.id}", name=run.name, labels={"prefect.run-count": str(run.run_count)}
+    )
+    of_flow = Resource(id=f"prefect.flow.{run.flow_id}", name=flow)
+    return events.build(f"studio.flow-run.{name}", resource, [of_flow.to_json("flow")])
+
+
+def answer_unanswered(now: datetime | None = None) -> None:
+    """Give the answer of nobody, which refuses, to each question whose time is over.
+
+    Prefect would fail such a run without starting it again, and nobody would hear why its version is not served. One
+    that a person has just answered is let alone by the server.
+
+    Raises:
+        StudioError: The server does not answer.
+    """
+    now = now or datetime.now(UTC)
+    for run in list_flow_runs(FlowRunFilter(state=in_state(StateType.PAUSED))):
+        deadline = questions.deadline_of(run.state) if run.state else None
+        if deadline and deadline <= now:
+            with patient_client() as client:
+                client.resume_flow_run(run.id, unanswered(deadline).model_dump())
