@@ -174,11 +174,14 @@ class Demo:
             ("time", f"{time.monotonic() - self._began:.0f} s"),
         ]
         table = Table("what", Column("value", overflow="fold"), title="The main job is done", title_justify="left")
+        below = {"results", "gallery"}  # long: they stand below, whole, so that they can be clicked and copied
         for name, value in self._rows:
-            # A presigned address is long: it stands below, whole, so that it can be clicked and copied.
-            table.add_row(name, "below" if name == "gallery" else value)
+            if name not in below:
+                table.add_row(name, value)
         self._console.print(table)
-        self._console.print(f"Gallery: {dict(self._rows)['gallery']}", soft_wrap=True)
+        for name, value in self._rows:
+            if name in below:
+                self._console.print(f"{name}: {value}", soft_wrap=True)
         self._console.print("The stack stays up: `make status` shows it, `make down` stops it.")
 
 
