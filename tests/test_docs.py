@@ -78,7 +78,7 @@ def test_a_table_has_required_nested_and_optional_parameters_and_their_limits() 
     assert re.search(r"\| `serving.backend` \| `python` \| .* One of `python`, `onnxruntime`\. \|", table)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted({*PAGES, *ROOT.glob("*.md")}), ids=lambda page: page.name)
 def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     """The site generator checks links between the pages of docs/, but neither the README nor pictures."""
     for link in re.findall(r"\]\(([^)\s]+)\)", text_without_code(page)):
