@@ -4,17 +4,18 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefect.client.schemas.filters import FlowFilter, FlowFilterId, FlowRunFilter, FlowRunFilterEndTime
+from prefect.client.schemas.filters import FlowFilter, FlowFilterId, FlowFilterName, FlowRunFilter, FlowRunFilterEndTime
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from tasks.deployment.approval_form import unanswered
-from tasks.orchestration import events, questions
+from tasks.orchestration import child_runs, events, questions
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
 
 EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
+CANCELLED_SINCE = timedelta(days=1)  # longer than the server is away
 CHANGED = "changed"
 _ACTIVE = in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
@@ -27,7 +28,7 @@ def patrol(api: str, auth: str | None) -> None:
         auth: `user:password`, if it asks for one.
     """
     with temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}):
-        for action in (announce_active_runs, answer_unanswered):
+        for action in (announce_active_runs, answer_unanswered, cancel_left_runs):
             try:
                 action()
             except Exception as error:  # noqa: BLE001 - whatever a client raises
@@ -81,3 +82,16 @@ def answer_unanswered(now: datetime | None = None) -> None:
         if deadline and deadline <= now:
             with patient_client() as client:
                 client.resume_flow_run(run.id, unanswered(deadline).model_dump())
+
+
+def cancel_left_runs() -> None:
+    """Cancel the runs of pipelines that were cancelled while they waited for a worker, and had no process to do so.
+
+    Raises:
+        StudioError: The server does not answer.
+    """
+    since = FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELLED_SINCE)
+    cancelled = FlowRunFilter(state=in_state(StateType.CANCELLED), end_time=since)
+    pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline"]))
+    if found := [run.id for run in list_flow_runs(cancelled, flows=pipelines)]:
+        child_runs.cancel_children(*found)

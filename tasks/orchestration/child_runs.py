@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
-from prefect import get_run_logger
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterTags,
@@ -16,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
+from tasks.orchestration.current_run import run_logger
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, read_flow_runs
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
@@ -102,19 +102,19 @@ def read_runs(runs: Collection[UUID]) -> dict[UUID, RunState]:
     return {run.id: RunState.of(run) for run in read_flow_runs(runs)}
 
 
-def cancel_runs(tag: str, reason: str) -> None:
-    """Cancel the runs with a tag that have not ended; never raises: a warning says what could not be cancelled."""
+def cancel_children(*pipelines: UUID) -> None:
+    """Cancel the runs of these that have not ended; never raises: a warning says what could not be cancelled."""
     chosen = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag]),
+        tags=FlowRunFilterTags(any_=[child_tag(PIPELINE, pipeline) for pipeline in pipelines]),
         state=in_state(*set(StateType) - _ENDED),
     )
     try:
         runs = list(list_flow_runs(chosen))
     except StudioError as error:
-        get_run_logger().warning("the runs of this one go on: %s", error)
+        run_logger().warning("the runs of this one go on: %s", error)
         return
     for run in runs:
         try:
-            deployed_flows.cancel(run.id, reason)
+            deployed_flows.cancel(run.id, "Its pipeline was cancelled.")
         except StudioError as error:
-            get_run_logger().warning("flow run %s could not be cancelled: %s", run.name, error)
+            run_logger().warning("flow run %s could not be cancelled: %s", run.name, error)

@@ -1,10 +1,12 @@
 """The current flow run: its id, name, start and log."""
 
+import logging
 from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
+from prefect.exceptions import MissingContextError
 
 
 def log_step(step: str, *values: object) -> None:
@@ -25,6 +27,14 @@ def flow_run_name() -> str:
 def flow_run_id() -> str:
     """Return the id of the flow run; checkpoints and results are keyed by it."""
     return str(runtime.flow_run.id)
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the log of the flow run; elsewhere that of this module."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
 
 
 def first_attempt_start() -> float | None:

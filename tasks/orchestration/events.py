@@ -1,17 +1,16 @@
 """The events that YOLO Studio emits: automations start from them, and people find them in the Prefect UI."""
 
 import contextlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from prefect import get_run_logger, runtime
-from prefect.exceptions import MissingContextError
+from prefect import runtime
 
 from tasks.errors import StudioError
+from tasks.orchestration.current_run import run_logger
 from tasks.orchestration.prefect_client import fail_fast_client, server_errors
 from tasks.orchestration.retries import RetryPolicy
 from tasks.orchestration.step import SERVICE_RESTART
@@ -206,7 +205,7 @@ def emit(
     try:
         patience.call(lambda: _post_once(event))
     except StudioError as error:
-        _log().warning("event %s was not emitted: %s", kind, error)
+        run_logger().warning("event %s was not emitted: %s", kind, error)
         return False
     return True
 
@@ -248,14 +247,6 @@ def _post_once(event: Mapping[str, Any]) -> None:
 def _is_known(event: str) -> bool:
     answer = fail_fast_client().request("POST", "/events/filter", json={"filter": {"id": {"id": [event]}}, "limit": 1})
     return bool(answer.json()["events"])
-
-
-def _log() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """The log of the flow run; elsewhere that of this module."""
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger(__name__)
 
 
 def _own_run() -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
-from tasks.orchestration.child_runs import CRASH_GRACE_S, RunState, cancel_runs, read_runs
+from tasks.orchestration.child_runs import CRASH_GRACE_S, PIPELINE, RunState, cancel_children, child_tag, read_runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -101,9 +101,10 @@ def test_only_what_has_not_ended_is_cancelled(
     client: SyncPrefectClient, deployment: UUID, states: tuple[State, ...], expected: str
 ) -> None:
     """A worker ends the process of one that runs; a crashed one would else be tried again."""
-    tag = f"mine-{uuid4()}"
-    run, other = made(client, deployment, *states, tag=tag), made(client, deployment, *states)
+    pipeline = uuid4()
+    run = made(client, deployment, *states, tag=child_tag(PIPELINE, pipeline))
+    other = made(client, deployment, *states)
     before = client.read_flow_run(other).state_name
-    cancel_runs(tag, "no longer needed")
+    cancel_children(pipeline)
     assert client.read_flow_run(run).state_name == expected
     assert client.read_flow_run(other).state_name == before
