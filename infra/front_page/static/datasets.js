@@ -3,7 +3,7 @@
 const LONGEST = 8000; // of an address that any browser and server takes
 const selection = document.getElementById("selection");
 const list = selection.querySelector("ul");
-const train = document.getElementById("train");
+const train = document.getElementById("train"), pipeline = document.getElementById("pipeline");
 const chosen = new Map(); // the entries of the selection by name
 
 function leaveOut(name) {
@@ -28,7 +28,7 @@ function choose(name) {
 function show() {
   selection.hidden = chosen.size === 0;
   train.textContent = `Train on ${chosen.size} ${chosen.size === 1 ? "archive" : "archives"}`;
-  train.disabled = new URLSearchParams(new FormData(selection)).toString().length > LONGEST;
+  train.disabled = pipeline.disabled = new URLSearchParams(new FormData(selection)).toString().length > LONGEST;
   document.getElementById("too-many").hidden = !train.disabled;
   for (const box of document.querySelectorAll("[data-archive]")) box.checked = chosen.has(box.value);
 }
