@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,13 @@ def write_tables(page: str) -> str:
     """Return the Markdown text of a page, with a new table between each pair of markers."""
     written = TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
     return EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
+
+
+def flows_without_table(pages: Iterable[str]) -> list[str]:
+    """Return the flows of which no page has a parameter table."""
+    shown = {flow for page in pages for _, flow, _ in TABLE.findall(page)}
+    flows = {path.stem.replace("_", "-") for path in (ROOT / "flows").glob("[a-z]*.py")}
+    return sorted(flows - shown)
 
 
 def parameter_table(flow: str) -> str:
@@ -66,11 +73,15 @@ def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> 
 
 
 def main() -> int:
-    """Write the tables, or with `--check` name the pages whose tables are out of date; return the exit code."""
+    """Write the tables, or with `--check` say which are missing or out of date; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.parameter_tables", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a table is out of date")
     check = parser.parse_args().check
     written = {page: write_tables(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
+    if missing := flows_without_table(written.values()):
+        names = ", ".join(f"<!-- parameters of {flow} -->" for flow in missing)
+        sys.stderr.write(f"expected a table of the parameters of each flow, found no {names}; add it to flows.md\n")
+        return 1
     stale = [page for page, text in written.items() if text != page.read_text()]
     if check and stale:
         names = ", ".join(page.name for page in stale)

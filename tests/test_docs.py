@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.demo_data import CLASSES, ArchivePlan, write_archive
-from infra.parameter_tables import TABLE, parameter_table, write_tables
+from infra.parameter_tables import TABLE, flows_without_table, parameter_table, write_tables
 from infra.stack_settings import StackSettings
 from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
@@ -51,6 +51,12 @@ def test_parameter_tables_are_those_of_the_flows(page: Path) -> None:
 
 def test_every_flow_has_a_parameter_table_in_the_reference() -> None:
     assert {flow for _, flow, _ in TABLE.findall((DOCS / "flows.md").read_text())} == FLOWS
+
+
+def test_a_flow_without_a_parameter_table_is_named() -> None:
+    text = (DOCS / "flows.md").read_text()
+    assert flows_without_table([text]) == []
+    assert flows_without_table([text.replace("<!-- parameters of clean-up -->", "")]) == ["clean-up"]
 
 
 def test_every_event_and_every_field_of_its_payload_is_in_the_table() -> None:
