@@ -155,6 +155,12 @@ def test_a_circle_would_be_seen() -> None:
         assert_no_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
 
 
+@pytest.mark.parametrize("path", files("deployments"), ids=str)
+def test_the_pull_step_needs_the_standard_library_alone(path: Path) -> None:
+    """It runs before the checkout is entered in which the rest of our code lies."""
+    assert {name.split(".")[0] for name in imports(path)} <= sys.stdlib_module_names
+
+
 def test_tests_lie_where_the_tested_code_lies() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in files("tests/tasks", "**/test_*.py")}
     assert [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()] == []
