@@ -56,6 +56,14 @@ def test_an_event_is_stored_once_for_each_key() -> None:
     ]
 
 
+@pytest.mark.usefixtures("stack")
+def test_an_event_is_stored_at_once() -> None:
+    """One that a server loses when it is killed is sent again by a run that is tried again."""
+    name = f"model-{uuid4()}"
+    assert emit_roll_back(name, name)
+    eventually(lambda: stored(events.MODEL_ROLLED_BACK, f"version:{name}/2"), "the event to be stored", 1.5)
+
+
 def test_an_event_that_no_server_takes_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     facts = {"model": "a", "version": 2, "replaced": None}
     with (
