@@ -58,7 +58,7 @@ def show_opened_file(request: Request) -> Response:
     """
     folder, path = _place(request)
     if not is_valid(request.path_params["ticket"], request.app.state.password, folder, time.time()):
-        raise HTTPException(403, "Expected an address that is not over, found another. Open the page of the run again.")
+        raise HTTPException(403, "Expected a link that has not expired, found another. Open the page of the run again.")
     return _send(request, folder, path)
 
 
@@ -115,7 +115,8 @@ def _headers(bucket: str, path: str) -> dict[str, str]:
 
 def _content_type(path: str) -> str:
     """The type by the name: whoever has written the file may have said another."""
-    return mimetypes.guess_type(path.rpartition("/")[2])[0] or "application/octet-stream"
+    kind, encoding = mimetypes.guess_type(path.rpartition("/")[2])
+    return kind if kind and not encoding else "application/octet-stream"
 
 
 def _pieces(body: StreamingBody) -> Iterator[bytes]:

@@ -157,7 +157,7 @@ def abort(asked: _KnownUpload) -> dict[str, object]:
 
 
 def show_unfinished(request: Request) -> Response:
-    """Return the panel of the uploads that nobody has ended, whoever started them."""
+    """Return the panel of unfinished uploads, whoever started them."""
     found = list(islice(_STORE.list_uploads(), SHOWN + 1))
     return render(request, "unfinished_uploads.html", uploads=found[:SHOWN], has_more=len(found) > SHOWN)
 

@@ -46,7 +46,7 @@ async function load() {
     settle();
     if (!models.length) tell("Triton serves no model yet: run deploy-model, then reload this page.");
   } catch (error) {
-    tell(`The list of models could not be had: ${error.message}`);
+    tell(`The list of models could not be read: ${error.message}`);
   }
 }
 
@@ -258,7 +258,7 @@ async function startWebcam() {
     await video.play();
   } catch (error) {
     own?.getTracks().forEach(track => track.stop());
-    return number === camera ? tell(`The webcam could not be had: ${error.message}`) : undefined;
+    return number === camera ? tell(`The webcam could not be opened: ${error.message}`) : undefined;
   } finally {
     opening = false;
   }
