@@ -25,11 +25,11 @@ from tests.tasks.catalogue.registry import register
 from tests.tasks.dataset.archives import good, image, zipped
 
 STORE = ObjectStore("datasets")
-FOLDER = f"tab-{uuid4().hex[:8]}"
+FOLDER = "tab-datasets"
 CHECKED, OTHER = f"{FOLDER}/checked.zip", f"{FOLDER}/other.zip"
 HOSTILE = [f"{FOLDER}/odd/{name}.zip" for name in ("<b>&\"'", "%2e%2F", "ünï😀", "new\nline", " a+b?c#d ")]
 MANY = [f"{FOLDER}/many/{number:03}.zip" for number in range(100)]
-MODEL = f"tab-{uuid4().hex[:8]}"
+MODEL = "tab-datasets"
 NEXT = re.compile(r'hx-get="([^"]*cursor=[^"]*)"')
 LINK = re.compile(r'href="(/datasets/archive\?[^"]*)"')
 BOX = re.compile(r'data-archive value="([^"]*)"')
