@@ -98,7 +98,7 @@ def test_archives_that_are_dropped_become_a_served_champion(
 
     pipelines = eventually(ended, "a pipeline of each archive has ended", DEADLINE_S, every_s=2)
     assert {run.state_name for run in pipelines} <= {"Completed", "Not better"}, pipelines
-    assert pipelines[0].state_name == "Completed"
+    assert pipelines[-1].state_name == "Completed", "it has both archives; the first may have too few pictures"
     number = champion(MODEL)
     assert [str(version) for version in served(MODEL)] == [number]
 
@@ -111,5 +111,5 @@ def test_archives_that_are_dropped_become_a_served_champion(
     happened = {kind: [event for event in events(client, kind) if event["model"] == MODEL] for kind in TITLES}
     assert str(happened["model.deployed"][-1]["version"]) == number
     expected = sorted(TITLES[kind].format(**event) for kind, told in happened.items() for event in told)
-    assert {TITLES[kind].format(model=MODEL, version=1) for kind in ("model.promoted", "model.deployed")} <= {*expected}
+    assert {TITLES[kind].format(model=MODEL, version=number) for kind in ("model.promoted", "model.deployed")} <= {*expected}
     eventually(lambda: sorted(receiver.titles()) == expected, f"the messages {expected} and no others", 30)
