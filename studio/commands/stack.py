@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from studio.commands.options import AsJson
-from studio.output import OUT, ExitCode, print_json, print_table
+from studio.output import ERR, OUT, ExitCode, print_json, print_table
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -60,11 +60,13 @@ def open_page(as_json: AsJson = False) -> None:
     """Open the front page in a browser, and print its address."""
     from infra import stack
 
-    address = f"http://127.0.0.1:{stack.load_settings().live_port}"
+    settings = stack.load_settings()
+    address = f"http://127.0.0.1:{settings.live_port}"
     if as_json:
         print_json({"address": address})
         return
     print(address)
+    ERR.print(f"user studio, password: STUDIO_PASSWORD in {settings.state_dir / 'env'}", markup=False)
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(address)
 
