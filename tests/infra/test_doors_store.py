@@ -321,7 +321,7 @@ def test_the_data_of_an_earlier_release_are_handed_over(tmp_path: Path) -> None:
 def test_the_environment_file_holds_the_keys_of_a_person_alone(stack: StackSettings) -> None:
     text = (stack.state_dir / "env").read_text()
     held = {name for name, secret in stack.secrets.items() if secret in text}
-    assert held == {"prefect", "mlflow", "s3_person_access_key", "s3_person_secret_key"}
+    assert held == {"front_page", "prefect", "mlflow", "s3_person_access_key", "s3_person_secret_key"}
 
 
 def test_nobody_else_reads_the_state_folder(stack: StackSettings) -> None:

@@ -235,6 +235,7 @@ def test_an_expired_link_falls_back_to_the_path_and_a_lost_sheet_is_reported(sit
 
 
 def test_beside_its_pictures_no_link_is_used(large: Site, page: Page) -> None:
+    page.open("about:blank")  # the page before asks for nothing any more
     large.asked.clear()
     page.call("Network.clearBrowserCache")
     page.open(f"{large.address}/index.html")

@@ -75,7 +75,7 @@ def test_pages_are_linked_by_the_addresses_that_browsers_reach(monkeypatch: pyte
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000/")
     assert Settings().addresses == UiLinks(
-        prefect="http://prefect:4200", mlflow="http://mlflow:5000", live="http://127.0.0.1:8003"
+        prefect="http://prefect:4200", mlflow="http://mlflow:5000", live="http://127.0.0.1:8003/live"
     )
     monkeypatch.setenv("PREFECT_UI_URL", "https://studio.example/prefect/")
     monkeypatch.setenv("MLFLOW_UI_URL", "https://studio.example/mlflow")
