@@ -54,7 +54,7 @@ def announce_active_runs() -> None:
     chosen = FlowFilter(id=FlowFilterId(any_=list({run.flow_id for run in runs})))
     with patient_client() as client:
         names = {flow.id: flow.name for flow in client.read_flows(flow_filter=chosen)}
-    events.post(_event(run, str(run.state_type).lower(), names[run.flow_id]) for run in runs)
+    events.post(_event(run, StateType(run.state_type).value.lower(), names[run.flow_id]) for run in runs)
     now = {run.id: run.state_type for run in read_flow_runs([run.id for run in runs])}
     events.post(_event(run, CHANGED, names[run.flow_id]) for run in runs if now.get(run.id) != run.state_type)
 
