@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from tests.waiting import eventually
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
 WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+class NavigatedError(AssertionError):
+    """The page that was asked has gone, and another comes."""
 
 
 class Page:
@@ -36,6 +40,8 @@ class Page:
         number = self._send(method, parameters)
         while (answer := json.loads(self._connection.recv(30))).get("id") != number:
             pass
+        if "navigated" in answer.get("error", {}).get("message", ""):
+            raise NavigatedError(answer["error"])
         assert "error" not in answer, answer["error"]
         result: dict[str, Any] = answer["result"]
         return result
@@ -49,10 +55,16 @@ class Page:
     def wait(self, expression: str, seconds: float = 20) -> Any:
         """The value of the expression as soon as it is true."""
         try:
-            return eventually(lambda: self.js(expression), expression, seconds, every_s=0.05)
+            return eventually(lambda: self._js_of_this_page(expression), expression, seconds, every_s=0.05)
         except AssertionError as error:
-            error.add_note(self.js("document.body.innerText"))
+            error.add_note(str(self._js_of_this_page("document.body?.innerText")))
             raise
+
+    def _js_of_this_page(self, expression: str) -> Any:
+        """The value of the expression; None while another page comes."""
+        with suppress(NavigatedError):
+            return self.js(expression)
+        return None
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
