@@ -98,7 +98,7 @@ def test_archives_that_are_dropped_become_a_served_champion(
 
     pipelines = eventually(ended, "a pipeline of each archive has ended", DEADLINE_S, every_s=2)
     assert {run.state_name for run in pipelines} <= {"Completed", "Not better"}, pipelines
-    assert pipelines[-1].state_name == "Completed", "it has both archives; the first may have too few pictures"
+    assert any(run.state_name == "Completed" for run in pipelines), "whichever ends first may be the better one"
     number = champion(MODEL)
     assert [str(version) for version in served(MODEL)] == [number]
 
