@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from infra.front_page.access import is_open, token
 from tasks.errors import StudioError
+from tasks.rendering.sizes import format_bytes
 from tasks.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -79,15 +80,6 @@ def _error(request: Request, message: str, status: int) -> Response:
     )
 
 
-def show_bytes(size: float) -> str:
-    """Return a size as people read it: `12.3 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def show_age(moment: datetime) -> str:
     """Return how long ago a moment was: `5 min ago`, after days its date."""
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
@@ -118,7 +110,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": show_age,
-        "size": show_bytes,
+        "size": format_bytes,
         "path": path_of,
         "query": query_of,
         "thousands": "{:,}".format,

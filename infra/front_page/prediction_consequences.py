@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from infra.front_page.pages import show_bytes
 from tasks.deletion.predictions import find_obstacles
+from tasks.rendering.sizes import format_bytes
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
@@ -27,5 +27,5 @@ def of_deletion(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     sizes = [stored.size for stored in _STORE.list(f"{run}/")]
     if not sizes:
         return ("There are no results of this run: they were deleted, or it has not written any.",)
-    goes = f"{len(sizes):,} files of {show_bytes(sum(sizes))} go, and no copy of them is kept."
+    goes = f"{len(sizes):,} files of {format_bytes(sum(sizes))} go, and no copy of them is kept."
     return (goes, "Its run in MLflow stays, with its totals.", *(each.reason for each in find_obstacles(run)))

@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause, PrefectHTTPStatusError
@@ -25,7 +25,7 @@ from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard
-from tasks.orchestration.prefect_client import fail_fast_client, patient_client, server_errors
+from tasks.orchestration.prefect_client import fail_fast_client, in_state, patient_client, server_errors
 from tasks.orchestration.step import SERVICE_RESTART
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
@@ -57,7 +57,7 @@ def list_open_questions() -> list[OpenQuestion]:
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
+    paused = FlowRunFilter(state=in_state(StateType.PAUSED))
     with server_errors():
         runs = filter(_waits, fail_fast_client().read_flow_runs(flow_run_filter=paused, limit=_MOST))
         found = [(run, fail_fast_client().read_flow_run_input(run.id, KEYSET["description"])) for run in runs]

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from tasks.parameters import CleanUpParams
 from tasks.rendering.markdown import bullet_list, table, wrap_text
+from tasks.rendering.sizes import format_bytes
 from tasks.retention.rules import Choice, Kind, Leaving
 
 SHOWN = 20
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def clean_up_markdown(choice: Choice, cleaning: CleanUpParams) -> str:
@@ -43,16 +43,6 @@ def removal_command(cleaning: CleanUpParams) -> str:
     days = cleaning.model_copy(update={"dry_run": False}).model_dump(exclude_defaults=True)
     parameters = json.dumps({"cleaning": days}).replace(".0}", "}").replace(".0,", ",")  # 3 days, not 3.0
     return f"prefect deployment run clean-up/gpu --params '{parameters}'"
-
-
-def format_bytes(size: int) -> str:
-    """Return bytes as people read them: `812 bytes`, `3.4 MB`."""
-    value = float(size)
-    for unit in _UNITS[:-1]:
-        if value < 1000:
-            return f"{size} {unit}" if unit == _UNITS[0] else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 def _row(kind: Kind, going: list[Leaving]) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from infra.stack_settings import StackSettings
 from tasks.catalogue import tombstones
 from tasks.parameters import CleanUpParams
 from tasks.retention import steps
-from tasks.retention.report import format_bytes, removal_command
+from tasks.retention.report import removal_command
 from tasks.retention.rules import Kind, choose, retention
 from tasks.settings import Settings
 from tasks.storage.object_store import ObjectStore
@@ -210,14 +210,6 @@ def test_the_command_of_the_report_does_what_the_report_says() -> None:
     cleaning = CleanUpParams(graphs=3)
     command = removal_command(cleaning)
     assert command == """prefect deployment run clean-up/gpu --params '{"cleaning": {"dry_run": false, "graphs": 3}}'"""
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (3_400_000, "3.4 MB"), (10**15, "1000.0 TB")],
-)
-def test_sizes_are_for_people(size: int, text: str) -> None:
-    assert format_bytes(size) == text
 
 
 def stored(model: str, runs: set[str]) -> int:
