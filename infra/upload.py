@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -20,6 +19,7 @@ from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.files import sha256_of
 from tasks.storage.object_names import Bucket
+from tasks.storage.s3_client import is_missing, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,9 +51,11 @@ def upload(
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
             try:
-                s3.upload_file(str(path), bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
-            except (BotoCoreError, ClientError, S3UploadFailedError) as error:
-                if _code(error.__context__) == "PreconditionFailed":
+                with path.open("rb") as file:
+                    s3.upload_fileobj(file, bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
+            except (BotoCoreError, ClientError) as error:
+                # 409: S3's answer to the slower of two conditional writes of one moment.
+                if isinstance(error, ClientError) and status_of(error) in {409, 412}:
                     raise StackError(_taken(bucket, [key])) from error
                 raise StackError(_unreachable(settings, key, error)) from error
     if bucket == Bucket.DATASETS:
@@ -73,7 +75,7 @@ def _announce(settings: StackSettings, uploaded: Mapping[str, Path]) -> None:
 
 
 def _write_only_what_is_new(s3: "S3Client") -> None:
-    """Have the store refuse to write over an object; boto3's `upload_file` knows no argument for that."""
+    """Have the store refuse to write over an object; boto3's `upload_fileobj` knows no argument for that."""
     for request in ("PutObject", "CompleteMultipartUpload"):
         s3.meta.events.register(
             f"before-parameter-build.s3.{request}", lambda params, **_: params.update(IfNoneMatch="*")
@@ -84,14 +86,10 @@ def _is_present(settings: StackSettings, s3: "S3Client", bucket: str, key: str) 
     try:
         s3.head_object(Bucket=bucket, Key=key)
     except (BotoCoreError, ClientError) as error:
-        if _code(error) not in {"404", "NoSuchKey", "NotFound"}:
+        if not (isinstance(error, ClientError) and is_missing(error)):
             raise StackError(_unreachable(settings, key, error)) from error
         return False
     return True
-
-
-def _code(error: BaseException | None) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
 
 
 def _taken(bucket: str, keys: Sequence[str]) -> str:
