@@ -165,6 +165,7 @@ def killed_and_retried(patch: pytest.MonkeyPatch, flow: Any, last: int, *places:
     return True
 
 
+@pytest.mark.heavy
 def test_the_deletion_of_an_archive_may_be_killed_anywhere(
     stack: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_deployment_at_work_is_not_disturbed(untrained: Path, monkeypatch: pyt
     assert numbers(model) == [1, 2]
 
 
+@pytest.mark.heavy
 def test_the_deletion_of_a_version_may_be_killed_anywhere(
     stack: StackSettings, untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +333,7 @@ def test_results_of_a_run_under_way_stay() -> None:
     assert "has not ended" in messages[0]
 
 
+@pytest.mark.heavy
 def test_the_deletion_of_results_may_be_killed_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for last in range(1, 20):
         results = str(uuid4())

@@ -112,6 +112,7 @@ def test_an_invalid_archive_stops_the_pipeline_with_its_report(model: str) -> No
     assert "train" not in " ".join(by_title(run))
 
 
+@pytest.mark.heavy
 def test_a_failed_pipeline_that_is_retried_tries_the_failed_run_again(model: str) -> None:
     run = start(model, ["pipe-a.zip"], base_model="absent.pt")
     state = ended(run)

@@ -224,6 +224,7 @@ def test_a_run_that_stopped_is_brought_to_an_end_and_one_that_waits_is_let_alone
     eventually(lambda: time.monotonic() > settled and states() == expected, "every run has its state", DEADLINE_S)
 
 
+@pytest.mark.heavy
 def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
     client: SyncPrefectClient, runs: dict[str, UUID], request: pytest.FixtureRequest
 ) -> None:

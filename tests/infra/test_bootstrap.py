@@ -35,6 +35,7 @@ def test_a_store_without_conditional_writes_is_refused(status: int | None, found
         bootstrap.require_conditional_writes(Store(status))  # type: ignore[arg-type]
 
 
+@pytest.mark.heavy
 def test_the_watch_is_on_from_the_start_and_stays_off_when_somebody_has_paused_it(stack: StackSettings) -> None:
     def schedules() -> list[tuple[str, bool]]:
         found = api.get("/deployments/name/watch-datasets/gpu").raise_for_status().json()["schedules"]

@@ -188,6 +188,7 @@ def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Re
     expect(receiver, *titles)
 
 
+@pytest.mark.heavy
 def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, receiver: Receiver) -> None:
     mark = uuid4().hex[:8]
     title = promote(mark)
@@ -204,6 +205,7 @@ def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, re
     expect(receiver)
 
 
+@pytest.mark.heavy
 def test_make_up_follows_the_variable(stack: StackSettings) -> None:
     """It is quick if the addresses are those of the last time, and refuses a wrong one before it does anything."""
     with open_receiver() as receiver, prefect_api(stack) as api:

@@ -44,6 +44,7 @@ def test_up_twice_is_harmless(stack: StackSettings) -> None:
     assert all(service.address in line for service, line in zip(services(stack), said, strict=False))
 
 
+@pytest.mark.heavy
 def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> None:
     with prefect_api(stack) as api:
         (deployment,) = api.post("/deployments/filter", json={"flows": {"name": {"any_": ["undeploy-model"]}}}).json()

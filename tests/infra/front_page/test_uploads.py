@@ -403,6 +403,7 @@ def test_an_aborted_upload_leaves_nothing(page: Page, tmp_path: Path) -> None:
     assert page.js("Object.keys(localStorage)") == []
 
 
+@pytest.mark.heavy
 def test_a_store_that_is_killed_loses_nothing(page: Page, stack: StackSettings, tmp_path: Path) -> None:
     path = make_archive(tmp_path, 100 * MIB)
     slow_down(page)

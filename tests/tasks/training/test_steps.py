@@ -192,6 +192,7 @@ def test_every_epoch_and_the_model_are_reported(straight: tuple[TrainedModel, Di
     assert set(model.scores.metrics) >= {"mAP50", "mAP50-95", "precision", "recall"}
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_a_killed_training_goes_on_after_its_last_epoch(
     data: Path, straight: tuple[TrainedModel, Disk], tmp_path: Path
