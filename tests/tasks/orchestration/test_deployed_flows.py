@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Completed, Crashed, Running
+from prefect.states import Crashed, Running
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
@@ -24,9 +24,7 @@ def test_a_run_is_started_once_for_each_idempotency_key() -> None:
     run = deployed_flows.find(first)
     assert run
     assert (run.parameters, set(run.tags)) == ({"model_name": "none"}, {"tried", "serving"})
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(first, Completed(message="enough"), force=True)
-    assert deployed_flows.wait(first, 10).message == "enough"
+    assert deployed_flows.wait(first, 120).is_final()
     with get_client(sync_client=True) as client:
         client.delete_flow_run(first)
     assert deployed_flows.find(first) is None
