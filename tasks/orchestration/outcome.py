@@ -19,6 +19,7 @@ from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.events import Resource
 from tasks.orchestration.run_log import EngineNoiseFilter
+from tasks.orchestration.step import SERVICE_RESTART
 from tasks.orchestration.waiting_runs import notify_waiting_runs
 from tasks.parameter_form import add_parameter_docs
 
@@ -67,7 +68,7 @@ def _emit_left_event(flow_run: str, flow: str) -> None:
     of_flow = Resource(id=f"prefect.flow.{flow}", name=flow).to_json("flow")
     event = events.build(LEFT_EVENT, Resource(id=f"prefect.flow-run.{flow_run}", name=flow_run), [of_flow])
     with contextlib.suppress(Exception):  # Prefect's own sender of events has ended by now
-        events.post([event])
+        SERVICE_RESTART.call(lambda: events.post([event]))
 
 
 def completed(message: str, name: str | None = None) -> State:

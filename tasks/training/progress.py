@@ -1,5 +1,6 @@
 """The progress of a training in the Prefect UI and in the log."""
 
+import contextlib
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -28,8 +29,9 @@ class EpochProgress:
         then = "now evaluating the best epoch" if epoch.is_last else f"{format_duration(left)} left"
         line = f"epoch {epoch.number}/{epoch.total_epochs}  {format_metrics(epoch.metrics)}  {then}"
         get_run_logger().info("%s", line)
-        update = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=line)
-        fail_fast_client().update_artifact(self._artifact, update)
+        with contextlib.suppress(Exception):  # a progress bar is never worth a training
+            update = ArtifactUpdate(data=100 * epoch.number / epoch.total_epochs, description=line)
+            fail_fast_client().update_artifact(self._artifact, update)
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
