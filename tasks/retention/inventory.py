@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.tracking import mlflow_bin
 from tasks.tracking.champions import champions_of
 from tasks.tracking.inference_runs import list_inference_runs
+from tasks.tracking.mlflow_bin import DeletedEntry
 from tasks.tracking.registered_versions import RegisteredVersion, list_models, list_versions
 from tasks.tracking.registry import ADDRESS
 
 _DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline")
 _WEIGHTS = "best.pt"
+_NO_BIN = "this MLflow is not that of the local stack, and does not list what was deleted. Run `mlflow gc` beside it."
 _FOLDERS = {"checkpoints": Kind.CHECKPOINTS, "inference": Kind.PARTS}
 
 
@@ -33,15 +36,16 @@ def take_stock() -> State:
         StudioError: A service is away: without its word nothing is removed.
     """
     versions = list_versions()
+    deleted = mlflow_bin.list_deleted()
     leavings = [
         *_run_leavings({version.tags.get("flow_run_id", "") for version in versions}),
         *_predictions(),
         *_graphs({_name(version) for version in versions}),
         *_uploads(),
         *_scratch_folders(),
-        *_deleted_entries(),
+        *_deleted_entries(deleted or ()),
     ]
-    return protect(leavings, versions)
+    return replace(protect(leavings, versions), unasked={Kind.TRACKED: _NO_BIN} if deleted is None else {})
 
 
 def protect(leavings: Iterable[Leaving], versions: list[RegisteredVersion]) -> State:
@@ -157,9 +161,9 @@ def _scratch_folders() -> Iterator[Leaving]:
             )
 
 
-def _deleted_entries() -> Iterator[Leaving]:
+def _deleted_entries(deleted: Iterable[DeletedEntry]) -> Iterator[Leaving]:
     store = ObjectStore(Bucket.MLFLOW, SHORT_OUTAGE)
-    for entry in mlflow_bin.list_deleted() or ():
+    for entry in deleted:
         files = list(store.list(entry.prefix)) if entry.id in Path(entry.prefix).parts else []
         yield Leaving(
             kind=Kind.TRACKED,

@@ -13,17 +13,20 @@ SHOWN = 20
 
 
 def clean_up_markdown(choice: Choice, cleaning: CleanUpParams) -> str:
-    """Return what goes, or would go, by kind and oldest first, why the rest stays, and how to remove it."""
+    """Return what would go, by kind and oldest first, how to remove it, why the rest stays, and what is unknown."""
     parts = [f"**{clean_up_sentence(choice, cleaning)}**"]
     if cleaning.dry_run and choice.going:
         parts.append(f"This was a dry run. To remove it: `{removal_command(cleaning)}`")
-    rows = [_row(kind, [each for each in choice.going if each.kind is kind]) for kind in Kind]
+    asked = [kind for kind in Kind if kind not in choice.unasked]
+    rows = [_row(kind, [each for each in choice.going if each.kind is kind]) for kind in asked]
     parts.append(table(("kind", "number", "objects or files", "size", "oldest"), rows))
     for kind in Kind:
         going = [each for each in choice.going if each.kind is kind]
         if going:
             more = [f"and {len(going) - SHOWN} more"] if len(going) > SHOWN else []
             parts += [f"### {kind}", bullet_list([*map(_line, going[:SHOWN]), *more])]
+    if choice.unasked:
+        parts += ["### Not asked", bullet_list(f"{kind}: {reason}" for kind, reason in choice.unasked.items())]
     if choice.staying:
         counts = Counter((str(leaving.kind), reason) for leaving, reason in choice.staying)
         parts += ["### What stays", table(("kind", "number", "why"), [(k, n, why) for (k, why), n in counts.items()])]

@@ -1,7 +1,7 @@
 """What may be removed without asking a person, and why the rest stays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -52,6 +52,7 @@ class State:
         aliased: Versions with an alias.
         champions: Versions that are or were champion.
         named: What the lineage of something that stays names.
+        unasked: Kinds that nobody could be asked for, with the reason and what a person can do.
     """
 
     leavings: tuple[Leaving, ...]
@@ -61,14 +62,16 @@ class State:
     aliased: frozenset[str] = frozenset()
     champions: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
+    unasked: Mapping[Kind, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What goes, oldest first, and what stays with the reason."""
+    """What goes, oldest first, what stays with the reason, and of which kinds nobody knows, with the reason."""
 
     going: tuple[Leaving, ...]
     staying: tuple[tuple[Leaving, str], ...]
+    unasked: Mapping[Kind, str] = field(default_factory=dict)
 
 
 def retention(cleaning: CleanUpParams) -> dict[Kind, timedelta | None]:
@@ -92,7 +95,7 @@ def choose(state: State, retention: Mapping[Kind, timedelta | None], now: dateti
             staying.append((leaving, reason))
         else:
             going.append(leaving)
-    return Choice(going=tuple(going), staying=tuple(staying))
+    return Choice(going=tuple(going), staying=tuple(staying), unasked=state.unasked)
 
 
 def reason_to_stay(leaving: Leaving, state: State) -> str | None:

@@ -65,8 +65,7 @@ def _ask(method: str, path: str) -> Any:  # noqa: ANN401 - JSON
             return None
         answer.raise_for_status()
         return answer.json()
-    except (requests.RequestException, ValueError) as error:
+    except requests.RequestException as error:
         failed = TrackingError(f"MLflow at {server} failed to answer for its bin: {error} `make status` shows it.")
-        status = error.response.status_code if isinstance(error, requests.HTTPError) and error.response else None
-        failed.transient = status is None or status >= _SERVER_ERROR
+        failed.transient = error.response is None or error.response.status_code >= _SERVER_ERROR
         raise failed from error
