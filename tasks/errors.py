@@ -6,10 +6,12 @@ class StudioError(Exception):
 
     The message says what was expected, what was found and how to fix it. If it is `transient`, a service did not
     answer, and the same call may succeed a little later. If it is `declined`, a person said no: the flow ends Refused.
+    `failed_name` is the name of the state of type Failed.
     """
 
     transient = False
     declined = False
+    failed_name = "Failed"
 
 
 class ExportError(StudioError):

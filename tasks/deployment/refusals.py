@@ -6,6 +6,8 @@ from tasks.errors import StudioError
 class VersionRefusedError(StudioError):
     """A version that does not become champion; `refused_by` is `loading`, `parity`, `canary` or `approval`."""
 
+    failed_name = "Version refused"  # deployments/notifications.yaml knows it: event `model.refused` tells the same
+
     def __init__(self, refused_by: str, message: str) -> None:
         """Refuse the version by a gate, with a message for people."""
         super().__init__(message)

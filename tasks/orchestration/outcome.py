@@ -47,8 +47,10 @@ def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
             with notify_waiting_runs():
                 state = story(*args, **kwargs)
         except StudioError as error:
-            message = str(error)
-            state = CancelledState(name=REFUSED, message=message) if error.declined else Failed(message=message)
+            if error.declined:
+                state = CancelledState(name=REFUSED, message=str(error))
+            else:
+                state = Failed(name=error.failed_name, message=str(error))
         except Pause:
             log_step("suspended: this process ends, and what it kept is there when the run is resumed")
             atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))

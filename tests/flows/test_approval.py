@@ -112,7 +112,7 @@ def test_another_deployment_does_not_wait_and_makes_the_approval_void(name: str,
     assert read(run).state_name == "Suspended"
     approval.answer(run, True, "Ann")
     found, message = ended(run)
-    assert found == "Failed"
+    assert found == "Version refused"
     assert "the champion was version 1, and is version 3 now" in message
     assert (champion(name), served(name)) == ("3", [3])
     assert "approval" not in tags(name)

@@ -89,7 +89,7 @@ def test_a_version_that_is_not_right_changes_nothing(
     before = everything(name)
     with Traffic(name) as clients:
         state = deploy(name)
-    assert state.is_failed()
+    assert (state.type.name, state.name) == ("FAILED", "Version refused")
     assert reason in str(state.message)
     assert everything(name) == before
     assert clients.failures == []

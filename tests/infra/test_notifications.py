@@ -13,7 +13,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.server.utilities.user_templates import render_user_template_sync
-from prefect.states import Scheduled
+from prefect.states import Failed, Scheduled
 from pydantic import SecretStr
 
 from infra import notifications, registration, supervisord
@@ -23,6 +23,7 @@ from infra.environment import inherited_environment, worker_environment
 from infra.registration import NOTIFICATIONS
 from infra.services import prefect_server
 from infra.stack_settings import StackSettings
+from tasks.deployment.refusals import VersionRefusedError
 from tasks.orchestration import events
 from tests.clients import prefect_api
 from tests.infra.receiver import Receiver, open_receiver
@@ -238,10 +239,11 @@ def make_run(client: SyncPrefectClient) -> Iterator[Any]:
     deployment = client.create_deployment(client.create_flow_from_name(name), name, work_pool_name=registration.POOL)
     later: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
 
-    def make(*states: StateType, message: str = "It broke.") -> str:
+    def make(*states: StateType | State[Any], message: str = "It broke.") -> str:
         run = client.create_flow_run_from_deployment(deployment, state=later, parameters={"model_name": name}).id
         for state in states:
-            client.set_flow_run_state(run, State[Any](type=state, message=message), force=True)
+            told = State[Any](type=state, message=message) if isinstance(state, StateType) else state
+            client.set_flow_run_state(run, told, force=True)
         return name
 
     yield make
@@ -256,6 +258,7 @@ def test_a_run_that_ended_badly_for_good_is_told_once(receiver: Receiver, make_r
     make_run(pending, *[running, StateType.SCHEDULED] * 9, running, crashed, message="No heartbeat.")
     make_run(pending, running, StateType.COMPLETED)
     make_run(pending, running, StateType.CANCELLED)
+    make_run(pending, running, Failed(name=VersionRefusedError.failed_name))  # event model.refused is told
     expect(receiver, f"{name} failed: {name}", *[f"{name} crashed: {name}"] * 2)
 
 
