@@ -43,14 +43,17 @@ def show_newest(request: Request) -> Response:
     """Return what goes on and what has ended lately.
 
     Query: the choice of `page`, and `until`, the cursor of the last line of the first answer: it stays the last one,
-    because older runs follow it on the page. Without it, the answer has the place of those, too.
+    because older runs follow it on the page. Without it, or if the list has grown too long, the list begins again: the
+    answer has the place of the older runs, too.
     """
     choice = _choice(request)
     until = _place(request, "until")
     unfinished = run_list.list_unfinished(choice)
-    ended = run_list.list_ended_since(choice, until) if until else run_list.list_ended(choice, limit=PER_PAGE)
+    ended = run_list.list_ended_since(choice, until) if until else []
+    if until is None or len(ended) > MOST_REPEATED:
+        until, ended = None, run_list.list_ended(choice, limit=PER_PAGE)
     last = until or (ended[-1].place if len(ended) == PER_PAGE else None)
-    answer = render(
+    return render(
         request,
         "runs_newest.html",
         unfinished=run_lines(choice, unfinished, {run.id for run in unfinished}),
@@ -60,9 +63,6 @@ def show_newest(request: Request) -> Response:
         is_first=until is None,
         query=_query(request),
     )
-    if until and len(ended) > MOST_REPEATED:
-        answer.headers["HX-Refresh"] = "true"  # the page begins again
-    return answer
 
 
 def show_older(request: Request) -> Response:

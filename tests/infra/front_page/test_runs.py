@@ -107,18 +107,24 @@ def test_older_runs_follow_where_the_first_answer_ended(
     assert "hx-get" not in older
 
 
-def test_a_page_that_has_grown_long_begins_again(
+def test_a_list_that_has_grown_long_begins_again(
     stack: StackSettings, client: SyncPrefectClient, deployment: UUID, flow: str
 ) -> None:
+    """The list alone, and not the page: somebody may be writing on it."""
     for _ in range(runs.PER_PAGE):
         made(client, deployment, Cancelled())
     until = cursor(get(stack, "/runs/newest", flow=flow))
     with front_page(stack) as page:
-        for count, refreshes in ((runs.MOST_REPEATED - runs.PER_PAGE, False), (1, True)):
+        for count, lines, begins in (
+            (runs.MOST_REPEATED - runs.PER_PAGE, runs.MOST_REPEATED, False),
+            (1, runs.PER_PAGE, True),
+        ):
             for _ in range(count):
                 made(client, deployment, Cancelled())
             answer = page.get("/runs/newest", params={"flow": flow, "until": until})
-            assert ("HX-Refresh" in answer.headers) == refreshes
+            assert (len(shown(answer.text)), 'id="older"' in answer.text) == (lines, begins)
+            assert "HX-Refresh" not in answer.headers
+    assert cursor(answer.text) != until
 
 
 def test_runs_that_a_run_has_started_stand_below_it(
