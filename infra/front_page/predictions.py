@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from infra.front_page.pages import render
 from tasks.catalogue.predictions import list_predictions, read_prediction
+from tasks.errors import StudioError
 from tasks.inference.results.chunk_reader import FAILURES, ITEMS
 from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, cut_cells, fast_downscale
 from tasks.inference.results.summary import Failure, GalleryItem
@@ -126,13 +128,15 @@ def show_failures(request: Request) -> Response:
 
     Raises:
         StorageError: The object store cannot be reached.
+        StudioError: Their list is damaged.
     """
     run = _run(request)
     text = _STORE.get_start(f"{run}/{FAILURES}", _FAILURE_BYTES)
     if text is None:
         return render(request, "predictions_failures.html", failures=None)
     is_cut = len(text) == _FAILURE_BYTES
-    failures = [Failure.from_line(line) for line in text.splitlines()[: -1 if is_cut else None]]
+    with _damage_named(FAILURES):
+        failures = [Failure.from_line(line) for line in text.splitlines()[: -1 if is_cut else None]]
     return render(request, "predictions_failures.html", run=run, failures=failures, is_cut=is_cut)
 
 
@@ -161,10 +165,12 @@ def show_thumbnails(request: Request) -> Response:
     Raises:
         HTTPException: The run has no pictures.
         StorageError: The object store cannot be reached.
+        StudioError: The list of its pictures is damaged.
     """
     run = _run(request)
     lines = (_STORE.get_start(f"{run}/{ITEMS}", _ITEM_BYTES) or b"").splitlines(keepends=True)
-    items = [GalleryItem.from_line(line) for line in lines[:THUMBNAILS] if line.endswith(b"\n")]
+    with _damage_named(ITEMS):
+        items = [GalleryItem.from_line(line) for line in lines[:THUMBNAILS] if line.endswith(b"\n")]
     cells = [item.cell for item in items if item.sheet == items[0].sheet]
     sheet = _STORE.get(f"{run}/{items[0].sheet}") if items else None
     if sheet is None:
@@ -172,6 +178,16 @@ def show_thumbnails(request: Request) -> Response:
     strip = fast_downscale(cut_cells(decode_image(sheet), cells), (len(cells) * CELL_WIDTH // 2, CELL_HEIGHT // 2))
     headers = {"Cache-Control": "private, max-age=86400"}  # results never change
     return Response(encode_jpeg(strip, quality=80), media_type="image/jpeg", headers=headers)
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, TypeError) as error:
+        raise StudioError(
+            f"Expected {name} as run-inference writes it, found a damaged one. Infer again, or delete the results."
+        ) from error
 
 
 def _run(request: Request) -> str:

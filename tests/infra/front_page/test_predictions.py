@@ -25,6 +25,7 @@ from tasks.orchestration import deployed_flows
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
+from tests.infra.front_page.in_process import ask
 from tests.infra.front_page.inferences import FAILURE, TEXT_FILE, publish_run
 from tests.infra.front_page.test_live import NO_SERVICES
 from tests.tasks.catalogue.registry import infer
@@ -121,6 +122,14 @@ def test_many_failures_are_cut_at_a_whole_line_and_none_are_said(site: httpx.Cli
     assert f"These are the first {shown:,}; all are in" in failures
     store.put(f"{run}/failures.jsonl", b"")
     assert "Every input could be used" in part(site, run, "failures")
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b"1", b"{}", b'{"classes": [[1]]}', b"\xff"])
+def test_damaged_lists_are_named(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ObjectStore, "get_start", lambda *_: line + b"\n")
+    for path, name in (("failures", "failures.jsonl"), ("thumbnails.jpg", "items.jsonl")):
+        answer = ask(f"/predictions/{uuid4()}/{path}")
+        assert (answer.status_code, f"Expected {name} as run-inference writes it" in answer.text) == (400, True)
 
 
 def test_names_from_outside_are_text(site: httpx.Client, run: str) -> None:
