@@ -19,15 +19,11 @@ Rule = Callable[[HTTPConnection], JSONResponse | None]
 
 
 class Door:
-    """An ASGI application in front of another, which gets the connections that no rule refuses.
+    """An ASGI application in front of another, which gets the connections that no rule refuses."""
 
-    A page of any site may ask for what is below the paths `secret`: who knows such an address may read it.
-    """
-
-    def __init__(self, app: ASGIApp, *further: Rule, secret: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, *further: Rule) -> None:
         self._app = app
-        self._secret = secret
-        self._rules = (has_foreign_host, self._is_of_another_site, *further)
+        self._rules = (has_foreign_host, has_foreign_origin, *further)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused connection, pass any other on."""
@@ -39,9 +35,6 @@ class Door:
             await send({"type": "websocket.close", "code": 1008})
         else:
             await refusal(scope, receive, send)
-
-    def _is_of_another_site(self, connection: HTTPConnection) -> JSONResponse | None:
-        return None if connection.scope["path"].startswith(self._secret) else has_foreign_origin(connection)
 
 
 def has_foreign_host(connection: HTTPConnection) -> JSONResponse | None:

@@ -11,12 +11,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from infra.door import Rule, refusal_of
-from infra.front_page.tickets import OPENED
 from infra.stack_settings import USER
 
 TOKEN_HEADER = "X-Studio-Token"  # noqa: S105 - the name of a header
 _OPEN = frozenset({"/live", "/models", "/s3-events", "/favicon.ico"})
-_OPEN_FOLDERS = ("/static/", "/predict/", OPENED)
+_OPEN_FOLDERS = ("/static/", "/predict/")
 _READING = frozenset({"GET", "HEAD"})
 
 

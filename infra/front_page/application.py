@@ -32,7 +32,6 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
-from infra.front_page.tickets import OPENED
 from tasks.errors import StudioError
 
 
@@ -78,7 +77,7 @@ def application(services: Services) -> Starlette:
         StudioError: show_studio_error,
         HTTPException: show_http_error,
     }
-    door = Middleware(Door, password_rule(services.password), token_rule(services.password), secret=(OPENED,))
+    door = Middleware(Door, password_rule(services.password), token_rule(services.password))
     app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
     app.state.s3_events_secret = services.s3_events_secret

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.front_page.pages import render
+from infra.front_page.stored_files import GALLERY, GALLERY_SCRIPTS
 from tasks.catalogue.predictions import list_predictions, read_prediction
 from tasks.errors import StudioError
 from tasks.inference.results.chunk_reader import FAILURES, ITEMS
@@ -31,6 +32,7 @@ RUNS, FILES = 30, 100  # on a page of a list
 THUMBNAILS = 4
 _ITEM_BYTES = 1 << 17  # the start of items.jsonl: an item has 20 kB at most
 _FAILURE_BYTES = 1 << 16  # so much of failures.jsonl is shown
+_POLICY_BYTES = 1 << 10  # the start of a gallery: it names its script
 _LONGEST_QUERY = 8000  # of an address that any browser and server takes
 _STORE = ObjectStore(Bucket.PREDICTIONS, SHORT_OUTAGE)
 
@@ -87,7 +89,9 @@ def show_gallery(request: Request) -> Response:
         StorageError: The object store cannot be reached.
     """
     run = _run(request)
-    return render(request, "predictions_gallery.html", run=run, is_there=_STORE.exists(f"{run}/index.html"))
+    start = _STORE.get_start(f"{run}/{GALLERY}", _POLICY_BYTES)
+    is_ours = any(script.encode() in (start or b"") for script in GALLERY_SCRIPTS)
+    return render(request, "predictions_gallery.html", run=run, is_there=start is not None, is_ours=is_ours)
 
 
 def show_actions(request: Request) -> Response:

@@ -1,11 +1,11 @@
 """Files of a run, as the object store has them: reports and galleries inside the page, tables and films to download.
 
-Anybody may have written a stored page, with names and a script of any kind. So it is shown in a sandbox: it has neither
-our origin nor the password, and loads nothing but the files of its own run, by the ticket in its address.
+Anybody may have written a stored page, with names and a script of any kind. So a browser gets it in a sandbox, with a
+policy that lets no script run but those of our own galleries, and loads nothing from elsewhere. No address holds a
+secret that such a page could tell.
 """
 
 import mimetypes
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,9 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from infra.front_page.pages import path_of
-from infra.front_page.tickets import OPENED, is_valid, issue_ticket
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import SHORT_OUTAGE, is_missing, retry_while_unavailable, status_of
 
@@ -28,50 +26,26 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18  # bytes of a file in memory
 _UNCHANGED, _NO_SUCH_RANGE = 304, 416
 _POLICY = (
-    "sandbox {scripts}allow-downloads allow-popups allow-popups-to-escape-sandbox; default-src 'none'; "
-    "img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "sandbox allow-downloads allow-popups allow-popups-to-escape-sandbox{further}; default-src 'none'; "
+    "img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'self'"
 )
+GALLERY = "index.html"
+# The script of the gallery, by its SHA-256, as each version of the studio has written it, the newest last.
+GALLERY_SCRIPTS = ("'sha256-Ssfw+ZHU/YctVVRmhr1d8SQv/YY76sjhEXTihASkxeM='",)
 _SHOWN = ("text/html", "text/plain", "image/", "video/")  # a browser saves the others
 
 
 def show_file(request: Request) -> Response:
-    """Answer with a file of a run; a page is opened at an address with a ticket.
+    """Answer with a file of a run.
 
     Raises:
         HTTPException: There is no such file.
         StorageError: The object store cannot be reached.
     """
-    folder, path = _place(request)
-    if _content_type(path) != "text/html":
-        return _send(request, folder, path)
-    ticket = issue_ticket(request.app.state.password, folder)
-    return RedirectResponse(f"{OPENED}{ticket}/{path_of(f'{folder}/{path}')}", 307, {"Cache-Control": "no-store"})
-
-
-def show_opened_file(request: Request) -> Response:
-    """Answer with a file of the run that a ticket is for.
-
-    Raises:
-        HTTPException: There is no such file, or the ticket is not for it.
-        StorageError: The object store cannot be reached.
-    """
-    folder, path = _place(request)
-    if not is_valid(request.path_params["ticket"], request.app.state.password, folder, time.time()):
-        raise HTTPException(403, "Expected a link that has not expired, found another. Open the page of the run again.")
-    return _send(request, folder, path)
-
-
-def _place(request: Request) -> tuple[str, str]:
-    """The folder of the run, and the path in it."""
     bucket, run, path = (request.path_params[name] for name in ("bucket", "run", "path"))
     if bucket not in {Bucket.RUNS, Bucket.PREDICTIONS} or {"", ".", ".."} & set(path.split("/")):
         raise HTTPException(404, "Expected the address of a file of a run, found another. Follow a link of this page.")
-    return f"{bucket}/{run}", path
-
-
-def _send(request: Request, folder: str, path: str) -> Response:
-    bucket, _, run = folder.partition("/")
     wanted: dict[str, Any] = {"Bucket": bucket, "Key": f"{run}/{path}"}
     for header, name in {"range": "Range", "if-none-match": "IfNoneMatch"}.items():
         if header in request.headers:
@@ -86,7 +60,7 @@ def _send(request: Request, folder: str, path: str) -> Response:
                 return status
             raise
 
-    answer = retry_while_unavailable(f"reading s3://{folder}/{path}", get, SHORT_OUTAGE)
+    answer = retry_while_unavailable(f"reading s3://{bucket}/{run}/{path}", get, SHORT_OUTAGE)
     match answer:
         case 404:
             raise HTTPException(404, "Expected a file of this run, found none. It may have been deleted.")
@@ -100,11 +74,13 @@ def _send(request: Request, folder: str, path: str) -> Response:
 
 
 def _headers(bucket: str, path: str) -> dict[str, str]:
-    scripts = "allow-scripts " if bucket == Bucket.PREDICTIONS else ""  # galleries alone have one
+    # A gallery asks for its pictures with the password, which the browser keeps for our origin alone.
+    is_gallery = (bucket, path) == (Bucket.PREDICTIONS, GALLERY)
+    further, scripts = (" allow-same-origin allow-scripts", GALLERY_SCRIPTS) if is_gallery else ("", ("'none'",))
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",  # asked again each time, by its tag
-        "Content-Security-Policy": _POLICY.format(scripts=scripts),
+        "Content-Security-Policy": _POLICY.format(further=further, scripts=" ".join(scripts)),
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
@@ -126,5 +102,4 @@ def _pieces(body: StreamingBody) -> Iterator[bytes]:
 
 ROUTES = [
     Route("/files/{bucket}/{run:uuid}/{path:path}", show_file),
-    Route(OPENED + "{ticket}/{bucket}/{run:uuid}/{path:path}", show_opened_file),
 ]

@@ -87,17 +87,6 @@ def test_a_link_may_be_followed_and_nothing_embedded(headers: dict[str, str], le
     assert status({"host": HOME, **headers}, method="GET") == (204 if let_in else 403)
 
 
-def test_whoever_knows_a_secret_address_may_ask_for_it_from_any_page_by_one_of_our_names() -> None:
-    door = Door(_inside, secret=("/opened/",))
-    foreign = [("origin", "null"), ("sec-fetch-site", "cross-site")]
-
-    def answer(host: str, path: str) -> int:
-        return int(asked(door, [("host", host), *foreign], method="GET", path=path)[0]["status"])
-
-    assert answer(HOME, "/opened/x/report.html") == 204
-    assert answer(HOME, "/openedx") == answer(HOME, "/x/opened/") == answer("evil.example", "/opened/x") == 403
-
-
 def test_a_websocket_of_another_site_is_closed_before_it_is_accepted() -> None:
     for headers in ([("host", HOME), ("origin", "https://evil.example")], [("host", "evil.example")]):
         assert asked(Door(_inside), headers, type="websocket") == [{"type": "websocket.close", "code": 1008}]

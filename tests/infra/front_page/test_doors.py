@@ -9,24 +9,18 @@ import httpx
 import pytest
 from starlette.routing import Mount, Route
 
-from infra.front_page.access import TOKEN_HEADER, token
+from infra.front_page.access import TOKEN_HEADER, is_open, token
 from infra.front_page.application import application
-from infra.stack_settings import StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from tests.clients import front_page
 from tests.infra.front_page.test_live import NO_SERVICES
 
 APP = application(NO_SERVICES)
 RUN = "7d444840-9dc0-41d1-b245-5ffdce74fad2"
 USER = ("studio", NO_SERVICES.password)
-OPENED_FILE = "/opened/{ticket}/{bucket}/{run:uuid}/{path:path}"
-OPEN = {
-    "/live",
-    "/models",
-    "/predict/{model}",
-    "/static",
-    "/s3-events",
-    "/opened/{ticket}/{bucket}/{run:uuid}/{path:path}",
-}
+CHAPTER = re.search(r"^## The front page.*?(?=^## )", (ROOT / "docs/security.md").read_text(), re.DOTALL | re.MULTILINE)
+ROWS = re.findall(r"^\| a (?:stranger|program) .*", CHAPTER[0] if CHAPTER else "", re.MULTILINE)
+OPEN = set(re.findall(r"`(/[^`]+)`", "".join(ROWS)))
 HOME = {"Host": "127.0.0.1:8003", "Origin": "http://127.0.0.1:8003"}
 FOREIGN = [
     {"Host": "evil.example"},  # a name that points here
@@ -63,22 +57,21 @@ def ask(address: str, method: str, **options: Any) -> httpx.Response:
 
 
 def test_what_needs_no_password_is_what_the_docs_say() -> None:
-    known = {pattern for pattern, _, _ in routes()}
-    assert known > OPEN
+    assert {pattern for pattern, address, _ in routes() if is_open(address)} == OPEN
     assert len(CLOSED) > 20
     assert "/start/x" in ACTING
 
 
 @pytest.mark.parametrize("auth", [None, ("studio", "x"), ("studio", ""), ("", "p"), ("admin", NO_SERVICES.password)])
 def test_without_the_password_nothing_answers(auth: tuple[str, str] | None) -> None:
-    unknown = [("/x", "GET"), ("/live/", "GET"), ("/livex", "GET"), ("/predict", "POST"), ("/opened", "GET")]
+    unknown = [("/x", "GET"), ("/live/", "GET"), ("/livex", "GET"), ("/predict", "POST")]
     answers = {each: ask(*each, auth=auth).status_code for each in [*CLOSED, *unknown]}
     assert {each: status for each, status in answers.items() if status != 401} == {}
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_a_page_of_another_site_gets_nothing_even_with_password_and_token(headers: dict[str, str]) -> None:
-    every = [(address, method) for pattern, address, method in routes() if pattern != OPENED_FILE]
+    every = [(address, method) for _, address, method in routes()]
     known = {TOKEN_HEADER: token(NO_SERVICES.password)}
     answers = {each: ask(*each, auth=USER, headers=HOME | known | headers).status_code for each in every}
     assert {each: status for each, status in answers.items() if status != 403} == {}
@@ -97,16 +90,6 @@ def test_what_acts_does_not_act_by_get() -> None:
     own = {address for pattern, address, method in routes() if method == "GET"}
     for address in ACTING:
         assert address in own or ask(address, "GET", auth=USER).status_code == 405
-
-
-def test_a_ticket_that_is_none_opens_nothing_and_a_rebound_name_not_even_with_one() -> None:
-    address = f"/opened/9999999999-0/runs/{RUN}/report.html"
-    for headers in ({}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        answer = ask(address, "GET", headers=headers)
-        assert answer.status_code == 403
-        assert "Open the page of the run again" in answer.text
-        assert token(NO_SERVICES.password) not in answer.text
-    assert ask(address, "GET", headers={"Host": "evil.example"}).json()["error"].startswith("expected a request to")
 
 
 def test_no_page_of_ours_is_shown_inside_another(stack: StackSettings) -> None:

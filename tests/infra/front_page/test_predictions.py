@@ -188,6 +188,8 @@ def test_a_run_that_prefect_has_forgotten_and_one_that_was_deleted_say_so(site: 
     ObjectStore("predictions").delete(f"{run}/summary.json")
     assert "deleted" in part(site, run, "results")
     assert "There is none" in part(site, run, "gallery")
+    ObjectStore("predictions").put(f"{run}/index.html", b"<script>alert(1)</script>")
+    assert "its script does not run" in part(site, run, "gallery")
     assert "Their list is not there" in part(site, run, "failures")
     assert site.get(f"/predictions/{uuid4()}/results").status_code == 400
 
@@ -266,9 +268,9 @@ def test_the_pictures_of_a_gallery_come_through_the_page_and_by_no_link(
     page.wait("document.querySelector('video.media')?.readyState >= 2")
     asked = set(page.js("performance.getEntriesByType('resource').map(entry => entry.name)")) - {f"{home}/favicon.ico"}
     assert {urlsplit(address).path.split("/")[-2] for address in asked} == {"thumbnails", "annotated"}
-    assert [address for address in asked if not address.startswith(f"{home}/opened/")] == []
+    assert [address for address in asked if not address.startswith(f"{home}/files/predictions/{run}/")] == []
     links = page.js("[...document.querySelectorAll('a[data-path]')].map(link => link.href)")
-    assert all(address.startswith(f"{home}/opened/") for address in links)
+    assert all(address.startswith(f"{home}/files/predictions/{run}/") for address in links)
     assert f":{stack.s3_port}/" in page.js("document.getElementById('data').textContent")  # links are there, unused
 
 

