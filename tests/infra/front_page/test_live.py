@@ -316,10 +316,3 @@ def test_everything_is_reached_with_the_keyboard(page: Page, photo: Path) -> Non
             )
         )
     assert {"file", "webcam", "model", "confidence", "boxes", "shapes", "labels", "cat", "SUMMARY"} <= reached
-
-
-def test_it_is_dark_where_the_system_is(page: Page) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
-    light = page.js(ground)
-    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    assert page.js(ground) != light

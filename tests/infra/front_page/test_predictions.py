@@ -313,17 +313,6 @@ def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: St
     assert [each["parameters"] for each in runs if each["parameters"].get("run") == doomed] == [{"run": doomed}]
 
 
-def test_the_list_is_used_with_the_keyboard(page: Page, run: str) -> None:
-    page.wait("document.querySelector('tbody th a') !== null")
-    reached: list[str] = []
-    while not reached or reached[-1] != f"/predictions/{run}":
-        assert len(reached) < 20, reached
-        for kind in ("keyDown", "keyUp"):
-            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        reached.append(page.js("document.activeElement.id || document.activeElement.pathname || 'Infer'"))
-    assert reached[-3:] == ["model", "Infer", f"/predictions/{run}"]
-
-
 @pytest.mark.parametrize("width", [360, 768, 1920])
 def test_nothing_is_wider_than_the_window(page: Page, run: str, stack: StackSettings, width: int) -> None:
     page.resize(width, 800)

@@ -1,0 +1,192 @@
+"""Every tab can be used with the keyboard alone, and read by day and by night (WCAG AA)."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import Thread
+from uuid import uuid4
+
+import pytest
+import uvicorn
+from prefect.client.schemas.objects import StateType
+
+from infra.front_page import datasets, models, predictions
+from infra.front_page.application import Services, application
+from infra.stack_settings import USER
+from tasks.catalogue.entries import VERDICTS, ArchiveEntry, ModelEntry, Page, PredictionEntry, VersionEntry
+from tasks.orchestration import questions, run_list
+from tasks.orchestration.child_runs import RunState
+from tasks.orchestration.questions import OpenQuestion
+from tasks.orchestration.run_list import ListedRun, Progress
+from tests.infra import browser
+from tests.infra.browser import OpenBrowser
+from tests.infra.front_page.in_process import NOBODY, PASSWORD
+from tests.waiting import eventually
+
+NAME, NOW = "shapes", datetime.now(UTC)
+TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "live"]
+ARCHIVE = ArchiveEntry(
+    name=f"{NAME}.zip",
+    size=1,
+    etag="",
+    modified=NOW,
+    verdict="valid",
+    task="detect",
+    classes=("a", "b", "c", "d", "e"),
+    images=3,
+    digest="d" * 64,
+    checked=NOW,
+    report=None,
+    versions=(f"{NAME}/1",),
+)
+VERSION = VersionEntry(
+    model=NAME,
+    number=1,
+    aliases=("champion",),
+    created=NOW,
+    task="detect",
+    classes=("a",),
+    archives=(ARCHIVE.name,),
+    digests=("d" * 64,),
+    scores={"mAP50": 0.5},
+    promotion="Better.",
+    training_run=str(uuid4()),
+    mlflow_run="x",
+    parity="passed",
+    approved_by="Ann",
+    served=True,
+)
+SERVED = (True, False, None)
+MODEL = ModelEntry(
+    name=NAME,
+    champion=1,
+    challenger=None,
+    served=True,
+    versions=tuple(replace(VERSION, number=number + 1, served=served) for number, served in enumerate(SERVED)),
+)
+PREDICTION = PredictionEntry(
+    run=str(uuid4()),
+    model=NAME,
+    version=1,
+    created=NOW,
+    inputs=3,
+    images=3,
+    detections=4,
+    failures=1,
+    gallery=None,
+    deleted=True,
+)
+RUNS = [
+    ListedRun(
+        state=RunState(
+            id=uuid4(), name="x", type=kind, state=kind.value.title(), message="Expected this.", since=NOW, began=NOW
+        ),
+        flow="train-model",
+        parameters={"model_name": NAME},
+        ended=NOW,
+        parent=None,
+    )
+    for kind in StateType
+]
+QUESTION = OpenQuestion(run=uuid4(), description=f"**{NAME}** has passed. [Parity](x)", since=NOW)
+
+# What a key can reach, and whether it is seen there: by its outline, or by that of the label that stands for it.
+CONTROLS = """
+const kinds = "a[href], button, input, select, textarea, summary, [tabindex]";
+window.controls = [...document.querySelectorAll(kinds)].filter(each =>
+  each.tabIndex >= 0 && !each.disabled && each.checkVisibility({visibilityProperty: true}));
+window.reached = new Map();
+document.addEventListener("focusin", ({target}) => reached.set(target,
+  [target, ...(target.labels ?? [])].some(each => parseFloat(getComputedStyle(each).outlineWidth) >= 2
+    && getComputedStyle(each).outlineStyle !== "none")));
+controls.length
+"""
+LEFT_OUT = "controls.filter(each => !reached.get(each)).map(each => each.outerHTML)"
+
+# The texts whose contrast to what lies below them is too weak, by WCAG: 3 for large ones, else 4.5.
+WEAK = """(() => {
+const numbers = colour => colour.match(/[\\d.]+/g).map(
+  (each, at) => Number(each) * (colour.startsWith("color(srgb") && at < 3 ? 255 : 1));
+const over = ([r, g, b, a = 1], below) => [r, g, b].map((each, at) => each * a + below[at] * (1 - a));
+const light = colour => colour.map(each => each / 255).map(
+  each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4).reduce(
+  (sum, each, at) => sum + each * [0.2126, 0.7152, 0.0722][at], 0);
+const ground = each => {
+  const own = numbers(getComputedStyle(each).backgroundColor);
+  return own[3] === undefined ? own : over(own, each.parentElement ? ground(each.parentElement) : [255, 255, 255]);
+};
+const texts = [...document.querySelectorAll("body *")].filter(each => each.checkVisibility({opacityProperty: true})
+  && !each.closest("[disabled], .unseen, .skip, script, option")
+  && [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+return [texts.length, texts.filter(each => {
+  const style = getComputedStyle(each), below = ground(each);
+  const [low, high] = [light(over(numbers(style.color), below)), light(below)].sort((one, other) => one - other);
+  const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+  return (high + 0.05) / (low + 0.05) < (large ? 3 : 4.5);
+}).map(each => each.outerHTML)];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The front page in this process, with something to show in each tab; Triton and the store are away."""
+    app = application(Services(triton_url=NOBODY, triton_key="", password=PASSWORD, store_url=f"http://{NOBODY}"))
+    going, ended = ([run for run in RUNS if run.state.has_stopped == over] for over in (False, True))
+    shown = {
+        (datasets, "list_archives"): Page(
+            entries=tuple(replace(ARCHIVE, verdict=each) for each in VERDICTS), next_cursor=None
+        ),
+        (models, "list_models"): Page(entries=tuple(replace(MODEL, served=each) for each in SERVED), next_cursor=None),
+        (models, "read_model"): MODEL,
+        (predictions, "list_predictions"): Page(entries=(PREDICTION,), next_cursor=None),
+        (predictions, "list_models"): [],
+        (run_list, "list_unfinished"): going,
+        (run_list, "list_ended"): ended,
+        (run_list, "read_relatives"): [],
+        (run_list, "read_progress"): {run.id: Progress(share=0.4, words="4 of 10") for run in going},
+        (run_list, "read_newest_lines"): {},
+        (questions, "list_open_questions"): [QUESTION],
+    }
+    with socket.socket() as listener, pytest.MonkeyPatch.context() as patch:
+        for (module, name), value in shown.items():
+            patch.setattr(module, name, lambda *_, _value=value, **__: _value)
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        eventually(lambda: server.started, "a started server")
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def page(address: str, open_browser: OpenBrowser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    with open_browser(tmp_path_factory.mktemp("profile")) as tab:
+        tab.resize(1280, 900)
+        tab.sign_in(f"{address}/datasets", USER, PASSWORD)
+        yield tab
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_each_tab_is_used_with_the_keyboard_and_read_by_day_and_night(
+    page: browser.Page, address: str, tab: str
+) -> None:
+    page.open(f"{address}/{tab}")
+    page.wait(
+        "document.querySelector('.htmx-request, .htmx-settling, .htmx-added') === null "
+        f"&& document.querySelector('main')?.innerText.includes('{'Triton' if tab == 'live' else NAME}')"
+    )
+    page.js("Object.defineProperty(document, 'hidden', {value: true})")  # it asks for nothing more
+    for _ in range(page.js(CONTROLS)):
+        for kind in ("keyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+    assert page.js(LEFT_OUT) == []
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        count, weak = page.js(WEAK)
+        assert (count > 5, weak) == (True, [])
+        grounds.add(page.js("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
