@@ -1,23 +1,21 @@
 """Tab Datasets: the archives with their checks, and of each its report, its lineage and how it differs from another."""
 
 import threading
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.pages import query_of, render
+from infra.front_page.pages import query_of, render, rows_of
 from infra.front_page.sample_pictures import read_sample_pictures
-from tasks.catalogue.archives import UNCHECKED, list_archives, read_archive
+from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
 from tasks.errors import StudioError
 from tasks.storage.s3_client import StorageError
 
 ARCHIVES, NAMES = 40, 10  # on a page of the list, among the names that a field offers
-AWAITED = timedelta(minutes=15)
 _COMPARISON = threading.Lock()  # it copies two archives to the disk and reads every image
 
 
@@ -34,10 +32,10 @@ def show_list(request: Request) -> Response:
         StorageError: The object store cannot be reached.
     """
     cursor, filters = request.query_params.get("cursor", ""), _filters(request)
-    page = list_archives(cursor=cursor, limit=ARCHIVES, **filters)
+    page = list_archives(cursor=cursor, limit=rows_of(request, ARCHIVES), **filters)
     chosen = {name: value for name, value in filters.items() if value}
     template = "datasets_rows.html" if cursor else "datasets_list.html"
-    answer = render(request, template, page=page, filters=chosen, awaited_since=_awaited_since())
+    answer = render(request, template, page=page, filters=chosen)
     if not cursor:
         answer.headers["HX-Replace-Url"] = f"/datasets?{query_of(chosen)}".removesuffix("?")
     return answer
@@ -47,22 +45,6 @@ def _filters(request: Request) -> dict[str, Any]:
     """What `list_archives` is asked for; no verdict is None."""
     asked = request.query_params
     return {"search": asked.get("search", ""), "verdict": asked.get("verdict") or None}
-
-
-def show_row(request: Request) -> Response:
-    """Answer with the row of an archive if its check has ended; else the row stays as it is."""
-    try:
-        archive = read_archive(_name(request))
-    except StudioError:  # the row is asked for again
-        archive = None
-    if archive is None or archive.verdict == UNCHECKED:
-        return Response(headers={"HX-Reswap": "none"})
-    return render(request, "datasets_row.html", archive=archive, awaited_since=_awaited_since())
-
-
-def _awaited_since() -> datetime:
-    """Since when an upload is so new that its check is about to end."""
-    return datetime.now(UTC) - AWAITED
 
 
 def show_sample_pictures(request: Request) -> Response:
@@ -127,7 +109,6 @@ def _name(request: Request) -> str:
 ROUTES = [
     Route("/datasets", show_tab),
     Route("/datasets/list", show_list),
-    Route("/datasets/row", show_row),
     Route("/datasets/samples/{run:uuid}", show_sample_pictures),
     Route("/datasets/archive", show_archive),
     Route("/datasets/facts", show_facts),

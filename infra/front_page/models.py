@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from infra.front_page.pages import render
+from infra.front_page.pages import render, rows_of
 from tasks.catalogue.models import list_models, read_model, read_version
 from tasks.errors import StudioError, safe_repr
 from tasks.settings import Settings
@@ -22,7 +22,7 @@ def page(request: Request) -> Response:
 def show_list(request: Request) -> Response:
     """Return a page of the models; query: `search` and `cursor`."""
     search = request.query_params.get("search", "")
-    found = list_models(cursor=request.query_params.get("cursor", ""), limit=PER_PAGE, search=search)
+    found = list_models(cursor=request.query_params.get("cursor", ""), limit=rows_of(request, PER_PAGE), search=search)
     is_first = "cursor" not in request.query_params
     return render(request, "models_list.html", page=found, search=search, is_first=is_first)
 
@@ -37,7 +37,7 @@ def show_model(request: Request) -> Response:
     model = read_model(request.query_params.get("name", ""))
     below = request.query_params.get("below", "")
     versions = [each for each in model.versions if not below.isdecimal() or each.number < int(below)]
-    shown = versions[:VERSIONS_PER_PAGE]
+    shown = versions[: rows_of(request, VERSIONS_PER_PAGE)]
     return render(
         request,
         "models_versions.html",

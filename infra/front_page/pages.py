@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from infra.front_page.access import is_open, token
+from tasks.catalogue.cursors import MAX_LIMIT
 from tasks.errors import StudioError
 from tasks.rendering.sizes import format_bytes
 from tasks.settings import Settings
@@ -78,6 +79,12 @@ def _error(request: Request, message: str, status: int) -> Response:
         is_dialog=request.headers.get("hx-target") == "dialog",
         address=address,
     )
+
+
+def rows_of(request: Request, least: int) -> int:
+    """Return how many rows a list is asked for: `rows` of the query, if it is more than `least`."""
+    rows = request.query_params.get("rows", "")
+    return min(max(int(rows), least), MAX_LIMIT) if rows.isdecimal() and len(rows) < 9 else least
 
 
 def show_age(moment: datetime) -> str:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.pages import render
+from infra.front_page.pages import render, rows_of
 from infra.front_page.stored_files import GALLERY, GALLERY_SCRIPTS
 from tasks.catalogue.predictions import list_predictions, read_prediction
 from tasks.errors import StudioError
@@ -62,7 +62,7 @@ def show_list(request: Request) -> Response:
         TrackingError: MLflow cannot be reached.
     """
     model, cursor = (request.query_params.get(name, "") for name in ("model", "cursor"))
-    page = list_predictions(cursor=cursor, limit=RUNS, model=model)
+    page = list_predictions(cursor=cursor, limit=rows_of(request, RUNS), model=model)
     return render(request, "predictions_list.html", page=page, model=model, is_first=not cursor)
 
 

@@ -11,6 +11,16 @@ document.addEventListener("visibilitychange", () => {
   say("studio:slow-tick");
 });
 
+// A list that is asked for again comes as long as it is, so that nobody who has scrolled loses the place.
+const MOST_ROWS = 500; // that the server gives at once
+document.addEventListener("htmx:configRequest", event => {
+  const { elt, target, parameters } = event.detail;
+  if (elt !== target || !elt.matches("[data-live]")) return;
+  const rows = elt.querySelectorAll("tbody [scope=row], .version").length;
+  if (rows > MOST_ROWS) event.preventDefault();
+  else if (rows) parameters.rows = rows;
+});
+
 // An answer that says what is there already is not shown again: the focus stays, and nothing is read out twice.
 document.addEventListener("htmx:beforeSwap", event => {
   const { target, serverResponse } = event.detail;

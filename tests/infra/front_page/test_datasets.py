@@ -21,6 +21,7 @@ from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.front_page.in_process import ask
+from tests.infra.front_page.settled import SETTLED
 from tests.tasks.catalogue.registry import register
 from tests.tasks.dataset.archives import good, image, zipped
 
@@ -251,6 +252,17 @@ def test_the_list_goes_on_as_it_is_scrolled(tab: Page) -> None:
     every = len({CHECKED, OTHER, *HOSTILE, *MANY})
     tab.wait(f"scrollTo(0, document.body.scrollHeight); document.querySelectorAll('[data-archive]').length === {every}")
     assert tab.js("new Set([...document.querySelectorAll('[data-archive]')].map(each => each.value)).size") == every
+    # It is asked for again as long as it is, and whoever uses the keyboard stays where they are.
+    tab.wait(f"{SETTLED} && (document.querySelector('tbody a').focus() ?? true)")
+    focused = tab.js("document.activeElement.href")
+    STORE.put(f"{FOLDER}/a-late.zip", b"late")
+    tab.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
+    tab.wait(
+        f"document.querySelectorAll('[data-archive]').length >= {every} && "
+        "document.querySelector('tbody a').href.includes('a-late')"
+    )
+    tab.wait(f"document.activeElement.href === {json.dumps(focused)}")
+    STORE.delete(f"{FOLDER}/a-late.zip")
 
 
 def test_a_search_stays_in_the_address_and_the_selection_on_the_page(tab: Page) -> None:
@@ -289,9 +301,9 @@ def test_a_row_says_when_its_check_has_ended_and_stays_selected(tab: Page) -> No
     search(tab, name)
     tab.wait("document.querySelectorAll('[data-archive]').length === 1")
     press(tab, "[data-archive]")
-    tab.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
     assert validate_dataset(name, return_state=True).is_completed()
     assert tab.js("document.querySelector('tbody .badge').textContent") == "not checked"
+    tab.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
     tab.wait("document.querySelector('tbody .badge').textContent === 'valid with warnings'")
     tab.wait("document.querySelector('[data-archive]').checked")
     STORE.delete(name)

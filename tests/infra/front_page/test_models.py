@@ -118,8 +118,8 @@ def tab(stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path, name: s
         tab.sign_in(address, USER, stack.secrets["front_page"])
         tab.js(f"document.querySelector('[name=search]').value = {json.dumps(name)}")
         tab.js("document.querySelector('.choice').requestSubmit()")
-        tab.wait("document.querySelector('td a') !== null")
-        tab.js("document.querySelector('td a').click()")
+        tab.wait("document.querySelector('tbody a') !== null")
+        tab.js("document.querySelector('tbody a').click()")
         tab.wait(f"document.querySelectorAll('.version').length === 2 && {SETTLED}")
         yield tab
 
@@ -136,11 +136,15 @@ def test_a_version_is_deployed_with_the_parameters_that_are_shown(tab: Page, sta
     assert [run["parameters"] for run in newest if run["parameters"].get("model_name") == name] == [shown]
 
 
-def test_lineage_is_asked_for_when_it_is_opened(tab: Page) -> None:
+def test_lineage_is_asked_for_when_it_is_opened_and_stays_open_while_the_rest_changes(tab: Page, name: str) -> None:
     assert tab.js("document.querySelector('.lineage img')") is None
     tab.js("document.querySelector('.version summary').click()")
     tab.wait("document.querySelector('.lineage img')?.naturalWidth > 0")
     assert HOSTILE in tab.js("document.querySelector('.lineage pre').textContent")
+    MlflowClient().set_registered_model_alias(name, "champion", "2")
+    tab.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
+    tab.wait("document.querySelector('.version .accent')?.innerText === 'champion'")
+    assert tab.js("document.querySelector('.version details').open && document.querySelector('.lineage img') !== null")
 
 
 @pytest.mark.parametrize("width", [360, 1280])
