@@ -16,7 +16,7 @@ from tasks.errors import StudioError
 from tasks.storage.s3_client import StorageError
 
 ARCHIVES, NAMES = 40, 10  # on a page of the list, among the names that a field offers
-_COMPARISON = threading.Lock()  # it copies two archives to the disk and reads every image
+_COMPARISON = threading.Lock()  # it holds all labels of two archives in memory
 
 
 def show_tab(request: Request) -> Response:

@@ -1,28 +1,30 @@
-"""How two archives differ: images by the bytes they are, labels by the classes they name."""
+"""How two archives differ: images by the checksums in their directories, labels by the classes they name.
+
+Of a stored archive only its directory, data.yaml and the labels are read: images are nearly all of its bytes.
+"""
 
 import hashlib
-import tempfile
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tasks.catalogue.cursors import CatalogueError
 from tasks.catalogue.lineage_tree import printable
-from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.archive import Archive, ArchiveError, open_archive_file
 from tasks.dataset.labels import MAX_LABEL_BYTES
 from tasks.dataset.layout import Dataset, class_folder, read_layout
 from tasks.errors import safe_repr
 from tasks.parameters import ValidationPolicy
-from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
-from tasks.storage.ranged_reads import download, head_object
+from tasks.storage.ranged_reads import RangedObject, head_object
 from tasks.storage.steps import object_name, require_object
 
 _SHOWN = 20
 _NO_SPLIT = "no split"
+_BLOCK_BYTES = 16 << 10  # of a request: what a label costs that lies between two images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +91,14 @@ class ArchiveDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedImage:
-    """An image: its entry, its split, the digests of its bytes and of its labels, and their number by class."""
+    """An image: its entry, its split, its content, the digest of its labels, and their number by class.
+
+    `content` is the CRC-32 and the size in bytes that the directory of the zip gives.
+    """
 
     name: str
     split: str
-    digest: bytes
+    content: tuple[int, int]
     labels: bytes
     counts: dict[str, int]
 
@@ -110,24 +115,19 @@ class ComparedArchive:
 def compare_archives(before: str, after: str) -> ArchiveDifference:
     """Return how two archives differ, by their keys in bucket `datasets` or their addresses.
 
-    They are copied into the scratch folder, and every image is read once.
-
     Raises:
-        StorageError: One is not there, or has no room on the disk.
+        StorageError: One is not there, or is replaced meanwhile.
         CatalogueError: One is no archive that can be read.
     """
     names = [object_name(name, Bucket.DATASETS) for name in (before, after)]
     for name in names:
         require_object(name, "a dataset archive", "Look for it with `make datasets`.")
-    with tempfile.TemporaryDirectory(dir=Settings().studio_scratch_dir, prefix="difference-") as folder:
-        paths = [Path(folder) / f"{number}.zip" for number in range(len(names))]
-        for name, path in zip(names, paths, strict=True):
-            download(head_object(name, ""), path)
-        return compare_files(paths[0], paths[1], before, after)
+    one, other = (io.BufferedReader(RangedObject(head_object(name, ""), _BLOCK_BYTES)) for name in names)
+    return compare_files(one, other, before, after)
 
 
-def compare_files(before: Path, after: Path, before_name: str, after_name: str) -> ArchiveDifference:
-    """Return how two zips on disk differ, under these names.
+def compare_files(before: BinaryIO, after: BinaryIO, before_name: str, after_name: str) -> ArchiveDifference:
+    """Return how the zips in two seekable files differ, under these names; the files are closed.
 
     Raises:
         CatalogueError: One is no archive that can be read.
@@ -161,53 +161,55 @@ def compare_files(before: Path, after: Path, before_name: str, after_name: str) 
 def _match(
     before: Iterable[ComparedImage], after: Iterable[ComparedImage]
 ) -> tuple[list[tuple[ComparedImage, ComparedImage]], list[ComparedImage], list[ComparedImage]]:
-    """Pair images with the same bytes, first those with the same name; returns the pairs and what is left of each."""
-    left: dict[bytes, dict[str, ComparedImage]] = {}
+    """Pair images of one content, first those with the same name; returns the pairs and what is left of each."""
+    left: dict[tuple[int, int], dict[str, ComparedImage]] = {}
     for image in before:
-        left.setdefault(image.digest, {})[image.name] = image
+        left.setdefault(image.content, {})[image.name] = image
     pairs, unnamed, added = [], [], []
     for image in after:
-        same = left.get(image.digest, {}).pop(image.name, None)
+        same = left.get(image.content, {}).pop(image.name, None)
         pairs += [(same, image)] if same else []
         unnamed += [] if same else [image]
     for image in unnamed:
-        if copies := left.get(image.digest):
+        if copies := left.get(image.content):
             pairs.append((copies.pop(next(iter(copies))), image))
         else:
             added.append(image)
     return pairs, [image for copies in left.values() for image in copies.values()], added
 
 
-def _read_archive(path: Path, name: str) -> ComparedArchive:
-    archive, faults = open_archive(path, ValidationPolicy())
+def _read_archive(file: BinaryIO, name: str) -> ComparedArchive:
+    archive, faults = open_archive_file(file, name, ValidationPolicy())
     if archive is None:
         reasons = " ".join(fault.message for fault in faults)
         raise CatalogueError(f"{safe_repr(name, 200)} cannot be compared. {reasons}")
     with archive:
         dataset, _ = read_layout(archive)
         splits = {each.image: split for split, images in dataset.splits.items() for each in images}
+        contents = archive.checksums(dataset.labels)
         images, unreadable = [], []
-        for image, label in dataset.labels.items():
+        places = {image: archive.entries[label or image].header_offset for image, label in dataset.labels.items()}
+        for image in sorted(places, key=places.__getitem__):  # so that no block is read twice
             try:
-                images.append(_read_image(archive, dataset, image, label, splits.get(image, _NO_SPLIT)))
+                images.append(_read_image(archive, dataset, image, contents[image], splits.get(image, _NO_SPLIT)))
             except ArchiveError as error:
                 unreadable.append(f"{image}: {error}")
+    images.sort(key=lambda image: image.name)
     return ComparedArchive(images=images, class_names=dataset.class_names, unreadable=unreadable)
 
 
-def _read_image(archive: Archive, dataset: Dataset, image: str, label: str | None, split: str) -> ComparedImage:
-    digest = _digest(archive.read(image))
+def _read_image(archive: Archive, dataset: Dataset, image: str, content: tuple[int, int], split: str) -> ComparedImage:
+    if image in archive.refused:
+        raise ArchiveError(archive.refused[image])
+    label = dataset.labels[image]
     if dataset.task == "classify":
         labels = [(class_folder(image), "")] if split != _NO_SPLIT else []
     else:
         labels = list(_label_rows(archive.read(label, MAX_LABEL_BYTES), dataset.class_names)) if label else []
     written = "\n".join(f"{values} {name}" for name, values in sorted(labels)).encode()
+    digest = hashlib.blake2b(written, digest_size=20).digest()
     counts = dict(Counter(name for name, _ in labels))
-    return ComparedImage(name=image, split=split, digest=digest, labels=_digest(written), counts=counts)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=20).digest()
+    return ComparedImage(name=image, split=split, content=content, labels=digest, counts=counts)
 
 
 def _label_rows(text: bytes, class_names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import SEEK_END
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from tasks.dataset.entry_filter import filter_entries
 from tasks.dataset.findings import Finding, error
@@ -102,6 +103,17 @@ def open_archive(path: Path, policy: ValidationPolicy) -> tuple[Archive | None, 
 
     Never raises for what the file holds. The caller closes the archive (`with archive:`).
     """
+    try:
+        if not path.is_file():
+            return None, [_unreadable(path.name, "no such file")]
+        file = path.open("rb")
+    except (OSError, ValueError) as exc:
+        return None, [_unreadable(path.name, safe_repr(str(exc)))]
+    return open_archive_file(file, path.name, policy)
+
+
+def open_archive_file(file: BinaryIO, name: str, policy: ValidationPolicy) -> tuple[Archive | None, list[Finding]]:
+    """Open the zip in a seekable file of this name as `open_archive` does; the file is closed with the archive."""
     limits = ZipPolicy(
         max_entries=policy.max_entries,
         max_directory_bytes=2**16 + policy.max_entries * _DIRECTORY_BYTES_PER_ENTRY,
@@ -110,21 +122,21 @@ def open_archive(path: Path, policy: ValidationPolicy) -> tuple[Archive | None, 
         ratio_from_bytes=_ENTRY_RATIO_FROM_BYTES,
     )
     with ExitStack() as opened:
+        opened.enter_context(file)
         try:
-            if not path.is_file():
-                return None, [_unreadable(path, "no such file")]
-            file = opened.enter_context(open_zip(opened.enter_context(path.open("rb")), limits))
+            archive_file = opened.enter_context(open_zip(file, limits))
+            file_bytes = file.seek(0, SEEK_END)
         except TooManyEntriesError as exc:
             fix = "Split the dataset, or raise max_entries in the policy."
             return None, [_too_large(f"at most {policy.max_entries:,} entries", str(exc), fix)]
         except (ZipError, OSError, ValueError) as exc:
-            return None, [_unreadable(path, safe_repr(str(exc)))]
-        faults = _find_size_errors(file.infolist(), path.stat().st_size, policy)
+            return None, [_unreadable(name, safe_repr(str(exc)))]
+        faults = _find_size_errors(archive_file.infolist(), file_bytes, policy)
         if faults:
             return None, faults
-        filtered, faults = filter_entries(file.infolist(), limits)
+        filtered, faults = filter_entries(archive_file.infolist(), limits)
         archive = Archive(
-            file=file,
+            file=archive_file,
             root=filtered.root,
             entries=filtered.entries,
             places=filtered.places,
@@ -162,9 +174,9 @@ def _too_large(expected: str, found: str, fix: str, path: str | None = None) -> 
     return error(Code.ARCHIVE_TOO_LARGE, expected, found, fix, path=path)
 
 
-def _unreadable(path: Path, reason: str) -> Finding:
+def _unreadable(name: str, reason: str) -> Finding:
     fix = "Check the name, or make and upload the archive again: it may have been cut short."
-    return error(Code.ARCHIVE_UNREADABLE, "a whole zip archive", f"{safe_repr(path.name)}: {reason}", fix)
+    return error(Code.ARCHIVE_UNREADABLE, "a whole zip archive", f"{safe_repr(name)}: {reason}", fix)
 
 
 def _damaged(name: str, exc: Exception) -> Finding:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 256 << 20  # bytes that a download leaves free on the disk
 _SLICE = 64 << 20
 _PIECE = 1 << 20
-_BLOCK = 1 << 20
 _KEPT_BLOCKS = 4
 
 
@@ -140,8 +139,9 @@ def _changed(name: S3Uri) -> ObjectChangedError:
 class RangedObject(io.RawIOBase):
     """An object as a file to read and seek in; a read ends with its block, so wrap it in io.BufferedReader."""
 
-    def __init__(self, stored: ObjectVersion) -> None:
+    def __init__(self, stored: ObjectVersion, block_bytes: int = 1 << 20) -> None:
         self._stored = stored
+        self._block_bytes = block_bytes
         self._at = 0
         # Threads that read neighbours go to and fro: the last few blocks are kept.
         self._blocks = OrderedDict[int, bytes]()
@@ -169,7 +169,7 @@ class RangedObject(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read into a buffer; returns the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
-        number, skipped = divmod(self._at, _BLOCK)
+        number, skipped = divmod(self._at, self._block_bytes)
         data = memoryview(self._block(number))[skipped:][: len(view)]
         view[: len(data)] = data
         self._at += len(data)
@@ -178,7 +178,7 @@ class RangedObject(io.RawIOBase):
     def _block(self, number: int) -> bytes:
         block = self._blocks.pop(number, None)
         if block is None:
-            block = read(self._stored, number * _BLOCK, _BLOCK)
+            block = read(self._stored, number * self._block_bytes, self._block_bytes)
         self._blocks[number] = block
         if len(self._blocks) > _KEPT_BLOCKS:
             self._blocks.popitem(last=False)

@@ -20,7 +20,7 @@ import pytest
 
 from tasks.catalogue import archives, models
 from tasks.catalogue.cursors import ListRequest
-from tasks.catalogue.difference import compare_files
+from tasks.catalogue.difference import ArchiveDifference, compare_files
 from tasks.dataset.findings import Report, Severity, Statistics, make_finding
 from tasks.finding_codes import Code
 from tasks.storage.object_store import ListedObject, ObjectStore
@@ -143,7 +143,7 @@ def write_images(path: Path, first: int) -> None:
             archive.writestr(f"labels/{name}.txt", boxes)
 
 
-def test_a_difference_takes_as_long_as_reading_both_archives(tmp_path: Path) -> None:
+def test_a_difference_takes_less_time_than_reading_both_archives(tmp_path: Path) -> None:
     before, after = tmp_path / "a.zip", tmp_path / "b.zip"
     write_images(before, 0)
     write_images(after, IMAGES // 100)
@@ -152,8 +152,11 @@ def test_a_difference_takes_as_long_as_reading_both_archives(tmp_path: Path) -> 
         for path in (before, after):
             subprocess.run(["unzip", "-tq", str(path)], check=True, stdout=subprocess.DEVNULL)  # noqa: S607
 
-    difference = compare_files(before, after, "a.zip", "b.zip")
+    def compare() -> ArchiveDifference:
+        return compare_files(before.open("rb"), after.open("rb"), "a.zip", "b.zip")
+
+    difference = compare()
     assert (len(difference.added), len(difference.removed), difference.relabelled) == (100, 100, ())
-    compare_s, unzip_s = median_s(lambda: compare_files(before, after, "a.zip", "b.zip")), median_s(unzip)
+    compare_s, unzip_s = median_s(compare), median_s(unzip)
     print(f"\ndifference of 2 x {IMAGES} images: {compare_s:.2f} s, unzip -t of both: {unzip_s:.2f} s")
-    assert compare_s < max(10.0, 4 * unzip_s)
+    assert compare_s < unzip_s
