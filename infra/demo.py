@@ -139,6 +139,9 @@ class Demo:
 
     def _follow(self, run: UUID, title: str) -> "State[Any]":
         # A bar with the newest line of the log while the run goes on, and one line when it has ended.
+        from tasks.orchestration.prefect_client import patient_client
+        from tasks.orchestration.run_list import read_progress
+
         lines: list[LogLine] = []
         live = self._console.is_terminal
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
@@ -150,7 +153,8 @@ class Demo:
                 new = self._runs.read_log(run, len(lines))
                 lines.extend(new)
                 line = lines[-1].text.partition("\n")[0] if lines else ""
-                progress.update(bar, completed=self._runs.read_share_done(run) or 0, line=line[:60])
+                done = read_progress([run], patient_client).get(run)
+                progress.update(bar, completed=done.share if done else 0, line=line[:60])
                 for each in new:
                     if not live and each.text.startswith("epoch "):
                         self._console.print(f"  {each.text}", soft_wrap=True, markup=False)

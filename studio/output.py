@@ -68,7 +68,8 @@ def follow(run: Run, title: str) -> Run:
     Raises:
         RunFailedError: It ended in another way.
     """
-    from tasks.orchestration import deployed_flows
+    from tasks.orchestration.prefect_client import patient_client
+    from tasks.orchestration.run_list import read_progress
 
     printed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -81,8 +82,8 @@ def follow(run: Run, title: str) -> Run:
             printed += len(lines)
             for line in lines:
                 ERR.print(Text(f"{line.time:%H:%M:%S} {line.text}"))
-            if ERR.is_terminal and (share := deployed_flows.read_share_done(run.id)) is not None:
-                progress.update(bar, completed=share, total=1.0)
+            if ERR.is_terminal and (done := read_progress([run.id], patient_client).get(run.id)):
+                progress.update(bar, completed=done.share, total=1.0)
 
         return run.wait(follow=show)
 

@@ -9,16 +9,10 @@ from math import inf
 from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterType,
-    LogFilter,
-    LogFilterFlowRunId,
-)
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.client.schemas.sorting import ArtifactSort, LogSort
+from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
@@ -27,7 +21,7 @@ from tasks.orchestration.prefect_client import patient_client
 
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 1.0
-_LOG_PAGE = 200  # the most that Prefect returns
+_LINES_PER_REQUEST = 200  # the most that the server gives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,21 +195,9 @@ def read_log(flow_run: UUID, offset: int = 0) -> list[LogLine]:
     lines: list[LogLine] = []
     with patient_client() as client:
         while True:
-            page = client.read_logs(chosen, limit=_LOG_PAGE, offset=offset + len(lines), sort=LogSort.TIMESTAMP_ASC)
+            page = client.read_logs(
+                chosen, limit=_LINES_PER_REQUEST, offset=offset + len(lines), sort=LogSort.TIMESTAMP_ASC
+            )
             lines += [LogLine(time=each.timestamp, level=each.level, text=each.message) for each in page]
-            if len(page) < _LOG_PAGE:
+            if len(page) < _LINES_PER_REQUEST:
                 return lines
-
-
-def read_share_done(flow_run: UUID) -> float | None:
-    """Return how much of a run is done, from 0 to 1; None if it says nothing about that.
-
-    Raises:
-        PrefectUnavailableError: The server does not answer.
-    """
-    chosen = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), type=ArtifactFilterType(any_=["progress"])
-    )
-    with patient_client() as client:
-        bars = client.read_artifacts(artifact_filter=chosen, limit=1, sort=ArtifactSort.UPDATED_DESC)
-    return float(bars[0].data or 0) / 100 if bars else None  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,6 @@ import httpx
 from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
     FlowFilter,
     FlowRunFilter,
     FlowRunFilterId,
@@ -30,6 +30,7 @@ from tasks.orchestration.retries import ONCE, RetryPolicy
 
 API_TIMEOUT_S = 5.0
 RUNS_PER_REQUEST = 200  # the most that the server gives
+Connect = Callable[[], contextlib.AbstractContextManager[SyncPrefectClient]]
 
 
 class PrefectUnavailableError(StudioError):
@@ -60,6 +61,18 @@ def patient_client() -> Iterator[SyncPrefectClient]:
 
 
 @contextlib.contextmanager
+def prompt_client() -> Iterator[SyncPrefectClient]:
+    """Yield the client that fails at once, for who waits at a page.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        StudioError: It refuses the call; the message has its words.
+    """
+    with server_errors():
+        yield fail_fast_client()
+
+
+@contextlib.contextmanager
 def server_errors() -> Iterator[None]:
     """Raise our errors for those of a client of Prefect, but for ObjectNotFound.
 
@@ -86,31 +99,34 @@ def list_flow_runs(
     runs: FlowRunFilter | None = None,
     *,
     flows: FlowFilter | None = None,
-    deployments: DeploymentFilter | None = None,
     sort: FlowRunSort = FlowRunSort.ID_DESC,
+    limit: float = inf,
+    connect: Connect = patient_client,
     patience: RetryPolicy = ONCE,
 ) -> Iterator[FlowRun]:
-    """Yield the flow runs that match all of these filters; each page is asked for with `patience`.
+    """Yield the first `limit` flow runs that match both filters; each page is asked for with `patience`.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
     offset = 0
 
-    def read_page() -> list[FlowRun]:
-        with patient_client() as client:
+    def read_page(size: int) -> list[FlowRun]:
+        with connect() as client:
             return client.read_flow_runs(
                 flow_run_filter=runs,
                 flow_filter=flows,
-                deployment_filter=deployments,
                 sort=sort,
-                limit=RUNS_PER_REQUEST,
+                limit=size,
                 offset=offset,
             )
 
-    while page := patience.call(read_page):
+    while size := int(min(RUNS_PER_REQUEST, limit - offset)):
+        page = patience.call(functools.partial(read_page, size))
         yield from page
-        offset += len(page)
+        if len(page) < size:
+            return
+        offset += size
 
 
 def read_flow_runs(flow_runs: Collection[UUID]) -> Iterator[FlowRun]:
@@ -122,9 +138,7 @@ def read_flow_runs(flow_runs: Collection[UUID]) -> Iterator[FlowRun]:
     ids = list(flow_runs)
     for first in range(0, len(ids), RUNS_PER_REQUEST):
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[first:][:RUNS_PER_REQUEST]))
-        with server_errors():
-            page = fail_fast_client().read_flow_runs(flow_run_filter=chosen, limit=RUNS_PER_REQUEST)
-        yield from page
+        yield from list_flow_runs(chosen, limit=RUNS_PER_REQUEST, connect=prompt_client)
 
 
 def read_flow_run(flow_run: UUID) -> FlowRun | None:

@@ -25,12 +25,11 @@ from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard
-from tasks.orchestration.prefect_client import fail_fast_client, in_state, patient_client, server_errors
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, prompt_client
 from tasks.orchestration.step import SERVICE_RESTART
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
 SUBJECT = "question-subject"
-_MOST = 200  # runs that the server gives in an answer
 GRACE = timedelta(days=1)  # in which the server gives the answer of nobody; after it, it would fail the run
 
 
@@ -58,9 +57,9 @@ def list_open_questions() -> list[OpenQuestion]:
         PrefectUnavailableError: The server does not answer.
     """
     paused = FlowRunFilter(state=in_state(StateType.PAUSED))
-    with server_errors():
-        runs = filter(_waits, fail_fast_client().read_flow_runs(flow_run_filter=paused, limit=_MOST))
-        found = [(run, fail_fast_client().read_flow_run_input(run.id, KEYSET["description"])) for run in runs]
+    runs = filter(_waits, list_flow_runs(paused, connect=prompt_client))
+    with prompt_client() as client:
+        found = [(run, client.read_flow_run_input(run.id, KEYSET["description"])) for run in runs]
     questions = [
         OpenQuestion(run=run.id, description=str(json.loads(text)), since=run.state.timestamp)
         for run, text in found

@@ -6,11 +6,10 @@ from uuid import UUID
 
 from prefect import runtime
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -43,8 +42,8 @@ def skip_missed_runs() -> int:
     """
     if not runtime.deployment.id:
         return 0
-    own = DeploymentFilter(id=DeploymentFilterId(any_=[UUID(runtime.deployment.id)]))
     due = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[UUID(runtime.deployment.id)]),
         state=in_state(StateType.SCHEDULED),
         expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
     )
@@ -52,7 +51,7 @@ def skip_missed_runs() -> int:
     skipped: State[None] = Cancelled(name=SKIPPED, message=message)
 
     def skip() -> int:
-        missed = [run for run in list_flow_runs(due, deployments=own) if run.auto_scheduled and not run.run_count]
+        missed = [run for run in list_flow_runs(due) if run.auto_scheduled and not run.run_count]
         with patient_client() as client:
             for run in missed:
                 client.set_flow_run_state(run.id, skipped)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
@@ -18,9 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterId,
-    FlowRunFilterState,
     FlowRunFilterStateName,
-    FlowRunFilterStateType,
     FlowRunFilterTags,
     LogFilter,
     LogFilterFlowRunId,
@@ -32,9 +31,9 @@ from prefect.settings import PREFECT_API_URL
 
 from tasks.orchestration.child_runs import RunState, started_by, tags_of_children
 from tasks.orchestration.deployed_flows import LogLine
-from tasks.orchestration.prefect_client import fail_fast_client, server_errors
+from tasks.orchestration.prefect_client import RUNS_PER_REQUEST, Connect, in_state, list_flow_runs, prompt_client
 
-MOST = 200  # runs, bars or lines that the server gives in an answer
+MOST = RUNS_PER_REQUEST  # or bars, or lines
 _UNFINISHED = frozenset(StateType) - TERMINAL_STATES
 
 
@@ -88,10 +87,6 @@ class RunChoice:
     types: Collection[StateType] = ()
     hidden: Collection[str] = ()
 
-    def within(self, possible: Collection[StateType]) -> list[StateType]:
-        """Return those of the `possible` types that are chosen."""
-        return sorted(set(self.types or possible) & set(possible))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -108,7 +103,7 @@ def list_unfinished(choice: RunChoice) -> list[ListedRun]:
         PrefectUnavailableError: The server does not answer.
     """
     due = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)))
-    return _read(choice, choice.within(_UNFINISHED), due, FlowRunSort.EXPECTED_START_TIME_DESC, MOST)
+    return _choose(choice, _UNFINISHED, due, FlowRunSort.EXPECTED_START_TIME_DESC, MOST)
 
 
 def list_ended(choice: RunChoice, behind: Place | None = None, limit: int = 50) -> list[ListedRun]:
@@ -120,7 +115,7 @@ def list_ended(choice: RunChoice, behind: Place | None = None, limit: int = 50) 
     chosen = FlowRunFilter(end_time=FlowRunFilterEndTime(before_=behind.time if behind else None, is_null_=False))
     if behind:
         chosen.id = FlowRunFilterId(not_any_=[behind.run])
-    return _read(choice, choice.within(TERMINAL_STATES), chosen, FlowRunSort.END_TIME_DESC, limit)
+    return _choose(choice, TERMINAL_STATES, chosen, FlowRunSort.END_TIME_DESC, limit)
 
 
 def list_ended_since(choice: RunChoice, place: Place) -> list[ListedRun]:
@@ -130,23 +125,25 @@ def list_ended_since(choice: RunChoice, place: Place) -> list[ListedRun]:
         PrefectUnavailableError: The server does not answer.
     """
     chosen = FlowRunFilter(end_time=FlowRunFilterEndTime(after_=place.time))
-    return _read(choice, choice.within(TERMINAL_STATES), chosen, FlowRunSort.END_TIME_DESC, MOST)
+    return _choose(choice, TERMINAL_STATES, chosen, FlowRunSort.END_TIME_DESC, MOST)
 
 
 def read_relatives(runs: Collection[ListedRun]) -> list[ListedRun]:
-    """Return the runs that these have started, and those that have started these, the newest first; at most `MOST`.
+    """Return the runs that these have started, and those that have started these, the newest first.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
+    if not runs:
+        return []
     parents = sorted({run.parent for run in runs if run.parent})
     tags = [tag for run in runs for tag in tags_of_children(run.id)]
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=parents), tags=FlowRunFilterTags(any_=tags))
     chosen.operator = Operator.or_
-    return _read(RunChoice(), None, chosen, FlowRunSort.EXPECTED_START_TIME_DESC, MOST)
+    return _read(chosen, FlowRunSort.EXPECTED_START_TIME_DESC)
 
 
-def read_progress(runs: Collection[UUID]) -> dict[UUID, Progress]:
+def read_progress(runs: Collection[UUID], connect: Connect = prompt_client) -> dict[UUID, Progress]:
     """Return how much is done of each of these runs that says so.
 
     Raises:
@@ -157,8 +154,8 @@ def read_progress(runs: Collection[UUID]) -> dict[UUID, Progress]:
     chosen = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=list(runs)), type=ArtifactFilterType(any_=["progress"])
     )
-    with server_errors():
-        bars = fail_fast_client().read_artifacts(artifact_filter=chosen, limit=MOST, sort=ArtifactSort.UPDATED_DESC)
+    with connect() as client:
+        bars = client.read_artifacts(artifact_filter=chosen, limit=MOST, sort=ArtifactSort.UPDATED_DESC)
     return {
         bar.flow_run_id: Progress(share=float(bar.data or 0) / 100, words=bar.description or "")  # type: ignore[arg-type]
         for bar in reversed(bars)  # of two of a run the one that changed last counts
@@ -175,8 +172,8 @@ def read_newest_lines(runs: Collection[UUID]) -> dict[UUID, LogLine]:
     if not runs:
         return {}
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=list(runs)))
-    with server_errors():
-        lines = fail_fast_client().read_logs(chosen, limit=MOST, sort=LogSort.TIMESTAMP_DESC)
+    with prompt_client() as client:
+        lines = client.read_logs(chosen, limit=MOST, sort=LogSort.TIMESTAMP_DESC)
     return {
         line.flow_run_id: LogLine(time=line.timestamp, level=line.level, text=line.message)
         for line in reversed(lines)
@@ -184,22 +181,29 @@ def read_newest_lines(runs: Collection[UUID]) -> dict[UUID, LogLine]:
     }
 
 
-def _read(
-    choice: RunChoice, types: list[StateType] | None, chosen: FlowRunFilter, sort: FlowRunSort, limit: int
+def _choose(
+    choice: RunChoice, types: Collection[StateType], chosen: FlowRunFilter, sort: FlowRunSort, limit: int
 ) -> list[ListedRun]:
-    """The runs that a filter chooses, in states of `types`; None means in any, and an empty list in none."""
-    if types is not None:
-        if not types:
-            return []
-        hidden = FlowRunFilterStateName(not_any_=sorted(choice.hidden)) if choice.hidden else None
-        chosen.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types), name=hidden)
-    named = FlowFilter(name=FlowFilterName(any_=sorted(choice.flows))) if choice.flows else None
-    with server_errors():
-        runs = fail_fast_client().read_flow_runs(flow_filter=named, flow_run_filter=chosen, sort=sort, limit=limit)
-        return [ListedRun.of(run) for run in runs]
+    """Those of the runs of a choice that are in a state of `types`, and that a filter chooses."""
+    possible = set(choice.types or types) & set(types)
+    if not possible:
+        return []
+    chosen.state = in_state(*sorted(possible))
+    if choice.hidden:
+        chosen.state.name = FlowRunFilterStateName(not_any_=sorted(choice.hidden))
+    flows = FlowFilter(name=FlowFilterName(any_=sorted(choice.flows))) if choice.flows else None
+    return _read(chosen, sort, flows, limit)
+
+
+def _read(
+    chosen: FlowRunFilter, sort: FlowRunSort, flows: FlowFilter | None = None, limit: float = inf
+) -> list[ListedRun]:
+    runs = list_flow_runs(chosen, flows=flows, sort=sort, limit=limit, connect=prompt_client)
+    return [ListedRun.of(run) for run in runs]
 
 
 @functools.lru_cache(maxsize=1000)
 def _flow_name(_server: str | None, _process: int, flow: UUID) -> str:
     """The name of a flow, which never changes."""
-    return str(fail_fast_client().read_flow(flow).name)
+    with prompt_client() as client:
+        return str(client.read_flow(flow).name)

@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed, Running
 
@@ -97,6 +96,3 @@ def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient
     client.request("POST", "/logs/", json=lines)
     assert [line.text for line in deployed_flows.read_log(run)] == [f"line {number}" for number in range(450)]
     assert [line.text for line in deployed_flows.read_log(run, 448)] == ["line 448", "line 449"]
-    assert deployed_flows.read_share_done(run) is None
-    client.create_artifact(ArtifactCreate(type="progress", data=25.0, flow_run_id=run))
-    assert deployed_flows.read_share_done(run) == 0.25

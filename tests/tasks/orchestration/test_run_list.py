@@ -10,7 +10,7 @@ from prefect.client.schemas.actions import ArtifactCreate, LogCreate
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelled, Completed, Failed, Running, Scheduled
 
-from tasks.orchestration import child_runs, run_list
+from tasks.orchestration import child_runs, prefect_client, run_list
 from tasks.orchestration.run_list import ListedRun, RunChoice
 
 
@@ -85,16 +85,22 @@ def test_pages_of_ended_runs_have_each_once_whatever_ends_meanwhile(
 
 
 @pytest.mark.parametrize("purpose", [child_runs.PIPELINE, child_runs.SHARES])
-def test_a_run_knows_who_has_started_it(client: SyncPrefectClient, deployment: UUID, flow: str, purpose: str) -> None:
+def test_a_run_knows_who_has_started_it(
+    client: SyncPrefectClient, deployment: UUID, flow: str, purpose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_client, "RUNS_PER_REQUEST", 2)
+    monkeypatch.setattr(run_list, "MOST", 2)
     parent = made(client, deployment, Running())
-    child = made(client, deployment, Running(), Completed(), tag=child_runs.child_tag(purpose, parent))
+    children = [
+        made(client, deployment, Running(), Completed(), tag=child_runs.child_tag(purpose, parent)) for _ in "abc"
+    ]
     made(client, deployment, Running(), tag=child_runs.child_tag(purpose, uuid4()))
     choice = RunChoice(flows=[flow])
-    (ended,) = run_list.list_ended(choice)
-    assert ended.parent == parent
-    assert ids(run_list.read_relatives([ended])) == [parent]
+    ended = run_list.list_ended(choice)
+    assert [run.parent for run in ended] == [parent] * 3
+    assert ids(run_list.read_relatives(ended)) == [parent]
     parents = [run for run in run_list.list_unfinished(choice) if run.id == parent]
-    assert ids(run_list.read_relatives(parents)) == [child]
+    assert ids(run_list.read_relatives(parents)) == children[::-1]
 
 
 def test_a_tag_of_somebody_else_names_no_parent() -> None:
