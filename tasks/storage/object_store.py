@@ -93,10 +93,16 @@ class ObjectStore:
 
     def get_start(self, key: str, size: int) -> bytes | None:
         """Return the first `size` bytes of an object, or all if it has fewer; None if there is none."""
+        return self._get_part(key, size)
 
+    def get_end(self, key: str, size: int) -> bytes | None:
+        """Return the last `size` bytes of an object that is not empty, or all; None if there is none."""
+        return self._get_part(key, size, Range=f"bytes=-{size}")
+
+    def _get_part(self, key: str, size: int, **place: Any) -> bytes | None:  # noqa: ANN401 - arguments of boto3
         def get(s3: "S3Client") -> bytes | None:
             try:
-                with closing(s3.get_object(Bucket=self.bucket, Key=key)["Body"]) as body:
+                with closing(s3.get_object(Bucket=self.bucket, Key=key, **place)["Body"]) as body:
                     return body.read(size)
             except ClientError as error:
                 if is_missing(error):
