@@ -6,25 +6,15 @@ secret that such a page could tell.
 """
 
 import mimetypes
-from collections.abc import Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-from botocore.response import StreamingBody
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tasks.storage.object_names import Bucket
-from tasks.storage.s3_client import SHORT_OUTAGE, is_missing, retry_while_unavailable, status_of
+from tasks.storage.http_reads import FOUND, MISSING, PART, answer_request
+from tasks.storage.object_names import Bucket, S3Uri
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-_PIECE = 1 << 18  # bytes of a file in memory
-_UNCHANGED, _NO_SUCH_RANGE = 304, 416
 _POLICY = (
     "sandbox allow-downloads allow-popups allow-popups-to-escape-sandbox{further}; default-src 'none'; "
     "img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
@@ -46,31 +36,13 @@ def show_file(request: Request) -> Response:
     bucket, run, path = (request.path_params[name] for name in ("bucket", "run", "path"))
     if bucket not in {Bucket.RUNS, Bucket.PREDICTIONS} or {"", ".", ".."} & set(path.split("/")):
         raise HTTPException(404, "Expected the address of a file of a run, found another. Follow a link of this page.")
-    wanted: dict[str, Any] = {"Bucket": bucket, "Key": f"{run}/{path}"}
-    for header, name in {"range": "Range", "if-none-match": "IfNoneMatch"}.items():
-        if header in request.headers:
-            wanted[name] = request.headers[header]
-
-    def get(s3: "S3Client") -> Any:  # noqa: ANN401 - the answer, or the status of none
-        try:
-            return (s3.head_object if request.method == "HEAD" else s3.get_object)(**wanted)
-        except ClientError as error:
-            status = 404 if is_missing(error) else status_of(error)
-            if status in {404, _UNCHANGED, _NO_SUCH_RANGE}:
-                return status
-            raise
-
-    answer = retry_while_unavailable(f"reading s3://{bucket}/{run}/{path}", get, SHORT_OUTAGE)
-    match answer:
-        case 404:
-            raise HTTPException(404, "Expected a file of this run, found none. It may have been deleted.")
-        case int():
-            return Response(status_code=answer)
-    headers = _headers(bucket, path) | {"Content-Length": str(answer["ContentLength"]), "ETag": answer["ETag"]}
-    if "ContentRange" in answer:
-        headers["Content-Range"] = answer["ContentRange"]
-    body = _pieces(answer["Body"]) if "Body" in answer else iter(())
-    return StreamingResponse(body, 206 if "ContentRange" in answer else 200, headers, _content_type(path))
+    answer = answer_request(S3Uri(bucket, f"{run}/{path}"), request.method, request.headers)
+    if answer.status == MISSING:
+        raise HTTPException(404, "Expected a file of this run, found none. It may have been deleted.")
+    if answer.status not in {FOUND, PART}:
+        return Response(status_code=answer.status)
+    headers = {**_headers(bucket, path), **answer.headers}
+    return StreamingResponse(answer.pieces, answer.status, headers, _content_type(path))
 
 
 def _headers(bucket: str, path: str) -> dict[str, str]:
@@ -93,11 +65,6 @@ def _content_type(path: str) -> str:
     """The type by the name: whoever has written the file may have said another."""
     kind, encoding = mimetypes.guess_type(path.rpartition("/")[2])
     return kind if kind and not encoding else "application/octet-stream"
-
-
-def _pieces(body: StreamingBody) -> Iterator[bytes]:
-    with closing(body):
-        yield from body.iter_chunks(_PIECE)
 
 
 ROUTES = [
