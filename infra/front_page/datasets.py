@@ -13,7 +13,9 @@ from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
 from tasks.errors import StudioError
+from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import StorageError
+from tasks.storage.steps import object_name
 
 ARCHIVES, NAMES = 40, 10  # on a page of the list, among the names that a field offers
 _COMPARISON = threading.Lock()  # it holds all labels of two archives in memory
@@ -60,8 +62,13 @@ def show_sample_pictures(request: Request) -> Response:
 
 
 def show_archive(request: Request) -> Response:
-    """Answer with the page of an archive."""
-    return render(request, "datasets_archive.html", name=_name(request))
+    """Answer with the page of an archive.
+
+    Raises:
+        StorageError: The name is none.
+    """
+    name = _name(request)
+    return render(request, "datasets_archive.html", name=name, address=str(object_name(name, Bucket.DATASETS)))
 
 
 def show_facts(request: Request) -> Response:

@@ -8,7 +8,7 @@ from tasks.catalogue.cursors import CatalogueError, ListRequest
 from tasks.catalogue.entries import VERDICTS, ArchiveEntry, ArchiveVerdict, Page
 from tasks.dataset.findings import Verdict
 from tasks.errors import expected_found_fix, safe_repr
-from tasks.storage.object_names import Bucket
+from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ListedObject, ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.storage.steps import object_name
@@ -94,7 +94,7 @@ def _describe(archives: Iterable[ListedObject]) -> Iterator[ArchiveEntry]:
 
 def _entry(stored: ListedObject, check: CheckRecord | None, versions: tuple[str, ...] | None) -> ArchiveEntry:
     return ArchiveEntry(
-        name=stored.key,
+        name=S3Uri(Bucket.DATASETS, stored.key).name_for(Bucket.DATASETS),
         size=stored.size,
         etag=stored.etag.strip('"'),
         modified=stored.modified,

@@ -21,6 +21,7 @@ class Page(Generic[Entry]):
 class ArchiveEntry:
     """An archive of bucket `datasets`, with what `validate-dataset` found in these very bytes (`size` of them).
 
+    `name` is what flows take: the key, or the address of an archive whose key looks like an address.
     Unchecked, it has no digest (SHA-256 in hex), task, class, image, date of a check, nor report. `report` is the flow
     run whose report is `runs/<report>/report.html` and `report.json`. `versions` were trained on an archive of this
     name, such as `shapes/3`; None if MLflow is away.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.parameters import Archive
-from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 from tasks.validation.check_records import check_id
 
 EXTENSION = ".zip"
@@ -47,7 +47,7 @@ class FoundArchive:
     @property
     def address(self) -> str:
         """The archive as a parameter of flows; a key that looks like an address would name another object."""
-        return f"s3://{Bucket.DATASETS}/{self.key}" if "://" in self.key else self.key
+        return S3Uri(Bucket.DATASETS, self.key).name_for(Bucket.DATASETS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Literal
 from tasks.dataset_watch.rules import idempotency_key
 from tasks.errors import StudioError, safe_repr
 from tasks.parameters import MAX_ARCHIVES, ValidationPolicy
-from tasks.storage.object_names import Bucket, S3Uri
 
 CHAMPION_ARCHIVES = "champion+"
 
@@ -46,11 +45,6 @@ class Selection:
     kind: Literal["name", "glob", "champion"]
     archives: tuple[ChosenArchive, ...] = ()
     fault: str = ""
-
-
-def archive_name(stored: S3Uri) -> str:
-    """Return an object as flows name it: the key if it is in bucket `datasets`, else its address."""
-    return stored.key if stored.bucket == Bucket.DATASETS and "://" not in stored.key else str(stored)
 
 
 def choose_archives(selections: Sequence[Selection]) -> tuple[ChosenArchive, ...]:

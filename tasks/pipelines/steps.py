@@ -13,7 +13,6 @@ from tasks.pipelines.rules import (
     CHAMPION_ARCHIVES,
     ChosenArchive,
     Selection,
-    archive_name,
     choose_archives,
 )
 from tasks.storage.globs import compile_glob, fixed_prefix
@@ -89,7 +88,7 @@ def _select_objects(entry: str) -> Selection:
         return Selection(entry=entry, kind="name", fault=f"Expected an archive at {name}, found none. {_UPLOAD}")
     pattern = compile_glob(name.key)
     found = tuple(
-        ChosenArchive(name=archive_name(S3Uri(name.bucket, listed.key)), etag=listed.etag.strip('"'))
+        ChosenArchive(name=S3Uri(name.bucket, listed.key).name_for(Bucket.DATASETS), etag=listed.etag.strip('"'))
         for listed in ObjectStore(name.bucket, SHORT_OUTAGE).list(prefix)
         if is_archive(listed.key) and pattern.match(listed.key)
     )
@@ -125,4 +124,4 @@ def _head(name: S3Uri) -> ChosenArchive | None:
         stored = head_object(name, "")
     except ObjectChangedError:
         return None
-    return ChosenArchive(name=archive_name(name), etag=stored.etag.strip('"'))
+    return ChosenArchive(name=name.name_for(Bucket.DATASETS), etag=stored.etag.strip('"'))

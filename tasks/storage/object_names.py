@@ -31,6 +31,10 @@ class S3Uri(NamedTuple):
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
+    def name_for(self, default: Bucket) -> str:
+        """Return what `parse_s3_uri` takes for this object: its key if that is enough, else its address."""
+        return self.key if self.bucket == default and "://" not in self.key else str(self)
+
 
 def parse_s3_uri(text: str, default: Bucket) -> S3Uri:
     """Return the object of `s3://bucket/key`, or of a bare key in the `default` bucket.

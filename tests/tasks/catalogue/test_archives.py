@@ -14,7 +14,7 @@ from tasks.catalogue.cursors import CatalogueError
 from tasks.catalogue.entries import ArchiveEntry, Page, plain_values
 from tasks.dataset.findings import Report, Severity, Statistics, make_finding
 from tasks.finding_codes import Code
-from tasks.storage.object_store import ObjectStore
+from tasks.storage.object_store import ListedObject, ObjectStore
 from tasks.storage.s3_client import StorageError
 from tasks.validation import check_records
 
@@ -118,6 +118,12 @@ def test_an_entry_says_what_the_check_found() -> None:
     assert (silent.verdict, silent.images, silent.checked, silent.versions) == ("unchecked", None, None, ())
     assert archives.list_archives(search="told.zip").entries == (told,)
     assert plain_values(told)["modified"] == told.modified.isoformat()
+
+
+def test_a_key_that_looks_like_an_address_is_named_by_its_own() -> None:
+    """A store of AWS has such keys, SeaweedFS does not."""
+    stored = ListedObject("s3://media/a.zip", 1, "", 0, datetime.now(UTC))
+    assert archives._entry(stored, None, ()).name == "s3://datasets/s3://media/a.zip"
 
 
 @pytest.mark.parametrize("name", ["none.zip", "s3://media/told.zip", "told"])

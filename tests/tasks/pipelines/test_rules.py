@@ -10,11 +10,9 @@ from tasks.pipelines.rules import (
     ChosenArchive,
     PipelineError,
     Selection,
-    archive_name,
     choose_archives,
     invalid_message,
 )
-from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 
 KINDS = st.sampled_from(["name", "glob", "champion"])
 
@@ -89,19 +87,6 @@ def test_the_same_bytes_are_checked_once_under_one_policy() -> None:
     assert len(set(keys)) == len(keys)
     assert archive.check_key(strict) == ChosenArchive(name="a.zip", etag="1").check_key(strict)
     assert archive.check_key(ValidationPolicy()) == idempotency_key("a.zip", '"1"')
-
-
-@pytest.mark.parametrize(
-    ("stored", "name"),
-    [
-        (S3Uri("datasets", "a/b.zip"), "a/b.zip"),
-        (S3Uri("media", "b.zip"), "s3://media/b.zip"),
-        (S3Uri("datasets", "s3://x/b.zip"), "s3://datasets/s3://x/b.zip"),
-    ],
-)
-def test_a_name_leads_back_to_its_object(stored: S3Uri, name: str) -> None:
-    assert archive_name(stored) == name
-    assert parse_s3_uri(name, Bucket.DATASETS) == stored
 
 
 def test_the_message_links_every_report() -> None:

@@ -30,3 +30,16 @@ def test_an_address_that_names_no_object_is_refused(text: str) -> None:
 def test_no_run_reads_for_people_what_their_key_may_not(bucket: str) -> None:
     with pytest.raises(ValueError, match=f"found 's3://{bucket}/x/y.zip': no run reads bucket '{bucket}'"):
         parse_s3_uri(f"s3://{bucket}/x/y.zip", Bucket.MEDIA)
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        (S3Uri("datasets", "a/b.zip"), "a/b.zip"),
+        (S3Uri("media", "b.zip"), "s3://media/b.zip"),
+        (S3Uri("datasets", "s3://x/b.zip"), "s3://datasets/s3://x/b.zip"),
+    ],
+)
+def test_a_name_leads_back_to_its_object(stored: S3Uri, name: str) -> None:
+    assert stored.name_for(Bucket.DATASETS) == name
+    assert parse_s3_uri(name, Bucket.DATASETS) == stored
