@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.front_page.bodies import read_body
-from infra.front_page.commands import FLOWS, curl_line, studio_line
+from infra.front_page.commands import COMMANDS, curl_line, studio_line
 from infra.front_page.consequences import CONSEQUENCES
 from infra.front_page.forms import list_groups, parse_form
 from infra.front_page.pages import render
@@ -107,8 +107,8 @@ async def _filled(request: Request) -> Filled:
 
 def _flow(request: Request) -> str:
     flow = str(request.path_params["flow"])
-    if flow not in FLOWS:
-        raise HTTPException(404, f"Expected one of the flows {', '.join(FLOWS)}, found another.")
+    if flow not in COMMANDS:
+        raise HTTPException(404, f"Expected one of the flows {', '.join(COMMANDS)}, found another.")
     return flow
 
 

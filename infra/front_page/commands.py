@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 # Of each flow the command, and the parameters that are its arguments; others are options.
-_COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "validate-dataset": ("validate", ("archive",)),
     "train-model": ("train", ("model_name", "archives")),
     "deploy-model": ("deploy", ("model_name",)),
@@ -20,12 +20,11 @@ _COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "delete-predictions": ("delete-predictions", ("run",)),
     "clean-up": ("clean-up", ()),
 }
-FLOWS = tuple(_COMMANDS)
 
 
 def studio_line(flow: str, parameters: Mapping[str, Any]) -> str:
     """Return the line of `studio` that starts this run."""
-    command, arguments = _COMMANDS[flow]
+    command, arguments = COMMANDS[flow]
     words = ["studio", command]
     for name, value in parameters.items():
         if name not in arguments:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.pages import query_of, render, rows_of
+from infra.front_page.pages import LONGEST_QUERY, query_of, render, rows_of
 from infra.front_page.sample_pictures import read_sample_pictures
 from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
@@ -23,7 +23,7 @@ _COMPARISON = threading.Lock()  # it holds all labels of two archives in memory
 
 def show_tab(request: Request) -> Response:
     """Answer with the tab."""
-    return render(request, "datasets.html", verdicts=VERDICTS, **_filters(request))
+    return render(request, "datasets.html", verdicts=VERDICTS, longest_query=LONGEST_QUERY, **_filters(request))
 
 
 def show_list(request: Request) -> Response:

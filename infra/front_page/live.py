@@ -43,12 +43,12 @@ def prepare(state: State, triton: httpx.AsyncClient, key: str) -> None:
     state.slots = asyncio.Semaphore(MAX_AT_ONCE)
 
 
-async def page(request: Request) -> Response:
+async def show_tab(request: Request) -> Response:
     """Return the page itself."""
     return render(request, "live.html")
 
 
-async def models(request: Request) -> Response:
+async def show_models(request: Request) -> Response:
     """Return the models that `predict` runs, by name: `[{name, version, versions, task, image_size, classes}]`."""
     try:
         return await _models(request)
@@ -147,7 +147,7 @@ def _error(message: str, status: int) -> Response:
 
 
 ROUTES = [
-    Route("/live", page),
-    Route("/models", models),
+    Route("/live", show_tab),
+    Route("/models", show_models),
     Route("/predict/{model}", predict, methods=["POST"]),
 ]

@@ -14,7 +14,7 @@ PER_PAGE = 30
 VERSIONS_PER_PAGE = 10
 
 
-def page(request: Request) -> Response:
+def show_tab(request: Request) -> Response:
     """Return the tab, which asks nobody; query: `search`, a part of the names."""
     return render(request, "models.html", search=request.query_params.get("search", ""))
 
@@ -27,12 +27,12 @@ def show_list(request: Request) -> Response:
     return render(request, "models_list.html", page=found, search=search, is_first=is_first)
 
 
-def model_page(request: Request) -> Response:
+def show_model(request: Request) -> Response:
     """Return the page of a model, which asks nobody; query: `name`."""
     return render(request, "models_page.html", name=request.query_params.get("name", ""))
 
 
-def show_model(request: Request) -> Response:
+def show_versions(request: Request) -> Response:
     """Return a model and its versions, the newest first; query: `name`, and `below` for versions of lower numbers."""
     model = read_model(request.query_params.get("name", ""))
     below = request.query_params.get("below", "")
@@ -65,9 +65,9 @@ def to_parity(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/registered-models", page),
+    Route("/registered-models", show_tab),
     Route("/registered-models/list", show_list),
-    Route("/registered-models/model", model_page),
-    Route("/registered-models/versions", show_model),
+    Route("/registered-models/model", show_model),
+    Route("/registered-models/versions", show_versions),
     Route("/registered-models/parity", to_parity),
 ]

@@ -18,6 +18,7 @@ from tasks.rendering.sizes import format_bytes
 from tasks.settings import Settings
 
 FOLDER = Path(__file__).parent
+LONGEST_QUERY = 8000  # of an address that any browser and server takes
 _STEPS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"))  # below, seconds of one, its name
 
 
@@ -87,7 +88,7 @@ def rows_of(request: Request, least: int) -> int:
     return min(max(int(rows), least), MAX_LIMIT) if rows.isdecimal() and len(rows) < 9 else least
 
 
-def show_age(moment: datetime) -> str:
+def age_of(moment: datetime) -> str:
     """Return how long ago a moment was: `5 min ago`, after days its date."""
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
     for limit, one, name in _STEPS:
@@ -116,7 +117,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "age": show_age,
+        "age": age_of,
         "size": format_bytes,
         "path": path_of,
         "query": query_of,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.pages import render, rows_of
+from infra.front_page.pages import LONGEST_QUERY, render, rows_of
 from infra.front_page.stored_files import GALLERY, GALLERY_SCRIPTS
 from tasks.catalogue.predictions import list_predictions, read_prediction
 from tasks.errors import StudioError
@@ -33,7 +33,6 @@ THUMBNAILS = 4
 _ITEM_BYTES = 1 << 17  # the start of items.jsonl: an item has 20 kB at most
 _FAILURE_BYTES = 1 << 16  # so much of failures.jsonl is shown
 _POLICY_BYTES = 1 << 10  # the start of a gallery: it names its script
-_LONGEST_QUERY = 8000  # of an address that any browser and server takes
 _STORE = ObjectStore(Bucket.PREDICTIONS, SHORT_OUTAGE)
 
 
@@ -104,7 +103,7 @@ def show_actions(request: Request) -> Response:
     found = deployed_flows.find(UUID(run))
     given = found.parameters if found else {}
     parameters = dict(_by_path(given))
-    if is_long := len(urlencode(parameters, doseq=True, errors="replace")) > _LONGEST_QUERY:
+    if is_long := len(urlencode(parameters, doseq=True, errors="replace")) > LONGEST_QUERY:
         del parameters["inputs"]
     return render(
         request,

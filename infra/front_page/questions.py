@@ -26,13 +26,21 @@ def show_questions(request: Request) -> Response:
     return render(request, "questions.html", waiting=waiting)
 
 
-async def answer(request: Request) -> Response:
-    """Approve or refuse, as the address says, what a run asks about; form fields `name` and `comment`."""
+async def approve(request: Request) -> Response:
+    """Approve what a run asks about; form fields `name` and `comment`."""
+    return await _answer(request, approved=True)
+
+
+async def refuse(request: Request) -> Response:
+    """Refuse what a run asks about; form fields `name` and `comment`."""
+    return await _answer(request, approved=False)
+
+
+async def _answer(request: Request, *, approved: bool) -> Response:
     body = await read_body(request, _MAX_BYTES)
     if body is None:
         raise HTTPException(413, f"Expected an answer of at most {_MAX_BYTES} bytes, found a longer one. Shorten it.")
     fields = parse_qs(body.decode(errors="replace"))
-    approved = request.url.path.endswith("/approve")
     name, comment = (fields.get(field, [""])[-1] for field in ("name", "comment"))
     await run_in_threadpool(approval.answer, request.path_params["run"], approved, name, comment)
     return render(request, "answered.html", events=["studio:changed"], approved=approved)
@@ -40,6 +48,6 @@ async def answer(request: Request) -> Response:
 
 ROUTES = [
     Route("/questions", show_questions),
-    Route("/questions/{run:uuid}/approve", answer, methods=["POST"]),
-    Route("/questions/{run:uuid}/refuse", answer, methods=["POST"]),
+    Route("/questions/{run:uuid}/approve", approve, methods=["POST"]),
+    Route("/questions/{run:uuid}/refuse", refuse, methods=["POST"]),
 ]

@@ -34,7 +34,7 @@ PER_PAGE = 30
 MOST_REPEATED = 100  # ended runs that are sent again every two seconds
 
 
-def page(request: Request) -> Response:
+def show_tab(request: Request) -> Response:
     """Return the tab, which asks nobody; query: `flow` and `state` choose runs."""
     return render(request, "runs.html", flows=FLOWS, states=STATES, query=_query(request))
 
@@ -42,7 +42,7 @@ def page(request: Request) -> Response:
 def show_newest(request: Request) -> Response:
     """Return what goes on and what has ended lately.
 
-    Query: the choice of `page`, and `until`, the cursor of the last line of the first answer: it stays the last one,
+    Query: the choice of the tab, and `until`, the cursor of the last line of the first answer: it stays the last one,
     because older runs follow it on the page. Without it, or if the list has grown too long, the list begins again: the
     answer has the place of the older runs, too.
     """
@@ -145,7 +145,7 @@ def _place(request: Request, name: str) -> Place | None:
 
 
 ROUTES = [
-    Route("/runs", page),
+    Route("/runs", show_tab),
     Route("/runs/newest", show_newest),
     Route("/runs/older", show_older),
     Route("/runs/{run:uuid}/cancel", cancel, methods=["POST"]),

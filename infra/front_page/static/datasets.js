@@ -1,7 +1,7 @@
 "use strict";
 // The archives that a training takes: they stay selected while the list is searched, filtered and scrolled.
-const LONGEST = 8000; // of an address that any browser and server takes
 const selection = document.getElementById("selection");
+const LONGEST = Number(selection.dataset.longest); // query of an address
 const list = selection.querySelector("ul");
 const train = document.getElementById("train"), pipeline = document.getElementById("pipeline");
 const chosen = new Map(); // the entries of the selection by name

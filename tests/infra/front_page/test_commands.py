@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from infra.front_page.commands import FLOWS, curl_line, studio_line
+from infra.front_page.commands import COMMANDS, curl_line, studio_line
 from studio.cli import app
 from studio.client import Studio
 from tests.paths import ROOT
@@ -60,7 +60,7 @@ def test_the_line_of_studio_starts_the_same_run(
 def test_each_flow_that_a_person_starts_has_a_command() -> None:
     by_themselves = {"watch_datasets"}
     flows = {path.stem for path in (ROOT / "flows").glob("*.py")} - by_themselves - {"__init__"}
-    assert {flow.replace("-", "_") for flow in FLOWS} == flows == {flow.replace("-", "_") for flow, _ in CASES}
+    assert {flow.replace("-", "_") for flow in COMMANDS} == flows == {flow.replace("-", "_") for flow, _ in CASES}
 
 
 def test_the_line_of_curl_holds_the_parameters_as_they_are() -> None:
