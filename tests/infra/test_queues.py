@@ -1,9 +1,11 @@
 """Work queues: nothing that people wait for stands behind a training or a deployment."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,9 +35,18 @@ def test_what_takes_long_leaves_room_on_a_worker() -> None:
     assert unlimited == {f"flows/{name}.py:{name}" for name in short}
 
 
-def test_every_deployment_has_its_queue_and_a_tag() -> None:
+def test_every_deployment_has_a_tag_and_its_queue_as_the_docs_say() -> None:
+    rows = re.findall(
+        r"^\| `([a-z]+)` \| (.*) \| (\d+|no limit) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
+    )
+    in_order = sorted(QUEUES.items(), key=lambda entry: entry[1]["priority"])
+    limits = [(name, str(queue["concurrency_limit"] or "no limit")) for name, queue in in_order]
+    assert [(name, limit) for name, _, limit in rows] == limits
+    flows = {name: re.findall("`([a-z-]+)`", text) for name, text, _ in rows}
+    flows["checks"].remove("validate-dataset")  # those that watch-datasets starts
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert {each["work_pool"]["work_queue_name"] for each in deployments} == QUEUES.keys()
+    queued = [(each["work_pool"]["work_queue_name"], Path(each["entrypoint"]).stem) for each in deployments]
+    assert sorted(queued) == sorted((queue, name.replace("-", "_")) for queue, names in flows.items() for name in names)
     assert all(each["tags"] and each["description"] for each in deployments)
 
 
@@ -142,4 +153,4 @@ def test_every_flow_tells_the_late_for_as_long_as_it_runs(
 
     with contextlib.suppress(KeyError, MissingContextError):
         story()
-    assert [thread for thread in threading.enumerate() if thread.name == "telling the late"] == []
+    assert [thread for thread in threading.enumerate() if thread.name == "queue notice"] == []
