@@ -1,4 +1,4 @@
-"""The tables in docs/ that the code is the source of: parameters of flows, as Prefect shows them, and events."""
+"""The tables in docs/ that the code is the source of: parameters of flows, as Prefect shows them, events, findings."""
 
 import argparse
 import json
@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import Any
 
 from infra.stack_settings import ROOT
+from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
 
 DOCS = ROOT / "docs"
 TABLE = re.compile(r"(<!-- parameters of ([a-z-]+) -->\n).*?(<!-- end of parameters -->)", re.DOTALL)
 EVENTS_TABLE = re.compile(r"(<!-- events -->\n).*?(<!-- end of events -->)", re.DOTALL)
+CODES_TABLE = re.compile(r"(<!-- finding codes -->\n).*?(<!-- end of finding codes -->)", re.DOTALL)
 HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
 _DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the table has in a column of its own
 
@@ -21,7 +23,8 @@ _DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the tab
 def write_tables(page: str) -> str:
     """Return the Markdown text of a page, with a new table between each pair of markers."""
     written = TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
-    return EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
+    written = EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
+    return CODES_TABLE.sub(lambda match: match[1] + code_table() + match[2], written)
 
 
 def flows_without_table(pages: Iterable[str]) -> list[str]:
@@ -46,6 +49,12 @@ def event_table() -> str:
     for kind, each in EVENTS.items():
         rows += (f"| `{kind}` | `{name}` | {meaning} |\n" for name, meaning in each.payload.items())
     return "".join(rows)
+
+
+def code_table() -> str:
+    """Return a Markdown table of the codes that a finding may have."""
+    rows = (f"| `{code}` | {code.severity} | {code.meaning} |\n" for code in Code)
+    return "| code | severity | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
 def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from infra.demo_data import CLASSES, ArchivePlan, write_archive
-from infra.parameter_tables import TABLE, flows_without_table, parameter_table, write_tables
+from infra.parameter_tables import TABLE, code_table, flows_without_table, parameter_table, write_tables
 from infra.stack_settings import StackSettings
-from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
 from tests.paths import ROOT
 
@@ -158,9 +157,8 @@ def test_commands_in_docs_run(block: str, drawn_archive: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-def test_the_table_of_codes_names_every_code_once_and_in_order() -> None:
-    table = (DOCS / "validation.md").read_text().partition("| code | severity | meaning |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [code.value for code in Code]
+def test_the_docs_have_the_table_of_codes() -> None:
+    assert code_table() in (DOCS / "validation.md").read_text()
 
 
 @pytest.mark.parametrize("name", StackSettings.model_fields)
