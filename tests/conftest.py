@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import hypothesis
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from tests.stack_environment import PORTS, set_environment
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
     from tests.infra.browser import OpenBrowser
 
 LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
@@ -65,6 +68,28 @@ def stack() -> Iterator[Any]:
     names = re.compile(rf"seaweedfs-\w+-grpc-({ports})\.sock|yolo-studio-{settings.triton_http_port}-.*")
     files = [path for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir() if names.fullmatch(path.name)]  # noqa: S108
     assert not [*files, *filter(Path.exists, [temporary_folder(settings)])]
+
+
+@pytest.fixture
+def client(stack: Any) -> "Iterator[SyncPrefectClient]":  # noqa: ARG001
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def flow() -> str:
+    """The name of a flow that a test has alone."""
+    return f"flow-{uuid4()}"
+
+
+@pytest.fixture
+def deployment(client: "SyncPrefectClient", flow: str) -> "Iterator[UUID]":
+    """A deployment of the flow that no worker looks at."""
+    made = client.create_deployment(client.create_flow_from_name(flow), "none")
+    yield made
+    client.delete_deployment(made)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import boto3
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
@@ -24,12 +24,6 @@ from tests.waiting import eventually
 
 # The bucket is shared with other tests: these names are the first of a listing, so `max_checks` reaches them alone.
 FIRST = "!"
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import RelatedResource, Resource
@@ -150,12 +150,6 @@ def test_a_run_whose_events_were_lost_has_its_automation_all_the_same(state: str
 
 
 # ---- on the server ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.states import Failed, Scheduled
@@ -224,12 +224,6 @@ def said(settings: StackSettings) -> str:
     lines: list[str] = []
     local_stack.up(settings, lines.append)
     return lines[-1]
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

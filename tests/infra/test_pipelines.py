@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
@@ -132,9 +132,8 @@ def test_the_check_says_what_is_wrong_and_fails(
 
 
 @pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
+def client(client: SyncPrefectClient) -> Iterator[SyncPrefectClient]:
+    yield client
     register_pipelines(read_pipelines())
 
 

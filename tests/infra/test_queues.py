@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
@@ -48,12 +48,6 @@ def test_every_deployment_has_a_tag_and_its_queue_as_the_docs_say() -> None:
     queued = [(each["work_pool"]["work_queue_name"], Path(each["entrypoint"]).stem) for each in deployments]
     assert sorted(queued) == sorted((queue, name.replace("-", "_")) for queue, names in flows.items() for name in names)
     assert all(each["tags"] and each["description"] for each in deployments)
-
-
-@pytest.fixture
-def client(stack: StackSettings) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

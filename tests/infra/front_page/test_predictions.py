@@ -27,6 +27,7 @@ from tests.clients import front_page, prefect_api
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.front_page.in_process import ask
 from tests.infra.front_page.inferences import FAILURE, TEXT_FILE, publish_run
+from tests.infra.front_page.settled import SETTLED
 from tests.infra.front_page.test_live import NO_SERVICES
 from tests.tasks.catalogue.registry import infer
 from tests.tasks.inference.results.test_gallery import HOSTILE
@@ -299,8 +300,7 @@ def test_the_filter_is_in_the_address(page: Page, run: str) -> None:
 def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: StackSettings) -> None:
     doomed = infer("doomed", 5)
     page.open(f"http://127.0.0.1:{stack.live_port}/predictions/{doomed}")
-    busy = ".htmx-request, .htmx-added, .htmx-settling"  # htmx takes no click until it has settled
-    page.wait(f"document.querySelector('button.bad') !== null && document.querySelector('{busy}') === null")
+    page.wait(f"document.querySelector('button.bad') !== null && {SETTLED}")
     page.js("document.querySelector('button.bad').click()")
     page.wait("document.querySelector('dialog[open] footer .main') !== null")
     assert "1 files of 529 bytes go, and no copy of them is kept." in page.js(

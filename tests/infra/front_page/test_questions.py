@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Pending
@@ -29,12 +29,6 @@ def ask() -> None:
     """Ask as a deployment does."""
     deadline = datetime.now(UTC) + timedelta(hours=1)
     questions.suspend(ApprovalForm.model_json_schema(), DESCRIPTION, deadline)
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from mlflow import MlflowClient
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, LogCreate
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Completed, Failed, Pending, Running
 
 from infra.front_page import runs
 from infra.stack_settings import USER, StackSettings
@@ -21,37 +21,13 @@ from tasks.tracking.mlflow_client import TRAINING, experiment_id
 from tests.clients import front_page
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.front_page.settled import SETTLED
+from tests.prefect_runs import make_run
 
 ARCHIVE = "<b>'\"&.zip"
 
 
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def flow() -> str:
-    return f"flow-{uuid4()}"
-
-
-@pytest.fixture
-def deployment(client: SyncPrefectClient, flow: str) -> Iterator[UUID]:
-    """A deployment that no worker looks at."""
-    made = client.create_deployment(client.create_flow_from_name(flow), "none")
-    yield made
-    client.delete_deployment(made)
-
-
 def made(client: SyncPrefectClient, deployment: UUID, *states: State, tag: str = "") -> UUID:
-    """A run that has gone through these states."""
-    first: State[None] = Scheduled(scheduled_time=datetime.now(UTC))
-    parameters = {"model_name": "shapes", "archives": [ARCHIVE]}
-    run = client.create_flow_run_from_deployment(deployment, state=first, tags=[tag], parameters=parameters)
-    for state in states:
-        client.set_flow_run_state(run.id, state, force=True)
-    return run.id
+    return make_run(client, deployment, *states, tag=tag, model_name="shapes", archives=[ARCHIVE])
 
 
 def get(stack: StackSettings, path: str, **query: str) -> str:

@@ -1,15 +1,15 @@
 """When a run that another has started is over, and how long it took; on the server: given back, cancelled."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Suspended
 
 from tasks.orchestration.child_runs import CRASH_GRACE_S, PIPELINE, RunState, cancel_children, child_tag, read_runs
+from tests.prefect_runs import make_run
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,27 +51,9 @@ def test_a_run_has_gone_on_until_it_stopped(kind: StateType, began_s: float | No
 # ---- on the server ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def deployment(client: SyncPrefectClient) -> Iterator[UUID]:
-    """A deployment that no worker looks at."""
-    made = client.create_deployment(client.create_flow_from_name("child"), f"{uuid4()}")
-    yield made
-    client.delete_deployment(made)
-
-
 def made(client: SyncPrefectClient, deployment: UUID, *states: State, tag: str = "") -> UUID:
     """A run that has gone through these states; later, so that it is not called late."""
-    later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
-    run = client.create_flow_run_from_deployment(deployment, state=later, tags=[tag]).id
-    for state in states:
-        client.set_flow_run_state(run, state, force=True)
-    return run
+    return make_run(client, deployment, *states, tag=tag, due=datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_runs_are_read_as_they_are_and_one_that_is_gone_is_missing(client: SyncPrefectClient, deployment: UUID) -> None:

@@ -1,6 +1,5 @@
 """Runs of deployments are started once, and refused in the server's own words."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -37,12 +36,6 @@ def test_parameters_against_the_schema_are_refused_before_a_run_exists() -> None
 def test_a_flow_that_is_not_deployed_is_named() -> None:
     with pytest.raises(StudioError, match="Expected deployment no-such-flow/gpu"):
         deployed_flows.start("no-such-flow", {})
-
-
-@pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def scheduled_run(client: SyncPrefectClient) -> UUID:

@@ -5,19 +5,13 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Pause
 from prefect.states import Completed, Running
 
 from tasks.errors import Cancelled, Superseded
 from tasks.orchestration import flow_runs
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 @pytest.fixture

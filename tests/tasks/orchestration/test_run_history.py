@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
@@ -21,13 +21,7 @@ DUE = 3
 
 
 @pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def flow(client: SyncPrefectClient) -> Iterator[tuple[str, UUID]]:
+def scheduled(client: SyncPrefectClient) -> Iterator[tuple[str, UUID]]:
     """A flow that runs every second, and its deployment, for which there is no worker."""
     name = f"flow-{uuid4().hex[:8]}"
     often = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(seconds=1)), active=True)
@@ -37,9 +31,9 @@ def flow(client: SyncPrefectClient) -> Iterator[tuple[str, UUID]]:
 
 
 def test_of_a_schedule_the_runs_that_are_due_are_skipped(
-    client: SyncPrefectClient, flow: tuple[str, UUID], monkeypatch: pytest.MonkeyPatch
+    client: SyncPrefectClient, scheduled: tuple[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, deployment = flow
+    name, deployment = scheduled
     asked_for = client.create_flow_run_from_deployment(deployment, state=Scheduled())
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment))
 

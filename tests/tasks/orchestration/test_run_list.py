@@ -1,47 +1,17 @@
 """Lists of flow runs, with the real server."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, LogCreate
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelled, Completed, Failed, Running, Scheduled
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelled, Completed, Failed, Running
 
 from tasks.orchestration import child_runs, prefect_client, run_list
 from tasks.orchestration.run_list import ListedRun, RunChoice
-
-
-@pytest.fixture
-def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def flow() -> str:
-    return f"flow-{uuid4()}"
-
-
-@pytest.fixture
-def deployment(client: SyncPrefectClient, flow: str) -> Iterator[UUID]:
-    """A deployment that no worker looks at."""
-    made = client.create_deployment(client.create_flow_from_name(flow), "none")
-    yield made
-    client.delete_deployment(made)
-
-
-def made(
-    client: SyncPrefectClient, deployment: UUID, *states: State, tag: str = "", due: datetime | None = None
-) -> UUID:
-    """A run that has gone through these states."""
-    first: State[None] = Scheduled(scheduled_time=due or datetime.now(UTC))
-    run = client.create_flow_run_from_deployment(deployment, state=first, tags=[tag], parameters={"model_name": "x"})
-    for state in states:
-        client.set_flow_run_state(run.id, state, force=True)
-    return run.id
+from tests.prefect_runs import make_run
 
 
 def ids(runs: list[ListedRun]) -> list[UUID]:
@@ -50,11 +20,11 @@ def ids(runs: list[ListedRun]) -> list[UUID]:
 
 def test_what_goes_on_and_what_has_ended_are_two_lists(client: SyncPrefectClient, deployment: UUID, flow: str) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    waits, runs = made(client, deployment), made(client, deployment, Running())
-    made(client, deployment, due=tomorrow)  # a schedule makes runs long before they are due
-    failed = made(client, deployment, Running(), Failed(message="why"))
-    done = made(client, deployment, Running(), Completed())
-    cancelled = made(client, deployment, Cancelled())
+    waits, runs = make_run(client, deployment), make_run(client, deployment, Running())
+    make_run(client, deployment, due=tomorrow)  # a schedule makes runs long before they are due
+    failed = make_run(client, deployment, Running(), Failed(message="why"), model_name="x")
+    done = make_run(client, deployment, Running(), Completed())
+    cancelled = make_run(client, deployment, Cancelled())
     choice = RunChoice(flows=[flow])
     assert ids(run_list.list_unfinished(choice)) == [runs, waits]
     ended = run_list.list_ended(choice)
@@ -72,10 +42,10 @@ def test_pages_of_ended_runs_have_each_once_whatever_ends_meanwhile(
     client: SyncPrefectClient, deployment: UUID, flow: str
 ) -> None:
     choice = RunChoice(flows=[flow])
-    before = [made(client, deployment, Running(), Completed()) for _ in range(5)]
+    before = [make_run(client, deployment, Running(), Completed()) for _ in range(5)]
     page = run_list.list_ended(choice, limit=2)
     first = page[-1].place
-    late = made(client, deployment, Running(), Completed())
+    late = make_run(client, deployment, Running(), Completed())
     seen = ids(page)
     while page := run_list.list_ended(choice, page[-1].place, limit=2):
         seen += ids(page)
@@ -90,11 +60,11 @@ def test_a_run_knows_who_has_started_it(
 ) -> None:
     monkeypatch.setattr(prefect_client, "RUNS_PER_REQUEST", 2)
     monkeypatch.setattr(run_list, "MOST", 2)
-    parent = made(client, deployment, Running())
+    parent = make_run(client, deployment, Running())
     children = [
-        made(client, deployment, Running(), Completed(), tag=child_runs.child_tag(purpose, parent)) for _ in "abc"
+        make_run(client, deployment, Running(), Completed(), tag=child_runs.child_tag(purpose, parent)) for _ in "abc"
     ]
-    made(client, deployment, Running(), tag=child_runs.child_tag(purpose, uuid4()))
+    make_run(client, deployment, Running(), tag=child_runs.child_tag(purpose, uuid4()))
     choice = RunChoice(flows=[flow])
     ended = run_list.list_ended(choice)
     assert [run.parent for run in ended] == [parent] * 3
@@ -108,7 +78,7 @@ def test_a_tag_of_somebody_else_names_no_parent() -> None:
 
 
 def test_progress_and_the_newest_line_of_many_runs_come_at_once(client: SyncPrefectClient, deployment: UUID) -> None:
-    runs = [made(client, deployment, Running()) for _ in range(3)]
+    runs = [make_run(client, deployment, Running()) for _ in range(3)]
     now = datetime.now(UTC)
     for number, run in enumerate(runs[:2]):
         for share in (0, 10 * (number + 1)):
