@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.bodies import read_body
+from infra.front_page.bodies import read_form
 from infra.front_page.commands import COMMANDS, curl_line, studio_line
 from infra.front_page.consequences import CONSEQUENCES
 from infra.front_page.forms import list_groups, parse_form
@@ -49,7 +49,7 @@ def show_dialog(request: Request) -> Response:
 
 async def show_parameters(request: Request) -> Response:
     """Return what the form says, as JSON and as commands, and what that would change."""
-    filled = await _filled(request)
+    filled = await read_form(request, _MAX_BYTES)
     return await run_in_threadpool(_show_parameters, request, filled)
 
 
@@ -60,7 +60,7 @@ def _show_parameters(request: Request, filled: Filled) -> Response:
 
 async def start(request: Request) -> Response:
     """Start the run, and return where to watch it; a form that is sent twice starts one run."""
-    filled = await _filled(request)
+    filled = await read_form(request, _MAX_BYTES)
     return await run_in_threadpool(_start, request, filled)
 
 
@@ -95,14 +95,6 @@ def _consequences(flow: str, parameters: dict[str, Any]) -> tuple[str, ...]:
         return CONSEQUENCES[flow](parameters) if flow in CONSEQUENCES else ()
     except StudioError as error:
         return (f"What this would change is not known now: {error}",)
-
-
-async def _filled(request: Request) -> Filled:
-    """The fields of the form that was sent."""
-    body = await read_body(request, _MAX_BYTES)
-    if body is None:
-        raise HTTPException(413, f"Expected a form of at most {_MAX_BYTES} bytes, found a longer one.")
-    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 
 def _flow(request: Request) -> str:

@@ -1,5 +1,8 @@
 """The body of a request, which may be of any length and never end."""
 
+from urllib.parse import parse_qs
+
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 
@@ -14,3 +17,15 @@ async def read_body(request: Request, limit: int) -> bytes | None:
         if len(body) > limit:
             return None
     return bytes(body)
+
+
+async def read_form(request: Request, limit: int) -> dict[str, list[str]]:
+    """Return the fields of a form, also those that are empty.
+
+    Raises:
+        HTTPException: It has more than `limit` bytes.
+    """
+    body = await read_body(request, limit)
+    if body is None:
+        raise HTTPException(413, f"Expected a form of at most {limit} bytes, found a longer one. Shorten it.")
+    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)

@@ -1,14 +1,11 @@
 """Deployments that wait for a person: what they ask, and the answer."""
 
-from urllib.parse import parse_qs
-
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.front_page.bodies import read_body
+from infra.front_page.bodies import read_form
 from infra.front_page.markdown import render_markdown
 from infra.front_page.pages import render
 from tasks.deployment import approval
@@ -37,10 +34,7 @@ async def refuse(request: Request) -> Response:
 
 
 async def _answer(request: Request, *, approved: bool) -> Response:
-    body = await read_body(request, _MAX_BYTES)
-    if body is None:
-        raise HTTPException(413, f"Expected an answer of at most {_MAX_BYTES} bytes, found a longer one. Shorten it.")
-    fields = parse_qs(body.decode(errors="replace"))
+    fields = await read_form(request, _MAX_BYTES)
     name, comment = (fields.get(field, [""])[-1] for field in ("name", "comment"))
     await run_in_threadpool(approval.answer, request.path_params["run"], approved, name, comment)
     return render(request, "answered.html", events=["studio:changed"], approved=approved)
