@@ -99,9 +99,18 @@ class Demo:
         return job.base_model
 
     def _validate(self, job: DemoJob) -> None:
-        started = [self._runs.start("validate-dataset", {"archive": path.name}) for path in job.archives]
+        started = [self._start_check(path.name) for path in job.archives]
         for run, path in zip(started, job.archives, strict=True):
             self._rows.append((f"dataset {path.name}", self._follow(run, f"validate {path.name}").name or ""))
+
+    def _start_check(self, archive: str) -> UUID:
+        """Start the check that the watch would start, which may have done so since the upload."""
+        from tasks.dataset_watch.checks import start_check  # late: it imports Prefect, too
+        from tasks.dataset_watch.rules import FoundArchive
+
+        stored = s3_client(self._settings, Role.PERSON).head_object(Bucket=Bucket.DATASETS, Key=archive)
+        found = FoundArchive(key=archive, etag=stored["ETag"], modified=stored["LastModified"])
+        return start_check(found, by_itself=False)
 
     def _train(self, job: DemoJob, base_model: str) -> str:
         """Train, and return the id of the flow run."""

@@ -1,4 +1,4 @@
-"""Checks that nobody asked for by hand: one run of validate-dataset for each content of each archive."""
+"""Checks of what was uploaded: one run of validate-dataset for each content of each archive."""
 
 import hashlib
 from collections.abc import Sequence
@@ -62,8 +62,10 @@ def _start_changed(change: ObjectChange) -> StartedCheck:
         return StartedCheck(key=change.key, reason=str(error))
 
 
-def start_check(archive: FoundArchive) -> UUID:
+def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
     """Start the check of an archive, unless it was started since it was written; returns the id of its flow run.
+
+    A check that begins by itself starts the pipelines which wait for new archives.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
@@ -76,8 +78,8 @@ def start_check(archive: FoundArchive) -> UUID:
             {"archive": archive.address},
             name=f"check {archive.key}"[:_MAX_NAME],
             idempotency_key=key,
-            tags=[WATCHED],
-            queue=QUEUE,
+            tags=[WATCHED] if by_itself else [],
+            queue=QUEUE if by_itself else None,
         )
         known = deployed_flows.find(run)
         if known is None or known.end_time is None or known.end_time >= archive.written:

@@ -10,10 +10,13 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
+from rich.console import Console
 
 from flows.validate_dataset import validate_dataset
 from flows.watch_datasets import watch_datasets
+from infra.demo import Demo
 from infra.registration import POOL
+from infra.stack_settings import StackSettings
 from tasks.dataset_watch import checks
 from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.steps import FIRST_WATCH
@@ -133,12 +136,15 @@ def test_the_first_watch_finds_checks_that_left_no_record(client: SyncPrefectCli
     assert names(started(client, prefix)) == [f"{prefix}b.zip"]
 
 
-def test_a_notification_and_a_watch_start_one_run(client: SyncPrefectClient, prefix: str) -> None:
+def test_a_notification_a_watch_and_the_demo_start_one_run(
+    client: SyncPrefectClient, prefix: str, stack: StackSettings
+) -> None:
     upload(f"{prefix}a.zip")
     written = ObjectChange(bucket="datasets", key=f"{prefix}a.zip")
     ((first,), (second,)) = checks.start_checks([written]), checks.start_checks([written])
     watch(1)
-    assert [run.id for run in started(client, prefix)] == [first.flow_run] == [second.flow_run]
+    third = Demo(stack, Console())._start_check(f"{prefix}a.zip")
+    assert [run.id for run in started(client, prefix)] == [first.flow_run] == [second.flow_run] == [third]
 
 
 @pytest.mark.parametrize(
