@@ -14,6 +14,7 @@ from tasks.errors import AwaitsAnswer, StudioError
 from tasks.orchestration import questions
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.step import SERVICE_RESTART
+from tasks.orchestration.suspension import can_be_suspended
 from tasks.parameters import ServingParams
 from tasks.serving import kept_versions
 from tasks.serving.http_client import ServingError
@@ -65,7 +66,7 @@ def require_askable(serving: ServingParams) -> None:
     Raises:
         StudioError: It is not a run of a deployment, which alone can be suspended.
     """
-    if serving.approval and not questions.can_be_asked():
+    if serving.approval and not can_be_suspended():
         raise StudioError(
             "Expected a run of deployment deploy-model/gpu, which can wait for a person, found one without a "
             "deployment. Start it with `studio deploy` or in the Prefect UI, or leave out serving.approval."
@@ -149,7 +150,7 @@ def suspended_for_answer() -> Iterator[None]:
         )
         announce_approval_wanted(record, subject.champion)
         log_step("%s waits for approval until %s", subject.title, subject.deadline)
-        questions.suspend(ApprovalForm.model_json_schema(), subject.description, subject.ends_at)
+        questions.ask(ApprovalForm.model_json_schema(), subject.description, subject.ends_at)
 
 
 def answer(flow_run: UUID, approve: bool, name: str, comment: str = "") -> None:

@@ -13,20 +13,18 @@ from typing import Any, Never
 from uuid import UUID
 
 import httpx
-from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import Pause, PrefectHTTPStatusError
-from prefect.states import Suspended
+from prefect.exceptions import PrefectHTTPStatusError
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
-from tasks.orchestration.flow_runs import OwnershipGuard
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, prompt_client
 from tasks.orchestration.step import SERVICE_RESTART
+from tasks.orchestration.suspension import reason_of, suspend
 
 KEYSET = {part: f"question-{part}" for part in ("schema", "description", "response")}  # as Prefect names the parts
 SUBJECT = "question-subject"
@@ -68,11 +66,6 @@ def list_open_questions() -> list[OpenQuestion]:
     return sorted(questions, key=lambda question: question.since)
 
 
-def can_be_asked() -> bool:
-    """Return whether this flow run can be suspended: it must be one of a deployment, which starts it again."""
-    return bool(runtime.deployment.id)
-
-
 def keep_subject(subject: Mapping[str, Any]) -> None:
     """Keep what is asked about, as JSON; in a later attempt, what was kept first stays.
 
@@ -101,7 +94,7 @@ def find_answer() -> Answer | None:
     return _find(KEYSET["response"])
 
 
-def suspend(schema: Mapping[str, Any], description: str, deadline: datetime) -> Never:
+def ask(schema: Mapping[str, Any], description: str, deadline: datetime) -> Never:
     """Suspend this flow run until somebody fills the form of a JSON schema, described in Markdown.
 
     Raises:
@@ -111,25 +104,13 @@ def suspend(schema: Mapping[str, Any], description: str, deadline: datetime) -> 
         StudioError: Prefect refuses it.
         PrefectUnavailableError: The server does not answer for minutes.
     """
-    OwnershipGuard()()
     _keep(KEYSET["schema"], dict(schema))
     _keep(KEYSET["description"], description)
-    attempt = f"attempt-{runtime.flow_run.run_count}"  # Prefect suspends a run once for each key
-    wanted: State[Any] = Suspended(pause_expiration_time=deadline + GRACE, pause_key=attempt)
-    wanted.state_details.run_input_keyset = KEYSET
-    raise Pause(state=SERVICE_RESTART.call(lambda: _set_suspended(wanted)))
+    suspend("Waits for the answer of a person.", until=deadline + GRACE, form=KEYSET)
 
 
 def _waits(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_paused() and run.state.state_details.run_input_keyset == KEYSET
-
-
-def _set_suspended(wanted: State[Any]) -> State[Any]:
-    with patient_client() as client:
-        result = client.set_flow_run_state(UUID(flow_run_id()), wanted)
-    if result.state is None or not result.state.is_paused():  # paused already: the server's first reply was lost
-        raise StudioError(f"Expected that Prefect suspends this run, found that it refuses: {_reason(result)}")
-    return result.state
 
 
 def deadline_of(state: State[Any]) -> datetime | None:
@@ -157,11 +138,7 @@ def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
     with patient_client() as client:
         result = client.resume_flow_run(flow_run, dict(fields))
     if result.status is not SetStateStatus.ACCEPT:
-        raise StudioError(f"Prefect did not take the answer to flow run {run.name}: {_reason(result)}")
-
-
-def _reason(result: Any) -> str:  # noqa: ANN401 - of several classes
-    return str(getattr(result.details, "reason", None) or result.status)
+        raise StudioError(f"Prefect did not take the answer to flow run {run.name}: {reason_of(result)}")
 
 
 def _keep(key: str, value: object) -> None:

@@ -28,7 +28,7 @@ DESCRIPTION = "**shapes** has passed. [x](javascript:alert(1)) <img src=x onerro
 def ask() -> None:
     """Ask as a deployment does."""
     deadline = datetime.now(UTC) + timedelta(hours=1)
-    questions.suspend(ApprovalForm.model_json_schema(), DESCRIPTION, deadline)
+    questions.ask(ApprovalForm.model_json_schema(), DESCRIPTION, deadline)
 
 
 @pytest.fixture
