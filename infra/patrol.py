@@ -12,6 +12,7 @@ from tasks.deployment.approval_form import unanswered
 from tasks.orchestration import child_runs, events, questions
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
+from tasks.orchestration.suspension import awaited_run
 
 EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
@@ -28,7 +29,7 @@ def patrol(api: str, auth: str | None) -> None:
         auth: `user:password`, if it asks for one.
     """
     with temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}):
-        for action in (announce_active_runs, answer_unanswered, cancel_left_runs):
+        for action in (announce_active_runs, answer_unanswered, resume_pipelines, cancel_left_runs):
             try:
                 action()
             except Exception as error:  # noqa: BLE001 - whatever a client raises
@@ -84,8 +85,23 @@ def answer_unanswered(now: datetime | None = None) -> None:
                 client.resume_flow_run(run.id, unanswered(deadline).model_dump())
 
 
+def resume_pipelines() -> None:
+    """Resume the suspended runs that wait for one which is suspended no longer: it goes on, has ended or was deleted.
+
+    Raises:
+        StudioError: The server does not answer.
+    """
+    suspended = list_flow_runs(FlowRunFilter(state=in_state(StateType.PAUSED)))
+    waiting = {run.id: child for run in suspended if run.state and (child := awaited_run(run.state))}
+    paused = {run.id for run in read_flow_runs(set(waiting.values())) if run.state and run.state.is_paused()}
+    for run, child in waiting.items():
+        if child not in paused:
+            with patient_client() as client:
+                client.resume_flow_run(run)
+
+
 def cancel_left_runs() -> None:
-    """Cancel the runs of pipelines that were cancelled while they waited for a worker, and had no process to do so.
+    """Cancel the runs of pipelines that were cancelled while they had no process to do so: suspended, or Scheduled.
 
     Raises:
         StudioError: The server does not answer.

@@ -20,7 +20,7 @@ from tasks.orchestration.prefect_client import in_state, list_flow_runs, read_fl
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
 CRASH_GRACE_S = 90.0
-_ENDED = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED})  # for good
+ENDED = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED})  # for good
 PIPELINE, SHARES = "pipeline", "shares"  # what a run starts others for
 _CHILD_TAG = re.compile(rf"({PIPELINE}|{SHARES}):(?P<parent>[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})")
 
@@ -60,9 +60,14 @@ class RunState:
         return self.type is StateType.COMPLETED
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it waits, without a process if it is suspended, until it is resumed."""
+        return self.type is StateType.PAUSED
+
+    @property
     def has_stopped(self) -> bool:
         """Whether it has ended, for good or not."""
-        return self.type in _ENDED or self.type is StateType.CRASHED
+        return self.type in ENDED or self.type is StateType.CRASHED
 
     def is_over(self, now: datetime) -> bool:
         """Return whether it has ended for good: a crashed run is first given some time to be tried again."""
@@ -106,7 +111,7 @@ def cancel_children(*pipelines: UUID) -> None:
     """Cancel the runs of these that have not ended; never raises: a warning says what could not be cancelled."""
     chosen = FlowRunFilter(
         tags=FlowRunFilterTags(any_=[child_tag(PIPELINE, pipeline) for pipeline in pipelines]),
-        state=in_state(*set(StateType) - _ENDED),
+        state=in_state(*set(StateType) - ENDED),
     )
     try:
         runs = list(list_flow_runs(chosen))

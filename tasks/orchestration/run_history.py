@@ -1,7 +1,8 @@
-"""The runs of a flow that the server knows, and those that a schedule has missed."""
+"""The runs of a flow that the server knows, those that a schedule has missed, and when this one was begun."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from prefect import runtime
@@ -16,6 +17,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 
+from tasks.orchestration.child_runs import ENDED
+from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client
 from tasks.orchestration.step import SERVICE_RESTART
 
@@ -58,3 +61,31 @@ def skip_missed_runs() -> int:
         return len(missed)
 
     return SERVICE_RESTART.call(skip)
+
+
+def begun_at() -> datetime:
+    """Return when this flow run was begun, as `last_beginning` says.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+
+    def read() -> list[State[Any]]:
+        with patient_client() as client:
+            return client.read_flow_run_states(UUID(flow_run_id()))
+
+    return last_beginning(SERVICE_RESTART.call(read))
+
+
+def last_beginning(states: Iterable[State[Any]]) -> datetime:
+    """Return when a run was begun that has had these states, the oldest first; now if it was not.
+
+    Its first attempt begins it, and the first after it had ended for good. A crash or a suspension interrupts it only.
+    """
+    began = None
+    for state in states:
+        if state.type in ENDED:
+            began = None
+        elif state.is_running() and began is None:
+            began = state.timestamp
+    return began or datetime.now(UTC)

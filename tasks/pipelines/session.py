@@ -1,4 +1,7 @@
-"""A pipeline that goes on: the runs that it starts, waits for and cancels, and its page."""
+"""A pipeline that goes on: the runs that it starts, waits for and cancels, and its page.
+
+While such a run is suspended, the pipeline is, too, and holds no place of a worker; `infra/patrol.py` resumes it.
+"""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +19,9 @@ from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
 from tasks.orchestration.outcome import REFUSED
 from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.orchestration.run_history import begun_at
 from tasks.orchestration.step import SERVICE_RESTART
+from tasks.orchestration.suspension import can_be_suspended, suspend
 from tasks.parameters import ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
@@ -37,7 +42,7 @@ class PipelineSession:
         self.model_name = model_name
         self.archives: tuple[ChosenArchive, ...] = ()
         self._run = flow_run_id()
-        self._began = datetime.now(UTC)
+        self._began = begun_at()
         self._tag = child_runs.child_tag(child_runs.PIPELINE, self._run)
         self._titles: dict[UUID, str] = {}
         self._states: dict[UUID, RunState] = {}
@@ -123,6 +128,8 @@ class PipelineSession:
         """Start a run about the model, and return it when it has completed."""
         run = self._start(title, flow, {"model_name": self.model_name, **parameters}, f"{self._run}-{key}")
         while not self._is_over(run):
+            if self._states[run].is_paused and can_be_suspended():
+                suspend(f"Goes on when flow run '{self._states[run].name}' does.", awaited=run)
             self._poll()
         ended = self._states[run]
         if ended.state == REFUSED:
@@ -136,7 +143,7 @@ class PipelineSession:
         return ended
 
     def _start(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> UUID:
-        """Start a run, or find the one of this key; one that has failed before this attempt is tried again."""
+        """Start a run, or find the one of this key; one that had failed when this pipeline was begun is tried again."""
         self._may_continue()
         plain = {name: _to_json(value) for name, value in parameters.items()}
         run = SERVICE_RESTART.call(

@@ -1,5 +1,6 @@
 """Pipelines through the deployment, on the stack's worker: what they start, and what of it is left when they stop."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,9 +15,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelling
 
 from flows.run_pipeline import run_pipeline
+from infra import patrol
 from infra.stack_settings import StackSettings
-from tasks.orchestration import deployed_flows
+from tasks.deployment import approval
+from tasks.orchestration import deployed_flows, questions
 from tests.chaos.steps import processes, read, set_state, until
+from tests.emitted import events
 from tests.flows.pipelines import QUICK_PIPELINE, children, store_data, title
 from tests.flows.steps import champion
 
@@ -31,6 +35,16 @@ def stored(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> No
 @pytest.fixture
 def model() -> str:
     return f"pipe-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def one_at_a_time(stack: StackSettings) -> Iterator[None]:  # noqa: ARG001
+    """Pipelines go on one at a time."""
+    with get_client(sync_client=True) as client:
+        queue = client.read_work_queue_by_name("pipelines", work_pool_name="gpu")
+        client.update_work_queue(queue.id, concurrency_limit=1)
+        yield
+        client.update_work_queue(queue.id, concurrency_limit=queue.concurrency_limit)
 
 
 def start(model: str, archives: list[str], **parameters: Any) -> UUID:
@@ -134,6 +148,38 @@ def test_a_cancelled_pipeline_cancels_its_runs(model: str) -> None:
     set_state(run, Cancelling())
     until(lambda: read(run).state_name == "Cancelled", "the pipeline is cancelled")
     until(lambda: by_title(run)[f"train {model}"].state_name == "Cancelled", "the training is cancelled")
+
+
+def waits(run: UUID, times: int = 1) -> bool:
+    """Whether it is suspended, for this time, and no process of it lives."""
+    with get_client(sync_client=True) as client:
+        names = [state.name for state in client.read_flow_run_states(run)]
+    assert not {"Completed", "Failed"} & set(names), names
+    return names.count("Suspended") == times and names[-1] == "Suspended" and not processes(run)
+
+
+@pytest.mark.heavy
+def test_a_pipeline_that_waits_for_a_person_takes_no_place(model: str, one_at_a_time: None) -> None:  # noqa: ARG001
+    """The second one begins when the first one waits; one goes on with the answer, the other is cancelled."""
+    other = f"{model}-b"
+    serving = QUICK_PIPELINE["serving"] | {"approval": True}
+    run, cancelled = (start(each, ["pipe-a.zip"], serving=serving) for each in (model, other))
+    until(lambda: waits(run), "the pipeline waits")
+    asks = by_title(run)[f"deploy {model} version 1"].id
+    assert {run, asks} & {each.run for each in questions.list_open_questions()} == {asks}
+    with get_client(sync_client=True) as client:
+        client.resume_flow_run(run)  # as a person may do, which answers nothing
+    until(lambda: waits(cancelled), "the other one waits")
+    until(lambda: waits(run, 2), "the first one waits again")
+
+    assert deployed_flows.cancel(cancelled) == "Cancelled"
+    patrol.cancel_left_runs()
+    assert by_title(cancelled)[f"deploy {other} version 1"].state_name == "Cancelled"
+    approval.answer(asks, True, "Ann")
+    patrol.resume_pipelines()
+    assert ended(run).message == f"{model} version 1 is served and is the champion"
+    assert [each.run_count for title, each in by_title(run).items() if title.startswith("train")] == [1]
+    assert len(events("approval.wanted", f"version:{model}/1")) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The patrol beside Prefect's server; what each of its actions does is tested where it is about a run."""
 
 import logging
-from uuid import uuid4
+from collections.abc import Callable, Iterator
+from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry, Running
+from prefect.states import AwaitingRetry, Cancelled, Running, Suspended
 
-from infra.patrol import cancel_left_runs, patrol
+from infra.patrol import cancel_left_runs, patrol, resume_pipelines
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
 
@@ -17,29 +19,60 @@ def test_a_server_that_is_away_is_visited_again_later(caplog: pytest.LogCaptureF
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), caplog.at_level(logging.WARNING):
         patrol("http://127.0.0.1:9/api", None)
     assert [line.partition(":")[0] for line in caplog.messages] == [
-        *("announce_active_runs", "answer_unanswered", "cancel_left_runs")
+        *("announce_active_runs", "answer_unanswered", "resume_pipelines", "cancel_left_runs")
     ]
 
 
-@pytest.mark.usefixtures("stack")
-def test_a_pipeline_that_is_cancelled_while_it_waits_for_a_worker_leaves_no_run_behind() -> None:
-    """No process of it is there that could cancel them."""
+@pytest.fixture
+def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
     with get_client(sync_client=True) as client:
-        idle = str(uuid4())  # a deployment that no worker looks at
-        pipelines = client.create_deployment(client.create_flow_from_name("run-pipeline"), idle)
-        pipeline = client.create_flow_run_from_deployment(pipelines).id
-        trainings = client.create_deployment(client.create_flow_from_name("child"), idle)
-        tags = [child_tag(PIPELINE, pipeline)]
-        child = client.create_flow_run_from_deployment(trainings, tags=tags).id
-        other = client.create_flow_run_from_deployment(trainings).id
-        for run in (child, other):
-            client.set_flow_run_state(run, Running(), force=True)
-        client.set_flow_run_state(pipeline, AwaitingRetry(), force=True)
-        cancel_left_runs()
-        assert client.read_flow_run(child).state_name == "Running"
-        assert deployed_flows.cancel(pipeline) == "Cancelled"
-        cancel_left_runs()
-        assert client.read_flow_run(child).state_name == "Cancelling"
-        assert client.read_flow_run(other).state_name == "Running"
-        for deployment in (pipelines, trainings):
-            client.delete_deployment(deployment)
+        yield client
+
+
+@pytest.fixture
+def start(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
+    """Starts a run of a deployment that no worker looks at; it is in this state then."""
+    made = {}
+
+    def start(flow: str, state: State, *tags: str) -> UUID:
+        if flow not in made:
+            made[flow] = client.create_deployment(client.create_flow_from_name(flow), str(uuid4()))
+        run = client.create_flow_run_from_deployment(made[flow], tags=tags).id
+        client.set_flow_run_state(run, state, force=True)
+        return run
+
+    yield start
+    for deployment in made.values():
+        client.delete_deployment(deployment)
+
+
+@pytest.mark.parametrize("waits", [AwaitingRetry(), Suspended()], ids=lambda state: state.name)
+def test_a_pipeline_that_is_cancelled_without_a_process_leaves_no_run_behind(
+    client: SyncPrefectClient, start: Callable[..., UUID], waits: State
+) -> None:
+    """No process of it is there that could cancel them."""
+    pipeline = start("run-pipeline", waits)
+    child = start("child", Running(), child_tag(PIPELINE, pipeline))
+    other = start("child", Running())
+    cancel_left_runs()
+    assert client.read_flow_run(child).state_name == "Running"
+    assert deployed_flows.cancel(pipeline) == "Cancelled"
+    cancel_left_runs()
+    assert client.read_flow_run(child).state_name == "Cancelling"
+    assert client.read_flow_run(other).state_name == "Running"
+
+
+@pytest.mark.parametrize("child_state", [Suspended(), Running(), Cancelled(), None], ids=str)
+def test_a_suspended_pipeline_goes_on_with_the_run_that_it_waits_for(
+    client: SyncPrefectClient, start: Callable[..., UUID], child_state: State | None
+) -> None:
+    """Also if that was deleted. One that a person has suspended, or that asks, stays so."""
+    child = start("child", child_state) if child_state else uuid4()
+    waits: State = Suspended()
+    waits.state_details.child_flow_run_id = child
+    pipeline = start("run-pipeline", waits)
+    other = start("run-pipeline", Suspended())
+    resume_pipelines()
+    suspended = child_state is not None and child_state.is_paused()
+    assert client.read_flow_run(pipeline).state_name == ("Suspended" if suspended else "Resuming")
+    assert client.read_flow_run(other).state_name == "Suspended"

@@ -1,4 +1,4 @@
-"""Runs that a schedule has missed are skipped, and those of people are not."""
+"""Runs that a schedule has missed are skipped, and those of people are not; when a run was begun."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
@@ -18,6 +18,20 @@ from tasks.orchestration.retries import RetryPolicy
 from tests.waiting import eventually
 
 DUE = 3
+ATTEMPTS: dict[str, tuple[list[StateType], int]] = {
+    "first": ([StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING], 2),
+    "crashed": ([StateType.RUNNING, StateType.CRASHED, StateType.SCHEDULED, StateType.RUNNING], 0),
+    "suspended": ([StateType.RUNNING, StateType.PAUSED, StateType.SCHEDULED, StateType.RUNNING], 0),
+    "failed": ([StateType.RUNNING, StateType.FAILED, StateType.SCHEDULED, StateType.RUNNING], 3),
+    "cancelled": ([StateType.RUNNING, StateType.CANCELLED, StateType.SCHEDULED, StateType.RUNNING], 3),
+}
+
+
+@pytest.mark.parametrize(("types", "begun"), ATTEMPTS.values(), ids=ATTEMPTS)
+def test_a_run_is_begun_again_only_after_it_had_ended_for_good(types: list[StateType], begun: int) -> None:
+    moments = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, len(types) + 1)]
+    states: list[State] = [State(type=kind, timestamp=at) for kind, at in zip(types, moments, strict=True)]
+    assert run_history.last_beginning(states) == moments[begun]
 
 
 @pytest.fixture
