@@ -92,5 +92,11 @@ def describe(run: InferenceRun) -> PredictionEntry | None:
 
 
 def _summary(run: str) -> Mapping[str, Any] | None:
+    """The figures of the summary; none if it is damaged, for MLflow has most of them, too."""
     body = _PREDICTIONS.get(f"{run}/summary.json")
-    return {name: value for name, value in json.loads(body).items() if isinstance(value, int)} if body else None
+    if body is None:
+        return None
+    try:
+        return {name: value for name, value in json.loads(body).items() if isinstance(value, int)}
+    except (ValueError, AttributeError, RecursionError):
+        return {}

@@ -59,6 +59,15 @@ def test_a_run_whose_results_were_deleted_is_still_known() -> None:
     assert (entry.deleted, entry.gallery, entry.detections, entry.inputs) == (True, None, 9, 3)
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[1]", b"[" * 100_000])
+def test_a_run_whose_summary_is_damaged_is_still_listed(damaged: bytes) -> None:
+    model = uuid4().hex
+    run = infer(model, 4, detections=9)
+    PREDICTIONS.put(f"{run}/summary.json", damaged)
+    (entry,) = predictions.list_predictions(model=model).entries
+    assert (entry.run, entry.deleted, entry.detections) == (run, False, 9)
+
+
 def test_a_run_whose_results_are_still_written_is_not_shown() -> None:
     model = uuid4().hex
     run = infer(model, 1, published=False)
