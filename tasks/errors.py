@@ -1,5 +1,8 @@
 """Errors that a person can act on."""
 
+# The name of a state of type Failed that sends no message (deployments/notifications.yaml): event `model.refused` does.
+VERSION_REFUSED = "Version refused"
+
 
 class StudioError(Exception):
     """Base of every expected failure: a flow ends Failed with its message, and any other exception is a defect.

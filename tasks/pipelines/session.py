@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from tasks.errors import VERSION_REFUSED
 from tasks.orchestration import child_runs, deployed_flows
 from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.child_runs import RunState
@@ -25,7 +26,13 @@ from tasks.orchestration.suspension import can_be_suspended, suspend
 from tasks.parameters import ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
-from tasks.pipelines.rules import ChosenArchive, PipelineError, PipelineRefusedError, invalid_message
+from tasks.pipelines.rules import (
+    ChosenArchive,
+    PipelineError,
+    PipelineRefusedError,
+    PipelineVersionRefusedError,
+    invalid_message,
+)
 from tasks.settings import Settings
 from tasks.tracking.trained_versions import TrainedVersion, find_trained_version
 
@@ -136,7 +143,8 @@ class PipelineSession:
             raise PipelineRefusedError(f"{title}: {ended.message}")
         if not ended.completed:
             page = Settings().addresses.flow_run(str(run))
-            raise PipelineError(
+            failure = PipelineVersionRefusedError if ended.state == VERSION_REFUSED else PipelineError
+            raise failure(
                 f"Expected the run '{title}' to complete, found it {ended.state}: {ended.message} ({page}) Retry this "
                 "pipeline to try that run again."
             )
