@@ -127,7 +127,7 @@ def test_a_run_that_is_killed_after_the_answer_knows_it(name: str) -> None:
     assert ended_for_good(run) == ("Completed", f"{name} version 2 is served and is the champion")
     assert tags(name)["approval.comment"] == "go"
     assert len(events("approval.wanted", f"version:{name}/2")) == 1
-    assert read(run).run_count == 3
+    assert read(run).run_count == 2  # Prefect does not count that it was resumed
 
 
 def ended_for_good(run: UUID) -> tuple[str, str]:
