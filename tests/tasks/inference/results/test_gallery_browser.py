@@ -243,7 +243,9 @@ def test_beside_its_pictures_no_link_is_used(large: Site, page: Page) -> None:
     page.js("document.querySelector('.card').click()")
     page.wait("document.querySelector('img.media')?.naturalWidth === 640")
     assert large.sheets
-    assert not [path for path in large.asked if path.startswith("/signed/")]
+    linked = [path.removeprefix("/signed/").partition("?")[0] for path in large.asked if path.startswith("/signed/")]
+    # The neighbour is loaded ahead, and its picture is not there: for that one the link is right.
+    assert not [path for path in linked if (large.folder / path).exists()]
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280, 2560])
