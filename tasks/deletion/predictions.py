@@ -33,13 +33,21 @@ def find_predictions(run: str) -> Deletion:
             f"Expected results at s3://{Bucket.PREDICTIONS}/{run}/, found none. They were deleted, or the run has not "
             f"written any."
         )
-    summary = _PREDICTIONS.get(f"{run}/{_SUMMARY}")
-    model = json.loads(summary).get("model_name", "") if summary else ""
+    model = model_of(_PREDICTIONS.get(f"{run}/{_SUMMARY}"))
     payload = {"run": run, "model": model, "objects": len(stored), "size": sum(each.size for each in stored)}
     tombstone = Tombstone(
         kind=Kind.PREDICTION, name=run, deleted=datetime.now(UTC), flow_run_id=flow_run_id(), tags={"model": model}
     )
     return Deletion(tombstone=tombstone, event=events.PREDICTION_DELETED, payload=payload)
+
+
+def model_of(summary: bytes | None) -> str:
+    """Return the model that a summary names; empty without one, and for one that is damaged."""
+    try:
+        model = json.loads(summary or b"{}")["model_name"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return model if isinstance(model, str) and model.isprintable() else ""
 
 
 @retried_step
