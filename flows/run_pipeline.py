@@ -41,7 +41,9 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 - all that the flows take which it s
     with pipeline_session(model_name) as pipeline:
         pipeline.choose_archives(archives)
         pipeline.check_archives(policy)
-        version = pipeline.train(base_model=base_model, training=training, merge=merge, promotion=promotion)
+        version = pipeline.train(
+            base_model=base_model, policy=policy, training=training, merge=merge, promotion=promotion
+        )
         if not version.promoted:
             return outcome.completed(
                 f"{model_name} version {version.number} is not deployed: {version.reason}", "Not better"

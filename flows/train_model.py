@@ -5,22 +5,31 @@ from prefect.client.schemas.objects import State
 
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
-from tasks.parameters import Archives, BaseModelName, MergePolicy, ModelName, PromotionPolicy, TrainingParams
+from tasks.parameters import (
+    Archives,
+    BaseModelName,
+    MergePolicy,
+    ModelName,
+    PromotionPolicy,
+    TrainingParams,
+    ValidationPolicy,
+)
 from tasks.tracked_training import comparison, inputs, publication, session
 from tasks.tracking import registry
 
 
 @flow
 @outcome.fail_flow_with_message
-def train_model(
+def train_model(  # noqa: PLR0913, PLR0917 - what a training is made of
     model_name: ModelName,
     archives: Archives,
     base_model: BaseModelName = "yolo11n.pt",
+    policy: ValidationPolicy = ValidationPolicy(),
     training: TrainingParams = TrainingParams(),
     merge: MergePolicy = MergePolicy(),
     promotion: PromotionPolicy = PromotionPolicy(),
 ) -> State:
-    """Validate and merge the archives, train from `base_model`, and register the result.
+    """Validate the archives under `policy` and merge them, train from `base_model`, and register the result.
 
     The new version becomes `challenger` when it reaches what `promotion` asks for. A run that was killed goes on after
     its last finished epoch when it is retried.
@@ -28,7 +37,7 @@ def train_model(
     session.close_orphaned_runs()
     with scratch_folder("train") as folder:
         base = inputs.fetch_base_model(base_model, folder / "base")
-        data = inputs.merge_archives(archives, promotion.gold, merge, folder)
+        data = inputs.merge_archives(archives, promotion.gold, policy, merge, folder)
         registry.require_task(model_name, data.dataset.task)
         job = session.TrainingSession(model_name=model_name, base=base, data=data, training=training, folder=folder)
         if training.rehearse and not job.is_resumed:

@@ -121,8 +121,7 @@ class PipelineSession:
     def _find_done(self, policy: ValidationPolicy) -> Collection[str]:
         """The names of the archives that have a verdict, whoever asked for it; their runs are shown if they are known.
 
-        Nobody has noted under which policy that was, and a training checks under its own again: so another policy than
-        the default has no verdict yet.
+        Nobody has noted under which policy that was: so another policy than the default has no verdict yet.
         """
         if policy != ValidationPolicy():
             return ()

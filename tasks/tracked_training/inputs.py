@@ -54,27 +54,31 @@ def fetch_base_model(name: str, folder: Path) -> BaseModel:
     return BaseModel(name, resolve_base_model(name, weights, folder))
 
 
-def merge_archives(archives: Sequence[str], gold: str | None, policy: MergePolicy, folder: Path) -> TrainingData:
+def merge_archives(
+    archives: Sequence[str], gold: str | None, policy: ValidationPolicy, merge: MergePolicy, folder: Path
+) -> TrainingData:
     """Fetch, validate and merge the archives into `folder`; the gold archive is only measured on.
+
+    Its check has the default policy: it needs neither train images nor enough labels to train on.
 
     Raises:
         StudioError: An archive is not there or not valid, or they cannot become one dataset.
     """
-    sources = [_fetch_valid_archive(archive, folder) for archive in archives]
-    gold_source = _fetch_valid_archive(gold, folder) if gold else None
+    sources = [_fetch_valid_archive(archive, policy, folder) for archive in archives]
+    gold_source = _fetch_valid_archive(gold, ValidationPolicy(), folder) if gold else None
     log_step("merging %d archives", len(sources))
-    plan = merge_steps.plan_archives(sources, policy, gold_source)
+    plan = merge_steps.plan_archives(sources, merge, gold_source)
     artifacts.show_markdown("merge-plan", plan_markdown(plan))
-    merge_steps.require_mergeable(plan, policy)
+    merge_steps.require_mergeable(plan, merge)
     dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold_source)
     return TrainingData(dataset=dataset, plan=plan, digests={source.name: source.digest for source in sources})
 
 
-def _fetch_valid_archive(archive: str, folder: Path) -> merge_steps.ValidArchive:
+def _fetch_valid_archive(archive: str, policy: ValidationPolicy, folder: Path) -> merge_steps.ValidArchive:
     """An archive that was found valid; one that is not ends the run, with the address of its report."""
     log_step("checking %s", archive)
     path, digest, _ = retried(storage_steps.fetch_archive)(archive, folder)
-    checked = validation_steps.check_archive(path, archive, digest, ValidationPolicy())
+    checked = validation_steps.check_archive(path, archive, digest, policy)
     page = f"{flow_run_id()}/datasets/{digest}.html"
     validation_steps.require_valid(checked.report, storage_steps.write_text(checked.page, Bucket.RUNS, page))
     return merge_steps.valid_archive(archive, path, checked.report, checked.traits)
