@@ -1,23 +1,46 @@
 """The deletion of an archive."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tasks.catalogue.tombstones import Kind, Tombstone
 from tasks.deletion.journal import Deletion
-from tasks.deletion.rules import DeletionError, Obstacle, archive_obstacles, require_deletable, restore_command
+from tasks.deletion.rules import (
+    DeletionError,
+    Obstacle,
+    archive_obstacles,
+    archives_named,
+    require_deletable,
+    restore_command,
+    stands_for,
+)
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import UnfinishedRun, list_unfinished_runs
-from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.pipelines.rules import CHAMPION_ARCHIVES
+from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.storage.steps import object_name, require_object
 from tasks.tracking.lineage import archives_of
-from tasks.tracking.registered_versions import list_versions
+from tasks.tracking.registered_versions import find_model, list_versions
+from tasks.tracking.registry import CHAMPION
 from tasks.validation.check_records import delete_checks, read_checks
 
 _DATASETS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
+_READING = ("validate-dataset", "train-model", "run-pipeline")  # the flows that read archives
+
+
+class ReplacedError(DeletionError):
+    """Another archive has come in the place of the one to be deleted, and stays."""
+
+    def __init__(self, archive: str) -> None:
+        """Say so of an archive, given by its key."""
+        super().__init__(
+            f"Expected {_DATASETS.uri(archive)} as it was when this run began, found that it was replaced since. The "
+            f"new archive stays, and nothing is deleted. Start delete-dataset again if the new one shall go."
+        )
 
 
 @retried_step
@@ -27,6 +50,7 @@ def find_archive(archive: str) -> Deletion:
     Raises:
         StorageError: There is no such archive.
         DeletionError: It is in another bucket.
+        ReplacedError: Another archive came in its place while it was read.
     """
     name = object_name(archive, Bucket.DATASETS)
     if name.bucket != Bucket.DATASETS:
@@ -38,8 +62,10 @@ def find_archive(archive: str) -> Deletion:
     if stored is None:
         raise DeletionError(f"Expected {name}, found that it went a moment ago. Somebody else has deleted it.")
     check = read_checks([(name.key, stored.etag)])[0]
-    version_id = _DATASETS.version_id(name.key)
+    version_id = _DATASETS.version_id(name.key, stored.etag)
     digest = check.digest if check else _DATASETS.sha256(name.key, stored.etag)
+    if digest is None:
+        raise ReplacedError(name.key)
     restore = restore_command(Bucket.DATASETS, name.key, version_id)
     kept = {"restore": restore} if restore else {}
     if check:
@@ -61,44 +87,57 @@ def find_archive(archive: str) -> Deletion:
 
 @retried_step
 def archive_is_there(deletion: Deletion) -> bool:
-    """Return whether these very bytes are still there; an archive that came in their place is another."""
+    """Return whether the archive is still there; False if it is gone.
+
+    Raises:
+        ReplacedError: Another archive came in its place, which stays.
+    """
     stored = _DATASETS.find(deletion.name)
-    same = stored is not None and stored.etag == deletion.etag
-    return same and _DATASETS.version_id(deletion.name) == deletion.version_id
+    if stored is None:
+        return False
+    if (stored.etag, _DATASETS.version_id(deletion.name, stored.etag)) != (deletion.etag, deletion.version_id):
+        raise ReplacedError(deletion.name)
+    return True
 
 
 @retried_step
 def require_unused_archive(deletion: Deletion, force: bool) -> None:
-    """Return if no version was trained on the archive, and no unfinished run names it.
+    """Return if no version was trained on the archive, and no unfinished run reads it.
 
     Raises:
         DeletionError: One was, or does, and `force` is not set.
     """
-    obstacles = find_obstacles(deletion.name, deletion.tombstone.digest or "", but=flow_run_id())
+    obstacles = find_obstacles(deletion.name, deletion.tombstone.digest or "")
     require_deletable(f"archive {deletion.name}", obstacles, force=force)
 
 
-def find_obstacles(archive: str, digest: str, *, but: str = "") -> list[Obstacle]:
+def find_obstacles(archive: str, digest: str) -> list[Obstacle]:
     """Return what needs an archive now.
 
     Args:
         archive: Its key in bucket `datasets`.
         digest: The SHA-256 of its bytes, in hex; empty if nobody has read them.
-        but: The id of a flow run that may name it.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
         TrackingError: MLflow cannot be reached.
     """
-    runs = [run.name for run in list_unfinished_runs() if run.id != but and _names(run, archive)]
-    return archive_obstacles(archive, digest, _trained(), runs)
+    trained = _trained()
+    runs = [run.name for run in list_unfinished_runs(*_READING) if _reads(run, archive, trained)]
+    return archive_obstacles(archive, digest, trained, runs)
 
 
 @retried_step
 def remove_archive(deletion: Deletion) -> None:
-    """Remove the records of its checks, whose reports stay, and then the archive."""
+    """Remove the archive, and the records of its checks, whose reports stay.
+
+    Raises:
+        ReplacedError: Another archive came in its place, which stays.
+    """
+    while archive_is_there.fn(deletion):  # asked first for stores that delete without a condition
+        if _DATASETS.delete_content(deletion.name, deletion.etag):
+            break
     delete_checks(deletion.name)
-    _DATASETS.delete(deletion.name)
 
 
 def list_trained(archive: str, digest: str) -> list[str]:
@@ -118,16 +157,11 @@ def _trained() -> dict[str, dict[str, str]]:
     return {f"{version.model}/{version.number}": archives_of(version.tags) for version in list_versions()}
 
 
-def _names(run: UnfinishedRun, archive: str) -> bool:
-    given = run.parameters.get("archives")
-    named = [run.parameters.get("archive"), *(given if isinstance(given, list) else [])]
-    return any(isinstance(each, str) and _key_of(each) == archive for each in named)
-
-
-def _key_of(name: str) -> str:
-    """The key in bucket `datasets` that a parameter names; empty if it names something else."""
-    try:
-        uri = parse_s3_uri(name, Bucket.DATASETS)
-    except ValueError:
-        return ""
-    return uri.key if uri.bucket == Bucket.DATASETS else ""
+def _reads(run: UnfinishedRun, archive: str, trained: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a run names the archive, or reads it because the champion of its model was trained on it."""
+    entries = archives_named(run.parameters)
+    if CHAMPION_ARCHIVES in entries:
+        model = find_model(str(run.parameters.get("model_name")))
+        champion = model.aliases.get(CHAMPION) if model else None
+        entries += trained.get(f"{model.name}/{champion}", ()) if model else ()
+    return any(stands_for(entry, archive) for entry in entries)

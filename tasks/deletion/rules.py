@@ -3,8 +3,11 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.errors import StudioError
+from tasks.storage.globs import compile_glob, fixed_prefix
+from tasks.storage.object_names import Bucket, parse_s3_uri
 
 SHOWN = 10
 
@@ -38,6 +41,28 @@ def require_deletable(name: str, obstacles: Sequence[Obstacle], *, force: bool) 
     )
 
 
+def archives_named(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the entries by which a flow run with these parameters names archives, the gold archive among them."""
+    several, promotion = parameters.get("archives"), parameters.get("promotion")
+    entries = [
+        parameters.get("archive"),
+        *(several if isinstance(several, list) else []),
+        promotion.get("gold") if isinstance(promotion, dict) else None,
+    ]
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+def stands_for(entry: str, archive: str) -> bool:
+    """Return whether an entry, a name or a glob, stands for an archive, given by its key in bucket `datasets`."""
+    try:
+        named = parse_s3_uri(entry, Bucket.DATASETS)
+    except ValueError:
+        return False
+    is_glob = fixed_prefix(named.key) is not None
+    matches = named.key == archive or (is_glob and compile_glob(named.key).match(archive) is not None)
+    return named.bucket == Bucket.DATASETS and matches
+
+
 def archive_obstacles(
     archive: str, digest: str, trained: Mapping[str, Mapping[str, str]], runs: Iterable[str]
 ) -> list[Obstacle]:
@@ -47,7 +72,7 @@ def archive_obstacles(
         archive: Its key in bucket `datasets`.
         digest: The SHA-256 of its bytes, in hex.
         trained: By version (`shapes/3`) the archives that it was trained on, and the SHA-256 of each.
-        runs: Names of unfinished flow runs that name the archive.
+        runs: Names of unfinished flow runs that read the archive.
     """
     same = [version for version, archives in trained.items() if digest in archives.values()]
     earlier = [version for version, archives in trained.items() if archive in archives and version not in same]
@@ -57,7 +82,7 @@ def archive_obstacles(
     if earlier:
         found.append(Obstacle(reason=f"{_versions(earlier)} trained on an earlier archive of this name."))
     if runs := list(runs):
-        found.append(Obstacle(reason=f"Unfinished runs name it: {_some(runs)}."))
+        found.append(Obstacle(reason=f"Unfinished runs read it: {_some(runs)}."))
     return found
 
 

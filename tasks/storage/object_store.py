@@ -169,30 +169,35 @@ class ObjectStore:
         """Return whether there is such an object."""
         return self.metadata(key) is not None
 
-    def version_id(self, key: str) -> str | None:
-        """Return by which id the store will know the present content of an object when it is gone.
+    def version_id(self, key: str, etag: str) -> str | None:
+        """Return by which id the store will know the content of `etag` when it is gone.
 
-        None if there is no such object, or if the bucket keeps no earlier versions.
+        None if the object has another content by now or is gone, or if the bucket keeps no earlier versions.
         """
 
         def head(s3: "S3Client") -> str | None:
             try:
-                found = s3.head_object(Bucket=self.bucket, Key=key).get("VersionId")
+                found = s3.head_object(Bucket=self.bucket, Key=key, IfMatch=etag).get("VersionId")
             except ClientError as error:
-                if is_missing(error):
+                if _has_changed(error):
                     return None
                 raise
             return None if found == _NO_VERSION else found
 
         return self._try(f"looking for {self.uri(key)}", head)
 
-    def sha256(self, key: str, etag: str) -> str:
-        """Return the SHA-256 (hex) of an object that still has the content of `etag`; it is read, not kept."""
+    def sha256(self, key: str, etag: str) -> str | None:
+        """Return the SHA-256 (hex) of the content of `etag`, which is read, not kept; None if it is there no more."""
 
-        def read(s3: "S3Client") -> str:
+        def read(s3: "S3Client") -> str | None:
             digest = hashlib.sha256()
-            for piece in s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)["Body"].iter_chunks(_PIECE):
-                digest.update(piece)
+            try:
+                for piece in s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)["Body"].iter_chunks(_PIECE):
+                    digest.update(piece)
+            except ClientError as error:
+                if _has_changed(error):
+                    return None
+                raise
             return digest.hexdigest()
 
         return self._try(f"reading {self.uri(key)}", read)
@@ -276,6 +281,20 @@ class ObjectStore:
                     )
 
         self._try(f"removing objects of s3://{self.bucket}", delete)
+
+    def delete_content(self, key: str, etag: str) -> bool:
+        """Remove an object if it still has the content of `etag`; False if it has another by now, or is gone."""
+
+        def delete(s3: "S3Client") -> bool:
+            try:
+                s3.delete_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+            except ClientError as error:
+                if _has_changed(error):
+                    return False
+                raise
+            return True
+
+        return self._try(f"removing {self.uri(key)}", delete)
 
     def list_uploads(self) -> Iterator[UnfinishedUpload]:
         """Yield the multipart uploads that nobody has finished or aborted."""
@@ -377,6 +396,11 @@ class ObjectStore:
 
     def _try(self, doing: str, call: Callable[["S3Client"], Answer]) -> Answer:
         return retry_while_unavailable(doing, call, self._retries)
+
+
+def _has_changed(error: ClientError) -> bool:
+    """Whether an object has not the content of an ETag that a request named: it has another, or is gone."""
+    return is_missing(error) or status_of(error) == 412
 
 
 def _objects(answer: "ListObjectsV2OutputTypeDef") -> Iterator[ListedObject]:

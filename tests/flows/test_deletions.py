@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 from prefect.logging import disable_run_logger
-from prefect.states import AwaitingRetry, Completed
+from prefect.states import AwaitingRetry, Completed, Running
 
 from flows.delete_dataset import delete_dataset
 from flows.delete_predictions import delete_predictions
@@ -25,7 +25,7 @@ from flows.delete_version import delete_version
 from infra.stack_settings import StackSettings
 from tasks.catalogue import tombstones
 from tasks.catalogue.tombstones import Kind
-from tasks.deletion import journal, versions
+from tasks.deletion import archives, journal, versions
 from tasks.orchestration import current_run, events
 from tasks.serving import model_repository
 from tasks.storage import locks
@@ -140,7 +140,7 @@ class Deadly:
         return called
 
 
-STORE = [(ObjectStore, "put"), (ObjectStore, "delete"), (events, "_post_once")]
+STORE = [(ObjectStore, name) for name in ("put", "delete", "delete_content")] + [(events, "_post_once")]
 
 
 def killed_and_retried(patch: pytest.MonkeyPatch, flow: Any, last: int, *places: tuple[Any, str], **named: Any) -> bool:
@@ -154,15 +154,20 @@ def killed_and_retried(patch: pytest.MonkeyPatch, flow: Any, last: int, *places:
             pass
         else:
             return False
-    with get_client(sync_client=True) as client:
-        died = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])), sort=FlowRunSort.START_TIME_DESC, limit=1
-        )[0]
-        client.set_flow_run_state(died.id, AwaitingRetry(), force=True)
-        again = client.read_flow_run(died.id)
-    state: Any = run_flow(flow, flow_run=again, parameters=named, return_type="state")
+    state = retry_newest(flow, **named)
     assert state.is_completed(), state.message
     return True
+
+
+def retry_newest(flow: Any, **parameters: Any) -> State:
+    """Try the newest run of a flow again."""
+    names = FlowFilter(name=FlowFilterName(any_=[flow.name]))
+    with get_client(sync_client=True) as client:
+        died = client.read_flow_runs(flow_filter=names, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        client.set_flow_run_state(died.id, AwaitingRetry(), force=True)
+        again = client.read_flow_run(died.id)
+    state: State = run_flow(flow, flow_run=again, parameters=parameters, return_type="state")  # type: ignore[assignment]
+    return state
 
 
 @pytest.mark.heavy
@@ -184,8 +189,46 @@ def test_the_deletion_of_an_archive_may_be_killed_anywhere(
     assert last > 4  # the loop has met each call
 
 
-def test_an_archive_that_came_in_its_place_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run that is tried again deletes what it was to delete, and nothing else of that name."""
+def archive_is_replaced(patch: pytest.MonkeyPatch, owner: Any, name: str, key: str) -> None:
+    """Another archive comes in the place of this one, once, when the call has been made."""
+    real = getattr(owner, name)
+    bodies: list[bytes] = []
+
+    def call_and_upload(*arguments: Any, **named: Any) -> Any:
+        result = real(*arguments, **named)
+        if not bodies:
+            bodies.append(upload(key))
+        return result
+
+    patch.setattr(owner, name, call_and_upload)
+
+
+MOMENTS: dict[str, tuple[Any, str]] = {
+    "found": (ObjectStore, "find"),
+    "read": (archives.find_archive, "fn"),
+    "still there": (archives.archive_is_there, "fn"),
+    "unused": (archives.require_unused_archive, "fn"),
+    "begun": (journal.begin, "fn"),
+}
+
+
+@pytest.mark.parametrize(("owner", "name"), MOMENTS.values(), ids=MOMENTS)
+def test_an_archive_that_came_in_its_place_stays(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = f"{uuid4()}.zip"
+    upload(key)
+    archive_is_replaced(monkeypatch, owner, name, key)
+
+    state = run(delete_dataset, key)
+
+    assert state.is_failed()
+    assert "was replaced since. The new archive stays" in str(state.message)
+    assert keys("datasets", key) == [key]
+    assert tombstones.read(Kind.DATASET, key) is None
+
+
+def test_a_deletion_that_is_tried_again_leaves_an_archive_that_came_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     key = f"{uuid4()}.zip"
     upload(key)
     real = journal.begin.fn
@@ -199,14 +242,18 @@ def test_an_archive_that_came_in_its_place_stays(monkeypatch: pytest.MonkeyPatch
         patch.setattr(journal, "begin", begin_and_die)
         with pytest.raises(KilledError):
             run(delete_dataset, key)
-    with get_client(sync_client=True) as client:
-        names = FlowFilter(name=FlowFilterName(any_=[delete_dataset.name]))
-        died = client.read_flow_runs(flow_filter=names, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
-        client.set_flow_run_state(died.id, AwaitingRetry(), force=True)
-        again = client.read_flow_run(died.id)
-    run_flow(delete_dataset, flow_run=again, parameters={"archive": key}, return_type="state")
-
+    assert retry_newest(delete_dataset, archive=key).is_failed()
     assert keys("datasets", key) == [key]
+    assert tombstones.read(Kind.DATASET, key) is None
+
+
+def test_two_deletions_at_once_do_not_stop_each_other() -> None:
+    key = f"{uuid4()}.zip"
+    upload(key)
+    with get_client(sync_client=True) as client:
+        other = client.create_flow_run(delete_dataset, parameters={"archive": key}, state=Running()).id
+        assert run(delete_dataset, key).is_completed()
+        client.delete_flow_run(other)
 
 
 def make_model(untrained: Path, versions: int) -> str:

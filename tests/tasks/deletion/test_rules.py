@@ -10,9 +10,11 @@ from tasks.deletion.rules import (
     Obstacle,
     VersionUse,
     archive_obstacles,
+    archives_named,
     prediction_obstacles,
     require_deletable,
     restore_command,
+    stands_for,
     version_obstacles,
 )
 
@@ -48,7 +50,7 @@ def test_force_sets_aside_what_is_not_absolute(obstacles: list[Obstacle], force:
         (
             {"shapes/1": {"a.zip": "same"}, "shapes/2": {"a.zip": "same", "b.zip": "other"}},
             ["lazy-cat"],
-            ["Versions shapes/1, shapes/2 were trained on these very bytes.", "Unfinished runs name it: lazy-cat."],
+            ["Versions shapes/1, shapes/2 were trained on these very bytes.", "Unfinished runs read it: lazy-cat."],
         ),
     ],
 )
@@ -58,6 +60,35 @@ def test_an_archive_is_needed_by_its_bytes_and_by_its_name(
     found = archive_obstacles("a.zip", "same", trained, runs)
     assert [each.reason for each in found] == expected
     assert not any(each.absolute for each in found)
+
+
+def test_a_run_names_archives_in_several_parameters() -> None:
+    """Whatever type a parameter of somebody else's flow has."""
+    assert archives_named({"archives": ["a.zip", "b*"], "promotion": {"gold": "gold.zip"}}) == [
+        "a.zip",
+        "b*",
+        "gold.zip",
+    ]
+    assert archives_named({"archive": "a.zip", "archives": None, "promotion": {"gold": None}}) == ["a.zip"]
+    assert archives_named({"archive": 5, "archives": {"x": 1}, "promotion": "gold.zip"}) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("shapes/a.zip", True),
+        ("s3://datasets/shapes/a.zip", True),
+        ("shapes/*.zip", True),
+        ("s3://datasets/shapes/?.zip", True),
+        ("shapes/a", False),
+        ("shapes/b*.zip", False),
+        ("s3://media/shapes/a.zip", False),
+        ("champion+", False),
+        ("../x", False),
+    ],
+)
+def test_an_entry_stands_for_an_archive_by_name_or_by_pattern(entry: str, expected: bool) -> None:
+    assert stands_for(entry, "shapes/a.zip") is expected
 
 
 def test_many_versions_are_counted() -> None:

@@ -1,5 +1,6 @@
 """Listings of the real store that go on behind a key, in buckets with and without versions."""
 
+import hashlib
 import random
 from itertools import islice
 from uuid import uuid4
@@ -73,3 +74,20 @@ def test_an_object_is_found_as_a_listing_has_it(store: ObjectStore) -> None:
     assert found[:3] == listed[:3]
     assert abs((found.modified - listed.modified).total_seconds()) < 2
     assert store.find("absent") is None
+
+
+def test_a_content_is_read_and_removed_as_long_as_it_is_there(store: ObjectStore) -> None:
+    store.put("a", b"old")
+    old = store.find("a")
+    store.put("a", b"new")
+    new = store.find("a")
+    assert old
+    assert new
+    assert (store.sha256("a", old.etag), store.version_id("a", old.etag)) == (None, None)
+    assert store.sha256("a", new.etag) == hashlib.sha256(b"new").hexdigest()
+    assert not store.delete_content("a", old.etag)
+    assert store.get("a") == b"new"
+    assert store.delete_content("a", new.etag)
+    assert store.get("a") is None
+    assert not store.delete_content("a", new.etag)
+    assert (store.sha256("a", new.etag), store.version_id("a", new.etag)) == (None, None)
