@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import PrefectHTTPStatusError
 
-from tasks.errors import StudioError
+from tasks.errors import StudioError, safe_repr
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, prompt_client
@@ -125,18 +125,32 @@ def answer(flow_run: UUID, fields: Mapping[str, Any]) -> None:
     """Answer the question of a suspended flow run, which goes on then.
 
     Raises:
-        StudioError: The run asks nothing (any more), or the fields do not fit the form.
+        StudioError: Somebody has answered already, the run asks nothing, or the fields do not fit the form.
         PrefectUnavailableError: The server does not answer.
     """
     run = deployed_flows.require(flow_run)
+    try:
+        _resume(run, fields)
+    except StudioError as error:
+        given = _read(flow_run, KEYSET["response"])
+        if given is None:
+            raise
+        who, when = safe_repr(given.fields.get("name")), given.given_at.isoformat(timespec="seconds")
+        raise StudioError(
+            f"Expected flow run {run.name} to wait for an answer, found that it was already answered by {who} at "
+            f"{when}. That answer counts, and nothing has changed."
+        ) from error
+
+
+def _resume(run: FlowRun, fields: Mapping[str, Any]) -> None:
     if not _waits(run):
         found = run.state.name if run.state else "without a state"
         raise StudioError(
-            f"Expected flow run {run.name} to wait for an answer, found it {found}: it was answered, or never asked. "
-            f"Nothing has changed."
+            f"Expected flow run {run.name} to wait for an answer, found it {found}: it asks nothing. Nothing has "
+            f"changed."
         )
     with patient_client() as client:
-        result = client.resume_flow_run(flow_run, dict(fields))
+        result = client.resume_flow_run(run.id, dict(fields))
     if result.status is not SetStateStatus.ACCEPT:
         raise StudioError(f"Prefect did not take the answer to flow run {run.name}: {reason_of(result)}")
 
@@ -157,9 +171,10 @@ def _keep(key: str, value: object) -> None:
 
 
 def _find(key: str) -> Answer | None:
-    def find() -> Answer | None:
-        with patient_client() as client:
-            found = client.filter_flow_run_input(UUID(flow_run_id()), key, limit=1, exclude_keys=set())
-        return Answer(fields=found[0].decoded_value, given_at=found[0].created or datetime.now(UTC)) if found else None
+    return SERVICE_RESTART.call(lambda: _read(UUID(flow_run_id()), key))
 
-    return SERVICE_RESTART.call(find)
+
+def _read(flow_run: UUID, key: str) -> Answer | None:
+    with patient_client() as client:
+        found = client.filter_flow_run_input(flow_run, key, limit=1, exclude_keys=set())
+    return Answer(fields=found[0].decoded_value, given_at=found[0].created or datetime.now(UTC)) if found else None

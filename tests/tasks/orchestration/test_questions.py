@@ -1,6 +1,7 @@
 """A flow run that asks a person, with the real server; on a worker: tests/flows/test_approval.py."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -74,10 +75,23 @@ def test_a_run_waits_and_goes_on_with_the_answer(client: SyncPrefectClient, run:
     assert [each.description for each in questions.list_open_questions() if each.run == run] == ["**Sure?**"]
     questions.answer(run, FILLED)
     assert run not in {each.run for each in questions.list_open_questions()}
-    with pytest.raises(StudioError, match=r"found it Resuming: .* Nothing has changed"):
+    with pytest.raises(StudioError, match=r"already answered by 'Ann' at 20.* nothing has changed"):
         questions.answer(run, FILLED | {"name": "Bob"})
     state = attempt(client, run)
     assert str(state.result()).startswith("Ann about ")
+
+
+def test_of_several_answers_at_once_one_counts(client: SyncPrefectClient, run: UUID) -> None:
+    """The others are told whose it is, in our words: two may reach the server before either is kept."""
+    asked(client, run)
+    with ThreadPoolExecutor(6) as pool:
+        names = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"]
+        given = [pool.submit(questions.answer, run, FILLED | {"name": name}) for name in names]
+    failures = [each.exception() for each in given]
+    winner = names[failures.index(None)]
+    others = [str(failure) for failure in failures if failure]
+    assert len(others) == len(names) - 1
+    assert all(f"already answered by '{winner}' at 20" in message for message in others)
 
 
 def test_a_run_that_is_killed_before_it_is_suspended_asks_the_same(client: SyncPrefectClient, run: UUID) -> None:
