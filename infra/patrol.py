@@ -103,11 +103,14 @@ def resume_pipelines() -> None:
 def cancel_left_runs() -> None:
     """Cancel the runs of pipelines that were cancelled while they had no process to do so: suspended, or Scheduled.
 
+    A run that a person has started again since goes on.
+
     Raises:
         StudioError: The server does not answer.
     """
     since = FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELLED_SINCE)
     cancelled = FlowRunFilter(state=in_state(StateType.CANCELLED), end_time=since)
     pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline"]))
-    if found := [run.id for run in list_flow_runs(cancelled, flows=pipelines)]:
-        child_runs.cancel_children(*found)
+    found = list_flow_runs(cancelled, flows=pipelines)
+    if ended := {run.id: run.end_time for run in found if run.end_time}:
+        child_runs.cancel_children(ended)

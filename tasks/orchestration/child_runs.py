@@ -1,22 +1,23 @@
 """Runs of deployments that a flow run starts and waits for, found again when it is tried again."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 from uuid import UUID
 
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import run_logger
-from tasks.orchestration.prefect_client import in_state, list_flow_runs, read_flow_runs
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
 CRASH_GRACE_S = 90.0
@@ -107,10 +108,16 @@ def read_runs(runs: Collection[UUID]) -> dict[UUID, RunState]:
     return {run.id: RunState.of(run) for run in read_flow_runs(runs)}
 
 
-def cancel_children(*pipelines: UUID) -> None:
-    """Cancel the runs of these that have not ended; never raises: a warning says what could not be cancelled."""
+def cancel_children(ended: Mapping[UUID, datetime]) -> None:
+    """Cancel the runs of pipelines that have not ended; never raises: a warning says what could not be cancelled.
+
+    One that had ended and was started again after its pipeline had ended goes on: a person wants it.
+
+    Args:
+        ended: When each pipeline ended.
+    """
     chosen = FlowRunFilter(
-        tags=FlowRunFilterTags(any_=[child_tag(PIPELINE, pipeline) for pipeline in pipelines]),
+        tags=FlowRunFilterTags(any_=[child_tag(PIPELINE, pipeline) for pipeline in ended]),
         state=in_state(*set(StateType) - ENDED),
     )
     try:
@@ -120,6 +127,18 @@ def cancel_children(*pipelines: UUID) -> None:
         return
     for run in runs:
         try:
-            deployed_flows.cancel(run.id, "Its pipeline was cancelled.")
+            with patient_client() as client:
+                restarted = last_restart(client.read_flow_run_states(run.id))
+            pipeline = started_by(run.tags)
+            if pipeline and (restarted is None or restarted < ended[pipeline]):
+                deployed_flows.cancel(run.id, "Its pipeline was cancelled.")
         except StudioError as error:
             run_logger().warning("flow run %s could not be cancelled: %s", run.name, error)
+
+
+def last_restart(states: Sequence[State[Any]]) -> datetime | None:
+    """Return when a run that has had these states, the oldest first, was started again after it had ended for good."""
+    restarts = (
+        after.timestamp for before, after in pairwise(states) if before.type in ENDED and after.type not in ENDED
+    )
+    return max(restarts, default=None)

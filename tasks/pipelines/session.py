@@ -116,7 +116,7 @@ class PipelineSession:
 
     def cancel(self) -> None:
         """Cancel the runs that this pipeline has started, in whichever attempt; a check of somebody else goes on."""
-        child_runs.cancel_children(UUID(self._run))
+        child_runs.cancel_children({UUID(self._run): datetime.now(UTC)})
 
     def _find_done(self, policy: ValidationPolicy) -> Collection[str]:
         """The names of the archives that have a verdict, whoever asked for it; their runs are shown if they are known.

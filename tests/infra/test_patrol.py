@@ -60,6 +60,10 @@ def test_a_pipeline_that_is_cancelled_without_a_process_leaves_no_run_behind(
     cancel_left_runs()
     assert client.read_flow_run(child).state_name == "Cancelling"
     assert client.read_flow_run(other).state_name == "Running"
+    client.set_flow_run_state(child, Cancelled(), force=True)
+    deployed_flows.retry(child)
+    cancel_left_runs()
+    assert client.read_flow_run(child).state_name == "AwaitingRetry"
 
 
 @pytest.mark.parametrize("child_state", [Suspended(), Running(), Cancelled(), None], ids=str)

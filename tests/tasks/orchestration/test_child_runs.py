@@ -8,7 +8,15 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Suspended
 
-from tasks.orchestration.child_runs import CRASH_GRACE_S, PIPELINE, RunState, cancel_children, child_tag, read_runs
+from tasks.orchestration.child_runs import (
+    CRASH_GRACE_S,
+    PIPELINE,
+    RunState,
+    cancel_children,
+    child_tag,
+    last_restart,
+    read_runs,
+)
 from tests.prefect_runs import make_run
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,6 +54,22 @@ def test_a_run_is_over_when_nobody_tries_it_again(kind: StateType) -> None:
 )
 def test_a_run_has_gone_on_until_it_stopped(kind: StateType, began_s: float | None, expected: float | None) -> None:
     assert run_state(kind, 30, began_s).seconds(NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ((), None),
+        ((StateType.SCHEDULED, StateType.RUNNING), None),
+        ((StateType.RUNNING, StateType.CRASHED, StateType.SCHEDULED), None),
+        ((StateType.RUNNING, StateType.FAILED), None),
+        ((StateType.FAILED, StateType.SCHEDULED, StateType.RUNNING), 1),
+        ((StateType.FAILED, StateType.SCHEDULED, StateType.CANCELLED, StateType.SCHEDULED), 3),
+    ],
+)
+def test_a_run_is_started_again_after_it_had_ended_for_good(kinds: tuple[StateType, ...], expected: int | None) -> None:
+    states: list[State] = [State(type=kind, timestamp=NOW + timedelta(days=day)) for day, kind in enumerate(kinds)]
+    assert last_restart(states) == (None if expected is None else NOW + timedelta(days=expected))
 
 
 # ---- on the server ---------------------------------------------------------------------------------------------------
@@ -87,6 +111,6 @@ def test_only_what_has_not_ended_is_cancelled(
     run = made(client, deployment, *states, tag=child_tag(PIPELINE, pipeline))
     other = made(client, deployment, *states)
     before = client.read_flow_run(other).state_name
-    cancel_children(pipeline)
+    cancel_children({pipeline: datetime.now(UTC)})
     assert client.read_flow_run(run).state_name == expected
     assert client.read_flow_run(other).state_name == before
