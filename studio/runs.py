@@ -92,7 +92,7 @@ class Run:
         """Give a run that has ended back to a worker, which carries it on; returns the name of its state now.
 
         Raises:
-            StudioError: It goes on, or has completed.
+            StudioError: It goes on, has completed, or a person has refused what it asked for.
         """
         from tasks.orchestration import deployed_flows
 

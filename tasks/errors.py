@@ -2,6 +2,8 @@
 
 # The name of a state of type Failed that sends no message (deployments/notifications.yaml): event `model.refused` does.
 VERSION_REFUSED = "Version refused"
+# The name of a state of type Cancelled: a person said no, and nothing failed. The run keeps that answer for good.
+REFUSED = "Refused"
 
 
 class StudioError(Exception):

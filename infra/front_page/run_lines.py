@@ -61,11 +61,6 @@ class RunLine:
         return self.run.state.has_stopped
 
     @property
-    def can_be_retried(self) -> bool:
-        """Whether a worker would carry it on."""
-        return self.has_ended and not self.run.state.completed
-
-    @property
     def took(self) -> str:
         """For how long it has gone on, or did; empty if it has not begun."""
         seconds = self.run.state.seconds(datetime.now(UTC))

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from tasks.errors import StudioError
+from tasks.errors import REFUSED, StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import run_logger
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
@@ -69,6 +69,11 @@ class RunState:
     def has_stopped(self) -> bool:
         """Whether it has ended, for good or not."""
         return self.type in ENDED or self.type is StateType.CRASHED
+
+    @property
+    def can_be_retried(self) -> bool:
+        """Whether a worker would carry it on: it has stopped, its work is not done, and no person has refused it."""
+        return self.has_stopped and not self.completed and self.state != REFUSED
 
     def is_over(self, now: datetime) -> bool:
         """Return whether it has ended for good: a crashed run is first given some time to be tried again."""

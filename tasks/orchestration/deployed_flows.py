@@ -16,7 +16,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
-from tasks.errors import StudioError
+from tasks.errors import REFUSED, StudioError
 from tasks.orchestration.prefect_client import patient_client
 
 DEPLOYMENT = "gpu"  # of every flow
@@ -154,13 +154,18 @@ def retry(flow_run: UUID, reason: str | None = None) -> str:
     """Give a flow run that has ended back to a worker, which carries it on; returns the name of its state now.
 
     Raises:
-        StudioError: There is no such run, it goes on, or it has completed.
+        StudioError: There is no such run, it goes on, it has completed, or a person has refused what it asked for.
         PrefectUnavailableError: The server does not answer.
     """
     run = require(flow_run)
     if run.state is None or not run.state.is_final() or run.state.is_completed():
         found = run.state.name if run.state else "without a state"
         raise StudioError(f"Expected flow run {run.name} to be Failed, Crashed or Cancelled, found it {found}.")
+    if run.state.name == REFUSED:
+        raise StudioError(
+            f"Expected flow run {run.name} to be Failed, Crashed or Cancelled, found it {REFUSED}: the answer of a "
+            f"person is final for a run. Start a new one, which asks again."
+        )
     return _set_state(flow_run, AwaitingRetry(scheduled_time=datetime.now(UTC), message=reason))
 
 

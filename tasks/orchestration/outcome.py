@@ -14,7 +14,7 @@ from prefect.exceptions import Pause
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Completed, Failed
 
-from tasks.errors import Cancelled, StudioError, Superseded
+from tasks.errors import REFUSED, Cancelled, StudioError, Superseded
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.events import Resource
@@ -26,7 +26,6 @@ from tasks.parameter_form import add_parameter_docs
 P = ParamSpec("P")
 
 
-REFUSED = "Refused"  # the name of a state of type Cancelled: nothing failed, and nothing was done
 NOTHING_NEW = "Nothing new"  # of a run by a schedule that had nothing to do: lists may leave it out
 LEFT_EVENT = "studio.flow-run.left"  # after it the automation that finds dead runs expects no heartbeat
 ENGINE_NOISE_FILTER = EngineNoiseFilter()

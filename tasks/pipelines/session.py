@@ -12,13 +12,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from tasks.errors import VERSION_REFUSED
+from tasks.errors import REFUSED, VERSION_REFUSED
 from tasks.orchestration import child_runs, deployed_flows
 from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
-from tasks.orchestration.outcome import REFUSED
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.orchestration.run_history import begun_at
 from tasks.orchestration.step import SERVICE_RESTART
@@ -150,7 +149,7 @@ class PipelineSession:
         return ended
 
     def _start(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> UUID:
-        """Start a run, or find the one of this key; one that had failed when this pipeline was begun is tried again."""
+        """Start a run, or find the one of this key; what had failed when this pipeline was begun is tried again."""
         self._may_continue()
         plain = {name: _to_json(value) for name, value in parameters.items()}
         run = SERVICE_RESTART.call(
@@ -165,7 +164,7 @@ class PipelineSession:
         state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)
         if state is None:
             raise PipelineError(f"Expected the run '{title}', found that it was deleted. Start the pipeline again.")
-        if state.is_over(self._began) and not state.completed and state.since < self._began:
+        if state.is_over(self._began) and state.can_be_retried and state.since < self._began:
             log_step("flow run '%s' was %s: it is tried again", state.name, state.state)
             deployed_flows.retry(run, f"Pipeline '{flow_run_name()}' needs it.")
             state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run]))[run]

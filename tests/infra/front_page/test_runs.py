@@ -55,13 +55,14 @@ def test_a_run_is_shown_with_what_it_does_and_how_far_it_is(
     line = LogCreate(name="x", level=20, message="epoch <2>", timestamp=datetime.now(UTC), flow_run_id=run)
     client.create_logs([line])
     failed = made(client, deployment, Running(), Failed(message="Expected <this>."))
+    refused = made(client, deployment, Running(), Cancelled(name="Refused"))
     text = get(stack, "/runs/newest", flow=flow)
     now, _, ended = text.partition('id="ended"')
-    assert (shown(now), shown(ended)) == ([str(run)], [str(failed)])
+    assert (shown(now), shown(ended)) == ([str(run)], [str(refused), str(failed)])
     for part in ("shapes: &lt;b&gt;&#39;&#34;&amp;.zip", "epoch &lt;2&gt;", 'value="0.4"', "2 epochs", ">Running<"):
         assert part in now
     assert ("Expected &lt;this&gt;." in ended, ">Failed<" in ended) == (True, True)
-    assert (f"cancel-{run}" in now, f"retry-{failed}" in ended) == (True, True)
+    assert (f"cancel-{run}" in now, f"retry-{failed}" in ended, f"retry-{refused}" in ended) == (True, True, False)
     assert not re.search(r"<b>|onclick|style=", text)
 
 

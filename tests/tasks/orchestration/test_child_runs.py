@@ -1,5 +1,6 @@
 """When a run that another has started is over, and how long it took; on the server: given back, cancelled."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Suspended
 
+from tasks.errors import REFUSED
 from tasks.orchestration.child_runs import (
     CRASH_GRACE_S,
     PIPELINE,
@@ -41,6 +43,12 @@ def test_a_run_is_over_when_nobody_tries_it_again(kind: StateType) -> None:
     assert run_state(kind).is_over(NOW) == (kind in over)
     assert run_state(kind, CRASH_GRACE_S + 1).is_over(NOW) == (kind in over | {StateType.CRASHED})
     assert run_state(kind).completed == (kind is StateType.COMPLETED)
+
+
+def test_the_answer_of_a_person_is_final() -> None:
+    failed = {StateType.FAILED, StateType.CANCELLED, StateType.CRASHED}
+    assert {kind for kind in StateType if run_state(kind).can_be_retried} == failed
+    assert not replace(run_state(StateType.CANCELLED), state=REFUSED).can_be_retried
 
 
 @pytest.mark.parametrize(

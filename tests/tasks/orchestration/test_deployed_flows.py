@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Crashed, Running
+from prefect.states import Cancelled, Crashed, Running
 
-from tasks.errors import StudioError
+from tasks.errors import REFUSED, StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 
@@ -71,6 +71,9 @@ def test_a_run_that_waits_is_cancelled_and_given_back(client: SyncPrefectClient)
     assert deployed_flows.cancel(run) == "Cancelling"
     client.set_flow_run_state(run, Crashed(), force=True)
     assert deployed_flows.cancel(run, "no longer needed") == "Cancelled"
+    client.set_flow_run_state(run, Cancelled(name=REFUSED), force=True)
+    with pytest.raises(StudioError, match=r"found it Refused: .* Start a new one, which asks again"):
+        deployed_flows.retry(run)
 
 
 def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient) -> None:
