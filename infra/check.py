@@ -10,10 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 from rich.text import Text
 
-from tasks.dataset.findings import Finding, Report, Severity, Verdict
+from tasks.dataset.findings import Report, Severity, Verdict
 from tasks.errors import StudioError
 from tasks.files import sha256_of
 from tasks.finding_codes import Code
@@ -21,15 +20,20 @@ from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import Inspection, inspect_dataset, render_inspection
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
-_SHOWN_PER_CODE = 10
+_SHOWN_PER_CODE = 3
 
 
 def check_archive(archive: Path, *, as_json: bool, page: Path | None, policy: Path | None) -> int:
     """Check an archive, print the report or write the page, and return the exit code.
 
     Raises:
-        StudioError: The policy cannot be read, or there is no place for the page.
+        StudioError: There is no such file, the policy cannot be read, or there is no place for the page.
     """
+    if not archive.is_file():
+        raise StudioError(
+            f"Expected a zip on this disk, found no file {archive}. Correct the path; `studio validate KEY` checks an "
+            "archive of bucket datasets."
+        )
     chosen = _read_policy(policy)
     inspection = _inspect(archive, chosen)
     report = inspection.report
@@ -44,7 +48,7 @@ def check_archive(archive: Path, *, as_json: bool, page: Path | None, policy: Pa
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
-        _print(report, Console())
+        _print(report, Console(highlight=False, soft_wrap=True))
     # A finding without a path is about the file itself, not about an entry in it.
     if any(finding.code == Code.ARCHIVE_UNREADABLE and finding.path is None for finding in report.findings):
         return 2
@@ -80,29 +84,17 @@ def _print(report: Report, console: Console) -> None:
         for code in dict.fromkeys(finding.code for finding in report.findings)
         for finding in [each for each in report.findings if each.code == code][:_SHOWN_PER_CODE]
     ]
-    if shown:
-        console.print(_findings_table(shown))
+    for finding in shown:
+        place = f"{finding.path or report.archive}{f':{finding.line}' if finding.line else ''}"
+        severity = (finding.severity.value, _STYLES[finding.severity])
+        # Text, because the names and values in it come from the archive and must not be read as markup.
+        console.print(Text.assemble(f"{place}: ", severity, f" {finding.code}: {finding.message}"))
     if hidden := sum(report.counts.values()) - len(shown):
         console.print(Text(f"{hidden} more findings of the same codes: see them with --json."))
+    for name, split in report.statistics.splits.items():
+        labels = ", ".join(f"{label} {count}" for label, count in split.instances.items())
+        console.print(Text(f"{name}: {split.images} images, {split.labelled} labelled: {labels or 'no labels'}"))
     if report.statistics.splits:
-        console.print(_splits_table(report))
+        console.print(Text(f"task: {report.statistics.task or 'unknown'}"))
     counts = ", ".join(f"{code} {count}" for code, count in report.counts.items())
     console.print(Text(f"{report.archive}: {report.verdict.value}" + (f" ({counts})" if counts else "")))
-
-
-def _findings_table(findings: list[Finding]) -> Table:
-    table = Table("severity", "code", Column("place", overflow="fold"), Column("finding", overflow="fold"))
-    for finding in findings:
-        place = (finding.path or "") + (f":{finding.line}" if finding.line else "")
-        # Text, because the names and values in it come from the archive and must not be read as markup.
-        severity = Text(finding.severity.value, style=_STYLES[finding.severity])
-        table.add_row(severity, finding.code, Text(place), Text(finding.message))
-    return table
-
-
-def _splits_table(report: Report) -> Table:
-    table = Table("split", "images", "labelled", "labels", title=f"task: {report.statistics.task or 'unknown'}")
-    for name, split in report.statistics.splits.items():
-        labels = ", ".join(f"{name} {count}" for name, count in split.instances.items())
-        table.add_row(name, str(split.images), str(split.labelled), Text(labels))
-    return table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from studio.runs import Run
@@ -21,6 +21,8 @@ Entry = TypeVar("Entry")
 
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+_WIDE = Console(highlight=False, width=10_000)  # in which no table wraps
+LONGEST_CELL = 40  # characters, on a terminal
 
 
 class ExitCode(IntEnum):
@@ -39,11 +41,35 @@ def print_json(document: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; values from outside are never read as markup."""
-    table = Table(*(Column(name, overflow="fold") for name in columns))
-    for row in rows:
-        table.add_row(*(Text(_words(value)) for value in row))
-    Console(highlight=False).print(table)
+    """Print a table; values from outside are never read as markup.
+
+    No cell is wrapped, so that names and ids can be copied. On a terminal long cells behind the first column are cut,
+    and the last columns are left out that do not fit.
+    """
+    cells = [[_words(value) for value in row] for row in rows]
+    shown = len(columns)
+    if OUT.is_terminal:
+        cells = [[first, *(_cut(text) for text in others)] for first, *others in cells]
+        while shown > 1 and _width(_table(columns[:shown], cells)) > OUT.width:
+            shown -= 1
+    _WIDE.print(_table(columns[:shown], cells))
+    if left_out := ", ".join(columns[shown:]):
+        ERR.print(f"no room for: {left_out}; --json has them", markup=False)
+
+
+def _table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns)
+    for row in cells:
+        table.add_row(*map(Text, row[: len(columns)]))
+    return table
+
+
+def _width(table: Table) -> int:
+    return _WIDE.measure(table).maximum
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}\u2026"
 
 
 def print_page(

@@ -48,11 +48,12 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"services": rows})
     else:
-        print_table(("service", "address", "process", "health"), [tuple(row.values()) for row in rows])
+        columns = ("service", "health", "address", "process")  # the last ones need not fit
+        print_table(columns, [[row[column] for column in columns] for row in rows])
         OUT.print(f"logs: {settings.state_dir / 'logs'}", markup=False)
     if any(row["health"] not in {"well", ""} for row in rows):
         if not as_json:
-            OUT.print("`make up` starts what is down")
+            OUT.print("`studio up` starts what is down")
         raise typer.Exit(ExitCode.NOT_WELL)
 
 
