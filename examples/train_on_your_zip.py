@@ -9,7 +9,7 @@
 import argparse
 from pathlib import Path
 
-from studio import RunFailedError, Studio
+from studio import Studio, StudioError
 
 
 def main() -> None:
@@ -35,5 +35,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RunFailedError as failure:
-        raise SystemExit(str(failure)) from None
+    except StudioError as error:
+        raise SystemExit(str(error)) from None

@@ -1,26 +1,7 @@
-"""How the commands of this folder fail."""
+"""How what a person does with the local stack fails."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import httpx
-import psycopg2
-from botocore.exceptions import BotoCoreError, ClientError
+from tasks.errors import StudioError
 
 
-class StackError(RuntimeError):
-    """A command of this folder failed; the message says what to do."""
-
-
-@contextmanager
-def exit_on_expected_errors() -> Iterator[None]:
-    """End the program with the reason alone if a service, the network or the environment is to blame."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; what was started goes on: `make status` shows it, `make down` stops it")
-    except RuntimeError as error:
-        sys.exit(str(error))
-    except (BotoCoreError, ClientError, httpx.HTTPError, psycopg2.Error, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}\n`make status` shows the services and where their logs are.")
+class StackError(StudioError):
+    """The local stack, or a file of this disk, is not as it has to be; the message says what to do."""

@@ -4,13 +4,14 @@ Unless they may replace others, nothing is written over, even if two people uplo
 files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` keeps both.
 """
 
+import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from infra.command_errors import StackError
@@ -19,7 +20,7 @@ from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.files import sha256_of
 from tasks.storage.object_names import Bucket
-from tasks.storage.s3_client import is_missing, status_of
+from tasks.storage.s3_client import is_missing, s3_errors, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,34 +34,39 @@ def upload(
     Of each archive in bucket `datasets` event `dataset.uploaded` is emitted, if Prefect's server is there.
 
     Raises:
-        StackError: A file is missing, the store does not answer, or, without `replace`, has an object of that name.
+        StackError: A file is missing, or, without `replace`, the store has an object of that name.
+        StorageError: The store does not answer, or refuses the files.
     """
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not (path.is_file() and os.access(path, os.R_OK))]
     if missing:
-        raise StackError(f"Expected files to upload, found no file at {', '.join(missing)}.")
+        raise StackError(f"Expected files to upload, found no file that you may read at {', '.join(missing)}.")
     if len({path.name for path in paths}) < len(paths):
         raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
     s3 = s3_client(settings, Role.PERSON, read_timeout=120)
     keys = [f"{prefix}{path.name}" for path in paths]
     if not replace:
         _write_only_what_is_new(s3)
-        if known := [key for key in keys if _is_present(settings, s3, bucket, key)]:
+        if known := [key for key in keys if _is_present(s3, bucket, key)]:
             raise StackError(_taken(bucket, known))
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         for path, key in zip(paths, keys, strict=True):
             bar = progress.add_task(key, total=path.stat().st_size)
-            try:
-                with path.open("rb") as file:
-                    s3.upload_fileobj(file, bucket, key, Callback=lambda sent, bar=bar: progress.advance(bar, sent))
-            except (BotoCoreError, ClientError) as error:
-                # 409: S3's answer to the slower of two conditional writes of one moment.
-                if isinstance(error, ClientError) and status_of(error) in {409, 412}:
-                    raise StackError(_taken(bucket, [key])) from error
-                raise StackError(_unreachable(settings, key, error)) from error
+            _put(s3, path, bucket, key, functools.partial(progress.advance, bar))
     if bucket == Bucket.DATASETS:
         _announce(settings, dict(zip(keys, paths, strict=True)))
     return keys
+
+
+def _put(s3: "S3Client", path: Path, bucket: str, key: str, advance: Callable[[int], None]) -> None:
+    with s3_errors(f"uploading {path}"), path.open("rb") as file:
+        try:
+            s3.upload_fileobj(file, bucket, key, Callback=advance)
+        except ClientError as error:
+            # 409: S3's answer to the slower of two conditional writes of one moment.
+            if status_of(error) in {409, 412}:
+                raise StackError(_taken(bucket, [key])) from error
+            raise
 
 
 def _announce(settings: StackSettings, uploaded: Mapping[str, Path]) -> None:
@@ -82,13 +88,14 @@ def _write_only_what_is_new(s3: "S3Client") -> None:
         )
 
 
-def _is_present(settings: StackSettings, s3: "S3Client", bucket: str, key: str) -> bool:
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except (BotoCoreError, ClientError) as error:
-        if not (isinstance(error, ClientError) and is_missing(error)):
-            raise StackError(_unreachable(settings, key, error)) from error
-        return False
+def _is_present(s3: "S3Client", bucket: str, key: str) -> bool:
+    with s3_errors(f"looking for s3://{bucket}/{key}"):
+        try:
+            s3.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if not is_missing(error):
+                raise
+            return False
     return True
 
 
@@ -98,8 +105,3 @@ def _taken(bucket: str, keys: Sequence[str]) -> str:
         f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
         f"REPLACE=1 (studio upload: --replace) to put yours in its place.{kept}"
     )
-
-
-def _unreachable(settings: StackSettings, key: str, error: Exception) -> str:
-    address = settings.environment["AWS_ENDPOINT_URL"]
-    return f"{key} was not uploaded to {address}: {error} Start the stack with `make up`."

@@ -2,5 +2,6 @@
 
 from studio.client import Studio
 from studio.runs import InferenceRun, Run, RunFailedError
+from tasks.errors import StudioError
 
-__all__ = ["InferenceRun", "Run", "RunFailedError", "Studio"]
+__all__ = ["InferenceRun", "Run", "RunFailedError", "Studio", "StudioError"]

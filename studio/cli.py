@@ -30,7 +30,7 @@ def main() -> None:
     except StudioError as error:
         ERR.print(str(error), style="red", markup=False)
         sys.exit(ExitCode.AWAY if error.transient else ExitCode.NOT_WELL)
-    except RuntimeError as error:  # StackError
+    except RuntimeError as error:  # the stack did not start
         ERR.print(str(error), style="red", markup=False)
         sys.exit(ExitCode.NOT_WELL)
     except OSError as error:

@@ -21,11 +21,12 @@ class Studio:
     """The services that the environment names, else those of the local stack.
 
     A method that starts a run returns it at once: `Studio().train("shapes", ["a.zip"]).wait()`. Parameters have the
-    names and rules of docs/flows.md; the server refuses what breaks them.
+    names and rules of docs/flows.md; the server refuses what breaks them. Each error that a person can act on is a
+    StudioError; `transient` is true if a service did not answer.
     """
 
     def __init__(self) -> None:
-        """Raises NotConnectedError if there are no services."""
+        """Raises NotConnectedError, a StudioError, if there are no services."""
         connect()
 
     def upload(self, path: Path | str, *, replace: bool = False) -> str:

@@ -8,6 +8,8 @@ from tasks.errors import StudioError
 class NotConnectedError(StudioError):
     """The stack is not up, and the environment names no services."""
 
+    transient = True
+
 
 @functools.lru_cache(maxsize=1)
 def connect() -> None:

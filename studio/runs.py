@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tasks.orchestration.deployed_flows import LogLine
 
 _NO_FRAME = -1
-ADVICE = "The Prefect UI lists all runs; a command that starts one prints its id."
 
 
 class RunFailedError(StudioError):
@@ -117,13 +116,21 @@ class InferenceRun(Run):
 
         Raises:
             RunFailedError: It ended in another way.
+            StudioError: Its predictions are not there (any more).
         """
-        import boto3
         import pandas as pd
 
+        from tasks.storage.object_names import Bucket
+        from tasks.storage.object_store import ObjectStore
+
         self.wait()
-        body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{self.id}/predictions.parquet")["Body"]
-        return pd.read_parquet(io.BytesIO(body.read()))
+        table = ObjectStore(Bucket.PREDICTIONS).get(f"{self.id}/predictions.parquet")
+        if table is None:
+            raise StudioError(
+                f"Expected the predictions of run {self.id}, found none: they were deleted, or it is no run of "
+                "inference. `studio predictions` lists those that there are."
+            )
+        return pd.read_parquet(io.BytesIO(table))
 
     def to_supervision(self) -> "dict[tuple[str, int | None], sv.Detections]":
         """Return the detections by source and frame (None for an image), as supervision has them.
@@ -132,6 +139,7 @@ class InferenceRun(Run):
 
         Raises:
             RunFailedError: It ended in another way.
+            StudioError: Its predictions are not there (any more).
         """
         import supervision as sv
 

@@ -53,7 +53,9 @@ def upload(
         )
     from infra.stack import load_settings
     from infra.upload import upload as put
+    from studio.connection import connect
 
+    connect()
     addresses = [f"s3://{bucket}/{key}" for key in put(load_settings(), files, bucket, prefix, replace=replace)]
     if as_json:
         print_json({"uploaded": addresses})

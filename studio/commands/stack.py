@@ -60,7 +60,9 @@ def status(as_json: AsJson = False) -> None:
 def open_page(as_json: AsJson = False) -> None:
     """Open the front page in a browser, and print its address."""
     from infra import stack
+    from studio.connection import connect
 
+    connect()
     settings = stack.load_settings()
     address = f"http://127.0.0.1:{settings.live_port}"
     if as_json:

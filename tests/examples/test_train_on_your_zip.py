@@ -1,5 +1,6 @@
 """The example that trains, on the stack."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from infra import demo_data
+from studio.connection import connect
 from tests.paths import ROOT
+
+
+def test_an_error_is_its_message_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["train", "cells.zip", "--model", "cells"])
+    connect.cache_clear()
+    with pytest.raises(SystemExit, match="Start it with `studio up`"):
+        runpy.run_module("examples.train_on_your_zip", run_name="__main__")
 
 
 @pytest.mark.heavy

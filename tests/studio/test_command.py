@@ -6,29 +6,67 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, cast
 from uuid import uuid4
 
+import click
 import pytest
 import typer
 
 from infra.stack_settings import StackSettings
-from studio.cli import app
+from studio import Studio, StudioError
+from studio.cli import app, main
 from studio.commands.options import merge_settings
+from studio.connection import connect
+from studio.output import ExitCode
 from tests.paths import ROOT
 from tests.tasks.dataset.archives import good, zipped
 
 WITHOUT_JSON = {"demo"}  # a table to look at
-COMMANDS = {
-    command.name or str(command.callback and command.callback.__name__).replace("_", "-")
-    for command in app.registered_commands
-}
+CLICK = cast("click.Group", typer.main.get_command(app))
+COMMANDS = set(CLICK.commands)
 
 
-def studio(*arguments: str) -> "subprocess.CompletedProcess[str]":
+WITHOUT_STACK = {"up", "down", "status", "demo", "check"}
+ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("pyproject.toml",)}
+
+
+class Done(NamedTuple):
+    """What a command has printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def studio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command, in this process; the environment that it makes for itself goes with it."""
+    environment, mask = dict(os.environ), os.umask(0o077)
+    connect.cache_clear()
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["studio", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Done(int(end.value.code or 0), *capsys.readouterr())
+
+    yield run
+    connect.cache_clear()
+    os.umask(mask)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def studio_process(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "studio", *arguments]
-    wide = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=wide)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
 
 
 def test_every_command_has_json() -> None:
@@ -49,7 +87,7 @@ def test_each_target_of_make_that_is_a_command_calls_it() -> None:
 
 def test_help_takes_less_than_a_second() -> None:
     began = time.monotonic()
-    done = studio("--help")
+    done = studio_process("--help")
     assert done.returncode == 0
     assert time.monotonic() - began < 2  # alone it takes a third of a second
     assert all(name in done.stdout for name in COMMANDS)
@@ -75,16 +113,41 @@ def test_a_setting_of_another_form_is_named(setting: str) -> None:
         merge_settings({"a": 1}, [setting])
 
 
-def test_without_a_stack_the_exit_code_and_the_message_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_docs_name_each_exit_code() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text().partition("## Exit codes")[2]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == set(ExitCode)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS - WITHOUT_STACK))
+def test_without_a_stack_each_command_ends_with_the_code_of_a_service_that_is_away(
+    studio: Command, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path))
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"):
-        monkeypatch.delenv(name, raising=False)
-    done = studio("datasets")
-    assert (done.returncode, done.stdout) == (1, "")
+    required = [each for each in CLICK.commands[command].params if each.required]
+    done = studio(command, *ARGUMENTS.get(command, [str(uuid4())] * len(required)))
+    assert (done.returncode, done.stdout) == (ExitCode.AWAY, "")
     assert "Start it with `studio up`" in done.stderr
 
 
-def test_an_unknown_option_is_a_usage_error() -> None:
+def test_a_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "env").touch()  # as a stack leaves it whose machine was switched off
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("STUDIO_S3_PORT", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    done = studio_process("datasets")
+    assert (done.returncode, done.stdout) == (ExitCode.AWAY, "")
+    assert "The object store failed" in done.stderr
+
+
+def test_the_class_raises_one_kind_of_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path))
+    connect.cache_clear()
+    with pytest.raises(StudioError, match="Start it with `studio up`") as error:
+        Studio()
+    assert error.value.transient
+
+
+def test_an_unknown_option_is_a_usage_error(studio: Command) -> None:
     assert studio("train", "--no-such-option").returncode == 2
 
 
@@ -95,7 +158,8 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_archive_is_uploaded_checked_and_listed(stack: StackSettings, archive: Path) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("stack")
+def test_an_archive_is_uploaded_checked_and_listed(studio: Command, archive: Path) -> None:
     uploaded = studio("upload", str(archive), "--json")
     assert json.loads(uploaded.stdout) == {"uploaded": [f"s3://datasets/{archive.name}"]}
     checked = studio("validate", archive.name, "--json")
@@ -104,7 +168,7 @@ def test_an_archive_is_uploaded_checked_and_listed(stack: StackSettings, archive
     assert f"checking {archive.name}" in checked.stderr
     (entry,) = json.loads(studio("datasets", "--search", archive.stem, "--json").stdout)["entries"]
     assert (entry["name"], entry["verdict"]) == (archive.name, "valid-with-warnings")
-    assert archive.name in studio("datasets", "--search", archive.stem).stdout
+    assert archive.name in studio_process("datasets", "--search", archive.stem).stdout  # with a person's key alone
 
     run = json.loads(checked.stdout)["run"]
     assert f"checking {archive.name}" in studio("logs", run).stdout
@@ -113,7 +177,8 @@ def test_an_archive_is_uploaded_checked_and_listed(stack: StackSettings, archive
     assert (over.returncode, "to go on, found it Valid with warnings" in over.stderr) == (1, True)
 
 
-def test_a_run_that_fails_gives_its_reason_and_exit_code_1(stack: StackSettings) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("stack")
+def test_a_run_that_fails_gives_its_reason_and_exit_code_1(studio: Command) -> None:
     absent = f"absent-{uuid4().hex[:8]}.zip"
     failed = studio("validate", absent, "--json")
     assert failed.returncode == 1
@@ -124,20 +189,22 @@ def test_a_run_that_fails_gives_its_reason_and_exit_code_1(stack: StackSettings)
     assert "epochs" in refused.stderr
 
 
-def test_a_run_is_not_awaited_if_nobody_wants_to(stack: StackSettings) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("stack")
+def test_a_run_is_not_awaited_if_nobody_wants_to(studio: Command) -> None:
     started = studio("undeploy", f"nothing-{uuid4().hex[:8]}", "--no-wait", "--json")
     run = json.loads(started.stdout)
     assert (started.returncode, run["url"].endswith(run["run"])) == (0, True)
 
 
-def test_models_and_predictions_are_listed(stack: StackSettings) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("stack")
+def test_models_and_predictions_are_listed(studio: Command) -> None:
     assert "entries" in json.loads(studio("models", "--json").stdout)
-    assert "entries" in json.loads(studio("predictions", "--json").stdout)
+    assert "entries" in json.loads(studio_process("predictions", "--json").stdout)  # with a person's key alone
     absent = studio("models", "no-such-model")
     assert (absent.returncode, "none of this name" in absent.stderr) == (1, True)
 
 
-def test_the_services_are_described(stack: StackSettings) -> None:
+def test_the_services_are_described(stack: StackSettings, studio: Command) -> None:
     assert studio("status").returncode == 0
     described = json.loads(studio("status", "--json").stdout)["services"]
     assert {each["health"] for each in described} == {"well"}
