@@ -19,17 +19,49 @@ from infra.identities import Role
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.files import sha256_of
+from tasks.media.formats import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import is_missing, s3_errors, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_BUCKETS = {
+    **dict.fromkeys(IMAGE_ENDINGS | VIDEO_ENDINGS, Bucket.MEDIA),
+    ".zip": Bucket.DATASETS,
+    ".pt": Bucket.BASE_MODELS,
+}
+
+
+def bucket_of(paths: Sequence[Path]) -> Bucket:
+    """Return where files of one kind belong, by the endings of their names.
+
+    Zips go into `datasets`, images and videos into `media`, weights into `base-models`.
+
+    Raises:
+        StackError: One has another ending, or they belong into several buckets.
+    """
+    if unknown := [path.name for path in paths if path.suffix.lower() not in _BUCKETS]:
+        raise StackError(
+            f"Expected zips, images, videos or .pt files, found {', '.join(unknown)}. Say where they belong: --bucket "
+            "media, or another one."
+        )
+    found = {path: _BUCKETS[path.suffix.lower()] for path in paths}
+    bucket, *others = set(found.values())
+    if others:
+        places = ", ".join(f"{path.name} ({place})" for path, place in found.items())
+        raise StackError(
+            f"Expected files for one bucket, found {places}. Upload those of each by themselves, or add --bucket."
+        )
+    return bucket
+
 
 def upload(
     settings: StackSettings, paths: Sequence[Path], bucket: str, prefix: str = "", *, replace: bool = False
 ) -> list[str]:
-    """Upload files under their own names; returns their keys. An object appears whole or not at all.
+    """Upload files under their own names, into folder `prefix` if there is one; returns their keys.
+
+    An object appears whole or not at all.
 
     Of each archive in bucket `datasets` event `dataset.uploaded` is emitted, if Prefect's server is there.
 
@@ -43,7 +75,13 @@ def upload(
     if len({path.name for path in paths}) < len(paths):
         raise StackError(f"Expected files of different names, found {[path.name for path in paths]}: rename some.")
     s3 = s3_client(settings, Role.PERSON, read_timeout=120)
-    keys = [f"{prefix}{path.name}" for path in paths]
+    if bucket == Bucket.DATASETS and (others := [path.name for path in paths if path.suffix.lower() != ".zip"]):
+        raise StackError(
+            f"Expected zips for bucket datasets, found {', '.join(others)}. Upload images and videos with --bucket "
+            "media, or put labelled images into a zip."
+        )
+    folder = prefix.strip("/")
+    keys = [f"{folder}/{path.name}" if folder else path.name for path in paths]
     if not replace:
         _write_only_what_is_new(s3)
         if known := [key for key in keys if _is_present(s3, bucket, key)]:

@@ -29,16 +29,19 @@ class Studio:
         """Raises NotConnectedError, a StudioError, if there are no services."""
         connect()
 
-    def upload(self, path: Path | str, *, replace: bool = False) -> str:
-        """Put an archive into bucket `datasets` under its own name, which is returned.
+    def upload(self, path: Path | str, *, bucket: str | None = None, prefix: str = "", replace: bool = False) -> str:
+        """Put a file into a bucket under its own name, in folder `prefix` if there is one; returns its key.
+
+        Without `bucket` a zip goes into `datasets`, an image or a video into `media`, weights into `base-models`.
 
         Raises:
-            StackError: There is no such file, or an archive of that name is there and `replace` is false.
+            StudioError: There is no such file, or an object of that name is there and `replace` is false.
         """
         from infra.stack import load_settings
-        from infra.upload import upload
+        from infra.upload import bucket_of, upload
 
-        return upload(load_settings(), [Path(path)], "datasets", replace=replace)[0]
+        paths = [Path(path)]
+        return upload(load_settings(), paths, bucket or bucket_of(paths), prefix, replace=replace)[0]
 
     def validate(self, archive: str, **policy: object) -> Run:
         """Check an archive of bucket `datasets`; keywords are fields of ValidationPolicy."""

@@ -42,21 +42,23 @@ def check(
 def upload(
     files: Annotated[list[Path], typer.Argument(help="Files of this disk.")],
     as_json: AsJson = False,
-    bucket: Annotated[str, typer.Option(help=" | ".join(UPLOAD_BUCKETS))] = "datasets",
-    prefix: Annotated[str, typer.Option(help="Folder in the bucket, such as `street/`.")] = "",
+    bucket: Annotated[str | None, typer.Option(help=f"{' | '.join(UPLOAD_BUCKETS)}; chosen by kind without.")] = None,
+    prefix: Annotated[str, typer.Option(help="Folder in the bucket, such as street.")] = "",
     replace: Annotated[bool, typer.Option(help="Write over objects of that name.")] = False,
 ) -> None:
-    """Put files into the object store: archives into bucket datasets, images and videos into media."""
-    if bucket not in UPLOAD_BUCKETS:
+    """Put files into the object store: zips into datasets, images and videos into media, .pt into base-models."""
+    if bucket not in {None, *UPLOAD_BUCKETS}:
         raise typer.BadParameter(
             f"expected one of {', '.join(UPLOAD_BUCKETS)}, found {bucket!r}", param_hint="--bucket"
         )
     from infra.stack import load_settings
+    from infra.upload import bucket_of
     from infra.upload import upload as put
     from studio.connection import connect
 
+    place = bucket or bucket_of(files)
     connect()
-    addresses = [f"s3://{bucket}/{key}" for key in put(load_settings(), files, bucket, prefix, replace=replace)]
+    addresses = [f"s3://{place}/{key}" for key in put(load_settings(), files, place, prefix, replace=replace)]
     if as_json:
         print_json({"uploaded": addresses})
     else:

@@ -14,7 +14,7 @@ import pytest
 from infra import upload as uploading
 from infra.command_errors import StackError
 from infra.stack_settings import StackSettings
-from infra.upload import upload
+from infra.upload import bucket_of, upload
 from tests.emitted import emitted, events
 
 LARGE = 9 << 20  # goes up in parts
@@ -35,6 +35,27 @@ def versions(key: str) -> list[bytes]:
         s3.get_object(Bucket="datasets", Key=key, VersionId=each["VersionId"])["Body"].read()
         for each in sorted(found, key=lambda each: not each["IsLatest"])
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "bucket"),
+    [("a.zip B.ZIP", "datasets"), ("a.jpg b.PNG c.mp4", "media"), ("yolo11n.pt", "base-models")],
+)
+def test_files_of_a_kind_have_a_bucket(names: str, bucket: str) -> None:
+    assert bucket_of([Path(name) for name in names.split()]) == bucket
+
+
+@pytest.mark.parametrize(("names", "found"), [("a.zip notes.txt", "notes.txt"), ("a.zip b.jpg", r"b.jpg \(media\)")])
+def test_files_that_belong_nowhere_or_into_several_buckets_are_refused(names: str, found: str) -> None:
+    with pytest.raises(StackError, match=rf"found .*{found}.*--bucket"):
+        bucket_of([Path(name) for name in names.split()])
+
+
+def test_a_photo_is_no_archive(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.touch()
+    with pytest.raises(StackError, match=r"found photo\.jpg.*--bucket media"):
+        upload(StackSettings.load(), [photo], "datasets")
 
 
 def test_a_taken_name_is_replaced_only_on_request_and_the_former_bytes_stay(

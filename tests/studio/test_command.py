@@ -30,7 +30,7 @@ COMMANDS = set(CLICK.commands)
 
 
 WITHOUT_STACK = {"up", "down", "status", "demo", "check"}
-ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("pyproject.toml",)}
+ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("x.zip",)}
 
 
 class Done(NamedTuple):
@@ -160,6 +160,8 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("stack")
 def test_an_archive_is_uploaded_checked_and_listed(studio: Command, archive: Path) -> None:
+    uploaded = studio("upload", str(archive), "--prefix", "command", "--bucket", "media", "--json")
+    assert json.loads(uploaded.stdout) == {"uploaded": [f"s3://media/command/{archive.name}"]}
     uploaded = studio("upload", str(archive), "--json")
     assert json.loads(uploaded.stdout) == {"uploaded": [f"s3://datasets/{archive.name}"]}
     checked = studio("validate", archive.name, "--json")
