@@ -7,15 +7,17 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from studio.runs import Run
+from studio.runs import Run, RunFailedError
 
 if TYPE_CHECKING:
     from tasks.catalogue.entries import Page
+    from tasks.orchestration.questions import OpenQuestion
 
 Entry = TypeVar("Entry")
 
@@ -88,30 +90,51 @@ def print_page(
         ERR.print(f"more: --cursor {page.next_cursor}", markup=False)
 
 
-def follow(run: Run, title: str) -> Run:
-    """Print the log of a run, and a bar on a terminal, until it has completed.
+def follow(run: Run, title: str) -> None:
+    """Print the log of a run, what it asks a person, and a bar on a terminal, until it has completed.
 
     Raises:
         RunFailedError: It ended in another way.
+        typer.Exit: It did, and the log has said how.
     """
     from tasks.orchestration.prefect_client import patient_client
     from tasks.orchestration.run_list import read_progress
 
-    printed = 0
+    read, newest, asked = 0, "", None
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
         bar = progress.add_task(title, total=None)
 
         def show(run: Run) -> None:
-            nonlocal printed
-            lines = run.logs(printed)
-            printed += len(lines)
+            nonlocal read, newest, asked
+            lines = run.logs(read)
+            read += len(lines)
             for line in lines:
-                ERR.print(Text(f"{line.time:%H:%M:%S} {line.text}"))
+                if not line.is_routine:
+                    ERR.print(Text(f"{line.time:%H:%M:%S} {line.text}"))
+                    newest = line.text
+            if (question := run.question) and question.run != asked:
+                asked = question.run
+                ERR.print(Text(_request(question)))
             if ERR.is_terminal and (done := read_progress([run.id], patient_client).get(run.id)):
                 progress.update(bar, completed=done.share, total=1.0)
 
-        return run.wait(follow=show)
+        try:
+            run.wait(follow=show)
+        except RunFailedError as error:
+            if newest and str(error).startswith(newest):
+                raise typer.Exit(ExitCode.NOT_WELL) from error
+            raise
+
+
+def _request(question: "OpenQuestion") -> str:
+    from tasks.settings import Settings
+
+    page = f"{Settings().addresses.live.removesuffix('/live')}/runs"
+    return (
+        f"waits for a person: {question.summary} Answer on {page}, or with `studio approve {question.run}` or "
+        f"`studio refuse {question.run}`."
+    )
 
 
 def describe_run(run: Run) -> dict[str, Any]:
@@ -125,6 +148,7 @@ def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
 
     Raises:
         RunFailedError: It did not complete.
+        typer.Exit: It did not, and its log has said why.
         KeyboardInterrupt: The person has stopped following; the run goes on.
     """
     error: Exception | None = None

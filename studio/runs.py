@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.orchestration.deployed_flows import LogLine
+    from tasks.orchestration.questions import OpenQuestion
 
 _NO_FRAME = -1
 
@@ -96,6 +97,18 @@ class Run:
         from tasks.orchestration import deployed_flows
 
         return deployed_flows.retry(self.id)
+
+    @property
+    def question(self) -> "OpenQuestion | None":
+        """What this run, or one that it waits for, asks a person; None if they ask nothing."""
+        from tasks.orchestration.questions import list_open_questions
+        from tasks.orchestration.suspension import awaited_run
+
+        state = self.state
+        if not state.is_paused():
+            return None
+        asks = awaited_run(state) or self.id
+        return next((question for question in list_open_questions() if question.run == asks), None)
 
     def answer(self, approve: bool, name: str, comment: str = "") -> None:
         """Approve or refuse the version that this deployment asks about; `name` is that of the person.

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from studio.commands.options import AsJson
-from studio.output import OUT, describe_run, follow, print_json
+from studio.commands.options import AsJson, Limit
+from studio.output import OUT, describe_run, follow, print_json, print_table
 from studio.runs import Run
 
 Name = Annotated[str, typer.Option(help="Who answers.", default_factory=getpass.getuser, show_default="your login")]
@@ -16,8 +16,59 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a flow run.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (logs, cancel, retry, approve, refuse):
+    for command in (runs, logs, cancel, retry, approve, refuse):
         app.command(rich_help_panel="Runs")(command)
+
+
+def runs(
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those that wait for the answer of a person.")] = False,
+    state: Annotated[str | None, typer.Option(help="waiting | running | completed | failed | cancelled")] = None,
+    flow: Annotated[str | None, typer.Option(help="Such as train-model.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs that go on, then those that ended last, the newest first."""
+    from studio.connection import connect
+
+    connect()
+    from prefect.client.schemas.objects import StateType
+
+    from infra.front_page.run_lines import run_lines
+    from infra.front_page.runs import STATES
+    from tasks.orchestration import questions, run_list
+    from tasks.orchestration.outcome import NOTHING_NEW
+    from tasks.orchestration.run_history import SKIPPED
+
+    if state not in {None, *STATES}:
+        raise typer.BadParameter(f"expected one of {', '.join(STATES)}, found {state!r}", param_hint="--state")
+    choice = run_list.RunChoice(
+        flows=[flow] if flow else (),
+        types=(StateType.PAUSED,) if waiting else STATES[state] if state else tuple(StateType),
+        hidden=() if flow else (NOTHING_NEW, SKIPPED),
+    )
+    found = run_list.list_unfinished(choice)[:limit]
+    found += run_list.list_ended(choice, limit=limit - len(found)) if len(found) < limit else []
+    asked = {question.run: question.summary for question in questions.list_open_questions()}
+    rows = [
+        {
+            "run": line.run.id,
+            "flow": line.run.flow,
+            "about": line.subject,
+            "state": line.run.state.state,
+            "since": line.run.state.since,
+            "says": line.newest,
+            "waits_for": asked.get(line.run.id),
+        }
+        for line in run_lines(choice, found, None)
+        if not waiting or line.run.id in asked
+    ]
+    if as_json:
+        print_json({"runs": rows})
+        return
+    columns = ("run", "state", "flow", "about", "since")
+    print_table(columns, [[row[column] for column in columns] for row in rows])
+    for run, question in [(row["run"], row["waits_for"]) for row in rows if row["waits_for"]]:
+        OUT.print(f"{run} waits for a person: {question} `studio approve {run}` or `studio refuse {run}`", markup=False)
 
 
 def logs(
@@ -32,7 +83,7 @@ def logs(
         return
     if follow_on:
         chosen.wait()
-    lines = chosen.logs()
+    lines = [line for line in chosen.logs() if not line.is_routine]
     if as_json:
         print_json([{"time": line.time, "level": line.level, "text": line.text} for line in lines])
         return

@@ -18,6 +18,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from tasks.errors import REFUSED, StudioError
 from tasks.orchestration.prefect_client import patient_client
+from tasks.orchestration.run_log import is_routine
 
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 1.0
@@ -35,11 +36,12 @@ class DeployedFlow:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """A line of the log of a run; `level` is that of Python's logging."""
+    """A line of the log of a run; `level` is that of Python's logging. Prefect has a routine line in every log."""
 
     time: datetime
     level: int
     text: str
+    is_routine: bool = False
 
 
 def start(
@@ -203,6 +205,14 @@ def read_log(flow_run: UUID, offset: int = 0) -> list[LogLine]:
             page = client.read_logs(
                 chosen, limit=_LINES_PER_REQUEST, offset=offset + len(lines), sort=LogSort.TIMESTAMP_ASC
             )
-            lines += [LogLine(time=each.timestamp, level=each.level, text=each.message) for each in page]
+            lines += [
+                LogLine(
+                    time=each.timestamp,
+                    level=each.level,
+                    text=each.message,
+                    is_routine=is_routine(each.name, each.level, each.message),
+                )
+                for each in page
+            ]
             if len(page) < _LINES_PER_REQUEST:
                 return lines

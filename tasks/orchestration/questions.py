@@ -47,6 +47,11 @@ class OpenQuestion:
     description: str
     since: datetime
 
+    @property
+    def summary(self) -> str:
+        """The first paragraph, as plain text."""
+        return self.description.partition("\n\n")[0].replace("**", "")
+
 
 def list_open_questions() -> list[OpenQuestion]:
     """Return the questions that wait for an answer, the oldest first.

@@ -6,6 +6,20 @@ from tasks.errors import StudioError
 
 ENGINES = {"flow_engine", "task_engine"}  # Prefect's modules
 ROUTINE = ("Created task run", "Finished in state", "Engine execution exited")
+BEGINNING = (
+    "Downloading flow code",
+    "Running 1 deployment pull step",
+    "Executing deployment step",
+    "Deployment step ",
+    "All deployment steps",
+    "Beginning flow run",
+)
+
+
+def is_routine(logger: str, level: int, text: str) -> bool:
+    """Return whether Prefect's worker, or its engine before a flow begins, says this line of every run."""
+    of_worker = logger.startswith("prefect.flow_runs.")
+    return level < logging.WARNING and (of_worker or text.startswith(BEGINNING))
 
 
 class EngineNoiseFilter(logging.Filter):

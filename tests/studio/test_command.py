@@ -5,15 +5,19 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import click
 import pytest
 import typer
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Suspended
 
 from infra.stack_settings import StackSettings
 from studio import Studio, StudioError
@@ -21,7 +25,9 @@ from studio.cli import app, main
 from studio.commands.options import merge_settings
 from studio.connection import connect
 from studio.output import ExitCode
+from tasks.orchestration import questions
 from tests.paths import ROOT
+from tests.prefect_runs import make_run
 from tests.tasks.dataset.archives import good, zipped
 
 WITHOUT_JSON = {"demo"}  # a table to look at
@@ -173,7 +179,11 @@ def test_an_archive_is_uploaded_checked_and_listed(studio: Command, archive: Pat
     assert archive.name in studio_process("datasets", "--search", archive.stem).stdout  # with a person's key alone
 
     run = json.loads(checked.stdout)["run"]
-    assert f"checking {archive.name}" in studio("logs", run).stdout
+    assert studio("logs", run).stdout.splitlines()[0].endswith(f" checking {archive.name}")
+    listed = json.loads(studio("runs", "--flow", "validate-dataset", "--state", "completed", "--json").stdout)["runs"]
+    assert [(each["about"], each["state"]) for each in listed if each["run"] == run] == [
+        (archive.name, "Valid with warnings")
+    ]
     assert any(line["text"] == f"checking {archive.name}" for line in json.loads(studio("logs", run, "--json").stdout))
     over = studio("cancel", run)
     assert (over.returncode, "to go on, found it Valid with warnings" in over.stderr) == (1, True)
@@ -185,10 +195,36 @@ def test_a_run_that_fails_gives_its_reason_and_exit_code_1(studio: Command) -> N
     failed = studio("validate", absent, "--json")
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["state"] == "Failed"
-    assert absent in failed.stderr
+    assert failed.stderr.count(json.loads(failed.stdout)["message"]) == 1
     refused = studio("train", "shapes", absent, "--epochs", "-3", "--json")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "epochs" in refused.stderr
+
+
+def test_who_follows_a_pipeline_is_told_what_it_waits_for(
+    studio: Command, client: SyncPrefectClient, deployment: UUID
+) -> None:
+    asks: State[None] = Suspended()
+    asks.state_details.run_input_keyset = questions.KEYSET
+    run = make_run(client, deployment, asks, model_name="shapes")
+    question = json.dumps("**shapes version 3** has passed its gates.\n\nmore")
+    client.create_flow_run_input(run, questions.KEYSET["description"], question)
+    waits: State[None] = Suspended()
+    waits.state_details.child_flow_run_id = run
+    pipeline = make_run(client, deployment, waits)
+
+    (listed,) = json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]
+    assert (listed["run"], listed["about"]) == (str(run), "shapes")
+    assert listed["waits_for"] == "shapes version 3 has passed its gates."
+    assert f"studio approve {run}" in studio("runs").stdout
+    end = threading.Timer(3, client.set_flow_run_state, (pipeline, Cancelled()), {"force": True})
+    end.start()
+    followed = studio("logs", str(pipeline), "--follow")
+    end.join()
+    assert followed.returncode == 1
+    (line,) = [line for line in followed.stderr.splitlines() if "waits for a person: shapes version 3 has" in line]
+    assert all(text in line for text in ("/runs,", f"studio approve {run}", f"studio refuse {run}"))
+    client.set_flow_run_state(run, Cancelled(), force=True)
 
 
 @pytest.mark.usefixtures("stack")
