@@ -141,5 +141,5 @@ def _taken(bucket: str, keys: Sequence[str]) -> str:
     kept = " Bucket datasets keeps what it held before." if bucket == Bucket.DATASETS else ""
     return (
         f"Expected new names in bucket {bucket}, found {', '.join(keys)} there already. Rename the file, or add "
-        f"REPLACE=1 (studio upload: --replace) to put yours in its place.{kept}"
+        f"--replace (make upload: REPLACE=1) to put yours in its place.{kept}"
     )

@@ -10,7 +10,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; e
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end, or print its id at once.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A parameter of the flow: --set training.patience=20 (docs/flows.md has all)."),
+    typer.Option("--set", metavar="GROUP.NAME=VALUE", help="A parameter of the flow, in YAML; docs/flows.md has all."),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=500, help="Most entries of a page.")]
 Cursor = Annotated[str, typer.Option(help="Where the page before ended.")]

@@ -58,7 +58,7 @@ def read_archive(name: str) -> ArchiveEntry:
     address = object_name(name, Bucket.DATASETS)
     stored = _DATASETS.find(address.key) if address.bucket == Bucket.DATASETS else None
     if stored is None:
-        fix = "Look for it with `make datasets`, or upload it with `make upload ARCHIVE=x.zip`."
+        fix = "Look for it with `studio datasets`, or upload it with `studio upload x.zip`."
         raise CatalogueError(expected_found_fix("an archive in bucket datasets", f"no {safe_repr(name)}", fix))
     return next(_describe([stored]))
 

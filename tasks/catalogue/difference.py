@@ -121,7 +121,7 @@ def compare_archives(before: str, after: str) -> ArchiveDifference:
     """
     names = [object_name(name, Bucket.DATASETS) for name in (before, after)]
     for name in names:
-        require_object(name, "a dataset archive", "Look for it with `make datasets`.")
+        require_object(name, "a dataset archive", "Look for it with `studio datasets`.")
     one, other = (io.BufferedReader(RangedObject(head_object(name, ""), _BLOCK_BYTES)) for name in names)
     return compare_files(one, other, before, after)
 

@@ -69,7 +69,7 @@ def trace(name: str) -> Lineage:
     roots = _find_roots(graph, name)
     if not roots:
         expected = "an archive, a model, a version such as shapes/3 or the id of a flow run"
-        fix = "See what is there with `make datasets` and `make models`."
+        fix = "See what is there with `studio datasets` and `studio models`."
         raise CatalogueError(expected_found_fix(expected, f"no {safe_repr(name)}", fix))
     return Lineage(name=name, roots=roots, nodes=tuple(graph.nodes.values()), edges=tuple(graph.edges))
 

@@ -80,7 +80,7 @@ def read_version(name: str) -> VersionEntry:
 
 
 def _absence(expected: str, found: str) -> str:
-    return expected_found_fix(expected, found, "Look for it with `make models`.")
+    return expected_found_fix(expected, found, "Look for it with `studio models`.")
 
 
 def _ready_versions() -> Mapping[str, set[int]] | None:

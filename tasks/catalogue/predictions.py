@@ -30,7 +30,7 @@ def list_predictions(*, cursor: str = "", limit: int = 50, model: str = "") -> P
         TrackingError: MLflow cannot be reached.
     """
     if model and not _MODEL_NAME.fullmatch(model):
-        fix = "Look for it with `make models`."
+        fix = "Look for it with `studio models`."
         raise CatalogueError(expected_found_fix("the name of a model", safe_repr(model), fix))
     request = ListRequest(listing="predictions", filters={"model": model}, cursor=cursor, limit=limit)
     runs = list(islice(list_inference_runs(model, _behind(request)), limit + 1))

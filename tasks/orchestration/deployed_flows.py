@@ -94,7 +94,7 @@ def _known(flow: str) -> Iterator[None]:
         yield
     except ObjectNotFound as error:
         raise StudioError(
-            f"Expected deployment {flow}/{DEPLOYMENT} on Prefect's server, found none. `make up` registers it."
+            f"Expected deployment {flow}/{DEPLOYMENT} on Prefect's server, found none. `studio up` registers it."
         ) from error
 
 

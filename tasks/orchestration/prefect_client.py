@@ -40,7 +40,7 @@ class PrefectUnavailableError(StudioError):
 
     def __init__(self, reason: Exception) -> None:
         """Say what its client found."""
-        super().__init__(f"Expected Prefect's server to answer, found {reason!r}. `make status` says more.")
+        super().__init__(f"Expected Prefect's server to answer, found {reason!r}. `studio status` says more.")
 
 
 def fail_fast_client() -> SyncPrefectClient:

@@ -137,7 +137,7 @@ def _advice(error: Exception) -> str:
         return "Expected that bucket to be there: make it, or name another."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
-    return "Check AWS_ENDPOINT_URL and the keys; `make status` shows the local object store."
+    return "Check AWS_ENDPOINT_URL and the keys; `studio status` shows the local object store."
 
 
 def _may_pass(error: Exception) -> bool:

@@ -54,7 +54,7 @@ class FetchedArchive(NamedTuple):
 def fetch_archive(archive: str, folder: Path) -> FetchedArchive:
     """Download a dataset archive; an ObjectChangedError if it was replaced meanwhile."""
     name = object_name(archive, Bucket.DATASETS)
-    require_object(name, "a dataset archive", "Upload one with `make upload ARCHIVE=x.zip`.")
+    require_object(name, "a dataset archive", "Upload one with `studio upload x.zip`.")
     path = folder / hashlib.sha256(str(name).encode()).hexdigest()[:16] / file_name(name.key)
     path.parent.mkdir(exist_ok=True)
     etag = head_object(name, "").etag

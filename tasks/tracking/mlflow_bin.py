@@ -66,6 +66,6 @@ def _ask(method: str, path: str) -> Any:  # noqa: ANN401 - JSON
         answer.raise_for_status()
         return answer.json()
     except requests.RequestException as error:
-        failed = TrackingError(f"MLflow at {server} failed to answer for its bin: {error} `make status` shows it.")
+        failed = TrackingError(f"MLflow at {server} failed to answer for its bin: {error} `studio status` shows it.")
         failed.transient = error.response is None or error.response.status_code >= _SERVER_ERROR
         raise failed from error

@@ -73,7 +73,7 @@ def tracking_errors(doing: str) -> Iterator[Any]:
         yield client()
     except mlflow_errors() as error:
         address = Settings().mlflow_tracking_uri
-        failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `make status` shows it.")
+        failed = TrackingError(f"MLflow at {address} failed while {doing}: {error} `studio status` shows it.")
         failed.transient = not is_final(error)
         raise failed from error
 

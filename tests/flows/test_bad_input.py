@@ -58,7 +58,7 @@ def test_an_archive_that_is_missing_is_named_with_what_there_is() -> None:
     state = ended(validate_dataset, archive="missing.zip")
     assert state.is_failed()
     assert "s3://datasets/missing.zip" in str(state.message)
-    assert "make upload" in str(state.message)
+    assert "studio upload" in str(state.message)
 
 
 @pytest.mark.parametrize("archive", ["http://example.com/a.zip", "s3://no-such-bucket-here/a.zip", "../../etc/passwd"])
@@ -128,7 +128,7 @@ def test_an_object_store_that_is_down_or_refuses_is_named(
     state = ended(validate_dataset, archive="x.zip")
     assert state.is_failed()
     assert "object store" in str(state.message)
-    assert "make status" in str(state.message)
+    assert "studio status" in str(state.message)
 
 
 def test_a_registry_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
