@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,6 +28,10 @@ from tasks.orchestration.deployed_flows import DeployedFlow
 
 STARTED = "studio:started"  # the event that the page gets
 _MAX_BYTES = 1 << 20
+_REFUSED = re.compile(
+    r"Prefect refused the call: (?:Error creating flow run: )?"
+    r"(?:Validation failed(?: for field '(?P<field>[^']*)')?\. Failure reason: )?"
+)
 Filled = Mapping[str, Sequence[str]]
 
 
@@ -70,10 +75,15 @@ def _start(request: Request, filled: Filled) -> Response:
         parameters = parse_form(deployed_flows.describe(flow).schema, filled)
         run = deployed_flows.start(flow, parameters, idempotency_key=request.query_params.get("key"))
     except StudioError as error:
-        return render(request, "refused.html", status=502 if error.transient else 400, message=str(error))
+        return render(request, "refused.html", status=502 if error.transient else 400, message=_refusal(error))
     answer = render(request, "started.html", events=(STARTED,), flow=flow, run=str(run))
     answer.headers["HX-Retarget"] = "#dialog"
     return answer
+
+
+def _refusal(error: StudioError) -> str:
+    """The field and the reason alone: everybody sees that Prefect has not started the run."""
+    return _REFUSED.sub(lambda found: f"{found['field']}: " if found["field"] else "", str(error))
 
 
 def _described(flow: str, deployed: DeployedFlow, filled: Filled) -> dict[str, Any]:
