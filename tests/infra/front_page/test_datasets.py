@@ -140,7 +140,7 @@ def test_what_cannot_be_is_refused_in_words(site: httpx.Client, path: str, words
 
 def test_the_facts_hold_the_report_of_the_check(site: httpx.Client) -> None:
     facts = site.get("/datasets/facts", params={"name": CHECKED}).raise_for_status().text
-    (report,) = re.findall(r'<iframe src="([^"]*)"', facts)
+    (report,) = re.findall(r'<iframe [^>]*src="([^"]*)"', facts)
     page = site.get(report, follow_redirects=True).raise_for_status()
     assert CHECKED in page.text
     assert page.headers["content-security-policy"].startswith("sandbox")
@@ -356,6 +356,7 @@ def test_an_archive_is_deleted(tab: Page) -> None:
     search(tab, name)
     tab.wait("document.querySelectorAll('[data-archive]').length === 1")
     follow(tab, "tbody th a")
+    tab.wait(f"document.querySelector('.facts') !== null && {SETTLED}")
     open_dialog(tab, "button", "Delete")
     assert "Nothing is known that needs it." in tab.js("document.getElementById('dialog').textContent")
     press(tab, "#dialog .main", "Start")

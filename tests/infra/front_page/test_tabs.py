@@ -1,10 +1,12 @@
 """Every tab can be used with the keyboard alone, and read by day and by night (WCAG AA)."""
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Thread
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -14,14 +16,22 @@ from prefect.client.schemas.objects import StateType
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
 from infra.stack_settings import USER
-from tasks.catalogue.entries import VERDICTS, ArchiveEntry, ModelEntry, Page, PredictionEntry, VersionEntry
+from tasks.catalogue.entries import (
+    VERDICTS,
+    ArchiveEntry,
+    ArchiveVerdict,
+    ModelEntry,
+    Page,
+    PredictionEntry,
+    VersionEntry,
+)
 from tasks.orchestration import questions, run_list
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.questions import OpenQuestion
 from tasks.orchestration.run_list import ListedRun, Progress
 from tests.infra import browser
 from tests.infra.browser import OpenBrowser
-from tests.infra.front_page.in_process import NOBODY, PASSWORD
+from tests.infra.front_page.in_process import NOBODY, PASSWORD, ask
 from tests.waiting import eventually
 
 NAME, NOW = "shapes", datetime.now(UTC)
@@ -159,6 +169,47 @@ def address() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("model", "offered"),
+    [
+        (MODEL, ["Infer with it", "Roll back", "Undeploy"]),
+        (replace(MODEL, versions=MODEL.versions[:1]), ["Infer with it", "Undeploy"]),
+        (replace(MODEL, champion=None, served=False), []),
+    ],
+)
+def test_a_model_offers_what_can_be_done_with_it(
+    model: ModelEntry, offered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "read_model", lambda _: model)
+    text = ask(f"/registered-models/versions?name={NAME}").text.partition("<article")[0]
+    assert re.findall(r"<button[^>]*>([^<]*)<", text) == offered
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_an_archive_that_is_invalid_cannot_be_trained_on(
+    verdict: ArchiveVerdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = replace(ARCHIVE, verdict=verdict)
+    monkeypatch.setattr(datasets, "read_archive", lambda _: archive)
+    monkeypatch.setattr(datasets, "list_archives", lambda **_: Page(entries=(archive,), next_cursor=None))
+    facts, listed = ask(f"/datasets/facts?name={ARCHIVE.name}").text, ask("/datasets/list").text
+    is_invalid = verdict == "invalid"
+    assert ("Train on it" in facts, "No training takes it" in facts, " disabled " in listed) == (
+        not is_invalid,
+        is_invalid,
+        is_invalid,
+    )
+
+
+@pytest.mark.usefixtures("address")
+def test_what_a_log_and_a_progress_say_alike_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress(share=0.4, words="epoch 4/10")
+    run = next(run for run in RUNS if run.state.type is StateType.RUNNING)
+    monkeypatch.setattr(run_list, "read_progress", lambda _: {run.id: progress})
+    monkeypatch.setattr(run_list, "read_newest_lines", lambda _: {run.id: SimpleNamespace(text=progress.words)})
+    assert ask("/runs/newest").text.count("epoch 4/10") == 1
 
 
 @pytest.fixture(scope="module")
