@@ -9,6 +9,7 @@ from infra.front_page.bodies import read_form
 from infra.front_page.markdown import render_markdown
 from infra.front_page.pages import render
 from tasks.deployment import approval
+from tasks.errors import StudioError
 from tasks.orchestration import questions
 from tasks.settings import Settings
 
@@ -36,6 +37,8 @@ async def refuse(request: Request) -> Response:
 async def _answer(request: Request, *, approved: bool) -> Response:
     fields = await read_form(request, _MAX_BYTES)
     name, comment = (fields.get(field, [""])[-1] for field in ("name", "comment"))
+    if not name.strip():
+        raise StudioError("Expected your name, found none. Fill in the field “Your name”: it is kept with the answer.")
     await run_in_threadpool(approval.answer, request.path_params["run"], approved, name, comment)
     return render(request, "answered.html", events=["studio:changed"], approved=approved)
 

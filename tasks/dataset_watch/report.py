@@ -23,7 +23,8 @@ class StartedChecks:
 
 def watch_sentence(found: Survey, started: StartedChecks) -> str:
     """Return what a watch did, in one sentence."""
-    parts = [f"{found.archives} archives, {len(started.runs)} checks started"]
+    checks = len(started.runs)
+    parts = [f"{found.archives} archives, {checks} check{'' if checks == 1 else 's'} started"]
     if started.waiting:
         parts.append(f"{started.waiting} wait for the next watch")
     if left_out := len(found.unusable) + len(started.refused):

@@ -73,7 +73,7 @@ def describe(
     title: str, tags: Mapping[str, str], champion: tuple[str, Mapping[str, str]] | None, deadline: datetime
 ) -> list[str]:
     """Return paragraphs of Markdown about a version, by its tags and by title and tags of the served champion."""
-    asked = f"**{title}** has passed its gates."
+    asked = f"**{title}** has passed the gates of its deployment."
     replaced = f" It would replace {champion[0]}." if champion else " No version is served now."
     facts = [asked + replaced]
     sides = [(title, tags), *([champion] if champion else [])]

@@ -87,7 +87,7 @@ def test_a_new_archive_is_checked_once_and_again_when_it_has_changed(client: Syn
 def test_what_is_over_the_limit_waits_for_the_next_watch(client: SyncPrefectClient, prefix: str) -> None:
     for letter in "abc":
         upload(f"{prefix}{letter}.zip")
-    assert "1 checks started" in str((first := watch(1)).message)
+    assert "1 check started" in str((first := watch(1)).message)
     assert "wait for the next watch" in str(first.message)
     watch(2)
     assert names(started(client, prefix)) == [f"{prefix}{letter}.zip" for letter in "abc"]

@@ -16,7 +16,7 @@ def test_a_sentence_says_what_was_done_and_what_was_not() -> None:
     assert watch_sentence(surveyed(12), NOTHING) == "12 archives, 0 checks started"
     started = StartedChecks(runs={"a.zip": "run-1"}, refused={"b.zip": "no"}, waiting=7)
     assert watch_sentence(surveyed(12, c="odd"), started) == (
-        "12 archives, 1 checks started, 7 wait for the next watch, 2 cannot be checked"
+        "12 archives, 1 check started, 7 wait for the next watch, 2 cannot be checked"
     )
 
 

@@ -74,5 +74,5 @@ def test_the_form_compares_the_version_with_the_champion() -> None:
 @pytest.mark.parametrize("metrics", ["{", "[]", '{"a": {}}', "null"])
 def test_a_version_without_readable_scores_is_described_all_the_same(metrics: str) -> None:
     facts = describe("shapes version 1", {"metrics": metrics}, None, DEADLINE)
-    assert facts[0] == "**shapes version 1** has passed its gates. No version is served now."
+    assert facts[0] == "**shapes version 1** has passed the gates of its deployment. No version is served now."
     assert not any("|" in fact for fact in facts)
