@@ -241,3 +241,18 @@ def test_each_tab_is_used_with_the_keyboard_and_read_by_day_and_night(
         assert (count > 5, weak) == (True, [])
         grounds.add(page.js("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
+
+
+def test_the_page_of_an_archive_follows_its_check(
+    page: browser.Page, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that is read stays where it is."""
+    shown = [replace(ARCHIVE, verdict="unchecked")]
+    monkeypatch.setattr(datasets, "read_archive", lambda _: shown[-1])
+    page.open(f"{address}/datasets/archive?name={ARCHIVE.name}")
+    page.wait("document.querySelector('.badge')?.innerText === 'not checked'")
+    for images in (7, 8):
+        shown.append(replace(ARCHIVE, report=PREDICTION.run, images=images))
+        page.js("document.body.dispatchEvent(new Event('studio:slow-tick'))")
+        page.wait(f"document.querySelector('.facts').innerText.includes('{images}')")
+        page.wait("(window.report ??= document.querySelector('iframe')) === document.querySelector('iframe')")
