@@ -187,6 +187,24 @@ def test_a_model_offers_what_can_be_done_with_it(
     assert re.findall(r"<button[^>]*>([^<]*)<", text) == offered
 
 
+@pytest.mark.parametrize(
+    ("aliases", "served", "offered"),
+    [
+        (("champion",), False, ["Deploy"]),
+        (("challenger",), False, ["Deploy"]),
+        ((), True, ["Deploy"]),
+        (("mine",), False, ["Deploy", "Delete"]),
+    ],
+)
+def test_a_version_that_is_needed_is_not_offered_for_deletion(
+    aliases: tuple[str, ...], served: bool, offered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(MODEL, versions=(replace(VERSION, aliases=aliases, served=served),))
+    monkeypatch.setattr(models, "read_model", lambda _: model)
+    text = ask(f"/registered-models/versions?name={NAME}").text.partition("<article")[2]
+    assert re.findall(r"<button[^>]*>([^<]*)<", text) == offered
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_an_archive_that_is_invalid_cannot_be_trained_on(
     verdict: ArchiveVerdict, monkeypatch: pytest.MonkeyPatch
