@@ -132,7 +132,7 @@ async def _infer(request: Request, body: bytes) -> Response:
 
 def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
     address = request.app.state.triton.base_url
-    return _error(f"expected Triton at {address}, found no answer ({error!r}): start it with `make up`", 502)
+    return _error(f"expected Triton at {address}, found no answer ({error!r}): start it with `studio up`", 502)
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -67,7 +67,7 @@ async function ask(blob) {
   try {
     answer = await fetch(`${location.origin}/predict/${encodeURIComponent(model().name)}?${query}`, { method: "POST", body: blob });
   } catch {
-    throw new Error("the server behind this page does not answer: see `make status`");
+    throw new Error("the server behind this page does not answer: see `studio status`");
   }
   const body = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (!answer.ok) throw new Error(body.error);

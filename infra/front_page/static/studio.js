@@ -13,7 +13,7 @@ document.addEventListener("htmx:sendError", event => {
   const note = document.createElement("p"), close = document.createElement("button");
   note.className = "panel outage";
   note.setAttribute("role", "alert");
-  note.textContent = "The studio does not answer: see `make status`, then reload this page.";
+  note.textContent = "The studio does not answer: see `studio status`, then reload this page.";
   close.textContent = "Close";
   close.dataset.close = "";
   if (event.detail.target !== dialog) return event.detail.target?.replaceChildren(note);

@@ -50,7 +50,7 @@ async function ask(method, path, values, signal) {
     answer = await fetch(`${path}?${new URLSearchParams(values)}`, { method, headers, signal });
   } catch {
     signal?.throwIfAborted();
-    throw new UploadError("The studio does not answer: see `make status`.");
+    throw new UploadError("The studio does not answer: see `studio status`.");
   }
   const isJson = answer.headers.get("content-type")?.startsWith("application/json");
   const body = isJson ? await answer.json() : {};

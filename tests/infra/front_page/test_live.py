@@ -112,7 +112,7 @@ async def _request_without_triton(path: str, headers: Mapping[str, str] | None =
 def test_a_triton_that_is_away_is_named(path: str) -> None:
     answer = asyncio.run(_request_without_triton(path))
     assert answer.status_code == 502
-    assert "start it with `make up`" in answer.json()["error"]
+    assert "start it with `studio up`" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
