@@ -70,6 +70,17 @@ class Page:
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
+    @contextmanager
+    def new_tab(self) -> Iterator["Page"]:
+        """Another tab of this browser, with its cookies and its storage; it is closed with the block."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        port = self._connection.remote_address[1]
+        with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, proxy=None) as connection:
+            try:
+                yield Page(connection)
+            finally:
+                self.call("Target.closeTarget", targetId=target)
+
     def leave(self, address: str) -> None:
         """Open an address from a page that asks first whether to leave it, and say yes."""
         self.call("Page.enable")

@@ -1,7 +1,6 @@
 """Dialogs of the front page start the runs that they show, and nothing starts without a person."""
 
 import json
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -9,9 +8,8 @@ import pytest
 
 from infra.front_page.access import TOKEN_HEADER
 from infra.stack_settings import USER, StackSettings
-from tasks.orchestration import deployed_flows
 from tests.clients import front_page, prefect_api
-from tests.infra.browser import OpenBrowser
+from tests.infra.browser import Page
 
 
 def runs_of(stack: StackSettings, parameters: dict[str, object]) -> list[dict[str, object]]:
@@ -67,11 +65,9 @@ def test_a_stranger_gets_nothing_but_the_live_page(stack: StackSettings) -> None
         assert (live.status_code, token in live.text) == (200, False)
 
 
-def test_a_person_sees_the_command_change_and_starts_the_run(
-    stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path
-) -> None:
+def test_a_person_sees_the_command_change_and_starts_the_run(stack: StackSettings, browser: Page) -> None:
     name = f"absent-{uuid4().hex[:8]}"
-    with open_browser(tmp_path / "profile") as page:
+    with browser.new_tab() as page:
         page.sign_in(f"http://127.0.0.1:{stack.live_port}/start/", USER, stack.secrets["front_page"])
         page.js("htmx.ajax('GET', '/start/undeploy-model', { target: '#dialog' }); 0")
         page.wait("document.querySelector('#dialog').open")
@@ -83,5 +79,4 @@ def test_a_person_sees_the_command_change_and_starts_the_run(
         assert page.js("document.querySelector('#dialog [name=model_name]')") is None, "the form cannot be sent again"
         page.js("document.querySelector('#dialog footer [data-close]').click()")
         assert not page.js("document.querySelector('#dialog').open")
-    (run,) = runs_of(stack, {"model_name": name})
-    assert deployed_flows.wait(run["id"], 120).is_final()  # type: ignore[arg-type]
+    assert len(runs_of(stack, {"model_name": name})) == 1

@@ -4,7 +4,6 @@ import html
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +18,7 @@ from tasks.catalogue.archives import read_archive
 from tasks.orchestration import deployed_flows
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
-from tests.infra.browser import OpenBrowser, Page
+from tests.infra.browser import Page
 from tests.infra.front_page.in_process import ask
 from tests.infra.front_page.settled import SETTLED
 from tests.tasks.catalogue.registry import register
@@ -203,9 +202,9 @@ def test_while_the_store_is_away_the_panel_says_so_and_the_tab_is_there(monkeypa
 
 
 @pytest.fixture
-def tab(stack: StackSettings, site: httpx.Client, open_browser: OpenBrowser, tmp_path: Path) -> Iterator[Page]:  # noqa: ARG001
+def tab(stack: StackSettings, site: httpx.Client, browser: Page) -> Iterator[Page]:  # noqa: ARG001
     """The browser of a person who has given the password, at the list of our archives."""
-    with open_browser(tmp_path / "profile") as page:
+    with browser.new_tab() as page:
         page.resize(1280, 900)
         address = f"127.0.0.1:{stack.live_port}/datasets?search={FOLDER}"
         page.open(f"http://studio:{stack.secrets['front_page']}@{address}")
@@ -333,7 +332,7 @@ def test_two_selected_archives_are_what_the_training_gets(stack: StackSettings, 
     (run,) = runs_of(stack, "train-model", model)
     assert run["parameters"]["archives"] == MANY[3:5]
     assert {"model_name", "archives"} <= run["parameters"].keys()
-    deployed_flows.wait(UUID(run["id"]), 120)  # it fails, because neither is a zip
+    deployed_flows.cancel(UUID(run["id"]))
 
 
 def test_a_row_leads_to_the_report_and_the_lineage(tab: Page) -> None:

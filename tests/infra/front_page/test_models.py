@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from infra.front_page import models
 from infra.stack_settings import USER, StackSettings
 from tasks.tracking.deployment_runs import RolloutRecord, write_rollout_record
 from tests.clients import front_page, prefect_api
-from tests.infra.browser import OpenBrowser, Page
+from tests.infra.browser import Page
 from tests.infra.front_page.in_process import NOBODY, ask
 from tests.infra.front_page.settled import SETTLED
 from tests.tasks.catalogue.registry import register
@@ -110,9 +109,9 @@ def test_parity_leads_to_the_newest_comparison(stack: StackSettings, name: str) 
 
 
 @pytest.fixture
-def tab(stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path, name: str) -> Iterator[Page]:
+def tab(stack: StackSettings, browser: Page, name: str) -> Iterator[Page]:
     """The page of the model, reached from the list."""
-    with open_browser(tmp_path / "profile") as tab:
+    with browser.new_tab() as tab:
         tab.resize(1280, 900)
         address = f"http://127.0.0.1:{stack.live_port}/registered-models"
         tab.sign_in(address, USER, stack.secrets["front_page"])

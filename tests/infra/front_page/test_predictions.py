@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from html import unescape
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -24,7 +23,7 @@ from tasks.media.images import decode_image
 from tasks.orchestration import deployed_flows
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page, prefect_api
-from tests.infra.browser import OpenBrowser, Page
+from tests.infra.browser import Page
 from tests.infra.front_page.in_process import ask
 from tests.infra.front_page.inferences import FAILURE, TEXT_FILE, publish_run
 from tests.infra.front_page.settled import SETTLED
@@ -228,9 +227,9 @@ def test_each_panel_names_the_service_that_is_away_and_the_others_work(
 
 
 @pytest.fixture
-def page(stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path) -> Iterator[Page]:
+def page(stack: StackSettings, browser: Page) -> Iterator[Page]:
     """The browser of a person who has given the password; the pages may want nothing that their policy forbids."""
-    with open_browser(tmp_path / "profile") as tab:
+    with browser.new_tab() as tab:
         tab.resize(1280, 900)
         address = f"http://127.0.0.1:{stack.live_port}/predictions"
         tab.sign_in(address, USER, stack.secrets["front_page"])

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +17,7 @@ from infra.stack_settings import USER, StackSettings
 from tasks.deployment.approval_form import ApprovalForm
 from tasks.orchestration import questions
 from tests.clients import front_page
-from tests.infra.browser import OpenBrowser
+from tests.infra.browser import Page
 from tests.infra.front_page.settled import SETTLED
 
 DESCRIPTION = "**shapes** has passed. [x](javascript:alert(1)) <img src=x onerror=alert(1)>"
@@ -80,11 +79,11 @@ def test_an_answer_needs_a_name_and_is_taken_once(stack: StackSettings, client: 
 
 @pytest.mark.parametrize("path", ["/runs", "/registered-models"])
 def test_a_person_approves_in_the_browser(
-    stack: StackSettings, client: SyncPrefectClient, run: UUID, open_browser: OpenBrowser, tmp_path: Path, path: str
+    stack: StackSettings, client: SyncPrefectClient, run: UUID, browser: Page, path: str
 ) -> None:
     """What is half written stays while the page asks whether something has changed."""
     field = f"document.getElementById('name-{run}')"
-    with open_browser(tmp_path / "profile") as tab:
+    with browser.new_tab() as tab:
         tab.resize(1280, 900)
         tab.sign_in(f"http://127.0.0.1:{stack.live_port}{path}", USER, stack.secrets["front_page"])
         tab.wait(f"{field} !== null")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,7 +18,7 @@ from tasks.orchestration.child_runs import PIPELINE, child_tag
 from tasks.orchestration.outcome import NOTHING_NEW
 from tasks.tracking.mlflow_client import TRAINING, experiment_id
 from tests.clients import front_page
-from tests.infra.browser import OpenBrowser, Page
+from tests.infra.browser import Page
 from tests.infra.front_page.settled import SETTLED
 from tests.prefect_runs import make_run
 
@@ -175,9 +174,9 @@ def test_a_run_leads_to_its_run_in_mlflow(stack: StackSettings) -> None:
 
 
 @pytest.fixture
-def tab(stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path, flow: str) -> Iterator[Page]:
+def tab(stack: StackSettings, browser: Page, flow: str) -> Iterator[Page]:
     """The list of the runs of the test's own flow."""
-    with open_browser(tmp_path / "profile") as tab:
+    with browser.new_tab() as tab:
         tab.resize(1280, 900)
         tab.sign_in(f"http://127.0.0.1:{stack.live_port}/runs?flow={flow}", USER, stack.secrets["front_page"])
         tab.wait("document.body.innerText.includes('No run goes on.')")

@@ -27,7 +27,7 @@ from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.storage.multipart_uploads import MultipartUpload, start_upload
 from tasks.storage.object_store import ObjectStore
 from tests.chaos.steps import kill_service
-from tests.infra.browser import OpenBrowser, Page
+from tests.infra.browser import Page
 from tests.waiting import eventually
 
 STORE = ObjectStore("datasets")
@@ -195,11 +195,12 @@ def test_nothing_is_done_without_the_token_of_the_page(client: httpx.Client) -> 
 
 
 @pytest.fixture
-def page(stack: StackSettings, open_browser: OpenBrowser, tmp_path: Path) -> Iterator[Page]:
-    with open_browser(tmp_path / "profile") as tab:
+def page(stack: StackSettings, browser: Page) -> Iterator[Page]:
+    with browser.new_tab() as tab:
         tab.resize(1280, 900)
         sign_in(tab, stack, HOST)
         yield tab
+        tab.js("localStorage.clear()")
 
 
 def sign_in(page: Page, stack: StackSettings, host: str) -> None:
