@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from uuid import uuid4
 
 import boto3
@@ -25,6 +26,7 @@ from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
 from tasks.storage import leases
 from tests.tasks.storage.proxy import Proxy
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -54,18 +56,22 @@ def test_a_version_is_used_while_the_block_lasts(name: str) -> None:
     assert leases.lease_holders(name) == {}
 
 
+def renewed(key: str) -> datetime:
+    """When a lease was written last."""
+    return boto3.client("s3").head_object(Bucket="runs", Key=key)["LastModified"]
+
+
 def test_a_run_that_is_killed_uses_nothing_soon(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "LEASE_TTL_S", 3.0)
+    key = f"leases/{name}/3/dying"
     with subprocess.Popen([sys.executable, "-c", HOLDING, name], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        time.sleep(5)
+        first = renewed(key)
+        eventually(lambda: renewed(key) > first, "a renewed lease")
         assert leases.lease_holders(name) == {3: ["dying"]}
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while leases.lease_holders(name):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    monkeypatch.setattr(leases, "LEASE_TTL_S", 1.0)
+    eventually(lambda: not leases.lease_holders(name), "no lease")
     monkeypatch.setattr(leases, "LEASE_GC_S", 0.0)
     leases.lease_holders(name)
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"leases/{name}/")
@@ -81,14 +87,12 @@ def test_a_store_that_is_away_ends_no_run(
     monkeypatch.setattr(leases, "get_run_logger", lambda: logging.getLogger("leases"))
     with leases.hold_lease(name, 1, "one"):
         proxy.close()
-        time.sleep(1)
+        eventually(lambda: f"{name} version 1 may be dropped while this run uses it" in caplog.text, "a warning")
         proxy.open()
         boto3.client("s3").delete_object(Bucket="runs", Key=f"leases/{name}/1/one")
-        time.sleep(1)
-        assert leases.lease_holders(name) == {1: ["one"]}
+        eventually(lambda: leases.lease_holders(name) == {1: ["one"]}, "a renewed lease")
         proxy.close()
     proxy.open()
-    assert f"{name} version 1 may be dropped while this run uses it" in caplog.text
     assert "the lease could not be let go of" in caplog.text
     proxy.close()
 
