@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from infra.front_page.pages import render, rows_of
+from infra.front_page.pages import number_of, render, rows_of
 from tasks.catalogue.models import list_models, read_model, read_version
 from tasks.errors import StudioError, safe_repr
 from tasks.settings import Settings
@@ -35,8 +35,8 @@ def show_model(request: Request) -> Response:
 def show_versions(request: Request) -> Response:
     """Return a model and its versions, the newest first; query: `name`, and `below` for versions of lower numbers."""
     model = read_model(request.query_params.get("name", ""))
-    below = request.query_params.get("below", "")
-    versions = [each for each in model.versions if not below.isdecimal() or each.number < int(below)]
+    below = number_of(request, "below")
+    versions = [each for each in model.versions if not below or each.number < below]
     shown = versions[: rows_of(request, VERSIONS_PER_PAGE)]
     return render(
         request,

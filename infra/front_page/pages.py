@@ -19,6 +19,7 @@ from tasks.settings import Settings
 
 FOLDER = Path(__file__).parent
 LONGEST_QUERY = 8000  # of an address that any browser and server takes
+_LONGEST_NUMBER = 9  # digits
 _STEPS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"))  # below, seconds of one, its name
 
 
@@ -84,8 +85,13 @@ def _error(request: Request, message: str, status: int) -> Response:
 
 def rows_of(request: Request, least: int) -> int:
     """Return how many rows a list is asked for: `rows` of the query, if it is more than `least`."""
-    rows = request.query_params.get("rows", "")
-    return min(max(int(rows), least), MAX_LIMIT) if rows.isdecimal() and len(rows) < 9 else least
+    return min(max(number_of(request, "rows"), least), MAX_LIMIT)
+
+
+def number_of(request: Request, name: str) -> int:
+    """Return a number of the query; 0 if it has none of this name, or none that can be meant."""
+    text = request.query_params.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < _LONGEST_NUMBER else 0
 
 
 def age_of(moment: datetime) -> str:

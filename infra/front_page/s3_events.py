@@ -58,7 +58,12 @@ def _start_checks(body: bytes) -> Response:
         _LOG.warning("An event notification started nothing: %s", error)
         return refusal_of(str(error), 503 if error.transient else 400)
     checks = [
-        {"key": each.key, "flow_run": str(each.flow_run) if each.flow_run else None, "reason": each.reason}
+        # JSON escapes can say what is no Unicode text.
+        {
+            "key": each.key.encode("utf-8", "replace").decode(),
+            "flow_run": str(each.flow_run) if each.flow_run else None,
+            "reason": each.reason,
+        }
         for each in started
     ]
     return JSONResponse({"checks": checks})

@@ -5,7 +5,6 @@ says which parts it has. Event `dataset.uploaded` is emitted by the check, which
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
 
@@ -17,7 +16,7 @@ from starlette.routing import Route
 from infra.front_page.pages import render
 from tasks.dataset_watch.checks import start_checks
 from tasks.dataset_watch.notifications import ObjectChange
-from tasks.dataset_watch.rules import EXTENSION, FoundArchive, is_archive, refusal
+from tasks.dataset_watch.rules import EXTENSION, is_archive, refusal
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.settings import Settings
 from tasks.storage.multipart_uploads import MultipartUpload, UploadOverError, start_upload
@@ -97,7 +96,7 @@ def require_archive_name(name: str) -> None:
         raise StudioError(expected_found_fix("the name of a file, without a folder", safe_repr(name), fix))
     if (length := len(name.encode())) > MAX_NAME_BYTES:
         raise StudioError(expected_found_fix(f"a name of at most {MAX_NAME_BYTES} bytes", str(length), fix))
-    if reason := refusal(FoundArchive(key=name, etag="", modified=datetime.now(UTC))):
+    if reason := refusal(name):
         raise StudioError(f"{safe_repr(name)}: {reason}. {fix}")
 
 

@@ -42,9 +42,10 @@ class ListRequest:
             padded = self.cursor[:MAX_CURSOR] + "=" * (-len(self.cursor) % 4)
             listing, filters, position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
             known = isinstance(listing, str) and isinstance(filters, dict) and isinstance(position, list)
+            "".join(position).encode()  # JSON escapes can say what is no Unicode text
         except (ValueError, TypeError, RecursionError):
             known = False
-        if not known or not all(isinstance(each, str) for each in position):
+        if not known:
             raise self._refusal(safe_repr(self.cursor))
         if (listing, filters) != (self.listing, self._chosen):
             raise self._refusal(f"one of {safe_repr(listing)}{_filter_words(filters)}")

@@ -16,6 +16,7 @@ from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 from tasks.tracking.inference_runs import InferenceRun, find_inference_run, list_inference_runs
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_LONGEST_TIME = 15  # digits of milliseconds since 1970
 _PREDICTIONS = ObjectStore(Bucket.PREDICTIONS, SHORT_OUTAGE)
 
 
@@ -60,7 +61,7 @@ def _behind(request: ListRequest) -> tuple[str, str] | None:
     match request.position:
         case ():
             return None
-        case (time, run) if time.isdecimal():
+        case (time, run) if time.isdecimal() and len(time) <= _LONGEST_TIME:
             return time, run
         case _:
             found = safe_repr(request.cursor)

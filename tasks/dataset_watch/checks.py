@@ -48,13 +48,13 @@ def _start_changed(change: ObjectChange) -> StartedCheck:
     if change.bucket != Bucket.DATASETS or not is_archive(change.key):
         expected = f"only archives in bucket {Bucket.DATASETS} are checked, whose names end in {EXTENSION}"
         return StartedCheck(key=change.key, reason=expected)
+    if reason := refusal(change.key):
+        return StartedCheck(key=change.key, reason=reason)
     try:
         stored = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE).find(change.key)
         if stored is None:
             return StartedCheck(key=change.key, reason="it is gone")
         found = FoundArchive(key=change.key, etag=stored.etag, modified=stored.modified)
-        if reason := refusal(found):
-            return StartedCheck(key=change.key, reason=reason)
         return StartedCheck(key=change.key, flow_run=start_check(found))
     except StudioError as error:
         if error.transient:

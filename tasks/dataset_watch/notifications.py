@@ -12,7 +12,7 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 
 MAX_BYTES = 1 << 20  # SNS sends 256 KiB at most
 MAX_RECORDS = 100
-_MAX_KEY_BYTES = 1024  # of S3
+_MAX_TEXT = 1024  # characters
 _MAX_BUCKET = 200  # characters of its name
 _CREATED = "ObjectCreated:"
 _TEST = "s3:TestEvent"
@@ -24,7 +24,7 @@ class NotificationError(StudioError):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectChange:
-    """An object that was written; what it holds now, the store alone says."""
+    """An object that was written; what it holds now, the store alone says, and whether its key can be one."""
 
     bucket: str
     key: str
@@ -81,7 +81,7 @@ def _from_event_bridge(event: dict[str, Any]) -> list[ObjectChange]:
     if event["detail-type"] != "Object Created":
         return []
     detail = _object(event.get("detail"), "detail")
-    return [_change(detail, _text(_object(detail.get("object"), "object").get("key"), "key"))]
+    return [_change(detail, _text(_object(detail.get("object"), "object").get("key"), "key", MAX_BYTES))]
 
 
 def _from_records(records: object) -> list[ObjectChange]:
@@ -92,14 +92,12 @@ def _from_records(records: object) -> list[ObjectChange]:
         name = _text(_object(record, "record").get("eventName"), "eventName")
         if name.removeprefix("s3:").startswith(_CREATED):
             facts = _object(record.get("s3"), "s3")
-            quoted = _text(_object(facts.get("object"), "object").get("key"), "key", 3 * _MAX_KEY_BYTES)
+            quoted = _text(_object(facts.get("object"), "object").get("key"), "key", MAX_BYTES)
             changes.append(_change(facts, unquote_plus(quoted)))
     return changes
 
 
 def _change(facts: dict[str, Any], key: str) -> ObjectChange:
-    if not key or len(key.encode("utf-8", "replace")) > _MAX_KEY_BYTES:
-        _refuse(f"a key of 1 to {_MAX_KEY_BYTES} bytes", key)
     return ObjectChange(
         bucket=_text(_object(facts.get("bucket"), "bucket").get("name"), "bucket name", _MAX_BUCKET),
         key=key,
@@ -112,7 +110,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-def _text(value: object, what: str, limit: int = _MAX_KEY_BYTES) -> str:
+def _text(value: object, what: str, limit: int = _MAX_TEXT) -> str:
     if not isinstance(value, str) or len(value) > limit:
         _refuse(f"a text of at most {limit} characters as {what}", value)
     return value

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.errors import safe_repr
 from tasks.parameters import Archive
 from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 from tasks.validation.check_records import check_id
 
 EXTENSION = ".zip"
+MAX_KEY_BYTES = 1024  # of S3
 _EXAMPLES = 20  # names of objects that are left out, of which a report shows no more
 _NAME = TypeAdapter[str](Archive)
 
@@ -47,7 +49,7 @@ class FoundArchive:
     @property
     def address(self) -> str:
         """The archive as a parameter of flows; a key that looks like an address would name another object."""
-        return S3Uri(Bucket.DATASETS, self.key).name_for(Bucket.DATASETS)
+        return _address(self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def survey(listed: Iterable[FoundArchive], checked: Collection[str], marks: Mapp
         if not is_archive(found.key):
             other_objects += 1
             others += [found.key] if len(others) < _EXAMPLES else []
-        elif reason := refusal(found):
+        elif reason := refusal(found.key):
             unusable[found.key] = reason
         else:
             archives += 1
@@ -102,16 +104,25 @@ def is_archive(key: str) -> bool:
     return key.lower().endswith(EXTENSION)
 
 
-def refusal(archive: FoundArchive) -> str:
-    """Return why no flow takes an archive of this name; empty if flows do."""
+def refusal(key: str) -> str:
+    """Return why no flow takes an archive of this key; empty if flows do."""
+    address = _address(key)
     try:
-        _NAME.validate_python(archive.address)
-        name = parse_s3_uri(archive.address, Bucket.DATASETS)
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return f"expected a key of at most {MAX_KEY_BYTES} bytes, found {safe_repr(key)}"
+        _NAME.validate_python(address)
+        name = parse_s3_uri(address, Bucket.DATASETS)
+    except UnicodeEncodeError:
+        return f"expected a key that is Unicode text, found {safe_repr(key)}"
     except ValidationError as error:
         return error.errors()[0]["msg"]
     except ValueError as error:
         return str(error)
-    return "" if name.key == archive.key else f"expected the name of an object, found {archive.key!r}"
+    return "" if name.key == key else f"expected the name of an object, found {key!r}"
+
+
+def _address(key: str) -> str:
+    return S3Uri(Bucket.DATASETS, key).name_for(Bucket.DATASETS)
 
 
 def find_checked(archives: Iterable[FoundArchive], checks: Mapping[str, datetime]) -> frozenset[FoundArchive]:

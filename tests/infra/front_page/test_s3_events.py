@@ -134,10 +134,12 @@ def test_an_archive_is_checked_at_once_and_once(stack: object, sender: Any) -> N
 
 
 def test_each_object_has_its_run_or_the_reason_for_none(stack: object) -> None:  # noqa: ARG001
-    keys = ["<script>.txt", "gone.zip", "../x.zip"]
-    body = minio(*(record(ObjectChange(bucket="datasets", key=key)) for key in keys))
-    checks = send(json.dumps(body).encode()).json()["checks"]
-    assert [check["key"] for check in checks] == keys
-    assert [check["flow_run"] for check in checks] == [None, None, None]
+    keys = ["<script>.txt", "gone.zip", "../x.zip", "x" * 5000 + ".zip", "\ud800.zip"]
+    records = [record(ObjectChange(bucket="datasets", key="?")) for _ in keys]
+    for each, key in zip(records, keys, strict=True):
+        each["s3"]["object"]["key"] = key
+    checks = send(json.dumps(minio(*records)).encode()).json()["checks"]
+    assert [check["key"] for check in checks] == [*keys[:-1], "?.zip"]
+    assert [check["flow_run"] for check in checks] == [None] * len(keys)
     assert checks[1]["reason"] == "it is gone"
     assert all(check["reason"] for check in checks)

@@ -49,6 +49,7 @@ def encoded(value: object) -> str:
     [
         *("x", "%%%", "ü", "W10", "a" * 100_000, encoded("[" * 5000), encoded(None), encoded(["archives", {}])),
         *(encoded(["archives", {}, [1]]), encoded(["archives", [], ["a"]]), encoded([["archives"], {}, ["a"]])),
+        encoded(["archives", {}, ["\ud800.zip"]]),
         base64.urlsafe_b64encode(b"[" * 9_000).decode(),
     ],
 )

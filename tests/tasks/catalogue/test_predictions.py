@@ -88,7 +88,7 @@ def test_a_name_that_no_model_has_is_refused() -> None:
         predictions.list_predictions(model="' or '1'='1")
 
 
-@pytest.mark.parametrize("position", [("x", "run"), ("1",), ("-1", "run"), ("²", "run")])
+@pytest.mark.parametrize("position", [("x", "run"), ("1",), ("-1", "run"), ("²", "run"), ("9" * 5000, "run")])
 def test_a_cursor_that_was_changed_is_refused(position: tuple[str, ...]) -> None:
     forged = ListRequest(listing="predictions", filters={"model": ""}, cursor="", limit=1).cursor_behind(*position)
     with pytest.raises(CatalogueError, match="a cursor of predictions"):
