@@ -48,7 +48,11 @@ def _option(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
         return ["--version", str(value)]
     if name == "force":
         return ["--force"] if value else []
-    return [word for path, each in _leaves(name, value) for word in ("--set", f"{path}={json.dumps(each)}")]
+    return [
+        word
+        for path, each in _leaves(name, value)
+        for word in ("--set", f"{path}={json.dumps(each, ensure_ascii=False)}")
+    ]
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON

@@ -146,8 +146,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _json(field: Field, text: str) -> Any:  # noqa: ANN401
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # an escape can say what is no Unicode text
     except (ValueError, RecursionError) as error:
         raise StudioError(
             expected_found_fix(f"JSON as {field.path}", safe_repr(text), f"Mind its quotes: {error}.")
         ) from error
+    return value

@@ -1,5 +1,6 @@
 """Options that several commands have, and how `--set` becomes parameters."""
 
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ Cursor = Annotated[str, typer.Option(help="Where the page before ended.")]
 
 
 def merge_settings(parameters: dict[str, Any], settings: Iterable[str] | None) -> dict[str, Any]:
-    """Return the parameters with each `path=value` in its place; values are YAML, so `null` and `[1, 2]` work.
+    """Return the parameters with each `path=value` in its place; values are JSON or YAML, so `null` and `[1, 2]` work.
 
     Raises:
         typer.BadParameter: A setting has another form.
@@ -27,10 +28,7 @@ def merge_settings(parameters: dict[str, Any], settings: Iterable[str] | None) -
         *groups, name = path.split(".")
         if not equals or not all([*groups, name]):
             raise typer.BadParameter(f"expected --set name=value or --set group.name=value, found {setting!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise typer.BadParameter(f"expected a YAML value after {path}=, found {text!r}") from error
+        value = _value(path, text)
         place = parameters
         for group in groups:
             inner = place.setdefault(group, {})
@@ -39,6 +37,19 @@ def merge_settings(parameters: dict[str, Any], settings: Iterable[str] | None) -
             place = inner
         place[name] = value
     return parameters
+
+
+def _value(path: str, text: str) -> Any:  # noqa: ANN401 - JSON
+    """JSON is read as such: in YAML `1e-05` is a text, and an escape of two halves is two signs."""
+    try:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = yaml.safe_load(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"expected a YAML or JSON value after {path}=, found {text!r}") from error
+    return value
 
 
 def given(**options: object) -> dict[str, Any]:

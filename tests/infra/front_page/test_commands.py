@@ -2,15 +2,20 @@
 
 import json
 import shlex
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
+import typer
+from hypothesis import example, given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from infra.front_page.commands import COMMANDS, curl_line, studio_line
 from studio.cli import app
 from studio.client import Studio
+from studio.commands.options import merge_settings
 from tests.paths import ROOT
 
 RUN = "0b8e5a34-6a3f-4f52-9e5a-1d7f0a4f1c11"
@@ -68,3 +73,27 @@ def test_the_line_of_curl_holds_the_parameters_as_they_are() -> None:
     assert words[:3] == ["curl", "--user", "$PREFECT_API_AUTH_STRING"]
     assert json.loads(words[words.index("--data") + 1]) == {"parameters": {"archive": HOSTILE}}
     assert words[-1] == f"$PREFECT_API_URL/deployments/{RUN}/create_flow_run"
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.from_regex(r"o_[a-z]{1,9}", fullmatch=True), _VALUES, max_size=3), st.lists(_TEXT))
+@example({"o_rate": 1e-05, "o_text": "1e-05", "o_name": "\N{GRINNING FACE}\x7f\x85\r\n'\"\u2028\ufffe"}, ["a\n'\".zip"])
+def test_what_the_line_says_is_read_back_as_it_was(options: dict[str, Any], archives: list[str]) -> None:
+    words = shlex.split(studio_line("train-model", {"archives": archives, **options}))
+    after = len(words) - len(archives)
+    settings = [setting for word, setting in pairwise(words[:after]) if word == "--set"]
+    assert repr(merge_settings({}, settings)) == repr(options)
+    assert words[after:] == archives
+
+
+@pytest.mark.parametrize("text", ['"\\ud800.zip"', "[" * 5000, "{", "NaN", "1e999"])
+def test_a_setting_that_no_server_takes_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected a YAML or JSON value after x="):
+        merge_settings({}, [f"x={text}"])

@@ -89,6 +89,7 @@ def test_a_name_is_never_made_another(name: str) -> None:
         ({"merge.classes": ["{car}"]}, r"Expected JSON as merge.classes, found '\{car\}'"),
         ({"archives": ['["a.zip"']}, r"Expected JSON as archives"),
         ({"merge.classes": ['{"a": NaN}']}, r"Expected JSON as merge.classes"),
+        ({"archives": ['["\\ud800.zip"]']}, r"Expected JSON as archives"),
     ],
 )
 def test_what_is_no_parameter_is_refused_in_words(filled: dict[str, list[str]], words: str) -> None:
