@@ -4,7 +4,10 @@
 """
 
 import argparse
+import asyncio
+import contextlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from jinja2 import TemplateError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
@@ -21,6 +25,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.exceptions import ObjectNotFound
+from prefect.server.schemas import schedules
+from prefect.server.utilities.user_templates import validate_user_template
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from infra.command_errors import StackError
@@ -33,6 +39,7 @@ BASE = "gpu"  # the deployment of a flow, whose code, queue and form its pipelin
 TAG = "pipelines.yaml"  # by which those are found that the file no longer lists
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _RENDERED = "x.zip"  # what stands for the value of a template while parameters are checked
+_CRON_FIELDS = 5  # those of seconds and years run, but not when one reads that they do
 _DEPLOYMENTS_PER_REQUEST = 200
 
 
@@ -101,11 +108,13 @@ def read_pipelines(path: Path = FILE) -> list[Pipeline]:
     """
     try:
         content = yaml.safe_load(path.read_text()) or {}
+        json.dumps(content, default=str, skipkeys=True)  # an alias may stand for what it is in
         pipelines = _File.model_validate(content).deployments
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelinesError(path, [f"expected a YAML file with a list `deployments`, found {error}"]) from error
     except ValidationError as error:
-        raise PipelinesError(path, _describe(error, content)) from error
+        sound = list(_sound_parts(error, content))
+        raise PipelinesError(path, [*_describe(error, content), *_find_faults(sound)]) from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PipelinesError(path, [f"expected a YAML file with a list `deployments`, found {error}"]) from error
     if faults := list(_find_faults(pipelines)):
         raise PipelinesError(path, faults)
     return pipelines
@@ -122,6 +131,18 @@ def _describe(error: ValidationError, content: object) -> Iterator[str]:
             place[:2] = [f"pipeline {safe_repr(name)}"] if name else [f"entry {place[1] + 1}"]
         found = "" if fault["type"] == "missing" else f", found {safe_repr(fault['input'])}"
         yield f"{'.'.join(map(str, place)) or 'the file'}: {fault['msg']}{found}"
+
+
+def _sound_parts(error: ValidationError, content: object) -> Iterator[Pipeline]:
+    """The pipelines without the fields that have faults: what is left may have others, and all are said at once."""
+    faulty: dict[object, set[object]] = {}
+    for fault in error.errors():
+        _, number, field, *_ = (*fault["loc"], None, None, None)
+        faulty.setdefault(number, set()).add(field)
+    entries = content.get("deployments") if isinstance(content, dict) else None
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        with contextlib.suppress(ValidationError, AttributeError):  # of its name or its flow: nothing can be said
+            yield Pipeline.model_validate({k: v for k, v in entry.items() if k not in faulty.get(number, ())})
 
 
 def _find_faults(pipelines: Sequence[Pipeline]) -> Iterator[str]:
@@ -156,7 +177,15 @@ def _find_parameter_faults(pipeline: Pipeline) -> Iterator[str]:
     for place, own in starts.items():
         templates = place.startswith("triggers")
         if not templates and _TEMPLATE.search(str(own)):
-            yield f"{place}: expected no {{{{ template }}}}, which only a trigger fills in"
+            yield (
+                f"{place}: expected no {{{{ template }}}}, which only a trigger fills in. Move it to parameters of "
+                "that trigger: triggers[0].parameters"
+            )
+        for text in _list_texts(own) if templates else ():
+            try:
+                validate_user_template(text)
+            except (TemplateError, ValueError) as error:
+                yield f"{place}: expected a template that Prefect can fill in, found {safe_repr(text)}: {error}"
         values = _render(pipeline.parameters | own)
         for fault in _validate(pipeline.flow, values):
             absent = fault["type"] == "missing" and len(fault["loc"]) == 1
@@ -191,13 +220,28 @@ def _render(value: Any) -> Any:  # noqa: ANN401 - JSON
     return _TEMPLATE.sub(_RENDERED, value) if isinstance(value, str) else value
 
 
+def _list_texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _list_texts(each)
+    elif isinstance(value, str):
+        yield value
+
+
 def _find_schedule_faults(pipeline: Pipeline) -> Iterator[str]:
     for number, schedule in enumerate(pipeline.schedules):
         try:
             schedule.to_cron()
+            fields = len(schedule.cron.split())
+            if fields != _CRON_FIELDS and not schedule.cron.startswith("@"):
+                expected = "expected minute, hour, day, month and weekday"
+                yield f"schedules[{number}].cron: {expected}, found {fields} fields in {safe_repr(schedule.cron)}"
+            asyncio.run(schedules.CronSchedule(cron=schedule.cron).get_dates(1))
         except ValidationError as error:
             for fault in error.errors(include_url=False):
                 yield f"schedules[{number}].{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        except ValueError:
+            yield f"schedules[{number}].cron: expected a time that comes, found {safe_repr(schedule.cron)}"
 
 
 def _find_trigger_faults(pipeline: Pipeline) -> Iterator[str]:

@@ -26,7 +26,12 @@ Echo = Callable[[str], None]
 
 
 def up(settings: StackSettings, say: Echo = print) -> None:
-    """Start what does not run, wait until all is well, and register buckets, pool and deployments."""
+    """Start what does not run, wait until all is well, and register buckets, pool and deployments.
+
+    Raises:
+        StackError: Nothing was started: an address of STUDIO_NOTIFY or the file of pipelines is wrong, a port is taken,
+            or a service elsewhere is away. Or a service is not well in time.
+    """
     began = time.monotonic()
     keep_private(settings.state_dir)
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
@@ -40,6 +45,10 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         say(_passwords(settings))
         say(f"stack is already up; `make down` stops it ({time.monotonic() - began:.1f} s)")
         return
+    # Imported late: what prefect imports reads PREFECT_API_URL.
+    from infra.pipelines import read_pipelines
+
+    read_pipelines()
     if supervisord.process(settings) is None:
         if "triton" in names:
             preflight.require_triton(settings)

@@ -67,6 +67,13 @@ def test_the_file_of_the_project_is_right_and_shows_each_way_to_start() -> None:
         (TRAIN | {"parameters": TRAIN["parameters"] | {"model": "x"}}, ".parameters.model: Extra inputs"),
         (TRAIN | {"parameters": TRAIN["parameters"] | {"archives": ["{{ x }}"]}}, "expected no {{ template }}"),
         (TRAIN | {"schedules": [{"cron": "at two"}]}, "pipeline 'nightly'.schedules[0].cron: "),
+        (TRAIN | {"schedules": [{"cron": "0 0 31 2 *"}]}, "schedules[0].cron: expected a time that comes"),
+        (TRAIN | {"schedules": [{"cron": "0 2 * * * 30"}]}, "schedules[0].cron: expected minute, hour, day"),
+        (TRAIN | {"schedules": [{"cron": "0 2 * * * 0 2030"}]}, "found 7 fields"),
+        (
+            TRAIN | {"triggers": [LANDS | {"parameters": {"archives": ["{{ event.payload.archive"]}}]},
+            "triggers[0].parameters: expected a template that Prefect can fill in",
+        ),
         (TRAIN | {"schedules": [{"cron": "0 2 * * *", "timezone": "Moon/Sea"}]}, ".schedules[0].timezone: "),
         (TRAIN | {"schedules": [{"cron": "0 2 * * *", "interval": 5}]}, ".interval: Extra inputs"),
         (
@@ -89,8 +96,9 @@ def test_a_fault_is_said_with_its_place(tmp_path: Path, entry: object, expected:
 
 
 def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
-    found = faults(tmp_path, TRAIN, TRAIN, TRAIN | {"name": "other", "parameters": {"base_model": ""}})
-    assert len(found) == 3, found
+    wrong = TRAIN | {"name": "other", "parameters": {"base_model": ""}, "shedule": []}
+    found = faults(tmp_path, TRAIN, TRAIN, wrong, TRAIN | {"name": "a", "schedules": [{"cron": "at two"}]})
+    assert len(found) == 5, found
 
 
 def test_a_person_is_asked_for_what_a_pipeline_leaves_open_and_an_event_fills_in_templates(tmp_path: Path) -> None:
@@ -102,7 +110,9 @@ def test_a_person_is_asked_for_what_a_pipeline_leaves_open_and_an_event_fills_in
     assert [each.name for each in read_pipelines(written(tmp_path, asks, filled))] == ["asks", "filled"]
 
 
-@pytest.mark.parametrize("text", ["deployments: [", "- x", "deployments: 7", "pipelines: []", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["deployments: [", "- x", "deployments: 7", "pipelines: []", "\x00", "deployments: &a [*a]"]
+)
 def test_what_is_no_such_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pipelines.yaml"
     path.write_text(text)
