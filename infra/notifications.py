@@ -1,26 +1,25 @@
-"""Who is told what happens: the block in Prefect that holds the addresses of `STUDIO_NOTIFY`, and its automations."""
+"""Who is told what happens: the blocks in Prefect that hold the addresses of `STUDIO_NOTIFY`, and their automations."""
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
 
 from infra.bootstrap import ensure_automation
 from infra.notification_addresses import parse_addresses
-from infra.registration import NOTIFICATION_BLOCK, NOTIFICATIONS
+from infra.notification_delivery import StudioNotifications
+from infra.registration import NOTIFICATION_BLOCKS, NOTIFICATIONS
 from infra.stack_settings import StackSettings
+from tasks.rendering.links import UiLinks
 from tasks.settings import Settings
-
-# Of the blocks that every server of Prefect knows, this one hands any address to Apprise as it is.
-Block = SlackWebhook
 
 
 async def ensure_notifications(settings: StackSettings) -> None:
-    """Make or update the block and the automations of deployments/notifications.yaml; without addresses remove both.
+    """Make or update the blocks and the automations of deployments/notifications.yaml; without addresses remove both.
 
     Raises:
         StackError: An address is none.
@@ -31,9 +30,12 @@ async def ensure_notifications(settings: StackSettings) -> None:
         if not addresses:
             await _remove(client, [automation["name"] for automation in wanted])
             return
-        block = await Block(url=SecretStr(" ".join(addresses))).asave(NOTIFICATION_BLOCK, overwrite=True, client=client)
+        blocks: dict[str, str] = {}
+        for kind, name in NOTIFICATION_BLOCKS.items():
+            block = StudioNotifications.model_validate({"addresses": " ".join(addresses), "kind": kind})
+            blocks[kind] = str(await block.asave(name, overwrite=True, client=client))
         for automation in wanted:
-            message = with_message(automation, str(block), Settings().addresses.prefect)
+            message = with_message(automation, blocks, Settings().addresses)
             await ensure_automation(client, AutomationCore.model_validate(message))
 
 
@@ -41,25 +43,26 @@ async def _remove(client: PrefectClient, names: list[str]) -> None:
     for name in names:
         for present in await client.read_automations_by_name(name):
             await client.delete_automation(present.id)
-    try:
-        block = await client.read_block_document_by_name(NOTIFICATION_BLOCK, Block.get_block_type_slug())
-    except ObjectNotFound:
-        return
-    await client.delete_block_document(block.id)
+    for name in NOTIFICATION_BLOCKS.values():
+        with contextlib.suppress(ObjectNotFound):
+            block = await client.read_block_document_by_name(name, StudioNotifications.get_block_type_slug())
+            await client.delete_block_document(block.id)
 
 
-def with_message(automation: dict[str, Any], block: str, prefect: str) -> dict[str, Any]:
-    """Return an automation of the file as Prefect takes it, with the block and what all messages share.
+def with_message(automation: dict[str, Any], blocks: Mapping[str, str], links: UiLinks) -> dict[str, Any]:
+    """Return an automation of the file as Prefect takes it, with a block and what all messages share.
 
     Args:
-        automation: As the file says it, with one action.
-        block: Id of the block that holds the addresses.
-        prefect: Address of Prefect's UI, for the link to the run that ends each message.
+        automation: As the file says it, with one action, whose `kind` is that of the message (none: `info`).
+        blocks: Id of the block that holds the addresses, by kind of message.
+        links: Where the pages are that a message links; `STUDIO` in it is the front page.
     """
     (action,) = automation["actions"]
-    link = f"{{% if flow_run %}}\nRun: {prefect}/runs/flow-run/{{{{ flow_run.id }}}}{{% endif %}}"
-    texts = {"subject": action["subject"], "body": action["body"].rstrip() + link}
-    return automation | {"actions": [action | {"block_document_id": block} | {k: _plain(v) for k, v in texts.items()}]}
+    run = f"{{% if flow_run %}}\nRun: {links.prefect}/runs/flow-run/{{{{ flow_run.id }}}}{{% endif %}}"
+    body = action["body"].replace("STUDIO", links.live.removesuffix("/live")).rstrip() + run
+    described = {name: value for name, value in action.items() if name != "kind"}
+    described |= {"block_document_id": blocks[action.get("kind", "info")]}
+    return automation | {"actions": [described | {"subject": _plain(action["subject"]), "body": _plain(body)}]}
 
 
 def _plain(template: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import uvicorn
 from prefect.server.api.server import create_app, custom_internal_exception_handler
+from prefect.server.events import actions
 from prefect.settings import get_current_settings
 from prefect.utilities.schema_tools import validation
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.door import Door, refusal_of
+from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
 from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
@@ -34,6 +36,7 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
 def application() -> Door:
     """Return Prefect's application behind our door."""
     describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
+    actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
     return Door(StorableText(app, mended=(LOGS,), status=_status_of_refusal), in_the_address)

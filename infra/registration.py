@@ -13,7 +13,7 @@ from tasks.settings import Settings
 POOL = "gpu"
 AUTOMATIONS = ROOT / "deployments" / "automations.yaml"
 NOTIFICATIONS = ROOT / "deployments" / "notifications.yaml"
-NOTIFICATION_BLOCK = "studio-notify"
+NOTIFICATION_BLOCKS = {"info": "studio-notify", "failure": "studio-notify-failure"}  # by kind of message
 # Deployments carry the parameter schemas of these; the rest is made by infra itself.
 _SOURCES = ("deployments", "flows", "infra", "model_repository", "tasks")
 
@@ -57,9 +57,9 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
 
 
 def _notifications(settings: StackSettings, api: httpx.Client) -> list[Any]:
-    """What messages are made from: a digest of where they go and of what they link, and the block that Prefect has."""
+    """What messages are made from: a digest of where they go and of what they link, and the blocks that Prefect has."""
     wanted = f"{settings.notify.get_secret_value()} {Settings().addresses.prefect}"
-    named = {"block_documents": {"name": {"any_": [NOTIFICATION_BLOCK]}}}
+    named = {"block_documents": {"name": {"any_": [*NOTIFICATION_BLOCKS.values()]}}}
     present = api.post("block_documents/filter", json=named).raise_for_status().json()
     return [hashlib.sha256(wanted.encode()).hexdigest(), [block["id"] for block in present]]
 

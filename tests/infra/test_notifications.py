@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -20,16 +21,18 @@ from infra import notifications, registration, supervisord
 from infra import stack as local_stack
 from infra.command_errors import StackError
 from infra.environment import inherited_environment, worker_environment
+from infra.pipelines import PipelinesError, read_pipelines
 from infra.registration import NOTIFICATIONS
 from infra.services import prefect_server
 from infra.stack_settings import StackSettings
 from tasks.deployment.refusals import VersionRefusedError
 from tasks.orchestration import events
+from tasks.rendering.links import UiLinks
 from tests.clients import prefect_api
-from tests.infra.receiver import Receiver, open_receiver
+from tests.infra.receiver import Receiver, open_dripping_receiver, open_receiver
 from tests.waiting import eventually
 
-PREFECT = "http://studio.example:4200"
+LINKS = UiLinks(prefect="http://studio.example:4200", mlflow="", live="http://studio.example:8003/live")
 RUN = "b9d5a9c4-0000-4000-8000-000000000001"
 SECRET = "hush-hush"
 OF_A_CHECK = "validate-dataset failed"
@@ -42,7 +45,8 @@ FILE: list[dict[str, Any]] = yaml.safe_load(NOTIFICATIONS.read_text())
 def message(name: str, payload: dict[str, Any], **run: Any) -> list[str]:
     """Subject and lines of the message of an automation, rendered as Prefect's server does."""
     (automation,) = (each for each in FILE if each["name"] == name)
-    (action,) = notifications.with_message(automation, str(uuid4()), PREFECT)["actions"]
+    blocks = dict.fromkeys(registration.NOTIFICATION_BLOCKS, str(uuid4()))
+    (action,) = notifications.with_message(automation, blocks, LINKS)["actions"]
     state = SimpleNamespace(name="Failed", message=run.get("reason", "It broke."))
     context = {
         "event": SimpleNamespace(payload=payload),
@@ -55,7 +59,7 @@ def message(name: str, payload: dict[str, Any], **run: Any) -> list[str]:
     ]
 
 
-LINK = f"Run: {PREFECT}/runs/flow-run/{RUN}"
+LINK = f"Run: {LINKS.flow_run(RUN)}"
 REPORT = {"report": "http://s3.example/report.html?X-Amz-Signature=1&x=2"}
 WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "promoted": (
@@ -67,6 +71,11 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         "notify-of-refused-versions",
         {**VERSION, "refused_by": "parity", "reason": "2 of 30 images differ.", "report": ""},
         ["shapes: version 3 was refused", "Refused by parity: 2 of 30 images differ.", LINK],
+    ),
+    "the first one is not good enough": (
+        "notify-of-refused-versions",
+        {**VERSION, "refused_by": "comparison", "reason": "mAP50 0.01, at least 0.1 is asked.", "report": ""},
+        ["shapes: version 3 was refused", "Not promoted: mAP50 0.01, at least 0.1 is asked.", LINK],
     ),
     "the first one is deployed": (
         "notify-of-deployed-versions",
@@ -91,10 +100,11 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "approval wanted": (
         "notify-of-wanted-approvals",
-        {**VERSION, "replaces": 2, "run": RUN, "page": PREFECT, **REPORT},
+        {**VERSION, "replaces": 2, "run": RUN, "page": "", **REPORT},
         [
             "shapes: version 3 waits for your approval",
-            "It has passed its gates, and would replace version 2. Open the run, choose Resume, and approve or refuse.",
+            "It has passed its gates, and would replace version 2.",
+            "Approve or refuse it at http://studio.example:8003/runs, or open the run in Prefect and choose Resume.",
             f"Report: {REPORT['report']}",
             LINK,
         ],
@@ -118,7 +128,10 @@ def test_messages_name_fields_that_the_events_have() -> None:
             assert {"model", "version"} <= named <= events.EVENTS[kind].payload.keys(), kind
 
 
-@pytest.mark.parametrize(("parameters", "suffix"), [({"model_name": "shapes"}, ": shapes"), ({"archive": "a.zip"}, "")])
+@pytest.mark.parametrize(
+    ("parameters", "suffix"),
+    [({"model_name": "shapes"}, ": shapes"), ({"archive": "a.zip"}, ": a.zip"), ({"max_checks": 2}, "")],
+)
 def test_a_run_is_named_with_its_reason(parameters: dict[str, Any], suffix: str) -> None:
     lines = [f"train-model failed{suffix}", "Run wise-owl of train-model ended Failed.", "It broke.", LINK]
     assert message("notify-of-failed-runs", {}, parameters=parameters) == lines
@@ -166,7 +179,7 @@ def expect(receiver: Receiver, *titles: str) -> None:
     last = promote(f"last-{uuid4().hex[:8]}")
     eventually(lambda: last in receiver.titles(), f"a message {last}")
     # Checks of archives that other tests have uploaded may end meanwhile.
-    assert sorted(title for title in receiver.titles() if title != OF_A_CHECK) == sorted([*titles, last])
+    assert sorted(title for title in receiver.titles() if not title.startswith(OF_A_CHECK)) == sorted([*titles, last])
     receiver.messages.clear()
 
 
@@ -189,6 +202,13 @@ def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Re
     expect(receiver, *titles)
 
 
+def test_a_receiver_that_drips_holds_up_nobody(stack: StackSettings, receiver: Receiver) -> None:
+    """Prefect handles two actions at one time: the third would wait for minutes."""
+    with open_dripping_receiver() as dripping:
+        register(stack, f"{dripping} {receiver.address}")
+        expect(receiver, *(promote(uuid4().hex[:8]) for _ in range(3)))
+
+
 @pytest.mark.heavy
 def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, receiver: Receiver) -> None:
     mark = uuid4().hex[:8]
@@ -207,8 +227,8 @@ def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, re
 
 
 @pytest.mark.heavy
-def test_make_up_follows_the_variable(stack: StackSettings) -> None:
-    """It is quick if the addresses are those of the last time, and refuses a wrong one before it does anything."""
+def test_make_up_follows_the_variable(stack: StackSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is quick if the addresses are those of the last time; a wrong one, or a wrong file, changes nothing."""
     with open_receiver() as receiver, prefect_api(stack) as api:
         told = stack.model_copy(update={"notify": SecretStr(receiver.address)})
         assert "stack is up after" in said(told)
@@ -216,6 +236,11 @@ def test_make_up_follows_the_variable(stack: StackSettings) -> None:
         assert "already up" in said(told)
         with pytest.raises(StackError, match=r"number 1 of 1, slak://\.\.\., is none"):
             said(stack.model_copy(update={"notify": SecretStr("slak://x")}))
+        with monkeypatch.context() as patch:
+            patch.setattr(read_pipelines, "__defaults__", (tmp_path / "no-such.yaml",))
+            with pytest.raises(PipelinesError, match="expected a YAML file"):
+                said(stack)
+        assert len(registered(api)) == len(FILE)
         assert "stack is up after" in said(stack)
         assert not registered(api)
 
@@ -263,7 +288,7 @@ def test_without_addresses_nothing_is_left_in_prefect(stack: StackSettings, rece
         assert SECRET not in api.post("/block_documents/filter", json={}).text
         register(stack, "")
         assert not registered(api)
-        assert registration.NOTIFICATION_BLOCK not in api.post("/block_documents/filter", json={}).text
+        assert registration.NOTIFICATION_BLOCKS["info"] not in api.post("/block_documents/filter", json={}).text
     promote(uuid4().hex[:8])
     register(stack, receiver.address)
     expect(receiver)
