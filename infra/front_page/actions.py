@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -64,7 +64,7 @@ def _show_parameters(request: Request, filled: Filled) -> Response:
 
 
 async def start(request: Request) -> Response:
-    """Start the run, and return where to watch it; a form that is sent twice starts one run."""
+    """Start the run, and return where to watch it; a form that is sent twice as it is starts one run."""
     filled = await read_form(request, _MAX_BYTES)
     return await run_in_threadpool(_start, request, filled)
 
@@ -73,7 +73,9 @@ def _start(request: Request, filled: Filled) -> Response:
     flow = _flow(request)
     try:
         parameters = parse_form(deployed_flows.describe(flow).schema, filled)
-        run = deployed_flows.start(flow, parameters, idempotency_key=request.query_params.get("key"))
+        key = request.query_params.get("key")
+        asked = f"{key} {json.dumps(parameters, sort_keys=True)}"  # filled in otherwise, it is another run
+        run = deployed_flows.start(flow, parameters, idempotency_key=str(uuid5(NAMESPACE_URL, asked)) if key else None)
     except StudioError as error:
         return render(request, "refused.html", status=502 if error.transient else 400, message=_refusal(error))
     answer = render(request, "started.html", events=(STARTED,), flow=flow, run=str(run))

@@ -30,10 +30,13 @@ def test_a_dialog_is_filled_with_what_the_button_says(stack: StackSettings) -> N
 def test_a_form_that_is_sent_twice_starts_one_run(stack: StackSettings) -> None:
     parameters = {"model_name": f"absent-{uuid4().hex[:8]}"}
     with front_page(stack) as page:
-        answer, _ = (page.post(f"/start/undeploy-model?key={parameters['model_name']}", data=parameters) for _ in "12")
+        address = f"/start/undeploy-model?key={parameters['model_name']}"
+        answer, _ = (page.post(address, data=parameters) for _ in "12")
+        other = {"model_name": f"{parameters['model_name']}-other"}
+        page.post(address, data=other)
     assert "A run of undeploy-model was started" in answer.text
     assert json.loads(answer.headers["HX-Trigger"]) == {"studio:started": True}
-    assert len(runs_of(stack, dict(parameters))) == 1
+    assert [len(runs_of(stack, dict(each))) for each in (parameters, other)] == [1, 1]
 
 
 def test_of_what_prefect_refuses_field_and_reason_are_said(stack: StackSettings) -> None:
