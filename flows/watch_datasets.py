@@ -23,5 +23,5 @@ def watch_datasets(max_checks: MaxChecks = 200) -> State:
     started = watch_steps.start_missing_checks(found.unchecked, max_checks)
     if report.is_worth_a_report(found, started):
         artifacts.show_markdown("dataset-watch", report.watch_markdown(found, started, Settings().addresses))
-    name = None if report.is_worth_a_report(found, started) else outcome.NOTHING_NEW
+    name = None if started.runs or started.refused else outcome.NOTHING_NEW
     return outcome.completed(report.watch_sentence(found, started), name)

@@ -1,6 +1,7 @@
 """Tab Datasets: the archives with their checks, and of each its report, its lineage and how it differs from another."""
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from infra.front_page.sample_pictures import read_sample_pictures
 from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
+from tasks.dataset_watch.checks import has_failed, list_started
+from tasks.dataset_watch.rules import EXTENSION, MOST_CHECKS, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import StorageError
@@ -72,13 +75,37 @@ def show_archive(request: Request) -> Response:
 
 
 def show_facts(request: Request) -> Response:
-    """Answer with what the newest check of an archive found, and with its report.
+    """Answer with what the newest check of an archive found.
 
     Raises:
         CatalogueError: There is no such archive.
         StorageError: The object store cannot be reached.
     """
     return render(request, "datasets_facts.html", archive=read_archive(_name(request)))
+
+
+def show_report(request: Request) -> Response:
+    """Answer with the report of the newest check of an archive, or with what comes of its check.
+
+    Raises:
+        CatalogueError: There is no such archive.
+        PrefectUnavailableError: There is no report, and Prefect's server does not answer.
+        StorageError: The object store cannot be reached.
+    """
+    archive = read_archive(_name(request))
+    key = object_name(archive.name, Bucket.DATASETS).key
+    found = FoundArchive(key=key, etag=archive.etag, modified=archive.modified)
+    checks = [] if archive.report else list_started(found)
+    newest = checks[-1] if checks else None
+    return render(
+        request,
+        "datasets_report.html",
+        archive=archive,
+        check=newest,
+        has_ended=newest is not None and newest.is_over(datetime.now(UTC)),
+        is_repeated=newest is not None and has_failed(newest) and len(checks) < MOST_CHECKS,
+        reason=refusal(key) if is_archive(key) else f"its name does not end in {EXTENSION}",
+    )
 
 
 def show_names(request: Request) -> Response:
@@ -119,6 +146,7 @@ ROUTES = [
     Route("/datasets/samples/{run:uuid}", show_sample_pictures),
     Route("/datasets/archive", show_archive),
     Route("/datasets/facts", show_facts),
+    Route("/datasets/report", show_report),
     Route("/datasets/names", show_names),
     Route("/datasets/difference", show_difference),
 ]

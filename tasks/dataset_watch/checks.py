@@ -1,17 +1,18 @@
 """Checks of what was uploaded: one run of validate-dataset for each content of each archive."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.rules import EXTENSION, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
-from tasks.orchestration import deployed_flows
-from tasks.storage.object_names import Bucket
+from tasks.orchestration import deployed_flows, run_history
+from tasks.orchestration.child_runs import RunState
+from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 from tasks.validation.check_records import WATCHED
@@ -19,6 +20,7 @@ from tasks.validation.check_records import WATCHED
 FLOW = "validate-dataset"
 FOLDER = "watched"
 QUEUE = "checks"
+INVALID = "Invalid"
 _MAX_NAME = 100
 _RUNS = ObjectStore(Bucket.RUNS)
 
@@ -65,7 +67,8 @@ def _start_changed(change: ObjectChange) -> StartedCheck:
 def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
     """Start the check of an archive, unless it was started since it was written; returns the id of its flow run.
 
-    A check that begins by itself starts the pipelines which wait for new archives.
+    One that failed without a verdict is started again. A check that begins by itself starts the pipelines which wait
+    for new archives.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
@@ -82,10 +85,62 @@ def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
             queue=QUEUE if by_itself else None,
         )
         known = deployed_flows.find(run)
-        if known is None or known.end_time is None or known.end_time >= archive.written:
+        check = RunState.of(known) if known else None
+        if check is None or not (has_failed(check) or _is_of_before(check, archive)):
             return run
-        # It checked an earlier upload of the same bytes, which somebody has deleted since.
-        key = hashlib.sha256(f"{key}{run}".encode()).hexdigest()
+        key = _key_behind(key, run)
+
+
+def list_started(archive: FoundArchive) -> list[RunState]:
+    """Return the checks that `start_check` has started of an archive as it is now, the oldest first.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    checks: list[RunState] = []
+    key = archive.idempotency_key
+    while check := run_history.find_by_key(FLOW, key):
+        checks += [] if _is_of_before(check, archive) else [check]
+        key = _key_behind(key, check.id)
+    return checks
+
+
+def list_failures() -> dict[str, list[datetime]]:
+    """Return of each key when checks that began by themselves failed without a verdict.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    failures: dict[str, list[datetime]] = {}
+    for run in run_history.list_unsuccessful(FLOW, WATCHED, apart_from=INVALID):
+        key, check = archive_key(run.parameters), RunState.of(run)
+        if key and has_failed(check):
+            failures.setdefault(key, []).append(check.since)
+    return failures
+
+
+def has_failed(check: RunState) -> bool:
+    """Return whether a check ended for good without a verdict, and nobody has cancelled it."""
+    had_its_way = check.completed or check.is_cancelled or check.state == INVALID
+    return check.is_over(datetime.now(UTC)) and not had_its_way
+
+
+def archive_key(parameters: Mapping[str, object]) -> str | None:
+    """Return the key in bucket `datasets` of what a run checks; None if that is elsewhere."""
+    try:
+        name = parse_s3_uri(str(parameters.get("archive", "")), Bucket.DATASETS)
+    except ValueError:
+        return None
+    return name.key if name.bucket == Bucket.DATASETS else None
+
+
+def _is_of_before(check: RunState, archive: FoundArchive) -> bool:
+    """Whether it checked an earlier upload of the same bytes, which somebody has deleted since."""
+    return check.has_stopped and check.since < archive.written
+
+
+def _key_behind(key: str, run: UUID) -> str:
+    return hashlib.sha256(f"{key}{run}".encode()).hexdigest()
 
 
 def list_marks() -> dict[str, datetime]:

@@ -1,7 +1,7 @@
 """Which objects of bucket `datasets` are archives, and which of these have not been checked as they are now."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from tasks.validation.check_records import check_id
 
 EXTENSION = ".zip"
 MAX_KEY_BYTES = 1024  # of S3
+MOST_CHECKS = 3  # of an archive that fail without a verdict; then nobody checks it by itself
 _EXAMPLES = 20  # names of objects that are left out, of which a report shows no more
 _NAME = TypeAdapter[str](Archive)
 
@@ -66,7 +67,12 @@ class Survey:
     others: tuple[str, ...]
 
 
-def survey(listed: Iterable[FoundArchive], checked: Collection[str], marks: Mapping[str, datetime]) -> Survey:
+def survey(
+    listed: Iterable[FoundArchive],
+    checked: Collection[str],
+    marks: Mapping[str, datetime],
+    failures: Mapping[str, Sequence[datetime]],
+) -> Survey:
     """Sort the objects of a listing by what has to be done.
 
     Args:
@@ -74,6 +80,8 @@ def survey(listed: Iterable[FoundArchive], checked: Collection[str], marks: Mapp
         checked: The `check_id`s of what has a verdict.
         marks: When a check was started, by `check_id`. One from before the archive was written is of an earlier upload
             of the same bytes, which somebody has deleted.
+        failures: When checks of each key failed without a verdict. Such a check is started again, until `MOST_CHECKS`
+            of an archive as it is now have failed.
     """
     archives = other_objects = 0
     unchecked: list[FoundArchive] = []
@@ -88,7 +96,9 @@ def survey(listed: Iterable[FoundArchive], checked: Collection[str], marks: Mapp
         else:
             archives += 1
             name = found.check_id
-            is_known = name in checked or (name in marks and marks[name] >= found.modified)
+            failed = [time for time in failures.get(found.key, ()) if time >= found.modified]
+            begun = max([found.modified, *failed])
+            is_known = name in checked or len(failed) >= MOST_CHECKS or (name in marks and marks[name] >= begun)
             unchecked += [] if is_known else [found]
     return Survey(
         archives=archives,

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 
 from prefect import get_run_logger
-from prefect.client.schemas.objects import FlowRun
 
 from tasks.dataset_watch import checks, rules
 from tasks.dataset_watch.report import StartedChecks
@@ -15,12 +14,11 @@ from tasks.dataset_watch.rules import FoundArchive, Survey
 from tasks.errors import StudioError
 from tasks.orchestration import run_history
 from tasks.orchestration.step import SERVICE_RESTART, step
-from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.validation.check_records import list_checks
 
 FIRST_WATCH = "first-watch"  # the last mark of the first watch
-INVALID = "Invalid"
 
 
 @step
@@ -33,7 +31,7 @@ def survey_archives() -> Survey:
         StudioError: The object store or Prefect's server does not answer for minutes.
     """
     marks = checks.list_marks()
-    found = rules.survey(_list_objects(), list_checks(), marks)
+    found = rules.survey(_list_objects(), list_checks(), marks, checks.list_failures())
     if FIRST_WATCH in marks:
         return found
     checked = rules.find_checked(found.unchecked, _read_old_checks(found.unchecked))
@@ -76,15 +74,7 @@ def _read_old_checks(archives: Collection[FoundArchive]) -> dict[str, datetime]:
     """When the newest check of each key began that has a verdict."""
     newest: dict[str, datetime] = {}
     for run in run_history.list_runs(checks.FLOW) if archives else ():
-        key = _archive_key(run)
-        if key and run.start_time and run.state and (run.state.is_completed() or run.state.name == INVALID):
+        key = checks.archive_key(run.parameters)
+        if key and run.start_time and run.state and (run.state.is_completed() or run.state.name == checks.INVALID):
             newest[key] = max(run.start_time, newest.get(key, run.start_time))
     return newest
-
-
-def _archive_key(run: FlowRun) -> str | None:
-    try:
-        name = parse_s3_uri(str(run.parameters.get("archive", "")), Bucket.DATASETS)
-    except ValueError:
-        return None
-    return name.key if name.bucket == Bucket.DATASETS else None

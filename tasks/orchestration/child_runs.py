@@ -61,6 +61,11 @@ class RunState:
         return self.type is StateType.COMPLETED
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether a person, or a run of another, has ended it."""
+        return self.type is StateType.CANCELLED
+
+    @property
     def is_paused(self) -> bool:
         """Whether it waits, without a process if it is suspended, until it is resumed."""
         return self.type is StateType.PAUSED

@@ -12,14 +12,17 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterStateName,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 
-from tasks.orchestration.child_runs import ENDED
+from tasks.orchestration.child_runs import ENDED, RunState
 from tasks.orchestration.current_run import flow_run_id
-from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client
+from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, prompt_client
 from tasks.orchestration.step import SERVICE_RESTART
 
 SKIPPED = "Skipped"
@@ -31,8 +34,34 @@ def list_runs(flow: str) -> Iterator[FlowRun]:
     Raises:
         PrefectUnavailableError: The server does not answer for minutes.
     """
-    named = FlowFilter(name=FlowFilterName(any_=[flow]))
-    return list_flow_runs(flows=named, sort=FlowRunSort.EXPECTED_START_TIME_ASC, patience=SERVICE_RESTART)
+    return list_flow_runs(flows=_named(flow), sort=FlowRunSort.EXPECTED_START_TIME_ASC, patience=SERVICE_RESTART)
+
+
+def list_unsuccessful(flow: str, tag: str, *, apart_from: str) -> Iterator[FlowRun]:
+    """Yield the runs of a flow with this tag that are Failed or Crashed, but not those whose state has that name.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer for minutes.
+    """
+    state = in_state(StateType.FAILED, StateType.CRASHED)
+    state.name = FlowRunFilterStateName(not_any_=[apart_from])
+    chosen = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]), state=state)
+    return list_flow_runs(chosen, flows=_named(flow), patience=SERVICE_RESTART)
+
+
+def find_by_key(flow: str, idempotency_key: str) -> RunState | None:
+    """Return the run of a flow that was started with this key; None if none was.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    chosen = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[idempotency_key]))
+    found = next(list_flow_runs(chosen, flows=_named(flow), limit=1, connect=prompt_client), None)
+    return RunState.of(found) if found else None
+
+
+def _named(flow: str) -> FlowFilter:
+    return FlowFilter(name=FlowFilterName(any_=[flow]))
 
 
 def skip_missed_runs() -> int:

@@ -9,7 +9,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Failed
 from rich.console import Console
 
 from flows.validate_dataset import validate_dataset
@@ -22,6 +22,7 @@ from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.steps import FIRST_WATCH
 from tasks.orchestration import outcome
 from tasks.validation import check_records
+from tests.clients import front_page
 from tests.tasks.dataset.archives import good, zipped
 from tests.waiting import eventually
 
@@ -118,6 +119,45 @@ def test_the_same_bytes_are_checked_again_when_they_come_back(client: SyncPrefec
     assert len(started(client, prefix)) == 2
 
 
+def test_a_check_that_fails_without_a_verdict_is_started_three_times_and_the_page_says_so(
+    client: SyncPrefectClient, prefix: str, stack: StackSettings
+) -> None:
+    upload(key := f"{prefix}a.zip")
+    with front_page(stack) as page:
+
+        def said() -> str:
+            return page.get("/datasets/report", params={"name": key}).raise_for_status().text
+
+        assert "A check starts by itself within minutes" in said()
+        for number in (1, 2, 3):
+            watch(1)
+            watch(1)
+            runs = started(client, prefix)
+            assert len(runs) == number
+            assert "waits or goes on" in said()
+            (newest,) = [run for run in runs if run.state and run.state.is_scheduled()]
+            client.set_flow_run_state(newest.id, Failed(message="The disk is full."), force=True)
+            assert ("It is started again by itself" in said()) == (number < 3)
+        watch(1)
+        assert len(started(client, prefix)) == 3
+        assert "ended Failed, and there is no verdict. None starts by itself" in said()
+
+
+def test_a_check_that_was_cancelled_stays_so_until_the_archive_changes(
+    client: SyncPrefectClient, prefix: str, stack: StackSettings
+) -> None:
+    upload(key := f"{prefix}a.zip")
+    watch(1)
+    client.set_flow_run_state(started(client, prefix)[0].id, Cancelled(), force=True)
+    watch(1)
+    assert len(started(client, prefix)) == 1
+    with front_page(stack) as page:
+        assert "ended Cancelled" in page.get("/datasets/report", params={"name": key}).text
+    upload(key, "changed")
+    watch(1)
+    assert len(started(client, prefix)) == 2
+
+
 def test_the_first_watch_finds_checks_that_left_no_record(client: SyncPrefectClient, prefix: str) -> None:
     """As those of a release without records: whoever updates does not have every archive checked again."""
     watch(1)
@@ -169,6 +209,7 @@ def test_a_name_that_no_flow_takes_is_in_the_report(client: SyncPrefectClient, p
     try:
         state = watch(1)
         assert "1 cannot be checked" in str(state.message)
+        assert (state.name == outcome.NOTHING_NEW) == (" 0 checks started" in str(state.message))
         assert "x1b.zip'" in report(client, state.state_details.flow_run_id).replace("<wbr>", "")
     finally:
         boto3.client("s3").delete_object(Bucket="datasets", Key=f"{prefix}\x1b.zip")

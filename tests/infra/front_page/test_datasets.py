@@ -94,8 +94,8 @@ def test_a_name_of_any_signs_is_text_and_leads_to_its_page(site: httpx.Client) -
     assert sorted(unescaped(BOX, page)) == sorted(HOSTILE)
     assert "<b>" not in page
     for link in unescaped(LINK, page):
-        facts = site.get(link.replace("/archive?", "/facts?"))
-        assert (facts.status_code, "not checked" in facts.text) == (200, True)
+        facts = site.get(link.replace("/archive?", "/report?"))
+        assert (facts.status_code, "checked" in facts.text) == (200, True)
         assert "<b>" not in site.get(link).raise_for_status().text
 
 
@@ -137,8 +137,8 @@ def test_what_cannot_be_is_refused_in_words(site: httpx.Client, path: str, words
 # ---- the page of an archive -----------------------------------------------------------------------------------------
 
 
-def test_the_facts_hold_the_report_of_the_check(site: httpx.Client) -> None:
-    facts = site.get("/datasets/facts", params={"name": CHECKED}).raise_for_status().text
+def test_the_report_of_the_check_is_shown(site: httpx.Client) -> None:
+    facts = site.get("/datasets/report", params={"name": CHECKED}).raise_for_status().text
     (report,) = re.findall(r'<iframe [^>]*src="([^"]*)"', facts)
     page = site.get(report, follow_redirects=True).raise_for_status()
     assert CHECKED in page.text
