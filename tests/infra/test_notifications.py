@@ -202,13 +202,6 @@ def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Re
     expect(receiver, *titles)
 
 
-def test_a_receiver_that_drips_holds_up_nobody(stack: StackSettings, receiver: Receiver) -> None:
-    """Prefect handles two actions at one time: the third would wait for minutes."""
-    with open_dripping_receiver() as dripping:
-        register(stack, f"{dripping} {receiver.address}")
-        expect(receiver, *(promote(uuid4().hex[:8]) for _ in range(3)))
-
-
 @pytest.mark.heavy
 def test_a_server_that_is_restarted_tells_nothing_again(stack: StackSettings, receiver: Receiver) -> None:
     mark = uuid4().hex[:8]
@@ -293,6 +286,13 @@ def test_without_addresses_nothing_is_left_in_prefect(stack: StackSettings, rece
     register(stack, receiver.address)
     expect(receiver)
     assert not [path for path in (stack.state_dir / "logs").iterdir() if SECRET in path.read_text()]
+
+
+def test_a_receiver_that_drips_holds_up_nobody(stack: StackSettings, receiver: Receiver) -> None:
+    """Prefect handles two actions at one time: the third would wait for minutes."""
+    with open_dripping_receiver() as dripping:
+        register(stack, f"{dripping} {receiver.address}")
+        expect(receiver, *(promote(uuid4().hex[:8]) for _ in range(3)))
 
 
 def registered(api: Any) -> list[str]:
