@@ -7,6 +7,7 @@ from infra.front_page import dataset_consequences, model_consequences, predictio
 
 Parameters = Mapping[str, Any]
 CONSEQUENCES: Mapping[str, Callable[[Parameters], tuple[str, ...]]] = {
+    "run-inference": model_consequences.of_inference,
     "deploy-model": model_consequences.of_deployment,
     "rollback-model": model_consequences.of_rollback,
     "undeploy-model": model_consequences.of_undeployment,

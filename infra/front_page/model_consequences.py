@@ -25,6 +25,18 @@ def of_deployment(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"Clients of {model.name}, which get {now} now, get version {version}, if it passes its gates.",)
 
 
+def of_inference(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say that there is no version which could answer.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    model = _model(parameters)
+    if model is None or model.champion is not None:
+        return ()
+    return (f"{model.name} has no champion, so nobody answers and the run will fail: deploy a version first.",)
+
+
 def of_rollback(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """Say which version clients would no longer get.
 
@@ -32,8 +44,10 @@ def of_rollback(parameters: Mapping[str, Any]) -> tuple[str, ...]:
         TrackingError: MLflow cannot be reached.
     """
     model = _model(parameters)
-    if model is None or model.champion is None:
+    if model is None:
         return ()
+    if model.champion is None:
+        return (f"{model.name} has no champion, so there is nothing to roll back from and the run will fail.",)
     earlier = f"version {parameters['version']}" if parameters.get("version") else "the champion before it"
     return (f"Clients of {model.name} get {earlier} instead of version {model.champion}.",)
 

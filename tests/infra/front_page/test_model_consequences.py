@@ -33,6 +33,7 @@ def name(stack: object) -> str:  # noqa: ARG001
         ("rollback-model", None, "get the champion before it instead of version 1."),
         ("rollback-model", 3, "get version 3 instead of version 1."),
         ("undeploy-model", None, "get version 1 now, get no answers any more."),
+        ("run-inference", None, ""),
         ("delete-version", 1, "/1 is champion, so the run may refuse this. The weights and the graph of"),
         ("delete-version", 3, "The weights and the graph of"),
     ],
@@ -41,10 +42,13 @@ def test_a_dialog_says_what_becomes_of_clients(name: str, flow: str, version: in
     parameters: dict[str, Any] = {"model_name": name} | ({"version": version} if version else {})
     found = " ".join(CONSEQUENCES[flow](parameters))
     assert expected in found
+    assert bool(found) == bool(expected)
     assert ("refuse" in found) == ("refuse" in expected)
 
 
-@pytest.mark.parametrize("flow", ["deploy-model", "rollback-model", "undeploy-model", "delete-version"])
+@pytest.mark.parametrize(
+    "flow", ["deploy-model", "rollback-model", "undeploy-model", "delete-version", "run-inference"]
+)
 def test_nothing_is_said_of_a_model_that_is_not_there(stack: object, flow: str) -> None:  # noqa: ARG001
     for parameters in ({}, {"model_name": f"absent-{uuid4()}", "version": 1}, {"model_name": ["odd"]}):
         assert CONSEQUENCES[flow](parameters) == ()
@@ -56,7 +60,9 @@ def test_a_model_without_champion_serves_nobody(stack: StackSettings) -> None:
     parameters = {"model_name": name}
     assert model_consequences.of_deployment(parameters) == (f"{name} has no challenger: choose a version.",)
     assert "which get nothing now, get version 1" in model_consequences.of_deployment({**parameters, "version": 1})[0]
-    assert model_consequences.of_rollback(parameters) == model_consequences.of_undeployment(parameters) == ()
+    assert model_consequences.of_undeployment(parameters) == ()
+    for flow in ("rollback-model", "run-inference"):
+        assert "has no champion" in CONSEQUENCES[flow](parameters)[0]
     with front_page(stack) as page:
         dialog = page.get("/start/deploy-model", params={"model_name": name, "version": 1}).raise_for_status().text
     assert f"Clients of {name}, which get nothing now" in dialog
