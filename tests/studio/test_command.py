@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-import click
 import pytest
 import typer
 from prefect.client.orchestration import SyncPrefectClient
@@ -31,7 +30,7 @@ from tests.prefect_runs import make_run
 from tests.tasks.dataset.archives import good, zipped
 
 WITHOUT_JSON = {"demo"}  # a table to look at
-CLICK = cast("click.Group", typer.main.get_command(app))
+CLICK: Any = typer.main.get_command(app)
 COMMANDS = set(CLICK.commands)
 
 
