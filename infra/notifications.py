@@ -18,8 +18,10 @@ from tasks.rendering.links import UiLinks
 from tasks.settings import Settings
 
 
-async def ensure_notifications(settings: StackSettings) -> None:
+async def ensure_notifications(settings: StackSettings) -> bool:
     """Make or update the blocks and the automations of deployments/notifications.yaml; without addresses remove both.
+
+    Returns whether there were some and they are removed.
 
     Raises:
         StackError: An address is none.
@@ -28,8 +30,7 @@ async def ensure_notifications(settings: StackSettings) -> None:
     addresses = parse_addresses(settings.notify.get_secret_value())
     async with get_client() as client:
         if not addresses:
-            await _remove(client, [automation["name"] for automation in wanted])
-            return
+            return await _remove(client, [automation["name"] for automation in wanted])
         blocks: dict[str, str] = {}
         for kind, name in NOTIFICATION_BLOCKS.items():
             block = StudioNotifications.model_validate({"addresses": " ".join(addresses), "kind": kind})
@@ -37,16 +38,18 @@ async def ensure_notifications(settings: StackSettings) -> None:
         for automation in wanted:
             message = with_message(automation, blocks, Settings().addresses)
             await ensure_automation(client, AutomationCore.model_validate(message))
+    return False
 
 
-async def _remove(client: PrefectClient, names: list[str]) -> None:
-    for name in names:
-        for present in await client.read_automations_by_name(name):
-            await client.delete_automation(present.id)
+async def _remove(client: PrefectClient, names: list[str]) -> bool:
+    present = [each for name in names for each in await client.read_automations_by_name(name)]
+    for each in present:
+        await client.delete_automation(each.id)
     for name in NOTIFICATION_BLOCKS.values():
         with contextlib.suppress(ObjectNotFound):
             block = await client.read_block_document_by_name(name, StudioNotifications.get_block_type_slug())
             await client.delete_block_document(block.id)
+    return bool(present)
 
 
 def with_message(automation: dict[str, Any], blocks: Mapping[str, str], links: UiLinks) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         for service in wanted:
             say(_line(service))
         say(_passwords(settings))
-        say(f"stack is already up; `make down` stops it ({time.monotonic() - began:.1f} s)")
+        say(f"stack is already up; `studio down` stops it ({time.monotonic() - began:.1f} s)")
         return
     # Imported late: what prefect imports reads PREFECT_API_URL.
     from infra.pipelines import read_pipelines
@@ -124,7 +124,8 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
-    asyncio.run(notifications.ensure_notifications(settings))
+    if asyncio.run(notifications.ensure_notifications(settings)):
+        say("STUDIO_NOTIFY has no address now: nobody gets messages any more")
     start("worker")
     bootstrap.register_deployments()
     pipelines.register_pipelines(pipelines.read_pipelines())
@@ -162,7 +163,7 @@ def load_settings() -> StackSettings:
     for name, value in settings.remembered.items():
         wanted = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
         if "PORT" in name and str(wanted) != value:
-            raise StackError(f"The stack is up with {name}={value}, not {wanted}: `make down` first, without {name}.")
+            raise StackError(f"The stack is up with {name}={value}, not {wanted}: `studio down` first, without {name}.")
     return settings
 
 

@@ -57,7 +57,7 @@ def find_archive(archive: str) -> Deletion:
         raise DeletionError(
             f"Expected an archive of bucket {Bucket.DATASETS}, found {name}. Delete it with the tools of that store."
         )
-    require_object(name, "a dataset archive", "`make datasets` lists them.")
+    require_object(name, "a dataset archive", "`studio datasets` lists them.")
     stored = _DATASETS.find(name.key)
     if stored is None:
         raise DeletionError(f"Expected {name}, found that it went a moment ago. Somebody else has deleted it.")

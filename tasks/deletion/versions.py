@@ -46,7 +46,7 @@ def find_version(model_name: str, version: int) -> Deletion:
     if registered is None:
         known = ", ".join(str(each.number) for each in versions[:10]) or "none"
         raise DeletionError(
-            f"Expected version {version} of {model_name!r}, found the versions {known}. `make models` lists them all."
+            f"Expected version {version} of {model_name!r}, found the versions {known}. `studio models` lists them all."
         )
     tombstone = Tombstone(
         kind=Kind.VERSION,

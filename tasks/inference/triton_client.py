@@ -143,7 +143,7 @@ class TritonClient:
         elif waited >= TRITON_RESTART.total_s:
             self._fault = InferenceError(
                 f"expected Triton at {self._url} to answer for {self._about} within {TRITON_RESTART.total_s:g} s, "
-                f"found {_error_text(error)}. See whether Triton is up (`make status`, `make up`); then retry this "
+                f"found {_error_text(error)}. See whether Triton is up (`studio status`, `studio up`); then retry this "
                 "run: it goes on from here"
             )
 

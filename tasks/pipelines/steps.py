@@ -25,7 +25,7 @@ from tasks.tracking.trained_versions import find_champion_archives
 from tasks.validation.check_records import read_checks
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
-_UPLOAD = "Upload it with `make upload ARCHIVE=x.zip`, or correct the name."
+_UPLOAD = "Upload it with `studio upload x.zip`, or correct the name."
 
 
 @retried_step

@@ -27,7 +27,7 @@ class TritonUnreachableError(ServingError):
     def __init__(self, setting: str, address: str, purpose: str, error: Exception) -> None:
         super().__init__(
             f"expected Triton at {address} ({setting}) to {purpose}, found no answer there ({error}). "
-            "See whether it runs with `make status`, start it with `make up`."
+            "See whether it runs with `studio status`, start it with `studio up`."
         )
 
 

@@ -231,5 +231,5 @@ def test_a_server_that_is_down_is_named_with_what_to_do(monkeypatch: pytest.Monk
         lambda: unload.fn(NAME),
     ]
     for call in calls:
-        with pytest.raises(ServingError, match=r"127.0.0.1:9 \(TRITON_(HTTP|GRPC)_URL\).*`make status`.*`make up`"):
+        with pytest.raises(ServingError, match=r"127.0.0.1:9 \(TRITON_(HTTP|GRPC)_URL\).*`studio status`.*`studio up`"):
             call()
