@@ -5,7 +5,6 @@
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,13 +24,10 @@ from infra.front_page.pages import render
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.deployed_flows import DeployedFlow
+from tasks.orchestration.prefect_client import CallRefusedError
 
 STARTED = "studio:started"  # the event that the page gets
 _MAX_BYTES = 1 << 20
-_REFUSED = re.compile(
-    r"Prefect refused the call: (?:Error creating flow run: )?"
-    r"(?:Validation failed(?: for field '(?P<field>[^']*)')?\. Failure reason: )?"
-)
 Filled = Mapping[str, Sequence[str]]
 
 
@@ -77,15 +73,12 @@ def _start(request: Request, filled: Filled) -> Response:
         asked = f"{key} {json.dumps(parameters, sort_keys=True)}"  # filled in otherwise, it is another run
         run = deployed_flows.start(flow, parameters, idempotency_key=str(uuid5(NAMESPACE_URL, asked)) if key else None)
     except StudioError as error:
-        return render(request, "refused.html", status=502 if error.transient else 400, message=_refusal(error))
+        # Everybody sees that the run was not started: the field and the reason are enough.
+        message = error.reason if isinstance(error, CallRefusedError) else str(error)
+        return render(request, "refused.html", status=502 if error.transient else 400, message=message)
     answer = render(request, "started.html", events=(STARTED,), flow=flow, run=str(run))
     answer.headers["HX-Retarget"] = "#dialog"
     return answer
-
-
-def _refusal(error: StudioError) -> str:
-    """The field and the reason alone: everybody sees that Prefect has not started the run."""
-    return _REFUSED.sub(lambda found: f"{found['field']}: " if found["field"] else "", str(error))
 
 
 def _described(flow: str, deployed: DeployedFlow, filled: Filled) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Runs of flows: listed, followed, cancelled, given back to a worker."""
 
 import getpass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from studio.commands.options import AsJson, Limit
 from studio.output import OUT, describe_run, follow, print_json, print_table
 from studio.runs import Run
+
+if TYPE_CHECKING:
+    from tasks.orchestration.run_list import RunChoice
 
 Name = Annotated[str, typer.Option(help="Who answers.", default_factory=getpass.getuser, show_default="your login")]
 Comment = Annotated[str, typer.Option(help="Why; it is kept with the version.")]
@@ -33,23 +36,36 @@ def runs(
     connect()
     from prefect.client.schemas.objects import StateType
 
-    from infra.front_page.run_lines import run_lines
     from infra.front_page.runs import STATES
-    from tasks.orchestration import questions, run_list
     from tasks.orchestration.outcome import NOTHING_NEW
     from tasks.orchestration.run_history import SKIPPED
+    from tasks.orchestration.run_list import RunChoice
 
     if state not in {None, *STATES}:
         raise typer.BadParameter(f"expected one of {', '.join(STATES)}, found {state!r}", param_hint="--state")
-    choice = run_list.RunChoice(
+    choice = RunChoice(
         flows=[flow] if flow else (),
         types=(StateType.PAUSED,) if waiting else STATES[state] if state else tuple(StateType),
         hidden=() if flow else (NOTHING_NEW, SKIPPED),
     )
+    rows = [row for row in _list_rows(choice, limit) if row["waits_for"] is not None or not waiting]
+    if as_json:
+        print_json({"runs": rows})
+        return
+    columns = ("run", "state", "flow", "about", "since")
+    print_table(columns, [[row[column] for column in columns] for row in rows])
+    for run, question in [(row["run"], row["waits_for"]) for row in rows if row["waits_for"]]:
+        OUT.print(f"{run} waits for a person: {question} `studio approve {run}` or `studio refuse {run}`", markup=False)
+
+
+def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
+    from infra.front_page.run_lines import run_lines
+    from tasks.orchestration import questions, run_list
+
     found = run_list.list_unfinished(choice)[:limit]
     found += run_list.list_ended(choice, limit=limit - len(found)) if len(found) < limit else []
     asked = {question.run: question.summary for question in questions.list_open_questions()}
-    rows = [
+    return [
         {
             "run": line.run.id,
             "flow": line.run.flow,
@@ -60,15 +76,7 @@ def runs(
             "waits_for": asked.get(line.run.id),
         }
         for line in run_lines(choice, found, None)
-        if not waiting or line.run.id in asked
     ]
-    if as_json:
-        print_json({"runs": rows})
-        return
-    columns = ("run", "state", "flow", "about", "since")
-    print_table(columns, [[row[column] for column in columns] for row in rows])
-    for run, question in [(row["run"], row["waits_for"]) for row in rows if row["waits_for"]]:
-        OUT.print(f"{run} waits for a person: {question} `studio approve {run}` or `studio refuse {run}`", markup=False)
 
 
 def logs(

@@ -12,7 +12,7 @@ from tasks.dataset_watch.rules import EXTENSION, FoundArchive, is_archive, refus
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows, run_history
 from tasks.orchestration.child_runs import RunState
-from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.storage.object_names import Bucket, key_in
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 from tasks.validation.check_records import WATCHED
@@ -127,11 +127,7 @@ def has_failed(check: RunState) -> bool:
 
 def archive_key(parameters: Mapping[str, object]) -> str | None:
     """Return the key in bucket `datasets` of what a run checks; None if that is elsewhere."""
-    try:
-        name = parse_s3_uri(str(parameters.get("archive", "")), Bucket.DATASETS)
-    except ValueError:
-        return None
-    return name.key if name.bucket == Bucket.DATASETS else None
+    return key_in(Bucket.DATASETS, str(parameters.get("archive", "")))
 
 
 def _is_of_before(check: RunState, archive: FoundArchive) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.errors import StudioError
 from tasks.storage.globs import compile_glob, fixed_prefix
-from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.storage.object_names import Bucket, key_in
 
 SHOWN = 10
 
@@ -54,13 +54,10 @@ def archives_named(parameters: Mapping[str, Any]) -> list[str]:
 
 def stands_for(entry: str, archive: str) -> bool:
     """Return whether an entry, a name or a glob, stands for an archive, given by its key in bucket `datasets`."""
-    try:
-        named = parse_s3_uri(entry, Bucket.DATASETS)
-    except ValueError:
-        return False
-    is_glob = fixed_prefix(named.key) is not None
-    matches = named.key == archive or (is_glob and compile_glob(named.key).match(archive) is not None)
-    return named.bucket == Bucket.DATASETS and matches
+    key = key_in(Bucket.DATASETS, entry)
+    if key is None or key == archive:
+        return key is not None
+    return fixed_prefix(key) is not None and compile_glob(key).match(archive) is not None
 
 
 def archive_obstacles(

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from math import inf
 from typing import Any
@@ -29,6 +30,9 @@ from tasks.errors import StudioError
 from tasks.orchestration.retries import ONCE, RetryPolicy
 
 API_TIMEOUT_S = 5.0
+_FRAME = re.compile(
+    r"^(?:Error creating flow run: )?(?:Validation failed(?: for field '(?P<field>[^']*)')?\. Failure reason: )?"
+)
 RUNS_PER_REQUEST = 200  # the most that the server gives
 Connect = Callable[[], contextlib.AbstractContextManager[SyncPrefectClient]]
 
@@ -41,6 +45,15 @@ class PrefectUnavailableError(StudioError):
     def __init__(self, reason: Exception) -> None:
         """Say what its client found."""
         super().__init__(f"Expected Prefect's server to answer, found {reason!r}. `studio status` says more.")
+
+
+class CallRefusedError(StudioError):
+    """Prefect's server refuses a call. `reason` is why, without the words that Prefect puts around it."""
+
+    def __init__(self, words: str) -> None:
+        """Take the server's own words."""
+        super().__init__(f"Prefect refused the call: {words}")
+        self.reason = _FRAME.sub(lambda found: f"{found['field']}: " if found["field"] else "", words)
 
 
 def fail_fast_client() -> SyncPrefectClient:
@@ -78,14 +91,14 @@ def server_errors() -> Iterator[None]:
 
     Raises:
         PrefectUnavailableError: The server does not answer.
-        StudioError: It refuses the call; the message has its words.
+        CallRefusedError: It refuses the call.
     """
     try:
         yield
     except PrefectHTTPStatusError as error:
         if error.response.is_server_error:
             raise PrefectUnavailableError(error) from error
-        raise StudioError(f"Prefect refused the call: {_reason(error.response)}") from error
+        raise CallRefusedError(_words(error.response)) from error
     except (httpx.HTTPError, OSError, RuntimeError) as error:
         raise PrefectUnavailableError(error) from error
 
@@ -167,7 +180,7 @@ def _fail_fast_client(_server: str | None, _process: int) -> SyncPrefectClient:
     return client.__enter__()
 
 
-def _reason(response: httpx.Response) -> str:
+def _words(response: httpx.Response) -> str:
     """The server's own words."""
     try:
         return str(response.json()["detail"])[:2000]

@@ -61,3 +61,12 @@ def parse_s3_uri(text: str, default: Bucket) -> S3Uri:
             f"expected the name of an object, found {text!r}: leave out '.' and '..', which are no folders here"
         )
     return S3Uri(bucket, key)
+
+
+def key_in(bucket: Bucket, text: str) -> str | None:
+    """Return the key in this bucket that a text names; None if it names something else, or nothing."""
+    try:
+        name = parse_s3_uri(text, bucket)
+    except ValueError:
+        return None
+    return name.key if name.bucket == bucket else None
