@@ -144,7 +144,8 @@ class Demo:
         summary: dict[str, Any] = json.loads(written["Body"].read())
         speed = f"{summary['images_per_second']:.1f} ({summary['images']} images, {summary['frames']} video frames)"
         self._rows += [("images/s", speed), ("detections", str(summary["detections"]))]
-        self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run}/"), ("gallery", summary["gallery"])]
+        gallery = f"http://{HOST}:{self._settings.live_port}/predictions/{run}"
+        self._rows += [("results", f"s3://{Bucket.PREDICTIONS}/{run}/"), ("gallery", gallery)]
 
     def _follow(self, run: UUID, title: str) -> "State[Any]":
         # A bar with the newest line of the log while the run goes on, and one line when it has ended.
