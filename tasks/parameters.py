@@ -237,6 +237,12 @@ class MergePolicy(Parameters):
         "warn",
         description="If archives disagree about classes, fail stops before training, and warn logs it and continues.",
     )
+    partial_labels: Literal["mask", "warn", "fail"] = Field(
+        "mask",
+        description="If archives label different classes: mask trains and measures a class on the images of archives "
+        "that label it, warn takes what is not labelled for background, fail stops before training. An archive labels "
+        "the classes that its data.yaml names.",
+    )
     boxes_from_polygons: bool = Field(
         False, description="Train a detector on the boxes around the polygons of archives."
     )

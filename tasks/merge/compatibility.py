@@ -9,10 +9,18 @@ from tasks.merge.class_mapping import ClassPlan, find_similar_names
 from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy, LabelUnion, joined_labels
+from tasks.merge.vocabularies import Vocabularies
 from tasks.parameters import MergePolicy
 
 _SHOWN = 5
 _MAX_NAMES = 300
+_PARTIAL_FIX = {
+    "mask": "Images there teach nothing about these classes, and are not counted for them; if they show none, set "
+    "merge.partial_labels to warn, which takes them for background.",
+    "warn": "If images there show any, label them there, drop the class with merge.classes, or set "
+    "merge.partial_labels to mask; else ignore this.",
+    "fail": "Label them there, drop the class with merge.classes, or set merge.partial_labels to mask.",
+}
 
 
 def agreed_task(sources: Sequence[MergeInput], policy: MergePolicy) -> tuple[str | None, list[Conflict]]:
@@ -71,36 +79,29 @@ def class_conflicts(
 
 
 def partial_labels(
-    archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]
+    archives: Sequence[str],
+    classes: ClassPlan,
+    splits: Sequence[Splits],
+    vocabularies: Vocabularies,
+    policy: MergePolicy,
 ) -> Iterator[Conflict]:
-    """Yield one conflict for all classes that the same archives lack: objects there would be trained on as background.
+    """Yield one conflict for all classes that the same archives lack: are objects there unknown, or background?
 
     An archive does not lack a class if others have labelled it in all its images.
     """
-    present = _present(classes, splits, united)
     lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    everything = frozenset(range(len(classes.class_names)))
+    present = [everything.intersection(*vocabularies.of_archive(*each)) for each in enumerate(splits)]
     for merged, name in enumerate(classes.class_names):
         lacks = tuple(archive for archive, ids in zip(archives, present, strict=True) if merged not in ids)
         if lacks:
             lacking[lacks].append(name)
-    fix = "If images there show any, label them there or drop the class with merge.classes; else ignore this."
     for lacks, missing in lacking.items():
         expected = f"the classes {safe_repr(missing, _MAX_NAMES)} in every archive"
         found = f"none of these in {safe_repr(list(lacks), _MAX_NAMES)}"
-        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, fix)
-
-
-def _present(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]) -> list[set[int]]:
-    """Return for each archive the merged ids that are labelled in every image that it brings."""
-    own = [{merged for merged in ids if merged is not None} for ids in classes.class_ids]
-    together = {each.written[:2]: frozenset(copy.archive for copy in each.copies) for each in united}
-    present = []
-    for number, brought in enumerate(splits):
-        images = (sample.image for samples in brought.values() for sample in samples)
-        groups = {together.get((number, image), frozenset({number})) for image in images}
-        labelled = (set().union(*(own[archive] for archive in group)) for group in groups)
-        present.append(set(range(len(classes.class_names))).intersection(*labelled))
-    return present
+        choice = policy.partial_labels
+        fix = _PARTIAL_FIX[choice]
+        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, fix, fatal=choice == "fail", settled=choice == "mask")
 
 
 def disputed_labels(

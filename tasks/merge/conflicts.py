@@ -24,14 +24,18 @@ class MergeCode(StrEnum):
 class Conflict:
     """One disagreement; `message` says what was expected, what was found and how to settle it.
 
-    `fatal` conflicts stop the merge whatever the policy says: there is no dataset to train on.
+    `fatal` conflicts stop the merge whatever the policy says: there is no dataset to train on. `settled` ones stop
+    nothing: the message says how the training takes them.
     """
 
     code: MergeCode
     message: str
     fatal: bool = False
+    settled: bool = False
 
 
-def conflict(code: MergeCode, expected: str, found: str, fix: str, *, fatal: bool = False) -> Conflict:
+def conflict(
+    code: MergeCode, expected: str, found: str, fix: str, *, fatal: bool = False, settled: bool = False
+) -> Conflict:
     """Return a conflict whose message says what was expected, what was found and how to settle it."""
-    return Conflict(code=code, message=expected_found_fix(expected, found, fix), fatal=fatal)
+    return Conflict(code=code, message=expected_found_fix(expected, found, fix), fatal=fatal, settled=settled)

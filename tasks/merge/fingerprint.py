@@ -31,6 +31,8 @@ def _parts(plan: MergePlan) -> Iterator[object]:
             yield from _samples(samples)
     for united in plan.united:
         yield ["united", united.kept, [[copy.archive, copy.image, copy.label] for copy in united.copies]]
+    if plan.vocabularies:
+        yield ["vocabularies", "masked"]
     if plan.gold:
         yield ["gold", plan.gold.digest, plan.gold.names, plan.gold.class_ids]
         yield from _samples(plan.gold.samples)

@@ -20,6 +20,7 @@ from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import MergeInput, Splits, usable_images
 from tasks.merge.label_union import LabelUnion
 from tasks.merge.split_leakage import GOLD, ExcludedImage
+from tasks.merge.vocabularies import Vocabularies, plan_vocabularies
 from tasks.parameters import MergePolicy
 
 
@@ -30,7 +31,8 @@ class MergePlan:
     Images of `left_out` are written `ARCHIVE/ENTRY`. `repeated` counts images that a split has once more. If a conflict
     is fatal nothing can be merged. `digests` are the SHA-256 of the archives in hex, empty if not known. `task` is None
     if no archive has a single label (or if they disagree). `united` are the pictures that several archives have, which
-    are written once with the labels of all; the other copies are not among `splits`.
+    are written once with the labels of all; the other copies are not among `splits`. `vocabularies` are None if all
+    that is not labelled is background.
     """
 
     archives: tuple[str, ...]
@@ -46,6 +48,7 @@ class MergePlan:
     digests: tuple[str, ...] = ()
     gold: Gold | None = None
     united: tuple[LabelUnion, ...] = ()
+    vocabularies: Vocabularies | None = None
 
     @property
     def images(self) -> dict[str, int]:
@@ -70,13 +73,15 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
     golden = (gold, {GOLD: measured.samples}) if gold and measured else None
     unites = task not in {None, "classify"}
     left = deduplicate(sources, samples, policy.groups, golden, unites=unites)
+    united = left.united if unites else ()
+    vocabularies = plan_vocabularies(classes, left.splits, united)
     conflicts += keypoint_conflicts(sources)
     conflicts += class_conflicts(names, classes, _unknown_rename_conflicts(sources, gold, policy.classes), policy)
     if task == "classify":
         conflicts += disputed_folders(sources, classes, left.united)
     else:
-        conflicts += partial_labels(archives, classes, left.splits, left.united if unites else ())
-        conflicts += disputed_labels(sources, classes, left.united, task) if unites else ()
+        conflicts += partial_labels(archives, classes, left.splits, vocabularies, policy)
+        conflicts += disputed_labels(sources, classes, united, task)
     conflicts += empty_splits(sources, left.splits)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
@@ -93,13 +98,15 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         conflicts=tuple(conflicts),
         digests=tuple(source.digest for source in sources),
         gold=measured,
-        united=left.united if unites else (),
+        united=united,
+        vocabularies=vocabularies if any(each.settled for each in conflicts) else None,
     )
 
 
 def blocking_conflicts(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:
-    """Return the conflicts that forbid the merge, fatal ones first; with `on_conflict: fail` these are all."""
-    blocking = [conflict for conflict in plan.conflicts if conflict.fatal or policy.on_conflict == "fail"]
+    """Return the conflicts that forbid the merge, fatal ones first; `on_conflict: fail` leaves the settled ones out."""
+    strict = policy.on_conflict == "fail"
+    blocking = [conflict for conflict in plan.conflicts if conflict.fatal or (strict and not conflict.settled)]
     return sorted(blocking, key=lambda conflict: not conflict.fatal)
 
 

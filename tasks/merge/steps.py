@@ -22,6 +22,7 @@ from tasks.merge.pack_sample import pack_sample
 from tasks.merge.plan import MergePlan, blocking_conflicts, plan_merge
 from tasks.merge.remap import remap_labels
 from tasks.merge.subsets import make_smoke_test_subset, relabel_val_split
+from tasks.merge.vocabularies import write_vocabularies
 from tasks.merge.yolo_writer import (
     GOLD_FOLDER,
     CopyJob,
@@ -164,6 +165,8 @@ def write_merge(
     keypoints = keypoint_keys(plan)
     data = write_data_yaml(folder, plan.task, names, {split: split for split in plan.images}, keypoints)
     write_manifest(data, written)
+    if plan.vocabularies:
+        write_vocabularies(data, plan.vocabularies)
     images = plan.images
     gold_data = None
     if gold and plan.gold:

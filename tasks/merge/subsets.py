@@ -14,6 +14,7 @@ from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.remap import remap_labels
 from tasks.merge.subset_selection import select_diverse
+from tasks.merge.vocabularies import read_vocabularies, write_vocabularies
 from tasks.merge.yolo_writer import (
     label_path,
     list_images,
@@ -45,6 +46,7 @@ def relabel_val_split(
         folder, task, other_names, {"train": "val", "val": "val"}, read_keypoint_keys(data, task)
     )
     write_manifest(described, {"train": val, "val": val})
+    _copy_vocabularies(data, ids, described)
     return described
 
 
@@ -62,7 +64,13 @@ def make_smoke_test_subset(data: Path, task: str, names: Sequence[str], folder: 
     linked = _link(chosen, task, range(len(names)), folder)
     described = write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
     write_manifest(described, linked)
+    _copy_vocabularies(data, range(len(names)), described)
     return described
+
+
+def _copy_vocabularies(data: Path, ids: Sequence[int | None], described: Path) -> None:
+    if vocabularies := read_vocabularies(data):
+        write_vocabularies(described, vocabularies.remap(ids))
 
 
 def _link(

@@ -13,6 +13,7 @@ import yaml
 
 from tasks.dataset.image_stats import is_image
 from tasks.dataset.layout import class_folder
+from tasks.merge.file_names import archive_prefix, image_prefix
 from tasks.merge.gold import Gold
 from tasks.merge.inputs import Splits
 from tasks.merge.label_union import ImageCopy
@@ -55,7 +56,9 @@ class _Source(NamedTuple):
 def plan_archive_copies(plan: MergePlan, number: int, folder: Path) -> Iterator[CopyJob]:
     """Yield the files to write of one archive; its folders are made on the way."""
     copies = {each.written.image: each.copies for each in plan.united if each.written.archive == number}
-    own = _Source(_prefix(number), plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies)
+    own = _Source(
+        archive_prefix(number), plan.splits[number], plan.names[number], plan.classes.class_ids[number], copies
+    )
     return _jobs(own, plan.task, folder)
 
 
@@ -68,15 +71,11 @@ def plan_gold_copies(gold: Gold, task: str | None, folder: Path) -> Iterator[Cop
 def name_entries(plan: MergePlan, folder: Path) -> None:
     """Write down which entry each file will be, for `origin` (`tasks.merge.manifest`)."""
     brought = enumerate(zip(plan.archives, plan.splits, strict=True))
-    write_entries(folder, {_prefix(number): (name, _entries(splits)) for number, (name, splits) in brought})
+    write_entries(folder, {archive_prefix(number): (name, _entries(splits)) for number, (name, splits) in brought})
     if plan.gold:
         gold = folder / GOLD_FOLDER
         gold.mkdir(exist_ok=True)
         write_entries(gold, {GOLD_FOLDER: (plan.gold.archive, _entries({"val": plan.gold.samples}))})
-
-
-def _prefix(number: int) -> str:
-    return f"{number:02d}"
 
 
 def _entries(splits: Splits) -> dict[str, list[str]]:
@@ -94,7 +93,7 @@ def _jobs(own: _Source, task: str | None, folder: Path) -> Iterator[CopyJob]:
                 new.mkdir(parents=True, exist_ok=True)
                 made.add(new)
             name, _, ending = sample.image.rpartition("/")[2].rpartition(".")
-            stem = f"{own.prefix}-{index:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
+            stem = f"{image_prefix(own.prefix, index)}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}"
             yield CopyJob(
                 split=split,
                 image=sample.image,

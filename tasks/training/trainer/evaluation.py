@@ -49,8 +49,10 @@ def evaluate_split(data: Path, model: Any, task: str, **arguments: Any) -> Score
         "on_val_start", lambda validator: require_all_loaded(validator.dataloader.dataset, data, task, "val")
     )
     model.add_callback("on_val_end", validators.append)
+    from tasks.training.trainer.partial_labels import choose_validator  # imports Ultralytics
+
     with explain_lost_data(data, task):
-        model.val(data=str(data), verbose=False, **arguments)
+        model.val(choose_validator(model, data), data=str(data), verbose=False, **arguments)
     return to_scores(validators[-1], task, names)
 
 

@@ -40,8 +40,11 @@ def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
     arguments = dict(job.arguments)
     if job.checkpoint is not None:  # Ultralytics takes the others from the checkpoint of another worker
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
+    from tasks.training.trainer.partial_labels import choose_trainer  # imports Ultralytics
+
+    trainer = choose_trainer(model, job.data)
     with explain_lost_data(job.data, job.task):
-        model.train(data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
+        model.train(trainer, data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
 
 
 def _restore_checkpoint(job: TrainingJob, checkpoint: Path, emit: EmitEvent) -> tuple[Any, dict[str, Any]]:

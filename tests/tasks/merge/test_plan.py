@@ -349,10 +349,10 @@ def test_a_tree_whose_val_is_of_a_dropped_class_has_no_val() -> None:
 
 
 def test_fatal_conflicts_stop_a_merge_and_the_others_if_the_policy_says_so() -> None:
-    partial = merged(source(), other("cat ox"))
+    partial = merged(source(), other("cat ox"), partial_labels="warn")
     assert blocking_conflicts(partial, MergePolicy()) == []
     assert blocking_conflicts(partial, MergePolicy(on_conflict="fail")) == list(partial.conflicts)
-    fatal = merged(source(), other("cat ox", val="ab", train="cv"), classes={"x": "y"})
+    fatal = merged(source(), other("cat ox", val="ab", train="cv"), classes={"x": "y"}, partial_labels="warn")
     assert [conflict.code.value for conflict in blocking_conflicts(fatal, MergePolicy())] == ["merge-unknown-class"]
     every = blocking_conflicts(fatal, MergePolicy(on_conflict="fail"))
     assert [conflict.fatal for conflict in every] == sorted((conflict.fatal for conflict in every), reverse=True)

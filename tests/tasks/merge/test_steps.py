@@ -299,7 +299,7 @@ def conflicts(tmp_path: Path, *names: str, **policy: Any) -> None:
 def test_conflicts_are_warnings_until_the_policy_says_otherwise(tmp_path: Path) -> None:
     conflicts(tmp_path, "cat, dog", "cat, ox")
     with pytest.raises(MergeError) as caught:
-        conflicts(tmp_path, "cat, dog", "cat, ox", on_conflict="fail")
+        conflicts(tmp_path, "cat, dog", "cat, ox", on_conflict="fail", partial_labels="warn")
     assert "found none of these in ['b.zip']" in str(caught.value)
     assert str(caught.value).endswith("Settle it, or set merge.on_conflict to warn.")
     conflicts(tmp_path, "cat, dog", "dogs, CAT", on_conflict="fail")

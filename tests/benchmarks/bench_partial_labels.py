@@ -1,0 +1,117 @@
+"""What a model learns of archives that label different classes: with the mask, as a naive merge, and fully labelled.
+
+`python -m tests.benchmarks.bench_partial_labels`: drawn shapes, every image with four of all classes. Archive a is
+labelled for circles and squares, b for triangles and crosses. The same images, arguments and seed train each time; all
+models are measured on the same other images, fully labelled. Rounds alternate; the time is Ultralytics' own, from the
+first batch to the end of the last epoch, and the naive merge is bare Ultralytics.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from infra.demo_data import CLASSES, HEIGHT, WIDTH, Shape, background, draw_shape, label_text
+from tests.tasks.merge.archives import Entries, merge
+
+LEARNED = 0.90
+GOAL = 1.03
+ROUNDS = 3
+IMAGES = 120
+ARGUMENTS = {"epochs": 40, "imgsz": 160, "batch": 16, "workers": 0, "device": "cpu", "plots": False, "verbose": False}
+MODEL = "yolo11n.yaml"
+HALVES = (CLASSES[:2], CLASSES[2:])
+
+
+def draw(rng: np.random.Generator) -> tuple[bytes, list[Shape]]:
+    """Return a JPEG that shows each class once, and its shapes."""
+    image = background(rng)
+    columns = rng.permutation(len(CLASSES))
+    step = WIDTH // len(CLASSES)
+    shapes = []
+    for name, column in zip(CLASSES, columns, strict=True):
+        r = int(rng.integers(18, step // 2 - 2))
+        x, y = int(column * step + step // 2), int(rng.integers(r, HEIGHT - r))
+        shapes.append((name, x, y, r))
+        draw_shape(image, shapes[-1])
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return jpeg.tobytes(), shapes
+
+
+def draw_archive(seed: int, labelled: Sequence[str]) -> Entries:
+    """Return the entries of an archive with rows of the classes `labelled` only."""
+    rng = np.random.default_rng(seed)
+    described = {"train": "images/train", "val": "images/val", "names": list(labelled)}
+    entries: Entries = {"data.yaml": yaml.safe_dump(described)}
+    for split, count in (("train", IMAGES), ("val", IMAGES // 4)):
+        for index in range(count):
+            jpeg, shapes = draw(rng)
+            entries[f"images/{split}/{index}.jpg"] = jpeg
+            known = [shape for shape in shapes if shape[0] in labelled]
+            entries[f"labels/{split}/{index}.txt"] = label_text(known, labelled)
+    return entries
+
+
+def prepare(folder: Path, labelled: Sequence[Sequence[str]], partial_labels: str, seed: int) -> Path:
+    """Merge two archives by the steps of train-model, and return their data.yaml."""
+    folder.mkdir(parents=True)
+    archives = [draw_archive(10 * seed + number, own) for number, own in enumerate(labelled)]
+    return merge(folder, *archives, partial_labels=partial_labels)[1].data
+
+
+def train(data: Path, seed: int, folder: Path, truth: Path) -> tuple[float, float]:
+    """Train in this process; return the mAP50-95 on split val of `truth`, and the seconds."""
+    from tasks.training.trainer.partial_labels import choose_trainer
+    from tasks.training.trainer.ultralytics_setup import load_model
+
+    model = load_model(MODEL, "detect")
+    model.train(choose_trainer(model, data), data=str(data), seed=seed, save_dir=str(folder), **ARGUMENTS)
+    with (folder / "results.csv").open() as file:
+        seconds = float(list(csv.DictReader(file))[-1]["time"])
+    best = load_model(str(folder / "weights" / "best.pt"), "detect")
+    scores = best.val(data=str(truth), imgsz=ARGUMENTS["imgsz"], workers=0, device="cpu", plots=False, verbose=False)
+    return float(scores.box.map), seconds
+
+
+def main() -> None:
+    """Print a table, and fail if a goal is missed.
+
+    Raises:
+        SystemExit: A goal is missed.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
+    kinds = {"full": ((CLASSES, CLASSES), "warn"), "naive": (HALVES, "warn"), "mask": (HALVES, "mask")}
+    results: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as place:
+        for seed in range(rounds):
+            folder = Path(place) / str(seed)
+            datas = {kind: prepare(folder / kind, *how, seed) for kind, how in kinds.items()}
+            for kind, data in datas.items():
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    arguments = (data, seed, folder / kind / "training", datas["full"])
+                    results[kind].append(pool.apply(train, arguments))
+                print(
+                    f"seed {seed} {kind}: mAP50-95 {results[kind][-1][0]:.3f}, {results[kind][-1][1]:.1f} s", flush=True
+                )
+    scores = {kind: statistics.median(score for score, _ in own) for kind, own in results.items()}
+    ratio = statistics.median(m[1] / n[1] for m, n in zip(results["mask"], results["naive"], strict=True))
+    learned = scores["mask"] / scores["full"]
+    print(
+        f"mAP50-95 of fully labelled: mask {learned:.3f} (goal {LEARNED}), naive {scores['naive'] / scores['full']:.3f}"
+    )
+    print(f"time with the mask: {ratio:.3f} of bare Ultralytics (goal {GOAL})")
+    if learned < LEARNED or ratio > GOAL:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

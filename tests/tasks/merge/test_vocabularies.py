@@ -1,0 +1,67 @@
+"""Which classes are known in which image of a merged dataset, and how that follows its images."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.merge.plan import blocking_conflicts
+from tasks.merge.steps import write_relabelled_split, write_smoke_test_subset
+from tasks.merge.vocabularies import Vocabularies, read_vocabularies
+from tasks.merge.yolo_writer import list_images
+from tasks.parameters import MergePolicy
+from tests.tasks.merge.archives import Entries, dataset, merge
+from tests.tasks.merge.inputs import merged, source
+
+CATS = dataset(0, "cat, dog")
+BIRDS = dataset(20, "bird, dog")
+CAT, DOG, BIRD = range(3)
+
+
+@pytest.mark.parametrize(
+    ("choice", "fatal", "settled", "masked"),
+    [("mask", False, True, True), ("warn", False, False, False), ("fail", True, False, False)],
+)
+def test_what_is_unknown_is_masked_reported_or_refused(choice: str, fatal: bool, settled: bool, masked: bool) -> None:
+    plan = merged(source(), source("b.zip", "cat ox", {"train": "vw", "val": "x"}), partial_labels=choice)
+    assert {(each.fatal, each.settled) for each in plan.conflicts} == {(fatal, settled)}
+    assert (plan.vocabularies is not None) == masked
+    strict = MergePolicy.model_validate({"partial_labels": choice, "on_conflict": "fail"})
+    assert bool(blocking_conflicts(plan, strict)) != settled
+
+
+def seen(data: Path) -> dict[frozenset[int], int]:
+    """Vocabulary -> the number of images in train and val that have it."""
+    vocabularies = read_vocabularies(data)
+    assert vocabularies is not None
+    found = [vocabularies.of_image(path) for split in ("train", "val") for path in list_images(data, "detect", split)]
+    return {each: found.count(each) for each in set(found)}
+
+
+def test_an_image_knows_the_classes_of_all_archives_that_label_it(tmp_path: Path) -> None:
+    shared: Entries = {key: value for key, value in CATS.items() if key in {"images/train/1.jpg", "labels/train/1.txt"}}
+    _, written = merge(tmp_path, CATS, {**BIRDS, **shared})
+    assert written.class_names == ("cat", "dog", "bird")
+    assert seen(written.data) == {
+        frozenset({CAT, DOG}): 5,
+        frozenset({CAT, DOG, BIRD}): 1,
+        frozenset({BIRD, DOG}): 5,
+    }
+
+
+def test_labels_that_merge_classes_drops_in_one_archive_are_unknown_there(tmp_path: Path) -> None:
+    _, written = merge(tmp_path, CATS, dataset(20, "cat, dog"), classes={"b.zip:dog": None})
+    assert seen(written.data) == {frozenset({CAT, DOG}): 6, frozenset({CAT}): 6}
+
+
+def test_archives_of_the_same_classes_are_complete(tmp_path: Path) -> None:
+    _, written = merge(tmp_path, CATS, dataset(20, "dog, cat"))
+    assert read_vocabularies(written.data) is None
+
+
+def test_the_views_of_a_dataset_know_what_it_knows(tmp_path: Path) -> None:
+    _, written = merge(tmp_path, CATS, BIRDS)
+    few = write_smoke_test_subset.fn(written, tmp_path / "few", 4)
+    assert set(seen(few)) == {frozenset({CAT, DOG}), frozenset({BIRD, DOG})}
+    view = write_relabelled_split.fn(written.data, "detect", written.class_names, ("dog", "bird"), tmp_path / "view")
+    vocabularies = read_vocabularies(view)
+    assert vocabularies == Vocabularies((frozenset({0}), frozenset({0, 1})), {})
