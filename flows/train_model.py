@@ -37,6 +37,7 @@ def train_model(  # noqa: PLR0913, PLR0917 - what a training is made of
     session.close_orphaned_runs()
     with scratch_folder("train") as folder:
         base = inputs.fetch_base_model(base_model, folder / "base")
+        merge = inputs.single_class_policy(merge) if training.chosen_overrides.get("single_cls") else merge
         data = inputs.merge_archives(archives, promotion.gold, policy, merge, folder)
         registry.require_task(model_name, data.dataset.task)
         job = session.TrainingSession(model_name=model_name, base=base, data=data, training=training, folder=folder)
@@ -48,6 +49,6 @@ def train_model(  # noqa: PLR0913, PLR0917 - what a training is made of
             decision = comparison.decide_promotion(version, model, data.dataset, training, promotion)
             report = run.log_report(version, model, decision)
         publication.apply_decision(version, decision)
-        page = publication.publish_report(report, version, model, data.dataset, decision, training.batch)
+        page = publication.publish_report(report, version, model, data.dataset, decision, training)
         publication.announce_version(version, model, data.digests, decision, page)
     return outcome.completed(f"{model_name} {decision.sentence}")

@@ -11,10 +11,13 @@ from typing import Any
 from infra.stack_settings import ROOT
 from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
+from tasks.parameters import TrainingOverrides
+from tasks.training_arguments import REFUSED
 
 DOCS = ROOT / "docs"
 TABLE = re.compile(r"(<!-- parameters of ([a-z-]+) -->\n).*?(<!-- end of parameters -->)", re.DOTALL)
 EVENTS_TABLE = re.compile(r"(<!-- events -->\n).*?(<!-- end of events -->)", re.DOTALL)
+OVERRIDES_TABLE = re.compile(r"(<!-- training overrides -->\n).*?(<!-- end of training overrides -->)", re.DOTALL)
 CODES_TABLE = re.compile(r"(<!-- finding codes -->\n).*?(<!-- end of finding codes -->)", re.DOTALL)
 HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
 _DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the table has in a column of its own
@@ -24,6 +27,7 @@ def write_tables(page: str) -> str:
     """Return the Markdown text of a page, with a new table between each pair of markers."""
     written = TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
     written = EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
+    written = OVERRIDES_TABLE.sub(lambda match: match[1] + overrides_table() + match[2], written)
     return CODES_TABLE.sub(lambda match: match[1] + code_table() + match[2], written)
 
 
@@ -57,6 +61,27 @@ def code_table() -> str:
     return "| code | severity | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
+def overrides_table() -> str:
+    """Return a Markdown table of the arguments of Ultralytics that a training may set, and one of the refused ones."""
+    rows = ["| argument | meaning |\n|---|---|\n"]
+    for name, field in TrainingOverrides.model_json_schema()["properties"].items():
+        rows.append(f"| `{name}` | {_meaning(field)} |\n")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in REFUSED.items():
+        reasons.setdefault(reason, []).append(f"`{name}`")
+    rows.append("\n| refused | why |\n|---|---|\n")
+    rows += (f"| {', '.join(names)} | {reason}. |\n" for reason, names in reasons.items())
+    return "".join(rows)
+
+
+def _meaning(field: Mapping[str, Any]) -> str:
+    """The description of a field and its choices, for a cell of a table."""
+    choices = [choice for kind in (field, *field.get("anyOf", ())) for choice in kind.get("enum", ())]
+    text = _DEFAULT.sub("", field.get("description", ""))
+    text += f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+    return re.sub(r"([|*])", r"\\\1", text)  # in Markdown a pipe ends the cell, and two stars are emphasis
+
+
 def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
     """The row of each field of a schema, and below it those of its own fields if it is an object."""
     for name, field in schema.get("properties", {}).items():
@@ -72,13 +97,9 @@ def _rows(prefix: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> 
             text = default if isinstance(default, str) else json.dumps(default, separators=(",", ":"))
             shown = "none" if text in ("null", "[]") else f"`{text}`"
         if prefix or shown != "the fields below":
-            meaning = _DEFAULT.sub("", field.get("description", model.get("description", "")))
-            choices = ", ".join(f"`{choice}`" for choice in field.get("enum", model.get("enum", ())))
-            meaning += f" One of {choices}." if choices else ""
-            # In Markdown a pipe ends the cell, and two stars are emphasis.
-            escaped = re.sub(r"([|*])", r"\\\1", meaning)
-            yield f"| `{prefix}{name}` | {shown} | {escaped} |\n"
-        yield from _rows(f"{prefix}{name}.", model, models)
+            yield f"| `{prefix}{name}` | {shown} | {_meaning({**model, **field})} |\n"
+        if references != [TrainingOverrides.__name__]:  # which have a table of their own
+            yield from _rows(f"{prefix}{name}.", model, models)
 
 
 def main() -> int:

@@ -4,13 +4,14 @@ A rule that JSON schema can express is a constraint of a field: the API then ref
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, create_model, model_validator
 
 from tasks.finding_codes import AdviceCode
 from tasks.parameter_form import arrange_schema
+from tasks.training_arguments import REFUSED, read_training_arguments
 
 MAX_ARCHIVES = 500  # of a pipeline
 LIVE_MODEL = "predict"  # the endpoint for live clients in Triton, beside the deployed models
@@ -204,6 +205,32 @@ class ValidationPolicy(Parameters):
     )
 
 
+def _refuse_arguments(schema: dict[str, Any]) -> None:
+    arrange_schema(schema)
+    refused = [{"const": name, "description": f"Another argument. {reason}."} for name, reason in REFUSED.items()]
+    schema["propertyNames"] = {"not": {"anyOf": refused}}
+
+
+_ARGUMENTS: dict[str, Any] = {
+    each.name: (each.type | None, Field(None, description=each.description)) for each in read_training_arguments()
+}
+_TrainingArguments: Any = create_model("_TrainingArguments", __base__=Parameters, **_ARGUMENTS)
+
+
+class TrainingOverrides(_TrainingArguments):
+    """Other arguments of the Ultralytics trainer; those that are None keep its default."""
+
+    model_config = ConfigDict(json_schema_extra=_refuse_arguments)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, given: Any) -> Any:  # noqa: ANN401 - anything at all
+        for name in given if isinstance(given, dict) else ():
+            if name in REFUSED:
+                raise ValueError(f"expected another argument, found {name!r}. {REFUSED[name]}.")
+        return given
+
+
 class TrainingParams(Parameters):
     """Arguments of the Ultralytics trainer, under its own names, and of the steps around it."""
 
@@ -223,6 +250,20 @@ class TrainingParams(Parameters):
     rehearse: bool = Field(
         True, description="Run all steps on a few images first, so that an error comes at once and not after hours."
     )
+    overrides: TrainingOverrides = Field(
+        default_factory=TrainingOverrides,
+        description="Other arguments of the Ultralytics trainer, such as lr0 or mosaic, in place of its defaults.",
+    )
+
+    @property
+    def chosen_overrides(self) -> dict[str, Any]:
+        """The arguments of Ultralytics in `overrides` that are set, by name."""
+        return self.overrides.model_dump(exclude_none=True)
+
+    def flat(self) -> dict[str, Any]:
+        """Return all values by name, those of `overrides` that are set as `overrides.NAME`."""
+        own = self.model_dump(exclude={"overrides"})
+        return own | {f"overrides.{name}": value for name, value in self.chosen_overrides.items()}
 
 
 class MergePolicy(Parameters):
@@ -231,7 +272,7 @@ class MergePolicy(Parameters):
     classes: dict[Text, ClassName | None] = Field(
         default_factory=dict,
         description='Other names for classes: {"cat": "animal", "a.zip:dog": null} calls every cat an animal, and '
-        "drops the dogs of a.zip.",
+        "drops the dogs of a.zip; * stands for each class that is not named.",
     )
     on_conflict: Literal["fail", "warn"] = Field(
         "warn",

@@ -11,6 +11,7 @@ from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.name_typos import find_similar_pairs
 
 Renames = Mapping[str, str | None]
+ANY_CLASS = "*"
 
 # A movie and movies become "movy", a horse and horses "hors": it is what they have in common, and nobody sees it.
 _ENDINGS = (
@@ -33,8 +34,8 @@ def plan_classes(archives: Sequence[str], names: Sequence[Sequence[str]], rename
 
     `archives` are the archives' names, `names` the class names of each. `renames` maps a class, written as
     `ARCHIVE:CLASS` or as `CLASS` for all archives, to its name in the merged list, or to None to drop its labels; one
-    archive's own comes first, and the exact spelling before others. The spelling found first is kept. The result
-    depends on nothing but the arguments.
+    archive's own comes first, the exact spelling before others, and last `*`, which is any class. The spelling found
+    first is kept. The result depends on nothing but the arguments.
     """
     fold = _Folding(names)
     everywhere = _table(renames, fold)
@@ -68,10 +69,11 @@ def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]]
     """Return the classes in `renames` that no archive has: a misspelling, most likely."""
     fold = _Folding(names)
     present = {fold(name) for own in names for name in own}
-    known = {written for written in renames if fold(written) in present}
+    known = {written for written in renames if written == ANY_CLASS or fold(written) in present}
     for archive, own in zip(archives, names, strict=True):
         of_archive = {fold(name) for name in own}
-        known |= {f"{archive}:{name}" for name in _own(renames, archive) if fold(name) in of_archive}
+        renamed = _own(renames, archive)
+        known |= {f"{archive}:{name}" for name in renamed if name == ANY_CLASS or fold(name) in of_archive}
     return [written for written in renames if written not in known]
 
 
@@ -141,5 +143,5 @@ def _table(renames: Renames, fold: _Folding) -> dict[Hashable, str | None]:
 
 
 def _target(name: str, fold: _Folding, tables: Sequence[Mapping[Hashable, str | None]]) -> str | None:
-    keys: tuple[Hashable, ...] = (name, fold(name))
+    keys: tuple[Hashable, ...] = (name, fold(name), ANY_CLASS)
     return next((table[key] for table in tables for key in keys if key in table), name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks.files import sha256_of
 from tasks.merge import steps as merge_steps
+from tasks.merge.class_mapping import ANY_CLASS
 from tasks.merge.plan import MergePlan
 from tasks.merge.report import plan_markdown
 from tasks.orchestration import artifacts
@@ -17,6 +18,8 @@ from tasks.storage.object_names import Bucket
 from tasks.tracking import registry
 from tasks.training.steps import resolve_base_model
 from tasks.validation import steps as validation_steps
+
+SINGLE_CLASS = "item"  # as Ultralytics calls it
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ def merge_archives(
     merge_steps.require_mergeable(plan, merge)
     dataset = merge_steps.write_merge(sources, plan, folder / "dataset", gold_source)
     return TrainingData(dataset=dataset, plan=plan, digests={source.name: source.digest for source in sources})
+
+
+def single_class_policy(merge: MergePolicy) -> MergePolicy:
+    """Return the policy with one class, `item`, in place of all; a class that it drops is still dropped."""
+    renamed = {name: target and SINGLE_CLASS for name, target in merge.classes.items()}
+    return merge.model_copy(update={"classes": {ANY_CLASS: SINGLE_CLASS} | renamed})
 
 
 def _fetch_valid_archive(archive: str, policy: ValidationPolicy, folder: Path) -> merge_steps.ValidArchive:

@@ -7,6 +7,7 @@ from tasks.merge.steps import MergedDataset
 from tasks.orchestration import artifacts, events
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried
+from tasks.parameters import TrainingParams
 from tasks.promotion.rules import Decision, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import steps as storage_steps
@@ -34,9 +35,9 @@ def publish_report(
     model: TrainedModel,
     dataset: MergedDataset,
     decision: Decision,
-    batch: int,
+    training: TrainingParams,
 ) -> str:
-    """Upload the page of the training, link it in MLflow, and show artifact `training-report`; `batch` is as wished.
+    """Upload the page of the training, link it in MLflow, and show artifact `training-report`.
 
     Returns:
         The address of the page.
@@ -49,7 +50,7 @@ def publish_report(
     links = {"Curves and worst pictures": page}
     describe_run(version.run_id, links | page_links(run, None, version.name, version.version))
     links |= page_links("", version.run_id, version.name, version.version)
-    text = training_markdown(version.name, version.version, model, dataset.images, decision, batch)
+    text = training_markdown(version.name, version.version, model, dataset.images, decision, training)
     artifacts.show_markdown("training-report", f"{links_markdown(links)}\n\n{text}")
     return page
 

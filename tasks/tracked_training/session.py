@@ -91,7 +91,7 @@ class TrainingSession:
         tags = lineage_tags(
             digests, self.data.dataset.class_names, self.base.name, self.base.digest, flow_run_id(), self.plan_digest
         )
-        parameters = run_parameters(self.model_name, self.training.model_dump(), self.base.name, digests)
+        parameters = run_parameters(self.model_name, self.training.flat(), self.base.name, digests)
         run_id, tags = runs.open_run(flow_run_name(), self.fingerprint, tags, parameters, self.is_resumed)
         describe_run(run_id, page_links(flow_run_id()))
         with runs.closing_run(run_id):
@@ -162,6 +162,7 @@ class TrackedRun:
         """Keep the decision and the page of the training (curves, worst images) in MLflow; returns the page as HTML."""
         runs.log_decision(self.run_id, decision)
         links = page_links(flow_run_id(), self.run_id, version.name, version.version)
-        report = training_page(f"{version.name} version {version.version}", model, self.epochs, decision, links)
+        title = f"{version.name} version {version.version}"
+        report = training_page(title, model, self.epochs, decision, links, self.session.training)
         runs.log_page(self.run_id, report, "report.html")
         return report

@@ -72,7 +72,10 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
     """Return the arguments of Ultralytics' trainer."""
-    chosen = training.model_dump(exclude={"rehearse"}) | {"verbose": False} | others
+    own = training.model_dump(exclude={"rehearse", "overrides"})
+    # The merge makes one class of all; Ultralytics would call it otherwise in weights, and labels would not match.
+    overrides = {name: value for name, value in training.chosen_overrides.items() if name != "single_cls"}
+    chosen = overrides | own | {"verbose": False} | others
     return {name: value for name, value in chosen.items() if value is not None}
 
 

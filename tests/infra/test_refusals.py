@@ -15,7 +15,20 @@ from tests.tasks.test_parameter_form import FLOWS, schema_of
 Schema = dict[str, Any]
 RUN = "b2c1f3de-0000-4000-8000-000000000000"
 # Enough kinds of bad text that each rule refuses one of them, and good ones to go beside them.
-BAD = ["predict", "a\n", "0\n", "/cache\n", f"{RUN}\n", "c{group}*\n", " x", "a b", "x{group}*", "nothing", ""]
+BAD = [
+    "predict",
+    "epochs",
+    "a\n",
+    "0\n",
+    "/cache\n",
+    f"{RUN}\n",
+    "c{group}*\n",
+    " x",
+    "a b",
+    "x{group}*",
+    "nothing",
+    "",
+]
 SIGNS_OF_A_REGEX = (
     "[^",
     "[A-Z",

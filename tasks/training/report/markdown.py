@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tasks.parameters import TrainingParams
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Decision
 from tasks.rendering.markdown import escape_markdown, table
@@ -18,13 +19,13 @@ def training_markdown(
     model: TrainedModel,
     images: Mapping[str, int],
     decision: Decision,
-    batch: float | None = None,
+    training: TrainingParams | None = None,
 ) -> str:
     """Return the decision, the images of each split, and the metrics over all classes and for each.
 
-    `batch` is the one that a person chose; the training may have ended with a smaller one.
+    `training` is what a person chose; the training may have ended with a smaller batch.
     """
-    chosen = "" if batch in (None, model.batch) else f" at the end ({batch:g} was set)"
+    chosen = "" if training is None or training.batch == model.batch else f" at the end ({training.batch} was set)"
     trained = f"Best epoch {model.best_epoch} of {model.epochs}, batch {model.batch}{chosen}."
     counts = ", ".join(f"{count} {escape_markdown(split)}" for split, count in images.items())
     metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]
@@ -33,12 +34,18 @@ def training_markdown(
             f"# {escape_markdown(model_name)} version {version}",
             promotion_markdown(decision),
             "## Training",
-            f"Task {escape_markdown(model.task)}. Images: {counts}. {trained}",
+            f"Task {escape_markdown(model.task)}. Images: {counts}. {trained}{overrides_sentence(training)}",
             f"Scores of the best epoch on the {model.scores.images} validation images:",
             table(("metric", "value"), metrics),
             _classes(model),
         ]
     )
+
+
+def overrides_sentence(training: TrainingParams | None) -> str:
+    """Return which arguments of Ultralytics were set, as a sentence after others; empty if none was."""
+    overrides = training.chosen_overrides if training else {}
+    return f" Overrides: {', '.join(f'{name} {value}' for name, value in overrides.items())}." if overrides else ""
 
 
 def _classes(model: TrainedModel) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.parameters import PromotionPolicy
+from tasks.parameters import PromotionPolicy, TrainingParams
 from tasks.promotion.report import promotion_markdown
 from tasks.promotion.rules import Decision, EvaluatedVersion, decide, decision_facts, decision_tags, is_comparable
 from tasks.training.events import TrainedModel
@@ -339,14 +339,19 @@ def trained(task: str = "detect", **classes: dict[str, float]) -> TrainedModel:
 
 def test_a_training_page_shows_the_decision_and_every_class() -> None:
     decision = decided(model(3, cat=0.5), None)
-    page = training_markdown("m", 3, trained(cat={"mAP50": 0.6, "mAP50-95": 0.5}), {"train": 20}, decision, 16)
+    page = training_markdown(
+        "m", 3, trained(cat={"mAP50": 0.6, "mAP50-95": 0.5}), {"train": 20}, decision, TrainingParams()
+    )
     assert page.startswith(f"# m version 3\n\n{promotion_markdown(decision)}\n\n## Training")
     assert "Task detect. Images: 20 train. Best epoch 12 of 30, batch 8 at the end (16 was set)." in page
     assert "on the 4 validation images" in page
     assert "| mAP50-95 | 0.5000 |" in page
     assert "| 0 | cat | 0.6000 | 0.5000 |" in page
     assert "| 1 | dog | not in validation | not in validation |" in page
-    assert "batch 8." in training_markdown("m", 3, trained(), {"train": 20}, decision, 8)
+    told = training_markdown(
+        "m", 3, trained(), {"train": 20}, decision, TrainingParams(batch=8, overrides={"lr0": 0.1})
+    )
+    assert "batch 8. Overrides: lr0 0.1." in told
 
 
 @pytest.mark.parametrize(

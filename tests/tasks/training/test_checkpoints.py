@@ -1,6 +1,7 @@
 """Which checkpoints are used, and which are kept."""
 
-from tasks.training.checkpoints import Manifest, checkpoint_key, epochs_to_retain, matching_checkpoints
+from tasks.parameters import TrainingParams
+from tasks.training.checkpoints import Manifest, checkpoint_key, epochs_to_retain, fingerprint, matching_checkpoints
 
 
 def manifest(epoch: int, best: int = 1, *, flow_run_id: str = "run", fingerprint: str = "this") -> Manifest:
@@ -40,3 +41,11 @@ def test_keys_are_ordered_like_epochs() -> None:
     keys = [checkpoint_key("run", epoch, "last.pt") for epoch in (2, 10, 100)]
     assert keys == sorted(keys)
     assert all(key.startswith(checkpoint_key("run")) for key in keys)
+
+
+def test_what_changes_the_result_changes_the_fingerprint() -> None:
+    def of(**training: object) -> str:
+        return fingerprint("plan", "yolo11n.pt", TrainingParams.model_validate(training))
+
+    assert of() == of(batch=4, device="cpu", overrides={"lr0": None})
+    assert len({of(), of(overrides={"lr0": 0.1}), of(overrides={"lr0": 0.2}), of(overrides={"lrf": 0.1})}) == 4

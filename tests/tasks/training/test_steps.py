@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 from prefect.logging import disable_run_logger
 
 from infra import demo_data
 from tasks.merge.yolo_writer import list_images
-from tasks.parameters import TrainingParams
+from tasks.parameters import TrainingOverrides, TrainingParams
 from tasks.training import steps as training_steps
 from tasks.training.checkpoints import Manifest, RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
@@ -109,6 +110,31 @@ class Disk:
     @property
     def trained(self) -> list[int]:
         return [epoch.number for epoch in self.reported if not epoch.restored]
+
+
+OVERRIDES: dict[str, Any] = yaml.safe_load("""
+# Every argument, and none at its default but those that only a GPU or a compiler changes.
+{rect: true, cos_lr: true, overlap_mask: false, cls_remap: false, channels_last: false, compile: false, amp: false,
+optimizer: AdamW, copy_paste_mode: mixup, auto_augment: augmix, freeze: [0, 1], multi_scale: 0.25, cls_pw: 0.5,
+close_mosaic: 1, nbs: 16, mask_ratio: 2, lr0: 0.002, lrf: 0.2, momentum: 0.8, weight_decay: 0.001, warmup_epochs: 1.5,
+warmup_momentum: 0.5, warmup_bias_lr: 0.05, box: 5.0, cls: 0.7, dfl: 1.0, pose: 10.0, kobj: 2.0, rle: 2.0, angle: 2.0,
+hsv_h: 0.1, hsv_s: 0.1, hsv_v: 0.1, degrees: 5.0, translate: 0.2, scale: 0.3, shear: 1.0, perspective: 0.0001,
+flipud: 0.5, fliplr: 0.25, bgr: 0.1, mosaic: 0.5, mixup: 0.1, cutmix: 0.1, copy_paste: 0.1, erasing: 0.1, dropout: 0.1}
+""")
+
+
+def test_every_override_reaches_ultralytics(data: Path, tmp_path: Path) -> None:
+    chosen = OVERRIDES | {"single_cls": True}
+    assert {*chosen} == {*TrainingOverrides.model_fields}
+    training = TINY.model_copy(update={"epochs": 1, "overrides": TrainingOverrides.model_validate(chosen)})
+    job = training_steps.training_job(data, "detect", "yolo11n.yaml", training, tmp_path / "job")
+    told: list[object] = []
+    assert run_job(job, told.extend) is None
+    (model,) = [event for event in told if isinstance(event, TrainedModel)]
+    reached = yaml.safe_load((model.folder / "args.yaml").read_text())
+    assert OVERRIDES.items() <= reached.items()
+    assert reached["single_cls"] is False  # the merge has done it
+    assert load_model(str(model.weights), "detect").ckpt["train_args"]["lr0"] == OVERRIDES["lr0"]
 
 
 @pytest.fixture(scope="module")

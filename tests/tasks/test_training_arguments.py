@@ -1,0 +1,65 @@
+"""What a training may set of Ultralytics' own arguments: what Ultralytics takes, and nothing that breaks a promise."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ultralytics.cfg import check_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from tasks.parameters import TrainingOverrides
+from tasks.training_arguments import REFUSED
+
+ARGUMENTS: dict[str, Any] = TrainingOverrides.model_json_schema()["properties"]
+
+
+def kinds(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [kind for kind in ARGUMENTS[name]["anyOf"] if kind.get("type") != "null"]
+    return found
+
+
+def samples(kind: dict[str, Any]) -> list[Any]:
+    """The ends of a range, or all choices."""
+    if "enum" in kind:
+        return list(kind["enum"])
+    match kind["type"]:
+        case "boolean":
+            return [True, False]
+        case "array":
+            return [[0, 3]]
+    return [kind["minimum"], kind.get("maximum", 50)]
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_ultralytics_takes_what_the_form_takes(name: str) -> None:
+    for value in [value for kind in kinds(name) for value in samples(kind)]:
+        set_values = TrainingOverrides(**{name: value}).model_dump(exclude_none=True)
+        assert set_values == {name: value}
+        check_cfg(set_values)
+
+
+@pytest.mark.parametrize("name", [name for name in ARGUMENTS if "maximum" in kinds(name)[0]])
+def test_the_ends_of_a_range_are_those_of_ultralytics(name: str) -> None:
+    beyond = kinds(name)[0]["maximum"] + 0.5
+    with pytest.raises(ValueError, match=name):
+        check_cfg({name: beyond})
+    with pytest.raises(ValidationError, match=name):
+        TrainingOverrides(**{name: beyond})
+
+
+def test_every_argument_of_a_training_is_taken_or_refused_with_a_reason() -> None:
+    """Ultralytics' next release may have more: what they do has to be looked at."""
+    assert {*REFUSED} - {"save_dir"} <= {*DEFAULT_CFG_DICT}
+    assert not {*REFUSED} & {*ARGUMENTS}
+    of_other_modes = {*DEFAULT_CFG_DICT} - {*REFUSED} - {*ARGUMENTS}
+    assert of_other_modes == {
+        *("source", "vid_stride", "stream_buffer", "visualize", "retina_masks", "embed", "show", "save_frames"),
+        *("save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format"),
+        *("optimize", "dynamic", "simplify", "opset", "workspace", "tracker"),
+    }
+
+
+@pytest.mark.parametrize("name", ["project", "epochs", "single-cls"])
+def test_another_argument_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValidationError, match=REFUSED.get(name, name)):
+        TrainingOverrides(**{name: 1})
