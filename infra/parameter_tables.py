@@ -12,12 +12,14 @@ from infra.stack_settings import ROOT
 from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
 from tasks.parameters import TrainingOverrides
+from tasks.training.base_models import FAMILIES, task_of
 from tasks.training_arguments import REFUSED
 
 DOCS = ROOT / "docs"
 TABLE = re.compile(r"(<!-- parameters of ([a-z-]+) -->\n).*?(<!-- end of parameters -->)", re.DOTALL)
 EVENTS_TABLE = re.compile(r"(<!-- events -->\n).*?(<!-- end of events -->)", re.DOTALL)
 OVERRIDES_TABLE = re.compile(r"(<!-- training overrides -->\n).*?(<!-- end of training overrides -->)", re.DOTALL)
+MODELS_TABLE = re.compile(r"(<!-- models -->\n).*?(<!-- end of models -->)", re.DOTALL)
 CODES_TABLE = re.compile(r"(<!-- finding codes -->\n).*?(<!-- end of finding codes -->)", re.DOTALL)
 HEAD = "| parameter | default | meaning |\n|---|---|---|\n"
 _DEFAULT = re.compile(r" (Default \S+|(On|Off) by default)\.$")  # which the table has in a column of its own
@@ -28,6 +30,7 @@ def write_tables(page: str) -> str:
     written = TABLE.sub(lambda match: match[1] + parameter_table(match[2]) + match[3], page)
     written = EVENTS_TABLE.sub(lambda match: match[1] + event_table() + match[2], written)
     written = OVERRIDES_TABLE.sub(lambda match: match[1] + overrides_table() + match[2], written)
+    written = MODELS_TABLE.sub(lambda match: match[1] + models_table() + match[2], written)
     return CODES_TABLE.sub(lambda match: match[1] + code_table() + match[2], written)
 
 
@@ -59,6 +62,18 @@ def code_table() -> str:
     """Return a Markdown table of the codes that a finding may have."""
     rows = (f"| `{code}` | {code.severity} | {code.meaning} |\n" for code in Code)
     return "| code | severity | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+def models_table() -> str:
+    """Return a Markdown table of the models that can be trained and served, and one of the others."""
+    rows = ["| family | tasks | tried |\n|---|---|---|\n"]
+    for family in (each for each in FAMILIES if not each.refusal):
+        tasks = ", ".join(dict.fromkeys(map(task_of, family.examples)))
+        names = ", ".join(f"`{example}`" for example in family.examples)
+        rows.append(f"| {family.name} | {tasks} | {names} |\n")
+    rows.append("\n| refused | why |\n|---|---|\n")
+    rows += (f"| {family.name} | {family.refusal}. |\n" for family in FAMILIES if family.refusal)
+    return "".join(rows)
 
 
 def overrides_table() -> str:

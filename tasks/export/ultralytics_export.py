@@ -4,12 +4,12 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import onnx
 
 from tasks.errors import ExportError
-from tasks.export.served_graph import OPSET, Head, Task
+from tasks.export.served_graph import OPSET, Head
 from tasks.serving.task_outputs import MAX_DETECTIONS
 from tasks.weights.loader import open_model
 
@@ -20,13 +20,13 @@ def raw_graph(weights: Path, image_size: int) -> tuple[onnx.ModelProto, Head]:
     """Return Ultralytics' own graph (NCHW floats in), written beside the weights, and its head.
 
     Raises:
-        ExportError: The model is not served, or not for that image size.
+        ExportError: The model is not for that image size.
+        WeightsError: It is not served.
     """
     # Read when Ultralytics is first imported: a step installs and fetches nothing.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     model = open_model(str(weights))
-    _require_served(model)
     strides = [_STRIDE] if model.task == "classify" else [int(stride) for stride in model.model.model[-1].stride]
     if image_size < 1 or image_size % max(strides):
         raise ExportError(f"image size {image_size}: expected a multiple of {max(strides)} pixels, the model's stride")
@@ -53,27 +53,6 @@ def _onnx(model: Any, image_size: int, head: Head) -> str:  # noqa: ANN401  # Ul
 def _every_anchor(proposals: Any) -> Any:  # noqa: ANN401
     """As heads with NMS have them: `[N,A,4+C+E]` -> `[N,4+C+E,A]`."""
     return proposals.permute(0, 2, 1)
-
-
-def _require_served(model: Any) -> None:  # noqa: ANN401
-    from ultralytics.nn.modules import head as heads
-
-    served = {
-        "detect": heads.Detect,
-        "segment": heads.Segment,
-        "pose": heads.Pose,
-        "obb": heads.OBB,
-        "classify": heads.Classify,
-    }
-    head = model.model.model[-1]
-    if not isinstance(head, served.get(model.task, ())):
-        raise ExportError(
-            f"expected a YOLO model for one of {', '.join(get_args(Task))}, found task {model.task!r} with head "
-            f"{type(head).__name__}, which is not served: train from a model such as yolo11n.pt"
-        )
-    channels = model.model.yaml.get("channels", 3)
-    if channels != 3:
-        raise ExportError(f"expected a model for images of 3 channels, found {channels}: train on RGB images")
 
 
 def _head(model: Any, anchors: int) -> Head:  # noqa: ANN401

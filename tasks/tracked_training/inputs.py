@@ -48,7 +48,7 @@ def fetch_base_model(name: str, folder: Path) -> BaseModel:
     """Return the base model: weights of the registry or of bucket base-models, or a name that Ultralytics knows.
 
     Raises:
-        TrainingError: It is none of these.
+        BaseModelError: It is none of these, or nothing can be trained from it.
     """
     log_step("looking for base model %s", name)
     folder.mkdir()

@@ -1,6 +1,5 @@
 """Steps of Ultralytics: rehearse, train, evaluate, each in a process of its own (`tasks.training.trainer`)."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from prefect import get_run_logger
 from tasks.errors import StudioError
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import TrainingParams
+from tasks.training.base_models import require_official
 from tasks.training.checkpoints import RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import (
@@ -28,8 +28,6 @@ from tasks.training.restarts import Attempt, next_attempt
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import PredictionStore
 
-ARCHITECTURE = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]?(-(seg|cls|pose|obb|p2|p6))*\.yaml")
-OFFICIAL_WEIGHTS = re.compile(r"yolo(v?\d{1,2})[nsmlxtbce]u?(-(seg|cls|pose|obb))?\.pt")
 SMOKE_TEST_IMAGE_SIZE = 128
 
 EpochListener = Callable[[EpochResult], None]
@@ -54,20 +52,12 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
     """Return the model to begin from: fetched weights, an architecture, or official weights, to come into `folder`.
 
     Raises:
-        TrainingError: Any other name: weights are pickles, and this one is from an unknown place.
+        BaseModelError: Any other name, or a model from which nothing can be trained.
     """
     if fetched is not None:
         return str(fetched)
-    if ARCHITECTURE.fullmatch(base_model):
-        return base_model
-    if OFFICIAL_WEIGHTS.fullmatch(base_model):
-        return str(folder / base_model)
-    raise TrainingError(
-        f"Expected base_model to be an object in bucket 'base-models', a version of this registry such as "
-        f"'models:/NAME@champion', an Ultralytics architecture such as 'yolo11n.yaml', or official weights such as "
-        f"'yolo11n.pt'; found {base_model!r}, which is none of them. Upload weights that you trust to bucket "
-        f"'base-models' and name their key."
-    )
+    require_official(base_model)
+    return base_model if base_model.endswith(".yaml") else str(folder / base_model)
 
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
@@ -255,7 +245,7 @@ def _reason(failure: Failure | None) -> str:
 def _explain(job: TrainingJob, failure: Failure | None) -> str:
     reason = _reason(failure)
     wanted = Path(job.model)
-    if OFFICIAL_WEIGHTS.fullmatch(wanted.name) and not wanted.is_file():
+    if wanted.suffix == ".pt" and not wanted.is_file():
         reason += (
             f" {wanted.name} could not be downloaded: put the file into bucket 'base-models', or train from a .yaml."
         )

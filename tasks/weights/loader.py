@@ -26,7 +26,8 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     Official weights that are no file yet are downloaded to that path.
 
     Raises:
-        WeightsError: It is no model, or names more than a model's classes; nothing in the file has run.
+        WeightsError: It is no model, or none that can be served, or names more than a model's classes; nothing in the
+            file has run.
         MemoryError: There is too little memory for it.
     """
     if Path(model).suffix not in {".pt", ".yaml"}:
@@ -46,7 +47,30 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
         raise WeightsError(_reason(Path(model).name, error)) from error
     if not isinstance(loaded.model, tasks.BaseModel):
         raise WeightsError(f"Expected a YOLO model in {Path(model).name!r}, found {type(loaded.model).__name__}.")
+    _require_served(loaded)
     return loaded
+
+
+def _require_served(model: Any) -> None:  # noqa: ANN401
+    from ultralytics.nn.modules import head as heads
+
+    served = {
+        "detect": heads.Detect,
+        "segment": heads.Segment,
+        "pose": heads.Pose,
+        "obb": heads.OBB,
+        "classify": heads.Classify,
+    }
+    head = model.model.model[-1]
+    reads_text = isinstance(head, heads.WorldDetect | heads.YOLOEDetect)
+    if not isinstance(head, served.get(model.task, ())) or reads_text:
+        raise WeightsError(
+            f"Expected a YOLO model for one of {', '.join(served)}, found task {model.task!r} with head "
+            f"{type(head).__name__}, which is not served. Take a model such as yolo11n.pt."
+        )
+    channels = model.model.yaml.get("channels", 3)
+    if channels != 3:
+        raise WeightsError(f"Expected a model for images of 3 channels, found {channels}. Take one for RGB images.")
 
 
 def strip_optimizer(weights: Path) -> None:

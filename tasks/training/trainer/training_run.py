@@ -17,7 +17,7 @@ from tasks.training.trainer.evaluation import evaluate_split, to_scores
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
 from tasks.training.trainer.worst_predictions import Mistakes, draw_worst, find_mistakes
-from tasks.weights.loader import strip_optimizer
+from tasks.weights.loader import WeightsError, strip_optimizer
 from tasks.weights.process import exit_when_process_ends
 
 EmitEvent = Callable[[TrainerEvent], None]
@@ -29,6 +29,7 @@ def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
     """Do a training job; emits each finished epoch, those of earlier attempts first, and at the end the model."""
     if job.checkpoint is None:
         model = load_model(job.model, job.task)
+        _require_image_size(model, job.arguments)
         start: dict[str, Any] = {}
     else:
         model, start = _restore_checkpoint(job, job.checkpoint, emit)
@@ -45,6 +46,16 @@ def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
     trainer = choose_trainer(model, job.data)
     with explain_lost_data(job.data, job.task):
         model.train(trainer, data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
+
+
+def _require_image_size(model: Any, arguments: Mapping[str, Any]) -> None:  # noqa: ANN401
+    """Ultralytics would take the next size that its strides divide, and the version would say another one."""
+    stride, size = int(model.model.stride.max()), arguments.get("imgsz", 0)
+    if size % stride:
+        raise WeightsError(
+            f"Expected training.imgsz to be a multiple of {stride}, the largest stride of this model; found {size}. "
+            f"Set {size - size % stride} or {size - size % stride + stride}."
+        )
 
 
 def _restore_checkpoint(job: TrainingJob, checkpoint: Path, emit: EmitEvent) -> tuple[Any, dict[str, Any]]:

@@ -3,9 +3,8 @@
 import os
 from typing import Any
 
+from tasks.training.base_models import SUFFIXES
 from tasks.weights.loader import WeightsError, open_model
-
-_SUFFIXES = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}
 
 
 def configure_ultralytics() -> None:
@@ -28,7 +27,7 @@ def load_model(model: str, task: str) -> Any:  # noqa: ANN401 - ultralytics ship
     configure_ultralytics()
     loaded = open_model(model)
     if loaded.task != task:
-        example = f"yolo11n{_SUFFIXES.get(task, '')}"
+        example = f"yolo11n{SUFFIXES.get(task, '')}"
         raise WeightsError(
             f"Expected a model for the task {task!r}, because the archives are labelled for it; found a model for "
             f"{loaded.task!r}. Name one such as {example}.pt or {example}.yaml as base_model."

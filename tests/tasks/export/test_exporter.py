@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from ultralytics.models import YOLO
+from ultralytics.models import RTDETR, YOLO
 
 from tasks.errors import ExportError
 from tasks.export.exporter import write_graph
@@ -20,7 +20,7 @@ SIZE = 64
 
 
 def weights(folder: Path, architecture: str) -> Path:
-    model: Any = YOLO(architecture)
+    model: Any = (RTDETR if architecture.startswith("rtdetr") else YOLO)(architecture)
     path = folder / "weights.pt"
     model.save(path)
     return path
@@ -53,10 +53,13 @@ def test_an_image_without_detections_is_all_zeros(tmp_path: Path) -> None:
     [
         ("yolo26n-sem.yaml", "found task 'semantic' with head SemanticSegment"),
         ("yolo26n-depth.yaml", "found task 'depth' with head Depth"),
+        ("yolov8n-world.yaml", "found task 'detect' with head WorldDetect"),
+        ("yoloe-11n-seg.yaml", "found task 'segment' with head YOLOESegment"),
+        ("rtdetr-resnet50.yaml", "found task 'detect' with head RTDETRDecoder"),
     ],
 )
 def test_models_that_are_not_served_are_refused(tmp_path: Path, architecture: str, found: str) -> None:
-    with pytest.raises(ExportError, match=f"one of detect, segment, pose, obb, classify, {found}"):
+    with pytest.raises(WeightsError, match=f"one of detect, segment, pose, obb, classify, {found}"):
         write_graph(weights(tmp_path, architecture), tmp_path / "out", SIZE)
 
 
@@ -64,7 +67,7 @@ def test_a_model_for_other_channels_is_refused(tmp_path: Path) -> None:
     model: Any = YOLO("yolo11n.yaml")
     model.model.yaml["channels"] = 4
     model.save(tmp_path / "multispectral.pt")
-    with pytest.raises(ExportError, match="images of 3 channels, found 4"):
+    with pytest.raises(WeightsError, match="images of 3 channels, found 4"):
         write_graph(tmp_path / "multispectral.pt", tmp_path / "out", SIZE)
 
 
@@ -90,7 +93,7 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 def test_an_earlier_graph_stays_until_the_new_one_has_answered(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"earlier")
-    with pytest.raises(ExportError):
+    with pytest.raises(WeightsError):
         write_graph(weights(tmp_path, "yolo26n-sem.yaml"), tmp_path, SIZE)
     assert (tmp_path / "model.onnx").read_bytes() == b"earlier"
 

@@ -24,6 +24,7 @@ from infra import demo_data
 from tasks.merge.yolo_writer import list_images
 from tasks.parameters import TrainingOverrides, TrainingParams
 from tasks.training import steps as training_steps
+from tasks.training.base_models import BaseModelError
 from tasks.training.checkpoints import Manifest, RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
@@ -282,6 +283,7 @@ def test_too_little_memory_halves_the_batch(data: Path, tmp_path: Path) -> None:
     [
         ("segment", "yolo11n.yaml", "Expected a model for the task 'segment'.*found a model for 'detect'.*yolo11n-seg"),
         ("detect", "torn.pt", "The training stopped: "),
+        ("detect", "yolov8n-p6.yaml", "training.imgsz to be a multiple of 64.*found 96. Set 64 or 128"),
     ],
 )
 @pytest.mark.slow
@@ -289,7 +291,7 @@ def test_what_cannot_be_trained_from_is_reported(
     data: Path, tmp_path: Path, task: str, model: str, expected: str
 ) -> None:
     (tmp_path / "torn.pt").write_bytes(b"no pickle")
-    wanted = replace(job(data, tmp_path / "job"), task=task)
+    wanted = replace(job(data, tmp_path / "job", imgsz=96), task=task)
     wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
     with pytest.raises(training_steps.TrainingError, match=expected):
         training_steps.train.fn(wanted, Disk(tmp_path), [])
@@ -297,7 +299,7 @@ def test_what_cannot_be_trained_from_is_reported(
 
 @pytest.mark.parametrize("name", ["../evil.pt", "https://example.com/yolo11n.pt", "yolo11n.onnx", "evil.yaml", ""])
 def test_weights_from_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(training_steps.TrainingError, match="Expected base_model to be"):
+    with pytest.raises(BaseModelError, match="Expected base_model to be"):
         training_steps.resolve_base_model(name, None, tmp_path)
 
 

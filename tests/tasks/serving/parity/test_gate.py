@@ -22,6 +22,7 @@ from tasks.serving.parity.rules import ParityReport, compare_predictions
 from tasks.serving.parity.steps import predict_served
 from tasks.serving.pre_postprocess import postprocess
 from tasks.training import steps as training_steps
+from tasks.training.base_models import FAMILIES, task_of
 from tasks.training.job import ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.reference import predict_and_score
@@ -46,6 +47,7 @@ ARCHITECTURES = {
     "obb": "yolo11n-obb",
     "classify": "yolo11n-cls",
 }
+MODELS = [example for family in FAMILIES for example in family.examples]
 LABELS = {
     "detect": "1 0.5 0.5 0.4 0.4\n",
     "segment": "1 0.3 0.3 0.7 0.3 0.5 0.7\n",
@@ -96,6 +98,7 @@ class Case:
     sample: ValidationSample
     reference: PredictionStore
     scores: Scores
+    size: int = SIZE
 
     def parity(self, served: PredictionStore) -> ParityReport:
         scores = self.scores, evaluate_predictions(served, self.sample)
@@ -103,7 +106,7 @@ class Case:
 
     def served_by(self, graph: onnx.ModelProto, name: str) -> ParityReport:
         return self.parity(
-            predict_served(self.sample, SIZE, onnx_runtime(graph.SerializeToString()), self.folder / name)
+            predict_served(self.sample, self.size, onnx_runtime(graph.SerializeToString()), self.folder / name)
         )
 
 
@@ -121,26 +124,34 @@ def case(request: pytest.FixtureRequest, prepared: Callable[[str], Case]) -> Cas
     return prepared(request.param)
 
 
-def prepare(task: str, folder: Path) -> Case:
+def prepare(task: str, folder: Path, architecture: str = "", size: int = SIZE) -> Case:
     data = write_dataset(folder / "data", task)
     pack_sample(data, task, CLASSES, folder / "sample.zip", IMAGES)
     sample = unpack_sample(folder / "sample.zip", task, folder / "images")
-    squares = [cv2.resize(read_image(image.path), (SIZE, SIZE)).astype(np.uint8) for image in sample.images[:8]]
-    weights = finder(folder, ARCHITECTURES[task], squares, len(CLASSES))
-    graph = onnx.load(write_graph(weights, folder / "export", SIZE))
+    squares = [cv2.resize(read_image(image.path), (size, size)).astype(np.uint8) for image in sample.images[:8]]
+    weights = finder(folder, architecture or ARCHITECTURES[task], squares, len(CLASSES))
+    graph = onnx.load(write_graph(weights, folder / "export", size))
     (folder / "job").mkdir()
-    predict_served(sample, SIZE, onnx_runtime(graph.SerializeToString()), folder / "asked")
+    predict_served(sample, size, onnx_runtime(graph.SerializeToString()), folder / "asked")
     job = ReferencePredictionJob(
         weights=weights,
         sample=folder / "sample.zip",
         served=folder / "asked",
         reference=folder / "reference",
-        image_size=SIZE,
+        image_size=size,
         task=task,
         folder=folder / "job",
     )
     scores, _ = predict_and_score(job)
-    return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(job.reference), scores)
+    return Case(folder, weights, graph, folder / "sample.zip", sample, PredictionStore(job.reference), scores, size)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("architecture", MODELS)
+def test_every_model_that_can_be_trained_agrees(architecture: str, tmp_path: Path) -> None:
+    case = prepare(task_of(architecture), tmp_path, architecture, size=128)
+    parity = case.served_by(case.graph, "honest")
+    assert parity.passed, parity.reasons
 
 
 def test_an_honest_export_agrees(case: Case) -> None:
