@@ -149,7 +149,7 @@ def prepare(task: str, folder: Path, architecture: str = "", size: int = SIZE) -
 @pytest.mark.heavy
 @pytest.mark.parametrize("architecture", MODELS)
 def test_every_model_that_can_be_trained_agrees(architecture: str, tmp_path: Path) -> None:
-    case = prepare(task_of(architecture), tmp_path, architecture, size=128)
+    case = prepare(task_of(architecture), tmp_path, architecture, size=192)
     parity = case.served_by(case.graph, "honest")
     assert parity.passed, parity.reasons
 
