@@ -231,6 +231,35 @@ class TrainingOverrides(_TrainingArguments):
         return given
 
 
+class ImportParams(Parameters):
+    """How an archive in the format of another tool becomes a YOLO archive."""
+
+    format: (
+        Literal["coco", "voc", "cvat", "label-studio", "labelme", "open-images", "datumaro", "kitti", "yolo"] | None
+    ) = Field(None, description="The format. None recognizes it by what the files hold.")
+    task: Literal["detect", "segment", "classify", "pose", "obb"] | None = Field(
+        None, description="What the labels are for. None takes the task that most objects are labelled for."
+    )
+    split: Literal["keep", "new"] = Field(
+        "keep", description="keep takes train, val and test as the source has them; new, or if it has none, makes them."
+    )
+    val: float = Field(0.2, gt=0, le=0.5, description="Share of the images that a new split puts into val.")
+    test: float = Field(0.0, ge=0, le=0.4, description="Share of the images that a new split puts into test.")
+    seed: int = Field(0, ge=0, description="Seed of a new split: the same seed and data give the same split.")
+    groups: tuple[NamePattern, ...] = Field(
+        (),
+        description="Patterns of file names: a new split keeps images with the same text at {group} together, so "
+        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
+    )
+    background: bool = Field(
+        False, description="Take images that no annotation names as background; else they are left out."
+    )
+    first_pixel: Literal["auto", "0", "1"] = Field(
+        "auto",
+        description="How the tool of Pascal VOC files counts pixels. auto takes 1 for the VOC challenges, else 0.",
+    )
+
+
 class TrainingParams(Parameters):
     """Arguments of the Ultralytics trainer, under its own names, and of the steps around it."""
 

@@ -1,0 +1,155 @@
+"""What a format of another tool says about an image, before it becomes rows of YOLO: shapes in pixels of the image.
+
+The corner of a pixel is at whole numbers: an image of width 4 goes from x 0 to x 4.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.validation.report.groups import sanitize_text
+
+Floats = NDArray[np.float64]
+ELLIPSE_CORNERS = 64  # its area is 0.2 % less than that of the ellipse
+
+_LONGEST = 200  # characters of a line of the log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """An upright box: the corners x1, y1, x2, y2 in pixels."""
+
+    class_name: str
+    corners: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotatedBox:
+    """A rectangle at any angle: its four corners (4, 2) in pixels, one after another round it."""
+
+    class_name: str
+    corners: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The outline of an object of one or more parts: rings, each (k, 2) in pixels. A ring inside another is a hole."""
+
+    class_name: str
+    rings: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """A box, and keypoints (n, 3): x, y in pixels and 0 (absent), 1 (hidden) or 2 (visible)."""
+
+    class_name: str
+    corners: tuple[float, float, float, float]
+    keypoints: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """A class of the whole image."""
+
+    class_name: str
+
+
+Shape = Box | RotatedBox | Outline | Pose | Tag
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedImage:
+    """An image as the annotations in `folder` name it, its size in pixels if they tell it, and its shapes.
+
+    `subset` is train, val, test, or empty where the annotations do not say. With `relative` the numbers of the shapes
+    are shares of width and height rather than pixels.
+    """
+
+    name: str
+    folder: str = ""
+    relative: bool = False
+    size: tuple[int, int] | None = None
+    subset: str = ""
+    shapes: Sequence[Shape] = ()
+
+
+@dataclass
+class ImportLog:
+    """What the annotations declare beside the images, and what an import leaves out, changes or decides.
+
+    `counts` says how often, `places` the first places of each kind, `class_names` the declared classes in their order.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    notes: list[str] = field(default_factory=list)
+    class_names: dict[str, None] = field(default_factory=dict)
+    keypoint_names: tuple[str, ...] = ()
+
+    MAX_PLACES = 5
+    MAX_KINDS = 200  # a hostile file has a million attributes
+
+    def declare(self, names: Iterable[str]) -> None:
+        """Keep classes in the order in which their format lists them, used or not."""
+        self.class_names |= dict.fromkeys(names)
+
+    def at(self, place: str) -> "PlaceLog":
+        """Return what counts changes at one image or entry of the archive."""
+        return PlaceLog(self, place)
+
+    def note(self, sentence: str) -> None:
+        """Keep what the import has decided by itself."""
+        self.notes.append(sanitize_text(sentence, _LONGEST))
+
+    def add(self, kind: str, place: str, count: int = 1) -> None:
+        """Count a change; `kind` is a sentence that a person reads, `place` an image or an entry of the archive.
+
+        Both may hold names from outside, so they are cut and cleaned.
+        """
+        kind, place = sanitize_text(kind, _LONGEST), sanitize_text(place, _LONGEST)
+        if kind not in self.counts and len(self.counts) >= self.MAX_KINDS:
+            kind = f"{kind.partition(':')[0]}: of other kinds"
+        self.counts[kind] += count
+        places = self.places.setdefault(kind, [])
+        if len(places) < self.MAX_PLACES and place not in places:
+            places.append(place)
+
+
+@dataclass(frozen=True)
+class PlaceLog:
+    """Counts changes at one place."""
+
+    log: ImportLog
+    place: str
+
+    def add(self, kind: str, count: int = 1) -> None:
+        """Count a change of this kind."""
+        self.log.add(kind, self.place, count)
+
+
+def rotated_box(
+    class_name: str, centre: tuple[float, float], width: float, height: float, degrees: float
+) -> RotatedBox:
+    """Return a box of this width and height, turned clockwise (in the image) round its centre."""
+    half = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
+    return RotatedBox(class_name=class_name, corners=half @ _turn(degrees) + centre)
+
+
+def ellipse(
+    class_name: str, centre: tuple[float, float], radius_x: float, radius_y: float, degrees: float = 0.0
+) -> Outline:
+    """Return the outline of an ellipse, in `ELLIPSE_CORNERS` corners, turned clockwise round its centre."""
+    angles = np.linspace(0, 2 * np.pi, ELLIPSE_CORNERS, endpoint=False)
+    ring = np.stack([radius_x * np.cos(angles), radius_y * np.sin(angles)], axis=1)
+    return Outline(class_name=class_name, rings=(ring @ _turn(degrees) + centre,))
+
+
+def _turn(degrees: float) -> Floats:
+    """Return the matrix that turns rows clockwise, as y points down."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cosine, sine], [-sine, cosine]])

@@ -1,0 +1,128 @@
+"""COCO: one JSON file a subset, with images, categories and annotations.
+
+https://cocodataset.org/#format-data; CVAT, Roboflow and Label Studio write it with folders of their own.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from pydantic import Field, JsonValue
+
+from tasks.dataset.archive import Archive
+from tasks.dataset.entry_filter import parent_folder
+from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Pose, Shape
+from tasks.importing.documents import MAX_NUMBER, Record, read_json, records
+from tasks.importing.image_index import subset_of
+from tasks.importing.run_lengths import RunLengthError, decode_coco, mask_to_rings
+
+
+class _Image(Record):
+    id: int | str
+    file_name: str
+    width: int | None = Field(None, ge=1, le=MAX_NUMBER)
+    height: int | None = Field(None, ge=1, le=MAX_NUMBER)
+
+
+class _Category(Record):
+    id: int | str
+    name: str
+    keypoints: tuple[str, ...] = ()
+
+
+class _RunLengths(Record):
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+class _Annotation(Record):
+    image_id: int | str
+    category_id: int | str
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: _RunLengths | list[list[float]] | None = None
+    keypoints: list[float] | None = None
+    iscrowd: bool = False
+    attributes: Mapping[str, JsonValue] = Field({})
+
+
+def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
+    """Yield the images of all files.
+
+    Raises:
+        DocumentError: A file is no COCO.
+    """
+    for name in entries:
+        yield from _read_file(read_json(archive, name), name, log)
+
+
+def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterator[AnnotatedImage]:
+    place = log.at(name)
+    images = list(records(document["images"], _Image, place))
+    categories = list(records(document["categories"], _Category, place))
+    classes = {each.id: each.name for each in categories}
+    log.declare(classes.values())
+    log.keypoint_names = next((tuple(each.keypoints) for each in categories if each.keypoints), log.keypoint_names)
+    sizes = {image.id: (image.height, image.width) for image in images}
+    shapes: defaultdict[int | str, list[Shape]] = defaultdict(list)
+    for annotation in records(document.get("annotations", []), _Annotation, place):
+        if annotation.image_id not in sizes:
+            place.add("left out: an object of an image that is not in the list of images")
+        elif (class_name := classes.get(annotation.category_id)) is None:
+            place.add("left out: an object of a class that is not in the list of categories")
+        elif shape := _shape(annotation, class_name, sizes[annotation.image_id], place):
+            shapes[annotation.image_id].append(shape)
+    for image in images:
+        size = (image.width, image.height) if image.width and image.height else None
+        yield AnnotatedImage(
+            name=image.file_name, folder=parent_folder(name), size=size, subset=subset_of(name), shapes=shapes[image.id]
+        )
+
+
+def _shape(
+    annotation: _Annotation, class_name: str, size: tuple[int | None, int | None], log: PlaceLog
+) -> Shape | None:
+    for attribute in annotation.attributes:
+        log.add(f"not kept: attribute {attribute}")
+    if annotation.iscrowd:
+        log.add("left out: a crowd region (iscrowd), which is no single object")
+        return None
+    if annotation.keypoints and any(annotation.keypoints) and annotation.bbox:
+        points = np.array(annotation.keypoints)
+        if len(points) % 3:
+            log.add("left out: keypoints that do not come in threes")
+            return None
+        return Pose(class_name=class_name, corners=_corners(annotation.bbox), keypoints=points.reshape(-1, 3))
+    if rings := _rings(annotation.segmentation, size, log):
+        return Outline(class_name=class_name, rings=rings)
+    if annotation.bbox:
+        return Box(class_name=class_name, corners=_corners(annotation.bbox))
+    log.add("left out: an object without a box, outline or keypoints")
+    return None
+
+
+def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _rings(
+    segmentation: _RunLengths | list[list[float]] | None,
+    size: tuple[int | None, int | None],
+    log: PlaceLog,
+) -> tuple[Floats, ...]:
+    if isinstance(segmentation, _RunLengths):
+        if segmentation.size != size:
+            log.add("left out: a mask that has not the size of its image")
+            return ()
+        try:
+            return mask_to_rings(decode_coco(segmentation.counts, *segmentation.size))
+        except RunLengthError:
+            log.add("left out: a mask whose run lengths do not fill it")
+            return ()
+    rings = []
+    for ring in segmentation or ():
+        if len(ring) < 6 or len(ring) % 2:
+            log.add("left out: a part of an outline with fewer than three corners")
+        else:
+            rings.append(np.array(ring).reshape(-1, 2))
+    return tuple(rings)

@@ -1,0 +1,184 @@
+"""CVAT XML 1.1, for images and for video: https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from tasks.dataset.archive import Archive
+from tasks.dataset.entry_filter import parent_folder
+from tasks.importing.annotations import (
+    AnnotatedImage,
+    Box,
+    Floats,
+    ImportLog,
+    Outline,
+    PlaceLog,
+    Pose,
+    RotatedBox,
+    Shape,
+    Tag,
+    ellipse,
+    rotated_box,
+)
+from tasks.importing.documents import read_xml, to_number
+from tasks.importing.image_index import subset_of
+from tasks.importing.run_lengths import RunLengthError, decode_rows, mask_to_rings
+
+_CUBOID = tuple(f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy")
+_NO_LABEL = {"polyline": "a polyline", "points": "single points"}
+
+
+def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
+    """Yield the images of each XML file, and the frames of tracks.
+
+    Raises:
+        DocumentError: A file is no XML.
+    """
+    for name in entries:
+        root = read_xml(archive, name)
+        log.declare(label.findtext("name") or "" for label in root.iter("label") if label.find("parent") is None)
+        yield from _Document(root, name, log).images()
+
+
+@dataclass
+class _Document:
+    root: Element
+    name: str
+    log: ImportLog
+
+    def __post_init__(self) -> None:
+        """Read the names of the points of each skeleton, in the order of its label."""
+        self.points: defaultdict[str, list[str]] = defaultdict(list)
+        for label in self.root.iter("label"):
+            if (parent := label.findtext("parent")) is not None:
+                self.points[parent].append(label.findtext("name") or "")
+        self.log.keypoint_names = next((tuple(names) for names in self.points.values()), self.log.keypoint_names)
+
+    def images(self) -> Iterator[AnnotatedImage]:
+        for image in self.root.iter("image"):
+            written = image.get("name", "")
+            size = _numbers(image, ("width", "height"))
+            yield AnnotatedImage(
+                name=written,
+                folder=parent_folder(self.name),
+                size=(int(size[0]), int(size[1])) if size else None,
+                subset=image.get("subset", "").lower() or subset_of(written),
+                shapes=self._shapes(image, self.log.at(written or self.name)),
+            )
+        frames: defaultdict[int, list[Element]] = defaultdict(list)
+        for track in self.root.iter("track"):
+            for each in track:
+                frame = to_number(each.get("frame"))
+                if frame is not None and each.get("outside") != "1":
+                    each.set("label", track.get("label", ""))
+                    frames[int(frame)].append(each)
+        for number, items in sorted(frames.items()):
+            frame_name = f"frame_{number:06d}"
+            shapes = self._shapes(items, self.log.at(frame_name))
+            yield AnnotatedImage(name=frame_name, folder=parent_folder(self.name), shapes=shapes)
+
+    def _shapes(self, items: Sequence[Element] | Element, log: PlaceLog) -> list[Shape]:
+        found = []
+        for item in items:
+            for attribute in item.findall("attribute"):
+                log.add(f"not kept: attribute {attribute.get('name', '')}")
+            if item.get("occluded") == "1":
+                log.add("not kept: flag occluded")
+            if item.tag in _NO_LABEL:
+                log.add(f"left out: {_NO_LABEL[item.tag]}, which YOLO has no labels for")
+            elif item.tag not in _MAKERS:
+                log.add(f"left out: an element {item.tag}, which is not known")
+            elif (shape := _MAKERS[item.tag](self, item, log)) is not None:
+                found.append(shape)
+            else:
+                log.add(f"left out: a {item.tag} whose numbers are not right")
+        return found
+
+    def tag(self, item: Element, _: PlaceLog) -> Tag:
+        return Tag(class_name=item.get("label", ""))
+
+    def box(self, item: Element, _: PlaceLog) -> Box | RotatedBox | None:
+        values = _numbers(item, ("xtl", "ytl", "xbr", "ybr"))
+        if not values:
+            return None
+        left, top, right, bottom = values
+        if turn := to_number(item.get("rotation")):
+            centre = (left + right) / 2, (top + bottom) / 2
+            return rotated_box(item.get("label", ""), centre, right - left, bottom - top, turn)
+        return Box(class_name=item.get("label", ""), corners=(left, top, right, bottom))
+
+    def polygon(self, item: Element, _: PlaceLog) -> Outline | None:
+        ring = _points(item)
+        return Outline(class_name=item.get("label", ""), rings=(ring,)) if len(ring) > 2 else None
+
+    def ellipse(self, item: Element, log: PlaceLog) -> Outline | None:
+        values = _numbers(item, ("cx", "cy", "rx", "ry"))
+        if not values:
+            return None
+        log.add("changed: an ellipse into an outline")
+        turn = to_number(item.get("rotation")) or 0
+        return ellipse(item.get("label", ""), (values[0], values[1]), values[2], values[3], turn)
+
+    def cuboid(self, item: Element, log: PlaceLog) -> Box | None:
+        values = _numbers(item, _CUBOID)
+        if not values:
+            return None
+        log.add("changed: a cuboid into the upright box around it")
+        x, y = values[::2], values[1::2]
+        return Box(class_name=item.get("label", ""), corners=(min(x), min(y), max(x), max(y)))
+
+    def mask(self, item: Element, _: PlaceLog) -> Outline | None:
+        values = _numbers(item, ("left", "top", "width", "height"))
+        counts = [to_number(part) for part in item.get("rle", "").split(",")]
+        if not values or None in counts:
+            return None
+        left, top, width, height = (int(value) for value in values)
+        try:
+            rings = mask_to_rings(decode_rows([int(count or 0) for count in counts], height, width))
+        except RunLengthError:
+            return None
+        return Outline(class_name=item.get("label", ""), rings=tuple(ring + np.array([left, top]) for ring in rings))
+
+    def skeleton(self, item: Element, log: PlaceLog) -> Pose | None:
+        """It has no box: the one around its visible points is taken."""
+        written = {each.get("label", ""): each for each in item.findall("points")}
+        names = self.points.get(item.get("label", "")) or list(written)
+        keypoints = np.zeros((len(names), 3))
+        for at, name in enumerate(names):
+            each = written.get(name)
+            if each is not None and each.get("outside") != "1" and len(corners := _points(each)):
+                keypoints[at] = *corners[0], 1 if each.get("occluded") == "1" else 2
+        seen = keypoints[keypoints[:, 2] > 0, :2]
+        if not len(seen):
+            return None
+        log.add("changed: a skeleton, which has no box, got the one around its points")
+        left, top, right, bottom = chain(seen.min(axis=0).tolist(), seen.max(axis=0).tolist())
+        return Pose(class_name=item.get("label", ""), corners=(left, top, right, bottom), keypoints=keypoints)
+
+
+_MAKERS = {
+    "tag": _Document.tag,
+    "box": _Document.box,
+    "polygon": _Document.polygon,
+    "ellipse": _Document.ellipse,
+    "cuboid": _Document.cuboid,
+    "mask": _Document.mask,
+    "skeleton": _Document.skeleton,
+}
+
+
+def _points(item: Element) -> Floats:
+    numbers = [to_number(part) for pair in item.get("points", "").split(";") for part in pair.split(",")]
+    if not numbers or None in numbers or len(numbers) % 2:
+        return np.empty((0, 2))
+    return np.array(numbers, np.float64).reshape(-1, 2)
+
+
+def _numbers(item: Element, names: Sequence[str]) -> list[float] | None:
+    values = [to_number(item.get(name)) for name in names]
+    numbers = [value for value in values if value is not None]
+    return numbers if len(numbers) == len(values) else None

@@ -1,0 +1,245 @@
+"""An archive of another tool into a YOLO archive, on local files: the part that runs in a process of its own."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.image_stats import ImageStats, check_image
+from tasks.errors import StudioError
+from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
+from tasks.importing.conversion import RowWriter, choose_task
+from tasks.importing.formats import read_annotations, recognize
+from tasks.importing.image_index import ImageIndex
+from tasks.importing.splitting import split_images
+from tasks.importing.writer import YoloArchive
+from tasks.merge.split_leakage import group_linked_images
+from tasks.parameters import ImportParams, ValidationPolicy
+from tasks.validation.duplicates import find_duplicates
+
+_READERS = 4
+_SWAPPED = 5  # EXIF orientations from here on swap the sides
+
+
+class UnusableArchiveError(StudioError):
+    """An archive that cannot become a YOLO archive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSummary:
+    """What an import has read and written.
+
+    `images` are counted by split, `objects` by class. `changes` says how often each thing was left out or changed,
+    `places` the first images or entries of each; `notes` what the import decided by itself.
+    """
+
+    format: str
+    task: str
+    class_names: tuple[str, ...]
+    images: Mapping[str, int]
+    objects: Mapping[str, int]
+    changes: Mapping[str, int]
+    places: Mapping[str, Sequence[str]]
+    notes: Sequence[str]
+
+
+def import_archive(source: Path, target: Path, params: ImportParams, provenance: Mapping[str, object]) -> ImportSummary:
+    """Write the YOLO archive `target`, which must not exist, of the archive `source`.
+
+    Raises:
+        UnusableArchiveError: The source is no archive, or nothing in it can be used.
+        FormatError: It is in no format that can be read, or in several.
+        DocumentError: An annotation file is not of its format.
+    """
+    log = ImportLog()
+    archive, faults = open_archive(source, ValidationPolicy())
+    if archive is None:
+        raise UnusableArchiveError("; ".join(fault.message for fault in faults))
+    for fault in faults:
+        log.add(f"left out: an entry of the zip ({fault.code})", fault.path or source.name)
+    with archive:
+        return _Import(archive, params, log).write(target, provenance)
+
+
+class _Import:
+    """The images of an archive, with what is known of each, on their way into another archive."""
+
+    def __init__(self, archive: Archive, params: ImportParams, log: ImportLog) -> None:
+        self._archive = archive
+        self._params = params
+        self._log = log
+        self._format, entries = recognize(archive, params.format, log)
+        read = read_annotations(self._format, archive, entries, log, params.first_pixel)
+        annotated = self._locate(read)
+        self._stats = self._check(annotated)
+        self._images = {entry: image for entry, image in annotated.items() if entry in self._stats}
+        if not self._images:
+            raise UnusableArchiveError(
+                f"Expected images with annotations, found none that can be used of {len(annotated)}: {_worst(log)}."
+            )
+        self._task = params.task or choose_task(self._images.values())
+        self._splits = self._split()
+
+    def _locate(self, read: Iterator[AnnotatedImage]) -> dict[str, AnnotatedImage]:
+        """Return the images by their entries."""
+        index = ImageIndex(self._archive.entries)
+        found: dict[str, AnnotatedImage] = {}
+        for image in read:
+            entry = index.find(image.name, image.folder, image.subset)
+            if entry is None:
+                self._log.add("left out: annotations of an image that is not in the archive", image.name)
+            elif entry in found:
+                self._log.add("left out: annotations of an image that has some already", image.name)
+            else:
+                found[entry] = image
+        for entry in index.images:
+            if entry not in found and self._params.background:
+                found[entry] = AnnotatedImage(name=entry)
+            elif entry not in found:
+                self._log.add("left out: an image that no annotation names (see importing.background)", entry)
+        return dict(sorted(found.items()))
+
+    def _check(self, entries: Iterable[str]) -> dict[str, ImageStats]:
+        """Return the statistics of the images that can be used."""
+
+        def check(entry: str) -> tuple[str, ImageStats | None, str]:
+            try:
+                stats, faults = check_image(self._archive.read(entry), entry)
+            except ArchiveError as error:
+                return entry, None, error.finding.code
+            return entry, stats, "" if stats else faults[0].code
+
+        usable = {}
+        with ThreadPoolExecutor(_READERS) as pool:
+            for entry, stats, code in pool.map(check, entries):
+                if stats:
+                    usable[entry] = stats
+                else:
+                    self._log.add(f"left out: an image that cannot be used ({code})", entry)
+        return usable
+
+    def _split(self) -> dict[str, str]:
+        """Return the split of each image: as the source has it, or else a new one."""
+        params = self._params
+        given = {entry: image.subset for entry, image in self._images.items()}
+        if params.split == "keep" and {"train", "val"} <= set(given.values()) and "" not in given.values():
+            self._log.note("splits are those of the source")
+            return given
+        same = dict.fromkeys(self._images, ("all",))
+        twins = find_duplicates(self._stats, self._archive.checksums(self._images), same, self._archive.read)
+        links = [(twin.later, twin.first) for twin in twins]
+        links += [(one, other) for one, other, _ in group_linked_images({name: name for name in given}, params.groups)]
+        classes = {
+            entry: Counter[str | None](shape.class_name for shape in image.shapes)
+            for entry, image in self._images.items()
+        }
+        shares = {"train": 1 - params.val - params.test, "val": params.val, "test": params.test}
+        kept = {split: share for split, share in shares.items() if share > 0}
+        written = ", ".join(f"{split} {share:.0%}" for split, share in kept.items())
+        self._log.note(f"splits are new: {written}, seed {params.seed}")
+        return split_images(classes, links, kept, params.seed)
+
+    def write(self, target: Path, provenance: Mapping[str, object]) -> ImportSummary:
+        """Write the images with their labels, and return what was written."""
+        shapes = [shape.class_name for image in self._images.values() for shape in image.shapes]
+        names = tuple(dict.fromkeys([*self._log.class_names, *shapes]))
+        keypoints = self._keypoint_count()
+        rows = RowWriter(task=self._task, class_ids={name: at for at, name in enumerate(names)}, keypoints=keypoints)
+        objects: Counter[str] = Counter()
+        images: Counter[str] = Counter()
+        with YoloArchive(target, self._task) as written:
+            for entry, image in self._images.items():
+                shown = self._write_image(written, entry, image, rows)
+                if shown is not None:
+                    images[self._splits[entry]] += 1
+                    objects.update(shown)
+            keys = _keypoint_keys(keypoints, self._log) if self._task == "pose" else {}
+            written.describe(names, [split for split in ("train", "val", "test") if images[split]], keys)
+            summary = ImportSummary(
+                format=self._format,
+                task=self._task,
+                class_names=names,
+                images=dict(images),
+                objects=dict(objects),
+                changes=dict(self._log.counts),
+                places=self._log.places,
+                notes=self._log.notes,
+            )
+            written.tell_provenance({**provenance, **asdict(summary)})
+        return summary
+
+    def _write_image(
+        self, written: YoloArchive, entry: str, image: AnnotatedImage, rows: RowWriter
+    ) -> list[str] | None:
+        """Write an image, and return the class of each of its objects; None if it was left out."""
+        data = self._archive.read(entry)
+        split = self._splits[entry]
+        log = self._log.at(entry)
+        if self._task == "classify":
+            class_name = _only_class(image, log)
+            if class_name is None:
+                return None
+            written.add_classified(entry, data, split, class_name)
+            return [class_name]
+        size = self._label_size(entry, image)
+        labels = [(shape.class_name, row) for shape in image.shapes if size and (row := rows.write(shape, size, log))]
+        written.add(entry, data, split, [row for _, row in labels])
+        return [class_name for class_name, _ in labels]
+
+    def _label_size(self, entry: str, image: AnnotatedImage) -> tuple[float, float] | None:
+        """Return the size that the numbers of an image's shapes refer to; None if its tool saw it turned."""
+        if image.relative:
+            return 1.0, 1.0
+        stats = self._stats[entry]
+        shown = (stats.width, stats.height) if stats.orientation < _SWAPPED else (stats.height, stats.width)
+        if image.size in {None, shown}:
+            return shown
+        if image.size == shown[::-1]:
+            if image.shapes:
+                count = len(image.shapes)
+                self._log.add("left out: annotations of an image that its tool saw turned (EXIF)", entry, count)
+            return None
+        self._log.add("changed: annotations of an image of another size, taken in proportion", entry)
+        return image.size
+
+    def _keypoint_count(self) -> int:
+        """Return the number of keypoints that most poses have."""
+        shapes = [shape for image in self._images.values() for shape in image.shapes if isinstance(shape, Pose)]
+        counts = Counter(len(shape.keypoints) for shape in shapes)
+        return counts.most_common(1)[0][0] if counts and self._task == "pose" else 0
+
+
+def _only_class(image: AnnotatedImage, log: PlaceLog) -> str | None:
+    tags = [shape.class_name for shape in image.shapes if isinstance(shape, Tag)]
+    if len(tags) > 1:
+        log.add("left out: another class of an image, after the first", len(tags) - 1)
+    if len(tags) < len(image.shapes):
+        log.add("left out: an object beside classes of whole images", len(image.shapes) - len(tags))
+    if not tags:
+        log.add("left out: an image without a class")
+    return tags[0] if tags else None
+
+
+def _keypoint_keys(keypoints: int, log: ImportLog) -> dict[str, object]:
+    """Return `kpt_shape`, and `flip_idx` if the names of the points tell left from right."""
+    keys: dict[str, object] = {"kpt_shape": [keypoints, 3]}
+    names = list(log.keypoint_names)
+    mirrored = [_mirror(name) for name in names]
+    if len(names) == keypoints and set(mirrored) == set(names):
+        return keys | {"flip_idx": [names.index(name) for name in mirrored]}
+    log.note("images are not mirrored in training: the names of the keypoints do not tell left from right")
+    return keys
+
+
+def _mirror(name: str) -> str:
+    for one, other in (("left", "right"), ("right", "left")):
+        if one in name.lower():
+            at = name.lower().index(one)
+            return name[:at] + other + name[at + len(one) :]
+    return name
+
+
+def _worst(log: ImportLog) -> str:
+    return "; ".join(f"{count} times {kind}" for kind, count in log.counts.most_common(3)) or "there is nothing in it"

@@ -1,0 +1,41 @@
+"""KITTI: a text file an image in `label_2`, a line an object: class, flags, a box in the image and one in space."""
+
+from collections.abc import Iterator, Sequence
+
+from tasks.dataset.archive import Archive
+from tasks.dataset.entry_filter import parent_folder
+from tasks.importing.annotations import AnnotatedImage, Box, ImportLog
+from tasks.importing.documents import DocumentError, read_text, to_number
+from tasks.importing.image_index import subset_of
+
+COLUMNS = (15, 16)  # with a score
+FOLDER = "label_2"
+
+
+def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
+    """Yield the image of each text file of labels."""
+    for name in entries:
+        try:
+            lines = read_text(archive, name).splitlines()
+        except DocumentError as error:
+            log.add(f"left out: a file that cannot be read: {error}", name)
+            continue
+        shapes = []
+        for line in lines:
+            words = line.split()
+            corners = [to_number(word) for word in words[4:8]]
+            if not words:
+                continue
+            if len(words) not in COLUMNS or None in corners:
+                log.add("left out: a line that is not of KITTI (15 columns)", name)
+            elif words[0] == "DontCare":
+                log.add("left out: a region DontCare, which is no object", name)
+            else:
+                left, top, right, bottom = (float(corner or 0) for corner in corners)
+                shapes.append(Box(class_name=words[0], corners=(left, top, right, bottom)))
+                for kind, word in (("truncated", words[1]), ("occluded", words[2])):
+                    if to_number(word):
+                        log.add(f"not kept: flag {kind}", name)
+                log.add("not kept: the box in space (size, place, angle)", name)
+        stem = name.rpartition("/")[2].rpartition(".")[0]
+        yield AnnotatedImage(name=stem, folder=parent_folder(name), subset=subset_of(name), shapes=shapes)

@@ -1,0 +1,54 @@
+"""Train, val and test made of images that have no split: related ones stay together, classes are spread evenly.
+
+Sechidis et al., "On the Stratification of Multi-Label Data", 2011, with sets of images in the place of images.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from tasks.disjoint_sets import DisjointSets
+
+
+def split_images(
+    classes: Mapping[str, Counter[str | None]], links: Iterable[tuple[str, str]], shares: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Return the split of each image.
+
+    `classes` maps each image to how many objects of each class it shows, `shares` each split to its share of all
+    images; they add up to 1. Linked images get the same split. The same arguments give the same splits.
+    """
+    sets = DisjointSets(classes)
+    for one, other in links:
+        sets.join(one, other)
+    groups = sets.sets()
+    random.Random(seed).shuffle(groups)  # noqa: S311 - no secret
+    shown = [_sum([Counter({None: len(group)}), *(classes[image] for image in group)]) for group in groups]
+    totals = _sum(shown)
+    wanted = {
+        split: Counter({name: share * count for name, count in totals.items()}) for split, share in shares.items()
+    }
+    # The rarest class first, as it has the least choice; of a class the largest sets first, which fit worst later.
+    rarest = [min((totals[name], str(name)) for name in each) for each in shown]
+    order = sorted(range(len(groups)), key=lambda at: (rarest[at], -sum(shown[at].values())))
+
+    def left(split: str, name: str | None) -> float:
+        return wanted[split][name] / (shares[split] * totals[name])
+
+    largest = max(shares, key=lambda split: shares[split])
+    found: dict[str, str] = {}
+    for at in order:
+        rare = min(shown[at], key=lambda name: (totals[name], str(name)))
+        # The emptiest split in proportion: by plain numbers all large sets would be in train.
+        roomy = [split for split in shares if wanted[split][None] >= len(groups[at]) / 2]
+        best = max(roomy or [largest], key=lambda split: (left(split, rare) + left(split, None), shares[split]))
+        wanted[best].subtract(shown[at])
+        found |= dict.fromkeys(groups[at], best)
+    return {image: found[image] for image in classes}
+
+
+def _sum(counters: Iterable[Counter[str | None]]) -> Counter[str | None]:
+    total: Counter[str | None] = Counter()
+    for each in counters:
+        total.update(each)
+    return total

@@ -1,0 +1,49 @@
+"""The import as a step of a flow."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from tasks.errors import StudioError
+from tasks.importing.importer import ImportSummary
+from tasks.orchestration.step import step
+from tasks.parameters import ImportParams
+from tasks.weights.process import exit_reason, isolated_process
+
+
+class ImportFailedError(StudioError):
+    """An archive that cannot be imported; the message says why."""
+
+
+@step
+def convert_archive(source: Path, target: Path, importing: ImportParams, origin: str, digest: str) -> ImportSummary:
+    """Write the YOLO archive `target` of `source`, in a process with limits and without any key.
+
+    Args:
+        source: The archive in the format of another tool.
+        target: Where to write, where no file is.
+        importing: How to read it.
+        origin: The address of the source, for the provenance.
+        digest: The SHA-256 of the source in hex, for the provenance.
+
+    Raises:
+        ImportFailedError: The source is refused, or the process dies.
+    """
+    provenance = {"source": origin, "sha256": digest, "importing": importing.model_dump(mode="json")}
+    with tempfile.TemporaryDirectory(prefix="importing-") as scratch:
+        request, answer, log = (Path(scratch) / name for name in ("request.json", "answer.json", "output.log"))
+        asked = {"importing": importing.model_dump(mode="json"), "provenance": provenance}
+        request.write_text(json.dumps(asked), encoding="utf-8")
+        arguments = [str(source.resolve()), str(target.resolve()), str(request), str(answer)]
+        with log.open("w") as output, isolated_process("tasks.importing", arguments, output) as process:
+            status = process.wait()
+        if not answer.is_file():
+            reason = exit_reason(status, log.read_text(errors="replace"))
+            raise ImportFailedError(
+                f"the process that imports {source.name} {reason}. Memory or time may have run out: import a part of "
+                f"the archive, then run this again."
+            )
+        written = json.loads(answer.read_text(encoding="utf-8"))
+    if refusal := written.get("refusal"):
+        raise ImportFailedError(refusal)
+    return ImportSummary(**written["summary"])

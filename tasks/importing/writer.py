@@ -1,0 +1,83 @@
+"""The YOLO archive that an import writes: images byte for byte, labels, data.yaml and where all of it comes from."""
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+PROVENANCE = "provenance.json"
+_TIME = (1980, 1, 1, 0, 0, 0)  # the same source and parameters give the same bytes
+_UNSAFE = re.compile(r"[^\w. ()-]+")
+_MAX_STEM = 120
+
+
+@dataclass
+class YoloArchive(AbstractContextManager["YoloArchive"]):
+    """A zip that is written an image at a time; `origins` are the entries of the source by those of the zip."""
+
+    path: Path
+    task: str
+    origins: dict[str, str] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> Self:
+        """Open the file, which must not exist."""
+        self._zip = zipfile.ZipFile(self.path, "x", zipfile.ZIP_DEFLATED)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        """Close it; what is written stays, complete or not."""
+        self._zip.close()
+
+    def add(self, source: str, data: bytes, split: str, rows: Sequence[str]) -> None:
+        """Write the image of the source entry and its label file, which is empty for background."""
+        name = self._free_name(source, f"images/{split}")
+        self._write(name, data, zipfile.ZIP_STORED)
+        label = f"labels/{split}/{name.rpartition('/')[2].rpartition('.')[0]}.txt"
+        self._write(label, "".join(f"{row}\n" for row in rows).encode())
+
+    def add_classified(self, source: str, data: bytes, split: str, class_name: str) -> None:
+        """Write an image into the folder of its class."""
+        folder = _UNSAFE.sub("_", class_name).strip(". ") or "_"
+        self._write(self._free_name(source, f"{split}/{folder}"), data, zipfile.ZIP_STORED)
+
+    def describe(self, names: Sequence[str], splits: Sequence[str], keypoints: Mapping[str, object]) -> None:
+        """Write data.yaml; a tree of classes needs none."""
+        if self.task == "classify":
+            return
+        data = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
+        if self.task != "segment":
+            data["task"] = self.task
+        text = yaml.safe_dump(data | dict(keypoints), sort_keys=False, allow_unicode=True)
+        self._write("data.yaml", text.encode())
+
+    def tell_provenance(self, facts: Mapping[str, object]) -> None:
+        """Write `provenance.json`: these facts, and the entry of the source that each image was."""
+        text = json.dumps({**facts, "images": self.origins}, indent=1, ensure_ascii=False)
+        self._write(PROVENANCE, text.encode())
+
+    def _free_name(self, source: str, folder: str) -> str:
+        """Return an entry that is not taken; two labels of images that differ in their ending would be one file."""
+        stem, _, ending = source.rpartition("/")[2].rpartition(".")
+        stem = _UNSAFE.sub("_", stem)[:_MAX_STEM] or "_"
+        name = stem
+        number = 1
+        while f"{folder}/{name}".lower() in self._taken:
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(f"{folder}/{name}".lower())
+        entry = f"{folder}/{name}.{ending.lower()}"
+        self.origins[entry] = source
+        return entry
+
+    def _write(self, name: str, data: bytes, packing: int = zipfile.ZIP_DEFLATED) -> None:
+        entry = zipfile.ZipInfo(name, _TIME)
+        entry.external_attr = 0o644 << 16
+        self._zip.writestr(entry, data, packing)

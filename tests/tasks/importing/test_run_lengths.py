@@ -1,0 +1,119 @@
+"""Masks from run lengths, and their outlines: not a pixel more or less."""
+
+import contextlib
+from itertools import groupby
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+from pycocotools import mask as masks
+
+from tasks.importing.run_lengths import (
+    RunLengthError,
+    decode_coco,
+    decode_label_studio,
+    decode_rows,
+    join_rings,
+    mask_to_rings,
+)
+
+MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))
+
+
+def runs(values: NDArray[np.bool_]) -> list[int]:
+    """The lengths of the runs, of False first."""
+    found = [(bool(value), len(list(run))) for value, run in groupby(values.tolist())]
+    return [0] * found[0][0] + [length for _, length in found]
+
+
+def compressed(mask: NDArray[np.bool_]) -> str:
+    """The text of run lengths that COCO's own code writes."""
+    return str(masks.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode())
+
+
+def brush(mask: NDArray[np.bool_]) -> list[int]:
+    """Label Studio's bytes of a mask: words of 8 bits, each run repeated, or one by one."""
+    values = np.repeat(mask.ravel() * 255, 4).tolist()
+    sizes = (2, 3, 5, 15)
+    text = f"{len(values):032b}{8 - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    for value, run in groupby(values):
+        length = len(list(run))
+        while length:
+            part = min(length, 2**15)
+            text += f"1{3:02b}{part - 1:015b}{value:08b}"
+            length -= part
+    text += "0" * (-len(text) % 8)
+    return [int(text[at : at + 8], 2) for at in range(0, len(text), 8)]
+
+
+def area(ring: NDArray[np.float64]) -> float:
+    x, y = ring.T
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
+def inside(outline: NDArray[np.float64], x: float, y: float) -> bool:
+    """By the rule of even and odd."""
+    after = np.roll(outline, -1, axis=0)
+    crossing = (outline[:, 1] > y) != (after[:, 1] > y)
+    (x1, y1), (x2, y2) = outline[crossing].T, after[crossing].T
+    return bool((x1 + (y - y1) / (y2 - y1) * (x2 - x1) > x).sum() % 2)
+
+
+@given(mask=MASKS)
+def test_run_lengths_of_all_tools_give_the_mask(mask: NDArray[np.bool_]) -> None:
+    height, width = mask.shape
+    columns = runs(mask.T.ravel())
+    for decoded in (
+        decode_coco(columns, height, width),
+        decode_coco(compressed(mask), height, width),
+        decode_rows(runs(mask.ravel()), height, width),
+        decode_label_studio(brush(mask), height, width),
+    ):
+        assert (decoded == mask).all()
+
+
+@given(mask=MASKS)
+def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.bool_]) -> None:
+    rings = mask_to_rings(mask)
+    assert sum(map(area, rings)) == mask.sum()
+    if rings:
+        outline = join_rings(rings)
+        # A little off the middles, where no edge of the outline and no bridge of it passes.
+        found = [
+            [inside(outline, x + 0.5 + 1e-5, y + 0.5 + 2e-5) for x in range(mask.shape[1])] for y in range(len(mask))
+        ]
+        assert (np.array(found) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "height", "width"),
+    [
+        ([3, 2], 2, 2),
+        ([5, -1], 2, 2),
+        ([2**40], 2, 2),
+        ([4], 2**20, 2**20),
+        ([4], 0, 4),
+        ("a", 2, 2),
+        ("o" * 100, 2, 2),
+        ("é", 2, 2),
+        ("", 2, 2),
+    ],
+)
+def test_run_lengths_that_do_not_fill_their_mask_are_refused(counts: str | list[int], height: int, width: int) -> None:
+    with pytest.raises(RunLengthError):
+        decode_coco(counts, height, width)
+
+
+@pytest.mark.parametrize("numbers", [[], [1], [0, 0, 0, 16, 56, 255], [300], [255] * 9])
+def test_a_damaged_brush_is_refused(numbers: list[int]) -> None:
+    with pytest.raises(RunLengthError):
+        decode_label_studio(numbers, 2, 2)
+
+
+@given(numbers=st.lists(st.integers(0, 255), max_size=40))
+def test_no_brush_does_anything_else_than_to_be_refused_or_read(numbers: list[int]) -> None:
+    with contextlib.suppress(RunLengthError):
+        assert decode_label_studio([0, 0, 0, 16, *numbers], 2, 2).shape == (2, 2)
