@@ -47,6 +47,13 @@ class Studio:
         """Check an archive of bucket `datasets`; keywords are fields of ValidationPolicy."""
         return self.start("validate-dataset", archive=_stored(archive), policy=policy)
 
+    def import_dataset(self, source: str, archive: str, **importing: object) -> Run:
+        """Make `archive` of a source in the format of another tool; keywords are fields of ImportParams.
+
+        `source` is a key in bucket `datasets`, such as `sources/a.zip`, or an `s3://` address.
+        """
+        return self.start("import-dataset", source=source, archive=archive, importing=importing)
+
     def train(
         self,
         model: str,

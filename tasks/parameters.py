@@ -68,6 +68,25 @@ Archive = Annotated[
     ),
     AfterValidator(_plain),
 ]
+SourceArchive = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="An archive in the format of another tool: a key in bucket datasets (sources/a.zip), or an s3:// "
+        "address.",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
+NewArchive = Annotated[
+    str,
+    Field(
+        pattern=r"\.[zZ][iI][pP]$",
+        description="The archive to make: a name in bucket datasets (a.zip) that no other archive has.",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
 DeployableVersion = Annotated[
     int,
     Field(

@@ -9,6 +9,7 @@ from uuid import UUID
 # Of each flow the command, and the parameters that are its arguments; others are options.
 COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "validate-dataset": ("validate", ("archive",)),
+    "import-dataset": ("import", ("source", "archive")),
     "train-model": ("train", ("model_name", "archives")),
     "deploy-model": ("deploy", ("model_name",)),
     "rollback-model": ("rollback", ("model_name",)),

@@ -14,7 +14,7 @@ from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
 from tasks.dataset_watch.checks import has_failed, list_started
-from tasks.dataset_watch.rules import EXTENSION, MOST_CHECKS, FoundArchive, is_archive, refusal
+from tasks.dataset_watch.rules import MOST_CHECKS, NO_ARCHIVE, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import StorageError
@@ -104,7 +104,7 @@ def show_report(request: Request) -> Response:
         check=newest,
         has_ended=newest is not None and newest.is_over(datetime.now(UTC)),
         is_repeated=newest is not None and has_failed(newest) and len(checks) < MOST_CHECKS,
-        reason=refusal(key) if is_archive(key) else f"its name does not end in {EXTENSION}",
+        reason=refusal(key) if is_archive(key) else NO_ARCHIVE,
     )
 
 

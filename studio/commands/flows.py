@@ -1,6 +1,7 @@
 """Commands that start a run of a flow."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for command in (validate, train, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
+    app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
     for deletion in (delete_dataset, delete_version, delete_predictions):
         app.command(rich_help_panel="Deletion")(deletion)
@@ -30,6 +32,37 @@ def validate(
 ) -> None:
     """Check an archive of the object store, and keep the report."""
     _run("validate-dataset", f"validate {archive}", {"archive": archive}, settings, wait=wait, as_json=as_json)
+
+
+def import_dataset(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A zip of this disk, which goes into folder sources/ of bucket datasets, a key in that bucket, or an "
+            "s3:// address."
+        ),
+    ],
+    archive: Annotated[
+        str | None, typer.Argument(help="The archive to make, such as cells.zip; under the source's name without.")
+    ] = None,
+    annotations: Annotated[str | None, typer.Option("--format", help="The format, if it is not recognized.")] = None,
+    replace: Annotated[bool, typer.Option(help="Upload over a source of that name.")] = False,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make an archive of one in the format of another tool, such as COCO, Pascal VOC or CVAT."""
+    path = Path(source)
+    if path.is_file():
+        from infra.stack import load_settings
+        from infra.upload import upload
+        from studio.connection import connect
+
+        connect()
+        (source,) = upload(load_settings(), [path], "datasets", "sources", replace=replace)
+    made = archive or source.rpartition("/")[2]
+    parameters = {"source": source, "archive": made, "importing": given(format=annotations)}
+    _run("import-dataset", f"import {source}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def train(

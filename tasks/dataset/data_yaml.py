@@ -95,7 +95,8 @@ def read_data_yaml(archive: Archive, candidates: list[str]) -> tuple[DataYaml | 
     if not candidates:
         fix = (
             "Add it at the top of the archive, with train, val and names. Only a classification tree needs none: all "
-            "its images lie in train/CLASS/ and val/CLASS/, and nowhere else in train and val."
+            "its images lie in train/CLASS/ and val/CLASS/, and nowhere else in train and val. If the annotations are "
+            "those of another tool (COCO, CVAT, Pascal VOC ...), have import-dataset make an archive of this one."
         )
         return None, [error(Code.YAML_MISSING, "a data.yaml", "none", fix)]
     name = candidates[0]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from tasks.dataset_watch.notifications import ObjectChange
-from tasks.dataset_watch.rules import EXTENSION, FoundArchive, is_archive, refusal
+from tasks.dataset_watch.rules import NO_ARCHIVE, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows, run_history
 from tasks.orchestration.child_runs import RunState
@@ -48,8 +48,9 @@ def start_checks(changes: Sequence[ObjectChange]) -> tuple[StartedCheck, ...]:
 
 def _start_changed(change: ObjectChange) -> StartedCheck:
     if change.bucket != Bucket.DATASETS or not is_archive(change.key):
-        expected = f"only archives in bucket {Bucket.DATASETS} are checked, whose names end in {EXTENSION}"
-        return StartedCheck(key=change.key, reason=expected)
+        return StartedCheck(
+            key=change.key, reason=f"only archives in bucket {Bucket.DATASETS} are checked: {NO_ARCHIVE}"
+        )
     if reason := refusal(change.key):
         return StartedCheck(key=change.key, reason=reason)
     try:

@@ -46,7 +46,11 @@ def watch_markdown(found: Survey, started: StartedChecks, pages: UiLinks) -> str
     sections = [
         _section("Checks that were started", runs, len(started.runs)),
         _section("Archives that cannot be checked", reasons, len(left_out)),
-        _section("Objects that are no archives: their names do not end in .zip", others, found.other_objects),
+        _section(
+            "Objects that are no archives: their names do not end in .zip, or they are to be imported",
+            others,
+            found.other_objects,
+        ),
     ]
     return "\n\n".join([f"{watch_sentence(found, started)}.", *filter(None, sections)])
 

@@ -13,6 +13,10 @@ from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 from tasks.validation.check_records import check_id
 
 EXTENSION = ".zip"
+SOURCES = "sources/"  # archives in the formats of other tools, which import-dataset reads and no check
+NO_ARCHIVE = (
+    f"expected a name that ends in {EXTENSION}, outside folder {SOURCES}, whose archives are for import-dataset"
+)
 MAX_KEY_BYTES = 1024  # of S3
 MOST_CHECKS = 3  # of an archive that fail without a verdict; then nobody checks it by itself
 _EXAMPLES = 20  # names of objects that are left out, of which a report shows no more
@@ -110,8 +114,8 @@ def survey(
 
 
 def is_archive(key: str) -> bool:
-    """Return whether the name of an object is that of an archive."""
-    return key.lower().endswith(EXTENSION)
+    """Return whether the name of an object is that of a dataset archive, and not of one that is to be imported."""
+    return key.lower().endswith(EXTENSION) and not key.startswith(SOURCES)
 
 
 def refusal(key: str) -> str:

@@ -9,11 +9,12 @@ from itertools import islice
 from prefect import get_run_logger
 
 from tasks.dataset_watch import checks, rules
+from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.report import StartedChecks
 from tasks.dataset_watch.rules import FoundArchive, Survey
 from tasks.errors import StudioError
 from tasks.orchestration import run_history
-from tasks.orchestration.step import SERVICE_RESTART, step
+from tasks.orchestration.step import SERVICE_RESTART, retried_step, step
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.validation.check_records import list_checks
@@ -62,6 +63,20 @@ def start_missing_checks(archives: Sequence[FoundArchive], limit: int) -> Starte
         checks.mark(found.check_id)
         log.info("%s is new or has changed: flow run %s checks it", found.key, runs[found.key])
     return StartedChecks(runs=runs, refused=refused, waiting=max(len(archives) - limit, 0))
+
+
+@retried_step
+def start_check(archive: str) -> None:
+    """Start the check of an archive that was just written, a key in bucket `datasets`.
+
+    Raises:
+        StudioError: Prefect's server or the object store does not answer for minutes.
+    """
+    (started,) = checks.start_checks((ObjectChange(bucket=Bucket.DATASETS, key=archive),))
+    if started.flow_run:
+        get_run_logger().info("flow run %s checks %s", started.flow_run, archive)
+    else:
+        get_run_logger().warning("%s is not checked: %s", archive, started.reason)
 
 
 def _list_objects() -> Iterator[FoundArchive]:

@@ -46,6 +46,7 @@ def archives_named(parameters: Mapping[str, Any]) -> list[str]:
     several, promotion = parameters.get("archives"), parameters.get("promotion")
     entries = [
         parameters.get("archive"),
+        parameters.get("source"),
         *(several if isinstance(several, list) else []),
         promotion.get("gold") if isinstance(promotion, dict) else None,
     ]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ADDRESS_SECONDS = 3600
-_WRITER = "writer"
+WRITER = "writer"  # the mark, among the metadata of an object
+_PART_BYTES = 64 << 20
 Answer = TypeVar("Answer")
 
 
@@ -62,6 +63,17 @@ class MultipartUpload:
         values = self._arguments | {"PartNumber": number}
         return client().generate_presigned_url("upload_part", Params=values, ExpiresIn=ADDRESS_SECONDS)
 
+    def send(self, path: Path) -> None:
+        """Send all parts of a file of at most 625 GiB, one after another."""
+
+        def put(number: int, piece: bytes) -> None:
+            values = self._arguments | {"PartNumber": number}
+            self._try("sending a part of", lambda s3: s3.upload_part(**values, Body=piece))
+
+        with path.open("rb") as file:
+            for number, piece in enumerate(iter(lambda: file.read(_PART_BYTES), b""), 1):
+                put(number, piece)
+
     def complete(self, parts: Mapping[int, Part], *, replace: bool) -> bool:
         """Make the object of the parts, whole or not at all.
 
@@ -85,7 +97,7 @@ class MultipartUpload:
     def is_complete(self) -> bool:
         """Return whether the object under the key is what this upload has become."""
         metadata = ObjectStore(self.bucket, SHORT_OUTAGE).metadata(self.key) or {}
-        return metadata.get(_WRITER) == self.writer
+        return metadata.get(WRITER) == self.writer
 
     def abort(self) -> None:
         """Remove the parts."""
@@ -109,17 +121,34 @@ class MultipartUpload:
         return retry_while_unavailable(f"{doing} an upload of s3://{self.bucket}/{self.key}", once, SHORT_OUTAGE)
 
 
-def start_upload(bucket: str, key: str) -> MultipartUpload:
-    """Start an upload; whoever ends it needs all that this returns.
+def upload_if_absent(bucket: str, key: str, path: Path, writer: str) -> bool:
+    """Write a file as an object that bears the mark `writer`, whole or not at all, if there is none under the key.
+
+    Returns:
+        False if another writer's object has the key; true as well if this writer was here before.
 
     Raises:
         StorageError: The store refuses, or does not answer.
     """
-    writer = uuid4().hex
+    upload = start_upload(bucket, key, writer)
+    try:
+        upload.send(path)
+        return upload.complete(upload.parts(), replace=False)
+    finally:
+        upload.abort()  # of an upload that is complete nothing is left
+
+
+def start_upload(bucket: str, key: str, writer: str = "") -> MultipartUpload:
+    """Start an upload, under a mark of its own or that of `writer`; whoever ends it needs all that this returns.
+
+    Raises:
+        StorageError: The store refuses, or does not answer.
+    """
+    writer = writer or uuid4().hex
 
     def start(s3: "S3Client") -> str:
         answer = s3.create_multipart_upload(
-            Bucket=bucket, Key=key, ContentType=content_type(Path(key)), Metadata={_WRITER: writer}
+            Bucket=bucket, Key=key, ContentType=content_type(Path(key)), Metadata={WRITER: writer}
         )
         return answer["UploadId"]
 

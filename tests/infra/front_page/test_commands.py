@@ -22,6 +22,10 @@ RUN = "0b8e5a34-6a3f-4f52-9e5a-1d7f0a4f1c11"
 HOSTILE = "a b'\"$(touch x);*.zip"
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("validate-dataset", {"archive": HOSTILE, "policy": {"max_class_ratio": 5}}),
+    (
+        "import-dataset",
+        {"source": HOSTILE, "archive": "-a.zip", "importing": {"format": "coco", "groups": ["a{group}"]}},
+    ),
     ("train-model", {"model_name": "m", "archives": ["a.zip", HOSTILE], "training": {"epochs": 3, "rehearse": False}}),
     ("train-model", {"model_name": "m", "archives": ["-a.zip"], "merge": {"classes": {"Big car": "car"}}}),
     ("train-model", {"model_name": "m", "archives": ["a.zip"], "base_model": "models:/m@champion"}),

@@ -55,6 +55,11 @@ def test_what_is_no_archive_is_counted_and_some_of_it_named() -> None:
     assert len(surveyed.others) < 100
 
 
+def test_the_source_of_an_import_is_no_dataset_with_faults() -> None:
+    surveyed = survey([found("sources/a.zip"), found("my/sources/b.zip")], (), {}, {})
+    assert (surveyed.unchecked, surveyed.others) == ((found("my/sources/b.zip"),), ("sources/a.zip",))
+
+
 @pytest.mark.parametrize(
     "key", ["a\n.zip", "../a.zip", "x/../a.zip", "./a.zip", "\x1b[31m.zip", "a\ud800.zip", "x" * 1021 + ".zip"]
 )

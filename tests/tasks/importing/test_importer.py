@@ -1,0 +1,52 @@
+"""A sample of each format becomes an archive that the check takes, the same each time, and tells what it lost."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tasks.importing.importer import import_archive
+from tasks.importing.report import import_markdown, import_sentence
+from tasks.parameters import ImportParams, ValidationPolicy
+from tasks.validation.dataset_check import inspect_dataset
+from tests.tasks.importing import sources
+from tests.tasks.importing.sources import SOURCES, Box
+
+IMAGES = {
+    f"{number}.jpg": [Box("cat", 4, 4, 30, 40), Box("dog", 30, 8, 60, 44)][: 1 + number % 2] for number in range(20)
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_sample_of_each_format_becomes_a_valid_archive(name: str, tmp_path: Path) -> None:
+    kind, write = SOURCES[name]
+    source = sources.write_zip(tmp_path / "source.zip", write(IMAGES))
+    for target in ("one.zip", "two.zip"):
+        summary = import_archive(source, tmp_path / target, ImportParams(), {"source": "s3://datasets/a.zip"})
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    assert (summary.format, summary.images, summary.objects) == (kind, {"train": 16, "val": 4}, {"cat": 20, "dog": 10})
+
+    report = inspect_dataset(tmp_path / "one.zip", "one.zip", "", ValidationPolicy(), lambda *_: None).report
+    assert report.counts == {"class-few": 1}  # 8 dogs in train
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        told = json.loads(archive.read("provenance.json"))
+    assert (told["source"], len(told["images"]), told["format"]) == ("s3://datasets/a.zip", 20, kind)
+
+
+def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> None:
+    files = sources.cvat({"a.jpg": [Box("cat", 4, 4, 30, 40)] * 3})
+    xml = files["annotations.xml"]
+    assert isinstance(xml, bytes)
+    line = '<polyline label="cat" points="1,1;2,2"/><box label="cat" xtl="50" ytl="4" xbr="90" ybr="9" occluded="1"/>'
+    files["annotations.xml"] = xml.replace(b"</image>", f"{line}</image>".encode())
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+
+    assert import_sentence("a.zip", summary) == (
+        "a.zip: 1 images, 4 labels of 1 classes, from cvat; 1 left out, 1 not kept, 1 changed"
+    )
+    page = import_markdown("a.zip", summary, "a.zip: valid.", "http://page")
+    assert "**1** a polyline, which YOLO has no labels for (a.jpg)" in page
+    assert "## Changed" in page
+    assert "**1** flag occluded" in page
