@@ -68,7 +68,7 @@ def group_linked_images(images: Mapping[str, str], patterns: Sequence[str]) -> I
     pattern has to fit the whole path, or its end after a slash.
     """
     for pattern in patterns:
-        form = _form(pattern)
+        form = group_expression(pattern)
         first: dict[str, str] = {}
         for image, path in images.items():
             if match := form.search(path):
@@ -77,8 +77,10 @@ def group_linked_images(images: Mapping[str, str], patterns: Sequence[str]) -> I
                     yield image, earlier, f"of one group ({match['group']})"
 
 
-def _form(pattern: str) -> re.Pattern[str]:
-    """Return the pattern as an atomic expression, so that no name takes long: each piece is taken at its first place.
+def group_expression(pattern: str) -> re.Pattern[str]:
+    """Return a pattern with `{group}` as an atomic expression with a group of that name, which fits a path or its end.
+
+    It is atomic so that no name takes long: each piece is taken at its first place.
 
     Nothing is lost by that, as the next star or the group takes in all that is left.
     """

@@ -90,6 +90,10 @@ class Letterbox:
         moved = np.clip(self.corners_to_image(points[..., :2]), 0, np.array([self.width, self.height], np.float32))
         return _floats(np.concatenate([moved, points[..., 2:]], axis=-1))
 
+    def points_to_square(self, points: Floats) -> Floats:
+        """Move [..., 2] points from pixels of the image to pixels of the square."""
+        return _floats(np.asarray(points, np.float32) * self._gains[:2] + self._offsets[:2])
+
     def corners_to_image(self, corners: Floats) -> Floats:
         """Move [..., 2] corners of rotated boxes to pixels of the image; nothing is clipped."""
         return _floats((np.asarray(corners, np.float32) - self._offsets[:2]) / self._gains[:2])

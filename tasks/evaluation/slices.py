@@ -1,0 +1,90 @@
+"""Images that have something in common, and in which a model may do worse: dark ones, crowded ones, a camera's."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.merge.split_leakage import group_expression
+
+MAX_GROUPS = 100  # of a pattern: more are names of images, not groups
+NO_GROUP = "(no group)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTraits:
+    """What an image is like: its path `name` in its `archive`, grey level (0 to 255), sharpness, pixels, and labels."""
+
+    archive: str
+    name: str
+    brightness: float
+    sharpness: float
+    pixels: int
+    labels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Images by their numbers, with the `name` of what they have in common, of kind `by`."""
+
+    by: str
+    name: str
+    images: tuple[int, ...]
+
+
+_MEASURES: dict[str, tuple[Callable[[ImageTraits], float], str]] = {
+    "brightness": (lambda image: image.brightness, "{:.0f} to {:.0f} of 255"),
+    "sharpness": (lambda image: image.sharpness, "{:.2f} to {:.2f}"),
+    "image size": (lambda image: image.pixels / 1e6, "{:.2f} to {:.2f} megapixels"),
+    "labels in the image": (lambda image: image.labels, "{:.0f} to {:.0f}"),
+}
+
+
+def find_slices(images: Sequence[ImageTraits], groups: Sequence[str] = ()) -> list[Slice]:
+    """Return the slices: thirds by each measure, archives if there are several, and the groups of each pattern.
+
+    Patterns are as in merge.groups: what stands at `{group}` in the path of an image is the name of its slice.
+
+    Raises:
+        StudioError: A pattern makes too many slices.
+    """
+    archives = _by_name("archive", (image.archive for image in images))
+    slices = archives if len(archives) > 1 else []
+    for by, (measure, form) in _MEASURES.items():
+        slices += _thirds(by, np.array([measure(image) for image in images]), form)
+    for pattern in groups:
+        named = _by_name(pattern, (_group(group_expression(pattern), image.name) for image in images))
+        if len(named) > MAX_GROUPS:
+            fix = "Write one with fewer, such as {group}-*.jpg."
+            expected = f"a pattern in evaluation.groups with at most {MAX_GROUPS} groups"
+            raise StudioError(expected_found_fix(expected, f"{len(named)} of {safe_repr(pattern, 100)}", fix))
+        slices += named
+    return slices
+
+
+def _thirds(by: str, values: np.ndarray[tuple[int], np.dtype[np.float64]], form: str) -> Iterator[Slice]:
+    """The images with the lowest values, those in the middle and those with the highest; equal values stay together."""
+    if not len(values):
+        return
+    edges = np.quantile(values, [1 / 3, 2 / 3], method="lower")
+    part = np.searchsorted(edges, values)
+    for number in np.unique(part):
+        images = np.flatnonzero(part == number)
+        if len(images) < len(values):
+            name = form.format(values[images].min(), values[images].max())
+            yield Slice(by=by, name=name, images=tuple(images.tolist()))
+
+
+def _by_name(by: str, names: Iterator[str]) -> list[Slice]:
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        members[name].append(number)
+    return [Slice(by=by, name=name, images=tuple(images)) for name, images in sorted(members.items())]
+
+
+def _group(pattern: re.Pattern[str], name: str) -> str:
+    found = pattern.search(name)
+    return found["group"] if found else NO_GROUP
