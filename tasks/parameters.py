@@ -103,6 +103,19 @@ RollbackVersion = Annotated[
         "present one.",
     ),
 ]
+Split = Annotated[
+    Literal["train", "val", "test", "all"],
+    Field(description="The split of the archive to measure on; all takes all its images, as of a gold archive."),
+]
+EvaluatedVersions = Annotated[
+    list[Annotated[int, Field(ge=1)]],
+    Field(
+        min_length=1,
+        max_length=8,
+        description="Numbers of versions in MLflow, the one to judge first; the page shows the others beside it. None "
+        "takes the champion.",
+    ),
+]
 DeletableArchive = Annotated[
     str,
     Field(
@@ -358,6 +371,45 @@ class PromotionPolicy(Parameters):
     max_class_drop: float = Field(0.05, ge=0, le=1, description="Largest loss of a single class against the champion.")
     gold: Archive | None = Field(
         None, description="An archive that is never used for training; both versions are also compared on it."
+    )
+
+
+class EvaluationParams(Parameters):
+    """What is measured of a version, and what its thresholds are for."""
+
+    groups: tuple[NamePattern, ...] = Field(
+        (),
+        description="Patterns of file names: each group of images with the same text at {group} is measured by itself, "
+        "so {group}-*.jpg shows each camera. {group} occurs once, * is any text.",
+    )
+    min_precision: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="The threshold of a class is the confidence with the best recall at this precision or more. None "
+        "here and in min_recall takes the best F1.",
+    )
+    min_recall: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="The threshold of a class is the confidence with the best precision at this recall or more; with "
+        "min_precision, that with the best F1 at both.",
+    )
+    max_misses: dict[Text, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {},
+        description='Promises to compute: {"car": 0.05} finds the confidence at which the model misses at most 5 % of '
+        "the cars, with 95 % confidence. The archive must be a random sample that was never trained on.",
+    )
+    keep_thresholds: bool = Field(
+        True,
+        description="Keep the thresholds with the version, in place of those of an earlier evaluation. Those of split "
+        "train are never kept.",
+    )
+    worst: int = Field(50, ge=0, le=200, description="Images with the most mistakes on the page.")
+    seed: int = Field(0, ge=0, description="Seed of the samples for the intervals of the thresholds.")
+    device: Device | None = Field(
+        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
     )
 
 

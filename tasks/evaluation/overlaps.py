@@ -13,6 +13,8 @@ from tasks.vision.geometry import Floats, Letterbox, enclosing_boxes, xywhr_to_c
 MAX_DETECTIONS = 100  # of an image: as many as COCO counts of a class, and as have masks
 # COCO's, for the 17 points of a person. Of other skeletons each point counts the same, as in Ultralytics.
 PERSON_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
+_SQUARE = 1024  # pixels, of labels that no mask is compared with
+_OUTLINED = 0.1  # the confidence from which masks get an outline: others are not drawn
 _FILLED = 0.53  # of its box, where an object's outline is unknown: Ultralytics' number
 
 Doubles = NDArray[np.float64]
@@ -56,7 +58,7 @@ def compare_image(labels: Detections, predictions: Detections, task: str) -> Com
         overlaps = _box_iou(predictions.xyxy, labels.xyxy)
     return ComparedImage(
         labels=replace(labels, mask=None),
-        predictions=replace(predictions, mask=None),
+        predictions=replace(_outline(predictions), mask=None),
         overlaps=overlaps,
         label_areas=label_areas,
         areas=areas,
@@ -121,7 +123,7 @@ def keypoint_sigmas(count: int) -> Doubles:
 def _compare_masks(labels: Detections, predictions: Detections) -> tuple[Doubles, Doubles, Doubles]:
     """The overlaps and areas in the letterboxed square of the model, in which its masks are; areas of image pixels."""
     if predictions.mask is None:
-        square = max(labels.width, labels.height)
+        square = min(max(labels.width, labels.height), _SQUARE)
         found = np.zeros((len(predictions), square, -(-square // 8)), np.uint8)
     else:
         square = predictions.mask.shape[1]
@@ -137,6 +139,15 @@ def _compare_masks(labels: Detections, predictions: Detections) -> tuple[Doubles
         shared = _count_pixels(found & true)
         overlaps[:, column] = shared / np.maximum(areas + label_areas[column] - shared, 1)
     return overlaps, label_areas * pixel, areas * pixel
+
+
+def _outline(predictions: Detections) -> Detections:
+    """The same with the polygons of rotated boxes, and of the masks that may be drawn."""
+    if predictions.mask is None:
+        return predictions.with_polygons()
+    drawn = predictions.select(predictions.confidence >= _OUTLINED).with_polygons().polygons or ()
+    rest = len(predictions) - len(drawn)
+    return replace(predictions, polygons=(*drawn, *([np.empty((0, 2), np.float32)] * rest)))
 
 
 def _fill(ring: Floats, square: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ INTERVAL = (2.5, 97.5)  # percentiles
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a threshold is for: the best F1, or if it is given the least precision or the least recall (0 to 1)."""
+    """What a threshold is for: the best F1, that at a least precision and recall, or the best of one at the other."""
 
     precision: float | None = None
     recall: float | None = None
@@ -88,13 +88,16 @@ class _Curve:
 
     def best(self, goal: Goal) -> int | None:
         """The place of the threshold; None if there is none."""
-        able = self._ends
+        able = (
+            self._ends
+            & (self.recall > 0)
+            & (self.precision >= (goal.precision or 0))
+            & (self.recall >= (goal.recall or 0))
+        )
         merit = self.f1
-        if goal.precision is not None:
-            able = able & (self.precision >= goal.precision)
+        if goal.recall is None and goal.precision is not None:
             merit = self.recall
-        elif goal.recall is not None:
-            able = able & (self.recall >= goal.recall)
+        elif goal.precision is None and goal.recall is not None:
             merit = self.precision
         return int(np.where(able, merit, -1).argmax()) if able.any() else None
 

@@ -70,6 +70,30 @@ class ReferencePredictionJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionJob:
+    """Write the detections of `weights` in image files: chunk n of these to file n of `predictions`.
+
+    A file that is there stays as it is. The events are a PredictedChunk for each that was written.
+    """
+
+    weights: Path
+    task: str
+    image_size: int
+    chunks: tuple[tuple[Path, ...], ...]
+    predictions: tuple[Path, ...]
+    folder: Path
+    device: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedChunk:
+    """Chunk `number`, from 0, of a PredictionJob is written; it has so many images."""
+
+    number: int
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a job ended without a result; `output` is the end of what Ultralytics printed."""
 
@@ -79,8 +103,8 @@ class Failure:
     output: str = ""
 
 
-Job = TrainingJob | EvaluationJob | ReferencePredictionJob
-TrainerEvent = EpochResult | TrainedModel | Scores | Failure
+Job = TrainingJob | EvaluationJob | ReferencePredictionJob | PredictionJob
+TrainerEvent = EpochResult | TrainedModel | Scores | PredictedChunk | Failure
 
 
 def first_device(device: str | None) -> str | None:
@@ -90,7 +114,10 @@ def first_device(device: str | None) -> str | None:
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
-    for kind in (TrainingJob, EvaluationJob, ReferencePredictionJob, EpochResult, TrainedModel, Scores, Failure)
+    for kind in (
+        *(TrainingJob, EvaluationJob, ReferencePredictionJob, PredictionJob),
+        *(EpochResult, TrainedModel, Scores, PredictedChunk, Failure),
+    )
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import cv2
 import numpy as np
@@ -166,13 +166,13 @@ class Detections:
                 cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
         return masks.astype(np.bool_)
 
-    def save(self, path: Path) -> None:
-        """Write the values of a comparison to `path`, which ends in .npz: everything but polygons."""
+    def save(self, path: Path | BinaryIO) -> None:
+        """Write the values of a comparison to a file, whose name ends in .npz: everything but polygons."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _STORED}
         np.savez_compressed(path, **{name: value for name, value in values.items() if value is not None})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | BinaryIO) -> Self:
         """Read a file of `save`; nothing in the file is ever run."""
         with np.load(path, allow_pickle=False) as stored:
             values: dict[str, Any] = {name: stored[name] for name in stored.files}

@@ -1,15 +1,17 @@
-"""Detections of weights in the images of a sample, by Ultralytics' own predict."""
+"""Detections of weights in images, by Ultralytics' own predict."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.dataset.validation_sample import ValidationSample, unpack_sample
+from tasks.evaluation.prediction_file import write_predictions
 from tasks.serving.pre_postprocess import has_visible_area
 from tasks.serving.served_model import NMS_CONFIDENCE, NMS_IOU
 from tasks.serving.task_outputs import MAX_DETECTIONS
-from tasks.training.job import ReferencePredictionJob
+from tasks.training.job import PredictedChunk, PredictionJob, ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections, pack_masks
@@ -31,13 +33,33 @@ def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
         yield evaluate_predictions(predictions, sample)
 
 
+def predict_chunks(job: PredictionJob) -> Iterator[PredictedChunk]:
+    """Write the detections in each chunk of images that is not written yet; yield each when it is."""
+    missing = [number for number, path in enumerate(job.predictions) if not path.exists()]
+    if not missing:
+        return
+    predict = _predictor(job)
+    for number in missing:
+        write_predictions(job.predictions[number], map(predict, job.chunks[number]))
+        yield PredictedChunk(number=number, images=len(job.chunks[number]))
+
+
 def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: PredictionStore) -> None:
+    predict = _predictor(job)
+    for image in sample.images:
+        folder.add(predict(image.path))
+
+
+def _predictor(job: ReferencePredictionJob | PredictionJob) -> Callable[[Path], Detections]:
     model = load_model(str(job.weights), job.task)
     options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
-    for image in sample.images:
-        (result,) = model.predict(str(image.path), **_LIKE_SERVED, **_QUIET, **options)
+
+    def predict(image: Path) -> Detections:
+        (result,) = model.predict(str(image), **_LIKE_SERVED, **_QUIET, **options)
         detections = to_detections(result.cpu().numpy())
-        folder.add(detections if job.task == "classify" else detections.select(has_visible_area(detections)))
+        return detections if job.task == "classify" else detections.select(has_visible_area(detections))
+
+    return predict
 
 
 def to_detections(result: Any, *, masks: bool = True) -> Detections:  # noqa: ANN401 - ultralytics ships no types

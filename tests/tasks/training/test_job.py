@@ -10,6 +10,8 @@ from tasks.training.job import (
     EvaluationTarget,
     Failure,
     Job,
+    PredictedChunk,
+    PredictionJob,
     ReferencePredictionJob,
     TrainerEvent,
     TrainingJob,
@@ -52,6 +54,15 @@ SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50
             folder=Path("x"),
             device="0",
         ),
+        PredictionJob(
+            weights=Path("w.pt"),
+            task="obb",
+            image_size=640,
+            chunks=((Path("a.jpg"), Path("b.jpg")), (Path("c.jpg"),)),
+            predictions=(Path("0.zip"), Path("1.zip")),
+            folder=Path("x"),
+        ),
+        PredictedChunk(number=1, images=2),
         EpochResult(
             number=3, total_epochs=10, metrics={"loss": 0.25}, seconds=1.5, batch=8, checkpoint=Path("3.pt"), best=2
         ),

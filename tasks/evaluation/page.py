@@ -1,0 +1,252 @@
+"""An evaluation as one page of HTML, as JSON, and as markdown for the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tasks.evaluation.calibration import Calibration
+from tasks.evaluation.confusion import BACKGROUND
+from tasks.evaluation.error_kinds import KINDS
+from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.metrics import Metrics
+from tasks.evaluation.pictures import draw_matrix, draw_worst
+from tasks.evaluation.promise import Promise
+from tasks.evaluation.thresholds import Threshold
+from tasks.evaluation.version_evaluation import VersionEvaluation
+from tasks.rendering.html import DOCUMENT, render_page
+from tasks.rendering.markdown import escape_markdown, table
+
+CHART = 240  # pixels of the reliability curve, and of the longest bar
+_SHOWN_SLICES = 300
+_MARKDOWN_CLASSES = 30
+
+
+def evaluation_page(
+    model_name: str,
+    data: EvaluationSet,
+    evaluations: Sequence[VersionEvaluation],
+    trained: Sequence[int],
+    worst: int,
+) -> str:
+    """Return the page: the first version is judged, the others stand beside it; `trained` saw the archive before."""
+    first = evaluations[0]
+    names = data.class_names
+    return render_page(
+        "evaluation",
+        DOCUMENT,
+        title=f"{model_name} version {first.version}",
+        data=data.title,
+        versions=[each.version for each in evaluations],
+        totals=_totals(first, data),
+        metric=next(iter(first.metrics.overall.values)),
+        metrics=[
+            (name, [_figure(each.metrics.overall.values.get(name)) for each in evaluations])
+            for name in first.metrics.overall.values
+        ],
+        classes=[_class_row(number, evaluations, names) for number in first.metrics.by_class],
+        promises=[_promise_row(names[number], each) for number, each in first.promises.items()],
+        trained=trained,
+        left_out=[(each.version, ", ".join(each.left_out)) for each in evaluations if each.left_out],
+        matrix=draw_matrix(data, first, names),
+        bars=_bars(evaluations),
+        chart=CHART,
+        curves=[(each.version, _curve(each.calibration), f"{each.calibration.error:.3f}") for each in evaluations],
+        slices=_slice_rows(evaluations)[:_SHOWN_SLICES],
+        exhibits=draw_worst(data, evaluations, worst, names),
+    )
+
+
+def evaluation_facts(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> dict[str, Any]:
+    """Return all figures as plain values for JSON; classes by their names."""
+    return {
+        "model": model_name,
+        "archive": data.archive,
+        "digest": data.digest,
+        "split": data.split,
+        "images": len(data.images),
+        "versions": [_version_facts(each, data.class_names, data) for each in evaluations],
+    }
+
+
+def _version_facts(each: VersionEvaluation, names: Sequence[str], data: EvaluationSet) -> dict[str, Any]:
+    cells = each.confusion.cells.items()
+    mistakes = zip(data.images, each.mistakes, strict=True)
+    return {
+        "version": each.version,
+        "task": each.task,
+        "metrics": dict(each.metrics.overall.values),
+        "labels": each.metrics.overall.labels,
+        "left_out_classes": list(each.left_out),
+        "classes": {
+            names[number]: {"labels": own.labels, **own.values} for number, own in each.metrics.by_class.items()
+        },
+        "slices": [
+            {"by": own.slice.by, "name": own.slice.name, "images": len(own.slice.images), **own.metrics.values}
+            for own in each.slices
+        ],
+        "errors": {kind: asdict(error) for kind, error in each.errors.items()},
+        "calibration": asdict(each.calibration),
+        "thresholds": threshold_facts(each.thresholds, names),
+        "promises": {names[number]: asdict(promise) for number, promise in each.promises.items()},
+        "confusion": [
+            {"true": _class(names, true), "found": _class(names, found), "count": len(images)}
+            for (true, found), images in cells
+        ],
+        "mistakes": {image.name: count for image, count in mistakes if count},
+    }
+
+
+def evaluation_metrics(data: EvaluationSet, evaluation: VersionEvaluation) -> dict[str, float]:
+    """Return the metrics of a version for MLflow: `evaluation/ARCHIVE/SPLIT/METRIC`."""
+    archive = "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in data.archive)[-100:].strip(".")
+    beginning = f"evaluation/{archive or 'archive'}/{data.split}"
+    values = dict(evaluation.metrics.overall.values) | {"calibration_error": evaluation.calibration.error}
+    values |= {f"cost {kind}": error.cost for kind, error in evaluation.errors.items()}
+    return {f"{beginning}/{name}": value for name, value in values.items() if value is not None}
+
+
+def threshold_facts(thresholds: Mapping[int, Threshold], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the thresholds by class name, as plain values."""
+    return {names[number]: asdict(threshold) for number, threshold in thresholds.items()}
+
+
+def evaluation_markdown(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:
+    """Return the metrics of each version, and the weakest classes and slices of the first."""
+    first = evaluations[0]
+    versions = [f"version {each.version}" for each in evaluations]
+    metrics = [
+        (name, *(_figure(each.metrics.overall.values.get(name)) for each in evaluations))
+        for name in first.metrics.overall.values
+    ]
+    weakest = sorted(first.metrics.by_class.items(), key=lambda each: each[1].primary or 0.0)
+    classes = [
+        (data.class_names[number], own.labels, _figure(own.primary), _threshold(first.thresholds.get(number)))
+        for number, own in weakest[:_MARKDOWN_CLASSES]
+    ]
+    parts = [
+        f"**{escape_markdown(model_name)} on {escape_markdown(data.title)}**: {len(data.images)} images.",
+        table(("metric", *versions), metrics),
+        table(("weakest classes", "labels", first_metric(first), "threshold"), classes),
+        *(_promise_row(data.class_names[number], each)[1] for number, each in first.promises.items()),
+    ]
+    return "\n\n".join(parts)
+
+
+def evaluation_sentence(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:
+    """Return the main metric of each version on one line."""
+    metric = first_metric(evaluations[0])
+    scores = ", ".join(f"version {each.version} {_figure(each.metrics.overall.primary)}" for each in evaluations)
+    return f"{model_name} on {data.title}: {metric} {scores} ({len(data.images)} images)"
+
+
+def first_metric(evaluation: VersionEvaluation) -> str:
+    """Return the name of the metric that versions are compared by."""
+    return next(iter(evaluation.metrics.overall.values))
+
+
+def _totals(first: VersionEvaluation, data: EvaluationSet) -> list[tuple[str, str]]:
+    shown = list(first.metrics.overall.values.items())[:2]
+    return [
+        *((name, _figure(value)) for name, value in shown),
+        ("calibration error", f"{first.calibration.error:.3f}"),
+        ("labels", f"{first.metrics.overall.labels:,}"),
+        ("images", f"{len(data.images):,}"),
+    ]
+
+
+def _class_row(number: int, evaluations: Sequence[VersionEvaluation], names: Sequence[str]) -> dict[str, Any]:
+    first = evaluations[0]
+    threshold = first.thresholds.get(number)
+    others = [each.metrics.by_class.get(number) for each in evaluations]
+    return {
+        "name": names[number],
+        "labels": first.metrics.by_class[number].labels,
+        "scores": ["-" if own is None else _figure(own.primary) for own in others],
+        "threshold": _threshold(threshold),
+        "at": "" if threshold is None else f"{threshold.precision:.2f} / {threshold.recall:.2f}",
+    }
+
+
+def _threshold(threshold: Threshold | None) -> str:
+    if threshold is None or threshold.confidence is None:
+        return "none" if threshold else "-"
+    between = f" ({threshold.low:.2f} to {threshold.high:.2f})" if threshold.low is not None else ""
+    return f"{threshold.confidence:.3f}{between}"
+
+
+def _promise_row(name: str, promise: Promise) -> tuple[bool, str]:
+    """Whether the promise can be given, and the sentence about it."""
+    wish = f"misses at most {promise.share:.1%} of {name}"
+    counted = f"it misses {promise.missed} of {promise.labels} labels"
+    if promise.threshold is not None:
+        bound = f"{counted}, which allows for at most {promise.bound:.1%}"
+        return True, f"From confidence {promise.threshold:.3f} on the version {wish}, with 95 % confidence: {bound}."
+    if promise.missing_labels is not None:
+        more = f"{promise.missing_labels:,} more labels of {name}"
+        return False, f"Too few labels to promise that the version {wish}: add {more} to these {promise.labels:,}."
+    return False, f"The version cannot promise that it {wish}: {counted} at any confidence."
+
+
+def _bars(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, list[tuple[int, int, str, float]]]]:
+    """Of each kind of error: the version, the count, the cost and the length of its bar."""
+    longest = max([error.cost for each in evaluations for error in each.errors.values()], default=0.0) or 1.0
+    return [
+        (
+            kind,
+            [
+                (
+                    each.version,
+                    each.errors[kind].count,
+                    f"{each.errors[kind].cost:.3f}",
+                    CHART * each.errors[kind].cost / longest,
+                )
+                for each in evaluations
+            ],
+        )
+        for kind in KINDS
+        if evaluations[0].errors
+    ]
+
+
+def _curve(calibration: Calibration) -> list[tuple[float, float, float, str]]:
+    """Of each bin its place from the left and from the top, its radius and its words."""
+    most = max((each.count for each in calibration.bins), default=1)
+    return [
+        (
+            CHART * each.confidence,
+            CHART * (1 - each.precision),
+            2 + 6 * (each.count / most) ** 0.5,
+            f"{each.count:,} detections of confidence {each.confidence:.2f}: {each.precision:.0%} are right",
+        )
+        for each in calibration.bins
+    ]
+
+
+def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]]:
+    first = evaluations[0]
+    others = [{(own.slice.by, own.slice.name): own.metrics for own in each.slices} for each in evaluations]
+    overall = first.metrics.overall.primary or 0.0
+    return [
+        {
+            "by": own.slice.by,
+            "name": own.slice.name,
+            "images": len(own.slice.images),
+            "labels": own.metrics.labels,
+            "scores": [_primary(each.get((own.slice.by, own.slice.name))) for each in others],
+            "difference": "" if own.metrics.primary is None else f"{own.metrics.primary - overall:+.3f}",
+            "bad": own.metrics.primary is not None and own.metrics.primary < overall - 0.05,
+        }
+        for own in first.slices
+    ]
+
+
+def _primary(metrics: Metrics | None) -> str:
+    return "-" if metrics is None else _figure(metrics.primary)
+
+
+def _class(names: Sequence[str], number: int) -> str | None:
+    return None if number == BACKGROUND else names[number]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

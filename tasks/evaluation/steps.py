@@ -1,0 +1,95 @@
+"""Steps of an evaluation: unpack the images, and have a version predict in a process of its own."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from tasks.errors import StudioError
+from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
+from tasks.evaluation.prediction_file import read_predictions
+from tasks.files import write_atomically
+from tasks.merge.steps import ValidArchive
+from tasks.orchestration.artifacts import RunProgress
+from tasks.orchestration.step import retried_step, step
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
+from tasks.training.job import PredictedChunk, PredictionJob, TrainerEvent
+from tasks.training.process import run_job
+from tasks.vision.detections import Detections
+
+CHUNK = 100  # images: as many as a killed run predicts again
+
+
+@step
+def unpack_images(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
+    """Unpack a split of an archive into the fresh `folder`, with its labels.
+
+    Raises:
+        StudioError: There are no images, or no labels.
+    """
+    return unpack_split(archive, split, folder)
+
+
+class Predictions:
+    """What a version found in the images of a set, in files: one image is in memory at a time."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+
+    def __iter__(self) -> Iterator[Detections]:
+        for file in self._files:
+            yield from read_predictions(file)
+
+
+@retried_step
+def predict_images(job: PredictionJob, prefix: str) -> Predictions:
+    """Do the job, but for what an earlier attempt has left in bucket `runs` under `prefix`, where each file is kept.
+
+    Raises:
+        StudioError: The version cannot predict.
+    """
+    kept = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+    for key in kept.keys(prefix):
+        path = job.predictions[0].with_name(key.rpartition("/")[2])
+        if path in job.predictions and not path.exists():
+            with write_atomically(path) as unfinished:
+                kept.download(key, unfinished)
+    total = sum(map(len, job.chunks))
+    there = sum(len(chunk) for chunk, path in zip(job.chunks, job.predictions, strict=True) if path.exists())
+    progress = RunProgress("images")
+    done = 0
+
+    def take(events: Sequence[TrainerEvent]) -> None:
+        nonlocal done
+        for event in events:
+            if isinstance(event, PredictedChunk):
+                file = job.predictions[event.number]
+                kept.upload(file, f"{prefix}{file.name}")
+                done += event.images
+                progress((there + done) / total, done)
+
+    failure = run_job(job, take)
+    if failure is not None:
+        get_run_logger().error("the end of its output:\n%s", failure.output)
+        raise StudioError(f"{job.weights.name} could not predict the images: {failure.reason}")
+    return Predictions(job.predictions)
+
+
+def prediction_job(
+    data: EvaluationSet, weights: Path, task: str, image_size: int, device: str | None, folder: Path
+) -> PredictionJob:
+    """Return the job that has weights predict the images of a set, in the fresh `folder`."""
+    folder.mkdir(parents=True)
+    paths = [image.path for image in data.images]
+    chunks = tuple(tuple(paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
+    return PredictionJob(
+        weights=weights,
+        task=task,
+        image_size=image_size,
+        chunks=chunks,
+        predictions=tuple(folder / f"{number:06d}.zip" for number in range(len(chunks))),
+        folder=folder,
+        device=device,
+    )

@@ -1,0 +1,192 @@
+"""What a version is worth on a set of labelled images: all figures, from what it found in each."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.evaluation.calibration import Calibration, calibrate
+from tasks.evaluation.coco_metrics import coco_metrics
+from tasks.evaluation.confusion import Confusion, confuse
+from tasks.evaluation.error_kinds import ErrorKind, error_kinds
+from tasks.evaluation.labelled_images import EvaluationSet, label_detections
+from tasks.evaluation.matching import Matching, match
+from tasks.evaluation.metrics import ACCURACY, ClassMetrics, Metrics
+from tasks.evaluation.overlaps import ComparedImage, best_first, compare_image
+from tasks.evaluation.promise import Promise, promise_misses
+from tasks.evaluation.slices import ImageTraits, Slice, find_slices
+from tasks.evaluation.thresholds import Goal, Threshold, class_thresholds
+from tasks.merge.class_mapping import match_class_ids
+from tasks.parameters import EvaluationParams
+from tasks.vision.detections import Detections
+
+DEFAULT_CONFIDENCE = 0.25  # of classes without a threshold, as of run-inference
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceMetrics:
+    """The metrics on a slice of the images."""
+
+    slice: Slice
+    metrics: Metrics
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VersionEvaluation:
+    """All figures of a version. Classes are those of the archive by id, images those of the set by number.
+
+    `errors` are empty for classify. `confidence` is from which on detections of a class count in `confusion` and in
+    `mistakes`, which are the missed and the false objects of each image. `left_out` are classes that one of the two,
+    the version or the archive, does not know: neither their labels nor their detections count.
+    """
+
+    version: int
+    task: str
+    metrics: ClassMetrics
+    slices: tuple[SliceMetrics, ...]
+    errors: Mapping[str, ErrorKind]
+    calibration: Calibration
+    thresholds: Mapping[int, Threshold]
+    promises: Mapping[int, Promise]
+    confidence: Mapping[int, float]
+    confusion: Confusion
+    mistakes: tuple[int, ...]
+    left_out: tuple[str, ...]
+    images: tuple[ComparedImage, ...]
+
+
+def evaluate_version(
+    version: int,
+    task: str,
+    class_names: Sequence[str],
+    data: EvaluationSet,
+    predictions: Iterable[Detections],
+    evaluation: EvaluationParams,
+) -> VersionEvaluation:
+    """Return the figures of a version with these classes, by what it found in each image of the set, in order.
+
+    Raises:
+        StudioError: The version is for another task, shares no class with the archive, or `evaluation` asks for what
+            cannot be.
+    """
+    require_task(version, task, data)
+    images, left_out = _compare(task, class_names, data, predictions)
+    matching = match(images)
+    slices = find_slices(_traits(data, images), evaluation.groups)
+    count = len(data.class_names)
+    goal = Goal(precision=evaluation.min_precision, recall=evaluation.min_recall)
+    thresholds = class_thresholds(matching, goal, len(images), evaluation.seed)
+    confidence = dict.fromkeys(range(count), DEFAULT_CONFIDENCE)
+    confidence |= {number: each.confidence for number, each in thresholds.items() if each.confidence is not None}
+    confusion = confuse(matching, confidence)
+    return VersionEvaluation(
+        version=version,
+        task=task,
+        metrics=_metrics(images, count, task, matching),
+        slices=tuple(SliceMetrics(slice=each, metrics=_slice_metrics(images, each, count, task)) for each in slices),
+        errors={} if task == "classify" else error_kinds(matching),
+        calibration=calibrate(matching),
+        thresholds=thresholds,
+        promises=_promises(matching, data, evaluation.max_misses),
+        confidence=confidence,
+        confusion=confusion,
+        mistakes=_mistakes(confusion, len(images)),
+        left_out=left_out,
+        images=images,
+    )
+
+
+def require_task(version: int, task: str, data: EvaluationSet) -> None:
+    """Check that a version's task fits the labels; a detector is also measured on the boxes around outlines.
+
+    Raises:
+        StudioError: It does not.
+    """
+    if task != data.task and (task, data.task) != ("detect", "segment"):
+        fix = "Name an archive that is labelled for it."
+        found = f"one for {data.task} in {safe_repr(data.archive)}"
+        raise StudioError(expected_found_fix(f"an archive for the task {task} of version {version}", found, fix))
+
+
+def _compare(
+    task: str, class_names: Sequence[str], data: EvaluationSet, predictions: Iterable[Detections]
+) -> tuple[tuple[ComparedImage, ...], tuple[str, ...]]:
+    """Labels and detections of each image under the archive's class ids, and the classes that are left out."""
+    ids = match_class_ids(class_names, data.class_names)
+    known = {number for number in ids if number is not None}
+    if not known:
+        names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"
+        raise StudioError(expected_found_fix("a class that the version and the archive share", names, "Name another."))
+    images = []
+    for image, found in zip(data.images, predictions, strict=True):
+        labels = label_detections(image, data, task, found.width, found.height)
+        labels = labels.select(np.isin(labels.class_id, [*known]))
+        detections = best_first(_with_classes(found, ids, len(data.class_names)))
+        images.append(compare_image(labels, detections, task))
+    unknown = [name for name, number in zip(class_names, ids, strict=True) if number is None]
+    unlearned = [name for number, name in enumerate(data.class_names) if number not in known]
+    return tuple(images), (*unknown, *unlearned)
+
+
+def _with_classes(detections: Detections, ids: Sequence[int | None], count: int) -> Detections:
+    """The detections under other class ids; those of classes without one go."""
+    if detections.class_scores is not None:
+        scores = np.zeros(count, np.float32)
+        for number, score in zip(ids, detections.class_scores, strict=True):
+            if number is not None:
+                scores[number] += score
+        return replace(detections, class_scores=scores)
+    table = np.array([-1 if number is None else number for number in ids], np.int32)
+    classes = table[detections.class_id]
+    return replace(detections, class_id=classes).select(classes >= 0)
+
+
+def _traits(data: EvaluationSet, images: Sequence[ComparedImage]) -> list[ImageTraits]:
+    return [
+        ImageTraits(
+            archive=data.archive,
+            name=image.name,
+            brightness=float(np.frombuffer(image.stats.thumbnail, np.uint8).mean()),
+            sharpness=image.stats.sharpness,
+            pixels=image.stats.width * image.stats.height,
+            labels=len(compared.labels),
+        )
+        for image, compared in zip(data.images, images, strict=True)
+    ]
+
+
+def _metrics(images: Sequence[ComparedImage], count: int, task: str, matching: Matching) -> ClassMetrics:
+    return _accuracies(matching) if task == "classify" else coco_metrics(images, count, task)
+
+
+def _slice_metrics(images: Sequence[ComparedImage], part: Slice, count: int, task: str) -> Metrics:
+    chosen = [images[number] for number in part.images]
+    return _metrics(chosen, count, task, match(chosen)).overall
+
+
+def _accuracies(matching: Matching) -> ClassMetrics:
+    right = matching.found > 0
+
+    def accuracy(own: Any) -> Metrics:  # noqa: ANN401 - an array of bool
+        return Metrics(labels=int(own.sum()), values={ACCURACY: float(right[own].mean()) if own.any() else None})
+
+    classes = np.unique(matching.label_class).tolist()
+    by_class = {number: accuracy(matching.label_class == number) for number in classes}
+    return ClassMetrics(overall=accuracy(np.ones(len(right), np.bool_)), by_class=by_class)
+
+
+def _promises(matching: Matching, data: EvaluationSet, shares: Mapping[str, float]) -> dict[int, Promise]:
+    unknown = [name for name in shares if name not in data.class_names]
+    if unknown:
+        found = f"{safe_repr(unknown, 200)}, of classes {safe_repr(list(data.class_names), 200)}"
+        raise StudioError(expected_found_fix("classes of the archive in evaluation.max_misses", found, "Rename them."))
+    numbers = {name: data.class_names.index(name) for name in shares}
+    return {numbers[name]: promise_misses(matching, numbers[name], share) for name, share in shares.items()}
+
+
+def _mistakes(confusion: Confusion, images: int) -> tuple[int, ...]:
+    wrong = Counter(image for (true, found), cell in confusion.cells.items() if true != found for image in cell)
+    return tuple(wrong[number] for number in range(images))

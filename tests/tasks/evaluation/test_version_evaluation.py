@@ -1,0 +1,148 @@
+"""A version that finds what is labelled gets all figures right, for every task; and what its page shows."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from tasks.dataset.image_stats import ImageStats
+from tasks.errors import StudioError
+from tasks.evaluation import page
+from tasks.evaluation.labelled_images import EvaluationSet, label_detections, unpack_split
+from tasks.evaluation.prediction_file import read_predictions, write_predictions
+from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version
+from tasks.merge.steps import ValidArchive
+from tasks.parameters import EvaluationParams
+from tasks.vision.detections import Detections, pack_masks
+from tests.tasks.dataset.archives import image, zipped
+
+SIDE = 64
+HOSTILE = "<script>alert(1)</script>"
+CLASSES = ("cat", HOSTILE)
+ROWS = {
+    "detect": "0.5 0.5 0.5 0.25",
+    "segment": "0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.5",
+    "obb": "0.5 0.2 0.8 0.5 0.5 0.8 0.2 0.5",
+    "pose": "0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.6 1",
+}
+PARAMS = EvaluationParams()
+
+
+def unpacked(folder: Path, task: str, images: int = 4) -> EvaluationSet:
+    """Images with one object each, of both classes in turn."""
+    stats = {}
+    entries: dict[str, Any] = {}
+    for number in range(images):
+        folder_of_class = ("cat", "dog")[number % 2]
+        name = f"val/{folder_of_class}/{number}.jpg" if task == "classify" else f"val/images/{number}.jpg"
+        entries[name] = image(width=SIDE, height=SIDE, seed=number)
+        stats[name] = ImageStats(SIDE, SIDE, thumbnail=bytes([30 * number] * 256))
+        if task == "classify":
+            entries[f"train/{folder_of_class}/{number}.jpg"] = entries[name]
+        else:
+            entries[f"val/labels/{number}.txt"] = f"{number % 2} {ROWS[task]}\n"
+    if task != "classify":
+        keypoints = "kpt_shape: [2, 3]\n" if task == "pose" else ""
+        splits = "path: .\ntrain: val/images\nval: val/images\n"
+        entries["data.yaml"] = f"{splits}task: {task}\n{keypoints}names: {[*CLASSES]}\n"
+    path = folder / "a.zip"
+    path.write_bytes(zipped(entries))
+    archive = ValidArchive(name="a.zip", path=path, task=task, images=stats, digest="d1")
+    return unpack_split(archive, "val", folder / "images")
+
+
+def perfect(data: EvaluationSet, task: str) -> list[Detections]:
+    """What is labelled, in the form in which the model of a task says it."""
+    found = []
+    for each in data.images:
+        labels = label_detections(each, data, task, SIDE, SIDE)
+        if task == "classify":
+            scores = np.eye(2, dtype=np.float32)[labels.class_id[0]] * 0.8 + 0.1
+            found.append(Detections.empty(SIDE, SIDE, class_scores=scores))
+            continue
+        if task == "segment":
+            masks = np.zeros((len(labels), SIDE, SIDE), np.uint8)
+            for mask, ring in zip(masks, labels.polygons or (), strict=True):
+                cv2.fillPoly(mask, [np.round(ring - 0.5).astype(np.int32)], 1)
+            labels = replace(labels, mask=pack_masks(masks))
+        found.append(replace(labels, polygons=None, confidence=np.full(len(labels), 0.9, np.float32)))
+    return found
+
+
+def evaluated(
+    data: EvaluationSet, task: str, found: Sequence[Detections], names: Sequence[str] = (), **params: Any
+) -> VersionEvaluation:
+    names = names or data.class_names
+    return evaluate_version(3, task, names, data, found, EvaluationParams.model_validate(params))
+
+
+@pytest.mark.parametrize("task", [*ROWS, "classify"])
+def test_a_version_that_finds_all_labels_has_the_best_figures(task: str, tmp_path: Path) -> None:
+    data = unpacked(tmp_path, task)
+    write_predictions(tmp_path / "found.zip", perfect(data, task))
+    result = evaluated(data, task, list(read_predictions(tmp_path / "found.zip")))
+    assert result.metrics.overall.primary == pytest.approx(1.0, abs=0.11 if task == "segment" else 1e-9)
+    assert {number: own.labels for number, own in result.metrics.by_class.items()} == {0: 2, 1: 2}
+    assert [threshold.confidence for threshold in result.thresholds.values()] == pytest.approx([0.9, 0.9])
+    assert result.mistakes == (0, 0, 0, 0)
+    assert {cell: len(images) for cell, images in result.confusion.cells.items()} == {(0, 0): 2, (1, 1): 2}
+    assert {each.slice.by for each in result.slices} == {"brightness"}
+
+
+def test_a_detector_is_measured_on_the_boxes_around_outlines_and_nothing_else_fits(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "segment")
+    assert evaluated(data, "detect", perfect(data, "detect")).metrics.overall.primary == pytest.approx(1.0)
+    with pytest.raises(StudioError, match=r"archive for the task pose of version 3, found one for segment in 'a.zip'"):
+        evaluated(data, "pose", [])
+
+
+def test_classes_meet_by_name_and_those_of_one_side_are_left_out(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    found = [
+        replace(each, class_id=np.where(each.class_id == 0, 1, 0).astype(np.int32)) for each in perfect(data, "detect")
+    ]
+    result = evaluated(data, "detect", found, ["dog", "Cats"])  # its dogs are the archive's other class
+    assert result.left_out == ("dog", HOSTILE)
+    assert (result.metrics.overall.labels, result.metrics.overall.primary) == (2, 1.0)
+    with pytest.raises(StudioError, match="a class that the version and the archive share"):
+        evaluated(data, "detect", found, ["bird", "dog"])
+
+
+def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    with pytest.raises(StudioError, match=r"classes of the archive in evaluation.max_misses, found \['bird'\]"):
+        evaluated(data, "detect", perfect(data, "detect"), max_misses={"bird": 0.1})
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    unpacked(tmp_path, "detect")
+    archive = ValidArchive(name="a.zip", path=tmp_path / "a.zip", task="detect", images={}, digest="d1")
+    with pytest.raises(StudioError, match=r"images in split test of 'a.zip', found \['train', 'val'\]"):
+        unpack_split(archive, "test", tmp_path / "other")
+
+
+def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    found = perfect(data, "detect")
+    wrong = [replace(found[0], class_id=np.array([1], np.int32)), found[1].select(np.zeros(1, bool)), *found[2:]]
+    first = evaluated(data, "detect", wrong, max_misses={"cat": 0.05})
+    html = page.evaluation_page("shapes", data, [first, evaluated(data, "detect", found)], [3], 50)
+    assert HOSTILE not in html
+    assert not re.search(r"<script|style=|https?:", html)
+    links = set(re.findall(r'href="#(cell-\d+-\d+)"', html))
+    assert links == set(re.findall(r'id="(cell-\d+-\d+)"', html)) == {"cell-1-2", "cell-2-3"}
+    assert html.count("version 3: 1 mistake<") == 2
+    assert "cannot promise that it misses at most 5.0% of cat" in html
+    facts = json.loads(json.dumps(page.evaluation_facts("shapes", data, [first])))
+    (own,) = facts["versions"]
+    assert own["mistakes"] == {"val/images/0.jpg": 1, "val/images/1.jpg": 1}
+    assert {"true": "cat", "found": HOSTILE, "count": 1} in own["confusion"]
+    metrics = page.evaluation_metrics(data, first)
+    assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
+    assert HOSTILE not in page.evaluation_markdown("shapes", data, [first])
