@@ -75,6 +75,25 @@ class Studio:
             promotion=promotion,
         )
 
+    def evaluate(
+        self,
+        model: str,
+        archive: str,
+        *,
+        split: str = "val",
+        versions: Sequence[int] | None = None,
+        **evaluation: object,
+    ) -> Run:
+        """Measure versions (None: the champion) on an archive; keywords are fields of EvaluationParams."""
+        return self.start(
+            "evaluate-model",
+            model_name=model,
+            archive=_stored(archive),
+            split=split,
+            versions=list(versions) if versions else None,
+            evaluation=evaluation,
+        )
+
     def deploy(self, model: str, version: int | None = None, **serving: object) -> Run:
         """Serve a version (None: the challenger); keywords are fields of ServingParams."""
         return self.start("deploy-model", model_name=model, version=version, serving=serving)

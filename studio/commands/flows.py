@@ -16,7 +16,7 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate, train, deploy, rollback, undeploy, infer, pipeline):
+    for command in (validate, train, evaluate, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
@@ -84,6 +84,20 @@ def train(
         "training": given(epochs=epochs, imgsz=imgsz, batch=batch),
     }
     _run("train-model", f"train {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def evaluate(
+    model: Model,
+    archive: Annotated[str, typer.Argument(help="Key in bucket datasets, or an s3:// address.")],
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    version: Annotated[list[int] | None, typer.Option(help="A version; the champion if none is named.")] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure versions on labelled images."""
+    parameters = {"model_name": model, "archive": archive, "split": split, "versions": version or None}
+    _run("evaluate-model", f"evaluate {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def deploy(

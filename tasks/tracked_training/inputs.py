@@ -67,8 +67,8 @@ def merge_archives(
     Raises:
         StudioError: An archive is not there or not valid, or they cannot become one dataset.
     """
-    sources = [_fetch_valid_archive(archive, policy, folder) for archive in archives]
-    gold_source = _fetch_valid_archive(gold, ValidationPolicy(), folder) if gold else None
+    sources = [fetch_valid_archive(archive, policy, folder) for archive in archives]
+    gold_source = fetch_valid_archive(gold, ValidationPolicy(), folder) if gold else None
     log_step("merging %d archives", len(sources))
     plan = merge_steps.plan_archives(sources, merge, gold_source)
     artifacts.show_markdown("merge-plan", plan_markdown(plan))
@@ -83,8 +83,12 @@ def single_class_policy(merge: MergePolicy) -> MergePolicy:
     return merge.model_copy(update={"classes": {ANY_CLASS: SINGLE_CLASS} | renamed})
 
 
-def _fetch_valid_archive(archive: str, policy: ValidationPolicy, folder: Path) -> merge_steps.ValidArchive:
-    """An archive that was found valid; one that is not ends the run, with the address of its report."""
+def fetch_valid_archive(archive: str, policy: ValidationPolicy, folder: Path) -> merge_steps.ValidArchive:
+    """Return an archive, downloaded into `folder`, that was found valid.
+
+    Raises:
+        StudioError: It is not there, or not valid: the message has the address of its report.
+    """
     log_step("checking %s", archive)
     path, digest, _ = retried(storage_steps.fetch_archive)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, policy)

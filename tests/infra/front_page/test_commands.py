@@ -29,6 +29,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("train-model", {"model_name": "m", "archives": ["a.zip", HOSTILE], "training": {"epochs": 3, "rehearse": False}}),
     ("train-model", {"model_name": "m", "archives": ["-a.zip"], "merge": {"classes": {"Big car": "car"}}}),
     ("train-model", {"model_name": "m", "archives": ["a.zip"], "base_model": "models:/m@champion"}),
+    (
+        "evaluate-model",
+        {"model_name": "m", "archive": HOSTILE, "split": "all", "versions": [2, 1], "evaluation": {"worst": 9}},
+    ),
     ("deploy-model", {"model_name": "m", "version": 3, "serving": {"approval": True, "parity": None}}),
     ("rollback-model", {"model_name": "m", "version": 1}),
     ("undeploy-model", {"model_name": "m"}),

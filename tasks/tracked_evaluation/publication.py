@@ -1,0 +1,52 @@
+"""What an evaluation leaves: its page and its figures, in MLflow at the versions' runs, and their thresholds."""
+
+import json
+from collections.abc import Sequence
+
+from tasks.evaluation import page
+from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.version_evaluation import VersionEvaluation
+from tasks.orchestration import artifacts
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.step import retried
+from tasks.parameters import EvaluationParams
+from tasks.rendering.links import links_markdown
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.tracked_evaluation.subjects import Subject
+from tasks.tracking import evaluation_runs
+from tasks.tracking.links import page_links
+
+
+def publish(
+    subjects: Sequence[Subject],
+    data: EvaluationSet,
+    evaluations: Sequence[VersionEvaluation],
+    evaluation: EvaluationParams,
+) -> None:
+    """Write the page and all figures to bucket `runs` and to MLflow, and show artifact `evaluation`.
+
+    Raises:
+        StudioError: MLflow or the object store cannot be reached.
+    """
+    log_step("drawing the page")
+    run = flow_run_id()
+    first = subjects[0].version
+    trained = [each.version.version for each in subjects if data.digest in each.digests]
+    html = page.evaluation_page(first.name, data, evaluations, trained, evaluation.worst)
+    facts = page.evaluation_facts(first.name, data, evaluations)
+    text = json.dumps(facts, indent=2)
+    address = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/evaluation.html")
+    figures = retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/evaluation.json")
+    for subject, each in zip(subjects, evaluations, strict=True):
+        version = subject.version
+        metrics = page.evaluation_metrics(data, each)
+        evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
+        if evaluation.keep_thresholds and data.split != "train":
+            thresholds = page.threshold_facts(each.thresholds, data.class_names)
+            source = {"archive": data.archive, "digest": data.digest, "split": data.split, "flow_run_id": run}
+            evaluation_runs.keep_thresholds(version, thresholds, source)
+    links = {"Evaluation": address, "All figures as JSON": figures}
+    links |= page_links("", first.run_id, first.name, first.version)
+    markdown = page.evaluation_markdown(first.name, data, evaluations)
+    artifacts.show_markdown("evaluation", f"{links_markdown(links)}\n\n{markdown}")
