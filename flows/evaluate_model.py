@@ -26,7 +26,7 @@ def evaluate_model(
     """
     found = subjects.find_subjects(model_name, versions)
     with scratch_folder("evaluate") as folder:
-        data = subjects.fetch_images(archive, split, folder)
+        data = subjects.fetch_images([archive, *evaluation.also], split, folder)
         subjects.require_measurable(found, data, evaluation)
         evaluations = [subjects.evaluate_subject(each, data, evaluation, folder) for each in found]
         publication.publish(found, data, evaluations, evaluation)

@@ -377,6 +377,9 @@ class PromotionPolicy(Parameters):
 class EvaluationParams(Parameters):
     """What is measured of a version, and what its thresholds are for."""
 
+    also: tuple[Archive, ...] = Field(
+        (), description="Further archives, which are measured together with the first one and each by itself."
+    )
     groups: tuple[NamePattern, ...] = Field(
         (),
         description="Patterns of file names: each group of images with the same text at {group} is measured by itself, "

@@ -1,7 +1,7 @@
-"""The labelled images of an archive that versions are evaluated on, unpacked."""
+"""The labelled images of archives that versions are evaluated on, unpacked."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.merge.class_mapping import plan_classes
 from tasks.merge.steps import ValidArchive
 from tasks.validation.dataset_check import open_dataset
 from tasks.vision.detections import Detections
@@ -24,8 +25,9 @@ ALL_SPLITS = "all"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationImage:
-    """An image: its entry `name` in the archive, its file here, its label rows, and of classify the class."""
+    """An image: its entry `name` in its archive, its file here, its label rows, and of classify the class."""
 
+    archive: str
     name: str
     path: Path
     rows: tuple[LabelRow, ...]
@@ -35,13 +37,13 @@ class EvaluationImage:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationSet:
-    """The images of a `split` of an archive, whose SHA-256 in hex is `digest`; class ids are those of the archive.
+    """The images of a `split` of archives; class ids are places in `class_names`.
 
-    `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each.
+    `digests` are the SHA-256 in hex of the archives by name. `keypoints` is `kpt_shape`: the number of keypoints, and
+    the numbers of each.
     """
 
-    archive: str
-    digest: str
+    digests: Mapping[str, str]
     split: str
     task: str
     class_names: tuple[str, ...]
@@ -50,8 +52,8 @@ class EvaluationSet:
 
     @property
     def title(self) -> str:
-        """The archive and its split, in words."""
-        return f"{self.archive}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
+        """The archives and the split, in words."""
+        return f"{', '.join(self.digests)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
 
 
 def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
@@ -72,14 +74,39 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
         fix = "Name a split with labels, or label its images."
         raise StudioError(expected_found_fix(f"labels in split {split} of {safe_repr(archive.name)}", "none", fix))
     return EvaluationSet(
-        archive=archive.name,
-        digest=archive.digest,
+        digests={archive.name: archive.digest},
         split=split,
         task=task,
         class_names=dataset.class_names,
         keypoints=dataset.keypoints or (0, 0),
         images=images,
     )
+
+
+def join_sets(sets: Sequence[EvaluationSet]) -> EvaluationSet:
+    """Return the images of several archives as one set; classes meet by name, by the rules of merging.
+
+    Raises:
+        StudioError: The archives are labelled for different tasks, or with different keypoints.
+    """
+    first = sets[0]
+    for each in sets[1:]:
+        if (each.task, each.keypoints) != (first.task, first.keypoints):
+            found = f"{first.task} in {first.title} and {each.task} in {each.title}"
+            fix = "Evaluate on them one after another."
+            raise StudioError(expected_found_fix("archives of one task with the same keypoints", found, fix))
+    plan = plan_classes([each.title for each in sets], [each.class_names for each in sets], {})
+    images: list[EvaluationImage] = []
+    for each, merged in zip(sets, plan.class_ids, strict=True):
+        ids = [number for number in merged if number is not None]  # without renames all have one
+        images += (_with_class_ids(image, ids) for image in each.images)
+    digests = {name: digest for each in sets for name, digest in each.digests.items()}
+    return replace(first, digests=digests, class_names=plan.class_names, images=tuple(images))
+
+
+def _with_class_ids(image: EvaluationImage, ids: Sequence[int]) -> EvaluationImage:
+    rows = tuple(row._replace(class_id=ids[row.class_id]) for row in image.rows)
+    return replace(image, rows=rows, class_id=None if image.class_id is None else ids[image.class_id])
 
 
 def _samples(dataset: Dataset, split: str, archive: str) -> Iterator[tuple[int, LabelledImage]]:
@@ -102,6 +129,7 @@ def _unpack(
         rows = parse_labels(entries.read(sample.label, MAX_LABEL_BYTES), sample.label, dataset.rules)[0].rows
     of_tree = dataset.task == "classify"
     return EvaluationImage(
+        archive=archive.name,
         name=sample.image,
         path=file,
         rows=rows,

@@ -96,8 +96,7 @@ def _match_image(image: ComparedImage) -> tuple[Ints, dict[str, NDArray[Any]]]:
         able = free & same[row] & (overlaps >= MIN_OVERLAP)
         candidates = np.flatnonzero(able & counted if (able & counted).any() else able)
         if len(candidates):
-            # Of two that are overlapped alike COCO takes the last.
-            label[row] = candidates[::-1][overlaps[candidates[::-1]].argmax()]
+            label[row] = candidates[overlaps[candidates].argmax()]
             free[label[row]] = False
     places = np.append(np.where(counted, np.cumsum(counted) - 1, NO_LABEL), NO_LABEL)  # the last is that of no label
     kept = np.flatnonzero(np.append(counted, True)[label])

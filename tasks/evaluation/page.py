@@ -1,6 +1,6 @@
 """An evaluation as one page of HTML, as JSON, and as markdown for the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,8 +60,7 @@ def evaluation_facts(model_name: str, data: EvaluationSet, evaluations: Sequence
     """Return all figures as plain values for JSON; classes by their names."""
     return {
         "model": model_name,
-        "archive": data.archive,
-        "digest": data.digest,
+        "archives": dict(data.digests),
         "split": data.split,
         "images": len(data.images),
         "versions": [_version_facts(each, data.class_names, data) for each in evaluations],
@@ -86,28 +85,31 @@ def _version_facts(each: VersionEvaluation, names: Sequence[str], data: Evaluati
         ],
         "errors": {kind: asdict(error) for kind, error in each.errors.items()},
         "calibration": asdict(each.calibration),
-        "thresholds": threshold_facts(each.thresholds, names),
+        "thresholds": threshold_facts(each),
         "promises": {names[number]: asdict(promise) for number, promise in each.promises.items()},
         "confusion": [
             {"true": _class(names, true), "found": _class(names, found), "count": len(images)}
             for (true, found), images in cells
         ],
-        "mistakes": {image.name: count for image, count in mistakes if count},
+        "mistakes": [
+            {"archive": image.archive, "image": image.name, "count": count} for image, count in mistakes if count
+        ],
     }
 
 
 def evaluation_metrics(data: EvaluationSet, evaluation: VersionEvaluation) -> dict[str, float]:
-    """Return the metrics of a version for MLflow: `evaluation/ARCHIVE/SPLIT/METRIC`."""
-    archive = "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in data.archive)[-100:].strip(".")
-    beginning = f"evaluation/{archive or 'archive'}/{data.split}"
+    """Return the metrics of a version for MLflow: `evaluation/ARCHIVES/SPLIT/METRIC`."""
+    names = "+".join(data.digests)
+    archives = "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in names)[-100:].strip(".")
+    beginning = f"evaluation/{archives or 'archive'}/{data.split}"
     values = dict(evaluation.metrics.overall.values) | {"calibration_error": evaluation.calibration.error}
     values |= {f"cost {kind}": error.cost for kind, error in evaluation.errors.items()}
     return {f"{beginning}/{name}": value for name, value in values.items() if value is not None}
 
 
-def threshold_facts(thresholds: Mapping[int, Threshold], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the thresholds by class name, as plain values."""
-    return {names[number]: asdict(threshold) for number, threshold in thresholds.items()}
+def threshold_facts(evaluation: VersionEvaluation) -> dict[str, dict[str, Any]]:
+    """Return the thresholds by the version's own class names, as plain values."""
+    return {evaluation.own_names[number]: asdict(threshold) for number, threshold in evaluation.thresholds.items()}
 
 
 def evaluation_markdown(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:

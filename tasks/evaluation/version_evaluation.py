@@ -36,11 +36,12 @@ class SliceMetrics:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VersionEvaluation:
-    """All figures of a version. Classes are those of the archive by id, images those of the set by number.
+    """All figures of a version. Classes are those of the set by id, images those of the set by number.
 
     `errors` are empty for classify. `confidence` is from which on detections of a class count in `confusion` and in
-    `mistakes`, which are the missed and the false objects of each image. `left_out` are classes that one of the two,
-    the version or the archive, does not know: neither their labels nor their detections count.
+    `mistakes`, which are the missed and the false objects of each image. `own_names` are the version's names of the
+    classes that count. `left_out` are classes that one of the two, the version or the archives, does not know: neither
+    their labels nor their detections count.
     """
 
     version: int
@@ -54,6 +55,7 @@ class VersionEvaluation:
     confidence: Mapping[int, float]
     confusion: Confusion
     mistakes: tuple[int, ...]
+    own_names: Mapping[int, str]
     left_out: tuple[str, ...]
     images: tuple[ComparedImage, ...]
 
@@ -73,7 +75,8 @@ def evaluate_version(
             cannot be.
     """
     require_task(version, task, data)
-    images, left_out = _compare(task, class_names, data, predictions)
+    ids = match_class_ids(class_names, data.class_names)
+    images = _compare(task, class_names, ids, data, predictions)
     matching = match(images)
     slices = find_slices(_traits(data, images), evaluation.groups)
     count = len(data.class_names)
@@ -94,7 +97,11 @@ def evaluate_version(
         confidence=confidence,
         confusion=confusion,
         mistakes=_mistakes(confusion, len(images)),
-        left_out=left_out,
+        own_names={number: name for name, number in zip(class_names, ids, strict=True) if number is not None},
+        left_out=(
+            *(name for name, number in zip(class_names, ids, strict=True) if number is None),
+            *(name for number, name in enumerate(data.class_names) if number not in ids),
+        ),
         images=images,
     )
 
@@ -107,28 +114,29 @@ def require_task(version: int, task: str, data: EvaluationSet) -> None:
     """
     if task != data.task and (task, data.task) != ("detect", "segment"):
         fix = "Name an archive that is labelled for it."
-        found = f"one for {data.task} in {safe_repr(data.archive)}"
+        found = f"{data.title}, labelled for {data.task}"
         raise StudioError(expected_found_fix(f"an archive for the task {task} of version {version}", found, fix))
 
 
 def _compare(
-    task: str, class_names: Sequence[str], data: EvaluationSet, predictions: Iterable[Detections]
-) -> tuple[tuple[ComparedImage, ...], tuple[str, ...]]:
-    """Labels and detections of each image under the archive's class ids, and the classes that are left out."""
-    ids = match_class_ids(class_names, data.class_names)
-    known = {number for number in ids if number is not None}
+    task: str,
+    class_names: Sequence[str],
+    ids: Sequence[int | None],
+    data: EvaluationSet,
+    predictions: Iterable[Detections],
+) -> tuple[ComparedImage, ...]:
+    """Labels and detections of each image, of the classes that both know."""
+    known = [number for number in ids if number is not None]
     if not known:
         names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"
         raise StudioError(expected_found_fix("a class that the version and the archive share", names, "Name another."))
     images = []
     for image, found in zip(data.images, predictions, strict=True):
         labels = label_detections(image, data, task, found.width, found.height)
-        labels = labels.select(np.isin(labels.class_id, [*known]))
+        labels = labels.select(np.isin(labels.class_id, known))
         detections = best_first(_with_classes(found, ids, len(data.class_names)))
         images.append(compare_image(labels, detections, task))
-    unknown = [name for name, number in zip(class_names, ids, strict=True) if number is None]
-    unlearned = [name for number, name in enumerate(data.class_names) if number not in known]
-    return tuple(images), (*unknown, *unlearned)
+    return tuple(images)
 
 
 def _with_classes(detections: Detections, ids: Sequence[int | None], count: int) -> Detections:
@@ -147,7 +155,7 @@ def _with_classes(detections: Detections, ids: Sequence[int | None], count: int)
 def _traits(data: EvaluationSet, images: Sequence[ComparedImage]) -> list[ImageTraits]:
     return [
         ImageTraits(
-            archive=data.archive,
+            archive=image.archive,
             name=image.name,
             brightness=float(np.frombuffer(image.stats.thumbnail, np.uint8).mean()),
             sharpness=image.stats.sharpness,

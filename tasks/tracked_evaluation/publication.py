@@ -32,7 +32,7 @@ def publish(
     log_step("drawing the page")
     run = flow_run_id()
     first = subjects[0].version
-    trained = [each.version.version for each in subjects if data.digest in each.digests]
+    trained = [each.version.version for each in subjects if each.trained_on(data)]
     html = page.evaluation_page(first.name, data, evaluations, trained, evaluation.worst)
     facts = page.evaluation_facts(first.name, data, evaluations)
     text = json.dumps(facts, indent=2)
@@ -43,9 +43,8 @@ def publish(
         metrics = page.evaluation_metrics(data, each)
         evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
         if evaluation.keep_thresholds and data.split != "train":
-            thresholds = page.threshold_facts(each.thresholds, data.class_names)
-            source = {"archive": data.archive, "digest": data.digest, "split": data.split, "flow_run_id": run}
-            evaluation_runs.keep_thresholds(version, thresholds, source)
+            source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}
+            evaluation_runs.keep_thresholds(version, page.threshold_facts(each), source)
     links = {"Evaluation": address, "All figures as JSON": figures}
     links |= page_links("", first.run_id, first.name, first.version)
     markdown = page.evaluation_markdown(first.name, data, evaluations)

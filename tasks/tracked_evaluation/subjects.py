@@ -1,12 +1,13 @@
 """The versions that are evaluated, and the images that they are evaluated on."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation import steps as evaluation_steps
-from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.labelled_images import ALL_SPLITS, EvaluationSet, join_sets
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, require_task
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
@@ -21,6 +22,10 @@ class Subject:
 
     version: registry.ModelVersion
     digests: frozenset[str]
+
+    def trained_on(self, data: EvaluationSet) -> list[str]:
+        """Return the archives of a set that the version was trained on."""
+        return [name for name, digest in data.digests.items() if digest in self.digests]
 
 
 def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subject]:
@@ -37,16 +42,19 @@ def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subje
     ]
 
 
-def fetch_images(archive: str, split: str, folder: Path) -> EvaluationSet:
-    """Return the labelled images of a split, unpacked into `folder`; the archive must be valid.
+def fetch_images(archives: Sequence[str], split: str, folder: Path) -> EvaluationSet:
+    """Return the labelled images of a split of archives, unpacked into `folder`; each archive must be valid.
 
     Raises:
-        StudioError: It is not, or has no such images.
+        StudioError: One is not or has no such images, or they are not labelled alike.
     """
-    # As of a gold archive, the policy needs neither train images nor enough labels to train on.
-    valid = fetch_valid_archive(archive, ValidationPolicy(), folder)
-    log_step("unpacking %s of %s", "all splits" if split == "all" else f"split {split}", archive)
-    return evaluation_steps.unpack_images(valid, split, folder / "images")
+    sets = []
+    for number, archive in enumerate(dict.fromkeys(archives)):
+        # As of a gold archive, the policy asks for no number of labels to train on.
+        valid = fetch_valid_archive(archive, ValidationPolicy(), folder)
+        log_step("unpacking %s of %s", "all splits" if split == ALL_SPLITS else f"split {split}", archive)
+        sets.append(evaluation_steps.unpack_images(valid, split, folder / f"images-{number}"))
+    return join_sets(sets)
 
 
 def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluation: EvaluationParams) -> None:
@@ -57,10 +65,10 @@ def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluat
     """
     for each in subjects:
         require_task(each.version.version, each.version.task, data)
-        if evaluation.max_misses and data.digest in each.digests:
+        if evaluation.max_misses and (seen := each.trained_on(data)):
             fix = "Name a gold archive, or leave evaluation.max_misses empty."
-            found = f"{safe_repr(data.archive)}, on which version {each.version.version} was trained"
-            expected = "an archive that was never trained on for evaluation.max_misses"
+            found = f"{safe_repr(seen)}, on which version {each.version.version} was trained"
+            expected = "archives that were never trained on for evaluation.max_misses"
             raise StudioError(expected_found_fix(expected, found, fix))
 
 
@@ -81,7 +89,9 @@ def evaluate_subject(
     job = evaluation_steps.prediction_job(
         data, weights, version.task, version.image_size, evaluation.device, own / "predictions"
     )
-    prefix = f"{flow_run_id()}/predictions/version-{version.version}-{data.digest[:16]}/"
+    # An archive may have been replaced since an earlier attempt.
+    content = hashlib.sha256("".join(data.digests.values()).encode()).hexdigest()[:16]
+    prefix = f"{flow_run_id()}/predictions/version-{version.version}-{content}/"
     predictions = evaluation_steps.predict_images(job, prefix)
     log_step("measuring version %d", version.version)
     return evaluate_version(version.version, version.task, version.class_names, data, predictions, evaluation)

@@ -25,7 +25,7 @@ def log_evaluation(
 
 @retried_step
 def keep_thresholds(
-    version: ModelVersion, thresholds: Mapping[str, Mapping[str, Any]], source: Mapping[str, str]
+    version: ModelVersion, thresholds: Mapping[str, Mapping[str, Any]], source: Mapping[str, object]
 ) -> None:
     """Keep the thresholds by class name with a version: whole in `thresholds.json` of its run, in short in its tag.
 

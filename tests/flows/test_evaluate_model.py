@@ -38,7 +38,7 @@ def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, 
     assert (facts["images"], facts["versions"][0]["promises"]["circle"]["threshold"]) == (8, None)
     version = MlflowClient().get_model_version(name, "1")
     source = json.loads(version.tags["thresholds_from"])
-    assert (source["archive"], source["split"], source["flow_run_id"]) == (archive, "val", run)
+    assert (list(source["archives"]), source["split"], source["flow_run_id"]) == ([archive], "val", run)
     tracked = MlflowClient().get_run(str(version.run_id))
     score = facts["versions"][0]["metrics"]["mAP50-95"]
     assert tracked.data.metrics[f"evaluation/{archive}/val/mAP50-95"] == pytest.approx(score)

@@ -1,5 +1,6 @@
 """One matching, and what rests on it: the kinds of errors and their costs, confusion, calibration."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tasks.evaluation.confusion import BACKGROUND, confuse
 from tasks.evaluation.error_kinds import KINDS, error_kinds, mean_ap
 from tasks.evaluation.matching import match
 from tasks.evaluation.overlaps import best_first, compare_image, rotated_iou
+from tasks.vision.detections import pack_masks
 from tests.tasks.evaluation.pictures import detections, draw_pair
 
 BOX = (100, 100, 200, 200)
@@ -61,21 +63,27 @@ def test_mending_a_kind_of_error_brings_what_it_costs() -> None:
     assert tuple(kinds) == KINDS
 
 
+def test_what_is_found_already_cannot_be_found_again_by_mending() -> None:
+    again = one([BOX, BOX], [0, 1], [0.9, 0.95], [BOX, (10, 10, 60, 60)], [0, 0])
+    assert (error_kinds(again)["class"].count, error_kinds(again)["class"].cost) == (1, 0)
+
+
 def test_confusion_names_the_images_of_each_case() -> None:
     images = [
         compare_image(detections(BOX, [0]), detections(BOX, [0], [0.9]), "detect"),
         compare_image(detections(BOX, [0]), detections(BOX, [1], [0.9]), "detect"),
         compare_image(detections(BOX, [0]), detections(BOX, [0], [0.2]), "detect"),
-        compare_image(detections([], []), detections(BOX, [1], [0.9]), "detect"),
+        compare_image(detections(BOX, [0]), detections([BOX, BOX], [1, 1], [0.9, 0.8]), "detect"),
     ]
     confusion = confuse(match(images), {0: 0.5, 1: 0.5})
-    assert confusion.cells == {(0, 0): (0,), (0, 1): (1,), (0, BACKGROUND): (2,), (BACKGROUND, 1): (3,)}
+    assert confusion.cells == {(0, 0): (0,), (0, 1): (1, 3), (0, BACKGROUND): (2,), (BACKGROUND, 1): (3,)}
 
 
 def test_calibration_is_the_gap_between_confidence_and_precision() -> None:
     pairs = [
         (detections(BOX if at % 2 else [], [0] if at % 2 else []), detections(BOX, [0], [0.95])) for at in range(40)
     ]
+    pairs.append((detections([], []), detections(BOX, [0], [0.04])))  # nobody uses one that weak
     calibration = calibrate(match([compare_image(labels, found, "detect") for labels, found in pairs]))
     (only,) = calibration.bins
     assert (only.low, only.high, only.count, only.precision) == (0.9, 1.0, 40, 0.5)
@@ -87,6 +95,21 @@ def test_what_lies_on_a_label_without_visible_points_is_neither_right_nor_wrong(
     found = detections(BOX, [0], [0.9], keypoints=np.where(points == 0, 1, points))
     hidden = match([compare_image(detections(BOX, [0], keypoints=points), found, "pose")])
     assert (len(hidden.confidence), len(hidden.label_class)) == (0, 0)
+
+
+def test_areas_of_masks_are_in_pixels_of_the_image() -> None:
+    image: dict[str, Any] = {"width": 160, "height": 80}
+    outline = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
+    labels = replace(detections([20, 20, 60, 60], [0], polygons=(outline,)), **image)
+    mask = np.zeros((1, 80, 80), np.bool_)  # half as large, below a border of 20
+    mask[0, 30:50, 10:30] = True
+    found = replace(detections([20, 20, 60, 60], [0], [0.9], mask=pack_masks(mask)), **image)
+    compared = compare_image(labels, found, "segment")
+    assert (compared.areas.tolist(), compared.label_areas.tolist(), compared.overlaps.tolist()) == (
+        [1600],
+        [1600],
+        [[1]],
+    )
 
 
 def test_rotated_boxes_overlap_exactly() -> None:

@@ -47,6 +47,10 @@ def test_a_threshold_reaches_its_goal(goal: Goal, confidence: float | None, prec
     assert (threshold.confidence, threshold.precision, threshold.recall) == (confidence, precision, recall)
 
 
+def test_a_class_that_is_never_found_has_no_threshold() -> None:
+    assert class_thresholds(matching([0.9], [0], [0.0]), Goal(), 1)[0].confidence is None
+
+
 def test_the_interval_holds_the_best_threshold_of_new_images_and_repeats_with_its_seed() -> None:
     def draw(seed: int, images: int) -> Matching:
         rng = np.random.default_rng(seed)

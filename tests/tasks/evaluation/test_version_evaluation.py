@@ -14,7 +14,7 @@ import pytest
 from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
 from tasks.evaluation import page
-from tasks.evaluation.labelled_images import EvaluationSet, label_detections, unpack_split
+from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, unpack_split
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version
 from tasks.merge.steps import ValidArchive
@@ -51,6 +51,7 @@ def unpacked(folder: Path, task: str, images: int = 4) -> EvaluationSet:
         keypoints = "kpt_shape: [2, 3]\n" if task == "pose" else ""
         splits = "path: .\ntrain: val/images\nval: val/images\n"
         entries["data.yaml"] = f"{splits}task: {task}\n{keypoints}names: {[*CLASSES]}\n"
+    folder.mkdir(exist_ok=True)
     path = folder / "a.zip"
     path.write_bytes(zipped(entries))
     archive = ValidArchive(name="a.zip", path=path, task=task, images=stats, digest="d1")
@@ -98,7 +99,9 @@ def test_a_version_that_finds_all_labels_has_the_best_figures(task: str, tmp_pat
 def test_a_detector_is_measured_on_the_boxes_around_outlines_and_nothing_else_fits(tmp_path: Path) -> None:
     data = unpacked(tmp_path, "segment")
     assert evaluated(data, "detect", perfect(data, "detect")).metrics.overall.primary == pytest.approx(1.0)
-    with pytest.raises(StudioError, match=r"archive for the task pose of version 3, found one for segment in 'a.zip'"):
+    with pytest.raises(
+        StudioError, match=r"archive for the task pose of version 3, found a.zip, split val, labelled for segment"
+    ):
         evaluated(data, "pose", [])
 
 
@@ -112,6 +115,24 @@ def test_classes_meet_by_name_and_those_of_one_side_are_left_out(tmp_path: Path)
     assert (result.metrics.overall.labels, result.metrics.overall.primary) == (2, 1.0)
     with pytest.raises(StudioError, match="a class that the version and the archive share"):
         evaluated(data, "detect", found, ["bird", "dog"])
+
+
+def test_each_archive_is_a_slice_and_thresholds_have_the_names_of_the_version(tmp_path: Path) -> None:
+    first, other = (unpacked(tmp_path / name, "detect") for name in ("a", "b"))
+    swapped = replace(
+        other,
+        digests={"b.zip": "d2"},
+        class_names=CLASSES[::-1],
+        images=tuple(replace(each, archive="b.zip") for each in other.images),
+    )
+    data = join_sets([first, swapped])
+    result = evaluated(data, "detect", perfect(data, "detect"), ["Cats", HOSTILE])
+    slices = {each.slice.name: each for each in result.slices if each.slice.by == "archive"}
+    assert {name: each.metrics.labels for name, each in slices.items()} == {"a.zip": 4, "b.zip": 4}
+    assert [each.class_id for each in data.images[4].rows] == [1]
+    assert list(page.threshold_facts(result)) == ["Cats", HOSTILE]
+    with pytest.raises(StudioError, match=r"archives of one task.*found detect in a.zip.*segment in a.zip"):
+        join_sets([first, unpacked(tmp_path / "c", "segment")])
 
 
 def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
@@ -141,7 +162,9 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     assert "cannot promise that it misses at most 5.0% of cat" in html
     facts = json.loads(json.dumps(page.evaluation_facts("shapes", data, [first])))
     (own,) = facts["versions"]
-    assert own["mistakes"] == {"val/images/0.jpg": 1, "val/images/1.jpg": 1}
+    assert own["mistakes"] == [
+        {"archive": "a.zip", "image": f"val/images/{number}.jpg", "count": 1} for number in range(2)
+    ]
     assert {"true": "cat", "found": HOSTILE, "count": 1} in own["confusion"]
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
