@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 from ultralytics.models import YOLO
 from ultralytics.utils import ASSETS, ops
 
