@@ -59,8 +59,17 @@ def _any_of(check: Keyword) -> Keyword:
     """The check of an optional value, with the faults of the value: else the message is that no kind fits."""
 
     def check_of_value(validator: Any, rule: list[Any], instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
-        kinds = [number for number, kind in enumerate(rule) if kind != {"type": "null"}]
-        if instance is None or len(kinds) != 1 or isinstance(instance, Placeholder) or rule[kinds[0]] is True:
+        kinds = [
+            at for at, kind in enumerate(rule) if kind != {"type": "null"} and (kind is True or "const" not in kind)
+        ]
+        words = [kind["const"] for kind in rule if kind is not True and "const" in kind]
+        if (
+            instance is None
+            or instance in words
+            or len(kinds) != 1
+            or isinstance(instance, Placeholder)
+            or rule[kinds[0]] is True
+        ):
             yield from check(validator, rule, instance, schema)
         else:
             described = {"description": schema.get("description", ""), **rule[kinds[0]]}

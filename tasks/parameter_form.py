@@ -35,7 +35,7 @@ def arrange_schema(schema: dict[str, Any]) -> None:
 
 def _limits(field: dict[str, Any]) -> str:
     """The range of a field, as a sentence."""
-    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null" and "const" not in kind]
     rules = kinds[0] if len(kinds) == 1 else {}
     words = {
         "minimum": "at least {:.12g}",

@@ -14,6 +14,7 @@ from tasks.parameter_form import arrange_schema
 from tasks.training_arguments import REFUSED, read_training_arguments
 
 MAX_ARCHIVES = 500  # of a pipeline
+DEFAULT_CONFIDENCE = 0.25
 LIVE_MODEL = "predict"  # the endpoint for live clients in Triton, beside the deployed models
 
 # To the server `$` in a pattern also stands before a last line break, to pydantic it does not, and PostgreSQL stores no
@@ -551,7 +552,11 @@ class CleanUpParams(Parameters):
 class InferenceParams(Parameters):
     """How objects are detected and what is written."""
 
-    confidence: float = Field(0.25, ge=0, le=1, description="Detections below this score are dropped.")
+    confidence: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        DEFAULT_CONFIDENCE,
+        description="Detections below this score, 0 to 1, are dropped. auto takes the threshold of each class that "
+        "evaluate-model has kept with the version, and 0.25 for classes without one.",
+    )
     class_confidence: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description='Other limits for single classes: {"car": 0.6}.'
     )
@@ -583,6 +588,11 @@ class InferenceParams(Parameters):
     max_failure_share: float = Field(
         0.5, ge=0, le=1, description="Largest share of inputs that may fail; above it the run fails."
     )
+
+    @property
+    def least_confidence(self) -> float:
+        """The limit of classes that have none of their own."""
+        return DEFAULT_CONFIDENCE if self.confidence == "auto" else self.confidence
 
     @property
     def keeps_images(self) -> bool:

@@ -93,7 +93,8 @@ def _model(rules: Schema) -> str | None:
 
 
 def _field(path: str, rules: Schema, given: Sequence[str], *, required: bool) -> Field:
-    kinds = [each for each in rules.get("anyOf", [rules]) if each.get("type") != "null"]
+    # A number or a word, such as auto, is written as it is.
+    kinds = [each for each in rules.get("anyOf", [rules]) if each.get("type") != "null" and "const" not in each]
     found = kinds[0] if len(kinds) == 1 else {}
     kind: Kind = "choice" if "enum" in found else _SCALARS.get(found.get("type", ""), "json")
     if found.get("type") == "array" and found["items"].get("type") == "string":

@@ -131,13 +131,14 @@ def undeploy(model: Model, wait: Wait = True, as_json: AsJson = False) -> None:
 def infer(
     model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media.")],
-    confidence: Annotated[float | None, typer.Option()] = None,
+    confidence: Annotated[str | None, typer.Option(help="0 to 1, or auto: the thresholds of evaluate.")] = None,
     settings: Settings = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Detect on images and videos with the champion."""
-    parameters = {"model_name": model, "inputs": inputs, "inference": given(confidence=confidence)}
+    parameters = {"model_name": model, "inputs": inputs}
+    settings = [*([f"inference.confidence={confidence}"] if confidence else []), *(settings or [])]
     _run("run-inference", f"infer with {model}", parameters, settings, wait=wait, as_json=as_json)
 
 

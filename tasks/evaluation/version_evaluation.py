@@ -20,10 +20,8 @@ from tasks.evaluation.promise import Promise, promise_misses
 from tasks.evaluation.slices import ImageTraits, Slice, find_slices
 from tasks.evaluation.thresholds import Goal, Threshold, class_thresholds
 from tasks.merge.class_mapping import match_class_ids
-from tasks.parameters import EvaluationParams
+from tasks.parameters import DEFAULT_CONFIDENCE, EvaluationParams
 from tasks.vision.detections import Detections
-
-DEFAULT_CONFIDENCE = 0.25  # of classes without a threshold, as of run-inference
 
 
 @dataclass(frozen=True, kw_only=True)

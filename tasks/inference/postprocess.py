@@ -56,5 +56,5 @@ def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
         raise ValueError(
             f"expected classes of the model in class_confidence ({', '.join(names)}), found {unknown[0]!r}; correct it"
         )
-    thresholds = [params.class_confidence.get(name, params.confidence) for name in names]
-    return np.asarray(thresholds or [params.confidence], np.float32)
+    thresholds = [params.class_confidence.get(name, params.least_confidence) for name in names]
+    return np.asarray(thresholds or [params.least_confidence], np.float32)

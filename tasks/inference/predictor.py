@@ -54,7 +54,7 @@ class Predictor:
         self._file_memory = MemoryBudget(FILE_MEMORY_BYTES)
         self._image_memory = MemoryBudget(IMAGE_MEMORY_BYTES)
         # A tracker needs weak detections, too; the result writer drops them afterwards.
-        weak = {"confidence": min(params.confidence, TRACKER_MIN_CONFIDENCE), "class_confidence": {}}
+        weak = {"confidence": min(params.least_confidence, TRACKER_MIN_CONFIDENCE), "class_confidence": {}}
         self._frame_params = params.model_copy(update=weak) if params.track else params
 
     def predict(

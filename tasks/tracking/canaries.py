@@ -11,6 +11,7 @@ from tasks.orchestration.step import retried_step, step
 from tasks.parameters import InferenceParams
 from tasks.serving.canary_rules import Canary, routes_to_canary
 from tasks.tracking import registry
+from tasks.tracking.evaluation_runs import read_thresholds
 from tasks.tracking.mlflow_client import logger, tracking_errors
 
 TAG = "canary"
@@ -58,14 +59,20 @@ def find_canary(model_name: str) -> Canary | None:
 def pin_version(model_name: str, flow_run_id: str, inference: InferenceParams) -> PinnedRun:
     """Return what holds for a whole run of inference: the champion, or the version that a canary gives this run.
 
+    With `confidence` auto the thresholds of that version hold too, but for classes that `class_confidence` names.
+
     Raises:
-        TrackingError: There is no champion, or MLflow cannot be reached.
+        TrackingError: There is no champion, it has no thresholds, or MLflow cannot be reached.
     """
     champion = registry.champion_version(model_name)
     canary = find_canary(model_name)
+    version = canary.version if canary and routes_to_canary(canary, flow_run_id) else champion
+    if inference.confidence == "auto":
+        thresholds = read_thresholds(model_name, version) | inference.class_confidence
+        inference = inference.model_copy(update={"class_confidence": thresholds})
     return PinnedRun(
         model_name=model_name,
-        version=canary.version if canary and routes_to_canary(canary, flow_run_id) else champion,
+        version=version,
         canary_run=canary.flow_run_id if canary else None,
         inference=inference,
     )

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.orchestration.step import retried_step, step
-from tasks.tracking.mlflow_client import best_effort, log_batch, tracking_errors
-from tasks.tracking.payloads import MAX_TAG
+from tasks.tracking.mlflow_client import TrackingError, best_effort, configure_mlflow, log_batch, tracking_errors
+from tasks.tracking.payloads import MAX_TAG, truncate
 from tasks.tracking.registry import ModelVersion
 
 THRESHOLDS = "thresholds.json"
@@ -27,14 +27,37 @@ def log_evaluation(
 def keep_thresholds(
     version: ModelVersion, thresholds: Mapping[str, Mapping[str, Any]], source: Mapping[str, object]
 ) -> None:
-    """Keep the thresholds by class name with a version: whole in `thresholds.json` of its run, in short in its tag.
+    """Keep the thresholds by class name with a version: in `thresholds.json` of its run, and in short in its tag.
 
-    Tag `thresholds` is JSON of the confidences that were found, by class name, if that is not too long for a tag.
+    Tag `thresholds` is JSON of the confidences that were found, by class name, as far as a tag can hold them.
     """
-    confidences = {name: each["confidence"] for name, each in thresholds.items() if each["confidence"] is not None}
-    tag = json.dumps(confidences)
+    tag = truncate(json.dumps(_confidences(thresholds)), MAX_TAG)
     with tracking_errors(f"keeping the thresholds of {version.name} version {version.version}") as mlflow:
         mlflow.log_dict(version.run_id, {"thresholds": dict(thresholds), **source}, THRESHOLDS)
-        number = str(version.version)
-        mlflow.set_model_version_tag(version.name, number, "thresholds", tag if len(tag) <= MAX_TAG else "{}")
-        mlflow.set_model_version_tag(version.name, number, "thresholds_from", json.dumps(dict(source)))
+        for name, value in (("thresholds", tag), ("thresholds_from", json.dumps(dict(source)))):
+            mlflow.set_model_version_tag(version.name, str(version.version), name, value)
+
+
+@retried_step
+def read_thresholds(model_name: str, version: int) -> dict[str, float]:
+    """Return the confidences that are kept with a version, by class name.
+
+    Raises:
+        TrackingError: None are kept, or MLflow cannot be reached.
+    """
+    import mlflow.artifacts
+
+    with tracking_errors(f"reading the thresholds of {model_name} version {version}") as client:
+        entry = client.get_model_version(model_name, str(version))
+        if "thresholds_from" not in entry.tags:
+            raise TrackingError(
+                f"Expected thresholds with {model_name} version {version} for inference.confidence auto, found none. "
+                "Run evaluate-model on it first, or give a number."
+            )
+        configure_mlflow()
+        kept = mlflow.artifacts.load_dict(f"runs:/{entry.run_id}/{THRESHOLDS}")
+    return _confidences(kept["thresholds"])
+
+
+def _confidences(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {name: each["confidence"] for name, each in thresholds.items() if each["confidence"] is not None}

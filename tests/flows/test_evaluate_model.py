@@ -12,6 +12,9 @@ from prefect.client.schemas.objects import State
 
 from flows.evaluate_model import evaluate_model
 from infra import demo_data
+from tasks.parameters import InferenceParams
+from tasks.tracking import canaries
+from tasks.tracking.mlflow_client import TrackingError
 from tests.flows.registered import register
 
 PLAN = demo_data.ArchivePlan(name="evaluated.zip", classes=("circle", "square", "triangle"), train=6, val=8, seed=3)
@@ -26,33 +29,40 @@ def archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> str:  # 
 
 def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, weights: Path) -> None:
     name = f"model-{uuid4().hex[:8]}"
-    versions = [register(name, weights, None) for _ in range(2)]
+    register(name, weights, None)
+    MlflowClient().set_registered_model_alias(name, "champion", "1")
     params: dict[str, Any] = {"evaluation": {"worst": 3, "max_misses": {"circle": 0.05}}}
-    state: State = evaluate_model(name, archive, versions=versions, return_state=True, **params)
+    state: State = evaluate_model(name, archive, return_state=True, **params)
     assert state.is_completed(), state.message
     assert f"{name} on {archive}, split val: mAP50-95 version 1" in str(state.message)
     run = str(state.state_details.flow_run_id)
     stored = boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/evaluation.json")["Body"].read()
     facts = json.loads(stored)
-    assert [each["version"] for each in facts["versions"]] == versions
-    assert (facts["images"], facts["versions"][0]["promises"]["circle"]["threshold"]) == (8, None)
+    (judged,) = facts["versions"]
+    assert (facts["images"], judged["version"], judged["promises"]["circle"]["threshold"]) == (8, 1, None)
     version = MlflowClient().get_model_version(name, "1")
     source = json.loads(version.tags["thresholds_from"])
     assert (list(source["archives"]), source["split"], source["flow_run_id"]) == ([archive], "val", run)
     tracked = MlflowClient().get_run(str(version.run_id))
-    score = facts["versions"][0]["metrics"]["mAP50-95"]
+    score = judged["metrics"]["mAP50-95"]
     assert tracked.data.metrics[f"evaluation/{archive}/val/mAP50-95"] == pytest.approx(score)
     assert {each.path for each in MlflowClient().list_artifacts(str(version.run_id))} >= {
         "evaluations",
         "thresholds.json",
     }
+    thresholds = json.loads(version.tags["thresholds"])
+    pinned = canaries.pin_version(name, run, InferenceParams(confidence="auto", class_confidence={"circle": 0.9}))
+    assert pinned.inference.class_confidence == thresholds | {"circle": 0.9}
     predicted = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/predictions/version-1-")["Contents"]
     assert len(predicted) == 1
 
 
-def test_a_model_without_a_champion_says_so(archive: str, weights: Path) -> None:
+def test_a_model_without_a_champion_or_thresholds_says_so(archive: str, weights: Path) -> None:
     name = f"model-{uuid4().hex[:8]}"
     register(name, weights, None)
     state: State = evaluate_model(name, archive, return_state=True)
     assert state.is_failed()
     assert f"Model '{name}' has no champion" in str(state.message)
+    MlflowClient().set_registered_model_alias(name, "champion", "1")
+    with pytest.raises(TrackingError, match=r"Expected thresholds with .* version 1 for inference.confidence auto"):
+        canaries.pin_version(name, "run", InferenceParams(confidence="auto"))

@@ -148,6 +148,16 @@ def test_an_empty_item_is_refused_and_named() -> None:
     assert sorted(told) == ["'x' is not of type 'integer'", archive]
 
 
+def test_a_number_or_a_word_has_the_faults_of_the_number() -> None:
+    def told(confidence: object) -> list[str]:
+        asked = {"model_name": "x", "inputs": ["a"], "inference": {"confidence": confidence}}
+        return [each.message for each in validation.validate(asked, SCHEMAS["run_inference"])]
+
+    assert (told("auto"), told(0.4)) == ([], [])
+    assert told(3) == ["3 is greater than the maximum of 1"]
+    assert told("car") == ["'car' is not of type 'number'"]
+
+
 def test_a_value_that_may_be_left_out_has_the_faults_of_its_own() -> None:
     told = validation.validate({"model_name": "x", "serving": {"canary": {"share": 2}}}, SCHEMAS["deploy_model"])
     assert [(list(each.path), each.message) for each in told] == [

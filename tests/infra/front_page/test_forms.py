@@ -17,6 +17,7 @@ from tasks.errors import StudioError
 
 TRAIN: dict[str, Any] = train_model.parameters.model_dump()
 DEPLOY: dict[str, Any] = deploy_model.parameters.model_dump()
+INFER: dict[str, Any] = run_inference.parameters.model_dump()
 
 
 def fields(schema: dict[str, Any], **given: list[str]) -> dict[str, Field]:
@@ -32,7 +33,7 @@ def test_a_form_holds_each_parameter_once(flow: Any) -> None:
 
 
 def test_a_field_is_of_the_kind_of_its_parameter() -> None:
-    found = fields(TRAIN) | fields(DEPLOY)
+    found = fields(TRAIN) | fields(DEPLOY) | fields(INFER)
     kinds = {
         "model_name": "text",
         "archives": "lines",
@@ -44,6 +45,7 @@ def test_a_field_is_of_the_kind_of_its_parameter() -> None:
         "serving.precision": "choice",
         "promotion.min_gain": "number",
         "serving.canary": "json",
+        "inference.confidence": "number",  # or the word auto, which passes as it is
     }
     assert {path: found[path].kind for path in kinds} == kinds
     assert found["serving.precision"].choices == ("f32", "f16", "bf16")

@@ -52,6 +52,7 @@ def test_a_class_may_have_a_threshold_of_its_own_above_or_below() -> None:
     rows = [0, 20, 9, 40, 0.3, 0], [10, 20, 19, 40, 0.3, 1], [30, 20, 39, 40, 0.1, 1], [40, 20, 49, 40, 0.9, 0]
     assert found(*rows, class_confidence={"red": 0.8}).class_id.tolist() == [0, 1]
     assert found(*rows, class_confidence={"white": 0.05}).class_id.tolist() == [0, 0, 1, 1]
+    assert found(*rows, confidence="auto", class_confidence={"red": 0.8}).class_id.tolist() == [0, 1]
 
 
 def test_a_threshold_for_a_class_that_the_model_lacks_is_refused() -> None:
