@@ -25,13 +25,17 @@ ALL_SPLITS = "all"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationImage:
-    """An image: its entry `name` in its archive, its file here, its label rows, and of classify the class."""
+    """An image: its entry `name` in its archive, its file here, its label rows, and of classify the class.
+
+    `vocabulary` are the classes that its archive labels: of others nobody knows whether they are in the image.
+    """
 
     archive: str
     name: str
     path: Path
     rows: tuple[LabelRow, ...]
     stats: ImageStats
+    vocabulary: frozenset[int]
     class_id: int | None = None
 
 
@@ -106,7 +110,8 @@ def join_sets(sets: Sequence[EvaluationSet]) -> EvaluationSet:
 
 def _with_class_ids(image: EvaluationImage, ids: Sequence[int]) -> EvaluationImage:
     rows = tuple(row._replace(class_id=ids[row.class_id]) for row in image.rows)
-    return replace(image, rows=rows, class_id=None if image.class_id is None else ids[image.class_id])
+    class_id = None if image.class_id is None else ids[image.class_id]
+    return replace(image, rows=rows, vocabulary=frozenset(ids), class_id=class_id)
 
 
 def _samples(dataset: Dataset, split: str, archive: str) -> Iterator[tuple[int, LabelledImage]]:
@@ -134,6 +139,7 @@ def _unpack(
         path=file,
         rows=rows,
         stats=archive.images[sample.image],
+        vocabulary=frozenset(range(len(dataset.class_names))),
         class_id=dataset.class_names.index(class_folder(sample.image)) if of_tree else None,
     )
 

@@ -132,7 +132,8 @@ def _compare(
     for image, found in zip(data.images, predictions, strict=True):
         labels = label_detections(image, data, task, found.width, found.height)
         labels = labels.select(np.isin(labels.class_id, known))
-        detections = best_first(_with_classes(found, ids, len(data.class_names)))
+        labelled = [number if number in image.vocabulary else None for number in ids]
+        detections = best_first(_with_classes(found, labelled, len(data.class_names)))
         images.append(compare_image(labels, detections, task))
     return tuple(images)
 

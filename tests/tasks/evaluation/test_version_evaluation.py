@@ -14,6 +14,7 @@ import pytest
 from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
 from tasks.evaluation import page
+from tasks.evaluation.confusion import BACKGROUND
 from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, unpack_split
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version
@@ -133,6 +134,22 @@ def test_each_archive_is_a_slice_and_thresholds_have_the_names_of_the_version(tm
     assert list(page.threshold_facts(result)) == ["Cats", HOSTILE]
     with pytest.raises(StudioError, match=r"archives of one task.*found detect in a.zip.*segment in a.zip"):
         join_sets([first, unpacked(tmp_path / "c", "segment")])
+
+
+def test_a_class_that_an_archive_does_not_label_is_not_false_on_its_images(tmp_path: Path) -> None:
+    first, other = (unpacked(tmp_path / name, "detect") for name in ("a", "b"))
+    cats = replace(
+        other,
+        digests={"b.zip": "d2"},
+        class_names=CLASSES[:1],
+        images=tuple(each for each in other.images if each.rows[0].class_id == 0),
+    )
+    data = join_sets([first, cats])
+    found = perfect(data, "detect")
+    both = [replace(found[-1], class_id=np.array([1], np.int32))]
+    result = evaluated(data, "detect", [*found[:-1], *both])
+    assert result.mistakes == (0, 0, 0, 0, 0, 1)
+    assert result.confusion.count(0, BACKGROUND) == 1  # missed, and what is found there is not false
 
 
 def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
