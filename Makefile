@@ -6,7 +6,7 @@ PY := $(BIN)/python -m
 STUDIO := $(BIN)/studio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ upload: setup ## put an archive into bucket datasets (ARCHIVE=x.zip, REPLACE=1 o
 
 import: setup ## a YOLO archive of one of another tool (ARCHIVE=x.zip AS=y.zip FORMAT=coco REPLACE=1 over a source of that name)
 	@$(NEEDS_ARCHIVE)$(STUDIO) import "$(ARCHIVE)" $(if $(AS),"$(AS)") $(if $(FORMAT),--format $(FORMAT)) $(if $(REPLACE),--replace)
+
+export: setup ## an archive of this disk or of bucket datasets in the format of other tools (ARCHIVE=x.zip FORMAT=coco TO=y.zip)
+	@$(NEEDS_ARCHIVE)$(STUDIO) export "$(ARCHIVE)" $(if $(FORMAT),--format $(FORMAT)) $(if $(TO),--to "$(TO)")
 
 test-fast: setup ## the tests that need no stack, no browser and no training
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \

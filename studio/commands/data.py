@@ -1,8 +1,11 @@
 """Archives: checked, uploaded, listed and compared."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +22,7 @@ UPLOAD_BUCKETS = ("datasets", "media", "base-models")
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (check, upload, datasets, diff):
+    for command in (check, upload, export, datasets, diff):
         app.command(rich_help_panel="Archives")(command)
 
 
@@ -63,6 +66,49 @@ def upload(
         print_json({"uploaded": addresses})
     else:
         sys.stdout.write("".join(f"{address}\n" for address in addresses))
+
+
+def export(
+    archive: Annotated[str, typer.Argument(help="A zip of this disk, or a key in bucket datasets.")],
+    to: Annotated[Path | None, typer.Option(help="The file to write; <name>-coco.zip here without.")] = None,
+    as_json: AsJson = False,
+    annotations: Annotated[str, typer.Option("--format", help="coco, which all tools read.")] = "coco",
+) -> None:
+    """Write an archive in the format of other tools: images, boxes, polygons, keypoints and splits as COCO."""
+    if annotations != "coco":
+        raise typer.BadParameter(f"expected coco, found {annotations!r}", param_hint="--format")
+    from tasks.importing.coco_archive import write_coco
+
+    target = to or Path(f"{Path(archive).stem}-coco.zip")
+    with _local_file(archive) as source:
+        summary = write_coco(source, target)
+    if as_json:
+        print_json({"written": str(target), **asdict(summary)})
+        return
+    images = ", ".join(f"{split} {count}" for split, count in summary.images.items())
+    sys.stdout.write(f"{target}: {summary.annotations} annotations of images in {images}\n")
+    sys.stdout.writelines(f"{count} {change}\n" for change, count in summary.changes.items())
+
+
+@contextmanager
+def _local_file(archive: str) -> Iterator[Path]:
+    """Yield a file of this disk, or a copy of what a key in bucket `datasets` names."""
+    if Path(archive).is_file():
+        yield Path(archive)
+        return
+    from studio.connection import connect
+
+    connect()
+    from tasks.storage.object_names import Bucket
+    from tasks.storage.object_store import ObjectStore
+    from tasks.storage.steps import object_name, require_object
+
+    name = object_name(archive, Bucket.DATASETS)
+    require_object(name, "an archive of this disk or of the object store", "`studio datasets` lists them.")
+    with TemporaryDirectory(prefix="export-") as folder:
+        path = Path(folder) / "archive.zip"
+        ObjectStore(name.bucket).download(name.key, path)
+        yield path
 
 
 def datasets(

@@ -15,6 +15,7 @@ from tasks.validation.report.groups import sanitize_text
 Floats = NDArray[np.float64]
 ELLIPSE_CORNERS = 64  # its area is 0.2 % less than that of the ellipse
 
+_SWAPPED = 5  # orientations from here on swap the sides
 _LONGEST = 200  # characters of a line of the log
 
 
@@ -130,6 +131,11 @@ class PlaceLog:
     def add(self, kind: str, count: int = 1) -> None:
         """Count a change of this kind."""
         self.log.add(kind, self.place, count)
+
+
+def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Return the size in which an image is shown that is stored in this one, by its EXIF orientation (1 to 8)."""
+    return (width, height) if orientation < _SWAPPED else (height, width)
 
 
 def rotated_box(

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.errors import StudioError
-from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
+from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import read_annotations, recognize
 from tasks.importing.image_index import ImageIndex
@@ -20,7 +20,6 @@ from tasks.parameters import ImportParams, ValidationPolicy
 from tasks.validation.duplicates import find_duplicates
 
 _READERS = 4
-_SWAPPED = 5  # EXIF orientations from here on swap the sides
 
 
 class UnusableArchiveError(StudioError):
@@ -193,7 +192,7 @@ class _Import:
         if image.relative:
             return 1.0, 1.0
         stats = self._stats[entry]
-        shown = (stats.width, stats.height) if stats.orientation < _SWAPPED else (stats.height, stats.width)
+        shown = shown_size(stats.width, stats.height, stats.orientation)
         if image.size in {None, shown}:
             return shown
         if image.size == shown[::-1]:

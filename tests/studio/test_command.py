@@ -84,7 +84,21 @@ def test_every_command_has_json() -> None:
 def test_each_target_of_make_that_is_a_command_calls_it() -> None:
     called = set(re.findall(r"\$\(STUDIO\) ([a-z-]+)", (ROOT / "Makefile").read_text()))
     assert (
-        {"up", "down", "status", "check", "upload", "datasets", "models", "lineage", "diff", "logs", "demo"}
+        {
+            "up",
+            "down",
+            "status",
+            "check",
+            "upload",
+            "import",
+            "export",
+            "datasets",
+            "models",
+            "lineage",
+            "diff",
+            "logs",
+            "demo",
+        }
         <= called
         <= COMMANDS
     )
@@ -164,7 +178,9 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("stack")
-def test_an_archive_is_uploaded_checked_and_listed(studio: Command, archive: Path) -> None:
+def test_an_archive_is_uploaded_checked_listed_exported_and_imported(
+    studio: Command, archive: Path, tmp_path: Path
+) -> None:
     uploaded = studio("upload", str(archive), "--prefix", "command", "--bucket", "media", "--json")
     assert json.loads(uploaded.stdout) == {"uploaded": [f"s3://media/command/{archive.name}"]}
     uploaded = studio("upload", str(archive), "--json")
@@ -176,6 +192,14 @@ def test_an_archive_is_uploaded_checked_and_listed(studio: Command, archive: Pat
     (entry,) = json.loads(studio("datasets", "--search", archive.stem, "--json").stdout)["entries"]
     assert (entry["name"], entry["verdict"]) == (archive.name, "valid-with-warnings")
     assert archive.name in studio_process("datasets", "--search", archive.stem).stdout  # with a person's key alone
+
+    coco = tmp_path / f"coco-{archive.name}"
+    written = json.loads(studio("export", archive.name, "--to", str(coco), "--json").stdout)
+    assert (written["written"], written["changes"]) == (str(coco), {})
+    imported = studio("import", str(coco), "--json")
+    assert imported.returncode == 0, imported.stderr
+    (entry,) = json.loads(studio("datasets", "--search", f"sources/{coco.stem}", "--json").stdout)["entries"]
+    assert (entry["name"], entry["verdict"]) == (f"sources/{coco.name}", "unchecked")
 
     run = json.loads(checked.stdout)["run"]
     assert studio("logs", run).stdout.splitlines()[0].endswith(f" checking {archive.name}")

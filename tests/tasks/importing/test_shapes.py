@@ -1,0 +1,180 @@
+"""Polygons, rotated boxes and keypoints of each format that has them come out where they were drawn."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tasks.importing.sources import HEIGHT, WIDTH, jpeg
+from tests.tasks.importing.test_round_trip import imported
+
+Files = dict[str, bytes | str]
+Points = Sequence[tuple[float, float]]
+SHARES = 100 / WIDTH, 100 / HEIGHT  # of Label Studio, for each pixel
+CORNERS = st.tuples(st.integers(0, WIDTH), st.integers(0, HEIGHT))
+
+
+class Turned:
+    """A rotated box, which lies in the image whatever its angle."""
+
+    def __init__(self, x: int, y: int, width: int, height: int, degrees: int) -> None:
+        self.x, self.y, self.width, self.height, self.degrees = x, y, width, height, degrees
+
+    def corners(self) -> list[complex]:
+        turn = complex(math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees)))
+        sides = [complex(x * self.width, y * self.height) / 2 for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        return [complex(self.x, self.y) + side * turn for side in sides]
+
+
+TURNED = st.builds(
+    Turned, st.integers(20, 44), st.integers(20, 28), st.integers(4, 20), st.integers(4, 20), st.integers(1, 179)
+)
+
+
+def xml(image: str, label: str = "") -> Files:
+    opened = f'<image name="a.jpg" width="{WIDTH}" height="{HEIGHT}">{image}</image>'
+    return {"annotations.xml": f"<annotations>{label}{opened}</annotations>", "a.jpg": jpeg(0)}
+
+
+def voc(shape: str) -> Files:
+    item = f"<object><name>cat</name>{shape}</object>"
+    return {"a.xml": f"<annotation><filename>a.jpg</filename>{item}</annotation>", "a.jpg": jpeg(0)}
+
+
+def label_studio(*results: tuple[str, dict[str, Any]]) -> Files:
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    items = [
+        {"type": kind, "id": str(at), "parentID": "0" if at else None, **size, "value": value}
+        for at, (kind, value) in enumerate(results)
+    ]
+    return {"a.json": json.dumps([{"data": {"image": "a.jpg"}, "annotations": [{"result": items}]}]), "a.jpg": jpeg(0)}
+
+
+def datumaro(annotation: dict[str, Any]) -> Files:
+    item = {
+        "id": "a",
+        "image": {"path": "a.jpg", "size": [HEIGHT, WIDTH]},
+        "annotations": [{"label_id": 0, **annotation}],
+    }
+    document = {"categories": {"label": {"labels": [{"name": "cat"}]}}, "items": [item]}
+    return {"annotations/default.json": json.dumps(document), "a.jpg": jpeg(0)}
+
+
+def labelme(points: Points) -> Files:
+    shapes = [{"label": "cat", "shape_type": "polygon", "points": points}]
+    document = {"imagePath": "a.jpg", "imageWidth": WIDTH, "imageHeight": HEIGHT, "shapes": shapes}
+    return {"a.json": json.dumps(document), "a.jpg": jpeg(0)}
+
+
+def shares(x: float, y: float) -> list[float]:
+    return [x * SHARES[0], y * SHARES[1]]
+
+
+def turned_by_label_studio(box: Turned) -> Files:
+    """It turns a box round its corner, so that is the only one which it names."""
+    corner = box.corners()[0]
+    sides = {"width": box.width * SHARES[0], "height": box.height * SHARES[1], "rotation": box.degrees}
+    x, y = shares(corner.real, corner.imag)
+    return label_studio(("rectanglelabels", {"x": x, "y": y, **sides, "rectanglelabels": ["cat"]}))
+
+
+def turned_by_cvat(box: Turned) -> Files:
+    left, top = box.x - box.width / 2, box.y - box.height / 2
+    corners = f'xtl="{left}" ytl="{top}" xbr="{left + box.width}" ybr="{top + box.height}"'
+    return xml(f'<box label="cat" {corners} rotation="{box.degrees}"/>')
+
+
+def turned_by_rolabelimg(box: Turned) -> Files:
+    values = {"cx": box.x, "cy": box.y, "w": box.width, "h": box.height, "angle": math.radians(box.degrees)}
+    return voc(f"<robndbox>{''.join(f'<{name}>{value}</{name}>' for name, value in values.items())}</robndbox>")
+
+
+ROTATED: Mapping[str, Callable[[Turned], Files]] = {
+    "cvat": turned_by_cvat,
+    "label studio": turned_by_label_studio,
+    "voc": turned_by_rolabelimg,
+    "datumaro": lambda box: datumaro(
+        {"type": "rotated_bbox", "cx": box.x, "cy": box.y, "w": box.width, "h": box.height, "r": box.degrees}
+    ),
+}
+OUTLINES: Mapping[str, Callable[[Points], Files]] = {
+    "cvat": lambda points: xml(f'<polygon label="cat" points="{";".join(f"{x},{y}" for x, y in points)}"/>'),
+    "label studio": lambda points: label_studio(
+        ("polygonlabels", {"points": [shares(*point) for point in points], "polygonlabels": ["cat"]})
+    ),
+    "labelme": labelme,
+    "datumaro": lambda points: datumaro({"type": "polygon", "points": [axis for point in points for axis in point]}),
+    "voc": lambda points: voc(
+        f"<polygon>{''.join(f'<x{at}>{x}</x{at}><y{at}>{y}</y{at}>' for at, (x, y) in enumerate(points, 1))}</polygon>"
+    ),
+}
+
+
+def cvat_pose(points: Points) -> Files:
+    names = [f"p{at}" for at in range(len(points))]
+    labels = "".join(f"<label><name>{name}</name><parent>cat</parent></label>" for name in names)
+    drawn = "".join(
+        f'<points label="{name}" outside="0" occluded="0" points="{x},{y}"/>'
+        for name, (x, y) in reversed(list(zip(names, points, strict=True)))  # in another order than the label has
+    )
+    return xml(f'<skeleton label="cat">{drawn}</skeleton>', f"<meta><labels>{labels}</labels></meta>")
+
+
+def label_studio_pose(points: Points) -> Files:
+    (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+    x, y = shares(left, top)
+    sides = {"width": (right - left) * SHARES[0], "height": (bottom - top) * SHARES[1]}
+    box = ("rectanglelabels", {"x": x, "y": y, **sides, "rectanglelabels": ["cat"]})
+    return label_studio(
+        box,
+        *(
+            ("keypointlabels", {"x": shares(*point)[0], "y": shares(*point)[1], "keypointlabels": [f"p{at}"]})
+            for at, point in enumerate(points)
+        ),
+    )
+
+
+POSES: Mapping[str, Callable[[Points], Files]] = {"cvat": cvat_pose, "label studio": label_studio_pose}
+
+
+def pixels(numbers: Sequence[float]) -> list[complex]:
+    return [complex(x * WIDTH, y * HEIGHT) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def only_row(files: Files, task: str) -> list[float]:
+    _, labels, _ = imported(files, task=task)
+    ((row,),) = labels.values()
+    return [float(word) for word in row.split()[1:]]
+
+
+@pytest.mark.parametrize("name", ROTATED)
+@settings(max_examples=20, deadline=None)
+@given(box=TURNED)
+def test_a_rotated_box_comes_out_where_it_was_drawn(name: str, box: Turned) -> None:
+    assert pixels(only_row(ROTATED[name](box), "obb")) == pytest.approx(box.corners(), abs=0.001)
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+@settings(max_examples=20, deadline=None)
+@given(points=st.lists(CORNERS, min_size=3, max_size=8, unique=True))
+def test_a_polygon_comes_out_where_it_was_drawn(name: str, points: list[tuple[float, float]]) -> None:
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    if (high > low).all():
+        assert pixels(only_row(OUTLINES[name](points), "segment")) == pytest.approx([complex(*each) for each in points])
+
+
+@pytest.mark.parametrize("name", POSES)
+@settings(max_examples=20, deadline=None)
+@given(points=st.lists(CORNERS, min_size=3, max_size=3, unique=True))
+def test_keypoints_come_out_where_they_were_drawn(name: str, points: list[tuple[float, float]]) -> None:
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    if (high > low).all():
+        row = only_row(POSES[name](points), "pose")
+        assert pixels([*row[4:6], *row[7:9], *row[10:12]]) == pytest.approx([complex(*each) for each in points])
+        assert (row[6], row[9], row[12]) == (2, 2, 2)
+        assert pixels(row[:4])[0] == pytest.approx(complex(*(low + high) / 2))
