@@ -14,7 +14,7 @@ from tasks.catalogue.archives import list_archives, read_archive
 from tasks.catalogue.difference import compare_archives
 from tasks.catalogue.entries import VERDICTS
 from tasks.dataset_watch.checks import has_failed, list_started
-from tasks.dataset_watch.rules import MOST_CHECKS, NO_ARCHIVE, FoundArchive, is_archive, refusal
+from tasks.dataset_watch.rules import MOST_CHECKS, NO_ARCHIVE, SOURCES, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import StorageError
@@ -81,7 +81,7 @@ def show_facts(request: Request) -> Response:
         CatalogueError: There is no such archive.
         StorageError: The object store cannot be reached.
     """
-    return render(request, "datasets_facts.html", archive=read_archive(_name(request)))
+    return render(request, "datasets_facts.html", archive=read_archive(_name(request)), sources=SOURCES)
 
 
 def show_report(request: Request) -> Response:

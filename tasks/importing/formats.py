@@ -76,7 +76,7 @@ def _format_of(archive: Archive, name: str, images: ImageIndex) -> str | None:
         return "open-images" if open_images.is_box_table(archive, name) else None
     if ending == "txt" and parent_folder(name).rpartition("/")[2] == kitti.FOLDER:
         return "kitti"
-    if ending == "txt" and file not in plain_yolo.NAME_FILES and images.find(file[:-4], folder):
+    if ending == "txt" and file not in plain_yolo.NAME_FILES and images.find(plain_yolo.image_path(name), folder):
         return "yolo"
     return None
 

@@ -27,12 +27,12 @@ class ImageIndex:
         Of several entries with the name, the one that shares most of the written path is taken, then one in the folder
         of the annotation, then one of the subset.
         """
-        parts = normal_name(written).split("/")
-        named = self._by_file.get(parts[-1], []) or self._by_stem.get(parts[-1], [])
+        *folders, file = normal_name(written).split("/")
+        named = self._by_file.get(file, []) or self._by_stem.get(file, [])
         if len(named) < 2:
             return named[0] if named else None
         scores = {
-            name: (_common_end(name.split("/"), parts), name.startswith(f"{folder}/"), subset_of(name) == subset)
+            name: (_common_end(name.split("/")[:-1], folders), name.startswith(f"{folder}/"), subset_of(name) == subset)
             for name in named
         }
         best = max(scores.values())

@@ -14,6 +14,13 @@ from tasks.importing.image_index import subset_of
 NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels", "labels.txt")
 
 
+def image_path(label: str) -> str:
+    """Return the path of the image of a label file, without its ending: beside it, or in the folder that mirrors it."""
+    stem = label.rpartition(".")[0]
+    before, labels, after = f"/{stem}".rpartition("/labels/")
+    return f"{before}/images/{after}".removeprefix("/") if labels else stem
+
+
 def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
     """Yield the image of each label file; lines that the dataset check refuses are left out."""
     names = _class_names(archive, log)
@@ -27,7 +34,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         for fault in faults:
             log.add(f"left out: a line that is no label ({fault.code})", name)
         yield AnnotatedImage(
-            name=name.rpartition("/")[2].rpartition(".")[0],
+            name=image_path(name),
             folder=parent_folder(name),
             relative=True,
             subset=subset_of(name),

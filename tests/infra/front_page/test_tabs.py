@@ -219,6 +219,7 @@ def test_an_archive_that_is_invalid_cannot_be_trained_on(
         is_invalid,
         is_invalid,
     )
+    assert ("Import it" in facts) == is_invalid
 
 
 @pytest.mark.usefixtures("address")

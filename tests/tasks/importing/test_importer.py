@@ -8,8 +8,12 @@ import pytest
 
 from tasks.importing.importer import import_archive
 from tasks.importing.report import import_markdown, import_sentence
-from tasks.parameters import ImportParams, ValidationPolicy
+from tasks.parameters import ImportParams, TrainingParams, ValidationPolicy
+from tasks.training import steps as training_steps
+from tasks.training.events import TrainedModel
+from tasks.training.process import run_job
 from tasks.validation.dataset_check import inspect_dataset
+from tests.benchmarks.bench_training import merge_by_hand
 from tests.tasks.importing import sources
 from tests.tasks.importing.sources import SOURCES, Box
 
@@ -32,6 +36,18 @@ def test_a_sample_of_each_format_becomes_a_valid_archive(name: str, tmp_path: Pa
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         told = json.loads(archive.read("provenance.json"))
     assert (told["source"], len(told["images"]), told["format"]) == ("s3://datasets/a.zip", 20, kind)
+
+
+@pytest.mark.heavy
+def test_an_imported_archive_is_trained_on(tmp_path: Path) -> None:
+    source = sources.write_zip(tmp_path / "source.zip", sources.cvat(IMAGES))
+    import_archive(source, tmp_path / "imported.zip", ImportParams(), {})
+    data = merge_by_hand([tmp_path / "imported.zip"], tmp_path / "merged")
+    params = TrainingParams(epochs=1, imgsz=64, batch=4, device="cpu")
+    told: list[object] = []
+    run_job(training_steps.training_job(data, "detect", "yolo11n.yaml", params, tmp_path / "training"), told.extend)
+    (model,) = [message for message in told if isinstance(message, TrainedModel)]
+    assert (model.class_names, model.scores.images) == (("cat", "dog"), 4)
 
 
 def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> None:
