@@ -91,7 +91,11 @@ def _shape(
         if len(points) % 3:
             log.add("left out: keypoints that do not come in threes")
             return None
+        if annotation.segmentation:
+            log.add("not kept: the outline of an object with keypoints")
         return Pose(class_name=class_name, corners=_corners(annotation.bbox), keypoints=points.reshape(-1, 3))
+    if annotation.keypoints and any(annotation.keypoints):
+        log.add("not kept: keypoints of an object without a box")
     if rings := _rings(annotation.segmentation, size, log):
         return Outline(class_name=class_name, rings=rings)
     if annotation.bbox:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
+from tasks.dataset.image_stats import is_image
 from tasks.errors import StudioError
 from tasks.importing import coco, cvat, datumaro, kitti, label_studio, labelme, open_images, plain_yolo, voc
 from tasks.importing.annotations import AnnotatedImage, ImportLog
@@ -63,6 +64,17 @@ def recognize(archive: Archive, wanted: str | None, log: ImportLog) -> tuple[str
         counts = ", ".join(f"{kind} ({len(names)} files, such as {names[0]})" for kind, names in found.items())
         raise FormatError(f"Expected annotations of one format, found {counts}. Set importing.format to the right one.")
     return next(iter(found.items()))
+
+
+def list_unread(archive: Archive, entries: Sequence[str]) -> list[str]:
+    """Return the files that are no images, and that no reader of the annotation files `entries` looks at."""
+    read = set(entries)
+    return [name for name in archive.entries if not (name in read or is_image(name) or _is_beside_annotations(name))]
+
+
+def _is_beside_annotations(name: str) -> bool:
+    """Whether a file has names of classes or of the images of a subset."""
+    return name.rpartition("/")[2] in plain_yolo.NAME_FILES or open_images.CLASS_NAMES in name or voc.IMAGE_SETS in name
 
 
 def _format_of(archive: Archive, name: str, images: ImageIndex) -> str | None:

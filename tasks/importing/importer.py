@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.errors import StudioError
+from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
 from tasks.importing.conversion import RowWriter, choose_task
-from tasks.importing.formats import read_annotations, recognize
+from tasks.importing.formats import list_unread, read_annotations, recognize
 from tasks.importing.image_index import ImageIndex
 from tasks.importing.splitting import split_images
 from tasks.importing.writer import YoloArchive
@@ -57,7 +59,9 @@ def import_archive(source: Path, target: Path, params: ImportParams, provenance:
     if archive is None:
         raise UnusableArchiveError("; ".join(fault.message for fault in faults))
     for fault in faults:
-        log.add(f"left out: an entry of the zip ({fault.code})", fault.path or source.name)
+        if fault.severity is not Severity.INFO:  # such as a wrapping folder: nothing is lost by it
+            what = "changed: names" if fault.code == Code.ARCHIVE_NAMES else "left out: an entry"
+            log.add(f"{what} of the zip ({fault.code})", fault.path or source.name)
     with archive:
         return _Import(archive, params, log).write(target, provenance)
 
@@ -70,6 +74,8 @@ class _Import:
         self._params = params
         self._log = log
         self._format, entries = recognize(archive, params.format, log)
+        for name in list_unread(archive, entries):
+            log.add("left out: a file that is neither an image nor annotations of this format", name)
         read = read_annotations(self._format, archive, entries, log, params.first_pixel)
         annotated = self._locate(read)
         self._stats = self._check(annotated)

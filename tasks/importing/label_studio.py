@@ -156,9 +156,11 @@ def _shapes(results: Sequence[_Result], log: PlaceLog) -> Iterator[Shape]:
             log.add("left out: another class of an object, after the first", len(names) - 1)
         shape = _shape(result, names[0], log)
         if isinstance(shape, Box) and result.id in points:
-            shape = _pose(shape, points[result.id], order)
+            shape = _pose(shape, points.pop(result.id), order)
         if shape:
             yield shape
+    if lost := sum(map(len, points.values())):
+        log.add("left out: a keypoint that belongs to no upright box (parentID)", lost)
 
 
 def _names_of_points(points: Mapping[str, list[_Result]]) -> list[str]:
@@ -200,7 +202,7 @@ def _shape(result: _Result, class_name: str, log: PlaceLog) -> Shape | None:
                 return None
             made = Outline(class_name=class_name, rings=rings) if rings else None
         case "keypointlabels":
-            log.add("left out: a keypoint that belongs to no box (parentID)")
+            log.add("left out: a keypoint that belongs to no upright box (parentID)")
             return None
         case "rectanglelabels" | "polygonlabels" | "ellipselabels" | "brushlabels":
             pass

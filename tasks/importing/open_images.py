@@ -12,6 +12,7 @@ from tasks.importing.documents import DocumentError, read_text, to_number
 from tasks.importing.image_index import subset_of
 
 COLUMNS = frozenset({"ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"})
+CLASS_NAMES = "class-descriptions"
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")
 
 
@@ -45,7 +46,7 @@ def _class_names(archive: Archive) -> dict[str, str]:
     """Return the name of each class by its sign (/m/01g317), from `class-descriptions*.csv`, which has no header."""
     names: dict[str, str] = {}
     for table in archive.entries:
-        if "class-descriptions" in table and table.endswith(".csv"):
+        if CLASS_NAMES in table and table.endswith(".csv"):
             lines = csv.reader(io.StringIO(read_text(archive, table)))
             names |= {line[0]: line[1] for line in lines if len(line) > 1 and line[0].startswith("/")}
     return names

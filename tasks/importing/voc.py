@@ -27,6 +27,7 @@ from tasks.importing.documents import number, read_text, read_xml, text
 from tasks.importing.image_index import subset_of
 
 _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
+IMAGE_SETS = "ImageSets/Main/"
 _FLAGS = ("difficult", "truncated", "occluded")
 
 
@@ -72,7 +73,7 @@ def _image_sets(archive: Archive) -> dict[str, str]:
     subsets: dict[str, str] = {}
     for subset in ("train", "val", "test"):
         for name in archive.entries:
-            if name.endswith(f"ImageSets/Main/{subset}.txt"):
+            if name.endswith(f"{IMAGE_SETS}{subset}.txt"):
                 lines = read_text(archive, name).splitlines()
                 subsets |= {line.split()[0]: subset for line in lines if line.strip()}
     return subsets

@@ -4,6 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tasks.importing.importer import import_archive
@@ -29,6 +31,7 @@ def test_a_sample_of_each_format_becomes_a_valid_archive(name: str, tmp_path: Pa
     for target in ("one.zip", "two.zip"):
         summary = import_archive(source, tmp_path / target, ImportParams(), {"source": "s3://datasets/a.zip"})
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    assert not [change for change in summary.changes if change.startswith(("left out", "changed"))]
     assert (summary.format, summary.images, summary.objects) == (kind, {"train": 16, "val": 4}, {"cat": 20, "dog": 10})
 
     report = inspect_dataset(tmp_path / "one.zip", "one.zip", "", ValidationPolicy(), lambda *_: None).report
@@ -56,13 +59,38 @@ def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> No
     assert isinstance(xml, bytes)
     line = '<polyline label="cat" points="1,1;2,2"/><box label="cat" xtl="50" ytl="4" xbr="90" ybr="9" occluded="1"/>'
     files["annotations.xml"] = xml.replace(b"</image>", f"{line}</image>".encode())
-    source = sources.write_zip(tmp_path / "source.zip", files)
+    source = sources.write_zip(tmp_path / "source.zip", {**files, "notes.md": "mine"})
     summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
 
     assert import_sentence("a.zip", summary) == (
-        "a.zip: 1 images, 4 labels of 1 classes, from cvat; 1 left out, 1 not kept, 1 changed"
+        "a.zip: 1 images, 4 labels of 1 classes, from cvat; 2 left out, 1 not kept, 1 changed"
     )
     page = import_markdown("a.zip", summary, "a.zip: valid.", "http://page")
     assert "**1** a polyline, which YOLO has no labels for (a.jpg)" in page
+    assert "(notes.md)" in page
     assert "## Changed" in page
     assert "**1** flag occluded" in page
+
+
+def test_a_new_split_keeps_near_duplicates_and_groups_together(tmp_path: Path) -> None:
+    """Five clips of four frames, and each frame of the first clip once more, a little brighter."""
+    images = {f"clip{number % 5}-{number // 5}.jpg": [Box("cat", 4, 4, 30, 40)] for number in range(20)}
+    files = sources.coco(images | {f"again-{number}.jpg": [Box("cat", 4, 4, 30, 40)] for number in range(4)})
+    for number in range(4):
+        data = files[f"images/default/clip0-{number}.jpg"]
+        assert isinstance(data, bytes)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        brighter = cv2.imencode(".jpg", cv2.convertScaleAbs(picture, beta=2))[1]
+        files[f"images/default/again-{number}.jpg"] = bytes(brighter)
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    params = ImportParams.model_validate({"split": "new", "groups": ["clip{group}-*.jpg"]})
+    import_archive(source, tmp_path / "target.zip", params, {})
+    with zipfile.ZipFile(tmp_path / "target.zip") as archive:
+        entries = [name.split("/") for name in archive.namelist() if name.startswith("images/")]
+    places: dict[str, set[str]] = {}
+    for _, split, name in entries:
+        places.setdefault(name.replace("again", "clip0").partition("-")[0], set()).add(split)
+    assert len(places) == 5
+    assert {len(splits) for splits in places.values()} == {1}
+    assert set.union(*places.values()) == {"train", "val"}

@@ -178,3 +178,10 @@ def test_keypoints_come_out_where_they_were_drawn(name: str, points: list[tuple[
         assert pixels([*row[4:6], *row[7:9], *row[10:12]]) == pytest.approx([complex(*each) for each in points])
         assert (row[6], row[9], row[12]) == (2, 2, 2)
         assert pixels(row[:4])[0] == pytest.approx(complex(*(low + high) / 2))
+
+
+def test_keypoints_that_are_not_kept_are_told() -> None:
+    point = ("keypointlabels", {"x": 50, "y": 50, "keypointlabels": ["p0"]})
+    turned = {"x": 20, "y": 20, "width": 20, "height": 20, "rotation": 5, "rectanglelabels": ["cat"]}
+    summary, _, _ = imported(label_studio(("rectanglelabels", turned), point))
+    assert summary.changes == {"left out: a keypoint that belongs to no upright box (parentID)": 1}
