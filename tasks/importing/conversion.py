@@ -38,6 +38,7 @@ _RESULT = {
 }
 # Numbers are written so that each pixel of the largest image can be told from its neighbour.
 _DIGITS = 9
+_ROUNDING = 1e-5  # of a side: what tools round a corner at the edge by is no change
 
 
 def choose_task(images: Iterable[AnnotatedImage]) -> str:
@@ -61,9 +62,10 @@ class RowWriter:
             return None
         corners = self._corners(shape, log)
         limits = np.array(size)
-        if (corners < 0).any() or (corners > limits).any():
+        inside = np.clip(corners, 0, limits)
+        if (abs(corners - inside) > _ROUNDING * limits).any():
             log.add("changed: a shape that reaches beyond its image has its corners at the edge")
-            corners = np.clip(corners, 0, limits)
+        corners = inside
         low, high = corners.min(axis=0), corners.max(axis=0)
         if not (high > low).all():
             log.add("left out: a shape without an area inside its image")

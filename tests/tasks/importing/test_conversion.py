@@ -70,6 +70,12 @@ def test_what_reaches_beyond_its_image_ends_at_the_edge() -> None:
     assert changes == {"changed: a shape that reaches beyond its image has its corners at the edge": 1}
 
 
+def test_what_a_tool_has_rounded_beyond_the_edge_is_no_change() -> None:
+    found, changes = written(Box(class_name="cat", corners=(-0.0001, 10, 20, 50.0001)), "detect")
+    assert found == pytest.approx([0.1, 0.6, 0.2, 0.8])
+    assert changes == {}
+
+
 @pytest.mark.parametrize("corners", [(120, 0, 140, 10), (10, 10, 10, 20), (5, 5, 5, 5)])
 def test_what_shows_nothing_in_its_image_is_left_out(corners: tuple[float, float, float, float]) -> None:
     found, changes = written(Box(class_name="cat", corners=corners), "detect")
