@@ -134,7 +134,11 @@ def mask_to_rings(mask: Mask) -> tuple[NDArray[np.float64], ...]:
     Raises:
         RunLengthError: They have more than `MAX_CORNERS` corners.
     """
-    padded = np.pad(mask, 1)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return ()
+    top, left = rows[0], columns[0]
+    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
     above, below = padded[:-1], padded[1:]
     one, two, three, four = above[:, :-1], above[:, 1:], below[:, :-1], below[:, 1:]  # round each corner of a pixel
     turns = one ^ two ^ three ^ four
@@ -151,17 +155,17 @@ def mask_to_rings(mask: Mask) -> tuple[NDArray[np.float64], ...]:
     across = _partners(np.lexsort((right, x, y)))
     along = _partners(np.lexsort((lower, y, x)))
     rings = []
-    left = np.ones(len(corners), bool)
+    free = np.ones(len(corners), bool)
     for start in np.lexsort((right, x, y)).tolist():
-        if not left[start]:
+        if not free[start]:
             continue
         ring = []
         at = start
-        while left[at]:
+        while free[at]:
             ring += [at, across[at]]
-            left[[at, across[at]]] = False
+            free[[at, across[at]]] = False
             at = along[across[at]]
-        outline = np.stack([x[ring], y[ring]], axis=1).astype(np.float64)
+        outline = np.stack([x[ring] + left, y[ring] + top], axis=1).astype(np.float64)
         rings.append(outline if four[y[start], x[start]] else outline[::-1])
     return tuple(rings)
 
