@@ -75,6 +75,16 @@ class Studio:
             promotion=promotion,
         )
 
+    def register(self, model: str, weights: str, archive: str | None = None, **promotion: object) -> Run:
+        """Register weights of bucket `base-models` as a version; keywords are fields of PromotionPolicy."""
+        return self.start(
+            "register-model",
+            model_name=model,
+            weights=weights,
+            archive=archive and _stored(archive),
+            promotion=promotion,
+        )
+
     def evaluate(
         self,
         model: str,

@@ -147,6 +147,22 @@ BaseModelName = Annotated[
     ),
     AfterValidator(_plain),
 ]
+WeightsName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="The weights to register: a file in bucket base-models (old.pt), or official weights (yolo11n.pt).",
+        json_schema_extra=_PLAIN,
+    ),
+    AfterValidator(_plain),
+]
+MeasuredArchive = Annotated[
+    Archive,
+    Field(
+        description="An archive in bucket datasets (a.zip), or an s3:// address, on whose split val the weights are "
+        "measured and compared with the champion. None registers them without scores."
+    ),
+]
 MaxChecks = Annotated[
     int,
     Field(

@@ -11,6 +11,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "validate-dataset": ("validate", ("archive",)),
     "import-dataset": ("import", ("source", "archive")),
     "train-model": ("train", ("model_name", "archives")),
+    "register-model": ("register", ("model_name", "weights")),
     "evaluate-model": ("evaluate", ("model_name", "archive")),
     "deploy-model": ("deploy", ("model_name",)),
     "rollback-model": ("rollback", ("model_name",)),

@@ -15,6 +15,7 @@ from tasks.tracking.mlflow_client import DATASETS, INFERENCE, SERVING, TRAINING
 
 EXPERIMENTS = {
     "train-model": TRAINING,
+    "register-model": TRAINING,
     "validate-dataset": DATASETS,
     "deploy-model": SERVING,
     "rollback-model": SERVING,
@@ -115,7 +116,7 @@ def subject_of(parameters: Mapping[str, Any]) -> str:
     """Return what the run with these parameters is about: `shapes version 3`, `shapes: a.zip, b.zip`."""
     model, version, run = (parameters.get(name) for name in ("model_name", "version", "run"))
     who = f"{model or ''}{f' version {version}' if version else ''}".strip()
-    things = [parameters.get(name) for name in ("source", "archive", "archives", "inputs")]
+    things = [parameters.get(name) for name in ("source", "weights", "archive", "archives", "inputs")]
     named = [str(each) for thing in things if thing for each in (thing if isinstance(thing, list) else [thing])]
     named += [str(run)] if run else []
     more = [f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []

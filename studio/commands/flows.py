@@ -16,7 +16,7 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate, train, evaluate, deploy, rollback, undeploy, infer, pipeline):
+    for command in (validate, train, register, evaluate, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
@@ -84,6 +84,19 @@ def train(
         "training": given(epochs=epochs, imgsz=imgsz, batch=batch),
     }
     _run("train-model", f"train {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def register(
+    model: Model,
+    weights: Annotated[str, typer.Argument(help="Key in bucket base-models, or official weights.")],
+    archive: Annotated[str | None, typer.Option(help="Measure them on this archive of bucket datasets.")] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Register weights that were trained elsewhere as a version."""
+    parameters = {"model_name": model, "weights": weights, "archive": archive}
+    _run("register-model", f"register {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def evaluate(

@@ -54,7 +54,7 @@ def _print_versions(model: "ModelEntry", *, as_json: bool) -> None:
         print_json(plain_values(model))
         return
     print_table(
-        ("version", "aliases", "served", "task", "scores", "parity", "archives", "created"),
+        ("version", "aliases", "served", "task", "scores", "parity", "made from", "created"),
         [
             (
                 each.number,
@@ -63,7 +63,7 @@ def _print_versions(model: "ModelEntry", *, as_json: bool) -> None:
                 each.task,
                 tuple(f"{metric} {value:.3f}" for metric, value in each.scores.items()),
                 each.parity,
-                each.archives,
+                f"imported: {each.imported_from}" if each.imported_from else each.archives,
                 each.created,
             )
             for each in model.versions

@@ -45,7 +45,8 @@ class ArchiveEntry:
 class VersionEntry:
     """A registered version.
 
-    `archives` are those that it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison
+    `imported_from` are the weights that it was registered from, None if it was trained here. `archives` are those that
+    it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison
     with the champion in a sentence. `training_run` is a flow run of Prefect, `mlflow_run` one of MLflow. `parity` is
     `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it; None if Triton is away.
     """
@@ -56,6 +57,7 @@ class VersionEntry:
     created: datetime
     task: str | None
     classes: tuple[str, ...]
+    imported_from: str | None
     archives: tuple[str, ...]
     digests: tuple[str, ...]
     scores: dict[str, float]

@@ -18,7 +18,7 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 from tasks.tracking.deployment_runs import PastRollout, list_rollouts
 from tasks.tracking.inference_runs import InferenceRun, list_inference_runs
-from tasks.tracking.lineage import BASE_DIGEST, archives_of
+from tasks.tracking.lineage import BASE_DIGEST, archives_of, is_imported
 from tasks.tracking.registered_versions import RegisteredVersion, list_models, list_versions
 from tasks.validation.check_records import CheckRecord, read_checks
 
@@ -214,8 +214,11 @@ def _version_facts(version: RegisteredVersion) -> list[str]:
     return [
         f"registered {_date(version.created)}" if version.run_id else "",
         f"commit {tags['git_commit']}" if "git_commit" in tags else "",
-        f"trained by flow run {tags['flow_run_id']}" if "flow_run_id" in tags else "",
+        f"{'imported' if is_imported(tags) else 'trained'} by flow run {tags['flow_run_id']}"
+        if "flow_run_id" in tags
+        else "",
         f"from {base}{digest}" if base else "",
+        *(f"measured on {name}" for name in archives_of({"archives": tags.get("measured_on", "{}")})),
         tags.get("promotion_reason", ""),
     ]
 

@@ -11,7 +11,7 @@ from tasks.errors import expected_found_fix, safe_repr
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_ready_versions
 from tasks.tracking import registered_versions
-from tasks.tracking.lineage import archives_of
+from tasks.tracking.lineage import archives_of, is_imported
 from tasks.tracking.registered_versions import RegisteredModel, RegisteredVersion
 from tasks.tracking.registry import CHALLENGER, CHAMPION
 
@@ -113,6 +113,7 @@ def _version(version: RegisteredVersion, aliases: Mapping[str, int], served: set
         created=version.created,
         task=tags.get("task"),
         classes=tuple(map(str, _json(tags, "class_names", list))),
+        imported_from=tags.get("base_model") if is_imported(tags) else None,
         archives=tuple(archives),
         digests=tuple(archives.values()),
         scores={name: value for name, value in _json(tags, "metrics", dict).items() if isinstance(value, float | int)},

@@ -29,7 +29,8 @@ from tasks.tracking.registry import CHAMPION
 from tasks.validation.check_records import delete_checks, read_checks
 
 _DATASETS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
-_READING = ("validate-dataset", "import-dataset", "train-model", "run-pipeline")  # the flows that read archives
+# The flows that read archives.
+_READING = ("validate-dataset", "import-dataset", "train-model", "register-model", "evaluate-model", "run-pipeline")
 
 
 class ReplacedError(DeletionError):

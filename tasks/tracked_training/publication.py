@@ -68,15 +68,27 @@ def announce_version(
         page: The address of the report.
     """
     resource = events.version(version.name, version.version)
-    related = [events.model(version.name), *(events.dataset(digest, name) for name, digest in digests.items())]
     key = f"{version.name}/{version.version}"
     facts = {"model": version.name, "version": version.version, "report": page}
     metrics = {metric_name(name): score for name, score in model.scores.metrics.items() if isfinite(score)}
     trained = {"archives": list(digests), "digests": list(digests.values()), "metrics": metrics}
-    events.emit(events.MODEL_TRAINED, resource, payload={**facts, **trained}, key=key, related=related)
-    reason = {"reason": decision.sentence}
-    if decision.promoted:
-        events.emit(events.MODEL_PROMOTED, resource, payload={**facts, **reason}, key=key, related=related)
-    else:
-        refused = {**reason, "refused_by": "comparison"}
-        events.emit(events.MODEL_REFUSED, resource, payload={**facts, **refused}, key=key, related=related)
+    events.emit(
+        events.MODEL_TRAINED, resource, payload={**facts, **trained}, key=key, related=_related(version, digests)
+    )
+    announce_decision(version, decision, digests, page)
+
+
+def announce_decision(
+    version: registry.ModelVersion, decision: Decision, digests: Mapping[str, str], page: str = ""
+) -> None:
+    """Emit `model.promoted` or `model.refused`, once for the version; arguments are those of `announce_version`."""
+    resource = events.version(version.name, version.version)
+    payload = {"model": version.name, "version": version.version, "report": page, "reason": decision.sentence}
+    kind = events.MODEL_PROMOTED if decision.promoted else events.MODEL_REFUSED
+    refused = {} if decision.promoted else {"refused_by": "comparison"}
+    key = f"{version.name}/{version.version}"
+    events.emit(kind, resource, payload=payload | refused, key=key, related=_related(version, digests))
+
+
+def _related(version: registry.ModelVersion, digests: Mapping[str, str]) -> list[events.Resource]:
+    return [events.model(version.name), *(events.dataset(digest, name) for name, digest in digests.items())]

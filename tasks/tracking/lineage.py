@@ -12,6 +12,7 @@ from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
 BASE_DIGEST = "base_model_sha256"
+IMPORTED = "imported"
 
 
 def lineage_tags(
@@ -29,21 +30,49 @@ def lineage_tags(
     Raises:
         StudioError: The class names are longer than a version's tag.
     """
-    names = json.dumps(list(class_names))
-    if len(names) > MAX_TAG:
-        raise StudioError(
-            f"Expected class names of {MAX_TAG} characters in all, found {len(names)} (classes: {len(class_names)}). "
-            f"Give them shorter names with merge.classes."
-        )
     return {
         **({BASE_DIGEST: base_digest} if base_digest else {}),
         "archives": json.dumps(digests),
-        "class_names": names,
+        "class_names": _class_names(class_names),
         "base_model": base_model,
         "flow_run_id": flow_run_id,
         "git_commit": code_commit(),
         "merge_plan": json.dumps({"sha256": plan_digest, "artifact": PLAN_ARTIFACT}),
     }
+
+
+def imported_tags(
+    weights: str, digest: str, class_names: Sequence[str], measured_on: Mapping[str, str], flow_run_id: str
+) -> dict[str, str]:
+    """Return tags of the run and of the version of weights that were trained elsewhere; digests are SHA-256 in hex.
+
+    Raises:
+        StudioError: The class names are longer than a version's tag.
+    """
+    return {
+        "lineage": IMPORTED,
+        "base_model": weights,
+        BASE_DIGEST: digest,
+        "class_names": _class_names(class_names),
+        "measured_on": json.dumps(measured_on),
+        "flow_run_id": flow_run_id,
+        "git_commit": code_commit(),
+    }
+
+
+def is_imported(tags: Mapping[str, str]) -> bool:
+    """Return whether a version was registered from weights that were trained elsewhere."""
+    return tags.get("lineage") == IMPORTED
+
+
+def _class_names(class_names: Sequence[str]) -> str:
+    names = json.dumps(list(class_names))
+    if len(names) > MAX_TAG:
+        raise StudioError(
+            f"Expected class names of {MAX_TAG} characters in all, found {len(names)} (classes: {len(class_names)}). "
+            f"Give them shorter names, in a training with merge.classes."
+        )
+    return names
 
 
 def archives_of(tags: Mapping[str, str]) -> dict[str, str]:

@@ -37,12 +37,13 @@ def _archives(digests: Mapping[str, str]) -> str:
 
 
 def mlflow_metrics(model: TrainedModel) -> dict[str, float]:
-    """Return the metrics of a run: `best/<name>`, `best/<name>/<class>`, `epochs` and `best_epoch`."""
+    """Return the metrics of a run: `best/<name>` and `best/<name>/<class>`; of a training `epochs` and `best_epoch`."""
     metrics = {f"best/{name}": value for name, value in model.scores.metrics.items()}
     names = _safe_names(model.scores.classes)
     for class_name, values in model.scores.classes.items():
         metrics |= {f"best/{name}/{names[class_name]}": value for name, value in values.items()}
-    return {**metrics, "epochs": float(model.epochs), "best_epoch": float(model.best_epoch)}
+    trained = {"epochs": float(model.epochs), "best_epoch": float(model.best_epoch)} if model.epochs else {}
+    return metrics | trained
 
 
 def _safe_names(classes: Iterable[str]) -> dict[str, str]:
@@ -63,8 +64,7 @@ def version_tags(model: TrainedModel, image_size: int, lineage: Mapping[str, str
         "image_size": str(image_size),
         "metrics": json.dumps(_rounded(model.scores.metrics)),
         "class_metrics": _class_metrics(model.scores),
-        "epochs": str(model.epochs),
-        "best_epoch": str(model.best_epoch),
+        **({"epochs": str(model.epochs), "best_epoch": str(model.best_epoch)} if model.epochs else {}),
         **{name: truncate(value, MAX_TAG) for name, value in lineage.items()},
         "class_names": json.dumps(model.class_names),
     }
@@ -102,19 +102,24 @@ def version_description(model: TrainedModel, image_size: int, lineage: Mapping[s
     scores = model.scores
     values = {**lineage, "archives": _archives(json.loads(lineage.get("archives", "{}")))}
     origin = [(name, truncate(values[name], 800)) for name in _ORIGIN if values.get(name)]
+    measured = f"{PRIMARY_METRIC[scores.task]} {scores.primary:.4f} on {scores.images} validation images."
+    made = f"best epoch {model.best_epoch} of {model.epochs}" if model.epochs else "imported"
     sentence = (
-        f"{PRIMARY_METRIC[scores.task]} {scores.primary:.4f} on {scores.images} validation images. "
-        f"{escape_markdown(model.task)} at {image_size} px, {len(model.class_names)} classes, "
-        f"best epoch {model.best_epoch} of {model.epochs}."
+        f"{measured if scores.images else 'Not measured.'} {escape_markdown(model.task)} at {image_size} px, "
+        f"{len(model.class_names)} classes, {made}."
     )
     parts = [
         sentence,
         *([links] if links else []),
-        table(("metric", "value"), [(name, f"{value:.4f}") for name, value in scores.metrics.items()]),
-        _weakest(model),
-        table(("trained from", ""), origin, room=None),  # MLflow wraps cells
+        *(_measurements(model) if scores.images else []),
+        table(("made from", ""), origin, room=None),  # MLflow wraps cells
     ]
     return truncate("\n\n".join(parts), MAX_DESCRIPTION)
+
+
+def _measurements(model: TrainedModel) -> list[str]:
+    metrics = [(name, f"{value:.4f}") for name, value in model.scores.metrics.items()]
+    return [table(("metric", "value"), metrics), _weakest(model)]
 
 
 def _weakest(model: TrainedModel) -> str:

@@ -141,7 +141,7 @@ def require_task(model_name: str, task: str) -> None:
     if newest is not None and newest.tags["task"] != task:
         raise TrackingError(
             f"Expected the versions of {model_name!r} to be for one task; found version {newest.version} for "
-            f"{newest.tags['task']!r}, and this training is for {task!r}. Choose another model_name."
+            f"{newest.tags['task']!r}, and this one is for {task!r}. Choose another model_name."
         )
     if newest is not None:
         find_champion.fn(model_name)
@@ -221,7 +221,7 @@ def _to_model_version(model_name: str, entry: Any) -> ModelVersion:  # noqa: ANN
     except (KeyError, ValueError) as error:
         raise TrackingError(
             f"Expected {model_name} version {entry.version} to carry the tags task, image_size and class_names; "
-            f"found {sorted(tags)}. It was not registered by train-model: train it again."
+            f"found {sorted(tags)}. It was not registered by train-model or register-model: train it again."
         ) from error
 
 

@@ -29,6 +29,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("train-model", {"model_name": "m", "archives": ["a.zip", HOSTILE], "training": {"epochs": 3, "rehearse": False}}),
     ("train-model", {"model_name": "m", "archives": ["-a.zip"], "merge": {"classes": {"Big car": "car"}}}),
     ("train-model", {"model_name": "m", "archives": ["a.zip"], "base_model": "models:/m@champion"}),
+    ("register-model", {"model_name": "m", "weights": "old.pt", "archive": "a.zip", "policy": {"max_class_ratio": 5}}),
     (
         "evaluate-model",
         {"model_name": "m", "archive": HOSTILE, "split": "all", "versions": [2, 1], "evaluation": {"worst": 9}},

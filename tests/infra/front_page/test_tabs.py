@@ -57,6 +57,7 @@ VERSION = VersionEntry(
     created=NOW,
     task="detect",
     classes=("a",),
+    imported_from=None,
     archives=(ARCHIVE.name,),
     digests=("d" * 64,),
     scores={"mAP50": 0.5},

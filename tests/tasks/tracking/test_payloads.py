@@ -101,5 +101,7 @@ def test_a_text_that_is_cut_says_so() -> None:
 def test_the_lineage_names_the_plan_and_refuses_names_that_no_version_can_carry() -> None:
     tags = lineage_tags({"a.zip": "00"}, ("cat",), "b.pt", "bb", "id", "ff")
     assert json.loads(tags["merge_plan"]) == {"sha256": "ff", "artifact": "merge-plan.json"}
-    with pytest.raises(StudioError, match=r"found 100004 \(classes: 1\)\. Give them shorter names with merge\.classes"):
+    with pytest.raises(
+        StudioError, match=r"found 100004 \(classes: 1\)\. Give them shorter names, in a training with merge\.classes"
+    ):
         lineage_tags({}, ("n" * 100_000,), "b.pt", None, "id", "ff")

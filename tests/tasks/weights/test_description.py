@@ -1,0 +1,52 @@
+"""What weights say of themselves is read by a process that has no key and that they cannot keep."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.weights import steps
+from tasks.weights.description import MAX_BYTES, WeightsDescription, read_description
+from tasks.weights.loader import WeightsError
+from tests.tasks.weights.hostile import checkpoint, kinds, saved, sound
+
+SAID: dict[str, Any] = {"task": "detect", "class_names": ["cat", "dog"], "outputs": 2, "image_size": 64}
+
+
+def test_a_process_reads_task_classes_and_image_size(tmp_path: Path) -> None:
+    (tmp_path / "old.pt").write_bytes(saved(checkpoint(train_args={"imgsz": [100, 90]})))
+    names = tuple(str(sound().names[number]) for number in range(80))
+    described = steps.describe_weights.fn(tmp_path / "old.pt")
+    assert described == WeightsDescription(task="detect", class_names=names, image_size=128)
+
+
+@pytest.mark.parametrize("limit", ["nothing", "time"])
+def test_hostile_weights_run_nothing_and_end(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit == "time":
+        monkeypatch.setattr(steps, "LONGEST_S", 0.1)
+    mark = tmp_path / "mark"
+    (tmp_path / "evil.pt").write_bytes(kinds(mark)["zip"])
+    with pytest.raises(WeightsError, match="found no end" if limit == "time" else "found 'evil.pt', which asks for"):
+        steps.describe_weights.fn(tmp_path / "evil.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"class_names": ["cat"]}, "found 1 names for 2 classes"),
+        ({"class_names": [], "outputs": 0}, "found 0 names"),
+        ({"class_names": ["cat", "cat"]}, "different, printable names of classes, found 'cat'"),
+        ({"class_names": ["cat", "a\nb"]}, r"found 'a\\nb'"),
+        ({"class_names": ["cat", " "]}, "found ' '"),
+        ({"image_size": 8192}, "at most 4096 pixels, found 8192"),
+        ({"task": "x" * MAX_BYTES}, "found a longer one"),
+    ],
+)
+def test_weights_of_which_no_version_can_be_made_are_refused(
+    said: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "answer.json").write_text(json.dumps(SAID | said))
+    with pytest.raises(WeightsError, match=expected):
+        read_description(tmp_path / "answer.json")
