@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import MeasuredArchive, ModelName, PromotionPolicy, ValidationPolicy, WeightsName
-from tasks.tracked_training import imported_version
+from tasks.tracked_training import imported_version, session
 from tasks.tracking import registry
 
 
@@ -24,6 +24,8 @@ def register_model(
     With an archive, which is validated under `policy`, the version is measured, and becomes `challenger` when it
     reaches what `promotion` asks for.
     """
+    imported_version.require_archive_for(archive, policy, promotion)
+    session.close_orphaned_runs()
     with scratch_folder("register") as folder:
         imported = imported_version.fetch_weights(weights, folder / "weights")
         registry.require_task(model_name, imported.description.task)

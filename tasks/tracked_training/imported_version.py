@@ -159,6 +159,17 @@ class TrackedImport:
         return f"{version.name} {outcome}"
 
 
+def require_archive_for(archive: str | None, policy: ValidationPolicy, promotion: PromotionPolicy) -> None:
+    """Check that an archive is named if there are policies about it and about scores.
+
+    Raises:
+        StudioError: There is none, and they would be left out.
+    """
+    if archive is None and (policy, promotion) != (ValidationPolicy(), PromotionPolicy()):
+        expected = "an archive with a policy about it, or about scores"
+        raise StudioError(expected_found_fix(expected, "no archive", "Name the archive to measure on."))
+
+
 def fetch_weights(name: str, folder: Path) -> ImportedWeights:
     """Return weights of bucket base-models, or official ones, that a process without any key has read and exported.
 
@@ -187,12 +198,9 @@ def merge_archive(
     """Return the archive on which the weights are measured, with the gold archive; None if none is named.
 
     Raises:
-        StudioError: It is not there, not valid, or for another task; or a policy is given, and no archive.
+        StudioError: It is not there, not valid, or for another task.
     """
     if archive is None:
-        if (policy, promotion) != (ValidationPolicy(), PromotionPolicy()):
-            expected = "an archive with a policy about it, or about scores"
-            raise StudioError(expected_found_fix(expected, "no archive", "Name the archive to measure on."))
         return None
     data = merge_archives([archive], promotion.gold, policy, MergePolicy(), folder)
     if (task := data.dataset.task) != weights.description.task:

@@ -71,6 +71,7 @@ def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tm
     assert registry.read_tags.fn(name, 1)["parity"] == "passed"
 
 
+@pytest.mark.heavy
 def test_weights_without_an_archive_are_deployed_by_their_number(body: bytes) -> None:
     name = f"imported-{uuid4().hex[:8]}"
     state = registered(name, put("base-models", body, ".pt"))
@@ -82,7 +83,7 @@ def test_weights_without_an_archive_are_deployed_by_their_number(body: bytes) ->
     assert deployed.is_completed(), deployed.message
 
 
-def test_nothing_that_cannot_be_served_is_registered(body: bytes, tmp_path: Path) -> None:
+def test_nothing_that_cannot_be_served_is_registered(tmp_path: Path) -> None:
     name, mark = f"imported-{uuid4().hex[:8]}", tmp_path / "mark"
     evil = put("base-models", kinds(mark)["zip"], ".pt")
     refused = {
@@ -96,7 +97,7 @@ def test_nothing_that_cannot_be_served_is_registered(body: bytes, tmp_path: Path
         state = registered(name, weights)
         assert state.is_failed()
         assert reason in str(state.message)
-    dropped = registered(name, put("base-models", body, ".pt"), promotion=ANY)
+    dropped = registered(name, "absent.pt", promotion=ANY)
     assert "Name the archive to measure on" in str(dropped.message)
     assert registered_versions.find_model(name) is None
     assert not mark.exists()

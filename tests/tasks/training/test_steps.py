@@ -124,6 +124,7 @@ flipud: 0.5, fliplr: 0.25, bgr: 0.1, mosaic: 0.5, mixup: 0.1, cutmix: 0.1, copy_
 """)
 
 
+@pytest.mark.slow
 def test_every_override_reaches_ultralytics(data: Path, tmp_path: Path) -> None:
     chosen = OVERRIDES | {"single_cls": True}
     assert {*chosen} == {*TrainingOverrides.model_fields}

@@ -14,6 +14,7 @@ from tests.tasks.weights.hostile import checkpoint, kinds, saved, sound
 SAID: dict[str, Any] = {"task": "detect", "class_names": ["cat", "dog"], "outputs": 2, "image_size": 64}
 
 
+@pytest.mark.slow
 def test_a_process_reads_task_classes_and_image_size(tmp_path: Path) -> None:
     (tmp_path / "old.pt").write_bytes(saved(checkpoint(train_args={"imgsz": [100, 90]})))
     names = tuple(str(sound().names[number]) for number in range(80))
@@ -21,6 +22,7 @@ def test_a_process_reads_task_classes_and_image_size(tmp_path: Path) -> None:
     assert described == WeightsDescription(task="detect", class_names=names, image_size=128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["nothing", "time"])
 def test_hostile_weights_run_nothing_and_end(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if limit == "time":
