@@ -92,11 +92,12 @@ def _match_image(image: ComparedImage) -> tuple[Ints, dict[str, NDArray[Any]]]:
     same = image.predictions.class_id[:, None] == image.labels.class_id[None, :]
     label = np.full(len(same), NO_LABEL)
     free = np.ones(len(counted), np.bool_)
-    for row, overlaps in enumerate(image.overlaps):
-        able = free & same[row] & (overlaps >= MIN_OVERLAP)
+    fits = same & (image.overlaps >= MIN_OVERLAP)
+    for row in np.flatnonzero(fits.any(axis=1)).tolist():
+        able = free & fits[row]
         candidates = np.flatnonzero(able & counted if (able & counted).any() else able)
         if len(candidates):
-            label[row] = candidates[overlaps[candidates].argmax()]
+            label[row] = candidates[image.overlaps[row, candidates].argmax()]
             free[label[row]] = False
     places = np.append(np.where(counted, np.cumsum(counted) - 1, NO_LABEL), NO_LABEL)  # the last is that of no label
     kept = np.flatnonzero(np.append(counted, True)[label])

@@ -86,7 +86,7 @@ def evaluate_version(
     return VersionEvaluation(
         version=version,
         task=task,
-        metrics=_metrics(images, count, task, matching),
+        metrics=_metrics(images, count, task),
         slices=tuple(SliceMetrics(slice=each, metrics=_slice_metrics(images, each, count, task)) for each in slices),
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
@@ -165,13 +165,12 @@ def _traits(data: EvaluationSet, images: Sequence[ComparedImage]) -> list[ImageT
     ]
 
 
-def _metrics(images: Sequence[ComparedImage], count: int, task: str, matching: Matching) -> ClassMetrics:
-    return _accuracies(matching) if task == "classify" else coco_metrics(images, count, task)
+def _metrics(images: Sequence[ComparedImage], count: int, task: str) -> ClassMetrics:
+    return _accuracies(match(images)) if task == "classify" else coco_metrics(images, count, task)
 
 
 def _slice_metrics(images: Sequence[ComparedImage], part: Slice, count: int, task: str) -> Metrics:
-    chosen = [images[number] for number in part.images]
-    return _metrics(chosen, count, task, match(chosen)).overall
+    return _metrics([images[number] for number in part.images], count, task).overall
 
 
 def _accuracies(matching: Matching) -> ClassMetrics:
