@@ -21,6 +21,8 @@ from tasks.merge.vocabularies import Vocabularies, Vocabulary, read_vocabularies
 
 # A logit whose sigmoid is 0 for a class that is not there: neither its value nor its gradient counts.
 _ABSENT = -30.0
+# Images of a mosaic: of fewer in memory it would show the same one again and again.
+_MOSAIC = 4
 # Those whose loss takes weights of classes, an image at a time.
 _TRAINERS = (
     yolo.detect.DetectionTrainer,
@@ -97,20 +99,23 @@ class _PartialLabelsDataset(YOLODataset):
     """Images of which those of one vocabulary are mixed with each other."""
 
     def group_images(self, vocabularies: Vocabularies) -> None:
-        """Note the vocabulary of each image, and the images of each vocabulary."""
-        self._vocabulary = [vocabularies.of_image(Path(path)) for path in self.im_files]
-        self._peers: defaultdict[Vocabulary, list[int]] = defaultdict(list)
-        for index, vocabulary in enumerate(self._vocabulary):
-            self._peers[vocabulary].append(index)
+        """Note which images know the same classes: a number for each image, and the images of each number."""
+        numbers: dict[Vocabulary, int] = {}
+        known = (vocabularies.of_image(Path(path)) for path in self.im_files)
+        self._group = [numbers.setdefault(each, len(numbers)) for each in known]
+        self._peers: defaultdict[int, list[int]] = defaultdict(list)
+        for index, group in enumerate(self._group):
+            self._peers[group].append(index)
 
     def __getitem__(self, index: int) -> Any:  # noqa: ANN401
-        self._wanted = self._vocabulary[index]
+        self._wanted = self._group[index]
         return super().__getitem__(index)
 
     def get_image_and_label(self, index: int) -> Any:  # noqa: ANN401
-        if self._vocabulary[index] != self._wanted:  # a partner to mix: one that is in memory, as Ultralytics does
-            loaded = [each for each in self.buffer if self._vocabulary[each] == self._wanted]
-            index = random.choice(loaded or self._peers[self._wanted])  # noqa: S311 - as Ultralytics' own choice
+        if self._group[index] != self._wanted:  # a partner to mix: one that is in memory, as Ultralytics does
+            loaded = [each for each in self.buffer if self._group[each] == self._wanted]
+            enough = loaded if len(loaded) >= _MOSAIC else self._peers[self._wanted]
+            index = random.choice(enough)  # noqa: S311 - as Ultralytics' own choice
         return super().get_image_and_label(index)
 
 

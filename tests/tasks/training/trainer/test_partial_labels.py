@@ -1,5 +1,8 @@
 """Images that are labelled for some of the classes: what a training learns of them, mixes, and counts."""
 
+import random
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,14 @@ from tasks.training.trainer.partial_labels import (
     masked_validator,
 )
 from tasks.training.trainer.ultralytics_setup import load_model
-from tests.tasks.merge.archives import dataset, merge
+from tests.tasks.merge.archives import dataset, merge, picture, row
 
 FAMILIES = ("yolo11n", "yolo26n")
 SUFFIXES = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
 CASES = [(family, task) for family in FAMILIES for task in SUFFIXES]
 SIZE = 64
 KNOWN = [frozenset({0}), frozenset({1, 2})]
+FILES = (("images", "jpg", picture), ("labels", "txt", lambda at: row(at % 2, at)))
 
 
 def class_scores(preds: Any) -> list[torch.Tensor]:
@@ -71,24 +75,30 @@ def test_a_class_that_is_unknown_in_an_image_teaches_nothing(family: str, task: 
 
 
 def test_only_images_that_know_the_same_classes_are_mixed(tmp_path: Path) -> None:
-    _, written = merge(tmp_path, dataset(0, "cat, dog"), dataset(20, "bird, ox"))
+    """Also if one vocabulary is so rare that its images are never in memory together."""
+    more = {f"{kind}/train/{at}.{end}": make(at) for at in range(4, 20) for kind, end, make in FILES}
+    rare = {entry: content for entry, content in dataset(20, "bird, ox").items() if not re.search("train/[23]", entry)}
+    _, written = merge(tmp_path, dataset(100, "cat, dog", changes=more), rare)
     model = load_model("yolo11n.yaml", "detect")
-    make = choose_trainer(model, written.data)
-    assert make is not None
+    make_trainer = choose_trainer(model, written.data)
+    assert make_trainer is not None
     arguments = {"data": str(written.data), "imgsz": SIZE, "mosaic": 1.0, "mixup": 0.5, "cutmix": 0.5, "workers": 0}
-    trainer = make(overrides={**arguments, "model": "yolo11n.yaml", "device": "cpu", "save_dir": str(tmp_path / "out")})
+    trainer = make_trainer(
+        overrides={**arguments, "model": "yolo11n.yaml", "device": "cpu", "save_dir": str(tmp_path / "out")}
+    )
     trainer.model = model.model
-    images = trainer.build_dataset(str(written.data.parent / "images" / "train"), batch=4)
+    images = trainer.build_dataset(str(written.data.parent / "images" / "train"), batch=1)  # 8 are kept in memory
     vocabularies = read_vocabularies(written.data)
     assert vocabularies is not None
-    mixed = 0
-    for _ in range(10):
-        for number in range(len(images)):
-            shown = images[number]
-            found = set(shown["cls"].flatten().int().tolist())
-            assert found <= vocabularies.of_image(Path(shown["im_file"]))
-            mixed += len(found) > 1
-    assert mixed
+    mixed: Counter[frozenset[int]] = Counter()
+    random.seed(0)
+    for number in [*range(10), 20, *range(10, 20), 21] * 4:
+        shown = images[number]
+        found = set(shown["cls"].flatten().int().tolist())
+        known = vocabularies.of_image(Path(shown["im_file"]))
+        assert found <= known
+        mixed[known] += len(found) > 1
+    assert all(mixed[each] for each in vocabularies.archives)
 
 
 def test_what_is_found_of_an_unknown_class_is_not_counted() -> None:
