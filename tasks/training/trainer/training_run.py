@@ -190,8 +190,8 @@ class UltralyticsCallbacks:
         """Draw the images with the most mistakes, unless plots are off."""
         if not self.job.arguments.get("plots", True):
             return
-        job = self.job.task, int(validator.args.imgsz), first_device(self.job.arguments.get("device"))
-        _or_none(lambda: draw_worst(self._mistakes, validator.dataloader.dataset, weights, job, folder / FOLDER))
+        job = self.job.task, first_device(self.job.arguments.get("device"))
+        _or_none(lambda: draw_worst(self._mistakes, validator, weights, job, folder / FOLDER))
 
 
 def _is_first_process() -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.media.annotate import annotate_image
 from tasks.media.images import read_image, shrink_to_fit, write_jpeg
+from tasks.merge.vocabularies import read_vocabularies
 from tasks.training.report.worst_images import LISTING, MIN_CONFIDENCE, SHOWN, SIDE, WorstImage
 from tasks.training.trainer.reference import to_detections
 from tasks.training.trainer.ultralytics_setup import load_model
@@ -63,16 +64,18 @@ def _misclassified(validator: Any) -> list[Mistakes]:  # noqa: ANN401
 
 def draw_worst(
     mistakes: Sequence[Mistakes],
-    dataset: Any,  # noqa: ANN401
+    validator: Any,  # noqa: ANN401
     weights: Path,
-    job: tuple[str, int, str | None],
+    job: tuple[str, str | None],
     folder: Path,
 ) -> None:
     """Draw the labels and the detections of each image into `folder`, beside a list of them.
 
-    `dataset` is Ultralytics' own, `job` the task, the image size and the device.
+    `validator` is Ultralytics' own, which has run, `job` the task and the device.
     """
-    task, image_size, device = job
+    task, device = job
+    dataset = validator.dataloader.dataset
+    vocabularies = read_vocabularies(Path(validator.args.data))
     model = load_model(str(weights), task)
     class_names = model.model.names  # those of the merge; `model.names` has ImageNet's words for its identifiers
     names = [class_names[number] for number in sorted(class_names)]
@@ -80,10 +83,11 @@ def draw_worst(
     listed = []
     # Evaluation pads images in another way, which moves a confidence a little: the images below are drawn with as many
     # detections as were counted.
-    options = {"imgsz": image_size, "device": device, "conf": MIN_CONFIDENCE / 2, "project": str(folder)}
+    options = {"imgsz": validator.args.imgsz, "device": device, "conf": MIN_CONFIDENCE / 2, "project": str(folder)}
     for number, each in enumerate(mistakes):
         path = Path(dataset.samples[each.image][0] if task == "classify" else dataset.im_files[each.image])
-        (result,) = model.predict(str(path), verbose=False, save=False, **options)
+        known = sorted(vocabularies.of_image(path)) if vocabularies else None
+        (result,) = model.predict(str(path), classes=known, verbose=False, save=False, **options)
         image = shrink_to_fit(read_image(path), SIDE)
         truth = detected = f"{number}-truth.jpg"
         truth_class = detected_class = ""

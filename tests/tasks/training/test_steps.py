@@ -171,12 +171,12 @@ def test_the_worst_pictures_name_classes_as_the_merge_does_and_draw_what_was_cou
 
     monkeypatch.setattr(worst_predictions, "annotate_image", draw)
     label = {"bboxes": np.full((1, 4), 0.5), "cls": np.zeros((1, 1)), "segments": []}
-    seen = SimpleNamespace(im_files=list_images(data, "detect", "val"), labels=[label])
+    dataset = SimpleNamespace(im_files=list_images(data, "detect", "val"), labels=[label])
     worst_predictions.draw_worst(
         [worst_predictions.Mistakes(0, 1, 0, sure=0)],
-        seen,
+        SimpleNamespace(args=SimpleNamespace(data=str(data), imgsz=64), dataloader=SimpleNamespace(dataset=dataset)),
         straight[0].weights,
-        ("detect", 64, "cpu"),
+        ("detect", "cpu"),
         tmp_path / "worst",
     )
     assert drawn == [(1, [SYNSET, ODD]), (0, [SYNSET, ODD])]

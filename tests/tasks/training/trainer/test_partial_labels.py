@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import DEFAULT_CFG
 
 from tasks.merge.vocabularies import Vocabularies, read_vocabularies
+from tasks.merge.yolo_writer import list_images
+from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.partial_labels import (
     PartialLabelsError,
     choose_trainer,
@@ -21,6 +24,7 @@ from tasks.training.trainer.partial_labels import (
     masked_validator,
 )
 from tasks.training.trainer.ultralytics_setup import load_model
+from tasks.training.trainer.worst_predictions import Mistakes, draw_worst
 from tests.tasks.merge.archives import dataset, merge, picture, row
 
 FAMILIES = ("yolo11n", "yolo26n")
@@ -112,6 +116,22 @@ def test_what_is_found_of_an_unknown_class_is_not_counted() -> None:
     found = {"cls": torch.tensor([0.0, 1.0]), "conf": torch.tensor([0.9, 0.8])}
     validator.update_metrics([found, found], {"im_file": ["/d/val/00-000000-x.jpg", "/d/val/01-000000-x.jpg"]})
     assert [part["conf"].tolist() for part in counted] == [pytest.approx([0.9]), pytest.approx([0.9, 0.8])]
+
+
+def test_pictures_of_mistakes_show_no_unknown_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, written = merge(tmp_path, dataset(0, "cat, dog"), dataset(20, "bird, ox"))
+
+    def predict(_: str, **options: Any) -> None:
+        raise InterruptedError(options["classes"])
+
+    monkeypatch.setattr(
+        worst_predictions, "load_model", lambda *_: SimpleNamespace(model=SimpleNamespace(names={}), predict=predict)
+    )
+    images = SimpleNamespace(dataset=SimpleNamespace(im_files=list_images(written.data, "detect", "val")))
+    validator = SimpleNamespace(args=SimpleNamespace(data=str(written.data), imgsz=SIZE), dataloader=images)
+    for number, known in enumerate(([0, 1], [0, 1], [2, 3])):
+        with pytest.raises(InterruptedError, match=re.escape(str(known))):
+            draw_worst([Mistakes(number, 1, 0, sure=0)], validator, Path("best.pt"), ("detect", "cpu"), tmp_path)
 
 
 def test_complete_images_are_for_ultralytics_alone(tmp_path: Path) -> None:
