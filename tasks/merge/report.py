@@ -1,6 +1,6 @@
 """A merge plan as a page of markdown, and as facts that are kept with the training."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +43,13 @@ def plan_markdown(plan: MergePlan) -> str:
         ]
         parts += ["## Conflicts", _first(conflicts)]
     parts += ["## Classes", _classes(plan)]
+    if unknown := _unknown_classes(plan):
+        texts = [
+            f"**{escape_markdown(archive)}**: "
+            + wrap_text(", ".join(f"{name[:_MAX_NAME]} {count}" for name, count in counts.items()))
+            for archive, counts in unknown.items()
+        ]
+        parts += ["## Images in which a class is unknown: they teach nothing about it", _first(texts)]
     if plan.united:
         both = [(image, ", ".join(others)) for image, *others in (_copies(plan, each) for each in plan.united)]
         texts = [f"**{wrap_text(image)}** with the labels of {wrap_text(others)}" for image, others in both]
@@ -72,9 +79,23 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "united": [_copies(plan, each) for each in plan.united],
         "gold": gold and {"archive": gold.archive, "class_ids": list(gold.class_ids), "images": len(gold.samples)},
         "digest": plan_digest(plan),
+        "unknown_classes": _unknown_classes(plan),
         "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
         "left_out": [each._asdict() for each in plan.left_out],
     }
+
+
+def _unknown_classes(plan: MergePlan) -> dict[str, dict[str, int]]:
+    """Return archive -> class -> in how many of the images that it brings the class is masked."""
+    if plan.vocabularies is None:
+        return {}
+    unknown: dict[str, dict[str, int]] = {}
+    for number, (archive, splits) in enumerate(zip(plan.archives, plan.splits, strict=True)):
+        seen = Counter(plan.vocabularies.of_archive(number, splits))
+        for merged, name in enumerate(plan.classes.class_names):
+            if count := sum(images for known, images in seen.items() if merged not in known):
+                unknown.setdefault(archive, {})[name] = count
+    return unknown
 
 
 def _copies(plan: MergePlan, united: LabelUnion) -> list[str]:

@@ -43,6 +43,14 @@ def test_conflicts_are_reported_with_what_stops_the_merge() -> None:
     assert "- **merge-partial-labels**: Expected" in page
 
 
+def test_it_is_said_in_how_many_images_of_which_archive_a_class_is_unknown() -> None:
+    archives = (source(names="cat dog"), source("b.zip", "cat ox", {"train": "bv", "val": "x"}))
+    plan = merged(*archives)
+    assert plan_facts(plan)["unknown_classes"] == {"a.zip": {"ox": 2}, "b.zip": {"dog": 2}}
+    assert "teach nothing about it\n\n- **a.zip**: ox 2\n- **b.zip**: dog 2" in plan_markdown(plan)
+    assert plan_facts(merged(*archives, partial_labels="warn"))["unknown_classes"] == {}
+
+
 def test_nothing_breaks_out_of_the_page() -> None:
     plan = merged(
         source(f"{HOSTILE}\n# x.zip", f"{HOSTILE} dog"),
@@ -85,6 +93,7 @@ def test_facts_are_the_plan_as_json() -> None:
         "flip_idx": None,
         "gold": None,
         "digest": plan_digest(plan),
+        "unknown_classes": {},
         "conflicts": [],
         "left_out": [
             {

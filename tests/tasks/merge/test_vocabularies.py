@@ -1,12 +1,15 @@
 """Which classes are known in which image of a merged dataset, and how that follows its images."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.merge.plan import blocking_conflicts
 from tasks.merge.steps import write_relabelled_split, write_smoke_test_subset
-from tasks.merge.vocabularies import Vocabularies, read_vocabularies
+from tasks.merge.vocabularies import Vocabularies, plan_vocabularies, read_vocabularies
 from tasks.merge.yolo_writer import list_images
 from tasks.parameters import MergePolicy
 from tests.tasks.merge.archives import Entries, dataset, merge
@@ -27,6 +30,26 @@ def test_what_is_unknown_is_masked_reported_or_refused(choice: str, fatal: bool,
     assert (plan.vocabularies is not None) == masked
     strict = MergePolicy.model_validate({"partial_labels": choice, "on_conflict": "fail"})
     assert bool(blocking_conflicts(plan, strict)) != settled
+
+
+@given(
+    st.lists(st.tuples(st.sets(st.sampled_from("pqrs"), min_size=1), st.sets(st.sampled_from("abcdefg"))), min_size=2),
+    st.dictionaries(st.sampled_from("pqrs"), st.none() | st.just("t")),
+)
+def test_a_class_is_known_exactly_where_an_archive_of_the_image_names_it(
+    archives: list[tuple[set[str], set[str]]], classes: dict[str, str | None]
+) -> None:
+    sources = [
+        source(f"{number}.zip", " ".join(sorted(names)), {"train": "".join(sorted(letters)), "val": "z"})
+        for number, (names, letters) in enumerate(archives)
+    ]
+    plan = merged(*sources, classes=classes)
+    for number, own in enumerate(plan.splits):
+        known = plan_vocabularies(plan.classes, plan.splits, plan.united).of_archive(number, own)
+        for letter, vocabulary in zip((sample.image[-5] for sample in chain(*own.values())), known, strict=True):
+            named = set().union(*(names for names, letters in archives if letter in letters | {"z"}))
+            renamed = {classes.get(name, name) for name in named} - {None}
+            assert {plan.classes.class_names[each] for each in vocabulary} == renamed
 
 
 def seen(data: Path) -> dict[frozenset[int], int]:
