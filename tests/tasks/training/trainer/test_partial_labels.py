@@ -147,6 +147,33 @@ def test_a_model_that_cannot_leave_out_a_class_is_refused(tmp_path: Path) -> Non
         choose_trainer(RTDETR("rtdetr-l.yaml"), written.data)
 
 
+def test_one_class_for_all_is_refused(tmp_path: Path) -> None:
+    _, written = merge(tmp_path, dataset(0, "cat, dog"), dataset(20, "bird, ox"))
+    trainer = choose_trainer(load_model("yolo11n.yaml", "detect"), written.data)
+    assert trainer is not None
+    with pytest.raises(PartialLabelsError, match="found single_cls"):
+        trainer(overrides={"data": str(written.data), "model": "yolo11n.yaml", "single_cls": True, "device": "cpu"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", SUFFIXES)
+def test_a_training_of_each_task_masks_all_its_batches(task: str, tmp_path: Path) -> None:
+    """Mosaic, mixup and the rest run, the best weights are measured, and hold nothing of the mask."""
+    _, written = merge(tmp_path, *(dataset(*each, task=task) for each in ((0, "cat, dog"), (20, "bird, ox"))))
+    model = load_model(f"yolo26n{SUFFIXES[task]}.yaml", task)
+    taught: list[torch.Tensor] = []
+    model.add_callback(
+        "on_train_batch_end", lambda trainer: taught.append(trainer.model.criterion.one2many.class_weights)
+    )
+    augmented = {"mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "epochs": 1, "close_mosaic": 0}
+    where = {"data": str(written.data), "save_dir": str(tmp_path / "out"), "device": "cpu", "workers": 0}
+    model.train(choose_trainer(model, written.data), imgsz=SIZE, batch=4, plots=False, **augmented, **where)
+    assert [set(mask.sum(-1).flatten().tolist()) for mask in taught] == [{2.0}] * 2
+    best = load_model(str(tmp_path / "out" / "weights" / "best.pt"), task)
+    assert type(best.model).__module__ == "ultralytics.nn.tasks"
+    assert best.model.criterion is None
+
+
 def test_the_validator_is_that_of_the_task(tmp_path: Path) -> None:
     _, written = merge(tmp_path, dataset(0, "cat, dog"), dataset(20, "bird, ox"))
     chosen = choose_validator(load_model("yolo11n.yaml", "detect"), written.data)
