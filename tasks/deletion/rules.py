@@ -44,10 +44,13 @@ def require_deletable(name: str, obstacles: Sequence[Obstacle], *, force: bool) 
 def archives_named(parameters: Mapping[str, Any]) -> list[str]:
     """Return the entries by which a flow run with these parameters names archives, the gold archive among them."""
     several, promotion = parameters.get("archives"), parameters.get("promotion")
+    evaluation = parameters.get("evaluation")
+    also = evaluation.get("also") if isinstance(evaluation, dict) else None
     entries = [
         parameters.get("archive"),
         parameters.get("source"),
         *(several if isinstance(several, list) else []),
+        *(also if isinstance(also, list) else []),
         promotion.get("gold") if isinstance(promotion, dict) else None,
     ]
     return [entry for entry in entries if isinstance(entry, str)]
