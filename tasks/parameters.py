@@ -386,6 +386,14 @@ class PromotionPolicy(Parameters):
         0.001, ge=-1, le=1, description="Least gain in mAP50-95 (for classification: accuracy) over the champion."
     )
     max_class_drop: float = Field(0.05, ge=0, le=1, description="Largest loss of a single class against the champion.")
+    max_corruption_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest loss against the champion in the mean of mAP50-95 (for classification: accuracy) over "
+        "validation images with 15 corruptions at 3 strengths: noise, blur, weather, compression. None does not "
+        "measure it; it takes minutes.",
+    )
     gold: Archive | None = Field(
         None, description="An archive that is never used for training; both versions are also compared on it."
     )
@@ -425,6 +433,13 @@ class EvaluationParams(Parameters):
         True,
         description="Keep the thresholds with the version, in place of those of an earlier evaluation. Those of split "
         "train are never kept.",
+    )
+    corrupted_images: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="So many images, drawn by the seed, are also measured with 15 corruptions at 3 strengths: noise, "
+        "blur, weather, compression. Each is predicted 46 times.",
     )
     worst: int = Field(50, ge=0, le=200, description="Images with the most mistakes on the page.")
     seed: int = Field(0, ge=0, description="Seed of the samples for the intervals of the thresholds.")

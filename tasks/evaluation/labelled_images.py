@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.image_stats import ImageStats
-from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, parse_labels
+from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, LabelSpec, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.merge.class_mapping import plan_classes
 from tasks.merge.steps import ValidArchive
+from tasks.merge.vocabularies import read_vocabularies
+from tasks.merge.yolo_writer import label_path, list_images, read_keypoint_keys
 from tasks.validation.dataset_check import open_dataset
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
@@ -112,6 +114,38 @@ def _with_class_ids(image: EvaluationImage, ids: Sequence[int]) -> EvaluationIma
     rows = tuple(row._replace(class_id=ids[row.class_id]) for row in image.rows)
     class_id = None if image.class_id is None else ids[image.class_id]
     return replace(image, rows=rows, vocabulary=frozenset(ids), class_id=class_id)
+
+
+def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> EvaluationSet:
+    """Return the images of split `val` of a merged dataset, where they lie; nothing is known of what they are like."""
+    shape: Any = read_keypoint_keys(data, task).get("kpt_shape", (0, 0))
+    keypoints = (int(shape[0]), int(shape[1]))
+    rules = LabelSpec(class_count=len(class_names), task=task, keypoints=keypoints)
+    vocabularies = read_vocabularies(data)
+    everything = frozenset(range(len(class_names)))
+    images = []
+    for path in list_images(data, task, "val"):
+        label = label_path(path)
+        known = task != "classify" and label.exists()
+        images.append(
+            EvaluationImage(
+                archive="",
+                name=path.name,
+                path=path,
+                rows=parse_labels(label.read_bytes(), label.name, rules)[0].rows if known else (),
+                stats=ImageStats(0, 0),
+                vocabulary=vocabularies.of_image(path) if vocabularies else everything,
+                class_id=int(path.parent.name) if task == "classify" else None,
+            )
+        )
+    return EvaluationSet(
+        digests={},
+        split="val",
+        task=task,
+        class_names=tuple(class_names),
+        keypoints=keypoints,
+        images=tuple(images),
+    )
 
 
 def _samples(dataset: Dataset, split: str, archive: str) -> Iterator[tuple[int, LabelledImage]]:

@@ -6,11 +6,13 @@ from typing import Any
 
 from tasks.evaluation.calibration import Calibration
 from tasks.evaluation.confusion import BACKGROUND
+from tasks.evaluation.corruption import CORRUPTIONS, STRENGTHS, Corruption
 from tasks.evaluation.error_kinds import KINDS
 from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.metrics import Metrics
 from tasks.evaluation.pictures import draw_matrix, draw_worst
 from tasks.evaluation.promise import Promise
+from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.thresholds import Threshold
 from tasks.evaluation.version_evaluation import VersionEvaluation
 from tasks.rendering.html import DOCUMENT, render_page
@@ -52,6 +54,8 @@ def evaluation_page(
         chart=CHART,
         curves=[(each.version, _curve(each.calibration), f"{each.calibration.error:.3f}") for each in evaluations],
         slices=_slice_rows(evaluations)[:_SHOWN_SLICES],
+        corruptions=_corruption_rows(evaluations),
+        strengths=STRENGTHS,
         exhibits=draw_worst(data, evaluations, worst, names),
     )
 
@@ -87,6 +91,7 @@ def _version_facts(each: VersionEvaluation, names: Sequence[str], data: Evaluati
         "calibration": asdict(each.calibration),
         "thresholds": threshold_facts(each),
         "promises": {names[number]: asdict(promise) for number, promise in each.promises.items()},
+        "robustness": each.robustness and _robustness_facts(each.robustness),
         "confusion": [
             {"true": _class(names, true), "found": _class(names, found), "count": len(images)}
             for (true, found), images in cells
@@ -103,6 +108,8 @@ def evaluation_metrics(data: EvaluationSet, evaluation: VersionEvaluation) -> di
     archives = "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in names)[-100:].strip(".")
     beginning = f"evaluation/{archives or 'archive'}/{data.split}"
     values = dict(evaluation.metrics.overall.values) | {"calibration_error": evaluation.calibration.error}
+    if evaluation.robustness:
+        values["mean of corruptions"] = evaluation.robustness.mean
     values |= {f"cost {kind}": error.cost for kind, error in evaluation.errors.items()}
     return {f"{beginning}/{name}": value for name, value in values.items() if value is not None}
 
@@ -240,6 +247,29 @@ def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]
         }
         for own in first.slices
     ]
+
+
+def _corruption_rows(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, list[str]]]:
+    """Of the clean images, of each corruption and of their mean: the score of each version at each strength."""
+    if evaluations[0].robustness is None:
+        return []
+    measured = [each.robustness for each in evaluations if each.robustness]
+    blank = [""] * (len(STRENGTHS) - 1)
+    clean = [cell for each in measured for cell in (_figure(each.clean), *blank)]
+    mean = [cell for each in measured for cell in (_figure(each.mean), *blank)]
+    rows = [
+        (
+            name.replace("_", " "),
+            [_figure(each.scores[Corruption(name, strength)]) for each in measured for strength in STRENGTHS],
+        )
+        for name in CORRUPTIONS
+    ]
+    return [("none", clean), *rows, ("mean of all", mean)]
+
+
+def _robustness_facts(robustness: Robustness) -> dict[str, Any]:
+    scores = {f"{name} {strength}": score for (name, strength), score in robustness.scores.items()}
+    return {"images": robustness.images, "clean": robustness.clean, "mean": robustness.mean, "corruptions": scores}
 
 
 def _primary(metrics: Metrics | None) -> str:

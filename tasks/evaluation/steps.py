@@ -1,11 +1,16 @@
 """Steps of an evaluation: unpack the images, and have a version predict in a process of its own."""
 
+import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from prefect import get_run_logger
 
 from tasks.errors import StudioError
+from tasks.evaluation.corruption import plan_corrupted, write_corrupted
 from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
 from tasks.evaluation.prediction_file import read_predictions
 from tasks.files import write_atomically
@@ -30,6 +35,28 @@ def unpack_images(archive: ValidArchive, split: str, folder: Path) -> Evaluation
         StudioError: There are no images, or no labels.
     """
     return unpack_split(archive, split, folder)
+
+
+@step
+def corrupt_images(data: EvaluationSet, count: int, side: int, seed: int, folder: Path) -> EvaluationSet:
+    """Write `count` images of a set, drawn by the seed, into the fresh `folder`: clean, then of each corruption.
+
+    Returns:
+        The set of all these files; `side` is the longest in pixels.
+
+    Raises:
+        StudioError: An image cannot be read, or the disk is full.
+    """
+    folder.mkdir(parents=True)
+    chosen = sorted(random.Random(seed).sample(range(len(data.images)), min(count, len(data.images))))  # noqa: S311
+    images = [data.images[number] for number in chosen]
+    files = list(plan_corrupted([image.path for image in images], folder, side, seed))
+    progress = RunProgress("corrupted images")
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(write_corrupted, files, chunksize=8), 1):
+            progress(done / len(files), done)
+    rounds = zip(files, images * (len(files) // len(images)), strict=True)
+    return replace(data, images=tuple(replace(image, path=file.target) for file, image in rounds))
 
 
 class Predictions:

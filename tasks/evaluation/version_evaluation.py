@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation.calibration import Calibration, calibrate
 from tasks.evaluation.coco_metrics import coco_metrics
 from tasks.evaluation.confusion import Confusion, confuse
+from tasks.evaluation.corruption import ALL_CORRUPTIONS
 from tasks.evaluation.error_kinds import ErrorKind, error_kinds
 from tasks.evaluation.labelled_images import EvaluationSet, label_detections
 from tasks.evaluation.matching import Matching, match
 from tasks.evaluation.metrics import ACCURACY, ClassMetrics, Metrics
 from tasks.evaluation.overlaps import ComparedImage, best_first, compare_image
 from tasks.evaluation.promise import Promise, promise_misses
+from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.slices import ImageTraits, Slice, find_slices
 from tasks.evaluation.thresholds import Goal, Threshold, class_thresholds
 from tasks.merge.class_mapping import match_class_ids
@@ -56,6 +59,7 @@ class VersionEvaluation:
     own_names: Mapping[int, str]
     left_out: tuple[str, ...]
     images: tuple[ComparedImage, ...]
+    robustness: Robustness | None = None
 
 
 def evaluate_version(
@@ -102,6 +106,26 @@ def evaluate_version(
         ),
         images=images,
     )
+
+
+def measure_robustness(
+    task: str, class_names: Sequence[str], corrupted: EvaluationSet, predictions: Iterable[Detections]
+) -> Robustness:
+    """Return the figures of a version, by what it found in each image of a set of `corrupt_images`.
+
+    Raises:
+        StudioError: The version shares no class with the archive.
+    """
+    ids = match_class_ids(class_names, corrupted.class_names)
+    found = iter(predictions)
+    count = len(corrupted.images) // (len(ALL_CORRUPTIONS) + 1)  # the clean ones come first
+    data = replace(corrupted, images=corrupted.images[:count])
+
+    def score() -> float:
+        images = _compare(task, class_names, ids, data, islice(found, count))
+        return _metrics(images, len(data.class_names), task, match(images)).overall.primary or 0.0
+
+    return Robustness(images=count, clean=score(), scores={each: score() for each in ALL_CORRUPTIONS})
 
 
 def require_task(version: int, task: str, data: EvaluationSet) -> None:

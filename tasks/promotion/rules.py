@@ -22,13 +22,15 @@ class EvaluatedVersion:
     """A version in MLflow, with its task and classes.
 
     `scores` has keys `validation` and, if the policy names an archive, `gold`; those of two versions are of the same
-    images and labels. It is empty if the model could not be evaluated.
+    images and labels. It is empty if the model could not be evaluated. `corrupted` is the mean of the main metric over
+    corrupted validation images, if the policy asks for it.
     """
 
     version: int
     task: str
     class_names: tuple[str, ...]
     scores: Mapping[str, Scores] = field(default_factory=dict)
+    corrupted: float | None = None
 
 
 class ClassRow(NamedTuple):
@@ -140,6 +142,9 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
             faults, reason = _judge_pair(pair, champion.version, policy)
             against += faults
             reached.append(reason)
+        if policy.max_corruption_drop is not None:
+            passed, reason = _check_corrupted(challenger, champion, policy.max_corruption_drop)
+            (reached if passed else against).append(reason)
         known = _known(challenger, champion)
         if new := [name for name in challenger.class_names if name not in known]:
             reached.append(f"New classes, not compared: {safe_repr(new, 200)}.")
@@ -219,6 +224,21 @@ def _check_map50(scores: Scores, limit: float, version: int, *, from_policy: boo
         )
     expected = f"{metric} of at least {limit:.3f}" + ("" if from_policy else " of a first version")
     return False, expected_found_fix(expected, f"{scores.map50_or_accuracy:.3f}", fix)
+
+
+def _check_corrupted(challenger: EvaluatedVersion, champion: EvaluatedVersion, limit: float) -> tuple[bool, str]:
+    """Whether the version is as robust as the champion, but for the limit, and the reason."""
+    metric = f"mean {PRIMARY_METRIC[challenger.task]} over corrupted images"
+    rival = f"the champion (version {champion.version})"
+    if challenger.corrupted is None or champion.corrupted is None:
+        missing = challenger if challenger.corrupted is None else champion
+        fix = "Look into the log, and start the run again, or leave promotion.max_corruption_drop empty."
+        return False, expected_found_fix(f"the {metric} of version {missing.version}", "none", fix)
+    if challenger.corrupted >= champion.corrupted - limit - _TOLERANCE:
+        return True, f"The {metric} is {challenger.corrupted:.3f}, {rival} has {champion.corrupted:.3f}."
+    fix = "Train with more augmentation, or raise promotion.max_corruption_drop."
+    found = f"{challenger.corrupted:.3f}, and {rival} has {champion.corrupted:.3f}"
+    return False, expected_found_fix(f"a {metric} of at least {champion.corrupted - limit:.3f}", found, fix)
 
 
 def _alone(challenger: EvaluatedVersion) -> tuple[list[MetricComparison], list[ClassRow]]:

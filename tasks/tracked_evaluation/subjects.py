@@ -2,13 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation import steps as evaluation_steps
+from tasks.evaluation.corruption import ALL_CORRUPTIONS
 from tasks.evaluation.labelled_images import ALL_SPLITS, EvaluationSet, join_sets
-from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, require_task
+from tasks.evaluation.version_evaluation import (
+    VersionEvaluation,
+    evaluate_version,
+    measure_robustness,
+    require_task,
+)
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
 from tasks.tracked_training.inputs import fetch_valid_archive
@@ -83,15 +89,27 @@ def evaluate_subject(
         StudioError: The version cannot predict, or MLflow or the object store cannot be reached.
     """
     version = subject.version
-    log_step("version %d predicts %d images", version.version, len(data.images))
     own = folder / f"version-{version.version}"
     weights = registry.fetch_weights(version, own / "weights")
-    job = evaluation_steps.prediction_job(
-        data, weights, version.task, version.image_size, evaluation.device, own / "predictions"
-    )
     # An archive may have been replaced since an earlier attempt.
     content = hashlib.sha256("".join(data.digests.values()).encode()).hexdigest()[:16]
-    prefix = f"{flow_run_id()}/predictions/version-{version.version}-{content}/"
-    predictions = evaluation_steps.predict_images(job, prefix)
+
+    def predict(images: EvaluationSet, kind: str) -> evaluation_steps.Predictions:
+        log_step("version %d predicts %d images", version.version, len(images.images))
+        place = own / kind
+        job = evaluation_steps.prediction_job(
+            images, weights, version.task, version.image_size, evaluation.device, place
+        )
+        return evaluation_steps.predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
+
+    found = predict(data, "predictions")
     log_step("measuring version %d", version.version)
-    return evaluate_version(version.version, version.task, version.class_names, data, predictions, evaluation)
+    measured = evaluate_version(version.version, version.task, version.class_names, data, found, evaluation)
+    if not evaluation.corrupted_images:
+        return measured
+    log_step("corrupting %d images in %d ways", evaluation.corrupted_images, len(ALL_CORRUPTIONS))
+    corrupted = evaluation_steps.corrupt_images(
+        data, evaluation.corrupted_images, version.image_size, evaluation.seed, own / "corrupted"
+    )
+    found = predict(corrupted, "corrupted-predictions")
+    return replace(measured, robustness=measure_robustness(version.task, version.class_names, corrupted, found))

@@ -1,18 +1,25 @@
 """Whether a new version is promoted: it and the champion are measured on the same images."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import get_run_logger
 
 from tasks.errors import StudioError
+from tasks.evaluation.labelled_images import read_val_split
+from tasks.evaluation.steps import corrupt_images, predict_images, prediction_job
+from tasks.evaluation.version_evaluation import measure_robustness
 from tasks.merge.steps import MergedDataset, write_relabelled_split
-from tasks.orchestration.current_run import log_step
+from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import PromotionPolicy, TrainingParams
 from tasks.promotion.rules import GOLD, VALIDATION, Decision, EvaluatedVersion, decide
 from tasks.tracking import registry
 from tasks.training.events import TrainedModel
-from tasks.training.job import EvaluationTarget
+from tasks.training.job import EvaluationTarget, first_device
 from tasks.training.steps import evaluate
+
+CORRUPTED_IMAGES = 50  # 46 times: clean, and 15 corruptions at 3 strengths
 
 
 def decide_promotion(
@@ -41,7 +48,11 @@ def decide_promotion(
     folder = model.folder.parent
     training = training.model_copy(update={"batch": model.batch})
     measured = evaluate_version(challenger, model.weights, dataset, training, folder / "challenger")
-    rival = evaluate_version(champion, None, dataset, training, folder / "champion") if champion else None
+    if champion is None:
+        return decide(measured, None, promotion)
+    rival = evaluate_version(champion, None, dataset, training, folder / "champion")
+    if promotion.max_corruption_drop is not None:
+        measured, rival = measure_corrupted({challenger: measured, champion: rival}, dataset, training, folder)
     return decide(measured, rival, promotion)
 
 
@@ -69,3 +80,30 @@ def evaluate_version(
     except StudioError as error:  # the version is registered; without scores it is not promoted
         get_run_logger().warning("version %d could not be measured: %s", version.version, error)
     return EvaluatedVersion(version=version.version, task=version.task, class_names=version.class_names, scores=scores)
+
+
+def measure_corrupted(
+    versions: Mapping[registry.ModelVersion, EvaluatedVersion],
+    dataset: MergedDataset,
+    training: TrainingParams,
+    folder: Path,
+) -> list[EvaluatedVersion]:
+    """Return the versions with their scores on the same corrupted validation images; without, if one has none."""
+    log_step("comparing both on corrupted images")
+    side = max(version.image_size for version in versions)
+    device = first_device(training.device)
+    measured = []
+    try:
+        data = read_val_split(dataset.data, dataset.task, dataset.class_names)
+        images = corrupt_images(data, CORRUPTED_IMAGES, side, training.seed, folder / "corrupted")
+        for version, scores in versions.items():
+            own = folder / f"corrupted-{version.version}"
+            weights = registry.fetch_weights(version, own / "weights")
+            job = prediction_job(images, weights, version.task, version.image_size, device, own / "predictions")
+            found = predict_images(job, f"{flow_run_id()}/corrupted/version-{version.version}/")
+            robustness = measure_robustness(version.task, version.class_names, images, found)
+            measured.append(replace(scores, corrupted=robustness.mean))
+    except StudioError as error:  # the version is registered; without scores it is not promoted
+        get_run_logger().warning("the versions could not be measured on corrupted images: %s", error)
+        return list(versions.values())
+    return measured

@@ -31,7 +31,7 @@ def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, 
     name = f"model-{uuid4().hex[:8]}"
     register(name, weights, None)
     MlflowClient().set_registered_model_alias(name, "champion", "1")
-    params: dict[str, Any] = {"evaluation": {"worst": 3, "max_misses": {"circle": 0.05}}}
+    params: dict[str, Any] = {"evaluation": {"worst": 3, "max_misses": {"circle": 0.05}, "corrupted_images": 2}}
     state: State = evaluate_model(name, archive, return_state=True, **params)
     assert state.is_completed(), state.message
     assert f"{name} on {archive}, split val: mAP50-95 version 1" in str(state.message)
@@ -40,6 +40,8 @@ def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, 
     facts = json.loads(stored)
     (judged,) = facts["versions"]
     assert (facts["images"], judged["version"], judged["promises"]["circle"]["threshold"]) == (8, 1, None)
+    assert judged["robustness"]["images"] == 2
+    assert len(judged["robustness"]["corruptions"]) == 45
     version = MlflowClient().get_model_version(name, "1")
     source = json.loads(version.tags["thresholds_from"])
     assert (list(source["archives"]), source["split"], source["flow_run_id"]) == ([archive], "val", run)

@@ -15,13 +15,14 @@ from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
 from tasks.evaluation import page
 from tasks.evaluation.confusion import BACKGROUND
-from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, unpack_split
+from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, read_val_split, unpack_split
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
-from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version
+from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, measure_robustness
 from tasks.merge.steps import ValidArchive
 from tasks.parameters import EvaluationParams
 from tasks.vision.detections import Detections, pack_masks
 from tests.tasks.dataset.archives import image, zipped
+from tests.tasks.merge.archives import dataset, merge, tree
 
 SIDE = 64
 HOSTILE = "<script>alert(1)</script>"
@@ -65,7 +66,7 @@ def perfect(data: EvaluationSet, task: str) -> list[Detections]:
     for each in data.images:
         labels = label_detections(each, data, task, SIDE, SIDE)
         if task == "classify":
-            scores = np.eye(2, dtype=np.float32)[labels.class_id[0]] * 0.8 + 0.1
+            scores = np.eye(len(data.class_names), dtype=np.float32)[labels.class_id[0]] * 0.8 + 0.1
             found.append(Detections.empty(SIDE, SIDE, class_scores=scores))
             continue
         if task == "segment":
@@ -150,6 +151,26 @@ def test_a_class_that_an_archive_does_not_label_is_not_false_on_its_images(tmp_p
     result = evaluated(data, "detect", [*found[:-1], *both])
     assert result.mistakes == (0, 0, 0, 0, 0, 1)
     assert result.confusion.count(0, BACKGROUND) == 1  # missed, and what is found there is not false
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify"])
+def test_what_is_lost_on_corrupted_images_is_measured(task: str, tmp_path: Path) -> None:
+    contents = (
+        [tree(0), tree(20)] if task == "classify" else [dataset(0, "cat, dog", task), dataset(20, "ox, dog", task)]
+    )
+    merged = merge(tmp_path, *contents)[1]
+    data = read_val_split(merged.data, task, merged.class_names)
+    assert len(data.images) == 4
+    found = perfect(data, task)
+    lost = [replace(each, class_scores=np.eye(len(data.class_names))[0]) for each in found]
+    if task != "classify":
+        lost = [each.select(np.zeros(len(each), np.bool_)) for each in found]
+    corrupted = replace(data, images=data.images * 46)
+    kept = measure_robustness(task, merged.class_names, corrupted, found * 46)
+    assert (kept.images, kept.mean) == (4, kept.clean)
+    assert kept.clean > 0.75  # small outlines lose some of their masks
+    blind = measure_robustness(task, merged.class_names, corrupted, found + lost * 45)
+    assert (blind.clean, blind.mean) == (kept.clean, 0.5 if task == "classify" else 0)
 
 
 def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:

@@ -368,3 +368,17 @@ def test_a_training_page_has_the_metrics_of_its_task(task: str, header: str) -> 
     page = training_markdown("m", 1, trained(task, cat=reached), {}, decided(model(1, task, cat=0.5), None))
     assert header in page
     assert f"| 0 | cat | {' | '.join(f'{value:.4f}' for value in reached.values())} |" in page
+
+
+@pytest.mark.parametrize(
+    ("own", "rivals", "limit", "promoted"),
+    [(0.30, 0.35, 0.05, True), (0.29, 0.35, 0.05, False), (None, 0.35, 0.05, False), (0.3, None, 0.05, False)],
+)
+def test_a_version_is_about_as_good_as_the_champion_on_corrupted_images(
+    own: float | None, rivals: float | None, limit: float, promoted: bool
+) -> None:
+    new, champion = replace(model(2, cat=0.9), corrupted=own), replace(model(1, cat=0.5), corrupted=rivals)
+    decision = decide(new, champion, PromotionPolicy(max_corruption_drop=limit))
+    assert decision.promoted == promoted
+    assert "over corrupted images" in decision.sentence
+    assert decide(new, champion, PromotionPolicy()).promoted
