@@ -123,7 +123,7 @@ def measure_robustness(
 
     def score() -> float:
         images = _compare(task, class_names, ids, data, islice(found, count))
-        return _metrics(images, len(data.class_names), task, match(images)).overall.primary or 0.0
+        return _metrics(images, len(data.class_names), task).overall.primary or 0.0
 
     return Robustness(images=count, clean=score(), scores={each: score() for each in ALL_CORRUPTIONS})
 
