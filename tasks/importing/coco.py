@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Pose, Shape
-from tasks.importing.documents import MAX_NUMBER, Record, read_json, records
+from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import RunLengthError, decode_coco, mask_to_rings
 
@@ -38,9 +38,9 @@ class _RunLengths(Record):
 class _Annotation(Record):
     image_id: int | str
     category_id: int | str
-    bbox: tuple[float, float, float, float] | None = None
-    segmentation: _RunLengths | list[list[float]] | None = None
-    keypoints: list[float] | None = None
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    segmentation: _RunLengths | list[list[Coordinate]] | None = None
+    keypoints: list[Coordinate] | None = None
     iscrowd: bool = False
     attributes: Mapping[str, JsonValue] = Field({})
 

@@ -20,7 +20,7 @@ from tasks.importing.annotations import (
     Tag,
     rotated_box,
 )
-from tasks.importing.documents import MAX_NUMBER, DocumentError, Record, read_json, records
+from tasks.importing.documents import Coordinate, DocumentError, Record, read_json, records
 from tasks.importing.image_index import SUBSETS
 from tasks.importing.run_lengths import RunLengthError, decode_coco, mask_to_rings
 
@@ -44,13 +44,13 @@ class _RunLengths(Record):
 class _Annotation(Record):
     type: str
     label_id: int | None = Field(None, ge=0)
-    bbox: tuple[float, float, float, float] | None = None
-    points: tuple[float, ...] = ()
-    cx: float | None = None
-    cy: float | None = None
-    width: float | None = Field(None, alias="w", le=MAX_NUMBER)
-    height: float | None = Field(None, alias="h", le=MAX_NUMBER)
-    angle: float | None = Field(None, alias="r")
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    points: tuple[Coordinate, ...] = ()
+    cx: Coordinate | None = None
+    cy: Coordinate | None = None
+    width: Coordinate | None = Field(None, alias="w")
+    height: Coordinate | None = Field(None, alias="h")
+    angle: Coordinate | None = Field(None, alias="r")
     rle: _RunLengths | None = None
     attributes: Mapping[str, Any] = Field({})
 

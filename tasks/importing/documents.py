@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml
 from defusedxml import ElementTree
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.errors import StudioError, safe_repr
@@ -17,6 +17,7 @@ MAX_DOCUMENT_BYTES = 2**30
 MAX_NUMBER = 1e7
 
 T = TypeVar("T", bound=BaseModel)
+Coordinate = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 
 class DocumentError(StudioError):

@@ -22,7 +22,7 @@ from tasks.importing.annotations import (
     ellipse,
     rotated_box,
 )
-from tasks.importing.documents import MAX_NUMBER, DocumentError, Record, read_json, records
+from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, records
 from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mask_to_rings
 
 # What the server puts before the name of a file that was uploaded to it.
@@ -31,14 +31,14 @@ _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "
 
 
 class _Value(Record):
-    x: float | None = None
-    y: float | None = None
-    width: float | None = None
-    height: float | None = None
-    rotation: float = 0
-    radius_x: float | None = Field(None, alias="radiusX")
-    radius_y: float | None = Field(None, alias="radiusY")
-    points: list[tuple[float, float]] | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+    width: Coordinate | None = None
+    height: Coordinate | None = None
+    rotation: Coordinate = 0
+    radius_x: Coordinate | None = Field(None, alias="radiusX")
+    radius_y: Coordinate | None = Field(None, alias="radiusY")
+    points: list[tuple[Coordinate, Coordinate]] | None = None
     format: str | None = None
     rle: list[int] | None = None
     rectanglelabels: tuple[str, ...] = ()

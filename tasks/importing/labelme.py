@@ -13,14 +13,14 @@ from pydantic import Field
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Shape, ellipse
-from tasks.importing.documents import MAX_NUMBER, Record, read_json, records
+from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, mask_to_rings
 
 
 class _Shape(Record):
     label: str
-    points: list[tuple[float, float]]
+    points: list[tuple[Coordinate, Coordinate]]
     shape_type: str = "polygon"
     flags: Mapping[str, bool] = Field({})
     group_id: int | str | None = None
