@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.dataset.layout import class_folder
 from tasks.errors import safe_repr
-from tasks.merge.class_mapping import ClassPlan, find_similar_names
+from tasks.merge.class_mapping import ANY_CLASS, ClassPlan, find_similar_names, plan_classes
 from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy, LabelUnion, joined_labels
-from tasks.merge.vocabularies import Vocabularies
+from tasks.merge.vocabularies import Vocabularies, plan_vocabularies
 from tasks.parameters import MergePolicy
 
 _SHOWN = 5
@@ -89,6 +89,37 @@ def partial_labels(
 
     An archive does not lack a class if others have labelled it in all its images.
     """
+    choice = policy.partial_labels
+    for expected, found in _lacking(archives, classes, splits, vocabularies):
+        fatal, settled = choice == "fail", choice == "mask"
+        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, _PARTIAL_FIX[choice], fatal=fatal, settled=settled)
+
+
+def partial_labels_of_one_class(
+    archives: Sequence[str],
+    names: Sequence[Sequence[str]],
+    splits: Sequence[Splits],
+    united: Sequence[LabelUnion],
+    policy: MergePolicy,
+) -> Iterator[Conflict]:
+    """Yield the same for classes that `*` in merge.classes makes one.
+
+    What an archive leaves unlabelled may be of this class, so it cannot be masked.
+    """
+    one = policy.classes.get(ANY_CLASS)
+    if one is None:
+        return
+    apart = plan_classes(archives, names, {written: to for written, to in policy.classes.items() if to != one})
+    fix = f"{safe_repr(one)} is all of them. If images there show none, set merge.partial_labels to warn; else label "
+    fix += "them there, or train classes apart: without single_cls, and without * in merge.classes."
+    for expected, found in _lacking(archives, apart, splits, plan_vocabularies(apart, splits, united)):
+        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, fix, fatal=policy.partial_labels != "warn")
+
+
+def _lacking(
+    archives: Sequence[str], classes: ClassPlan, splits: Sequence[Splits], vocabularies: Vocabularies
+) -> Iterator[tuple[str, str]]:
+    """Yield for all classes that the same archives lack what was expected and what was found."""
     lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     everything = frozenset(range(len(classes.class_names)))
     present = [everything.intersection(*vocabularies.of_archive(*each)) for each in enumerate(splits)]
@@ -98,10 +129,7 @@ def partial_labels(
             lacking[lacks].append(name)
     for lacks, missing in lacking.items():
         expected = f"the classes {safe_repr(missing, _MAX_NAMES)} in every archive"
-        found = f"none of these in {safe_repr(list(lacks), _MAX_NAMES)}"
-        choice = policy.partial_labels
-        fix = _PARTIAL_FIX[choice]
-        yield conflict(MergeCode.PARTIAL_LABELS, expected, found, fix, fatal=choice == "fail", settled=choice == "mask")
+        yield expected, f"none of these in {safe_repr(list(lacks), _MAX_NAMES)}"
 
 
 def disputed_labels(

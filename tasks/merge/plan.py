@@ -13,6 +13,7 @@ from tasks.merge.compatibility import (
     empty_splits,
     keypoint_conflicts,
     partial_labels,
+    partial_labels_of_one_class,
 )
 from tasks.merge.conflicts import Conflict
 from tasks.merge.deduplication import deduplicate
@@ -81,6 +82,7 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         conflicts += disputed_folders(sources, classes, left.united)
     else:
         conflicts += partial_labels(archives, classes, left.splits, vocabularies, policy)
+        conflicts += partial_labels_of_one_class(archives, names, left.splits, united, policy)
         conflicts += disputed_labels(sources, classes, united, task)
     conflicts += empty_splits(sources, left.splits)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()

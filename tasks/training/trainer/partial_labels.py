@@ -69,14 +69,6 @@ class _PartialLabelsTrainer:
     args: Any
     model: Any
 
-    def get_dataset(self) -> dict[str, Any]:
-        if self.args.single_cls:
-            expected = "classes that are told apart, since archives label different ones"
-            fix = "Leave single_cls out, or set merge.partial_labels to warn: what is not labelled is background then."
-            raise PartialLabelsError(expected_found_fix(expected, "single_cls", fix))
-        data: dict[str, Any] = super().get_dataset()  # type: ignore[misc]
-        return data
-
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:  # noqa: ANN401
         dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
         if mode == "train":

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.merge.conflicts import MergeCode
 from tasks.merge.plan import blocking_conflicts
 from tasks.merge.steps import write_relabelled_split, write_smoke_test_subset
 from tasks.merge.vocabularies import Vocabularies, plan_vocabularies, read_vocabularies
@@ -30,6 +31,19 @@ def test_what_is_unknown_is_masked_reported_or_refused(choice: str, fatal: bool,
     assert (plan.vocabularies is not None) == masked
     strict = MergePolicy.model_validate({"partial_labels": choice, "on_conflict": "fail"})
     assert bool(blocking_conflicts(plan, strict)) != settled
+
+
+@pytest.mark.parametrize(("choice", "fatal"), [("mask", True), ("warn", False), ("fail", True)])
+def test_what_is_unknown_of_the_one_class_is_reported_or_refused(choice: str, fatal: bool) -> None:
+    """As single_cls makes it: an unlabelled ox may be an item."""
+    classes = {"*": "item", "cow": None}
+    other = source("b.zip", "cat dog ox", {"train": "vw", "val": "x"})
+    plan = merged(source(), other, classes=classes, partial_labels=choice)
+    (found,) = (each for each in plan.conflicts if each.code is MergeCode.PARTIAL_LABELS)
+    assert (found.fatal, found.settled, plan.vocabularies) == (fatal, False, None)
+    assert "found none of these in ['a.zip']. 'item' is all of them" in found.message
+    alike = source("b.zip", "dogs cow Cat", {"train": "vw", "val": "x"})
+    assert not merged(source(), alike, classes=classes, partial_labels=choice).conflicts
 
 
 @given(

@@ -147,14 +147,6 @@ def test_a_model_that_cannot_leave_out_a_class_is_refused(tmp_path: Path) -> Non
         choose_trainer(RTDETR("rtdetr-l.yaml"), written.data)
 
 
-def test_one_class_for_all_is_refused(tmp_path: Path) -> None:
-    _, written = merge(tmp_path, dataset(0, "cat, dog"), dataset(20, "bird, ox"))
-    trainer = choose_trainer(load_model("yolo11n.yaml", "detect"), written.data)
-    assert trainer is not None
-    with pytest.raises(PartialLabelsError, match="found single_cls"):
-        trainer(overrides={"data": str(written.data), "model": "yolo11n.yaml", "single_cls": True, "device": "cpu"})
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("task", SUFFIXES)
 def test_a_training_of_each_task_masks_all_its_batches(task: str, tmp_path: Path) -> None:
