@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.errors import StudioError
 from tasks.weights.process import exit_when_process_ends
 
-_MOST = {resource.RLIMIT_AS: 24 * 2**30, resource.RLIMIT_FSIZE: 8 * 2**30, resource.RLIMIT_CPU: 600}
+_MOST = {resource.RLIMIT_AS: 12 * 2**30, resource.RLIMIT_FSIZE: 8 * 2**30, resource.RLIMIT_CPU: 600}
 
 
 def main(weights: str, answer: str, refusal: str, owner: str) -> None:
