@@ -100,7 +100,7 @@ def measure_corrupted(
             own = folder / f"corrupted-{version.version}"
             weights = registry.fetch_weights(version, own / "weights")
             job = prediction_job(images, weights, version.task, version.image_size, device, own / "predictions")
-            found = predict_images(job, f"{flow_run_id()}/corrupted/version-{version.version}/")
+            found = predict_images(job, f"{flow_run_id()}/corrupted-predictions/version-{version.version}/")
             robustness = measure_robustness(version.task, version.class_names, images, found)
             measured.append(replace(scores, corrupted=robustness.mean))
     except StudioError as error:  # the version is registered; without scores it is not promoted

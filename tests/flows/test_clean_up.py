@@ -120,6 +120,20 @@ def test_what_an_ended_training_left_goes_and_its_report_stays(prefect: SyncPref
     assert len(keys("runs", unknown)) == 3
 
 
+def test_what_an_evaluation_predicted_goes_and_its_page_stays(prefect: SyncPrefectClient) -> None:
+    ended, going_on = made_run(prefect), made_run(prefect, Running())
+    for run in (ended, going_on):
+        for file in ("predictions/version-1/0.zip", "corrupted-predictions/version-1/0.zip", "evaluation.html"):
+            put("runs", f"{run}/{file}")
+    cleaned(parts=None)
+    assert len(keys("runs", ended)) == 3
+
+    cleaned()
+
+    assert keys("runs", ended) == [f"{ended}/evaluation.html"]
+    assert len(keys("runs", going_on)) == 3
+
+
 def test_graphs_of_versions_that_somebody_needs_stay(prefect: SyncPrefectClient) -> None:
     model, run = name_of_a_model(), made_run(prefect)
     for _ in range(5):
