@@ -1,5 +1,6 @@
 """The local stack: kept up, harmless to start twice, closed to other machines."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -88,13 +89,15 @@ def test_the_environment_file_is_for_its_owner_and_for_shells(stack: StackSettin
 def test_nothing_listens_beyond_this_machine(stack: StackSettings) -> None:
     supervisor = supervisord.process(stack)
     assert supervisor is not None
-    open_to_all = [
-        (process.name(), connection.laddr)
-        for process in [supervisor, *supervisor.children(recursive=True)]
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-        and connection.laddr.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    ]
+    open_to_all = []
+    for process in [supervisor, *supervisor.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a process that has ended listens to nobody
+            open_to_all += [
+                (process.name(), connection.laddr)
+                for connection in process.net_connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN
+                and connection.laddr.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+            ]
     assert open_to_all == []
 
 

@@ -112,7 +112,7 @@ def test_one_name_is_for_one_task(untrained: Path) -> None:
     source = str(version("boxes", 1).source)
     MlflowClient().create_model_version("boxes", source, model_id=source.removeprefix("models:/"))
     registry.require_task.fn("boxes", "detect")
-    expected = "found version 1 for 'detect', and this training is for 'segment'. Choose another model_name"
+    expected = "found version 1 for 'detect', and this one is for 'segment'. Choose another model_name"
     with pytest.raises(TrackingError, match=expected):
         registry.require_task.fn("boxes", "segment")
 
