@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.bench_partial_labels`: drawn shapes, every image with four of all classes. Archive a is
 labelled for circles and squares, b for triangles and crosses. The same images, arguments and seed train each time; all
-models are measured on the same other images, fully labelled. Rounds alternate; the time is Ultralytics' own, from the
+models are measured on the same other images, fully labelled: mAP50-95, and recall at a confidence of 0.5, since mAP
+looks at the order of scores and not at how high they are. Rounds alternate; the time is Ultralytics' own, from the
 first batch to the end of the last epoch, and the naive merge is bare Ultralytics.
 """
 
@@ -66,8 +67,8 @@ def prepare(folder: Path, labelled: Sequence[Sequence[str]], partial_labels: str
     return merge(folder, *archives, partial_labels=partial_labels)[1].data
 
 
-def train(data: Path, seed: int, folder: Path, truth: Path) -> tuple[float, float]:
-    """Train in this process; return the mAP50-95 on split val of `truth`, and the seconds."""
+def train(data: Path, seed: int, folder: Path, truth: Path) -> tuple[float, float, float]:
+    """Train in this process; return mAP50-95 and recall on split val of `truth`, and the seconds."""
     from tasks.training.trainer.partial_labels import choose_trainer
     from tasks.training.trainer.ultralytics_setup import load_model
 
@@ -77,7 +78,8 @@ def train(data: Path, seed: int, folder: Path, truth: Path) -> tuple[float, floa
         seconds = float(list(csv.DictReader(file))[-1]["time"])
     best = load_model(str(folder / "weights" / "best.pt"), "detect")
     scores = best.val(data=str(truth), imgsz=ARGUMENTS["imgsz"], workers=0, device="cpu", plots=False, verbose=False)
-    return float(scores.box.map), seconds
+    at_half = scores.box.r_curve[:, scores.box.r_curve.shape[1] // 2]  # confidences from 0 to 1
+    return float(scores.box.map), float(at_half.mean()), seconds
 
 
 def main() -> None:
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
     kinds = {"full": ((CLASSES, CLASSES), "warn"), "naive": (HALVES, "warn"), "mask": (HALVES, "mask")}
-    results: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    results: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as place:
         for seed in range(rounds):
             folder = Path(place) / str(seed)
@@ -99,17 +101,19 @@ def main() -> None:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     arguments = (data, seed, folder / kind / "training", datas["full"])
                     results[kind].append(pool.apply(train, arguments))
-                print(
-                    f"seed {seed} {kind}: mAP50-95 {results[kind][-1][0]:.3f}, {results[kind][-1][1]:.1f} s", flush=True
-                )
-    scores = {kind: statistics.median(score for score, _ in own) for kind, own in results.items()}
-    ratio = statistics.median(m[1] / n[1] for m, n in zip(results["mask"], results["naive"], strict=True))
-    learned = scores["mask"] / scores["full"]
-    print(
-        f"mAP50-95 of fully labelled: mask {learned:.3f} (goal {LEARNED}), naive {scores['naive'] / scores['full']:.3f}"
-    )
+                score, recall, seconds = results[kind][-1]
+                print(f"seed {seed} {kind}: mAP50-95 {score:.3f}, recall {recall:.3f}, {seconds:.1f} s", flush=True)
+    whole = results["full"]
+    share = {
+        kind: [statistics.median(a[at] / b[at] for a, b in zip(own, whole, strict=True)) for at in (0, 1)]
+        for kind, own in results.items()
+    }
+    ratio = statistics.median(a[2] / b[2] for a, b in zip(results["mask"], results["naive"], strict=True))
+    (masked, masked_recall), (naive, naive_recall) = share["mask"], share["naive"]
+    print(f"mAP50-95 of fully labelled: mask {masked:.3f} (goal {LEARNED}), naive {naive:.3f}")
+    print(f"recall of fully labelled: mask {masked_recall:.3f}, naive {naive_recall:.3f}")
     print(f"time with the mask: {ratio:.3f} of bare Ultralytics (goal {GOAL})")
-    if learned < LEARNED or ratio > GOAL:
+    if masked < LEARNED or ratio > GOAL:
         raise SystemExit(1)
 
 
