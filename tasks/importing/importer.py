@@ -9,17 +9,15 @@ from pathlib import Path
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
+from tasks.dataset.yolo_archive import YoloArchive
 from tasks.errors import StudioError
 from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
 from tasks.importing.image_index import ImageIndex
-from tasks.importing.splitting import split_images
-from tasks.importing.writer import YoloArchive
-from tasks.merge.split_leakage import group_linked_images
+from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
-from tasks.validation.duplicates import find_duplicates
 
 _READERS = 4
 
@@ -132,10 +130,8 @@ class _Import:
         if params.split == "keep" and {"train", "val"} <= set(given.values()) and "" not in given.values():
             self._log.note("splits are those of the source")
             return given
-        same = dict.fromkeys(self._images, ("all",))
-        twins = find_duplicates(self._stats, self._archive.checksums(self._images), same, self._archive.read)
-        links = [(twin.later, twin.first) for twin in twins]
-        links += [(one, other) for one, other, _ in group_linked_images({name: name for name in given}, params.groups)]
+        entries = self._archive.checksums(self._images)
+        links = link_images(self._stats, entries, self._archive.read, params.groups)
         classes = {
             entry: Counter[str | None](shape.class_name for shape in image.shapes)
             for entry, image in self._images.items()

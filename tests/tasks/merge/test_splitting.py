@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.importing.splitting import split_images
+from tasks.merge.splitting import split_images
 
 SHARES = {"train": 0.8, "val": 0.15, "test": 0.05}
 

@@ -1,4 +1,4 @@
-"""The YOLO archive that an import writes: images byte for byte, labels, data.yaml and where all of it comes from."""
+"""A YOLO archive as we write it: images byte for byte, labels, data.yaml and where all of it comes from."""
 
 import json
 import re

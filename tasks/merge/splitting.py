@@ -1,13 +1,31 @@
-"""Train, val and test made of images that have no split: related ones stay together, classes are spread evenly.
+"""Parts made of images, such as train, val and test: related ones stay together, classes are spread evenly.
 
 Sechidis et al., "On the Stratification of Multi-Label Data", 2011, with sets of images in the place of images.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from tasks.dataset.image_stats import ImageStats
 from tasks.disjoint_sets import DisjointSets
+from tasks.merge.split_leakage import group_linked_images
+from tasks.validation.duplicates import find_duplicates
+
+
+def link_images(
+    images: Mapping[str, ImageStats],
+    entries: Mapping[str, tuple[int, int]],
+    read: Callable[[str], bytes],
+    patterns: Sequence[str],
+) -> list[tuple[str, str]]:
+    """Return the pairs of images of an archive that are the same, nearly so, or of one group of `patterns`.
+
+    `entries` are the size and checksum of each; `patterns` are as `group_linked_images` takes them.
+    """
+    twins = find_duplicates(images, entries, dict.fromkeys(images, ("all",)), read)
+    groups = group_linked_images({name: name for name in images}, patterns)
+    return [*((twin.later, twin.first) for twin in twins), *((one, other) for one, other, _ in groups)]
 
 
 def split_images(
