@@ -85,13 +85,14 @@ test-fast: setup ## the tests that need no stack, no browser and no training
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, labels, merge, training, partial labels, live predictions, rollouts, inference, catalogue, each beside its limit or other tools
+bench: setup ## check, labels, merge, training, partial labels, label errors, live predictions, rollouts, inference, catalogue, each beside its limit or other tools
 	@$(PY) tests.benchmarks.bench_validation --large
 	@$(PY) tests.benchmarks.bench_labels
 	@$(PY) tests.benchmarks.fuzz_archives
 	@$(PY) tests.benchmarks.bench_merge
 	@$(PY) pytest -q -s tests/benchmarks/bench_training.py
 	@$(PY) tests.benchmarks.bench_partial_labels
+	@$(PY) tests.benchmarks.bench_label_errors
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py

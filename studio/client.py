@@ -104,6 +104,16 @@ class Studio:
             evaluation=evaluation,
         )
 
+    def find_label_errors(self, model: str, archive: str, *, version: int | None = None, **label_errors: object) -> Run:
+        """Rank labels that look wrong to a version (None: the champion); keywords are fields of LabelErrorParams."""
+        return self.start(
+            "find-label-errors",
+            model_name=model,
+            archive=_stored(archive),
+            version=version,
+            label_errors=label_errors,
+        )
+
     def deploy(self, model: str, version: int | None = None, **serving: object) -> Run:
         """Serve a version (None: the challenger); keywords are fields of ServingParams."""
         return self.start("deploy-model", model_name=model, version=version, serving=serving)

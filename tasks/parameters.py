@@ -117,6 +117,9 @@ EvaluatedVersions = Annotated[
         "takes the champion.",
     ),
 ]
+JudgingVersion = Annotated[
+    int, Field(ge=1, description="Number of the version in MLflow that judges the labels. None takes the champion.")
+]
 DeletableArchive = Annotated[
     str,
     Field(
@@ -443,6 +446,34 @@ class EvaluationParams(Parameters):
     )
     worst: int = Field(50, ge=0, le=200, description="Images with the most mistakes on the page.")
     seed: int = Field(0, ge=0, description="Seed of the samples for the intervals of the thresholds.")
+    device: Device | None = Field(
+        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
+    )
+
+
+class LabelErrorParams(Parameters):
+    """How labels that look wrong are searched."""
+
+    out_of_fold: bool = Field(
+        True,
+        description="Judge an archive that the version was trained on by models that have not seen the labels: the "
+        "training is done once for each fold, with the arguments of the version, on the other folds. false asks the "
+        "version itself, which has learnt the errors, too: minutes instead of trainings.",
+    )
+    folds: int = Field(3, ge=2, le=10, description="Parts of the archive; each costs a training.")
+    epochs: int | None = Field(
+        None, ge=1, le=10_000, description="Epochs of these trainings; None takes those of the version."
+    )
+    groups: tuple[NamePattern, ...] = Field(
+        (),
+        description="Patterns of file names: images with the same text at {group} are in one fold, so "
+        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
+    )
+    min_score: float = Field(0.3, ge=0, le=1, description="Least score of a suspicion, from 0 to 1.")
+    most: int = Field(
+        200, ge=1, le=2000, description="Suspicions, those with the highest scores, on the page and in the archive."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the folds.")
     device: Device | None = Field(
         None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
     )

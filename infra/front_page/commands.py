@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "train-model": ("train", ("model_name", "archives")),
     "register-model": ("register", ("model_name", "weights")),
     "evaluate-model": ("evaluate", ("model_name", "archive")),
+    "find-label-errors": ("label-errors", ("model_name", "archive")),
     "deploy-model": ("deploy", ("model_name",)),
     "rollback-model": ("rollback", ("model_name",)),
     "undeploy-model": ("undeploy", ("model_name",)),

@@ -16,7 +16,7 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate, train, register, evaluate, deploy, rollback, undeploy, infer, pipeline):
+    for command in (validate, train, register, evaluate, label_errors, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
@@ -111,6 +111,19 @@ def evaluate(
     """Measure versions on labelled images."""
     parameters = {"model_name": model, "archive": archive, "split": split, "versions": version or None}
     _run("evaluate-model", f"evaluate {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def label_errors(
+    model: Model,
+    archive: Annotated[str, typer.Argument(help="Key in bucket datasets, or an s3:// address.")],
+    version: Annotated[int | None, typer.Option(help="A version; the champion if none is named.")] = None,
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the labels of an archive that look wrong."""
+    parameters = {"model_name": model, "archive": archive, "version": version}
+    _run("find-label-errors", f"label-errors {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def deploy(

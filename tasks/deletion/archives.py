@@ -30,7 +30,15 @@ from tasks.validation.check_records import delete_checks, read_checks
 
 _DATASETS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
 # The flows that read archives.
-_READING = ("validate-dataset", "import-dataset", "train-model", "register-model", "evaluate-model", "run-pipeline")
+_READING = (
+    "validate-dataset",
+    "import-dataset",
+    "train-model",
+    "register-model",
+    "evaluate-model",
+    "find-label-errors",
+    "run-pipeline",
+)
 
 
 class ReplacedError(DeletionError):

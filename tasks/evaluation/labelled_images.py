@@ -1,6 +1,6 @@
 """The labelled images of archives that versions are evaluated on, unpacked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ ALL_SPLITS = "all"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationImage:
-    """An image: its entry `name` in its archive, its file here, its label rows, and of classify the class.
+    """An image: its entry `name` in its archive, a split, its file here, its label rows, and of classify the class.
 
     `vocabulary` are the classes that its archive labels: of others nobody knows whether they are in the image.
     """
 
     archive: str
     name: str
+    split: str
     path: Path
     rows: tuple[LabelRow, ...]
     stats: ImageStats
@@ -72,7 +73,10 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     try:
         with open_dataset(archive.path, task=archive.task) as (entries, dataset):
             samples = _samples(dataset, split, archive.name)
-            images = tuple(_unpack(entries, dataset, archive, each, folder / f"{at:06d}") for at, each in samples)
+            images = tuple(
+                _unpack(entries, dataset, archive, own, each, folder / f"{at:06d}")
+                for at, (own, each) in enumerate(samples)
+            )
     except (ArchiveError, OSError) as error:
         raise StudioError(f"Unpacking {safe_repr(archive.name)} stopped: {error}") from error
     task = dataset.task
@@ -131,6 +135,7 @@ def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> Evaluat
             EvaluationImage(
                 archive="",
                 name=path.name,
+                split="val",
                 path=path,
                 rows=parse_labels(label.read_bytes(), label.name, rules)[0].rows if known else (),
                 stats=ImageStats(0, 0),
@@ -148,18 +153,19 @@ def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> Evaluat
     )
 
 
-def _samples(dataset: Dataset, split: str, archive: str) -> Iterator[tuple[int, LabelledImage]]:
+def _samples(dataset: Dataset, split: str, archive: str) -> Collection[tuple[str, LabelledImage]]:
+    """Each image once, with the last split that has it."""
     splits = {name: samples for name, samples in dataset.splits.items() if samples}
     chosen = splits if split == ALL_SPLITS else {split: splits.get(split, ())}
-    samples = {sample.image: sample for each in chosen.values() for sample in each}
+    samples = {sample.image: (name, sample) for name, each in chosen.items() for sample in each}
     if not samples:
         fix = f"Name one of those, or {ALL_SPLITS}."
         raise StudioError(expected_found_fix(f"images in split {split} of {safe_repr(archive)}", str([*splits]), fix))
-    return enumerate(samples.values())
+    return samples.values()
 
 
 def _unpack(
-    entries: Archive, dataset: Dataset, archive: ValidArchive, sample: LabelledImage, path: Path
+    entries: Archive, dataset: Dataset, archive: ValidArchive, split: str, sample: LabelledImage, path: Path
 ) -> EvaluationImage:
     file = path.with_suffix(f".{sample.image.rpartition('.')[2].lower()}")
     file.write_bytes(entries.read(sample.image))
@@ -170,6 +176,7 @@ def _unpack(
     return EvaluationImage(
         archive=archive.name,
         name=sample.image,
+        split=split,
         path=file,
         rows=rows,
         stats=archive.images[sample.image],

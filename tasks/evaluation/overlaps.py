@@ -55,7 +55,7 @@ def compare_image(labels: Detections, predictions: Detections, task: str) -> Com
         areas = _doubles(np.ptp(predictions.keypoints[..., :2], axis=1)).prod(axis=1)  # COCO's measure of a detection
         overlaps = keypoint_similarity(predictions.keypoints, labels, label_areas)
     else:
-        overlaps = _box_iou(predictions.xyxy, labels.xyxy)
+        overlaps = box_iou(predictions.xyxy, labels.xyxy)
     return ComparedImage(
         labels=replace(labels, mask=None),
         predictions=replace(_outline(predictions), mask=None),
@@ -83,7 +83,7 @@ def best_first(predictions: Detections) -> Detections:
 
 def rotated_iou(boxes: Floats, others: Floats) -> Doubles:
     """Return the [n, m] exact overlaps of rotated boxes [n, 5] and [m, 5] (centre, width, height, radians)."""
-    near = _box_iou(enclosing_boxes(boxes), enclosing_boxes(others)) > 0
+    near = box_iou(enclosing_boxes(boxes), enclosing_boxes(others)) > 0
     overlaps = np.zeros(near.shape)
     rings, other_rings = xywhr_to_corners(boxes), xywhr_to_corners(others)
     for row, column in np.argwhere(near):
@@ -160,7 +160,8 @@ def _count_pixels(bits: NDArray[np.uint8]) -> Doubles:
     return _doubles(np.bitwise_count(bits).sum(axis=(1, 2)))
 
 
-def _box_iou(boxes: Floats, others: Floats) -> Doubles:
+def box_iou(boxes: Floats, others: Floats) -> Doubles:
+    """Return the [n, m] overlaps of boxes [n, 4] and [m, 4] (corners)."""
     if not len(boxes) or not len(others):
         return np.zeros((len(boxes), len(others)))
     return _doubles(coco_mask.iou(_xywh(boxes), _xywh(others), [0] * len(others)))

@@ -78,7 +78,7 @@ def evaluate_version(
     """
     require_task(version, task, data)
     ids = match_class_ids(class_names, data.class_names)
-    images = _compare(task, class_names, ids, data, predictions)
+    images = compare_images(task, class_names, data, predictions)
     matching = match(images)
     slices = find_slices(_traits(data, images), evaluation.groups)
     count = len(data.class_names)
@@ -116,13 +116,12 @@ def measure_robustness(
     Raises:
         StudioError: The version shares no class with the archive.
     """
-    ids = match_class_ids(class_names, corrupted.class_names)
     found = iter(predictions)
     count = len(corrupted.images) // (len(ALL_CORRUPTIONS) + 1)  # the clean ones come first
     data = replace(corrupted, images=corrupted.images[:count])
 
     def score() -> float:
-        images = _compare(task, class_names, ids, data, islice(found, count))
+        images = compare_images(task, class_names, data, islice(found, count))
         return _metrics(images, len(data.class_names), task).overall.primary or 0.0
 
     return Robustness(images=count, clean=score(), scores={each: score() for each in ALL_CORRUPTIONS})
@@ -140,14 +139,15 @@ def require_task(version: int, task: str, data: EvaluationSet) -> None:
         raise StudioError(expected_found_fix(f"an archive for the task {task} of version {version}", found, fix))
 
 
-def _compare(
-    task: str,
-    class_names: Sequence[str],
-    ids: Sequence[int | None],
-    data: EvaluationSet,
-    predictions: Iterable[Detections],
+def compare_images(
+    task: str, class_names: Sequence[str], data: EvaluationSet, predictions: Iterable[Detections]
 ) -> tuple[ComparedImage, ...]:
-    """Labels and detections of each image, of the classes that both know."""
+    """Return the labels of each image beside what a model with these classes found, of the classes that both know.
+
+    Raises:
+        StudioError: There is no such class.
+    """
+    ids = match_class_ids(class_names, data.class_names)
     known = [number for number in ids if number is not None]
     if not known:
         names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"

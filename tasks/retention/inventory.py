@@ -27,7 +27,7 @@ _DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline")
 _WEIGHTS = "best.pt"
 _NO_BIN = "this MLflow is not that of the local stack, and does not list what was deleted. Run `mlflow gc` beside it."
 _FOLDERS = {
-    "checkpoints": Kind.CHECKPOINTS,
+    **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
     "inference": Kind.PARTS,
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
 }

@@ -89,6 +89,8 @@ def write_text(text: str, bucket: str, key: str) -> str:
 
 
 @retried_step
-def upload_weights(weights: Path, folder: str) -> None:
-    """Upload trained weights to bucket `runs`: hours of training outlive a registry that is down."""
-    ObjectStore(Bucket.RUNS, SHORT_OUTAGE).upload(weights, f"{folder}/best.pt")
+def upload_file(file: Path, bucket: str, key: str) -> str:
+    """Upload a file; returns its presigned link."""
+    store = ObjectStore(bucket, SHORT_OUTAGE)
+    store.upload(file, key)
+    return store.presigned_url(key)

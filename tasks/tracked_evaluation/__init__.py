@@ -1,1 +1,1 @@
-"""What evaluate-model is composed of: its versions and images, the evaluation of a version, and what it leaves."""
+"""What evaluate-model and find-label-errors are composed of: versions and images, predictions, and what is left."""

@@ -15,10 +15,11 @@ from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
 from tasks.parameters import MergePolicy, PromotionPolicy, TrainingParams
 from tasks.promotion.rules import Decision
 from tasks.rendering.links import links_markdown
-from tasks.storage.steps import upload_weights
+from tasks.storage.object_names import Bucket
+from tasks.storage.steps import upload_file
 from tasks.tracked_training.inputs import BaseModel, TrainingData
 from tasks.tracking import live_metrics, registry, runs
-from tasks.tracking.lineage import PLAN_ARTIFACT, lineage_tags
+from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT, lineage_tags
 from tasks.tracking.links import describe_run, page_links
 from tasks.tracking.payloads import run_parameters, version_description
 from tasks.training import steps as training_steps
@@ -97,7 +98,8 @@ class TrainingSession:
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, self.plan_digest)
             runs.log_json(run_id, plan_facts(self.data.plan), PLAN_ARTIFACT)
-            runs.log_json(run_id, {"merge": merge.model_dump(), "promotion": promotion.model_dump()}, "policies.json")
+            chosen = {"training": self.training, "merge": merge, "promotion": promotion}
+            runs.log_json(run_id, {name: each.model_dump() for name, each in chosen.items()}, POLICIES_ARTIFACT)
             yield TrackedRun(session=self, run_id=run_id, tags=tags)
 
 
@@ -132,7 +134,8 @@ class TrackedRun:
         with live_metrics.system_metrics(self.run_id):
             model = training_steps.train(job, session.checkpoints, listeners, owner)
         epoch_logger.flush()
-        upload_weights(model.weights, flow_run_id())
+        # Hours of training outlive a registry that is down.
+        upload_file(model.weights, Bucket.RUNS, f"{flow_run_id()}/best.pt")
         runs.log_training(self.run_id, model)
         runs.log_artifact(self.run_id, merge_steps.write_sample(dataset, session.folder))
         owner()

@@ -11,6 +11,7 @@ from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.tracking.payloads import MAX_TAG
 
 PLAN_ARTIFACT = "merge-plan.json"
+POLICIES_ARTIFACT = "policies.json"
 BASE_DIGEST = "base_model_sha256"
 IMPORTED = "imported"
 

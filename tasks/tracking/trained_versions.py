@@ -1,11 +1,12 @@
-"""What a training left in the registry: its version and the decision about it, and the archives of the champion."""
+"""What a training left in MLflow: its version and the decision about it, its arguments, the champion's archives."""
 
 from dataclasses import dataclass
 
 from tasks.orchestration.step import retried_step
-from tasks.tracking.lineage import archives_of
-from tasks.tracking.mlflow_client import TrackingError, tracking_errors
-from tasks.tracking.registry import CHAMPION
+from tasks.parameters import TrainingParams
+from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of
+from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
+from tasks.tracking.registry import CHAMPION, ModelVersion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +61,30 @@ def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
             "It was not registered by train-model: name its archives instead of champion+."
         )
     return archives
+
+
+@retried_step
+def read_training(version: ModelVersion) -> tuple[str, TrainingParams]:
+    """Return the base model and the arguments of the training that made a version.
+
+    Raises:
+        TrackingError: No training made it, its arguments are not kept, or MLflow cannot be reached.
+    """
+    import mlflow.artifacts
+
+    name = f"{version.name} version {version.version}"
+    with tracking_errors(f"reading how {name} was trained") as client:
+        base = client.get_model_version(version.name, str(version.version)).tags.get("base_model", "")
+        kept = {each.path for each in client.list_artifacts(version.run_id)}
+        configure_mlflow()
+        policies = (
+            mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
+            if POLICIES_ARTIFACT in kept
+            else {}
+        )
+    if not base or "training" not in policies:
+        raise TrackingError(
+            f"Expected {name} to carry its base model and in {POLICIES_ARTIFACT} the arguments of its training, found "
+            "none. Train it anew, or set label_errors.out_of_fold to false."
+        )
+    return base, TrainingParams.model_validate(policies["training"])

@@ -107,16 +107,29 @@ class Detections:
     def rescale(self, width: int, height: int) -> Self:
         """Return the same detections on a copy of the image that is resized to `width` x `height` pixels."""
         gain = np.array([width / self.width, height / self.height], np.float32)
+        return self._move(width, height, gain, np.zeros(2, np.float32))
+
+    def crop(self, left: int, top: int, width: int, height: int) -> Self:
+        """Return the same detections, without masks, on a part of the image; they may reach beyond it."""
+        moved = self._move(width, height, np.ones(2, np.float32), np.array([left, top], np.float32))
+        return replace(moved, mask=None)
+
+    def _move(self, width: int, height: int, gain: Floats, origin: Floats) -> Self:
         points = self.keypoints
+        boxes = self.xywhr
         return replace(
             self,
             width=width,
             height=height,
-            xyxy=self.xyxy * np.tile(gain, 2),
-            polygons=None if self.polygons is None else tuple(ring * gain for ring in self.polygons),
-            keypoints=None if points is None else np.concatenate([points[..., :2] * gain, points[..., 2:]], axis=-1),
+            xyxy=(self.xyxy - np.tile(origin, 2)) * np.tile(gain, 2),
+            polygons=None if self.polygons is None else tuple((ring - origin) * gain for ring in self.polygons),
+            keypoints=None
+            if points is None
+            else np.concatenate([(points[..., :2] - origin) * gain, points[..., 2:]], axis=-1),
             # The angle stays: a copy has the sides of its original, up to a rounded pixel.
-            xywhr=None if self.xywhr is None else self.xywhr * np.array([*gain, *gain, 1], np.float32),
+            xywhr=None
+            if boxes is None
+            else np.concatenate([(boxes[:, :2] - origin) * gain, boxes[:, 2:4] * gain, boxes[:, 4:]], axis=1),
         )
 
     def unpack_mask(self, index: int) -> NDArray[np.bool_] | None:

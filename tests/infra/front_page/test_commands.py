@@ -34,6 +34,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "evaluate-model",
         {"model_name": "m", "archive": HOSTILE, "split": "all", "versions": [2, 1], "evaluation": {"worst": 9}},
     ),
+    ("find-label-errors", {"model_name": "m", "archive": HOSTILE, "version": 2, "label_errors": {"folds": 5}}),
     ("deploy-model", {"model_name": "m", "version": 3, "serving": {"approval": True, "parity": None}}),
     ("rollback-model", {"model_name": "m", "version": 1}),
     ("undeploy-model", {"model_name": "m"}),

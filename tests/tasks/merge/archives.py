@@ -50,7 +50,7 @@ def tree(first: int, names: tuple[str, str] = ("cat", "dog"), changes: Mapping[s
     return {**images, **(changes or {})}
 
 
-def checked(folder: Path, *contents: Entries) -> list[ValidArchive]:
+def checked(folder: Path, *contents: Mapping[str, Content]) -> list[ValidArchive]:
     """Write the archives and check them, as a training does."""
     archives = []
     for entries, letter in zip(contents, "abc", strict=False):

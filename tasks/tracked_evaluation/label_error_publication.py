@@ -1,0 +1,50 @@
+"""What a search for label errors leaves: its page, its figures, and an archive for review."""
+
+import json
+from pathlib import Path
+
+from tasks.evaluation.label_error_page import (
+    JudgedLabels,
+    label_error_markdown,
+    label_error_page,
+    write_review_archive,
+)
+from tasks.orchestration import artifacts
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.step import retried
+from tasks.rendering.links import links_markdown
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.tracked_evaluation.subjects import Subject
+from tasks.tracking.links import page_links
+
+
+def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, folder: Path) -> None:
+    """Write page, figures and archive to bucket `runs`, and show artifact `label-errors`.
+
+    Raises:
+        StudioError: The object store cannot be reached.
+    """
+    log_step("drawing %d labels that look wrong", len(judged.shown))
+    version = subject.version
+    run = flow_run_id()
+    facts = {
+        "archives": dict(judged.data.digests),
+        "model": version.name,
+        "version": version.version,
+        "out_of_fold": bool(folds),
+        "flow_run_id": run,
+    }
+    page = label_error_page(f"{version.name} version {version.version}", judged, folds)
+    figures = facts | {"label_errors": [judged.facts(error) for error in judged.errors]}
+    text = json.dumps(figures, indent=2)
+    links = {
+        "Labels that look wrong": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/label-errors.html"),
+        "As JSON": retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/label-errors.json"),
+    }
+    if judged.errors:
+        review = folder / "review.zip"
+        write_review_archive(judged, review, facts)
+        links["Their images as an archive"] = storage_steps.upload_file(review, Bucket.RUNS, f"{run}/label-errors.zip")
+    links |= page_links(run, version.run_id, version.name, version.version)
+    artifacts.show_markdown("label-errors", f"{links_markdown(links)}\n\n{label_error_markdown(judged)}")

@@ -1,0 +1,130 @@
+"""What is found in each image of an archive by a model that was not trained on it."""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from tasks.evaluation import steps as evaluation_steps
+from tasks.evaluation.label_error_page import JudgedLabels
+from tasks.evaluation.label_errors import find_label_errors
+from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.version_evaluation import compare_images, require_task
+from tasks.merge import steps as merge_steps
+from tasks.merge.fingerprint import plan_digest
+from tasks.merge.folds import Fold, plan_folds
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.flow_runs import OwnershipGuard
+from tasks.orchestration.step import step
+from tasks.parameters import LabelErrorParams, MergePolicy, TrainingParams
+from tasks.tracked_evaluation.subjects import Subject
+from tasks.tracked_training.inputs import BaseModel, fetch_base_model
+from tasks.tracking import registry
+from tasks.tracking.trained_versions import read_training
+from tasks.training import steps as training_steps
+from tasks.training.checkpoint_store import CheckpointStore
+from tasks.training.checkpoints import fingerprint
+from tasks.training.progress import EpochProgress
+from tasks.vision.detections import Detections
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedSet:
+    """Images, and what models with these classes found in each, in order; `folds` is 0 if the version itself did."""
+
+    data: EvaluationSet
+    task: str
+    class_names: tuple[str, ...]
+    predictions: Iterable[Detections]
+    folds: int = 0
+
+
+def predict_unseen(
+    subject: Subject, archive: merge_steps.ValidArchive, data: EvaluationSet, params: LabelErrorParams, folder: Path
+) -> PredictedSet:
+    """Have each image of an archive judged: by the version, or by models of its kind if it was trained on the archive.
+
+    These are trained as the version was, each on the folds that it does not judge. A run that is tried again goes on
+    after the last finished epoch.
+
+    Raises:
+        StudioError: The version cannot predict, or a training stopped.
+    """
+    version = subject.version
+    require_task(version.version, version.task, data)
+    if not (params.out_of_fold and subject.trained_on(data)):
+        weights = registry.fetch_weights(version, folder / "weights")
+        found = _predict(data, weights, version.task, version.image_size, params, folder / "version")
+        return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)
+    base_model, training = read_training(version)
+    training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
+    base = fetch_base_model(base_model, folder / "base")
+    policy = MergePolicy(boxes_from_polygons=version.task != data.task)
+    plan = merge_steps.plan_archives([archive], policy)
+    folds = plan_folds(archive, plan, shown_classes(data), params.groups, params.folds, params.seed)
+    parts = [replace(data, images=tuple(each for each in data.images if each.name in fold.images)) for fold in folds]
+    parts_found = []
+    for number, (fold, part) in enumerate(zip(folds, parts, strict=True)):
+        log_step("fold %d of %d: training on all others", number + 1, len(folds))
+        own = folder / f"fold-{number}"
+        weights = _train(archive, fold, base, training, own, number)
+        parts_found.append(_predict(part, weights, version.task, training.imgsz, params, own / "predictions"))
+    return PredictedSet(
+        data=replace(data, images=tuple(image for part in parts for image in part.images)),
+        task=version.task,
+        class_names=plan.classes.class_names,
+        predictions=chain.from_iterable(parts_found),
+        folds=len(folds),
+    )
+
+
+def shown_classes(data: EvaluationSet) -> dict[str, Counter[str | None]]:
+    """Return for each image how many objects of each class it shows, as `plan_folds` takes it."""
+    names = data.class_names
+    return {
+        image.name: Counter(names[row.class_id] for row in image.rows)
+        if image.class_id is None
+        else Counter([names[image.class_id]])
+        for image in data.images
+    }
+
+
+def _train(
+    archive: merge_steps.ValidArchive, fold: Fold, base: BaseModel, training: TrainingParams, folder: Path, number: int
+) -> Path:
+    """Weights that were trained on the other folds; their dataset is there only as long."""
+    folder.mkdir()
+    dataset = merge_steps.write_merge([archive], fold.plan, folder / "dataset")
+    job = training_steps.training_job(dataset.data, dataset.task, base.source, training, folder / "training")
+    trained = fingerprint(plan_digest(fold.plan), base.name, training)
+    checkpoints = CheckpointStore(f"{flow_run_id()}/folds/{number}", trained)
+    owner = OwnershipGuard()
+    listeners: list[training_steps.EpochListener] = [EpochProgress("training-progress"), owner.stop_if_suspended]
+    weights = training_steps.train(job, checkpoints, listeners, owner).weights
+    shutil.rmtree(folder / "dataset")
+    return weights
+
+
+def _predict(
+    data: EvaluationSet, weights: Path, task: str, image_size: int, params: LabelErrorParams, folder: Path
+) -> evaluation_steps.Predictions:
+    log_step("looking at %d images", len(data.images))
+    job = evaluation_steps.prediction_job(data, weights, task, image_size, params.device, folder)
+    names = hashlib.sha256("".join(f"{image.name}\n" for image in data.images).encode("utf-8", "surrogatepass"))
+    content = "".join(data.digests.values())[:16]
+    return evaluation_steps.predict_images(job, f"{flow_run_id()}/predictions/{content}-{names.hexdigest()[:16]}/")
+
+
+@step
+def judge_labels(predicted: PredictedSet, params: LabelErrorParams) -> JudgedLabels:
+    """Return the labels of a predicted set that look wrong.
+
+    Raises:
+        StudioError: The models and the archive share no class.
+    """
+    images = compare_images(predicted.task, predicted.class_names, predicted.data, predicted.predictions)
+    errors = find_label_errors(images, params.min_score)
+    return JudgedLabels(data=predicted.data, images=images, errors=errors, most=params.most)
