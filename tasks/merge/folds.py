@@ -1,12 +1,13 @@
 """The folds of an archive: a dataset for each, to train on all other folds and to measure on this one."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tasks.errors import expected_found_fix
 from tasks.merge.plan import MergePlan
 from tasks.merge.splitting import link_images, split_images
-from tasks.merge.steps import ValidArchive
+from tasks.merge.steps import MergeError, ValidArchive
 from tasks.orchestration.step import step
 from tasks.validation.dataset_check import open_dataset
 
@@ -32,14 +33,22 @@ def plan_folds(
 
     `plan` is that of the archive alone. `classes` maps each image to how many objects of each class it shows. Images
     that are the same, nearly so or of one group are in one fold; `groups` are as `group_linked_images` takes them. The
-    same arguments give the same folds.
+    same arguments give the same folds. Where there are fewer sets of related images, there are fewer folds.
+
+    Raises:
+        MergeError: All images are related.
     """
     with open_dataset(archive.path, task=archive.task) as (entries, _):
         stats = {name: archive.images[name] for name in classes}
         links = link_images(stats, entries.checksums(stats), entries.read, groups)
     names = [str(number) for number in range(count)]
-    fold_of = split_images(classes, links, dict.fromkeys(names, 1 / count), seed)
-    return [_fold(plan, frozenset(image for image, own in fold_of.items() if own == name)) for name in names]
+    members = defaultdict[str, set[str]](set)
+    for image, name in split_images(classes, links, dict.fromkeys(names, 1 / count), seed).items():
+        members[name].add(image)
+    if len(members) == 1:
+        fix = "Name other groups, or judge with a version that was trained on other images."
+        raise MergeError(expected_found_fix("images that make two folds", "all are alike or of one group", fix))
+    return [_fold(plan, frozenset(members[name])) for name in names if name in members]
 
 
 def _fold(plan: MergePlan, images: frozenset[str]) -> Fold:
