@@ -57,8 +57,22 @@ def test_a_label_looks_wrong_in_its_way(
     assert (error.label is None, error.detection is None) == (kind == "missing", kind == "spurious")
 
 
-def test_labels_that_are_found_do_not_look_wrong() -> None:
-    assert find_label_errors(well_found(), 0.3) == []
+@pytest.mark.parametrize(
+    ("second", "class_id"),
+    [
+        (BOX, 1),  # found as another class, too
+        ((160, 100, 260, 200), 0),  # a part of it found again, overlap 0.25
+        ((100, 100, 200, 140), 1),  # a part of it found as another class, overlap 0.4
+    ],
+)
+def test_labels_that_are_found_do_not_look_wrong(second: Any, class_id: int) -> None:
+    again = compared([BOX], [0], [BOX, second], [0, class_id], [0.95, 0.55])
+    assert find_label_errors([*well_found(), again], 0.3) == []
+
+
+def test_labels_that_lie_as_those_of_their_class_do_not_look_wrong() -> None:
+    loose = [compared([BOX], [0], [(100, 100, 200, 165 + 10 * (at % 3))], [0], [0.9]) for at in range(30)]
+    assert find_label_errors(loose, 0.3) == []
 
 
 def test_a_label_that_nothing_like_it_is_found_of_does_not_look_wrong() -> None:
