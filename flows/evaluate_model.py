@@ -28,6 +28,6 @@ def evaluate_model(
     with scratch_folder("evaluate") as folder:
         data = subjects.fetch_images([archive, *evaluation.also], split, folder)
         subjects.require_measurable(found, data, evaluation)
-        evaluations = [subjects.evaluate_subject(each, data, evaluation, folder) for each in found]
+        evaluations = subjects.evaluate_subjects(found, data, evaluation, folder)
         publication.publish(found, data, evaluations, evaluation)
     return outcome.completed(evaluation_sentence(model_name, data, evaluations))

@@ -1,11 +1,13 @@
 """Steps of an evaluation: unpack the images, and have a version predict in a process of its own."""
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 from prefect import get_run_logger
 
@@ -13,9 +15,10 @@ from tasks.errors import StudioError
 from tasks.evaluation.corruption import plan_corrupted, write_corrupted
 from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
 from tasks.evaluation.prediction_file import read_predictions
-from tasks.files import write_atomically
+from tasks.files import sha256_of, write_atomically
 from tasks.merge.steps import ValidArchive
 from tasks.orchestration.artifacts import RunProgress
+from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.step import retried_step, step
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -68,6 +71,40 @@ class Predictions:
     def __iter__(self) -> Iterator[Detections]:
         for file in self._files:
             yield from read_predictions(file)
+
+
+class Version(Protocol):
+    """A version that predicts, as the registry describes it; `image_size` is in pixels."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+
+    @property
+    def task(self) -> str:
+        """The task of its model."""
+
+    @property
+    def image_size(self) -> int:
+        """The longest side that it takes."""
+
+
+def predict(
+    data: EvaluationSet, version: Version, weights: Path, device: str | None, kind: str, folder: Path
+) -> Predictions:
+    """Return what a version finds in the images of a set, with files in the fresh `folder`.
+
+    What is predicted is kept in bucket `runs` as `RUN/KIND/version-N-CONTENT/`: a run that is tried again goes on after
+    it, but for images that were replaced meanwhile.
+
+    Raises:
+        StudioError: The version cannot predict, or the object store cannot be reached.
+    """
+    log_step("version %d predicts %d images", version.version, len(data.images))
+    job = prediction_job(data, weights, version.task, version.image_size, device, folder)
+    digests = "".join(sha256_of(image.path) for image in data.images)
+    content = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    return predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
 
 
 @retried_step

@@ -1,8 +1,8 @@
 """The versions that are evaluated, and the images that they are evaluated on."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
@@ -15,7 +15,7 @@ from tasks.evaluation.version_evaluation import (
     measure_robustness,
     require_task,
 )
-from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.current_run import log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
 from tasks.tracked_training.inputs import fetch_valid_archive
 from tasks.tracking import registry
@@ -78,38 +78,44 @@ def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluat
             raise StudioError(expected_found_fix(expected, found, fix))
 
 
-def evaluate_subject(
-    subject: Subject, data: EvaluationSet, evaluation: EvaluationParams, folder: Path
-) -> VersionEvaluation:
-    """Have a version predict in the images, and return all its figures.
+def evaluate_subjects(
+    subjects: Sequence[Subject], data: EvaluationSet, evaluation: EvaluationParams, folder: Path
+) -> list[VersionEvaluation]:
+    """Have each version predict in the images, and return all its figures, in order.
 
-    A run that is tried again goes on after what was predicted.
+    A run that is tried again goes on after what was predicted. Versions of one image size share the corrupted images.
 
     Raises:
-        StudioError: The version cannot predict, or MLflow or the object store cannot be reached.
+        StudioError: A version cannot predict, or MLflow or the object store cannot be reached.
     """
-    version = subject.version
+
+    @cache
+    def corrupt(side: int) -> EvaluationSet:
+        log_step("corrupting %d images in %d ways", evaluation.corrupted_images, len(ALL_CORRUPTIONS))
+        place = folder / f"corrupted-{side}"
+        return evaluation_steps.corrupt_images(data, evaluation.corrupted_images, side, evaluation.seed, place)
+
+    return [_evaluate(each.version, data, evaluation, corrupt, folder) for each in subjects]
+
+
+def _evaluate(
+    version: registry.ModelVersion,
+    data: EvaluationSet,
+    evaluation: EvaluationParams,
+    corrupt: Callable[[int], EvaluationSet],
+    folder: Path,
+) -> VersionEvaluation:
     own = folder / f"version-{version.version}"
     weights = registry.fetch_weights(version, own / "weights")
-    # An archive may have been replaced since an earlier attempt.
-    content = hashlib.sha256("".join(data.digests.values()).encode()).hexdigest()[:16]
 
     def predict(images: EvaluationSet, kind: str) -> evaluation_steps.Predictions:
-        log_step("version %d predicts %d images", version.version, len(images.images))
-        place = own / kind
-        job = evaluation_steps.prediction_job(
-            images, weights, version.task, version.image_size, evaluation.device, place
-        )
-        return evaluation_steps.predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
+        return evaluation_steps.predict(images, version, weights, evaluation.device, kind, own / kind)
 
     found = predict(data, "predictions")
     log_step("measuring version %d", version.version)
     measured = evaluate_version(version.version, version.task, version.class_names, data, found, evaluation)
     if not evaluation.corrupted_images:
         return measured
-    log_step("corrupting %d images in %d ways", evaluation.corrupted_images, len(ALL_CORRUPTIONS))
-    corrupted = evaluation_steps.corrupt_images(
-        data, evaluation.corrupted_images, version.image_size, evaluation.seed, own / "corrupted"
-    )
+    corrupted = corrupt(version.image_size)
     found = predict(corrupted, "corrupted-predictions")
     return replace(measured, robustness=measure_robustness(version.task, version.class_names, corrupted, found))
