@@ -23,7 +23,8 @@ def announced_refusal(record: RolloutRecord) -> Iterator[None]:
     try:
         yield
     except VersionRefusedError as refusal:
-        payload = {"refused_by": refusal.refused_by, "reason": str(refusal), "report": _report(record)}
+        told = {"refused_by": refusal.refused_by, "reason": str(refusal)}
+        payload = told | {"report": _report(record), "falls_page": ""}
         _emit(events.MODEL_REFUSED, record, payload)
         raise
 

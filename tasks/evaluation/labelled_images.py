@@ -1,6 +1,7 @@
 """The labelled images of archives that versions are evaluated on, unpacked."""
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.dataset.archive import Archive, ArchiveError
-from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, LabelSpec, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.merge.class_mapping import plan_classes
+from tasks.merge.manifest import find_origin
 from tasks.merge.steps import ValidArchive
 from tasks.merge.vocabularies import read_vocabularies
 from tasks.merge.yolo_writer import label_path, list_images, read_keypoint_keys
@@ -60,7 +62,8 @@ class EvaluationSet:
     @property
     def title(self) -> str:
         """The archives and the split, in words."""
-        return f"{', '.join(self.digests)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
+        archives = dict.fromkeys(image.archive for image in self.images)
+        return f"{', '.join(archives)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
 
 
 def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
@@ -129,12 +132,13 @@ def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> Evaluat
     everything = frozenset(range(len(class_names)))
     images = []
     for path in list_images(data, task, "val"):
+        archive, entry = find_origin(path)
         label = label_path(path)
         known = task != "classify" and label.exists()
         images.append(
             EvaluationImage(
-                archive="",
-                name=path.name,
+                archive=archive,
+                name=entry,
                 split="val",
                 path=path,
                 rows=parse_labels(label.read_bytes(), label.name, rules)[0].rows if known else (),
@@ -151,6 +155,17 @@ def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> Evaluat
         keypoints=keypoints,
         images=tuple(images),
     )
+
+
+def measure_images(data: EvaluationSet) -> EvaluationSet:
+    """Return the same set with what is known of each image as it was checked."""
+
+    def measure(image: EvaluationImage) -> EvaluationImage:
+        stats, _ = check_image(image.path.read_bytes(), image.path.name)
+        return replace(image, stats=stats or image.stats)
+
+    with ThreadPoolExecutor() as pool:
+        return replace(data, images=tuple(pool.map(measure, data.images)))
 
 
 def _samples(dataset: Dataset, split: str, archive: str) -> Collection[tuple[str, LabelledImage]]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.evaluation.calibration import Calibration
 from tasks.evaluation.confusion import BACKGROUND
 from tasks.evaluation.corruption import CORRUPTIONS, STRENGTHS, Corruption
 from tasks.evaluation.error_kinds import KINDS
+from tasks.evaluation.falls import NOTHING_FELL, Fall
 from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.metrics import Metrics
-from tasks.evaluation.pictures import draw_matrix, draw_worst
+from tasks.evaluation.pictures import draw_matrix, draw_sides, draw_worst
 from tasks.evaluation.promise import Promise
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.thresholds import Threshold
@@ -21,6 +22,14 @@ from tasks.rendering.markdown import escape_markdown, table
 CHART = 240  # pixels of the reliability curve, and of the longest bar
 _SHOWN_SLICES = 300
 _MARKDOWN_CLASSES = 30
+_FALL_IMAGES = 6  # of each fall
+
+
+class Refusal(NamedTuple):
+    """Why a version was refused, and what fell most against its rival."""
+
+    reasons: Sequence[str]
+    falls: Sequence[Fall]
 
 
 def evaluation_page(
@@ -29,8 +38,12 @@ def evaluation_page(
     evaluations: Sequence[VersionEvaluation],
     trained: Sequence[int],
     worst: int,
+    refusal: Refusal | None = None,
 ) -> str:
-    """Return the page: the first version is judged, the others stand beside it; `trained` saw the archive before."""
+    """Return the page: the first version is judged, the others stand beside it; `trained` saw the archive before.
+
+    If the first one was refused, what fell against the second one comes first.
+    """
     first = evaluations[0]
     names = data.class_names
     return render_page(
@@ -39,6 +52,12 @@ def evaluation_page(
         title=f"{model_name} version {first.version}",
         data=data.title,
         versions=[each.version for each in evaluations],
+        reasons=refusal.reasons if refusal else (),
+        falls=[
+            (each.sentence, [draw_sides(data, evaluations, number, names) for number in each.images[:_FALL_IMAGES]])
+            for each in (refusal.falls if refusal else ())
+        ],
+        nothing_fell=NOTHING_FELL,
         totals=_totals(first, data),
         metric=next(iter(first.metrics.overall.values)),
         metrics=[

@@ -27,6 +27,7 @@ class WorstImage:
     """An image with its labels, and with what each version found; pictures are data URIs."""
 
     name: str
+    archive: str
     labels: str
     found: tuple[tuple[int, int, str], ...]  # version, its mistakes, picture
 
@@ -49,12 +50,13 @@ def draw_worst(
     """Return at most `most` images in which the first version makes mistakes, those with the most first."""
     mistakes = np.array(evaluations[0].mistakes)
     worst = [number for number in np.argsort(-mistakes, kind="stable")[:most].tolist() if mistakes[number]]
-    return [_draw_sides(data, evaluations, number, names) for number in worst]
+    return [draw_sides(data, evaluations, number, names) for number in worst]
 
 
-def _draw_sides(
+def draw_sides(
     data: EvaluationSet, evaluations: Sequence[VersionEvaluation], number: int, names: Sequence[str]
 ) -> WorstImage:
+    """Return the image of a number, with its labels and with what each version found."""
     image = shrink_to_fit(read_image(data.images[number].path), _SIDE)
     labels = evaluations[0].images[number].labels
     found = (
@@ -62,7 +64,10 @@ def _draw_sides(
         for each in evaluations
     )
     return WorstImage(
-        name=data.images[number].name, labels=_uri(_draw(image, labels, names, texts=False)), found=tuple(found)
+        name=data.images[number].name,
+        archive=data.images[number].archive,
+        labels=_uri(_draw(image, labels, names, texts=False)),
+        found=tuple(found),
     )
 
 

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from tasks.merge.split_leakage import group_expression
 
 MAX_GROUPS = 100  # of a pattern: more are names of images, not groups
 NO_GROUP = "(no group)"
+ARCHIVE = "archive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +30,41 @@ class ImageTraits:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """Images by their numbers, with the `name` of what they have in common, of kind `by`."""
+    """Images by their numbers, with the `name` of what they have in common, of kind `by`; `words` are a person's."""
 
     by: str
     name: str
+    words: str
     images: tuple[int, ...]
 
 
-_MEASURES: dict[str, tuple[Callable[[ImageTraits], float], str]] = {
-    "brightness": (lambda image: image.brightness, "{:.0f} to {:.0f} of 255"),
-    "sharpness": (lambda image: image.sharpness, "{:.2f} to {:.2f}"),
-    "image size": (lambda image: image.pixels / 1e6, "{:.2f} to {:.2f} megapixels"),
-    "labels in the image": (lambda image: image.labels, "{:.0f} to {:.0f}"),
+class _Measure(NamedTuple):
+    of: Callable[[ImageTraits], float]
+    form: str
+    words: tuple[str, str, str]
+
+
+_MEASURES = {
+    "brightness": _Measure(
+        lambda image: image.brightness,
+        "{:.0f} to {:.0f} of 255",
+        ("dark images", "images of medium brightness", "bright images"),
+    ),
+    "sharpness": _Measure(
+        lambda image: image.sharpness,
+        "{:.2f} to {:.2f}",
+        ("blurred images", "images of medium sharpness", "sharp images"),
+    ),
+    "image size": _Measure(
+        lambda image: image.pixels / 1e6,
+        "{:.2f} to {:.2f} megapixels",
+        ("small images", "images of medium size", "large images"),
+    ),
+    "labels in the image": _Measure(
+        lambda image: image.labels,
+        "{:.0f} to {:.0f}",
+        ("images with few labels", "images with some labels", "crowded images"),
+    ),
 }
 
 
@@ -51,10 +76,10 @@ def find_slices(images: Sequence[ImageTraits], groups: Sequence[str] = ()) -> li
     Raises:
         StudioError: A pattern makes too many slices.
     """
-    archives = _by_name("archive", (image.archive for image in images))
+    archives = _by_name(ARCHIVE, (image.archive for image in images))
     slices = archives if len(archives) > 1 else []
-    for by, (measure, form) in _MEASURES.items():
-        slices += _thirds(by, np.array([measure(image) for image in images]), form)
+    for by, measure in _MEASURES.items():
+        slices += _thirds(by, np.array([measure.of(image) for image in images]), measure)
     for pattern in groups:
         named = _by_name(pattern, (_group(group_expression(pattern), image.name) for image in images))
         if len(named) > MAX_GROUPS:
@@ -65,24 +90,30 @@ def find_slices(images: Sequence[ImageTraits], groups: Sequence[str] = ()) -> li
     return slices
 
 
-def _thirds(by: str, values: np.ndarray[tuple[int], np.dtype[np.float64]], form: str) -> Iterator[Slice]:
+def _thirds(by: str, values: np.ndarray[tuple[int], np.dtype[np.float64]], measure: _Measure) -> Iterator[Slice]:
     """The images with the lowest values, those in the middle and those with the highest; equal values stay together."""
     if not len(values):
         return
     edges = np.quantile(values, [1 / 3, 2 / 3], method="lower")
     part = np.searchsorted(edges, values)
-    for number in np.unique(part):
+    numbers = np.unique(part).tolist()
+    low, middle, high = measure.words
+    for number in numbers:
         images = np.flatnonzero(part == number)
         if len(images) < len(values):
-            name = form.format(values[images].min(), values[images].max())
-            yield Slice(by=by, name=name, images=tuple(images.tolist()))
+            name = measure.form.format(values[images].min(), values[images].max())
+            words = low if number == numbers[0] else high if number == numbers[-1] else middle
+            yield Slice(by=by, name=name, words=words, images=tuple(images.tolist()))
 
 
 def _by_name(by: str, names: Iterator[str]) -> list[Slice]:
     members: defaultdict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
         members[name].append(number)
-    return [Slice(by=by, name=name, images=tuple(images)) for name, images in sorted(members.items())]
+    return [
+        Slice(by=by, name=name, words=f"{by} {safe_repr(name)}", images=tuple(images))
+        for name, images in sorted(members.items())
+    ]
 
 
 def _group(pattern: re.Pattern[str], name: str) -> str:

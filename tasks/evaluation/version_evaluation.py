@@ -29,10 +29,11 @@ from tasks.vision.detections import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """The metrics on a slice of the images."""
+    """The metrics on a slice of the images, over all classes and by class id."""
 
     slice: Slice
     metrics: Metrics
+    by_class: Mapping[int, Metrics]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,7 +92,7 @@ def evaluate_version(
         version=version,
         task=task,
         metrics=_metrics(images, count, task),
-        slices=tuple(SliceMetrics(slice=each, metrics=_slice_metrics(images, each, count, task)) for each in slices),
+        slices=tuple(_slice_metrics(images, each, count, task) for each in slices),
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
         thresholds=thresholds,
@@ -193,8 +194,9 @@ def _metrics(images: Sequence[ComparedImage], count: int, task: str) -> ClassMet
     return _accuracies(match(images)) if task == "classify" else coco_metrics(images, count, task)
 
 
-def _slice_metrics(images: Sequence[ComparedImage], part: Slice, count: int, task: str) -> Metrics:
-    return _metrics([images[number] for number in part.images], count, task).overall
+def _slice_metrics(images: Sequence[ComparedImage], part: Slice, count: int, task: str) -> SliceMetrics:
+    metrics = _metrics([images[number] for number in part.images], count, task)
+    return SliceMetrics(slice=part, metrics=metrics.overall, by_class=metrics.by_class)
 
 
 def _accuracies(matching: Matching) -> ClassMetrics:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from tasks.errors import safe_repr
@@ -58,7 +59,13 @@ def write_entries(folder: Path, archives: Mapping[str, tuple[str, Mapping[str, S
 
 
 def origin(image: Path) -> str:
-    """Return the entry and archive of an image of a merged dataset, or of a link to one; its own name if that is lost.
+    """Return `find_origin` in words."""
+    archive, entry = find_origin(image)
+    return f"{safe_repr(entry)} of archive {safe_repr(archive)}" if archive else safe_repr(entry)
+
+
+def find_origin(image: Path) -> tuple[str, str]:
+    """Return archive and entry of an image of a merged dataset, or of a link to one; "" and its own name if lost.
 
     Its name begins with the prefix of its archive and its number in the split: `images/train/00-000003-x.jpg`.
     """
@@ -66,10 +73,16 @@ def origin(image: Path) -> str:
     split, kind = image.parents[1].name, image.parent.name
     prefix, number, *_ = image.name.split("-")
     try:
-        archive, splits = json.loads((image.parents[2] / _ENTRIES).read_text(encoding="utf-8"))[prefix]
-        return f"{safe_repr(splits[kind if split == 'images' else split][int(number)])} of archive {safe_repr(archive)}"
+        archive, splits = _read_entries(image.parents[2])[prefix]
+        return archive, splits[kind if split == "images" else split][int(number)]
     except (FileNotFoundError, LookupError, ValueError):
-        return safe_repr(image.name)
+        return "", image.name
+
+
+@lru_cache(maxsize=2)  # a merge and its gold archive; a folder is written once
+def _read_entries(folder: Path) -> dict[str, tuple[str, dict[str, list[str]]]]:
+    entries: dict[str, tuple[str, dict[str, list[str]]]] = json.loads((folder / _ENTRIES).read_text(encoding="utf-8"))
+    return entries
 
 
 def _folder(data: Path) -> Path:

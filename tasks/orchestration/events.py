@@ -97,6 +97,7 @@ EVENTS: Mapping[str, EventKind] = {
             "refused_by": "`comparison`, `loading`, `parity`, `canary` or `approval`",
             "reason": "why, in a sentence",
             "report": "address of the report; empty if there is none",
+            "falls_page": "address of the page of what fell most against the champion; empty if there is none",
         },
     ),
     MODEL_DEPLOYED: EventKind(

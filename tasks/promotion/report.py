@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.promotion.rules import ClassRow, Decision
+from tasks.rendering.links import links_markdown
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
 SHOWN_CLASSES = 200
@@ -29,6 +30,9 @@ def promotion_markdown(decision: Decision) -> str:
     ]
     more = f"And {len(rows) - SHOWN_CLASSES} more." if len(rows) > SHOWN_CLASSES else ""
     parts = [f"**{outcome}**", reasons]
+    if decision.falls:
+        parts += ["What fell most against the champion:", bullet_list(map(wrap_text, decision.falls))]
+        parts.append(links_markdown(decision.links))
     if means or classes:
         parts += [f"By {escape_markdown(decision.metric)}:", table(header, [*means, *classes]), more]
     return "\n\n".join(filter(None, parts))

@@ -64,7 +64,9 @@ class Decision:
     """Whether the version gets alias `challenger`, which deploy-model takes next, and why.
 
     The `reasons` of a refusal are all that speak against the version, else all limits that it reached. `metric` is that
-    of `means` and `rows`; `champion` is the version that it was compared with, if any.
+    of `means` and `rows`; `champion` is the version that it was compared with, if any. `worse_on` are the data on which
+    the version did not reach what the champion does. Of a refusal, `falls` say in words what fell most against the
+    champion, and `falls_page` is the address of the page that shows it.
     """
 
     version: int
@@ -74,12 +76,20 @@ class Decision:
     means: tuple[MetricComparison, ...] = ()
     rows: tuple[ClassRow, ...] = ()
     champion: int | None = None
+    worse_on: tuple[str, ...] = ()
+    falls: tuple[str, ...] = ()
+    falls_page: str = ""
 
     @property
     def sentence(self) -> str:
-        """The decision and its reasons on one line."""
+        """The decision, its reasons and the first fall on one line."""
         outcome = "promoted, it gets alias challenger, which deploy-model takes next" if self.promoted else _REFUSED
-        return f"version {self.version}: {outcome}. {' '.join(self.reasons)}"
+        return f"version {self.version}: {outcome}. {' '.join((*self.reasons, *self.falls[:1]))}"
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The page of what fell, by its text; empty if there is none."""
+        return {"Why it was refused": self.falls_page} if self.falls_page else {}
 
 
 _REFUSED = "refused, it gets no alias and deploy-model passes it over"
@@ -128,6 +138,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
     needed = [VALIDATION, *([GOLD] if policy.gold else [])]
     against = list(_missing_scores(challenger, needed))
     reached: list[str] = []
+    worse_on: list[str] = []
     limit = FIRST_MIN_MAP50 if policy.min_map50 is None and champion is None else policy.min_map50
     if limit is not None and (scores := challenger.scores.get(VALIDATION)):
         passed, reason = _check_map50(scores, limit, challenger.version, from_policy=policy.min_map50 is not None)
@@ -141,6 +152,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
         for pair in pairs:
             faults, reason = _judge_pair(pair, champion.version, policy)
             against += faults
+            worse_on += [pair.data] if faults and pair.mean else []
             reached.append(reason)
         if policy.max_corruption_drop is not None:
             passed, reason = _check_corrupted(challenger, champion, policy.max_corruption_drop)
@@ -158,6 +170,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
         means=tuple(means),
         rows=tuple(rows),
         champion=champion.version if champion else None,
+        worse_on=tuple(worse_on),
     )
 
 
@@ -188,6 +201,7 @@ def decision_facts(decision: Decision) -> dict[str, Any]:
         "metric": decision.metric,
         "champion_version": decision.champion,
         "means": [mean._asdict() for mean in decision.means],
+        "falls": list(decision.falls),
         "classes": [{**row._asdict(), "difference": row.difference} for row in decision.rows],
     }
 

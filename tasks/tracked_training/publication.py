@@ -48,7 +48,7 @@ def publish_report(
     run = flow_run_id()
     page = retried(storage_steps.write_text)(report, Bucket.RUNS, f"{run}/report.html")
     links = {"Curves and worst pictures": page}
-    describe_run(version.run_id, links | page_links(run, None, version.name, version.version))
+    describe_run(version.run_id, links | decision.links | page_links(run, None, version.name, version.version))
     links |= page_links("", version.run_id, version.name, version.version)
     text = training_markdown(version.name, version.version, model, dataset.images, decision, training)
     artifacts.show_markdown("training-report", f"{links_markdown(links)}\n\n{text}")
@@ -85,7 +85,7 @@ def announce_decision(
     resource = events.version(version.name, version.version)
     payload = {"model": version.name, "version": version.version, "report": page, "reason": decision.sentence}
     kind = events.MODEL_PROMOTED if decision.promoted else events.MODEL_REFUSED
-    refused = {} if decision.promoted else {"refused_by": "comparison"}
+    refused = {} if decision.promoted else {"refused_by": "comparison", "falls_page": decision.falls_page}
     key = f"{version.name}/{version.version}"
     events.emit(kind, resource, payload=payload | refused, key=key, related=_related(version, digests))
 

@@ -164,7 +164,7 @@ class TrackedRun:
     def log_report(self, version: registry.ModelVersion, model: TrainedModel, decision: Decision) -> str:
         """Keep the decision and the page of the training (curves, worst images) in MLflow; returns the page as HTML."""
         runs.log_decision(self.run_id, decision)
-        links = page_links(flow_run_id(), self.run_id, version.name, version.version)
+        links = decision.links | page_links(flow_run_id(), self.run_id, version.name, version.version)
         title = f"{version.name} version {version.version}"
         report = training_page(title, model, self.epochs, decision, links, self.session.training)
         runs.log_page(self.run_id, report, "report.html")

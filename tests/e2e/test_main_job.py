@@ -298,6 +298,8 @@ def test_a_worse_version_is_not_promoted(worse: State) -> None:
     facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/promotion.json")
     assert {mean["data"] for mean in facts["means"]} == {"validation", "gold"}
     assert all(mean["champion"] > 0.2 for mean in facts["means"])
+    assert " fell from " in facts["falls"][0]
+    assert "Why it was refused" in client.get_run(str(version.run_id)).data.tags["mlflow.note.content"]
 
 
 @pytest.mark.heavy

@@ -7,16 +7,20 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import httpx
 import pytest
 import torch
+from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
 from flows.register_model import register_model
 from infra import demo_data
 from tasks.catalogue.lineage import trace
 from tasks.catalogue.models import read_version
+from tasks.evaluation.falls import NOTHING_FELL
 from tasks.parameters import PromotionPolicy
 from tasks.tracking import registered_versions, registry
+from tests.emitted import emitted
 from tests.flows.registered import SIZE, make_weights
 from tests.flows.steps import deploy
 from tests.tasks.weights.hostile import kinds
@@ -69,6 +73,13 @@ def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tm
     deployed = deploy(name, **ALIKE)
     assert deployed.is_completed(), deployed.message
     assert registry.read_tags.fn(name, 1)["parity"] == "passed"
+    again = registered(name, weights, archive=archive, promotion=ANY)
+    assert "version 2: refused" in str(again.message)
+    assert NOTHING_FELL in str(again.message)
+    version = registry.find_version.fn(name, 2)
+    assert "refusal.html" in {each.path for each in MlflowClient().list_artifacts(version.run_id)}
+    address = emitted("model.refused", f"version:{name}/2")["payload"]["falls_page"]
+    assert "Why version 2 was refused" in httpx.get(address, timeout=10).text
 
 
 @pytest.mark.heavy

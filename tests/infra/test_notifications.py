@@ -69,13 +69,24 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "refused, without a report": (
         "notify-of-refused-versions",
-        {**VERSION, "refused_by": "parity", "reason": "2 of 30 images differ.", "report": ""},
+        {**VERSION, "refused_by": "parity", "reason": "2 of 30 images differ.", "report": "", "falls_page": ""},
         ["shapes: version 3 was refused", "Refused by parity: 2 of 30 images differ.", LINK],
     ),
     "the first one is not good enough": (
         "notify-of-refused-versions",
-        {**VERSION, "refused_by": "comparison", "reason": "mAP50 0.01, at least 0.1 is asked.", "report": ""},
-        ["shapes: version 3 was refused", "Not promoted: mAP50 0.01, at least 0.1 is asked.", LINK],
+        {
+            **VERSION,
+            "refused_by": "comparison",
+            "reason": "mAP50 0.01, at least 0.1 is asked.",
+            "report": "",
+            "falls_page": "http://s3.example/refusal.html",
+        },
+        [
+            "shapes: version 3 was refused",
+            "Not promoted: mAP50 0.01, at least 0.1 is asked.",
+            "What fell: http://s3.example/refusal.html",
+            LINK,
+        ],
     ),
     "the first one is deployed": (
         "notify-of-deployed-versions",
@@ -188,7 +199,7 @@ def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Re
     about = {"model": mark, "version": 2}
     version = events.version(mark, 2)
     kinds: dict[str, dict[str, Any]] = {
-        events.MODEL_REFUSED: {"refused_by": "canary", "reason": "It is slow.", "report": ""},
+        events.MODEL_REFUSED: {"refused_by": "canary", "reason": "It is slow.", "report": "", "falls_page": ""},
         events.MODEL_DEPLOYED: {"replaced": 1, "approved_by": "", "comment": "", "report": ""},
         events.MODEL_ROLLED_BACK: {"replaced": 3},
     }

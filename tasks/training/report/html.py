@@ -37,7 +37,7 @@ def training_page(
         JUDGEMENT,
         title=title,
         promoted=decision.promoted,
-        reasons=decision.reasons,
+        reasons=(*decision.reasons, *decision.falls),
         links=links,
         totals=[(name, f"{model.scores.metrics.get(name, 0.0):.3f}") for name in names],
         sentence=f"Task {model.task}. Best epoch {model.best_epoch} of {model.epochs}, batch {model.batch}, "

@@ -222,6 +222,20 @@ def test_a_version_is_promoted_unless_a_requirement_is_missed(
     assert all(reason.strip() for reason in decision.reasons)
 
 
+@pytest.mark.parametrize(
+    ("case", "data"),
+    {
+        "worse on gold": ("gold",),
+        "everything at once": ("validation", "gold"),
+        "a champion that was not measured": (),
+        "gold as well": (),
+    }.items(),
+)
+def test_the_images_on_which_a_version_is_worse_are_told(case: str, data: tuple[str, ...]) -> None:
+    challenger, champion, policy, _ = RULES[case]
+    assert decided(challenger, champion, **policy).worse_on == data
+
+
 def test_what_was_reached_is_reported() -> None:
     decision = decided(model(2, cat=0.5, dog=0.3, yak=0.9), model(1, cat=0.4, dog=0.2), min_map50=0.25)
     assert decision.reasons == (
@@ -289,6 +303,7 @@ def test_facts_are_the_decision_as_json() -> None:
         "metric": "mAP50-95",
         "champion_version": 1,
         "means": [{"data": "validation", "classes": 1, "challenger": 0.5, "champion": 0.25}],
+        "falls": [],
         "classes": [
             {"data": "validation", "name": "cat", "challenger": 0.5, "champion": 0.25, "difference": 0.25},
             {"data": "validation", "name": "dog", "challenger": None, "champion": None, "difference": None},
