@@ -1,6 +1,5 @@
 """What is found in each image of an archive by a model that was not trained on it."""
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -57,7 +56,7 @@ def predict_unseen(
     require_task(version.version, version.task, data)
     if not (params.out_of_fold and subject.trained_on(data)):
         weights = registry.fetch_weights(version, folder / "weights")
-        found = _predict(data, weights, version.task, version.image_size, params, folder / "version")
+        found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
         return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)
     base_model, training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
@@ -71,7 +70,9 @@ def predict_unseen(
         log_step("fold %d of %d: training on all others", number + 1, len(folds))
         own = folder / f"fold-{number}"
         weights = _train(archive, fold, base, training, own, number)
-        parts_found.append(_predict(part, weights, version.task, training.imgsz, params, own / "predictions"))
+        parts_found.append(
+            evaluation_steps.predict(part, version, weights, params.device, "predictions", own / "predictions")
+        )
     return PredictedSet(
         data=replace(data, images=tuple(image for part in parts for image in part.images)),
         task=version.task,
@@ -106,16 +107,6 @@ def _train(
     weights = training_steps.train(job, checkpoints, listeners, owner).weights
     shutil.rmtree(folder / "dataset")
     return weights
-
-
-def _predict(
-    data: EvaluationSet, weights: Path, task: str, image_size: int, params: LabelErrorParams, folder: Path
-) -> evaluation_steps.Predictions:
-    log_step("looking at %d images", len(data.images))
-    job = evaluation_steps.prediction_job(data, weights, task, image_size, params.device, folder)
-    names = hashlib.sha256("".join(f"{image.name}\n" for image in data.images).encode("utf-8", "surrogatepass"))
-    content = "".join(data.digests.values())[:16]
-    return evaluation_steps.predict_images(job, f"{flow_run_id()}/predictions/{content}-{names.hexdigest()[:16]}/")
 
 
 @step
