@@ -248,6 +248,7 @@ def test_runs_whose_events_the_server_lost_are_brought_to_an_end(
     eventually(lambda: time.monotonic() - began > SHORTEST_S and states() == expected, "their states", DEADLINE_S)
 
 
+@pytest.mark.heavy
 def test_a_run_that_changes_while_it_is_announced_is_let_alone(
     client: SyncPrefectClient,
     runs: dict[str, UUID],

@@ -313,7 +313,7 @@ def test_models_are_evaluated_in_order(data: Path, straight: tuple[TrainedModel,
     assert set(first.classes) == {SYNSET, ODD}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_training_ends_with_the_flow_run_that_was_killed(data: Path, tmp_path: Path) -> None:
     """Nobody is left to end it, so it has to see for itself."""
     wanted = job(data, tmp_path / "job", epochs=1000)
