@@ -65,6 +65,15 @@ def test_the_interval_holds_the_best_threshold_of_new_images_and_repeats_with_it
     assert class_thresholds(draw(1, 150), Goal(), 150, seed=0)[0] == intervals[0]
 
 
+def test_labels_are_drawn_with_their_images() -> None:
+    """All is found, so a sample reaches full recall at the lowest of its own images, however many labels it has."""
+    images = np.repeat(np.arange(40), np.tile([1, 5], 20))
+    scores = (images + 1) / 41
+    threshold = class_thresholds(matching(scores, scores > 0, scores, images, images), Goal(recall=1.0), 40)[0]
+    assert threshold.low == threshold.confidence == 1 / 41
+    assert threshold.high == pytest.approx(4 / 41, abs=1.5 / 41)  # 2.5 % of the samples lack the lowest three or four
+
+
 @pytest.mark.parametrize(("spread", "share"), [(0.0, 0.1), (1.0, 0.1), (2.0, 0.05)])
 def test_the_promise_is_kept_in_95_of_100_splits(spread: float, share: float) -> None:
     given, kept = split_often(spread, share, splits=200)
