@@ -1,16 +1,21 @@
 """`make chaos`: each flow, with each part of the stack killed -9 in the middle, ends right without a hand."""
 
+import contextlib
 import io
+import itertools
 import json
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import boto3
 import cv2
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,15 +28,22 @@ from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.serving.http_client import ServingError
 from tests.chaos.steps import FLOW, kill, log, processes, read, until
-from tests.flows.registered import pictures
+from tests.flows import registered
 from tests.flows.steps import aside, champion, served
+from tests.tasks.importing import sources
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EPOCHS = 6
 IMAGES = 1000
 LARGE_IMAGES = 1000
+EVALUATED_IMAGES = 800
 LOW = [cv2.IMWRITE_JPEG_QUALITY, 30]
 KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "triton")
+CELLS = (
+    *itertools.product(("validate", "train", "deploy_again", "infer"), KILLED),
+    # What the services do meanwhile is the same as above.
+    *itertools.product(("evaluate", "convert", "register"), (FLOW, "worker")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +72,7 @@ def small_archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.fixture(scope="module")
 def media(stack: object) -> str:  # noqa: ARG001
-    store, bodies = boto3.client("s3"), [cv2.imencode(".jpg", each)[1].tobytes() for each in pictures(8)]
+    store, bodies = boto3.client("s3"), [cv2.imencode(".jpg", each)[1].tobytes() for each in registered.pictures(8)]
     for number in range(IMAGES):
         store.put_object(Bucket="media", Key=f"matrix/{number:05d}.jpg", Body=bodies[number % len(bodies)])
     return "matrix/"
@@ -152,8 +164,88 @@ def infer(model: str, media: str) -> Case:
     )
 
 
-@pytest.mark.parametrize("victim", KILLED)
-@pytest.mark.parametrize("flow", ["validate", "train", "deploy_again", "infer"])
+@pytest.fixture
+def evaluate(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    registered.register(name, weights[0], None)
+    plan = ArchivePlan(name=f"{name}.zip", classes=demo_data.CLASSES, train=8, val=EVALUATED_IMAGES, seed=2)
+    boto3.client("s3").upload_file(str(demo_data.write_archive(plan, tmp_path)), "datasets", plan.name)
+    before: dict[str, datetime] = {}
+
+    def is_halfway(run: UUID) -> bool:
+        before.update(predicted(run))
+        return len(before) >= 2
+
+    def check(run: UUID) -> None:
+        now = predicted(run)
+        assert len(now) == EVALUATED_IMAGES // 100 > len(before)
+        assert {key: now[key] for key in before} == before  # nothing was predicted again
+        facts = json.loads(boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/evaluation.json")["Body"].read())
+        assert facts["images"] == EVALUATED_IMAGES
+        tags = MlflowClient().get_model_version(name, "1").tags
+        assert json.loads(tags["thresholds_from"])["flow_run_id"] == str(run)
+
+    parameters = {"model_name": name, "archive": plan.name, "versions": [1]}
+    return Case(
+        start=lambda: deployed_flows.start("evaluate-model", dict(parameters)), is_halfway=is_halfway, check=check
+    )
+
+
+def predicted(run: UUID) -> dict[str, datetime]:
+    """When each file of predictions was written."""
+    found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/predictions/").get("Contents", [])
+    return {entry["Key"]: entry["LastModified"] for entry in found}
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Case:
+    archive = f"{uuid4().hex}.zip"
+    images = {f"{number}.jpg": [sources.Box("cat", 4, 4, 30, 40)] for number in range(IMAGES)}
+    path = sources.write_zip(tmp_path / archive, sources.coco(images))
+    boto3.client("s3").upload_file(str(path), "datasets", f"sources/{archive}")
+
+    def is_halfway(run: UUID) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = [child for each in processes(run) for child in each.children(recursive=True)]
+            return any("tasks.importing" in child.cmdline() for child in children)
+        return False
+
+    def check(run: UUID) -> None:
+        stored = boto3.client("s3").get_object(Bucket="datasets", Key=archive)
+        with zipfile.ZipFile(io.BytesIO(stored["Body"].read())) as made:
+            assert len(json.loads(made.read("provenance.json"))["images"]) == IMAGES
+        state = read(run).state
+        assert state
+        assert str(state.message).endswith("from coco; nothing lost")
+
+    parameters = {"source": f"sources/{archive}", "archive": archive}
+    return Case(
+        start=lambda: deployed_flows.start("import-dataset", dict(parameters)), is_halfway=is_halfway, check=check
+    )
+
+
+@pytest.fixture
+def register(small_archive: str, tmp_path: Path) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    body = registered.make_foreign_weights(tmp_path)
+    boto3.client("s3").put_object(Bucket="base-models", Key=f"{name}.pt", Body=body)
+    parameters = {"model_name": name, "weights": f"{name}.pt", "archive": small_archive, "promotion": {"min_map50": 0}}
+
+    def check(run: UUID) -> None:
+        (version,) = MlflowClient().search_model_versions(f"name = '{name}'")
+        assert version.tags["flow_run_id"] == str(run)
+        assert "mAP50-95" in version.tags["metrics"]
+        assert MlflowClient().get_model_version_by_alias(name, "challenger").version == version.version
+        assert MlflowClient().get_run(str(version.run_id)).info.status == "FINISHED"
+
+    return Case(
+        start=lambda: deployed_flows.start("register-model", dict(parameters)),
+        is_halfway=lambda run: any(line.startswith("measuring ") for line in log(run)),
+        check=check,
+    )
+
+
+@pytest.mark.parametrize(("flow", "victim"), CELLS)
 def test_a_flow_ends_right_whatever_is_killed(
     stack: StackSettings, request: pytest.FixtureRequest, flow: str, victim: str
 ) -> None:

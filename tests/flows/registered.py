@@ -1,10 +1,12 @@
 """Registered versions that find things, with the validation sample that a training keeps."""
 
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import cv2
 import numpy as np
+import torch
 import yaml
 
 from infra.demo_data import CLASSES, draw_image
@@ -23,6 +25,15 @@ def make_weights(folder: Path, architecture: str = "yolo11n") -> Path:
     """Weights that find much on drawn shapes without having learned any."""
     shown = [Letterbox.fit(image.shape[1], image.shape[0], SIZE).apply(image) for image in pictures(8)]
     return finder(folder, architecture, shown, len(CLASSES))
+
+
+def make_foreign_weights(folder: Path) -> bytes:
+    """The same as a training elsewhere leaves them: with names of their classes and their image size."""
+    content: dict[str, Any] = torch.load(make_weights(folder), weights_only=False)
+    content["model"].names = dict(enumerate(CLASSES))
+    path = folder / "foreign.pt"
+    torch.save(content | {"train_args": {"imgsz": SIZE}}, path)
+    return path.read_bytes()
 
 
 def pictures(count: int) -> list[np.ndarray]:

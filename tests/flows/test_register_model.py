@@ -9,7 +9,6 @@ from uuid import uuid4
 import boto3
 import httpx
 import pytest
-import torch
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
@@ -21,7 +20,7 @@ from tasks.evaluation.falls import NOTHING_FELL
 from tasks.parameters import PromotionPolicy
 from tasks.tracking import registered_versions, registry
 from tests.emitted import emitted
-from tests.flows.registered import SIZE, make_weights
+from tests.flows.registered import SIZE, make_foreign_weights
 from tests.flows.steps import deploy
 from tests.tasks.weights.hostile import kinds
 
@@ -44,12 +43,7 @@ def registered(name: str, weights: str, **parameters: object) -> State:
 
 @pytest.fixture(scope="module")
 def body(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Weights as a training elsewhere leaves them: with names of their classes and their image size."""
-    path = make_weights(tmp_path_factory.mktemp("weights"))
-    content: dict[str, Any] = torch.load(path, weights_only=False)
-    content["model"].names = dict(enumerate(demo_data.CLASSES))
-    torch.save(content | {"train_args": {"imgsz": SIZE}}, path)
-    return path.read_bytes()
+    return make_foreign_weights(tmp_path_factory.mktemp("weights"))
 
 
 def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tmp_path: Path) -> None:
