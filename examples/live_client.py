@@ -14,9 +14,10 @@ import numpy as np
 URL = "http://127.0.0.1:8003"  # `make status` says it
 
 
-def predict(url: str, model: str, picture: bytes, confidence: float | None = None) -> dict[str, Any]:
+def predict(url: str, model: str, picture: bytes, confidence: str | None = None) -> dict[str, Any]:
     """Return the answer about a JPEG or PNG: `boxes` in pixels as `[x1, y1, x2, y2]`, `labels`, `scores`, and more.
 
+    `confidence` is a number from 0 to 1, or `auto`: the threshold of each class that evaluate-model has computed.
     docs/serving.md has all fields.
 
     Raises:
@@ -47,7 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("picture", type=Path)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--confidence", type=float, help="leave out what is less certain, 0 to 1 (default: 0.25)")
+    parser.add_argument(
+        "--confidence", help="leave out what is less certain, 0 to 1, or auto for the version's own thresholds (0.25)"
+    )
     parser.add_argument("--draw", type=Path, help="write the picture with its boxes into this file")
     parser.add_argument("--url", default=URL)
     arguments = parser.parse_args()

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.deployment import announcements, approval, gates, publication
+from tasks.deployment import announcements, approval, gates, live_thresholds, publication
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
@@ -39,7 +39,8 @@ def deploy_model(
         champions = session.read_champions()
         weights = registry.fetch_weights(registered, folder / "weights")
         published = publication.ensure_published(registered, weights, folder / "export")
-        model = registered.served(published.digest, serving.precision)
+        thresholds = live_thresholds.read_live_thresholds(model_name, registered.version)
+        model = registered.served(published.digest, serving.precision, thresholds)
         change = session.rollout(model, serving, champions.history)
         with change.loaded_candidate(published) as candidate:
             if serving.parity and not approved:

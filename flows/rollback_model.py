@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.deployment import announcements
+from tasks.deployment import announcements, live_thresholds
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, flow_runs, outcome
 from tasks.parameters import ModelName, RollbackVersion
@@ -29,7 +29,8 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         registered = registry.find_version(model_name, target)
         digest = model_repository.require_published(model_name, target)
         serving = champions.serving_params_of(model_name, target) or model_control.current_serving_params(model_name)
-        model = registered.served(digest, serving.precision)
+        thresholds = live_thresholds.read_live_thresholds(model_name, target)
+        model = registered.served(digest, serving.precision, thresholds)
         change = session.rollout(model, serving, history, champion_history.history_after_rollback)
         change.make_champion()
         announcements.announce_rolled_back(session.record, change)

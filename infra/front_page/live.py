@@ -49,7 +49,10 @@ async def show_tab(request: Request) -> Response:
 
 
 async def show_models(request: Request) -> Response:
-    """Return the models that `predict` runs, by name: `[{name, version, versions, task, image_size, classes}]`."""
+    """Return the models that `predict` runs, by name.
+
+    Of each `name`, `version`, `versions`, `task`, `image_size`, `classes`, and `thresholds` by class or null.
+    """
     try:
         return await _models(request)
     except httpx.HTTPError as error:
@@ -89,6 +92,7 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
         "task": model.task,
         "image_size": model.image_size,
         "classes": model.class_names,
+        "thresholds": model.thresholds,
     }
 
 

@@ -17,13 +17,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 class ServedModel(NamedTuple):
-    """One version of a model: pictures go in at `image_size` x `image_size` pixels."""
+    """One version of a model: pictures go in at `image_size` x `image_size` pixels.
+
+    `thresholds` are confidences by class name; None if none were kept with the version when it was deployed.
+    """
 
     name: str
     version: int
     task: str
     image_size: int
     class_names: tuple[str, ...]
+    thresholds: Mapping[str, float] | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -119,7 +123,8 @@ def _to_served_model(name: str, version: int, config: Mapping[str, Any]) -> Serv
             Reason.NOT_FOUND,
         )
     names = json.loads(_parameter(config, f"class_names.{version}") or "[]")
-    return ServedModel(name, version, task, int(size), tuple(map(str, names)))
+    thresholds = json.loads(_parameter(config, f"thresholds.{version}") or "null")
+    return ServedModel(name, version, task, int(size), tuple(map(str, names)), thresholds)
 
 
 def _parameter(config: Mapping[str, Any], key: str) -> str:

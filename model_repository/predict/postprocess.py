@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import COORDINATE_LIMIT, Floats, Letterbox, select_detections, xywhr_to_corners
+from .errors import PredictError
+from .geometry import COORDINATE_LIMIT, Floats, Letterbox, Rows, select_detections, xywhr_to_corners
 from .masks import instance_mask, mask_to_polygon
 from .model_lookup import ServedModel
-from .request import CONFIDENCE, SERVED_IOU, PredictRequest
+from .request import AUTO, CONFIDENCE, SERVED_IOU, PredictRequest
 
 
 def detections_to_json(
@@ -18,10 +19,13 @@ def detections_to_json(
 
     `outputs` are those of one image, see `task_outputs.OUTPUTS`. An object with an empty mask is left out. Of rotated
     boxes, `boxes` are the upright ones around them, which `iou` compares.
+
+    Raises:
+        PredictError: The request asks for thresholds that the version does not have.
     """
     detections = outputs["detections"]
-    threshold = CONFIDENCE if request.confidence is None else request.confidence
-    rows = select_detections(detections, threshold, request.iou if request.iou < SERVED_IOU else None)
+    thresholds = _thresholds(model, request, detections[:, 5], CONFIDENCE)
+    rows = select_detections(detections, thresholds, request.iou if request.iou < SERVED_IOU else None)
     boxes = letterbox.to_image(detections[:, :4])
     rows = rows[(boxes[rows, 2:] > boxes[rows, :2]).all(axis=1)]
     shapes: dict[str, Any] = {}
@@ -41,11 +45,30 @@ def detections_to_json(
 
 
 def class_scores_to_json(model: ServedModel, scores: Floats, request: PredictRequest) -> dict[str, Any]:
-    """Return labels and their probabilities as scores, most probable first; those under `confidence` are left out."""
+    """Return labels and their probabilities as scores, most probable first; those under `confidence` are left out.
+
+    Raises:
+        PredictError: The request asks for thresholds that the version does not have.
+    """
     # Two lists and no object: JavaScript would sort names that are numbers, and two classes of one name would be one.
     order = np.argsort(-scores, kind="stable")
-    kept = order[scores[order] >= (request.confidence or 0)]
+    kept = order[scores[order] >= _thresholds(model, request, order, 0.0)]
     return {"labels": [_label(model, int(number)) for number in kept], "scores": _rounded(scores[kept], 4)}
+
+
+def _thresholds(model: ServedModel, request: PredictRequest, classes: Floats | Rows, default: float) -> Floats:
+    """The least confidence of each of these classes [n]; `default` if the request names none."""
+    if request.confidence != AUTO:
+        return np.full(len(classes), default if request.confidence is None else request.confidence, np.float32)
+    if model.thresholds is None:
+        raise PredictError(
+            f"expected thresholds with {model.name} version {model.version} for `confidence` auto, found that it was "
+            "deployed without: run evaluate-model on it, then deploy-model with that version, or give a number"
+        )
+    by_class = [model.thresholds.get(name, CONFIDENCE) for name in model.class_names] or [CONFIDENCE]
+    # A broken graph may say any class.
+    known = np.clip(np.nan_to_num(classes), 0, len(by_class) - 1).astype(np.intp)
+    return np.asarray(np.array(by_class)[known], np.float32)
 
 
 def _outline(outputs: Mapping[str, Floats], row: int, letterbox: Letterbox) -> Floats:

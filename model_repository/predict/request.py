@@ -3,21 +3,25 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 
 from .errors import PredictError
 
 CONFIDENCE = 0.25
+AUTO: Final = "auto"
 # The threshold of the NMS in the served graph.
 SERVED_IOU = 0.7
 
 
 class PredictRequest(NamedTuple):
-    """The parameters of a request; `version` and `confidence` may be left out."""
+    """The parameters of a request; `version` and `confidence` may be left out.
+
+    Confidence `AUTO` takes the thresholds of the version.
+    """
 
     model: str
     version: int | None = None
-    confidence: float | None = None
+    confidence: float | Literal["auto"] | None = None
     iou: float = SERVED_IOU
 
     @classmethod
@@ -44,12 +48,14 @@ def _version(given: Mapping[str, object]) -> int | None:
     return int(text)
 
 
-def _confidence(given: Mapping[str, object]) -> float | None:
+def _confidence(given: Mapping[str, object]) -> float | Literal["auto"] | None:
     if "confidence" not in given:
         return None
+    if str(given["confidence"]).strip() == AUTO:
+        return AUTO
     value = _number(given["confidence"])
     if not 0 <= value <= 1:
-        raise _unfit(given, "confidence", "from 0 to 1")
+        raise _unfit(given, "confidence", "from 0 to 1, or auto")
     return value
 
 

@@ -3,8 +3,9 @@
 `model_config` is the one source: the load API takes it as JSON, the repository as config.pbtxt.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format, text_format  # type: ignore[import-untyped]
@@ -84,6 +85,8 @@ def _parameters(models: Sequence[ServedModel], serving: ServingParams, champion:
         for name in ("task", "image_size", "run_id", "digest", "precision"):
             yield f"{name}.{model.version}", str(getattr(model, name))
         yield f"class_names.{model.version}", json.dumps(model.class_names)
+        if model.thresholds is not None:
+            yield f"thresholds.{model.version}", json.dumps(dict(model.thresholds))
 
 
 def config_pbtxt(config: Mapping[str, Any]) -> str:
@@ -136,6 +139,8 @@ def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
     """
     name = config.get("name", "")
     image_size = _parameter(config, f"image_size.{version}")
+    class_names = _parameter(config, f"class_names.{version}")
+    thresholds = _optional(config, f"thresholds.{version}", "null")
     if not (image_size.isascii() and image_size.isdecimal() and int(image_size) > 0):
         raise ValueError(f"model {name!r} version {version}: expected an image size in pixels, found {image_size!r}")
     return ServedModel(
@@ -143,8 +148,9 @@ def read_served_model(config: Mapping[str, Any], version: int) -> ServedModel:
         version=version,
         task=_parameter(config, f"task.{version}"),
         image_size=int(image_size),
-        class_names=_class_names(name, version, _parameter(config, f"class_names.{version}")),
+        class_names=tuple(_parse_json(name, version, "class names as a JSON list", class_names, _are_names)),
         run_id=_parameter(config, f"run_id.{version}"),
+        thresholds=_parse_json(name, version, "thresholds by class name", thresholds, _are_thresholds),
         digest=_parameter(config, f"digest.{version}"),
         precision=_parameter(config, f"precision.{version}"),
         max_batch_size=max(int(config.get("max_batch_size", 1)), 1),
@@ -169,11 +175,16 @@ def _optional(config: Mapping[str, Any], key: str, default: str) -> str:
     return str(config.get("parameters", {}).get(key, {"string_value": default}).get("string_value", ""))
 
 
-def _class_names(name: str, version: int, text: str) -> tuple[str, ...]:
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
-        raise ValueError(f"model {name!r} version {version}: expected class names as a JSON list, found {text[:80]!r}")
-    return tuple(names)
+def _parse_json(name: str, version: int, what: str, text: str, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401
+    with contextlib.suppress(ValueError):
+        if fits(value := json.loads(text)):
+            return value
+    raise ValueError(f"model {name!r} version {version}: expected {what}, found {text[:80]!r}")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_thresholds(value: object) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(item, int | float) for item in value.values()))

@@ -68,7 +68,7 @@ def pin_version(model_name: str, flow_run_id: str, inference: InferenceParams) -
     canary = find_canary(model_name)
     version = canary.version if canary and routes_to_canary(canary, flow_run_id) else champion
     if inference.confidence == "auto":
-        thresholds = read_thresholds(model_name, version) | inference.class_confidence
+        thresholds = {**read_thresholds(model_name, version), **inference.class_confidence}
         inference = inference.model_copy(update={"class_confidence": thresholds})
     return PinnedRun(
         model_name=model_name,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.orchestration.step import retried_step, step
@@ -10,6 +11,16 @@ from tasks.tracking.payloads import MAX_TAG, truncate
 from tasks.tracking.registry import ModelVersion
 
 THRESHOLDS = "thresholds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptThresholds:
+    """Confidences by class name, without classes that have none, and what they were computed on, by which flow run."""
+
+    by_class: Mapping[str, float]
+    archives: tuple[str, ...]
+    split: str
+    flow_run_id: str
 
 
 @step
@@ -39,24 +50,47 @@ def keep_thresholds(
 
 
 @retried_step
-def read_thresholds(model_name: str, version: int) -> dict[str, float]:
-    """Return the confidences that are kept with a version, by class name.
+def find_thresholds(model_name: str, version: int) -> KeptThresholds | None:
+    """Return what is kept with a version; None if no evaluation has kept thresholds there.
 
     Raises:
-        TrackingError: None are kept, or MLflow cannot be reached.
+        TrackingError: What is kept is none of ours, or MLflow cannot be reached.
     """
     import mlflow.artifacts
 
     with tracking_errors(f"reading the thresholds of {model_name} version {version}") as client:
         entry = client.get_model_version(model_name, str(version))
         if "thresholds_from" not in entry.tags:
-            raise TrackingError(
-                f"Expected thresholds with {model_name} version {version} for inference.confidence auto, found none. "
-                "Run evaluate-model on it first, or give a number."
-            )
+            return None
         configure_mlflow()
         kept = mlflow.artifacts.load_dict(f"runs:/{entry.run_id}/{THRESHOLDS}")
-    return _confidences(kept["thresholds"])
+    try:
+        return KeptThresholds(
+            by_class={name: float(value) for name, value in _confidences(kept["thresholds"]).items()},
+            archives=tuple(kept["archives"]),
+            split=str(kept["split"]),
+            flow_run_id=str(kept["flow_run_id"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TrackingError(
+            f"Expected the thresholds of an evaluation in {THRESHOLDS} of the run of {model_name} version {version}, "
+            f"found another file ({error!r}). Run evaluate-model on the version again."
+        ) from error
+
+
+def read_thresholds(model_name: str, version: int) -> Mapping[str, float]:
+    """Return the confidences that are kept with a version, by class name.
+
+    Raises:
+        TrackingError: None are kept, or MLflow cannot be reached.
+    """
+    kept = find_thresholds(model_name, version)
+    if kept is None:
+        raise TrackingError(
+            f"Expected thresholds with {model_name} version {version} for inference.confidence auto, found none. "
+            "Run evaluate-model on it first, or give a number."
+        )
+    return kept.by_class
 
 
 def _confidences(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -32,7 +32,7 @@ class ModelVersion:
     image_size: int
     class_names: tuple[str, ...]
 
-    def served(self, digest: str, precision: str) -> ServedModel:
+    def served(self, digest: str, precision: str, thresholds: Mapping[str, float] | None) -> ServedModel:
         """Return the version as Triton serves it; `digest` is the SHA-256 (hex) of its graph."""
         return ServedModel(
             name=self.name,
@@ -41,6 +41,7 @@ class ModelVersion:
             image_size=self.image_size,
             class_names=self.class_names,
             run_id=self.run_id,
+            thresholds=thresholds,
             digest=digest,
             precision=precision,
         )

@@ -180,11 +180,11 @@ def box_iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def select_detections(detections: Floats, confidence: float, iou: float | None) -> Rows:
+def select_detections(detections: Floats, confidence: float | Floats, iou: float | None) -> Rows:
     """Return the usable rows of a graph's output `detections` [n, 6] (box, confidence, class), best first.
 
-    Rows below `confidence`, unused rows and rows with NaN or infinity are left out. `iou` is that of a second
-    non-maximum suppression, stricter than the one in the graph; None if there is none.
+    Rows below `confidence` (one for all, or [n]), unused rows and rows with NaN or infinity are left out. `iou` is that
+    of a second non-maximum suppression, stricter than the one in the graph; None if there is none.
     """
     # Unused rows have confidence 0, which a threshold of 0 would let through.
     good = (detections[:, 4] >= confidence) & (detections[:, 4] > 0) & np.isfinite(detections).all(axis=1)

@@ -13,9 +13,11 @@ from prefect.client.schemas.objects import State
 from flows.evaluate_model import evaluate_model
 from infra import demo_data
 from tasks.parameters import InferenceParams
-from tasks.tracking import canaries
+from tasks.serving import model_control
+from tasks.tracking import canaries, evaluation_runs
 from tasks.tracking.mlflow_client import TrackingError
 from tests.flows.registered import register
+from tests.flows.steps import UNCOMPARED, deploy
 
 PLAN = demo_data.ArchivePlan(name="evaluated.zip", classes=("circle", "square", "triangle"), train=6, val=8, seed=3)
 
@@ -55,6 +57,12 @@ def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, 
     thresholds = json.loads(version.tags["thresholds"])
     pinned = canaries.pin_version(name, run, InferenceParams(confidence="auto", class_confidence={"circle": 0.9}))
     assert pinned.inference.class_confidence == thresholds | {"circle": 0.9}
+    deployed = deploy(name, **UNCOMPARED)
+    assert deployed.is_completed(), deployed.message
+    assert [each.thresholds for each in model_control.list_served_versions(name)] == [thresholds]
+    MlflowClient().log_dict(str(version.run_id), {"thresholds": [1]}, "thresholds.json")
+    with pytest.raises(TrackingError, match="Run evaluate-model on the version again"):
+        evaluation_runs.read_thresholds(name, 1)
     predicted = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/predictions/version-1-")["Contents"]
     assert len(predicted) == 1
 

@@ -21,7 +21,10 @@ from model_repository.predict.image_decoding import image_size as predict_image_
 from model_repository.predict.model_lookup import ServedModel
 from model_repository.predict.postprocess import class_scores_to_json, detections_to_json
 from model_repository.predict.request import PredictRequest
+from tasks.inference.postprocess import to_detections
 from tasks.media.file_type import image_size
+from tasks.parameters import InferenceParams
+from tasks.serving import served_model
 from tasks.serving.pre_postprocess import postprocess
 from tasks.vision import geometry
 from tasks.vision.geometry import Floats, xywhr_to_corners
@@ -129,6 +132,33 @@ def test_what_is_found_is_what_batch_inference_finds(task: str, iou: float) -> N
             np.testing.assert_allclose(own["keypoints"], np.asarray(other.keypoints), atol=0.01)
         if task == "obb" and other.xywhr is not None:
             np.testing.assert_allclose(own["polygons"], xywhr_to_corners(other.xywhr), atol=0.5)
+
+
+def batch_model(task: str) -> served_model.ServedModel:
+    return served_model.ServedModel(name="x", version=1, task=task, image_size=SIZE, class_names=NAMES, run_id="run")
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "classify"])
+def test_the_thresholds_of_the_version_are_those_of_batch_inference(task: str) -> None:
+    thresholds = {"cat": 0.7, "newt": 0.3}
+    params = InferenceParams(confidence="auto", class_confidence=thresholds)
+    for seed in range(5):
+        scores = np.random.default_rng(seed).dirichlet(np.ones(3)).astype(np.float32)
+        outputs = {"scores": scores} if task == "classify" else answered(task, seed)
+        other = to_detections(outputs, batch_model(task), geometry.Letterbox.fit(SIZE, SIZE, SIZE), params, "x")
+        served, auto = ServedModel("x", 1, task, SIZE, NAMES, thresholds), PredictRequest("x", confidence="auto")
+        if task == "classify":
+            own = class_scores_to_json(served, scores, auto)
+        else:
+            own = detections_to_json(served, outputs, Letterbox.fit(SIZE, SIZE, SIZE), auto)
+        np.testing.assert_allclose(own["scores"], other.confidence, atol=1e-4)
+        assert own["labels"] == [NAMES[number] for number in other.class_id]
+
+
+def test_a_version_without_thresholds_refuses_auto() -> None:
+    served, auto = ServedModel("x", 7, "detect", SIZE, NAMES), PredictRequest("x", confidence="auto")
+    with pytest.raises(PredictError, match="expected thresholds with x version 7 for `confidence` auto, found that it"):
+        detections_to_json(served, answered("detect", 0), Letterbox.fit(SIZE, SIZE, SIZE), auto)
 
 
 def test_an_outline_is_that_of_the_largest_part_of_its_mask() -> None:
@@ -340,6 +370,7 @@ def test_damage_is_refused_or_survived(data: bytes, at: int, junk: bytes) -> Non
 def test_parameters_come_as_numbers_or_as_headers() -> None:
     assert PredictRequest.parse('{"model": "x"}') == PredictRequest("x", None, None, 0.7)
     as_numbers = PredictRequest.parse('{"model": "x", "version": 3, "confidence": 0.5, "iou": 0.4}')
+    assert PredictRequest.parse('{"model": "x", "confidence": " auto"}').confidence == "auto"
     as_headers = PredictRequest.parse('{"Model": "x", "VERSION": "3", "confidence": " .5", "iou": "0.4"}')
     assert as_numbers == as_headers == PredictRequest("x", 3, 0.5, 0.4)
 
@@ -348,10 +379,10 @@ def test_parameters_come_as_numbers_or_as_headers() -> None:
     ("parameters", "words"),
     [
         ({"conf": 1}, "expected parameters model, version, confidence, iou, found 'conf'"),
-        ({"confidence": "high"}, "expected `confidence` from 0 to 1, found 'high'"),
+        ({"confidence": "high"}, "expected `confidence` from 0 to 1, or auto, found 'high'"),
         ({"confidence": "nan"}, "expected `confidence` from 0 to 1"),
         ({"confidence": -0.1}, "expected `confidence` from 0 to 1"),
-        ({"confidence": True}, "expected `confidence` from 0 to 1, found 'True'"),
+        ({"confidence": True}, "expected `confidence` from 0 to 1, or auto, found 'True'"),
         ({"iou": 0.8}, "expected `iou` above 0, up to 0.7, found '0.8'"),
         ({"iou": 0}, "expected `iou` above 0, up to 0.7, found '0'"),
         *[

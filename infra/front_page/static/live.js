@@ -57,11 +57,19 @@ function settle() {
   $("threshold").hidden = $("switches").hidden = task === "classify";
   $("shapes").hidden = !(task in SHAPES);
   $("shapes").textContent = SHAPES[task] ?? "Masks";
+  $("auto").hidden = !model()?.thresholds;
+  choose(isOn("auto") && !$("auto").hidden);
+}
+
+// Least confidence: one for all by the slider, or the version's own threshold of each class.
+function choose(auto) {
+  $("auto").setAttribute("aria-pressed", String(auto));
+  $("shown").textContent = auto ? "auto" : Number($("confidence").value).toFixed(2);
 }
 
 async function ask(blob) {
   if (!model()) throw new Error("there is no model to ask: deploy one, then reload this page");
-  const query = new URLSearchParams(model().task === "classify" ? {} : { confidence: $("confidence").value });
+  const query = new URLSearchParams(model().task === "classify" ? {} : { confidence: isOn("auto") ? "auto" : $("confidence").value });
   const began = performance.now();
   let answer;
   try {
@@ -308,10 +316,11 @@ $("file").addEventListener("change", () => { pick($("file").files[0]); $("file")
 $("webcam").addEventListener("click", () => stream ? stopWebcam() : startWebcam());
 $("model").addEventListener("change", () => { hidden = new Set(); settle(); lookAtPhoto(); });
 $("confidence").addEventListener("input", () => {
-  $("shown").textContent = Number($("confidence").value).toFixed(2);
+  choose(false);
   clearTimeout(later);
   later = setTimeout(lookAtPhoto, ASK_AFTER_MS);
 });
+$("auto").addEventListener("click", () => { choose(!isOn("auto")); lookAtPhoto(); });
 for (const id of ["boxes", "shapes", "labels"]) $(id).addEventListener("click", () => { $(id).setAttribute("aria-pressed", String(!isOn(id))); if (shown) render(); });
 $("classes").addEventListener("click", event => {
   const label = event.target.closest("button")?.dataset.label;

@@ -20,7 +20,13 @@ from tests.tasks.serving.graphs import constant_graph, encoded, publish, rows, s
 NO_SERVICES = Services(triton_url="127.0.0.1:9", triton_key="", password="p", store_url="http://127.0.0.1:9")
 SIZE = 64
 MODEL = ServedModel(
-    name="page-segment", version=1, task="segment", image_size=SIZE, class_names=("cat", "dog <b>"), run_id="no-run"
+    name="page-segment",
+    version=1,
+    task="segment",
+    image_size=SIZE,
+    class_names=("cat", "dog <b>"),
+    run_id="no-run",
+    thresholds={"cat": 0.95},
 )
 # In pixels of a picture of 128 x 96: a cat at (16, 8, 80, 72) with a mask that fills its box, a dog in the right half.
 OUTPUTS = {
@@ -50,6 +56,8 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_curl_gets_plain_json(address: str, photo: Path) -> None:
     answer = httpx.post(f"{address}/predict/{MODEL.name}?confidence=0.7", content=photo.read_bytes()).json()
     assert (answer["labels"], answer["boxes"]) == (["cat"], [[16, 8, 80, 72]])
+    answer = httpx.post(f"{address}/predict/{MODEL.name}?confidence=auto", content=photo.read_bytes()).json()
+    assert answer["labels"] == ["dog <b>"]
 
 
 def test_what_is_served_is_listed(address: str) -> None:
@@ -61,6 +69,7 @@ def test_what_is_served_is_listed(address: str) -> None:
         "task": "segment",
         "image_size": SIZE,
         "classes": list(MODEL.class_names),
+        "thresholds": {"cat": 0.95},
     }
     assert "predict" not in listed
 
@@ -174,6 +183,7 @@ def _config(**parameters: str) -> httpx.Response:
         {"image_size.1": "wide"},
         {"class_names.1": "absent"},
         {"class_names.1": "{"},
+        {"thresholds.1": "{"},
         {"champion": "best"},
         {"champion": "0"},
     ],
@@ -239,6 +249,9 @@ def test_the_slider_asks_the_server_again_and_the_json_can_be_read(page: Page, p
     press(page, "summary")
     shown = page.wait("$('json').textContent.length > 2 && $('json').textContent")
     assert json.loads(shown)["labels"] == ["cat"]
+    press(page, "#auto")
+    page.wait("shown.answer.labels[0] === 'dog <b>'")
+    assert page.js("$('shown').textContent") == "auto"
 
 
 def test_a_bad_file_is_reported_in_the_servers_words(page: Page, photo: Path, tmp_path: Path) -> None:
@@ -315,4 +328,4 @@ def test_everything_is_reached_with_the_keyboard(page: Page, photo: Path) -> Non
                 "document.activeElement.id || document.activeElement.dataset.label || document.activeElement.tagName"
             )
         )
-    assert {"file", "webcam", "model", "confidence", "boxes", "shapes", "labels", "cat", "SUMMARY"} <= reached
+    assert {"file", "webcam", "model", "confidence", "auto", "boxes", "shapes", "labels", "cat", "SUMMARY"} <= reached

@@ -35,6 +35,7 @@ NEW = ServedModel(
     image_size=640,
     class_names=ODD_NAMES,
     run_id="77b0",
+    thresholds={"line\nbreak": 0.1 + 0.2, ODD_NAMES[2]: 0},
     digest="c0ffee",
     precision="bf16",
 )
@@ -274,6 +275,14 @@ def test_a_nonsense_image_size_is_refused(text: str) -> None:
     config = model_config([OLD], PARAMS, 3)
     config["parameters"]["image_size.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="image size in pixels"):
+        read_served_model(config, 3)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"RBC": "0.5"}'])
+def test_nonsense_thresholds_are_refused(text: str) -> None:
+    config = model_config([OLD], PARAMS, 3)
+    config["parameters"]["thresholds.3"] = {"string_value": text}
+    with pytest.raises(ValueError, match="expected thresholds by class name"):
         read_served_model(config, 3)
 
 
