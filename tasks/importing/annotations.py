@@ -4,7 +4,7 @@ The corner of a pixel is at whole numbers: an image of width 4 goes from x 0 to 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,6 +131,11 @@ class PlaceLog:
     def add(self, kind: str, count: int = 1) -> None:
         """Count a change of this kind."""
         self.log.add(kind, self.place, count)
+
+    def leave_out(self, kind: str, known: Container[str]) -> None:
+        """Count a drawing of which no shape could be made; of a `known` kind its numbers are to blame."""
+        reason = " whose numbers are not right" if kind in known else ", which YOLO has no labels for"
+        self.add(f"left out: a {kind}{reason}")
 
 
 def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -96,13 +96,13 @@ def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[Shap
         if each.attributes.get("is_crowd"):
             log.add("left out: a crowd region (is_crowd), which is no single object")
         elif each.type not in _MAKERS:
-            log.add(f"left out: a {each.type}, which YOLO has no labels for")
+            log.leave_out(each.type, _MAKERS)
         elif each.label_id is None or each.label_id >= len(classes):
             log.add(f"left out: a {each.type} without a class")
         elif shape := _MAKERS[each.type](each, classes[each.label_id], item.image.size):
             yield shape
         else:
-            log.add(f"left out: a {each.type} whose numbers are not right")
+            log.leave_out(each.type, _MAKERS)
 
 
 def _tag(_: _Annotation, class_name: str, __: Size | None) -> Tag:

@@ -27,7 +27,8 @@ from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mas
 
 # What the server puts before the name of a file that was uploaded to it.
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels", "choices", "labels")
+_DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
+_LABELS = (*_DRAWN, "keypointlabels", "choices", "labels")
 
 
 class _Value(Record):
@@ -204,13 +205,8 @@ def _shape(result: _Result, class_name: str, log: PlaceLog) -> Shape | None:
         case "keypointlabels":
             log.add("left out: a keypoint that belongs to no upright box (parentID)")
             return None
-        case "rectanglelabels" | "polygonlabels" | "ellipselabels" | "brushlabels":
-            pass
-        case kind:
-            log.add(f"left out: a result {kind}, which YOLO has no labels for")
-            return None
     if made is None:
-        log.add(f"left out: a result {result.type} whose numbers are not right")
+        log.leave_out(result.type, _DRAWN)
     return made
 
 

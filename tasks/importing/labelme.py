@@ -17,6 +17,8 @@ from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json,
 from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, mask_to_rings
 
+_KINDS = ("rectangle", "polygon", "circle", "mask")
+
 
 class _Shape(Record):
     label: str
@@ -80,13 +82,8 @@ def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
         case "mask" if len(points) == 2 and item.mask:
             rings = _mask_rings(item.mask)
             made = Outline(class_name=item.label, rings=tuple(ring + points[0] for ring in rings)) if rings else None
-        case "rectangle" | "polygon" | "circle" | "mask":
-            pass
-        case kind:
-            log.add(f"left out: a {kind}, which YOLO has no labels for")
-            return None
     if made is None:
-        log.add(f"left out: a {item.shape_type} whose points are not right")
+        log.leave_out(item.shape_type, _KINDS)
     return made
 
 

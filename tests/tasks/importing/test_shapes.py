@@ -65,8 +65,8 @@ def datumaro(annotation: dict[str, Any]) -> Files:
     return {"annotations/default.json": json.dumps(document), "a.jpg": jpeg(0)}
 
 
-def labelme(points: Points) -> Files:
-    shapes = [{"label": "cat", "shape_type": "polygon", "points": points}]
+def labelme(points: Points, kind: str = "polygon") -> Files:
+    shapes = [{"label": "cat", "shape_type": kind, "points": points}]
     document = {"imagePath": "a.jpg", "imageWidth": WIDTH, "imageHeight": HEIGHT, "shapes": shapes}
     return {"a.json": json.dumps(document), "a.jpg": jpeg(0)}
 
@@ -185,3 +185,19 @@ def test_keypoints_that_are_not_kept_are_told() -> None:
     turned = {"x": 20, "y": 20, "width": 20, "height": 20, "rotation": 5, "rectanglelabels": ["cat"]}
     summary, _, _ = imported(label_studio(("rectanglelabels", turned), point))
     assert summary.changes == {"left out: a keypoint that belongs to no upright box (parentID)": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("{}", lambda kind: labelme([(1, 2)], kind)),
+        ("{}labels", lambda kind: label_studio((f"{kind}labels", {"labels": ["cat"]}))),
+        ("{}", lambda kind: datumaro({"type": kind})),
+    ],
+    ids=["labelme", "label studio", "datumaro"],
+)
+def test_what_cannot_be_a_shape_is_told_with_the_reason(kind: str, files: Callable[[str], Files]) -> None:
+    """Too few corners, and a kind of drawing that is not known."""
+    for name, reason in (("polygon", " whose numbers are not right"), ("spiral", ", which YOLO has no labels for")):
+        summary, _, _ = imported(files(name))
+        assert summary.changes == {f"left out: a {kind.format(name)}{reason}": 1}
