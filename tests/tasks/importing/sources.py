@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import cv2
 import numpy as np
+from pycocotools import mask as masks
 
 WIDTH, HEIGHT = 64, 48
 
@@ -48,7 +49,7 @@ def _classes(images: Images) -> list[str]:
     return sorted({box.name for boxes in images.values() for box in boxes})
 
 
-def coco(images: Images) -> dict[str, bytes | str]:
+def coco(images: Images, more: Callable[[Box], Mapping[str, object]] = lambda _: {}) -> dict[str, bytes | str]:
     names = _classes(images)
     document = {
         "images": [
@@ -62,12 +63,39 @@ def coco(images: Images) -> dict[str, bytes | str]:
                 "category_id": names.index(box.name) + 3,
                 "bbox": [box.left, box.top, box.right - box.left, box.bottom - box.top],
                 "iscrowd": 0,
+                **more(box),
             }
             for at, boxes in enumerate(images.values(), 7)
             for box in boxes
         ],
     }
     return {"annotations/instances_default.json": json.dumps(document), **_pictures(images, "images/default/")}
+
+
+def coco_polygons(images: Images) -> dict[str, bytes | str]:
+    """Each box as an outline of four corners."""
+    return coco(
+        images,
+        lambda box: {
+            "segmentation": [[box.left, box.top, box.right, box.top, box.right, box.bottom, box.left, box.bottom]]
+        },
+    )
+
+
+def coco_run_lengths(images: Images) -> dict[str, bytes | str]:
+    """Each box as a mask; its corners are whole pixels."""
+
+    def mask(box: Box) -> Mapping[str, object]:
+        pixels = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+        pixels[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = 1
+        return {"segmentation": {"size": [HEIGHT, WIDTH], "counts": masks.encode(pixels)["counts"].decode()}}
+
+    return coco(images, mask)
+
+
+def coco_keypoints(images: Images) -> dict[str, bytes | str]:
+    """Each box with two of its corners as keypoints."""
+    return coco(images, lambda box: {"keypoints": [box.left, box.top, 2, box.right, box.bottom, 1]})
 
 
 def voc(images: Images, first_pixel: int = 0) -> dict[str, bytes | str]:
@@ -90,7 +118,7 @@ def voc(images: Images, first_pixel: int = 0) -> dict[str, bytes | str]:
                 ("ymax", box.bottom),
             ):
                 SubElement(corners, side).text = str(corner)
-        files[f"Annotations/{Path(name).stem}.xml"] = tostring(root)
+        files[f"Annotations/{Path(name).stem}.xml"] = tostring(root, "unicode")
     return files
 
 
@@ -105,7 +133,7 @@ def cvat(images: Images) -> dict[str, bytes | str]:
         for box in boxes:
             corners = {"xtl": box.left, "ytl": box.top, "xbr": box.right, "ybr": box.bottom}
             SubElement(image, "box", {"label": box.name} | {key: str(value) for key, value in corners.items()})
-    return {"annotations.xml": tostring(root), **_pictures(images, "images/")}
+    return {"annotations.xml": tostring(root, "unicode"), **_pictures(images, "images/")}
 
 
 def label_studio(images: Images) -> dict[str, bytes | str]:

@@ -1,7 +1,9 @@
 """A sample of each format becomes an archive that the check takes, the same each time, and tells what it lost."""
 
 import json
+import time
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -10,12 +12,14 @@ import pytest
 
 from tasks.importing.importer import import_archive
 from tasks.importing.report import import_markdown, import_sentence
-from tasks.parameters import ImportParams, TrainingParams, ValidationPolicy
+from tasks.importing.steps import convert_archive
+from tasks.merge.steps import plan_archives, valid_archive, write_merge
+from tasks.parameters import ImportParams, MergePolicy, TrainingParams, ValidationPolicy
 from tasks.training import steps as training_steps
 from tasks.training.events import TrainedModel
 from tasks.training.process import run_job
 from tasks.validation.dataset_check import inspect_dataset
-from tests.benchmarks.bench_training import merge_by_hand
+from tasks.validation.image_stats_io import pack_image_stats
 from tests.tasks.importing import sources
 from tests.tasks.importing.sources import SOURCES, Box
 
@@ -41,24 +45,60 @@ def test_a_sample_of_each_format_becomes_a_valid_archive(name: str, tmp_path: Pa
     assert (told["source"], len(told["images"]), told["format"]) == ("s3://datasets/a.zip", 20, kind)
 
 
+OCCLUDED = '"iscrowd": 0', '"iscrowd": 0, "attributes": {"occluded": true}', "not kept: attribute occluded"
+# What no YOLO label can say, written into each sample: a text, what it becomes, and what is told of it.
+LOSSES = {
+    "coco": OCCLUDED,
+    "voc": ("</bndbox>", "</bndbox><difficult>1</difficult>", "not kept: flag difficult"),
+    "voc of a challenge": ("</bndbox>", "</bndbox><truncated>1</truncated>", "not kept: flag truncated"),
+    "cvat": ("<box ", '<box occluded="1" ', "not kept: flag occluded"),
+    "label studio": ('["cat"]', '["cat", "dog"]', "left out: another class of an object, after the first"),
+    "labelme": ('"rectangle"', '"rectangle", "flags": {"blurred": true}', "not kept: flag blurred"),
+    "open images": (",0,0,0", ",1,0,0", "not kept: flag IsOccluded"),
+    "datumaro": ('"bbox",', '"bbox", "attributes": {"occluded": true},', "not kept: attribute occluded"),
+    "kitti": (" 0 0 0 ", " 0 0 0 ", "not kept: the box in space (size, place, angle)"),
+    "coco polygons": OCCLUDED,
+    "coco run lengths": OCCLUDED,
+    "coco keypoints": OCCLUDED,
+}
+TASKS = {"coco polygons": "segment", "coco run lengths": "segment", "coco keypoints": "pose"}
+MODELS = {"detect": "yolo11n.yaml", "segment": "yolo11n-seg.yaml", "pose": "yolo11n-pose.yaml"}
+
+
 @pytest.mark.heavy
-def test_an_imported_archive_is_trained_on(tmp_path: Path) -> None:
-    source = sources.write_zip(tmp_path / "source.zip", sources.cvat(IMAGES))
-    import_archive(source, tmp_path / "imported.zip", ImportParams(), {})
-    data = merge_by_hand([tmp_path / "imported.zip"], tmp_path / "merged")
+@pytest.mark.parametrize("name", [*SOURCES, *TASKS])
+def test_a_sample_of_each_format_is_imported_checked_and_trained_on(name: str, tmp_path: Path) -> None:
+    """By the steps of the three flows; `-s` prints the seconds of each."""
+    write = getattr(sources, name.replace(" ", "_")) if name in TASKS else SOURCES[name][1]
+    old, new, lost = LOSSES.get(name, ("", "", ""))
+    files = {entry: text.replace(old, new) if isinstance(text, str) else text for entry, text in write(IMAGES).items()}
+    source, path = sources.write_zip(tmp_path / "source.zip", files), tmp_path / "imported.zip"
+    times = [time.perf_counter()]
+    summary = convert_archive.fn(source, path, ImportParams(), "", "")
+    times.append(time.perf_counter())
+    seen = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy())
+    times.append(time.perf_counter())
+    archive = valid_archive(path.name, path, seen.report, pack_image_stats(seen.images))
+    merged = write_merge.fn([archive], plan_archives.fn([archive], MergePolicy()), tmp_path / "merged")
     params = TrainingParams(epochs=1, imgsz=64, batch=4, device="cpu")
     told: list[object] = []
-    run_job(training_steps.training_job(data, "detect", "yolo11n.yaml", params, tmp_path / "training"), told.extend)
+    job = training_steps.training_job(merged.data, merged.task, MODELS[merged.task], params, tmp_path / "training")
+    run_job(job, told.extend)
+    times.append(time.perf_counter())
     (model,) = [message for message in told if isinstance(message, TrainedModel)]
-    assert (model.class_names, model.scores.images) == (("cat", "dog"), 4)
+    print(name, [f"{after - before:.1f} s" for before, after in pairwise(times)], dict(summary.changes))
+
+    assert not seen.report.findings or seen.report.counts == {"class-few": 1}
+    assert set(summary.changes) == ({lost} if lost else set())
+    assert (model.task, model.class_names, model.scores.images) == (TASKS.get(name, "detect"), ("cat", "dog"), 4)
 
 
 def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> None:
     files = sources.cvat({"a.jpg": [Box("cat", 4, 4, 30, 40)] * 3})
     xml = files["annotations.xml"]
-    assert isinstance(xml, bytes)
+    assert isinstance(xml, str)
     line = '<polyline label="cat" points="1,1;2,2"/><box label="cat" xtl="50" ytl="4" xbr="90" ybr="9" occluded="1"/>'
-    files["annotations.xml"] = xml.replace(b"</image>", f"{line}</image>".encode())
+    files["annotations.xml"] = xml.replace("</image>", f"{line}</image>")
     source = sources.write_zip(tmp_path / "source.zip", {**files, "notes.md": "mine"})
     summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
 
