@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export register datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -80,6 +80,9 @@ import: setup ## a YOLO archive of one of another tool (ARCHIVE=x.zip AS=y.zip F
 
 export: setup ## an archive of this disk or of bucket datasets in the format of other tools (ARCHIVE=x.zip FORMAT=coco TO=y.zip)
 	@$(NEEDS_ARCHIVE)$(STUDIO) export "$(ARCHIVE)" $(if $(FORMAT),--format $(FORMAT)) $(if $(TO),--to "$(TO)")
+
+register: setup ## a version of a model of weights that were trained elsewhere (MODEL= WEIGHTS=old.pt ARCHIVE=x.zip)
+	@$(if $(and $(MODEL),$(WEIGHTS)),,$(error expected a model and weights: make register MODEL=shapes WEIGHTS=old.pt))$(STUDIO) register "$(MODEL)" "$(WEIGHTS)" $(if $(ARCHIVE),--archive "$(ARCHIVE)")
 
 test-fast: setup ## the tests that need no stack, no browser and no training
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \

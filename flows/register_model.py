@@ -35,4 +35,5 @@ def register_model(
             version = run.register(model_name, model)
             decision = run.compare(version, model, promotion)
             sentence = run.show_report(version, model, decision)
+            run.announce(version, model, decision)
     return outcome.completed(sentence)

@@ -19,6 +19,7 @@ DATASET_UPLOADED = "dataset.uploaded"
 DATASET_VALIDATED = "dataset.validated"
 DATASET_DELETED = "dataset.deleted"
 MODEL_TRAINED = "model.trained"
+MODEL_IMPORTED = "model.imported"
 MODEL_PROMOTED = "model.promoted"
 APPROVAL_WANTED = "approval.wanted"
 MODEL_REFUSED = "model.refused"
@@ -71,6 +72,18 @@ EVENTS: Mapping[str, EventKind] = {
             "digests": "SHA-256 of each",
             "metrics": "metrics on the validation images, by name",
             "report": "address of the report",
+        },
+    ),
+    MODEL_IMPORTED: EventKind(
+        occasion="`register-model` has registered a version.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "weights": "name of the weights",
+            "weights_digest": "SHA-256 of the weights",
+            "archives": "keys of the archives on which they were measured; empty if there are none",
+            "digests": "SHA-256 of each",
+            "metrics": "metrics on the validation images, by name",
         },
     ),
     MODEL_PROMOTED: EventKind(

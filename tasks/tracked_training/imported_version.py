@@ -15,7 +15,7 @@ from tasks.files import sha256_of
 from tasks.merge import steps as merge_steps
 from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.yolo_writer import split_folders, write_data_yaml
-from tasks.orchestration import artifacts
+from tasks.orchestration import artifacts, events
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.step import retried
 from tasks.parameters import MergePolicy, PromotionPolicy, TrainingParams, ValidationPolicy
@@ -26,7 +26,7 @@ from tasks.rendering.markdown import table
 from tasks.storage import steps as storage_steps
 from tasks.tracked_training.comparison import decide_promotion
 from tasks.tracked_training.inputs import TrainingData, merge_archives
-from tasks.tracked_training.publication import announce_decision, apply_decision
+from tasks.tracked_training.publication import announce_decision, announce_registration, apply_decision
 from tasks.tracking import registry, runs
 from tasks.tracking.lineage import imported_tags
 from tasks.tracking.links import describe_run, page_links
@@ -129,8 +129,15 @@ class TrackedImport:
         decision = decide_promotion(version, model, self.data.dataset, TrainingParams(), promotion)
         runs.log_decision(self.run_id, decision)
         apply_decision(version, decision)
-        announce_decision(version, decision, self.data.digests)
         return decision
+
+    def announce(self, version: registry.ModelVersion, model: TrainedModel, decision: Decision | None) -> None:
+        """Emit `model.imported`, and the decision if there is one, once for the version."""
+        digests = self.data.digests if self.data else {}
+        weights = {"weights": self.weights.name, "weights_digest": self.weights.digest}
+        announce_registration(events.MODEL_IMPORTED, version, model, digests, weights)
+        if decision:
+            announce_decision(version, decision, digests)
 
     def show_report(self, version: registry.ModelVersion, model: TrainedModel, decision: Decision | None) -> str:
         """Show artifact `registration-report`; returns what became of the weights, in a sentence."""

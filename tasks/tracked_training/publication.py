@@ -67,15 +67,27 @@ def announce_version(
         decision: Whether the version is promoted, and why.
         page: The address of the report.
     """
-    resource = events.version(version.name, version.version)
-    key = f"{version.name}/{version.version}"
-    facts = {"model": version.name, "version": version.version, "report": page}
-    metrics = {metric_name(name): score for name, score in model.scores.metrics.items() if isfinite(score)}
-    trained = {"archives": list(digests), "digests": list(digests.values()), "metrics": metrics}
-    events.emit(
-        events.MODEL_TRAINED, resource, payload={**facts, **trained}, key=key, related=_related(version, digests)
-    )
+    announce_registration(events.MODEL_TRAINED, version, model, digests, {"report": page})
     announce_decision(version, decision, digests, page)
+
+
+def announce_registration(
+    kind: str,
+    version: registry.ModelVersion,
+    model: TrainedModel,
+    digests: Mapping[str, str],
+    facts: Mapping[str, str],
+) -> None:
+    """Emit an event of this kind, once for the version; `facts` are what its payload has of its own."""
+    metrics = {metric_name(name): score for name, score in model.scores.metrics.items() if isfinite(score)}
+    measured = {"archives": list(digests), "digests": list(digests.values()), "metrics": metrics}
+    events.emit(
+        kind,
+        events.version(version.name, version.version),
+        payload={"model": version.name, "version": version.version, **measured, **facts},
+        key=f"{version.name}/{version.version}",
+        related=_related(version, digests),
+    )
 
 
 def announce_decision(

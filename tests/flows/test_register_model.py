@@ -64,6 +64,10 @@ def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tm
     assert f"imported by flow run {state.state_details.flow_run_id}" in told
     assert f"from {weights} (SHA-256 {tags['base_model_sha256']})" in told
     assert f"measured on {archive}" in told
+    payload = emitted("model.imported", f"version:{name}/1")["payload"]
+    assert payload["metrics"].keys() >= {"mAP50", "mAP50-95"}
+    assert (payload["weights"], payload["archives"]) == (weights, [archive])
+    assert emitted("model.promoted", f"version:{name}/1")
     deployed = deploy(name, **ALIKE)
     assert deployed.is_completed(), deployed.message
     assert registry.read_tags.fn(name, 1)["parity"] == "passed"

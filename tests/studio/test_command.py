@@ -92,6 +92,7 @@ def test_each_target_of_make_that_is_a_command_calls_it() -> None:
             "upload",
             "import",
             "export",
+            "register",
             "datasets",
             "models",
             "lineage",
