@@ -61,7 +61,7 @@ class StackSettings(BaseSettings):
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
-    worker_limit: int = Field(11, ge=1, description="Flow runs that the local worker carries out at one time.")
+    worker_limit: int = Field(13, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
         SecretStr(""), description="What senders of event notifications show to the front page; empty: it takes none."

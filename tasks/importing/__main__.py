@@ -10,12 +10,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
+
 from tasks.errors import StudioError
 from tasks.importing.importer import import_archive
 from tasks.parameters import ImportParams
 from tasks.weights.process import exit_when_process_ends
 
-MAX_MEMORY_BYTES = 12 * 2**30
+# Two imports run at one time (deployments/queues.yaml), beside all else that the machine does.
+MAX_MEMORY_BYTES = min(12 * 2**30, psutil.virtual_memory().total // 3)
 MAX_CPU_SECONDS = 6 * 3600
 
 
