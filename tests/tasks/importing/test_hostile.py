@@ -81,17 +81,61 @@ def test_names_that_lead_out_of_the_archive_lead_nowhere(tmp_path: Path) -> None
         assert [entry for entry in archive.namelist() if entry.endswith("jpg")] == ["images/train/a.jpg"]
 
 
+MEASURED = """
+import sys, time
+from pathlib import Path
+from tasks.importing import __main__ as process
+process.MAX_MEMORY_BYTES = int(sys.argv[1])
+process.main(*sys.argv[2:])
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], time.process_time())
+"""
+
+
+def measure(source: Path, memory: int) -> tuple[dict[str, Any], float, float]:
+    """Import in a process with so many bytes of memory: the answer, its peak in MiB, and the processor's seconds."""
+    request, answer = source.with_name("request.json"), source.with_name("answer.json")
+    request.write_text(json.dumps({"importing": {}, "provenance": {}}))
+    paths = [str(path) for path in (source, source.with_name("target.zip"), request, answer)]
+    command = [sys.executable, "-c", MEASURED, str(memory), *paths, str(os.getpid())]
+    said = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    print(f"{float(said[0]) / 2**10:.0f} MiB, {float(said[1]):.1f} s of the processor")
+    return json.loads(answer.read_text()), float(said[0]) / 2**10, float(said[1])
+
+
 @pytest.mark.slow
 def test_annotations_beyond_the_memory_of_the_process_are_refused(tmp_path: Path) -> None:
     """Under a smaller limit than a real one."""
     document = f'{{"images": [{"[[]]," * 8_000_000}0], "categories": []}}'
     source = sources.write_zip(tmp_path / "source.zip", {"a.json": document, "a.jpg": sources.jpeg(0)})
-    request, answer = tmp_path / "request.json", tmp_path / "answer.json"
-    request.write_text(json.dumps({"importing": {}, "provenance": {}}))
-    paths = [str(path) for path in (source, tmp_path / "target.zip", request, answer)]
-    code = f"import tasks.importing.__main__ as m; m.MAX_MEMORY_BYTES = 2**30; m.main(*{paths!r}, '{os.getpid()}')"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-    assert "GiB of memory" in json.loads(answer.read_text())["refusal"]
+    answer, _, _ = measure(source, 2**30)
+    assert "GiB of memory" in answer["refusal"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("brackets", "packing", "noise", "words", "mebibytes"),
+    [
+        (10 * 10**9, zipfile.ZIP_DEFLATED, 0, "times the packed size", 200),
+        (10 * 10**9, zipfile.ZIP_DEFLATED, 2**26, "times its packed size", 200),
+        (2**30, zipfile.ZIP_STORED, 0, "nested too deeply", 3 * 2**10),
+    ],
+    ids=["packed", "packed beside noise", "as they are"],
+)
+def test_gigabytes_of_brackets_cost_little(
+    tmp_path: Path, brackets: int, packing: int, noise: int, words: str, mebibytes: int
+) -> None:
+    """`-s` prints what they cost."""
+    source = tmp_path / "source.zip"
+    with zipfile.ZipFile(source, "w", packing) as archive:
+        with archive.open("a.json", "w", force_zip64=True) as entry:
+            for at in range(0, brackets, 2**20):
+                entry.write(b"[" * min(2**20, brackets - at))
+        archive.writestr("noise.bin", random.Random(0).randbytes(noise))  # noqa: S311
+    print(f"{source.stat().st_size:,} bytes")
+    answer, peak, seconds = measure(source, 12 * 2**30)
+    assert words in answer["refusal"]
+    assert peak < mebibytes
+    assert seconds < 10
 
 
 VALUES: st.SearchStrategy[object] = st.sampled_from(
