@@ -1,6 +1,7 @@
 """The command that a dialog shows starts the run that the dialog starts."""
 
 import json
+import re
 import shlex
 from itertools import pairwise
 from typing import Any
@@ -76,6 +77,11 @@ def test_each_flow_that_a_person_starts_has_a_command() -> None:
     by_themselves = {"watch_datasets"}
     flows = {path.stem for path in (ROOT / "flows").glob("*.py")} - by_themselves - {"__init__"}
     assert {flow.replace("-", "_") for flow in COMMANDS} == flows == {flow.replace("-", "_") for flow, _ in CASES}
+
+
+def test_each_flow_that_a_person_starts_has_a_button() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "infra/front_page/templates").iterdir())
+    assert [flow for flow in COMMANDS if not re.search(f'("|/start/){flow}"', pages)] == []
 
 
 def test_the_line_of_curl_holds_the_parameters_as_they_are() -> None:

@@ -123,10 +123,20 @@ def tab(stack: StackSettings, browser: Page, name: str) -> Iterator[Page]:
         yield tab
 
 
-def test_a_version_is_deployed_with_the_parameters_that_are_shown(tab: Page, stack: StackSettings, name: str) -> None:
-    tab.js("document.querySelector('#version-2').closest('.version').querySelector('.tools > button').click()")
+def dialog_of(tab: Page, action: str) -> dict[str, Any]:
+    """The parameters that the dialog of an action on version 2 shows."""
+    buttons = "[...document.querySelector('#version-2').closest('.version').querySelectorAll('button')]"
+    tab.js(f"{buttons}.find(each => each.textContent === '{action}').click()")
     tab.wait(f"document.getElementById('dialog').open && {SETTLED}")
     shown: dict[str, Any] = json.loads(tab.js("document.querySelector('#parameters pre').textContent"))
+    return shown
+
+
+def test_a_version_is_deployed_with_the_parameters_that_are_shown(tab: Page, stack: StackSettings, name: str) -> None:
+    shown = dialog_of(tab, "Evaluate")
+    assert shown == {"model_name": name, "versions": [2]}
+    tab.js("document.querySelector('#dialog [data-close]').click()")
+    shown = dialog_of(tab, "Deploy")
     assert shown == {"model_name": name, "version": 2}
     tab.js("document.querySelector('#dialog .main').click()")
     tab.wait("document.querySelector('#dialog .started') !== null")

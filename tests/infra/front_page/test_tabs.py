@@ -191,10 +191,10 @@ def test_a_model_offers_what_can_be_done_with_it(
 @pytest.mark.parametrize(
     ("aliases", "served", "offered"),
     [
-        (("champion",), False, ["Deploy"]),
-        (("challenger",), False, ["Deploy"]),
-        ((), True, ["Deploy"]),
-        (("mine",), False, ["Deploy", "Delete"]),
+        (("champion",), False, ["Deploy", "Evaluate"]),
+        (("challenger",), False, ["Deploy", "Evaluate"]),
+        ((), True, ["Deploy", "Evaluate"]),
+        (("mine",), False, ["Deploy", "Evaluate", "Delete"]),
     ],
 )
 def test_a_version_that_is_needed_is_not_offered_for_deletion(
@@ -215,7 +215,9 @@ def test_an_archive_that_is_invalid_cannot_be_trained_on(
     monkeypatch.setattr(datasets, "list_archives", lambda **_: Page(entries=(archive,), next_cursor=None))
     facts, listed = ask(f"/datasets/facts?name={ARCHIVE.name}").text, ask("/datasets/list").text
     is_invalid = verdict == "invalid"
-    assert ("Train on it" in facts, "No training takes it" in facts, " disabled " in listed) == (
+    offered = "Train on it" in facts, "Evaluate on it" in facts
+    assert (*offered, "No training takes it" in facts, " disabled " in listed) == (
+        not is_invalid,
         not is_invalid,
         is_invalid,
         is_invalid,
