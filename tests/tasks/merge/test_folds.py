@@ -9,7 +9,7 @@ from tasks.merge.folds import plan_folds
 from tasks.merge.steps import MergeError, plan_archives, write_merge
 from tasks.merge.yolo_writer import list_images
 from tasks.parameters import MergePolicy
-from tests.tasks.merge.archives import checked, dataset, picture, row, tree
+from tests.tasks.merge.archives import Entries, checked, dataset, picture, row, tree
 
 COUNT = 3
 
@@ -34,7 +34,7 @@ def test_each_image_is_in_one_fold_and_trained_on_in_the_others(tmp_path: Path, 
 
 
 def test_images_of_a_group_and_copies_are_in_one_fold(tmp_path: Path) -> None:
-    copies = {"images/train/copy.jpg": picture(1), "labels/train/copy.txt": row(0, 1)}
+    copies: Entries = {"images/train/copy.jpg": picture(1), "labels/train/copy.txt": row(0, 1)}
     (archive,) = checked(tmp_path, dataset(1, changes=copies))
     classes = {image: Counter[str | None](["cat"]) for image in archive.images}
     plan = plan_archives.fn([archive], MergePolicy())

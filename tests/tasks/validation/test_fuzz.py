@@ -1,4 +1,4 @@
-"""200 damaged archives of those of `python -m tests.benchmarks.fuzz_archives`; and damaged checks, to see that it sees."""
+"""200 damaged archives of `python -m tests.benchmarks.fuzz_archives`; and damaged checks, to see that it sees."""
 
 import os
 import time
