@@ -91,7 +91,7 @@ test-fast: setup ## the tests that need no stack, no browser and no training
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## check, labels, merge, training, partial labels, label errors, live predictions, rollouts, inference, catalogue, each beside its limit or other tools
+bench: setup ## each fast or exact part beside its limit or other tools: checks, trainings, predictions, roll-outs
 	@$(PY) tests.benchmarks.bench_validation --large
 	@$(PY) tests.benchmarks.bench_labels
 	@$(PY) tests.benchmarks.fuzz_archives
@@ -99,6 +99,7 @@ bench: setup ## check, labels, merge, training, partial labels, label errors, li
 	@$(PY) pytest -q -s tests/benchmarks/bench_training.py
 	@$(PY) tests.benchmarks.bench_partial_labels
 	@$(PY) tests.benchmarks.bench_label_errors
+	@$(PY) tests.benchmarks.bench_promises
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py

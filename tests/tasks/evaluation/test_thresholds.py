@@ -1,5 +1,6 @@
 """Thresholds that are computed, and what they promise."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from tasks.evaluation.matching import Matching
 from tasks.evaluation.promise import promise_misses
 from tasks.evaluation.thresholds import Goal, class_thresholds
+
+GOLD = 150
 
 
 def matching(confidence: Any, correct: Any, found: Any, label_image: Any = None, image: Any = None) -> Matching:
@@ -82,18 +85,29 @@ def test_the_promise_is_kept_in_95_of_100_splits(spread: float, share: float) ->
 
 
 def split_often(spread: float, share: float, splits: int) -> tuple[int, int]:
-    """In how many splits of 2000 images a promise is given by 150 of them, and in how many the others keep it.
-
-    Labels of an image are found or missed together, the more the larger the `spread`. What is not given is kept.
-    """
+    """`count_kept` for 2000 images, whose labels are found or missed together, the more the larger the `spread`."""
     rng = np.random.default_rng(7)
     images = np.repeat(np.arange(2000), rng.poisson(5, 2000) + 1)
     ease = rng.normal(0, spread, 2000)[images] + rng.normal(0, 1, len(images))
     found = np.where(ease < -2.2 * np.sqrt(1 + spread**2), 0, 1 / (1 + np.exp(-ease)))
+    return count_kept(matching([], [], found, images), 0, share, 2000, splits, rng)
+
+
+def count_kept(
+    labels: Matching, class_id: int, share: float, images: int, splits: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """In how many splits of so many images a promise is given by `GOLD` of them, and in how many the others keep it.
+
+    What is not given is kept.
+    """
+    own = labels.label_class == class_id
+    found, label_image = labels.found[own], labels.label_image[own]
     given = kept = 0
     for _ in range(splits):
-        gold = np.isin(images, rng.permutation(2000)[:150])
-        promise = promise_misses(matching([], [], found[gold], images[gold]), 0, share)
+        gold = np.isin(label_image, rng.permutation(images)[:GOLD])
+        of_class = np.full(gold.sum(), class_id)
+        part = replace(labels, found=found[gold], label_image=label_image[gold], label_class=of_class)
+        promise = promise_misses(part, class_id, share)
         given += promise.threshold is not None
         kept += promise.threshold is None or (found[~gold] < max(promise.threshold, 1e-9)).mean() <= share
     return given, kept
