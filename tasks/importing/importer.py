@@ -93,10 +93,10 @@ class _Import:
             entry = index.find(image.name, image.folder, image.subset)
             if entry is None:
                 self._log.add("left out: annotations of an image that is not in the archive", image.name)
-            elif entry in found:
-                self._log.add("left out: annotations of an image that has some already", image.name)
-            else:
+            elif entry not in found or not found[entry].shapes:  # COCO lists an image in a file of each kind of labels
                 found[entry] = image
+            elif image.shapes:
+                self._log.add("left out: annotations of an image that has some already", image.name)
         for entry in index.images:
             if entry not in found and self._params.background:
                 found[entry] = AnnotatedImage(name=entry)

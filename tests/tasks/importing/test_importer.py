@@ -93,6 +93,18 @@ def test_a_sample_of_each_format_is_imported_checked_and_trained_on(name: str, t
     assert (model.task, model.class_names, model.scores.images) == (TASKS.get(name, "detect"), ("cat", "dog"), 4)
 
 
+def test_an_image_that_several_files_list_has_the_labels_of_the_first_that_has_any(tmp_path: Path) -> None:
+    """As COCO and Datumaro write them: image_info, instances, stuff."""
+    files = sources.coco(IMAGES)
+    (name,) = [entry for entry in files if entry.endswith(".json")]
+    bare = json.dumps(json.loads(files[name]) | {"annotations": []})
+    files |= {"annotations/image_info_default.json": bare, "annotations/stuff_default.json": files[name]}
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert summary.objects == {"cat": 20, "dog": 10}
+    assert summary.changes == {"left out: annotations of an image that has some already": 20}
+
+
 def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> None:
     files = sources.cvat({"a.jpg": [Box("cat", 4, 4, 30, 40)] * 3})
     xml = files["annotations.xml"]
