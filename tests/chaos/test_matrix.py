@@ -26,6 +26,7 @@ from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
+from tasks.parameters import TrainingParams
 from tasks.serving.http_client import ServingError
 from tests.chaos.steps import FLOW, kill, log, processes, read, until
 from tests.flows import registered
@@ -42,7 +43,7 @@ KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "trit
 CELLS = (
     *itertools.product(("validate", "train", "deploy_again", "infer"), KILLED),
     # What the services do meanwhile is the same as above.
-    *itertools.product(("evaluate", "convert", "register"), (FLOW, "worker")),
+    *itertools.product(("evaluate", "judge", "convert", "register"), (FLOW, "worker")),
 )
 
 
@@ -191,9 +192,41 @@ def evaluate(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
     )
 
 
+@pytest.fixture
+def judge(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    plan = ArchivePlan(name=f"{name}.zip", classes=("circle", "square"), train=16, val=8, seed=6)
+    archive = demo_data.write_archive(plan, tmp_path)
+    boto3.client("s3").upload_file(str(archive), "datasets", plan.name)
+    registered.register(name, weights[0], None)
+    registered.mark_trained(name, archive, TrainingParams(epochs=6, imgsz=registered.SIZE, batch=8, device="cpu"))
+    before: dict[str, datetime] = {}
+
+    def is_halfway(run: UUID) -> bool:
+        before.update(predicted(run))
+        return len(before) == 1 and any("/folds/1/" in key for key in stored(f"{run}/folds/"))
+
+    def check(run: UUID) -> None:
+        now = predicted(run)
+        assert len(now) == 2
+        assert now.items() > before.items()  # the first fold was not predicted again
+        facts = json.loads(boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/label-errors.json")["Body"].read())
+        assert facts["out_of_fold"] is True
+
+    parameters = {"model_name": name, "archive": plan.name, "version": 1, "label_errors": {"folds": 2}}
+    return Case(
+        start=lambda: deployed_flows.start("find-label-errors", dict(parameters)), is_halfway=is_halfway, check=check
+    )
+
+
 def predicted(run: UUID) -> dict[str, datetime]:
     """When each file of predictions was written."""
-    found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=f"{run}/predictions/").get("Contents", [])
+    return stored(f"{run}/predictions/")
+
+
+def stored(prefix: str) -> dict[str, datetime]:
+    """When each object of bucket runs with this prefix was written."""
+    found = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix=prefix).get("Contents", [])
     return {entry["Key"]: entry["LastModified"] for entry in found}
 
 

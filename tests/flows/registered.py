@@ -1,5 +1,7 @@
 """Registered versions that find things, with the validation sample that a training keeps."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -8,10 +10,12 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from mlflow import MlflowClient
 
 from infra.demo_data import CLASSES, draw_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.merge.steps import SAMPLE
+from tasks.parameters import TrainingParams
 from tasks.tracking import registry, runs
 from tasks.vision.geometry import Letterbox
 from tests.tasks.export.finders import finder
@@ -68,3 +72,13 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
     registry.tag_version.fn(name, version, {"class_names": str(list(CLASSES)).replace("'", '"')})
     registry.set_alias.fn(name, registry.CHALLENGER, version)
     return version
+
+
+def mark_trained(name: str, archive: Path, training: TrainingParams) -> None:
+    """Let version 1 be one that was trained on an archive, from an architecture."""
+    mlflow = MlflowClient()
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    mlflow.set_model_version_tag(name, "1", "archives", json.dumps({archive.name: digest}))
+    mlflow.set_model_version_tag(name, "1", "base_model", "yolo11n.yaml")
+    run = str(mlflow.get_model_version(name, "1").run_id)
+    mlflow.log_dict(run, {"training": training.model_dump()}, "policies.json")
