@@ -5,9 +5,6 @@ BIN := .venv/bin
 PY := $(BIN)/python -m
 STUDIO := $(BIN)/studio
 
-# With it each process compiles anew what it imports, and a run of a flow is several processes.
-unexport PYTHONDONTWRITEBYTECODE
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down status check upload import export register datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
@@ -21,7 +18,7 @@ help: ## list the commands
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || test -x $(BIN)/uv || $(PYTHON) -m venv --clear .venv
 	@test -x $(BIN)/uv || { sed -n '/^uv==/,/[^\]$$/p' $< > .venv/uv.txt; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; }
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python $<
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python $<
 	@cp $< $@
 
 # The command `studio`, and `from studio import Studio` in notebooks.
@@ -33,7 +30,7 @@ TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-trit
 .venv-triton/requirements.txt: $(TRITON_REQUIREMENTS) .venv/requirements.txt
 	@echo "making .venv-triton from $<"
 	@test -x .venv-triton/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-triton
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-triton/bin/python $<
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-triton/bin/python $<
 	@cp $< $@
 
 setup: $(STUDIO) .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
