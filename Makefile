@@ -5,6 +5,9 @@ BIN := .venv/bin
 PY := $(BIN)/python -m
 STUDIO := $(BIN)/studio
 
+# With it each process compiles anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down status check upload import export register datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 

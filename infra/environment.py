@@ -31,6 +31,7 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
     state = settings.state_dir
     return {
         "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",  # set, as in many images, each run compiles anew what it imports: 3 s
         "STUDIO_STATE_DIR": str(state),
         "STUDIO_TRITON_VENV": str(settings.triton_venv),
         "PREFECT_HOME": str(state / "prefect"),

@@ -17,7 +17,7 @@ import pytest
 from infra import stack as local_stack
 from infra import supervisord
 from infra.command_errors import StackError
-from infra.environment import AWS_MISLEADING, apply_environment, to_env_file, worker_environment
+from infra.environment import AWS_MISLEADING, apply_environment, inherited_environment, to_env_file, worker_environment
 from infra.ports import is_free
 from infra.preflight import require_external_services, require_free_ports
 from infra.services import s3_client, services
@@ -179,6 +179,13 @@ def test_a_hostile_shell_does_not_lead_the_stack_elsewhere(monkeypatch: pytest.M
     apply_environment(environment, local_store=True)
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
     assert os.environ["NO_PROXY"] == "example.com,127.0.0.1,localhost"
+
+
+def test_what_python_compiles_for_a_run_is_kept_whatever_the_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    told = [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"]
+    environment = inherited_environment(StackSettings())
+    assert subprocess.run(told, env=environment, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_service_elsewhere_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
