@@ -32,7 +32,9 @@ from tests.flows.run_log import run_log
 from tests.infra.browser import OpenBrowser
 
 MODEL = "shapes"
-EPOCHS = 11
+EPOCHS = 7
+# Few epochs are enough for shapes if each image is shown as it is and steps are large from the beginning.
+STEEP = {"optimizer": "AdamW", "lr0": 0.003, "warmup_epochs": 1, "mosaic": 0}
 PLANS = (
     ArchivePlan(name="first.zip", classes=("circle", "square", "triangle"), train=120, val=16, seed=1),
     ArchivePlan(name="second.zip", classes=("triangle", "circle", "cross"), train=120, val=16, seed=2),
@@ -82,7 +84,7 @@ def job(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> MainJ
         model_name=MODEL,
         archives=[plan.name for plan in PLANS],
         base_model="yolo11n.yaml",
-        training={"epochs": EPOCHS, "imgsz": 128, "batch": 8},
+        training={"epochs": EPOCHS, "imgsz": 128, "batch": 8, "overrides": STEEP},
     )
     deployment, _ = run("deploy-model", model_name=MODEL)
     inference, inference_id = run("run-inference", model_name=MODEL, inputs=["e2e/"])
@@ -232,7 +234,7 @@ def test_boxes_and_classes_are_right(job: MainJob) -> None:
         for shape in shapes:
             total += 1
             found += any(box["class_name"] == shape[0] and overlap(box, shape) > 0.6 for box in boxes)
-    # Trainings found 81 % after 10 epochs and 91 % after 13; with classes mixed up it would be a third at most.
+    # With classes mixed up it would be a third at most.
     assert found / total > 0.5, f"{found} of {total} shapes found"
 
 
