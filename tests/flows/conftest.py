@@ -1,5 +1,6 @@
 """A model that is served, with a version that waits for it."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -32,9 +33,9 @@ def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported
 
 
-@pytest.fixture
-def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
-    """A model with versions 1, which is served, and 2, which is the challenger."""
+@contextlib.contextmanager
+def served_model(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
+    """A new model with version 1, which is served, and version 2, which is the challenger."""
     from tasks.serving import model_control, model_repository
     from tests.flows.registered import register
     from tests.flows.steps import UNCOMPARED, deploy
@@ -47,6 +48,28 @@ def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
     yield name
     model_repository.ConfigFile(name).write(None)  # a Triton that is started again would load it
     model_control.unload.fn(name)
+
+
+@pytest.fixture
+def name(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
+    """Such a model that a test has alone."""
+    with served_model(weights, sample, graph) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def unchanged(weights: Path, sample: Path, graph: Path) -> Iterator[str]:
+    """Such a model for the tests of a module after which version 1 is served as before."""
+    with served_model(weights, sample, graph) as name:
+        yield name
+
+
+@pytest.fixture
+def challenger(unchanged: str, weights: Path, sample: Path) -> int:
+    """A version of that model that a test has alone."""
+    from tests.flows.registered import register
+
+    return register(unchanged, weights, sample)
 
 
 @pytest.fixture

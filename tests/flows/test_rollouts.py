@@ -83,9 +83,10 @@ def assert_history(name: str) -> None:
     ids=["broken", "wrong"],
 )
 def test_a_version_that_is_not_right_changes_nothing(
-    name: str, graph: Path, tmp_path: Path, fault: Callable[[bytes], bytes], reason: str, gate: str
+    unchanged: str, challenger: int, graph: Path, fault: Callable[[bytes], bytes], reason: str, gate: str
 ) -> None:
-    plant(name, 2, fault(graph.read_bytes()), tmp_path)
+    name = unchanged
+    plant(name, challenger, fault(graph.read_bytes()), graph.parent)
     before = everything(name)
     with Traffic(name) as clients:
         state = deploy(name)
@@ -96,7 +97,7 @@ def test_a_version_that_is_not_right_changes_nothing(
     assert clients.versions == {"1"}
     newest = recorded(name)[0]
     assert newest.info.status == "FAILED"
-    payload = emitted("model.refused", f"version:{name}/2")["payload"]
+    payload = emitted("model.refused", f"version:{name}/{challenger}")["payload"]
     assert (payload["refused_by"], payload["reason"]) == (gate, state.message)
     assert newest.data.tags["mlflow.note.content"].startswith(
         f"{escape_markdown(state.message)}\n\n[Flow run in Prefect]("
@@ -143,10 +144,11 @@ def test_a_roll_back_is_one_step_back_and_exports_nothing(exported: str) -> None
     assert payload == {"model": name, "version": 1, "replaced": 2}
 
 
-def test_a_roll_back_to_what_was_never_champion_says_what_to_do(exported: str) -> None:
+def test_a_roll_back_to_what_was_never_champion_says_what_to_do(unchanged: str, graph: Path) -> None:
     """Its graph lies in the repository, and nobody has compared it with its weights."""
-    assert "Run deploy-model/gpu with version 2" in str(rollback(exported, 2).message)
-    assert served(exported) == [1]
+    model_repository.publish_version.fn(unchanged, 2, graph)
+    assert "Run deploy-model/gpu with version 2" in str(rollback(unchanged, 2).message)
+    assert served(unchanged) == [1]
 
 
 @pytest.mark.heavy
@@ -159,11 +161,11 @@ def test_the_champion_can_be_served_in_another_way(name: str) -> None:
     assert (found.max_batch_size, found.precision) == (4, "bf16")
 
 
-def test_undeploying_leaves_the_other_model_and_the_registry_alone(name: str, weights: Path, graph: Path) -> None:
+def test_undeploying_leaves_the_other_model_and_the_registry_alone(unchanged: str, weights: Path, graph: Path) -> None:
     other = f"model-{uuid4().hex[:8]}"
     model_repository.publish_version.fn(other, register(other, weights, None), graph)
     assert deploy(other, **UNCOMPARED).is_completed()
-    with Traffic(name) as clients:
+    with Traffic(unchanged) as clients:
         state = undeploy(other)
     assert state.is_completed()
     assert clients.failures == []

@@ -19,7 +19,7 @@ from tests.clients import Clients
 from tests.flows.registered import SIZE
 
 TOLERANCE_S = 1.0
-WATCHED_EVERY_S = 0.05
+WATCHED_EVERY_S = 0.2
 
 
 class Answer(NamedTuple):
