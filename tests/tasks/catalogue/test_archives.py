@@ -150,10 +150,10 @@ def test_archives_are_listed_if_mlflow_is_away(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_comes_twice_and_nothing_is_left_out_while_others_upload() -> None:
-    """2,000 archives are there, and 50 more come while they are read, before, between and behind them."""
-    present = [f"busy/{number % 10}/{number:05d}.zip" for number in range(2000)]
+    """500 archives are there, and 50 more come while they are read, before, between and behind them."""
+    present = [f"busy/{number % 10}/{number:05d}.zip" for number in range(500)]
     upload(*present)
-    added = [f"busy/{number % 11}/{number * 40:05d}-new.zip" for number in range(50)]
+    added = [f"busy/{number % 11}/{number * 10:05d}-new.zip" for number in range(50)]
     done = threading.Event()
 
     def add() -> None:
@@ -164,7 +164,7 @@ def test_nothing_comes_twice_and_nothing_is_left_out_while_others_upload() -> No
     seen: Counter[str] = Counter()
     uploader = threading.Thread(target=add)
     uploader.start()
-    for page in pages(100, search="busy/"):
+    for page in pages(25, search="busy/"):
         seen.update(entry.name for entry in page.entries)
     uploader.join()
 
