@@ -29,7 +29,7 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         registered = registry.find_version(model_name, target)
         digest = model_repository.require_published(model_name, target)
         serving = champions.serving_params_of(model_name, target) or model_control.current_serving_params(model_name)
-        thresholds = live_thresholds.read_live_thresholds(model_name, target)
+        thresholds = live_thresholds.read_live_thresholds_once(model_name, target)
         model = registered.served(digest, serving.precision, thresholds)
         change = session.rollout(model, serving, history, champion_history.history_after_rollback)
         change.make_champion()

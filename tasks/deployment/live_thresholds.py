@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from tasks.errors import StudioError
 from tasks.orchestration.artifacts import show_markdown
+from tasks.orchestration.current_run import run_logger
 from tasks.parameters import DEFAULT_CONFIDENCE
 from tasks.rendering.markdown import escape_markdown, table
 from tasks.tracking.evaluation_runs import KeptThresholds, find_thresholds
@@ -14,7 +16,20 @@ def read_live_thresholds(model_name: str, version: int) -> Mapping[str, float] |
     Raises:
         TrackingError: MLflow cannot be reached.
     """
-    kept = find_thresholds(model_name, version)
+    return _show(model_name, version, find_thresholds(model_name, version))
+
+
+def read_live_thresholds_once(model_name: str, version: int) -> Mapping[str, float] | None:
+    """Return the same, or None if they cannot be read at once: a roll-back waits for no thresholds."""
+    try:
+        kept = find_thresholds.fn(model_name, version)
+    except StudioError as error:
+        run_logger().warning("live predictions get no thresholds and refuse confidence auto: %s", error)
+        return None
+    return _show(model_name, version, kept)
+
+
+def _show(model_name: str, version: int, kept: KeptThresholds | None) -> Mapping[str, float] | None:
     show_markdown("thresholds", thresholds_markdown(f"{model_name} version {version}", kept))
     return kept.by_class if kept else None
 
