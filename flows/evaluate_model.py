@@ -26,7 +26,7 @@ def evaluate_model(
     """
     found = subjects.find_subjects(model_name, versions)
     with scratch_folder("evaluate") as folder:
-        data = subjects.fetch_images([archive, *evaluation.also], split, folder)
+        data = subjects.fetch_images([archive, *evaluation.also], split, evaluation.classes, folder)
         subjects.require_measurable(found, data, evaluation)
         evaluations = subjects.evaluate_subjects(found, data, evaluation, folder)
         publication.publish(found, data, evaluations, evaluation)

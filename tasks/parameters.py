@@ -408,6 +408,11 @@ class EvaluationParams(Parameters):
     also: tuple[Archive, ...] = Field(
         (), description="Further archives, which are measured together with the first one and each by itself."
     )
+    classes: dict[Text, ClassName | None] = Field(
+        default_factory=dict,
+        description='Other names for classes of the archives, as in merge.classes: {"cat": "animal"}. A version '
+        "that was trained with other names needs them.",
+    )
     groups: tuple[NamePattern, ...] = Field(
         (),
         description="Patterns of file names: each group of images with the same text at {group} is measured by itself, "
@@ -454,11 +459,11 @@ class EvaluationParams(Parameters):
 class LabelErrorParams(Parameters):
     """How labels that look wrong are searched."""
 
-    out_of_fold: bool = Field(
-        True,
-        description="Judge an archive that the version was trained on by models that have not seen the labels: the "
-        "training is done once for each fold, with the arguments of the version, on the other folds. false asks the "
-        "version itself, which has learnt the errors, too: minutes instead of trainings.",
+    out_of_fold: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Judge by models that have not seen the labels: the training of the version is done again for each "
+        "fold, on the other folds. auto does so if the version has learnt the archive, by its name or its bytes; never "
+        "asks the version itself, which takes minutes, but it agrees with errors that it has learnt.",
     )
     folds: int = Field(3, ge=2, le=10, description="Parts of the archive; each costs a training.")
     epochs: int | None = Field(

@@ -15,7 +15,7 @@ from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, LabelSpec, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage, class_folder
 from tasks.errors import StudioError, expected_found_fix, safe_repr
-from tasks.merge.class_mapping import plan_classes
+from tasks.merge.class_mapping import Renames, find_unknown_renames, plan_classes
 from tasks.merge.manifest import find_origin
 from tasks.merge.steps import ValidArchive
 from tasks.merge.vocabularies import read_vocabularies
@@ -96,11 +96,13 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     )
 
 
-def join_sets(sets: Sequence[EvaluationSet]) -> EvaluationSet:
-    """Return the images of several archives as one set; classes meet by name, by the rules of merging.
+def join_sets(sets: Sequence[EvaluationSet], renames: Renames) -> EvaluationSet:
+    """Return the images of sets of one archive each as one set; classes meet by name, by the rules of merging.
+
+    Labels of classes that `renames` drops go; images of such a class go in a tree.
 
     Raises:
-        StudioError: The archives are labelled for different tasks, or with different keypoints.
+        StudioError: The archives are labelled for different tasks or with different keypoints, or lack a renamed class.
     """
     first = sets[0]
     for each in sets[1:]:
@@ -108,19 +110,27 @@ def join_sets(sets: Sequence[EvaluationSet]) -> EvaluationSet:
             found = f"{first.task} in {first.title} and {each.task} in {each.title}"
             fix = "Evaluate on them one after another."
             raise StudioError(expected_found_fix("archives of one task with the same keypoints", found, fix))
-    plan = plan_classes([each.title for each in sets], [each.class_names for each in sets], {})
-    images: list[EvaluationImage] = []
-    for each, merged in zip(sets, plan.class_ids, strict=True):
-        ids = [number for number in merged if number is not None]  # without renames all have one
-        images += (_with_class_ids(image, ids) for image in each.images)
     digests = {name: digest for each in sets for name, digest in each.digests.items()}
-    return replace(first, digests=digests, class_names=plan.class_names, images=tuple(images))
+    archives, names = [", ".join(each.digests) for each in sets], [each.class_names for each in sets]
+    if unknown := find_unknown_renames(archives, names, renames):
+        fix = "Write each as a data.yaml does."
+        found = safe_repr(unknown, 200)
+        raise StudioError(expected_found_fix("classes of the archives in evaluation.classes", found, fix))
+    plan = plan_classes(archives, names, renames)
+    images = tuple(
+        _with_class_ids(image, ids)
+        for each, ids in zip(sets, plan.class_ids, strict=True)
+        for image in each.images
+        if image.class_id is None or ids[image.class_id] is not None
+    )
+    return replace(first, digests=digests, class_names=plan.class_names, images=images)
 
 
-def _with_class_ids(image: EvaluationImage, ids: Sequence[int]) -> EvaluationImage:
-    rows = tuple(row._replace(class_id=ids[row.class_id]) for row in image.rows)
+def _with_class_ids(image: EvaluationImage, ids: Sequence[int | None]) -> EvaluationImage:
+    rows = tuple(row._replace(class_id=own) for row in image.rows if (own := ids[row.class_id]) is not None)
+    vocabulary = frozenset(own for own in ids if own is not None)
     class_id = None if image.class_id is None else ids[image.class_id]
-    return replace(image, rows=rows, vocabulary=frozenset(ids), class_id=class_id)
+    return replace(image, rows=rows, vocabulary=vocabulary, class_id=class_id)
 
 
 def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> EvaluationSet:

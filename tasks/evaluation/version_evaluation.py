@@ -152,7 +152,8 @@ def compare_images(
     known = [number for number in ids if number is not None]
     if not known:
         names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"
-        raise StudioError(expected_found_fix("a class that the version and the archive share", names, "Name another."))
+        fix = "Name another, or rename classes by evaluation.classes."
+        raise StudioError(expected_found_fix("a class that the version and the archive share", names, fix))
     images = []
     for image, found in zip(data.images, predictions, strict=True):
         labels = label_detections(image, data, task, found.width, found.height)

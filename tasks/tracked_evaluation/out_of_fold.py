@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.label_error_page import JudgedLabels
 from tasks.evaluation.label_errors import find_label_errors
@@ -54,13 +55,13 @@ def predict_unseen(
     """
     version = subject.version
     require_task(version.version, version.task, data)
-    if not (params.out_of_fold and subject.trained_on(data)):
+    if params.out_of_fold == "never" or (params.out_of_fold == "auto" and not subject.trained_on(data)):
         weights = registry.fetch_weights(version, folder / "weights")
         found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
         return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)
-    base_model, training = read_training(version)
+    training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
-    base = fetch_base_model(base_model, folder / "base")
+    base = fetch_base_model(_unlearnt_base(subject), folder / "base")
     policy = MergePolicy(boxes_from_polygons=version.task != data.task)
     plan = merge_steps.plan_archives([archive], policy)
     folds = plan_folds(archive, plan, shown_classes(data), params.groups, params.folds, params.seed)
@@ -80,6 +81,17 @@ def predict_unseen(
         predictions=chain.from_iterable(parts_found),
         folds=len(folds),
     )
+
+
+def _unlearnt_base(subject: Subject) -> str:
+    """The base model of the first version: any later one has learnt archives, maybe this one."""
+    base = subject.ancestry.base_model
+    if not base or registry.ADDRESS.fullmatch(base):
+        version = f"{subject.version.name} version {subject.version.version}"
+        found = f"{base or 'nothing'}, of which nobody knows what it has learnt"
+        fix = "Judge with a version that began with weights or a .yaml, or set label_errors.out_of_fold to never."
+        raise StudioError(expected_found_fix(f"a base model of {version} that has seen no archive", found, fix))
+    return base
 
 
 def shown_classes(data: EvaluationSet) -> dict[str, Counter[str | None]]:

@@ -15,23 +15,29 @@ from tasks.evaluation.version_evaluation import (
     measure_robustness,
     require_task,
 )
+from tasks.merge.class_mapping import Renames
 from tasks.orchestration.current_run import log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
 from tasks.tracked_training.inputs import fetch_valid_archive
 from tasks.tracking import registry
-from tasks.tracking.lineage import archives_of
+from tasks.tracking.trained_versions import Ancestry, read_ancestry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A version to evaluate, and the SHA-256 (hex) of the archives that it was trained on."""
+    """A version to evaluate, and what it and the versions that it was trained from have learnt."""
 
     version: registry.ModelVersion
-    digests: frozenset[str]
+    ancestry: Ancestry
 
     def trained_on(self, data: EvaluationSet) -> list[str]:
-        """Return the archives of a set that the version was trained on."""
-        return [name for name, digest in data.digests.items() if digest in self.digests]
+        """Return the archives of a set that the version has learnt, under these names or with these bytes.
+
+        An archive that has other bytes by now shows the same images most of the time, with labels that were mended.
+        """
+        learnt = self.ancestry.archives
+        digests = frozenset[str]().union(*learnt.values())
+        return [name for name, digest in data.digests.items() if digest in digests or name in learnt]
 
 
 def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subject]:
@@ -42,14 +48,13 @@ def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subje
     """
     wanted: Sequence[int | str] = list(dict.fromkeys(versions)) if versions else [registry.CHAMPION]
     found = [registry.find_version(model_name, each) for each in wanted]
-    return [
-        Subject(version=each, digests=frozenset(archives_of(registry.read_tags(model_name, each.version)).values()))
-        for each in found
-    ]
+    return [Subject(version=each, ancestry=read_ancestry(each)) for each in found]
 
 
-def fetch_images(archives: Sequence[str], split: str, folder: Path) -> EvaluationSet:
+def fetch_images(archives: Sequence[str], split: str, renames: Renames, folder: Path) -> EvaluationSet:
     """Return the labelled images of a split of archives, unpacked into `folder`; each archive must be valid.
+
+    `renames` are other names for classes, as `join_sets` takes them.
 
     Raises:
         StudioError: One is not or has no such images, or they are not labelled alike.
@@ -60,7 +65,7 @@ def fetch_images(archives: Sequence[str], split: str, folder: Path) -> Evaluatio
         valid = fetch_valid_archive(archive, ValidationPolicy(), folder)
         log_step("unpacking %s of %s", "all splits" if split == ALL_SPLITS else f"split {split}", archive)
         sets.append(evaluation_steps.unpack_images(valid, split, folder / f"images-{number}"))
-    return join_sets(sets)
+    return join_sets(sets, renames)
 
 
 def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluation: EvaluationParams) -> None:

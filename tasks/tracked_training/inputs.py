@@ -24,10 +24,14 @@ SINGLE_CLASS = "item"  # as Ultralytics calls it
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The base model under the `name` that the user gave, and as Ultralytics takes it: a file, or a name it knows."""
+    """The base model under the `name` that the user gave, and as Ultralytics takes it: a file, or a name it knows.
+
+    `address` is the name with the number of the version that an alias stood for.
+    """
 
     name: str
     source: str
+    address: str
 
     @property
     def digest(self) -> str | None:
@@ -52,9 +56,11 @@ def fetch_base_model(name: str, folder: Path) -> BaseModel:
     """
     log_step("looking for base model %s", name)
     folder.mkdir()
-    weights = retried(registry.fetch_registered_base_model)(name, folder)
-    weights = weights or retried(storage_steps.fetch_base_model)(name, folder)
-    return BaseModel(name, resolve_base_model(name, weights, folder))
+    if registered := retried(registry.fetch_registered_base_model)(name, folder):
+        address, weights = registered
+        return BaseModel(name, str(weights), address)
+    fetched = retried(storage_steps.fetch_base_model)(name, folder)
+    return BaseModel(name, resolve_base_model(name, fetched, folder), name)
 
 
 def merge_archives(

@@ -90,7 +90,7 @@ class TrainingSession:
         """
         digests = self.data.digests
         tags = lineage_tags(
-            digests, self.data.dataset.class_names, self.base.name, self.base.digest, flow_run_id(), self.plan_digest
+            digests, self.data.dataset.class_names, self.base.address, self.base.digest, flow_run_id(), self.plan_digest
         )
         parameters = run_parameters(self.model_name, self.training.flat(), self.base.name, digests)
         run_id, tags = runs.open_run(flow_run_name(), self.fingerprint, tags, parameters, self.is_resumed)

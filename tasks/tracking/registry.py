@@ -267,13 +267,14 @@ def fetch_weights(model: ModelVersion, folder: Path) -> Path:
 
 
 @step
-def fetch_registered_base_model(base_model: str, folder: Path) -> Path | None:
+def fetch_registered_base_model(base_model: str, folder: Path) -> tuple[str, Path] | None:
     """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, downloaded from our registry.
 
-    None for any other name.
+    They come with their address by number, as an alias moves. None for any other name.
     """
     address = ADDRESS.fullmatch(base_model)
     if address is None:
         return None
     version = int(address["version"]) if address["version"] else address["alias"]
-    return fetch_weights.fn(find_version.fn(address["name"], version), folder / "registered")
+    found = find_version.fn(address["name"], version)
+    return f"models:/{found.name}/{found.version}", fetch_weights.fn(found, folder / "registered")

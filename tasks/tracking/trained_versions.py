@@ -1,12 +1,13 @@
 """What a training left in MLflow: its version and the decision about it, its arguments, the champion's archives."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.orchestration.step import retried_step
 from tasks.parameters import TrainingParams
 from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
-from tasks.tracking.registry import CHAMPION, ModelVersion
+from tasks.tracking.registry import ADDRESS, CHAMPION, ModelVersion, read_tags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +64,58 @@ def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
     return archives
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ancestry:
+    """What a version and the versions that it was trained from have learnt, and the base model of the first.
+
+    `archives` are the SHA-256 in hex of what was trained on, by the names of archives. `base_model` is empty if nobody
+    knows it, and the address of a version if that was deleted.
+    """
+
+    archives: Mapping[str, frozenset[str]]
+    base_model: str
+
+
 @retried_step
-def read_training(version: ModelVersion) -> tuple[str, TrainingParams]:
-    """Return the base model and the arguments of the training that made a version.
+def read_ancestry(version: ModelVersion) -> Ancestry:
+    """Return what is known of how a version came about.
 
     Raises:
-        TrackingError: No training made it, its arguments are not kept, or MLflow cannot be reached.
+        TrackingError: MLflow cannot be reached.
+    """
+    archives: dict[str, frozenset[str]] = {}
+    base = f"models:/{version.name}/{version.version}"
+    while (address := ADDRESS.fullmatch(base)) and address["version"]:
+        try:
+            tags = read_tags.fn(address["name"], int(address["version"]))
+        except TrackingError as error:
+            if error.transient:
+                raise
+            break
+        for name, digest in archives_of(tags).items():
+            archives[name] = archives.get(name, frozenset()) | {digest}
+        base = tags.get("base_model", "")
+    return Ancestry(archives=archives, base_model=base)
+
+
+@retried_step
+def read_training(version: ModelVersion) -> TrainingParams:
+    """Return the arguments of the training that made a version.
+
+    Raises:
+        TrackingError: They are not kept, or MLflow cannot be reached.
     """
     import mlflow.artifacts
 
     name = f"{version.name} version {version.version}"
     with tracking_errors(f"reading how {name} was trained") as client:
-        base = client.get_model_version(version.name, str(version.version)).tags.get("base_model", "")
         kept = {each.path for each in client.list_artifacts(version.run_id)}
-        configure_mlflow()
-        policies = (
-            mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
-            if POLICIES_ARTIFACT in kept
-            else {}
-        )
-    if not base or "training" not in policies:
-        raise TrackingError(
-            f"Expected {name} to carry its base model and in {POLICIES_ARTIFACT} the arguments of its training, found "
-            "none. Train it anew, or set label_errors.out_of_fold to false."
-        )
-    return base, TrainingParams.model_validate(policies["training"])
+        if POLICIES_ARTIFACT in kept:
+            configure_mlflow()
+            policies = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
+            if "training" in policies:
+                return TrainingParams.model_validate(policies["training"])
+    raise TrackingError(
+        f"Expected the arguments of its training in {POLICIES_ARTIFACT} of the run of {name}, found none. "
+        "Train it anew, or set label_errors.out_of_fold to never."
+    )

@@ -42,7 +42,7 @@ def test_labels_that_were_learnt_are_judged_by_models_that_have_not_seen_them(we
     mlflow.set_model_version_tag(name, "1", "archives", json.dumps({PLAN.name: digest}))
     unknown: State = find_label_errors(name, PLAN.name, return_state=True, **params)
     assert unknown.is_failed()
-    assert "Train it anew, or set label_errors.out_of_fold to false." in str(unknown.message)
+    assert "Train it anew, or set label_errors.out_of_fold to never." in str(unknown.message)
 
     mark_trained(name, archive, TrainingParams(epochs=1, imgsz=SIZE, batch=8, device="cpu"))
     state: State = find_label_errors(name, PLAN.name, return_state=True, **params)

@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> EvaluationSet:
     """Two archives of six images, brighter from one to the next; even ones show a cat, odd ones a dog."""
     sets = [unpacked(tmp_path / name, "detect", images=6) for name in ("a", "b")]
     images = [tuple(replace(each, archive=name) for each in own.images) for name, own in zip("ab", sets, strict=True)]
-    return replace(join_sets(sets), class_names=("cat", "dog"), images=(*images[0], *images[1]))
+    return replace(join_sets(sets, {}), class_names=("cat", "dog"), images=(*images[0], *images[1]))
 
 
 def without(data: EvaluationSet, lost: Callable[[EvaluationImage, int], bool]) -> VersionEvaluation:

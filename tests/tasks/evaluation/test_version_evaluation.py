@@ -127,14 +127,29 @@ def test_each_archive_is_a_slice_and_thresholds_have_the_names_of_the_version(tm
         class_names=CLASSES[::-1],
         images=tuple(replace(each, archive="b.zip") for each in other.images),
     )
-    data = join_sets([first, swapped])
+    data = join_sets([first, swapped], {})
     result = evaluated(data, "detect", perfect(data, "detect"), ["Cats", HOSTILE])
     slices = {each.slice.name: each for each in result.slices if each.slice.by == "archive"}
     assert {name: each.metrics.labels for name, each in slices.items()} == {"a.zip": 4, "b.zip": 4}
     assert [each.class_id for each in data.images[4].rows] == [1]
     assert list(page.threshold_facts(result)) == ["Cats", HOSTILE]
     with pytest.raises(StudioError, match=r"archives of one task.*found detect in a.zip.*segment in a.zip"):
-        join_sets([first, unpacked(tmp_path / "c", "segment")])
+        join_sets([first, unpacked(tmp_path / "c", "segment")], {})
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_classes_get_the_names_with_which_a_version_was_trained(tmp_path: Path, task: str) -> None:
+    other = "dog" if task == "classify" else HOSTILE
+    own = unpacked(tmp_path, task)
+    data = join_sets([own], {"*": "item", other: None})
+    assert data.class_names == ("item",)
+    result = evaluated(data, task, perfect(data, task), ["item"])
+    assert (result.metrics.overall.labels, result.metrics.overall.primary) == (2, 1.0)
+    assert len(data.images) == (2 if task == "classify" else 4)
+    with pytest.raises(StudioError, match=r"Expected classes of the archives in evaluation.classes, found .*ox"):
+        join_sets([own], {"ox": "item"})
+    with pytest.raises(StudioError, match=r"rename classes by evaluation.classes"):
+        evaluated(own, task, perfect(own, task), ["item"])
 
 
 def test_a_class_that_an_archive_does_not_label_is_not_false_on_its_images(tmp_path: Path) -> None:
@@ -145,7 +160,7 @@ def test_a_class_that_an_archive_does_not_label_is_not_false_on_its_images(tmp_p
         class_names=CLASSES[:1],
         images=tuple(each for each in other.images if each.rows[0].class_id == 0),
     )
-    data = join_sets([first, cats])
+    data = join_sets([first, cats], {})
     found = perfect(data, "detect")
     both = [replace(found[-1], class_id=np.array([1], np.int32))]
     result = evaluated(data, "detect", [*found[:-1], *both])

@@ -17,6 +17,7 @@ from infra import demo_data
 from tasks.tracking import live_metrics, registry, runs
 from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.payloads import version_description
+from tasks.tracking.trained_versions import Ancestry, read_ancestry
 from tasks.training.events import TrainedModel
 from tests.tasks.training.trained import LINEAGE, epoch, opened, run, steps, trained
 
@@ -123,9 +124,23 @@ def test_a_training_can_begin_from_a_registered_version(untrained: Path, tmp_pat
     registry.set_alias.fn("base", registry.CHAMPION, number)
     assert registry.find_champion.fn("base") == registry.find_version.fn("base", number)
     for address in ("models:/base@champion", "models:/base/1"):
-        weights = registry.fetch_registered_base_model.fn(address, tmp_path / address[-8:])
-        assert weights is not None
-        assert weights.read_bytes() == untrained.read_bytes()
+        found = registry.fetch_registered_base_model.fn(address, tmp_path / address[-8:])
+        assert found is not None
+        assert (found[0], found[1].read_bytes()) == ("models:/base/1", untrained.read_bytes())
+
+
+def test_a_version_has_learnt_what_the_versions_before_it_have_learnt(untrained: Path) -> None:
+    steps = [("yolo11n.pt", {"a.zip": "1"}), ("models:/line/1", {"a.zip": "2"}), ("models:/line/2", {"b.zip": "3"})]
+    for base, archives in steps:
+        number = registered("line", trained(untrained.parent, untrained), str(uuid4()))
+        registry.tag_version.fn("line", number, {"base_model": base, "archives": json.dumps(archives)})
+    ancestry = read_ancestry.fn(registry.find_version.fn("line", 3))
+    assert ancestry.archives == {"a.zip": {"1", "2"}, "b.zip": {"3"}}
+    assert ancestry.base_model == "yolo11n.pt"
+    MlflowClient().delete_model_version("line", "1")
+    assert read_ancestry.fn(registry.find_version.fn("line", 2)) == Ancestry(
+        archives={"a.zip": frozenset({"2"})}, base_model="models:/line/1"
+    )
 
 
 @pytest.mark.parametrize(
