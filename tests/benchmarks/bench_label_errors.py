@@ -193,7 +193,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, help="an archive of boxes in place of drawn shapes")
-    parser.add_argument("--model", default="yolo11n.yaml")
+    parser.add_argument("--model", default="yolo11n.yaml", help="an architecture, or weights by their full path")
     parser.add_argument("--imgsz", type=int, default=PARAMS.imgsz)
     parser.add_argument("--epochs", type=int, default=PARAMS.epochs)
     parser.add_argument("--seeds", type=int, default=SEEDS)
