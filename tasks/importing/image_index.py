@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.image_stats import is_image
 from tasks.dataset.zip_names import normal_name
 
@@ -21,23 +23,40 @@ class ImageIndex:
             self._by_file[file].append(name)
             self._by_stem[file.rpartition(".")[0]].append(name)
 
-    def find(self, written: str, folder: str = "", subset: str = "") -> str | None:
-        """Return the entry of an image that an annotation in `folder` names; None if none fits, or several as well.
+    def find(self, written: str, folder: str = "", subset: str = "") -> list[str]:
+        """Return the entry of an image that an annotation in `folder` names: none if none has the name.
 
-        Of several entries with the name, the one that shares most of the written path is taken, then one in the folder
-        of the annotation, then one of the subset.
+        Of several entries with the name, the one that fits its place best is taken (`fit`); they are several if nothing
+        tells them apart.
         """
-        *folders, file = normal_name(written).split("/")
+        file = normal_name(written).rpartition("/")[2]
         named = self._by_file.get(file, []) or self._by_stem.get(file, [])
         if len(named) < 2:
-            return named[0] if named else None
-        scores = {
-            name: (_common_end(name.split("/")[:-1], folders), name.startswith(f"{folder}/"), subset_of(name) == subset)
-            for name in named
-        }
-        best = max(scores.values())
-        first, *others = [name for name, score in scores.items() if score == best]
-        return None if others else first
+            return named
+        fits = {name: fit(name, written, folder, subset) for name in named}
+        best = max(fits.values())
+        return [name for name in named if fits[name] == best]
+
+
+class Fit(NamedTuple):
+    """How well an entry fits an annotation: one that is greater fits better."""
+
+    shared_folders: int
+    whole_path: bool
+    beside: bool
+    of_subset: bool
+
+
+def fit(entry: str, written: str, folder: str, subset: str) -> Fit:
+    """Return how well an entry fits the path that an annotation in `folder` writes.
+
+    Most says how many folders at the end of both paths are the same, then whether these are all that is written, then
+    whether the entry lies in the folder of the annotation, and last whether it is of the subset.
+    """
+    folders = normal_name(written).split("/")[:-1]
+    shared = _common_end(entry.split("/")[:-1], folders)
+    beside = f"{parent_folder(entry)}/".startswith(f"{folder}/")
+    return Fit(shared, shared == len(folders), beside, subset_of(entry) == subset)
 
 
 def _common_end(one: list[str], other: list[str]) -> int:

@@ -1,6 +1,6 @@
 """An archive of another tool into a YOLO archive, on local files: the part that runs in a process of its own."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,11 +15,12 @@ from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
-from tasks.importing.image_index import ImageIndex
+from tasks.importing.image_index import ImageIndex, fit
 from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
 
 _READERS = 4
+_MISSING = "left out: annotations of an image that is not in the archive"
 
 
 class UnusableArchiveError(StudioError):
@@ -88,21 +89,39 @@ class _Import:
     def _locate(self, read: Iterator[AnnotatedImage]) -> dict[str, AnnotatedImage]:
         """Return the images by their entries."""
         index = ImageIndex(self._archive.entries)
-        found: dict[str, AnnotatedImage] = {}
+        claims: defaultdict[str, list[AnnotatedImage]] = defaultdict(list)
         for image in read:
-            entry = index.find(image.name, image.folder, image.subset)
-            if entry is None:
-                self._log.add("left out: annotations of an image that is not in the archive", image.name)
-            elif entry not in found or not found[entry].shapes:  # COCO lists an image in a file of each kind of labels
-                found[entry] = image
-            elif image.shapes:
-                self._log.add("left out: annotations of an image that has some already", image.name)
+            named = index.find(image.name, image.folder, image.subset)
+            if len(named) == 1:
+                claims[named[0]].append(image)
+            else:
+                self._log.add(_MISSING, image.name)
+        found = {entry: chosen for entry, own in claims.items() if (chosen := self._choose(entry, own))}
         for entry in index.images:
             if entry not in found and self._params.background:
                 found[entry] = AnnotatedImage(name=entry)
             elif entry not in found:
                 self._log.add("left out: an image that no annotation names (see importing.background)", entry)
         return dict(sorted(found.items()))
+
+    def _choose(self, entry: str, claims: Sequence[AnnotatedImage]) -> AnnotatedImage | None:
+        """Return what is said of an entry by the annotations that mean it; None if they may mean other images.
+
+        The archive may lack an image of the same name in another folder, whose annotations then point here as well.
+        """
+        fits = [fit(entry, image.name, image.folder, image.subset) for image in claims]
+        highest = max(fits)
+        best = [image for image, own in zip(claims, fits, strict=True) if own == highest]
+        others = [image for image, own in zip(claims, fits, strict=True) if own != highest]
+        if len({(image.folder, image.name) for image in best}) > 1:
+            best, others = [], [*best, *others]
+        for image in others:
+            self._log.add(_MISSING, image.name)
+        # COCO lists an image in a file of each kind of labels.
+        labelled = [image for image in best if image.shapes]
+        for image in labelled[1:]:
+            self._log.add("left out: annotations of an image that has some already", image.name)
+        return next(iter(labelled or best), None)
 
     def _check(self, entries: Iterable[str]) -> dict[str, ImageStats]:
         """Return the statistics of the images that can be used."""

@@ -105,6 +105,35 @@ def test_an_image_that_several_files_list_has_the_labels_of_the_first_that_has_a
     assert summary.changes == {"left out: annotations of an image that has some already": 20}
 
 
+@pytest.mark.parametrize(
+    ("places", "folder", "objects"),
+    [
+        (["cam1/", "cam2/"], "cam2/", {"cat": 2}),
+        (["cam1/", "cam2/"], "", {}),
+        (["", "cam2/"], "", {"dog": 1}),
+    ],
+    ids=["of a folder", "of either folder", "of no folder"],
+)
+def test_labels_of_an_image_that_is_missing_go_onto_no_other_image(
+    places: list[str], folder: str, objects: dict[str, int], tmp_path: Path
+) -> None:
+    """Two folders have an image of the same name, with one dog and two cats; one of the images is there."""
+    dog, cat = [Box("dog", 1, 1, 9, 9)], [Box("cat", 1, 1, 9, 9)] * 2
+    first, second = places
+    listed = sources.coco({f"{first}0.jpg": dog, f"{second}0.jpg": cat})["annotations/instances_default.json"]
+    beside = {
+        f"{place}0.json": sources.labelme({"0.jpg": boxes})["0.json"]
+        for place, boxes in zip(places, (dog, cat), strict=True)
+    }
+    for kind, annotations in (("coco", {"instances.json": listed}), ("labelme", beside)):
+        more = sources.SOURCES[kind][1]({"more.jpg": [Box("bird", 1, 1, 9, 9)]})
+        files = {**more, **annotations, f"{folder}0.jpg": sources.jpeg(1)}
+        source = sources.write_zip(tmp_path / f"{kind}.zip", files)
+        summary = import_archive(source, tmp_path / f"{kind}-yolo.zip", ImportParams(), {})
+        assert summary.objects == {"bird": 1, **objects}
+        assert summary.changes["left out: annotations of an image that is not in the archive"] == (1 if objects else 2)
+
+
 def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> None:
     files = sources.cvat({"a.jpg": [Box("cat", 4, 4, 30, 40)] * 3})
     xml = files["annotations.xml"]
