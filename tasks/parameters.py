@@ -293,7 +293,9 @@ class ImportParams(Parameters):
         None, description="What the labels are for. None takes the task that most objects are labelled for."
     )
     split: Literal["keep", "new"] = Field(
-        "keep", description="keep takes train, val and test as the source has them; new, or if it has none, makes them."
+        "keep",
+        description="keep takes train, val and test as the source has them, and places images that are in none; new "
+        "places all images.",
     )
     val: float = Field(0.2, gt=0, le=0.5, description="Share of the images that a new split puts into val.")
     test: float = Field(0.0, ge=0, le=0.4, description="Share of the images that a new split puts into test.")

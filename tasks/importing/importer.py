@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.yolo_archive import YoloArchive
@@ -15,7 +16,7 @@ from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
-from tasks.importing.image_index import ImageIndex, fit
+from tasks.importing.image_index import ImageIndex, fit, subset_of
 from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
 
@@ -145,10 +146,11 @@ class _Import:
     def _split(self) -> dict[str, str]:
         """Return the split of each image: as the source has it, or else a new one."""
         params = self._params
-        given = {entry: image.subset for entry, image in self._images.items()}
-        if params.split == "keep" and {"train", "val"} <= set(given.values()) and "" not in given.values():
-            self._log.note("splits are those of the source")
-            return given
+        kept = self._kept_splits() if params.split == "keep" else {}
+        if kept:
+            self._log.note(f"{', '.join(sorted(set(kept.values())))} of the source stay ({len(kept):,} images)")
+        if len(kept) == len(self._images):
+            return kept
         entries = self._archive.checksums(self._images)
         links = link_images(self._stats, entries, self._archive.read, params.groups)
         classes = {
@@ -156,10 +158,21 @@ class _Import:
             for entry, image in self._images.items()
         }
         shares = {"train": 1 - params.val - params.test, "val": params.val, "test": params.test}
-        kept = {split: share for split, share in shares.items() if share > 0}
-        written = ", ".join(f"{split} {share:.0%}" for split, share in kept.items())
-        self._log.note(f"splits are new: {written}, seed {params.seed}")
-        return split_images(classes, links, kept, params.seed)
+        wanted = {split: share for split, share in shares.items() if share > 0}
+        written = ", ".join(f"{split} {share:.0%}" for split, share in wanted.items())
+        placed = len(self._images) - len(kept)
+        self._log.note(f"splits are new of {placed:,} images: {written}, seed {params.seed}")
+        return split_images(classes, links, wanted, params.seed, kept)
+
+    def _kept_splits(self) -> dict[str, str]:
+        """Return the splits of the source that stay, by image.
+
+        They are all if it has train and val, else its test, on which nobody may train; a source of one split has none.
+        """
+        given = {entry: image.subset or subset_of(parent_folder(entry)) for entry, image in self._images.items()}
+        splits = set(given.values())
+        stay = {"train", "val", "test"} if {"train", "val"} <= splits else {"test"} if len(splits) > 1 else set()
+        return {entry: split for entry, split in given.items() if split in stay}
 
     def write(self, target: Path, provenance: Mapping[str, object]) -> ImportSummary:
         """Write the images with their labels, and return what was written."""

@@ -6,6 +6,7 @@ Sechidis et al., "On the Stratification of Multi-Label Data", 2011, with sets of
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from tasks.dataset.image_stats import ImageStats
 from tasks.disjoint_sets import DisjointSets
@@ -29,17 +30,29 @@ def link_images(
 
 
 def split_images(
-    classes: Mapping[str, Counter[str | None]], links: Iterable[tuple[str, str]], shares: Mapping[str, float], seed: int
+    classes: Mapping[str, Counter[str | None]],
+    links: Iterable[tuple[str, str]],
+    shares: Mapping[str, float],
+    seed: int,
+    kept: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the split of each image.
 
-    `classes` maps each image to how many objects of each class it shows, `shares` each split to its share of all
-    images; they add up to 1. Linked images get the same split. The same arguments give the same splits.
+    `classes` maps each image to how many objects of each class it shows, `shares` each split to its share of the
+    images that are placed here; they add up to 1. Images in `kept` have their split, which images linked to them get as
+    well. Other linked images get the same split. The same arguments give the same splits.
     """
     sets = DisjointSets(classes)
     for one, other in links:
         sets.join(one, other)
-    groups = sets.sets()
+    found = dict(kept)
+    groups = []
+    for group in sets.sets():
+        own = next((kept[image] for image in group if image in kept), None)
+        if own is None:
+            groups.append(group)
+        else:
+            found |= {image: kept.get(image, own) for image in group}
     random.Random(seed).shuffle(groups)  # noqa: S311 - no secret
     shown = [_sum([Counter({None: len(group)}), *(classes[image] for image in group)]) for group in groups]
     totals = _sum(shown)
@@ -54,7 +67,6 @@ def split_images(
         return wanted[split][name] / (shares[split] * totals[name])
 
     largest = max(shares, key=lambda split: shares[split])
-    found: dict[str, str] = {}
     for at in order:
         rare = min(shown[at], key=lambda name: (totals[name], str(name)))
         # The emptiest split in proportion: by plain numbers all large sets would be in train.

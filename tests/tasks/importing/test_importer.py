@@ -175,3 +175,34 @@ def test_a_new_split_keeps_near_duplicates_and_groups_together(tmp_path: Path) -
     assert len(places) == 5
     assert {len(splits) for splits in places.values()} == {1}
     assert set.union(*places.values()) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("subsets", "background", "counts"),
+    [
+        ({"train": 4, "val": 2, "test": 3, "": 1}, 0, {"train": 5, "val": 2, "test": 3}),
+        ({"train": 4, "val": 2}, 10, {"train": 4 + 8, "val": 2 + 2}),
+        ({"train": 10, "test": 3}, 0, {"train": 8, "val": 2, "test": 3}),
+        ({"test": 10}, 0, {"train": 8, "val": 2}),
+        ({"train": 10}, 0, {"train": 8, "val": 2}),
+    ],
+    ids=["an image without a split", "background", "no val", "nothing but test", "nothing but train"],
+)
+def test_splits_of_the_source_stay_and_the_rest_is_placed(
+    subsets: dict[str, int], background: int, counts: dict[str, int], tmp_path: Path
+) -> None:
+    files: dict[str, bytes | str] = {
+        f"background/{number}.jpg": sources.jpeg(1000 + number) for number in range(background)
+    }
+    for subset, count in subsets.items():
+        own = sources.coco({f"{subset}{number}.jpg": [Box("cat", 4, 4, 30, 40)] for number in range(count)})
+        files[f"instances_{subset}.json"] = own.pop("annotations/instances_default.json")
+        files |= {name: sources.jpeg(len(files) + at) for at, name in enumerate(own)}
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    params = ImportParams(background=bool(background))
+    summary = import_archive(source, tmp_path / "target.zip", params, {})
+    assert summary.images == counts
+    with zipfile.ZipFile(tmp_path / "target.zip") as archive:
+        told = json.loads(archive.read("provenance.json"))["images"]
+    kept = {entry.split("/")[1] for entry, original in told.items() if original.startswith("images/default/test")}
+    assert kept <= {"test"} or set(subsets) == {"test"}

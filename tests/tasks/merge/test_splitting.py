@@ -54,3 +54,13 @@ def test_linked_images_stay_together_and_the_seed_decides(count: int, links: lis
 def test_few_images_leave_some_to_train_on(count: int) -> None:
     splits = Counter(split_images(drawn(count, 1), [], {"train": 0.8, "val": 0.2}, 0).values())
     assert splits["train"] > splits["val"] >= 0
+
+
+def test_a_split_that_is_kept_takes_what_is_linked_to_it_and_the_rest_is_shared_out() -> None:
+    classes = drawn(100, 1)
+    kept = {"0.jpg": "test", "1.jpg": "val", "2.jpg": "train"}
+    splits = split_images(classes, [("0.jpg", "3.jpg"), ("1.jpg", "2.jpg")], {"train": 0.8, "val": 0.2}, 0, kept)
+    assert splits | kept | {"3.jpg": "test"} == splits
+    counts = Counter(split for image, split in splits.items() if image not in {*kept, "3.jpg"})
+    assert counts["test"] == 0
+    assert abs(counts["val"] - 0.2 * 96) <= 1
