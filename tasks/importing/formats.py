@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
@@ -13,6 +12,7 @@ from tasks.importing import coco, cvat, datumaro, kitti, label_studio, labelme, 
 from tasks.importing.annotations import AnnotatedImage, ImportLog
 from tasks.importing.documents import DocumentError, read_json, read_xml
 from tasks.importing.image_index import ImageIndex
+from tasks.parameters import ImportParams
 
 Reader = Callable[[Archive, Sequence[str], ImportLog], Iterator[AnnotatedImage]]
 
@@ -25,7 +25,6 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "open-images": open_images.read,
         "datumaro": datumaro.read,
         "kitti": kitti.read,
-        "yolo": plain_yolo.read,
     }
 )
 
@@ -52,7 +51,7 @@ def recognize(archive: Archive, wanted: str | None, log: ImportLog) -> tuple[str
             found[kind].append(name)
     if len(found) > 1:
         found.pop("yolo", None)  # a list of names or of images beside annotations is no label file
-    known = ", ".join(("voc", *READERS))
+    known = ", ".join(("voc", "yolo", *READERS))
     if wanted and wanted in found:
         return wanted, found[wanted]
     if wanted or not found:
@@ -106,13 +105,15 @@ def _format_of_json(document: object) -> str | None:
 
 
 def read_annotations(
-    kind: str, archive: Archive, entries: Sequence[str], log: ImportLog, first_pixel: Literal["auto", "0", "1"]
+    kind: str, archive: Archive, entries: Sequence[str], params: ImportParams, log: ImportLog
 ) -> Iterator[AnnotatedImage]:
-    """Yield the images of annotation files of a format; `first_pixel` is how a tool of VOC counts pixels.
+    """Yield the images of annotation files of a format.
 
     Raises:
         StudioError: A file is not of the format.
     """
     if kind == "voc":
-        return voc.read(archive, entries, log, first_pixel)
+        return voc.read(archive, entries, log, params.first_pixel)
+    if kind == "yolo":
+        return plain_yolo.read(archive, entries, log, params.task)
     return READERS[kind](archive, entries, log)

@@ -76,7 +76,7 @@ class _Import:
         self._format, entries = recognize(archive, params.format, log)
         for name in list_unread(archive, entries):
             log.add("left out: a file that is neither an image nor annotations of this format", name)
-        read = read_annotations(self._format, archive, entries, log, params.first_pixel)
+        read = read_annotations(self._format, archive, entries, params, log)
         annotated = self._locate(read)
         self._stats = self._check(annotated)
         self._images = {entry: image for entry, image in annotated.items() if entry in self._stats}

@@ -1,14 +1,15 @@
 """YOLO labels without data.yaml: a text file an image; `classes.txt` or its like may name the classes."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from functools import cached_property
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
-from tasks.dataset.labels import LabelRow, LabelSpec, parse_labels
-from tasks.importing.annotations import AnnotatedImage, Box, ImportLog, Outline, Shape
-from tasks.importing.documents import DocumentError, read_bytes, read_text
+from tasks.dataset.labels import VISIBILITIES, LabelRow, LabelSpec, parse_labels
+from tasks.errors import expected_found_fix, safe_repr
+from tasks.importing.annotations import AnnotatedImage, Box, ImportLog, Outline, Pose, Shape
+from tasks.importing.documents import DocumentError, read_bytes, read_text, to_number
 from tasks.importing.image_index import subset_of
 
 NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels", "labels.txt")
@@ -21,45 +22,109 @@ def image_path(label: str) -> str:
     return f"{before}/images/{after}".removeprefix("/") if labels else stem
 
 
-def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
-    """Yield the image of each label file; lines that the dataset check refuses are left out."""
-    names = _class_names(archive, log)
+def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | None) -> Iterator[AnnotatedImage]:
+    """Yield the image of each label file; lines that the dataset check refuses are left out.
+
+    Rows that read as poses are poses, unless `task` is one of outlines.
+
+    Raises:
+        DocumentError: Nothing says which of two lists of names is meant, or whether rows are poses or outlines.
+    """
+    lists = _NameLists(archive, log)
+    rules = LabelSpec()
+    if task not in {"segment", "obb"} and (keypoints := _keypoint_count(archive, entries, sure=task == "pose")):
+        rules = LabelSpec(task="pose", keypoints=(keypoints, 3))
+        log.note(f"rows are read as a box and {keypoints} keypoints with their visibility")
     for name in entries:
         try:
             data = read_bytes(archive, name)
         except DocumentError as error:
             log.add(f"left out: a file that cannot be read: {error}", name)
             continue
-        labels, faults = parse_labels(data, name, LabelSpec())
+        labels, faults = parse_labels(data, name, rules)
         for fault in faults:
             log.add(f"left out: a line that is no label ({fault.code})", name)
+        names = lists.nearest(parent_folder(name))
         yield AnnotatedImage(
             name=image_path(name),
             folder=parent_folder(name),
             relative=True,
             subset=subset_of(name),
-            shapes=[_shape(row, names, name, log) for row in labels.rows],
+            shapes=[_shape(row, rules.keypoints, names, name, log) for row in labels.rows],
         )
 
 
-def _class_names(archive: Archive, log: ImportLog) -> list[str]:
-    for name in archive.entries:
-        if name.rpartition("/")[2] in NAME_FILES:
-            log.note(f"names of classes are those of {name}")
-            lines = read_text(archive, name).splitlines()
-            names = [line.strip() for line in lines if line.strip()]
-            log.declare(names)
-            return names
-    log.note(f"classes have their numbers as names: there is no {NAME_FILES[0]}")
-    return []
+def _keypoint_count(archive: Archive, entries: Sequence[str], *, sure: bool) -> int:
+    """Return how many keypoints the rows have behind a box, 0 if a row is no pose or has another number of them.
+
+    Raises:
+        DocumentError: It is not `sure` that they are poses, and they could be outlines as well.
+    """
+    flags: set[float | None] = set()
+    columns: set[int] = set()
+    for name in entries:
+        with contextlib.suppress(DocumentError):
+            for line in filter(str.strip, read_text(archive, name).splitlines()):
+                numbers = line.split()[1:]
+                flags |= {to_number(word) for word in numbers[6::3]}
+                columns.add(len(numbers))
+                if not flags <= {*VISIBILITIES} or len(columns) > 1:
+                    return 0
+    count, rest = divmod(max(columns, default=0) - 4, 3)
+    if count < 1 or rest:
+        return 0
+    if count % 2 == 0 and max(VISIBILITIES) not in flags and not sure:
+        found = f"rows that may be {count} keypoints with a box as well as {2 + 3 * count // 2} corners"
+        raise DocumentError(expected_found_fix("rows of one kind", found, "Set importing.task to pose or to segment."))
+    return count
 
 
-def _shape(row: LabelRow, names: Sequence[str], place: str, log: ImportLog) -> Shape:
-    known = row.class_id < len(names)
+class _NameLists:
+    """The lists of class names of an archive, by their folders: the number of a class is its line, from 0."""
+
+    def __init__(self, archive: Archive, log: ImportLog) -> None:
+        self._lists: dict[str, tuple[str, list[str]]] = {}
+        for name in archive.entries:
+            folder, _, file = name.rpartition("/")
+            if file in NAME_FILES:
+                names = [line.strip() for line in read_text(archive, name).rstrip().splitlines()]
+                other, known = self._lists.setdefault(folder, (name, names))
+                _require_same(other, known, name, names)
+                log.note(f"names of classes are those of {name}")
+                log.declare(filter(None, names))
+        if not self._lists:
+            log.note(f"classes have their numbers as names: there is no {NAME_FILES[0]}")
+
+    def nearest(self, folder: str) -> list[str]:
+        """Return the names for labels in a folder: of the list there, or above, or else of the only one."""
+        while folder not in self._lists and folder:
+            folder = parent_folder(folder)
+        return self._lists[folder][1] if folder in self._lists else self._only
+
+    @cached_property
+    def _only(self) -> list[str]:
+        (first, names), *others = self._lists.values() or [("", [])]
+        for other, more in others:
+            _require_same(first, names, other, more)
+        return names
+
+
+def _require_same(one: str, names: Sequence[str], other: str, others: Sequence[str]) -> None:
+    if names != others:
+        found = f"{safe_repr(one)} and {safe_repr(other)}, which differ"
+        fix = "Put each list into the folder of its labels or above it, and take out what is none."
+        raise DocumentError(expected_found_fix("one list of class names for a label file", found, fix))
+
+
+def _shape(row: LabelRow, keypoints: tuple[int, int] | None, names: Sequence[str], place: str, log: ImportLog) -> Shape:
+    known = row.class_id < len(names) and bool(names[row.class_id])
     if names and not known:
         log.add("changed: a class that the list of names lacks has its number as name", place)
     class_name = names[row.class_id] if known else f"class {row.class_id}"
-    if len(row.coordinates) > 4:
-        return Outline(class_name=class_name, rings=(np.asarray(row.coordinates).reshape(-1, 2),))
-    x, y, width, height = row.coordinates.tolist()
-    return Box(class_name=class_name, corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    if len(row.coordinates) > 4 and not keypoints:
+        return Outline(class_name=class_name, rings=(row.coordinates.reshape(-1, 2),))
+    x, y, width, height = row.coordinates[:4].tolist()
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if keypoints:
+        return Pose(class_name=class_name, corners=corners, keypoints=row.coordinates[4:].reshape(keypoints))
+    return Box(class_name=class_name, corners=corners)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.errors import StudioError
 from tests.tasks.importing.sources import HEIGHT, WIDTH, jpeg
 from tests.tasks.importing.test_round_trip import imported
 
@@ -201,3 +202,68 @@ def test_what_cannot_be_a_shape_is_told_with_the_reason(kind: str, files: Callab
     for name, reason in (("polygon", " whose numbers are not right"), ("spiral", ", which YOLO has no labels for")):
         summary, _, _ = imported(files(name))
         assert summary.changes == {f"left out: a {kind.format(name)}{reason}": 1}
+
+
+BOX = "0.5 0.5 0.2 0.2"
+
+
+def yolo(files: Mapping[str, str]) -> Files:
+    """Label files and lists of names by their entries, with an image beside each label file."""
+    return {**files, **{f"{name[:-4]}.jpg": jpeg(at) for at, name in enumerate(files) if "classes" not in name}}
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        (yolo({"classes.txt": "cat\n\ndog\n", "a.txt": f"2 {BOX}"}), {"a": "dog"}),
+        (yolo({"classes.txt": "cat\n\ndog\n", "a.txt": f"1 {BOX}"}), {"a": "class 1"}),
+        (
+            yolo(
+                {
+                    "1/classes.txt": "cat\ndog",
+                    "1/x/a.txt": f"0 {BOX}",
+                    "2/classes.txt": "dog\ncat",
+                    "2/b.txt": f"0 {BOX}",
+                }
+            ),
+            {"a": "cat", "b": "dog"},
+        ),
+        (yolo({"names/classes.txt": "cat\ndog", "2/b.txt": f"1 {BOX}"}), {"b": "dog"}),
+    ],
+    ids=["an empty line", "a class without a name", "a list for each folder", "the only list"],
+)
+def test_a_class_of_a_yolo_file_has_the_name_of_its_line_in_the_nearest_list(
+    files: Files, rows: dict[str, str]
+) -> None:
+    _, labels, names = imported(files)
+    assert {stem: names[int(row.split()[0])] for stem, (row,) in labels.items()} == rows
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "read"),
+    [
+        ("0.45 0.45 2 0.55 0.55 1", None, "pose"),
+        ("0.45 0.45 1 0.55 0.55 1 0 0 0", None, "pose"),
+        ("0.45 0.45 1 0.55 0.55 1", "pose", "pose"),
+        ("0.45 0.45 1 0.55 0.55 1", "segment", "segment"),
+        ("0.45 0.45 0.9 0.55 0.55 0.8", None, "segment"),
+    ],
+    ids=["a visible one", "an odd number", "said to be", "said to be outlines", "outlines"],
+)
+def test_rows_of_yolo_that_read_as_poses_are_poses(row: str, task: str | None, read: str) -> None:
+    summary, labels, _ = imported(yolo({"a.txt": f"0 {BOX} {row}"}), task=task)
+    assert (summary.task, summary.changes) == (read, {})
+    assert labels["a"] == [f"0 {BOX} {row}"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.txt": f"0 {BOX} 0.45 0.45 1 0.55 0.55 1"}, "2 keypoints with a box as well as 5 corners"),
+        ({"1/classes.txt": "cat", "2/classes.txt": "dog", "3/a.txt": f"0 {BOX}"}, "1/classes.txt' and '2/classes.txt'"),
+    ],
+    ids=["poses or outlines", "lists of names"],
+)
+def test_what_a_yolo_file_leaves_open_is_asked(files: dict[str, str], words: str) -> None:
+    with pytest.raises(StudioError, match=words):
+        imported(yolo(files))
