@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -10,6 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from tasks.dataset.archive import Archive
+from tasks.dataset.image_stats import is_image
+from tasks.errors import safe_repr
 from tasks.importing.annotations import (
     AnnotatedImage,
     Box,
@@ -28,7 +31,10 @@ from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mas
 # What the server puts before the name of a file that was uploaded to it.
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
-_LABELS = (*_DRAWN, "keypointlabels", "choices", "labels")
+_REGIONS = (*_DRAWN, "keypointlabels")
+_LABELS = (*_REGIONS, "choices", "labels")
+Size = tuple[int, int]  # width, height
+_SHORT = frozenset({"id", "annotator"})  # keys of a task of the short form, between which its answers stand
 
 
 class _Value(Record):
@@ -54,14 +60,19 @@ class _Value(Record):
     def class_names(self) -> tuple[str, ...]:
         return next((names for kind in _LABELS if (names := getattr(self, kind))), ())
 
+    @property
+    def is_region(self) -> bool:
+        """Whether it says where something is, so that its choices are of that object rather than of the image."""
+        return any(each is not None for each in (self.x, self.points, self.rle))
+
 
 class _Result(Record):
     type: str
     value: _Value
     id: str = ""
     parent: str | None = Field(None, alias="parentID")
-    width: int = Field(alias="original_width", ge=1, le=MAX_NUMBER)
-    height: int = Field(alias="original_height", ge=1, le=MAX_NUMBER)
+    width: int | None = Field(None, alias="original_width", ge=1, le=MAX_NUMBER)
+    height: int | None = Field(None, alias="original_height", ge=1, le=MAX_NUMBER)
 
 
 class _Annotation(Record):
@@ -84,7 +95,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         tasks = read_json(archive, name)
         if not isinstance(tasks, list):
             raise DocumentError(f"Expected a list of tasks of Label Studio in {name!r}, found {type(tasks).__name__}.")
-        for task in records([_whole(task) for task in tasks], _Task, log.at(name)):
+        for task in records(_whole(tasks, log.at(name)), _Task, log.at(name)):
             yield from _read_task(task, log.at(name))
 
 
@@ -92,25 +103,69 @@ def is_task(value: object) -> bool:
     """Return whether a value is a task, in the long form or in the short one."""
     if not isinstance(value, dict):
         return False
-    return ("data" in value and "annotations" in value) or any(_is_results(each) for each in value.values())
+    return {"data", "annotations"} <= value.keys() or value.keys() >= _SHORT or any(map(_has_regions, value.values()))
 
 
-def _is_results(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "original_width" in value[0]
+def _has_regions(value: object) -> bool:
+    """Return whether a value of the short form is a list of drawings."""
+    return isinstance(value, list) and any(isinstance(each, dict) and each.keys() & {*_REGIONS} for each in value)
 
 
-def _whole(task: object) -> object:
-    """Return a task of the short form in the long one."""
+def _whole(tasks: Sequence[object], log: PlaceLog) -> list[object]:
+    """Return tasks of the short form in the long one.
+
+    The short form writes a choice and a text alike, as a string: a choice where nothing else tells of the image.
+
+    Raises:
+        DocumentError: Choices cannot be told from texts.
+    """
+    answers = [_answers(task) for task in tasks]
+    drawn = any(_has_regions([answer]) for own in answers for _, answer in own)
+    strings = Counter(control for own in answers for control, answer in own if isinstance(answer, str))
+    if drawn:
+        for control, count in strings.items():
+            log.add(f"not kept: field {control}, which may be a choice or a text", count)
+    elif len(strings) > 1:
+        raise DocumentError(
+            f"Expected one field of choices in {safe_repr(log.place)}, found {safe_repr(sorted(strings))}: JSON-MIN "
+            "writes choices and texts alike. Export JSON rather than JSON-MIN."
+        )
+    return [
+        _long_form(task, [each for each in own if not (drawn and isinstance(each[1], str))])
+        for task, own in zip(tasks, answers, strict=True)
+    ]
+
+
+def _long_form(task: object, answers: Sequence[tuple[str, object]]) -> object:
     if not isinstance(task, dict) or "data" in task:
         return task
-    results = [_typed(each) for value in task.values() if _is_results(value) for each in value]
-    return {"data": task, "annotations": [{"result": results}]}
+    given = [{"result": [_result(*each) for each in answers]}]
+    return {"data": task, "annotations": given if task.get("annotation_id", "") is not None else []}
 
 
-def _typed(item: object) -> object:
-    if not isinstance(item, dict):
-        return item
-    return {**item, "type": next((kind for kind in _LABELS if kind in item), ""), "value": item}
+def _answers(task: object) -> list[tuple[str, object]]:
+    """Return each answer of a task of the short form, behind the name of its control."""
+    if not isinstance(task, dict) or "data" in task:
+        return []
+    controls = [control for control, value in task.items() if _has_regions(value)]
+    if task.keys() >= _SHORT:
+        keys = list(task)
+        controls = keys[keys.index("id") + 1 : keys.index("annotator")]
+    found = [(control, each) for control in controls for each in _listed(task[control])]
+    return [(control, each) for control, each in found if not (isinstance(each, str) and is_image(each))]
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _result(control: str, answer: object) -> dict[str, object]:
+    """Return the result of the long form of an answer of the short one."""
+    if isinstance(answer, str):
+        return {"type": "choices", "value": {"choices": [answer]}}
+    if not isinstance(answer, dict):
+        return {"type": control, "value": {}}
+    return {**answer, "type": next((kind for kind in _LABELS if kind in answer), control), "value": answer}
 
 
 def _read_task(task: _Task, log: PlaceLog) -> Iterator[AnnotatedImage]:
@@ -127,8 +182,9 @@ def _read_task(task: _Task, log: PlaceLog) -> Iterator[AnnotatedImage]:
     if len(given) > 1:
         log.add("left out: another annotation of an image, after the first", len(given) - 1)
     results = list(records(given[0].result, _Result, log))
-    size = (results[0].width, results[0].height) if results else None
-    yield AnnotatedImage(name=_file_name(written), size=size, shapes=list(_shapes(results, log)))
+    size = next(((each.width, each.height) for each in results if each.width and each.height), None)
+    shapes = list(_shapes(results, size, log))
+    yield AnnotatedImage(name=_file_name(written), size=size, relative=size is None, shapes=shapes)
 
 
 def _file_name(written: str) -> str:
@@ -140,7 +196,7 @@ def _file_name(written: str) -> str:
     return folder + slash + (_UPLOADED.sub("", name) if "/upload" in folder else name)
 
 
-def _shapes(results: Sequence[_Result], log: PlaceLog) -> Iterator[Shape]:
+def _shapes(results: Sequence[_Result], size: Size | None, log: PlaceLog) -> Iterator[Shape]:
     points: dict[str, list[_Result]] = {}
     for result in results:
         if result.type == "keypointlabels" and result.parent:
@@ -149,37 +205,58 @@ def _shapes(results: Sequence[_Result], log: PlaceLog) -> Iterator[Shape]:
     for result in results:
         if result.type == "keypointlabels" and result.parent:
             continue
-        names = result.value.class_names
-        if not names:
-            log.add(f"left out: a result {result.type or 'without a type'} without a class")
+        if not (class_name := _class_name(result, log)):
             continue
-        if len(names) > 1:
-            log.add("left out: another class of an object, after the first", len(names) - 1)
-        shape = _shape(result, names[0], log)
+        shape = _shape(result, class_name, size, log)
         if isinstance(shape, Box) and result.id in points:
-            shape = _pose(shape, points.pop(result.id), order)
+            shape = _pose(shape, points.pop(result.id), order, size)
         if shape:
             yield shape
     if lost := sum(map(len, points.values())):
         log.add("left out: a keypoint that belongs to no upright box (parentID)", lost)
 
 
+def _class_name(result: _Result, log: PlaceLog) -> str:
+    """Return the class of a result, empty if it has none of its own."""
+    names = result.value.class_names
+    if result.type == "choices" and result.value.is_region:
+        log.add("not kept: choice of an object")
+        return ""
+    if not names:
+        log.add(f"left out: a result {result.type or 'without a type'} without a class")
+        return ""
+    if len(names) > 1:
+        what = "an image" if result.type == "choices" else "an object"
+        log.add(f"left out: another class of {what}, after the first", len(names) - 1)
+    return names[0]
+
+
 def _names_of_points(points: Mapping[str, list[_Result]]) -> list[str]:
     return sorted({each.value.class_names[0] for own in points.values() for each in own if each.value.class_names})
 
 
-def _pose(box: Box, points: list[_Result], order: Mapping[str, int]) -> Pose:
+def _scale(size: Size | None) -> tuple[float, float]:
+    """Return what a hundredth of an image is: in pixels, or a share of it where its size is not known."""
+    width, height = size or (1, 1)
+    return width / 100, height / 100
+
+
+def _pose(box: Box, points: list[_Result], order: Mapping[str, int], size: Size | None) -> Pose:
+    across, down = _scale(size)
     keypoints = np.zeros((len(order), 3))
     for each in points:
         if each.value.class_names and each.value.x is not None and each.value.y is not None:
-            x, y = each.value.x * each.width / 100, each.value.y * each.height / 100
-            keypoints[order[each.value.class_names[0]]] = x, y, 2
+            keypoints[order[each.value.class_names[0]]] = each.value.x * across, each.value.y * down, 2
     return Pose(class_name=box.class_name, corners=box.corners, keypoints=keypoints)
 
 
-def _shape(result: _Result, class_name: str, log: PlaceLog) -> Shape | None:
+def _shape(result: _Result, class_name: str, size: Size | None, log: PlaceLog) -> Shape | None:
     value = result.value
-    across, down = result.width / 100, result.height / 100
+    across, down = _scale(size)
+    if not size and (value.rotation or value.rle):
+        what = "brush" if value.rle else "rotated shape"
+        log.add(f"left out: a {what} without the size of its image (original_width)")
+        return None
     made: Shape | None = None
     match result.type:
         case "choices":
@@ -195,9 +272,10 @@ def _shape(result: _Result, class_name: str, log: PlaceLog) -> Shape | None:
             centre = (value.x or 0) * across, (value.y or 0) * down
             radii = (value.radius_x or 0) * across, (value.radius_y or 0) * down
             made = ellipse(class_name, centre, *radii, value.rotation)
-        case "brushlabels" if value.rle:
+        case "brushlabels" if value.rle and size:
+            width, height = size
             try:
-                rings = mask_to_rings(decode_label_studio(value.rle, result.height, result.width))
+                rings = mask_to_rings(decode_label_studio(value.rle, height, width))
             except RunLengthError:
                 log.add("left out: a brush whose run lengths do not fill it")
                 return None

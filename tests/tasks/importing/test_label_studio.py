@@ -1,0 +1,89 @@
+"""What Label Studio exports as JSON and as JSON-MIN."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.importing.documents import DocumentError
+from tasks.importing.importer import ImportSummary, import_archive
+from tasks.parameters import ImportParams
+from tests.tasks.importing import sources
+
+BOX = {"x": 10.0, "y": 10.0, "width": 50.0, "height": 50.0, "rotation": 0, "rectanglelabels": ["cat"]}
+OF_BOX = {**BOX, "choices": ["old"]}  # a choice of each region
+SIZE = {"original_width": sources.WIDTH, "original_height": sources.HEIGHT}
+
+
+def imported(folder: Path, *tasks: object) -> ImportSummary:
+    files: dict[str, bytes | str] = {
+        "1.jpg": sources.jpeg(1),
+        "2.jpg": sources.jpeg(2),
+        "project-1.json": json.dumps(tasks),
+    }
+    source = sources.write_zip(folder / "source.zip", files)
+    return import_archive(source, folder / "target.zip", ImportParams(), {})
+
+
+def whole(number: int, *results: tuple[str, dict[str, Any]]) -> dict[str, object]:
+    """A task of JSON: only a result that lies somewhere in its image has the size of it."""
+    made = [
+        {"id": f"r{at}", "type": kind, "from_name": "tag", "to_name": "image", "value": value, "origin": "manual"}
+        | (SIZE if "x" in value else {})
+        for at, (kind, value) in enumerate(results)
+    ]
+    data = {"image": f"/data/upload/1/0123abcd-{number}.jpg"}
+    return {"id": number, "data": data, "annotations": [{"id": number, "result": made, "was_cancelled": False}]}
+
+
+def short(number: int, **answers: object) -> dict[str, object]:
+    """A task of JSON-MIN: the data, its number, an answer a control, and who gave them."""
+    image = {"image": f"/data/upload/1/0123abcd-{number}.jpg", "comment": "seen at 3.5 m", "id": number}
+    return {**image, **answers, "annotator": 1, "annotation_id": number, "lead_time": 4.5}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [whole(1, ("choices", {"choices": ["cat"]})), whole(2, ("choices", {"choices": ["dog", "old"]}))],
+        [short(1, choice="cat"), short(2, choice={"choices": ["dog", "old"]})],
+    ],
+    ids=["json", "json-min"],
+)
+def test_choices_are_classes_of_images(tasks: list[object], tmp_path: Path) -> None:
+    summary = imported(tmp_path, *tasks)
+    assert (summary.task, summary.objects) == ("classify", {"cat": 1, "dog": 1})
+    assert summary.changes == {"left out: another class of an image, after the first": 1}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        ([whole(1, ("rectanglelabels", BOX)), whole(2, ("choices", OF_BOX))], {"not kept: choice of an object": 1}),
+        (
+            [short(1, label=[{**BOX, **SIZE}], rating=[{"rating": 4}]), short(2, label=[], note="blurred")],
+            {
+                "left out: a result rating without a class": 1,
+                "not kept: field note, which may be a choice or a text": 1,
+            },
+        ),
+        (
+            [short(1, label=[BOX, {**BOX, "rotation": 5}]), short(2) | {"annotation_id": None}],
+            {
+                "left out: a rotated shape without the size of its image (original_width)": 1,
+                "left out: an image that nobody has annotated": 1,
+                "left out: an image that no annotation names (see importing.background)": 1,
+            },
+        ),
+    ],
+    ids=["a choice of a region", "a text", "no sizes"],
+)
+def test_drawings_are_objects_whatever_else_is_told(tasks: list[object], told: dict[str, int], tmp_path: Path) -> None:
+    summary = imported(tmp_path, *tasks)
+    assert (summary.task, summary.objects, summary.changes) == ("detect", {"cat": 1}, told)
+
+
+def test_two_fields_of_json_min_that_may_be_choices_or_texts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=r"\['choice', 'note'\].*Export JSON rather than JSON-MIN"):
+        imported(tmp_path, short(1, choice="cat", note="blurred"))
