@@ -9,8 +9,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from tasks.evaluation.metrics import COCO_METRICS, ClassMetrics, Metrics
-from tasks.evaluation.overlaps import MAX_DETECTIONS, ComparedImage
+from tasks.evaluation.overlaps import ComparedImage
 
+_MAX_DETECTIONS = 100  # of a class in an image
 _RANGES = {"small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 10**10]}  # areas in pixels of the image
 
 
@@ -31,7 +32,7 @@ class _Evaluator(COCOeval_faster):  # type: ignore[misc] # the library has no ty
     def __init__(self, truth: COCO, found: COCO, images: Sequence[ComparedImage], kind: str) -> None:
         super().__init__(truth, found, kind, print_function=lambda *_: None, ranges=_RANGES)
         self._images = images
-        self.params.maxDets = [MAX_DETECTIONS]
+        self.params.maxDets = [_MAX_DETECTIONS]
         self.params.catIds = sorted(truth.cats)
         self.evaluate()
         self.accumulate()
@@ -39,6 +40,7 @@ class _Evaluator(COCOeval_faster):  # type: ignore[misc] # the library has no ty
     def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: ANN401, N802, N803 - what the library calls it
         image = self._images[imgId]
         rows, columns = (np.flatnonzero(each.class_id == catId) for each in (image.predictions, image.labels))
+        rows = rows[:_MAX_DETECTIONS]
         return np.ascontiguousarray(image.overlaps[np.ix_(rows, columns)]) if len(rows) and len(columns) else []
 
     computeOks = computeIoU  # noqa: N815

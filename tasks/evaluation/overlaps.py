@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tasks.vision.detections import Detections, pack_masks
 from tasks.vision.geometry import Floats, Letterbox, enclosing_boxes, xywhr_to_corners
 
-MAX_DETECTIONS = 100  # of an image: as many as COCO counts of a class, and as have masks
 # COCO's, for the 17 points of a person. Of other skeletons each point counts the same, as in Ultralytics.
 PERSON_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 _SQUARE = 1024  # pixels, of labels that no mask is compared with
@@ -38,7 +37,7 @@ class ComparedImage:
 
 
 def compare_image(labels: Detections, predictions: Detections, task: str) -> ComparedImage:
-    """Return the labels of an image beside the best `MAX_DETECTIONS` that a model found there, and their overlaps.
+    """Return the labels of an image beside what a model found there, and their overlaps.
 
     Labels have `polygons` for segment, `xywhr` for obb and `keypoints` for pose; predictions are `best_first`.
     """
@@ -67,7 +66,7 @@ def compare_image(labels: Detections, predictions: Detections, task: str) -> Com
 
 
 def best_first(predictions: Detections) -> Detections:
-    """Return at most the `MAX_DETECTIONS` best detections in falling order; of classify the best class."""
+    """Return the detections in falling order, of those with masks no other; of classify the best class."""
     if predictions.class_scores is not None:
         top = predictions.class_scores.max()
         thresholds = np.full(len(predictions.class_scores), top, np.float32)
@@ -75,10 +74,9 @@ def best_first(predictions: Detections) -> Detections:
             predictions.class_scores, thresholds, predictions.width, predictions.height
         )
         return whole.select(np.arange(min(1, len(whole))))
-    order = np.argsort(-predictions.confidence, kind="stable")[:MAX_DETECTIONS]
     if predictions.mask is not None:  # Ultralytics gives them in this order, and masks cannot be put into another
-        order = np.arange(min(len(predictions), len(predictions.mask), MAX_DETECTIONS))
-    return predictions.select(order)
+        return predictions.select(np.arange(min(len(predictions), len(predictions.mask))))
+    return predictions.select(np.argsort(-predictions.confidence, kind="stable"))
 
 
 def rotated_iou(boxes: Floats, others: Floats) -> Doubles:

@@ -38,32 +38,32 @@ def predict_chunks(job: PredictionJob) -> Iterator[PredictedChunk]:
     missing = [number for number, path in enumerate(job.predictions) if not path.exists()]
     if not missing:
         return
-    predict = _predictor(job)
+    predict = _predictor(job, MAX_DETECTIONS)
     for number in missing:
         write_predictions(job.predictions[number], map(predict, job.chunks[number]))
         yield PredictedChunk(number=number, images=len(job.chunks[number]))
 
 
 def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: PredictionStore) -> None:
-    predict = _predictor(job)
+    predict = _predictor(job, MAX_STORED_MASKS)
     for image in sample.images:
         folder.add(predict(image.path))
 
 
-def _predictor(job: ReferencePredictionJob | PredictionJob) -> Callable[[Path], Detections]:
+def _predictor(job: ReferencePredictionJob | PredictionJob, masks: int) -> Callable[[Path], Detections]:
     model = load_model(str(job.weights), job.task)
     options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
 
     def predict(image: Path) -> Detections:
         (result,) = model.predict(str(image), **_LIKE_SERVED, **_QUIET, **options)
-        detections = to_detections(result.cpu().numpy())
+        detections = to_detections(result.cpu().numpy(), masks)
         return detections if job.task == "classify" else detections.select(has_visible_area(detections))
 
     return predict
 
 
-def to_detections(result: Any, *, masks: bool = True) -> Detections:  # noqa: ANN401 - ultralytics ships no types
-    """Return one result of predict, given as arrays on the CPU; `masks` keeps those of the `MAX_STORED_MASKS` best."""
+def to_detections(result: Any, masks: int) -> Detections:  # noqa: ANN401 - ultralytics ships no types
+    """Return one result of predict, given as arrays on the CPU, with the masks of the `masks` best detections."""
     height, width = result.orig_shape
     if result.probs is not None:
         return Detections.empty(width, height, class_scores=np.asarray(result.probs.data, np.float32))
@@ -78,7 +78,7 @@ def to_detections(result: Any, *, masks: bool = True) -> Detections:  # noqa: AN
         visible = np.ones((*points.shape[:2], 3 - points.shape[2]), np.float32)
         fields["keypoints"] = np.concatenate([points, visible], axis=2)
     if masks and result.masks is not None:
-        fields["mask"] = pack_masks(result.masks.data[:MAX_STORED_MASKS])
+        fields["mask"] = pack_masks(result.masks.data[:masks])
     return Detections(
         width=width,
         height=height,

@@ -139,7 +139,7 @@ def _labels(label: Any, task: str, shape: tuple[int, int]) -> Detections:  # noq
 
 def _outlined(result: Any) -> Detections:  # noqa: ANN401
     """Detections with polygons in place of masks."""
-    detections = to_detections(result, masks=False)
+    detections = to_detections(result, masks=0)
     polygons = None
     if detections.xywhr is not None:
         polygons = tuple(xywhr_to_corners(detections.xywhr))

@@ -24,13 +24,13 @@ def detections(boxes: Any, classes: Any, confidence: Any = None, side: int = SID
     )
 
 
-def draw_pair(rng: Rng, task: str, classes: int = 3) -> tuple[Detections, Detections]:
-    """Labels, and a model's detections near some of them, with some wrong classes and some of nothing."""
-    count = int(rng.integers(0, 7))
+def draw_pair(rng: Rng, task: str, classes: int = 3, below: int = 7) -> tuple[Detections, Detections]:
+    """Fewer labels than `below`, and a model's detections near some of them, with some wrong classes."""
+    count = int(rng.integers(0, below))
     low = rng.uniform(0, SIDE * 0.5, (count, 2))
     boxes = np.concatenate([low, low + rng.uniform(6, SIDE * 0.49, (count, 2))], axis=1)
     names = rng.integers(0, classes, count)
-    again = np.sort(rng.integers(0, count, int(rng.integers(0, 9)))) if count else np.zeros(0, int)
+    again = np.sort(rng.integers(0, count, int(rng.integers(0, below + 2)))) if count else np.zeros(0, int)
     found = np.clip(boxes[again] + rng.normal(0, 5, (len(again), 4)), 0, SIDE)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 2)
     guessed = np.where(rng.random(len(again)) < 0.2, rng.integers(0, classes, len(again)), names[again])

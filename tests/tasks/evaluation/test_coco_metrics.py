@@ -24,6 +24,9 @@ KINDS = {"detect": "bbox", "segment": "segm", "pose": "keypoints"}
 def test_metrics_equal_those_of_pycocotools(task: str) -> None:
     rng = np.random.default_rng(3)
     pairs = [draw_pair(rng, task, CLASSES) for _ in range(60)]
+    pairs.append(draw_pair(rng, task, CLASSES, 360))
+    crowd = np.bincount(pairs[-1][1].class_id)
+    assert crowd.min() < 100 < crowd.max()  # COCO counts the 100 best of each class
     images = [compare_image(labels, best_first(found), task) for labels, found in pairs]
     metrics = coco_metrics(images, CLASSES, task)
     reference = reference_metrics(pairs, task)
