@@ -15,6 +15,7 @@ from tasks.training_arguments import REFUSED, read_training_arguments
 
 MAX_ARCHIVES = 500  # of a pipeline
 DEFAULT_CONFIDENCE = 0.25
+MAX_SEED = 2**31 - 1  # NumPy takes twice as many, and the number of an image or of a GPU is added
 LIVE_MODEL = "predict"  # the endpoint for live clients in Triton, beside the deployed models
 
 # To the server `$` in a pattern also stands before a last line break, to pydantic it does not, and PostgreSQL stores no
@@ -322,7 +323,10 @@ class TrainingParams(Parameters):
     batch: int = Field(16, ge=1, le=4096, description="Images in one training step, over all GPUs.")
     patience: int = Field(50, ge=0, description="Epochs without improvement before training stops; 0 never stops.")
     seed: int = Field(
-        0, ge=0, description="Seed of the random numbers: on a CPU the same seed and data give the same training."
+        0,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of the random numbers: on a CPU the same seed and data give the same training.",
     )
     device: Device | None = Field(
         None,
@@ -452,7 +456,12 @@ class EvaluationParams(Parameters):
         "blur, weather, compression. Each is predicted 46 times.",
     )
     worst: int = Field(50, ge=0, le=200, description="Images with the most mistakes on the page.")
-    seed: int = Field(0, ge=0, description="Seed of the samples for the intervals of the thresholds.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of the corrupted images, and of the samples for the intervals of the thresholds.",
+    )
     device: Device | None = Field(
         None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
     )

@@ -64,12 +64,14 @@ def write_corrupted(file: CorruptedFile) -> None:
     It is shrunk to the model's size before, so that a corruption is as strong for a large picture as for a small one.
 
     Raises:
-        ImageError: The source cannot be read.
+        MediaError: The source cannot be read.
+        OSError: The target cannot be written.
     """
     image = shrink_to_fit(read_image(file.source), file.side)
     if file.corruption is not None:
         image = corrupt_image(image, file.corruption, file.seed)
-    cv2.imwrite(str(file.target), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _FAST_PNG)
+    if not cv2.imwrite(str(file.target), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _FAST_PNG):
+        raise OSError(f"no image could be written to {file.target.parent}")
 
 
 def plan_corrupted(sources: Sequence[Path], folder: Path, side: int, seed: int) -> Iterator[CorruptedFile]:

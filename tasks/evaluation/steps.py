@@ -1,9 +1,11 @@
 """Steps of an evaluation: unpack the images, and have a version predict in a process of its own."""
 
 import hashlib
+import os
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Protocol
 
 from prefect import get_run_logger
 
-from tasks.errors import StudioError
+from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation.corruption import plan_corrupted, write_corrupted
 from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
 from tasks.evaluation.prediction_file import read_predictions
@@ -28,6 +30,7 @@ from tasks.training.process import run_job
 from tasks.vision.detections import Detections
 
 CHUNK = 100  # images: as many as a killed run predicts again
+_MAX_CORRUPTING = 4  # processes: each takes 0.4 GB for images of 640 pixels, and 0.8 GB for 1280
 
 
 @step
@@ -48,16 +51,22 @@ def corrupt_images(data: EvaluationSet, count: int, side: int, seed: int, folder
         The set of all these files; `side` is the longest in pixels.
 
     Raises:
-        StudioError: An image cannot be read, or the disk is full.
+        StudioError: An image cannot be read, the disk is full, or a process ran out of memory.
     """
     folder.mkdir(parents=True)
     chosen = sorted(random.Random(seed).sample(range(len(data.images)), min(count, len(data.images))))  # noqa: S311
     images = [data.images[number] for number in chosen]
     files = list(plan_corrupted([image.path for image in images], folder, side, seed))
     progress = RunProgress("corrupted images")
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(write_corrupted, files, chunksize=8), 1):
-            progress(done / len(files), done)
+    workers = min(os.cpu_count() or 1, _MAX_CORRUPTING)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for done, _ in enumerate(pool.map(write_corrupted, files, chunksize=8), 1):
+                progress(done / len(files), done)
+    except (BrokenProcessPool, OSError) as error:
+        fix = "See that the machine has memory and disk left, or corrupt fewer images."
+        found = safe_repr(str(error), 300)
+        raise StudioError(expected_found_fix(f"{len(files)} corrupted images", found, fix)) from error
     rounds = zip(files, images * (len(files) // len(images)), strict=True)
     return replace(data, images=tuple(replace(image, path=file.target) for file, image in rounds))
 

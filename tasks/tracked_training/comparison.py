@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.errors import StudioError
 from tasks.evaluation.labelled_images import read_val_split
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.steps import corrupt_images
@@ -80,6 +79,6 @@ def measure_corrupted(
             )
             for each in contenders
         }
-    except StudioError as error:  # the version is registered; without scores it is not promoted
-        run_logger().warning("the versions could not be measured on corrupted images: %s", error)
+    except Exception:  # noqa: BLE001 - the version is registered; without scores it is not promoted
+        run_logger().warning("the versions could not be measured on corrupted images", exc_info=True)
         return {}

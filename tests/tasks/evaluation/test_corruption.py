@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from imagecorruptions import get_corruption_names
+from pydantic import ValidationError
 
 from infra import demo_data
 from tasks.evaluation.corruption import (
@@ -18,6 +19,7 @@ from tasks.evaluation.corruption import (
     plan_corrupted,
     write_corrupted,
 )
+from tasks.parameters import MAX_SEED, EvaluationParams
 
 
 def picture(width: int = demo_data.WIDTH, height: int = demo_data.HEIGHT) -> Rgb:
@@ -52,6 +54,14 @@ def test_the_same_seed_corrupts_the_same_way_and_nothing_else_is_drawn(name: str
     first = corrupt_image(image, corruption, 7)
     np.testing.assert_array_equal(corrupt_image(image, corruption, 7), first)
     np.testing.assert_array_equal(image, picture())
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "glass_blur", "impulse_noise"])  # each has its own generator
+def test_every_image_can_be_corrupted_with_the_largest_seed_that_is_taken(name: str) -> None:
+    most = EvaluationParams(corrupted_images=1000, seed=MAX_SEED)
+    corrupt_image(picture(9, 9), Corruption(name, 1), most.seed + most.corrupted_images)
+    with pytest.raises(ValidationError):
+        EvaluationParams(seed=MAX_SEED + 1)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -1,10 +1,15 @@
-"""What is predicted is kept for the pixels that it was predicted in."""
+"""Images are corrupted, and what is predicted is kept for the pixels that it was predicted in."""
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.errors import StudioError
 from tasks.evaluation import steps
 from tasks.tracking.registry import ModelVersion
 from tasks.training.job import PredictionJob
@@ -31,3 +36,38 @@ def test_predictions_in_images_that_were_replaced_do_not_count(tmp_path: Path, m
     assert first == again
     assert first.startswith("run/predictions/version-7-")
     assert replaced != first
+
+
+class Workers:
+    """A pool without processes; `killed` is one whose processes the system ends."""
+
+    def __init__(self, *, killed: bool) -> None:
+        self.killed = killed
+        self.count = 0
+
+    def __call__(self, count: int, **_: object) -> nullcontext["Workers"]:
+        self.count = count
+        return nullcontext(self)
+
+    def map(self, function: Callable[[Any], None], files: Sequence[Any], chunksize: int) -> Iterator[None]:
+        if self.killed:
+            raise BrokenProcessPool("terminated abruptly")
+        return map(function, files[:chunksize])
+
+
+@pytest.mark.parametrize(("fault", "told"), [("killed", "memory"), ("damaged", "picture"), ("full", "disk left")])
+def test_images_that_cannot_be_corrupted_end_a_run_with_words(
+    fault: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = unpacked(tmp_path, "detect", images=2)
+    workers = Workers(killed=fault == "killed")
+    monkeypatch.setattr(steps, "ProcessPoolExecutor", workers)
+    monkeypatch.setattr(steps, "RunProgress", lambda _: print)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    if fault == "damaged":
+        data.images[0].path.write_bytes(b"no image")
+    if fault == "full":
+        monkeypatch.setattr("cv2.imwrite", lambda *_: False)
+    with disable_run_logger(), pytest.raises(StudioError, match=told):
+        steps.corrupt_images.fn(data, 2, 64, 1, tmp_path / "corrupted")
+    assert workers.count == 4
