@@ -61,7 +61,7 @@ def predict_unseen(
         return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)
     training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
-    base = fetch_base_model(_unlearnt_base(subject), folder / "base")
+    base = fetch_base_model(find_unlearnt_base(subject), folder / "base")
     policy = MergePolicy(boxes_from_polygons=version.task != data.task)
     plan = merge_steps.plan_archives([archive], policy)
     folds = plan_folds(archive, plan, shown_classes(data), params.groups, params.folds, params.seed)
@@ -83,8 +83,12 @@ def predict_unseen(
     )
 
 
-def _unlearnt_base(subject: Subject) -> str:
-    """The base model of the first version: any later one has learnt archives, maybe this one."""
+def find_unlearnt_base(subject: Subject) -> str:
+    """Return the base model of the first version: any later one has learnt archives, maybe this one.
+
+    Raises:
+        StudioError: Nobody knows it.
+    """
     base = subject.ancestry.base_model
     if not base or registry.ADDRESS.fullmatch(base):
         version = f"{subject.version.name} version {subject.version.version}"
