@@ -4,14 +4,14 @@ A rule that JSON schema can express is a constraint of a field: the API then ref
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, create_model, model_validator
 
 from tasks.finding_codes import AdviceCode
 from tasks.parameter_form import arrange_schema
-from tasks.training_arguments import REFUSED, read_training_arguments
+from tasks.training_arguments import IDLE_WITH_AUTO, REFUSED, read_training_arguments
 
 MAX_ARCHIVES = 500  # of a pipeline
 DEFAULT_CONFIDENCE = 0.25
@@ -282,6 +282,16 @@ class TrainingOverrides(_TrainingArguments):
             if name in REFUSED:
                 raise ValueError(f"expected another argument, found {name!r}. {REFUSED[name]}.")
         return given
+
+    @model_validator(mode="after")
+    def _have_effect(self) -> Self:
+        chosen = self.model_dump(exclude_none=True)
+        if chosen.get("optimizer", "auto") == "auto" and (idle := sorted(IDLE_WITH_AUTO & chosen.keys())):
+            raise ValueError(
+                f"expected an optimizer for {', '.join(idle)}, found auto, which chooses these itself. "
+                "Set optimizer, such as AdamW."
+            )
+        return self
 
 
 class ImportParams(Parameters):

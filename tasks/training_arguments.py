@@ -39,6 +39,8 @@ REFUSED: Mapping[str, str] = {
     "cache": "The merged dataset lies on the worker's own disk already",
 }
 
+# Ultralytics' optimizer auto has values of its own for these.
+IDLE_WITH_AUTO = frozenset({"lr0", "momentum", "warmup_bias_lr"})
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "auto"),
     "copy_paste_mode": ("flip", "mixup"),
@@ -85,7 +87,7 @@ def read_training_arguments() -> list[TrainingArgument]:
     defaults = yaml.safe_load(text)
     return [
         TrainingArgument(
-            name=name, type=_type(name, keys), description=_describe(_HELP.get(name, help_text), defaults[name])
+            name=name, type=_type(name, keys), description=_describe(name, _HELP.get(name, help_text), defaults[name])
         )
         for name, help_text in _help_texts(text)
         if name not in REFUSED
@@ -126,6 +128,7 @@ def _type(name: str, keys: Mapping[str, Any]) -> Any:  # noqa: ANN401
     raise TypeError(f"Expected a known type of Ultralytics' argument {name!r}, found none. Add it to this module.")
 
 
-def _describe(help_text: str, default: object) -> str:
+def _describe(name: str, help_text: str, default: object) -> str:
     sentence = f"{help_text[0].upper()}{help_text[1:].rstrip('.')}."
-    return sentence if default is None else f"{sentence} Ultralytics' default is {default}."
+    condition = " Needs an optimizer other than auto." if name in IDLE_WITH_AUTO else ""
+    return sentence + condition + ("" if default is None else f" Ultralytics' default is {default}.")

@@ -8,7 +8,7 @@ from ultralytics.cfg import check_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from tasks.parameters import TrainingOverrides
-from tasks.training_arguments import REFUSED
+from tasks.training_arguments import IDLE_WITH_AUTO, REFUSED
 
 ARGUMENTS: dict[str, Any] = TrainingOverrides.model_json_schema()["properties"]
 
@@ -32,9 +32,10 @@ def samples(kind: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_ultralytics_takes_what_the_form_takes(name: str) -> None:
+    needed = {"optimizer": "SGD"} if name in IDLE_WITH_AUTO else {}
     for value in [value for kind in kinds(name) for value in samples(kind)]:
-        set_values = TrainingOverrides(**{name: value}).model_dump(exclude_none=True)
-        assert set_values == {name: value}
+        set_values = TrainingOverrides.model_validate({**needed, name: value}).model_dump(exclude_none=True)
+        assert set_values == {name: value} | needed
         check_cfg(set_values)
 
 
@@ -63,3 +64,13 @@ def test_every_argument_of_a_training_is_taken_or_refused_with_a_reason() -> Non
 def test_another_argument_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValidationError, match=REFUSED.get(name, name)):
         TrainingOverrides(**{name: 1})
+
+
+@pytest.mark.parametrize("name", sorted(IDLE_WITH_AUTO))
+def test_what_the_optimizer_auto_would_ignore_is_refused(name: str) -> None:
+    """As Ultralytics says itself: 'ignoring lr0'."""
+    for chosen in ({}, {"optimizer": "auto"}):
+        with pytest.raises(ValidationError, match=f"expected an optimizer for {name}, found auto"):
+            TrainingOverrides.model_validate({**chosen, name: 0.5})
+    chosen = TrainingOverrides.model_validate({"optimizer": "SGD", name: 0.5})
+    assert chosen.model_dump(exclude_none=True)[name] == 0.5

@@ -364,9 +364,9 @@ def test_a_training_page_shows_the_decision_and_every_class() -> None:
     assert "| 0 | cat | 0.6000 | 0.5000 |" in page
     assert "| 1 | dog | not in validation | not in validation |" in page
     told = training_markdown(
-        "m", 3, trained(), {"train": 20}, decision, TrainingParams(batch=8, overrides={"lr0": 0.1})
+        "m", 3, trained(), {"train": 20}, decision, TrainingParams(batch=8, overrides={"lrf": 0.1})
     )
-    assert "batch 8. Overrides: lr0 0.1." in told
+    assert "batch 8. Overrides: lrf 0.1." in told
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tasks.training.report.worst_images import FOLDER, LISTING, WorstImage
 from tasks.vision.metrics import PRIMARY_METRIC, Scores
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-SET = TrainingParams.model_validate({"overrides": {"lr0": 0.1, "rect": True}})
+SET = TrainingParams.model_validate({"overrides": {"lrf": 0.1, "rect": True}})
 
 
 def epoch(number: int, **metrics: float) -> EpochResult:
@@ -63,7 +63,7 @@ def test_the_page_shows_curves_pictures_reasons_and_links(tmp_path: Path, pictur
     )
     decision = Decision(version=2, promoted=False, reasons=(HOSTILE,), metric="mAP50-95")
     page = training_page("m version 2", model, [epoch(1), epoch(2)], decision, {"Run in MLflow": "http://x/#/r"}, SET)
-    assert "Overrides: rect True, lr0 0.1." in page
+    assert "Overrides: rect True, lrf 0.1." in page
     assert "<img src=x" not in page
     assert page.index('id="curves"') < page.index('id="worst"') < page.index("Why it is refused")
     assert page.count("data:image/jpeg;base64") == (2 if pictures else 0)
