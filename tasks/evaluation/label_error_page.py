@@ -31,6 +31,7 @@ _AROUND = 1.0  # of the larger side of the object, on each side of it
 _SHOWN = 0.3  # confidence of the other detections in a picture
 _OTHERS = (205, 205, 205)
 _MARKDOWN_ROWS = 30
+_TRUSTED = 0.5  # mAP50 from which a judge is believed without a word
 _QUALITY = 80
 
 
@@ -38,13 +39,24 @@ _QUALITY = 80
 class JudgedLabels:
     """The images of an archive, compared with what was found there, and the labels that look wrong, surest first.
 
-    The first `most` of these are shown.
+    The first `most` of these are shown. `map50` is the mAP50 of what was found, by these labels.
     """
 
     data: EvaluationSet
     images: Sequence[ComparedImage]
     errors: Sequence[LabelError]
     most: int
+    map50: float
+
+    @property
+    def doubt(self) -> str:
+        """Why the suspicions say little, as a sentence; empty if they do not."""
+        if self.map50 >= _TRUSTED:
+            return ""
+        return (
+            f"The judges find little of what is labelled (mAP50 {self.map50:.2f}), so they say little of the labels: "
+            "train longer (label_errors.epochs), or judge with a better version."
+        )
 
     @property
     def shown(self) -> Sequence[LabelError]:
@@ -101,7 +113,12 @@ def label_error_page(title: str, judged: JudgedLabels, folds: int) -> str:
         title=title,
         data=judged.data.title,
         folds=folds,
-        totals=[("images", f"{len(judged.data.images):,}"), ("labels", f"{_label_count(judged):,}")],
+        totals=[
+            ("images", f"{len(judged.data.images):,}"),
+            ("labels", f"{_label_count(judged):,}"),
+            ("mAP50 of the judges", f"{judged.map50:.2f}"),
+        ],
+        doubt=judged.doubt,
         kinds=[(kind, WORDS[kind], counts[kind]) for kind in KINDS],
         exhibits=[_exhibit(judged, error) for error in judged.shown],
         count=len(judged.errors),
@@ -117,7 +134,8 @@ def label_error_markdown(judged: JudgedLabels) -> str:
         facts = judged.facts(error)
         place = facts["image"] + (f", line {facts['line']}" if facts["line"] else "")
         rows.append((f"{error.score:.2f}", _sentence(facts), place))
-    return f"{kinds}\n\n{table(('score', 'suspicion', 'image'), rows)}" if rows else kinds
+    surest = table(("score", "suspicion", "image"), rows) if rows else ""
+    return "\n\n".join(filter(None, [judged.doubt, kinds, surest]))
 
 
 def label_error_sentence(judged: JudgedLabels) -> str:
@@ -127,7 +145,9 @@ def label_error_sentence(judged: JudgedLabels) -> str:
     archive = ", ".join(judged.data.digests)
     cut = f" The surest {judged.most:,} are shown." if len(judged.errors) > judged.most else ""
     count = f"{len(judged.errors):,} suspicion{'s' if len(judged.errors) != 1 else ''}"
-    return f"{archive}: {count} about {_label_count(judged):,} labels: {kinds}.{cut}"
+    return " ".join(
+        filter(None, [f"{archive}: {count} about {_label_count(judged):,} labels: {kinds}.{cut}", judged.doubt])
+    )
 
 
 def write_review_archive(judged: JudgedLabels, path: Path, facts: Mapping[str, object]) -> None:

@@ -33,6 +33,7 @@ def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, fol
         "model": version.name,
         "version": version.version,
         "out_of_fold": bool(folds),
+        "map50": judged.map50,
         "flow_run_id": run,
     }
     page = label_error_page(f"{version.name} version {version.version}", judged, folds)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation import steps as evaluation_steps
+from tasks.evaluation.error_kinds import mean_ap
 from tasks.evaluation.label_error_page import JudgedLabels
 from tasks.evaluation.label_errors import find_label_errors
 from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.matching import match
 from tasks.evaluation.version_evaluation import compare_images, require_task
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
@@ -134,4 +136,5 @@ def judge_labels(predicted: PredictedSet, params: LabelErrorParams) -> JudgedLab
     """
     images = compare_images(predicted.task, predicted.class_names, predicted.data, predicted.predictions)
     errors = find_label_errors(images, params.min_score)
-    return JudgedLabels(data=predicted.data, images=images, errors=errors, most=params.most)
+    score = mean_ap(match(images))
+    return JudgedLabels(data=predicted.data, images=images, errors=errors, most=params.most, map50=score)

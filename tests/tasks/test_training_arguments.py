@@ -69,8 +69,8 @@ def test_another_argument_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(IDLE_WITH_AUTO))
 def test_what_the_optimizer_auto_would_ignore_is_refused(name: str) -> None:
     """As Ultralytics says itself: 'ignoring lr0'."""
-    for chosen in ({}, {"optimizer": "auto"}):
+    for given in ({name: 0.5}, {name: 0.5, "optimizer": "auto"}):
         with pytest.raises(ValidationError, match=f"expected an optimizer for {name}, found auto"):
-            TrainingOverrides.model_validate({**chosen, name: 0.5})
+            TrainingOverrides.model_validate(given)
     chosen = TrainingOverrides.model_validate({"optimizer": "SGD", name: 0.5})
     assert chosen.model_dump(exclude_none=True)[name] == 0.5

@@ -115,7 +115,7 @@ def judged(folder: Path, task: str) -> JudgedLabels:
     found = perfect(data, task)
     changed = replace(data, images=(wrong, *data.images[1:]))
     images = compare_images(task, data.class_names, changed, found)
-    return JudgedLabels(data=changed, images=images, errors=find_label_errors(images, 0.3), most=1)
+    return JudgedLabels(data=changed, images=images, errors=find_label_errors(images, 0.3), most=1, map50=0.9)
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
@@ -149,6 +149,13 @@ def test_the_page_shows_each_suspicion_and_runs_nothing(tmp_path: Path) -> None:
     assert label_error_sentence(found) == (
         "a.zip: 1 suspicion about 4 labels: 0 missing, 0 spurious, 1 swapped, 0 misplaced."
     )
+
+
+def test_judges_that_find_nothing_say_that_they_say_little(tmp_path: Path) -> None:
+    blind = replace(judged(tmp_path, "detect"), errors=[], map50=0.0)
+    assert "find little of what is labelled (mAP50 0.00)" in label_error_sentence(blind)
+    assert "find little of what is labelled" in label_error_page("m version 1", blind, 2)
+    assert "find little of what is labelled" in label_error_markdown(blind)
 
 
 def test_what_is_not_shown_is_told(tmp_path: Path) -> None:
