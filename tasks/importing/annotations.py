@@ -67,7 +67,7 @@ class AnnotatedImage:
     """An image as the annotations in `folder` name it, its size in pixels if they tell it, and its shapes.
 
     `subset` is train, val, test, or empty where the annotations do not say. With `relative` the numbers of the shapes
-    are shares of width and height rather than pixels.
+    are shares of width and height rather than pixels. `lost` says how many objects no shape could be made of.
     """
 
     name: str
@@ -76,6 +76,12 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     subset: str = ""
     shapes: Sequence[Shape] = ()
+    lost: int = 0
+
+    @property
+    def shows_objects(self) -> bool:
+        """Whether it is no background, whatever became of its objects."""
+        return self.lost > 0 or any(not isinstance(shape, Tag) for shape in self.shapes)
 
 
 @dataclass

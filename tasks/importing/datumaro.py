@@ -79,12 +79,14 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         log.declare(classes)
         for item in records(items, _Item, place):
             size = item.image.size[::-1] if item.image.size else None
+            shapes = list(_shapes(item, classes, log.at(item.id)))
             yield AnnotatedImage(
                 name=item.image.path or item.id,
                 folder=parent_folder(name),
                 size=size,
                 subset=SUBSETS.get(name.rpartition("/")[2].removesuffix(".json").lower(), ""),
-                shapes=list(_shapes(item, classes, log.at(item.id))),
+                shapes=shapes,
+                lost=len(item.annotations) - len(shapes),
             )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.entry_filter import parent_folder
@@ -66,6 +67,13 @@ def import_archive(source: Path, target: Path, params: ImportParams, provenance:
         return _Import(archive, params, log).write(target, provenance)
 
 
+class _Label(NamedTuple):
+    """An object of an image: its class, and its row unless that is the class of the whole image."""
+
+    class_name: str
+    row: str
+
+
 class _Import:
     """The images of an archive, with what is known of each, on their way into another archive."""
 
@@ -79,12 +87,17 @@ class _Import:
         read = read_annotations(self._format, archive, entries, params, log)
         annotated = self._locate(read)
         self._stats = self._check(annotated)
-        self._images = {entry: image for entry, image in annotated.items() if entry in self._stats}
-        if not self._images:
+        images = {entry: image for entry, image in annotated.items() if entry in self._stats}
+        self._given = {entry: image.subset or subset_of(parent_folder(entry)) for entry, image in images.items()}
+        self._task = params.task or choose_task(images.values())
+        self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
+        shown = [shape.class_name for image in images.values() for shape in image.shapes]
+        self._class_names = tuple(dict.fromkeys([*log.class_names, *shown]))
+        self._labels = self._label(images)
+        if not self._labels:
             raise UnusableArchiveError(
                 f"Expected images with annotations, found none that can be used of {len(annotated)}: {_worst(log)}."
             )
-        self._task = params.task or choose_task(self._images.values())
         self._splits = self._split()
 
     def _locate(self, read: Iterator[AnnotatedImage]) -> dict[str, AnnotatedImage]:
@@ -143,24 +156,43 @@ class _Import:
                     self._log.add(f"left out: an image that cannot be used ({code})", entry)
         return usable
 
+    def _label(self, images: Mapping[str, AnnotatedImage]) -> dict[str, list[_Label]]:
+        """Return the labels of the images that can be used; background has none."""
+        if self._task == "classify":
+            named = {entry: _only_class(image, self._log.at(entry)) for entry, image in images.items()}
+            return {entry: [_Label(name, "")] for entry, name in named.items() if name is not None}
+        class_ids = {name: at for at, name in enumerate(self._class_names)}
+        rows = RowWriter(task=self._task, class_ids=class_ids, keypoints=self._keypoints)
+        found = {}
+        for entry, image in images.items():
+            size = self._label_size(entry, image)
+            log = self._log.at(entry)
+            own = [
+                _Label(each.class_name, row) for each in image.shapes if size and (row := rows.write(each, size, log))
+            ]
+            if own or not image.shows_objects:
+                found[entry] = own
+            else:
+                log.add("left out: an image of whose objects none became a label")
+        return found
+
     def _split(self) -> dict[str, str]:
         """Return the split of each image: as the source has it, or else a new one."""
         params = self._params
         kept = self._kept_splits() if params.split == "keep" else {}
         if kept:
             self._log.note(f"{', '.join(sorted(set(kept.values())))} of the source stay ({len(kept):,} images)")
-        if len(kept) == len(self._images):
+        if len(kept) == len(self._labels):
             return kept
-        entries = self._archive.checksums(self._images)
-        links = link_images(self._stats, entries, self._archive.read, params.groups)
+        stats = {entry: self._stats[entry] for entry in self._labels}
+        links = link_images(stats, self._archive.checksums(stats), self._archive.read, params.groups)
         classes = {
-            entry: Counter[str | None](shape.class_name for shape in image.shapes)
-            for entry, image in self._images.items()
+            entry: Counter[str | None](label.class_name for label in labels) for entry, labels in self._labels.items()
         }
         shares = {"train": 1 - params.val - params.test, "val": params.val, "test": params.test}
         wanted = {split: share for split, share in shares.items() if share > 0}
         written = ", ".join(f"{split} {share:.0%}" for split, share in wanted.items())
-        placed = len(self._images) - len(kept)
+        placed = len(self._labels) - len(kept)
         self._log.note(f"splits are new of {placed:,} images: {written}, seed {params.seed}")
         return split_images(classes, links, wanted, params.seed, kept)
 
@@ -169,57 +201,35 @@ class _Import:
 
         They are all if it has train and val, else its test, on which nobody may train; a source of one split has none.
         """
-        given = {entry: image.subset or subset_of(parent_folder(entry)) for entry, image in self._images.items()}
+        given = {entry: self._given[entry] for entry in self._labels}
         splits = set(given.values())
         stay = {"train", "val", "test"} if {"train", "val"} <= splits else {"test"} if len(splits) > 1 else set()
         return {entry: split for entry, split in given.items() if split in stay}
 
     def write(self, target: Path, provenance: Mapping[str, object]) -> ImportSummary:
         """Write the images with their labels, and return what was written."""
-        shapes = [shape.class_name for image in self._images.values() for shape in image.shapes]
-        names = tuple(dict.fromkeys([*self._log.class_names, *shapes]))
-        keypoints = self._keypoint_count()
-        rows = RowWriter(task=self._task, class_ids={name: at for at, name in enumerate(names)}, keypoints=keypoints)
-        objects: Counter[str] = Counter()
-        images: Counter[str] = Counter()
         with YoloArchive(target, self._task) as written:
-            for entry, image in self._images.items():
-                shown = self._write_image(written, entry, image, rows)
-                if shown is not None:
-                    images[self._splits[entry]] += 1
-                    objects.update(shown)
-            keys = _keypoint_keys(keypoints, self._log) if self._task == "pose" else {}
-            written.describe(names, [split for split in ("train", "val", "test") if images[split]], keys)
+            for entry, labels in self._labels.items():
+                data, split = self._archive.read(entry), self._splits[entry]
+                if self._task == "classify":
+                    written.add_classified(entry, data, split, labels[0].class_name)
+                else:
+                    written.add(entry, data, split, [label.row for label in labels])
+            images = Counter(self._splits.values())
+            keys = _keypoint_keys(self._keypoints, self._log) if self._task == "pose" else {}
+            written.describe(self._class_names, [split for split in ("train", "val", "test") if images[split]], keys)
             summary = ImportSummary(
                 format=self._format,
                 task=self._task,
-                class_names=names,
+                class_names=self._class_names,
                 images=dict(images),
-                objects=dict(objects),
+                objects=dict(Counter(label.class_name for labels in self._labels.values() for label in labels)),
                 changes=dict(self._log.counts),
                 places=self._log.places,
                 notes=self._log.notes,
             )
             written.tell_provenance({**provenance, **asdict(summary)})
         return summary
-
-    def _write_image(
-        self, written: YoloArchive, entry: str, image: AnnotatedImage, rows: RowWriter
-    ) -> list[str] | None:
-        """Write an image, and return the class of each of its objects; None if it was left out."""
-        data = self._archive.read(entry)
-        split = self._splits[entry]
-        log = self._log.at(entry)
-        if self._task == "classify":
-            class_name = _only_class(image, log)
-            if class_name is None:
-                return None
-            written.add_classified(entry, data, split, class_name)
-            return [class_name]
-        size = self._label_size(entry, image)
-        labels = [(shape.class_name, row) for shape in image.shapes if size and (row := rows.write(shape, size, log))]
-        written.add(entry, data, split, [row for _, row in labels])
-        return [class_name for class_name, _ in labels]
 
     def _label_size(self, entry: str, image: AnnotatedImage) -> tuple[float, float] | None:
         """Return the size that the numbers of an image's shapes refer to; None if its tool saw it turned."""
@@ -237,11 +247,11 @@ class _Import:
         self._log.add("changed: annotations of an image of another size, taken in proportion", entry)
         return image.size
 
-    def _keypoint_count(self) -> int:
-        """Return the number of keypoints that most poses have."""
-        shapes = [shape for image in self._images.values() for shape in image.shapes if isinstance(shape, Pose)]
-        counts = Counter(len(shape.keypoints) for shape in shapes)
-        return counts.most_common(1)[0][0] if counts and self._task == "pose" else 0
+
+def _keypoint_count(images: Iterable[AnnotatedImage]) -> int:
+    """Return the number of keypoints that most poses have."""
+    counts = Counter(len(shape.keypoints) for image in images for shape in image.shapes if isinstance(shape, Pose))
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def _only_class(image: AnnotatedImage, log: PlaceLog) -> str | None:

@@ -38,4 +38,5 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
                         log.add(f"not kept: flag {kind}", name)
                 log.add("not kept: the box in space (size, place, angle)", name)
         stem = name.rpartition("/")[2].rpartition(".")[0]
-        yield AnnotatedImage(name=stem, folder=parent_folder(name), subset=subset_of(name), shapes=shapes)
+        lost = sum(map(bool, map(str.strip, lines))) - len(shapes)
+        yield AnnotatedImage(name=stem, folder=parent_folder(name), subset=subset_of(name), shapes=shapes, lost=lost)

@@ -24,15 +24,18 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
     """
     names = _class_names(archive)
     for table in entries:
-        boxes: defaultdict[str, list[Box]] = defaultdict(list)
+        objects: defaultdict[str, list[Box | None]] = defaultdict(list)
         for row in _rows(archive, table):
-            if box := _box(row, names, table, log):
-                boxes[row["ImageID"]].append(box)
-            else:
-                boxes[row["ImageID"]] += []
-        for image, shapes in boxes.items():
+            objects[row["ImageID"]].append(_box(row, names, table, log))
+        for image, boxes in objects.items():
+            shapes = [box for box in boxes if box]
             yield AnnotatedImage(
-                name=image, folder=parent_folder(table), relative=True, subset=subset_of(table), shapes=shapes
+                name=image,
+                folder=parent_folder(table),
+                relative=True,
+                subset=subset_of(table),
+                shapes=shapes,
+                lost=len(boxes) - len(shapes),
             )
 
 

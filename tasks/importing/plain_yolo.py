@@ -51,6 +51,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
             relative=True,
             subset=subset_of(name),
             shapes=[_shape(row, rules.keypoints, names, name, log) for row in labels.rows],
+            lost=labels.written - len(labels.rows),
         )
 
 

@@ -45,7 +45,8 @@ def read(
     for name in entries:
         root = read_xml(archive, name)
         stem = name.rpartition("/")[2].rpartition(".")[0]
-        shapes = [shape for each in root.findall("object") if (shape := _shape(each, first, log.at(name)))]
+        objects = root.findall("object")
+        shapes = [shape for each in objects if (shape := _shape(each, first, log.at(name)))]
         size = number(root, "size/width"), number(root, "size/height")
         yield AnnotatedImage(
             name=text(root, "filename") or stem,
@@ -53,6 +54,7 @@ def read(
             size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
             subset=subsets.get(stem) or subset_of(name),
             shapes=shapes,
+            lost=len(objects) - len(shapes),
         )
 
 

@@ -1,5 +1,6 @@
 """A sample of each format becomes an archive that the check takes, the same each time, and tells what it lost."""
 
+import io
 import json
 import time
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from tasks.importing.importer import import_archive
 from tasks.importing.report import import_markdown, import_sentence
@@ -151,6 +153,45 @@ def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> No
     assert "(notes.md)" in page
     assert "## Changed" in page
     assert "**1** flag occluded" in page
+
+
+# What makes a dog into something that no label can be made of: a text, and what it becomes.
+LOST = {
+    "voc": ("<name>dog</name>", "<name></name>"),
+    "datumaro": ('"label_id": 1', '"label_id": 9'),
+    "kitti": ("dog 0 0 0", "DontCare 0 0 0"),
+    "open images": ("x,/m/1,", "x,,"),
+    "yolo": ("1 0.171875", "1 none"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_an_image_whose_objects_are_all_lost_does_not_become_background(name: str, tmp_path: Path) -> None:
+    old, new = LOST[name]
+    images = {
+        "a.jpg": [Box("cat", 1, 1, 21, 21)],
+        "b.jpg": [Box("dog", 1, 1, 21, 21)],
+        "c.jpg": [Box("cat", 70, 1, 90, 9)],
+    }
+    files = {
+        entry: text.replace(old, new) if isinstance(text, str) else text
+        for entry, text in SOURCES[name][1](images).items()
+    }
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert (summary.images, summary.objects) == ({"train": 1}, {"cat": 1})
+    assert summary.changes["left out: an image of whose objects none became a label"] == 2
+
+
+def test_an_image_that_its_tool_saw_turned_does_not_become_background(tmp_path: Path) -> None:
+    files = sources.coco({name: [Box("cat", 1, 1, 9, 9)] for name in ("a.jpg", "b.jpg")})
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (sources.WIDTH, sources.HEIGHT)).save(turned, "jpeg", exif=exif)
+    source = sources.write_zip(tmp_path / "source.zip", {**files, "images/default/a.jpg": turned.getvalue()})
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert (summary.images, summary.objects) == ({"train": 1}, {"cat": 1})
+    assert summary.changes["left out: annotations of an image that its tool saw turned (EXIF)"] == 1
 
 
 def test_a_new_split_keeps_near_duplicates_and_groups_together(tmp_path: Path) -> None:

@@ -193,9 +193,8 @@ def test_keypoints_that_are_not_kept_are_told() -> None:
     [
         ("{}", lambda kind: labelme([(1, 2)], kind)),
         ("{}labels", lambda kind: label_studio((f"{kind}labels", {"labels": ["cat"]}))),
-        ("{}", lambda kind: datumaro({"type": kind})),
     ],
-    ids=["labelme", "label studio", "datumaro"],
+    ids=["labelme", "label studio"],
 )
 def test_what_cannot_be_a_shape_is_told_with_the_reason(kind: str, files: Callable[[str], Files]) -> None:
     """Too few corners, and a kind of drawing that is not known."""
