@@ -3,7 +3,7 @@
 https://cocodataset.org/#format-data; CVAT, Roboflow and Label Studio write it with folders of their own.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -71,11 +71,24 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
             place.add("left out: an object of a class that is not in the list of categories")
         elif shape := _shape(annotation, class_name, sizes[annotation.image_id], place):
             shapes[annotation.image_id].append(shape)
+    objects = _count_objects(document.get("annotations", []))
     for image in images:
         size = (image.width, image.height) if image.width and image.height else None
         yield AnnotatedImage(
-            name=image.file_name, folder=parent_folder(name), size=size, subset=subset_of(name), shapes=shapes[image.id]
+            name=image.file_name,
+            folder=parent_folder(name),
+            size=size,
+            subset=subset_of(name),
+            shapes=shapes[image.id],
+            lost=objects[image.id] - len(shapes[image.id]),
         )
+
+
+def _count_objects(annotations: object) -> Counter[object]:
+    """Return how many annotations each image has, those that cannot be read included."""
+    listed = annotations if isinstance(annotations, list) else []
+    ids = (each.get("image_id") for each in listed if isinstance(each, dict))
+    return Counter(each for each in ids if isinstance(each, int | str))
 
 
 def _shape(

@@ -62,12 +62,14 @@ class _Document:
         for image in self.root.iter("image"):
             written = image.get("name", "")
             size = _numbers(image, ("width", "height"))
+            shapes = self._shapes(image, self.log.at(written or self.name))
             yield AnnotatedImage(
                 name=written,
                 folder=parent_folder(self.name),
                 size=(int(size[0]), int(size[1])) if size else None,
                 subset=image.get("subset", "").lower() or subset_of(written),
-                shapes=self._shapes(image, self.log.at(written or self.name)),
+                shapes=shapes,
+                lost=len(image) - len(shapes),
             )
         frames: defaultdict[int, list[Element]] = defaultdict(list)
         for track in self.root.iter("track"):
@@ -79,7 +81,8 @@ class _Document:
         for number, items in sorted(frames.items()):
             frame_name = f"frame_{number:06d}"
             shapes = self._shapes(items, self.log.at(frame_name))
-            yield AnnotatedImage(name=frame_name, folder=parent_folder(self.name), shapes=shapes)
+            lost = len(items) - len(shapes)
+            yield AnnotatedImage(name=frame_name, folder=parent_folder(self.name), shapes=shapes, lost=lost)
 
     def _shapes(self, items: Sequence[Element] | Element, log: PlaceLog) -> list[Shape]:
         found = []

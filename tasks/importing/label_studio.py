@@ -184,7 +184,8 @@ def _read_task(task: _Task, log: PlaceLog) -> Iterator[AnnotatedImage]:
     results = list(records(given[0].result, _Result, log))
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
     shapes = list(_shapes(results, size, log))
-    yield AnnotatedImage(name=_file_name(written), size=size, relative=size is None, shapes=shapes)
+    lost = len(given[0].result) - len(shapes)
+    yield AnnotatedImage(name=_file_name(written), size=size, relative=size is None, shapes=shapes, lost=lost)
 
 
 def _file_name(written: str) -> str:

@@ -49,16 +49,15 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
             size = (file.width, file.height) if file.width and file.height else None
             for flag in (flag for flag, on in file.flags.items() if on):
                 place.add(f"not kept: flag {flag} of an image")
+            objects = document.get("shapes", [])
+            shapes = [shape for each in records(objects, _Shape, place) if (shape := _shape(each, place))]
             yield AnnotatedImage(
                 name=file.image_path.replace("\\", "/"),
                 folder=parent_folder(name),
                 size=size,
                 subset=subset_of(name),
-                shapes=[
-                    shape
-                    for each in records(document.get("shapes", []), _Shape, place)
-                    if (shape := _shape(each, place))
-                ],
+                shapes=shapes,
+                lost=len(objects) - len(shapes),
             )
 
 

@@ -157,6 +157,10 @@ def test_what_is_lost_is_told_by_kind_with_count_and_place(tmp_path: Path) -> No
 
 # What makes a dog into something that no label can be made of: a text, and what it becomes.
 LOST = {
+    "coco": ('"category_id": 4', '"category_id": []'),
+    "cvat": ('<box label="dog"', '<polyline label="dog"'),
+    "label studio": ('"rectanglelabels": ["dog"]', '"rectanglelabels": []'),
+    "labelme": ('"dog", "shape_type": "rectangle"', '"dog", "shape_type": "line"'),
     "voc": ("<name>dog</name>", "<name></name>"),
     "datumaro": ('"label_id": 1', '"label_id": 9'),
     "kitti": ("dog 0 0 0", "DontCare 0 0 0"),
