@@ -20,11 +20,15 @@ _MAX_STEM = 120
 
 @dataclass
 class YoloArchive(AbstractContextManager["YoloArchive"]):
-    """A zip that is written an image at a time; `origins` are the entries of the source by those of the zip."""
+    """A zip that is written an image at a time.
+
+    `origins` are the entries of the source by those of the zip, `folders` those of the classes of whole images.
+    """
 
     path: Path
     task: str
     origins: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
@@ -44,9 +48,11 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
         self._write(label, "".join(f"{row}\n" for row in rows).encode())
 
     def add_classified(self, source: str, data: bytes, split: str, class_name: str) -> None:
-        """Write an image into the folder of its class."""
-        folder = _UNSAFE.sub("_", class_name).strip(". ") or "_"
-        self._write(self._free_name(source, f"{split}/{folder}"), data, zipfile.ZIP_STORED)
+        """Write an image into the folder of its class, which no other class has."""
+        if class_name not in self.folders:
+            folder = _UNSAFE.sub("_", class_name).strip(". ")[:_MAX_STEM] or "_"
+            self.folders[class_name] = self._take(folder)
+        self._write(self._free_name(source, f"{split}/{self.folders[class_name]}"), data, zipfile.ZIP_STORED)
 
     def describe(self, names: Sequence[str], splits: Sequence[str], keypoints: Mapping[str, object]) -> None:
         """Write data.yaml; a tree of classes needs none."""
@@ -67,15 +73,19 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
         """Return an entry that is not taken; two labels of images that differ in their ending would be one file."""
         stem, _, ending = source.rpartition("/")[2].rpartition(".")
         stem = _UNSAFE.sub("_", stem)[:_MAX_STEM] or "_"
-        name = stem
-        number = 1
-        while f"{folder}/{name}".lower() in self._taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self._taken.add(f"{folder}/{name}".lower())
-        entry = f"{folder}/{name}.{ending.lower()}"
+        entry = f"{self._take(f'{folder}/{stem}')}.{ending.lower()}"
         self.origins[entry] = source
         return entry
+
+    def _take(self, name: str) -> str:
+        """Return the name with a number if it is taken; file systems may not tell large letters from small ones."""
+        free = name
+        number = 1
+        while free.lower() in self._taken:
+            number += 1
+            free = f"{name}-{number}"
+        self._taken.add(free.lower())
+        return free
 
     def _write(self, name: str, data: bytes, packing: int = zipfile.ZIP_DEFLATED) -> None:
         entry = zipfile.ZipInfo(name, _TIME)

@@ -215,6 +215,11 @@ class _Import:
                     written.add_classified(entry, data, split, labels[0].class_name)
                 else:
                     written.add(entry, data, split, [label.row for label in labels])
+            for class_name, folder in written.folders.items():
+                if folder != class_name:
+                    self._log.add(
+                        "changed: the name of a class, which its folder cannot have", f"{class_name}: {folder}"
+                    )
             images = Counter(self._splits.values())
             keys = _keypoint_keys(self._keypoints, self._log) if self._task == "pose" else {}
             written.describe(self._class_names, [split for split in ("train", "val", "test") if images[split]], keys)

@@ -198,6 +198,23 @@ def test_an_image_that_its_tool_saw_turned_does_not_become_background(tmp_path: 
     assert summary.changes["left out: annotations of an image that its tool saw turned (EXIF)"] == 1
 
 
+def test_classes_of_whole_images_have_a_folder_each(tmp_path: Path) -> None:
+    names = ["C++", "C#", "c_", "C++", "plain"]
+    lines = [
+        f'<image name="{at}.jpg" width="64" height="48"><tag label="{name}"/></image>' for at, name in enumerate(names)
+    ]
+    files: dict[str, bytes | str] = {f"{at}.jpg": sources.jpeg(at) for at in range(len(names))}
+    files["annotations.xml"] = f"<annotations>{''.join(lines)}</annotations>"
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert summary.objects == {"C++": 2, "C#": 1, "c_": 1, "plain": 1}
+    kind = "changed: the name of a class, which its folder cannot have"
+    assert (summary.changes, summary.places[kind]) == ({kind: 3}, ["C++: C_", "C#: C_-2", "c_: c_-3"])
+    with zipfile.ZipFile(tmp_path / "target.zip") as archive:
+        written = {Path(name).stem: Path(name).parent.name for name in archive.namelist() if name.endswith("jpg")}
+    assert written == {"0": "C_", "1": "C_-2", "2": "c_-3", "3": "C_", "4": "plain"}
+
+
 def test_a_new_split_keeps_near_duplicates_and_groups_together(tmp_path: Path) -> None:
     """Five clips of four frames, and each frame of the first clip once more, a little brighter."""
     images = {f"clip{number % 5}-{number // 5}.jpg": [Box("cat", 4, 4, 30, 40)] for number in range(20)}
