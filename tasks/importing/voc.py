@@ -6,6 +6,7 @@ The files of the VOC challenges count pixels from 1 and name the last pixel of a
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Literal
 from xml.etree.ElementTree import Element
 
@@ -23,7 +24,7 @@ from tasks.importing.annotations import (
     Shape,
     rotated_box,
 )
-from tasks.importing.documents import number, read_text, read_xml, text
+from tasks.importing.documents import number, read_text, read_xml, text, to_number
 from tasks.importing.image_index import subset_of
 
 _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
@@ -63,8 +64,8 @@ def _guess_first_pixel(archive: Archive, entries: Sequence[str]) -> int:
     challenge = False
     for name in entries:
         root = read_xml(archive, name)
-        lowest = [number(root, f".//{corner}") for corner in ("xmin", "ymin")]
-        if any(value is not None and value < 1 for value in lowest):
+        corners = chain.from_iterable(root.iterfind(f".//bndbox/{side}") for side in ("xmin", "ymin"))
+        if any((value := to_number(corner.text)) is not None and value < 1 for corner in corners):
             return 0
         challenge |= any(_CHALLENGE.search(text(root, place)) for place in ("folder", "source/database"))
     return 1 if challenge else 0

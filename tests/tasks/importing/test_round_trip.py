@@ -65,3 +65,13 @@ def test_each_box_comes_out_where_it_was_drawn(name: str, images: dict[str, list
     assert {image: to_boxes(labels[Path(image).stem], names) for image in images} == {
         image: set(own) for image, own in images.items()
     }
+
+
+def test_any_box_at_0_of_a_challenge_tells_that_pixels_count_from_0() -> None:
+    boxes = [Box("cat", 10, 10, 20, 20), Box("cat", 0, 0, 30, 30), Box("cat", 5, 5, 30, 30)]
+    files = sources.voc({"a.jpg": boxes})
+    files = {
+        name: text.replace("images<", "VOC2012<") if isinstance(text, str) else text for name, text in files.items()
+    }
+    _, labels, names = imported(files)
+    assert to_boxes(labels["a"], names) == set(boxes)
