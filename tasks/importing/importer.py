@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,10 @@ from tasks.importing.image_index import ImageIndex, fit, subset_of
 from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
 
+MAX_CLASS_NAME = 200
+
 _READERS = 4
+_LONG_NAME = f"a class with a name of more than {MAX_CLASS_NAME} characters"
 _MISSING = "left out: annotations of an image that is not in the archive"
 
 
@@ -92,7 +95,10 @@ class _Import:
         self._task = params.task or choose_task(images.values())
         self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
         shown = [shape.class_name for image in images.values() for shape in image.shapes]
-        self._class_names = tuple(dict.fromkeys([*log.class_names, *shown]))
+        declared = [name for name in log.class_names if len(name) <= MAX_CLASS_NAME]
+        if unusable := len(log.class_names) - len(declared):
+            log.add(f"left out: {_LONG_NAME}", self._format, unusable)
+        self._class_names = tuple(dict.fromkeys([*declared, *shown]))
         self._labels = self._label(images)
         if not self._labels:
             raise UnusableArchiveError(
@@ -104,7 +110,7 @@ class _Import:
         """Return the images by their entries."""
         index = ImageIndex(self._archive.entries)
         claims: defaultdict[str, list[AnnotatedImage]] = defaultdict(list)
-        for image in read:
+        for image in map(self._bound, read):
             named = index.find(image.name, image.folder, image.subset)
             if len(named) == 1:
                 claims[named[0]].append(image)
@@ -117,6 +123,13 @@ class _Import:
             elif entry not in found:
                 self._log.add("left out: an image that no annotation names (see importing.background)", entry)
         return dict(sorted(found.items()))
+
+    def _bound(self, image: AnnotatedImage) -> AnnotatedImage:
+        """Return an image without objects whose class has too long a name for the reports of all that uses it."""
+        shapes = [shape for shape in image.shapes if len(shape.class_name) <= MAX_CLASS_NAME]
+        if lost := len(image.shapes) - len(shapes):
+            self._log.add(f"left out: an object of {_LONG_NAME}", image.name, lost)
+        return replace(image, shapes=shapes, lost=image.lost + lost)
 
     def _choose(self, entry: str, claims: Sequence[AnnotatedImage]) -> AnnotatedImage | None:
         """Return what is said of an entry by the annotations that mean it; None if they may mean other images.

@@ -4,11 +4,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from tasks.errors import StudioError
+from tasks.errors import StudioError, expected_found_fix
 from tasks.importing.importer import ImportSummary
 from tasks.orchestration.step import step
 from tasks.parameters import ImportParams
 from tasks.weights.process import exit_reason, isolated_process
+
+MAX_ANSWER_BYTES = 16 * 2**20  # of what the other process says: this one holds the keys
 
 
 class ImportFailedError(StudioError):
@@ -43,7 +45,14 @@ def convert_archive(source: Path, target: Path, importing: ImportParams, origin:
                 f"the process that imports {source.name} {reason}. Memory or time may have run out: import a part of "
                 f"the archive, then run this again."
             )
-        written = json.loads(answer.read_text(encoding="utf-8"))
+        with answer.open("rb") as file:
+            text = file.read(MAX_ANSWER_BYTES + 1)
+    if len(text) > MAX_ANSWER_BYTES:
+        fix = "It names too many classes or files: import a part of it, then run this again."
+        raise ImportFailedError(
+            expected_found_fix(f"an archive whose summary has at most {MAX_ANSWER_BYTES} bytes", "a longer one", fix)
+        )
+    written = json.loads(text)
     if refusal := written.get("refusal"):
         raise ImportFailedError(refusal)
     return ImportSummary(**written["summary"])

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import StudioError
+from tasks.importing import steps
 from tasks.importing.importer import ImportSummary, import_archive
-from tasks.importing.steps import convert_archive
 from tasks.parameters import ImportParams
 from tests.paths import ROOT
 from tests.tasks.importing import sources
@@ -56,7 +56,7 @@ def test_gigabytes_that_pack_into_little_are_left_out_unread(tmp_path: Path) -> 
     source = sources.write_zip(tmp_path / "source.zip", files)
     with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.json", b"[" * 2**26)
-    summary = convert_archive.fn(source, tmp_path / "target.zip", ImportParams(), "", "")
+    summary = steps.convert_archive.fn(source, tmp_path / "target.zip", ImportParams(), "", "")
     assert summary.images == {"train": 1}
     assert ["bomb.json"] in summary.places.values()
 
@@ -70,6 +70,28 @@ def test_run_lengths_that_explode_are_left_out(tmp_path: Path) -> None:
     document["annotations"][0]["segmentation"] = {"size": [side, side], "counts": [0, side * side]}
     summary = convert(tmp_path, files | {name: json.dumps(document)})
     assert summary.changes["left out: a mask whose run lengths do not fill it"] == 1
+
+
+def test_a_class_name_without_end_is_no_class(tmp_path: Path) -> None:
+    """One class of an object, and one that is declared only."""
+    files = sources.coco({**IMAGES, "b.jpg": [Box("x" * 201, 1, 1, 9, 9)]})
+    name = next(iter(files))
+    document = json.loads(files[name])
+    document["categories"].append({"id": 99, "name": "y" * 1_000_000})
+    summary = convert(tmp_path, files | {name: json.dumps(document)})
+    assert (summary.class_names, summary.images) == (("cat",), {"train": 1})
+    told = {kind: count for kind, count in summary.changes.items() if "200 characters" in kind}
+    assert told == {
+        "left out: a class with a name of more than 200 characters": 2,
+        "left out: an object of a class with a name of more than 200 characters": 1,
+    }
+
+
+def test_what_an_import_says_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MAX_ANSWER_BYTES", 100)
+    source = sources.write_zip(tmp_path / "source.zip", sources.coco(IMAGES))
+    with pytest.raises(steps.ImportFailedError, match="at most 100 bytes"):
+        steps.convert_archive.fn(source, tmp_path / "target.zip", ImportParams(), "", "")
 
 
 def test_names_that_lead_out_of_the_archive_lead_nowhere(tmp_path: Path) -> None:
