@@ -96,7 +96,7 @@ class ImportLog:
 
     notes: list[str] = field(default_factory=list)
     class_names: dict[str, None] = field(default_factory=dict)
-    keypoint_names: tuple[str, ...] = ()
+    keypoint_orders: dict[tuple[str, ...], None] = field(default_factory=dict)
 
     MAX_PLACES = 5
     MAX_KINDS = 200  # a hostile file has a million attributes
@@ -104,6 +104,19 @@ class ImportLog:
     def declare(self, names: Iterable[str]) -> None:
         """Keep classes in the order in which their format lists them, used or not."""
         self.class_names |= dict.fromkeys(names)
+
+    def declare_keypoints(self, names: Iterable[str]) -> None:
+        """Keep the names of the keypoints of a class in their order, if it has any."""
+        order = tuple(names)
+        if order and order not in self.keypoint_orders:
+            self.keypoint_orders[order] = None
+            if len(self.keypoint_orders) == 2:
+                self.note("classes name their keypoints differently: a number means another point for each of them")
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """The names of all poses' keypoints; empty if there are none, or if they differ from class to class."""
+        return next(iter(self.keypoint_orders)) if len(self.keypoint_orders) == 1 else ()
 
     def at(self, place: str) -> "PlaceLog":
         """Return what counts changes at one image or entry of the archive."""

@@ -61,7 +61,8 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
     categories = list(records(document["categories"], _Category, place))
     classes = {each.id: each.name for each in categories}
     log.declare(classes.values())
-    log.keypoint_names = next((tuple(each.keypoints) for each in categories if each.keypoints), log.keypoint_names)
+    for each in categories:
+        log.declare_keypoints(each.keypoints)
     sizes = {image.id: (image.height, image.width) for image in images}
     shapes: defaultdict[int | str, list[Shape]] = defaultdict(list)
     for annotation in records(document.get("annotations", []), _Annotation, place):

@@ -56,7 +56,8 @@ class _Document:
         for label in self.root.iter("label"):
             if (parent := label.findtext("parent")) is not None:
                 self.points[parent].append(label.findtext("name") or "")
-        self.log.keypoint_names = next((tuple(names) for names in self.points.values()), self.log.keypoint_names)
+        for names in self.points.values():
+            self.log.declare_keypoints(names)
 
     def images(self) -> Iterator[AnnotatedImage]:
         for image in self.root.iter("image"):

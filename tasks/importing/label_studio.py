@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -91,12 +92,28 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
     Raises:
         DocumentError: A file is no JSON, or no list of tasks.
     """
-    for name in entries:
-        tasks = read_json(archive, name)
-        if not isinstance(tasks, list):
-            raise DocumentError(f"Expected a list of tasks of Label Studio in {name!r}, found {type(tasks).__name__}.")
-        for task in records(_whole(tasks, log.at(name)), _Task, log.at(name)):
-            yield from _read_task(task, log.at(name))
+    drawings = [drawing for name in entries for drawing in _read_file(archive, name, log.at(name))]
+    points = sorted({name for drawing in drawings for name in drawing.names_of_points()})
+    log.declare_keypoints(points)
+    columns = {name: at for at, name in enumerate(points)}
+    for drawing in drawings:
+        shapes = list(drawing.shapes(columns))
+        yield AnnotatedImage(
+            name=drawing.name,
+            size=drawing.size,
+            relative=drawing.size is None,
+            shapes=shapes,
+            lost=drawing.count - len(shapes),
+        )
+
+
+def _read_file(archive: Archive, name: str, log: PlaceLog) -> Iterator["_Drawing"]:
+    tasks = read_json(archive, name)
+    if not isinstance(tasks, list):
+        raise DocumentError(f"Expected a list of tasks of Label Studio in {name!r}, found {type(tasks).__name__}.")
+    for task in records(_whole(tasks, log), _Task, log):
+        if drawing := _read_task(task, log):
+            yield drawing
 
 
 def is_task(value: object) -> bool:
@@ -168,24 +185,22 @@ def _result(control: str, answer: object) -> dict[str, object]:
     return {**answer, "type": next((kind for kind in _LABELS if kind in answer), control), "value": answer}
 
 
-def _read_task(task: _Task, log: PlaceLog) -> Iterator[AnnotatedImage]:
+def _read_task(task: _Task, log: PlaceLog) -> "_Drawing | None":
     written = next((value for value in task.data.values() if isinstance(value, str) and "." in value), None)
     if written is None:
         log.add("left out: a task without an image")
-        return
+        return None
     given = [each for each in task.annotations if not each.was_cancelled]
     if len(given) < len(task.annotations):
         log.add("left out: an annotation that was skipped", len(task.annotations) - len(given))
     if not given:
         log.add("left out: an image that nobody has annotated")
-        return
+        return None
     if len(given) > 1:
         log.add("left out: another annotation of an image, after the first", len(given) - 1)
     results = list(records(given[0].result, _Result, log))
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
-    shapes = list(_shapes(results, size, log))
-    lost = len(given[0].result) - len(shapes)
-    yield AnnotatedImage(name=_file_name(written), size=size, relative=size is None, shapes=shapes, lost=lost)
+    return _Drawing(_file_name(written), size, results, len(given[0].result), log)
 
 
 def _file_name(written: str) -> str:
@@ -197,24 +212,95 @@ def _file_name(written: str) -> str:
     return folder + slash + (_UPLOADED.sub("", name) if "/upload" in folder else name)
 
 
-def _shapes(results: Sequence[_Result], size: Size | None, log: PlaceLog) -> Iterator[Shape]:
-    points: dict[str, list[_Result]] = {}
-    for result in results:
-        if result.type == "keypointlabels" and result.parent:
-            points.setdefault(result.parent, []).append(result)
-    order = {name: at for at, name in enumerate(_names_of_points(points))}
-    for result in results:
-        if result.type == "keypointlabels" and result.parent:
-            continue
-        if not (class_name := _class_name(result, log)):
-            continue
-        shape = _shape(result, class_name, size, log)
-        if isinstance(shape, Box) and result.id in points:
-            shape = _pose(shape, points.pop(result.id), order, size)
-        if shape:
-            yield shape
-    if lost := sum(map(len, points.values())):
-        log.add("left out: a keypoint that belongs to no upright box (parentID)", lost)
+@dataclass(frozen=True)
+class _Drawing:
+    """What somebody has drawn on an image, whose size in pixels is not always known; `count` has what is damaged."""
+
+    name: str
+    size: Size | None
+    results: Sequence[_Result]
+    count: int
+    log: PlaceLog
+
+    def names_of_points(self) -> set[str]:
+        """Return the names of the keypoints of its boxes."""
+        boxes = {each.id for each in self.results if each.type == "rectanglelabels"}
+        points = (each for each in self.results if each.type == "keypointlabels" and each.parent in boxes)
+        return {each.value.class_names[0] for each in points if each.value.class_names}
+
+    def shapes(self, columns: Mapping[str, int]) -> Iterator[Shape]:
+        """Yield its shapes; `columns` says which keypoint of a pose has a name."""
+        points: dict[str, list[_Result]] = {}
+        for result in self.results:
+            if result.type == "keypointlabels" and result.parent:
+                points.setdefault(result.parent, []).append(result)
+        for result in self.results:
+            if result.type == "keypointlabels" and result.parent:
+                continue
+            if not (class_name := _class_name(result, self.log)):
+                continue
+            shape = self._shape(result, class_name)
+            if isinstance(shape, Box) and result.id in points:
+                shape = self._pose(shape, points.pop(result.id), columns)
+            if shape:
+                yield shape
+        if lost := sum(map(len, points.values())):
+            self.log.add("left out: a keypoint that belongs to no upright box (parentID)", lost)
+
+    def _scale(self) -> tuple[float, float]:
+        """Return what a hundredth of the image is: in pixels, or a share of it where its size is not known."""
+        width, height = self.size or (1, 1)
+        return width / 100, height / 100
+
+    def _pose(self, box: Box, points: Sequence[_Result], columns: Mapping[str, int]) -> Pose:
+        across, down = self._scale()
+        keypoints = np.zeros((len(columns), 3))
+        for each in points:
+            value = each.value
+            if not value.class_names or value.x is None or value.y is None:
+                self.log.add("left out: a keypoint whose name or place is not right")
+            elif keypoints[columns[value.class_names[0]], 2]:
+                self.log.add("left out: another keypoint of the same name of an object")
+            else:
+                keypoints[columns[value.class_names[0]]] = value.x * across, value.y * down, 2
+        return Pose(class_name=box.class_name, corners=box.corners, keypoints=keypoints)
+
+    def _shape(self, result: _Result, class_name: str) -> Shape | None:
+        value = result.value
+        across, down = self._scale()
+        if not self.size and (value.rotation or value.rle):
+            what = "brush" if value.rle else "rotated shape"
+            self.log.add(f"left out: a {what} without the size of its image (original_width)")
+            return None
+        made: Shape | None = None
+        match result.type:
+            case "choices":
+                return Tag(class_name=class_name)
+            case "rectanglelabels" if None not in (value.x, value.y, value.width, value.height):
+                left, top = (value.x or 0) * across, (value.y or 0) * down
+                width, height = (value.width or 0) * across, (value.height or 0) * down
+                made = _rectangle(class_name, (left, top), width, height, value.rotation)
+            case "polygonlabels" if value.points and len(value.points) > 2:
+                made = Outline(class_name=class_name, rings=(np.array(value.points) * (across, down),))
+            case "ellipselabels" if None not in (value.x, value.y, value.radius_x, value.radius_y):
+                self.log.add("changed: an ellipse into an outline")
+                centre = (value.x or 0) * across, (value.y or 0) * down
+                radii = (value.radius_x or 0) * across, (value.radius_y or 0) * down
+                made = ellipse(class_name, centre, *radii, value.rotation)
+            case "brushlabels" if value.rle and self.size:
+                width, height = self.size
+                try:
+                    rings = mask_to_rings(decode_label_studio(value.rle, height, width))
+                except RunLengthError:
+                    self.log.add("left out: a brush whose run lengths do not fill it")
+                    return None
+                made = Outline(class_name=class_name, rings=rings) if rings else None
+            case "keypointlabels":
+                self.log.add("left out: a keypoint that belongs to no upright box (parentID)")
+                return None
+        if made is None:
+            self.log.leave_out(result.type, _DRAWN)
+        return made
 
 
 def _class_name(result: _Result, log: PlaceLog) -> str:
@@ -230,63 +316,6 @@ def _class_name(result: _Result, log: PlaceLog) -> str:
         what = "an image" if result.type == "choices" else "an object"
         log.add(f"left out: another class of {what}, after the first", len(names) - 1)
     return names[0]
-
-
-def _names_of_points(points: Mapping[str, list[_Result]]) -> list[str]:
-    return sorted({each.value.class_names[0] for own in points.values() for each in own if each.value.class_names})
-
-
-def _scale(size: Size | None) -> tuple[float, float]:
-    """Return what a hundredth of an image is: in pixels, or a share of it where its size is not known."""
-    width, height = size or (1, 1)
-    return width / 100, height / 100
-
-
-def _pose(box: Box, points: list[_Result], order: Mapping[str, int], size: Size | None) -> Pose:
-    across, down = _scale(size)
-    keypoints = np.zeros((len(order), 3))
-    for each in points:
-        if each.value.class_names and each.value.x is not None and each.value.y is not None:
-            keypoints[order[each.value.class_names[0]]] = each.value.x * across, each.value.y * down, 2
-    return Pose(class_name=box.class_name, corners=box.corners, keypoints=keypoints)
-
-
-def _shape(result: _Result, class_name: str, size: Size | None, log: PlaceLog) -> Shape | None:
-    value = result.value
-    across, down = _scale(size)
-    if not size and (value.rotation or value.rle):
-        what = "brush" if value.rle else "rotated shape"
-        log.add(f"left out: a {what} without the size of its image (original_width)")
-        return None
-    made: Shape | None = None
-    match result.type:
-        case "choices":
-            return Tag(class_name=class_name)
-        case "rectanglelabels" if None not in (value.x, value.y, value.width, value.height):
-            left, top = (value.x or 0) * across, (value.y or 0) * down
-            width, height = (value.width or 0) * across, (value.height or 0) * down
-            made = _rectangle(class_name, (left, top), width, height, value.rotation)
-        case "polygonlabels" if value.points and len(value.points) > 2:
-            made = Outline(class_name=class_name, rings=(np.array(value.points) * (across, down),))
-        case "ellipselabels" if None not in (value.x, value.y, value.radius_x, value.radius_y):
-            log.add("changed: an ellipse into an outline")
-            centre = (value.x or 0) * across, (value.y or 0) * down
-            radii = (value.radius_x or 0) * across, (value.radius_y or 0) * down
-            made = ellipse(class_name, centre, *radii, value.rotation)
-        case "brushlabels" if value.rle and size:
-            width, height = size
-            try:
-                rings = mask_to_rings(decode_label_studio(value.rle, height, width))
-            except RunLengthError:
-                log.add("left out: a brush whose run lengths do not fill it")
-                return None
-            made = Outline(class_name=class_name, rings=rings) if rings else None
-        case "keypointlabels":
-            log.add("left out: a keypoint that belongs to no upright box (parentID)")
-            return None
-    if made is None:
-        log.leave_out(result.type, _DRAWN)
-    return made
 
 
 def _rectangle(class_name: str, corner: tuple[float, float], width: float, height: float, degrees: float) -> Shape:

@@ -1,10 +1,12 @@
 """What Label Studio exports as JSON and as JSON-MIN."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tasks.importing.documents import DocumentError
 from tasks.importing.importer import ImportSummary, import_archive
@@ -26,7 +28,7 @@ def imported(folder: Path, *tasks: object) -> ImportSummary:
     return import_archive(source, folder / "target.zip", ImportParams(), {})
 
 
-def whole(number: int, *results: tuple[str, dict[str, Any]]) -> dict[str, object]:
+def whole(number: int, *results: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """A task of JSON: only a result that lies somewhere in its image has the size of it."""
     made = [
         {"id": f"r{at}", "type": kind, "from_name": "tag", "to_name": "image", "value": value, "origin": "manual"}
@@ -87,3 +89,22 @@ def test_drawings_are_objects_whatever_else_is_told(tasks: list[object], told: d
 def test_two_fields_of_json_min_that_may_be_choices_or_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"\['choice', 'note'\].*Export JSON rather than JSON-MIN"):
         imported(tmp_path, short(1, choice="cat", note="blurred"))
+
+
+def test_a_keypoint_has_the_same_place_in_each_image(tmp_path: Path) -> None:
+    """Also where other ones of the object are missing; the places are in the order of the names."""
+
+    def posed(number: int, *names: str) -> dict[str, object]:
+        points = [("keypointlabels", {"x": 10.0, "y": 20.0, "keypointlabels": [name]}) for name in names]
+        task = whole(number, ("rectanglelabels", BOX), *points)
+        for result in task["annotations"][0]["result"][1:]:
+            result["parentID"] = "r0"
+        return task
+
+    summary = imported(tmp_path, posed(1, "right eye", "left eye", "left eye"), posed(2, "nose", "right eye"))
+    assert summary.changes == {"left out: another keypoint of the same name of an object": 1}
+    with zipfile.ZipFile(tmp_path / "target.zip") as archive:
+        described = yaml.safe_load(archive.read("data.yaml"))
+        rows = {name[-5]: archive.read(name).decode().split() for name in archive.namelist() if name.endswith(".txt")}
+    assert (described["kpt_shape"], described["flip_idx"]) == ([3, 3], [2, 1, 0])
+    assert {number: row[7::3] for number, row in rows.items()} == {"1": ["2", "0", "2"], "2": ["0", "2", "2"]}
