@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.image_stats import is_image
+from tasks.dataset.zip_names import normal_name
 from tasks.errors import safe_repr
 from tasks.importing.annotations import (
     AnnotatedImage,
@@ -29,8 +30,8 @@ from tasks.importing.annotations import (
 from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, records
 from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mask_to_rings
 
-# What the server puts before the name of a file that was uploaded to it.
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+# What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
+_UPLOADED = re.compile(r"(?<![^/])[0-9a-f]{8}-(?=[^/]+$)")
 _DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 _REGIONS = (*_DRAWN, "keypointlabels")
 _LABELS = (*_REGIONS, "choices", "labels")
@@ -92,7 +93,8 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
     Raises:
         DocumentError: A file is no JSON, or no list of tasks.
     """
-    drawings = [drawing for name in entries for drawing in _read_file(archive, name, log.at(name))]
+    files = {_file_of(entry) for entry in archive.entries}
+    drawings = [drawing for name in entries for drawing in _read_file(archive, name, files, log.at(name))]
     points = sorted({name for drawing in drawings for name in drawing.names_of_points()})
     log.declare_keypoints(points)
     columns = {name: at for at, name in enumerate(points)}
@@ -107,12 +109,12 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         )
 
 
-def _read_file(archive: Archive, name: str, log: PlaceLog) -> Iterator["_Drawing"]:
+def _read_file(archive: Archive, name: str, files: Container[str], log: PlaceLog) -> Iterator["_Drawing"]:
     tasks = read_json(archive, name)
     if not isinstance(tasks, list):
         raise DocumentError(f"Expected a list of tasks of Label Studio in {name!r}, found {type(tasks).__name__}.")
     for task in records(_whole(tasks, log), _Task, log):
-        if drawing := _read_task(task, log):
+        if drawing := _read_task(task, files, log):
             yield drawing
 
 
@@ -185,9 +187,9 @@ def _result(control: str, answer: object) -> dict[str, object]:
     return {**answer, "type": next((kind for kind in _LABELS if kind in answer), control), "value": answer}
 
 
-def _read_task(task: _Task, log: PlaceLog) -> "_Drawing | None":
-    written = next((value for value in task.data.values() if isinstance(value, str) and "." in value), None)
-    if written is None:
+def _read_task(task: _Task, files: Container[str], log: PlaceLog) -> "_Drawing | None":
+    name = _image_name(task.data, files)
+    if name is None:
         log.add("left out: a task without an image")
         return None
     given = [each for each in task.annotations if not each.was_cancelled]
@@ -200,16 +202,28 @@ def _read_task(task: _Task, log: PlaceLog) -> "_Drawing | None":
         log.add("left out: another annotation of an image, after the first", len(given) - 1)
     results = list(records(given[0].result, _Result, log))
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
-    return _Drawing(_file_name(written), size, results, len(given[0].result), log)
+    return _Drawing(name, size, results, len(given[0].result), log)
 
 
-def _file_name(written: str) -> str:
+def _image_name(data: Mapping[str, object], files: Container[str]) -> str | None:
+    """Return the path of the image of a task, with or without the server's prefix, as `files` has it."""
+    paths = [path for value in data.values() if isinstance(value, str) and is_image(path := _path(value))]
+    names = [name for path in paths for name in (path, _UPLOADED.sub("", path))]
+    return next((name for name in names if _file_of(name) in files), next(iter(paths), None))
+
+
+def _path(written: str) -> str:
     """Return the path that an address means: of a file of the server's, of a store, or of another site."""
-    address = urlsplit(written)
+    try:
+        address = urlsplit(written)
+    except ValueError:
+        return written
     served = parse_qs(address.query).get("d")
-    path = unquote(served[0] if served else address.path)
-    folder, slash, name = path.rpartition("/")
-    return folder + slash + (_UPLOADED.sub("", name) if "/upload" in folder else name)
+    return unquote(served[0] if served else address.path)
+
+
+def _file_of(path: str) -> str:
+    return normal_name(path).rpartition("/")[2]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,9 @@ OF_BOX = {**BOX, "choices": ["old"]}  # a choice of each region
 SIZE = {"original_width": sources.WIDTH, "original_height": sources.HEIGHT}
 
 
-def imported(folder: Path, *tasks: object) -> ImportSummary:
-    files: dict[str, bytes | str] = {
-        "1.jpg": sources.jpeg(1),
-        "2.jpg": sources.jpeg(2),
-        "project-1.json": json.dumps(tasks),
-    }
-    source = sources.write_zip(folder / "source.zip", files)
+def imported(folder: Path, *tasks: object, names: Sequence[str] = ("1.jpg", "2.jpg")) -> ImportSummary:
+    images = {name: sources.jpeg(at) for at, name in enumerate(names)}
+    source = sources.write_zip(folder / "source.zip", {**images, "project-1.json": json.dumps(tasks)})
     return import_archive(source, folder / "target.zip", ImportParams(), {})
 
 
@@ -43,6 +40,22 @@ def short(number: int, **answers: object) -> dict[str, object]:
     """A task of JSON-MIN: the data, its number, an answer a control, and who gave them."""
     image = {"image": f"/data/upload/1/0123abcd-{number}.jpg", "comment": "seen at 3.5 m", "id": number}
     return {**image, **answers, "annotator": 1, "annotation_id": number, "lead_time": 4.5}
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ({"image": "/data/upload/1/0123abcd-1.jpg"}, ["pictures/0123abcd-1.jpg"]),
+        ({"image": "/data/upload/1/0123abcd-1.jpg"}, ["pictures/1.jpg"]),
+        ({"comment": "seen at 3.5 m", "image": "s3://store/1.jpg"}, ["1.jpg"]),
+        ({"map": "map.png", "image": "/data/local-files/?d=in%20box/1.jpg"}, ["in box/1.jpg"]),
+        ({"page": "https://[1.jpg", "image": "https://a.example/1.jpg?size=2"}, ["1.jpg"]),
+    ],
+)
+def test_the_image_of_a_task_is_found(data: Mapping[str, str], names: Sequence[str], tmp_path: Path) -> None:
+    """As the server names it or as it was uploaded, wherever it stands among the task's data."""
+    task = whole(1, ("rectanglelabels", BOX)) | {"data": data}
+    assert imported(tmp_path, task, names=names).objects == {"cat": 1}
 
 
 @pytest.mark.parametrize(
