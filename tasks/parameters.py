@@ -456,7 +456,7 @@ class EvaluationParams(Parameters):
     keep_thresholds: bool = Field(
         True,
         description="Keep the thresholds with the version, in place of those of an earlier evaluation. Those of split "
-        "train are never kept.",
+        "train, and of all splits of an archive that the version was trained on, are never kept.",
     )
     corrupted_images: int = Field(
         0,

@@ -65,6 +65,10 @@ class EvaluationSet:
         archives = dict.fromkeys(image.archive for image in self.images)
         return f"{', '.join(archives)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
 
+    def holds_training_images(self, *, trained: bool) -> bool:
+        """Return whether a version may have learnt images of the set; `trained` says that it was on its archives."""
+        return self.split == "train" or (trained and self.split == ALL_SPLITS)
+
 
 def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
     """Write the images of a split, or of `ALL_SPLITS`, into the fresh `folder`: under numbers, no name becomes a path.

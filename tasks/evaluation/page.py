@@ -67,6 +67,7 @@ def evaluation_page(
         classes=[_class_row(number, evaluations, names) for number in first.metrics.by_class],
         promises=[_promise_row(names[number], each) for number, each in first.promises.items()],
         trained=trained,
+        unkept=[each.version for each in evaluations if data.holds_training_images(trained=each.version in trained)],
         left_out=[(each.version, ", ".join(each.left_out)) for each in evaluations if each.left_out],
         matrix=draw_matrix(data, first, names),
         bars=_bars(evaluations),

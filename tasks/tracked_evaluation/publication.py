@@ -42,7 +42,8 @@ def publish(
         version = subject.version
         metrics = page.evaluation_metrics(data, each)
         evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
-        if evaluation.keep_thresholds and data.split != "train":
+        learnt = data.holds_training_images(trained=version.version in trained)
+        if evaluation.keep_thresholds and not learnt:
             source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}
             evaluation_runs.keep_thresholds(version, page.threshold_facts(each), source)
     links = {"Evaluation": address, "All figures as JSON": figures}

@@ -1,0 +1,37 @@
+"""What an evaluation leaves with a version."""
+
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from tasks.evaluation.version_evaluation import evaluate_version
+from tasks.parameters import EvaluationParams
+from tasks.tracked_evaluation import publication
+from tasks.tracked_evaluation.subjects import Subject
+from tasks.tracking.registry import ModelVersion
+from tests.tasks.evaluation.test_version_evaluation import CLASSES, perfect, unpacked
+
+
+@pytest.mark.parametrize(
+    ("split", "trained", "kept"),
+    [("val", True, True), ("all", False, True), ("all", True, False), ("train", False, False)],
+)
+def test_thresholds_that_rest_on_images_for_training_are_not_kept(
+    split: str, trained: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(unpacked(tmp_path, "detect"), split=split)
+    version = ModelVersion(name="m", version=2, run_id="", task="detect", image_size=64, class_names=CLASSES)
+    subject = Subject(version=version, digests=frozenset(data.digests.values() if trained else ()))
+    evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
+    runs = MagicMock()
+    for name in ("artifacts", "storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
+        monkeypatch.setattr(publication, name, MagicMock())
+    monkeypatch.setattr(publication, "evaluation_runs", runs)
+    with disable_run_logger():
+        publication.publish([subject], data, [evaluation], EvaluationParams())
+    assert runs.keep_thresholds.called == kept
+    html = runs.log_evaluation.call_args.args[3]
+    assert ("The thresholds of version 2 are not kept with it" in html) != kept
