@@ -104,7 +104,13 @@ def _version_facts(each: VersionEvaluation, names: Sequence[str], data: Evaluati
             names[number]: {"labels": own.labels, **own.values} for number, own in each.metrics.by_class.items()
         },
         "slices": [
-            {"by": own.slice.by, "name": own.slice.name, "images": len(own.slice.images), **own.metrics.values}
+            {
+                "by": own.slice.by,
+                "name": own.slice.name,
+                "images": len(own.slice.images),
+                "difference": own.difference,
+                **own.metrics.values,
+            }
             for own in each.slices
         ],
         "errors": {kind: asdict(error) for kind, error in each.errors.items()},
@@ -254,7 +260,6 @@ def _curve(calibration: Calibration) -> list[tuple[float, float, float, str]]:
 def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]]:
     first = evaluations[0]
     others = [{(own.slice.by, own.slice.name): own.metrics for own in each.slices} for each in evaluations]
-    overall = first.metrics.overall.primary or 0.0
     return [
         {
             "by": own.slice.by,
@@ -262,8 +267,8 @@ def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]
             "images": len(own.slice.images),
             "labels": own.metrics.labels,
             "scores": [_primary(each.get((own.slice.by, own.slice.name))) for each in others],
-            "difference": "" if own.metrics.primary is None else f"{own.metrics.primary - overall:+.3f}",
-            "bad": own.metrics.primary is not None and own.metrics.primary < overall - 0.05,
+            "difference": "" if own.difference is None else f"{own.difference:+.3f}",
+            "bad": own.difference is not None and own.difference < -0.05,
         }
         for own in first.slices
     ]

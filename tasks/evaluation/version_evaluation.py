@@ -29,11 +29,15 @@ from tasks.vision.detections import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """The metrics on a slice of the images, over all classes and by class id."""
+    """The metrics on a slice of the images, over all classes and by class id.
+
+    `difference` is that of its main metric to the main metric of all images over the same classes; None without labels.
+    """
 
     slice: Slice
     metrics: Metrics
     by_class: Mapping[int, Metrics]
+    difference: float | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +85,7 @@ def evaluate_version(
     ids = match_class_ids(class_names, data.class_names)
     images = compare_images(task, class_names, data, predictions)
     matching = match(images)
+    metrics = _metrics(images, len(data.class_names), task)
     slices = find_slices(_traits(data, images), evaluation.groups)
     count = len(data.class_names)
     goal = Goal(precision=evaluation.min_precision, recall=evaluation.min_recall)
@@ -91,8 +96,8 @@ def evaluate_version(
     return VersionEvaluation(
         version=version,
         task=task,
-        metrics=_metrics(images, count, task),
-        slices=tuple(_slice_metrics(images, each, count, task) for each in slices),
+        metrics=metrics,
+        slices=tuple(_slice_metrics(images, each, metrics, count, task) for each in slices),
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
         thresholds=thresholds,
@@ -195,9 +200,19 @@ def _metrics(images: Sequence[ComparedImage], count: int, task: str) -> ClassMet
     return _accuracies(match(images)) if task == "classify" else coco_metrics(images, count, task)
 
 
-def _slice_metrics(images: Sequence[ComparedImage], part: Slice, count: int, task: str) -> SliceMetrics:
+def _slice_metrics(
+    images: Sequence[ComparedImage], part: Slice, whole: ClassMetrics, count: int, task: str
+) -> SliceMetrics:
     metrics = _metrics([images[number] for number in part.images], count, task)
-    return SliceMetrics(slice=part, metrics=metrics.overall, by_class=metrics.by_class)
+    own = metrics.overall.primary
+    difference = None if own is None else own - _expect_primary(whole, metrics.by_class, task)
+    return SliceMetrics(slice=part, metrics=metrics.overall, by_class=metrics.by_class, difference=difference)
+
+
+def _expect_primary(whole: ClassMetrics, by_class: Mapping[int, Metrics], task: str) -> float:
+    """The main metric that a slice with these classes has if each does as well as on all images."""
+    weights = [each.labels if task == "classify" else 1 for each in by_class.values()]  # as the metric itself averages
+    return float(np.average([whole.by_class[number].primary or 0.0 for number in by_class], weights=weights))
 
 
 def _accuracies(matching: Matching) -> ClassMetrics:

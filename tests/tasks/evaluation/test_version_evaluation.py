@@ -119,6 +119,26 @@ def test_classes_meet_by_name_and_those_of_one_side_are_left_out(tmp_path: Path)
         evaluated(data, "detect", found, ["bird", "dog"])
 
 
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_a_slice_is_compared_with_its_own_classes_on_all_images(task: str, tmp_path: Path) -> None:
+    data = unpacked(tmp_path, task, images=8)
+    turns = sorted(data.images, key=lambda each: Path(each.name).stem)  # a cat and a dog in turn
+    groups = ("mixed", "mixed", "cats", "mixed", "cats", "dogs", "cats", "dogs")
+    named = (replace(each, name=f"{group}-1.jpg") for each, group in zip(turns, groups, strict=True))
+    data = replace(data, images=tuple(named))
+
+    def differences(*missed: int) -> dict[str, float]:
+        found = perfect(data, task)
+        for number in missed:
+            scores = found[number].class_scores
+            found[number] = Detections.empty(SIDE, SIDE, class_scores=None if scores is None else scores[::-1])
+        slices = evaluated(data, task, found, groups=["{group}-*.jpg"]).slices
+        return {each.slice.name: each.difference or 0.0 for each in slices if each.slice.name in groups}
+
+    assert differences(1, 5) == pytest.approx(dict.fromkeys(groups, 0.0), abs=1e-9)
+    assert differences(5, 7)["dogs"] == pytest.approx(-0.5, abs=0.01)
+
+
 def test_each_archive_is_a_slice_and_thresholds_have_the_names_of_the_version(tmp_path: Path) -> None:
     first, other = (unpacked(tmp_path / name, "detect") for name in ("a", "b"))
     swapped = replace(
