@@ -14,6 +14,7 @@ from tasks.merge.class_mapping import match_class_ids, plan_classes
 from tasks.merge.compatibility import keypoint_conflicts
 from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.inputs import MergeInput, usable_images
+from tasks.merge.vocabularies import Vocabularies
 from tasks.parameters import MergePolicy
 
 _MAX_NAMES = 300
@@ -21,13 +22,17 @@ _MAX_NAMES = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Gold:
-    """The gold archive in a merge: its classes, the merged id of each (None: labels dropped), and all its samples."""
+    """The gold archive in a merge: its classes, the merged id of each (None: labels dropped), and all its samples.
+
+    `vocabularies` are None if it labels all merged classes, or if what is not labelled is background.
+    """
 
     archive: str
     names: tuple[str, ...]
     class_ids: tuple[int | None, ...]
     samples: tuple[LabelledImage, ...]
     digest: str = ""
+    vocabularies: Vocabularies | None = None
 
 
 def plan_gold(source: MergeInput, class_names: Sequence[str], policy: MergePolicy) -> Gold:
@@ -36,12 +41,15 @@ def plan_gold(source: MergeInput, class_names: Sequence[str], policy: MergePolic
     trained = match_class_ids(own.class_names, class_names)
     ids = tuple(None if target is None else trained[target] for target in own.class_ids[0])
     samples = {sample.image: sample for split in usable_images(source.dataset, ids).values() for sample in split}
+    known = frozenset(merged for merged in ids if merged is not None)
+    partial = len(known) < len(class_names) and source.dataset.task != "classify" and policy.partial_labels != "warn"
     return Gold(
         archive=source.archive,
         names=source.dataset.class_names,
         class_ids=ids,
         samples=tuple(samples.values()),
         digest=source.digest,
+        vocabularies=Vocabularies((known,), {}) if partial else None,
     )
 
 

@@ -175,6 +175,8 @@ def write_merge(
             _stream(gold.name, entries_of_gold, plan_gold_copies(plan.gold, plan.task, folder), measured)
         gold_data = write_data_yaml(folder / GOLD_FOLDER, plan.task, names, {"train": "val", "val": "val"}, keypoints)
         write_manifest(gold_data, {"train": measured["val"], "val": measured["val"]})
+        if plan.gold.vocabularies:
+            write_vocabularies(gold_data, plan.gold.vocabularies)
         images |= {"gold": len(plan.gold.samples)}
     return MergedDataset(data=data, task=plan.task or "detect", class_names=names, images=images, gold=gold_data)
 

@@ -64,7 +64,7 @@ def plan_archive_copies(plan: MergePlan, number: int, folder: Path) -> Iterator[
 
 def plan_gold_copies(gold: Gold, task: str | None, folder: Path) -> Iterator[CopyJob]:
     """Yield the files to write of the gold archive: a dataset of its own below `folder`, all of it in val."""
-    own = _Source(GOLD_FOLDER, {"val": gold.samples}, gold.names, gold.class_ids)
+    own = _Source(archive_prefix(0), {"val": gold.samples}, gold.names, gold.class_ids)
     return _jobs(own, task, folder / GOLD_FOLDER)
 
 
@@ -75,7 +75,7 @@ def name_entries(plan: MergePlan, folder: Path) -> None:
     if plan.gold:
         gold = folder / GOLD_FOLDER
         gold.mkdir(exist_ok=True)
-        write_entries(gold, {GOLD_FOLDER: (plan.gold.archive, _entries({"val": plan.gold.samples}))})
+        write_entries(gold, {archive_prefix(0): (plan.gold.archive, _entries({"val": plan.gold.samples}))})
 
 
 def _entries(splits: Splits) -> dict[str, list[str]]:

@@ -95,6 +95,21 @@ def test_archives_of_the_same_classes_are_complete(tmp_path: Path) -> None:
     assert read_vocabularies(written.data) is None
 
 
+@pytest.mark.parametrize(("choice", "masked"), [("mask", True), ("warn", False)])
+def test_the_gold_archive_does_not_know_the_classes_that_it_does_not_label(
+    choice: str, masked: bool, tmp_path: Path
+) -> None:
+    _, written = merge(tmp_path, CATS, gold=BIRDS, partial_labels=choice)
+    assert read_vocabularies(written.data) is None
+    assert written.gold is not None
+    view = write_relabelled_split.fn(written.gold, "detect", written.class_names, ("dog", "cat"), tmp_path / "view")
+    for data, number in ((written.gold, DOG), (view, 0)):
+        vocabularies = read_vocabularies(data)
+        images = list_images(data, "detect", "val")
+        found = [vocabularies.of_image(path) for path in images] if vocabularies else None
+        assert found == ([frozenset({number})] * 6 if masked else None)
+
+
 def test_the_views_of_a_dataset_know_what_it_knows(tmp_path: Path) -> None:
     _, written = merge(tmp_path, CATS, BIRDS)
     few = write_smoke_test_subset.fn(written, tmp_path / "few", 4)
