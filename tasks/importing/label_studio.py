@@ -31,6 +31,8 @@ from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Rec
 from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mask_to_rings
 
 # What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
+# What is said of an image, not drawn.
+_UNDRAWN = frozenset({"choices", "taxonomy", "rating", "number", "textarea", "datetime"})
 _UPLOADED = re.compile(r"(?<![^/])[0-9a-f]{8}-(?=[^/]+$)")
 _DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 _REGIONS = (*_DRAWN, "keypointlabels")
@@ -202,7 +204,8 @@ def _read_task(task: _Task, files: Container[str], log: PlaceLog) -> "_Drawing |
         log.add("left out: another annotation of an image, after the first", len(given) - 1)
     results = list(records(given[0].result, _Result, log))
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
-    return _Drawing(name, size, results, len(given[0].result), log)
+    drawn = len(given[0].result) - sum(each.type in _UNDRAWN for each in results)
+    return _Drawing(name, size, results, drawn, log)
 
 
 def _image_name(data: Mapping[str, object], files: Container[str]) -> str | None:
@@ -228,7 +231,7 @@ def _file_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What somebody has drawn on an image, whose size in pixels is not always known; `count` has what is damaged."""
+    """What somebody has drawn on an image, whose size in pixels may be unknown; `count` has damaged objects, too."""
 
     name: str
     size: Size | None

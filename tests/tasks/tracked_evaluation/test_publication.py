@@ -10,9 +10,9 @@ from prefect.logging import disable_run_logger
 from tasks.evaluation.version_evaluation import evaluate_version
 from tasks.parameters import EvaluationParams
 from tasks.tracked_evaluation import publication
-from tasks.tracked_evaluation.subjects import Subject
-from tasks.tracking.registry import ModelVersion
+from tasks.tracking.trained_versions import Ancestry
 from tests.tasks.evaluation.test_version_evaluation import CLASSES, perfect, unpacked
+from tests.tasks.tracked_evaluation.test_subjects import subject
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     split: str, trained: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = replace(unpacked(tmp_path, "detect"), split=split)
-    version = ModelVersion(name="m", version=2, run_id="", task="detect", image_size=64, class_names=CLASSES)
-    subject = Subject(version=version, digests=frozenset(data.digests.values() if trained else ()))
+    learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
+    judged = subject(2, 64, Ancestry(archives=learnt, base_model=""))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
     runs = MagicMock()
     for name in ("artifacts", "storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
         monkeypatch.setattr(publication, name, MagicMock())
     monkeypatch.setattr(publication, "evaluation_runs", runs)
     with disable_run_logger():
-        publication.publish([subject], data, [evaluation], EvaluationParams())
+        publication.publish([judged], data, [evaluation], EvaluationParams())
     assert runs.keep_thresholds.called == kept
     html = runs.log_evaluation.call_args.args[3]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept
