@@ -26,6 +26,7 @@ MAX_CLASS_NAME = 200
 _READERS = 4
 _LONG_NAME = f"a class with a name of more than {MAX_CLASS_NAME} characters"
 _MISSING = "left out: annotations of an image that is not in the archive"
+_UNCLEAR = "left out: annotations of an image whose name several images have"
 
 
 class UnusableArchiveError(StudioError):
@@ -115,7 +116,7 @@ class _Import:
             if len(named) == 1:
                 claims[named[0]].append(image)
             else:
-                self._log.add(_MISSING, image.name)
+                self._log.add(_UNCLEAR if named else _MISSING, image.name)
         found = {entry: chosen for entry, own in claims.items() if (chosen := self._choose(entry, own))}
         for entry in index.images:
             if entry not in found and self._params.background:

@@ -10,6 +10,7 @@ from tasks.importing.image_index import subset_of
 
 COLUMNS = (15, 16)  # with a score
 FOLDER = "label_2"
+_IMAGES = "image_2"  # of the left camera; image_3, of the right one, has files of the same names
 
 
 def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[AnnotatedImage]:
@@ -37,6 +38,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
                     if to_number(word):
                         log.add(f"not kept: flag {kind}", name)
                 log.add("not kept: the box in space (size, place, angle)", name)
-        stem = name.rpartition("/")[2].rpartition(".")[0]
+        folder = parent_folder(name)
+        image = f"{parent_folder(folder)}/{_IMAGES}/{name.rpartition('/')[2].rpartition('.')[0]}".removeprefix("/")
         lost = sum(map(bool, map(str.strip, lines))) - len(shapes)
-        yield AnnotatedImage(name=stem, folder=parent_folder(name), subset=subset_of(name), shapes=shapes, lost=lost)
+        yield AnnotatedImage(name=image, folder=folder, subset=subset_of(name), shapes=shapes, lost=lost)

@@ -4,9 +4,11 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
+from tasks.errors import safe_repr
 from tasks.importing.annotations import AnnotatedImage, Box, ImportLog
 from tasks.importing.documents import DocumentError, read_text, to_number
 from tasks.importing.image_index import subset_of
@@ -50,16 +52,22 @@ def _class_names(archive: Archive) -> dict[str, str]:
     names: dict[str, str] = {}
     for table in archive.entries:
         if CLASS_NAMES in table and table.endswith(".csv"):
-            lines = csv.reader(io.StringIO(read_text(archive, table)))
-            names |= {line[0]: line[1] for line in lines if len(line) > 1 and line[0].startswith("/")}
+            with _open_table(archive, table) as lines:
+                names |= {line[0]: line[1] for line in csv.reader(lines) if len(line) > 1 and line[0].startswith("/")}
     return names
 
 
 def _rows(archive: Archive, table: str) -> Iterator[Mapping[str, str]]:
+    with _open_table(archive, table) as lines:
+        yield from csv.DictReader(lines, restval="")
+
+
+@contextmanager
+def _open_table(archive: Archive, table: str) -> Iterator[io.StringIO]:
     try:
-        yield from csv.DictReader(io.StringIO(read_text(archive, table)), restval="")
+        yield io.StringIO(read_text(archive, table))
     except csv.Error as error:
-        raise DocumentError(f"Expected a table in {table!r}, found: {error}.") from error
+        raise DocumentError(f"Expected a table in {safe_repr(table)}, found: {error}.") from error
 
 
 def _box(row: Mapping[str, str], names: Mapping[str, str], table: str, log: ImportLog) -> Box | None:

@@ -40,11 +40,7 @@ def convert_archive(source: Path, target: Path, importing: ImportParams, origin:
         with log.open("w") as output, isolated_process("tasks.importing", arguments, output) as process:
             status = process.wait()
         if not answer.is_file():
-            reason = exit_reason(status, log.read_text(errors="replace"))
-            raise ImportFailedError(
-                f"the process that imports {source.name} {reason}. Memory or time may have run out: import a part of "
-                f"the archive, then run this again."
-            )
+            raise ImportFailedError(f"the process that imports {source.name} {_ending(status, log)}")
         with answer.open("rb") as file:
             text = file.read(MAX_ANSWER_BYTES + 1)
     if len(text) > MAX_ANSWER_BYTES:
@@ -56,3 +52,11 @@ def convert_archive(source: Path, target: Path, importing: ImportParams, origin:
     if refusal := written.get("refusal"):
         raise ImportFailedError(refusal)
     return ImportSummary(**written["summary"])
+
+
+def _ending(status: int, log: Path) -> str:
+    """Return how a process ended that gave no answer, and what to do."""
+    reason = exit_reason(status, log.read_text(errors="replace")[-10_000:])
+    if status < 0:
+        return f"{reason}. Memory or time may have run out: import a part of the archive, then run this again."
+    return f"{reason}. This is a fault of this program: report it, with the file that it fails on."

@@ -10,7 +10,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,13 @@ def convert(folder: Path, files: dict[str, bytes | str]) -> ImportSummary:
 def test_a_hostile_document_is_refused_in_words(tmp_path: Path, name: str, document: str, words: str) -> None:
     with pytest.raises(StudioError, match=words):
         convert(tmp_path, {name: document, "a.jpg": sources.jpeg(0)})
+
+
+def test_a_table_with_a_field_without_end_is_refused_in_words(tmp_path: Path) -> None:
+    files = sources.open_images(IMAGES)
+    for name in [name for name in files if name.endswith("csv")]:
+        with pytest.raises(StudioError, match=f"{name}.*field limit"):
+            convert(tmp_path, {**files, name: str(files[name]) + "\n" + "x" * 200_000})
 
 
 def test_gigabytes_that_pack_into_little_are_left_out_unread(tmp_path: Path) -> None:
@@ -101,6 +109,23 @@ def test_names_that_lead_out_of_the_archive_lead_nowhere(tmp_path: Path) -> None
     convert(tmp_path, files | {name: text, "../b.jpg": sources.jpeg(1)})
     with zipfile.ZipFile(tmp_path / "target.zip") as archive:
         assert [entry for entry in archive.namelist() if entry.endswith("jpg")] == ["images/train/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(1, "KeyError: 'a'. This is a fault of this program"), (-9, "Memory or time may have run out")],
+)
+def test_a_process_that_ends_without_an_answer_says_whose_fault_it_is(
+    status: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(_: str, __: list[str], output: TextIO) -> contextlib.AbstractContextManager[Mock]:
+        output.write("Traceback\nKeyError: 'a'\n")
+        output.flush()
+        return contextlib.nullcontext(Mock(wait=lambda: status))
+
+    monkeypatch.setattr(steps, "isolated_process", end)
+    with pytest.raises(steps.ImportFailedError, match=words):
+        steps.convert_archive.fn(tmp_path / "source.zip", tmp_path / "target.zip", ImportParams(), "", "")
 
 
 MEASURED = """

@@ -215,6 +215,23 @@ def test_classes_of_whole_images_have_a_folder_each(tmp_path: Path) -> None:
     assert written == {"0": "C_", "1": "C_-2", "2": "c_-3", "3": "C_", "4": "plain"}
 
 
+def test_labels_of_kitti_are_those_of_the_left_camera(tmp_path: Path) -> None:
+    files = sources.kitti({"a.jpg": [Box("cat", 4, 4, 30, 40)]})
+    others = {f"{place}/a.jpg": sources.jpeg(9) for place in ("training/image_3", "testing/image_2")}
+    source = sources.write_zip(tmp_path / "source.zip", {**files, **others})
+    import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    with zipfile.ZipFile(tmp_path / "target.zip") as archive:
+        assert [*json.loads(archive.read("provenance.json"))["images"].values()] == ["training/image_2/a.jpg"]
+
+
+def test_labels_whose_name_several_images_have_are_told_as_such(tmp_path: Path) -> None:
+    files = sources.coco({name: [Box("cat", 4, 4, 30, 40)] for name in ("a.jpg", "b.jpg")})
+    source = sources.write_zip(tmp_path / "source.zip", {**files, "other/a.jpg": sources.jpeg(9)})
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert summary.objects == {"cat": 1}
+    assert summary.changes["left out: annotations of an image whose name several images have"] == 1
+
+
 def test_a_new_split_keeps_near_duplicates_and_groups_together(tmp_path: Path) -> None:
     """Five clips of four frames, and each frame of the first clip once more, a little brighter."""
     images = {f"clip{number % 5}-{number // 5}.jpg": [Box("cat", 4, 4, 30, 40)] for number in range(20)}
