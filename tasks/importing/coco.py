@@ -14,7 +14,7 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Pose, Shape
 from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of
-from tasks.importing.run_lengths import RunLengthError, decode_coco, mask_to_rings
+from tasks.importing.run_lengths import RunLengthError, RunLengths
 
 
 class _Image(Record):
@@ -30,16 +30,11 @@ class _Category(Record):
     keypoints: tuple[str, ...] = ()
 
 
-class _RunLengths(Record):
-    size: tuple[int, int]
-    counts: str | list[int]
-
-
 class _Annotation(Record):
     image_id: int | str
     category_id: int | str
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
-    segmentation: _RunLengths | list[list[Coordinate]] | None = None
+    segmentation: RunLengths | list[list[Coordinate]] | None = None
     keypoints: list[Coordinate] | None = None
     iscrowd: bool = False
     attributes: Mapping[str, JsonValue] = Field({})
@@ -124,18 +119,15 @@ def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _rings(
-    segmentation: _RunLengths | list[list[float]] | None,
+    segmentation: RunLengths | list[list[float]] | None,
     size: tuple[int | None, int | None],
     log: PlaceLog,
 ) -> tuple[Floats, ...]:
-    if isinstance(segmentation, _RunLengths):
-        if segmentation.size != size:
-            log.add("left out: a mask that has not the size of its image")
-            return ()
+    if isinstance(segmentation, RunLengths):
         try:
-            return mask_to_rings(decode_coco(segmentation.counts, *segmentation.size))
-        except RunLengthError:
-            log.add("left out: a mask whose run lengths do not fill it")
+            return segmentation.rings(size)
+        except RunLengthError as error:
+            log.add(f"left out: {error.what}")
             return ()
     rings = []
     for ring in segmentation or ():

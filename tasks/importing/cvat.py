@@ -26,7 +26,7 @@ from tasks.importing.annotations import (
 )
 from tasks.importing.documents import read_xml, to_number
 from tasks.importing.image_index import subset_of
-from tasks.importing.run_lengths import RunLengthError, decode_rows, mask_to_rings
+from tasks.importing.run_lengths import RunLengthError, rings_of_rows
 
 _CUBOID = tuple(f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy")
 _NO_LABEL = {"polyline": "a polyline", "points": "single points"}
@@ -96,10 +96,16 @@ class _Document:
                 log.add(f"left out: {_NO_LABEL[item.tag]}, which YOLO has no labels for")
             elif item.tag not in _MAKERS:
                 log.add(f"left out: an element {item.tag}, which is not known")
-            elif (shape := _MAKERS[item.tag](self, item, log)) is not None:
-                found.append(shape)
             else:
-                log.add(f"left out: a {item.tag} whose numbers are not right")
+                try:
+                    shape = _MAKERS[item.tag](self, item, log)
+                except RunLengthError as error:
+                    log.add(f"left out: {error.what}")
+                    continue
+                if shape is None:
+                    log.add(f"left out: a {item.tag} whose numbers are not right")
+                else:
+                    found.append(shape)
         return found
 
     def tag(self, item: Element, _: PlaceLog) -> Tag:
@@ -141,10 +147,7 @@ class _Document:
         if not values or None in counts:
             return None
         left, top, width, height = (int(value) for value in values)
-        try:
-            rings = mask_to_rings(decode_rows([int(count or 0) for count in counts], height, width))
-        except RunLengthError:
-            return None
+        rings = rings_of_rows([int(count or 0) for count in counts], height, width)
         return Outline(class_name=item.get("label", ""), rings=tuple(ring + np.array([left, top]) for ring in rings))
 
     def skeleton(self, item: Element, log: PlaceLog) -> Pose | None:

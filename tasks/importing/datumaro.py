@@ -22,7 +22,7 @@ from tasks.importing.annotations import (
 )
 from tasks.importing.documents import Coordinate, DocumentError, Record, read_json, records
 from tasks.importing.image_index import SUBSETS
-from tasks.importing.run_lengths import RunLengthError, decode_coco, mask_to_rings
+from tasks.importing.run_lengths import RunLengthError, RunLengths
 
 Size = tuple[int, int]
 
@@ -36,11 +36,6 @@ class _Image(Record):
     size: Size | None = None
 
 
-class _RunLengths(Record):
-    counts: str | list[int]
-    size: Size
-
-
 class _Annotation(Record):
     type: str
     label_id: int | None = Field(None, ge=0)
@@ -51,7 +46,7 @@ class _Annotation(Record):
     width: Coordinate | None = Field(None, alias="w")
     height: Coordinate | None = Field(None, alias="h")
     angle: Coordinate | None = Field(None, alias="r")
-    rle: _RunLengths | None = None
+    rle: RunLengths | None = None
     attributes: Mapping[str, Any] = Field({})
 
 
@@ -101,10 +96,16 @@ def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[Shap
             log.leave_out(each.type, _MAKERS)
         elif each.label_id is None or each.label_id >= len(classes):
             log.add(f"left out: a {each.type} without a class")
-        elif shape := _MAKERS[each.type](each, classes[each.label_id], item.image.size):
-            yield shape
         else:
-            log.leave_out(each.type, _MAKERS)
+            try:
+                shape = _MAKERS[each.type](each, classes[each.label_id], item.image.size)
+            except RunLengthError as error:
+                log.add(f"left out: {error.what}")
+                continue
+            if shape:
+                yield shape
+            else:
+                log.leave_out(each.type, _MAKERS)
 
 
 def _tag(_: _Annotation, class_name: str, __: Size | None) -> Tag:
@@ -125,12 +126,7 @@ def _outline(item: _Annotation, class_name: str, _: Size | None) -> Outline | No
 
 
 def _mask(item: _Annotation, class_name: str, size: Size | None) -> Outline | None:
-    if not item.rle or item.rle.size != size:
-        return None
-    try:
-        rings = mask_to_rings(decode_coco(item.rle.counts, *size))
-    except RunLengthError:
-        return None
+    rings = item.rle.rings(size) if item.rle else ()
     return Outline(class_name=class_name, rings=rings) if rings else None
 
 

@@ -28,7 +28,7 @@ from tasks.importing.annotations import (
     rotated_box,
 )
 from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, records
-from tasks.importing.run_lengths import RunLengthError, decode_label_studio, mask_to_rings
+from tasks.importing.run_lengths import RunLengthError, rings_of_brush
 
 # What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
 # What is said of an image, not drawn.
@@ -307,9 +307,9 @@ class _Drawing:
             case "brushlabels" if value.rle and self.size:
                 width, height = self.size
                 try:
-                    rings = mask_to_rings(decode_label_studio(value.rle, height, width))
-                except RunLengthError:
-                    self.log.add("left out: a brush whose run lengths do not fill it")
+                    rings = rings_of_brush(value.rle, height, width)
+                except RunLengthError as error:
+                    self.log.add(f"left out: {error.what}")
                     return None
                 made = Outline(class_name=class_name, rings=rings) if rings else None
             case "keypointlabels":

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,7 +14,7 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Shape, ellipse
 from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of
-from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, mask_to_rings
+from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, rings_of_mask
 
 _KINDS = ("rectangle", "polygon", "circle", "mask")
 
@@ -79,7 +78,11 @@ def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
             radius = math.dist(*points.tolist())
             made = ellipse(item.label, (points[0, 0], points[0, 1]), radius, radius)
         case "mask" if len(points) == 2 and item.mask:
-            rings = _mask_rings(item.mask)
+            try:
+                rings = _mask_rings(item.mask)
+            except RunLengthError as error:
+                log.add(f"left out: {error.what}")
+                return None
             made = Outline(class_name=item.label, rings=tuple(ring + points[0] for ring in rings)) if rings else None
     if made is None:
         log.leave_out(item.shape_type, _KINDS)
@@ -87,7 +90,11 @@ def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
 
 
 def _mask_rings(written: str) -> tuple[Floats, ...]:
-    """Return the outlines of a mask, which is a PNG in base64."""
+    """Return the outlines of a mask, which is a PNG in base64.
+
+    Raises:
+        RunLengthError: It is too jagged.
+    """
     try:
         data = base64.b64decode(written, validate=True)
     except binascii.Error:
@@ -98,6 +105,4 @@ def _mask_rings(written: str) -> tuple[Floats, ...]:
     if not 0 < width * height <= MAX_PIXELS:
         return ()
     mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    with contextlib.suppress(RunLengthError):
-        return () if mask is None else mask_to_rings(mask > 0)
-    return ()
+    return () if mask is None else rings_of_mask(mask > 0)

@@ -1,6 +1,6 @@
-"""Masks as run lengths, in the three ways in which tools write them, and masks as outlines.
+"""Masks as run lengths, in the three ways in which tools write them, and their outlines.
 
-A hostile run length claims any size, so each is compared with the size of its image before a pixel is made.
+A hostile run length claims any size: outlines come of the places where runs begin and end, and no pixel is made.
 """
 
 from collections.abc import Sequence
@@ -9,45 +9,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import StudioError, safe_repr
+from tasks.importing.documents import Record
 
 Mask = NDArray[np.bool_]
+Rings = tuple[NDArray[np.float64], ...]
 MAX_PIXELS = 2**28
+MAX_SIDE = 2**20
 MAX_CORNERS = 20_000  # of an outline of several parts: joining them takes the square of it
 
 
 class RunLengthError(StudioError):
-    """Run lengths that do not fill their mask."""
+    """Run lengths that do not fill their mask; `what` names such a mask in a report."""
+
+    what = "a mask whose run lengths do not fill it"
 
 
-def decode_coco(counts: str | Sequence[int], height: int, width: int) -> Mask:
-    """Return the mask [h, w] of COCO's run lengths, column by column, as a list or as its compressed text.
+class JaggedMaskError(RunLengthError):
+    """A mask whose outline has too many corners."""
+
+    what = f"a mask of more than {MAX_CORNERS:,} corners"
+
+
+class MaskSizeError(RunLengthError):
+    """A mask that is larger or smaller than its image."""
+
+    what = "a mask that has not the size of its image"
+
+
+class RunLengths(Record):
+    """A mask of COCO: its height and width, and run lengths column by column, as a list or as their compressed text."""
+
+    size: tuple[int, int]
+    counts: str | list[int]
+
+    def rings(self, size: tuple[int | None, int | None] | None) -> Rings:
+        """Return the outlines of the mask of an image of this height and width, as `rings_of_mask` does.
+
+        Raises:
+            MaskSizeError: It is not of the size of its image.
+            RunLengthError: Its run lengths do not fill it, or it is too jagged.
+        """
+        if self.size != size:
+            raise MaskSizeError(f"Expected a mask of {size}, found one of {self.size}.")
+        return rings_of_columns(self.counts, *self.size)
+
+
+def rings_of_columns(counts: str | Sequence[int], height: int, width: int) -> Rings:
+    """Return the outlines of COCO's run lengths, column by column, as a list or as its compressed text.
 
     Raises:
-        RunLengthError: They do not fill the mask.
+        RunLengthError: They do not fill the mask, or it is too jagged.
     """
     runs = _uncompress(counts) if isinstance(counts, str) else _checked(counts)
-    return _fill(runs, height, width).reshape(width, height).T
+    return _rings(_bounds(runs, height, width), height, by_columns=True)
 
 
-def decode_rows(counts: Sequence[int], height: int, width: int) -> Mask:
-    """Return the mask [h, w] of CVAT's run lengths, row by row.
+def rings_of_rows(counts: Sequence[int], height: int, width: int) -> Rings:
+    """Return the outlines of CVAT's run lengths, row by row.
 
     Raises:
-        RunLengthError: They do not fill the mask.
+        RunLengthError: They do not fill the mask, or it is too jagged.
     """
-    return _fill(_checked(counts), height, width).reshape(height, width)
+    return _rings(_bounds(_checked(counts), height, width), width)
 
 
-def _fill(runs: NDArray[np.int64], height: int, width: int) -> Mask:
+def _bounds(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+    """Return where each run of pixels of the mask begins and ends, one after another."""
     size = height * width
-    if not 0 < size <= MAX_PIXELS:
+    if not (0 < size <= MAX_PIXELS and 0 < height <= MAX_SIDE and width <= MAX_SIDE):
         raise RunLengthError(f"Expected a mask of 1 to {MAX_PIXELS:,} pixels, found {height} x {width}.")
     if (runs < 0).any() or (runs > size).any() or runs.sum() != size:
         raise RunLengthError(
             f"Expected run lengths that add up to {size} pixels ({height} x {width}), found {safe_repr(runs.tolist())}."
         )
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs)
+    return np.cumsum(runs)[: len(runs) // 2 * 2]
 
 
 def _checked(counts: Sequence[int]) -> NDArray[np.int64]:
@@ -79,32 +114,41 @@ def _uncompress(text: str) -> NDArray[np.int64]:
     return np.array(runs, np.int64)
 
 
-def decode_label_studio(numbers: Sequence[int], height: int, width: int) -> Mask:
-    """Return the mask [h, w] of Label Studio's brush: a stream of bits that unpacks to 4 bytes a pixel, RGBA.
+def rings_of_brush(numbers: Sequence[int], height: int, width: int) -> Rings:
+    """Return the outlines of Label Studio's brush: a stream of bits that unpacks to 4 bytes a pixel, RGBA, row by row.
 
     Raises:
-        RunLengthError: They do not fill the mask.
+        RunLengthError: They do not fill the mask, or it is too jagged.
     """
     if not all(isinstance(number, int) and 0 <= number < 256 for number in numbers):
         raise RunLengthError(f"Expected the bytes of a brush of Label Studio, found {safe_repr(numbers)}.")
     bits = _Bits(np.unpackbits(np.array(numbers, np.uint8)))
     count = bits.take(32)
-    if count != 4 * height * width or not 0 < height * width <= MAX_PIXELS:
+    if count != 4 * height * width:
         raise RunLengthError(f"Expected a brush of {height} x {width} pixels, found one of {count} bytes.")
     word = bits.take(5) + 1
     if word > 8:
         raise RunLengthError(f"Expected a brush of bytes, found words of {word} bits.")
     lengths = [bits.take(4) + 1 for _ in range(4)]
-    values = np.zeros(count, np.uint8)
+    runs = [0]  # of pixels, the first of which are not in the mask
     place = 0
     while place < count:
         repeated = bits.take(1)
         run = bits.take(lengths[bits.take(2)]) + 1
         if place + run > count:
             raise RunLengthError(f"Expected a brush of {count} bytes, found a longer one.")
-        values[place : place + run] = bits.take(word) if repeated else bits.take_each(word, run)
+        pixels = (place + run) // 4 - place // 4  # whose last byte, the one for opacity, is in the run
+        opacities = [(bits.take(word), pixels)] if repeated else _each_opacity(bits.take_each(word, run), place)
+        for opacity, length in opacities:
+            if (opacity > 127) != (len(runs) % 2 == 0):
+                runs.append(0)
+            runs[-1] += length
         place += run
-    return np.asarray(values.reshape(height, width, 4)[:, :, 3] > 127, np.bool_)
+    return rings_of_rows(runs, height, width)
+
+
+def _each_opacity(values: NDArray[np.int64], place: int) -> list[tuple[int, int]]:
+    return [(value, 1) for value in values[(3 - place) % 4 :: 4].tolist()]
 
 
 class _Bits:
@@ -125,8 +169,8 @@ class _Bits:
         return np.asarray(taken.reshape(count, width).astype(np.int64) @ (1 << np.arange(width)[::-1]), np.int64)
 
 
-def mask_to_rings(mask: Mask) -> tuple[NDArray[np.float64], ...]:
-    """Return the outlines (k, 2) of all parts of a mask along the edges of its pixels, and of the holes in them.
+def rings_of_mask(mask: Mask) -> Rings:
+    """Return the outlines (k, 2) of all parts of a mask [h, w] along the edges of its pixels, and of the holes in them.
 
     Parts run clockwise in the image and holes the other way, so that their shoelace areas add up to the number of
     pixels. Pixels that touch at a corner are of different parts.
@@ -134,24 +178,36 @@ def mask_to_rings(mask: Mask) -> tuple[NDArray[np.float64], ...]:
     Raises:
         RunLengthError: They have more than `MAX_CORNERS` corners.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return ()
-    top, left = rows[0], columns[0]
-    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
-    above, below = padded[:-1], padded[1:]
-    one, two, three, four = above[:, :-1], above[:, 1:], below[:, :-1], below[:, 1:]  # round each corner of a pixel
-    turns = one ^ two ^ three ^ four
-    falling = one & four & ~two & ~three
-    rising = two & three & ~one & ~four
+    flat = np.concatenate([[False], mask.ravel(), [False]])
+    return _rings(np.flatnonzero(flat[1:] != flat[:-1]), mask.shape[1])
+
+
+def _rings(bounds: NDArray[np.int64], length: int, *, by_columns: bool = False) -> Rings:
+    """Return the outlines of runs that begin and end at `bounds`, in a mask that goes line by line of this length."""
+    flips, times = np.unique(bounds, return_counts=True)
+    flips = flips[times % 2 == 1]  # runs without length, and without a gap between them
+    first, last = flips[::2] // length, (flips[1::2] - 1) // length
+    parts = last - first + 1
+    line = np.repeat(first, parts) + _counted(parts)
+    # An edge is numbered by its line and its place in it, 0 to length.
+    starts = np.maximum(np.repeat(flips[::2], parts), line * length) + line
+    ends = np.minimum(np.repeat(flips[1::2], parts), (line + 1) * length) + line
+    below = length + 1
+    edges = np.concatenate([starts, ends])
+    turns = np.setxor1d(edges, edges + below, assume_unique=True)
+    falling = np.intersect1d(starts, ends + below, assume_unique=True)
+    rising = np.intersect1d(ends, starts + below, assume_unique=True)
     # Two outlines touch at a corner of these two kinds: it counts twice, once for the edge that comes from the left.
-    double = np.argwhere(falling | rising)
-    corners = np.concatenate([np.argwhere(turns), double, double])
+    double = np.concatenate([falling, rising])
+    corners = np.concatenate([turns, double, double])
     if len(corners) > MAX_CORNERS:
-        raise RunLengthError(f"Expected an outline of a mask of at most {MAX_CORNERS:,} corners, found {len(corners)}.")
-    right = np.concatenate([np.zeros(int(turns.sum())), np.zeros(len(double)), np.ones(len(double))])
-    lower = np.where(rising[corners[:, 0], corners[:, 1]], 1 - right, right)
-    y, x = corners[:, 0], corners[:, 1]
+        raise JaggedMaskError(f"Expected a mask of at most {MAX_CORNERS:,} corners, found {len(corners):,}.")
+    right = np.concatenate([np.zeros(len(turns) + len(double)), np.ones(len(double))])
+    lower = np.where(np.isin(corners, rising), 1 - right, right)
+    is_part = np.isin(corners, starts)
+    y, x = np.divmod(corners, below)
+    if by_columns:
+        y, x = x, y
     across = _partners(np.lexsort((right, x, y)))
     along = _partners(np.lexsort((lower, y, x)))
     rings = []
@@ -165,9 +221,14 @@ def mask_to_rings(mask: Mask) -> tuple[NDArray[np.float64], ...]:
             ring += [at, across[at]]
             free[[at, across[at]]] = False
             at = along[across[at]]
-        outline = np.stack([x[ring] + left, y[ring] + top], axis=1).astype(np.float64)
-        rings.append(outline if four[y[start], x[start]] else outline[::-1])
+        outline = np.stack([x[ring], y[ring]], axis=1).astype(np.float64)
+        rings.append(outline if is_part[start] else outline[::-1])
     return tuple(rings)
+
+
+def _counted(parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0, 1, 2, ... for the parts of each run."""
+    return np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
 
 
 def _partners(order: NDArray[np.int64]) -> list[int]:

@@ -1,6 +1,7 @@
 """Masks from run lengths, and their outlines: not a pixel more or less."""
 
 import contextlib
+import tracemalloc
 from itertools import groupby
 
 import numpy as np
@@ -13,11 +14,11 @@ from pycocotools import mask as masks
 
 from tasks.importing.run_lengths import (
     RunLengthError,
-    decode_coco,
-    decode_label_studio,
-    decode_rows,
     join_rings,
-    mask_to_rings,
+    rings_of_brush,
+    rings_of_columns,
+    rings_of_mask,
+    rings_of_rows,
 )
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))
@@ -63,21 +64,23 @@ def inside(outline: NDArray[np.float64], x: float, y: float) -> bool:
 
 
 @given(mask=MASKS)
-def test_run_lengths_of_all_tools_give_the_mask(mask: NDArray[np.bool_]) -> None:
+def test_run_lengths_of_all_tools_give_the_outlines_of_the_mask(mask: NDArray[np.bool_]) -> None:
     height, width = mask.shape
     columns = runs(mask.T.ravel())
-    for decoded in (
-        decode_coco(columns, height, width),
-        decode_coco(compressed(mask), height, width),
-        decode_rows(runs(mask.ravel()), height, width),
-        decode_label_studio(brush(mask), height, width),
+    expected = [ring.tolist() for ring in rings_of_mask(mask)]
+    for rings in (
+        rings_of_columns(columns, height, width),
+        rings_of_columns([*columns, 0, 0], height, width),
+        rings_of_columns(compressed(mask), height, width),
+        rings_of_rows(runs(mask.ravel()), height, width),
+        rings_of_brush(brush(mask), height, width),
     ):
-        assert (decoded == mask).all()
+        assert [ring.tolist() for ring in rings] == expected
 
 
 @given(mask=MASKS)
 def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.bool_]) -> None:
-    rings = mask_to_rings(mask)
+    rings = rings_of_mask(mask)
     assert sum(map(area, rings)) == mask.sum()
     if rings:
         outline = join_rings(rings)
@@ -104,16 +107,24 @@ def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.boo
 )
 def test_run_lengths_that_do_not_fill_their_mask_are_refused(counts: str | list[int], height: int, width: int) -> None:
     with pytest.raises(RunLengthError):
-        decode_coco(counts, height, width)
+        rings_of_columns(counts, height, width)
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [0, 0, 0, 16, 56, 255], [300], [255] * 9])
 def test_a_damaged_brush_is_refused(numbers: list[int]) -> None:
     with pytest.raises(RunLengthError):
-        decode_label_studio(numbers, 2, 2)
+        rings_of_brush(numbers, 2, 2)
 
 
 @given(numbers=st.lists(st.integers(0, 255), max_size=40))
 def test_no_brush_does_anything_else_than_to_be_refused_or_read(numbers: list[int]) -> None:
     with contextlib.suppress(RunLengthError):
-        assert decode_label_studio([0, 0, 0, 16, *numbers], 2, 2).shape == (2, 2)
+        rings_of_brush([0, 0, 0, 16, *numbers], 2, 2)
+
+
+@pytest.mark.parametrize("counts", [[0, 2**28], [2**14 + 1, 2**28 - 2**15, 2**14 - 1], [2**28 - 2**15, 1, 2**15 - 1]])
+def test_a_mask_costs_what_its_run_lengths_do_whatever_its_size(counts: list[int]) -> None:
+    tracemalloc.start()
+    rings_of_columns(counts, 2**14, 2**14)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
