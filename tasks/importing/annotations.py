@@ -21,10 +21,11 @@ _LONGEST = 200  # characters of a line of the log
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """An upright box: the corners x1, y1, x2, y2 in pixels."""
+    """An upright box: the corners x1, y1, x2, y2 in pixels; `unusable` is what its object has instead of an outline."""
 
     class_name: str
     corners: tuple[float, float, float, float]
+    unusable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,11 +105,15 @@ def _shape(
         return Pose(class_name=class_name, corners=_corners(annotation.bbox), keypoints=points.reshape(-1, 3))
     if annotation.keypoints and any(annotation.keypoints):
         log.add("not kept: keypoints of an object without a box")
-    if rings := _rings(annotation.segmentation, size, log):
-        return Outline(class_name=class_name, rings=rings)
+    unusable = "an outline of fewer than three corners" if any(annotation.segmentation or ()) else ""
+    try:
+        if rings := _rings(annotation.segmentation, size, log):
+            return Outline(class_name=class_name, rings=rings)
+    except RunLengthError as error:
+        unusable = error.what
     if annotation.bbox:
-        return Box(class_name=class_name, corners=_corners(annotation.bbox))
-    log.add("left out: an object without a box, outline or keypoints")
+        return Box(class_name=class_name, corners=_corners(annotation.bbox), unusable=unusable)
+    log.add(f"left out: {unusable or 'an object without a box, outline or keypoints'}")
     return None
 
 
@@ -124,11 +128,7 @@ def _rings(
     log: PlaceLog,
 ) -> tuple[Floats, ...]:
     if isinstance(segmentation, RunLengths):
-        try:
-            return segmentation.rings(size)
-        except RunLengthError as error:
-            log.add(f"left out: {error.what}")
-            return ()
+        return segmentation.rings(size)
     rings = []
     for ring in segmentation or ():
         if len(ring) < 6 or len(ring) % 2:

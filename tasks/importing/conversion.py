@@ -84,6 +84,8 @@ class RowWriter:
             return f"{_WORDS[Tag]} beside labels of objects"
         if isinstance(shape, Pose) and self.task == "pose" and len(shape.keypoints) != self.keypoints:
             return f"a pose that has not {self.keypoints} keypoints, as most have"
+        if isinstance(shape, Box) and self.task == "segment" and shape.unusable:
+            return shape.unusable
         if isinstance(shape, Outline) and len(shape.rings) > 1 and sum(map(len, shape.rings)) > MAX_CORNERS:
             return f"an outline of several parts with more than {MAX_CORNERS:,} corners"
         return ""
@@ -94,6 +96,8 @@ class RowWriter:
             log.add(f"changed: {_WORDS[type(shape)]} into {_RESULT[self.task]}")
             if isinstance(shape, Pose):
                 log.add("not kept: the keypoints of a pose")
+        if isinstance(shape, Box) and shape.unusable:
+            log.add(f"not kept: {shape.unusable}")
         if isinstance(shape, RotatedBox):
             return shape.corners
         if not isinstance(shape, Outline):

@@ -4,15 +4,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from tests.tasks.importing import sources
-from tests.tasks.importing.sources import Box
+from tests.tasks.importing.sources import HEIGHT, WIDTH, Box
 from tests.tasks.importing.test_round_trip import imported
 
 IMAGES = {"a.jpg": [Box("cat", 4, 4, 30, 40)], "b.jpg": [Box("dog", 4, 4, 30, 40)]}
 
 
 def changed(files: Mapping[str, bytes | str], **more: Any) -> dict[str, bytes | str]:
-    """The files with these records added to each list of the annotations."""
+    """The files with these records before those of each list."""
     ((name, text),) = [(name, text) for name, text in files.items() if isinstance(text, str)]
     document = json.loads(text)
     for key, records in more.items():
@@ -26,3 +28,20 @@ def test_classes_that_name_their_keypoints_differently_are_told_and_not_mirrored
     for categories, count in ((eyes, 0), (twice, 2)):
         summary, _, _ = imported(changed(sources.coco_keypoints(IMAGES), categories=categories))
         assert len([note for note in summary.notes if "keypoints" in note]) == count
+
+
+@pytest.mark.parametrize(
+    ("mask", "what"),
+    [
+        ({"size": [HEIGHT, WIDTH], "counts": [7]}, "a mask whose run lengths do not fill it"),
+        ({"size": [WIDTH, HEIGHT], "counts": [0, WIDTH * HEIGHT]}, "a mask that has not the size of its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "an outline of fewer than three corners"),
+        ([[1, 1, 9, 9]], "an outline of fewer than three corners"),
+    ],
+)
+def test_the_box_of_an_unusable_mask_is_a_label_of_boxes_and_none_of_outlines(mask: object, what: str) -> None:
+    more = {"image_id": 7, "category_id": 3, "bbox": [1, 1, 9, 9], "segmentation": mask}
+    files = changed(sources.coco_polygons(IMAGES), annotations=[more])
+    for task, objects, told in (("detect", 2, "not kept"), ("segment", 1, "left out")):
+        summary, _, _ = imported(files, task=task)
+        assert (summary.objects["cat"], summary.changes[f"{told}: {what}"]) == (objects, 1)

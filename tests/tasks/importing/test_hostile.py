@@ -77,7 +77,7 @@ def test_run_lengths_that_explode_are_left_out(tmp_path: Path) -> None:
     document["images"][0] |= {"width": side, "height": side}
     document["annotations"][0]["segmentation"] = {"size": [side, side], "counts": [0, side * side]}
     summary = convert(tmp_path, files | {name: json.dumps(document)})
-    assert summary.changes["left out: a mask whose run lengths do not fill it"] == 1
+    assert summary.changes["not kept: a mask whose run lengths do not fill it"] == 1
 
 
 def test_a_class_name_without_end_is_no_class(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as masks
 
 from tasks.importing.run_lengths import (
+    JaggedMaskError,
     RunLengthError,
     join_rings,
     rings_of_brush,
@@ -108,6 +109,11 @@ def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.boo
 def test_run_lengths_that_do_not_fill_their_mask_are_refused(counts: str | list[int], height: int, width: int) -> None:
     with pytest.raises(RunLengthError):
         rings_of_columns(counts, height, width)
+
+
+def test_a_mask_with_too_many_corners_is_told_as_such() -> None:
+    with pytest.raises(JaggedMaskError):
+        rings_of_rows([1] * 141**2, 141, 141)
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [0, 0, 0, 16, 56, 255], [300], [255] * 9])
