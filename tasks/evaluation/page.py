@@ -162,7 +162,7 @@ def evaluation_markdown(model_name: str, data: EvaluationSet, evaluations: Seque
         f"**{escape_markdown(model_name)} on {escape_markdown(data.title)}**: {len(data.images)} images.",
         table(("metric", *versions), metrics),
         table(("weakest classes", "labels", first_metric(first), "threshold"), classes),
-        *(_promise_row(data.class_names[number], each)[1] for number, each in first.promises.items()),
+        *(escape_markdown(_promise_row(data.class_names[number], each)[1]) for number, each in first.promises.items()),
     ]
     return "\n\n".join(parts)
 

@@ -1,7 +1,7 @@
 """What a version is worth on a set of labelled images: all figures, from what it found in each."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -101,7 +101,7 @@ def evaluate_version(
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
         thresholds=thresholds,
-        promises=_promises(matching, data, evaluation.max_misses),
+        promises=_promises(matching, data, ids, evaluation.max_misses),
         confidence=confidence,
         confusion=confusion,
         mistakes=_mistakes(confusion, len(images)),
@@ -226,11 +226,14 @@ def _accuracies(matching: Matching) -> ClassMetrics:
     return ClassMetrics(overall=accuracy(np.ones(len(right), np.bool_)), by_class=by_class)
 
 
-def _promises(matching: Matching, data: EvaluationSet, shares: Mapping[str, float]) -> dict[int, Promise]:
-    unknown = [name for name in shares if name not in data.class_names]
-    if unknown:
-        found = f"{safe_repr(unknown, 200)}, of classes {safe_repr(list(data.class_names), 200)}"
-        raise StudioError(expected_found_fix("classes of the archive in evaluation.max_misses", found, "Rename them."))
+def _promises(
+    matching: Matching, data: EvaluationSet, known: Collection[int | None], shares: Mapping[str, float]
+) -> dict[int, Promise]:
+    shared = [name for number, name in enumerate(data.class_names) if number in known]
+    if unknown := [name for name in shares if name not in shared]:
+        found = f"{safe_repr(unknown, 200)}, of classes {safe_repr(shared, 200)}"
+        fix = "Rename them, or leave them out."
+        raise StudioError(expected_found_fix("classes of version and archive in evaluation.max_misses", found, fix))
     numbers = {name: data.class_names.index(name) for name in shares}
     return {numbers[name]: promise_misses(matching, numbers[name], share) for name, share in shares.items()}
 

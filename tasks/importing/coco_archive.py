@@ -148,9 +148,16 @@ class _CocoArchive:
 
     def _categories(self) -> Iterator[dict[str, Any]]:
         count = self.dataset.keypoints[0] if self.dataset.keypoints else 0
-        points = {"keypoints": [f"point {at}" for at in range(1, count + 1)], "skeleton": []} if count else {}
+        names = _point_names(self.dataset.flip_idx or range(count))
+        points = {"keypoints": names, "skeleton": []} if count else {}
         for at, name in enumerate(self.dataset.class_names, 1):
             yield {"id": at, "name": name, **points}
+
+
+def _point_names(mirrored: Sequence[int]) -> list[str]:
+    """Names of keypoints that tell left from right, as an import reads them: COCO has no other place for it."""
+    sides = {-1: "left ", 0: "", 1: "right "}
+    return [f"{sides[(at > other) - (at < other)]}point {min(at, other) + 1}" for at, other in enumerate(mirrored)]
 
 
 def _outline(corners: Floats) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def _keypoint_keys(keypoints: int, log: ImportLog) -> dict[str, object]:
     keys: dict[str, object] = {"kpt_shape": [keypoints, 3]}
     names = list(log.keypoint_names)
     mirrored = [_mirror(name) for name in names]
-    if len(names) == keypoints and set(mirrored) == set(names):
+    if len(names) == keypoints and mirrored != names and set(mirrored) == set(names):
         return keys | {"flip_idx": [names.index(name) for name in mirrored]}
     log.note("images are not mirrored in training: the names of the keypoints do not tell left from right")
     return keys

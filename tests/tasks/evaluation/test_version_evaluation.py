@@ -210,7 +210,7 @@ def test_what_is_lost_on_corrupted_images_is_measured(task: str, tmp_path: Path)
 
 def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
     data = unpacked(tmp_path, "detect")
-    with pytest.raises(StudioError, match=r"classes of the archive in evaluation.max_misses, found \['bird'\]"):
+    with pytest.raises(StudioError, match=r"classes of version and archive in evaluation.max_misses, found \['bird'\]"):
         evaluated(data, "detect", perfect(data, "detect"), max_misses={"bird": 0.1})
 
 

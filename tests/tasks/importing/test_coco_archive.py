@@ -101,6 +101,20 @@ def test_labels_and_splits_go_to_coco_and_back(task: str, data: st.DataObject) -
                 assert after == [pytest.approx(row, abs=1e-5) for row in drawn]
 
 
+@pytest.mark.parametrize("flip", [[0, 2, 1, 3], None])
+def test_left_and_right_points_stay_those(tmp_path: Path, flip: list[int] | None) -> None:
+    pose = [0.5, 0.5, 0.5, 0.5, *[0.5, 0.5, 2.0] * 4]
+    files = yolo("pose", {"train": [pose], "val": [pose]})
+    if flip:
+        described = yaml.safe_load(files["data.yaml"])
+        files["data.yaml"] = yaml.safe_dump(described | {"flip_idx": flip})
+    write_coco(sources.write_zip(tmp_path / "source.zip", files), tmp_path / "coco.zip")
+    summary = import_archive(tmp_path / "coco.zip", tmp_path / "back.zip", ImportParams(), {})
+    with zipfile.ZipFile(tmp_path / "back.zip") as archive:
+        assert yaml.safe_load(archive.read("data.yaml")).get("flip_idx") == flip
+    assert any("not mirrored" in note for note in summary.notes) == (flip is None)
+
+
 def test_coco_s_own_code_reads_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     triangle = [0.25, 0.25, 0.75, 0.25, 0.25, 0.75]
     source = sources.write_zip(tmp_path / "source.zip", yolo("segment", {"train": [triangle], "val": [triangle]}))
