@@ -32,7 +32,7 @@ from tasks.tracking.lineage import imported_tags
 from tasks.tracking.links import describe_run, page_links
 from tasks.tracking.payloads import version_description
 from tasks.training import steps as training_steps
-from tasks.training.base_models import require_official
+from tasks.training.base_models import is_known, require_official
 from tasks.training.events import TrainedModel
 from tasks.training.job import EvaluationTarget
 from tasks.vision.metrics import Scores
@@ -187,7 +187,7 @@ def fetch_weights(name: str, folder: Path) -> ImportedWeights:
     folder.mkdir()
     path = retried(storage_steps.fetch_base_model)(name, folder)
     if path is None:
-        if not name.endswith(".pt") or "/" in name:
+        if not name.endswith(".pt") or not is_known(name):
             expected = "the key of a .pt file in bucket 'base-models', or official weights such as 'yolo11n.pt'"
             fix = "Upload it with `studio upload old.pt`."
             raise StudioError(expected_found_fix(expected, f"{safe_repr(name)}, which is none of them", fix))

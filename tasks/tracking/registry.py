@@ -232,7 +232,8 @@ def _absence(mlflow: Any, model_name: str, version: int | str) -> str:  # noqa: 
         return _no_model(mlflow, model_name)
     if version == CHAMPION:
         return (
-            f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first."
+            f"Model {model_name!r} has no champion: deploy one of its versions {versions} with deploy-model/gpu first, "
+            "or name one where the flow takes a version."
         )
     if version == CHALLENGER:
         return (

@@ -134,6 +134,11 @@ class BaseModelError(StudioError):
     """A base model of a name that nobody knows, or from which nothing can be trained."""
 
 
+def is_known(name: str) -> bool:
+    """Return whether a name is an architecture or official weights of Ultralytics, refused ones included."""
+    return any(family.has(name) for family in FAMILIES)
+
+
 def require_official(name: str) -> None:
     """Check that a name is an architecture or official weights of Ultralytics, from which a training may start.
 
