@@ -46,9 +46,10 @@ class VersionEntry:
     """A registered version.
 
     `imported_from` are the weights that it was registered from, None if it was trained here. `archives` are those that
-    it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison
-    with the champion in a sentence. `training_run` is a flow run of Prefect, `mlflow_run` one of MLflow. `parity` is
-    `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it; None if Triton is away.
+    it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison with the champion in a
+    sentence, `refused` whether it went against the version. `training_run` is a flow run of Prefect, `mlflow_run` one
+    of MLflow. `parity` is `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it;
+    None if Triton is away.
     """
 
     model: str
@@ -62,6 +63,7 @@ class VersionEntry:
     digests: tuple[str, ...]
     scores: dict[str, float]
     promotion: str
+    refused: bool
     training_run: str | None
     mlflow_run: str
     parity: str | None

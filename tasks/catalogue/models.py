@@ -118,6 +118,7 @@ def _version(version: RegisteredVersion, aliases: Mapping[str, int], served: set
         digests=tuple(archives.values()),
         scores={name: value for name, value in _json(tags, "metrics", dict).items() if isinstance(value, float | int)},
         promotion=tags.get("promotion_reason", ""),
+        refused=tags.get("promotion") == "refused",
         training_run=tags.get("flow_run_id"),
         mlflow_run=version.run_id,
         parity=tags.get("parity"),

@@ -12,6 +12,7 @@ from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores
 
 VALIDATION = "validation"
 GOLD = "gold"
+_TOLD = 3  # classes in a sentence
 _TOLERANCE = 1e-6  # two evaluations of one model differ by less
 FIRST_MIN_MAP50 = 0.1  # a model below finds next to nothing: its labels are wrong, or it has hardly learned
 _MAX_TAG = 500  # characters of a tag that people read in a table
@@ -311,9 +312,10 @@ def _find_class_drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
     worst = sorted(fallen, key=lambda row: row.difference or 0.0)
     if not worst:
         return []
-    changes = {row.name: f"{row.champion:.3f} -> {row.challenger:.3f}" for row in worst}
+    changes = [f"{safe_repr(row.name, 60)} from {row.champion:.3f} to {row.challenger:.3f}" for row in worst[:_TOLD]]
+    more = f" and {len(worst) - _TOLD} more" if len(worst) > _TOLD else ""
     expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
-    found = f"{len(worst)} below: {safe_repr(changes, 200)}"
+    found = f"{len(worst)} below: {', '.join(changes)}{more}"
     return [expected_found_fix(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
 
 

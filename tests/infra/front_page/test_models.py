@@ -26,7 +26,7 @@ def name(stack: StackSettings) -> str:  # noqa: ARG001
     """A model with versions 1, the champion, and 2, which a person has approved."""
     name = f"model-{uuid4().hex[:8]}"
     register(name, {"a.zip": "d" * 64}, promotion_reason="Better by <0.1>.", parity="passed", flow_run_id="run-1")
-    register(name, {HOSTILE: "e" * 64}, **{"approval": "approved", "approval.by": "Ann <a>"})
+    register(name, {HOSTILE: "e" * 64}, **{"approval": "approved", "approval.by": "Ann <a>", "promotion": "refused"})
     MlflowClient().set_registered_model_alias(name, "champion", "1")
     return name
 
@@ -59,6 +59,7 @@ def test_a_model_is_shown_with_where_its_versions_are_from(stack: StackSettings,
     for part in ("champion", "Better by &lt;0.1&gt;.", "mAP50-95 <strong>0.500</strong>", ">passed</a>", "a, b"):
         assert part in oldest
     assert "not served" in oldest
+    assert (">refused<" in newest, ">refused<" in oldest) == (True, False)
     assert "/runs/run-1/mlflow" in oldest
     assert not re.search(r"<img|<b>|style=", text)
 

@@ -62,6 +62,7 @@ VERSION = VersionEntry(
     digests=("d" * 64,),
     scores={"mAP50": 0.5},
     promotion="Better.",
+    refused=False,
     training_run=str(uuid4()),
     mlflow_run="x",
     parity="passed",

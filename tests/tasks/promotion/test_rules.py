@@ -110,14 +110,14 @@ RULES: dict[str, Case] = {
         model(2, cat=0.9, dog=0.34),
         model(1, cat=0.1, dog=0.4),
         {},
-        ("no class more than 0.050 below the champion on validation, found 1 below: {'dog': '0.400 -> 0.340'}",),
+        ("no class more than 0.050 below the champion on validation, found 1 below: 'dog' from 0.400 to 0.340",),
     ),
     "one class falls by what is let pass": (model(2, cat=0.9, dog=0.35), model(1, cat=0.1, dog=0.4), {}, ()),
     "two fall, the worst first": (
         model(2, cat=0.9, dog=0.3, emu=0.2),
         model(1, cat=0.1, dog=0.4, emu=0.4),
         {},
-        ("found 2 below: {'emu': '0.400 -> 0.200', 'dog': '0.400 -> 0.300'}",),
+        ("found 2 below: 'emu' from 0.400 to 0.200, 'dog' from 0.400 to 0.300",),
     ),
     "a class is lost": (
         model(2, cat=0.9),
