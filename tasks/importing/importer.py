@@ -149,7 +149,7 @@ class _Import:
         labelled = [image for image in best if image.shapes]
         for image in labelled[1:]:
             self._log.add("left out: annotations of an image that has some already", image.name)
-        return next(iter(labelled or best), None)
+        return max(best, key=lambda image: (bool(image.shapes), image.lost > 0), default=None)
 
     def _check(self, entries: Iterable[str]) -> dict[str, ImageStats]:
         """Return the statistics of the images that can be used."""

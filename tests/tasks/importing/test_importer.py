@@ -96,15 +96,21 @@ def test_a_sample_of_each_format_is_imported_checked_and_trained_on(name: str, t
 
 
 def test_an_image_that_several_files_list_has_the_labels_of_the_first_that_has_any(tmp_path: Path) -> None:
-    """As COCO and Datumaro write them: image_info, instances, stuff."""
+    """As COCO and Datumaro write them: image_info, instances, stuff. The first object is a crowd region."""
     files = sources.coco(IMAGES)
     (name,) = [entry for entry in files if entry.endswith(".json")]
-    bare = json.dumps(json.loads(files[name]) | {"annotations": []})
-    files |= {"annotations/image_info_default.json": bare, "annotations/stuff_default.json": files[name]}
-    source = sources.write_zip(tmp_path / "source.zip", files)
+    document = json.loads(files[name])
+    document["annotations"][0]["iscrowd"] = 1
+    files[name] = files["annotations/stuff_default.json"] = json.dumps(document)
+    bare = json.dumps(document | {"annotations": []})
+    source = sources.write_zip(tmp_path / "source.zip", {"annotations/image_info_default.json": bare, **files})
     summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
-    assert summary.objects == {"cat": 20, "dog": 10}
-    assert summary.changes == {"left out: annotations of an image that has some already": 20}
+    assert summary.objects == {"cat": 19, "dog": 10}
+    assert summary.changes == {
+        "left out: a crowd region (iscrowd), which is no single object": 2,
+        "left out: annotations of an image that has some already": 19,
+        "left out: an image of whose objects none became a label": 1,
+    }
 
 
 @pytest.mark.parametrize(
