@@ -103,8 +103,12 @@ class ImportLog:
     MAX_KINDS = 200  # a hostile file has a million attributes
 
     def declare(self, names: Iterable[str]) -> None:
-        """Keep classes in the order in which their format lists them, used or not."""
-        self.class_names |= dict.fromkeys(names)
+        """Keep classes in the order in which their format lists them, used or not; two of one name are one class."""
+        listed = list(names)
+        for name, count in Counter(listed).items():
+            if count > 1:
+                self.add("changed: a class that has the name of another is the same", name, count - 1)
+        self.class_names |= dict.fromkeys(listed)
 
     def declare_keypoints(self, names: Iterable[str]) -> None:
         """Keep the names of the keypoints of a class in their order, if it has any."""

@@ -4,7 +4,8 @@ https://cocodataset.org/#format-data; CVAT, Roboflow and Label Studio write it w
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field, JsonValue
@@ -30,6 +31,9 @@ class _Category(Record):
     keypoints: tuple[str, ...] = ()
 
 
+T = TypeVar("T", _Image, _Category)
+
+
 class _Annotation(Record):
     image_id: int | str
     category_id: int | str
@@ -52,23 +56,22 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
 
 def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterator[AnnotatedImage]:
     place = log.at(name)
-    images = list(records(document["images"], _Image, place))
-    categories = list(records(document["categories"], _Category, place))
-    classes = {each.id: each.name for each in categories}
-    log.declare(classes.values())
-    for each in categories:
+    images = _by_id(records(document["images"], _Image, place), "an image", place)
+    categories = _by_id(records(document["categories"], _Category, place), "a category", place)
+    log.declare(each.name for each in categories.values())
+    for each in categories.values():
         log.declare_keypoints(each.keypoints)
-    sizes = {image.id: (image.height, image.width) for image in images}
     shapes: defaultdict[int | str, list[Shape]] = defaultdict(list)
     for annotation in records(document.get("annotations", []), _Annotation, place):
-        if annotation.image_id not in sizes:
+        image, category = images.get(annotation.image_id), categories.get(annotation.category_id)
+        if image is None:
             place.add("left out: an object of an image that is not in the list of images")
-        elif (class_name := classes.get(annotation.category_id)) is None:
+        elif category is None:
             place.add("left out: an object of a class that is not in the list of categories")
-        elif shape := _shape(annotation, class_name, sizes[annotation.image_id], place):
-            shapes[annotation.image_id].append(shape)
+        elif shape := _shape(annotation, category.name, (image.height, image.width), place):
+            shapes[image.id].append(shape)
     objects = _count_objects(document.get("annotations", []))
-    for image in images:
+    for image in images.values():
         size = (image.width, image.height) if image.width and image.height else None
         yield AnnotatedImage(
             name=image.file_name,
@@ -85,6 +88,16 @@ def _count_objects(annotations: object) -> Counter[object]:
     listed = annotations if isinstance(annotations, list) else []
     ids = (each.get("image_id") for each in listed if isinstance(each, dict))
     return Counter(each for each in ids if isinstance(each, int | str))
+
+
+def _by_id(listed: Iterable[T], what: str, log: PlaceLog) -> dict[int | str, T]:
+    """Return images or categories by their ids, without those that share one, as an object of it may be of either."""
+    found: defaultdict[int | str, dict[T, None]] = defaultdict(dict)
+    for each in listed:
+        found[each.id][each] = None
+    if shared := sum(len(own) for own in found.values() if len(own) > 1):
+        log.add(f"left out: {what} whose id another one has", shared)
+    return {at: each for at, (each, *others) in found.items() if not others}
 
 
 def _shape(

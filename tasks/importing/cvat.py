@@ -29,6 +29,7 @@ from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import RunLengthError, rings_of_rows
 
 _CUBOID = tuple(f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy")
+_PLACES = {"group_id": "group of an object", "z_order": "layer of an object"}
 _NO_LABEL = {"polyline": "a polyline", "points": "single points"}
 
 
@@ -74,10 +75,11 @@ class _Document:
             )
         frames: defaultdict[int, list[Element]] = defaultdict(list)
         for track in self.root.iter("track"):
+            self.log.add("not kept: which objects of a track are the same", f"track {track.get('id', '')}")
             for each in track:
                 frame = to_number(each.get("frame"))
                 if frame is not None and each.get("outside") != "1":
-                    each.set("label", track.get("label", ""))
+                    each.attrib |= {key: track.get(key, "") for key in ("label", "group_id")}
                     frames[int(frame)].append(each)
         for number, items in sorted(frames.items()):
             frame_name = f"frame_{number:06d}"
@@ -92,6 +94,9 @@ class _Document:
                 log.add(f"not kept: attribute {attribute.get('name', '')}")
             if item.get("occluded") == "1":
                 log.add("not kept: flag occluded")
+            for name, what in _PLACES.items():
+                if to_number(item.get(name)):
+                    log.add(f"not kept: {what} ({name})")
             if item.tag in _NO_LABEL:
                 log.add(f"left out: {_NO_LABEL[item.tag]}, which YOLO has no labels for")
             elif item.tag not in _MAKERS:

@@ -30,6 +30,20 @@ def test_classes_that_name_their_keypoints_differently_are_told_and_not_mirrored
         assert len([note for note in summary.notes if "keypoints" in note]) == count
 
 
+def test_images_and_categories_that_share_an_id_are_told_and_classes_of_one_name_are_one() -> None:
+    listed = json.loads(str(sources.coco(IMAGES)["annotations/instances_default.json"]))
+    image, category = listed["images"][0], listed["categories"][0]
+    for key, record, told in (
+        ("images", image, {}),
+        ("images", image | {"file_name": "b.jpg"}, {"left out: an image whose id another one has": 2}),
+        ("categories", category | {"name": "cow"}, {"left out: a category whose id another one has": 2}),
+        ("categories", category | {"id": 9}, {"changed: a class that has the name of another is the same": 1}),
+    ):
+        summary, _, _ = imported(changed(sources.coco(IMAGES), **{key: [record]}))
+        changes = {kind: count for kind, count in summary.changes.items() if "another" in kind}
+        assert (changes, summary.objects.get("cat", 0)) == (told, 0 if "left out" in str(told) else 1)
+
+
 @pytest.mark.parametrize(
     ("mask", "what"),
     [

@@ -268,3 +268,14 @@ def test_rows_of_yolo_that_read_as_poses_are_poses(row: str, task: str | None, r
 def test_what_a_yolo_file_leaves_open_is_asked(files: dict[str, str], words: str) -> None:
     with pytest.raises(StudioError, match=words):
         imported(yolo(files))
+
+
+def test_groups_layers_and_tracks_of_cvat_are_told() -> None:
+    box = '<box label="cat" xtl="1" ytl="1" xbr="9" ybr="9" frame="0" z_order="{}" group_id="{}"/>'
+    group, layer = "not kept: group of an object (group_id)", "not kept: layer of an object (z_order)"
+    summary, _, _ = imported(xml(box.format(0, 0) + box.format(2, 4)))
+    assert summary.changes == {group: 1, layer: 1}
+
+    track = f'<annotations><track id="3" label="cat" group_id="4">{box.format(0, 0)}</track></annotations>'
+    summary, _, _ = imported({"annotations.xml": track, "frame_000000.jpg": jpeg(0)})
+    assert summary.changes == {group: 1, "not kept: which objects of a track are the same": 1}
