@@ -23,10 +23,13 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The bins that have detections, and the expected calibration error: the mean gap of the two, 0 to 1."""
+    """The bins that have detections, and the expected calibration error: the mean gap of the two, 0 to 1.
+
+    The error is None if nothing was found: that is no good calibration.
+    """
 
     bins: tuple[Bin, ...]
-    error: float
+    error: float | None
 
 
 def calibrate(matching: Matching) -> Calibration:
@@ -45,4 +48,4 @@ def calibrate(matching: Matching) -> Calibration:
         for place in np.unique(places).tolist()
     )
     gaps = sum(each.count * abs(each.confidence - each.precision) for each in bins)
-    return Calibration(bins=bins, error=gaps / max(1, len(confidence)))
+    return Calibration(bins=bins, error=gaps / len(confidence) if len(confidence) else None)

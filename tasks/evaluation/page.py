@@ -72,7 +72,7 @@ def evaluation_page(
         matrix=draw_matrix(data, first, names),
         bars=_bars(evaluations),
         chart=CHART,
-        curves=[(each.version, _curve(each.calibration), f"{each.calibration.error:.3f}") for each in evaluations],
+        curves=[(each.version, _curve(each.calibration), _figure(each.calibration.error)) for each in evaluations],
         slices=_slice_rows(evaluations)[:_SHOWN_SLICES],
         corruptions=_corruption_rows(evaluations),
         strengths=STRENGTHS,
@@ -183,7 +183,7 @@ def _totals(first: VersionEvaluation, data: EvaluationSet) -> list[tuple[str, st
     shown = list(first.metrics.overall.values.items())[:2]
     return [
         *((name, _figure(value)) for name, value in shown),
-        ("calibration error", f"{first.calibration.error:.3f}"),
+        ("calibration error", _figure(first.calibration.error)),
         ("labels", f"{first.metrics.overall.labels:,}"),
         ("images", f"{len(data.images):,}"),
     ]

@@ -88,6 +88,7 @@ def test_calibration_is_the_gap_between_confidence_and_precision() -> None:
     (only,) = calibration.bins
     assert (only.low, only.high, only.count, only.precision) == (0.9, 1.0, 40, 0.5)
     assert calibration.error == pytest.approx(0.45)
+    assert calibrate(one([], [], [])).error is None  # nothing found is no good calibration
 
 
 def test_what_lies_on_a_label_without_visible_points_is_neither_right_nor_wrong() -> None:
