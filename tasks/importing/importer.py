@@ -116,7 +116,7 @@ class _Import:
             if len(named) == 1:
                 claims[named[0]].append(image)
             else:
-                self._log.add(_UNCLEAR if named else _MISSING, image.name)
+                self._leave_out(_UNCLEAR if named else _MISSING, image)
         found = {entry: chosen for entry, own in claims.items() if (chosen := self._choose(entry, own))}
         for entry in index.images:
             if entry not in found and self._params.background:
@@ -144,12 +144,16 @@ class _Import:
         if len({(image.folder, image.name) for image in best}) > 1:
             best, others = [], [*best, *others]
         for image in others:
-            self._log.add(_MISSING, image.name)
+            self._leave_out(_MISSING, image)
         # COCO lists an image in a file of each kind of labels.
         labelled = [image for image in best if image.shapes]
         for image in labelled[1:]:
-            self._log.add("left out: annotations of an image that has some already", image.name)
+            self._leave_out("left out: annotations of an image that has some already", image)
         return max(best, key=lambda image: (bool(image.shapes), image.lost > 0), default=None)
+
+    def _leave_out(self, kind: str, image: AnnotatedImage) -> None:
+        """Count the annotations of an image; one without any counts as one."""
+        self._log.add(kind, image.name, max(1, len(image.shapes) + image.lost))
 
     def _check(self, entries: Iterable[str]) -> dict[str, ImageStats]:
         """Return the statistics of the images that can be used."""
