@@ -30,9 +30,9 @@ from tasks.importing.annotations import (
 from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, records
 from tasks.importing.run_lengths import RunLengthError, rings_of_brush
 
-# What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
 # What is said of an image, not drawn.
 _UNDRAWN = frozenset({"choices", "taxonomy", "rating", "number", "textarea", "datetime"})
+# What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
 _UPLOADED = re.compile(r"(?<![^/])[0-9a-f]{8}-(?=[^/]+$)")
 _DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 _REGIONS = (*_DRAWN, "keypointlabels")
