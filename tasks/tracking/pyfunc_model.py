@@ -60,7 +60,9 @@ class Model(PythonModel):
         """Load the weights of this version."""
         self.model: Any = load(context.artifacts["weights"])
         # Those in the weights: `model.names` has `tench` in place of `n01440764`.
-        self.names: dict[int, str] = dict(cast("Any", self.model).model.names)
+        names = cast("Any", self.model).model.names
+        numbered = names.items() if isinstance(names, dict) else enumerate(names)
+        self.names = {int(number): str(name) for number, name in numbered}  # some files have the numbers as text
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -36,7 +36,7 @@ def describe_model(weights: str) -> dict[str, Any]:
     trained = (loaded.ckpt or {}).get("train_args") or {}  # `model.args` has Ultralytics' defaults beside
     return {
         "task": loaded.task,
-        "class_names": [str(model.names[number]) for number in sorted(model.names)],
+        "class_names": list(model.names.values()),
         "outputs": _class_count(model.model[-1], loaded.task),
         "image_size": _image_size(trained.get("imgsz"), loaded.task, max(32, int(model.stride.max()))),
     }

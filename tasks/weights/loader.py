@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import StudioError
+from tasks.errors import StudioError, safe_repr
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -23,7 +23,7 @@ class WeightsError(StudioError):
 def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     """Return the `YOLO` object of a .pt file, or of a named architecture of Ultralytics (.yaml).
 
-    Official weights that are no file yet are downloaded to that path.
+    Its `model.names` are texts by number, from 0 on. Official weights that are no file yet are downloaded to that path.
 
     Raises:
         WeightsError: It is no model, or none that can be served, or names more than a model's classes; nothing in the
@@ -48,7 +48,19 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     if not isinstance(loaded.model, tasks.BaseModel):
         raise WeightsError(f"Expected a YOLO model in {Path(model).name!r}, found {type(loaded.model).__name__}.")
     _require_served(loaded)
+    loaded.model.names = _numbered_names(getattr(loaded.model, "names", None))
     return loaded
+
+
+def _numbered_names(names: object) -> dict[int, str]:
+    # Ultralytics takes lists, and numbers as text, too.
+    numbered = dict(enumerate(names)) if isinstance(names, list | tuple) else names
+    if not isinstance(numbered, dict) or {*map(str, numbered)} != {*map(str, range(len(numbered)))}:
+        raise WeightsError(
+            f"Expected weights with a list of class names, or names by number from 0 on without a gap, found "
+            f"{safe_repr(names)}. Set `names` of the model and save the weights again."
+        )
+    return {int(number): str(numbered[number]) for number in sorted(numbered, key=int)}
 
 
 def _require_served(model: Any) -> None:  # noqa: ANN401

@@ -49,9 +49,10 @@ def checkpoint(**others: object) -> dict[str, Any]:
     return {"model": sound(), "ema": None, "optimizer": None, "epoch": -1, "train_args": {}, "date": "", **others}
 
 
-def with_attribute(value: object) -> torch.nn.Module:
+def with_attributes(**attributes: object) -> torch.nn.Module:
     model: torch.nn.Module = deepcopy(sound())
-    model.hostile = value  # type: ignore[assignment]
+    for name, value in attributes.items():
+        setattr(model, name, value)
     return model
 
 
@@ -102,7 +103,7 @@ def kinds(mark: Path) -> dict[str, bytes]:
         "optimizer": saved(checkpoint(optimizer={"state": command})),
         "train_args": saved(checkpoint(train_args={"data": command})),
         "train_results": saved(checkpoint(train_results=command)),
-        "attribute of the model": saved(checkpoint(model=with_attribute(command))),
+        "attribute of the model": saved(checkpoint(model=with_attributes(hostile=command))),
         "key of a dictionary": saved(checkpoint(updates={(1, command): 0})),
         "eval": saved(checkpoint(ema=Command(mark, "eval"))),
         "exec": saved(checkpoint(ema=Command(mark, "exec"))),

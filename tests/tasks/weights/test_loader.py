@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -23,7 +24,7 @@ from tasks.training.trainer import evaluation, reference, training_run
 from tasks.weights.isolation import without_credentials
 from tasks.weights.loader import WeightsError, open_model, strip_optimizer
 from tests.paths import ROOT
-from tests.tasks.weights.hostile import Command, checkpoint, kinds, saved, sound
+from tests.tasks.weights.hostile import Command, checkpoint, kinds, saved, sound, with_attributes
 
 KINDS = sorted(kinds(Path("/nowhere")))
 
@@ -137,6 +138,27 @@ def test_an_architecture_is_built_without_running_what_it_says(tmp_path: Path) -
     with pytest.raises(WeightsError):
         open_model(str(path))
     assert not (tmp_path / "mark").exists()
+
+
+NAMES = {number: f"c{number}" for number in range(80)}
+
+
+@pytest.mark.parametrize("names", [[*NAMES.values()], {str(each): NAMES[each] for each in reversed(NAMES)}])
+def test_each_class_keeps_its_number(names: object, tmp_path: Path) -> None:
+    path = written(tmp_path, saved(checkpoint(model=with_attributes(names=names))))
+    assert [*open_model(str(path)).model.names.items()] == [*NAMES.items()]
+    registered = pyfunc_model.Model()
+    registered.load_context(SimpleNamespace(artifacts={"weights": str(path)}))  # type: ignore[arg-type]
+    assert registered.names == NAMES
+
+
+@pytest.mark.parametrize(
+    "names", [None, "abc", {5 + each: NAMES[each] for each in NAMES}, {float(each): NAMES[each] for each in NAMES}]
+)
+def test_names_without_clear_numbers_are_refused(names: object, tmp_path: Path) -> None:
+    path = written(tmp_path, saved(checkpoint(model=with_attributes(names=names))))
+    with pytest.raises(WeightsError, match=r"names by number from 0 on without a gap, found (None|'abc'|{5|{0.0)"):
+        open_model(str(path))
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.onnx", "x.engine", "x.torchscript", "x.py", "x"])
