@@ -12,6 +12,7 @@ from tasks.weights.loader import WeightsError, open_model
 DEFAULT_IMAGE_SIZE = {"classify": 224}  # for others 640, as Ultralytics has it
 MAX_IMAGE_SIZE = 4096
 MAX_CLASSES = 10_000
+MAX_NAME_LENGTH = 200  # as `ClassName` of the parameters
 MAX_BYTES = 4 * 2**20
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -30,9 +31,28 @@ def describe_model(weights: str) -> dict[str, Any]:
 
     Raises:
         WeightsError: It is no model, or none that is served.
+        MemoryError: There is too little memory for it.
     """
     loaded = open_model(weights)
+    try:
+        return _description(loaded)
+    except (WeightsError, MemoryError):
+        raise
+    except Exception as error:  # whatever an attribute of another type raises
+        raise WeightsError(
+            "Expected weights whose stride, number of classes and `train_args` are as Ultralytics writes them, found "
+            f"{type(error).__name__}: {safe_repr(str(error))}. Take a .pt that Ultralytics' own training wrote."
+        ) from error
+
+
+def _description(loaded: Any) -> dict[str, Any]:  # noqa: ANN401 - ultralytics ships no types
     model = loaded.model
+    for name, values in model.state_dict().items():
+        if not values.isfinite().all():
+            raise WeightsError(
+                f"Expected weights that are finite numbers, found NaN or infinity in {safe_repr(name)}: the training "
+                "failed. Take a checkpoint from before."
+            )
     trained = (loaded.ckpt or {}).get("train_args") or {}  # `model.args` has Ultralytics' defaults beside
     return {
         "task": loaded.task,
@@ -42,14 +62,14 @@ def describe_model(weights: str) -> dict[str, Any]:
     }
 
 
-def _class_count(head: Any, task: str) -> int:  # noqa: ANN401 - ultralytics ships no types
+def _class_count(head: Any, task: str) -> int:  # noqa: ANN401
     return int(head.linear.out_features if task == "classify" else head.nc)
 
 
 def _image_size(trained: object, task: str, stride: int) -> int:
     """The size that the training had, which is a multiple of the stride; Ultralytics takes the next one itself."""
     sizes = trained if isinstance(trained, (list, tuple)) else [trained]
-    known = [size for size in sizes if isinstance(size, int) and size > 0]
+    known = [size for size in sizes if type(size) is int and size > 0]
     size = max(known, default=DEFAULT_IMAGE_SIZE.get(task, 640))
     return -(-size // stride) * stride
 
@@ -71,12 +91,12 @@ def read_description(answer: Path) -> WeightsDescription:
             f"Expected weights with a name for each of 1 to {MAX_CLASSES} classes, found {len(names)} names for "
             f"{found['outputs']} classes. Train the model again, or set its names."
         )
-    faulty = [name for name in names if not name.strip() or _UNPRINTABLE.search(name)]
+    faulty = [name for name in names if not name.strip() or len(name) > MAX_NAME_LENGTH or _UNPRINTABLE.search(name)]
     repeated = [name for number, name in enumerate(names) if name in names[:number]] if not faulty else []
     if faulty or repeated:
         raise WeightsError(
-            f"Expected weights with different, printable names of classes, found {safe_repr((faulty or repeated)[0])}. "
-            "Give the classes other names and save the weights again."
+            f"Expected weights with different, printable names of classes, of at most {MAX_NAME_LENGTH} characters, "
+            f"found {safe_repr((faulty or repeated)[0])}. Give the classes other names and save the weights again."
         )
     if not 0 < found["image_size"] <= MAX_IMAGE_SIZE:
         raise WeightsError(

@@ -39,16 +39,14 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about formats that it then refuses
             loaded: Any = YOLO(model)
-    except MemoryError:
+        _require_served(loaded, tasks.BaseModel)
+        loaded.model.names = _numbered_names(getattr(loaded.model, "names", None))
+    except (WeightsError, MemoryError):
         raise
-    except Exception as error:  # whatever torch, zipfile and pickle raise for a file from outside
+    except Exception as error:  # whatever torch, zipfile, pickle and odd attributes raise for a file from outside
         if not Path(model).is_file():
             raise
         raise WeightsError(_reason(Path(model).name, error)) from error
-    if not isinstance(loaded.model, tasks.BaseModel):
-        raise WeightsError(f"Expected a YOLO model in {Path(model).name!r}, found {type(loaded.model).__name__}.")
-    _require_served(loaded)
-    loaded.model.names = _numbered_names(getattr(loaded.model, "names", None))
     return loaded
 
 
@@ -63,9 +61,11 @@ def _numbered_names(names: object) -> dict[int, str]:
     return {int(number): str(numbered[number]) for number in sorted(numbered, key=int)}
 
 
-def _require_served(model: Any) -> None:  # noqa: ANN401
+def _require_served(model: Any, yolo: Any) -> None:  # noqa: ANN401
     from ultralytics.nn.modules import head as heads
 
+    if not isinstance(model.model, yolo):
+        raise WeightsError(f"Expected a YOLO model, found {type(model.model).__name__}. Take one such as yolo11n.pt.")
     served = {
         "detect": heads.Detect,
         "segment": heads.Segment,
@@ -82,7 +82,9 @@ def _require_served(model: Any) -> None:  # noqa: ANN401
         )
     channels = model.model.yaml.get("channels", 3)
     if channels != 3:
-        raise WeightsError(f"Expected a model for images of 3 channels, found {channels}. Take one for RGB images.")
+        raise WeightsError(
+            f"Expected a model for images of 3 channels, found {safe_repr(channels)}. Take one for RGB images."
+        )
 
 
 def strip_optimizer(weights: Path) -> None:
