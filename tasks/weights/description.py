@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def describe_model(weights: str) -> dict[str, Any]:
     """
     loaded = open_model(weights)
     try:
+        _require_numbers(loaded.model.state_dict(), Path(weights).stat().st_size)
         return _description(loaded)
     except (WeightsError, MemoryError):
         raise
@@ -45,14 +47,24 @@ def describe_model(weights: str) -> dict[str, Any]:
         ) from error
 
 
-def _description(loaded: Any) -> dict[str, Any]:  # noqa: ANN401 - ultralytics ships no types
-    model = loaded.model
-    for name, values in model.state_dict().items():
+def _require_numbers(parameters: Mapping[str, Any], file_size: int) -> None:
+    # A tensor of one number can claim any shape. Ultralytics stores two bytes a number or more.
+    count = sum(values.numel() for values in parameters.values())
+    if 2 * count > file_size:
+        raise WeightsError(
+            f"Expected weights that hold each of their numbers, found {count} numbers in a file of {file_size} bytes. "
+            "Take a .pt that Ultralytics' own training wrote."
+        )
+    for name, values in parameters.items():
         if not values.isfinite().all():
             raise WeightsError(
                 f"Expected weights that are finite numbers, found NaN or infinity in {safe_repr(name)}: the training "
                 "failed. Take a checkpoint from before."
             )
+
+
+def _description(loaded: Any) -> dict[str, Any]:  # noqa: ANN401 - ultralytics ships no types
+    model = loaded.model
     trained = (loaded.ckpt or {}).get("train_args") or {}  # `model.args` has Ultralytics' defaults beside
     return {
         "task": loaded.task,

@@ -1,5 +1,8 @@
 """What becomes a served graph, what is refused, and what is left behind; test_served_graph.py has the answers."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ from numpy.typing import NDArray
 from ultralytics.models import RTDETR, YOLO
 
 from tasks.errors import ExportError
+from tasks.export import steps
 from tasks.export.exporter import write_graph
 from tasks.export.steps import export_onnx
 from tasks.weights.loader import WeightsError
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -102,3 +107,25 @@ def test_a_flow_exports_in_another_process(tmp_path: Path) -> None:
     graph = export_onnx.fn(weights(tmp_path, "yolo11n-cls.yaml"), tmp_path / "export", SIZE)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["scores"]
+
+
+def test_an_export_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LONGEST_S", 0.1)
+    with pytest.raises(ExportError, match=r"expected to export endless.pt to ONNX within 0.1 s, found no end"):
+        export_onnx.fn(tmp_path / "endless.pt", tmp_path, SIZE)
+
+
+GREEDY = """
+import sys, types
+from tasks.export import __main__ as export
+
+write_graph = lambda *_: bytearray(export.MAX_MEMORY_BYTES)
+sys.modules["tasks.export.exporter"] = types.SimpleNamespace(write_graph=write_graph)
+export.main("weights.pt", ".", "64", *sys.argv[1:])
+"""
+
+
+def test_an_export_that_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
+    refusal = tmp_path / "refusal.txt"
+    subprocess.run([sys.executable, "-c", GREEDY, str(refusal), str(os.getpid())], check=True, cwd=ROOT)
+    assert "Expected a model whose export takes at most" in refusal.read_text()

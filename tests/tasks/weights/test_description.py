@@ -63,6 +63,13 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         describe_model(odd(tmp_path, model=model))
 
 
+def test_numbers_that_are_not_in_the_file_are_refused(tmp_path: Path) -> None:
+    model = deepcopy(sound())
+    model.model[0].conv.weight = torch.nn.Parameter(torch.zeros(1).expand(16, 3, 30_000, 30_000))
+    with pytest.raises(WeightsError, match=r"each of their numbers, found 432\d{8} numbers in a file of \d{8} bytes"):
+        describe_model(odd(tmp_path, model=model))
+
+
 def test_a_size_that_is_no_number_is_not_taken(tmp_path: Path) -> None:
     assert describe_model(odd(tmp_path, train_args={"imgsz": True}))["image_size"] == 640
 
