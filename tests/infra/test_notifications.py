@@ -131,7 +131,10 @@ def test_a_message_names_model_version_and_reason_and_links_run_and_report(case:
 
 def test_messages_name_fields_that_the_events_have() -> None:
     told = [kind for each in FILE for kind in each["trigger"]["expect"] if kind in events.EVENTS]
-    assert {kind for kind in events.EVENTS if kind.startswith("model.")} - {events.MODEL_TRAINED, events.MODEL_IMPORTED} <= {*told}
+    assert {kind for kind in events.EVENTS if kind.startswith("model.")} - {
+        events.MODEL_TRAINED,
+        events.MODEL_IMPORTED,
+    } <= {*told}
     for automation in FILE:
         (kind,), (action,) = automation["trigger"]["expect"], automation["actions"]
         if kind in events.EVENTS:
