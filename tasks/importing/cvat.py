@@ -25,7 +25,7 @@ from tasks.importing.annotations import (
     rotated_box,
 )
 from tasks.importing.documents import read_xml, to_number
-from tasks.importing.image_index import subset_of
+from tasks.importing.image_index import SUBSETS, subset_of_image
 from tasks.importing.run_lengths import RunLengthError, rings_of_rows
 
 _CUBOID = tuple(f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy")
@@ -60,6 +60,13 @@ class _Document:
         for names in self.points.values():
             self.log.declare_keypoints(names)
 
+    def _subset(self, image: Element) -> str:
+        written = image.get("subset", "")
+        found = SUBSETS.get(written.lower(), "")
+        if written and written.lower() != "default" and not found:
+            self.log.add("changed: a subset that is none of train, val and test", image.get("name", ""))
+        return found
+
     def images(self) -> Iterator[AnnotatedImage]:
         for image in self.root.iter("image"):
             written = image.get("name", "")
@@ -69,7 +76,7 @@ class _Document:
                 name=written,
                 folder=parent_folder(self.name),
                 size=(int(size[0]), int(size[1])) if size else None,
-                subset=image.get("subset", "").lower() or subset_of(written),
+                subset=self._subset(image) or subset_of_image(written),
                 shapes=shapes,
                 lost=len(image) - len(shapes),
             )

@@ -68,6 +68,12 @@ def _common_end(one: list[str], other: list[str]) -> int:
     return count
 
 
+def subset_of_image(path: str) -> str:
+    """Return the subset that the folders of an image or of its label file name, or else its own name."""
+    folder, _, file = path.rpartition("/")
+    return subset_of(folder) or subset_of(file)
+
+
 def subset_of(path: str) -> str:
     """Return train, val or test if a path names one (`annotations/instances_val2017.json`), else an empty text."""
     for part in reversed(path.lower().split("/")):

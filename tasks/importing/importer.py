@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import category
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.entry_filter import parent_folder
@@ -96,9 +97,12 @@ class _Import:
         self._task = params.task or choose_task(images.values())
         self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
         shown = [shape.class_name for image in images.values() for shape in image.shapes]
-        declared = [name for name in log.class_names if len(name) <= MAX_CLASS_NAME]
-        if unusable := len(log.class_names) - len(declared):
-            log.add(f"left out: {_LONG_NAME}", self._format, unusable)
+        declared = []
+        for name in log.class_names:
+            if fault := _name_fault(name):
+                log.add(f"left out: {fault}", self._format)
+            else:
+                declared.append(name)
         self._class_names = tuple(dict.fromkeys([*declared, *shown]))
         self._labels = self._label(images)
         if not self._labels:
@@ -126,11 +130,14 @@ class _Import:
         return dict(sorted(found.items()))
 
     def _bound(self, image: AnnotatedImage) -> AnnotatedImage:
-        """Return an image without objects whose class has too long a name for the reports of all that uses it."""
-        shapes = [shape for shape in image.shapes if len(shape.class_name) <= MAX_CLASS_NAME]
-        if lost := len(image.shapes) - len(shapes):
-            self._log.add(f"left out: an object of {_LONG_NAME}", image.name, lost)
-        return replace(image, shapes=shapes, lost=image.lost + lost)
+        """Return an image without objects whose class has a name that an archive cannot have."""
+        shapes = []
+        for shape in image.shapes:
+            if fault := _name_fault(shape.class_name):
+                self._log.add(f"left out: an object of {fault}", image.name)
+            else:
+                shapes.append(shape)
+        return replace(image, shapes=shapes, lost=image.lost + len(image.shapes) - len(shapes))
 
     def _choose(self, entry: str, claims: Sequence[AnnotatedImage]) -> AnnotatedImage | None:
         """Return what is said of an entry by the annotations that mean it; None if they may mean other images.
@@ -286,6 +293,16 @@ def _only_class(image: AnnotatedImage, log: PlaceLog) -> str | None:
     if not tags:
         log.add("left out: an image without a class")
     return tags[0] if tags else None
+
+
+def _name_fault(name: str) -> str:
+    """What is wrong with the name of a class; an empty text if nothing is."""
+    if len(name) > MAX_CLASS_NAME:
+        return _LONG_NAME
+    if not name.strip():
+        return "a class without a name"
+    wrong = any(category(sign) in {"Cc", "Cs"} for sign in name)  # control characters, and halves of characters
+    return "a class whose name is no valid text" if wrong else ""
 
 
 def _keypoint_keys(keypoints: int, log: ImportLog) -> dict[str, object]:

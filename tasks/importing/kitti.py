@@ -6,7 +6,7 @@ from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, ImportLog
 from tasks.importing.documents import DocumentError, read_text, to_number
-from tasks.importing.image_index import subset_of
+from tasks.importing.image_index import subset_of_image
 
 COLUMNS = (15, 16)  # with a score
 FOLDER = "label_2"
@@ -41,4 +41,4 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         folder = parent_folder(name)
         image = f"{parent_folder(folder)}/{_IMAGES}/{name.rpartition('/')[2].rpartition('.')[0]}".removeprefix("/")
         lost = sum(map(bool, map(str.strip, lines))) - len(shapes)
-        yield AnnotatedImage(name=image, folder=folder, subset=subset_of(name), shapes=shapes, lost=lost)
+        yield AnnotatedImage(name=image, folder=folder, subset=subset_of_image(name), shapes=shapes, lost=lost)

@@ -13,7 +13,7 @@ from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
 from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Shape, ellipse
 from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
-from tasks.importing.image_index import subset_of
+from tasks.importing.image_index import subset_of_image
 from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, rings_of_mask
 
 _KINDS = ("rectangle", "polygon", "circle", "mask")
@@ -54,7 +54,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
                 name=file.image_path.replace("\\", "/"),
                 folder=parent_folder(name),
                 size=size,
-                subset=subset_of(name),
+                subset=subset_of_image(name),
                 shapes=shapes,
                 lost=len(objects) - len(shapes),
             )

@@ -10,7 +10,7 @@ from tasks.dataset.labels import VISIBILITIES, LabelRow, LabelSpec, parse_labels
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.importing.annotations import AnnotatedImage, Box, ImportLog, Outline, Pose, Shape
 from tasks.importing.documents import DocumentError, read_bytes, read_text, to_number
-from tasks.importing.image_index import subset_of
+from tasks.importing.image_index import subset_of_image
 
 NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels", "labels.txt")
 
@@ -49,7 +49,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
             name=image_path(name),
             folder=parent_folder(name),
             relative=True,
-            subset=subset_of(name),
+            subset=subset_of_image(name),
             shapes=[_shape(row, rules.keypoints, names, name, log) for row in labels.rows],
             lost=labels.written - len(labels.rows),
         )

@@ -25,7 +25,7 @@ from tasks.importing.annotations import (
     rotated_box,
 )
 from tasks.importing.documents import number, read_text, read_xml, text, to_number
-from tasks.importing.image_index import subset_of
+from tasks.importing.image_index import subset_of_image
 
 _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 IMAGE_SETS = "ImageSets/Main/"
@@ -53,7 +53,7 @@ def read(
             name=text(root, "filename") or stem,
             folder=parent_folder(name),
             size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
-            subset=subsets.get(stem) or subset_of(name),
+            subset=subsets.get(stem) or subset_of_image(name),
             shapes=shapes,
             lost=len(objects) - len(shapes),
         )

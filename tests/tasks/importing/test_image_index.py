@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.importing.image_index import ImageIndex
+from tasks.importing.image_index import ImageIndex, subset_of_image
 from tasks.importing.plain_yolo import image_path
 
 IMAGES = ("train/images/a.jpg", "val/images/a.jpg", "b.JPG", "0.jpg", "cam/0.jpg")
@@ -26,3 +26,11 @@ IMAGES = ("train/images/a.jpg", "val/images/a.jpg", "b.JPG", "0.jpg", "cam/0.jpg
 )
 def test_an_image_is_found_by_its_name_and_its_place(written: str, folder: str, subset: str, found: list[str]) -> None:
     assert ImageIndex(IMAGES).find(written, folder, subset) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "subset"),
+    [("images/train/val_x.jpg", "train"), ("images/val/train_9.jpg", "val"), ("val_x.jpg", "val"), ("a/b.jpg", "")],
+)
+def test_folders_say_the_subset_of_an_image_before_its_own_name(path: str, subset: str) -> None:
+    assert subset_of_image(path) == subset

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tasks.dataset.archive import open_archive
+from tasks.importing import cvat
+from tasks.importing.annotations import ImportLog
 from tasks.importing.importer import import_archive
 from tasks.importing.report import import_markdown, import_sentence
 from tasks.importing.steps import convert_archive
@@ -291,3 +294,36 @@ def test_splits_of_the_source_stay_and_the_rest_is_placed(
         told = json.loads(archive.read("provenance.json"))["images"]
     kept = {entry.split("/")[1] for entry, original in told.items() if original.startswith("images/default/test")}
     assert kept <= {"test"} or set(subsets) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (" ", "left out: an object of a class without a name"),
+        ("a\x07b", "left out: an object of a class whose name is no valid text"),
+        ("\ud800", "left out: an object of a class whose name is no valid text"),
+    ],
+    ids=["blank", "bell", "half a character"],
+)
+def test_a_class_that_no_archive_can_name_costs_its_objects_alone(name: str, told: str, tmp_path: Path) -> None:
+    boxes = {f"{at}.jpg": [Box("cat", 4, 4, 30, 40), Box(name, 8, 8, 20, 30)] for at in range(4)}
+    source = sources.write_zip(tmp_path / "source.zip", sources.coco(boxes))
+    summary = import_archive(source, tmp_path / "made.zip", ImportParams(), {})
+    assert (summary.objects, summary.changes[told]) == ({"cat": 4}, 4)
+
+
+@pytest.mark.parametrize(
+    ("written", "subset", "told"),
+    [("Train", "train", 0), ("Validation", "val", 0), ("../../evil", "", 1), ("default", "", 0)],
+)
+def test_a_subset_of_cvat_is_one_of_ours_or_none(written: str, subset: str, told: int, tmp_path: Path) -> None:
+    text = sources.cvat({"a.jpg": [Box("cat", 4, 4, 30, 40)]})["annotations.xml"]
+    assert isinstance(text, str)
+    with_subset = text.replace('name="a.jpg"', f'name="a.jpg" subset="{written}"')
+    path = sources.write_zip(tmp_path / "source.zip", {"annotations.xml": with_subset, "a.jpg": sources.jpeg(0)})
+    log = ImportLog()
+    archive, _ = open_archive(path, ValidationPolicy())
+    assert archive
+    with archive:
+        (image,) = cvat.read(archive, ["annotations.xml"], log)
+    assert (image.subset, log.counts["changed: a subset that is none of train, val and test"]) == (subset, told)
