@@ -29,7 +29,7 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
     task: str
     origins: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+    _taken: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         """Open the file, which must not exist."""
@@ -79,12 +79,14 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
 
     def _take(self, name: str) -> str:
         """Return the name with a number if it is taken; file systems may not tell large letters from small ones."""
+        key = name.lower()
+        number = self._taken.get(key, 1)
         free = name
-        number = 1
         while free.lower() in self._taken:
             number += 1
             free = f"{name}-{number}"
-        self._taken.add(free.lower())
+        self._taken[key] = number  # the next one of this name begins here
+        self._taken[free.lower()] = 1
         return free
 
     def _write(self, name: str, data: bytes, packing: int = zipfile.ZIP_DEFLATED) -> None:

@@ -18,9 +18,11 @@ class ImageIndex:
         self.images = tuple(name for name in names if is_image(name))
         self._by_file: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        self._by_end: defaultdict[str, list[str]] = defaultdict(list)  # the last folder and the file
         for name in self.images:
             file = name.rpartition("/")[2]
             self._by_file[file].append(name)
+            self._by_end[_end(name)].append(name)
             self._by_stem[file.rpartition(".")[0]].append(name)
 
     def find(self, written: str, folder: str = "", subset: str = "") -> list[str]:
@@ -29,13 +31,20 @@ class ImageIndex:
         Of several entries with the name, the one that fits its place best is taken (`fit`); they are several if nothing
         tells them apart.
         """
-        file = normal_name(written).rpartition("/")[2]
+        path = normal_name(written)
+        file = path.rpartition("/")[2]
         named = self._by_file.get(file, []) or self._by_stem.get(file, [])
+        if "/" in path:  # those in its last folder fit better than all others, which may be very many
+            named = self._by_end.get(_end(path), named)
         if len(named) < 2:
             return named
         fits = {name: fit(name, written, folder, subset) for name in named}
         best = max(fits.values())
         return [name for name in named if fits[name] == best]
+
+
+def _end(path: str) -> str:
+    return "/".join(path.split("/")[-2:])
 
 
 class Fit(NamedTuple):
