@@ -97,12 +97,7 @@ class _Import:
         self._task = params.task or choose_task(images.values())
         self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
         shown = [shape.class_name for image in images.values() for shape in image.shapes]
-        declared = []
-        for name in log.class_names:
-            if fault := _name_fault(name):
-                log.add(f"left out: {fault}", self._format)
-            else:
-                declared.append(name)
+        declared = [name for name in log.class_names if self._can_be_named(name, "left out: ", self._format)]
         self._class_names = tuple(dict.fromkeys([*declared, *shown]))
         self._labels = self._label(images)
         if not self._labels:
@@ -131,13 +126,15 @@ class _Import:
 
     def _bound(self, image: AnnotatedImage) -> AnnotatedImage:
         """Return an image without objects whose class has a name that an archive cannot have."""
-        shapes = []
-        for shape in image.shapes:
-            if fault := _name_fault(shape.class_name):
-                self._log.add(f"left out: an object of {fault}", image.name)
-            else:
-                shapes.append(shape)
+        what = "left out: an object of "
+        shapes = [shape for shape in image.shapes if self._can_be_named(shape.class_name, what, image.name)]
         return replace(image, shapes=shapes, lost=image.lost + len(image.shapes) - len(shapes))
+
+    def _can_be_named(self, name: str, what: str, place: str) -> bool:
+        """Return whether a class can have the name; if not, tell `what` is done about it."""
+        if fault := _name_fault(name):
+            self._log.add(f"{what}{fault}", place)
+        return not fault
 
     def _choose(self, entry: str, claims: Sequence[AnnotatedImage]) -> AnnotatedImage | None:
         """Return what is said of an entry by the annotations that mean it; None if they may mean other images.
