@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.evaluation.matching import MIN_OVERLAP, Doubles, Matching, match
-from tasks.evaluation.overlaps import ComparedImage, box_iou
+from tasks.evaluation.matching import MIN_OVERLAP, Doubles, Matching
+from tasks.evaluation.overlaps import ComparedImage
+from tasks.vision.geometry import box_iou_matrix
 
 Kind = Literal["missing", "spurious", "swapped", "misplaced"]
 KINDS: tuple[Kind, ...] = ("missing", "spurious", "swapped", "misplaced")
@@ -40,9 +41,11 @@ class LabelError:
     detection: int | None
 
 
-def find_label_errors(images: Sequence[ComparedImage], min_score: float) -> list[LabelError]:
-    """Return the suspicions that reach `min_score`, those with the highest scores first; of each label one at most."""
-    matching = match(images)
+def find_label_errors(images: Sequence[ComparedImage], matching: Matching, min_score: float) -> list[LabelError]:
+    """Return the suspicions that reach `min_score`, those with the highest scores first; of each label one at most.
+
+    `matching` is that of the images.
+    """
     found = list(_by_label(matching, images))
     suspicions = [*found, *_missing(matching, images, {(each.image, each.detection) for each in found})]
     kept = [each for each in suspicions if each.score >= min_score]
@@ -137,4 +140,4 @@ def _missing(
 
 def _lies_on(image: ComparedImage, place: int, others: Sequence[int]) -> bool:
     boxes = image.predictions.xyxy
-    return bool((box_iou(boxes[[place]], boxes[list(others)]) >= MIN_OVERLAP).any())
+    return bool((box_iou_matrix(boxes[[place]], boxes[list(others)]) >= MIN_OVERLAP).any())

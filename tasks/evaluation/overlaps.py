@@ -53,7 +53,7 @@ def compare_image(labels: Detections, predictions: Detections, task: str) -> Com
         areas = _doubles(np.ptp(predictions.keypoints[..., :2], axis=1)).prod(axis=1)  # COCO's measure of a detection
         overlaps = keypoint_similarity(predictions.keypoints, labels, label_areas)
     else:
-        overlaps = box_iou(predictions.xyxy, labels.xyxy)
+        overlaps = _box_iou(predictions.xyxy, labels.xyxy)
     return ComparedImage(
         labels=replace(labels, mask=None),
         predictions=replace(_outline(predictions), mask=None),
@@ -80,7 +80,7 @@ def best_first(predictions: Detections) -> Detections:
 
 def rotated_iou(boxes: Floats, others: Floats) -> Doubles:
     """Return the [n, m] exact overlaps of rotated boxes [n, 5] and [m, 5] (centre, width, height, radians)."""
-    near = box_iou(enclosing_boxes(boxes), enclosing_boxes(others)) > 0
+    near = _box_iou(enclosing_boxes(boxes), enclosing_boxes(others)) > 0
     overlaps = np.zeros(near.shape)
     rings, other_rings = _doubles(xywhr_to_corners(boxes)), _doubles(xywhr_to_corners(others))
     areas, other_areas = _enclosed_areas(rings), _enclosed_areas(other_rings)
@@ -184,8 +184,7 @@ def _count_pixels(bits: NDArray[np.uint8]) -> Doubles:
     return _doubles(np.bitwise_count(bits).sum(axis=(1, 2)))
 
 
-def box_iou(boxes: Floats, others: Floats) -> Doubles:
-    """Return the [n, m] overlaps of boxes [n, 4] and [m, 4] (corners)."""
+def _box_iou(boxes: Floats, others: Floats) -> Doubles:
     if not len(boxes) or not len(others):
         return np.zeros((len(boxes), len(others)))
     return _doubles(coco_mask.iou(_xywh(boxes), _xywh(others), [0] * len(others)))

@@ -135,6 +135,7 @@ def judge_labels(predicted: PredictedSet, params: LabelErrorParams) -> JudgedLab
         StudioError: The models and the archive share no class.
     """
     images = compare_images(predicted.task, predicted.class_names, predicted.data, predicted.predictions)
-    errors = find_label_errors(images, params.min_score)
-    score = mean_ap(match(images))
+    matching = match(images)
+    errors = find_label_errors(images, matching, params.min_score)
+    score = mean_ap(matching)
     return JudgedLabels(data=predicted.data, images=images, errors=errors, most=params.most, map50=score)

@@ -23,7 +23,8 @@ from infra import demo_data
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.label_errors import KINDS, LabelError, find_label_errors
 from tasks.evaluation.labelled_images import ALL_SPLITS, EvaluationSet, unpack_split
-from tasks.evaluation.overlaps import ComparedImage, box_iou
+from tasks.evaluation.matching import match
+from tasks.evaluation.overlaps import ComparedImage
 from tasks.evaluation.prediction_file import read_predictions
 from tasks.evaluation.version_evaluation import compare_images
 from tasks.merge.folds import plan_folds
@@ -34,6 +35,7 @@ from tasks.training.events import TrainedModel
 from tasks.training.process import run_job
 from tasks.training.steps import training_job
 from tasks.vision.detections import Detections
+from tasks.vision.geometry import box_iou_matrix
 from tests.tasks.merge.archives import checked
 
 GOAL = 0.8
@@ -130,7 +132,7 @@ def is_right(
     for each in own:
         x, y, w, h = each.box
         true = np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]]) * size
-        if each.kind != "spurious" and box_iou(found, true.astype(np.float32))[0, 0] >= 0.3:
+        if each.kind != "spurious" and box_iou_matrix(found, true.astype(np.float32))[0, 0] >= 0.3:
             return each
     return None
 
@@ -140,7 +142,7 @@ def judge(
 ) -> tuple[float, str]:
     """Return the precision of the first suspicions, and all figures as a line."""
     images = compare_images("detect", names, data, found)
-    errors = find_label_errors(images, 0.1)
+    errors = find_label_errors(images, match(images), 0.1)
     hits = [is_right(error, data, images, planted) for error in errors]
     precision = sum(hit is not None for hit in hits[:FIRST]) / FIRST
     total = sum(map(len, planted.values()))

@@ -18,6 +18,7 @@ from tasks.evaluation.label_error_page import (
     write_review_archive,
 )
 from tasks.evaluation.label_errors import LabelError, find_label_errors
+from tasks.evaluation.matching import match
 from tasks.evaluation.overlaps import ComparedImage, compare_image
 from tasks.evaluation.version_evaluation import compare_images
 from tests.tasks.evaluation.pictures import detections
@@ -29,6 +30,10 @@ FAR = (220, 220, 300, 300)
 
 def compared(labels: Any, classes: Sequence[int], found: Any, found_classes: Any, scores: Any) -> ComparedImage:
     return compare_image(detections(labels, classes), detections(found, found_classes, scores), "detect")
+
+
+def suspect(images: Sequence[ComparedImage], min_score: float) -> list[LabelError]:
+    return find_label_errors(images, match(images), min_score)
 
 
 def well_found(count: int = 20) -> list[ComparedImage]:
@@ -51,7 +56,7 @@ def test_a_label_looks_wrong_in_its_way(
     kind: str, labels: Any, classes: list[int], found: Any, found_classes: list[int]
 ) -> None:
     wrong = compared(labels, classes, found, found_classes, [0.9] * len(found))
-    (error,) = find_label_errors([*well_found(), wrong], 0.3)
+    (error,) = suspect([*well_found(), wrong], 0.3)
     assert (error.kind, error.image) == (kind, 20)
     assert error.score > 0.6
     assert (error.label is None, error.detection is None) == (kind == "missing", kind == "spurious")
@@ -67,29 +72,29 @@ def test_a_label_looks_wrong_in_its_way(
 )
 def test_labels_that_are_found_do_not_look_wrong(second: Any, class_id: int) -> None:
     again = compared([BOX], [0], [BOX, second], [0, class_id], [0.95, 0.55])
-    assert find_label_errors([*well_found(), again], 0.3) == []
+    assert suspect([*well_found(), again], 0.3) == []
 
 
 def test_labels_that_lie_as_those_of_their_class_do_not_look_wrong() -> None:
     loose = [compared([BOX], [0], [(100, 100, 200, 165 + 10 * (at % 3))], [0], [0.9]) for at in range(30)]
-    assert find_label_errors(loose, 0.3) == []
+    assert suspect(loose, 0.3) == []
 
 
 def test_a_label_that_nothing_like_it_is_found_of_does_not_look_wrong() -> None:
     """A model that finds no small object says nothing about labels of small objects."""
     small = [compared([BOX, (10, 10, 14, 14)], [0, 0], [BOX], [0], [0.9]) for _ in range(60)]
-    assert find_label_errors(small, 0.3) == []
+    assert suspect(small, 0.3) == []
 
 
 def test_an_object_found_as_two_classes_is_one_suspicion_and_the_surest_stands_first() -> None:
     twice = compared([], [], [BOX, BOX], [1, 0], [0.8, 0.5])
     weak = compared([], [], [BOX], [0], [0.6])
-    errors = find_label_errors([*well_found(), weak, twice], 0.3)
+    errors = suspect([*well_found(), weak, twice], 0.3)
     assert [(error.kind, error.image, error.detection) for error in errors] == [("missing", 21, 0), ("missing", 20, 0)]
 
 
 def test_what_is_labelled_with_another_class_is_not_missing_too() -> None:
-    errors = find_label_errors([*well_found(), compared([BOX], [1], [BOX], [0], [0.9])], 0)
+    errors = suspect([*well_found(), compared([BOX], [1], [BOX], [0], [0.9])], 0)
     assert [error.kind for error in errors if error.image == 20] == ["swapped"]
 
 
@@ -99,7 +104,7 @@ def test_a_place_counts_labels_that_are_ignored() -> None:
     nothing = detections(np.zeros((0, 4)), [], [], keypoints=np.zeros((0, 1, 3), np.float32))
     found = detections([FAR], [0], [0.9], keypoints=points[1:])
     images = [*(compare_image(labels, found, "pose") for _ in range(20)), compare_image(labels, nothing, "pose")]
-    (error,) = find_label_errors(images, 0.3)
+    (error,) = suspect(images, 0.3)
     assert (error.kind, error.label) == ("spurious", 1)
 
 
@@ -115,7 +120,7 @@ def judged(folder: Path, task: str) -> JudgedLabels:
     found = perfect(data, task)
     changed = replace(data, images=(wrong, *data.images[1:]))
     images = compare_images(task, data.class_names, changed, found)
-    return JudgedLabels(data=changed, images=images, errors=find_label_errors(images, 0.3), most=1, map50=0.9)
+    return JudgedLabels(data=changed, images=images, errors=suspect(images, 0.3), most=1, map50=0.9)
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
