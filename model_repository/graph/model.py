@@ -22,9 +22,11 @@ from .runtimes import Images, OnnxRuntime, OpenVino, Outputs, Runtime
 from .task_outputs import OUTPUTS, output_shapes
 
 
-def choose_runtime(graph: Path, outputs: Collection[str], precision: str, threads: int, *, gpu: bool) -> Runtime:
+def choose_runtime(
+    graph: Path, outputs: Collection[str], precision: str, threads: int, *, max_batch_size: int, gpu: bool
+) -> Runtime:
     """Return CUDA if ONNX Runtime has it and Triton sees a GPU, else OpenVINO, else ONNX Runtime on the CPU."""
-    runtime = open_cuda_runtime(graph, outputs, threads) if gpu else None
+    runtime = open_cuda_runtime(graph, outputs, threads, max_batch_size) if gpu else None
     if gpu and runtime is None:
         pb_utils.Logger.log_warn("there is a GPU, but no ONNX Runtime with CUDA (onnxruntime-gpu): the CPU is used")
     if runtime is None:
@@ -68,7 +70,9 @@ class TritonPythonModel:
         precision = _parameter(config, f"precision.{version}")
         gpu = args["model_instance_kind"] == "GPU"
         try:
-            self.runtime = choose_runtime(graph, OUTPUTS[task], precision, threads, gpu=gpu)
+            self.runtime = choose_runtime(
+                graph, OUTPUTS[task], precision, threads, max_batch_size=int(config["max_batch_size"]), gpu=gpu
+            )
         except Exception as error:
             raise ValueError(f"its model.onnx does not load as a graph of task {task}: {error}") from error
         self.side = int(_parameter(config, f"image_size.{version}"))

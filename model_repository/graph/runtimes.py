@@ -43,10 +43,8 @@ class OnnxRuntime:
     ) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        providers = dict.fromkeys((provider, "CPUExecutionProvider"))
-        self.session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
+        self._graph, self._threads, self.provider = graph, threads, provider
+        self.session = self.open_session()
         self.provider = self.session.get_providers()[0]
         self.description = f"ONNX Runtime {onnxruntime.__version__}, {self.provider}, f32"
         self.shape = self.session.get_inputs()[0].shape
@@ -61,11 +59,24 @@ class OnnxRuntime:
     def close(self) -> None:
         """Nothing waits here."""
 
-    def _run(self, images: Images) -> Outputs | Exception:
+    def open_session(self) -> Any:  # noqa: ANN401  # an onnxruntime.InferenceSession, which has no types
+        """Return one more session of the graph, with memory of its own."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        providers = dict.fromkeys((self.provider, "CPUExecutionProvider"))
+        return onnxruntime.InferenceSession(self._graph, options, providers=list(providers))
+
+    def run_session(self, session: Any, images: Images) -> Outputs | Exception:  # noqa: ANN401
+        """Return the outputs for images [N,S,S,3], or the error."""
         try:
-            return dict(zip(self.outputs, self.session.run(self.outputs, {"images": images}), strict=True))
+            return dict(zip(self.outputs, session.run(self.outputs, {"images": images}), strict=True))
         except Exception as error:  # noqa: BLE001  # whatever a runtime raises becomes this request's error
             return error
+
+    def _run(self, images: Images) -> Outputs | Exception:
+        return self.run_session(self.session, images)
 
 
 class OpenVino:

@@ -11,7 +11,7 @@ arithmetic, which is nearly all of the time on both sides, and a worker that did
 as fast. A film, too, has its decoder, its model and its encoder on the same cores, while each of them alone has them
 all.
 
-Where there is a GPU, column `device` names it, the others use it, too, and there is no limit. That was never run.
+Where there is a GPU, column `device` names it, the others use it, too, and there is no limit. It ran only in part.
 """
 
 import json

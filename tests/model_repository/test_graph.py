@@ -226,7 +226,8 @@ def answers(runtime: Any, *batch: NDArray[np.uint8]) -> list[Any]:
     return [found[index] for index in range(len(batch))]
 
 
-RUNTIMES = ["runtimes.OnnxRuntime", "cuda_runtime.BatchedOnnxRuntime"]
+CPU = "CPUExecutionProvider"
+RUNTIMES = [("runtimes.OnnxRuntime", ()), ("cuda_runtime.BatchedOnnxRuntime", (CPU, 16))]
 
 
 def open_runtime(name: str, *arguments: Any) -> Any:
@@ -234,11 +235,11 @@ def open_runtime(name: str, *arguments: Any) -> Any:
 
 
 @pytest.mark.usefixtures("code")
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_onnx_runtime_answers_a_batch_request_by_request(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "more"), RUNTIMES)
+def test_onnx_runtime_answers_a_batch_request_by_request(tmp_path: Path, name: str, more: tuple[Any, ...]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["segment"]))
-    runtime = open_runtime(name, path, TASKS["segment"], 1)
+    runtime = open_runtime(name, path, TASKS["segment"], 1, *more)
     found = answers(runtime, images(5), images(9, 1), images(2))
     for answer, values in zip(found, [(5,), (9, 1), (2,)], strict=True):
         assert set(answer) == set(TASKS["segment"])
@@ -247,14 +248,46 @@ def test_onnx_runtime_answers_a_batch_request_by_request(tmp_path: Path, name: s
 
 
 @pytest.mark.usefixtures("code")
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_onnx_runtime_fails_only_the_request_at_fault(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "more"), RUNTIMES)
+def test_onnx_runtime_fails_only_the_request_at_fault(tmp_path: Path, name: str, more: tuple[Any, ...]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(TASKS["detect"]))
-    runtime = open_runtime(name, path, TASKS["detect"], 1)
+    runtime = open_runtime(name, path, TASKS["detect"], 1, *more)
     good, bad = answers(runtime, images(5), images(9)[:, :8])
     np.testing.assert_array_equal(good["detections"], expected(TASKS["detect"], 5)["detections"])
     assert re.search("Got invalid dimensions", str(bad))
+
+
+@pytest.mark.usefixtures("code")
+def test_a_session_of_a_gpu_sees_one_number_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA plans anew for each other number, which takes a hundred times as long as the images."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(TASKS["detect"]))
+    runtime = open_runtime("cuda_runtime.BatchedOnnxRuntime", path, TASKS["detect"], 1, CPU, 16)
+    seen = list[tuple[Any, int]]()
+    run = runtime.run_session
+
+    def watched(session: Any, shown: NDArray[np.uint8]) -> Any:
+        seen.append((session, len(shown)))
+        return run(session, shown)
+
+    monkeypatch.setattr(runtime, "run_session", watched)
+    runs = {1: [1], 2: [1, 1], 3: [4], 8: [4, 4], 9: [16], 40: [16, 16, 4, 4]}
+    for count, sizes in runs.items():
+        seen.clear()
+        (found,) = answers(runtime, images(*range(count)))
+        np.testing.assert_array_equal(found["detections"], expected(TASKS["detect"], *range(count))["detections"])
+        assert seen == [(runtime.sessions[size], size) for size in sizes]
+
+
+@pytest.mark.usefixtures("code")
+def test_a_batch_that_does_not_fit_a_gpu_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(TASKS["detect"]))
+    kind = pkgutil.resolve_name("model_repository.graph.cuda_runtime.BatchedOnnxRuntime")
+    monkeypatch.setattr(kind, "run_session", lambda *_: MemoryError("no memory"))
+    with pytest.raises(RuntimeError, match=r"serving\.max_batch_size"):
+        kind(path, TASKS["detect"], 1, CPU, 16)
 
 
 FINAL = 1
