@@ -456,7 +456,7 @@ class EvaluationParams(Parameters):
     keep_thresholds: bool = Field(
         True,
         description="Keep the thresholds with the version, in place of those of an earlier evaluation. Those of split "
-        "train, and of all splits of an archive that the version was trained on, are never kept.",
+        "train, of all splits of an archive that the version was trained on, and of images that it has learnt are not.",
     )
     corrupted_images: int = Field(
         0,
@@ -483,8 +483,8 @@ class LabelErrorParams(Parameters):
     out_of_fold: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Judge by models that have not seen the labels: the training of the version is done again for each "
-        "fold, on the other folds. auto does so if the version has learnt the archive, by its name or its bytes; never "
-        "asks the version itself, which takes minutes, but it agrees with errors that it has learnt.",
+        "fold, on the other folds. auto does so if the version has learnt the archive, by its name, bytes or images; "
+        "never asks the version itself, which takes minutes, but it agrees with errors that it has learnt.",
     )
     folds: int = Field(3, ge=2, le=10, description="Parts of the archive; each costs a training.")
     epochs: int | None = Field(

@@ -15,7 +15,7 @@ from tasks.evaluation.overlaps import ComparedImage
 from tasks.media.annotate import annotate_image
 from tasks.media.images import encode_jpeg, read_image, shrink_to_fit
 from tasks.rendering.html import DOCUMENT, jpeg_data_uri, render_page
-from tasks.rendering.markdown import table
+from tasks.rendering.markdown import escape_markdown, table
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
@@ -104,8 +104,8 @@ def _object(one: Detections, names: Sequence[str]) -> dict[str, Any]:
     return {"class": names[int(one.class_id[0])], "box": box}
 
 
-def label_error_page(title: str, judged: JudgedLabels, folds: int) -> str:
-    """Return the page: each suspicion with what is labelled there and what was found."""
+def label_error_page(title: str, judged: JudgedLabels, folds: int, remarks: Sequence[str]) -> str:
+    """Return the page: each suspicion with what is labelled there and what was found; `remarks` are of the judges."""
     counts = Counter(each.kind for each in judged.shown)
     return render_page(
         "label_errors",
@@ -119,14 +119,15 @@ def label_error_page(title: str, judged: JudgedLabels, folds: int) -> str:
             ("mAP50 of the judges", f"{judged.map50:.2f}"),
         ],
         doubt=judged.doubt,
+        remarks=remarks,
         kinds=[(kind, WORDS[kind], counts[kind]) for kind in KINDS],
         exhibits=[_exhibit(judged, error) for error in judged.shown],
         count=len(judged.errors),
     )
 
 
-def label_error_markdown(judged: JudgedLabels) -> str:
-    """Return the count of each kind, and the surest suspicions."""
+def label_error_markdown(judged: JudgedLabels, remarks: Sequence[str]) -> str:
+    """Return the count of each kind, and the surest suspicions; `remarks` are of the judges."""
     counts = Counter(each.kind for each in judged.errors)
     kinds = table(("suspected", "labels"), [(WORDS[kind], counts[kind]) for kind in KINDS])
     rows = []
@@ -135,7 +136,7 @@ def label_error_markdown(judged: JudgedLabels) -> str:
         place = facts["image"] + (f", line {facts['line']}" if facts["line"] else "")
         rows.append((f"{error.score:.2f}", _sentence(facts), place))
     surest = table(("score", "suspicion", "image"), rows) if rows else ""
-    return "\n\n".join(filter(None, [judged.doubt, kinds, surest]))
+    return "\n\n".join(filter(None, [judged.doubt, *map(escape_markdown, remarks), kinds, surest]))
 
 
 def label_error_sentence(judged: JudgedLabels) -> str:

@@ -48,11 +48,12 @@ class EvaluationImage:
 class EvaluationSet:
     """The images of a `split` of archives; class ids are places in `class_names`.
 
-    `digests` are the SHA-256 in hex of the archives by name. `keypoints` is `kpt_shape`: the number of keypoints, and
-    the numbers of each.
+    `digests` are the SHA-256 in hex of the archives by name, and `checksums` the CRC-32 and the size of all images of
+    each, of all splits, by their entries. `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each.
     """
 
     digests: Mapping[str, str]
+    checksums: Mapping[str, Mapping[str, tuple[int, int]]]
     split: str
     task: str
     class_names: tuple[str, ...]
@@ -65,10 +66,6 @@ class EvaluationSet:
         archives = dict.fromkeys(image.archive for image in self.images)
         return f"{', '.join(archives)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
 
-    def holds_training_images(self, *, trained: bool) -> bool:
-        """Return whether a version may have learnt images of the set; `trained` says that it was on its archives."""
-        return self.split == "train" or (trained and self.split == ALL_SPLITS)
-
 
 def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
     """Write the images of a split, or of `ALL_SPLITS`, into the fresh `folder`: under numbers, no name becomes a path.
@@ -80,6 +77,8 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     try:
         with open_dataset(archive.path, task=archive.task) as (entries, dataset):
             samples = _samples(dataset, split, archive.name)
+            everything = {each.image for own in dataset.splits.values() for each in own}
+            checksums = entries.checksums(everything)
             images = tuple(
                 _unpack(entries, dataset, archive, own, each, folder / f"{at:06d}")
                 for at, (own, each) in enumerate(samples)
@@ -92,6 +91,7 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
         raise StudioError(expected_found_fix(f"labels in split {split} of {safe_repr(archive.name)}", "none", fix))
     return EvaluationSet(
         digests={archive.name: archive.digest},
+        checksums={archive.name: checksums},
         split=split,
         task=task,
         class_names=dataset.class_names,
@@ -115,6 +115,7 @@ def join_sets(sets: Sequence[EvaluationSet], renames: Renames) -> EvaluationSet:
             fix = "Evaluate on them one after another."
             raise StudioError(expected_found_fix("archives of one task with the same keypoints", found, fix))
     digests = {name: digest for each in sets for name, digest in each.digests.items()}
+    checksums = {name: own for each in sets for name, own in each.checksums.items()}
     archives, names = [", ".join(each.digests) for each in sets], [each.class_names for each in sets]
     if unknown := find_unknown_renames(archives, names, renames):
         fix = "Write each as a data.yaml does."
@@ -127,7 +128,7 @@ def join_sets(sets: Sequence[EvaluationSet], renames: Renames) -> EvaluationSet:
         for image in each.images
         if image.class_id is None or ids[image.class_id] is not None
     )
-    return replace(first, digests=digests, class_names=plan.class_names, images=images)
+    return replace(first, digests=digests, checksums=checksums, class_names=plan.class_names, images=images)
 
 
 def _with_class_ids(image: EvaluationImage, ids: Sequence[int | None]) -> EvaluationImage:
@@ -163,6 +164,7 @@ def read_val_split(data: Path, task: str, class_names: Sequence[str]) -> Evaluat
         )
     return EvaluationSet(
         digests={},
+        checksums={},
         split="val",
         task=task,
         class_names=tuple(class_names),

@@ -36,11 +36,11 @@ def evaluation_page(
     model_name: str,
     data: EvaluationSet,
     evaluations: Sequence[VersionEvaluation],
-    trained: Sequence[int],
+    remarks: Sequence[str],
     worst: int,
     refusal: Refusal | None = None,
 ) -> str:
-    """Return the page: the first version is judged, the others stand beside it; `trained` saw the archive before.
+    """Return the page: the first version is judged, the others stand beside it; `remarks` qualify all figures.
 
     If the first one was refused, what fell against the second one comes first.
     """
@@ -66,8 +66,7 @@ def evaluation_page(
         ],
         classes=[_class_row(number, evaluations, names) for number in first.metrics.by_class],
         promises=[_promise_row(names[number], each) for number, each in first.promises.items()],
-        trained=trained,
-        unkept=[each.version for each in evaluations if data.holds_training_images(trained=each.version in trained)],
+        remarks=remarks,
         left_out=[(each.version, ", ".join(each.left_out)) for each in evaluations if each.left_out],
         matrix=draw_matrix(data, first, names),
         bars=_bars(evaluations),
@@ -145,8 +144,10 @@ def threshold_facts(evaluation: VersionEvaluation) -> dict[str, dict[str, Any]]:
     return {evaluation.own_names[number]: asdict(threshold) for number, threshold in evaluation.thresholds.items()}
 
 
-def evaluation_markdown(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:
-    """Return the metrics of each version, and the weakest classes and slices of the first."""
+def evaluation_markdown(
+    model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation], remarks: Sequence[str]
+) -> str:
+    """Return the metrics of each version, and the weakest classes of the first; `remarks` qualify all figures."""
     first = evaluations[0]
     versions = [f"version {each.version}" for each in evaluations]
     metrics = [
@@ -160,6 +161,7 @@ def evaluation_markdown(model_name: str, data: EvaluationSet, evaluations: Seque
     ]
     parts = [
         f"**{escape_markdown(model_name)} on {escape_markdown(data.title)}**: {len(data.images)} images.",
+        *map(escape_markdown, remarks),
         table(("metric", *versions), metrics),
         table(("weakest classes", "labels", first_metric(first), "threshold"), classes),
         *(escape_markdown(_promise_row(data.class_names[number], each)[1]) for number, each in first.promises.items()),

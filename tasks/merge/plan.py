@@ -1,7 +1,7 @@
 """The merge plan: the samples and class ids of every archive, and the images left out, before a file is written."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.merge.class_mapping import ClassPlan, Renames, find_unknown_renames, plan_classes
@@ -33,7 +33,7 @@ class MergePlan:
     is fatal nothing can be merged. `digests` are the SHA-256 of the archives in hex, empty if not known. `task` is None
     if no archive has a single label (or if they disagree). `united` are the pictures that several archives have, which
     are written once with the labels of all; the other copies are not among `splits`. `vocabularies` are None if all
-    that is not labelled is background.
+    that is not labelled is background. `entries` are the checksum and size of each image, as in `MergeInput`.
     """
 
     archives: tuple[str, ...]
@@ -47,6 +47,7 @@ class MergePlan:
     repeated: int
     conflicts: tuple[Conflict, ...]
     digests: tuple[str, ...] = ()
+    entries: tuple[Mapping[str, tuple[int, int]], ...] = ()
     gold: Gold | None = None
     united: tuple[LabelUnion, ...] = ()
     vocabularies: Vocabularies | None = None
@@ -99,6 +100,7 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         repeated=left.repeated,
         conflicts=tuple(conflicts),
         digests=tuple(source.digest for source in sources),
+        entries=tuple(source.entries for source in sources),
         gold=measured,
         united=united,
         vocabularies=vocabularies if any(each.settled for each in conflicts) else None,

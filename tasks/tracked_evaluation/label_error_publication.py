@@ -36,8 +36,13 @@ def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, fol
         "map50": judged.map50,
         "flow_run_id": run,
     }
-    page = label_error_page(f"{version.name} version {version.version}", judged, folds)
-    figures = facts | {"label_errors": [judged.facts(error) for error in judged.errors]}
+    remarks = (
+        [f"Out of fold, because {clause}." for clause in subject.describe_trained_on(judged.data)]
+        if folds
+        else subject.remarks(judged.data, "it agrees with labels that it has learnt, wrong ones too")
+    )
+    page = label_error_page(f"{version.name} version {version.version}", judged, folds, remarks)
+    figures = facts | {"remarks": remarks, "label_errors": [judged.facts(error) for error in judged.errors]}
     text = json.dumps(figures, indent=2)
     links = {
         "Labels that look wrong": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/label-errors.html"),
@@ -48,4 +53,4 @@ def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, fol
         write_review_archive(judged, review, facts)
         links["Their images as an archive"] = storage_steps.upload_file(review, Bucket.RUNS, f"{run}/label-errors.zip")
     links |= page_links(run, version.run_id, version.name, version.version)
-    artifacts.show_markdown("label-errors", f"{links_markdown(links)}\n\n{label_error_markdown(judged)}")
+    artifacts.show_markdown("label-errors", f"{links_markdown(links)}\n\n{label_error_markdown(judged, remarks)}")

@@ -17,6 +17,8 @@ from tasks.tracked_evaluation.subjects import Subject
 from tasks.tracking import evaluation_runs
 from tasks.tracking.links import page_links
 
+_UNKEPT = "The thresholds of version {} are not kept with it: they rest on images for training."
+
 
 def publish(
     subjects: Sequence[Subject],
@@ -32,9 +34,13 @@ def publish(
     log_step("drawing the page")
     run = flow_run_id()
     first = subjects[0].version
-    trained = [each.version.version for each in subjects if each.trained_on(data)]
-    html = page.evaluation_page(first.name, data, evaluations, trained, evaluation.worst)
-    facts = page.evaluation_facts(first.name, data, evaluations)
+    unkept = [each for each in subjects if each.may_have_learnt(data)]
+    remarks = [
+        *(remark for each in subjects for remark in each.remarks(data, "on other images it may do worse")),
+        *(_UNKEPT.format(each.version.version) for each in unkept),
+    ]
+    html = page.evaluation_page(first.name, data, evaluations, remarks, evaluation.worst)
+    facts = page.evaluation_facts(first.name, data, evaluations) | {"remarks": remarks}
     text = json.dumps(facts, indent=2)
     address = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/evaluation.html")
     figures = retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/evaluation.json")
@@ -42,11 +48,10 @@ def publish(
         version = subject.version
         metrics = page.evaluation_metrics(data, each)
         evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
-        learnt = data.holds_training_images(trained=version.version in trained)
-        if evaluation.keep_thresholds and not learnt:
+        if evaluation.keep_thresholds and subject not in unkept:
             source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}
             evaluation_runs.keep_thresholds(version, page.threshold_facts(each), source)
     links = {"Evaluation": address, "All figures as JSON": figures}
     links |= page_links("", first.run_id, first.name, first.version)
-    markdown = page.evaluation_markdown(first.name, data, evaluations)
+    markdown = page.evaluation_markdown(first.name, data, evaluations, remarks)
     artifacts.show_markdown("evaluation", f"{links_markdown(links)}\n\n{markdown}")

@@ -20,7 +20,12 @@ from tasks.orchestration.current_run import log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
 from tasks.tracked_training.inputs import fetch_valid_archive
 from tasks.tracking import registry
-from tasks.tracking.trained_versions import Ancestry, read_ancestry
+from tasks.tracking.ancestry import Ancestry, read_ancestry
+
+_UNKNOWN_IMAGES = (
+    "Not all images that version {} has learnt are known, because it or one that it was trained from was imported or "
+    "is of an earlier release: they are not recognized in an archive of another name."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +36,45 @@ class Subject:
     ancestry: Ancestry
 
     def trained_on(self, data: EvaluationSet) -> list[str]:
-        """Return the archives of a set that the version has learnt, under these names or with these bytes.
+        """Return the archives of a set that the version has learnt: under these names, with these bytes or images.
 
         An archive that has other bytes by now shows the same images most of the time, with labels that were mended.
+        One that shares a single image with the training is learnt, too.
         """
         learnt = self.ancestry.archives
         digests = frozenset[str]().union(*learnt.values())
-        return [name for name, digest in data.digests.items() if digest in digests or name in learnt]
+        return [
+            name
+            for name, digest in data.digests.items()
+            if digest in digests or name in learnt or self._shared_images(data, name)
+        ]
+
+    def describe_trained_on(self, data: EvaluationSet) -> list[str]:
+        """Return a clause for each of these archives, with the number of its images that are known from a training."""
+        version = f"version {self.version.version}"
+        return [
+            f"{version} has seen {seen:,} of the {len(data.checksums[name]):,} images of {safe_repr(name)} in training"
+            if (seen := self._shared_images(data, name))
+            else f"{version} has learnt an archive with the name or the bytes of {safe_repr(name)}"
+            for name in self.trained_on(data)
+        ]
+
+    def may_have_learnt(self, data: EvaluationSet) -> bool:
+        """Return whether images of the set itself were for training: figures of these say nothing of others."""
+        if data.split == "train" or (data.split == ALL_SPLITS and self.trained_on(data)):
+            return True
+        learnt = self.ancestry.images.train
+        return any(data.checksums[each.archive][each.name] in learnt for each in data.images)
+
+    def remarks(self, data: EvaluationSet, consequence: str) -> list[str]:
+        """Return what the version has learnt of a set, and the consequence of that, and what is not known of it."""
+        learnt = [f"{clause[0].upper()}{clause[1:]}: {consequence}." for clause in self.describe_trained_on(data)]
+        if self.ancestry.tells_images:
+            return learnt
+        return [*learnt, _UNKNOWN_IMAGES.format(self.version.version)]
+
+    def _shared_images(self, data: EvaluationSet, archive: str) -> int:
+        return sum(each in self.ancestry.images for each in data.checksums[archive].values())
 
 
 def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subject]:
@@ -76,9 +113,9 @@ def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluat
     """
     for each in subjects:
         require_task(each.version.version, each.version.task, data)
-        if evaluation.max_misses and (seen := each.trained_on(data)):
+        if evaluation.max_misses and (seen := each.describe_trained_on(data)):
             fix = "Name a gold archive, or leave evaluation.max_misses empty."
-            found = f"{safe_repr(seen)}, on which version {each.version.version} was trained"
+            found = f"that {' and that '.join(seen)}"
             expected = "archives that were never trained on for evaluation.max_misses"
             raise StudioError(expected_found_fix(expected, found, fix))
 

@@ -10,6 +10,7 @@ from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.report import plan_facts
+from tasks.merge.training_images import TRAINING_IMAGES, pack_training_images, training_images
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
 from tasks.parameters import MergePolicy, PromotionPolicy, TrainingParams
@@ -98,9 +99,15 @@ class TrainingSession:
         with runs.closing_run(run_id):
             runs.log_inputs(run_id, digests, self.plan_digest)
             runs.log_json(run_id, plan_facts(self.data.plan), PLAN_ARTIFACT)
+            runs.log_artifact(run_id, self._write_training_images())
             chosen = {"training": self.training, "merge": merge, "promotion": promotion}
             runs.log_json(run_id, {name: each.model_dump() for name, each in chosen.items()}, POLICIES_ARTIFACT)
             yield TrackedRun(session=self, run_id=run_id, tags=tags)
+
+    def _write_training_images(self) -> Path:
+        path = self.folder / TRAINING_IMAGES
+        path.write_bytes(pack_training_images(training_images(self.data.plan)))
+        return path
 
 
 @dataclass(frozen=True, kw_only=True)

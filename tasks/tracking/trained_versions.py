@@ -1,13 +1,12 @@
 """What a training left in MLflow: its version and the decision about it, its arguments, the champion's archives."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.orchestration.step import retried_step
 from tasks.parameters import TrainingParams
 from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
-from tasks.tracking.registry import ADDRESS, CHAMPION, ModelVersion, read_tags
+from tasks.tracking.registry import CHAMPION, ModelVersion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +61,6 @@ def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
             "It was not registered by train-model: name its archives instead of champion+."
         )
     return archives
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ancestry:
-    """What a version and the versions that it was trained from have learnt, and the base model of the first.
-
-    `archives` are the SHA-256 in hex of what was trained on, by the names of archives. `base_model` is empty if nobody
-    knows it, and the address of a version if that was deleted.
-    """
-
-    archives: Mapping[str, frozenset[str]]
-    base_model: str
-
-
-@retried_step
-def read_ancestry(version: ModelVersion) -> Ancestry:
-    """Return what is known of how a version came about.
-
-    Raises:
-        TrackingError: MLflow cannot be reached.
-    """
-    archives: dict[str, frozenset[str]] = {}
-    base = f"models:/{version.name}/{version.version}"
-    while (address := ADDRESS.fullmatch(base)) and address["version"]:
-        try:
-            tags = read_tags.fn(address["name"], int(address["version"]))
-        except TrackingError as error:
-            if error.transient:
-                raise
-            break
-        for name, digest in archives_of(tags).items():
-            archives[name] = archives.get(name, frozenset()) | {digest}
-        base = tags.get("base_model", "")
-    return Ancestry(archives=archives, base_model=base)
 
 
 @retried_step

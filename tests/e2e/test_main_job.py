@@ -27,6 +27,8 @@ from tasks.inference.results.parquet import schema
 from tasks.orchestration import deployed_flows
 from tasks.serving.model_control import list_served_versions
 from tasks.serving.served_model import ServedModel
+from tasks.tracking import registry
+from tasks.tracking.ancestry import read_ancestry
 from tests.emitted import emitted, related
 from tests.flows.run_log import run_log
 from tests.infra.browser import OpenBrowser
@@ -134,6 +136,9 @@ def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # no
     assert version.tags["base_model"] == "yolo11n.yaml"
     assert len(version.tags["flow_run_id"]) == 36
     assert version.tags["git_commit"]
+    ancestry = read_ancestry.fn(registry.find_version.fn(MODEL, 1))
+    assert ancestry.tells_images
+    assert (len(ancestry.images.train), len(ancestry.images.val)) == (240, 32)
 
 
 def test_the_job_is_a_chain_of_events(job: MainJob) -> None:

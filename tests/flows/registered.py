@@ -1,7 +1,6 @@
 """Registered versions that find things, with the validation sample that a training keeps."""
 
-import hashlib
-import json
+import zipfile
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +14,7 @@ from mlflow import MlflowClient
 from infra.demo_data import CLASSES, draw_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.merge.steps import SAMPLE
+from tasks.merge.training_images import TRAINING_IMAGES, TrainingImages, pack_training_images
 from tasks.parameters import TrainingParams
 from tasks.tracking import registry, runs
 from tasks.vision.geometry import Letterbox
@@ -75,10 +75,15 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
 
 
 def mark_trained(name: str, archive: Path, training: TrainingParams) -> None:
-    """Let version 1 be one that was trained on an archive, from an architecture."""
+    """Let version 1 be one that was trained on the images of an archive, from an architecture."""
     mlflow = MlflowClient()
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    mlflow.set_model_version_tag(name, "1", "archives", json.dumps({archive.name: digest}))
     mlflow.set_model_version_tag(name, "1", "base_model", "yolo11n.yaml")
     run = str(mlflow.get_model_version(name, "1").run_id)
     mlflow.log_dict(run, {"training": training.model_dump()}, "policies.json")
+    with zipfile.ZipFile(archive) as file:
+        entries = [each for each in file.infolist() if each.filename.endswith(".jpg")]
+    kept = archive.with_name(TRAINING_IMAGES)
+    kept.write_bytes(
+        pack_training_images(TrainingImages(train=frozenset((each.CRC, each.file_size) for each in entries)))
+    )
+    mlflow.log_artifact(run, str(kept))

@@ -44,12 +44,15 @@ def test_labels_that_were_learnt_are_judged_by_models_that_have_not_seen_them(we
     assert unknown.is_failed()
     assert "Train it anew, or set label_errors.out_of_fold to never." in str(unknown.message)
 
+    mlflow.set_model_version_tag(name, "1", "archives", json.dumps({"before.zip": "other bytes"}))
     mark_trained(name, archive, TrainingParams(epochs=1, imgsz=SIZE, batch=8, device="cpu"))
     state: State = find_label_errors(name, PLAN.name, return_state=True, **params)
     assert state.is_completed(), state.message
     facts = json.loads(kept(state, "label-errors.json"))
     assert (facts["out_of_fold"], facts["version"], facts["archives"]) == (True, 1, {PLAN.name: digest})
-    assert b"judged by 2 models like" in kept(state, "label-errors.html")
+    html = kept(state, "label-errors.html")
+    assert b"judged by 2 models like" in html
+    assert b"Out of fold, because version 1 has seen 12 of the 12 images of" in html
     with zipfile.ZipFile(io.BytesIO(kept(state, "label-errors.zip"))) as review:
         shown = json.loads(review.read("provenance.json"))
     assert shown["label_errors"] == facts["label_errors"][:5]

@@ -145,12 +145,12 @@ def test_the_archive_for_review_has_the_labels_and_the_suspicions(tmp_path: Path
 
 def test_the_page_shows_each_suspicion_and_runs_nothing(tmp_path: Path) -> None:
     found = judged(tmp_path, "detect")
-    page = label_error_page("m version 1", found, 3)
+    page = label_error_page("m version 1", found, 3, [HOSTILE])
     assert HOSTILE not in page
     assert page.count("data:image/jpeg") == 2
     assert "found cat (0.90)" in page
     assert "judged by 3 models like" in page
-    assert "wrong class" in label_error_markdown(found)
+    assert "wrong class" in label_error_markdown(found, [])
     assert label_error_sentence(found) == (
         "a.zip: 1 suspicion about 4 labels: 0 missing, 0 spurious, 1 swapped, 0 misplaced."
     )
@@ -159,8 +159,8 @@ def test_the_page_shows_each_suspicion_and_runs_nothing(tmp_path: Path) -> None:
 def test_judges_that_find_nothing_say_that_they_say_little(tmp_path: Path) -> None:
     blind = replace(judged(tmp_path, "detect"), errors=[], map50=0.0)
     assert "find little of what is labelled (mAP50 0.00)" in label_error_sentence(blind)
-    assert "find little of what is labelled" in label_error_page("m version 1", blind, 2)
-    assert "find little of what is labelled" in label_error_markdown(blind)
+    assert "find little of what is labelled" in label_error_page("m version 1", blind, 2, [])
+    assert "find little of what is labelled" in label_error_markdown(blind, [])
 
 
 def test_what_is_not_shown_is_told(tmp_path: Path) -> None:
@@ -169,4 +169,4 @@ def test_what_is_not_shown_is_told(tmp_path: Path) -> None:
         found, errors=[*found.errors, LabelError(kind="spurious", image=1, score=0.4, label=0, detection=None)]
     )
     assert "The surest 1 are shown." in label_error_sentence(more)
-    assert "surest of 2 suspicions" in label_error_page("m version 1", more, 0)
+    assert "surest of 2 suspicions" in label_error_page("m version 1", more, 0, [])

@@ -226,7 +226,7 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     found = perfect(data, "detect")
     wrong = [replace(found[0], class_id=np.array([1], np.int32)), found[1].select(np.zeros(1, bool)), *found[2:]]
     first = evaluated(data, "detect", wrong, max_misses={"cat": 0.05})
-    html = page.evaluation_page("shapes", data, [first, evaluated(data, "detect", found)], [3], 50)
+    html = page.evaluation_page("shapes", data, [first, evaluated(data, "detect", found)], [HOSTILE], 50)
     assert HOSTILE not in html
     assert not re.search(r"<script|style=|https?:", html)
     links = set(re.findall(r'href="#(cell-\d+-\d+)"', html))
@@ -241,4 +241,4 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     assert {"true": "cat", "found": HOSTILE, "count": 1} in own["confusion"]
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
-    assert HOSTILE not in page.evaluation_markdown("shapes", data, [first])
+    assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE])

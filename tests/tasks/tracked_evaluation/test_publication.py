@@ -10,9 +10,8 @@ from prefect.logging import disable_run_logger
 from tasks.evaluation.version_evaluation import evaluate_version
 from tasks.parameters import EvaluationParams
 from tasks.tracked_evaluation import publication
-from tasks.tracking.trained_versions import Ancestry
 from tests.tasks.evaluation.test_version_evaluation import CLASSES, perfect, unpacked
-from tests.tasks.tracked_evaluation.test_subjects import subject
+from tests.tasks.tracked_evaluation.test_subjects import NOTHING, subject
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
 ) -> None:
     data = replace(unpacked(tmp_path, "detect"), split=split)
     learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
-    judged = subject(2, 64, Ancestry(archives=learnt, base_model=""))
+    judged = subject(2, 64, replace(NOTHING, archives=learnt))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
     runs = MagicMock()
     for name in ("artifacts", "storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
@@ -33,5 +32,6 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     with disable_run_logger():
         publication.publish([judged], data, [evaluation], EvaluationParams())
     assert runs.keep_thresholds.called == kept
-    html = runs.log_evaluation.call_args.args[3]
+    html, facts = runs.log_evaluation.call_args.args[3:]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept
+    assert len(facts["remarks"]) == (not kept) + trained

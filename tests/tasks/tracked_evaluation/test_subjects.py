@@ -1,5 +1,6 @@
 """What several versions are evaluated on is made once, and what a version has learnt is known."""
 
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,24 @@ from prefect.logging import disable_run_logger
 
 from tasks.errors import StudioError
 from tasks.evaluation import steps
-from tasks.parameters import EvaluationParams
+from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
+from tasks.merge.steps import plan_archives
+from tasks.merge.training_images import (
+    TrainingImages,
+    pack_training_images,
+    training_images,
+    unpack_training_images,
+)
+from tasks.parameters import EvaluationParams, MergePolicy
 from tasks.tracked_evaluation import out_of_fold, subjects
 from tasks.tracking import registry
+from tasks.tracking.ancestry import Ancestry
 from tasks.tracking.registry import ModelVersion
-from tasks.tracking.trained_versions import Ancestry
+from tests.tasks.dataset.archives import zipped
 from tests.tasks.evaluation.test_version_evaluation import CLASSES, perfect, unpacked
+from tests.tasks.merge.archives import Entries, checked, dataset, picture, row
 
-NOTHING = Ancestry(archives={}, base_model="yolo11n.pt")
+NOTHING = Ancestry(archives={}, base_model="yolo11n.pt", images=TrainingImages(), tells_images=True)
 
 
 def subject(number: int, image_size: int, ancestry: Ancestry = NOTHING) -> subjects.Subject:
@@ -59,13 +70,74 @@ def test_a_version_has_learnt_an_archive_by_its_name_or_its_bytes(
 ) -> None:
     data = unpacked(tmp_path, "detect")
     kept = {name: frozenset(digests) for name, digests in archives.items()}
-    judge = subject(1, 64, Ancestry(archives=kept, base_model=""))
+    judge = subject(1, 64, replace(NOTHING, archives=kept))
     assert judge.trained_on(data) == (["a.zip"] if learnt else [])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> subjects.Subject:
+    """Version 3, trained on four images of seeds 0 to 3 and measured on those of 4 and 5."""
+    plan = plan_archives.fn(checked(tmp_path_factory.mktemp("trained"), dataset(0)), MergePolicy())
+    kept = unpack_training_images(pack_training_images(training_images(plan)))
+    return subject(3, 64, replace(NOTHING, images=kept))
+
+
+def packed(folder: Path, seeds: dict[str, list[int]]) -> EvaluationSet:
+    """Split `val` of an archive of another name, with other names in it, that is not compressed."""
+    entries: Entries = {"data.yaml": "train: images/a\nval: images/b\nnames: [cat, dog]\n"}
+    for split, own in seeds.items():
+        for seed in own:
+            name = f"{split}/photo-{seed}"
+            entries |= {f"images/{name}.jpg": picture(seed), f"labels/{name}.txt": row(0, seed)}
+    (archive,) = checked(folder, entries)
+    archive.path.write_bytes(zipped(entries, zipfile.ZIP_STORED))
+    return unpack_split(replace(archive, name="other.zip", digest="d2"), "val", folder / "images")
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "shared", "learnt"),
+    [
+        ([0, 1, 2, 3], [4, 5], "6 of the 6 images", False),  # the archive itself: its val was never learnt
+        ([10], [3], "1 of the 2 images", True),
+        ([2], [10], "1 of the 2 images", False),
+        ([5], [10], "1 of the 2 images", False),
+        ([10], [11], None, False),
+    ],
+)
+def test_images_are_known_under_another_name_in_an_archive_packed_in_another_way(
+    train: list[int], val: list[int], shared: str | None, learnt: bool, trained: subjects.Subject, tmp_path: Path
+) -> None:
+    data = packed(tmp_path, {"a": train, "b": val})
+    told = [f"version 3 has seen {shared} of 'other.zip' in training"] if shared else []
+    assert trained.describe_trained_on(data) == told
+    assert trained.trained_on(data) == ["other.zip"] * len(told)
+    assert trained.may_have_learnt(data) == learnt
+    promised = EvaluationParams(max_misses={"cat": 0.1})
+    subjects.require_measurable([trained], data, EvaluationParams())
+    if shared:
+        with pytest.raises(
+            StudioError, match=f"never trained on for evaluation.max_misses, found that version 3 has seen {shared}"
+        ):
+            subjects.require_measurable([trained], data, promised)
+    else:
+        subjects.require_measurable([trained], data, promised)
+
+
+def test_a_version_that_does_not_say_its_images_is_told_once(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    assert subject(1, 64).remarks(data, "so it is") == []
+    (unknown,) = subject(1, 64, replace(NOTHING, tells_images=False)).remarks(data, "so it is")
+    assert unknown.startswith("Not all images that version 1 has learnt are known")
+    learnt = replace(NOTHING, archives={"a.zip": frozenset({"d1"})}, tells_images=False)
+    assert subject(1, 64, learnt).remarks(data, "so it is") == [
+        "Version 1 has learnt an archive with the name or the bytes of 'a.zip': so it is.",
+        unknown,
+    ]
 
 
 @pytest.mark.parametrize("base", ["", "models:/m/1", "models:/m@champion"])
 def test_folds_begin_with_no_version(base: str) -> None:
-    judge = subject(2, 64, Ancestry(archives={}, base_model=base))
+    judge = subject(2, 64, replace(NOTHING, base_model=base))
     with pytest.raises(StudioError, match="Expected a base model of m version 2 that has seen no archive"):
         out_of_fold.find_unlearnt_base(judge)
     assert out_of_fold.find_unlearnt_base(subject(2, 64)) == "yolo11n.pt"

@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
+from tasks.merge.training_images import TRAINING_IMAGES, TrainingImages, pack_training_images
 from tasks.tracking import live_metrics, registry, runs
+from tasks.tracking.ancestry import Ancestry, read_ancestry
 from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.payloads import version_description
-from tasks.tracking.trained_versions import Ancestry, read_ancestry
 from tasks.training.events import TrainedModel
 from tests.tasks.training.trained import LINEAGE, epoch, opened, run, steps, trained
 
@@ -129,17 +130,22 @@ def test_a_training_can_begin_from_a_registered_version(untrained: Path, tmp_pat
         assert (found[0], found[1].read_bytes()) == ("models:/base/1", untrained.read_bytes())
 
 
-def test_a_version_has_learnt_what_the_versions_before_it_have_learnt(untrained: Path) -> None:
+def test_a_version_has_learnt_what_the_versions_before_it_have_learnt(untrained: Path, tmp_path: Path) -> None:
     steps = [("yolo11n.pt", {"a.zip": "1"}), ("models:/line/1", {"a.zip": "2"}), ("models:/line/2", {"b.zip": "3"})]
-    for base, archives in steps:
+    images = [TrainingImages(train=frozenset({(at, 9)}), val=frozenset({(7, 9)})) for at in range(2)]
+    for at, (base, archives) in enumerate(steps):
         number = registered("line", trained(untrained.parent, untrained), str(uuid4()))
         registry.tag_version.fn("line", number, {"base_model": base, "archives": json.dumps(archives)})
+        path = tmp_path / TRAINING_IMAGES
+        path.write_bytes(pack_training_images(images[at]) if at < 2 else b"of somebody else")
+        runs.log_artifact.fn(str(version("line", number).run_id), path)
     ancestry = read_ancestry.fn(registry.find_version.fn("line", 3))
     assert ancestry.archives == {"a.zip": {"1", "2"}, "b.zip": {"3"}}
-    assert ancestry.base_model == "yolo11n.pt"
+    assert (ancestry.base_model, ancestry.images, ancestry.tells_images) == ("yolo11n.pt", images[0] | images[1], False)
+    assert read_ancestry.fn(registry.find_version.fn("line", 2)).tells_images
     MlflowClient().delete_model_version("line", "1")
     assert read_ancestry.fn(registry.find_version.fn("line", 2)) == Ancestry(
-        archives={"a.zip": frozenset({"2"})}, base_model="models:/line/1"
+        archives={"a.zip": frozenset({"2"})}, base_model="models:/line/1", images=images[1], tells_images=False
     )
 
 
