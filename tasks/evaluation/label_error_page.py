@@ -152,12 +152,13 @@ def label_error_sentence(judged: JudgedLabels) -> str:
 
 
 def write_review_archive(judged: JudgedLabels, path: Path, facts: Mapping[str, object]) -> None:
-    """Write the images with a suspicion and their labels, as they are, as a YOLO archive that does not exist.
+    """Write the images with a suspicion and their labels, as they are, as a valid YOLO archive that does not exist.
 
-    Its provenance.json has `facts`, and every suspicion under `label_errors`.
+    Each is in its split. Its provenance.json has `facts`, and every suspicion under `label_errors`.
     """
     data = judged.data
     chosen = [data.images[number] for number in dict.fromkeys(error.image for error in judged.shown)]
+    chosen += _completing(chosen, data.images)
     with YoloArchive(path, data.task) as archive:
         for image in chosen:
             content = image.path.read_bytes()
@@ -167,8 +168,17 @@ def write_review_archive(judged: JudgedLabels, path: Path, facts: Mapping[str, o
             rows = [" ".join([str(row.class_id), *map(repr, row.coordinates.tolist())]) for row in image.rows]
             archive.add(image.name, content, image.split, rows)
         keypoints = {"kpt_shape": list(data.keypoints)} if data.task == "pose" else {}
+        if data.flip_idx:
+            keypoints["flip_idx"] = list(data.flip_idx)
         archive.describe(data.class_names, list(dict.fromkeys(image.split for image in chosen)), keypoints)
         archive.tell_provenance({**facts, "label_errors": [judged.facts(error) for error in judged.shown]})
+
+
+def _completing(chosen: Sequence[EvaluationImage], images: Sequence[EvaluationImage]) -> list[EvaluationImage]:
+    """The first labelled image of each split that has none among the chosen ones: without, no archive is valid."""
+    first = {image.split: image for image in reversed(images) if image.is_labelled}
+    wanted = {"train", "val", *(image.split for image in chosen)} - {each.split for each in chosen if each.is_labelled}
+    return [image for split, image in first.items() if split in wanted]
 
 
 def _label_count(judged: JudgedLabels) -> int:

@@ -43,13 +43,19 @@ class EvaluationImage:
     vocabulary: frozenset[int]
     class_id: int | None = None
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it shows an object, or is of a class."""
+        return bool(self.rows) or self.class_id is not None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationSet:
     """The images of a `split` of archives; class ids are places in `class_names`.
 
     `digests` are the SHA-256 in hex of the archives by name, and `checksums` the CRC-32 and the size of all images of
-    each, of all splits, by their entries. `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each.
+    each, of all splits, by their entries. `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each;
+    `flip_idx` is the keypoint that each becomes in a mirrored image, if that is known.
     """
 
     digests: Mapping[str, str]
@@ -59,6 +65,7 @@ class EvaluationSet:
     class_names: tuple[str, ...]
     keypoints: tuple[int, int]
     images: tuple[EvaluationImage, ...]
+    flip_idx: tuple[int, ...] | None = None
 
     @property
     def title(self) -> str:
@@ -86,7 +93,7 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     except (ArchiveError, OSError) as error:
         raise StudioError(f"Unpacking {safe_repr(archive.name)} stopped: {error}") from error
     task = dataset.task
-    if task is None or not any(image.rows or image.class_id is not None for image in images):
+    if task is None or not any(image.is_labelled for image in images):
         fix = "Name a split with labels, or label its images."
         raise StudioError(expected_found_fix(f"labels in split {split} of {safe_repr(archive.name)}", "none", fix))
     return EvaluationSet(
@@ -97,6 +104,7 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
         class_names=dataset.class_names,
         keypoints=dataset.keypoints or (0, 0),
         images=images,
+        flip_idx=dataset.flip_idx,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.dataset.findings import Verdict
 from tasks.evaluation.label_error_page import (
     JudgedLabels,
     label_error_markdown,
@@ -18,11 +19,15 @@ from tasks.evaluation.label_error_page import (
     write_review_archive,
 )
 from tasks.evaluation.label_errors import LabelError, find_label_errors
+from tasks.evaluation.labelled_images import ALL_SPLITS, unpack_split
 from tasks.evaluation.matching import match
 from tasks.evaluation.overlaps import ComparedImage, compare_image
 from tasks.evaluation.version_evaluation import compare_images
+from tasks.validation.dataset_check import inspect_dataset
+from tests.tasks.dataset.archives import policy
 from tests.tasks.evaluation.pictures import detections
 from tests.tasks.evaluation.test_version_evaluation import HOSTILE, perfect, unpacked
+from tests.tasks.merge.archives import checked, dataset, tree
 
 BOX = (100, 100, 200, 200)
 FAR = (220, 220, 300, 300)
@@ -141,6 +146,27 @@ def test_the_archive_for_review_has_the_labels_and_the_suspicions(tmp_path: Path
     if task != "classify":
         given = found.data.images[0].rows[0]
         assert [float(value) for value in rows] == [1, *given.coordinates.tolist()]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
+def test_the_archive_for_review_is_valid_whichever_split_the_suspicions_are_in(
+    tmp_path: Path, task: str, split: str
+) -> None:
+    bare: dict[str, Any] = {} if task == "classify" else {"labels/train/0.txt": "", "labels/val/4.txt": ""}
+    (source,) = checked(tmp_path, tree(0) if task == "classify" else dataset(0, task=task, changes=bare))
+    data = unpack_split(source, ALL_SPLITS, tmp_path / "images")
+    images = compare_images(task, data.class_names, data, perfect(data, task))
+    at = next(number for number, image in enumerate(data.images) if image.split == split)
+    error = LabelError(kind="missing", image=at, score=0.9, label=None, detection=None)
+    path = tmp_path / "review.zip"
+    write_review_archive(JudgedLabels(data=data, images=images, errors=[error], most=9, map50=0.9), path, {})
+    seen = inspect_dataset(path, path.name, "", policy())
+    assert seen.report.verdict is Verdict.VALID, seen.report.findings
+    assert (seen.report.statistics.task, seen.dataset.flip_idx) == (task, data.flip_idx)
+    assert {name: len(own) for name, own in seen.dataset.splits.items() if name != split} == {
+        "val" if split == "train" else "train": 1
+    }
 
 
 def test_the_page_shows_each_suspicion_and_runs_nothing(tmp_path: Path) -> None:
