@@ -1,7 +1,7 @@
 """What a version is worth on a set of labelled images: all figures, from what it found in each."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -78,10 +78,11 @@ def evaluate_version(
     """Return the figures of a version with these classes, by what it found in each image of the set, in order.
 
     Raises:
-        StudioError: The version is for another task, shares no class with the archive, or `evaluation` asks for what
-            cannot be.
+        StudioError: The version is for another task, shares no class with the archive, or a promise is asked of a class
+            that one of them lacks.
     """
     require_task(version, task, data)
+    require_classes(version, class_names, data, evaluation.max_misses)
     ids = match_class_ids(class_names, data.class_names)
     images = compare_images(task, class_names, data, predictions)
     matching = match(images)
@@ -101,7 +102,10 @@ def evaluate_version(
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
         thresholds=thresholds,
-        promises=_promises(matching, data, ids, evaluation.max_misses),
+        promises={
+            (number := data.class_names.index(name)): promise_misses(matching, number, share)
+            for name, share in evaluation.max_misses.items()
+        },
         confidence=confidence,
         confusion=confusion,
         mistakes=_mistakes(confusion, len(images)),
@@ -145,6 +149,38 @@ def require_task(version: int, task: str, data: EvaluationSet) -> None:
         raise StudioError(expected_found_fix(f"an archive for the task {task} of version {version}", found, fix))
 
 
+def require_classes(version: int, class_names: Sequence[str], data: EvaluationSet, wanted: Iterable[str]) -> None:
+    """Check that a version with these classes and the labels share a class, and all that are `wanted`.
+
+    Raises:
+        StudioError: They do not.
+    """
+    ids = _shared_classes(class_names, data)
+    both = [name for number, name in enumerate(data.class_names) if number in ids]
+    lacking = [name for name in wanted if name not in both]
+    if lacking:
+        of_version = [name for name in lacking if name in data.class_names]
+        of_data = [name for name in lacking if name not in data.class_names]
+        found = " and ".join(
+            f"{safe_repr(names, 200)}, which {who} lacks"
+            for names, who in ((of_version, f"version {version}"), (of_data, data.title))
+            if names
+        )
+        expected = f"classes of version {version} and of {data.title} in evaluation.max_misses"
+        fix = f"Both know {safe_repr(both, 200)}. Rename others by evaluation.classes, or leave them out."
+        raise StudioError(expected_found_fix(expected, found, fix))
+
+
+def _shared_classes(class_names: Sequence[str], data: EvaluationSet) -> tuple[int | None, ...]:
+    """The class of the set that each class of a version is, if any."""
+    ids = match_class_ids(class_names, data.class_names)
+    if set(ids) <= {None}:
+        names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"
+        fix = "Name another archive or version; evaluate-model renames classes by evaluation.classes."
+        raise StudioError(expected_found_fix("a class that the version and the archive share", names, fix))
+    return ids
+
+
 def compare_images(
     task: str, class_names: Sequence[str], data: EvaluationSet, predictions: Iterable[Detections]
 ) -> tuple[ComparedImage, ...]:
@@ -153,12 +189,8 @@ def compare_images(
     Raises:
         StudioError: There is no such class.
     """
-    ids = match_class_ids(class_names, data.class_names)
+    ids = _shared_classes(class_names, data)
     known = [number for number in ids if number is not None]
-    if not known:
-        names = f"{safe_repr(list(class_names), 200)} and {safe_repr(list(data.class_names), 200)}"
-        fix = "Name another, or rename classes by evaluation.classes."
-        raise StudioError(expected_found_fix("a class that the version and the archive share", names, fix))
     images = []
     for image, found in zip(data.images, predictions, strict=True):
         labels = label_detections(image, data, task, found.width, found.height)
@@ -224,18 +256,6 @@ def _accuracies(matching: Matching) -> ClassMetrics:
     classes = np.unique(matching.label_class).tolist()
     by_class = {number: accuracy(matching.label_class == number) for number in classes}
     return ClassMetrics(overall=accuracy(np.ones(len(right), np.bool_)), by_class=by_class)
-
-
-def _promises(
-    matching: Matching, data: EvaluationSet, known: Collection[int | None], shares: Mapping[str, float]
-) -> dict[int, Promise]:
-    shared = [name for number, name in enumerate(data.class_names) if number in known]
-    if unknown := [name for name in shares if name not in shared]:
-        found = f"{safe_repr(unknown, 200)}, of classes {safe_repr(shared, 200)}"
-        fix = "Rename them, or leave them out."
-        raise StudioError(expected_found_fix("classes of version and archive in evaluation.max_misses", found, fix))
-    numbers = {name: data.class_names.index(name) for name in shares}
-    return {numbers[name]: promise_misses(matching, numbers[name], share) for name, share in shares.items()}
 
 
 def _mistakes(confusion: Confusion, images: int) -> tuple[int, ...]:

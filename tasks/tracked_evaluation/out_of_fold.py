@@ -14,7 +14,7 @@ from tasks.evaluation.label_error_page import JudgedLabels
 from tasks.evaluation.label_errors import find_label_errors
 from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.matching import match
-from tasks.evaluation.version_evaluation import compare_images, require_task
+from tasks.evaluation.version_evaluation import compare_images, require_classes, require_task
 from tasks.merge import steps as merge_steps
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.folds import Fold, plan_folds
@@ -58,6 +58,7 @@ def predict_unseen(
     version = subject.version
     require_task(version.version, version.task, data)
     if params.out_of_fold == "never" or (params.out_of_fold == "auto" and not subject.trained_on(data)):
+        require_classes(version.version, version.class_names, data, ())
         weights = registry.fetch_weights(version, folder / "weights")
         found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
         return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)

@@ -13,6 +13,7 @@ from tasks.evaluation.version_evaluation import (
     VersionEvaluation,
     evaluate_version,
     measure_robustness,
+    require_classes,
     require_task,
 )
 from tasks.merge.class_mapping import Renames
@@ -109,10 +110,13 @@ def require_measurable(subjects: Sequence[Subject], data: EvaluationSet, evaluat
     """Check, before anything is predicted, that each version fits the images and that what is asked can be promised.
 
     Raises:
-        StudioError: It does not, or promises are asked of a version that was trained on the archive.
+        StudioError: It does not, or promises are asked of a class that it or the archive lacks, or of a version that
+            was trained on the archive.
     """
     for each in subjects:
-        require_task(each.version.version, each.version.task, data)
+        version = each.version
+        require_task(version.version, version.task, data)
+        require_classes(version.version, version.class_names, data, evaluation.max_misses)
         if evaluation.max_misses and (seen := each.describe_trained_on(data)):
             fix = "Name a gold archive, or leave evaluation.max_misses empty."
             found = f"that {' and that '.join(seen)}"

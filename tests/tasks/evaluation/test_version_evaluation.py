@@ -168,7 +168,7 @@ def test_classes_get_the_names_with_which_a_version_was_trained(tmp_path: Path, 
     assert len(data.images) == (2 if task == "classify" else 4)
     with pytest.raises(StudioError, match=r"Expected classes of the archives in evaluation.classes, found .*ox"):
         join_sets([own], {"ox": "item"})
-    with pytest.raises(StudioError, match=r"rename classes by evaluation.classes"):
+    with pytest.raises(StudioError, match=r"renames classes by evaluation.classes"):
         evaluated(own, task, perfect(own, task), ["item"])
 
 
@@ -208,10 +208,20 @@ def test_what_is_lost_on_corrupted_images_is_measured(task: str, tmp_path: Path)
     assert (blind.clean, blind.mean) == (kept.clean, 0.5 if task == "classify" else 0)
 
 
-def test_a_promise_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"bird": 0.1}, r"found \['bird'\], which a.zip, split val lacks. Both know \['cat'\]"),
+        ({HOSTILE: 0.1, "cat": 0.1}, r"found \['<script>.*'\], which version 3 lacks"),
+        ({HOSTILE: 0.1, "dog": 0.1}, r"'\], which version 3 lacks and \['dog'\], which a.zip, split val lacks"),
+    ],
+)
+def test_a_promise_of_a_class_that_one_side_lacks_is_refused(
+    asked: dict[str, float], found: str, tmp_path: Path
+) -> None:
     data = unpacked(tmp_path, "detect")
-    with pytest.raises(StudioError, match=r"classes of version and archive in evaluation.max_misses, found \['bird'\]"):
-        evaluated(data, "detect", perfect(data, "detect"), max_misses={"bird": 0.1})
+    with pytest.raises(StudioError, match=found):
+        evaluated(data, "detect", [], names=("cat", "dog"), max_misses=asked)
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:

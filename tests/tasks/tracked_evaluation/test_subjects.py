@@ -123,6 +123,12 @@ def test_images_are_known_under_another_name_in_an_archive_packed_in_another_way
         subjects.require_measurable([trained], data, promised)
 
 
+def test_a_promise_that_cannot_be_given_is_refused_before_anything_is_predicted(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    with pytest.raises(StudioError, match=r"found \['bird'\], which a.zip, split val lacks"):
+        subjects.require_measurable([subject(1, 64)], data, EvaluationParams(max_misses={"bird": 0.1}))
+
+
 def test_a_version_that_does_not_say_its_images_is_told_once(tmp_path: Path) -> None:
     data = unpacked(tmp_path, "detect")
     assert subject(1, 64).remarks(data, "so it is") == []
