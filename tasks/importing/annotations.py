@@ -15,7 +15,6 @@ from tasks.validation.report.groups import sanitize_text
 Floats = NDArray[np.float64]
 ELLIPSE_CORNERS = 64  # its area is 0.2 % less than that of the ellipse
 
-_SWAPPED = 5  # orientations from here on swap the sides
 _LONGEST = 200  # characters of a line of the log
 
 
@@ -160,11 +159,6 @@ class PlaceLog:
         """Count a drawing of which no shape could be made; of a `known` kind its numbers are to blame."""
         reason = " whose numbers are not right" if kind in known else ", which YOLO has no labels for"
         self.add(f"left out: a {kind}{reason}")
-
-
-def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return the size in which an image is shown that is stored in this one, by its EXIF orientation (1 to 8)."""
-    return (width, height) if orientation < _SWAPPED else (height, width)
 
 
 def rotated_box(

@@ -14,7 +14,8 @@ from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.errors import StudioError, expected_found_fix
-from tasks.importing.annotations import Floats, ImportLog, shown_size
+from tasks.importing.annotations import Floats, ImportLog
+from tasks.importing.frames import shown_size
 from tasks.media.image_header import HeaderError, read_header
 from tasks.validation.dataset_check import open_dataset
 

@@ -18,6 +18,7 @@ from tasks.importing.annotations import (
     Shape,
     Tag,
 )
+from tasks.importing.frames import Frame, turn_shares
 from tasks.importing.run_lengths import MAX_CORNERS, join_rings
 
 _TASKS: dict[type[Shape], str] = {Box: "detect", RotatedBox: "obb", Outline: "segment", Pose: "pose", Tag: "classify"}
@@ -55,28 +56,28 @@ class RowWriter:
     class_ids: Mapping[str, int]
     keypoints: int = 0
 
-    def write(self, shape: Shape, size: tuple[float, float], log: PlaceLog) -> str | None:
-        """Return the row of a shape in an image of `size` (1, 1 for shares); None if it cannot be a label."""
+    def write(self, shape: Shape, frame: Frame, log: PlaceLog) -> str | None:
+        """Return the row of a shape in the image as it is shown; None if it cannot be a label."""
         if (reason := self._refusal(shape)) or isinstance(shape, Tag):
             log.add(f"left out: {reason}")
             return None
         corners = self._corners(shape, log)
-        limits = np.array(size)
+        limits = np.array([frame.width, frame.height])
         inside = np.clip(corners, 0, limits)
         if (abs(corners - inside) > _ROUNDING * limits).any():
             log.add("changed: a shape that reaches beyond its image has its corners at the edge")
-        corners = inside
+        corners = turn_shares(inside / limits, frame.orientation)
         low, high = corners.min(axis=0), corners.max(axis=0)
         if not (high > low).all():
             log.add("left out: a shape without an area inside its image")
             return None
         if self.task in {"segment", "obb"}:
-            return self._row(shape, corners / limits)
-        box = np.concatenate([(low + high) / 2 / limits, (high - low) / limits])
+            return self._row(shape, corners)
+        box = np.concatenate([(low + high) / 2, high - low])
         if self.task == "detect":
             return self._row(shape, box)
         points = shape.keypoints if isinstance(shape, Pose) else np.zeros((self.keypoints, 3))
-        return self._row(shape, np.concatenate([box, _keypoint_shares(points, limits, log).ravel()]))
+        return self._row(shape, np.concatenate([box, _keypoint_shares(points, frame, log).ravel()]))
 
     def _refusal(self, shape: Shape) -> str:
         """Return why a shape cannot be a label, whatever its image; empty if it may be one."""
@@ -115,14 +116,15 @@ class RowWriter:
         return " ".join([str(self.class_ids[shape.class_name]), *written])
 
 
-def _keypoint_shares(keypoints: Floats, limits: Floats, log: PlaceLog) -> Floats:
+def _keypoint_shares(keypoints: Floats, frame: Frame, log: PlaceLog) -> Floats:
     """Return keypoints as shares; one beyond its image is absent, as YOLO has no place for it."""
     points = keypoints.astype(np.float64)
+    limits = np.array([frame.width, frame.height])
     outside = ((points[:, :2] < 0) | (points[:, :2] > limits)).any(axis=1) & (points[:, 2] > 0)
     if outside.any():
         log.add("changed: a keypoint beyond its image is absent", int(outside.sum()))
     absent = outside | (points[:, 2] <= 0)
-    points[:, :2] /= limits
+    points[:, :2] = turn_shares(points[:, :2] / limits, frame.orientation)
     points[:, 2] = np.clip(np.round(points[:, 2]), 0, 2)
     points[absent] = 0
     return points

@@ -15,9 +15,10 @@ from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.errors import StudioError
 from tasks.finding_codes import Code
-from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag, shown_size
+from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
+from tasks.importing.frames import find_frames
 from tasks.importing.image_index import ImageIndex, fit, subset_of
 from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
@@ -125,7 +126,10 @@ class _Import:
         return dict(sorted(found.items()))
 
     def _bound(self, image: AnnotatedImage) -> AnnotatedImage:
-        """Return an image without objects whose class has a name that an archive cannot have."""
+        """Return an image without a size that none has, and without objects whose class no archive can name."""
+        if image.size and min(image.size) < 1:
+            self._log.add("changed: an image whose width or height is not right has those of its file", image.name)
+            image = replace(image, size=None)
         what = "left out: an object of "
         shapes = [shape for shape in image.shapes if self._can_be_named(shape.class_name, what, image.name)]
         return replace(image, shapes=shapes, lost=image.lost + len(image.shapes) - len(shapes))
@@ -183,14 +187,15 @@ class _Import:
         if self._task == "classify":
             named = {entry: _only_class(image, self._log.at(entry)) for entry, image in images.items()}
             return {entry: [_Label(name, "")] for entry, name in named.items() if name is not None}
+        frames = find_frames(images, self._stats, self._log)
         class_ids = {name: at for at, name in enumerate(self._class_names)}
         rows = RowWriter(task=self._task, class_ids=class_ids, keypoints=self._keypoints)
         found = {}
         for entry, image in images.items():
-            size = self._label_size(entry, image)
+            frame = frames[entry]
             log = self._log.at(entry)
             own = [
-                _Label(each.class_name, row) for each in image.shapes if size and (row := rows.write(each, size, log))
+                _Label(each.class_name, row) for each in image.shapes if frame and (row := rows.write(each, frame, log))
             ]
             if own or not image.shows_objects:
                 found[entry] = own
@@ -257,22 +262,6 @@ class _Import:
             )
             written.tell_provenance({**provenance, **asdict(summary)})
         return summary
-
-    def _label_size(self, entry: str, image: AnnotatedImage) -> tuple[float, float] | None:
-        """Return the size that the numbers of an image's shapes refer to; None if its tool saw it turned."""
-        if image.relative:
-            return 1.0, 1.0
-        stats = self._stats[entry]
-        shown = shown_size(stats.width, stats.height, stats.orientation)
-        if image.size in {None, shown}:
-            return shown
-        if image.size == shown[::-1]:
-            if image.shapes:
-                count = len(image.shapes)
-                self._log.add("left out: annotations of an image that its tool saw turned (EXIF)", entry, count)
-            return None
-        self._log.add("changed: annotations of an image of another size, taken in proportion", entry)
-        return image.size
 
 
 def _keypoint_count(images: Iterable[AnnotatedImage]) -> int:

@@ -5,19 +5,20 @@ import pytest
 
 from tasks.importing.annotations import AnnotatedImage, Box, ImportLog, Outline, Pose, Shape, Tag, rotated_box
 from tasks.importing.conversion import RowWriter, choose_task
+from tasks.importing.frames import Frame
 
 BOX = Box(class_name="cat", corners=(10, 20, 50, 40))
 TURNED = rotated_box("cat", (30, 30), 40, 20, 90)
 OUTLINE = Outline(class_name="cat", rings=(np.array([[10, 20], [50, 20], [30, 40]]),))
 POSE = Pose(class_name="cat", corners=(10, 20, 50, 40), keypoints=np.array([[20, 30, 2], [200, 30, 1], [0, 0, 0]]))
 TAG = Tag(class_name="cat")
-SIZE = (100, 50)
+FRAME = Frame(100, 50)
 
 
 def written(shape: Shape, task: str) -> tuple[list[float] | None, dict[str, int]]:
     """The numbers of a row, behind the class, and what was told."""
     log = ImportLog()
-    row = RowWriter(task=task, class_ids={"cat": 3}, keypoints=3).write(shape, SIZE, log.at("a.jpg"))
+    row = RowWriter(task=task, class_ids={"cat": 3}, keypoints=3).write(shape, FRAME, log.at("a.jpg"))
     if row is None:
         return None, dict(log.counts)
     number, *shares = row.split()

@@ -1,6 +1,5 @@
 """A sample of each format becomes an archive that the check takes, the same each time, and tells what it lost."""
 
-import io
 import json
 import time
 import zipfile
@@ -10,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
 
 from tasks.dataset.archive import open_archive
 from tasks.importing import cvat
@@ -196,17 +194,6 @@ def test_an_image_whose_objects_are_all_lost_does_not_become_background(name: st
     assert summary.changes["left out: an image of whose objects none became a label"] == 2
 
 
-def test_an_image_that_its_tool_saw_turned_does_not_become_background(tmp_path: Path) -> None:
-    files = sources.coco({name: [Box("cat", 1, 1, 9, 9)] for name in ("a.jpg", "b.jpg")})
-    turned, exif = io.BytesIO(), Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (sources.WIDTH, sources.HEIGHT)).save(turned, "jpeg", exif=exif)
-    source = sources.write_zip(tmp_path / "source.zip", {**files, "images/default/a.jpg": turned.getvalue()})
-    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
-    assert (summary.images, summary.objects) == ({"train": 1}, {"cat": 1})
-    assert summary.changes["left out: annotations of an image that its tool saw turned (EXIF)"] == 1
-
-
 def test_classes_of_whole_images_have_a_folder_each(tmp_path: Path) -> None:
     names = ["C++", "C#", "c_", "C++", "plain"]
     lines = [
@@ -310,6 +297,21 @@ def test_a_class_that_no_archive_can_name_costs_its_objects_alone(name: str, tol
     source = sources.write_zip(tmp_path / "source.zip", sources.coco(boxes))
     summary = import_archive(source, tmp_path / "made.zip", ImportParams(), {})
     assert (summary.objects, summary.changes[told]) == ({"cat": 4}, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("voc", "<width>64", "<width>0.5"), ("cvat", 'width="64', 'width="-64'), ("datumaro", "48, 64", "0, 64")],
+)
+def test_an_image_of_a_size_that_none_has_has_that_of_its_file(name: str, old: str, new: str, tmp_path: Path) -> None:
+    files = SOURCES[name][1]({"a.jpg": [Box("cat", 4, 4, 30, 40)]})
+    changed = {entry: text.replace(old, new) if isinstance(text, str) else text for entry, text in files.items()}
+    source = sources.write_zip(tmp_path / "source.zip", changed)
+    summary = import_archive(source, tmp_path / "made.zip", ImportParams(), {})
+    assert (summary.objects, summary.changes) == (
+        {"cat": 1},
+        {"changed: an image whose width or height is not right has those of its file": 1},
+    )
 
 
 @pytest.mark.parametrize(
