@@ -103,6 +103,8 @@ class RowWriter:
             return shape.corners
         if not isinstance(shape, Outline):
             left, top, right, bottom = shape.corners
+            if left > right or top > bottom:
+                log.add("changed: a box whose corners were swapped, or whose width or height was negative")
             return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
         if self.task == "segment":
             return join_rings(shape.rings)

@@ -126,8 +126,7 @@ def _outline(item: _Annotation, class_name: str, _: Size | None) -> Outline | No
 
 
 def _mask(item: _Annotation, class_name: str, size: Size | None) -> Outline | None:
-    rings = item.rle.rings(size) if item.rle else ()
-    return Outline(class_name=class_name, rings=rings) if rings else None
+    return Outline(class_name=class_name, rings=item.rle.rings(size)) if item.rle else None
 
 
 def _rotated(item: _Annotation, class_name: str, _: Size | None) -> RotatedBox | None:

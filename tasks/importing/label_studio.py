@@ -311,7 +311,7 @@ class _Drawing:
                 except RunLengthError as error:
                     self.log.add(f"left out: {error.what}")
                     return None
-                made = Outline(class_name=class_name, rings=rings) if rings else None
+                made = Outline(class_name=class_name, rings=rings)
             case "keypointlabels":
                 self.log.add("left out: a keypoint that belongs to no upright box (parentID)")
                 return None

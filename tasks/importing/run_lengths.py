@@ -36,6 +36,12 @@ class MaskSizeError(RunLengthError):
     what = "a mask that has not the size of its image"
 
 
+class EmptyMaskError(RunLengthError):
+    """A mask of nothing."""
+
+    what = "a mask without a pixel"
+
+
 class RunLengths(Record):
     """A mask of COCO: its height and width, and run lengths column by column, as a list or as their compressed text."""
 
@@ -47,7 +53,7 @@ class RunLengths(Record):
 
         Raises:
             MaskSizeError: It is not of the size of its image.
-            RunLengthError: Its run lengths do not fill it, or it is too jagged.
+            RunLengthError: Its run lengths do not fill it, or it is empty or too jagged.
         """
         if self.size != size:
             raise MaskSizeError(f"Expected a mask of {size}, found one of {self.size}.")
@@ -58,7 +64,7 @@ def rings_of_columns(counts: str | Sequence[int], height: int, width: int) -> Ri
     """Return the outlines of COCO's run lengths, column by column, as a list or as its compressed text.
 
     Raises:
-        RunLengthError: They do not fill the mask, or it is too jagged.
+        RunLengthError: They do not fill the mask, or it is empty or too jagged.
     """
     runs = _uncompress(counts) if isinstance(counts, str) else _checked(counts)
     return _rings(_bounds(runs, height, width), height, by_columns=True)
@@ -68,7 +74,7 @@ def rings_of_rows(counts: Sequence[int], height: int, width: int) -> Rings:
     """Return the outlines of CVAT's run lengths, row by row.
 
     Raises:
-        RunLengthError: They do not fill the mask, or it is too jagged.
+        RunLengthError: They do not fill the mask, or it is empty or too jagged.
     """
     return _rings(_bounds(_checked(counts), height, width), width)
 
@@ -118,7 +124,7 @@ def rings_of_brush(numbers: Sequence[int], height: int, width: int) -> Rings:
     """Return the outlines of Label Studio's brush: a stream of bits that unpacks to 4 bytes a pixel, RGBA, row by row.
 
     Raises:
-        RunLengthError: They do not fill the mask, or it is too jagged.
+        RunLengthError: They do not fill the mask, or it is empty or too jagged.
     """
     if not all(isinstance(number, int) and 0 <= number < 256 for number in numbers):
         raise RunLengthError(f"Expected the bytes of a brush of Label Studio, found {safe_repr(numbers)}.")
@@ -176,7 +182,7 @@ def rings_of_mask(mask: Mask) -> Rings:
     pixels. Pixels that touch at a corner are of different parts.
 
     Raises:
-        RunLengthError: They have more than `MAX_CORNERS` corners.
+        RunLengthError: It is empty, or they have more than `MAX_CORNERS` corners.
     """
     flat = np.concatenate([[False], mask.ravel(), [False]])
     return _rings(np.flatnonzero(flat[1:] != flat[:-1]), mask.shape[1])
@@ -186,6 +192,8 @@ def _rings(bounds: NDArray[np.int64], length: int, *, by_columns: bool = False) 
     """Return the outlines of runs that begin and end at `bounds`, in a mask that goes line by line of this length."""
     flips, times = np.unique(bounds, return_counts=True)
     flips = flips[times % 2 == 1]  # runs without length, and without a gap between them
+    if not len(flips):
+        raise EmptyMaskError("Expected a mask with a pixel, found none.")
     first, last = flips[::2] // length, (flips[1::2] - 1) // length
     parts = last - first + 1
     line = np.repeat(first, parts) + _counted(parts)

@@ -42,7 +42,7 @@ def read(
     """
     first = _guess_first_pixel(archive, entries) if first_pixel == "auto" else int(first_pixel)
     log.note(f"pixels of boxes are counted from {first}")
-    subsets = _image_sets(archive)
+    subsets = _image_sets(archive, log)
     for name in entries:
         root = read_xml(archive, name)
         stem = name.rpartition("/")[2].rpartition(".")[0]
@@ -71,14 +71,19 @@ def _guess_first_pixel(archive: Archive, entries: Sequence[str]) -> int:
     return 1 if challenge else 0
 
 
-def _image_sets(archive: Archive) -> dict[str, str]:
-    """Return the subset of each stem that `ImageSets/Main/train.txt` and its like list."""
+def _image_sets(archive: Archive, log: ImportLog) -> dict[str, str]:
+    """Return the subset of each stem that `ImageSets/Main/train.txt` and its like list.
+
+    Of several it is the last, so that nobody trains on an image that something is measured by.
+    """
     subsets: dict[str, str] = {}
     for subset in ("train", "val", "test"):
         for name in archive.entries:
             if name.endswith(f"{IMAGE_SETS}{subset}.txt"):
-                lines = read_text(archive, name).splitlines()
-                subsets |= {line.split()[0]: subset for line in lines if line.strip()}
+                listed = {line.split()[0] for line in read_text(archive, name).splitlines() if line.strip()}
+                for stem in sorted(stem for stem in listed if subsets.get(stem, subset) != subset):
+                    log.add(f"changed: an image that is listed in {subsets[stem]} and {subset} is in {subset}", stem)
+                subsets |= dict.fromkeys(listed, subset)
     return subsets
 
 
@@ -119,8 +124,14 @@ def _box(item: Element, class_name: str, first_pixel: int) -> Box | None:
     values = _numbers(item, "bndbox", ("xmin", "ymin", "xmax", "ymax"))
     if not values:
         return None
-    left, top, right, bottom = values
-    return Box(class_name=class_name, corners=(left - first_pixel, top - first_pixel, right, bottom))
+    left, right = _edges(values[0], values[2], first_pixel)
+    top, bottom = _edges(values[1], values[3], first_pixel)
+    return Box(class_name=class_name, corners=(left, top, right, bottom))
+
+
+def _edges(one: float, other: float, first_pixel: int) -> tuple[float, float]:
+    """Return the edges of a row of pixels; swapped ones stay so, as the import tells them."""
+    return (one - first_pixel, other) if one <= other else (one, other - first_pixel)
 
 
 def _numbers(item: Element, place: str, names: Sequence[str]) -> list[float] | None:

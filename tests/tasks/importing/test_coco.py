@@ -49,7 +49,10 @@ def test_images_and_categories_that_share_an_id_are_told_and_classes_of_one_name
     [
         ({"size": [HEIGHT, WIDTH], "counts": [7]}, "a mask whose run lengths do not fill it"),
         ({"size": [WIDTH, HEIGHT], "counts": [0, WIDTH * HEIGHT]}, "a mask that has not the size of its image"),
-        ({"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "an outline of fewer than three corners"),
+        ({"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "a mask without a pixel"),
+        ({"size": [-1, 5], "counts": [5]}, "a mask that has not the size of its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-7, WIDTH * HEIGHT + 7]}, "a mask whose run lengths do not fill it"),
+        ({"size": [HEIGHT, WIDTH], "counts": [0, WIDTH * HEIGHT, 9]}, "a mask whose run lengths do not fill it"),
         ([[1, 1, 9, 9]], "an outline of fewer than three corners"),
     ],
 )

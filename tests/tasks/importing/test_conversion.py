@@ -71,6 +71,12 @@ def test_what_reaches_beyond_its_image_ends_at_the_edge() -> None:
     assert changes == {"changed: a shape that reaches beyond its image has its corners at the edge": 1}
 
 
+def test_swapped_corners_are_mended_and_told() -> None:
+    found, changes = written(Box(class_name="cat", corners=(50, 20, 10, 40)), "detect")
+    assert found == pytest.approx(UPRIGHT)
+    assert changes == {"changed: a box whose corners were swapped, or whose width or height was negative": 1}
+
+
 def test_what_a_tool_has_rounded_beyond_the_edge_is_no_change() -> None:
     found, changes = written(Box(class_name="cat", corners=(-0.0001, 10, 20, 50.0001)), "detect")
     assert found == pytest.approx([0.1, 0.6, 0.2, 0.8])

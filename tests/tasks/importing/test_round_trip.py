@@ -67,6 +67,25 @@ def test_each_box_comes_out_where_it_was_drawn(name: str, images: dict[str, list
     }
 
 
+def test_swapped_corners_of_a_challenge_are_of_the_same_pixels() -> None:
+    box = Box("cat", 10, 10, 20, 20)
+    files = sources.voc_challenge({"a.jpg": [box]})
+    swapped = {
+        name: text.replace("xmin", "-").replace("xmax", "xmin").replace("-", "xmax") if isinstance(text, str) else text
+        for name, text in files.items()
+    }
+    _, labels, names = imported(swapped)
+    assert to_boxes(labels["a"], names) == {box}
+
+
+def test_an_image_of_voc_in_two_lists_is_in_the_last_and_told() -> None:
+    files = sources.voc({name: [Box("cat", 10, 10, 20, 20)] for name in ("a.jpg", "b.jpg", "c.jpg")})
+    lists = {"ImageSets/Main/train.txt": "a\nb\n", "ImageSets/Main/val.txt": "b\nc\n"}
+    summary, _, _ = imported({**files, **lists})
+    assert summary.images == {"train": 1, "val": 2}
+    assert summary.changes == {"changed: an image that is listed in train and val is in val": 1}
+
+
 def test_any_box_at_0_of_a_challenge_tells_that_pixels_count_from_0() -> None:
     boxes = [Box("cat", 10, 10, 20, 20), Box("cat", 0, 0, 30, 30), Box("cat", 5, 5, 30, 30)]
     files = sources.voc({"a.jpg": boxes})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as masks
 
 from tasks.importing.run_lengths import (
+    EmptyMaskError,
     JaggedMaskError,
     RunLengthError,
     join_rings,
@@ -22,7 +23,7 @@ from tasks.importing.run_lengths import (
     rings_of_rows,
 )
 
-MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))
+MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9)).filter(np.any)
 
 
 def runs(values: NDArray[np.bool_]) -> list[int]:
@@ -83,13 +84,15 @@ def test_run_lengths_of_all_tools_give_the_outlines_of_the_mask(mask: NDArray[np
 def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.bool_]) -> None:
     rings = rings_of_mask(mask)
     assert sum(map(area, rings)) == mask.sum()
-    if rings:
-        outline = join_rings(rings)
-        # A little off the middles, where no edge of the outline and no bridge of it passes.
-        found = [
-            [inside(outline, x + 0.5 + 1e-5, y + 0.5 + 2e-5) for x in range(mask.shape[1])] for y in range(len(mask))
-        ]
-        assert (np.array(found) == mask).all()
+    outline = join_rings(rings)
+    # A little off the middles, where no edge of the outline and no bridge of it passes.
+    found = [[inside(outline, x + 0.5 + 1e-5, y + 0.5 + 2e-5) for x in range(mask.shape[1])] for y in range(len(mask))]
+    assert (np.array(found) == mask).all()
+
+
+def test_a_mask_without_a_pixel_is_told_as_such() -> None:
+    with pytest.raises(EmptyMaskError):
+        rings_of_rows([6], 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,7 @@ def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.boo
         ([2**40], 2, 2),
         ([4], 2**20, 2**20),
         ([4], 0, 4),
+        ([5], -1, -5),
         ("a", 2, 2),
         ("o" * 100, 2, 2),
         ("é", 2, 2),
