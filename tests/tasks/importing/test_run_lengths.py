@@ -6,13 +6,14 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from pycocotools import mask as masks
 
 from tasks.importing.run_lengths import (
+    MAX_CORNERS,
     EmptyMaskError,
     JaggedMaskError,
     RunLengthError,
@@ -80,6 +81,7 @@ def test_run_lengths_of_all_tools_give_the_outlines_of_the_mask(mask: NDArray[np
         assert [ring.tolist() for ring in rings] == expected
 
 
+@settings(deadline=None)
 @given(mask=MASKS)
 def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.bool_]) -> None:
     rings = rings_of_mask(mask)
@@ -93,6 +95,16 @@ def test_outlines_hold_the_pixels_of_the_mask_and_no_others(mask: NDArray[np.boo
 def test_a_mask_without_a_pixel_is_told_as_such() -> None:
     with pytest.raises(EmptyMaskError):
         rings_of_rows([6], 2, 3)
+
+
+def test_long_rings_are_joined_without_the_square_of_their_corners_in_memory() -> None:
+    angles = np.linspace(0, 2 * np.pi, MAX_CORNERS // 2)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    tracemalloc.start()
+    outline = join_rings([circle, 2 * circle])
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert len(outline) == MAX_CORNERS + 2
 
 
 @pytest.mark.parametrize(
