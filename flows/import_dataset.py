@@ -21,7 +21,7 @@ from tasks.validation.report.markdown import report_sentence
 @flow
 @outcome.fail_flow_with_message
 def import_dataset(source: SourceArchive, archive: NewArchive, importing: ImportParams = ImportParams()) -> State:
-    """Read COCO, Pascal VOC, CVAT, Label Studio, LabelMe, Open Images, Datumaro, KITTI or YOLO without data.yaml.
+    """Read COCO, Pascal VOC, CVAT, Label Studio, LabelMe, Open Images, Datumaro, KITTI or YOLO of any layout.
 
     The archive that is made of it is checked like any other, published under a name that no other archive has, and
     tells in its provenance.json what it was made from. The report counts what was left out or changed, by kind.

@@ -88,7 +88,8 @@ class AnnotatedImage:
 class ImportLog:
     """What the annotations declare beside the images, and what an import leaves out, changes or decides.
 
-    `counts` says how often, `places` the first places of each kind, `class_names` the declared classes in their order.
+    `counts` says how often, `places` the first places of each kind, `class_names` the declared classes in their order,
+    `flip_idx` the keypoint that each becomes in a mirrored image, if the source says it.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -97,6 +98,7 @@ class ImportLog:
     notes: list[str] = field(default_factory=list)
     class_names: dict[str, None] = field(default_factory=dict)
     keypoint_orders: dict[tuple[str, ...], None] = field(default_factory=dict)
+    flip_idx: tuple[int, ...] = ()
 
     MAX_PLACES = 5
     MAX_KINDS = 200  # a hostile file has a million attributes

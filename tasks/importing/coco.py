@@ -59,8 +59,6 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
     images = _by_id(records(document["images"], _Image, place), "an image", place)
     categories = _by_id(records(document["categories"], _Category, place), "a category", place)
     log.declare(each.name for each in categories.values())
-    for each in categories.values():
-        log.declare_keypoints(each.keypoints)
     shapes: defaultdict[int | str, list[Shape]] = defaultdict(list)
     for annotation in records(document.get("annotations", []), _Annotation, place):
         image, category = images.get(annotation.image_id), categories.get(annotation.category_id)
@@ -68,7 +66,7 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
             place.add("left out: an object of an image that is not in the list of images")
         elif category is None:
             place.add("left out: an object of a class that is not in the list of categories")
-        elif shape := _shape(annotation, category.name, (image.height, image.width), place):
+        elif shape := _shape(annotation, category, (image.height, image.width), place):
             shapes[image.id].append(shape)
     objects = _count_objects(document.get("annotations", []))
     for image in images.values():
@@ -101,7 +99,7 @@ def _by_id(listed: Iterable[T], what: str, log: PlaceLog) -> dict[int | str, T]:
 
 
 def _shape(
-    annotation: _Annotation, class_name: str, size: tuple[int | None, int | None], log: PlaceLog
+    annotation: _Annotation, category: _Category, size: tuple[int | None, int | None], log: PlaceLog
 ) -> Shape | None:
     for attribute in annotation.attributes:
         log.add(f"not kept: attribute {attribute}")
@@ -109,25 +107,32 @@ def _shape(
         log.add("left out: a crowd region (iscrowd), which is no single object")
         return None
     if annotation.keypoints and any(annotation.keypoints) and annotation.bbox:
-        points = np.array(annotation.keypoints)
-        if len(points) % 3:
-            log.add("left out: keypoints that do not come in threes")
-            return None
         if annotation.segmentation:
             log.add("not kept: the outline of an object with keypoints")
-        return Pose(class_name=class_name, corners=_corners(annotation.bbox), keypoints=points.reshape(-1, 3))
+        return _pose(annotation.keypoints, annotation.bbox, category, log)
     if annotation.keypoints and any(annotation.keypoints):
         log.add("not kept: keypoints of an object without a box")
     unusable = "an outline of fewer than three corners" if any(annotation.segmentation or ()) else ""
     try:
         if rings := _rings(annotation.segmentation, size, log):
-            return Outline(class_name=class_name, rings=rings)
+            return Outline(class_name=category.name, rings=rings)
     except RunLengthError as error:
         unusable = error.what
     if annotation.bbox:
-        return Box(class_name=class_name, corners=_corners(annotation.bbox), unusable=unusable)
+        return Box(class_name=category.name, corners=_corners(annotation.bbox), unusable=unusable)
     log.add(f"left out: {unusable or 'an object without a box, outline or keypoints'}")
     return None
+
+
+def _pose(keypoints: Sequence[float], bbox: Sequence[float], category: _Category, log: PlaceLog) -> Pose | None:
+    points = np.array(keypoints)
+    if len(points) % 3:
+        log.add("left out: keypoints that do not come in threes")
+        return None
+    log.log.declare_keypoints(
+        category.keypoints or map(str, range(len(points) // 3))
+    )  # without names they have numbers
+    return Pose(class_name=category.name, corners=_corners(bbox), keypoints=points.reshape(-1, 3))
 
 
 def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:

@@ -57,8 +57,6 @@ class _Document:
         for label in self.root.iter("label"):
             if (parent := label.findtext("parent")) is not None:
                 self.points[parent].append(label.findtext("name") or "")
-        for names in self.points.values():
-            self.log.declare_keypoints(names)
 
     def _subset(self, image: Element) -> str:
         written = image.get("subset", "")
@@ -165,7 +163,8 @@ class _Document:
     def skeleton(self, item: Element, log: PlaceLog) -> Pose | None:
         """It has no box: the one around its visible points is taken."""
         written = {each.get("label", ""): each for each in item.findall("points")}
-        names = self.points.get(item.get("label", "")) or list(written)
+        names = self.points.get(item.get("label", "")) or sorted(written)
+        self.log.declare_keypoints(names)
         keypoints = np.zeros((len(names), 3))
         for at, name in enumerate(names):
             each = written.get(name)

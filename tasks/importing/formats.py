@@ -65,9 +65,9 @@ def recognize(archive: Archive, wanted: str | None, log: ImportLog) -> tuple[str
     return next(iter(found.items()))
 
 
-def list_unread(archive: Archive, entries: Sequence[str]) -> list[str]:
+def list_unread(kind: str, archive: Archive, entries: Sequence[str]) -> list[str]:
     """Return the files that are no images, and that no reader of the annotation files `entries` looks at."""
-    read = set(entries)
+    read = {*entries, *(plain_yolo.list_descriptions(archive) if kind == "yolo" else ())}
     return [name for name in archive.entries if not (name in read or is_image(name) or _is_beside_annotations(name))]
 
 

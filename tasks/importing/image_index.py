@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.image_stats import is_image
 from tasks.dataset.zip_names import normal_name
+from tasks.importing.annotations import ImportLog
 
 SUBSETS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -75,6 +76,14 @@ def _common_end(one: list[str], other: list[str]) -> int:
             break
         count += 1
     return count
+
+
+def assign_subset(subsets: dict[str, str], listed: Iterable[str], subset: str, log: ImportLog) -> None:
+    """Put images into a subset; of several it is the last, and told: nobody trains on what something is measured by."""
+    own = set(listed)
+    for name in sorted(name for name in own if name in subsets):
+        log.add(f"changed: an image that is listed in {subsets[name]} and {subset} is in {subset}", name)
+    subsets |= dict.fromkeys(own, subset)
 
 
 def subset_of_image(path: str) -> str:

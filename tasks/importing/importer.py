@@ -13,13 +13,14 @@ from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.yolo_archive import YoloArchive
-from tasks.errors import StudioError
+from tasks.errors import StudioError, expected_found_fix
 from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
 from tasks.importing.frames import find_frames
 from tasks.importing.image_index import ImageIndex, fit, subset_of
+from tasks.importing.keypoints import keypoint_keys
 from tasks.merge.splitting import link_images, split_images
 from tasks.parameters import ImportParams, ValidationPolicy
 
@@ -88,7 +89,7 @@ class _Import:
         self._params = params
         self._log = log
         self._format, entries = recognize(archive, params.format, log)
-        for name in list_unread(archive, entries):
+        for name in list_unread(self._format, archive, entries):
             log.add("left out: a file that is neither an image nor annotations of this format", name)
         read = read_annotations(self._format, archive, entries, params, log)
         annotated = self._locate(read)
@@ -97,6 +98,10 @@ class _Import:
         self._given = {entry: image.subset or subset_of(parent_folder(entry)) for entry, image in images.items()}
         self._task = params.task or choose_task(images.values())
         self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
+        if self._task == "pose" and not self._keypoints:
+            raise UnusableArchiveError(
+                expected_found_fix("keypoints, for task pose", "none", "Set importing.task to another task.")
+            )
         shown = [shape.class_name for image in images.values() for shape in image.shapes]
         declared = [name for name in log.class_names if self._can_be_named(name, "left out: ", self._format)]
         self._class_names = tuple(dict.fromkeys([*declared, *shown]))
@@ -248,7 +253,7 @@ class _Import:
                         "changed: the name of a class, which its folder cannot have", f"{class_name}: {folder}"
                     )
             images = Counter(self._splits.values())
-            keys = _keypoint_keys(self._keypoints, self._log) if self._task == "pose" else {}
+            keys = keypoint_keys(self._keypoints, self._log) if self._task == "pose" else {}
             written.describe(self._class_names, [split for split in ("train", "val", "test") if images[split]], keys)
             summary = ImportSummary(
                 format=self._format,
@@ -289,25 +294,6 @@ def _name_fault(name: str) -> str:
         return "a class without a name"
     wrong = any(category(sign) in {"Cc", "Cs"} for sign in name)  # control characters, and halves of characters
     return "a class whose name is no valid text" if wrong else ""
-
-
-def _keypoint_keys(keypoints: int, log: ImportLog) -> dict[str, object]:
-    """Return `kpt_shape`, and `flip_idx` if the names of the points tell left from right."""
-    keys: dict[str, object] = {"kpt_shape": [keypoints, 3]}
-    names = list(log.keypoint_names)
-    mirrored = [_mirror(name) for name in names]
-    if len(names) == keypoints and mirrored != names and set(mirrored) == set(names):
-        return keys | {"flip_idx": [names.index(name) for name in mirrored]}
-    log.note("images are not mirrored in training: the names of the keypoints do not tell left from right")
-    return keys
-
-
-def _mirror(name: str) -> str:
-    for one, other in (("left", "right"), ("right", "left")):
-        if one in name.lower():
-            at = name.lower().index(one)
-            return name[:at] + other + name[at + len(one) :]
-    return name
 
 
 def _worst(log: ImportLog) -> str:

@@ -25,7 +25,7 @@ from tasks.importing.annotations import (
     rotated_box,
 )
 from tasks.importing.documents import number, read_text, read_xml, text, to_number
-from tasks.importing.image_index import subset_of_image
+from tasks.importing.image_index import assign_subset, subset_of_image
 
 _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 IMAGE_SETS = "ImageSets/Main/"
@@ -72,18 +72,12 @@ def _guess_first_pixel(archive: Archive, entries: Sequence[str]) -> int:
 
 
 def _image_sets(archive: Archive, log: ImportLog) -> dict[str, str]:
-    """Return the subset of each stem that `ImageSets/Main/train.txt` and its like list.
-
-    Of several it is the last, so that nobody trains on an image that something is measured by.
-    """
+    """Return the subset of each stem that `ImageSets/Main/train.txt` and its like list."""
     subsets: dict[str, str] = {}
     for subset in ("train", "val", "test"):
-        for name in archive.entries:
-            if name.endswith(f"{IMAGE_SETS}{subset}.txt"):
-                listed = {line.split()[0] for line in read_text(archive, name).splitlines() if line.strip()}
-                for stem in sorted(stem for stem in listed if subsets.get(stem, subset) != subset):
-                    log.add(f"changed: an image that is listed in {subsets[stem]} and {subset} is in {subset}", stem)
-                subsets |= dict.fromkeys(listed, subset)
+        lists = [name for name in archive.entries if name.endswith(f"{IMAGE_SETS}{subset}.txt")]
+        lines = chain.from_iterable(read_text(archive, name).splitlines() for name in lists)
+        assign_subset(subsets, (line.split()[0] for line in lines if line.strip()), subset, log)
     return subsets
 
 

@@ -22,12 +22,25 @@ def changed(files: Mapping[str, bytes | str], **more: Any) -> dict[str, bytes | 
     return {**files, name: json.dumps(document)}
 
 
-def test_classes_that_name_their_keypoints_differently_are_told_and_not_mirrored() -> None:
-    eyes = [{"id": 8, "name": "owl", "keypoints": ["left", "right"]}]
-    twice = [*eyes, {"id": 9, "name": "fish", "keypoints": ["right", "left"]}]
-    for categories, count in ((eyes, 0), (twice, 2)):
-        summary, _, _ = imported(changed(sources.coco_keypoints(IMAGES), categories=categories))
-        assert len([note for note in summary.notes if "keypoints" in note]) == count
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["left", "right"], []),
+        (["right", "left"], ["classes name their keypoints differently", "images are not mirrored"]),
+        ([], ["classes name their keypoints differently", "images are not mirrored"]),
+    ],
+    ids=["the same", "others", "none"],
+)
+def test_keypoints_are_named_by_all_classes_that_have_some_or_not_at_all(names: list[str], told: list[str]) -> None:
+    files = sources.coco_keypoints(IMAGES)
+    entry = next(name for name in files if name.endswith("json"))
+    document = json.loads(files[entry])
+    cat, dog = document["categories"]
+    cat["keypoints"], dog["keypoints"] = ["left", "right"], names
+    document["categories"] += [{"id": 9, "name": "owl", "keypoints": ["beak"]}]  # of which there are no objects
+    summary, _, _ = imported({**files, entry: json.dumps(document)})
+    found = [note for note in summary.notes if not note.startswith("splits")]
+    assert all(note.startswith(words) for note, words in zip(found, told, strict=True))
 
 
 def test_images_and_categories_that_share_an_id_are_told_and_classes_of_one_name_are_one() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tasks.dataset.archive import open_archive
 from tasks.importing import cvat
 from tasks.importing.annotations import ImportLog
-from tasks.importing.importer import import_archive
+from tasks.importing.importer import UnusableArchiveError, import_archive
 from tasks.importing.report import import_markdown, import_sentence
 from tasks.importing.steps import convert_archive
 from tasks.merge.steps import plan_archives, valid_archive, write_merge
@@ -281,6 +281,12 @@ def test_splits_of_the_source_stay_and_the_rest_is_placed(
         told = json.loads(archive.read("provenance.json"))["images"]
     kept = {entry.split("/")[1] for entry, original in told.items() if original.startswith("images/default/test")}
     assert kept <= {"test"} or set(subsets) == {"test"}
+
+
+def test_poses_of_an_archive_without_keypoints_are_refused(tmp_path: Path) -> None:
+    source = sources.write_zip(tmp_path / "source.zip", sources.coco(IMAGES))
+    with pytest.raises(UnusableArchiveError, match="Expected keypoints, for task pose"):
+        import_archive(source, tmp_path / "made.zip", ImportParams(task="pose"), {})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -279,3 +280,47 @@ def test_groups_layers_and_tracks_of_cvat_are_told() -> None:
     track = f'<annotations><track id="3" label="cat" group_id="4">{box.format(0, 0)}</track></annotations>'
     summary, _, _ = imported({"annotations.xml": track, "frame_000000.jpg": jpeg(0)})
     assert summary.changes == {group: 1, "not kept: which objects of a track are the same": 1}
+
+
+DESCRIBED: dict[str, tuple[dict[str, object], str, str, str]] = {
+    "boxes": ({"names": {0: "cat", 1: "dog"}}, f"1 {BOX}", "detect", f"1 {BOX}"),
+    "rotated boxes": (
+        {"names": ["cat", "dog"], "task": "obb"},
+        "1 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5",
+        "obb",
+        "1 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5",
+    ),
+    "poses of two numbers a point": (
+        {"names": ["cat", "dog"], "kpt_shape": [2, 2], "flip_idx": [1, 0]},
+        f"1 {BOX} 0.45 0.45 0 0",
+        "pose",
+        f"1 {BOX} 0.45 0.45 2 0 0 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_data_yaml_of_an_unusual_layout_tells_names_splits_and_what_rows_are(name: str) -> None:
+    """Labels lie in a folder that no rule expects, and the splits have names of their own."""
+    described, row, task, written = DESCRIBED[name]
+    pictures = {f"pics/{part}/{at}.jpg": jpeg(at) for at, part in enumerate(("night", "day", "dusk"))}
+    files: Files = {f"truth/{at}.txt": row for at in range(3)}
+    files |= {"train.txt": "pics/night/0.jpg\n", "truth/classes.txt": "cow"}
+    paths = {"train": "train.txt", "val": "pics/day", "test": "pics/dusk"}
+    summary, labels, names = imported({**pictures, **files, "data.yaml": yaml.safe_dump(paths | described)})
+    assert (names, summary.images) == (["cat", "dog"], {"train": 1, "val": 1, "test": 1})
+    assert (summary.task, labels["0"]) == (task, [written])
+    assert summary.changes == {"left out: a list of class names that differs from data.yaml": 1}
+    assert not [note for note in summary.notes if "mirrored" in note]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"data.yaml": "train: pics"}, "at least one class in names"),
+        ({"a/data.yaml": "names: [cat]", "b/data.yaml": "names: [dog]"}, "one data.yaml"),
+    ],
+)
+def test_a_data_yaml_that_names_no_classes_is_refused(files: Files, words: str) -> None:
+    with pytest.raises(StudioError, match=words):
+        imported({**yolo({"a.txt": f"0 {BOX}"}), **files})
