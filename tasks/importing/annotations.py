@@ -66,14 +66,17 @@ Shape = Box | RotatedBox | Outline | Pose | Tag
 class AnnotatedImage:
     """An image as the annotations in `folder` name it, its size in pixels if they tell it, and its shapes.
 
-    `subset` is train, val, test, or empty where the annotations do not say. With `relative` the numbers of the shapes
-    are shares of width and height rather than pixels. `lost` says how many objects no shape could be made of.
+    With `size_is_stored` the size is that of the file, whatever EXIF turns, and shapes are of the image as shown: boxes
+    in its pixels, outlines in shares of it times that size. `subset` is train, val, test, or empty where nothing says
+    it. With `relative` the numbers of the shapes are shares of width and height, not pixels. `lost` is the number of
+    objects that no shape could be made of.
     """
 
     name: str
     folder: str = ""
     relative: bool = False
     size: tuple[int, int] | None = None
+    size_is_stored: bool = False
     subset: str = ""
     shapes: Sequence[Shape] = ()
     lost: int = 0

@@ -68,6 +68,8 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
             place.add("left out: an object of a class that is not in the list of categories")
         elif shape := _shape(annotation, category, (image.height, image.width), place):
             shapes[image.id].append(shape)
+    info = document.get("info")
+    by_label_studio = isinstance(info, dict) and info.get("contributor") == "Label Studio"
     objects = _count_objects(document.get("annotations", []))
     for image in images.values():
         size = (image.width, image.height) if image.width and image.height else None
@@ -75,6 +77,7 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
             name=image.file_name,
             folder=parent_folder(name),
             size=size,
+            size_is_stored=by_label_studio,
             subset=subset_of(name),
             shapes=shapes[image.id],
             lost=objects[image.id] - len(shapes[image.id]),

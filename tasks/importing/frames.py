@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.dataset.image_stats import ImageStats
-from tasks.importing.annotations import AnnotatedImage, Floats, ImportLog
+from tasks.importing.annotations import AnnotatedImage, Floats, ImportLog, Outline
 
 _SWAPPED = 5  # orientations from here on swap the sides
 _TURNED_ACROSS = frozenset({2, 3, 6, 7})  # what is left then goes to the right
@@ -56,8 +56,8 @@ def find_frames(
     stored = {entry for entry, known in told.items() if (most if known is None else known)}
     if turned:
         log.note(
-            f"images that EXIF turns: {len(stored):,} drawn on as stored (their labels are turned with them), "
-            f"{len(turned) - len(stored):,} as shown"
+            f"images that EXIF turns: {len(turned) - len(stored):,} drawn on as shown, and {len(stored):,} as stored, "
+            "whose labels are turned"
         )
     if counts[None]:
         taken = "stored, as most of the others" if most else "shown"
@@ -68,6 +68,8 @@ def find_frames(
 def _is_of_stored(image: AnnotatedImage, stats: ImageStats) -> bool | None:
     """Return whether annotations are of an image as stored, not as EXIF shows it; None if their size does not tell."""
     stored = stats.width, stats.height
+    if image.size_is_stored:
+        return False
     if image.size is None or shown_size(*stored, stats.orientation) == stored or image.size[0] == image.size[1]:
         return None
     return (image.size[0] > image.size[1]) == (stored[0] > stored[1])
@@ -82,8 +84,11 @@ def _frame(entry: str, image: AnnotatedImage, stats: ImageStats, as_stored: bool
     if image.size in {None, drawn_on}:
         return Frame(*drawn_on, orientation)
     if image.size == drawn_on[::-1]:
+        outlined = {isinstance(shape, Outline) for shape in image.shapes}
+        if image.size_is_stored and image.size == stored and len(outlined) == 1:
+            return Frame(*(stored if outlined == {True} else drawn_on))
         if image.shapes:
-            log.add("left out: annotations of an image that its tool saw turned, and no EXIF", entry, len(image.shapes))
+            log.add("left out: annotations whose width and height are swapped in their image", entry, len(image.shapes))
         return None
     log.add("changed: annotations of an image of another size, taken in proportion", entry)
     return Frame(*image.size, orientation)

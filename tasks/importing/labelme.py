@@ -11,12 +11,22 @@ from pydantic import Field
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
-from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, Outline, PlaceLog, Shape, ellipse
+from tasks.importing.annotations import (
+    AnnotatedImage,
+    Box,
+    Floats,
+    ImportLog,
+    Outline,
+    PlaceLog,
+    RotatedBox,
+    Shape,
+    ellipse,
+)
 from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of_image
 from tasks.importing.run_lengths import MAX_PIXELS, RunLengthError, rings_of_mask
 
-_KINDS = ("rectangle", "polygon", "circle", "mask")
+_KINDS = ("rectangle", "oriented_rectangle", "polygon", "circle", "mask")
 
 
 class _Shape(Record):
@@ -25,6 +35,7 @@ class _Shape(Record):
     shape_type: str = "polygon"
     flags: Mapping[str, bool] = Field({})
     group_id: int | str | None = None
+    description: str | None = None
     mask: str | None = None
 
 
@@ -60,11 +71,17 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
             )
 
 
-def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
+def _tell_unkept(item: _Shape, log: PlaceLog) -> None:
     for flag in (flag for flag, on in item.flags.items() if on):
         log.add(f"not kept: flag {flag}")
     if item.group_id is not None:
         log.add("not kept: group of an object (group_id)")
+    if item.description:
+        log.add("not kept: description of an object")
+
+
+def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
+    _tell_unkept(item, log)
     points = np.array(item.points, np.float64).reshape(-1, 2)
     made: Shape | None = None
     match item.shape_type:
@@ -73,6 +90,8 @@ def _shape(item: _Shape, log: PlaceLog) -> Shape | None:
             made = Box(class_name=item.label, corners=(left, top, right, bottom))
         case "polygon" if len(points) > 2:
             made = Outline(class_name=item.label, rings=(points,))
+        case "oriented_rectangle" if len(points) == 4:
+            made = RotatedBox(class_name=item.label, corners=points)
         case "circle" if len(points) == 2:
             log.add("changed: a circle into an outline")
             radius = math.dist(*points.tolist())

@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file an image, with boxes; rotated ones as roLabelImg writes them, outlines as Roboflow does.
 
-The files of the VOC challenges count pixels from 1 and name the last pixel of a box; all other tools write from 0.
+The files of the VOC challenges and of supervision count pixels from 1 and name the last pixel of a box; all other tools
+write from 0.
 """
 
 import math
@@ -28,6 +29,7 @@ from tasks.importing.documents import number, read_text, read_xml, text, to_numb
 from tasks.importing.image_index import assign_subset, subset_of_image
 
 _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
+_SUPERVISION = "VOC", "roboflow.ai"  # what it writes as folder and database
 IMAGE_SETS = "ImageSets/Main/"
 _FLAGS = ("difficult", "truncated", "occluded")
 
@@ -60,15 +62,16 @@ def read(
 
 
 def _guess_first_pixel(archive: Archive, entries: Sequence[str]) -> int:
-    """A box at 0 tells that they count from 0; else the name of a challenge tells that they count from 1."""
-    challenge = False
+    """A box at 0 tells that they count from 0; else the name of a challenge or tool tells that they count from 1."""
+    from_1 = False
     for name in entries:
         root = read_xml(archive, name)
         corners = chain.from_iterable(root.iterfind(f".//bndbox/{side}") for side in ("xmin", "ymin"))
         if any((value := to_number(corner.text)) is not None and value < 1 for corner in corners):
             return 0
-        challenge |= any(_CHALLENGE.search(text(root, place)) for place in ("folder", "source/database"))
-    return 1 if challenge else 0
+        origin = text(root, "folder"), text(root, "source/database")
+        from_1 |= origin == _SUPERVISION or any(map(_CHALLENGE.search, origin))
+    return int(from_1)
 
 
 def _image_sets(archive: Archive, log: ImportLog) -> dict[str, str]:
@@ -91,7 +94,7 @@ def _shape(item: Element, first_pixel: int, log: PlaceLog) -> Shape | None:
     if parts := len(item.findall("part")):
         log.add("left out: a part of an object (head, hand, foot)", parts)
     shape = class_name and (
-        _rotated(item, class_name) or _outline(item, class_name) or _box(item, class_name, first_pixel)
+        _rotated(item, class_name) or _outline(item, class_name, first_pixel) or _box(item, class_name, first_pixel)
     )
     if not shape:
         log.add("left out: an object without a class or a whole box")
@@ -106,12 +109,12 @@ def _rotated(item: Element, class_name: str) -> RotatedBox | None:
     return rotated_box(class_name, (x, y), width, height, math.degrees(angle))
 
 
-def _outline(item: Element, class_name: str) -> Outline | None:
+def _outline(item: Element, class_name: str, first_pixel: int) -> Outline | None:
     corners = len(item.findall("polygon/*")) // 2
     values = _numbers(item, "polygon", [f"{axis}{corner}" for corner in range(1, corners + 1) for axis in "xy"])
     if not values or corners < 3:
         return None
-    return Outline(class_name=class_name, rings=(np.array(values).reshape(-1, 2),))
+    return Outline(class_name=class_name, rings=(np.array(values).reshape(-1, 2) - first_pixel,))
 
 
 def _box(item: Element, class_name: str, first_pixel: int) -> Box | None:

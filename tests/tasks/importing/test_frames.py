@@ -74,12 +74,15 @@ def test_a_box_lies_on_what_it_was_drawn_around(write: Writer, orientation: int,
     ("orientation", "size", "notes"),
     [
         (1, (WIDTH, HEIGHT), []),
-        (QUARTER, (WIDTH, HEIGHT), ["images that EXIF turns: 1 drawn on as stored"]),
-        (QUARTER, (HEIGHT, WIDTH), ["images that EXIF turns: 0 drawn on as stored"]),
+        (QUARTER, (WIDTH, HEIGHT), ["images that EXIF turns: 0 drawn on as shown, and 1 as stored"]),
+        (QUARTER, (HEIGHT, WIDTH), ["images that EXIF turns: 1 drawn on as shown, and 0"]),
         (
             3,
             (WIDTH, HEIGHT),
-            ["images that EXIF turns: 0", "width and height do not tell it of 1 of them, which are taken as shown"],
+            [
+                "images that EXIF turns: 1 drawn on as shown",
+                "width and height do not tell it of 1 of them, which are taken as shown",
+            ],
         ),
     ],
 )
@@ -90,9 +93,36 @@ def test_what_was_taken_of_turned_images_is_told(orientation: int, size: tuple[i
     assert all(note.startswith(words) for note, words in zip(told, notes, strict=True))
 
 
-def test_an_image_that_its_tool_saw_turned_and_no_exif_does_not_become_background() -> None:
+def test_an_image_whose_sides_are_swapped_in_the_annotations_does_not_become_background() -> None:
     box = Box("cat", 1, 1, 9, 9)
     files: Files = {"a.png": photo(box, 1), "b.png": photo(box, 1)}
     summary, labels, _ = imported(files | coco("a.png", box, (HEIGHT, WIDTH)) | coco("b.png", box, (WIDTH, HEIGHT)))
     assert list(labels) == ["b"]
-    assert summary.changes["left out: annotations of an image that its tool saw turned, and no EXIF"] == 1
+    assert summary.changes["left out: annotations whose width and height are swapped in their image"] == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kept"), [(["box"], 1), (["outline"], 1), (["box", "outline"], 0)], ids=["boxes", "outlines", "both"]
+)
+def test_coco_of_label_studio_has_the_size_of_the_file_beside_what_was_drawn_on_the_image_as_shown(
+    shapes: list[str], kept: int
+) -> None:
+    """Its converter (2.1) writes boxes in pixels of what was shown, and outlines in shares of the wrong size."""
+    data, other = (photo(Box("cat", 4, 4, 30, 40), turn) for turn in (QUARTER, 1))
+    (_, left, top, right, bottom), (width, height) = seen(data)
+    across, down = WIDTH / width, HEIGHT / height
+    ring = [left * across, top * down, right * across, top * down, right * across, bottom * down]
+    drawn = {
+        "box": {"bbox": [left, top, right - left, bottom - top], "segmentation": []},
+        "outline": {"bbox": [1, 1, 9, 9], "segmentation": [ring]},
+    }
+    files = coco("a.png", Box("cat", 1, 1, 9, 9), (WIDTH, HEIGHT))
+    document = json.loads(files["a.png.json"])
+    (annotation,) = document["annotations"]
+    document |= {"info": {"contributor": "Label Studio"}, "annotations": [annotation | drawn[each] for each in shapes]}
+    files = {"a.png.json": json.dumps(document), **coco("b.png", Box("cat", 1, 1, 9, 9), (WIDTH, HEIGHT))}
+    _, labels, _ = imported({"a.png": data, "b.png": other, **files}, task="detect")
+    assert len(labels) == 1 + kept
+    for row in labels.get("a", []):
+        x, y, _, _ = (float(word) for word in row.split()[1:])
+        assert (x * width, y * height) == pytest.approx(((left + right) / 2, (top + bottom) / 2))

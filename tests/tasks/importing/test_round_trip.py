@@ -67,6 +67,21 @@ def test_each_box_comes_out_where_it_was_drawn(name: str, images: dict[str, list
     }
 
 
+def test_what_supervision_writes_counts_pixels_from_1() -> None:
+    """As `object_to_pascal_voc` of version 0.31 writes the box 4, 6, 30, 40, and an outline with these corners."""
+    points = "".join(
+        f"<x{at}>{x}</x{at}><y{at}>{y}</y{at}>" for at, (x, y) in enumerate([(5, 7), (31, 7), (31, 41)], 1)
+    )
+    box = "<bndbox><xmin>5</xmin><ymin>7</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
+    for polygon in ("", f"<polygon>{points}</polygon>"):
+        text = (
+            "<annotation><folder>VOC</folder><filename>a.jpg</filename><source><database>roboflow.ai</database></source>"
+            f"<object><name>cat</name>{box}{polygon}</object></annotation>"
+        )
+        _, labels, names = imported({"a.xml": text, "a.jpg": sources.jpeg(0)}, task="detect")
+        assert to_boxes(labels["a"], names) == {Box("cat", 4, 6, 30, 40)}
+
+
 def test_swapped_corners_of_a_challenge_are_of_the_same_pixels() -> None:
     box = Box("cat", 10, 10, 20, 20)
     files = sources.voc_challenge({"a.jpg": [box]})

@@ -101,6 +101,7 @@ ROTATED: Mapping[str, Callable[[Turned], Files]] = {
     "cvat": turned_by_cvat,
     "label studio": turned_by_label_studio,
     "voc": turned_by_rolabelimg,
+    "labelme": lambda box: labelme([(each.real, each.imag) for each in box.corners()], "oriented_rectangle"),
     "datumaro": lambda box: datumaro(
         {"type": "rotated_bbox", "cx": box.x, "cy": box.y, "w": box.width, "h": box.height, "r": box.degrees}
     ),
