@@ -1,7 +1,6 @@
 """LabelMe (https://github.com/wkentaro/labelme): a JSON file beside each image."""
 
 import base64
-import binascii
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -116,7 +115,7 @@ def _mask_rings(written: str) -> tuple[Floats, ...]:
     """
     try:
         data = base64.b64decode(written, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error among them
         return ()
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
         return ()

@@ -186,7 +186,7 @@ def test_gigabytes_of_brackets_cost_little(
 
 
 VALUES: st.SearchStrategy[object] = st.sampled_from(
-    [None, True, -1, 0, 1e308, 10**30, "", "x", "NaN", [], [[]], [None], [1, "a"], {}, {"a": 1}]
+    [None, True, -1, 0, 1e308, 10**30, "", "x", "NaN", "\ud800", [], [[]], [None], [1, "a"], [-1, 5], {}, {"\ud800": 1}]
 )
 
 
@@ -209,7 +209,10 @@ def walk(value: Any) -> Iterator[Any]:
 
 
 RICH: dict[str, tuple[dict[str, Any], ...]] = {
-    "coco": ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}}, {"keypoints": [1, 2, 2]}),
+    "coco": (
+        {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}},
+        {"keypoints": [1, 2, 2], "attributes": {"a": "b"}},
+    ),
     "labelme": ({"shape_type": "circle", "flags": {"a": True}}, {"shape_type": "mask", "mask": "iVBORw0KGgo="}),
     "label studio": ({"type": "brushlabels"}, {"type": "keypointlabels", "parentID": "1"}),
     "datumaro": ({"type": "mask", "rle": {"counts": "00", "size": [1, 1]}}, {"type": "polygon", "points": [1, 2]}),

@@ -325,3 +325,20 @@ def test_data_yaml_of_an_unusual_layout_tells_names_splits_and_what_rows_are(nam
 def test_a_data_yaml_that_names_no_classes_is_refused(files: Files, words: str) -> None:
     with pytest.raises(StudioError, match=words):
         imported({**yolo({"a.txt": f"0 {BOX}"}), **files})
+
+
+@pytest.mark.parametrize(
+    ("size", "runs", "told"),
+    [
+        ('width="-1" height="-5"', "5", "a mask whose run lengths do not fill it"),
+        ('width="4" height="4"', "-4,20", "a mask whose run lengths do not fill it"),
+        ('width="4" height="4"', "4,13", "a mask whose run lengths do not fill it"),
+        ('width="4" height="4"', "16", "a mask without a pixel"),
+        ('width="4" height="4"', "4,nan", "a mask whose numbers are not right"),
+    ],
+)
+def test_a_hostile_mask_of_cvat_costs_its_object_alone(size: str, runs: str, told: str) -> None:
+    mask = f'<mask label="cat" left="1" top="1" {size} rle="{{}}"/>'
+    whole = mask.replace(size, 'width="4" height="4"').format("4,12")
+    summary, labels, _ = imported(xml(mask.format(runs) + whole))
+    assert (summary.changes, len(labels["a"])) == ({f"left out: {told}": 1}, 1)
