@@ -32,7 +32,7 @@ def image_path(label: str) -> str:
 def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | None) -> Iterator[AnnotatedImage]:
     """Yield the image of each label file; lines that the dataset check refuses are left out.
 
-    Without a data.yaml, rows that read as poses are poses, unless `task` is one of outlines.
+    Unless data.yaml tells the task, rows that read as poses are poses, if `task` is not one of outlines.
 
     Raises:
         DocumentError: Nothing says which of two lists of names is meant, or whether rows are poses or outlines, or
@@ -45,11 +45,12 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
         assign_subset(subsets, [sample.image for sample in samples], split, log)
     images = ImageIndex(archive.entries)
     rules = LabelSpec(task=described.task if described.task in {"pose", "obb"} else None, keypoints=described.keypoints)
-    if described.class_names:
-        log.flip_idx = described.flip_idx or ()
-    elif task not in {"segment", "obb"} and (keypoints := _keypoint_count(archive, entries, sure=task == "pose")):
+    log.flip_idx = described.flip_idx or ()
+    is_open = described.task is None and task not in {"segment", "obb"}
+    if is_open and (keypoints := _keypoint_count(archive, entries, sure=task == "pose")):
         rules = LabelSpec(task="pose", keypoints=(keypoints, 3))
         log.note(f"rows are read as a box and {keypoints} keypoints with their visibility")
+    columns: set[int] = set()
     for name in entries:
         try:
             data = read_bytes(archive, name)
@@ -59,6 +60,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
         labels, faults = parse_labels(data, name, rules)
         for fault in faults:
             log.add(f"left out: a line that is no label ({fault.code})", name)
+        columns |= {len(row.coordinates) for row in labels.rows}
         image, folder = image_path(name), parent_folder(name)
         names = lists.nearest(folder)
         subset = next((subsets[found] for found in images.find(image, folder) if found in subsets), "")
@@ -70,6 +72,8 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
             shapes=[_shape(row, rules, names, name, log) for row in labels.rows],
             lost=labels.written - len(labels.rows),
         )
+    if is_open and columns == {8}:
+        log.note("rows are read as outlines of four corners; set importing.task to obb if they are rotated boxes")
 
 
 def list_descriptions(archive: Archive) -> list[str]:

@@ -291,6 +291,12 @@ DESCRIBED: dict[str, tuple[dict[str, object], str, str, str]] = {
         "obb",
         "1 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5",
     ),
+    "poses, which it does not tell": (
+        {"names": ["cat", "dog"]},
+        f"1 {BOX} 0.45 0.45 2 0.55 0.55 2",
+        "pose",
+        f"1 {BOX} 0.45 0.45 2 0.55 0.55 2",
+    ),
     "poses of two numbers a point": (
         {"names": ["cat", "dog"], "kpt_shape": [2, 2], "flip_idx": [1, 0]},
         f"1 {BOX} 0.45 0.45 0 0",
@@ -312,7 +318,17 @@ def test_data_yaml_of_an_unusual_layout_tells_names_splits_and_what_rows_are(nam
     assert (names, summary.images) == (["cat", "dog"], {"train": 1, "val": 1, "test": 1})
     assert (summary.task, labels["0"]) == (task, [written])
     assert summary.changes == {"left out: a list of class names that differs from data.yaml": 1}
-    assert not [note for note in summary.notes if "mirrored" in note]
+    assert any("mirrored" in note for note in summary.notes) == (task == "pose" and "flip_idx" not in described)
+
+
+@pytest.mark.parametrize(("described", "notes"), [({}, 1), ({"task": "segment"}, 0), ({"task": "obb"}, 0)])
+def test_rows_of_four_corners_are_outlines_unless_something_says_that_they_are_rotated_boxes(
+    described: dict[str, str], notes: int
+) -> None:
+    files = yolo({"a.txt": "0 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5"})
+    summary, _, _ = imported({**files, "data.yaml": yaml.safe_dump({"names": ["cat"], **described})})
+    assert summary.task == described.get("task", "segment")
+    assert len([note for note in summary.notes if "obb" in note]) == notes
 
 
 @pytest.mark.parametrize(
