@@ -62,7 +62,7 @@ def with_message(automation: dict[str, Any], blocks: Mapping[str, str], links: U
     """
     (action,) = automation["actions"]
     run = f"{{% if flow_run %}}\nRun: {links.prefect}/runs/flow-run/{{{{ flow_run.id }}}}{{% endif %}}"
-    body = action["body"].replace("STUDIO", links.live.removesuffix("/live")).rstrip() + run
+    body = action["body"].replace("STUDIO", links.front_page).rstrip() + run
     described = {name: value for name, value in action.items() if name != "kind"}
     described |= {"block_document_id": blocks[action.get("kind", "info")]}
     return automation | {"actions": [described | {"subject": _plain(action["subject"]), "body": _plain(body)}]}

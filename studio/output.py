@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from studio.runs import Run, RunFailedError
+from tasks.errors import StudioError
 
 if TYPE_CHECKING:
     from tasks.catalogue.entries import Page
@@ -130,7 +131,7 @@ def follow(run: Run, title: str) -> None:
 def _request(question: "OpenQuestion") -> str:
     from tasks.settings import Settings
 
-    page = f"{Settings().addresses.live.removesuffix('/live')}/runs"
+    page = f"{Settings().addresses.front_page}/runs"
     return (
         f"waits for a person: {question.summary} Answer on {page}, or with `studio approve {question.run}` or "
         f"`studio refuse {question.run}`."
@@ -144,7 +145,7 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 
 def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
-    """Follow a run to its end if `wait`, and print what became of it.
+    """Follow a run to its end if `wait`, and print what became of it, with the addresses of the pages it has left.
 
     Raises:
         RunFailedError: It did not complete.
@@ -163,13 +164,26 @@ def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
                 Text(f"the run goes on: `studio logs {run.id} --follow` shows it, `studio cancel {run.id}` ends it")
             )
             raise
+    pages = _pages(run) if wait else {}
     if as_json:
-        print_json(describe_run(run))
+        print_json(describe_run(run) | {"pages": pages})
     elif error is None:
         state = run.state
         OUT.print(Text(f"{title}: {state.name}: {state.message}" if wait else f"{title}: {run.id} {run.url}"))
+    if not as_json:
+        for name, address in pages.items():
+            OUT.print(Text(f"{name}: {address}"))
     if error:
         raise error
+
+
+def _pages(run: Run) -> dict[str, str]:
+    """The pages of a run that has ended; the store may be away without changing what became of it."""
+    try:
+        return run.pages
+    except StudioError as error:
+        ERR.print(Text(f"its pages are not known: {error}"))
+        return {}
 
 
 def _words(value: object) -> str:

@@ -58,6 +58,18 @@ class Run:
 
         return deployed_flows.require(self.id).state or Pending()
 
+    @property
+    def pages(self) -> dict[str, str]:
+        """The pages that it has left on the front page, such as its report or evaluation: addresses by titles.
+
+        Raises:
+            StudioError: The object store cannot be reached.
+        """
+        from tasks.catalogue.run_pages import list_pages
+        from tasks.settings import Settings
+
+        return {title: f"{Settings().addresses.front_page}{path}" for title, path in list_pages(str(self.id)).items()}
+
     def wait(self, timeout_s: float | None = None, *, follow: Callable[["Run"], None] | None = None) -> Self:
         """Return the run when it has completed; `follow` is called about once a second until then.
 

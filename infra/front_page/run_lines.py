@@ -8,6 +8,7 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
 
+from tasks.catalogue import run_pages
 from tasks.orchestration import run_list
 from tasks.orchestration.artifacts import format_duration
 from tasks.orchestration.run_list import ListedRun, Progress, RunChoice
@@ -71,6 +72,11 @@ class RunLine:
     def is_tracked(self) -> bool:
         """Whether MLflow may have a run of it."""
         return self.run.flow in EXPERIMENTS and self.run.state.began is not None
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether it may have left a page; asking the store about each line would be a request a line."""
+        return self.run.flow in run_pages.FLOWS and self.has_ended and self.run.state.began is not None
 
 
 def run_lines(choice: RunChoice, runs: list[ListedRun], parents: Collection[UUID] | None) -> list[RunLine]:

@@ -13,6 +13,7 @@ from infra.front_page.pages import render
 from infra.front_page.run_lines import EXPERIMENTS, run_lines
 from infra.stack_settings import ROOT
 from tasks.catalogue.cursors import CatalogueError, ListRequest
+from tasks.catalogue.run_pages import list_pages
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows, run_list
 from tasks.orchestration.outcome import NOTHING_NEW
@@ -103,6 +104,20 @@ def to_mlflow(request: Request) -> Response:
     return RedirectResponse(Settings().addresses.tracked_run(tracked.info.experiment_id, tracked.info.run_id), 303)
 
 
+def to_pages(request: Request) -> Response:
+    """Lead to the page that a run has left, or show which there are."""
+    run = str(request.path_params["run"])
+    pages = list_pages(run)
+    if not pages:
+        raise StudioError(
+            f"Expected a page of flow run {run}, found none: it ended before it wrote one, or there was nothing to "
+            "show. Look at the flow run in Prefect."
+        )
+    if len(pages) == 1:
+        return RedirectResponse(next(iter(pages.values())), 303)
+    return render(request, "runs_pages.html", run=run, pages=pages)
+
+
 def _changed(request: Request, state: str) -> Response:
     return render(request, "runs_changed.html", events=["studio:changed"], state=state)
 
@@ -151,4 +166,5 @@ ROUTES = [
     Route("/runs/{run:uuid}/cancel", cancel, methods=["POST"]),
     Route("/runs/{run:uuid}/retry", retry, methods=["POST"]),
     Route("/runs/{run:uuid}/mlflow", to_mlflow),
+    Route("/runs/{run:uuid}/pages", to_pages),
 ]

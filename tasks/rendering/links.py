@@ -17,6 +17,11 @@ class UiLinks:
     mlflow: str
     live: str
 
+    @property
+    def front_page(self) -> str:
+        """The front page, whose tabs and files are below it."""
+        return self.live.removesuffix("/live")
+
     def flow_run(self, flow_run_id: str) -> str:
         """Return the page of a flow run in Prefect."""
         return f"{self.prefect}/runs/flow-run/{quote(flow_run_id)}"

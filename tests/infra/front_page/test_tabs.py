@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import StateType
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
 from infra.stack_settings import USER
+from tasks.catalogue import run_pages
 from tasks.catalogue.entries import (
     VERDICTS,
     ArchiveEntry,
@@ -233,6 +234,24 @@ def test_what_a_log_and_a_progress_say_alike_is_said_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(run_list, "read_progress", lambda _: {run.id: progress})
     monkeypatch.setattr(run_list, "read_newest_lines", lambda _: {run.id: SimpleNamespace(text=progress.words)})
     assert ask("/runs/newest").text.count("epoch 4/10") == 1
+
+
+@pytest.mark.usefixtures("address")
+def test_a_run_leads_to_the_pages_that_it_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked before it is followed."""
+    (run,) = (run for run in RUNS if run.state.type is StateType.COMPLETED)
+    address = f"/runs/{run.id}/pages"
+    stored = {f"{run.id}/report.html"}
+    monkeypatch.setattr(run_pages._RUNS, "exists", lambda key: pytest.fail(f"asked for {key}"))
+    assert f'href="{address}"' in ask("/runs/newest").text
+    monkeypatch.setattr(run_pages._RUNS, "exists", stored.__contains__)
+    answer = ask(address)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/files/runs/{run.id}/report.html")
+    stored.add(f"{run.id}/refusal.html")
+    assert f'<a href="/files/runs/{run.id}/refusal.html">Why it was refused</a>' in ask(address).text
+    stored.clear()
+    answer = ask(address)
+    assert (answer.status_code, "Expected a page of flow run" in answer.text) == (400, True)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,33 @@
+"""The pages that a run has left in bucket `runs`, where the front page shows them."""
+
+from collections.abc import Mapping
+
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
+
+PAGES: Mapping[str, str] = {
+    "evaluation.html": "Evaluation",
+    "label-errors.html": "Labels that look wrong",
+    "refusal.html": "Why it was refused",
+    "report.html": "Report",
+}
+FLOWS = frozenset(
+    {"evaluate-model", "find-label-errors", "import-dataset", "register-model", "train-model", "validate-dataset"}
+)  # whose runs may leave one
+
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+
+
+def list_pages(run: str) -> dict[str, str]:
+    """Return the pages of a flow run: their paths on the front page, by their titles.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    return {title: page_path(run, name) for name, title in PAGES.items() if _RUNS.exists(f"{run}/{name}")}
+
+
+def page_path(run: str, name: str) -> str:
+    """Return where the front page shows a page of a flow run."""
+    return f"/files/{Bucket.RUNS}/{run}/{name}"
