@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from tasks.catalogue.cursors import CatalogueError, ListRequest
-from tasks.catalogue.entries import VERDICTS, ArchiveEntry, ArchiveVerdict, Page
+from tasks.catalogue.entries import VERDICTS, ArchiveEntry, ArchiveVerdict, Page, PageEntry
+from tasks.catalogue.lineage_nodes import grouped
+from tasks.catalogue.run_pages import version_pages
 from tasks.dataset.findings import Verdict
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.storage.object_names import Bucket, S3Uri
@@ -14,7 +16,7 @@ from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.storage.steps import object_name
 from tasks.tracking.lineage import archives_of
 from tasks.tracking.mlflow_client import TrackingError
-from tasks.tracking.registered_versions import list_versions
+from tasks.tracking.registered_versions import RegisteredVersion, list_versions
 from tasks.validation.check_records import CheckRecord, check_id, list_checks, read_checks
 
 UNCHECKED: ArchiveVerdict = "unchecked"
@@ -86,13 +88,19 @@ def _verdict_filter(verdict: str | None) -> Callable[[ListedObject], bool]:
 def _describe(archives: Iterable[ListedObject]) -> Iterator[ArchiveEntry]:
     archives = list(archives)
     checks = read_checks((stored.key, stored.etag) for stored in archives)
-    trained = _trained_versions() if archives else {}
+    versions = _versions() if archives else []
+    trained = grouped((archive, each.name) for each in versions or () for archive in archives_of(each.tags))
+    pages = grouped(
+        (archive, page) for each in versions or () for page in version_pages(each) for archive in page.archives
+    )
     for stored, check in zip(archives, checks, strict=True):
-        versions = None if trained is None else tuple(trained.get(stored.key, ()))
-        yield _entry(stored, check, versions)
+        learnt = None if versions is None else tuple(trained.get(stored.key, ()))
+        yield _entry(stored, check, learnt, tuple(pages.get(stored.key, ())))
 
 
-def _entry(stored: ListedObject, check: CheckRecord | None, versions: tuple[str, ...] | None) -> ArchiveEntry:
+def _entry(
+    stored: ListedObject, check: CheckRecord | None, versions: tuple[str, ...] | None, pages: tuple[PageEntry, ...]
+) -> ArchiveEntry:
     return ArchiveEntry(
         name=S3Uri(Bucket.DATASETS, stored.key).name_for(Bucket.DATASETS),
         size=stored.size,
@@ -106,17 +114,13 @@ def _entry(stored: ListedObject, check: CheckRecord | None, versions: tuple[str,
         checked=check.checked if check else None,
         report=check.flow_run_id if check else None,
         versions=versions,
+        pages=pages,
     )
 
 
-def _trained_versions() -> dict[str, list[str]] | None:
-    """The versions that were trained on each archive, by its key; None if MLflow is away."""
+def _versions() -> list[RegisteredVersion] | None:
+    """All versions; None if MLflow is away."""
     try:
-        versions = list_versions()
+        return list_versions()
     except TrackingError:
         return None
-    trained: dict[str, list[str]] = {}
-    for version in versions:
-        for archive in archives_of(version.tags):
-            trained.setdefault(archive, []).append(f"{version.model}/{version.number}")
-    return trained

@@ -18,13 +18,29 @@ class Page(Generic[Entry]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageEntry:
+    """A page about a version, such as `shapes/3`, on a split of archives; `path` is its place on the front page."""
+
+    title: str
+    version: str
+    archives: tuple[str, ...]
+    split: str
+    path: str
+
+    @property
+    def split_words(self) -> str:
+        """The split in words."""
+        return "all splits" if self.split == "all" else f"split {self.split}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArchiveEntry:
     """An archive of bucket `datasets`, with what `validate-dataset` found in these very bytes (`size` of them).
 
     `name` is what flows take: the key, or the address of an archive whose key looks like an address.
     Unchecked, it has no digest (SHA-256 in hex), task, class, image, date of a check, nor report. `report` is the flow
     run whose report is `runs/<report>/report.html` and `report.json`. `versions` were trained on an archive of this
-    name, such as `shapes/3`; None if MLflow is away.
+    name, such as `shapes/3`; None if MLflow is away. `pages` are about versions on an archive of this name.
     """
 
     name: str
@@ -39,6 +55,7 @@ class ArchiveEntry:
     checked: datetime | None
     report: str | None
     versions: tuple[str, ...] | None
+    pages: tuple[PageEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +66,7 @@ class VersionEntry:
     it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison with the champion in a
     sentence, `refused` whether it went against the version. `training_run` is a flow run of Prefect, `mlflow_run` one
     of MLflow. `parity` is `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it;
-    None if Triton is away.
+    None if Triton is away. `pages` are its evaluations, the label errors that it found, and why it was refused.
     """
 
     model: str
@@ -69,6 +86,7 @@ class VersionEntry:
     parity: str | None
     approved_by: str | None
     served: bool | None
+    pages: tuple[PageEntry, ...]
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ class LineageGraph:
 
     @cached_property
     def _registered(self) -> dict[str, RegisteredVersion]:
-        return {f"{version.model}/{version.number}": version for version in list_versions()}
+        return {version.name: version for version in list_versions()}
 
     @cached_property
     def _version_graves(self) -> dict[str, Tombstone]:

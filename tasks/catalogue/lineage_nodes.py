@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class NodeKind(StrEnum):
@@ -33,9 +36,9 @@ class Edge:
     target: str
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def grouped(pairs: Iterable[tuple[str, Value]]) -> dict[str, list[Value]]:
     """Return the second values of pairs by their first, in order."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Value]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups

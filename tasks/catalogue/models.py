@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.catalogue.cursors import CatalogueError, ListRequest
 from tasks.catalogue.entries import ModelEntry, Page, VersionEntry
+from tasks.catalogue.run_pages import version_pages
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_ready_versions
@@ -124,6 +125,7 @@ def _version(version: RegisteredVersion, aliases: Mapping[str, int], served: set
         parity=tags.get("parity"),
         approved_by=tags.get("approval.by") if tags.get("approval") == "approved" else None,
         served=None if served is None else version.number in served,
+        pages=version_pages(version),
     )
 
 

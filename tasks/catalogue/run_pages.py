@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from tasks.catalogue.entries import PageEntry
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
+from tasks.tracking.registered_versions import RegisteredVersion
+from tasks.tracking.version_pages import pages_of
 
 PAGES: Mapping[str, str] = {
     "evaluation.html": "Evaluation",
@@ -26,6 +29,21 @@ def list_pages(run: str) -> dict[str, str]:
         StorageError: The object store cannot be reached.
     """
     return {title: page_path(run, name) for name, title in PAGES.items() if _RUNS.exists(f"{run}/{name}")}
+
+
+def version_pages(version: RegisteredVersion) -> tuple[PageEntry, ...]:
+    """Return the pages that a version's tags name; nobody is asked whether they are there still."""
+    return tuple(
+        PageEntry(
+            title=PAGES[page.name],
+            version=version.name,
+            archives=tuple(page.archives),
+            split=page.split,
+            path=page_path(page.run, page.name),
+        )
+        for page in pages_of(version.tags)
+        if page.name in PAGES
+    )
 
 
 def page_path(run: str, name: str) -> str:

@@ -163,7 +163,7 @@ def list_trained(archive: str, digest: str) -> list[str]:
 
 
 def _trained() -> dict[str, dict[str, str]]:
-    return {f"{version.model}/{version.number}": archives_of(version.tags) for version in list_versions()}
+    return {version.name: archives_of(version.tags) for version in list_versions()}
 
 
 def _reads(run: UnfinishedRun, archive: str, trained: Mapping[str, Mapping[str, str]]) -> bool:

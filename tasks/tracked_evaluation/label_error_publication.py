@@ -17,6 +17,9 @@ from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracked_evaluation.subjects import Subject
 from tasks.tracking.links import page_links
+from tasks.tracking.version_pages import VersionPage, keep_page
+
+PAGE = "label-errors.html"
 
 
 def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, folder: Path) -> None:
@@ -45,12 +48,13 @@ def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, fol
     figures = facts | {"remarks": remarks, "label_errors": [judged.facts(error) for error in judged.errors]}
     text = json.dumps(figures, indent=2)
     links = {
-        "Labels that look wrong": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/label-errors.html"),
+        "Labels that look wrong": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/{PAGE}"),
         "As JSON": retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/label-errors.json"),
     }
     if judged.errors:
         review = folder / "review.zip"
         write_review_archive(judged, review, facts)
         links["Their images as an archive"] = storage_steps.upload_file(review, Bucket.RUNS, f"{run}/label-errors.zip")
+    keep_page(version, VersionPage(name=PAGE, run=run, archives=judged.data.digests, split=judged.data.split))
     links |= page_links(run, version.run_id, version.name, version.version)
     artifacts.show_markdown("label-errors", f"{links_markdown(links)}\n\n{label_error_markdown(judged, remarks)}")

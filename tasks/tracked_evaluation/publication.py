@@ -16,6 +16,9 @@ from tasks.storage.object_names import Bucket
 from tasks.tracked_evaluation.subjects import Subject
 from tasks.tracking import evaluation_runs
 from tasks.tracking.links import page_links
+from tasks.tracking.version_pages import VersionPage, keep_page
+
+PAGE = "evaluation.html"
 
 _UNKEPT = "The thresholds of version {} are not kept with it: they rest on images for training."
 
@@ -42,11 +45,13 @@ def publish(
     html = page.evaluation_page(first.name, data, evaluations, remarks, evaluation.worst)
     facts = page.evaluation_facts(first.name, data, evaluations) | {"remarks": remarks}
     text = json.dumps(facts, indent=2)
-    address = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/evaluation.html")
+    kept = VersionPage(name=PAGE, run=run, archives=data.digests, split=data.split)
+    address = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/{PAGE}")
     figures = retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/evaluation.json")
     for subject, each in zip(subjects, evaluations, strict=True):
         version = subject.version
         metrics = page.evaluation_metrics(data, each)
+        keep_page(version, kept)
         evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
         if evaluation.keep_thresholds and subject not in unkept:
             source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}

@@ -17,6 +17,7 @@ from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracked_training.contenders import Contender
 from tasks.tracking import runs
+from tasks.tracking.version_pages import VersionPage, keep_page
 
 WORST_IMAGES = 20
 PAGE = "refusal.html"
@@ -78,4 +79,7 @@ def _publish(
     refusal = Refusal(reasons=decision.reasons, falls=falls)
     html = evaluation_page(version.name, data, both, (), WORST_IMAGES, refusal)
     runs.log_page(version.run_id, html, PAGE)
-    return storage_steps.write_text(html, Bucket.RUNS, f"{flow_run_id()}/{PAGE}")
+    run = flow_run_id()
+    address = storage_steps.write_text(html, Bucket.RUNS, f"{run}/{PAGE}")
+    keep_page(version, VersionPage(name=PAGE, run=run, archives={}, split="val"))
+    return address

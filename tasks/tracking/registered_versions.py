@@ -30,6 +30,11 @@ class RegisteredVersion:
     created: datetime
     tags: Mapping[str, str]
 
+    @property
+    def name(self) -> str:
+        """Model and number, such as `shapes/3`."""
+        return f"{self.model}/{self.number}"
+
 
 def list_models(search: str = "") -> list[RegisteredModel]:
     """Return every model, or those whose name holds `search`, in any case, by name.

@@ -23,6 +23,7 @@ from tasks.catalogue.entries import (
     ArchiveVerdict,
     ModelEntry,
     Page,
+    PageEntry,
     PredictionEntry,
     VersionEntry,
 )
@@ -37,6 +38,9 @@ from tests.waiting import eventually
 
 NAME, NOW = "shapes", datetime.now(UTC)
 TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "live"]
+EVALUATION = PageEntry(
+    title="Evaluation", version=f"{NAME}/1", archives=("<a>.zip",), split="val", path=f"/files/runs/{uuid4()}/x.html"
+)
 ARCHIVE = ArchiveEntry(
     name=f"{NAME}.zip",
     size=1,
@@ -50,6 +54,7 @@ ARCHIVE = ArchiveEntry(
     checked=NOW,
     report=None,
     versions=(f"{NAME}/1",),
+    pages=(EVALUATION,),
 )
 VERSION = VersionEntry(
     model=NAME,
@@ -69,6 +74,7 @@ VERSION = VersionEntry(
     parity="passed",
     approved_by="Ann",
     served=True,
+    pages=(EVALUATION, replace(EVALUATION, title="Labels that look wrong", split="all")),
 )
 SERVED = (True, False, None)
 MODEL = ModelEntry(
@@ -225,6 +231,19 @@ def test_an_archive_that_is_invalid_cannot_be_trained_on(
         is_invalid,
     )
     assert ("Import it" in facts) == is_invalid
+
+
+def test_an_archive_and_a_version_lead_to_the_pages_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "read_archive", lambda _: ARCHIVE)
+    monkeypatch.setattr(models, "read_model", lambda _: MODEL)
+    link = f'<a href="{EVALUATION.path}" target="_blank" rel="noopener">'
+    facts = ask(f"/datasets/facts?name={ARCHIVE.name}").text
+    assert f'{link}Evaluation</a> <span class="soft">{NAME}/1, split val</span>' in facts
+    versions = ask(f"/registered-models/versions?name={NAME}").text
+    assert f'{link}Evaluation</a> <span class="soft"><bdi>&lt;a&gt;.zip</bdi>, split val</span>' in versions
+    assert (
+        f'{link}Labels that look wrong</a> <span class="soft"><bdi>&lt;a&gt;.zip</bdi>, all splits</span>' in versions
+    )
 
 
 @pytest.mark.usefixtures("address")

@@ -123,7 +123,7 @@ def test_an_entry_says_what_the_check_found() -> None:
 def test_a_key_that_looks_like_an_address_is_named_by_its_own() -> None:
     """A store of AWS has such keys, SeaweedFS does not."""
     stored = ListedObject("s3://media/a.zip", 1, "", 0, datetime.now(UTC))
-    assert archives._entry(stored, None, ()).name == "s3://datasets/s3://media/a.zip"
+    assert archives._entry(stored, None, (), ()).name == "s3://datasets/s3://media/a.zip"
 
 
 @pytest.mark.parametrize("name", ["none.zip", "s3://media/told.zip", "told"])

@@ -25,12 +25,15 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
     judged = subject(2, 64, replace(NOTHING, archives=learnt))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
-    runs = MagicMock()
+    runs, keep_page = MagicMock(), MagicMock()
     for name in ("artifacts", "storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
         monkeypatch.setattr(publication, name, MagicMock())
     monkeypatch.setattr(publication, "evaluation_runs", runs)
+    monkeypatch.setattr(publication, "keep_page", keep_page)
     with disable_run_logger():
         publication.publish([judged], data, [evaluation], EvaluationParams())
+    (version, page), _ = keep_page.call_args
+    assert (version.version, page.archives, page.split) == (2, data.digests, split)
     assert runs.keep_thresholds.called == kept
     html, facts = runs.log_evaluation.call_args.args[3:]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept

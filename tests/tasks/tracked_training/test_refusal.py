@@ -18,6 +18,7 @@ from tasks.promotion.rules import GOLD, VALIDATION, Decision, MetricComparison
 from tasks.tracked_training import refusal
 from tasks.tracked_training.contenders import Contender
 from tasks.tracking.registry import ModelVersion
+from tasks.tracking.version_pages import VersionPage
 from tests.tasks.merge.archives import dataset, merge
 
 ADDRESS = "http://s3.example/refusal.html"
@@ -34,11 +35,13 @@ class Explained:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pages: list[str] = []
+        self.kept: list[VersionPage] = []
         self.folder = folder
         self.merged: MergedDataset = merge(folder, dataset(0), dataset(20), gold=dataset(40))[1]
         monkeypatch.setattr(evaluation_steps, "predict", self.predict)
         monkeypatch.setattr(refusal, "flow_run_id", lambda: "run")
         monkeypatch.setattr(refusal.storage_steps, "write_text", lambda *_: ADDRESS)  # type: ignore[attr-defined]
+        monkeypatch.setattr(refusal, "keep_page", lambda _, page: self.kept.append(page))
         monkeypatch.setattr(refusal.runs, "log_page", lambda _, page, __: self.pages.append(page))  # type: ignore[attr-defined]
 
     def predict(self, data: Any, version: ModelVersion, *_: object) -> list[Any]:
@@ -77,6 +80,7 @@ def explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explained:
 def test_a_refusal_names_what_fell_where_it_was_worse(explained: Explained) -> None:
     told = explained.of(decision())
     assert told.falls_page == ADDRESS
+    assert explained.kept == [VersionPage(name="refusal.html", run="run", archives={}, split="val")]
     assert told.falls[0].startswith(
         "Class 'cat' fell from 1.000 to 0.505 (2 labels in 2 images; most in archive 'b.zip'"
     )
