@@ -38,7 +38,7 @@ def of_inference(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def of_rollback(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say which version clients would no longer get.
+    """Say which version clients would get again, or why there is none.
 
     Raises:
         TrackingError: MLflow cannot be reached.
@@ -48,8 +48,12 @@ def of_rollback(parameters: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if model.champion is None:
         return (f"{model.name} has no champion, so there is nothing to roll back from and the run will fail.",)
-    earlier = f"version {parameters['version']}" if parameters.get("version") else "the champion before it"
-    return (f"Clients of {model.name} get {earlier} instead of version {model.champion}.",)
+    version = parameters.get("version") or model.former_champion
+    if version is None:
+        return (f"{model.name} had no other champion, so there is nothing to go back to and the run will fail.",)
+    if version not in model.champions:
+        return (f"Version {version} of {model.name} never was champion, so the run will fail: deploy it instead.",)
+    return (f"Clients of {model.name} get version {version} instead of version {model.champion}.",)
 
 
 def of_undeployment(parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -96,13 +96,22 @@ class VersionEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """A registered model with its versions, the newest first; `served` is None if Triton is away."""
+    """A registered model with its versions, the newest first; `served` is None if Triton is away.
+
+    `champions` are the versions that were champion, in order, the present one last.
+    """
 
     name: str
     champion: int | None
     challenger: int | None
+    champions: tuple[int, ...]
     served: bool | None
     versions: tuple[VersionEntry, ...]
+
+    @property
+    def former_champion(self) -> int | None:
+        """The version to which a roll back goes if none is named; None if there is none."""
+        return next(iter(self.champions[-2:-1]), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from tasks.errors import expected_found_fix, safe_repr
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_ready_versions
 from tasks.tracking import registered_versions
+from tasks.tracking.champion_history import parse_history
+from tasks.tracking.champions import HISTORY_TAG
 from tasks.tracking.lineage import archives_of, is_imported
 from tasks.tracking.registered_versions import RegisteredModel, RegisteredVersion
 from tasks.tracking.registry import CHALLENGER, CHAMPION
@@ -99,9 +101,17 @@ def _entry(model: RegisteredModel, ready: Mapping[str, set[int]] | None) -> Mode
         name=model.name,
         champion=model.aliases.get(CHAMPION),
         challenger=model.aliases.get(CHALLENGER),
+        champions=_champions(model),
         served=None if served is None else bool(served),
         versions=tuple(_version(version, model.aliases, served) for version in versions),
     )
+
+
+def _champions(model: RegisteredModel) -> tuple[int, ...]:
+    try:
+        return tuple(parse_history(model.tags.get(HISTORY_TAG), model.aliases.get(CHAMPION)))
+    except (ValueError, TypeError):  # a tag of somebody else
+        return ()
 
 
 def _version(version: RegisteredVersion, aliases: Mapping[str, int], served: set[int] | None) -> VersionEntry:

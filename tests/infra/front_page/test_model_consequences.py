@@ -1,5 +1,6 @@
 """What the dialogs say that runs about a model would do, with the real registry."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,9 @@ from mlflow import MlflowClient
 from infra.front_page import model_consequences
 from infra.front_page.consequences import CONSEQUENCES
 from infra.stack_settings import StackSettings
+from tasks.tracking.champions import HISTORY_TAG
 from tests.clients import front_page
+from tests.infra.front_page.test_tabs import MODEL
 from tests.tasks.catalogue.registry import register
 
 
@@ -20,6 +23,7 @@ def name(stack: object) -> str:  # noqa: ARG001
     for _ in range(3):
         register(name, {})
     MlflowClient().set_registered_model_alias(name, "champion", "1")
+    MlflowClient().set_registered_model_tag(name, HISTORY_TAG, "[2, 1]")
     MlflowClient().set_registered_model_alias(name, "challenger", "2")
     return name
 
@@ -30,8 +34,9 @@ def name(stack: object) -> str:  # noqa: ARG001
         ("deploy-model", None, "get version 1 now, get version 2, if it passes its gates."),
         ("deploy-model", 3, "get version 1 now, get version 3, if it passes its gates."),
         ("deploy-model", 1, "get version 1 already."),
-        ("rollback-model", None, "get the champion before it instead of version 1."),
-        ("rollback-model", 3, "get version 3 instead of version 1."),
+        ("rollback-model", None, "get version 2 instead of version 1."),
+        ("rollback-model", 2, "get version 2 instead of version 1."),
+        ("rollback-model", 3, "Version 3 of"),
         ("undeploy-model", None, "get version 1 now, get no answers any more."),
         ("run-inference", None, ""),
         ("delete-version", 1, "/1 is champion, so the run may refuse this. The weights and the graph of"),
@@ -66,3 +71,10 @@ def test_a_model_without_champion_serves_nobody(stack: StackSettings) -> None:
     with front_page(stack) as page:
         dialog = page.get("/start/deploy-model", params={"model_name": name, "version": 1}).raise_for_status().text
     assert f"Clients of {name}, which get nothing now" in dialog
+
+
+def test_the_first_champion_has_nothing_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(MODEL, champion=2, champions=(2,))
+    monkeypatch.setattr(model_consequences, "find_model", lambda _: model)
+    (told,) = model_consequences.of_rollback({"model_name": model.name})
+    assert "nothing to go back to and the run will fail" in told

@@ -81,6 +81,7 @@ MODEL = ModelEntry(
     name=NAME,
     champion=1,
     challenger=None,
+    champions=(2, 1),
     served=True,
     versions=tuple(replace(VERSION, number=number + 1, served=served) for number, served in enumerate(SERVED)),
 )
@@ -184,7 +185,7 @@ def address() -> Iterator[str]:
     ("model", "offered"),
     [
         (MODEL, ["Infer with it", "Roll back", "Undeploy"]),
-        (replace(MODEL, versions=MODEL.versions[:1]), ["Infer with it", "Undeploy"]),
+        (replace(MODEL, champions=(1,)), ["Infer with it", "Undeploy"]),
         (replace(MODEL, champion=None, served=False), []),
     ],
 )
