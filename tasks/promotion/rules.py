@@ -1,6 +1,6 @@
 """Whether a new version is promoted: it is compared with the champion on the same images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -160,7 +160,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
             (reached if passed else against).append(reason)
         known = _known(challenger, champion)
         if new := [name for name in challenger.class_names if name not in known]:
-            reached.append(f"New classes, not compared: {safe_repr(new, 200)}.")
+            reached.append(f"New classes, not compared: {_listed(new)}.")
         means = [mean for pair in pairs if (mean := pair.mean)]
         rows = [row for pair in pairs for row in _rows(pair, challenger, champion)]
     return Decision(
@@ -177,7 +177,7 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
 
 def decision_tags(decision: Decision) -> dict[str, str]:
     """Return the decision as tags of the version."""
-    reason = " ".join(decision.reasons)
+    reason = " ".join((*decision.reasons, *decision.falls[:1]))
     tags = {
         "promotion": "promoted" if decision.promoted else "refused",
         "promotion_reason": reason if len(reason) <= _MAX_TAG else f"{reason[: _MAX_TAG - 3]}...",
@@ -216,6 +216,15 @@ def _known(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> dict[str
 def _lost(challenger: EvaluatedVersion, champion: EvaluatedVersion) -> list[str]:
     kept = set(_known(challenger, champion).values())
     return [name for name in champion.class_names if name not in kept]
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return _first([safe_repr(name, 60) for name in classes])
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _TOLD} more" if len(texts) > _TOLD else ""
+    return f"{', '.join(texts[:_TOLD])}{more}"
 
 
 def _missing_scores(version: EvaluatedVersion, needed: list[str]) -> Iterator[str]:
@@ -282,7 +291,7 @@ def _incompatibilities(challenger: EvaluatedVersion, champion: EvaluatedVersion,
         yield expected_found_fix(f"the classes of the champion (version {champion.version})", "none", fix)
     if lost := _lost(challenger, champion):
         fix = "Add an archive that has them, or train under another model_name."
-        found = f"{safe_repr(lost, 200)} gone: they would no longer be found"
+        found = f"{_listed(lost)} gone: they would no longer be found"
         yield expected_found_fix(f"every class of the champion (version {champion.version})", found, fix)
     if is_comparable(challenger, champion):
         yield from _missing_scores(champion, needed)
@@ -312,10 +321,9 @@ def _find_class_drops(pair: _Pair, policy: PromotionPolicy) -> list[str]:
     worst = sorted(fallen, key=lambda row: row.difference or 0.0)
     if not worst:
         return []
-    changes = [f"{safe_repr(row.name, 60)} from {row.champion:.3f} to {row.challenger:.3f}" for row in worst[:_TOLD]]
-    more = f" and {len(worst) - _TOLD} more" if len(worst) > _TOLD else ""
+    changes = [f"{safe_repr(row.name, 60)} from {row.champion:.3f} to {row.challenger:.3f}" for row in worst]
     expected = f"no class more than {policy.max_class_drop:.3f} below the champion on {pair.data}"
-    found = f"{len(worst)} below: {', '.join(changes)}{more}"
+    found = f"{len(worst)} below: {_first(changes)}"
     return [expected_found_fix(expected, found, "Add images of these classes, or raise promotion.max_class_drop.")]
 
 

@@ -215,6 +215,18 @@ def test_a_version_that_is_needed_is_not_offered_for_deletion(
     assert re.findall(r"<button[^>]*>([^<]*)<", text) == offered
 
 
+@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize("source", ["old.pt", None])
+def test_a_version_says_that_it_was_imported_and_why_it_was_refused(
+    refused: bool, source: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = replace(VERSION, refused=refused, imported_from=source)
+    monkeypatch.setattr(models, "read_model", lambda _: replace(MODEL, versions=(version,)))
+    text = ask(f"/registered-models/versions?name={NAME}").text
+    assert (">imported</span>" in text, ">refused</span>" in text) == (source is not None, refused)
+    assert ("<p>Better.</p>" in text, "passes it over. Better.</p>" in text) == (not refused, refused)
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_an_archive_that_is_invalid_cannot_be_trained_on(
     verdict: ArchiveVerdict, monkeypatch: pytest.MonkeyPatch

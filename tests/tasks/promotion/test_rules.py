@@ -123,7 +123,7 @@ RULES: dict[str, Case] = {
         model(2, cat=0.9),
         model(1, cat=0.1, names="cat dog emu"),
         {},
-        ("every class of the champion (version 1), found ['dog', 'emu'] gone: they would no longer be found",),
+        ("every class of the champion (version 1), found 'dog', 'emu' gone: they would no longer be found",),
     ),
     "a new class does not count": (model(2, cat=0.4, yak=0.0), model(1, cat=0.4), {}, ()),
     "nor does it help": (model(2, cat=0.39, yak=0.9), model(1, cat=0.4), {}, ("at least 0.400",)),
@@ -241,7 +241,7 @@ def test_what_was_reached_is_reported() -> None:
     assert decision.reasons == (
         "mAP50 0.600 reaches promotion.min_map50 0.250.",
         "mAP50-95 0.400 on validation (2 shared classes), the champion (version 1) has 0.300.",
-        "New classes, not compared: ['yak'].",
+        "New classes, not compared: 'yak'.",
     )
     assert decision.sentence.startswith(
         "version 2: promoted, it gets alias challenger, which deploy-model takes next. mAP50 0.600"
@@ -292,6 +292,8 @@ def test_tags_are_short_texts() -> None:
     apart = decision_tags(decided(model(2, cat=0.5), contender(1, {"x" * 2000: 0.4}, "obb")))
     assert (apart["promotion"], apart["champion_version"], "champion_score" in apart) == ("refused", "1", False)
     assert max(map(len, apart.values())) <= 500
+    fallen = replace(promoted, promoted=False, reasons=("Worse.",), falls=("Class a fell.", "Class b fell."))
+    assert decision_tags(fallen)["promotion_reason"] == "Worse. Class a fell."
 
 
 def test_facts_are_the_decision_as_json() -> None:
