@@ -1,6 +1,7 @@
-"""Why Prefect refuses a parameter, in the words of its description instead of a regular expression."""
+"""Why Prefect refuses a parameter: in the words of its description, or with the name that was meant."""
 
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from prefect.utilities.schema_tools.hydration import Placeholder
@@ -10,13 +11,20 @@ from tasks.errors import safe_repr
 Schema = dict[str, Any]
 Errors = Iterator[Any]
 Keyword = Callable[[Any, Any, Any, Schema], Errors]
+_ALL_PARAMETERS = "Parameters"  # the title that Prefect gives to the schema of a flow's parameters
+_LONGEST_NAME = 100  # characters that are compared
 
 
 def describe_schema_errors(keywords: dict[str, Keyword]) -> None:
-    """Change the messages of the keywords of a JSON schema validator, not their checks."""
+    """Change the messages of the keywords of a JSON schema validator, and have it refuse parameters of no flow.
+
+    Prefect takes a parameter that the flow does not have, and the run crashes.
+    """
     described = {"pattern": _own, "format": _own, "type": _of_nothing, "not": _of_forbidden_value}
     keywords.update({name: _with_description(keywords[name], schemas) for name, schemas in described.items()})
     keywords["anyOf"] = _any_of(keywords["anyOf"])
+    keywords["additionalProperties"] = _additional_properties(keywords["additionalProperties"])
+    keywords["properties"] = _properties(keywords["properties"])
 
 
 def sentence(description: str, found: object) -> str:
@@ -76,3 +84,40 @@ def _any_of(check: Keyword) -> Keyword:
             yield from validator.descend(instance, described, schema_path=kinds[0])
 
     return check_of_value
+
+
+def _additional_properties(check: Keyword) -> Keyword:
+    """The check of names that a group does not have, with the name that was meant."""
+
+    def check_names(validator: Any, rule: Any, instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
+        if rule is False and isinstance(instance, dict):
+            yield from _unknown_names(validator, instance, schema)
+        else:
+            yield from check(validator, rule, instance, schema)
+
+    return check_names
+
+
+def _properties(check: Keyword) -> Keyword:
+    """The check of the parameters of a flow, which has those of its schema and no others."""
+
+    def check_names(validator: Any, rule: Any, instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
+        if schema.get("title") == _ALL_PARAMETERS and isinstance(instance, dict):
+            yield from _unknown_names(validator, instance, schema)
+        yield from check(validator, rule, instance, schema)
+
+    return check_names
+
+
+def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> Errors:  # noqa: ANN401
+    """Yield an error for each name that is none; a name with a reason of its own has that reason."""
+    known: Schema = schema.get("properties", {})
+    explained = validator.evolve(schema=schema.get("propertyNames", True))
+    for name, value in instance.items():
+        if name not in known and explained.is_valid(name):
+            inside = [each for each in known if validator.evolve(schema=known[each]).is_valid({name: value})]
+            meant = [f"{group}.{name}" for group in inside] or get_close_matches(name[:_LONGEST_NAME], known)
+            fix = f"Did you mean {' or '.join(meant)}?" if meant else "docs/flows.md has them all."
+            for error in validator.descend(instance, False):  # that schema refuses anything
+                error.message = f"Expected a parameter of the flow; found {safe_repr(name)}. {fix}"
+                yield error

@@ -52,8 +52,8 @@ class CallRefusedError(StudioError):
 
     def __init__(self, words: str) -> None:
         """Take the server's own words."""
-        super().__init__(f"Prefect refused the call: {words}")
         self.reason = _FRAME.sub(lambda found: f"{found['field']}: " if found["field"] else "", words)
+        super().__init__(f"Prefect refused the call: {self.reason}")
 
 
 def fail_fast_client() -> SyncPrefectClient:

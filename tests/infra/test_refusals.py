@@ -1,5 +1,6 @@
 """What Prefect answers to a parameter that it refuses: sentences of the field, never a regular expression."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,27 @@ def test_a_value_that_may_be_left_out_has_the_faults_of_its_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"trainng": {"epochs": 3}}, "found 'trainng'. Did you mean training?"),
+        ({"epochs": 3}, "found 'epochs'. Did you mean training.epochs?"),
+        ({"training": {"lr0": 0.1}}, "found 'lr0'. Did you mean overrides.lr0?"),
+        ({"training": {"overrides": {"lr": 0.1}}}, "found 'lr'. Did you mean lrf or lr0?"),
+        ({"training": {"overrides": {"augmentations": True}}}, "found 'augmentations'. docs/flows.md has them all."),
+        ({"training": {"overrides": {"project": "x"}}}, "found 'project'. Files and checkpoints of a run"),
+        ({"x" * 1_000_000: 1}, "docs/flows.md has them all."),
+    ],
+)
+def test_an_unknown_parameter_is_refused_with_what_was_meant(given: Schema, told: str) -> None:
+    """Also a group that the flow does not have, which Prefect takes."""
+    asked = {"model_name": "x", "archives": ["a.zip"]} | given
+    (found,) = validation.validate(asked, SCHEMAS["train_model"])
+    assert told in found.message
+    with pytest.raises(validation.ValidationError, match=re.escape(told)):
+        validation.validate(asked, SCHEMAS["train_model"], raise_on_error=True)
+
+
 def test_a_field_without_a_description_is_refused_as_before() -> None:
     (told,) = validation.validate({"a": "x"}, {"properties": {"a": {"type": "string", "pattern": "^y"}}})
     assert told.message == "'x' does not match '^y'"
@@ -179,6 +201,10 @@ def test_prefect_answers_with_sentences_to_a_run_and_to_its_form(stack: StackSet
         answer = api.post(f"/deployments/{deployment['id']}/create_flow_run", json=run)
         form = api.post("/ui/schemas/validate", json={"schema": deployment["parameter_openapi_schema"], "values": bad})
     assert answer.status_code == 409
+    unknown = {"parameters": {"model_name": "x", "archives": ["a.zip"], "trainng": {"epochs": 3}}}
+    with prefect_api(stack) as api:
+        refused = api.post(f"/deployments/{deployment['id']}/create_flow_run", json=unknown)
+    assert (refused.status_code, "Did you mean training?" in refused.json()["detail"]) == (409, True)
     field = "Validation failed for field 'model_name'. Failure reason: "
     assert f"{field}{name}(blood-cells); found 'my model'. " in answer.json()["detail"]
     told = messages(form.raise_for_status().json())
