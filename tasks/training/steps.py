@@ -90,7 +90,7 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     )
     if not models:
         raise TrainingError(
-            f"The rehearsal on a few images failed, so the training was not begun: {_explain(job, failure)} "
+            f"The rehearsal on a few images failed, so the training was not begun: {_reason(failure)} "
             f"(training.rehearse = false goes without a rehearsal.)"
         )
     return models[0]
@@ -126,8 +126,8 @@ def train(
         again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
         if again is None:
             log.error("the end of its output:\n%s", failure.output if failure else "")
-            raise TrainingError(f"The training stopped: {_explain(job, failure)}")
-        log.warning("%s The training goes on with batch %d.", _explain(job, failure), again.batch)
+            raise TrainingError(f"The training stopped: {_reason(failure)}")
+        log.warning("%s The training goes on with batch %d.", _reason(failure), again.batch)
         attempt = again
 
 
@@ -240,13 +240,3 @@ def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None
 
 def _reason(failure: Failure | None) -> str:
     return failure.reason if failure else "its process ended without a word"
-
-
-def _explain(job: TrainingJob, failure: Failure | None) -> str:
-    reason = _reason(failure)
-    wanted = Path(job.model)
-    if wanted.suffix == ".pt" and not wanted.is_file():
-        reason += (
-            f" {wanted.name} could not be downloaded: put the file into bucket 'base-models', or train from a .yaml."
-        )
-    return reason

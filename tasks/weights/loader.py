@@ -27,7 +27,7 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
 
     Raises:
         WeightsError: It is no model, or none that can be served, or names more than a model's classes; nothing in the
-            file has run.
+            file has run. Or it is no file and cannot be downloaded.
         MemoryError: There is too little memory for it.
     """
     if Path(model).suffix not in {".pt", ".yaml"}:
@@ -35,6 +35,7 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     tasks = _only_models()
     from ultralytics.models import YOLO
 
+    is_download = model.endswith(".pt") and not Path(model).exists()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about formats that it then refuses
@@ -44,6 +45,12 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     except (WeightsError, MemoryError):
         raise
     except Exception as error:  # whatever torch, zipfile, pickle and odd attributes raise for a file from outside
+        if is_download and isinstance(error, ConnectionError | FileNotFoundError):
+            name, reason = Path(model).name, safe_repr(str(error).strip("❌ ."), 200)
+            raise WeightsError(
+                f"Expected to download the official weights {name} from GitHub, found no way to them: {reason}. Fetch "
+                f"{name} where there is a network, and put it into bucket base-models with `studio upload {name}`."
+            ) from error
         if not Path(model).is_file():
             raise
         raise WeightsError(_reason(Path(model).name, error)) from error

@@ -33,6 +33,5 @@ def describe_weights(weights: Path) -> WeightsDescription:
             raise WeightsError(refusal.read_text(encoding="utf-8"))
         if status or not answer.is_file():
             reason = exit_reason(status, log.read_text(errors="replace")[-10_000:])
-            missing = "" if weights.is_file() else " It could not be downloaded: put it into bucket 'base-models'."
-            raise WeightsError(f"The process that reads {weights.name} {reason}.{missing}")
+            raise WeightsError(f"The process that reads {weights.name} {reason}.")
         return read_description(answer)

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from prefect.logging import disable_run_logger
+from ultralytics.utils import downloads
 
 from tasks.errors import StudioError
 from tasks.export.exporter import write_graph
@@ -53,6 +54,17 @@ def test_the_files_do_harm_where_a_loader_obeys(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     torch.load(written(tmp_path, saved(checkpoint(optimizer=Command(mark)))), weights_only=False)
     assert mark.exists()
+
+
+def test_official_weights_without_a_network_say_what_was_tried_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Download failure for https://github.com/x.")
+
+    monkeypatch.setattr(downloads, "safe_download", unreachable)
+    with pytest.raises(WeightsError, match=r"download the official weights yolo11n.pt.*github.com/x.*studio upload"):
+        open_model(str(tmp_path / "yolo11n.pt"))
 
 
 def job(folder: Path, weights: Path) -> TrainingJob:
