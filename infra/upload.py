@@ -5,6 +5,7 @@ files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` kee
 """
 
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,35 @@ def upload(
     if bucket == Bucket.DATASETS:
         _announce(settings, dict(zip(keys, paths, strict=True)))
     return keys
+
+
+def upload_weights(settings: StackSettings, path: Path, *, replace: bool = False) -> str:
+    """Upload a .pt file to bucket `base-models`, unless it is there already; returns its key.
+
+    Raises:
+        StackError: It is no .pt file, or, without `replace`, the store has other bytes under that name.
+        StorageError: The store does not answer, or refuses the file.
+    """
+    if bucket_of([path]) != Bucket.BASE_MODELS:
+        raise StackError(f"Expected weights (.pt), found {path.name}. Register the .pt file that a training wrote.")
+    if not replace and _has_bytes(s3_client(settings, Role.PERSON, read_timeout=120), Bucket.BASE_MODELS, path):
+        return path.name
+    (key,) = upload(settings, [path], Bucket.BASE_MODELS, replace=replace)
+    return key
+
+
+def _has_bytes(s3: "S3Client", bucket: str, path: Path) -> bool:
+    """Whether the bucket has the bytes of a file under its name."""
+    if not _is_present(s3, bucket, path.name):
+        return False
+    digest = hashlib.sha256()
+    with s3_errors(f"reading s3://{bucket}/{path.name}"):
+        stored = s3.get_object(Bucket=bucket, Key=path.name)
+        if stored["ContentLength"] != path.stat().st_size:
+            return False
+        for piece in stored["Body"].iter_chunks(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest() == sha256_of(path)
 
 
 def _put(s3: "S3Client", path: Path, bucket: str, key: str, advance: Callable[[int], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from studio.commands.options import AsJson, Settings, Wait, given, merge_settings
-from studio.output import finish
+from studio.output import ERR, finish
 
 Parameters = Mapping[str, object]
 Force = Annotated[bool, typer.Option(help="Delete it all the same; some reasons hold against that, too.")]
@@ -88,13 +88,28 @@ def train(
 
 def register(
     model: Model,
-    weights: Annotated[str, typer.Argument(help="Key in bucket base-models, or official weights.")],
+    weights: Annotated[
+        str,
+        typer.Argument(
+            help="A .pt of this disk, which goes into bucket base-models, a key in that bucket, or official weights."
+        ),
+    ],
     archive: Annotated[str | None, typer.Option(help="Measure them on this archive of bucket datasets.")] = None,
+    replace: Annotated[bool, typer.Option(help="Upload over other weights of that name.")] = False,
     settings: Settings = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Register weights that were trained elsewhere as a version."""
+    path = Path(weights)
+    if path.is_file():
+        from infra.stack import load_settings
+        from infra.upload import upload_weights
+        from studio.connection import connect
+
+        connect()
+        weights = upload_weights(load_settings(), path, replace=replace)
+        ERR.print(f"the weights are s3://base-models/{weights}", markup=False)
     parameters = {"model_name": model, "weights": weights, "archive": archive}
     _run("register-model", f"register {model}", parameters, settings, wait=wait, as_json=as_json)
 

@@ -14,7 +14,7 @@ import pytest
 from infra import upload as uploading
 from infra.command_errors import StackError
 from infra.stack_settings import StackSettings
-from infra.upload import bucket_of, upload
+from infra.upload import bucket_of, upload, upload_weights
 from tests.emitted import emitted, events
 
 LARGE = 9 << 20  # goes up in parts
@@ -56,6 +56,21 @@ def test_a_photo_is_no_archive(tmp_path: Path) -> None:
     photo.touch()
     with pytest.raises(StackError, match=r"found photo\.jpg.*--bucket media"):
         upload(StackSettings.load(), [photo], "datasets")
+
+
+def test_weights_are_uploaded_once_and_never_over_others(stack: StackSettings, tmp_path: Path) -> None:
+    weights = tmp_path / f"{uuid4().hex[:8]}.pt"
+    for body in (b"small", b"x" * LARGE):
+        weights.write_bytes(body)
+        assert [upload_weights(stack, weights, replace=replace) for replace in (True, False)] == [weights.name] * 2
+    for others in (b"y" * LARGE, b"other"):
+        weights.write_bytes(others)
+        with pytest.raises(StackError, match=rf"found {weights.name} there already"):
+            upload_weights(stack, weights)
+    stored = boto3.client("s3").get_object(Bucket="base-models", Key=weights.name)["Body"].read()
+    assert stored == b"x" * LARGE
+    with pytest.raises(StackError, match=r"Expected weights \(.pt\), found a.zip"):
+        upload_weights(stack, tmp_path / "a.zip")
 
 
 def test_a_taken_name_is_replaced_only_on_request_and_the_former_bytes_stay(

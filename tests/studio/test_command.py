@@ -21,6 +21,7 @@ from prefect.states import Cancelled, Suspended
 from infra.stack_settings import StackSettings
 from studio import Studio, StudioError
 from studio.cli import app, main
+from studio.commands import flows
 from studio.commands.options import merge_settings
 from studio.connection import connect
 from studio.output import ExitCode
@@ -165,6 +166,20 @@ def test_the_class_raises_one_kind_of_error(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StudioError, match="Start it with `studio up`") as error:
         Studio()
     assert error.value.transient
+
+
+def test_weights_of_this_disk_are_uploaded_before_they_are_registered(
+    studio: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "old.pt"
+    weights.touch()
+    started: list[object] = []
+    monkeypatch.setattr("studio.connection.connect", lambda: None)
+    monkeypatch.setattr("infra.upload.upload_weights", lambda _, path, replace: f"{path.name}-{replace}")
+    monkeypatch.setattr(flows, "_run", lambda _, __, parameters, *___, **____: started.append(parameters["weights"]))
+    for arguments in ((str(weights),), (str(weights), "--replace"), ("yolo11n.pt",)):
+        assert studio("register", "shapes", *arguments).returncode == 0
+    assert started == ["old.pt-False", "old.pt-True", "yolo11n.pt"]
 
 
 def test_an_unknown_option_is_a_usage_error(studio: Command) -> None:
