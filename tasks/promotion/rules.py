@@ -23,14 +23,15 @@ class EvaluatedVersion:
     """A version in MLflow, with its task and classes.
 
     `scores` has keys `validation` and, if the policy names an archive, `gold`; those of two versions are of the same
-    images and labels. It is empty if the model could not be evaluated. `corrupted` is the mean of the main metric over
-    corrupted validation images, if the policy asks for it.
+    images and labels. It is empty if the model could not be evaluated, and `fault` says why. `corrupted` is the mean of
+    the main metric over corrupted validation images, if the policy asks for it.
     """
 
     version: int
     task: str
     class_names: tuple[str, ...]
     scores: Mapping[str, Scores] = field(default_factory=dict)
+    fault: str = ""
     corrupted: float | None = None
 
 
@@ -229,9 +230,10 @@ def _first(texts: Sequence[str]) -> str:
 
 def _missing_scores(version: EvaluatedVersion, needed: list[str]) -> Iterator[str]:
     fix = "Look into the log of the evaluation, and start the run again."
+    found = f"none: {version.fault.rstrip('.')}" if version.fault else "none"
     for data in needed:
         if data not in version.scores:
-            yield expected_found_fix(f"scores of version {version.version} on the {data} images", "none", fix)
+            yield expected_found_fix(f"scores of version {version.version} on the {data} images", found, fix)
 
 
 def _check_map50(scores: Scores, limit: float, version: int, *, from_policy: bool) -> tuple[bool, str]:

@@ -34,10 +34,13 @@ class Contender:
         return self.trained or registry.fetch_weights(self.version, self.folder / "weights")
 
     def measure(self, dataset: MergedDataset, training: TrainingParams) -> EvaluatedVersion:
-        """Return the version with its scores on split `val` and on the gold archive; none if it cannot be measured."""
+        """Return the version with its scores on split `val` and on the gold archive; never raises.
+
+        If it cannot be measured it has none, and says why.
+        """
         version = self.version
         data = {VALIDATION: dataset.data} | ({GOLD: dataset.gold} if dataset.gold else {})
-        scores = {}
+        scores, fault = {}, ""
         try:
             views = [
                 write_relabelled_split(path, dataset.task, dataset.class_names, version.class_names, self.folder / name)
@@ -47,10 +50,14 @@ class Contender:
                 EvaluationTarget(weights=self.weights, data=each, image_size=version.image_size) for each in views
             ]
             scores = dict(zip(data, evaluate(targets, dataset.task, training, self.folder), strict=True))
-        except StudioError as error:  # the version is registered; without scores it is not promoted
-            run_logger().warning("version %d could not be measured: %s", version.version, error)
+        except Exception as error:  # noqa: BLE001 - the version is registered; without scores it is not promoted
+            is_expected = isinstance(error, StudioError | OSError)
+            fault = str(error) if is_expected else repr(error)
+            run_logger().warning(
+                "version %d could not be measured: %s", version.version, fault, exc_info=not is_expected
+            )
         return EvaluatedVersion(
-            version=version.version, task=version.task, class_names=version.class_names, scores=scores
+            version=version.version, task=version.task, class_names=version.class_names, scores=scores, fault=fault
         )
 
     def predict(self, images: EvaluationSet, kind: str, training: TrainingParams) -> evaluation_steps.Predictions:
