@@ -9,9 +9,11 @@ from uuid import UUID
 from prefect.client.schemas.objects import StateType
 
 from tasks.catalogue import run_pages
+from tasks.dataset_watch.checks import INVALID
 from tasks.orchestration import run_list
 from tasks.orchestration.artifacts import format_duration
 from tasks.orchestration.run_list import ListedRun, Progress, RunChoice
+from tasks.promotion.rules import REFUSED
 from tasks.tracking.mlflow_client import DATASETS, INFERENCE, SERVING, TRAINING
 
 EXPERIMENTS = {
@@ -75,8 +77,10 @@ class RunLine:
 
     @property
     def has_pages(self) -> bool:
-        """Whether it may have left a page; asking the store about each line would be a request a line."""
-        return self.run.flow in run_pages.FLOWS and self.has_ended and self.run.state.began is not None
+        """Whether it is likely to have left a page; asking the store about each line would be a request a line."""
+        flow, state = self.run.flow, self.run.state
+        has_one = REFUSED in state.message if flow == "register-model" else flow in run_pages.FLOWS
+        return has_one and (state.completed or state.state == INVALID)
 
 
 def run_lines(choice: RunChoice, runs: list[ListedRun], parents: Collection[UUID] | None) -> list[RunLine]:

@@ -12,6 +12,7 @@ from tasks.vision.metrics import MAP50_METRIC, PRIMARY_METRIC, Scores
 
 VALIDATION = "validation"
 GOLD = "gold"
+REFUSED = "refused, it gets no alias and deploy-model passes it over"
 _TOLD = 3  # classes in a sentence
 _TOLERANCE = 1e-6  # two evaluations of one model differ by less
 FIRST_MIN_MAP50 = 0.1  # a model below finds next to nothing: its labels are wrong, or it has hardly learned
@@ -85,16 +86,13 @@ class Decision:
     @property
     def sentence(self) -> str:
         """The decision, its reasons and the first fall on one line."""
-        outcome = "promoted, it gets alias challenger, which deploy-model takes next" if self.promoted else _REFUSED
+        outcome = "promoted, it gets alias challenger, which deploy-model takes next" if self.promoted else REFUSED
         return f"version {self.version}: {outcome}. {' '.join((*self.reasons, *self.falls[:1]))}"
 
     @property
     def links(self) -> dict[str, str]:
         """The page of what fell, by its text; empty if there is none."""
         return {"Why it was refused": self.falls_page} if self.falls_page else {}
-
-
-_REFUSED = "refused, it gets no alias and deploy-model passes it over"
 
 
 class _Pair(NamedTuple):

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import StateType
 
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
+from infra.front_page.run_lines import RunLine
 from infra.stack_settings import USER
 from tasks.catalogue import run_pages
 from tasks.catalogue.entries import (
@@ -31,6 +32,7 @@ from tasks.orchestration import questions, run_list
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.questions import OpenQuestion
 from tasks.orchestration.run_list import ListedRun, Progress
+from tasks.promotion.rules import REFUSED
 from tests.infra import browser
 from tests.infra.browser import OpenBrowser
 from tests.infra.front_page.in_process import NOBODY, PASSWORD, ask
@@ -266,6 +268,25 @@ def test_what_a_log_and_a_progress_say_alike_is_said_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(run_list, "read_progress", lambda _: {run.id: progress})
     monkeypatch.setattr(run_list, "read_newest_lines", lambda _: {run.id: SimpleNamespace(text=progress.words)})
     assert ask("/runs/newest").text.count("epoch 4/10") == 1
+
+
+@pytest.mark.parametrize(
+    ("flow", "type_", "state", "message", "leads"),
+    [
+        ("evaluate-model", StateType.COMPLETED, "Completed", "", True),
+        ("evaluate-model", StateType.FAILED, "Failed", "", False),
+        ("train-model", StateType.RUNNING, "Running", "", False),
+        ("validate-dataset", StateType.FAILED, "Invalid", "", True),
+        ("register-model", StateType.COMPLETED, "Completed", f"m version 2: {REFUSED}.", True),
+        ("register-model", StateType.COMPLETED, "Completed", "m version 2: imported", False),
+        ("deploy-model", StateType.COMPLETED, "Completed", "", False),
+    ],
+)
+def test_a_run_that_has_left_a_page_has_a_link(
+    flow: str, type_: StateType, state: str, message: str, leads: bool
+) -> None:
+    run = replace(RUNS[0], flow=flow, state=replace(RUNS[0].state, type=type_, state=state, message=message))
+    assert RunLine(run=run, progress=None, newest="").has_pages == leads
 
 
 @pytest.mark.usefixtures("address")
