@@ -7,15 +7,13 @@ from faster_coco_eval import mask as coco_mask
 from numpy.typing import NDArray
 
 from tasks.vision.detections import Detections, pack_masks
-from tasks.vision.geometry import Floats, Letterbox, enclosing_boxes, xywhr_to_corners
+from tasks.vision.geometry import Doubles, Floats, Letterbox, enclosing_boxes, shared_areas, xywhr_to_corners
 
 # COCO's, for the 17 points of a person. Of other skeletons each point counts the same, as in Ultralytics.
 PERSON_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 _SQUARE = 1024  # pixels, of labels that no mask is compared with
 _OUTLINED = 0.1  # the confidence from which masks get an outline: others are not drawn
 _FILLED = 0.53  # of its box, where an object's outline is unknown: Ultralytics' number
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,40 +78,13 @@ def best_first(predictions: Detections) -> Detections:
 
 def rotated_iou(boxes: Floats, others: Floats) -> Doubles:
     """Return the [n, m] exact overlaps of rotated boxes [n, 5] and [m, 5] (centre, width, height, radians)."""
-    near = _box_iou(enclosing_boxes(boxes), enclosing_boxes(others)) > 0
-    overlaps = np.zeros(near.shape)
-    rings, other_rings = _doubles(xywhr_to_corners(boxes)), _doubles(xywhr_to_corners(others))
-    areas, other_areas = _enclosed_areas(rings), _enclosed_areas(other_rings)
-    for column, ring in enumerate(other_rings):
-        rows = np.flatnonzero(near[:, column])
-        shared = _enclosed_areas(_clip(rings[rows], ring))
-        overlaps[rows, column] = shared / np.maximum(areas[rows] + other_areas[column] - shared, 1e-9)
-    return overlaps.clip(0, 1)
-
-
-def _clip(rings: Doubles, box: Doubles) -> Doubles:
-    """The parts of outlines [n, k, 2] that lie in a box [4, 2], by Sutherland and Hodgman's way for all at once.
-
-    OpenCV's own fails where edges lie on one line. Corners beyond an edge move onto its line, where what they enclose
-    has no area, so all outlines keep one number of corners: 16 k.
-    """
-    for start, end in zip(box, np.roll(box, -1, axis=0), strict=True):
-        across = (end - start)[::-1] * (1, -1) / max(float(np.hypot(*(end - start))), 1e-9)
-        depths = (rings - start) @ across
-        inside = rings - np.minimum(depths, 0)[..., None] * across
-        following = np.roll(depths, -1, axis=1)
-        cut = depths * following < 0
-        shares = np.where(cut, depths, 0) / np.where(cut, depths - following, 1)
-        crossings = rings + shares[..., None] * (np.roll(rings, -1, axis=1) - rings)
-        between = np.where(cut[..., None], crossings, inside)
-        rings = np.stack([inside, between], axis=2).reshape(len(rings), 2 * depths.shape[1], 2)
-    return rings
-
-
-def _enclosed_areas(rings: Doubles) -> Doubles:
-    """The areas [n] inside outlines [n, k, 2]."""
-    x, y = np.moveaxis(rings - rings[:, :1], -1, 0)
-    return _doubles(np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2)
+    rows, columns = np.nonzero(_box_iou(enclosing_boxes(boxes), enclosing_boxes(others)))
+    rings, other_rings = xywhr_to_corners(boxes)[rows], xywhr_to_corners(others)[columns]
+    shared = shared_areas(rings, other_rings)
+    union = shared_areas(rings) + shared_areas(other_rings) - shared
+    overlaps = np.zeros((len(boxes), len(others)))
+    overlaps[rows, columns] = np.clip(shared / np.maximum(union, 1e-9), 0, 1)
+    return overlaps
 
 
 def keypoint_similarity(points: Floats, labels: Detections, areas: Doubles) -> Doubles:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Floats, Rows, xywhr_to_corners
+from tasks.vision.geometry import Floats, Rows, shared_areas, xywhr_to_corners
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,14 +131,11 @@ def _box_areas(boxes: Floats, others: Floats) -> Floats:
 def _rotated_areas(corners: Floats, first: Rows, second: Rows, shown: Floats) -> tuple[Floats, Floats]:
     """Return the same of rotated boxes (`corners` [n, 4, 2]): of their parts in what both tiles show, and of all."""
     views = shown[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    visible, areas = np.zeros((2, 3, len(first)), np.float32)
-    for index, (one, other, view) in enumerate(zip(corners[first], corners[second], views, strict=True)):
-        area, part = cv2.intersectConvexConvex(one, view)
-        other_area, other_part = cv2.intersectConvexConvex(other, view)
-        both = cv2.intersectConvexConvex(part, other_part)[0] if area > 0 and other_area > 0 else 0.0
-        visible[:, index] = area, other_area, both
-        areas[:, index] = cv2.contourArea(one), cv2.contourArea(other), cv2.intersectConvexConvex(one, other)[0]
-    return visible, areas
+    one, other = corners[first], corners[second]
+    seen = shared_areas(np.concatenate([one, other]), np.concatenate([views, views])).reshape(2, -1)
+    visible = *seen, shared_areas(one, other, views)
+    areas = shared_areas(one), shared_areas(other), shared_areas(one, other)
+    return np.array(visible, np.float32), np.array(areas, np.float32)
 
 
 def _iou(areas: Floats) -> Floats:

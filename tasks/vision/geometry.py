@@ -4,7 +4,7 @@ Model `predict` (model_repository) has this very file, as a link: it imports Num
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -13,10 +13,13 @@ from PIL import Image
 
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
 Rows = NDArray[np.intp]
 
 PAD_VALUE = 114
 COORDINATE_LIMIT = 1e6  # pixels, and classes: a broken graph may say any number
+_CHUNK = 4096  # outlines that are clipped at once: they fit the processor's cache
 _SLIVER = 32  # times longer than wide: the long side, resized, would fill the memory to be cut away
 
 
@@ -178,6 +181,59 @@ def box_iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     areas, other_areas = (np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (boxes, others))
     union = areas[:, None] + other_areas[None, :] - shared
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+
+
+def shared_areas(rings: NDArray[Any], *others: NDArray[Any]) -> Doubles:
+    """Return the areas [m] that convex outlines [m, k, 2] share with those of the same row in each of `others`.
+
+    Without `others` these are their own areas. OpenCV's `intersectConvexConvex` fails where edges lie on one line.
+    """
+    areas = np.empty(len(rings))
+    for begin in range(0, len(rings), _CHUNK):
+        shared, *windows = (_as_complex(each[begin : begin + _CHUNK]) for each in (rings, *others))
+        for window in windows:
+            shared = _clip(shared, window)
+        areas[begin : begin + _CHUNK] = np.abs(_signed_areas(shared))
+    return areas
+
+
+def _clip(rings: Complexes, windows: Complexes) -> Complexes:
+    """The parts [k + q, m] of convex outlines [k, m] in windows [q, m], by Sutherland and Hodgman's way.
+
+    An edge of a window cuts off one run of corners at most. The two crossings replace them, as often as it takes to
+    give all outlines one number of corners.
+    """
+    columns = np.arange(rings.shape[1])
+    turns = np.sign(_signed_areas(windows))
+    for start, end in zip(windows, np.roll(windows, -1, axis=0), strict=True):
+        depths = _cross(turns * (end - start), rings - start)
+        # The outermost corner comes first and last, so those inside are one run: `begin` to before `stop`.
+        count = len(rings) + 1
+        place = np.arange(count)[:, None]
+        order = (depths.argmin(axis=0) + place) % len(rings)
+        rings, depths = rings[order, columns], depths[order, columns]
+        inside = depths >= 0
+        begin = inside.argmax(axis=0)
+        stop = np.where(inside.any(axis=0), count - inside[::-1].argmax(axis=0), 0)
+        for outer, inner, cut in (begin - 1, begin, place < begin), (stop % count, stop - 1, place >= stop):
+            corner, depth, other = rings[outer, columns], depths[outer, columns], depths[inner, columns]
+            share = depth / np.where(depth < other, depth - other, 1)
+            rings = np.where(cut, corner + share * (rings[inner, columns] - corner), rings)
+    return np.asarray(rings * (turns != 0), np.complex128)  # a window without area holds nothing
+
+
+def _as_complex(rings: NDArray[Any]) -> Complexes:
+    """Outlines [m, k, 2] as complex numbers [k, m], which NumPy computes with faster."""
+    return np.ascontiguousarray((rings[..., 0] + 1j * rings[..., 1]).T, np.complex128)
+
+
+def _signed_areas(rings: Complexes) -> Doubles:
+    corners = rings - rings[0]
+    return np.asarray(_cross(corners, np.roll(corners, -1, axis=0)).sum(axis=0) / 2, np.float64)
+
+
+def _cross(vectors: Complexes, others: Complexes) -> Doubles:
+    return np.asarray((vectors.conj() * others).imag, np.float64)
 
 
 def select_detections(detections: Floats, confidence: float | Floats, iou: float | None) -> Rows:

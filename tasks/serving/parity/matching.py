@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from tasks.parameters import ParityPolicy
 from tasks.vision.detections import VISIBLE, Detections
-from tasks.vision.geometry import Floats, box_iou_matrix
+from tasks.vision.geometry import Floats, box_iou_matrix, shared_areas, xywhr_to_corners
 
 VISIBILITY_TOLERANCE = 0.1
 # If two boxes overlap by 0.9, their corners are at most this share of the diagonal apart.
@@ -83,16 +82,10 @@ def _overlap(reference: Detections, served: Detections, pair: Pair) -> float:
 
 
 def _rotated_iou(one: Floats, other: Floats) -> float:
-    _, corners = cv2.rotatedRectangleIntersection(_rectangle(one), _rectangle(other))
-    # The stubs promise an array; OpenCV returns None for rectangles apart.
-    shared = cv2.contourArea(cv2.convexHull(corners)) if isinstance(corners, np.ndarray) else 0.0
-    union = float(one[2] * one[3] + other[2] * other[3]) - shared
+    rings = xywhr_to_corners(np.array([one, other]))
+    shared = float(shared_areas(rings[:1], rings[1:])[0])
+    union = float(shared_areas(rings).sum()) - shared
     return shared / union if union > 0 else 0.0
-
-
-def _rectangle(rotated: Floats) -> tuple[tuple[float, float], tuple[float, float], float]:
-    x, y, width, height, angle = rotated.tolist()
-    return (x, y), (width, height), float(np.rad2deg(angle))
 
 
 def _points_agree(reference: Detections, served: Detections, one: int, other: int) -> bool:

@@ -120,24 +120,10 @@ def test_rotated_boxes_overlap_exactly() -> None:
     assert rotated_iou(square[:1], square)[0] == pytest.approx([1, expected, 0], abs=1e-5)
 
 
-def draw_rotated(rng: np.random.Generator, count: int, most: float) -> Any:
-    """Rotated boxes [count, 5] with sides of 5 to `most` pixels, between 0 and 200."""
-    columns = [rng.uniform(50, 150, (count, 2)), rng.uniform(5, most, (count, 2)), rng.uniform(-np.pi, np.pi, count)]
-    return np.column_stack(columns).astype(np.float32)
-
-
-def test_rotated_boxes_with_edges_on_one_line_overlap_exactly() -> None:
-    rng = np.random.default_rng(2)
-    boxes, shares = draw_rotated(rng, 1000, 90), rng.uniform(0, 1, 1000)
-    shifts = shares * boxes[:, 2] * np.array([np.cos(boxes[:, 4]), np.sin(boxes[:, 4])])
-    shifted = boxes.copy()
-    shifted[:, :2] += shifts.T
-    found = [rotated_iou(boxes[[row]], shifted[[row]])[0, 0] for row in range(len(boxes))]
-    np.testing.assert_allclose(found, (1 - shares) / (1 + shares), atol=1e-4)
-
-
 def test_rotated_boxes_overlap_as_much_as_points_lie_in_both() -> None:
-    boxes = draw_rotated(np.random.default_rng(3), 40, 90)
+    rng = np.random.default_rng(3)
+    parts = [rng.uniform(50, 150, (40, 2)), rng.uniform(5, 90, (40, 2)), rng.uniform(-np.pi, np.pi, 40)]
+    boxes = np.column_stack(parts).astype(np.float32)
     offsets = np.moveaxis(np.mgrid[:200, :200], 0, -1).reshape(1, -1, 2) - boxes[:, None, :2]
     cosine, sine = np.cos(boxes[:, 4, None]), np.sin(boxes[:, 4, None])
     along = offsets[..., 0] * cosine + offsets[..., 1] * sine

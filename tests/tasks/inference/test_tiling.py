@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.inference.tile_overlaps import TileViews, find_overlaps
 from tasks.inference.tiling import MAX_TILES, Tile, TileError, merge_tile_detections, tile_grid
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats, enclosing_boxes, xywhr_to_corners
@@ -163,6 +164,16 @@ def test_a_small_piece_goes_whatever_its_confidence() -> None:
 def test_of_two_pieces_of_one_tile_both_go_if_the_whole_is_known() -> None:
     pieces = found([70, 20, 100, 60, 0.5, 0], [80, 20, 100, 60, 0.9, 0])
     assert together(pieces, found(), found([70, 20, 120, 60, 0.3, 0], size=(180, 100))) == [[70, 20, 120, 60]]
+
+
+@pytest.mark.parametrize(("angle", "apart", "shared"), [(0.5, 3, 78), (0.5, 5, 66), (0.2, 2, 84), (0.8, 0, 96)])
+def test_rotated_boxes_with_edges_on_one_line_overlap_exactly(angle: float, apart: float, shared: float) -> None:
+    """OpenCV's `intersectConvexConvex` finds 35, 29 and 96 in the first three."""
+    moved = (50 + apart * math.cos(angle), 50 + apart * math.sin(angle))
+    both = turned((50, 50, 16, 6, angle, 0.9), (*moved, 16, 6, angle, 0.8))
+    tiles = TileViews.of(both, np.array([[0, 0, 100, 100]] * 2, np.float32), np.arange(2))
+    pairs = find_overlaps(both, tiles)
+    assert [*pairs.iou, *pairs.agreement] == pytest.approx([shared / (192 - shared)] * 2, abs=1e-4)
 
 
 def test_rotated_boxes_are_compared_as_they_lie() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.vision.geometry import Floats, Letterbox, box_iou_matrix, non_max_suppression
+from tasks.vision.geometry import Floats, Letterbox, box_iou_matrix, non_max_suppression, shared_areas, xywhr_to_corners
 
 Parts = tuple[float, float, float, float]
 
@@ -122,3 +122,26 @@ def test_suppression_equals_that_of_opencv(count: int, seed: int, iou: float) ->
 def test_boxes_without_area_overlap_nothing() -> None:
     flat = np.array([[5, 5, 5, 9], [5, 5, 5, 9], [0, 0, 10, 10]], np.float32)
     assert box_iou_matrix(flat)[:2, :].max() == 0
+
+
+def test_rotated_boxes_with_edges_on_one_line_share_exactly_what_they_do() -> None:
+    """Boxes that are moved along themselves: OpenCV's `intersectConvexConvex` says 0 of some of them."""
+    rng = np.random.default_rng(2)
+    places, sides, angles = rng.uniform(50, 900, (2000, 2)), rng.uniform(5, 90, (2000, 2)), rng.uniform(-3, 3, 2000)
+    boxes, apart = np.column_stack([places, sides, angles]).astype(np.float32), rng.uniform(0, 1, 2000)
+    apart[:100] = 0
+    moved = boxes.copy()
+    moved[:, :2] += (apart * boxes[:, 2] * np.array([np.cos(boxes[:, 4]), np.sin(boxes[:, 4])])).T
+    shares = shared_areas(xywhr_to_corners(boxes), xywhr_to_corners(moved)) / boxes[:, 2:4].prod(axis=1)
+    np.testing.assert_allclose(shares, 1 - apart, atol=1e-4)
+
+
+def test_three_outlines_share_what_lies_in_all_of_them() -> None:
+    square = np.array([[[0, 0], [10, 0], [10, 10], [0, 10]]], np.float32)
+    triangle = np.array([[[0, 0], [0, 10], [10, 0]]], np.float32)  # it turns the other way
+    assert shared_areas(square).tolist() == [100]
+    assert shared_areas(square, triangle).tolist() == [50]
+    assert shared_areas(square + 5, square, triangle + 2).tolist() == [8]
+    assert shared_areas(square, square + 10, triangle).tolist() == [0]
+    assert shared_areas(square, square * [1, 0]).tolist() == [0]
+    assert shared_areas(square[:0], square[:0]).tolist() == []

@@ -96,3 +96,10 @@ def test_rotated_boxes_are_compared_as_such() -> None:
     assert agree(turned(np.pi / 4), turned(np.pi / 4 - np.pi))
     assert not agree(turned(np.pi / 4), turned(-np.pi / 4))
     assert not agree(turned(0.5), turned(0.5, width=50))
+
+
+def test_a_rotated_box_that_lies_a_third_of_a_pixel_along_itself_is_the_same_object() -> None:
+    """Their long edges lie on one line, where OpenCV's `rotatedRectangleIntersection` finds nothing in common."""
+    along = np.array([np.cos(2.7), np.sin(2.7)]) * 0.3
+    one, other = (found([*BOX, 0.9, 0], xywhr=[[*place, 16, 6, 2.7]]) for place in ([30, 30], 30 + along))
+    assert agree(one, other)
