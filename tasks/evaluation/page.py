@@ -16,11 +16,21 @@ from tasks.evaluation.promise import Promise
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.thresholds import Threshold
 from tasks.evaluation.version_evaluation import VersionEvaluation
-from tasks.rendering.html import DOCUMENT, render_page
+from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.rendering.markdown import escape_markdown, table
 
 CHART = 240  # pixels of the reliability curve, and of the longest bar
-_SHOWN_SLICES = 300
+_SHOWN_ROWS = 60  # of a table, before a click
+_MOST_SLICES = 300
+_NO_DETECTIONS = "no detections"
+_KIND_WORDS = {
+    "class": "on an object, of another class",
+    "location": "of the right class, but it overlaps its object by 0.1 to 0.5 only",
+    "both": "of another class, and off the object",
+    "duplicate": "on an object that a better one has found",
+    "background": "where nothing is labelled",
+    "missed": "a label that no detection comes near",
+}
 _MARKDOWN_CLASSES = 30
 _FALL_IMAGES = 6  # of each fall
 
@@ -49,6 +59,7 @@ def evaluation_page(
     return render_page(
         "evaluation",
         DOCUMENT,
+        PICTURES,
         title=f"{model_name} version {first.version}",
         data=data.title,
         versions=[each.version for each in evaluations],
@@ -64,15 +75,17 @@ def evaluation_page(
             (name, [_figure(each.metrics.overall.values.get(name)) for each in evaluations])
             for name in first.metrics.overall.values
         ],
-        classes=[_class_row(number, evaluations, names) for number in first.metrics.by_class],
+        task=first.task,
+        classes=[_class_row(number, evaluations, names) for number, _ in _weakest_first(first)],
         promises=[_promise_row(names[number], each) for number, each in first.promises.items()],
         remarks=remarks,
         left_out=[(each.version, ", ".join(each.left_out)) for each in evaluations if each.left_out],
         matrix=draw_matrix(data, first, names),
         bars=_bars(evaluations),
         chart=CHART,
-        curves=[(each.version, _curve(each.calibration), _figure(each.calibration.error)) for each in evaluations],
-        slices=_slice_rows(evaluations)[:_SHOWN_SLICES],
+        curves=[(each.version, _curve(each.calibration), _calibration_error(each)) for each in evaluations],
+        slices=_slice_rows(evaluations)[:_MOST_SLICES],
+        shown_rows=_SHOWN_ROWS,
         corruptions=_corruption_rows(evaluations),
         strengths=STRENGTHS,
         exhibits=draw_worst(data, evaluations, worst, names),
@@ -154,7 +167,7 @@ def evaluation_markdown(
         (name, *(_figure(each.metrics.overall.values.get(name)) for each in evaluations))
         for name in first.metrics.overall.values
     ]
-    weakest = sorted(first.metrics.by_class.items(), key=lambda each: each[1].primary or 0.0)
+    weakest = _weakest_first(first)
     classes = [
         (data.class_names[number], own.labels, _figure(own.primary), _threshold(first.thresholds.get(number)))
         for number, own in weakest[:_MARKDOWN_CLASSES]
@@ -185,10 +198,19 @@ def _totals(first: VersionEvaluation, data: EvaluationSet) -> list[tuple[str, st
     shown = list(first.metrics.overall.values.items())[:2]
     return [
         *((name, _figure(value)) for name, value in shown),
-        ("calibration error", _figure(first.calibration.error)),
+        ("calibration error", _calibration_error(first)),
         ("labels", f"{first.metrics.overall.labels:,}"),
         ("images", f"{len(data.images):,}"),
     ]
+
+
+def _weakest_first(evaluation: VersionEvaluation) -> list[tuple[int, Metrics]]:
+    return sorted(evaluation.metrics.by_class.items(), key=lambda each: each[1].primary or 0.0)
+
+
+def _calibration_error(evaluation: VersionEvaluation) -> str:
+    error = evaluation.calibration.error
+    return _NO_DETECTIONS if error is None else _figure(error)
 
 
 def _class_row(number: int, evaluations: Sequence[VersionEvaluation], names: Sequence[str]) -> dict[str, Any]:
@@ -200,36 +222,48 @@ def _class_row(number: int, evaluations: Sequence[VersionEvaluation], names: Seq
         "labels": first.metrics.by_class[number].labels,
         "scores": ["-" if own is None else _figure(own.primary) for own in others],
         "threshold": _threshold(threshold),
-        "at": "" if threshold is None else f"{threshold.precision:.2f} / {threshold.recall:.2f}",
+        "at": f"{threshold.precision:.2f} / {threshold.recall:.2f}" if threshold and threshold.confidence else "-",
     }
 
 
 def _threshold(threshold: Threshold | None) -> str:
     if threshold is None or threshold.confidence is None:
         return "none" if threshold else "-"
-    between = f" ({threshold.low:.2f} to {threshold.high:.2f})" if threshold.low is not None else ""
+    between = f" ({threshold.low:.3f} to {threshold.high:.3f})" if threshold.low is not None else ""
     return f"{threshold.confidence:.3f}{between}"
 
 
 def _promise_row(name: str, promise: Promise) -> tuple[bool, str]:
     """Whether the promise can be given, and the sentence about it."""
-    wish = f"misses at most {promise.share:.1%} of {name}"
-    counted = f"it misses {promise.missed} of {promise.labels} labels"
+    wish = f"at most {_percent(promise.share)} of the objects of class {name} are missed"
     if promise.threshold is not None:
-        bound = f"{counted}, which allows for at most {promise.bound:.1%}"
-        return True, f"From confidence {promise.threshold:.3f} on the version {wish}, with 95 % confidence: {bound}."
+        return True, (
+            f"Promised with 95 % confidence: {wish}, if its detections count from confidence {promise.threshold:.3f} "
+            f"on, or from a lower one (inference.class_confidence). Here {promise.missed:,} of {promise.labels:,} were "
+            f"missed; among very many it may be {_percent(promise.bound)}."
+        )
     if promise.missing_labels is not None:
-        more = f"{promise.missing_labels:,} more labels of {name}"
-        return False, f"Too few labels to promise that the version {wish}: add {more} to these {promise.labels:,}."
-    return False, f"The version cannot promise that it {wish}: {counted} at any confidence."
+        return False, (
+            f"Not promised: {wish}. {promise.labels:,} labels are too few to know: evaluate on about "
+            f"{promise.missing_labels:,} more, in other images that are drawn at random."
+        )
+    return False, (
+        f"Not promised: {wish}. Here {promise.missed:,} of {promise.labels:,} were missed at any confidence: train on "
+        "more images of the class, or allow more misses (evaluation.max_misses)."
+    )
 
 
-def _bars(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, list[tuple[int, int, str, float]]]]:
-    """Of each kind of error: the version, the count, the cost and the length of its bar."""
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _bars(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, str, list[tuple[int, int, str, float]]]]:
+    """Of each kind of error its words, and of each version the count, the cost and the length of its bar."""
     longest = max([error.cost for each in evaluations for error in each.errors.values()], default=0.0) or 1.0
     return [
         (
             kind,
+            _KIND_WORDS[kind],
             [
                 (
                     each.version,

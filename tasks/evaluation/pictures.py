@@ -1,15 +1,20 @@
-"""Images of an evaluation as the page shows them: the worst ones, and examples of each confusion."""
+"""Images of an evaluation as the page shows them: the worst ones, and examples of each confusion.
+
+All are drawn at one size, small images enlarged, so that lines and letters are as large in each.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from tasks.evaluation.confusion import BACKGROUND, Confusion
+from tasks.evaluation.confusion import BACKGROUND, Confusion, pair_objects
 from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.matching import NO_LABEL, match
 from tasks.evaluation.version_evaluation import VersionEvaluation
 from tasks.media.annotate import annotate_image
-from tasks.media.images import encode_jpeg, read_image, shrink_to_fit
+from tasks.media.images import encode_jpeg, read_image, resize_to_fit
 from tasks.rendering.html import jpeg_data_uri
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
@@ -17,9 +22,11 @@ from tasks.vision.geometry import Rgb
 SHOWN_CLASSES = 20  # of the matrix
 EXAMPLES = 4  # of a cell
 MAX_EXAMPLES = 240  # of all cells
-_SIDE, _EXAMPLE_SIDE = 400, 260  # pixels
+# Colours that people with any colour vision tell apart (Okabe and Ito); the legends of the pages have the same.
+RIGHT, WRONG, ABSENT = (86, 180, 233), (213, 94, 0), (255, 255, 255)
+_SIDE, _EXAMPLE_SIDE = 400, 300  # pixels
 _QUALITY = 78
-_LABELLED = (205, 205, 205)
+_MOST_NAMED = 12  # objects: more names would hide the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,7 @@ class WorstImage:
     name: str
     archive: str
     labels: str
-    found: tuple[tuple[int, int, str], ...]  # version, its mistakes, picture
+    found: tuple[tuple[int, str, str], ...]  # version, its mistakes in words, picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +64,13 @@ def draw_sides(
     data: EvaluationSet, evaluations: Sequence[VersionEvaluation], number: int, names: Sequence[str]
 ) -> WorstImage:
     """Return the image of a number, with its labels and with what each version found."""
-    image = shrink_to_fit(read_image(data.images[number].path), _SIDE)
+    image = resize_to_fit(read_image(data.images[number].path), _SIDE)
     labels = evaluations[0].images[number].labels
-    found = (
-        (each.version, each.mistakes[number], _uri(_draw(image, counted_detections(each, number), names)))
-        for each in evaluations
-    )
     return WorstImage(
         name=data.images[number].name,
         archive=data.images[number].archive,
-        labels=_uri(_draw(image, labels, names, texts=False)),
-        found=tuple(found),
+        labels=_uri(_draw(image, without_scores(labels), names, named=len(labels) <= _MOST_NAMED)),
+        found=tuple(_draw_found(image, each, number, names) for each in evaluations),
     )
 
 
@@ -101,11 +104,32 @@ def draw_matrix(data: EvaluationSet, evaluation: VersionEvaluation, names: Seque
     return rows
 
 
-def counted_detections(evaluation: VersionEvaluation, number: int) -> Detections:
-    """Return the detections in an image that reach the threshold of their class."""
-    detections = evaluation.images[number].predictions
-    limits = np.array([evaluation.confidence[each] for each in detections.class_id.tolist()])
-    return detections.select(detections.confidence >= limits)
+class FoundObjects(NamedTuple):
+    """What counts in an image: detections that are right and wrong, and labels that nothing stands for."""
+
+    right: Detections
+    wrong: Detections
+    missed: Detections
+
+
+def sort_objects(evaluation: VersionEvaluation, number: int) -> FoundObjects:
+    """Return what a version found in the image of a number, with the thresholds of its classes."""
+    image = evaluation.images[number]
+    matching = match([image])
+    pairs = pair_objects(matching, evaluation.confidence)
+    found = image.predictions.select(matching.place[pairs.row])
+    label_class = np.append(matching.label_class, NO_LABEL)  # the last is that of no label
+    is_right = found.class_id == label_class[pairs.label]
+    return FoundObjects(
+        right=found.select(is_right),
+        wrong=found.select(~is_right),
+        missed=image.labels.select(np.flatnonzero(~image.ignored)[pairs.missed]),
+    )
+
+
+def without_scores(labels: Detections) -> Detections:
+    """Return labels as they are drawn: nobody was sure of them by a number."""
+    return replace(labels, confidence=np.full(len(labels), np.nan, np.float32))
 
 
 def _most_confused(confusion: Confusion, classes: int) -> list[int]:
@@ -121,18 +145,31 @@ def _wrong_cells(confusion: Confusion, classes: Sequence[int]) -> Iterator[tuple
 
 
 def _example(data: EvaluationSet, evaluation: VersionEvaluation, number: int, names: Sequence[str]) -> tuple[str, str]:
-    image = shrink_to_fit(read_image(data.images[number].path), _EXAMPLE_SIDE)
-    labels = evaluation.images[number].labels
-    if not labels.is_of_whole_picture:
-        image = _draw(image, labels, names, texts=False, plain=True)
-    return data.images[number].name, _uri(_draw(image, counted_detections(evaluation, number), names))
+    image = resize_to_fit(read_image(data.images[number].path), _EXAMPLE_SIDE)
+    return data.images[number].name, _draw_found(image, evaluation, number, names)[2]
 
 
-def _draw(image: Rgb, detections: Detections, names: Sequence[str], *, texts: bool = True, plain: bool = False) -> Rgb:
+def _draw_found(image: Rgb, evaluation: VersionEvaluation, number: int, names: Sequence[str]) -> tuple[int, str, str]:
+    """The version, its mistakes in words, and the image with what it found and missed."""
+    right, wrong, missed = sort_objects(evaluation, number)
+    few = len(right) + len(wrong) + len(missed) <= _MOST_NAMED
+    drawn = _draw(image, right, names, named=few, colour=RIGHT)
+    drawn = _draw(drawn, without_scores(missed), names, named=few, colour=ABSENT, dashed=True)
+    drawn = _draw(drawn, wrong, names, colour=WRONG)
+    return evaluation.version, f"{len(missed)} missed, {len(wrong)} wrong", _uri(drawn)
+
+
+def _draw(
+    image: Rgb,
+    detections: Detections,
+    names: Sequence[str],
+    *,
+    named: bool = True,
+    colour: tuple[int, int, int] | None = None,
+    dashed: bool = False,
+) -> Rgb:
     shown = detections.rescale(image.shape[1], image.shape[0])
-    return annotate_image(
-        image, shown, names, labels=texts or shown.is_of_whole_picture, colour=_LABELLED if plain else None
-    )
+    return annotate_image(image, shown, names, labels=named, colour=colour, dashed=dashed)
 
 
 def _name(names: Sequence[str], number: int, background: str) -> str:

@@ -117,12 +117,16 @@ def check_pixels(data: bytes | mmap) -> tuple[int, int]:
 
 def shrink_to_fit(image: Rgb, largest_side: int) -> Rgb:
     """Return the image, shrunk if its longer side has more than `largest_side` pixels."""
+    return image if max(image.shape[:2]) <= largest_side else resize_to_fit(image, largest_side)
+
+
+def resize_to_fit(image: Rgb, longer_side: int) -> Rgb:
+    """Return the image, shrunk or enlarged, with `longer_side` pixels on its longer side."""
     height, width = image.shape[:2]
-    gain = largest_side / max(height, width)
-    if gain >= 1:
-        return image
+    gain = longer_side / max(height, width)
     sides = max(round(width * gain), 1), max(round(height * gain), 1)
-    return np.asarray(cv2.resize(image, sides, interpolation=cv2.INTER_AREA), np.uint8)
+    way = cv2.INTER_AREA if gain < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, sides, interpolation=way), np.uint8)
 
 
 def write_jpeg(path: Path, image: Rgb, quality: int = 88) -> None:

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 DOCUMENT = "document"  # style of pages to read from top to bottom
+PICTURES = "pictures"  # of images with what is drawn on them, and the legends of that
 JUDGEMENT = "judgement"  # of pages that pass or fail something, with images side by side
 
 _TEMPLATES = Path(__file__).with_name("templates")

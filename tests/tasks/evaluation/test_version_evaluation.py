@@ -1,21 +1,25 @@
 """A version that finds what is labelled gets all figures right, for every task; and what its page shows."""
 
+import base64
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
 from tasks.evaluation import page
 from tasks.evaluation.confusion import BACKGROUND
 from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, read_val_split, unpack_split
+from tasks.evaluation.pictures import draw_sides, sort_objects
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, measure_robustness
 from tasks.merge.steps import ValidArchive
@@ -241,8 +245,8 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     assert not re.search(r"<script|style=|https?:", html)
     links = set(re.findall(r'href="#(cell-\d+-\d+)"', html))
     assert links == set(re.findall(r'id="(cell-\d+-\d+)"', html)) == {"cell-1-2", "cell-2-3"}
-    assert html.count("version 3: 1 mistake<") == 2
-    assert "cannot promise that it misses at most 5.0% of cat" in html
+    assert html.count("version 3: 0 missed, 1 wrong<") == html.count("version 3: 1 missed, 0 wrong<") == 1
+    assert "Not promised: at most 5 % of the objects of class cat are missed. Here 1 of 2 were missed" in html
     facts = json.loads(json.dumps(page.evaluation_facts("shapes", data, [first])))
     (own,) = facts["versions"]
     assert own["mistakes"] == [
@@ -252,3 +256,29 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
     assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE])
+
+
+def test_the_page_of_a_version_that_finds_nothing_gives_it_no_calibration(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    nothing = [each.select(np.zeros(len(each), np.bool_)) for each in perfect(data, "detect")]
+    html = page.evaluation_page("shapes", data, [evaluated(data, "detect", nothing)], [], 1)
+    assert "<dd>no detections</dd>" in html
+    assert "no detections (version 3)" in html
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
+def test_pictures_tell_right_wrong_and_missed_objects_apart(tmp_path: Path, task: str) -> None:
+    data = unpacked(tmp_path, task)
+    found = perfect(data, task)
+    whole = sort_objects(evaluated(data, task, found), 0)
+    assert [len(each) for each in whole] == [1, 0, 0]
+    if task == "classify":
+        return
+    wrong = replace(found[0], class_id=1 - found[0].class_id)
+    nothing = found[1].select(np.zeros(len(found[1]), np.bool_))
+    result = evaluated(data, task, [wrong, nothing, *found[2:]])
+    assert [[len(each) for each in sort_objects(result, number)] for number in (0, 1)] == [[0, 1, 0], [0, 0, 1]]
+    picture = draw_sides(data, [result], 1, data.class_names)
+    assert picture.found[0][1] == "1 missed, 0 wrong"
+    jpeg = base64.b64decode(picture.found[0][2].partition(",")[2])
+    assert Image.open(BytesIO(jpeg)).size == (400, 400)  # the file has 64, and letters would hide it

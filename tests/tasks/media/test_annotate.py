@@ -10,7 +10,7 @@ import pytest
 
 from tasks.media import images
 from tasks.media.annotate import annotate_image
-from tasks.media.images import read_image, shrink_to_fit, write_jpeg
+from tasks.media.images import read_image, resize_to_fit, shrink_to_fit, write_jpeg
 from tasks.media.text_rendering import drawable_text, write_label
 from tasks.rendering.palette import class_colour
 from tasks.vision.detections import Detections
@@ -55,6 +55,26 @@ def test_a_mask_is_an_outline_with_a_light_fill_and_no_box() -> None:
         annotate_image(image, empty, ["cell"])
         == annotate_image(image, detections(400, 300, [100, 60, 300, 260]), ["cell"])
     ).all()
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_dashes_are_seen_on_any_image(grey: int) -> None:
+    image = np.full((300, 400, 3), grey, np.uint8)
+    ring = np.array([[200, 60], [300, 160], [200, 260], [100, 160]], np.float32)
+    found = replace(detections(400, 300, [100, 60, 300, 260]), polygons=(ring,))
+    drawn = annotate_image(image, found, ["cell"], labels=False, colour=(255, 255, 255), dashed=True)
+    corner_to_corner = drawn[np.arange(60, 160), np.arange(200, 300)].mean(axis=1)
+    assert (corner_to_corner > 200).sum() > 20
+    assert (corner_to_corner < 60).sum() > 10
+    assert (drawn[150:170, 150:250] == grey).all()
+
+
+def test_a_label_has_no_confidence_to_write() -> None:
+    image = np.full((300, 400, 3), 30, np.uint8)
+    found = detections(400, 300, [100, 120, 200, 220])
+    label = replace(found, confidence=np.full(1, np.nan, np.float32))
+    written = [(annotate_image(image, each, ["cell"])[90:118] != 30).any(axis=2).sum() for each in (found, label)]
+    assert written[1] < 0.7 * written[0]
 
 
 def test_a_rotated_box_is_drawn_as_it_lies() -> None:
@@ -159,3 +179,4 @@ def test_fitting_shrinks_and_never_enlarges() -> None:
     assert shrink_to_fit(photo(600, 400), 300).shape == (200, 300, 3)
     assert shrink_to_fit(photo(60, 40), 300).shape == (40, 60, 3)
     assert shrink_to_fit(photo(3000, 2), 300).shape == (1, 300, 3)
+    assert resize_to_fit(photo(60, 40), 300).shape == (200, 300, 3)
