@@ -12,9 +12,10 @@ from tasks.dataset.yolo_archive import YoloArchive
 from tasks.evaluation.label_errors import KINDS, LabelError
 from tasks.evaluation.labelled_images import EvaluationImage, EvaluationSet
 from tasks.evaluation.overlaps import ComparedImage
+from tasks.evaluation.pictures import ABSENT
 from tasks.media.annotate import annotate_image
-from tasks.media.images import encode_jpeg, read_image, shrink_to_fit
-from tasks.rendering.html import DOCUMENT, jpeg_data_uri, render_page
+from tasks.media.images import encode_jpeg, read_image, resize_to_fit
+from tasks.rendering.html import DOCUMENT, PICTURES, jpeg_data_uri, render_page
 from tasks.rendering.markdown import escape_markdown, table
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
@@ -25,9 +26,11 @@ WORDS = {
     "swapped": "wrong class",
     "misplaced": "badly placed label",
 }
-_SIDE = 300  # pixels of a picture
+_SIDE = 240  # pixels of a picture
 _LEAST_WINDOW = 96
 _AROUND = 1.0  # of the larger side of the object, on each side of it
+_WIDEST = 2.0  # times that, to show neighbours as a whole
+_MARGIN = 4  # pixels around these, for the lines
 _SHOWN = 0.3  # confidence of the other detections in a picture
 _OTHERS = (205, 205, 205)
 _MARKDOWN_ROWS = 30
@@ -110,6 +113,7 @@ def label_error_page(title: str, judged: JudgedLabels, folds: int, remarks: Sequ
     return render_page(
         "label_errors",
         DOCUMENT,
+        PICTURES,
         title=title,
         data=judged.data.title,
         folds=folds,
@@ -212,32 +216,44 @@ def _sentence(facts: Mapping[str, Any]) -> str:
 
 
 def _draw_sides(judged: JudgedLabels, error: LabelError) -> tuple[str, str]:
-    """The surroundings of an object twice, as data URIs: with the labels, and with what was found."""
+    """The surroundings of an object twice, as data URIs: with the labels, and with what was found.
+
+    What only one of the two has is dashed in the other.
+    """
     compared, names = judged.images[error.image], judged.data.class_names
     image = read_image(judged.data.images[error.image].path)
     label, found = judged.sides(error)
+    seen = compared.predictions.select(compared.predictions.confidence >= _SHOWN)
     boxes = np.concatenate([each.xyxy for each in (label, found) if each is not None])
-    left, top, right, bottom = _window(boxes, image.shape[1], image.shape[0])
-    part = shrink_to_fit(image[top:bottom, left:right], _SIDE)
+    around = np.concatenate([compared.labels.xyxy, seen.xyxy])
+    left, top, right, bottom = window(boxes, around, image.shape[1], image.shape[0])
+    part = resize_to_fit(image[top:bottom, left:right], _SIDE)
 
-    def draw(others: Detections, one: Detections | None) -> str:
+    def draw(others: Detections, one: Detections | None, absent: Detections | None) -> str:
         canvas = part
-        for each, colour in ((others, _OTHERS), (one, None)):
+        for each, colour in ((others, _OTHERS), (one or absent, None if one else ABSENT)):
             if each is not None and len(each):
                 shown = each.crop(left, top, right - left, bottom - top).rescale(part.shape[1], part.shape[0])
-                canvas = annotate_image(canvas, shown, names, labels=False, colour=colour)
+                canvas = annotate_image(canvas, shown, names, labels=False, colour=colour, dashed=each is absent)
         return jpeg_data_uri(encode_jpeg(canvas, _QUALITY))
 
-    seen = compared.predictions.select(compared.predictions.confidence >= _SHOWN)
-    return draw(compared.labels, label), draw(seen, found)
+    return draw(compared.labels, label, found), draw(seen, found, label)
 
 
-def _window(boxes: Floats, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a part of the image with all boxes and some of their surroundings."""
+def window(boxes: Floats, around: Floats, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a part of the image with all boxes and some of their surroundings.
+
+    It grows to hold as a whole those of `around` that it would cut, if they are not far larger.
+    """
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     side = max(float((high - low).max()) * (1 + 2 * _AROUND), _LEAST_WINDOW)
-    middle = (low + high) / 2
     size = np.array([width, height])
-    begin = np.clip(middle - side / 2, 0, np.maximum(size - side, 0)).astype(int)
-    end = np.minimum(np.ceil(begin + side).astype(int), size)
-    return int(begin[0]), int(begin[1]), int(end[0]), int(end[1])
+    begin = np.clip((low + high - side) / 2, 0, np.maximum(size - side, 0))
+    end = np.minimum(begin + side, size)
+    cut = around[((around[:, :2] < end) & (around[:, 2:] > begin)).all(axis=1)]
+    whole = np.minimum(begin, cut[:, :2].min(axis=0, initial=np.inf) - _MARGIN).clip(0)
+    wide = np.maximum(end, cut[:, 2:].max(axis=0, initial=-np.inf) + _MARGIN).clip(max=size)
+    if (wide - whole).max() <= _WIDEST * side:
+        begin, end = whole, wide
+    (left, top), (right, bottom) = np.floor(begin).astype(int).tolist(), np.ceil(end).astype(int).tolist()
+    return left, top, right, bottom

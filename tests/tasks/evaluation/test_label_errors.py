@@ -16,6 +16,7 @@ from tasks.evaluation.label_error_page import (
     label_error_markdown,
     label_error_page,
     label_error_sentence,
+    window,
     write_review_archive,
 )
 from tasks.evaluation.label_errors import LabelError, find_label_errors
@@ -196,3 +197,11 @@ def test_what_is_not_shown_is_told(tmp_path: Path) -> None:
     )
     assert "The surest 1 are shown." in label_error_sentence(more)
     assert "surest of 2 suspicions" in label_error_page("m version 1", more, 0, [])
+
+
+def test_a_picture_shows_neighbours_as_a_whole_unless_they_are_far_larger() -> None:
+    boxes = np.array([[0, 0, 40, 40]], np.float32)
+    assert window(boxes, boxes[:0], 1000, 800) == (0, 0, 120, 120)
+    assert window(boxes, np.array([[100, 20, 180, 60], [300, 0, 320, 90]], np.float32), 1000, 800) == (0, 0, 184, 120)
+    assert window(boxes, np.array([[100, 20, 700, 60]], np.float32), 1000, 800) == (0, 0, 120, 120)
+    assert window(boxes, np.array([[20, 20, 60, 60]], np.float32), 50, 30) == (0, 0, 50, 30)
