@@ -1,5 +1,7 @@
 """An evaluation as one page of HTML, as JSON, and as markdown for the run."""
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -12,7 +14,6 @@ from tasks.evaluation.falls import NOTHING_FELL, Fall
 from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.metrics import Metrics
 from tasks.evaluation.pictures import draw_matrix, draw_sides, draw_worst
-from tasks.evaluation.promise import Promise
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.thresholds import Threshold
 from tasks.evaluation.version_evaluation import VersionEvaluation
@@ -23,6 +24,14 @@ CHART = 240  # pixels of the reliability curve, and of the longest bar
 _SHOWN_ROWS = 60  # of a table, before a click
 _MOST_SLICES = 300
 _NO_DETECTIONS = "no detections"
+_KEPT = (
+    "The thresholds are kept with version {}. With `confidence: auto`, detections of a class count from its threshold "
+    "on: in `run-inference` from now on, in live predictions when the version is deployed again."
+)
+_NOT_KEPT = (
+    "The thresholds are not kept with version {}, so `confidence: auto` does not take them: they rest on images for "
+    "training, or `evaluation.keep_thresholds` is false."
+)
 _KIND_WORDS = {
     "class": "on an object, of another class",
     "location": "of the right class, but it overlaps its object by 0.1 to 0.5 only",
@@ -77,7 +86,7 @@ def evaluation_page(
         ],
         task=first.task,
         classes=[_class_row(number, evaluations, names) for number, _ in _weakest_first(first)],
-        promises=[_promise_row(names[number], each) for number, each in first.promises.items()],
+        promises=[_promise_row(number, first, names) for number in first.promises],
         remarks=remarks,
         left_out=[(each.version, ", ".join(each.left_out)) for each in evaluations if each.left_out],
         matrix=draw_matrix(data, first, names),
@@ -158,9 +167,17 @@ def threshold_facts(evaluation: VersionEvaluation) -> dict[str, dict[str, Any]]:
 
 
 def evaluation_markdown(
-    model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation], remarks: Sequence[str]
+    model_name: str,
+    data: EvaluationSet,
+    evaluations: Sequence[VersionEvaluation],
+    remarks: Sequence[str],
+    *,
+    kept: bool,
 ) -> str:
-    """Return the metrics of each version, and the weakest classes of the first; `remarks` qualify all figures."""
+    """Return the metrics of each version, and of the first the weakest classes, their thresholds and its promises.
+
+    `remarks` qualify all figures; `kept` says whether the thresholds are kept with the first version.
+    """
     first = evaluations[0]
     versions = [f"version {each.version}" for each in evaluations]
     metrics = [
@@ -176,8 +193,9 @@ def evaluation_markdown(
         f"**{escape_markdown(model_name)} on {escape_markdown(data.title)}**: {len(data.images)} images.",
         *map(escape_markdown, remarks),
         table(("metric", *versions), metrics),
-        table(("weakest classes", "labels", first_metric(first), "threshold"), classes),
-        *(escape_markdown(_promise_row(data.class_names[number], each)[1]) for number, each in first.promises.items()),
+        table(("weakest classes", "labels", first_metric(first), "threshold (95 % interval)"), classes),
+        (_KEPT if kept else _NOT_KEPT).format(first.version),
+        *(escape_markdown(_promise_row(number, first, data.class_names)[1]) for number in first.promises),
     ]
     return "\n\n".join(parts)
 
@@ -233,14 +251,24 @@ def _threshold(threshold: Threshold | None) -> str:
     return f"{threshold.confidence:.3f}{between}"
 
 
-def _promise_row(name: str, promise: Promise) -> tuple[bool, str]:
-    """Whether the promise can be given, and the sentence about it."""
-    wish = f"at most {_percent(promise.share)} of the objects of class {name} are missed"
+def _promise_row(number: int, evaluation: VersionEvaluation, names: Sequence[str]) -> tuple[bool, str]:
+    """Whether the promise of a class can be given, and the sentence about it."""
+    promise = evaluation.promises[number]
+    wish = f"at most {_percent(promise.share)} of the objects of class {names[number]} are missed"
     if promise.threshold is not None:
+        # Rounded down: it also holds from each lower confidence on.
+        limit = math.floor(1000 * promise.threshold) / 1000
+        own = evaluation.confidence[number]
+        name = json.dumps(evaluation.own_names[number], ensure_ascii=False)
+        advice = (
+            f"the threshold of the class, {own:.3f}, keeps it"
+            if own <= promise.threshold
+            else f"the threshold of the class, {own:.3f}, does not: set inference.class_confidence={{{name}: {limit}}}"
+        )
         return True, (
-            f"Promised with 95 % confidence: {wish}, if its detections count from confidence {promise.threshold:.3f} "
-            f"on, or from a lower one (inference.class_confidence). Here {promise.missed:,} of {promise.labels:,} were "
-            f"missed; among very many it may be {_percent(promise.bound)}."
+            f"Promised with 95 % confidence: {wish}, if its detections count from confidence {limit:.3f} on, or from a "
+            f"lower one; {advice}. Here {promise.missed:,} of {promise.labels:,} were missed; among very many it may "
+            f"be {_percent(promise.bound)}."
         )
     if promise.missing_labels is not None:
         return False, (

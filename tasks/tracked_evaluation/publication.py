@@ -45,18 +45,20 @@ def publish(
     html = page.evaluation_page(first.name, data, evaluations, remarks, evaluation.worst)
     facts = page.evaluation_facts(first.name, data, evaluations) | {"remarks": remarks}
     text = json.dumps(facts, indent=2)
-    kept = VersionPage(name=PAGE, run=run, archives=data.digests, split=data.split)
+    version_page = VersionPage(name=PAGE, run=run, archives=data.digests, split=data.split)
     address = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/{PAGE}")
     figures = retried(storage_steps.write_text)(text, Bucket.RUNS, f"{run}/evaluation.json")
+    kept = []
     for subject, each in zip(subjects, evaluations, strict=True):
         version = subject.version
         metrics = page.evaluation_metrics(data, each)
-        keep_page(version, kept)
+        keep_page(version, version_page)
         evaluation_runs.log_evaluation(version.run_id, run, metrics, html, facts)
         if evaluation.keep_thresholds and subject not in unkept:
             source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}
             evaluation_runs.keep_thresholds(version, page.threshold_facts(each), source)
+            kept.append(version)
     links = {"Evaluation": address, "All figures as JSON": figures}
     links |= page_links("", first.run_id, first.name, first.version)
-    markdown = page.evaluation_markdown(first.name, data, evaluations, remarks)
+    markdown = page.evaluation_markdown(first.name, data, evaluations, remarks, kept=first in kept)
     artifacts.show_markdown("evaluation", f"{links_markdown(links)}\n\n{markdown}")

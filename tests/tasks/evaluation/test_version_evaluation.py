@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tasks.evaluation.confusion import BACKGROUND
 from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, read_val_split, unpack_split
 from tasks.evaluation.pictures import draw_sides, sort_objects
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
+from tasks.evaluation.promise import Promise
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, measure_robustness
 from tasks.merge.steps import ValidArchive
 from tasks.parameters import EvaluationParams
@@ -255,7 +257,24 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     assert {"true": "cat", "found": HOSTILE, "count": 1} in own["confusion"]
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
-    assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE])
+    assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE], kept=True)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "told"),
+    [
+        (0.4, "the threshold of the class, 0.400, keeps it."),
+        (0.9, 'the threshold of the class, 0.900, does not: set inference.class_confidence={"cat": 0.456}.'),
+    ],
+)
+def test_a_promise_says_what_to_set(tmp_path: Path, confidence: float, told: str) -> None:
+    data = unpacked(tmp_path, "detect")
+    promise = Promise(share=0.05, threshold=0.4567, labels=100, missed=1, bound=0.049, missing_labels=0)
+    result = evaluated(data, "detect", perfect(data, "detect"))
+    result = replace(result, promises={0: promise}, confidence={**result.confidence, 0: confidence})
+    html = page.evaluation_page("shapes", data, [result], [], 0)
+    assert told in unescape(html)
+    assert "from confidence 0.456 on" in html
 
 
 def test_the_page_of_a_version_that_finds_nothing_gives_it_no_calibration(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
     judged = subject(2, 64, replace(NOTHING, archives=learnt))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
-    runs, keep_page = MagicMock(), MagicMock()
-    for name in ("artifacts", "storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
+    runs, keep_page, artifacts = MagicMock(), MagicMock(), MagicMock()
+    monkeypatch.setattr(publication, "artifacts", artifacts)
+    for name in ("storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
         monkeypatch.setattr(publication, name, MagicMock())
     monkeypatch.setattr(publication, "evaluation_runs", runs)
     monkeypatch.setattr(publication, "keep_page", keep_page)
@@ -38,3 +39,6 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     html, facts = runs.log_evaluation.call_args.args[3:]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept
     assert len(facts["remarks"]) == (not kept) + trained
+    markdown = artifacts.show_markdown.call_args.args[1]
+    assert ("The thresholds are kept with version 2." in markdown) == kept
+    assert ("The thresholds are not kept with version 2," in markdown) != kept
