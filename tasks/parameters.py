@@ -369,7 +369,8 @@ class MergePolicy(Parameters):
     classes: dict[Text, ClassName | None] = Field(
         default_factory=dict,
         description='Other names for classes: {"cat": "animal", "a.zip:dog": null} calls every cat an animal, and '
-        "drops the dogs of a.zip; * stands for each class that is not named.",
+        "drops the dogs of a.zip; * stands for each class that is not named. Classes of one name are the same in all "
+        "archives: merge.partial_labels masks nothing between them.",
     )
     on_conflict: Literal["fail", "warn"] = Field(
         "warn",
