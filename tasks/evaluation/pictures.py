@@ -152,9 +152,9 @@ def _example(data: EvaluationSet, evaluation: VersionEvaluation, number: int, na
 def _draw_found(image: Rgb, evaluation: VersionEvaluation, number: int, names: Sequence[str]) -> tuple[int, str, str]:
     """The version, its mistakes in words, and the image with what it found and missed."""
     right, wrong, missed = sort_objects(evaluation, number)
-    few = len(right) + len(wrong) + len(missed) <= _MOST_NAMED
-    drawn = _draw(image, right, names, named=few, colour=RIGHT)
-    drawn = _draw(drawn, without_scores(missed), names, named=few, colour=ABSENT, dashed=True)
+    room = max(image.shape) >= _SIDE and len(right) + len(wrong) + len(missed) <= _MOST_NAMED
+    drawn = _draw(image, right, names, named=room, colour=RIGHT)
+    drawn = _draw(drawn, without_scores(missed), names, named=room, colour=ABSENT, dashed=True)
     drawn = _draw(drawn, wrong, names, colour=WRONG)
     return evaluation.version, f"{len(missed)} missed, {len(wrong)} wrong", _uri(drawn)
 
