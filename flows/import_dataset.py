@@ -37,6 +37,7 @@ def import_dataset(source: SourceArchive, archive: NewArchive, importing: Import
         page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{current_run.flow_run_id()}/report.html")
         artifacts.show_markdown("import-report", import_markdown(key, summary, report_sentence(checked.report), page))
         validation_steps.require_valid(checked.report, page)
+        publication.record_import(made_digest, source, digest, summary)
         publication.publish_archive(made, key)
         uploads.announce_upload(key, made_digest, made)
     watch_steps.start_check(key)

@@ -16,11 +16,14 @@ from tasks.catalogue.entries import VERDICTS
 from tasks.dataset_watch.checks import has_failed, list_started
 from tasks.dataset_watch.rules import MOST_CHECKS, NO_ARCHIVE, SOURCES, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
+from tasks.importing.changes import list_changes
+from tasks.importing.import_records import read_import
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import StorageError
 from tasks.storage.steps import object_name
 
 ARCHIVES, NAMES = 40, 10  # on a page of the list, among the names that a field offers
+_SHOWN_CHANGES = 20  # of an import
 _COMPARISON = threading.Lock()  # it holds all labels of two archives in memory
 
 
@@ -81,7 +84,10 @@ def show_facts(request: Request) -> Response:
         CatalogueError: There is no such archive.
         StorageError: The object store cannot be reached.
     """
-    return render(request, "datasets_facts.html", archive=read_archive(_name(request)), sources=SOURCES)
+    archive = read_archive(_name(request))
+    imported = read_import(archive.digest or "")
+    changes = list_changes(imported.changes, _SHOWN_CHANGES) if imported else []
+    return render(request, "datasets_facts.html", archive=archive, sources=SOURCES, imported=imported, changes=changes)
 
 
 def show_report(request: Request) -> Response:

@@ -13,6 +13,8 @@ from tasks.catalogue.entries import PredictionEntry
 from tasks.catalogue.lineage_nodes import Edge, Node, NodeKind, grouped
 from tasks.catalogue.models import VERSION_NAME
 from tasks.catalogue.tombstones import Kind, Tombstone
+from tasks.importing.changes import sum_changes
+from tasks.importing.import_records import read_import
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
@@ -87,7 +89,10 @@ class LineageGraph:
         return self._graves[archive]
 
     def add_archive(self, archive: str, digest: str) -> str:
-        """Add the bytes with this SHA-256 that were stored under a name; returns the node's id."""
+        """Add the bytes with this SHA-256 that were stored under a name, with what they were imported from.
+
+        Returns the node's id.
+        """
         stored = self.stored(archive)
         graves = [grave for grave in self.graves(archive) if (grave.digest or "") == digest]
         is_gone = "://" not in archive and (stored is None or stored.digest not in {None, digest})
@@ -96,7 +101,14 @@ class LineageGraph:
             *_storage_facts(archive, digest, stored),
             *map(_grave_fact, graves),
         ]
-        return self._add(NodeKind.ARCHIVE, f"{archive}@{digest}", archive, facts, deleted=is_gone)
+        made = read_import(digest)
+        if made:
+            facts.append(f"imported from {made.format} by flow run {made.flow_run_id}: {sum_changes(made.changes)}")
+        node = self._add(NodeKind.ARCHIVE, f"{archive}@{digest}", archive, facts, deleted=is_gone)
+        if made and node not in self._opened:
+            self._opened.add(node)
+            self._connect(self.add_archive(made.source, made.source_digest), node)
+        return node
 
     def add_version(self, name: str, *, forward: bool) -> str:
         """Add a version with what it was made from, and if `forward` with what was made from it; returns its id."""

@@ -81,7 +81,7 @@ def _curve(places: Mapping[str, tuple[int, int]], edge: Edge) -> str:
     y1, y2 = y1 + _HEIGHT // 2, y2 + _HEIGHT // 2
     bend = (x2 - x1 - _WIDTH) // 2
     path = f"M{x1 + _WIDTH} {y1} C{x1 + _WIDTH + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
-    if x1 == x2:  # a version made from a version
+    if x1 == x2:  # a version made from a version, an archive from an archive
         path = f"M{x1} {y1} C{x1 - _GAP_X // 2} {y1} {x2 - _GAP_X // 2} {y2} {x2} {y2}"
     return f'<path d="{path}" fill="none" stroke="#8a94a3" stroke-width="1.5"/>'
 

@@ -16,6 +16,7 @@ from tasks.dataset.yolo_archive import YoloArchive
 from tasks.errors import StudioError, expected_found_fix
 from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
+from tasks.importing.changes import list_changes
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
 from tasks.importing.frames import find_frames
@@ -27,6 +28,7 @@ from tasks.parameters import ImportParams, ValidationPolicy
 MAX_CLASS_NAME = 200
 
 _READERS = 4
+_SHOWN_LOSSES = 5
 _LONG_NAME = f"a class with a name of more than {MAX_CLASS_NAME} characters"
 _MISSING = "left out: annotations of an image that is not in the archive"
 _UNCLEAR = "left out: annotations of an image whose name several images have"
@@ -108,7 +110,7 @@ class _Import:
         self._labels = self._label(images)
         if not self._labels:
             raise UnusableArchiveError(
-                f"Expected images with annotations, found none that can be used of {len(annotated)}: {_worst(log)}."
+                f"Expected images with annotations, found none that can be used of {len(annotated)}: {_losses(log)}."
             )
         self._splits = self._split()
 
@@ -296,5 +298,7 @@ def _name_fault(name: str) -> str:
     return "a class whose name is no valid text" if wrong else ""
 
 
-def _worst(log: ImportLog) -> str:
-    return "; ".join(f"{count} times {kind}" for kind, count in log.counts.most_common(3)) or "there is nothing in it"
+def _losses(log: ImportLog) -> str:
+    """Return what was left out most, for an error: an attribute that is not kept is no reason for it."""
+    lost = {kind: count for kind, count in log.counts.items() if kind.startswith("left out")}
+    return "; ".join(list_changes(lost, _SHOWN_LOSSES)) or "there is nothing in it"

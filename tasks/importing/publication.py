@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tasks.dataset_watch.rules import SOURCES, is_archive, refusal
 from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.importing.import_records import ImportRecord, write_import
+from tasks.importing.importer import ImportSummary
 from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried_step
 from tasks.storage.multipart_uploads import WRITER, upload_if_absent
@@ -45,6 +47,24 @@ def require_free_name(archive: str) -> str:
     if stored is not None and stored.get(WRITER) != flow_run_id():
         raise NameTakenError(name.key)
     return name.key
+
+
+@retried_step
+def record_import(digest: str, source: str, source_digest: str, summary: ImportSummary) -> None:
+    """Keep what an archive was made from; the digests are SHA-256 in hex, of the archive and of its source.
+
+    Raises:
+        StorageError: The object store refuses, or does not answer.
+    """
+    record = ImportRecord(
+        digest=digest,
+        source=object_name(source, Bucket.DATASETS).name_for(Bucket.DATASETS),
+        source_digest=source_digest,
+        format=summary.format,
+        changes=dict(summary.changes),
+        flow_run_id=flow_run_id(),
+    )
+    write_import(record)
 
 
 @retried_step

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from tasks.importing.changes import sum_changes
 from tasks.importing.importer import ImportSummary
 from tasks.rendering.markdown import bullet_list, table, wrap_text
 
@@ -16,8 +17,7 @@ _KINDS = {
 def import_sentence(archive: str, summary: ImportSummary) -> str:
     """Return what was made, and how much of the source is not in it as it was, in one sentence."""
     made = f"{archive}: {sum(summary.images.values()):,} images, {sum(summary.objects.values()):,} labels"
-    lost = [f"{count:,} {kind}" for kind, count in _count_kinds(summary.changes).items()]
-    return f"{made} of {len(summary.class_names)} classes, from {summary.format}; {', '.join(lost) or 'nothing lost'}"
+    return f"{made} of {len(summary.class_names)} classes, from {summary.format}; {sum_changes(summary.changes)}"
 
 
 def import_markdown(archive: str, summary: ImportSummary, check: str, page: str) -> str:
@@ -35,14 +35,6 @@ def import_markdown(archive: str, summary: ImportSummary, check: str, page: str)
         f"## Decided\n\n{bullet_list(map(wrap_text, summary.notes))}" if summary.notes else "",
     ]
     return "\n\n".join(filter(None, sections))
-
-
-def _count_kinds(changes: Mapping[str, int]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for change, count in changes.items():
-        kind = change.partition(":")[0]
-        totals[kind] = totals.get(kind, 0) + count
-    return totals
 
 
 def _section(title: str, kind: str, changes: Mapping[str, int], places: Mapping[str, Sequence[str]]) -> str:

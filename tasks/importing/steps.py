@@ -5,11 +5,14 @@ import tempfile
 from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix
+from tasks.importing.changes import list_changes
 from tasks.importing.importer import ImportSummary
+from tasks.orchestration.current_run import run_logger
 from tasks.orchestration.step import step
 from tasks.parameters import ImportParams
 from tasks.weights.process import exit_reason, isolated_process
 
+_LOGGED_CHANGES = 20  # the report has them all
 MAX_ANSWER_BYTES = 16 * 2**20  # of what the other process says: this one holds the keys
 
 
@@ -51,7 +54,10 @@ def convert_archive(source: Path, target: Path, importing: ImportParams, origin:
     written = json.loads(text)
     if refusal := written.get("refusal"):
         raise ImportFailedError(refusal)
-    return ImportSummary(**written["summary"])
+    summary = ImportSummary(**written["summary"])
+    for line in [*list_changes(summary.changes, _LOGGED_CHANGES), *summary.notes]:
+        run_logger().info("%s", line)
+    return summary
 
 
 def _ending(status: int, log: Path) -> str:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from flows.import_dataset import import_dataset
 from tasks.dataset_watch.checks import list_started
 from tasks.dataset_watch.rules import FoundArchive
+from tasks.importing.import_records import read_import
 from tasks.parameters import ImportParams
 from tasks.storage.multipart_uploads import upload_if_absent
 from tests.emitted import emitted
@@ -60,6 +61,9 @@ def test_an_archive_of_coco_is_published_with_where_it_comes_from(name: str) -> 
     assert (told["source"], told["images"]["images/train/0.jpg"]) == (source, "images/default/0.jpg")
     body = boto3.client("s3").get_object(Bucket="datasets", Key=name)["Body"].read()
     digest = hashlib.sha256(body).hexdigest()
+    record = read_import(digest)
+    assert record
+    assert (record.source, record.source_digest, record.changes) == (source, told["sha256"], {})
     payload = {"archive": name, "digest": digest, "size": len(body)}
     assert emitted("dataset.uploaded", f"dataset:{digest}")["payload"] == payload
     found = boto3.client("s3").head_object(Bucket="datasets", Key=name)

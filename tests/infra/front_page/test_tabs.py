@@ -28,6 +28,7 @@ from tasks.catalogue.entries import (
     PredictionEntry,
     VersionEntry,
 )
+from tasks.importing.import_records import ImportRecord
 from tasks.orchestration import questions, run_list
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.questions import OpenQuestion
@@ -159,6 +160,7 @@ def address() -> Iterator[str]:
         (datasets, "list_archives"): Page(
             entries=tuple(replace(ARCHIVE, verdict=each) for each in VERDICTS), next_cursor=None
         ),
+        (datasets, "read_import"): None,
         (models, "list_models"): Page(entries=tuple(replace(MODEL, served=each) for each in SERVED), next_cursor=None),
         (models, "read_model"): MODEL,
         (predictions, "list_predictions"): Page(entries=(PREDICTION,), next_cursor=None),
@@ -236,6 +238,7 @@ def test_an_archive_that_is_invalid_cannot_be_trained_on(
     archive = replace(ARCHIVE, verdict=verdict)
     monkeypatch.setattr(datasets, "read_archive", lambda _: archive)
     monkeypatch.setattr(datasets, "list_archives", lambda **_: Page(entries=(archive,), next_cursor=None))
+    monkeypatch.setattr(datasets, "read_import", lambda _: None)
     facts, listed = ask(f"/datasets/facts?name={ARCHIVE.name}").text, ask("/datasets/list").text
     is_invalid = verdict == "invalid"
     offered = "Train on it" in facts, "Evaluate on it" in facts
@@ -259,6 +262,21 @@ def test_an_archive_and_a_version_lead_to_the_pages_about_them(monkeypatch: pyte
     assert (
         f'{link}Labels that look wrong</a> <span class="soft"><bdi>&lt;a&gt;.zip</bdi>, all splits</span>' in versions
     )
+
+
+@pytest.mark.parametrize("changes", [{}, {"left out: a <polyline>": 3, "not kept: flag occluded": 9}])
+def test_an_imported_archive_says_what_it_was_made_from_and_what_was_lost(
+    changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ImportRecord(
+        digest="d" * 64, source="sources/a.zip", source_digest="e" * 64, format="cvat", changes=changes, flow_run_id="f"
+    )
+    monkeypatch.setattr(datasets, "read_archive", lambda _: ARCHIVE)
+    monkeypatch.setattr(datasets, "read_import", {ARCHIVE.digest: record}.get)
+    facts = ask(f"/datasets/facts?name={ARCHIVE.name}").text
+    assert f"from <code>sources/a.zip</code> (cvat), SHA-256 <code>{'e' * 64}</code>" in facts
+    told = ["9 times not kept: flag occluded", "3 times left out: a &lt;polyline&gt;"]
+    assert ("nothing lost" in facts, re.findall("<li>(.*?)</li>", facts)) == (not changes, told if changes else [])
 
 
 @pytest.mark.usefixtures("address")

@@ -9,6 +9,7 @@ import pytest
 from tasks.catalogue import lineage, lineage_graph, tombstones
 from tasks.catalogue.cursors import CatalogueError
 from tasks.catalogue.tombstones import Kind, Tombstone
+from tasks.importing.import_records import ImportRecord, write_import
 from tasks.storage.object_store import ObjectStore
 from tests.tasks.catalogue.registry import check, deploy, infer, register
 
@@ -89,6 +90,23 @@ def test_two_contents_of_one_name_are_two_archives() -> None:
     assert (old.deleted, new.deleted) == (True, False)
     assert "replaced since: other bytes have this name now" in old.facts
     assert any(fact.startswith("valid, checked") for fact in new.facts)
+
+
+def test_an_imported_archive_leads_to_its_source_whatever_its_name_is_now() -> None:
+    own, digests = uuid4().hex, {letter: uuid4().hex * 2 for letter in "ab"}
+    source = f"sources/{own}.zip"
+    changes = {"left out: a polyline": 3, "left out: a point": 2}
+    record = {"source": source, "source_digest": digests["a"], "format": "cvat", "changes": changes}
+    write_import(ImportRecord.model_validate({"digest": digests["b"], "flow_run_id": "run-7", **record}))
+    register(own, {f"{own}.zip": digests["b"]})
+
+    assert arrows(f"{own}/1") == {
+        (f"archive {source}", f"archive {own}.zip"),
+        (f"archive {own}.zip", f"version {own}/1"),
+    }
+    text = lineage.trace(f"{own}.zip").to_text()
+    for line in ("imported from cvat by flow run run-7: 5 left out", f"SHA-256 {digests['a']}"):
+        assert line in text
 
 
 def test_a_version_that_was_trained_from_another_has_both_lineages() -> None:
