@@ -16,6 +16,7 @@ Rings = tuple[NDArray[np.float64], ...]
 MAX_PIXELS = 2**28
 MAX_SIDE = 2**20
 MAX_CORNERS = 20_000  # of an outline of several parts: joining them takes half a second
+_FEW_PAIRS = 2**14  # of corners: a tree takes longer to make
 
 
 class RunLengthError(StudioError):
@@ -254,14 +255,21 @@ def join_rings(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """
     if len(rings) == 1:
         return rings[0]
-    from scipy.spatial import KDTree  # takes a second, and few masks have several parts
-
     starts = np.array([ring[0] for ring in rings])
     order = starts[:, np.ptp(starts, axis=0).argmax()].argsort(kind="stable").tolist()
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     one, other = (join_rings([rings[at] for at in half]) for half in halves)
+    here, there = _nearest(one, other)
+    return np.concatenate([one[: here + 1], other[there:], other[: there + 1], one[here:]])
+
+
+def _nearest(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the corners, one of each outline, that are nearest to each other."""
+    if len(one) * len(other) <= _FEW_PAIRS:
+        across, down = (one[:, None, axis] - other[:, axis] for axis in (0, 1))
+        return divmod(int((across * across + down * down).argmin()), len(other))
+    from scipy.spatial import KDTree  # takes a second, and few masks have so many corners
+
     distances, nearest = KDTree(one).query(other)
     there = int(distances.argmin())
-    here = int(nearest[there])
-    turned = np.concatenate([other[there:], other[: there + 1]])
-    return np.concatenate([one[: here + 1], turned, one[here:]])
+    return int(nearest[there]), there
