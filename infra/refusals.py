@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from prefect.utilities.schema_tools.hydration import Placeholder
@@ -13,6 +14,7 @@ Errors = Iterator[Any]
 Keyword = Callable[[Any, Any, Any, Schema], Errors]
 _ALL_PARAMETERS = "Parameters"  # the title that Prefect gives to the schema of a flow's parameters
 _LONGEST_NAME = 100  # characters that are compared
+_MOST_NAMES = 20  # that are told
 
 
 def describe_schema_errors(keywords: dict[str, Keyword]) -> None:
@@ -113,11 +115,11 @@ def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> 
     """Yield an error for each name that is none; a name with a reason of its own has that reason."""
     known: Schema = schema.get("properties", {})
     explained = validator.evolve(schema=schema.get("propertyNames", True))
-    for name, value in instance.items():
-        if name not in known and explained.is_valid(name):
-            inside = [each for each in known if validator.evolve(schema=known[each]).is_valid({name: value})]
-            meant = [f"{group}.{name}" for group in inside] or get_close_matches(name[:_LONGEST_NAME], known)
-            fix = f"Did you mean {' or '.join(meant)}?" if meant else "docs/flows.md has them all."
-            for error in validator.descend(instance, False):  # that schema refuses anything
-                error.message = f"Expected a parameter of the flow; found {safe_repr(name)}. {fix}"
-                yield error
+    unknown = (name for name in instance if name not in known and explained.is_valid(name))
+    for name in islice(unknown, _MOST_NAMES):
+        groups = [each for each in known if validator.evolve(schema=known[each]).is_valid({name: instance[name]})]
+        meant = [f"{group}.{name}" for group in groups] or get_close_matches(name[:_LONGEST_NAME], known)
+        fix = f"Did you mean {' or '.join(meant)}?" if meant else "docs/flows.md has them all."
+        for error in validator.descend(instance, False):  # that schema refuses anything
+            error.message = f"Expected a parameter of the flow; found {safe_repr(name)}. {fix}"
+            yield error

@@ -253,6 +253,7 @@ def test_an_archive_that_is_invalid_cannot_be_trained_on(
 
 def test_an_archive_and_a_version_lead_to_the_pages_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "read_archive", lambda _: ARCHIVE)
+    monkeypatch.setattr(datasets, "read_import", lambda _: None)
     monkeypatch.setattr(models, "read_model", lambda _: MODEL)
     link = f'<a href="{EVALUATION.path}" target="_blank" rel="noopener">'
     facts = ask(f"/datasets/facts?name={ARCHIVE.name}").text
