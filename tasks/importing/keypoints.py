@@ -13,7 +13,7 @@ def keypoint_keys(keypoints: int, log: ImportLog) -> dict[str, object]:
     if len(mirrored) != keypoints:
         log.note("images are not mirrored in training: the names of the keypoints do not tell left from right")
         return keys
-    if not log.flip_idx and (stay := [name for at, name in enumerate(names) if mirrored[at] == at]):
+    if stay := [names[at] if names else str(at) for at, other in enumerate(mirrored) if other == at]:
         log.note(f"mirrored images in training: these keypoints have no side and stay themselves: {', '.join(stay)}")
     return keys | {"flip_idx": list(mirrored)}
 

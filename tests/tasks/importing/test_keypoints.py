@@ -35,4 +35,4 @@ def test_names_that_pair_left_with_right_tell_the_sides(
 def test_what_the_source_says_of_sides_stays() -> None:
     log = ImportLog(flip_idx=(0, 2, 1))
     assert keypoint_keys(3, log) == {"kpt_shape": [3, 3], "flip_idx": [0, 2, 1]}
-    assert not log.notes
+    assert log.notes == [NO_SIDE.replace("nose", "0")]
