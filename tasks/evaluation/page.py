@@ -1,6 +1,5 @@
 """An evaluation as one page of HTML, as JSON, and as markdown for the run."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -162,8 +161,23 @@ def evaluation_metrics(data: EvaluationSet, evaluation: VersionEvaluation) -> di
 
 
 def threshold_facts(evaluation: VersionEvaluation) -> dict[str, dict[str, Any]]:
-    """Return the thresholds by the version's own class names, as plain values."""
-    return {evaluation.own_names[number]: asdict(threshold) for number, threshold in evaluation.thresholds.items()}
+    """Return the thresholds by the version's own class names, as plain values; a lower one where a promise wants it."""
+    return {
+        evaluation.own_names[number]: asdict(each) | {"confidence": _kept_confidence(evaluation, number)}
+        for number, each in evaluation.thresholds.items()
+    }
+
+
+def _kept_confidence(evaluation: VersionEvaluation, number: int) -> float | None:
+    promise = evaluation.promises.get(number)
+    if promise is None or promise.threshold is None:
+        return evaluation.thresholds[number].confidence
+    return min(evaluation.confidence[number], _round_down(promise.threshold))
+
+
+def _round_down(threshold: float) -> float:
+    """A promise also holds from each lower confidence on."""
+    return math.floor(1000 * threshold) / 1000
 
 
 def evaluation_markdown(
@@ -256,14 +270,12 @@ def _promise_row(number: int, evaluation: VersionEvaluation, names: Sequence[str
     promise = evaluation.promises[number]
     wish = f"at most {_percent(promise.share)} of the objects of class {names[number]} are missed"
     if promise.threshold is not None:
-        # Rounded down: it also holds from each lower confidence on.
-        limit = math.floor(1000 * promise.threshold) / 1000
+        limit = _round_down(promise.threshold)
         own = evaluation.confidence[number]
-        name = json.dumps(evaluation.own_names[number], ensure_ascii=False)
         advice = (
             f"the threshold of the class, {own:.3f}, keeps it"
             if own <= promise.threshold
-            else f"the threshold of the class, {own:.3f}, does not: set inference.class_confidence={{{name}: {limit}}}"
+            else f"the threshold of the class, {own:.3f}, does not, so the version is given {limit:.3f} in its place"
         )
         return True, (
             f"Promised with 95 % confidence: {wish}, if its detections count from confidence {limit:.3f} on, or from a "

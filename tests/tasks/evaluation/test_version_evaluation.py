@@ -261,13 +261,13 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confidence", "told"),
+    ("confidence", "told", "kept"),
     [
-        (0.4, "the threshold of the class, 0.400, keeps it."),
-        (0.9, 'the threshold of the class, 0.900, does not: set inference.class_confidence={"cat": 0.456}.'),
+        (0.4, "the threshold of the class, 0.400, keeps it.", 0.4),
+        (0.9, "the threshold of the class, 0.900, does not, so the version is given 0.456 in its place.", 0.456),
     ],
 )
-def test_a_promise_says_what_to_set(tmp_path: Path, confidence: float, told: str) -> None:
+def test_the_threshold_of_a_class_keeps_its_promise(tmp_path: Path, confidence: float, told: str, kept: float) -> None:
     data = unpacked(tmp_path, "detect")
     promise = Promise(share=0.05, threshold=0.4567, labels=100, missed=1, bound=0.049, missing_labels=0)
     result = evaluated(data, "detect", perfect(data, "detect"))
@@ -275,6 +275,9 @@ def test_a_promise_says_what_to_set(tmp_path: Path, confidence: float, told: str
     html = page.evaluation_page("shapes", data, [result], [], 0)
     assert told in unescape(html)
     assert "from confidence 0.456 on" in html
+    facts = page.threshold_facts(result)
+    assert facts["cat"]["confidence"] == kept
+    assert facts[HOSTILE]["confidence"] == result.thresholds[1].confidence
 
 
 def test_the_page_of_a_version_that_finds_nothing_gives_it_no_calibration(tmp_path: Path) -> None:
