@@ -209,7 +209,8 @@ def merge_archive(
     """
     if archive is None:
         return None
-    data = merge_archives([archive], promotion.gold, policy, MergePolicy(), folder)
+    merge = MergePolicy(boxes_from_polygons=weights.description.task == "detect")
+    data = merge_archives([archive], promotion.gold, policy, merge, folder)
     if (task := data.dataset.task) != weights.description.task:
         expected = f"an archive that is labelled for {weights.description.task}, like the weights"
         raise StudioError(expected_found_fix(expected, f"one for {task}", "Name another archive."))
