@@ -91,7 +91,10 @@ def overrides_table() -> str:
 
 def _meaning(field: Mapping[str, Any]) -> str:
     """The description of a field and its choices, for a cell of a table."""
-    choices = [choice for kind in (field, *field.get("anyOf", ())) for choice in kind.get("enum", ())]
+    kinds = (field, *field.get("anyOf", ()))
+    choices = [choice for kind in kinds for choice in kind.get("enum", ())]
+    if choices and any(kind.get("type") == "boolean" for kind in kinds):
+        choices = ["true", "false", *choices]
     text = _DEFAULT.sub("", field.get("description", ""))
     text += f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
     return re.sub(r"([|*])", r"\\\1", text)  # in Markdown a pipe ends the cell, and two stars are emphasis

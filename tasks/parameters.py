@@ -321,7 +321,8 @@ class ImportParams(Parameters):
     )
     first_pixel: Literal["auto", "0", "1"] = Field(
         "auto",
-        description="How the tool of Pascal VOC files counts pixels. auto takes 1 for the VOC challenges, else 0.",
+        description="How the tool of Pascal VOC files counts pixels. auto takes 1 for the VOC "
+        "challenges and supervision, else 0.",
     )
 
 

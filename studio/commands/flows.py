@@ -106,10 +106,12 @@ def register(
         from infra.stack import load_settings
         from infra.upload import upload_weights
         from studio.connection import connect
+        from tasks.training.base_models import is_known
 
         connect()
         weights = upload_weights(load_settings(), path, replace=replace)
-        ERR.print(f"the weights are s3://base-models/{weights}", markup=False)
+        official = ", before the official ones: trainings from that name take them, too" if is_known(weights) else ""
+        ERR.print(f"the weights are s3://base-models/{weights}{official}", markup=False)
     parameters = {"model_name": model, "weights": weights, "archive": archive}
     _run("register-model", f"register {model}", parameters, settings, wait=wait, as_json=as_json)
 

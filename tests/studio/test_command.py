@@ -180,6 +180,8 @@ def test_weights_of_this_disk_are_uploaded_before_they_are_registered(
     for arguments in ((str(weights),), (str(weights), "--replace"), ("yolo11n.pt",)):
         assert studio("register", "shapes", *arguments).returncode == 0
     assert started == ["old.pt-False", "old.pt-True", "yolo11n.pt"]
+    monkeypatch.setattr("infra.upload.upload_weights", lambda *_, **__: "yolo11n.pt")
+    assert "trainings from that name take them" in studio("register", "shapes", str(weights)).stderr.replace("\n", " ")
 
 
 def test_an_unknown_option_is_a_usage_error(studio: Command) -> None:
