@@ -92,7 +92,7 @@ def _additional_properties(check: Keyword) -> Keyword:
     """The check of names that a group does not have, with the name that was meant."""
 
     def check_names(validator: Any, rule: Any, instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
-        if rule is False and isinstance(instance, dict):
+        if rule is False and "title" in schema and isinstance(instance, dict):  # job variables have no title
             yield from _unknown_names(validator, instance, schema)
         else:
             yield from check(validator, rule, instance, schema)
@@ -116,10 +116,17 @@ def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> 
     known: Schema = schema.get("properties", {})
     explained = validator.evolve(schema=schema.get("propertyNames", True))
     unknown = (name for name in instance if name not in known and explained.is_valid(name))
+    folded = {each.casefold(): each for each in known}
     for name in islice(unknown, _MOST_NAMES):
-        groups = [each for each in known if validator.evolve(schema=known[each]).is_valid({name: instance[name]})]
-        meant = [f"{group}.{name}" for group in groups] or get_close_matches(name[:_LONGEST_NAME], known)
+        groups = [each for each in known if _has_name(validator.evolve(schema=known[each]), name, instance[name])]
+        near = get_close_matches(name[:_LONGEST_NAME].casefold(), folded)
+        meant = [f"{group}.{name}" for group in groups] or [folded[each] for each in near]
         fix = f"Did you mean {' or '.join(meant)}?" if meant else "docs/flows.md has them all."
         for error in validator.descend(instance, False):  # that schema refuses anything
             error.message = f"Expected a parameter of the flow; found {safe_repr(name)}. {fix}"
             yield error
+
+
+def _has_name(validator: Any, name: str, value: Any) -> bool:  # noqa: ANN401
+    """Whether a group has a parameter of that name, whatever its value."""
+    return all(error.path and error.path[0] == name for error in validator.iter_errors({name: value}))
