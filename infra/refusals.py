@@ -128,5 +128,6 @@ def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> 
 
 
 def _has_name(validator: Any, name: str, value: Any) -> bool:  # noqa: ANN401
-    """Whether a group has a parameter of that name, whatever its value."""
-    return all(error.path and error.path[0] == name for error in validator.iter_errors({name: value}))
+    """Whether a group has a parameter of that name, whatever its value; a name that is refused counts."""
+    faults = [error.validator for error in validator.iter_errors({name: value}) if not error.path]
+    return set(faults) <= {"not"}  # other faults of the whole are that it is no group, or does not have the name

@@ -262,6 +262,16 @@ def _refuse_arguments(schema: dict[str, Any]) -> None:
     arrange_schema(schema)
     refused = [{"const": name, "description": f"Another argument. {reason}."} for name, reason in REFUSED.items()]
     schema["propertyNames"] = {"not": {"anyOf": refused}}
+    schema["not"] = {"anyOf": [_idle_with_auto(name) for name in sorted(IDLE_WITH_AUTO)]}
+
+
+def _idle_with_auto(name: str) -> dict[str, Any]:
+    """The schema of overrides in which `name` has no effect."""
+    return {
+        "description": f"An optimizer other than auto, which chooses {name} itself. Set optimizer, such as AdamW.",
+        "required": [name],
+        "properties": {name: {"not": {"type": "null"}}, "optimizer": {"enum": [None, "auto"]}},
+    }
 
 
 _ARGUMENTS: dict[str, Any] = {

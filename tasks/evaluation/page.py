@@ -273,7 +273,7 @@ def _promise_row(number: int, evaluation: VersionEvaluation, names: Sequence[str
         limit = _round_down(promise.threshold)
         own = evaluation.confidence[number]
         advice = (
-            f"the threshold of the class, {own:.3f}, keeps it"
+            f"the threshold of the class, {_round_down(own):.3f}, keeps it"
             if own <= promise.threshold
             else f"the threshold of the class, {own:.3f}, does not, so the version is given {limit:.3f} in its place"
         )

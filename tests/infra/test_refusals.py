@@ -175,6 +175,10 @@ def test_a_value_that_may_be_left_out_has_the_faults_of_its_own() -> None:
         ({"training": {"overrides": {"lr": 0.1}}}, "found 'lr'. Did you mean lrf or lr0?"),
         ({"training": {"overrides": {"LR0": 0.1}}}, "found 'LR0'. Did you mean lr0"),
         ({"training": {"overrides": {"augmentations": True}}}, "found 'augmentations'. docs/flows.md has them all."),
+        (
+            {"training": {"overrides": {"lr0": 0.1}}},
+            "Expected an optimizer other than auto, which chooses lr0 itself; found {'lr0': 0.1}. Set optimizer",
+        ),
         ({"training": {"overrides": {"project": "x"}}}, "found 'project'. Files and checkpoints of a run"),
         ({"x" * 1_000_000: 1}, "docs/flows.md has them all."),
     ],
