@@ -49,7 +49,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 _TYPES: Mapping[str, Any] = {
     "amp": bool | Literal["fp16", "bf16", "fp32"],
     "compile": bool | Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"],
-    "freeze": Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]],
+    "freeze": Annotated[int, Field(ge=0, le=1000)] | list[Annotated[int, Field(ge=0, le=1000)]],
     "scale": Annotated[float, Field(ge=0, le=1)],
 }
 _HELP: Mapping[str, str] = {  # of those of which only a part can be said in JSON schema

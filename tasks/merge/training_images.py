@@ -8,11 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.merge.plan import MergePlan
 
 TRAINING_IMAGES = "training-images.parquet"
+MOST_IMAGES = 10_000_000
 Checksum = tuple[int, int]  # CRC-32, and bytes
+_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
+        pa.field("bytes", pa.uint32(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +69,17 @@ def unpack_training_images(data: bytes) -> TrainingImages:
         ValueError: These are other bytes.
     """
     try:
-        table = pd.read_parquet(io.BytesIO(data))
-        of_split = {split: table[table["split"] == split] for split in ("train", "val")}
-        return TrainingImages(
-            **{
-                split: frozenset(zip(rows["crc32"].tolist(), rows["bytes"].tolist(), strict=True))
-                for split, rows in of_split.items()
-            }
-        )
-    except KeyError as error:
-        raise ValueError(f"expected columns split, crc32 and bytes, found none of name {error}") from error
+        file = pq.ParquetFile(io.BytesIO(data))
+        table = file.read().cast(_SCHEMA) if file.metadata.num_rows <= MOST_IMAGES else None
+    except Exception as error:  # whatever pyarrow raises over a damaged file
+        raise ValueError(f"expected the images of a training, found another file: {error}") from error
+    if table is None or any(column.null_count for column in table.columns):
+        raise ValueError(f"expected at most {MOST_IMAGES:,} images, each with all fields")
+    rows = table.to_pandas()
+    of_split = {split: rows[rows["split"] == split] for split in ("train", "val")}
+    return TrainingImages(
+        **{
+            split: frozenset(zip(own["crc32"].tolist(), own["bytes"].tolist(), strict=True))
+            for split, own in of_split.items()
+        }
+    )

@@ -39,13 +39,22 @@ def test_ultralytics_takes_what_the_form_takes(name: str) -> None:
         check_cfg(set_values)
 
 
-@pytest.mark.parametrize("name", [name for name in ARGUMENTS if "maximum" in kinds(name)[0]])
+OWN_LIMITS = {"freeze"}  # of which Ultralytics takes any number, and the memory that it needs
+
+
+@pytest.mark.parametrize("name", [name for name in ARGUMENTS if "maximum" in kinds(name)[0] and name not in OWN_LIMITS])
 def test_the_ends_of_a_range_are_those_of_ultralytics(name: str) -> None:
     beyond = kinds(name)[0]["maximum"] + 0.5
     with pytest.raises(ValueError, match=name):
         check_cfg({name: beyond})
     with pytest.raises(ValidationError, match=name):
         TrainingOverrides(**{name: beyond})
+
+
+@pytest.mark.parametrize("layers", [10**9, [3, 10**9]])
+def test_layers_that_no_model_has_take_no_memory(layers: object) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        TrainingOverrides.model_validate({"freeze": layers})
 
 
 def test_every_argument_of_a_training_is_taken_or_refused_with_a_reason() -> None:

@@ -1,11 +1,15 @@
 """What is kept of the images of a training."""
 
+import contextlib
 import random
 import zipfile
 import zlib
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.merge.steps import plan_archives
 from tasks.merge.training_images import (
@@ -44,7 +48,36 @@ def test_a_hundred_thousand_images_take_less_than_two_megabytes() -> None:
     assert len(pack_training_images(TrainingImages(train=drawn))) < 2_000_000
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"PAR1PAR1"])
+def parquet(**columns: list[object]) -> bytes:
+    return pd.DataFrame(columns).to_parquet(index=False)
+
+
+FOREIGN = [
+    b"",
+    b"{}",
+    b"PAR1PAR1",
+    b"PAR1" + bytes(50) + b"PAR1",
+    parquet(split=["train"], crc32=[1]),
+    parquet(split=["train"], crc32=[[1]], bytes=[2]),
+    parquet(split=["train"], crc32=["one"], bytes=[2]),
+    parquet(split=["train"], crc32=[None], bytes=[2]),
+    parquet(split=["train"], crc32=[-1], bytes=[2]),
+    parquet(split=["train"], crc32=[1.5], bytes=[2]),
+]
+
+
+@pytest.mark.parametrize("data", FOREIGN)
 def test_another_file_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"Parquet|parquet"):
+    with pytest.raises(ValueError, match="expected"):
         unpack_training_images(data)
+
+
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
+    damaged = bytearray(
+        pack_training_images(TrainingImages(train=frozenset({(1, 2), (3, 4)}), val=frozenset({(5, 6)})))
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ValueError):
+        unpack_training_images(bytes(damaged))
