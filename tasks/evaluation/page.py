@@ -209,9 +209,14 @@ def evaluation_markdown(
         table(("metric", *versions), metrics),
         table(("weakest classes", "labels", first_metric(first), "threshold (95 % interval)"), classes),
         (_KEPT if kept else _NOT_KEPT).format(first.version),
-        *(escape_markdown(_promise_row(number, first, data.class_names)[1]) for number in first.promises),
+        *map(escape_markdown, promise_sentences(data, first)),
     ]
     return "\n\n".join(parts)
+
+
+def promise_sentences(data: EvaluationSet, evaluation: VersionEvaluation) -> list[str]:
+    """Return of each promise that was asked for whether it can be given, and what follows."""
+    return [_promise_row(number, evaluation, data.class_names)[1] for number in evaluation.promises]
 
 
 def evaluation_sentence(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:

@@ -32,12 +32,12 @@ class ImportRecord(BaseModel):
 
 
 def write_import(record: ImportRecord) -> None:
-    """Write the record of an import; a later import that made the same bytes replaces it.
+    """Write the record of an import, unless an earlier one made the same bytes.
 
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
-    _RUNS.put(_object_key(record.digest), record.model_dump_json().encode(), "application/json")
+    _RUNS.put_if_absent(_object_key(record.digest), record.model_dump_json().encode())
 
 
 def read_import(digest: str) -> ImportRecord | None:

@@ -34,6 +34,8 @@ def publish(
     Raises:
         StudioError: MLflow or the object store cannot be reached.
     """
+    for told in page.promise_sentences(data, evaluations[0]):
+        log_step("%s", told)
     log_step("drawing the page")
     run = flow_run_id()
     first = subjects[0].version
