@@ -1,4 +1,4 @@
-"""The pages that a run has left in bucket `runs`, where the front page shows them."""
+"""The pages that a run has left in the object store, where the front page shows them."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,17 @@ from tasks.tracking.version_pages import pages_of
 PAGES: Mapping[str, str] = {
     "evaluation.html": "Evaluation",
     "label-errors.html": "Labels that look wrong",
+    "label-errors.zip": "The archive for review",
     "refusal.html": "Why it was refused",
     "report.html": "Report",
 }
 # Whose runs leave one; those of register-model do if its version is refused.
-FLOWS = frozenset({"evaluate-model", "find-label-errors", "import-dataset", "train-model", "validate-dataset"})
+FLOWS = frozenset(
+    {"evaluate-model", "find-label-errors", "import-dataset", "run-inference", "train-model", "validate-dataset"}
+)
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+_PREDICTIONS = ObjectStore(Bucket.PREDICTIONS, SHORT_OUTAGE)
 
 
 def list_pages(run: str) -> dict[str, str]:
@@ -27,7 +31,8 @@ def list_pages(run: str) -> dict[str, str]:
     Raises:
         StorageError: The object store cannot be reached.
     """
-    return {title: page_path(run, name) for name, title in PAGES.items() if _RUNS.exists(f"{run}/{name}")}
+    pages = {title: page_path(run, name) for name, title in PAGES.items() if _RUNS.exists(f"{run}/{name}")}
+    return pages | ({"Gallery": f"/predictions/{run}"} if _PREDICTIONS.exists(f"{run}/index.html") else {})
 
 
 def version_pages(version: RegisteredVersion) -> tuple[PageEntry, ...]:
