@@ -196,19 +196,13 @@ def compare_images(
         labels = label_detections(image, data, task, found.width, found.height)
         labels = labels.select(np.isin(labels.class_id, known))
         labelled = [number if number in image.vocabulary else None for number in ids]
-        detections = best_first(_with_classes(found, labelled, len(data.class_names)))
+        detections = _with_classes(best_first(found), labelled)
         images.append(compare_image(labels, detections, task))
     return tuple(images)
 
 
-def _with_classes(detections: Detections, ids: Sequence[int | None], count: int) -> Detections:
+def _with_classes(detections: Detections, ids: Sequence[int | None]) -> Detections:
     """The detections under other class ids; those of classes without one go."""
-    if detections.class_scores is not None:
-        scores = np.zeros(count, np.float32)
-        for number, score in zip(ids, detections.class_scores, strict=True):
-            if number is not None:
-                scores[number] += score
-        return replace(detections, class_scores=scores)
     table = np.array([-1 if number is None else number for number in ids], np.int32)
     classes = table[detections.class_id]
     return replace(detections, class_id=classes).select(classes >= 0)

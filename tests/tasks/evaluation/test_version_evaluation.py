@@ -125,6 +125,21 @@ def test_classes_meet_by_name_and_those_of_one_side_are_left_out(tmp_path: Path)
         evaluated(data, "detect", found, ["bird", "dog"])
 
 
+@pytest.mark.parametrize(
+    ("names", "of_cat", "of_dog", "cells"),
+    [
+        (["cat", "dog", "ox"], [0.2, 0.1, 0.7], [0, 1, 0], {(0, BACKGROUND): 2, (1, 1): 2}),
+    ],
+)
+def test_an_image_is_taken_for_the_best_of_all_classes_that_a_version_knows(
+    names: list[str], of_cat: list[float], of_dog: list[float], cells: dict[tuple[int, int], int], tmp_path: Path
+) -> None:
+    data = unpacked(tmp_path, "classify")
+    scores = [np.array((of_cat, of_dog)[each.class_id or 0], np.float32) for each in data.images]
+    result = evaluated(data, "classify", [Detections.empty(SIDE, SIDE, class_scores=each) for each in scores], names)
+    assert {cell: len(images) for cell, images in result.confusion.cells.items()} == cells
+
+
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_slice_is_compared_with_its_own_classes_on_all_images(task: str, tmp_path: Path) -> None:
     data = unpacked(tmp_path, task, images=8)
