@@ -197,6 +197,8 @@ def compare_images(
         labels = labels.select(np.isin(labels.class_id, known))
         labelled = [number if number in image.vocabulary else None for number in ids]
         detections = _with_classes(best_first(found), labelled)
+        if task == "classify" and not len(labels):  # it shows a class that the model cannot say
+            detections = detections.select(np.zeros(len(detections), np.bool_))
         images.append(compare_image(labels, detections, task))
     return tuple(images)
 

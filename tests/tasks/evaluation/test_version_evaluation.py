@@ -129,6 +129,7 @@ def test_classes_meet_by_name_and_those_of_one_side_are_left_out(tmp_path: Path)
     ("names", "of_cat", "of_dog", "cells"),
     [
         (["cat", "dog", "ox"], [0.2, 0.1, 0.7], [0, 1, 0], {(0, BACKGROUND): 2, (1, 1): 2}),
+        (["cat", "ox"], [0.7, 0.3], [0.8, 0.2], {(0, 0): 2}),  # dogs are unknown to it, so their images are left out
     ],
 )
 def test_an_image_is_taken_for_the_best_of_all_classes_that_a_version_knows(
