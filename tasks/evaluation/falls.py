@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tasks.errors import safe_repr
-from tasks.evaluation.metrics import Metrics
+from tasks.evaluation.metrics import Metrics, shared_classes
 from tasks.evaluation.slices import ARCHIVE, Slice
 from tasks.evaluation.version_evaluation import VersionEvaluation
 
@@ -70,7 +70,7 @@ def find_falls(class_names: Sequence[str], version: VersionEvaluation, rival: Ve
     The class is the one with the largest loss; an archive or a slice counts by its loss times its labels. Of a kind of
     which nothing fell there is none.
     """
-    shared = frozenset(version.metrics.by_class) & frozenset(rival.metrics.by_class)
+    shared = shared_classes([version.metrics, rival.metrics])
     others = {each.slice: each.by_class for each in rival.slices}
     parts = [
         _Part(slice=each.slice, own=each.by_class, other=others[each.slice])
@@ -135,7 +135,10 @@ def _mistakes(evaluation: VersionEvaluation, classes: Classes) -> Counter[int]:
 def _corruption_fall(version: VersionEvaluation, rival: VersionEvaluation) -> Iterator[Fall]:
     if version.robustness is None or rival.robustness is None:
         return
-    own, other = version.robustness.scores, rival.robustness.scores
+    own, other = (
+        {corruption: scores.overall.primary or 0.0 for corruption, scores in each.corrupted.items()}
+        for each in (version.robustness, rival.robustness)
+    )
     worst = max(own, key=lambda each: other[each] - own[each])
     if other[worst] - own[worst] > _LEAST:
         name = f"images with {worst.name.replace('_', ' ')} of strength {worst.strength} of 5"

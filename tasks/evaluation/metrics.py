@@ -1,7 +1,8 @@
 """The metrics of a version on a set of images."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 # The first is the one that versions are compared by.
 COCO_METRICS = ("mAP50-95", "mAP50", "mAP75", "recall", "mAP50-95 small", "mAP50-95 medium", "mAP50-95 large")
@@ -32,3 +33,22 @@ class ClassMetrics:
 
     overall: Metrics
     by_class: Mapping[int, Metrics]
+
+    def over(self, classes: Collection[int]) -> "ClassMetrics":
+        """Return the metrics over some of the classes alone."""
+        by_class = {number: own for number, own in self.by_class.items() if number in classes}
+        values = {name: _mean(name, by_class.values()) for name in self.overall.values}
+        overall = Metrics(labels=sum(own.labels for own in by_class.values()), values=values)
+        return ClassMetrics(overall=overall, by_class=by_class)
+
+
+def shared_classes(metrics: Iterable[ClassMetrics]) -> frozenset[int]:
+    """Return the classes over which all of these can be compared."""
+    return frozenset.intersection(*(frozenset(each.by_class) for each in metrics))
+
+
+def _mean(name: str, metrics: Collection[Metrics]) -> float | None:
+    """The mean over classes; each image counts alike for the accuracy, and each class for COCO's metrics."""
+    known = [own for own in metrics if own.values[name] is not None]
+    values = [own.values[name] or 0.0 for own in known]
+    return fmean(values, [own.labels if name == ACCURACY else 1 for own in known]) if known else None

@@ -361,12 +361,16 @@ def _corruption_rows(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str
         return []
     measured = [each.robustness for each in evaluations if each.robustness]
     blank = [""] * (len(STRENGTHS) - 1)
-    clean = [cell for each in measured for cell in (_figure(each.clean), *blank)]
+    clean = [cell for each in measured for cell in (_primary(each.clean.overall), *blank)]
     mean = [cell for each in measured for cell in (_figure(each.mean), *blank)]
     rows = [
         (
             name.replace("_", " "),
-            [_figure(each.scores[Corruption(name, strength)]) for each in measured for strength in STRENGTHS],
+            [
+                _primary(each.corrupted[Corruption(name, strength)].overall)
+                for each in measured
+                for strength in STRENGTHS
+            ],
         )
         for name in CORRUPTIONS
     ]
@@ -374,8 +378,13 @@ def _corruption_rows(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str
 
 
 def _robustness_facts(robustness: Robustness) -> dict[str, Any]:
-    scores = {f"{name} {strength}": score for (name, strength), score in robustness.scores.items()}
-    return {"images": robustness.images, "clean": robustness.clean, "mean": robustness.mean, "corruptions": scores}
+    corrupted = robustness.corrupted.items()
+    return {
+        "images": robustness.images,
+        "clean": robustness.clean.overall.primary,
+        "mean": robustness.mean,
+        "corruptions": {f"{name} {strength}": each.overall.primary for (name, strength), each in corrupted},
+    }
 
 
 def _primary(metrics: Metrics | None) -> str:

@@ -1,21 +1,28 @@
-"""What is left of a version's main metric if the images are corrupted."""
+"""What is left of a version's metrics if the images are corrupted."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 from tasks.evaluation.corruption import Corruption
+from tasks.evaluation.metrics import ClassMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness:
-    """The main metric (0 to 1) on some images as they are, and with each corruption."""
+    """The metrics on some images as they are, and with each corruption."""
 
     images: int
-    clean: float
-    scores: Mapping[Corruption, float]
+    clean: ClassMetrics
+    corrupted: Mapping[Corruption, ClassMetrics]
 
     @property
-    def mean(self) -> float:
-        """The mean over all corruptions."""
-        return fmean(self.scores.values())
+    def mean(self) -> float | None:
+        """The mean of the main metric over all corruptions; None if there is nothing to measure."""
+        scores = [score for each in self.corrupted.values() if (score := each.overall.primary) is not None]
+        return fmean(scores) if scores else None
+
+    def over(self, classes: Collection[int]) -> "Robustness":
+        """Return the same over some of the classes alone."""
+        corrupted = {corruption: each.over(classes) for corruption, each in self.corrupted.items()}
+        return Robustness(images=self.images, clean=self.clean.over(classes), corrupted=corrupted)

@@ -130,11 +130,11 @@ def measure_robustness(
     count = len(corrupted.images) // (len(ALL_CORRUPTIONS) + 1)  # the clean ones come first
     data = replace(corrupted, images=corrupted.images[:count])
 
-    def score() -> float:
+    def measure() -> ClassMetrics:
         images = compare_images(task, class_names, data, islice(found, count))
-        return _metrics(images, len(data.class_names), task).overall.primary or 0.0
+        return _metrics(images, len(data.class_names), task)
 
-    return Robustness(images=count, clean=score(), scores={each: score() for each in ALL_CORRUPTIONS})
+    return Robustness(images=count, clean=measure(), corrupted={each: measure() for each in ALL_CORRUPTIONS})
 
 
 def require_task(version: int, task: str, data: EvaluationSet) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.evaluation.labelled_images import read_val_split
+from tasks.evaluation.metrics import shared_classes
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.steps import corrupt_images
 from tasks.evaluation.version_evaluation import measure_robustness
@@ -64,13 +65,16 @@ def decide_promotion(
 def measure_corrupted(
     contenders: Sequence[Contender], dataset: MergedDataset, training: TrainingParams, folder: Path
 ) -> dict[Contender, Robustness]:
-    """Return what is left of each on the same corrupted validation images; nothing, if one cannot be measured."""
+    """Return what is left of each on the same corrupted validation images, over the classes that all know.
+
+    If one cannot be measured, there is nothing.
+    """
     log_step("comparing both on corrupted images")
     side = max(each.version.image_size for each in contenders)
     try:
         data = read_val_split(dataset.data, dataset.task, dataset.class_names)
         images = corrupt_images(data, CORRUPTED_IMAGES, side, training.seed, folder / "corrupted")
-        return {
+        measured = {
             each: measure_robustness(
                 each.version.task,
                 each.version.class_names,
@@ -79,6 +83,8 @@ def measure_corrupted(
             )
             for each in contenders
         }
+        shared = shared_classes(each.clean for each in measured.values())
+        return {each: robustness.over(shared) for each, robustness in measured.items()}
     except Exception:  # noqa: BLE001 - the version is registered; without scores it is not promoted
         run_logger().warning("the versions could not be measured on corrupted images", exc_info=True)
         return {}

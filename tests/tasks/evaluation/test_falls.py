@@ -10,6 +10,7 @@ import pytest
 from tasks.evaluation.corruption import ALL_CORRUPTIONS, Corruption
 from tasks.evaluation.falls import find_falls
 from tasks.evaluation.labelled_images import EvaluationImage, EvaluationSet, join_sets
+from tasks.evaluation.metrics import ClassMetrics, Metrics
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.version_evaluation import VersionEvaluation
 from tests.tasks.evaluation.test_version_evaluation import evaluated, perfect, unpacked
@@ -77,10 +78,13 @@ def test_a_gain_elsewhere_hides_no_fall_and_one_label_is_no_slice(data: Evaluati
 
 def test_the_corruption_that_costs_most_is_named(data: EvaluationSet) -> None:
     alike = without(data, lambda *_: False)
-    scores = dict.fromkeys(ALL_CORRUPTIONS, 0.8)
-    foggy = scores | {Corruption("fog", 5): 0.3, Corruption("snow", 1): 0.7}
+    good, less, bad = (
+        ClassMetrics(overall=Metrics(labels=1, values={"mAP50-95": score}), by_class={}) for score in (0.8, 0.7, 0.3)
+    )
+    scores = dict.fromkeys(ALL_CORRUPTIONS, good)
+    foggy = scores | {Corruption("fog", 5): bad, Corruption("snow", 1): less}
     version, rival = (
-        replace(alike, robustness=Robustness(images=50, clean=0.9, scores=each)) for each in (foggy, scores)
+        replace(alike, robustness=Robustness(images=50, clean=good, corrupted=each)) for each in (foggy, scores)
     )
     (fall,) = find_falls(data.class_names, version, rival)
     assert fall.sentence == "Images with fog of strength 5 of 5 fell from 0.800 to 0.300 (50 images)."

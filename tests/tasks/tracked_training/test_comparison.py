@@ -1,6 +1,7 @@
 """The comparison of a registered version does not end its training."""
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,6 +17,7 @@ from tasks.tracked_training.contenders import Contender
 from tasks.tracking import registry
 from tasks.tracking.registry import ModelVersion
 from tasks.training.steps import evaluate
+from tests.tasks.evaluation.test_version_evaluation import perfect, unpacked
 from tests.tasks.merge.archives import dataset, merge
 
 
@@ -30,6 +32,25 @@ def test_whatever_keeps_images_from_being_corrupted_leaves_the_versions_without_
     contender = Contender(version=version, folder=tmp_path)
     with disable_run_logger():
         assert comparison.measure_corrupted([contender], MagicMock(), TrainingParams(), tmp_path) == {}
+
+
+def test_a_class_that_the_champion_does_not_know_makes_no_version_less_robust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = unpacked(tmp_path, "detect")
+    corrupted = replace(data, images=data.images * 46)
+    cats = [each.select(each.class_id == 0) for each in perfect(corrupted, "detect")]
+    monkeypatch.setattr(comparison, "read_val_split", lambda *_: data)
+    monkeypatch.setattr(comparison, "corrupt_images", lambda *_: corrupted)
+    monkeypatch.setattr(Contender, "predict", lambda *_: cats)
+    versions = [
+        ModelVersion(name="m", version=2, run_id="", task="detect", image_size=96, class_names=names)
+        for names in (data.class_names, data.class_names[:1])
+    ]
+    both = [Contender(version=each, folder=tmp_path) for each in versions]
+    with disable_run_logger():
+        measured = comparison.measure_corrupted(both, MagicMock(), TrainingParams(), tmp_path)
+    assert [measured[each].mean for each in both] == pytest.approx([1.0, 1.0])
 
 
 def evaluate_on_full_disk(*arguments: Any) -> Any:
