@@ -71,9 +71,9 @@ def find_falls(class_names: Sequence[str], version: VersionEvaluation, rival: Ve
     which nothing fell there is none.
     """
     shared = shared_classes([version.metrics, rival.metrics])
-    others = {each.slice: each.by_class for each in rival.slices}
+    others = {each.slice: each.metrics.by_class for each in rival.slices}
     parts = [
-        _Part(slice=each.slice, own=each.by_class, other=others[each.slice])
+        _Part(slice=each.slice, own=each.metrics.by_class, other=others[each.slice])
         for each in version.slices
         if each.slice in others
     ]

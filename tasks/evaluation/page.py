@@ -11,7 +11,7 @@ from tasks.evaluation.corruption import CORRUPTIONS, STRENGTHS, Corruption
 from tasks.evaluation.error_kinds import KINDS
 from tasks.evaluation.falls import NOTHING_FELL, Fall
 from tasks.evaluation.labelled_images import EvaluationSet
-from tasks.evaluation.metrics import Metrics
+from tasks.evaluation.metrics import ClassMetrics, Metrics, shared_classes
 from tasks.evaluation.pictures import draw_matrix, draw_sides, draw_worst
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.thresholds import Threshold
@@ -64,6 +64,7 @@ def evaluation_page(
     """
     first = evaluations[0]
     names = data.class_names
+    over, shared = _share_classes(evaluations)
     return render_page(
         "evaluation",
         DOCUMENT,
@@ -79,10 +80,8 @@ def evaluation_page(
         nothing_fell=NOTHING_FELL,
         totals=_totals(first, data),
         metric=next(iter(first.metrics.overall.values)),
-        metrics=[
-            (name, [_figure(each.metrics.overall.values.get(name)) for each in evaluations])
-            for name in first.metrics.overall.values
-        ],
+        over=over,
+        metrics=_metric_rows(evaluations),
         task=first.task,
         classes=[_class_row(number, evaluations, names) for number, _ in _weakest_first(first)],
         promises=[_promise_row(number, first, names) for number in first.promises],
@@ -92,9 +91,9 @@ def evaluation_page(
         bars=_bars(evaluations),
         chart=CHART,
         curves=[(each.version, _curve(each.calibration), _calibration_error(each)) for each in evaluations],
-        slices=_slice_rows(evaluations)[:_MOST_SLICES],
+        slices=_slice_rows(evaluations, shared)[:_MOST_SLICES],
         shown_rows=_SHOWN_ROWS,
-        corruptions=_corruption_rows(evaluations),
+        corruptions=_corruption_rows(evaluations, shared),
         strengths=STRENGTHS,
         exhibits=draw_worst(data, evaluations, worst, names),
     )
@@ -129,7 +128,7 @@ def _version_facts(each: VersionEvaluation, names: Sequence[str], data: Evaluati
                 "name": own.slice.name,
                 "images": len(own.slice.images),
                 "difference": own.difference,
-                **own.metrics.values,
+                **own.metrics.overall.values,
             }
             for own in each.slices
         ],
@@ -194,10 +193,7 @@ def evaluation_markdown(
     """
     first = evaluations[0]
     versions = [f"version {each.version}" for each in evaluations]
-    metrics = [
-        (name, *(_figure(each.metrics.overall.values.get(name)) for each in evaluations))
-        for name in first.metrics.overall.values
-    ]
+    metrics = [(name, *figures) for name, figures in _metric_rows(evaluations)]
     weakest = _weakest_first(first)
     classes = [
         (data.class_names[number], own.labels, _figure(own.primary), _threshold(first.thresholds.get(number)))
@@ -220,15 +216,36 @@ def promise_sentences(data: EvaluationSet, evaluation: VersionEvaluation) -> lis
 
 
 def evaluation_sentence(model_name: str, data: EvaluationSet, evaluations: Sequence[VersionEvaluation]) -> str:
-    """Return the main metric of each version on one line."""
+    """Return the main metric of each version on one line, over the classes that all know."""
     metric = first_metric(evaluations[0])
-    scores = ", ".join(f"version {each.version} {_figure(each.metrics.overall.primary)}" for each in evaluations)
-    return f"{model_name} on {data.title}: {metric} {scores} ({len(data.images)} images)"
+    over, shared = _share_classes(evaluations)
+    scores = ", ".join(f"version {each.version} {_primary(each.metrics.over(shared))}" for each in evaluations)
+    return f"{model_name} on {data.title}: {metric} {scores}{over} ({len(data.images)} images)"
 
 
 def first_metric(evaluation: VersionEvaluation) -> str:
     """Return the name of the metric that versions are compared by."""
     return next(iter(evaluation.metrics.overall.values))
+
+
+def _share_classes(evaluations: Sequence[VersionEvaluation]) -> tuple[str, frozenset[int]]:
+    """What to say of figures over the classes that all versions know, if some know others; and these classes."""
+    shared = shared_classes(each.metrics for each in evaluations)
+    alike = all(each.metrics.by_class.keys() == shared for each in evaluations)
+    return "" if alike else " over the classes that all versions know", shared
+
+
+def _metric_rows(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, list[str]]]:
+    """Of each metric the figure of each version, over its own classes; the main one also over those that all know."""
+    over, shared = _share_classes(evaluations)
+    rows = [
+        (name, [_figure(each.metrics.overall.values.get(name)) for each in evaluations])
+        for name in evaluations[0].metrics.overall.values
+    ]
+    if over:
+        figures = [_primary(each.metrics.over(shared)) for each in evaluations]
+        rows.insert(0, (f"{first_metric(evaluations[0])}{over}", figures))
+    return rows
 
 
 def _totals(first: VersionEvaluation, data: EvaluationSet) -> list[tuple[str, str]]:
@@ -338,15 +355,16 @@ def _curve(calibration: Calibration) -> list[tuple[float, float, float, str]]:
     ]
 
 
-def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]]:
+def _slice_rows(evaluations: Sequence[VersionEvaluation], shared: frozenset[int]) -> list[dict[str, Any]]:
+    """Of each slice its figures, with the scores over the classes that all versions share."""
     first = evaluations[0]
-    others = [{(own.slice.by, own.slice.name): own.metrics for own in each.slices} for each in evaluations]
+    others = [{(own.slice.by, own.slice.name): own.metrics.over(shared) for own in each.slices} for each in evaluations]
     return [
         {
             "by": own.slice.by,
             "name": own.slice.name,
             "images": len(own.slice.images),
-            "labels": own.metrics.labels,
+            "labels": own.metrics.overall.labels,
             "scores": [_primary(each.get((own.slice.by, own.slice.name))) for each in others],
             "difference": "" if own.difference is None else f"{own.difference:+.3f}",
             "bad": own.difference is not None and own.difference < -0.05,
@@ -355,22 +373,18 @@ def _slice_rows(evaluations: Sequence[VersionEvaluation]) -> list[dict[str, Any]
     ]
 
 
-def _corruption_rows(evaluations: Sequence[VersionEvaluation]) -> list[tuple[str, list[str]]]:
+def _corruption_rows(evaluations: Sequence[VersionEvaluation], shared: frozenset[int]) -> list[tuple[str, list[str]]]:
     """Of the clean images, of each corruption and of their mean: the score of each version at each strength."""
     if evaluations[0].robustness is None:
         return []
-    measured = [each.robustness for each in evaluations if each.robustness]
+    measured = [each.robustness.over(shared) for each in evaluations if each.robustness]
     blank = [""] * (len(STRENGTHS) - 1)
-    clean = [cell for each in measured for cell in (_primary(each.clean.overall), *blank)]
+    clean = [cell for each in measured for cell in (_primary(each.clean), *blank)]
     mean = [cell for each in measured for cell in (_figure(each.mean), *blank)]
     rows = [
         (
             name.replace("_", " "),
-            [
-                _primary(each.corrupted[Corruption(name, strength)].overall)
-                for each in measured
-                for strength in STRENGTHS
-            ],
+            [_primary(each.corrupted[Corruption(name, strength)]) for each in measured for strength in STRENGTHS],
         )
         for name in CORRUPTIONS
     ]
@@ -387,8 +401,8 @@ def _robustness_facts(robustness: Robustness) -> dict[str, Any]:
     }
 
 
-def _primary(metrics: Metrics | None) -> str:
-    return "-" if metrics is None else _figure(metrics.primary)
+def _primary(metrics: ClassMetrics | None) -> str:
+    return "-" if metrics is None else _figure(metrics.overall.primary)
 
 
 def _class(names: Sequence[str], number: int) -> str | None:

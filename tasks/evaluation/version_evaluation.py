@@ -29,14 +29,13 @@ from tasks.vision.detections import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """The metrics on a slice of the images, over all classes and by class id.
+    """The metrics on a slice of the images.
 
     `difference` is that of its main metric to the main metric of all images over the same classes; None without labels.
     """
 
     slice: Slice
-    metrics: Metrics
-    by_class: Mapping[int, Metrics]
+    metrics: ClassMetrics
     difference: float | None
 
 
@@ -234,7 +233,7 @@ def _slice_metrics(
     metrics = _metrics([images[number] for number in part.images], count, task)
     own = metrics.overall.primary
     difference = None if own is None else own - _expect_primary(whole, metrics.by_class, task)
-    return SliceMetrics(slice=part, metrics=metrics.overall, by_class=metrics.by_class, difference=difference)
+    return SliceMetrics(slice=part, metrics=metrics, difference=difference)
 
 
 def _expect_primary(whole: ClassMetrics, by_class: Mapping[int, Metrics], task: str) -> float:

@@ -172,7 +172,7 @@ def test_each_archive_is_a_slice_and_thresholds_have_the_names_of_the_version(tm
     data = join_sets([first, swapped], {})
     result = evaluated(data, "detect", perfect(data, "detect"), ["Cats", HOSTILE])
     slices = {each.slice.name: each for each in result.slices if each.slice.by == "archive"}
-    assert {name: each.metrics.labels for name, each in slices.items()} == {"a.zip": 4, "b.zip": 4}
+    assert {name: each.metrics.overall.labels for name, each in slices.items()} == {"a.zip": 4, "b.zip": 4}
     assert [each.class_id for each in data.images[4].rows] == [1]
     assert list(page.threshold_facts(result)) == ["Cats", HOSTILE]
     with pytest.raises(StudioError, match=r"archives of one task.*found detect in a.zip.*segment in a.zip"):
@@ -278,6 +278,20 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
     assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE], kept=True)
+
+
+def test_versions_with_different_classes_are_compared_over_those_that_all_know(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    cats = [each.select(each.class_id == 0) for each in perfect(data, "detect")]
+    both = [evaluated(data, "detect", cats), evaluated(data, "detect", cats, [CLASSES[0]])]
+    row = "mAP50-95 over the classes that all versions know"
+    html = page.evaluation_page("shapes", data, both, [], 0)
+    assert f'<th scope="row">{row}</th><td>1.000</td><td>1.000</td>' in html
+    assert '<th scope="row">mAP50-95</th><td>0.500</td><td>1.000</td>' in html
+    assert f"| {row} | 1.000 | 1.000 |" in page.evaluation_markdown("shapes", data, both, [], kept=True)
+    scores = "version 3 1.000, version 3 1.000 over the classes that all versions know"
+    assert page.evaluation_sentence("shapes", data, both) == f"shapes on a.zip, split val: mAP50-95 {scores} (4 images)"
+    assert "that all" not in page.evaluation_sentence("shapes", data, both[:1])
 
 
 @pytest.mark.parametrize(
