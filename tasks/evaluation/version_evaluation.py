@@ -86,7 +86,7 @@ def evaluate_version(
     images = compare_images(task, class_names, data, predictions)
     matching = match(images)
     metrics = _metrics(images, len(data.class_names), task)
-    slices = find_slices(_traits(data, images), evaluation.groups)
+    slices = find_slices(_traits(data), evaluation.groups)
     count = len(data.class_names)
     goal = Goal(precision=evaluation.min_precision, recall=evaluation.min_recall)
     thresholds = class_thresholds(matching, goal, len(images), evaluation.seed)
@@ -209,7 +209,7 @@ def _with_classes(detections: Detections, ids: Sequence[int | None]) -> Detectio
     return replace(detections, class_id=classes).select(classes >= 0)
 
 
-def _traits(data: EvaluationSet, images: Sequence[ComparedImage]) -> list[ImageTraits]:
+def _traits(data: EvaluationSet) -> list[ImageTraits]:
     return [
         ImageTraits(
             archive=image.archive,
@@ -217,9 +217,9 @@ def _traits(data: EvaluationSet, images: Sequence[ComparedImage]) -> list[ImageT
             brightness=float(np.frombuffer(image.stats.thumbnail, np.uint8).mean()),
             sharpness=image.stats.sharpness,
             pixels=image.stats.width * image.stats.height,
-            labels=len(compared.labels),
+            labels=len(image.rows),
         )
-        for image, compared in zip(data.images, images, strict=True)
+        for image in data.images
     ]
 
 
