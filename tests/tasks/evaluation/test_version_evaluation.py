@@ -19,10 +19,12 @@ from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError
 from tasks.evaluation import page
 from tasks.evaluation.confusion import BACKGROUND
+from tasks.evaluation.corruption import ALL_CORRUPTIONS
 from tasks.evaluation.labelled_images import EvaluationSet, join_sets, label_detections, read_val_split, unpack_split
 from tasks.evaluation.pictures import draw_sides, sort_objects
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
 from tasks.evaluation.promise import Promise
+from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.version_evaluation import VersionEvaluation, evaluate_version, measure_robustness
 from tasks.merge.steps import ValidArchive
 from tasks.parameters import EvaluationParams
@@ -283,11 +285,19 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
 def test_versions_with_different_classes_are_compared_over_those_that_all_know(tmp_path: Path) -> None:
     data = unpacked(tmp_path, "detect")
     cats = [each.select(each.class_id == 0) for each in perfect(data, "detect")]
-    both = [evaluated(data, "detect", cats), evaluated(data, "detect", cats, [CLASSES[0]])]
+    both = [
+        replace(
+            each,
+            robustness=Robustness(images=4, clean=each.metrics, corrupted=dict.fromkeys(ALL_CORRUPTIONS, each.metrics)),
+        )
+        for each in (evaluated(data, "detect", cats), evaluated(data, "detect", cats, [CLASSES[0]]))
+    ]
     row = "mAP50-95 over the classes that all versions know"
     html = page.evaluation_page("shapes", data, both, [], 0)
     assert f'<th scope="row">{row}</th><td>1.000</td><td>1.000</td>' in html
     assert '<th scope="row">mAP50-95</th><td>0.500</td><td>1.000</td>' in html
+    assert len(re.findall(r"<bdi>brightness</bdi>.*<td>(1.000</td><td>1.000|-</td><td>-)</td>", html)) == 3
+    assert '<th scope="row">fog</th>' + "<td>1.000</td>" * 6 in html
     assert f"| {row} | 1.000 | 1.000 |" in page.evaluation_markdown("shapes", data, both, [], kept=True)
     scores = "version 3 1.000, version 3 1.000 over the classes that all versions know"
     assert page.evaluation_sentence("shapes", data, both) == f"shapes on a.zip, split val: mAP50-95 {scores} (4 images)"
