@@ -33,5 +33,5 @@ def find_label_errors(
         data = evaluation_steps.unpack_images(source, ALL_SPLITS, folder / "images")
         predicted = out_of_fold.predict_unseen(judge, source, data, label_errors, folder)
         judged = out_of_fold.judge_labels(predicted, label_errors)
-        label_error_publication.publish_label_errors(judge, judged, predicted.folds, folder)
+        label_error_publication.publish_label_errors(judge, judged, predicted, folder)
     return outcome.completed(label_error_sentence(judged))

@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks.evaluation.matching import MIN_OVERLAP, Doubles, Matching
 from tasks.evaluation.overlaps import ComparedImage
-from tasks.vision.geometry import box_iou_matrix
+from tasks.vision.geometry import Floats, box_iou_matrix
 
 Kind = Literal["missing", "spurious", "swapped", "misplaced"]
 KINDS: tuple[Kind, ...] = ("missing", "spurious", "swapped", "misplaced")
@@ -41,13 +41,16 @@ class LabelError:
     detection: int | None
 
 
-def find_label_errors(images: Sequence[ComparedImage], matching: Matching, min_score: float) -> list[LabelError]:
+def find_label_errors(
+    images: Sequence[ComparedImage], matching: Matching, min_score: float, unjudged: Sequence[Floats] = ()
+) -> list[LabelError]:
     """Return the suspicions that reach `min_score`, those with the highest scores first; of each label one at most.
 
-    `matching` is that of the images.
+    `matching` is that of the images. `unjudged` are the boxes [k, 4] of further labels of each, of classes that the
+    model does not know: no label is missing there.
     """
     found = list(_by_label(matching, images))
-    suspicions = [*found, *_missing(matching, images, {(each.image, each.detection) for each in found})]
+    suspicions = [*found, *_missing(matching, images, {(each.image, each.detection) for each in found}, unjudged)]
     kept = [each for each in suspicions if each.score >= min_score]
     return sorted(kept, key=lambda each: (-each.score, each.image, each.label or 0, each.detection or 0))
 
@@ -123,21 +126,24 @@ def _expect_found(matching: Matching, areas: Doubles) -> Doubles:
 
 
 def _missing(
-    matching: Matching, images: Sequence[ComparedImage], taken: set[tuple[int, int | None]]
+    matching: Matching,
+    images: Sequence[ComparedImage],
+    taken: set[tuple[int, int | None]],
+    unjudged: Sequence[Floats],
 ) -> Iterator[LabelError]:
     """Objects that were found where no label is; of several in one place the surest."""
     overlap = np.maximum(matching.nearest_overlap, matching.other_overlap)
     score = matching.confidence * (1 - overlap / MIN_OVERLAP)
-    told: defaultdict[int, list[int]] = defaultdict(list)
+    told: defaultdict[int, list[Floats]] = defaultdict(list, enumerate(map(list, unjudged)))
     free = np.flatnonzero(~matching.correct & (overlap < MIN_OVERLAP))
     for row in free[np.argsort(-score[free], kind="stable")].tolist():
         image, place = int(matching.image[row]), int(matching.place[row])
-        if (image, place) in taken or _lies_on(images[image], place, told[image]):
+        box = images[image].predictions.xyxy[place]
+        if (image, place) in taken or _lies_on(box, told[image]):
             continue
-        told[image].append(place)
+        told[image].append(box)
         yield LabelError(kind="missing", image=image, score=float(score[row]), label=None, detection=place)
 
 
-def _lies_on(image: ComparedImage, place: int, others: Sequence[int]) -> bool:
-    boxes = image.predictions.xyxy
-    return bool((box_iou_matrix(boxes[[place]], boxes[list(others)]) >= MIN_OVERLAP).any())
+def _lies_on(box: Floats, others: Sequence[Floats]) -> bool:
+    return bool(others) and bool((box_iou_matrix(box[None], np.stack(others)) >= MIN_OVERLAP).any())

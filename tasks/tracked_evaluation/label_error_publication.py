@@ -15,6 +15,7 @@ from tasks.orchestration.step import retried
 from tasks.rendering.links import links_markdown
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
+from tasks.tracked_evaluation.out_of_fold import PredictedSet
 from tasks.tracked_evaluation.subjects import Subject
 from tasks.tracking.links import page_links
 from tasks.tracking.version_pages import VersionPage, keep_page
@@ -22,7 +23,7 @@ from tasks.tracking.version_pages import VersionPage, keep_page
 PAGE = "label-errors.html"
 
 
-def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, folder: Path) -> None:
+def publish_label_errors(subject: Subject, judged: JudgedLabels, predicted: PredictedSet, folder: Path) -> None:
     """Write page, figures and archive to bucket `runs`, and show artifact `label-errors`.
 
     Raises:
@@ -35,16 +36,12 @@ def publish_label_errors(subject: Subject, judged: JudgedLabels, folds: int, fol
         "archives": dict(judged.data.digests),
         "model": version.name,
         "version": version.version,
-        "out_of_fold": bool(folds),
+        "out_of_fold": bool(predicted.folds),
         "map50": judged.map50,
         "flow_run_id": run,
     }
-    remarks = (
-        [f"Out of fold, because {clause}." for clause in subject.describe_trained_on(judged.data)]
-        if folds
-        else subject.remarks(judged.data, "it agrees with labels that it has learnt, wrong ones too")
-    )
-    page = label_error_page(f"{version.name} version {version.version}", judged, folds, remarks)
+    remarks = predicted.remarks
+    page = label_error_page(f"{version.name} version {version.version}", judged, predicted.folds, remarks)
     figures = facts | {"remarks": remarks, "label_errors": [judged.facts(error) for error in judged.errors]}
     text = json.dumps(figures, indent=2)
     links = {

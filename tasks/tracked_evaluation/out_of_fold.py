@@ -2,20 +2,23 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from tasks.errors import StudioError, expected_found_fix
+import numpy as np
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.error_kinds import mean_ap
 from tasks.evaluation.label_error_page import JudgedLabels
 from tasks.evaluation.label_errors import find_label_errors
-from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.labelled_images import EvaluationSet, label_detections
 from tasks.evaluation.matching import match
 from tasks.evaluation.version_evaluation import compare_images, require_classes, require_task
 from tasks.merge import steps as merge_steps
+from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.folds import Fold, plan_folds
 from tasks.orchestration.current_run import flow_run_id, log_step
@@ -35,12 +38,16 @@ from tasks.vision.detections import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedSet:
-    """Images, and what models with these classes found in each, in order; `folds` is 0 if the version itself did."""
+    """Images, and what models with these classes found in each, in order; `folds` is 0 if the version itself did.
+
+    `remarks` are sentences on what the models have learnt, and on labels that they cannot judge.
+    """
 
     data: EvaluationSet
     task: str
     class_names: tuple[str, ...]
     predictions: Iterable[Detections]
+    remarks: tuple[str, ...]
     folds: int = 0
 
 
@@ -61,7 +68,14 @@ def predict_unseen(
         require_classes(version.version, version.class_names, data, ())
         weights = registry.fetch_weights(version, folder / "weights")
         found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
-        return PredictedSet(data=data, task=version.task, class_names=version.class_names, predictions=found)
+        learnt = subject.remarks(data, "it agrees with labels that it has learnt, wrong ones too")
+        return PredictedSet(
+            data=data,
+            task=version.task,
+            class_names=version.class_names,
+            predictions=found,
+            remarks=(*learnt, *_describe_unjudged(version.class_names, data)),
+        )
     training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
     base = fetch_base_model(find_unlearnt_base(subject), folder / "base")
@@ -82,6 +96,7 @@ def predict_unseen(
         task=version.task,
         class_names=plan.classes.class_names,
         predictions=chain.from_iterable(parts_found),
+        remarks=tuple(f"Out of fold, because {clause}." for clause in subject.describe_trained_on(data)),
         folds=len(folds),
     )
 
@@ -135,8 +150,24 @@ def judge_labels(predicted: PredictedSet, params: LabelErrorParams) -> JudgedLab
     Raises:
         StudioError: The models and the archive share no class.
     """
-    images = compare_images(predicted.task, predicted.class_names, predicted.data, predicted.predictions)
+    data = predicted.data
+    images = compare_images(predicted.task, predicted.class_names, data, predicted.predictions)
     matching = match(images)
-    errors = find_label_errors(images, matching, params.min_score)
-    score = mean_ap(matching)
-    return JudgedLabels(data=predicted.data, images=images, errors=errors, most=params.most, map50=score)
+    unjudged = _unjudged_classes(predicted.class_names, data)
+    boxes = []
+    for image, compared in zip(data.images, images, strict=True):
+        labels = label_detections(image, data, "detect", compared.labels.width, compared.labels.height)
+        boxes.append(labels.xyxy[np.isin(labels.class_id, unjudged)])
+    errors = find_label_errors(images, matching, params.min_score, boxes)
+    return JudgedLabels(data=data, images=images, errors=errors, most=params.most, map50=mean_ap(matching))
+
+
+def _unjudged_classes(class_names: Sequence[str], data: EvaluationSet) -> list[int]:
+    """The classes of the set that a model with these classes does not know."""
+    known = match_class_ids(class_names, data.class_names)
+    return [number for number in range(len(data.class_names)) if number not in known]
+
+
+def _describe_unjudged(class_names: Sequence[str], data: EvaluationSet) -> list[str]:
+    names = [data.class_names[number] for number in _unjudged_classes(class_names, data)]
+    return [f"Labels of {safe_repr(names, 200)} are not judged: the version does not know these classes."] * bool(names)

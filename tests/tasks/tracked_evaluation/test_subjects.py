@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from prefect.logging import disable_run_logger
@@ -19,7 +20,7 @@ from tasks.merge.training_images import (
     training_images,
     unpack_training_images,
 )
-from tasks.parameters import EvaluationParams, MergePolicy
+from tasks.parameters import EvaluationParams, LabelErrorParams, MergePolicy
 from tasks.tracked_evaluation import out_of_fold, subjects
 from tasks.tracking import registry
 from tasks.tracking.ancestry import Ancestry
@@ -147,3 +148,22 @@ def test_folds_begin_with_no_version(base: str) -> None:
     with pytest.raises(StudioError, match="Expected a base model of m version 2 that has seen no archive"):
         out_of_fold.find_unlearnt_base(judge)
     assert out_of_fold.find_unlearnt_base(subject(2, 64)) == "yolo11n.pt"
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
+def test_labels_of_a_class_that_the_version_does_not_know_are_told_and_never_missing(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = unpacked(tmp_path, task)
+    first = perfect(data, task)[0]
+    monkeypatch.setattr(steps, "predict", lambda *_: [first] * len(data.images))  # a cat, also where no cat is labelled
+    monkeypatch.setattr(registry, "fetch_weights", lambda *_: tmp_path)
+    judge = subject(1, 64)
+    judge = replace(judge, version=replace(judge.version, task=task, class_names=("cat",)))
+    asked = LabelErrorParams(min_score=0.1)
+    predicted = out_of_fold.predict_unseen(judge, MagicMock(), data, asked, tmp_path)
+    assert predicted.remarks == (f"Labels of {[CLASSES[1]]} are not judged: the version does not know these classes.",)
+    assert out_of_fold.judge_labels.fn(predicted, asked).errors == []
+    bare = replace(data, images=tuple(replace(each, rows=each.rows[: not at]) for at, each in enumerate(data.images)))
+    found = out_of_fold.judge_labels.fn(replace(predicted, data=bare), asked).errors
+    assert [each.kind for each in found] == ["missing"] * 3
