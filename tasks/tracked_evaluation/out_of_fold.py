@@ -79,6 +79,11 @@ def predict_unseen(
     training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
     base = fetch_base_model(find_unlearnt_base(subject), folder / "base")
+    remarks = (
+        *(f"Out of fold, because {clause}." for clause in subject.describe_trained_on(data)),
+        *_describe_base(subject, base),
+        *subject.describe_unknown_images(),
+    )
     policy = MergePolicy(boxes_from_polygons=version.task != data.task)
     plan = merge_steps.plan_archives([archive], policy)
     folds = plan_folds(archive, plan, shown_classes(data), params.groups, params.folds, params.seed)
@@ -96,7 +101,7 @@ def predict_unseen(
         task=version.task,
         class_names=plan.classes.class_names,
         predictions=chain.from_iterable(parts_found),
-        remarks=tuple(f"Out of fold, because {clause}." for clause in subject.describe_trained_on(data)),
+        remarks=remarks,
         folds=len(folds),
     )
 
@@ -114,6 +119,16 @@ def find_unlearnt_base(subject: Subject) -> str:
         fix = "Judge with a version that began with weights or a .yaml, or set label_errors.out_of_fold to never."
         raise StudioError(expected_found_fix(f"a base model of {version} that has seen no archive", found, fix))
     return base
+
+
+def _describe_base(subject: Subject, base: BaseModel) -> list[str]:
+    """What the judges may have learnt before: nothing of an architecture or official weights, which are no file yet."""
+    digest, begun = base.digest, subject.ancestry.base_digest
+    if digest is None:
+        return []
+    replaced = " It is another file than the version began with." if begun not in {"", digest} else ""
+    consequence = "the judges agree with labels that it has learnt, wrong ones too"
+    return [f"Nobody knows what {safe_repr(base.name)} of bucket base-models has learnt: {consequence}.{replaced}"]
 
 
 def shown_classes(data: EvaluationSet) -> dict[str, Counter[str | None]]:

@@ -70,9 +70,11 @@ class Subject:
     def remarks(self, data: EvaluationSet, consequence: str) -> list[str]:
         """Return what the version has learnt of a set, and the consequence of that, and what is not known of it."""
         learnt = [f"{clause[0].upper()}{clause[1:]}: {consequence}." for clause in self.describe_trained_on(data)]
-        if self.ancestry.tells_images:
-            return learnt
-        return [*learnt, _UNKNOWN_IMAGES.format(self.version.version)]
+        return [*learnt, *self.describe_unknown_images()]
+
+    def describe_unknown_images(self) -> list[str]:
+        """Return a sentence if not all images are known that the version has learnt."""
+        return [] if self.ancestry.tells_images else [_UNKNOWN_IMAGES.format(self.version.version)]
 
     def _shared_images(self, data: EvaluationSet, archive: str) -> int:
         return sum(each in self.ancestry.images for each in data.checksums[archive].values())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.merge.training_images import TRAINING_IMAGES, TrainingImages, unpack_training_images
 from tasks.orchestration.step import retried_step
-from tasks.tracking.lineage import archives_of
+from tasks.tracking.lineage import BASE_DIGEST, archives_of
 from tasks.tracking.mlflow_client import TrackingError, tracking_errors
 from tasks.tracking.registry import ADDRESS, ModelVersion
 from tasks.tracking.runs import download_artifact
@@ -19,11 +19,13 @@ class Ancestry:
 
     `archives` are the SHA-256 in hex of what was trained on, by the names of archives, and `images` their images;
     `tells_images` is False if one of the versions does not say them all. `base_model` is empty if nobody knows it, and
-    the address of a version if that was deleted.
+    the address of a version if that was deleted; `base_digest` is the SHA-256 in hex of its weights, empty if it had
+    none or nobody knows it.
     """
 
     archives: Mapping[str, frozenset[str]]
     base_model: str
+    base_digest: str
     images: TrainingImages
     tells_images: bool
 
@@ -36,7 +38,7 @@ def read_ancestry(version: ModelVersion) -> Ancestry:
         TrackingError: MLflow cannot be reached.
     """
     archives: dict[str, frozenset[str]] = {}
-    images, tells_images = TrainingImages(), True
+    images, tells_images, base_digest = TrainingImages(), True, ""
     base = f"models:/{version.name}/{version.version}"
     while (address := ADDRESS.fullmatch(base)) and address["version"]:
         try:
@@ -52,8 +54,10 @@ def read_ancestry(version: ModelVersion) -> Ancestry:
         tells_images &= own is not None
         for name, digest in archives_of(entry.tags).items():
             archives[name] = archives.get(name, frozenset()) | {digest}
-        base = entry.tags.get("base_model", "")
-    return Ancestry(archives=archives, base_model=base, images=images, tells_images=tells_images)
+        base, base_digest = entry.tags.get("base_model", ""), entry.tags.get(BASE_DIGEST, "")
+    return Ancestry(
+        archives=archives, base_model=base, base_digest=base_digest, images=images, tells_images=tells_images
+    )
 
 
 def _read_training_images(run_id: str) -> TrainingImages | None:

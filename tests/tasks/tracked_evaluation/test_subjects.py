@@ -1,5 +1,6 @@
 """What several versions are evaluated on is made once, and what a version has learnt is known."""
 
+import hashlib
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -20,8 +21,9 @@ from tasks.merge.training_images import (
     training_images,
     unpack_training_images,
 )
-from tasks.parameters import EvaluationParams, LabelErrorParams, MergePolicy
+from tasks.parameters import EvaluationParams, LabelErrorParams, MergePolicy, TrainingParams
 from tasks.tracked_evaluation import out_of_fold, subjects
+from tasks.tracked_training.inputs import BaseModel
 from tasks.tracking import registry
 from tasks.tracking.ancestry import Ancestry
 from tasks.tracking.registry import ModelVersion
@@ -29,7 +31,7 @@ from tests.tasks.dataset.archives import zipped
 from tests.tasks.evaluation.test_version_evaluation import CLASSES, perfect, unpacked
 from tests.tasks.merge.archives import Entries, checked, dataset, picture, row
 
-NOTHING = Ancestry(archives={}, base_model="yolo11n.pt", images=TrainingImages(), tells_images=True)
+NOTHING = Ancestry(archives={}, base_model="yolo11n.pt", base_digest="", images=TrainingImages(), tells_images=True)
 
 
 def subject(number: int, image_size: int, ancestry: Ancestry = NOTHING) -> subjects.Subject:
@@ -148,6 +150,42 @@ def test_folds_begin_with_no_version(base: str) -> None:
     with pytest.raises(StudioError, match="Expected a base model of m version 2 that has seen no archive"):
         out_of_fold.find_unlearnt_base(judge)
     assert out_of_fold.find_unlearnt_base(subject(2, 64)) == "yolo11n.pt"
+
+
+UNKNOWN_BASE = (
+    "Nobody knows what 'old.pt' of bucket base-models has learnt: the judges agree with labels that it has learnt, "
+    "wrong ones too."
+)
+
+
+@pytest.mark.parametrize(
+    ("fetched", "told"),
+    [
+        (None, []),  # an architecture, or official weights
+        (b"weights", [UNKNOWN_BASE]),
+        (b"others", [f"{UNKNOWN_BASE} It is another file than the version began with."]),
+    ],
+)
+def test_what_the_judges_of_folds_may_have_learnt_is_told(
+    fetched: bytes | None, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "old.pt"
+    if fetched:
+        file.write_bytes(fetched)
+
+    def train(*_: object) -> list[object]:
+        file.write_bytes(fetched or b"official weights, which the first training downloads")
+        return []
+
+    monkeypatch.setattr(out_of_fold, "fetch_base_model", lambda *_: BaseModel("old.pt", str(file), "old.pt"))
+    monkeypatch.setattr(out_of_fold, "read_training", lambda _: TrainingParams())
+    monkeypatch.setattr(out_of_fold, "merge_steps", MagicMock())
+    monkeypatch.setattr(out_of_fold, "plan_folds", train)
+    ancestry = replace(NOTHING, base_digest=hashlib.sha256(b"weights").hexdigest(), tells_images=False)
+    data, asked = unpacked(tmp_path, "detect"), LabelErrorParams(out_of_fold="always")
+    *others, unknown = out_of_fold.predict_unseen(subject(1, 64, ancestry), MagicMock(), data, asked, tmp_path).remarks
+    assert others == told
+    assert unknown.startswith("Not all images that version 1 has learnt are known")
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])

@@ -135,17 +135,24 @@ def test_a_version_has_learnt_what_the_versions_before_it_have_learnt(untrained:
     images = [TrainingImages(train=frozenset({(at, 9)}), val=frozenset({(7, 9)})) for at in range(2)]
     for at, (base, archives) in enumerate(steps):
         number = registered("line", trained(untrained.parent, untrained), str(uuid4()))
-        registry.tag_version.fn("line", number, {"base_model": base, "archives": json.dumps(archives)})
+        registry.tag_version.fn(
+            "line", number, {"base_model": base, "base_model_sha256": f"{at}", "archives": json.dumps(archives)}
+        )
         path = tmp_path / TRAINING_IMAGES
         path.write_bytes(pack_training_images(images[at]) if at < 2 else b"of somebody else")
         runs.log_artifact.fn(str(version("line", number).run_id), path)
     ancestry = read_ancestry.fn(registry.find_version.fn("line", 3))
     assert ancestry.archives == {"a.zip": {"1", "2"}, "b.zip": {"3"}}
-    assert (ancestry.base_model, ancestry.images, ancestry.tells_images) == ("yolo11n.pt", images[0] | images[1], False)
+    assert (ancestry.base_model, ancestry.base_digest) == ("yolo11n.pt", "0")
+    assert (ancestry.images, ancestry.tells_images) == (images[0] | images[1], False)
     assert read_ancestry.fn(registry.find_version.fn("line", 2)).tells_images
     MlflowClient().delete_model_version("line", "1")
     assert read_ancestry.fn(registry.find_version.fn("line", 2)) == Ancestry(
-        archives={"a.zip": frozenset({"2"})}, base_model="models:/line/1", images=images[1], tells_images=False
+        archives={"a.zip": frozenset({"2"})},
+        base_model="models:/line/1",
+        base_digest="1",
+        images=images[1],
+        tells_images=False,
     )
 
 
