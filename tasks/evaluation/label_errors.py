@@ -50,8 +50,9 @@ def find_label_errors(
     model does not know: no label is missing there.
     """
     found = list(_by_label(matching, images))
-    suspicions = [*found, *_missing(matching, images, {(each.image, each.detection) for each in found}, unjudged)]
-    kept = [each for each in suspicions if each.score >= min_score]
+    taken = {(each.image, each.detection) for each in found}
+    kept = [each for each in found if each.score >= min_score]
+    kept += _missing(matching, images, taken, unjudged, min_score)
     return sorted(kept, key=lambda each: (-each.score, each.image, each.label or 0, each.detection or 0))
 
 
@@ -130,12 +131,13 @@ def _missing(
     images: Sequence[ComparedImage],
     taken: set[tuple[int, int | None]],
     unjudged: Sequence[Floats],
+    min_score: float,
 ) -> Iterator[LabelError]:
     """Objects that were found where no label is; of several in one place the surest."""
     overlap = np.maximum(matching.nearest_overlap, matching.other_overlap)
     score = matching.confidence * (1 - overlap / MIN_OVERLAP)
     told: defaultdict[int, list[Floats]] = defaultdict(list, enumerate(map(list, unjudged)))
-    free = np.flatnonzero(~matching.correct & (overlap < MIN_OVERLAP))
+    free = np.flatnonzero(~matching.correct & (overlap < MIN_OVERLAP) & (score >= min_score))
     for row in free[np.argsort(-score[free], kind="stable")].tolist():
         image, place = int(matching.image[row]), int(matching.place[row])
         box = images[image].predictions.xyxy[place]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.dataset.findings import Verdict
+from tasks.evaluation import label_errors
 from tasks.evaluation.label_error_page import (
     JudgedLabels,
     label_error_markdown,
@@ -90,6 +91,12 @@ def test_a_label_that_nothing_like_it_is_found_of_does_not_look_wrong() -> None:
     """A model that finds no small object says nothing about labels of small objects."""
     small = [compared([BOX, (10, 10, 14, 14)], [0, 0], [BOX], [0], [0.9]) for _ in range(60)]
     assert suspect(small, 0.3) == []
+
+
+def test_what_is_too_unsure_is_compared_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_errors, "box_iou_matrix", None)  # a detector finds hundreds of them in an image
+    unsure = compared([], [], [BOX, FAR], [0, 1], [0.29, 0.2])
+    assert suspect([*well_found(), unsure], 0.3) == []
 
 
 def test_an_object_found_as_two_classes_is_one_suspicion_and_the_surest_stands_first() -> None:
