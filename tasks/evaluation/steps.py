@@ -104,14 +104,14 @@ def predict(
     """Return what a version finds in the images of a set, with files in the fresh `folder`.
 
     What is predicted is kept in bucket `runs` as `RUN/KIND/version-N-CONTENT/`: a run that is tried again goes on after
-    it, but for images that were replaced meanwhile.
+    it, but for images or weights that were replaced meanwhile.
 
     Raises:
         StudioError: The version cannot predict, or the object store cannot be reached.
     """
     log_step("version %d predicts %d images", version.version, len(data.images))
     job = prediction_job(data, weights, version.task, version.image_size, device, folder)
-    digests = "".join(sha256_of(image.path) for image in data.images)
+    digests = "".join(sha256_of(path) for path in (weights, *(image.path for image in data.images)))
     content = hashlib.sha256(digests.encode()).hexdigest()[:16]
     return predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
 

@@ -16,10 +16,14 @@ from tasks.training.job import PredictionJob
 from tests.tasks.evaluation.test_version_evaluation import CLASSES, unpacked
 
 
-def test_predictions_in_images_that_were_replaced_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_of_other_weights_or_in_other_images_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = unpacked(tmp_path, "detect")
     version = ModelVersion(name="m", version=7, run_id="", task="detect", image_size=64, class_names=CLASSES)
     places: list[str] = []
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"trained")
 
     def keep(job: PredictionJob, prefix: str) -> steps.Predictions:
         places.append(prefix)
@@ -28,14 +32,16 @@ def test_predictions_in_images_that_were_replaced_do_not_count(tmp_path: Path, m
     monkeypatch.setattr(steps, "predict_images", keep)
     monkeypatch.setattr(steps, "flow_run_id", lambda: "run")
     with disable_run_logger():
-        for attempt in ("first", "again", "replaced"):
+        for attempt in ("first", "again", "replaced", "retrained"):
             if attempt == "replaced":
                 data.images[1].path.write_bytes(data.images[0].path.read_bytes())
-            steps.predict(data, version, tmp_path / "w.pt", "cpu", "predictions", tmp_path / attempt)
-    first, again, replaced = places
+            if attempt == "retrained":
+                weights.write_bytes(b"trained anew")
+            steps.predict(data, version, weights, "cpu", "predictions", tmp_path / attempt)
+    first, again, replaced, retrained = places
     assert first == again
     assert first.startswith("run/predictions/version-7-")
-    assert replaced != first
+    assert len({first, replaced, retrained}) == 3
 
 
 class Workers:
