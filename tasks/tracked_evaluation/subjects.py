@@ -19,7 +19,7 @@ from tasks.evaluation.version_evaluation import (
 from tasks.merge.class_mapping import Renames
 from tasks.orchestration.current_run import log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
-from tasks.tracked_training.inputs import fetch_valid_archive
+from tasks.tracked_training.inputs import archive_name, fetch_valid_archive
 from tasks.tracking import registry
 from tasks.tracking.ancestry import Ancestry, read_ancestry
 
@@ -100,7 +100,7 @@ def fetch_images(archives: Sequence[str], split: str, renames: Renames, folder: 
         StudioError: One is not or has no such images, or they are not labelled alike.
     """
     sets = []
-    for number, archive in enumerate(dict.fromkeys(archives)):
+    for number, archive in enumerate(dict.fromkeys(map(archive_name, archives))):
         # As of a gold archive, the policy asks for no number of labels to train on.
         valid = fetch_valid_archive(archive, ValidationPolicy(), folder)
         log_step("unpacking %s of %s", "all splits" if split == ALL_SPLITS else f"split {split}", archive)

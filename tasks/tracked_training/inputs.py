@@ -15,6 +15,7 @@ from tasks.orchestration.step import retried
 from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
+from tasks.storage.steps import object_name
 from tasks.tracking import registry
 from tasks.training.steps import resolve_base_model
 from tasks.validation import steps as validation_steps
@@ -89,12 +90,22 @@ def single_class_policy(merge: MergePolicy) -> MergePolicy:
     return merge.model_copy(update={"classes": {ANY_CLASS: SINGLE_CLASS} | renamed})
 
 
+def archive_name(archive: str) -> str:
+    """Return the one name of an archive, key or address: by it archives are compared.
+
+    Raises:
+        StorageError: No run may read it, or it is no name.
+    """
+    return object_name(archive, Bucket.DATASETS).name_for(Bucket.DATASETS)
+
+
 def fetch_valid_archive(archive: str, policy: ValidationPolicy, folder: Path) -> merge_steps.ValidArchive:
-    """Return an archive, downloaded into `folder`, that was found valid.
+    """Return an archive, downloaded into `folder`, that was found valid; it gets its `archive_name`.
 
     Raises:
         StudioError: It is not there, or not valid: the message has the address of its report.
     """
+    archive = archive_name(archive)
     log_step("checking %s", archive)
     path, digest, _ = retried(storage_steps.fetch_archive)(archive, folder)
     checked = validation_steps.check_archive(path, archive, digest, policy)

@@ -59,6 +59,16 @@ def test_versions_of_one_image_size_share_the_corrupted_images(tmp_path: Path, m
     assert made == {64: 1, 96: 1}
 
 
+def test_an_archive_under_two_spellings_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = unpacked(tmp_path, "detect")
+    fetched: list[str] = []
+    monkeypatch.setattr(subjects, "fetch_valid_archive", lambda archive, *_: fetched.append(archive))
+    monkeypatch.setattr(steps, "unpack_images", lambda *_: data)
+    with disable_run_logger():
+        found = subjects.fetch_images(["s3://datasets/a.zip", "a.zip"], "val", {}, tmp_path)
+    assert (fetched, len(found.images)) == (["a.zip"], len(data.images))
+
+
 @pytest.mark.parametrize(
     ("archives", "learnt"),
     [

@@ -22,7 +22,7 @@ def test_the_policy_is_that_of_the_archives_and_not_of_the_gold_archive(
     checks = MagicMock()
     monkeypatch.setattr(inputs, "validation_steps", checks)
 
-    inputs.merge_archives(["a.zip"], "gold.zip", STRICT, MergePolicy(), tmp_path)
+    inputs.merge_archives(["s3://datasets/a.zip"], "gold.zip", STRICT, MergePolicy(), tmp_path)
 
     policies = {call.args[1]: call.args[3] for call in checks.check_archive.call_args_list}
     assert policies == {"a.zip": STRICT, "gold.zip": ValidationPolicy()}
