@@ -92,10 +92,8 @@ def _design_effect(found: Doubles, images: Ints, share: float) -> float:
     groups = np.unique(images, return_inverse=True)[1]
     residuals = np.bincount(groups, missed - rate)
     count = len(residuals)
-    if count == len(found) or rate == 1:
-        return 1.0
-    if count == 1:
-        return float(len(found))
+    if count in {1, len(found)} or rate == 1:  # without a variance an image counts as one label
+        return len(found) / count
     variance = (residuals**2).sum() * count / (count - 1) / (len(found) * rate * (1 - rate))
     uncertainty = (stdtrit(count - 1, QUANTILE) / stdtrit(len(found) - 1, QUANTILE)) ** 2
     return float(max(1.0, variance * uncertainty))

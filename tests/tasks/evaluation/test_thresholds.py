@@ -120,6 +120,13 @@ def test_too_few_labels_say_how_many_are_missing() -> None:
     assert (enough.threshold, enough.missing_labels, enough.missed) == (0.9, 0, 0)
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_labels_that_are_found_alike_in_a_few_images_count_as_one_of_each(images: int) -> None:
+    few = promise_misses(matching([], [], np.full(120, 0.9), np.arange(120) % images), 0, 0.05)
+    assert few.threshold is None
+    assert few.missing_labels == pytest.approx((72 - images) * 120 / images, rel=0.01)
+
+
 def test_a_model_that_misses_too_many_can_promise_nothing() -> None:
     promise = promise_misses(matching([], [], [0.9] * 80 + [0] * 20), 0, 0.1)
     assert (promise.threshold, promise.missing_labels, promise.missed) == (None, None, 20)
