@@ -54,8 +54,9 @@ class EvaluationSet:
     """The images of a `split` of archives; class ids are places in `class_names`.
 
     `digests` are the SHA-256 in hex of the archives by name, and `checksums` the CRC-32 and the size of all images of
-    each, of all splits, by their entries. `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each;
-    `flip_idx` is the keypoint that each becomes in a mirrored image, if that is known.
+    each, of all splits, by their entries; of a merged dataset both are empty, so nobody can tell who has learnt it.
+    `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each; `flip_idx` is the keypoint that each
+    becomes in a mirrored image, if that is known.
     """
 
     digests: Mapping[str, str]

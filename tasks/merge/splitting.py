@@ -22,7 +22,7 @@ def link_images(
 ) -> list[tuple[str, str]]:
     """Return the pairs of images of an archive that are the same, nearly so, or of one group of `patterns`.
 
-    `entries` are the size and checksum of each; `patterns` are as `group_linked_images` takes them.
+    `entries` are the CRC-32 and the size of each; `patterns` are as `group_linked_images` takes them.
     """
     twins = find_duplicates(images, entries, dict.fromkeys(images, ("all",)), read)
     groups = group_linked_images({name: name for name in images}, patterns)

@@ -19,8 +19,8 @@ class Ancestry:
 
     `archives` are the SHA-256 in hex of what was trained on, by the names of archives, and `images` their images;
     `tells_images` is False if one of the versions does not say them all. `base_model` is empty if nobody knows it, and
-    the address of a version if that was deleted; `base_digest` is the SHA-256 in hex of its weights, empty if it had
-    none or nobody knows it.
+    the address of a version if that was deleted, or leads back to itself; `base_digest` is the SHA-256 in hex of its
+    weights, empty if it had none or nobody knows it.
     """
 
     archives: Mapping[str, frozenset[str]]
@@ -40,7 +40,9 @@ def read_ancestry(version: ModelVersion) -> Ancestry:
     archives: dict[str, frozenset[str]] = {}
     images, tells_images, base_digest = TrainingImages(), True, ""
     base = f"models:/{version.name}/{version.version}"
-    while (address := ADDRESS.fullmatch(base)) and address["version"]:
+    visited: set[str] = set()
+    while (address := ADDRESS.fullmatch(base)) and address["version"] and base not in visited:
+        visited.add(base)
         try:
             with tracking_errors(f"reading what {base} has learnt") as mlflow:
                 entry = mlflow.get_model_version(address["name"], address["version"])

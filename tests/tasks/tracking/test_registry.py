@@ -146,6 +146,8 @@ def test_a_version_has_learnt_what_the_versions_before_it_have_learnt(untrained:
     assert (ancestry.base_model, ancestry.base_digest) == ("yolo11n.pt", "0")
     assert (ancestry.images, ancestry.tells_images) == (images[0] | images[1], False)
     assert read_ancestry.fn(registry.find_version.fn("line", 2)).tells_images
+    registry.tag_version.fn("line", 1, {"base_model": "models:/line/3"})
+    assert read_ancestry.fn(registry.find_version.fn("line", 3)).base_model == "models:/line/3"
     MlflowClient().delete_model_version("line", "1")
     assert read_ancestry.fn(registry.find_version.fn("line", 2)) == Ancestry(
         archives={"a.zip": frozenset({"2"})},
