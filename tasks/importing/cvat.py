@@ -58,11 +58,10 @@ class _Document:
             if (parent := label.findtext("parent")) is not None:
                 self.points[parent].append(label.findtext("name") or "")
 
-    def _subset(self, image: Element) -> str:
-        written = image.get("subset", "")
+    def _subset(self, written: str, place: str) -> str:
         found = SUBSETS.get(written.lower(), "")
         if written and written.lower() != "default" and not found:
-            self.log.add("changed: a subset that is none of train, val and test", image.get("name", ""))
+            self.log.add("changed: a subset that is none of train, val and test", place)
         return found
 
     def images(self) -> Iterator[AnnotatedImage]:
@@ -74,23 +73,40 @@ class _Document:
                 name=written,
                 folder=parent_folder(self.name),
                 size=(int(size[0]), int(size[1])) if size else None,
-                subset=self._subset(image) or subset_of_image(written),
+                subset=self._subset(image.get("subset", ""), written) or subset_of_image(written),
                 shapes=shapes,
                 lost=len(image) - len(shapes),
             )
-        frames: defaultdict[int, list[Element]] = defaultdict(list)
+        yield from self._frames()
+
+    def _frames(self) -> Iterator[AnnotatedImage]:
+        """Yield the frames of tracks: a project has a folder of them for each subset, and each task counts from 0."""
+        tasks: defaultdict[str, set[str]] = defaultdict(set)
+        frames: defaultdict[tuple[str, int], list[Element]] = defaultdict(list)
         for track in self.root.iter("track"):
             self.log.add("not kept: which objects of a track are the same", f"track {track.get('id', '')}")
+            subset = track.get("subset", "")
+            tasks[subset].add(track.get("task_id", ""))
             for each in track:
                 frame = to_number(each.get("frame"))
                 if frame is not None and each.get("outside") != "1":
                     each.attrib |= {key: track.get(key, "") for key in ("label", "group_id")}
-                    frames[int(frame)].append(each)
-        for number, items in sorted(frames.items()):
-            frame_name = f"frame_{number:06d}"
-            shapes = self._shapes(items, self.log.at(frame_name))
-            lost = len(items) - len(shapes)
-            yield AnnotatedImage(name=frame_name, folder=parent_folder(self.name), shapes=shapes, lost=lost)
+                    frames[subset, int(frame)].append(each)
+        for (subset, number), items in sorted(frames.items()):
+            name = f"{subset}/frame_{number:06d}".removeprefix("/")
+            log = self.log.at(name)
+            if len(tasks[subset]) > 1:
+                log.add("left out: an object in a frame that several tasks number alike (export each task)", len(items))
+                shapes = []
+            else:
+                shapes = self._shapes(items, log)
+            yield AnnotatedImage(
+                name=name,
+                folder=parent_folder(self.name),
+                subset=self._subset(subset, name),
+                shapes=shapes,
+                lost=len(items) - len(shapes),
+            )
 
     def _shapes(self, items: Sequence[Element] | Element, log: PlaceLog) -> list[Shape]:
         found = []

@@ -283,6 +283,30 @@ def test_groups_layers_and_tracks_of_cvat_are_told() -> None:
     assert summary.changes == {group: 1, "not kept: which objects of a track are the same": 1}
 
 
+@pytest.mark.parametrize(
+    ("subsets", "objects"),
+    [(("Train", "night"), {"cat": 1, "dog": 1}), (("Train", "Train"), {})],
+    ids=["in a folder each", "written over each other"],
+)
+def test_tracks_of_the_tasks_of_a_cvat_project_are_of_frames_of_their_own(
+    subsets: tuple[str, str], objects: dict[str, int]
+) -> None:
+    """A cow in a frame that one task alone has stays; nothing that was labelled becomes background."""
+    box = '<box frame="0" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    tracks = "".join(
+        f'<track label="{label}" task_id="{at}" subset="{subset}">{box}</track>'
+        for at, (label, subset) in enumerate(zip(("cat", "dog"), subsets, strict=True))
+    )
+    cow = '<track label="cow" task_id="2" subset="Test"><box frame="0" xtl="1" ytl="1" xbr="9" ybr="9"/></track>'
+    pictures = {f"images/{subset}/frame_000000.jpg": jpeg(at) for at, subset in enumerate(sorted({*subsets, "Test"}))}
+    files: Files = {**pictures, "annotations.xml": f"<annotations>{tracks}{cow}</annotations>"}
+    summary, _, _ = imported(files, background=not objects)
+    told = "left out: an object in a frame that several tasks number alike (export each task)"
+    assert summary.objects == {**objects, "cow": 1}
+    assert sum(summary.images.values()) == len(summary.objects)
+    assert summary.changes.get(told, 0) == (0 if objects else 2)
+
+
 DESCRIBED: dict[str, tuple[dict[str, object], str, str, str]] = {
     "boxes": ({"names": {0: "cat", 1: "dog"}}, f"1 {BOX}", "detect", f"1 {BOX}"),
     "rotated boxes": (
