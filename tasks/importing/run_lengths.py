@@ -14,7 +14,6 @@ from tasks.importing.documents import Record
 Mask = NDArray[np.bool_]
 Rings = tuple[NDArray[np.float64], ...]
 MAX_PIXELS = 2**28
-MAX_SIDE = 2**20
 MAX_CORNERS = 20_000  # of an outline of several parts: joining them takes half a second
 _FEW_PAIRS = 2**14  # of corners: a tree takes longer to make
 
@@ -83,7 +82,7 @@ def rings_of_rows(counts: Sequence[int], height: int, width: int) -> Rings:
 def _bounds(runs: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
     """Return where each run of pixels of the mask begins and ends, one after another."""
     size = height * width
-    if not (0 < size <= MAX_PIXELS and 0 < height <= MAX_SIDE and width <= MAX_SIDE):
+    if not (0 < size <= MAX_PIXELS and height > 0):
         raise RunLengthError(f"Expected a mask of 1 to {MAX_PIXELS:,} pixels, found {height} x {width}.")
     if (runs < 0).any() or (runs > size).any() or runs.sum() != size:
         raise RunLengthError(
@@ -195,12 +194,17 @@ def _rings(bounds: NDArray[np.int64], length: int, *, by_columns: bool = False) 
     flips = flips[times % 2 == 1]  # runs without length, and without a gap between them
     if not len(flips):
         raise EmptyMaskError("Expected a mask with a pixel, found none.")
-    first, last = flips[::2] // length, (flips[1::2] - 1) // length
-    parts = last - first + 1
-    line = np.repeat(first, parts) + _counted(parts)
+    begins, finishes = flips[::2], flips[1::2]
+    first, last = begins // length, (finishes - 1) // length
+    # Lines between these are like the one before: a run over a million lines costs what one over four does.
+    lines, numbers = np.unique(np.concatenate([first, first + 1, last, last + 1]), return_inverse=True)
+    initial, _, final, _ = np.split(numbers, 4)
+    begins, finishes = begins + (initial - first) * length, finishes + (final - last) * length
+    parts = final - initial + 1
+    line = np.repeat(initial, parts) + _counted(parts)
     # An edge is numbered by its line and its place in it, 0 to length.
-    starts = np.maximum(np.repeat(flips[::2], parts), line * length) + line
-    ends = np.minimum(np.repeat(flips[1::2], parts), (line + 1) * length) + line
+    starts = np.maximum(np.repeat(begins, parts), line * length) + line
+    ends = np.minimum(np.repeat(finishes, parts), (line + 1) * length) + line
     below = length + 1
     edges = np.concatenate([starts, ends])
     turns = np.setxor1d(edges, edges + below, assume_unique=True)
@@ -214,7 +218,8 @@ def _rings(bounds: NDArray[np.int64], length: int, *, by_columns: bool = False) 
     right = np.concatenate([np.zeros(len(turns) + len(double)), np.ones(len(double))])
     lower = np.where(np.isin(corners, rising), 1 - right, right)
     is_part = np.isin(corners, starts)
-    y, x = np.divmod(corners, below)
+    number, x = np.divmod(corners, below)
+    y = lines[number]
     if by_columns:
         y, x = x, y
     across = _partners(np.lexsort((right, x, y)))

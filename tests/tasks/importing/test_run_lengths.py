@@ -146,9 +146,11 @@ def test_no_brush_does_anything_else_than_to_be_refused_or_read(numbers: list[in
         rings_of_brush([0, 0, 0, 16, *numbers], 2, 2)
 
 
+@pytest.mark.parametrize("width", [2**14, 2**20, 2**28])
 @pytest.mark.parametrize("counts", [[0, 2**28], [2**14 + 1, 2**28 - 2**15, 2**14 - 1], [2**28 - 2**15, 1, 2**15 - 1]])
-def test_a_mask_costs_what_its_run_lengths_do_whatever_its_size(counts: list[int]) -> None:
+def test_a_mask_costs_what_its_run_lengths_do_whatever_its_size(counts: list[int], width: int) -> None:
     tracemalloc.start()
-    rings_of_columns(counts, 2**14, 2**14)
-    assert tracemalloc.get_traced_memory()[1] < 2**25
+    (ring,) = rings_of_columns(counts, 2**28 // width, width)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    assert area(ring) == counts[1]
     tracemalloc.stop()
