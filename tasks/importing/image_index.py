@@ -1,7 +1,9 @@
 """Which entry of an archive an annotation means by the name of an image."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from tasks.dataset.entry_filter import parent_folder
@@ -11,41 +13,50 @@ from tasks.importing.annotations import ImportLog
 
 SUBSETS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+_ANY_ENDING = ".*"  # which no image has
+_MAX_PARTS = 8  # of a path that is looked for: a hostile one has hundreds
+
 
 class ImageIndex:
     """The images of an archive, found by what annotations write: a path on another machine, or a bare name."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.images = tuple(name for name in names if is_image(name))
-        self._by_file: defaultdict[str, list[str]] = defaultdict(list)
-        self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
-        self._by_end: defaultdict[str, list[str]] = defaultdict(list)  # the last folder and the file
-        for name in self.images:
-            file = name.rpartition("/")[2]
-            self._by_file[file].append(name)
-            self._by_end[_end(name)].append(name)
-            self._by_stem[file.rpartition(".")[0]].append(name)
+        self._by_end: defaultdict[str, list[str]] = defaultdict(list)  # the file, without its ending too, and folders
+        self._fittest: dict[tuple[str, int, int, str], list[str]] = {}
+        for name in sorted(self.images, key=_place):
+            for end in _ends(name):
+                self._by_end[end].append(name)
+                self._by_end[f"{end.rpartition('.')[0]}{_ANY_ENDING}"].append(name)
 
     def find(self, written: str, folder: str = "", subset: str = "") -> list[str]:
         """Return the entry of an image that an annotation in `folder` names: none if none has the name.
 
         Of several entries with the name, the one that fits its place best is taken (`fit`); they are several if nothing
-        tells them apart.
+        tells them apart. It takes no longer if very many have the name.
         """
-        path = normal_name(written)
-        file = path.rpartition("/")[2]
-        named = self._by_file.get(file, []) or self._by_stem.get(file, [])
-        if "/" in path:  # those in its last folder fit better than all others, which may be very many
-            named = self._by_end.get(_end(path), named)
-        if len(named) < 2:
-            return named
-        fits = {name: fit(name, written, folder, subset) for name in named}
-        best = max(fits.values())
-        return [name for name in named if fits[name] == best]
+        ends = _ends(normal_name(written))
+        end = next((end for end in chain(ends, (f"{end}{_ANY_ENDING}" for end in ends)) if end in self._by_end), None)
+        if end is None:
+            return []
+        named = self._by_end[end]
+        start = bisect_left(named, f"{folder}/", key=_place)
+        stop = bisect_left(named, f"{folder}0", key=_place)  # the sign after the slash
+        key = (end, start, stop, subset) if start < stop else (end, 0, len(named), subset)
+        if key not in self._fittest:
+            beside = named[key[1] : key[2]]
+            self._fittest[key] = [name for name in beside if subset_of(name) == subset] or beside
+        return self._fittest[key]
 
 
-def _end(path: str) -> str:
-    return "/".join(path.split("/")[-2:])
+def _place(name: str) -> str:
+    return f"{parent_folder(name)}/"
+
+
+def _ends(path: str) -> list[str]:
+    """Return the file with its folders, with fewer and fewer of them, and alone."""
+    parts = path.split("/")[-_MAX_PARTS:]
+    return ["/".join(parts[at:]) for at in range(len(parts))]
 
 
 class Fit(NamedTuple):
