@@ -1,6 +1,8 @@
 """Datumaro's own format: `annotations/SUBSET.json` with categories and items."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +41,8 @@ class _Image(Record):
 class _Annotation(Record):
     type: str
     label_id: int | None = Field(None, ge=0)
+    group: int = 0
+    z_order: int = 0
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
     points: tuple[Coordinate, ...] = ()
     cx: Coordinate | None = None
@@ -74,22 +78,25 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         log.declare(classes)
         for item in records(items, _Item, place):
             size = item.image.size[::-1] if item.image.size else None
-            shapes = list(_shapes(item, classes, log.at(item.id)))
+            found = list(_shapes(item, classes, log.at(item.id)))
             yield AnnotatedImage(
                 name=item.image.path or item.id,
                 folder=parent_folder(name),
                 size=size,
                 subset=SUBSETS.get(name.rpartition("/")[2].removesuffix(".json").lower(), ""),
-                shapes=shapes,
-                lost=len(item.annotations) - len(shapes),
+                shapes=_join(found, log.at(item.id)),
+                lost=len(item.annotations) - len(found),
             )
 
 
-def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[Shape]:
+def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[tuple[int, Shape]]:
+    """Yield each shape behind the number of its group, which is 0 if it has none."""
     for each in records(list(item.annotations), _Annotation, log):
         for attribute, value in each.attributes.items():
             if value not in (False, 0, "", None):
                 log.add(f"not kept: attribute {attribute}")
+        if each.z_order:
+            log.add("not kept: layer of an object (z_order)")
         if each.attributes.get("is_crowd"):
             log.add("left out: a crowd region (is_crowd), which is no single object")
         elif each.type not in _MAKERS:
@@ -103,9 +110,26 @@ def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[Shap
                 log.add(f"left out: {error.what}")
                 continue
             if shape:
-                yield shape
+                yield each.group, shape
             else:
                 log.leave_out(each.type, _MAKERS)
+
+
+def _join(found: Sequence[tuple[int, Shape]], log: PlaceLog) -> list[Shape]:
+    """Return the shapes, with the outlines of one group and class as one: they are the parts of an object."""
+    objects = [(group, shape) for group, shape in found if not (group and isinstance(shape, Outline))]
+    outlines: defaultdict[tuple[int, str], list[Outline]] = defaultdict(list)
+    for group, shape in found:
+        if group and isinstance(shape, Outline):
+            outlines[group, shape.class_name].append(shape)
+    for (group, _), parts in outlines.items():
+        if len(parts) > 1:
+            log.add("changed: an outline became a part of another one of its group", len(parts) - 1)
+        objects.append((group, replace(parts[0], rings=tuple(ring for part in parts for ring in part.rings))))
+    sizes = Counter(group for group, _ in objects if group)
+    if grouped := sum(size for size in sizes.values() if size > 1):
+        log.add("not kept: group of an object (group)", grouped)
+    return [shape for _, shape in objects]
 
 
 def _tag(_: _Annotation, class_name: str, __: Size | None) -> Tag:

@@ -58,11 +58,11 @@ def label_studio(*results: tuple[str, dict[str, Any]]) -> Files:
     return {"a.json": json.dumps([{"data": {"image": "a.jpg"}, "annotations": [{"result": items}]}]), "a.jpg": jpeg(0)}
 
 
-def datumaro(annotation: dict[str, Any]) -> Files:
+def datumaro(*annotations: dict[str, Any]) -> Files:
     item = {
         "id": "a",
         "image": {"path": "a.jpg", "size": [HEIGHT, WIDTH]},
-        "annotations": [{"label_id": 0, **annotation}],
+        "annotations": [{"label_id": 0, **annotation} for annotation in annotations],
     }
     document = {"categories": {"label": {"labels": [{"name": "cat"}]}}, "items": [item]}
     return {"annotations/default.json": json.dumps(document), "a.jpg": jpeg(0)}
@@ -281,6 +281,28 @@ def test_groups_layers_and_tracks_of_cvat_are_told() -> None:
     track = f'<annotations><track id="3" label="cat" group_id="4">{box.format(0, 0)}</track></annotations>'
     summary, _, _ = imported({"annotations.xml": track, "frame_000000.jpg": jpeg(0)})
     assert summary.changes == {group: 1, "not kept: which objects of a track are the same": 1}
+
+
+def test_outlines_of_one_group_of_datumaro_are_one_object_and_other_groups_and_layers_are_told() -> None:
+    outline = {"type": "polygon", "points": [1, 1, 9, 1, 9, 9], "z_order": 2}
+    others = [
+        {**outline, "group": 4, "z_order": 0},
+        outline,
+        outline,
+        {"type": "bbox", "bbox": [1, 1, 9, 9], "group": 3},
+    ]
+    first = {**outline, "group": 3, "points": [20, 20, 30, 20, 30, 30]}
+    summary, labels, _ = imported(datumaro(first, *others))
+    assert len(labels["a"]) == 5
+    assert summary.changes == {
+        "changed: an upright box into an outline of its four corners": 1,
+        "not kept: layer of an object (z_order)": 3,
+        "not kept: group of an object (group)": 2,
+    }
+
+    summary, labels, _ = imported(datumaro({**outline, "group": 3}, {**others[0], "group": 3}))
+    assert len(labels["a"]) == 1
+    assert summary.changes["changed: an outline became a part of another one of its group"] == 1
 
 
 @pytest.mark.parametrize(
