@@ -5,10 +5,10 @@ https://cocodataset.org/#format-data; CVAT, Roboflow and Label Studio write it w
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
@@ -17,16 +17,23 @@ from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json,
 from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import RunLengthError, RunLengths
 
+def _to_id(written: object) -> object:
+    """Return an id as a text: some tools write a number here, and its text or a fraction there."""
+    return str(int(written)) if isinstance(written, float) and written.is_integer() else written
+
+
+Id = Annotated[str, BeforeValidator(_to_id)]
+
 
 class _Image(Record):
-    id: int | str
+    id: Id
     file_name: str
     width: int | None = Field(None, ge=1, le=MAX_NUMBER)
     height: int | None = Field(None, ge=1, le=MAX_NUMBER)
 
 
 class _Category(Record):
-    id: int | str
+    id: Id
     name: str
     keypoints: tuple[str, ...] = ()
 
@@ -35,8 +42,8 @@ T = TypeVar("T", _Image, _Category)
 
 
 class _Annotation(Record):
-    image_id: int | str
-    category_id: int | str
+    image_id: Id
+    category_id: Id
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
     segmentation: RunLengths | list[list[Coordinate]] | None = None
     keypoints: list[Coordinate] | None = None
@@ -59,7 +66,7 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
     images = _by_id(records(document["images"], _Image, place), "an image", place)
     categories = _by_id(records(document["categories"], _Category, place), "a category", place)
     log.declare(each.name for each in categories.values())
-    shapes: defaultdict[int | str, list[Shape]] = defaultdict(list)
+    shapes: defaultdict[str, list[Shape]] = defaultdict(list)
     for annotation in records(document.get("annotations", []), _Annotation, place):
         image, category = images.get(annotation.image_id), categories.get(annotation.category_id)
         if image is None:
@@ -84,16 +91,16 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
         )
 
 
-def _count_objects(annotations: object) -> Counter[object]:
+def _count_objects(annotations: object) -> Counter[str]:
     """Return how many annotations each image has, those that cannot be read included."""
     listed = annotations if isinstance(annotations, list) else []
     ids = (each.get("image_id") for each in listed if isinstance(each, dict))
-    return Counter(each for each in ids if isinstance(each, int | str))
+    return Counter(str(_to_id(each)) for each in ids if isinstance(each, int | float | str))
 
 
-def _by_id(listed: Iterable[T], what: str, log: PlaceLog) -> dict[int | str, T]:
+def _by_id(listed: Iterable[T], what: str, log: PlaceLog) -> dict[str, T]:
     """Return images or categories by their ids, without those that share one, as an object of it may be of either."""
-    found: defaultdict[int | str, dict[T, None]] = defaultdict(dict)
+    found: defaultdict[str, dict[T, None]] = defaultdict(dict)
     for each in listed:
         found[each.id][each] = None
     if shared := sum(len(own) for own in found.values() if len(own) > 1):

@@ -57,6 +57,18 @@ def test_images_and_categories_that_share_an_id_are_told_and_classes_of_one_name
         assert (changes, summary.objects.get("cat", 0)) == (told, 0 if "left out" in str(told) else 1)
 
 
+@pytest.mark.parametrize(("image", "category"), [("7", "3"), (7.0, 3.0)])
+def test_an_id_is_the_same_as_a_number_as_its_text_and_as_a_fraction(image: object, category: object) -> None:
+    """The one object of an image whose reading fails keeps it from becoming background."""
+    box = {"image_id": image, "category_id": category, "bbox": [1, 1, 9, 9]}
+    summary, labels, _ = imported(changed(sources.coco(IMAGES), annotations=[box]))
+    assert (len(labels["a"]), summary.changes) == (2, {})
+
+    damaged = sources.coco({**IMAGES, "a.jpg": []})
+    summary, _, _ = imported(changed(damaged, annotations=[{**box, "category_id": []}]))
+    assert sum(summary.images.values()) == 1
+
+
 @pytest.mark.parametrize(
     ("mask", "what"),
     [
