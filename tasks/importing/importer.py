@@ -1,12 +1,15 @@
 """An archive of another tool into a YOLO archive, on local files: the part that runs in a process of its own."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from unicodedata import category
+
+import numpy as np
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
 from tasks.dataset.entry_filter import parent_folder
@@ -15,7 +18,7 @@ from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.errors import StudioError, expected_found_fix
 from tasks.finding_codes import Code
-from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Tag
+from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Shape, Tag
 from tasks.importing.changes import list_changes
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.formats import list_unread, read_annotations, recognize
@@ -118,15 +121,18 @@ class _Import:
         """Return the images by their entries."""
         index = ImageIndex(self._archive.entries)
         claims: defaultdict[str, list[AnnotatedImage]] = defaultdict(list)
+        doubtful: set[str] = set()
         for image in map(self._bound, read):
             named = index.find(image.name, image.folder, image.subset)
             if len(named) == 1:
                 claims[named[0]].append(image)
             else:
                 self._leave_out(_UNCLEAR if named else _MISSING, image)
+                doubtful |= {PurePosixPath(name).stem for name in named[:1]}
         found = {entry: chosen for entry, own in claims.items() if (chosen := self._choose(entry, own))}
         for entry in index.images:
-            if entry not in found and self._params.background:
+            labelled = entry in claims or PurePosixPath(entry).stem in doubtful
+            if entry not in found and self._params.background and not labelled:
                 found[entry] = AnnotatedImage(name=entry)
             elif entry not in found:
                 self._log.add("left out: an image that no annotation names (see importing.background)", entry)
@@ -160,11 +166,37 @@ class _Import:
             best, others = [], [*best, *others]
         for image in others:
             self._leave_out(_MISSING, image)
-        # COCO lists an image in a file of each kind of labels.
         labelled = [image for image in best if image.shapes]
-        for image in labelled[1:]:
-            self._leave_out("left out: annotations of an image that has some already", image)
+        if len(labelled) > 1:
+            return self._join(entry, labelled)
         return max(best, key=lambda image: (bool(image.shapes), image.lost > 0), default=None)
+
+    def _join(self, entry: str, listed: Sequence[AnnotatedImage]) -> AnnotatedImage:
+        """Return an image with the labels of all that list it, such as files for cars and for people.
+
+        COCO lists an object in a file of each kind of labels: a class has the kinds of shapes of the first alone.
+        """
+        first = listed[0]
+        if len({(image.size, image.size_is_stored, image.relative) for image in listed}) > 1:
+            self._log.add("left out: an image that is listed several times, with different sizes", entry)
+            return replace(first, shapes=(), lost=sum(len(image.shapes) for image in listed))
+        shapes: list[Shape] = []
+        kinds: defaultdict[str, set[type[Shape]]] = defaultdict(set)
+        for image in listed:
+            seen = {_content(shape) for shape in shapes}
+            new = [
+                shape
+                for shape in image.shapes
+                if type(shape) in (kinds.get(shape.class_name) or {type(shape)}) and _content(shape) not in seen
+            ]
+            if repeated := len(image.shapes) - len(new):
+                self._log.add("left out: annotations of an image that has some already", entry, repeated)
+            if shapes and new:
+                self._log.add("changed: an object is put to those that another list has of its image", entry, len(new))
+            shapes += new
+            for shape in new:
+                kinds[shape.class_name].add(type(shape))
+        return replace(first, shapes=shapes, lost=sum(image.lost for image in listed))
 
     def _leave_out(self, kind: str, image: AnnotatedImage) -> None:
         """Count the annotations of an image; one without any counts as one."""
@@ -269,6 +301,11 @@ class _Import:
             )
             written.tell_provenance({**provenance, **asdict(summary)})
         return summary
+
+
+def _content(shape: Shape) -> str:
+    """Return a text that equal shapes share."""
+    return json.dumps([type(shape).__name__, vars(shape)], default=np.ndarray.tolist)
 
 
 def _keypoint_count(images: Iterable[AnnotatedImage]) -> int:

@@ -5,6 +5,7 @@ import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -112,6 +113,38 @@ def test_an_image_that_several_files_list_has_the_labels_of_the_first_that_has_a
         "left out: annotations of an image that has some already": 29,
         "left out: an image of whose objects none became a label": 1,
     }
+
+
+PUT = "changed: an object is put to those that another list has of its image"
+REPEATED = "left out: annotations of an image that has some already"
+
+
+@pytest.mark.parametrize(
+    ("other", "objects", "told"),
+    [
+        ({"category": "dog"}, {"cat": 1, "dog": 1}, PUT),
+        ({"bbox": [30, 1, 9, 9]}, {"cat": 2}, PUT),
+        ({}, {"cat": 1}, REPEATED),
+        ({"keypoints": [1, 1, 2]}, {"cat": 1}, REPEATED),
+        ({"width": 32}, {}, "left out: an image that is listed several times, with different sizes"),
+    ],
+    ids=["another class", "another object", "the same", "another kind", "another size"],
+)
+def test_labels_that_another_file_has_of_an_image_do_not_become_its_background(
+    other: dict[str, Any], objects: dict[str, int], told: str, tmp_path: Path
+) -> None:
+    def listed(name: str, category: str = "cat", width: int = 64, **more: object) -> str:
+        image = {"id": 1, "file_name": name, "width": width, "height": 48}
+        box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], **more}
+        document = {"images": [image], "categories": [{"id": 1, "name": category}], "annotations": [box]}
+        return json.dumps(document)
+
+    files: dict[str, bytes | str] = {"a.jpg": sources.jpeg(0), "b.jpg": sources.jpeg(1), "1.json": listed("a.jpg")}
+    files |= {"2.json": listed("a.jpg", **other), "3.json": listed("b.jpg", "cow")}
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(background=True), {})
+    assert (summary.objects, sum(summary.images.values())) == ({**objects, "cow": 1}, 1 + bool(objects))
+    assert summary.changes[told] == 1
 
 
 @pytest.mark.parametrize(
