@@ -37,6 +37,15 @@ _UPLOADED = re.compile(r"(?<![^/])[0-9a-f]{8}-(?=[^/]+$)")
 _DRAWN = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 _REGIONS = (*_DRAWN, "keypointlabels")
 _LABELS = (*_REGIONS, "choices", "labels")
+_TOLD_BY = {  # the first of these fields that a value has; a keypoint has a width, too
+    "rectanglelabels": "height",
+    "ellipselabels": "radius_x",
+    "polygonlabels": "points",
+    "brushlabels": "rle",
+    "keypointlabels": "x",
+}
+# Controls that draw alone. Control `Labels` writes the same drawing once more, with its class.
+_BARE = frozenset({"rectangle", "ellipse", "polygon", "brush", "keypoint"})
 Size = tuple[int, int]  # width, height
 _SHORT = frozenset({"id", "annotator"})  # keys of a task of the short form, between which its answers stand
 
@@ -77,6 +86,12 @@ class _Result(Record):
     parent: str | None = Field(None, alias="parentID")
     width: int | None = Field(None, alias="original_width", ge=1, le=MAX_NUMBER)
     height: int | None = Field(None, alias="original_height", ge=1, le=MAX_NUMBER)
+
+    @property
+    def kind(self) -> str:
+        """Return what it draws: beside control `Labels` the fields of its value tell it."""
+        drawn = (kind for kind, field in _TOLD_BY.items() if getattr(self.value, field) is not None)
+        return next(drawn, self.type) if self.type == "labels" else self.type
 
 
 class _Annotation(Record):
@@ -203,8 +218,11 @@ def _read_task(task: _Task, files: Container[str], log: PlaceLog) -> "_Drawing |
     if len(given) > 1:
         log.add("left out: another annotation of an image, after the first", len(given) - 1)
     results = list(records(given[0].result, _Result, log))
+    named = {each.id for each in results if each.type == "labels"} - {""}
+    twins = sum(each.type in _BARE and each.id in named for each in results)
+    results = [each for each in results if not (each.type in _BARE and each.id in named)]
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
-    drawn = len(given[0].result) - sum(each.type in _UNDRAWN for each in results)
+    drawn = len(given[0].result) - twins - sum(each.type in _UNDRAWN for each in results)
     return _Drawing(name, size, results, drawn, log)
 
 
@@ -241,18 +259,18 @@ class _Drawing:
 
     def names_of_points(self) -> set[str]:
         """Return the names of the keypoints of its boxes."""
-        boxes = {each.id for each in self.results if each.type == "rectanglelabels"}
-        points = (each for each in self.results if each.type == "keypointlabels" and each.parent in boxes)
+        boxes = {each.id for each in self.results if each.kind == "rectanglelabels"}
+        points = (each for each in self.results if each.kind == "keypointlabels" and each.parent in boxes)
         return {each.value.class_names[0] for each in points if each.value.class_names}
 
     def shapes(self, columns: Mapping[str, int]) -> Iterator[Shape]:
         """Yield its shapes; `columns` says which keypoint of a pose has a name."""
         points: dict[str, list[_Result]] = {}
         for result in self.results:
-            if result.type == "keypointlabels" and result.parent:
+            if result.kind == "keypointlabels" and result.parent:
                 points.setdefault(result.parent, []).append(result)
         for result in self.results:
-            if result.type == "keypointlabels" and result.parent:
+            if result.kind == "keypointlabels" and result.parent:
                 continue
             if not (class_name := _class_name(result, self.log)):
                 continue
@@ -290,7 +308,7 @@ class _Drawing:
             self.log.add(f"left out: a {what} without the size of its image (original_width)")
             return None
         made: Shape | None = None
-        match result.type:
+        match result.kind:
             case "choices":
                 return Tag(class_name=class_name)
             case "rectanglelabels" if None not in (value.x, value.y, value.width, value.height):
@@ -316,7 +334,7 @@ class _Drawing:
                 self.log.add("left out: a keypoint that belongs to no upright box (parentID)")
                 return None
         if made is None:
-            self.log.leave_out(result.type, _DRAWN)
+            self.log.leave_out(result.kind, _DRAWN)
         return made
 
 

@@ -99,6 +99,26 @@ def test_drawings_are_objects_whatever_else_is_told(tasks: list[object], told: d
     assert (summary.task, summary.objects, summary.changes) == ("detect", {"cat": 1}, told)
 
 
+@pytest.mark.parametrize(
+    ("kind", "drawn", "task"),
+    [
+        ("rectangle", {"x": 1.0, "y": 1.0, "width": 50.0, "height": 50.0, "rotation": 0}, "detect"),
+        ("polygon", {"points": [[1, 1], [50, 1], [50, 50]]}, "segment"),
+        ("ellipse", {"x": 50.0, "y": 50.0, "radiusX": 9.0, "radiusY": 9.0, "rotation": 0}, "segment"),
+    ],
+)
+def test_a_drawing_whose_class_another_control_gives_is_one_object(
+    kind: str, drawn: dict[str, Any], task: str, tmp_path: Path
+) -> None:
+    """As of `Rectangle` beside `Labels`, for texts: the drawing is there twice, under one id."""
+    made = whole(1, (kind, drawn), ("labels", {**drawn, "labels": ["cat"]}))
+    for result in made["annotations"][0]["result"]:
+        result.update(SIZE, id="r0")
+    summary = imported(tmp_path, made)
+    assert (summary.task, summary.objects) == (task, {"cat": 1})
+    assert not [change for change in summary.changes if change.startswith("left out: a result")]
+
+
 def test_two_fields_of_json_min_that_may_be_choices_or_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"\['choice', 'note'\].*Export JSON rather than JSON-MIN"):
         imported(tmp_path, short(1, choice="cat", note="blurred"))
