@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 
 from tasks.dataset.archive import Archive
 from tasks.dataset.entry_filter import parent_folder
@@ -16,6 +16,9 @@ from tasks.importing.annotations import AnnotatedImage, Box, Floats, ImportLog, 
 from tasks.importing.documents import MAX_NUMBER, Coordinate, Record, read_json, records
 from tasks.importing.image_index import subset_of
 from tasks.importing.run_lengths import RunLengthError, RunLengths
+
+_DERIVED = frozenset({"id", "area", "num_keypoints"})  # fields of an object that its shape or its place says
+
 
 def _to_id(written: object) -> object:
     """Return an id as a text: some tools write a number here, and its text or a fraction there."""
@@ -42,6 +45,8 @@ T = TypeVar("T", _Image, _Category)
 
 
 class _Annotation(Record):
+    model_config = ConfigDict(extra="allow")
+
     image_id: Id
     category_id: Id
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
@@ -111,8 +116,7 @@ def _by_id(listed: Iterable[T], what: str, log: PlaceLog) -> dict[str, T]:
 def _shape(
     annotation: _Annotation, category: _Category, size: tuple[int | None, int | None], log: PlaceLog
 ) -> Shape | None:
-    for attribute in annotation.attributes:
-        log.add(f"not kept: attribute {attribute}")
+    _tell_unread(annotation, log)
     if annotation.iscrowd:
         log.add("left out: a crowd region (iscrowd), which is no single object")
         return None
@@ -132,6 +136,15 @@ def _shape(
         return Box(class_name=category.name, corners=_corners(annotation.bbox), unusable=unusable)
     log.add(f"left out: {unusable or 'an object without a box, outline or keypoints'}")
     return None
+
+
+def _tell_unread(annotation: _Annotation, log: PlaceLog) -> None:
+    """Count the attributes of an object, and its fields that nothing reads."""
+    for attribute in annotation.attributes:
+        log.add(f"not kept: attribute {attribute}")
+    for name, value in (annotation.model_extra or {}).items():
+        if name not in _DERIVED and value not in (None, 0, "", [], {}):
+            log.add(f"not kept: {name} of an object")
 
 
 def _pose(keypoints: Sequence[float], bbox: Sequence[float], category: _Category, log: PlaceLog) -> Pose | None:

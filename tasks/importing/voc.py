@@ -32,6 +32,7 @@ _CHALLENGE = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 _SUPERVISION = "VOC", "roboflow.ai"  # what it writes as folder and database
 IMAGE_SETS = "ImageSets/Main/"
 _FLAGS = ("difficult", "truncated", "occluded")
+_READ = frozenset({"name", "type", "bndbox", "robndbox", "polygon", "pose", "part", *_FLAGS})
 
 
 def read(
@@ -91,6 +92,12 @@ def _shape(item: Element, first_pixel: int, log: PlaceLog) -> Shape | None:
             log.add(f"not kept: flag {flag}")
     if text(item, "pose") not in {"", "Unspecified"}:
         log.add("not kept: attribute pose")
+    for attribute in item.iterfind("attributes/attribute"):
+        log.add(f"not kept: attribute {text(attribute, 'name')}")
+    for each in item:
+        said = len(each) or (each.text or "").strip() not in {"", "0"}
+        if said and each.tag not in _READ and each.find("attribute") is None:
+            log.add(f"not kept: {each.tag} of an object")
     if parts := len(item.findall("part")):
         log.add("left out: a part of an object (head, hand, foot)", parts)
     shape = class_name and (

@@ -49,6 +49,33 @@ def test_a_sample_of_each_format_becomes_a_valid_archive(name: str, tmp_path: Pa
     assert (told["source"], len(told["images"]), told["format"]) == ("s3://datasets/a.zip", 20, kind)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        (
+            "voc",
+            "</bndbox>",
+            "</bndbox><deleted>0</deleted><actions><run>1</run></actions><attributes><attribute><name>red</name></attribute></attributes>",
+            ["actions of an object", "attribute red"],
+        ),
+        (
+            "coco",
+            '"iscrowd": 0',
+            '"area": 9, "score": 0.5, "track_id": 3',
+            ["score of an object", "track_id of an object"],
+        ),
+    ],
+)
+def test_fields_of_an_object_that_nothing_reads_are_told_by_their_names(
+    name: str, old: str, new: str, told: list[str], tmp_path: Path
+) -> None:
+    files = SOURCES[name][1]({"a.jpg": [Box("cat", 4, 4, 30, 40)]})
+    changed = {entry: text.replace(old, new) if isinstance(text, str) else text for entry, text in files.items()}
+    source = sources.write_zip(tmp_path / "source.zip", changed)
+    summary = import_archive(source, tmp_path / "made.zip", ImportParams(), {})
+    assert summary.changes == {f"not kept: {each}": 1 for each in told}
+
+
 OCCLUDED = '"iscrowd": 0', '"iscrowd": 0, "attributes": {"occluded": true}', "not kept: attribute occluded"
 # What no YOLO label can say, written into each sample: a text, what it becomes, and what is told of it.
 LOSSES = {
