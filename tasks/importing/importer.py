@@ -257,10 +257,11 @@ class _Import:
         }
         shares = {"train": 1 - params.val - params.test, "val": params.val, "test": params.test}
         wanted = {split: share for split, share in shares.items() if share > 0}
-        written = ", ".join(f"{split} {share:.0%}" for split, share in wanted.items())
-        placed = len(self._labels) - len(kept)
-        self._log.note(f"splits are new of {placed:,} images: {written}, seed {params.seed}")
-        return split_images(classes, links, wanted, params.seed, kept)
+        splits = split_images(classes, links, wanted, params.seed, kept)
+        placed = Counter(split for entry, split in splits.items() if entry not in kept)
+        written = ", ".join(f"{split} {placed[split]:,}" for split in wanted)
+        self._log.note(f"splits are new of {placed.total():,} images: {written}, seed {params.seed}")
+        return splits
 
     def _kept_splits(self) -> dict[str, str]:
         """Return the splits of the source that stay, by image.

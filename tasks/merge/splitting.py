@@ -39,8 +39,9 @@ def split_images(
     """Return the split of each image.
 
     `classes` maps each image to how many objects of each class it shows, `shares` each split to its share of the
-    images that are placed here; they add up to 1. Images in `kept` have their split, which images linked to them get as
-    well. Other linked images get the same split. The same arguments give the same splits.
+    images that are placed here; they add up to 1, and no split is empty if there are enough sets of linked images.
+    Images in `kept` have their split, which images linked to them get as well. Other linked images get the same split.
+    The same arguments give the same splits.
     """
     sets = DisjointSets(classes)
     for one, other in links:
@@ -67,11 +68,15 @@ def split_images(
         return wanted[split][name] / (shares[split] * totals[name])
 
     largest = max(shares, key=lambda split: shares[split])
-    for at in order:
+    empty = [split for split in shares if split not in found.values()]
+    for place, at in enumerate(order):
         rare = min(shown[at], key=lambda name: (totals[name], str(name)))
         # The emptiest split in proportion: by plain numbers all large sets would be in train.
         roomy = [split for split in shares if wanted[split][None] >= len(groups[at]) / 2]
-        best = max(roomy or [largest], key=lambda split: (left(split, rare) + left(split, None), shares[split]))
+        # The last sets go where there are none yet.
+        open_to = empty if len(order) - place <= len(empty) else roomy or [largest]
+        best = max(open_to, key=lambda split: (left(split, rare) + left(split, None), shares[split]))
+        empty = [split for split in empty if split != best]
         wanted[best].subtract(shown[at])
         found |= dict.fromkeys(groups[at], best)
     return {image: found[image] for image in classes}

@@ -50,10 +50,11 @@ def test_linked_images_stay_together_and_the_seed_decides(count: int, links: lis
     assert splits == split_images(classes, named, SHARES, seed)
 
 
-@pytest.mark.parametrize("count", [2, 5, 10])
-def test_few_images_leave_some_to_train_on(count: int) -> None:
-    splits = Counter(split_images(drawn(count, 1), [], {"train": 0.8, "val": 0.2}, 0).values())
-    assert splits["train"] > splits["val"] >= 0
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 10])
+@pytest.mark.parametrize("val", [0.1, 0.2])
+def test_few_images_leave_some_to_train_on_and_to_measure_with(count: int, val: float) -> None:
+    splits = Counter(split_images(drawn(count, 1), [], {"train": 1 - val, "val": val}, 0).values())
+    assert splits["train"] >= splits["val"] >= min(1, count - 1)
 
 
 def test_a_split_that_is_kept_takes_what_is_linked_to_it_and_the_rest_is_shared_out() -> None:
