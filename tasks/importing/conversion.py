@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from tasks.dataset.labels import MIN_AREA
 from tasks.importing.annotations import (
     AnnotatedImage,
     Box,
@@ -20,6 +21,7 @@ from tasks.importing.annotations import (
 )
 from tasks.importing.frames import Frame, turn_shares
 from tasks.importing.run_lengths import MAX_CORNERS, join_rings
+from tasks.vision.polygons import degeneracy_area
 
 _TASKS: dict[type[Shape], str] = {Box: "detect", RotatedBox: "obb", Outline: "segment", Pose: "pose", Tag: "classify"}
 # Of as many shapes of two kinds the richer one decides: the other can be made from it.
@@ -68,10 +70,11 @@ class RowWriter:
             log.add("changed: a shape that reaches beyond its image has its corners at the edge")
         corners = turn_shares(inside / limits, frame.orientation)
         low, high = corners.min(axis=0), corners.max(axis=0)
-        if not (high > low).all():
+        has_corners = self.task in {"segment", "obb"}
+        if not (high > low).all() or (has_corners and _is_flat(corners)):
             log.add("left out: a shape without an area inside its image")
             return None
-        if self.task in {"segment", "obb"}:
+        if has_corners:
             return self._row(shape, corners)
         box = np.concatenate([(low + high) / 2, high - low])
         if self.task == "detect":
@@ -116,6 +119,11 @@ class RowWriter:
     def _row(self, shape: Shape, numbers: Floats) -> str:
         written = [f"{number:.{_DIGITS}g}" for number in numbers.ravel().tolist()]
         return " ".join([str(self.class_ids[shape.class_name]), *written])
+
+
+def _is_flat(corners: Floats) -> bool:
+    """Return whether corners (k, 2), as they are written, are no outline to the dataset check: all on one line."""
+    return bool(degeneracy_area(corners.round(_DIGITS), np.array([len(corners)]))[0] <= MIN_AREA)
 
 
 def _keypoint_shares(keypoints: Floats, frame: Frame, log: PlaceLog) -> Floats:

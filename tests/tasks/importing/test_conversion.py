@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tasks.dataset.labels import LabelSpec, parse_labels
 from tasks.importing.annotations import AnnotatedImage, Box, ImportLog, Outline, Pose, Shape, Tag, rotated_box
 from tasks.importing.conversion import RowWriter, choose_task
 from tasks.importing.frames import Frame
@@ -16,11 +17,13 @@ FRAME = Frame(100, 50)
 
 
 def written(shape: Shape, task: str) -> tuple[list[float] | None, dict[str, int]]:
-    """The numbers of a row, behind the class, and what was told."""
+    """The numbers of a row that the dataset check takes, behind the class, and what was told."""
     log = ImportLog()
     row = RowWriter(task=task, class_ids={"cat": 3}, keypoints=3).write(shape, FRAME, log.at("a.jpg"))
     if row is None:
         return None, dict(log.counts)
+    rules = LabelSpec(task=task, keypoints=(3, 3) if task == "pose" else None)
+    assert parse_labels(row.encode(), "a.txt", rules)[1] == []
     number, *shares = row.split()
     assert number == "3"
     return [float(share) for share in shares], dict(log.counts)
@@ -86,6 +89,23 @@ def test_what_a_tool_has_rounded_beyond_the_edge_is_no_change() -> None:
 @pytest.mark.parametrize("corners", [(120, 0, 140, 10), (10, 10, 10, 20), (5, 5, 5, 5)])
 def test_what_shows_nothing_in_its_image_is_left_out(corners: tuple[float, float, float, float]) -> None:
     found, changes = written(Box(class_name="cat", corners=corners), "detect")
+    assert found is None
+    assert changes["left out: a shape without an area inside its image"] == 1
+
+
+@pytest.mark.parametrize("task", ["segment", "obb"])
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [[1, 5], [5, 9], [9, 13]],
+        [[30, 30], [30, 30], [31, 31]],
+        [[10, 10], [40, 20], [10, 10]],
+        [[10, 10], [10.000001, 10], [10.000001, 20], [10, 20]],
+    ],
+    ids=["on a line", "a corner twice", "there and back", "thin"],
+)
+def test_an_outline_that_the_check_calls_degenerate_is_left_out(task: str, ring: list[list[float]]) -> None:
+    found, changes = written(Outline(class_name="cat", rings=(np.array(ring),)), task)
     assert found is None
     assert changes["left out: a shape without an area inside its image"] == 1
 
