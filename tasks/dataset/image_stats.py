@@ -40,6 +40,7 @@ _TURNS = {
     8: "which swaps the sides",
 }
 _SWAPS_FROM = 5
+_TIFF = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 _LARGE_PIXELS = 50_000_000
 # The longest side, in pixels, of the picture that is measured: half of what most models are trained at.
 _MEASURED_SIDE = 320
@@ -189,9 +190,20 @@ def decode_colour(data: bytes) -> npt.NDArray[np.uint8] | None:
     try:
         # OpenCV returns None, although its type says that there is always an image.
         picture: object = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except (cv2.error, MemoryError):
+        if not isinstance(picture, np.ndarray):
+            return None
+        # OpenCV turns a TIFF as its tag says, whatever the flags.
+        orientation = read_header(data).orientation if data[:4] in _TIFF else 1
+        return _turn_back(np.asarray(picture, np.uint8), orientation)
+    except (cv2.error, MemoryError, HeaderError):
         return None
-    return np.asarray(picture, np.uint8) if isinstance(picture, np.ndarray) else None
+
+
+def _turn_back(shown: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Return a picture [height, width, 3] as it is stored, of one that is turned as its orientation says."""
+    stored = shown.swapaxes(0, 1) if orientation >= _SWAPS_FROM else shown
+    down, across = (-1 if orientation in mirrored else 1 for mirrored in ((3, 4, 6, 7), (2, 3, 7, 8)))
+    return np.ascontiguousarray(stored[::down, ::across])
 
 
 def _measure(grey: _Grey, orientation: int) -> ImageStats:

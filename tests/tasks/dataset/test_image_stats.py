@@ -358,3 +358,15 @@ def test_what_was_taken_for_an_image_is_named(data: bytes, told: str) -> None:
     _, (finding,) = check_image(data, "a.jpg")
 
     assert told in finding.message
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_tiff_is_measured_as_it_is_stored(orientation: int) -> None:
+    """OpenCV turns it, whatever its flags say."""
+    files = []
+    for tag in (1, orientation):
+        written = io.BytesIO()
+        Image.fromarray(photo()).save(written, "TIFF", tiffinfo={274: tag})
+        files.append(written.getvalue())
+    ordinary, turned = (traits_of(data, "a.tif") for data in files)
+    assert turned == ordinary._replace(orientation=orientation)
