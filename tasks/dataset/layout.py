@@ -37,7 +37,8 @@ class Dataset:
     `splits` maps train, val and test, as far as there are any, to their samples in the order of names or of the list.
     For classify the class of a sample is the folder of its image. `task` is None if only labels show it (detect or
     segment). `keypoints` (as `kpt_shape`) and `flip_idx` are data.yaml's. `labels` pairs every image of the archive, in
-    a split or not, with its label entry; `lists` are the entries that list the images of a split.
+    a split or not, with its label entry; `lists` are the entries that list the images of a split, and `unlocated` the
+    names in the lists of a split that mean no entry from where they stand.
     """
 
     class_names: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class Dataset:
     keypoints: tuple[int, int] | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
+    unlocated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     flip_idx: tuple[int, ...] | None = None
 
     @property
@@ -80,12 +82,13 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
         return Dataset(labels=labels), faults
     faults += _missing(description.splits)
     lists: set[str] = set()
-    splits = {}
+    splits, unlocated = {}, {}
     for split in description.splits:
         images, problems, used = _images_of_split(split, description, archive, labels)
         splits[split] = tuple(LabelledImage(image, labels[image]) for image in images)
         faults += problems
-        lists |= used
+        lists |= used.keys()
+        unlocated[split] = tuple(name for names in used.values() for name in names)
     dataset = Dataset(
         class_names=description.class_names,
         splits=splits,
@@ -93,6 +96,7 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
         keypoints=description.keypoints,
         labels=labels,
         lists=frozenset(lists),
+        unlocated=unlocated,
         flip_idx=description.flip_idx,
     )
     return dataset, faults
@@ -140,11 +144,11 @@ def _missing(splits: Iterable[str]) -> list[Finding]:
 
 def _images_of_split(
     split: str, description: DataYaml, archive: Archive, labels: Mapping[str, str | None]
-) -> tuple[list[str], list[Finding], set[str]]:
-    """Return the images of a split without repetition, its faults, and the lists it uses."""
+) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
+    """Return the images of a split without repetition, its faults, and its lists with the names that mean no entry."""
     images: dict[str, None] = {}
     faults = []
-    lists = set()
+    lists: dict[str, list[str]] = {}
     seen = set()
     names = list(labels)
     for written in description.splits[split]:
@@ -154,10 +158,9 @@ def _images_of_split(
         elif path in seen:
             continue
         elif path in archive.entries:
-            listed, problems = _read_list(path, description.folder, archive, labels)
+            listed, lists[path], problems = _read_list(path, description.folder, archive, labels)
             images |= dict.fromkeys(listed)
             faults += problems
-            lists.add(path)
         else:
             images |= dict.fromkeys(_below(path, names))
         seen.add(path)
@@ -209,15 +212,15 @@ def _not_there(split: str, written: str, description: DataYaml) -> Finding:
 
 def _read_list(
     name: str, folder: str, archive: Archive, labels: Mapping[str, str | None]
-) -> tuple[list[str], list[Finding]]:
-    """Return the images that a list names, and one finding that counts the names without an image."""
+) -> tuple[list[str], list[str], list[Finding]]:
+    """Return the images that a list names, its names without an image, and one finding that counts these."""
     try:
         text = archive.read(name, MAX_LIST_BYTES).decode("utf-8-sig")
     except ArchiveError as exc:
-        return [], [exc.finding]
+        return [], [], [exc.finding]
     except UnicodeDecodeError:
         fix = "Save the list as UTF-8."
-        return [], [error(Code.YAML_PATH, "a list of images in UTF-8", "other bytes", fix, path=name)]
+        return [], [], [error(Code.YAML_PATH, "a list of images in UTF-8", "other bytes", fix, path=name)]
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     folders = folder, parent_folder(name)
     resolved = [(number, line, _resolve_listed_image(line, folders, archive)) for number, line in lines]
@@ -225,11 +228,12 @@ def _read_list(
     images = [image for _, _, image in resolved if image is not None and image in labels]
     absent = [(number, line) for number, line, image in resolved if image is None]
     if not absent:
-        return images, []
+        return images, [], []
     number, first = absent[0]
     found = f"{len(absent)} of {len(lines)} names without an image, such as {safe_repr(first)}"
     fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
-    return images, [error(Code.YAML_PATH, "images of this archive in the list", found, fix, path=name, line=number)]
+    problem = error(Code.YAML_PATH, "images of this archive in the list", found, fix, path=name, line=number)
+    return images, [line for _, line in absent], [problem]
 
 
 def _resolve_listed_image(line: str, folders: Iterable[str], archive: Archive) -> str | None:

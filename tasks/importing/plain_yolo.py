@@ -1,7 +1,7 @@
 """YOLO labels as they come: a text file an image; data.yaml may tell the rest, or `classes.txt` name the classes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -40,10 +40,11 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
     """
     described = _read_description(archive, log)
     lists = _NameLists(archive, log, described)
+    images = ImageIndex(archive.entries)
     subsets: dict[str, str] = {}
     for split, samples in described.splits.items():
-        assign_subset(subsets, [sample.image for sample in samples], split, log)
-    images = ImageIndex(archive.entries)
+        listed = _find_listed(described.unlocated.get(split, ()), split, images, log)
+        assign_subset(subsets, [*(sample.image for sample in samples), *listed], split, log)
     rules = LabelSpec(task=described.task if described.task in {"pose", "obb"} else None, keypoints=described.keypoints)
     log.flip_idx = described.flip_idx or ()
     is_open = described.task is None and task not in {"segment", "obb"}
@@ -95,9 +96,21 @@ def _read_description(archive: Archive, log: ImportLog) -> Dataset:
     if several or not dataset.class_names:
         raise DocumentError("; ".join(fault.message for fault in faults if fault.code not in _NEEDLESS))
     for fault in faults:
-        if fault.severity is not Severity.INFO and fault.code not in _NEEDLESS:
+        searched = fault.path in dataset.lists and fault.line  # names that `_find_listed` looks for elsewhere
+        if fault.severity is not Severity.INFO and fault.code not in _NEEDLESS and not searched:
             log.add(f"not kept: what data.yaml says, of which the check says {fault.code}", fault.path or files[0])
     return dataset
+
+
+def _find_listed(names: Iterable[str], split: str, images: ImageIndex, log: ImportLog) -> Iterator[str]:
+    """Yield the images that a list means by paths of another machine or of darknet."""
+    for name in dict.fromkeys(names):
+        found = images.find(name)
+        if len(found) == 1:
+            yield found[0]
+        else:
+            bearers = "several images have" if found else "no image has"
+            log.add(f"not kept: a name in the list of {split} that {bearers}", name)
 
 
 def _keypoint_count(archive: Archive, entries: Sequence[str], *, sure: bool) -> int:

@@ -241,6 +241,16 @@ def test_a_class_of_a_yolo_file_has_the_name_of_its_line_in_the_nearest_list(
     assert {stem: names[int(row.split()[0])] for stem, (row,) in labels.items()} == rows
 
 
+def test_lists_of_another_machine_and_of_darknet_tell_the_splits() -> None:
+    files = yolo({f"labels/{at}.txt": f"0 {BOX}" for at in range(4)})
+    paths = {"names": ["cat"], "train": "train.txt", "val": "val.txt"}
+    lists = {"train.txt": "/home/x/labels/0.jpg\n", "val.txt": "data/obj_train_data/1.jpg\nC:\\x\\2.jpg\nlost.jpg\n"}
+    summary, _, _ = imported({**files, **lists, "data.yaml": yaml.safe_dump(paths)})
+    assert summary.images["val"] >= 2
+    assert summary.changes == {"not kept: a name in the list of val that no image has": 1}
+    assert "train, val of the source stay (3 images)" in summary.notes
+
+
 @pytest.mark.parametrize(
     ("row", "task", "read"),
     [
