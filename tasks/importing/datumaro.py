@@ -41,8 +41,8 @@ class _Image(Record):
 class _Annotation(Record):
     type: str
     label_id: int | None = Field(None, ge=0)
-    group: int = 0
-    z_order: int = 0
+    group: int | None = None
+    z_order: int | None = None
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
     points: tuple[Coordinate, ...] = ()
     cx: Coordinate | None = None
@@ -89,8 +89,8 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
             )
 
 
-def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[tuple[int, Shape]]:
-    """Yield each shape behind the number of its group, which is 0 if it has none."""
+def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[tuple[int | None, Shape]]:
+    """Yield each shape behind the number of its group, which is 0 or None if it has none."""
     for each in records(list(item.annotations), _Annotation, log):
         for attribute, value in each.attributes.items():
             if value not in (False, 0, "", None):
@@ -115,7 +115,7 @@ def _shapes(item: _Item, classes: Sequence[str], log: PlaceLog) -> Iterator[tupl
                 log.leave_out(each.type, _MAKERS)
 
 
-def _join(found: Sequence[tuple[int, Shape]], log: PlaceLog) -> list[Shape]:
+def _join(found: Sequence[tuple[int | None, Shape]], log: PlaceLog) -> list[Shape]:
     """Return the shapes, with the outlines of one group and class as one: they are the parts of an object."""
     objects = [(group, shape) for group, shape in found if not (group and isinstance(shape, Outline))]
     outlines: defaultdict[tuple[int, str], list[Outline]] = defaultdict(list)

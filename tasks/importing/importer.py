@@ -182,18 +182,20 @@ class _Import:
             return replace(first, shapes=(), lost=sum(len(image.shapes) for image in listed))
         shapes: list[Shape] = []
         kinds: defaultdict[str, set[type[Shape]]] = defaultdict(set)
+        seen: set[str] = set()
         for image in listed:
-            seen = {_content(shape) for shape in shapes}
+            own = [(shape, _content(shape)) for shape in image.shapes]
             new = [
                 shape
-                for shape in image.shapes
-                if type(shape) in (kinds.get(shape.class_name) or {type(shape)}) and _content(shape) not in seen
+                for shape, content in own
+                if content not in seen and type(shape) in (kinds.get(shape.class_name) or {type(shape)})
             ]
-            if repeated := len(image.shapes) - len(new):
+            if repeated := len(own) - len(new):
                 self._log.add("left out: annotations of an image that has some already", entry, repeated)
             if shapes and new:
                 self._log.add("changed: an object is put to those that another list has of its image", entry, len(new))
             shapes += new
+            seen |= {content for _, content in own}
             for shape in new:
                 kinds[shape.class_name].add(type(shape))
         return replace(first, shapes=shapes, lost=sum(image.lost for image in listed))
