@@ -97,6 +97,7 @@ class _Result(Record):
 class _Annotation(Record):
     result: list[dict[str, Any]]
     was_cancelled: bool = False
+    ground_truth: bool | None = None
 
 
 class _Task(Record):
@@ -216,14 +217,25 @@ def _read_task(task: _Task, files: Container[str], log: PlaceLog) -> "_Drawing |
         log.add("left out: an image that nobody has annotated")
         return None
     if len(given) > 1:
-        log.add("left out: another annotation of an image, after the first", len(given) - 1)
-    results = list(records(given[0].result, _Result, log))
+        log.add("left out: another annotation of an image, beside the one that is taken", len(given) - 1)
+    taken = _choose_annotation(given, log)
+    results = list(records(taken.result, _Result, log))
     named = {each.id for each in results if each.type == "labels"} - {""}
     twins = sum(each.type in _BARE and each.id in named for each in results)
     results = [each for each in results if not (each.type in _BARE and each.id in named)]
     size = next(((each.width, each.height) for each in results if each.width and each.height), None)
-    drawn = len(given[0].result) - twins - sum(each.type in _UNDRAWN for each in results)
+    drawn = len(taken.result) - twins - sum(each.type in _UNDRAWN for each in results)
     return _Drawing(name, size, results, drawn, log)
+
+
+def _choose_annotation(given: Sequence[_Annotation], log: PlaceLog) -> _Annotation:
+    """Return the ground truth, or else the first annotation that is not empty, if there is one."""
+    if truth := next((each for each in given if each.ground_truth), None):
+        return truth
+    answered = [each for each in given if each.result]
+    if 0 < len(answered) < len(given):
+        log.add("changed: an image that some annotators left empty has what the first of the others drew")
+    return next(iter(answered), given[0])
 
 
 def _image_name(data: Mapping[str, object], files: Container[str]) -> str | None:

@@ -119,6 +119,26 @@ def test_a_drawing_whose_class_another_control_gives_is_one_object(
     assert not [change for change in summary.changes if change.startswith("left out: a result")]
 
 
+@pytest.mark.parametrize(
+    ("marked", "objects", "disagree"),
+    [(None, {"cat": 1}, 1), (0, {}, 0), (2, {"dog": 1}, 0)],
+    ids=["none is the ground truth", "an empty one is", "the last is"],
+)
+def test_of_several_annotations_the_ground_truth_or_the_first_with_objects_is_taken(
+    marked: int | None, objects: dict[str, int], disagree: int, tmp_path: Path
+) -> None:
+    task = whole(1)
+    for name in ("cat", "dog"):
+        task["annotations"] += whole(1, ("rectanglelabels", {**BOX, "rectanglelabels": [name]}))["annotations"]
+    for at, annotation in enumerate(task["annotations"]):
+        annotation["ground_truth"] = at == marked
+    summary = imported(tmp_path, task, whole(2, ("rectanglelabels", {**BOX, "rectanglelabels": ["bird"]})))
+    assert summary.objects == {"bird": 1, **objects}
+    told = summary.changes["left out: another annotation of an image, beside the one that is taken"]
+    kind = "changed: an image that some annotators left empty has what the first of the others drew"
+    assert (told, summary.changes.get(kind, 0)) == (2, disagree)
+
+
 def test_two_fields_of_json_min_that_may_be_choices_or_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"\['choice', 'note'\].*Export JSON rather than JSON-MIN"):
         imported(tmp_path, short(1, choice="cat", note="blurred"))
