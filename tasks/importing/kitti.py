@@ -24,18 +24,18 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
         shapes = []
         for line in lines:
             words = line.split()
-            corners = [to_number(word) for word in words[4:8]]
+            numbers = [to_number(word) for word in words[1:8]]
             if not words:
                 continue
-            if len(words) not in COLUMNS or None in corners:
-                log.add("left out: a line that is not of KITTI (15 columns)", name)
+            if len(words) not in COLUMNS or None in numbers:
+                log.add("left out: a line that is not of KITTI (a class without blanks, and 14 numbers)", name)
             elif words[0] == "DontCare":
                 log.add("left out: a region DontCare, which is no object", name)
             else:
-                left, top, right, bottom = (float(corner or 0) for corner in corners)
+                left, top, right, bottom = (float(number or 0) for number in numbers[3:])
                 shapes.append(Box(class_name=words[0], corners=(left, top, right, bottom)))
-                for kind, word in (("truncated", words[1]), ("occluded", words[2])):
-                    if to_number(word):
+                for kind, flag in zip(("truncated", "occluded"), numbers[:2], strict=True):
+                    if flag:
                         log.add(f"not kept: flag {kind}", name)
                 log.add("not kept: the box in space (size, place, angle)", name)
         folder = parent_folder(name)

@@ -280,6 +280,14 @@ def test_labels_of_kitti_are_those_of_the_left_camera(tmp_path: Path) -> None:
         assert [*json.loads(archive.read("provenance.json"))["images"].values()] == ["training/image_2/a.jpg"]
 
 
+def test_a_class_of_kitti_that_has_a_blank_is_told_and_moves_no_column(tmp_path: Path) -> None:
+    files = sources.kitti({"a.jpg": [Box("cat", 4, 4, 30, 40), Box("Person sitting", 4, 4, 30, 40)]})
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    summary = import_archive(source, tmp_path / "target.zip", ImportParams(), {})
+    assert summary.objects == {"cat": 1}
+    assert summary.changes["left out: a line that is not of KITTI (a class without blanks, and 14 numbers)"] == 1
+
+
 def test_labels_whose_name_several_images_have_are_told_as_such(tmp_path: Path) -> None:
     files = sources.coco({name: [Box("cat", 4, 4, 30, 40)] for name in ("a.jpg", "b.jpg")})
     source = sources.write_zip(tmp_path / "source.zip", {**files, "other/a.jpg": sources.jpeg(9)})
