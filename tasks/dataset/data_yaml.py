@@ -18,6 +18,7 @@ from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 
 MAX_YAML_BYTES = 2**20
+MAX_KEYPOINTS = 1000  # of an object
 # Each split under its own name first, then under the names that other tools write.
 SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -277,7 +278,7 @@ def _keypoints(data: dict[Any, Any], name: str, faults: list[Finding]) -> tuple[
         return None
     if isinstance(shape, list) and [type(item) for item in shape] == [int, int]:
         count, numbers = shape
-        if 1 <= count <= 1000 and numbers in {2, 3}:
+        if 1 <= count <= MAX_KEYPOINTS and numbers in {2, 3}:
             return count, numbers
     fix = "Write it as in 'kpt_shape: [17, 3]'."
     faults.append(_invalid(name, "kpt_shape with the number of keypoints and 2 or 3", safe_repr(shape), fix))

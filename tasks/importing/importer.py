@@ -12,6 +12,7 @@ from unicodedata import category
 import numpy as np
 
 from tasks.dataset.archive import Archive, ArchiveError, open_archive
+from tasks.dataset.data_yaml import MAX_KEYPOINTS
 from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
@@ -312,9 +313,19 @@ def _content(shape: Shape) -> str:
 
 
 def _keypoint_count(images: Iterable[AnnotatedImage]) -> int:
-    """Return the number of keypoints that most poses have."""
+    """Return the number of keypoints that most poses have.
+
+    Raises:
+        UnusableArchiveError: It is more than an archive may have.
+    """
     counts = Counter(len(shape.keypoints) for image in images for shape in image.shapes if isinstance(shape, Pose))
-    return counts.most_common(1)[0][0] if counts else 0
+    count = counts.most_common(1)[0][0] if counts else 0
+    if count > MAX_KEYPOINTS:
+        expected = f"at most {MAX_KEYPOINTS:,} keypoints for an object"
+        raise UnusableArchiveError(
+            expected_found_fix(expected, f"{count:,}", "Set importing.task to detect, which keeps the boxes.")
+        )
+    return count
 
 
 def _only_class(image: AnnotatedImage, log: PlaceLog) -> str | None:

@@ -357,6 +357,13 @@ def test_poses_of_an_archive_without_keypoints_are_refused(tmp_path: Path) -> No
         import_archive(source, tmp_path / "made.zip", ImportParams(task="pose"), {})
 
 
+def test_poses_of_more_keypoints_than_an_archive_may_have_are_refused(tmp_path: Path) -> None:
+    files = sources.coco({"a.jpg": [Box("cat", 4, 4, 30, 40)]}, lambda _: {"keypoints": [9, 9, 2] * 1001})
+    source = sources.write_zip(tmp_path / "source.zip", files)
+    with pytest.raises(UnusableArchiveError, match="at most 1,000 keypoints for an object, found 1,001"):
+        import_archive(source, tmp_path / "made.zip", ImportParams(), {})
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
