@@ -68,7 +68,7 @@ class RowWriter:
         inside = np.clip(corners, 0, limits)
         if (abs(corners - inside) > _ROUNDING * limits).any():
             log.add("changed: a shape that reaches beyond its image has its corners at the edge")
-        corners = turn_shares(inside / limits, frame.orientation)
+        corners = turn_shares(inside / limits, frame.orientation).round(_DIGITS)
         low, high = corners.min(axis=0), corners.max(axis=0)
         has_corners = self.task in {"segment", "obb"}
         if not (high > low).all() or (has_corners and _is_flat(corners)):
@@ -122,8 +122,8 @@ class RowWriter:
 
 
 def _is_flat(corners: Floats) -> bool:
-    """Return whether corners (k, 2), as they are written, are no outline to the dataset check: all on one line."""
-    return bool(degeneracy_area(corners.round(_DIGITS), np.array([len(corners)]))[0] <= MIN_AREA)
+    """Return whether corners (k, 2) are no outline to the dataset check: all on one line."""
+    return bool(degeneracy_area(corners, np.array([len(corners)]))[0] <= MIN_AREA)
 
 
 def _keypoint_shares(keypoints: Floats, frame: Frame, log: PlaceLog) -> Floats:

@@ -86,7 +86,7 @@ def test_what_a_tool_has_rounded_beyond_the_edge_is_no_change() -> None:
     assert changes == {}
 
 
-@pytest.mark.parametrize("corners", [(120, 0, 140, 10), (10, 10, 10, 20), (5, 5, 5, 5)])
+@pytest.mark.parametrize("corners", [(120, 0, 140, 10), (10, 10, 10, 20), (5, 5, 5, 5), (0, 0, 1e-60, 9)])
 def test_what_shows_nothing_in_its_image_is_left_out(corners: tuple[float, float, float, float]) -> None:
     found, changes = written(Box(class_name="cat", corners=corners), "detect")
     assert found is None
