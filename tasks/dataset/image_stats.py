@@ -40,7 +40,7 @@ _TURNS = {
     8: "which swaps the sides",
 }
 _SWAPS_FROM = 5
-_TIFF = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+_TIFF = {b"II*\0", b"MM\0*"}
 _LARGE_PIXELS = 50_000_000
 # The longest side, in pixels, of the picture that is measured: half of what most models are trained at.
 _MEASURED_SIDE = 320
