@@ -210,6 +210,8 @@ def _sentence(facts: Mapping[str, Any]) -> str:
     seen = f"found {found['class']} ({found['confidence']:.2f})"
     if label is None:
         return f"{seen}, not labelled"
+    if facts["kind"] == "spurious":
+        return f"labelled {label['class']}, {seen} at most"
     if facts["kind"] == "misplaced":
         return f"labelled {label['class']}, {seen} elsewhere: overlap {facts['overlap']:.2f}"
     return f"labelled {label['class']}, {seen}"

@@ -102,14 +102,20 @@ def _misplaced(matching: Matching) -> Suspected:
 
 
 def _spurious(matching: Matching, images: Sequence[ComparedImage]) -> Suspected:
-    """Labels on which nothing was found, though such labels are found."""
+    """Labels on which nothing was found, or nothing sure, though such labels are found."""
     expected = _expect_found(matching, np.concatenate([each.label_areas[~each.ignored] for each in images]))
     seen = matching.found.copy()
+    surest = np.full(len(seen), -1)
+    hits = np.flatnonzero(matching.correct)
+    surest[matching.label[hits]] = hits
     for labels, overlap in ((matching.nearest, matching.nearest_overlap), (matching.other, matching.other_overlap)):
-        near = ~matching.correct & (overlap >= _TOUCHING)
+        near = np.flatnonzero(~matching.correct & (overlap >= _TOUCHING))
+        near = near[matching.confidence[near] > seen[labels[near]]]
+        near = near[np.argsort(matching.confidence[near], kind="stable")]
+        surest[labels[near]] = near  # of several on one label the last stays
         np.maximum.at(seen, labels[near], matching.confidence[near])
-    for label, score in enumerate((expected * (1 - seen)).tolist()):
-        yield "spurious", label, score, None
+    for label, (score, row) in enumerate(zip((expected * (1 - seen)).tolist(), surest.tolist(), strict=True)):
+        yield "spurious", label, score, None if row < 0 else row
 
 
 def _expect_found(matching: Matching, areas: Doubles) -> Doubles:

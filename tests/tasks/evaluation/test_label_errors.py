@@ -82,6 +82,12 @@ def test_labels_that_are_found_do_not_look_wrong(second: Any, class_id: int) -> 
     assert suspect([*well_found(), again], 0.3) == []
 
 
+def test_what_is_found_on_a_spurious_label_is_shown() -> None:
+    weak = compared([BOX, FAR], [0, 1], [BOX, FAR, FAR], [0, 1, 0], [0.2, 0.1, 0.15])
+    errors = suspect([*well_found(), weak], 0.3)
+    assert [(error.kind, error.label, error.detection) for error in errors] == [("spurious", 1, 2), ("spurious", 0, 0)]
+
+
 def test_labels_that_lie_as_those_of_their_class_do_not_look_wrong() -> None:
     loose = [compared([BOX], [0], [(100, 100, 200, 165 + 10 * (at % 3))], [0], [0.9]) for at in range(30)]
     assert suspect(loose, 0.3) == []
