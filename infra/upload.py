@@ -106,19 +106,30 @@ def upload_weights(settings: StackSettings, path: Path, *, replace: bool = False
     """
     if bucket_of([path]) != Bucket.BASE_MODELS:
         raise StackError(f"Expected weights (.pt), found {path.name}. Register the .pt file that a training wrote.")
-    if not replace and _has_bytes(s3_client(settings, Role.PERSON, read_timeout=120), Bucket.BASE_MODELS, path):
-        return path.name
-    (key,) = upload(settings, [path], Bucket.BASE_MODELS, replace=replace)
+    return upload_once(settings, path, Bucket.BASE_MODELS, replace=replace)
+
+
+def upload_once(settings: StackSettings, path: Path, bucket: str, prefix: str = "", *, replace: bool = False) -> str:
+    """Upload a file, unless the bucket has its bytes under its name already; returns its key.
+
+    Raises:
+        StackError: Without `replace`, the store has other bytes under that name.
+        StorageError: The store does not answer, or refuses the file.
+    """
+    key = f"{prefix}/{path.name}" if prefix else path.name
+    if not replace and _has_bytes(s3_client(settings, Role.PERSON, read_timeout=120), bucket, key, path):
+        return key
+    (key,) = upload(settings, [path], bucket, prefix, replace=replace)
     return key
 
 
-def _has_bytes(s3: "S3Client", bucket: str, path: Path) -> bool:
-    """Whether the bucket has the bytes of a file under its name."""
-    if not _is_present(s3, bucket, path.name):
+def _has_bytes(s3: "S3Client", bucket: str, key: str, path: Path) -> bool:
+    """Whether an object has the bytes of a file."""
+    if not _is_present(s3, bucket, key):
         return False
     digest = hashlib.sha256()
-    with s3_errors(f"reading s3://{bucket}/{path.name}"):
-        stored = s3.get_object(Bucket=bucket, Key=path.name)
+    with s3_errors(f"reading s3://{bucket}/{key}"):
+        stored = s3.get_object(Bucket=bucket, Key=key)
         if stored["ContentLength"] != path.stat().st_size:
             return False
         for piece in stored["Body"].iter_chunks(1 << 20):

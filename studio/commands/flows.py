@@ -52,17 +52,32 @@ def import_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Make an archive of one in the format of another tool, such as COCO, Pascal VOC or CVAT."""
+    from studio.connection import connect
+
     path = Path(source)
+    connect()
     if path.is_file():
         from infra.stack import load_settings
-        from infra.upload import upload
-        from studio.connection import connect
+        from infra.upload import upload_once
 
-        connect()
-        (source,) = upload(load_settings(), [path], "datasets", "sources", replace=replace)
+        source = upload_once(load_settings(), path, "datasets", "sources", replace=replace)
+    else:
+        _require_stored(source)
     made = archive or source.rpartition("/")[2]
     parameters = {"source": source, "archive": made, "importing": given(format=annotations)}
     _run("import-dataset", f"import {source}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def _require_stored(source: str) -> None:
+    from tasks.errors import StudioError, expected_found_fix
+    from tasks.storage.object_names import Bucket
+    from tasks.storage.object_store import ObjectStore
+    from tasks.storage.steps import object_name
+
+    name = object_name(source, Bucket.DATASETS)
+    if not ObjectStore(name.bucket).exists(name.key):
+        expected = "a zip of this disk, or one of bucket datasets"
+        raise StudioError(expected_found_fix(expected, f"neither under {source!r}", "`studio datasets` lists them."))
 
 
 def train(
