@@ -16,4 +16,4 @@ def list_changes(changes: Mapping[str, int], most: int) -> list[str]:
     """Return the kinds of changes with their counts, the most frequent ones first, and the number of other kinds."""
     ordered = sorted(changes.items(), key=lambda entry: -entry[1])
     others = [f"{len(ordered) - most:,} other kinds"] if len(ordered) > most else []
-    return [*(f"{count:,} times {change}" for change, count in ordered[:most]), *others]
+    return [*(f"{'once' if count == 1 else f'{count:,} times'} {change}" for change, count in ordered[:most]), *others]

@@ -98,7 +98,7 @@ def rollback_target(model_name: str, history: Sequence[int], version: int | None
     target = version if version is not None else next(iter(history[-2:-1]), None)
     if target is not None and target in history:
         return target
-    found = f"the champions {list(history)}" if history else "that none was deployed yet"
+    found = f"that only {', '.join(map(str, history))} was" if history else "that none was deployed yet"
     raise TrackingError(
         f"Expected a version of {model_name!r} that was champion before, found {found}. Run deploy-model/gpu "
         f"with version {target or 'N'}, which compares it with its weights first."

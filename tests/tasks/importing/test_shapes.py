@@ -202,7 +202,7 @@ def test_keypoints_that_are_not_kept_are_told() -> None:
 def test_what_cannot_be_a_shape_is_told_with_the_reason(kind: str, files: Callable[[str], Files]) -> None:
     """Too few corners, and a kind of drawing that is not known, in an image that is left out with its only object."""
     for name, reason in (("polygon", " whose numbers are not right"), ("spiral", ", which YOLO has no labels for")):
-        with pytest.raises(UnusableArchiveError, match=f"1 times left out: a {kind.format(name)}{reason}"):
+        with pytest.raises(UnusableArchiveError, match=f"once left out: a {kind.format(name)}{reason}"):
             imported(files(name))
 
 
