@@ -104,7 +104,7 @@ def upload_weights(settings: StackSettings, path: Path, *, replace: bool = False
         StackError: It is no .pt file, or, without `replace`, the store has other bytes under that name.
         StorageError: The store does not answer, or refuses the file.
     """
-    if bucket_of([path]) != Bucket.BASE_MODELS:
+    if path.suffix != ".pt":
         raise StackError(f"Expected weights (.pt), found {path.name}. Register the .pt file that a training wrote.")
     return upload_once(settings, path, Bucket.BASE_MODELS, replace=replace)
 

@@ -43,7 +43,7 @@ def show_list(request: Request) -> Response:
     page = list_archives(cursor=cursor, limit=rows_of(request, ARCHIVES), **filters)
     chosen = {name: value for name, value in filters.items() if value}
     template = "datasets_rows.html" if cursor else "datasets_list.html"
-    answer = render(request, template, page=page, filters=chosen)
+    answer = render(request, template, page=page, filters=chosen, sources=SOURCES)
     if not cursor:
         answer.headers["HX-Replace-Url"] = f"/datasets?{query_of(chosen)}".removesuffix("?")
     return answer

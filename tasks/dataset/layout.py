@@ -176,9 +176,10 @@ def _below(folder: str, names: list[str]) -> list[str]:
     return names[bisect_left(names, f"{folder}/") : bisect_left(names, f"{folder}0")]  # 0 comes after the slash
 
 
-def split_empty(split: str, found: str, path: str | None = None) -> Finding:
+def split_empty(split: str, found: str, path: str | None = None, *, has_images: bool = False) -> Finding:
     """Return the finding for a split that nothing can be learnt from, or measured on."""
     fix = f"Add images with labels to it, name another folder in data.yaml{', or leave test out' * (split == 'test')}."
+    fix += " Labels that lie elsewhere in the zip are found by `studio import`." * has_images
     return error(Code.SPLIT_EMPTY, f"labelled images in {split}", found, fix, path=path)
 
 

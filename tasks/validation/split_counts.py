@@ -25,7 +25,7 @@ def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
     """Yield split-empty for each split whose images have no label at all."""
     for split, counts in statistics.splits.items():
         if counts.images and not counts.labelled:
-            yield split_empty(split, f"{counts.images} images without a single label")
+            yield split_empty(split, f"{counts.images} images without a single label", has_images=True)
 
 
 def label_sizes(dataset: Dataset, images: Mapping[str, ImageStats]) -> dict[str, tuple[int, int]]:

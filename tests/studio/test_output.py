@@ -45,6 +45,7 @@ def test_a_run_that_was_followed_is_told_with_the_addresses_of_its_pages(
     monkeypatch.setattr(Run, "state", Completed(message="3 classes"))
     monkeypatch.setattr(output, "follow", lambda *_: None)
     monkeypatch.setattr(run_pages._RUNS, "exists", {f"{RUN}/evaluation.html"}.__contains__)
+    monkeypatch.setattr(run_pages._PREDICTIONS, "exists", frozenset().__contains__)
     output.finish(Run(RUN), "evaluate shapes", wait=True, as_json=as_json)
     address = f"http://127.0.0.1:8003/files/runs/{RUN}/evaluation.html"
     told = capsys.readouterr().out

@@ -317,6 +317,7 @@ def test_a_run_leads_to_the_pages_that_it_has_left(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(run_pages._RUNS, "exists", lambda key: pytest.fail(f"asked for {key}"))
     assert f'href="{address}"' in ask("/runs/newest").text
     monkeypatch.setattr(run_pages._RUNS, "exists", stored.__contains__)
+    monkeypatch.setattr(run_pages._PREDICTIONS, "exists", frozenset().__contains__)
     answer = ask(address)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/files/runs/{run.id}/report.html")
     stored.add(f"{run.id}/refusal.html")
