@@ -92,12 +92,17 @@ def _additional_properties(check: Keyword) -> Keyword:
     """The check of names that a group does not have, with the name that was meant."""
 
     def check_names(validator: Any, rule: Any, instance: Any, schema: Schema) -> Errors:  # noqa: ANN401
-        if rule is False and "title" in schema and isinstance(instance, dict):  # job variables have no title
+        if rule is False and _is_group(schema) and isinstance(instance, dict):
             yield from _unknown_names(validator, instance, schema)
         else:
             yield from check(validator, rule, instance, schema)
 
     return check_names
+
+
+def _is_group(schema: Schema) -> bool:
+    """Whether it is a group of parameters, as `arrange_schema` leaves them: not job variables, nor an answer."""
+    return any("position" in field for field in schema.get("properties", {}).values())
 
 
 def _properties(check: Keyword) -> Keyword:
