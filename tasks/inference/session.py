@@ -1,9 +1,11 @@
 """A run of inference: its plan, its own share of the work, and those of the runs that it starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from tasks.errors import safe_repr
 from tasks.inference import done_inputs
 from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.results.report import left_out_text
@@ -17,6 +19,7 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Shard
 
 FindChampion = Callable[[str], int]
+MOST_THRESHOLDS = 20  # that the log tells
 
 
 def open_or_plan(run: str, inputs: Sequence[str], pin: Callable[[], PinnedRun]) -> WorkQueue:
@@ -53,10 +56,19 @@ def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: Fin
     """
     run = PinnedRun.from_dict(queue.plan.about)
     log_step("detecting with %s version %s", run.model_name, run.version)
+    if thresholds := run.inference.class_confidence:
+        log_step("detections count from %s", list_thresholds(thresholds))
     parameters = shard_parameters(queue.run, run.model_name, inputs, run.inference)
     with shard_runs.start_shard_runs(parameters, queue.invite) as are_at_work:
         share = UnattendedShares(queue, are_at_work) if are_at_work else FixedShare(queue)
         _process_chunks(queue, share, folder, find_champion)
+
+
+def list_thresholds(thresholds: Mapping[str, float]) -> str:
+    """Return from which confidence the detections of each class count, as the log tells it."""
+    told = [f"{value:.3f} for {safe_repr(name)}" for name, value in islice(thresholds.items(), MOST_THRESHOLDS)]
+    more = len(thresholds) - len(told)
+    return ", ".join(told) + (f" and others for {more:,} more classes" if more else "")
 
 
 def run_share(shard: Shard, find_champion: FindChampion) -> str:
