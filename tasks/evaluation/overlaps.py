@@ -7,7 +7,7 @@ from faster_coco_eval import mask as coco_mask
 from numpy.typing import NDArray
 
 from tasks.vision.detections import Detections, pack_masks
-from tasks.vision.geometry import Doubles, Floats, Letterbox, enclosing_boxes, shared_areas, xywhr_to_corners
+from tasks.vision.geometry import Doubles, Floats, Letterbox, rotated_iou_matrix
 
 # COCO's, for the 17 points of a person. Of other skeletons each point counts the same, as in Ultralytics.
 PERSON_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
@@ -43,7 +43,7 @@ def compare_image(labels: Detections, predictions: Detections, task: str) -> Com
     if task == "segment":
         overlaps, label_areas, areas = _compare_masks(labels, predictions)
     elif labels.xywhr is not None and predictions.xywhr is not None:
-        overlaps = rotated_iou(predictions.xywhr, labels.xywhr)
+        overlaps = rotated_iou_matrix(predictions.xywhr, labels.xywhr)
         label_areas, areas = (_doubles(each[:, 2] * each[:, 3]) for each in (labels.xywhr, predictions.xywhr))
     elif labels.keypoints is not None and predictions.keypoints is not None:
         ignored = np.asarray(~(labels.keypoints[..., 2] > 0).any(axis=1), np.bool_)
@@ -74,17 +74,6 @@ def best_first(predictions: Detections) -> Detections:
     if predictions.mask is not None:  # Ultralytics gives them in this order, and masks cannot be put into another
         return predictions.select(np.arange(min(len(predictions), len(predictions.mask))))
     return predictions.select(np.argsort(-predictions.confidence, kind="stable"))
-
-
-def rotated_iou(boxes: Floats, others: Floats) -> Doubles:
-    """Return the [n, m] exact overlaps of rotated boxes [n, 5] and [m, 5] (centre, width, height, radians)."""
-    rows, columns = np.nonzero(_box_iou(enclosing_boxes(boxes), enclosing_boxes(others)))
-    rings, other_rings = xywhr_to_corners(boxes)[rows], xywhr_to_corners(others)[columns]
-    shared = shared_areas(rings, other_rings)
-    union = shared_areas(rings) + shared_areas(other_rings) - shared
-    overlaps = np.zeros((len(boxes), len(others)))
-    overlaps[rows, columns] = np.clip(shared / np.maximum(union, 1e-9), 0, 1)
-    return overlaps
 
 
 def keypoint_similarity(points: Floats, labels: Detections, areas: Doubles) -> Doubles:

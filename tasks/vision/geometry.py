@@ -183,6 +183,17 @@ def box_iou_matrix(boxes: Floats, others: Floats | None = None) -> Floats:
     return _floats(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
+def rotated_iou_matrix(boxes: Floats, others: Floats) -> Doubles:
+    """Return the [n, m] exact overlaps of rotated boxes [n, 5] and [m, 5] (centre, width, height, radians)."""
+    rows, columns = np.nonzero(box_iou_matrix(enclosing_boxes(boxes), enclosing_boxes(others)))
+    rings, other_rings = xywhr_to_corners(boxes)[rows], xywhr_to_corners(others)[columns]
+    shared = shared_areas(rings, other_rings)
+    union = shared_areas(rings) + shared_areas(other_rings) - shared
+    overlaps = np.zeros((len(boxes), len(others)))
+    overlaps[rows, columns] = np.clip(shared / np.maximum(union, 1e-9), 0, 1)
+    return overlaps
+
+
 def shared_areas(rings: NDArray[Any], *others: NDArray[Any]) -> Doubles:
     """Return the areas [m] that convex outlines [m, k, 2] share with those of the same row in each of `others`.
 

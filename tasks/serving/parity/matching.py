@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.parameters import ParityPolicy
 from tasks.vision.detections import VISIBLE, Detections
-from tasks.vision.geometry import Floats, box_iou_matrix, shared_areas, xywhr_to_corners
+from tasks.vision.geometry import box_iou_matrix, rotated_iou_matrix
 
 VISIBILITY_TOLERANCE = 0.1
 # If two boxes overlap by 0.9, their corners are at most this share of the diagonal apart.
@@ -73,19 +73,13 @@ def _candidates(reference: Detections, served: Detections, confidence: float, po
 def _overlap(reference: Detections, served: Detections, pair: Pair) -> float:
     """The least overlap of boxes, of rotated boxes and of masks."""
     if reference.xywhr is not None and served.xywhr is not None:
-        return min(pair.overlap, _rotated_iou(reference.xywhr[pair.reference], served.xywhr[pair.served]))
+        (rotated,) = rotated_iou_matrix(reference.xywhr[[pair.reference]], served.xywhr[[pair.served]])
+        return min(pair.overlap, float(rotated[0]))
     mask = reference.unpack_mask(pair.reference)
     other = served.unpack_mask(pair.served)
     if mask is None or other is None:
         return pair.overlap
     return min(pair.overlap, float((mask & other).sum()) / max(float((mask | other).sum()), 1))
-
-
-def _rotated_iou(one: Floats, other: Floats) -> float:
-    rings = xywhr_to_corners(np.array([one, other]))
-    shared = float(shared_areas(rings[:1], rings[1:])[0])
-    union = float(shared_areas(rings).sum()) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def _points_agree(reference: Detections, served: Detections, one: int, other: int) -> bool:

@@ -11,8 +11,9 @@ from tasks.evaluation.coco_metrics import coco_metrics
 from tasks.evaluation.confusion import BACKGROUND, confuse
 from tasks.evaluation.error_kinds import KINDS, error_kinds, mean_ap
 from tasks.evaluation.matching import match
-from tasks.evaluation.overlaps import best_first, compare_image, rotated_iou
+from tasks.evaluation.overlaps import best_first, compare_image
 from tasks.vision.detections import pack_masks
+from tasks.vision.geometry import rotated_iou_matrix
 from tests.tasks.evaluation.pictures import detections, draw_pair
 
 BOX = (100, 100, 200, 200)
@@ -117,7 +118,7 @@ def test_rotated_boxes_overlap_exactly() -> None:
     square = np.array([[100, 100, 40, 40, 0], [100, 100, 40, 40, np.pi / 4], [400, 400, 9, 9, 0]], np.float32)
     diagonal = 2 * (np.sqrt(2) - 1)  # the octagon that two squares share, by the area of one
     expected = diagonal / (2 - diagonal)
-    assert rotated_iou(square[:1], square)[0] == pytest.approx([1, expected, 0], abs=1e-5)
+    assert rotated_iou_matrix(square[:1], square)[0] == pytest.approx([1, expected, 0], abs=1e-5)
 
 
 def test_rotated_boxes_overlap_as_much_as_points_lie_in_both() -> None:
@@ -130,4 +131,4 @@ def test_rotated_boxes_overlap_as_much_as_points_lie_in_both() -> None:
     across = offsets[..., 1] * cosine - offsets[..., 0] * sine
     inside = ((np.abs(along) < boxes[:, 2, None] / 2) & (np.abs(across) < boxes[:, 3, None] / 2)).astype(np.float32)
     shared, areas = inside @ inside.T, inside.sum(axis=1)
-    np.testing.assert_allclose(rotated_iou(boxes, boxes), shared / (areas[:, None] + areas - shared), atol=0.05)
+    np.testing.assert_allclose(rotated_iou_matrix(boxes, boxes), shared / (areas[:, None] + areas - shared), atol=0.05)
