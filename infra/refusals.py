@@ -80,7 +80,10 @@ def _any_of(check: Keyword) -> Keyword:
             or isinstance(instance, Placeholder)
             or rule[kinds[0]] is True
         ):
-            yield from check(validator, rule, instance, schema)
+            for error in check(validator, rule, instance, schema) or ():
+                if len(kinds) > 1 and schema.get("description"):
+                    error.message = sentence(schema["description"], instance)
+                yield error
         else:
             described = {"description": schema.get("description", ""), **rule[kinds[0]]}
             yield from validator.descend(instance, described, schema_path=kinds[0])

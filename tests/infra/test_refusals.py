@@ -158,6 +158,13 @@ def test_a_number_or_a_word_has_the_faults_of_the_number() -> None:
     assert told("car") == ["'car' is not of type 'number'"]
 
 
+def test_a_value_that_is_of_no_kind_has_the_words_of_its_parameter() -> None:
+    given = {"model_name": "x", "archives": ["a.zip"], "training": {"overrides": {"freeze": [0, -1]}}}
+    (told,) = validation.validate(given, SCHEMAS["train_model"])
+    expected = "Expected freeze the first N layers, or the layers of a list by their numbers; found [0, -1]."
+    assert told.message.startswith(expected)
+
+
 def test_a_value_that_may_be_left_out_has_the_faults_of_its_own() -> None:
     told = validation.validate({"model_name": "x", "serving": {"canary": {"share": 2}}}, SCHEMAS["deploy_model"])
     assert [(list(each.path), each.message) for each in told] == [
