@@ -52,14 +52,13 @@ def import_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Make an archive of one in the format of another tool, such as COCO, Pascal VOC or CVAT."""
-    from studio.connection import connect
-
     path = Path(source)
-    connect()
     if path.is_file():
         from infra.stack import load_settings
         from infra.upload import upload_once
+        from studio.connection import connect
 
+        connect()
         source = upload_once(load_settings(), path, "datasets", "sources", replace=replace)
     else:
         _require_stored(source)
@@ -69,11 +68,13 @@ def import_dataset(
 
 
 def _require_stored(source: str) -> None:
+    from studio.connection import connect
     from tasks.errors import StudioError, expected_found_fix
     from tasks.storage.object_names import Bucket
     from tasks.storage.object_store import ObjectStore
     from tasks.storage.steps import object_name
 
+    connect()
     name = object_name(source, Bucket.DATASETS)
     if not ObjectStore(name.bucket).exists(name.key):
         expected = "a zip of this disk, or one of bucket datasets"

@@ -63,8 +63,8 @@ class RowWriter:
         if (reason := self._refusal(shape)) or isinstance(shape, Tag):
             log.add(f"left out: {reason}")
             return None
-        corners = self._corners(shape, log)
-        limits = np.array([frame.width, frame.height])
+        corners = np.asarray(self._corners(shape, log), np.float64)  # numbers of any size came from a document
+        limits = np.array([frame.width, frame.height], np.float64)
         inside = np.clip(corners, 0, limits)
         if (abs(corners - inside) > _ROUNDING * limits).any():
             log.add("changed: a shape that reaches beyond its image has its corners at the edge")

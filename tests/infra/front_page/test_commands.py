@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from infra.front_page.commands import COMMANDS, curl_line, studio_line
 from studio.cli import app
 from studio.client import Studio
+from studio.commands import flows
 from studio.commands.options import merge_settings
 from tests.paths import ROOT
 
@@ -64,6 +65,7 @@ def test_the_line_of_studio_starts_the_same_run(
 
     monkeypatch.setattr(Studio, "__init__", lambda _: None)
     monkeypatch.setattr(Studio, "start", record)
+    monkeypatch.setattr(flows, "_require_stored", lambda _: None)
     words = shlex.split(studio_line(flow, parameters))
     assert words.pop(0) == "studio"
     result = CliRunner().invoke(app, words)

@@ -4,7 +4,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -37,6 +37,13 @@ def timed(logger: EpochLogger, number: int) -> float:
     return time.monotonic() - began
 
 
+def send(processes: Iterable[psutil.Process], signal: Callable[[psutil.Process], None]) -> None:
+    """Send a signal to those that are still there: the database ends some of its processes by itself."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            signal(process)
+
+
 @pytest.fixture
 def asleep(stack: StackSettings) -> Iterator[list[psutil.Process]]:
     """The processes of the database: while they sleep MLflow takes requests, and carries them out afterwards."""
@@ -44,9 +51,7 @@ def asleep(stack: StackSettings) -> Iterator[list[psutil.Process]]:
         server = psutil.Process(supervisor.getProcessInfo("postgres")["pid"])
     processes = [server, *server.children(recursive=True)]
     yield processes
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.resume()
+    send(processes, psutil.Process.resume)
 
 
 @pytest.fixture
@@ -110,15 +115,13 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     monkeypatch.setattr(live_metrics, "WAIT_WHILE_DOWN_S", 0.3)
     logger = EpochLogger(run_id)
     logger(epoch(1))
-    for process in asleep:
-        process.suspend()
+    send(asleep, psutil.Process.suspend)
     assert 0.7 < timed(logger, 2) < 1.5
     time.sleep(1)  # the first request is given up
     assert 0.2 < timed(logger, 3) < 0.7
     time.sleep(1)  # and the second
     timed(logger, 4)
-    for process in asleep:
-        process.resume()
+    send(asleep, psutil.Process.resume)
     for number in range(5, 30):
         logger(epoch(number))
     logger.flush()
@@ -201,11 +204,9 @@ def test_the_load_of_the_machine_is_logged_again_after_an_outage(
     monkeypatch.setattr(live_metrics, "RESTART_S", 0.2)
     with live_metrics.system_metrics(run_id):
         until_sampled(run_id, 1)
-        for process in asleep:
-            process.suspend()
+        send(asleep, psutil.Process.suspend)
         time.sleep(1.5)  # a request is given up
-        for process in asleep:
-            process.resume()
+        send(asleep, psutil.Process.resume)
         until_sampled(run_id, len(steps(run_id, "system/cpu_utilization_percentage")) + 5)
     found = steps(run_id, "system/cpu_utilization_percentage")
     # A request that was given up may have arrived all the same: its step is there twice.
