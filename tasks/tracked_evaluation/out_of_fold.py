@@ -62,20 +62,31 @@ def predict_unseen(
     Raises:
         StudioError: The version cannot predict, or a training stopped.
     """
-    version = subject.version
-    require_task(version.version, version.task, data)
+    require_task(subject.version.version, subject.version.task, data)
     if params.out_of_fold == "never" or (params.out_of_fold == "auto" and not subject.trained_on(data)):
-        require_classes(version.version, version.class_names, data, ())
-        weights = registry.fetch_weights(version, folder / "weights")
-        found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
-        learnt = subject.remarks(data, "it agrees with labels that it has learnt, wrong ones too")
-        return PredictedSet(
-            data=data,
-            task=version.task,
-            class_names=version.class_names,
-            predictions=found,
-            remarks=(*learnt, *_describe_unjudged(version.class_names, data)),
-        )
+        return _predict_by_version(subject, data, params, folder)
+    return _predict_by_folds(subject, archive, data, params, folder)
+
+
+def _predict_by_version(subject: Subject, data: EvaluationSet, params: LabelErrorParams, folder: Path) -> PredictedSet:
+    version = subject.version
+    require_classes(version.version, version.class_names, data, ())
+    weights = registry.fetch_weights(version, folder / "weights")
+    found = evaluation_steps.predict(data, version, weights, params.device, "predictions", folder / "version")
+    learnt = subject.remarks(data, "it agrees with labels that it has learnt, wrong ones too")
+    return PredictedSet(
+        data=data,
+        task=version.task,
+        class_names=version.class_names,
+        predictions=found,
+        remarks=(*learnt, *_describe_unjudged(version.class_names, data)),
+    )
+
+
+def _predict_by_folds(
+    subject: Subject, archive: merge_steps.ValidArchive, data: EvaluationSet, params: LabelErrorParams, folder: Path
+) -> PredictedSet:
+    version = subject.version
     training = read_training(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
     base = fetch_base_model(find_unlearnt_base(subject), folder / "base")
