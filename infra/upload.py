@@ -5,7 +5,6 @@ files of more than 8 MiB SeaweedFS may then take both, and bucket `datasets` kee
 """
 
 import functools
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from infra.stack_settings import StackSettings
 from tasks.files import sha256_of
 from tasks.media.formats import IMAGE_ENDINGS, VIDEO_ENDINGS
 from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import is_missing, s3_errors, status_of
 
 if TYPE_CHECKING:
@@ -117,24 +117,17 @@ def upload_once(settings: StackSettings, path: Path, bucket: str, prefix: str = 
         StorageError: The store does not answer, or refuses the file.
     """
     key = f"{prefix}/{path.name}" if prefix else path.name
-    if not replace and _has_bytes(s3_client(settings, Role.PERSON, read_timeout=120), bucket, key, path):
+    if not replace and _has_bytes(bucket, key, path):
         return key
     (key,) = upload(settings, [path], bucket, prefix, replace=replace)
     return key
 
 
-def _has_bytes(s3: "S3Client", bucket: str, key: str, path: Path) -> bool:
+def _has_bytes(bucket: str, key: str, path: Path) -> bool:
     """Whether an object has the bytes of a file."""
-    if not _is_present(s3, bucket, key):
-        return False
-    digest = hashlib.sha256()
-    with s3_errors(f"reading s3://{bucket}/{key}"):
-        stored = s3.get_object(Bucket=bucket, Key=key)
-        if stored["ContentLength"] != path.stat().st_size:
-            return False
-        for piece in stored["Body"].iter_chunks(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest() == sha256_of(path)
+    store = ObjectStore(bucket)
+    found = store.find(key)
+    return bool(found and found.size == path.stat().st_size and store.sha256(key, found.etag) == sha256_of(path))
 
 
 def _put(s3: "S3Client", path: Path, bucket: str, key: str, advance: Callable[[int], None]) -> None:
