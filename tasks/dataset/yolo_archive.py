@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Self
 
 import yaml
+
+from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, pack_label_origins
 
 PROVENANCE = "provenance.json"
 _TIME = (1980, 1, 1, 0, 0, 0)  # the same source and parameters give the same bytes
@@ -40,19 +42,22 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
         """Close it; what is written stays, complete or not."""
         self._zip.close()
 
-    def add(self, source: str, data: bytes, split: str, rows: Sequence[str]) -> None:
-        """Write the image of the source entry and its label file, which is empty for background."""
+    def add(self, source: str, data: bytes, split: str, rows: Sequence[str]) -> str:
+        """Write the image of the source entry and its label file, which is empty for background; return its entry."""
         name = self._free_name(source, f"images/{split}")
         self._write(name, data, zipfile.ZIP_STORED)
         label = f"labels/{split}/{name.rpartition('/')[2].rpartition('.')[0]}.txt"
         self._write(label, "".join(f"{row}\n" for row in rows).encode())
+        return name
 
-    def add_classified(self, source: str, data: bytes, split: str, class_name: str) -> None:
-        """Write an image into the folder of its class, which no other class has."""
+    def add_classified(self, source: str, data: bytes, split: str, class_name: str) -> str:
+        """Write an image into the folder of its class, which no other class has; return its entry."""
         if class_name not in self.folders:
             folder = _UNSAFE.sub("_", class_name).strip(". ")[:_MAX_STEM] or "_"
             self.folders[class_name] = self._take(folder)
-        self._write(self._free_name(source, f"{split}/{self.folders[class_name]}"), data, zipfile.ZIP_STORED)
+        name = self._free_name(source, f"{split}/{self.folders[class_name]}")
+        self._write(name, data, zipfile.ZIP_STORED)
+        return name
 
     def describe(self, names: Sequence[str], splits: Sequence[str], keypoints: Mapping[str, object]) -> None:
         """Write data.yaml; a tree of classes needs none."""
@@ -63,6 +68,10 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
             data["task"] = self.task
         text = yaml.safe_dump(data | dict(keypoints), sort_keys=False, allow_unicode=True)
         self._write("data.yaml", text.encode())
+
+    def tell_label_origins(self, origins: Iterable[LabelOrigin]) -> None:
+        """Write `label-origins.parquet`: which labels a model has made."""
+        self._write(LABEL_ORIGINS, pack_label_origins(origins))
 
     def tell_provenance(self, facts: Mapping[str, object]) -> None:
         """Write `provenance.json`: these facts, and the entry of the source that each image was."""
