@@ -125,11 +125,27 @@ def register(
         from tasks.training.base_models import is_known
 
         connect()
+        _require_model_name(model)
         weights = upload_weights(load_settings(), path, replace=replace)
         official = ", before the official ones: trainings from that name take them, too" if is_known(weights) else ""
         ERR.print(f"the weights are s3://base-models/{weights}{official}", markup=False)
     parameters = {"model_name": model, "weights": weights, "archive": archive}
     _run("register-model", f"register {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def _require_model_name(name: str) -> None:
+    """Refuse a name as the server would, which sees it after the weights have been uploaded."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from infra.refusals import sentence
+    from tasks.errors import StudioError
+    from tasks.parameters import ModelName
+
+    names = TypeAdapter[str](ModelName)
+    try:
+        names.validate_python(name)
+    except ValidationError as error:
+        raise StudioError(sentence(names.json_schema()["description"], name)) from error
 
 
 def evaluate(

@@ -154,7 +154,7 @@ def require_classes(version: int, class_names: Sequence[str], data: EvaluationSe
     Raises:
         StudioError: They do not.
     """
-    ids = _shared_classes(class_names, data)
+    ids = _match_classes(class_names, data)
     both = [name for number, name in enumerate(data.class_names) if number in ids]
     lacking = [name for name in wanted if name not in both]
     if lacking:
@@ -170,7 +170,7 @@ def require_classes(version: int, class_names: Sequence[str], data: EvaluationSe
         raise StudioError(expected_found_fix(expected, found, fix))
 
 
-def _shared_classes(class_names: Sequence[str], data: EvaluationSet) -> tuple[int | None, ...]:
+def _match_classes(class_names: Sequence[str], data: EvaluationSet) -> tuple[int | None, ...]:
     """The class of the set that each class of a version is, if any."""
     ids = match_class_ids(class_names, data.class_names)
     if set(ids) <= {None}:
@@ -188,7 +188,7 @@ def compare_images(
     Raises:
         StudioError: There is no such class.
     """
-    ids = _shared_classes(class_names, data)
+    ids = _match_classes(class_names, data)
     known = [number for number in ids if number is not None]
     images = []
     for image, found in zip(data.images, predictions, strict=True):

@@ -31,8 +31,8 @@ Id = Annotated[str, BeforeValidator(_to_id)]
 class _Image(Record):
     id: Id
     file_name: str
-    width: int | None = Field(None, ge=1, le=MAX_NUMBER)
-    height: int | None = Field(None, ge=1, le=MAX_NUMBER)
+    width: int | None = Field(None, ge=0, le=MAX_NUMBER)  # some tools write 0 for what they do not know
+    height: int | None = Field(None, ge=0, le=MAX_NUMBER)
 
 
 class _Category(Record):
@@ -72,7 +72,8 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
     categories = _by_id(records(document["categories"], _Category, place), "a category", place)
     log.declare(each.name for each in categories.values())
     shapes: defaultdict[str, list[Shape]] = defaultdict(list)
-    for annotation in records(document.get("annotations", []), _Annotation, place):
+    annotations = document.get("annotations") or []
+    for annotation in records(annotations, _Annotation, place):
         image, category = images.get(annotation.image_id), categories.get(annotation.category_id)
         if image is None:
             place.add("left out: an object of an image that is not in the list of images")
@@ -82,7 +83,7 @@ def _read_file(document: dict[str, object], name: str, log: ImportLog) -> Iterat
             shapes[image.id].append(shape)
     info = document.get("info")
     by_label_studio = isinstance(info, dict) and info.get("contributor") == "Label Studio"
-    objects = _count_objects(document.get("annotations", []))
+    objects = _count_objects(annotations)
     for image in images.values():
         size = (image.width, image.height) if image.width and image.height else None
         yield AnnotatedImage(

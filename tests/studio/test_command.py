@@ -175,11 +175,20 @@ def test_weights_of_this_disk_are_uploaded_before_they_are_registered(
     weights.touch()
     started: list[object] = []
     monkeypatch.setattr("studio.connection.connect", lambda: None)
-    monkeypatch.setattr("infra.upload.upload_weights", lambda _, path, replace: f"{path.name}-{replace}")
+    uploads: list[str] = []
+
+    def upload(_: object, path: Path, replace: bool) -> str:
+        uploads.append(f"{path.name}-{replace}")
+        return uploads[-1]
+
+    monkeypatch.setattr("infra.upload.upload_weights", upload)
     monkeypatch.setattr(flows, "_run", lambda _, __, parameters, *___, **____: started.append(parameters["weights"]))
     for arguments in ((str(weights),), (str(weights), "--replace"), ("yolo11n.pt",)):
         assert studio("register", "shapes", *arguments).returncode == 0
+    refused = studio("register", "my shapes", str(weights))
+    assert (refused.returncode, "my shapes" in refused.stderr) == (1, True)
     assert started == ["old.pt-False", "old.pt-True", "yolo11n.pt"]
+    assert uploads == started[:2]
     monkeypatch.setattr("infra.upload.upload_weights", lambda *_, **__: "yolo11n.pt")
     assert "trainings from that name take them" in studio("register", "shapes", str(weights)).stderr.replace("\n", " ")
 

@@ -57,6 +57,15 @@ def test_images_and_categories_that_share_an_id_are_told_and_classes_of_one_name
         assert (changes, summary.objects.get("cat", 0)) == (told, 0 if "left out" in str(told) else 1)
 
 
+def test_an_image_of_unknown_size_keeps_its_labels_and_a_file_without_annotations_its_images() -> None:
+    entry = "annotations/instances_default.json"
+    document = json.loads(str(sources.coco(IMAGES)[entry]))
+    unknown = document | {"images": [image | {"width": 0, "height": 0} for image in document["images"]]}
+    for changes, objects in ((unknown, {"cat": 1, "dog": 1}), (document | {"annotations": None}, {})):
+        summary, _, _ = imported({**sources.coco(IMAGES), entry: json.dumps(changes)})
+        assert (sum(summary.images.values()), summary.objects) == (2, objects)
+
+
 @pytest.mark.parametrize(("image", "category"), [("7", "3"), (7.0, 3.0)])
 def test_an_id_is_the_same_as_a_number_as_its_text_and_as_a_fraction(image: object, category: object) -> None:
     """The one object of an image whose reading fails keeps it from becoming background."""
