@@ -213,14 +213,17 @@ Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_e
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Input = Annotated[
     Text,
-    Field(description="A file (a.jpg), a folder (street/) or a pattern (*.mp4) in bucket media, or an s3:// address."),
+    Field(
+        description="A file (a.jpg), a folder (street/) or a pattern (*.mp4) in bucket media, an s3:// address, or "
+        "run:ID for the images of an earlier run."
+    ),
 ]
 Inputs = Annotated[
     list[Input],
     Field(
         min_length=1,
         description="Images, videos and zips of images: files (a.jpg), folders (street/) or patterns (*.mp4) in bucket "
-        "media, or their s3:// addresses.",
+        "media, their s3:// addresses, or run:ID for the images of an earlier run.",
     ),
 ]
 PipelineInputs = Annotated[

@@ -18,9 +18,10 @@ from tasks.inference.results.chunk_reader import FAILURES, PICTURES
 from tasks.inference.results.parquet import ParquetTableWriter
 from tasks.inference.results.summary import Failure, to_valid_unicode
 from tasks.inference.work_plan import Chunk, MediaSource
+from tasks.media.file_type import MediaKind
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import TRANSFERS
+from tasks.storage.s3_client import TRANSFERS, StorageError
 
 RECORD = "inputs.parquet"
 
@@ -29,8 +30,14 @@ _SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("etag", pa.string(), nullable=False),
         pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("bucket", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("entry", pa.int32()),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
     ]
 )
+_PLACE = "bucket", "key", "entry", "etag", "size"
 _PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
 _RUNS = ObjectStore(Bucket.RUNS)
 DoneInputs = Mapping[tuple[str, str], str]  # the flow run, by name and ETag
@@ -69,7 +76,8 @@ def write_record(results: Path, chunks: Iterable[Chunk]) -> None:
                 if name != source:  # pictures have the order of the plan; this one has none
                     continue
                 if name not in failed:
-                    rows.append({"source": name, "etag": planned.etag, "model_version": version})
+                    place = {column: getattr(planned, column) for column in _PLACE}
+                    rows.append(place | {"source": name, "model_version": version, "kind": planned.kind.value})
                 source, version = next(pictures, ("", 0))
             record.add(pa.Table.from_pylist(rows, _SCHEMA))
 
@@ -87,6 +95,27 @@ def read_done(model_name: str, version: int) -> DoneInputs:
                 done.update(dict.fromkeys(_done_by(record, version), run))
     _RUNS.delete(*deleted)
     return done
+
+
+def read_answered(run: str) -> list[MediaSource] | None:
+    """Return what run `run` of inference has done, as it planned it; None if its results are not there.
+
+    Raises:
+        StorageError: The record is damaged, or from before the places of inputs were kept.
+    """
+    record = _PREDICTIONS.get(f"{run}/{RECORD}")
+    if record is None:
+        return None
+    try:
+        table = pq.read_table(io.BytesIO(record), columns=["source", "kind", *_PLACE]).rename_columns(
+            {"source": "name"}
+        )
+        return [MediaSource(**row | {"kind": MediaKind(row["kind"])}) for row in table.to_pylist()]
+    except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+        raise StorageError(
+            f"Expected in {run}/{RECORD} where its inputs lie, found another file: {str(error)[:300]}. Name the images "
+            "themselves, or start the run of inference again."
+        ) from error
 
 
 def count_as_done(run: str, model_name: str, versions: Iterable[int]) -> None:

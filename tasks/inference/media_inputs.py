@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.dataset.safe_zip import ZipError, open_zip
 from tasks.dataset.zip_names import is_operating_system_file
+from tasks.inference.image_lists import list_run_sources, named_run
 from tasks.inference.image_zip import MAX_ENTRIES, POLICY, list_zip_images, read_zip_image
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
@@ -92,8 +93,21 @@ class _Matcher:
 def list_media_sources(inputs: Sequence[str]) -> Iterator[MediaSource]:
     """Yield the images and videos that `inputs` name (see `list_media`), and the images in zips.
 
-    Unreadable files come, too, with their fault, and a zip itself with each note for its owner.
+    Unreadable files come, too, with their fault, and a zip itself with each note for its owner. The images of
+    `run:<flow run id>` (`list_run_sources`) come first, and each image once.
+
+    Raises:
+        StorageError: An input matches nothing.
     """
+    runs = [run for run in map(named_run, inputs) if run]
+    listed = {source.name: source for run in runs for source in list_run_sources(run)}
+    yield from listed.values()
+    for source in _list_stored_sources([text for text in inputs if not named_run(text)]):
+        if source.name not in listed:
+            yield source
+
+
+def _list_stored_sources(inputs: Sequence[str]) -> Iterator[MediaSource]:
     for stored in list_media(inputs):
         key = stored.name.key
         kind = sniff_kind(key, b"")

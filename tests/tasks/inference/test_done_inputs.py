@@ -1,5 +1,6 @@
 """Inputs that are done: which of a run are, what a later run leaves out of them, and how fast that is."""
 
+import io
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.inference import done_inputs
-from tasks.inference.done_inputs import count_as_done, leave_out_done, read_done, write_record
+from tasks.inference.done_inputs import count_as_done, leave_out_done, read_answered, read_done, write_record
 from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
 from tasks.inference.results.parquet import IMAGES_SCHEMA, ParquetTableWriter, to_image_table
 from tasks.inference.results.summary import WARNING, Failure
 from tasks.inference.work_plan import Chunk, MediaSource, split_into_chunks
 from tasks.media.file_type import MediaKind
+from tasks.storage.s3_client import StorageError
 from tests.tasks.inference.results.examples import MODEL, model, picture
 
 MANY = 100_000
@@ -68,8 +70,27 @@ def test_what_failed_or_was_not_reached_is_not_done(tmp_path: Path) -> None:
     assert recorded(results) == [(a, '"1"', 7), (one, '"z"', 7), (second[0].name, '"1"', 8)]
 
 
+def test_what_a_run_has_done_is_found_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = source("v.mp4", kind=MediaKind.VIDEO)
+    done = [source("a.jpg"), packed("p.zip", "1.jpg", etag='"z"')[1], film]
+    with ChunkResultWriter(tmp_path, 0, MODEL) as part:
+        for each in done:
+            part.add(picture(source=each.name, frame=0 if each is film else None))
+    merge_chunk_results([part.path], tmp_path / "results")
+    write_record(tmp_path / "results", [Chunk(0, tuple(done))])
+    record = tmp_path / "results" / done_inputs.RECORD
+    old = io.BytesIO()
+    pq.write_table(pq.read_table(record).select(["source", "etag", "model_version"]), old)
+    objects = {f"run/{done_inputs.RECORD}": record.read_bytes(), f"old/{done_inputs.RECORD}": old.getvalue()}
+    monkeypatch.setattr(done_inputs._PREDICTIONS, "get", objects.get)
+    assert read_answered("run") == done
+    assert read_answered("none") is None
+    with pytest.raises(StorageError, match="Name the images themselves"):
+        read_answered("old")
+
+
 def test_names_that_are_no_unicode_are_found_again(tmp_path: Path) -> None:
-    odd = source("\udcff<b>.jpg")
+    _, odd = packed("p.zip", "\udcff<b>.jpg")
     with ChunkResultWriter(tmp_path, 0, MODEL) as part:
         part.add(picture(source=odd.name))
     merge_chunk_results([part.path], tmp_path / "results")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from infra.stack_settings import StackSettings
+from tasks.inference.image_lists import ImageList, ListedImage, write_image_list
 from tasks.inference.media_inputs import MediaStore, list_media, list_media_sources
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
@@ -123,6 +124,19 @@ def test_what_cannot_be_looked_at_comes_with_its_fault(place: str) -> None:
     for number, said in ((4, "a video inside a zip"), (5, "damaged archive"), (8, "another kind of file")):
         with pytest.raises(MediaError, match=said):
             store.read(found[number])
+
+
+def test_images_of_a_run_come_as_it_left_them_and_once(place: str) -> None:
+    """An image that has changed since keeps the ETag of that time, by which a reader sees it."""
+    put(f"{place}a.jpg", b"a")
+    put(f"{place}b.zip", zipped({"1.jpg": b"one", "2.jpg": b"two"}))
+    first, one, two = list_media_sources([place])
+    run = str(uuid4())
+    write_image_list(run, ImageList(images=tuple(ListedImage(source=each, reason="-") for each in (two, first))))
+    put(f"{place}a.jpg", b"other")
+    assert list(list_media_sources([place, f"run:{run}", f"run:{run}"])) == [two, first, one]
+    with pytest.raises(ObjectChangedError):
+        MediaStore().read(first)
 
 
 def test_what_systems_put_beside_files_is_nobodys_input(place: str) -> None:
