@@ -124,6 +124,17 @@ class Code(StrEnum):
         "a keypoint at 0 0 if kpt_shape has no visibility: it is trained as visible in the corner",
     )
     LABEL_OUTLINE = "label-outline", "info", "a polygon if data.yaml says task: detect: the box around it is used"
+    LABEL_ORIGINS_BROKEN = (
+        "label-origins-broken",
+        "error",
+        "a label-origins.parquet that cannot be read, or names images or rows that are not there, or one twice",
+    )
+    PSEUDO_LABELS = "pseudo-labels", "info", "labels that a model has made: they are trained on, never measured on"
+    PSEUDO_LABELS_OUTSIDE_TRAIN = (
+        "pseudo-labels-outside-train",
+        "error",
+        "images in val or test whose labels a model has made: measured on them, a model agrees with a model",
+    )
     CLASS_UNUSED = "class-unused", "warning", "a class without a label"
     CLASS_FEW = "class-few", "warning", "a class with fewer labels in train than the policy requires"
     CLASS_IMBALANCE = "class-imbalance", "warning", "a class with far more labels than another"

@@ -115,6 +115,7 @@ def _entry(
         report=check.flow_run_id if check else None,
         versions=versions,
         pages=pages,
+        label_sources=check.label_sources if check else (),
     )
 
 

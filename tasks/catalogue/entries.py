@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from tasks.dataset.findings import LabelSource
+
 ArchiveVerdict = Literal["valid", "valid-with-warnings", "invalid", "unchecked"]
 VERDICTS: tuple[ArchiveVerdict, ...] = get_args(ArchiveVerdict)
 Entry = TypeVar("Entry")
@@ -41,6 +43,7 @@ class ArchiveEntry:
     Unchecked, it has no digest (SHA-256 in hex), task, class, image, date of a check, nor report. `report` is the flow
     run whose report is `runs/<report>/report.html` and `report.json`. `versions` were trained on an archive of this
     name, such as `shapes/3`; None if MLflow is away. `pages` are about versions on an archive of this name.
+    `label_sources` are the versions that made labels of it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ArchiveEntry:
     report: str | None
     versions: tuple[str, ...] | None
     pages: tuple[PageEntry, ...]
+    label_sources: tuple[LabelSource, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,14 +81,45 @@ class SplitStatistics(BaseModel):
         return sum(self.instances.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelSource:
+    """A version that made labels, in one run, and of how many images; what nobody told is None."""
+
+    model_name: str | None = None
+    model_version: int | None = None
+    flow_run_id: str | None = None
+    images: int
+
+    @property
+    def model(self) -> str:
+        """Return the version in words."""
+        version = "" if self.model_version is None else f" version {self.model_version}"
+        return f"{self.model_name or 'a model without a name'}{version}"
+
+
+class OriginStatistics(BaseModel):
+    """Images and labels by who made them; `instances` maps class name to the number of labels that a model made.
+
+    `sources` are the versions and runs of which most of these are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    images: dict[str, int]
+    labels: dict[str, int]
+    instances: dict[str, int] = {}
+    sources: tuple[LabelSource, ...] = ()
+
+
 class Statistics(BaseModel):
-    """What the archive holds, as far as it could be read."""
+    """What the archive holds, as far as it could be read; `origins` is None if no model had a part in its labels."""
 
     model_config = ConfigDict(frozen=True)
 
     task: str | None = None
     class_names: list[str] = []
     splits: dict[str, SplitStatistics] = {}
+    origins: OriginStatistics | None = None
 
     @property
     def totals(self) -> dict[str, int]:

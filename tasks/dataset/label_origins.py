@@ -5,17 +5,23 @@
 """
 
 import io
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.findings import Finding, error
+from tasks.errors import safe_repr
+from tasks.finding_codes import Code
+
 LABEL_ORIGINS = "label-origins.parquet"
-MAX_ROWS = 50_000_000
-MAX_BYTES = 1 << 30
+MAX_ROWS = 50_000_000  # of 40 bytes each when they are read
+_SHORTEST_ROW = len("0 1 1 1 1")  # of a label file
 
 
 class Origin(StrEnum):
@@ -60,23 +66,39 @@ _SCHEMA = pa.schema(
         pa.field("flow_run_id", pa.string()),
     ]
 )
+_TEXTS = [each.name for each in _SCHEMA if each.type == pa.string()]
+# Read, a text is a number in a dictionary: few rows of a small file cannot repeat a long text without end.
+_READ = pa.schema(
+    [
+        pa.field(each.name, pa.dictionary(pa.int32(), each.type) if each.name in _TEXTS else each.type, each.nullable)
+        for each in _SCHEMA
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOrigins:
-    """The origins of an archive's labels: those that the sidecar names."""
+    """The origins of an archive's labels: those that the sidecar names.
 
-    rows: tuple[LabelOrigin, ...] = ()
+    `table` has the fields of `LabelOrigin` as columns, its texts as dictionaries.
+    """
+
+    table: pa.Table = field(default_factory=_READ.empty_table)
 
     @property
+    def rows(self) -> Iterator[LabelOrigin]:
+        """The origins one by one, in the order of the file."""
+        return (LabelOrigin(**{**row, "origin": Origin(row["origin"])}) for row in self.table.to_pylist())
+
+    @cached_property
     def pseudo_labelled(self) -> frozenset[str]:
         """The images of which a label, or that nothing else is there, is known from a model alone."""
-        return frozenset(each.image for each in self.rows if each.origin is Origin.MODEL)
+        return self.images_of(Origin.MODEL)
 
-    @property
-    def counts(self) -> Mapping[Origin, int]:
-        """How many labels of each origin the sidecar names; that nothing else is there is no label."""
-        return Counter(each.origin for each in self.rows if each.row is not None)
+    def images_of(self, origin: Origin) -> frozenset[str]:
+        """Return the images with a row of this origin."""
+        own = self.table.filter(pc.equal(self.table["origin"].cast(pa.string()), origin))
+        return frozenset(pc.unique(own["image"]).to_pylist())
 
 
 def pack_label_origins(origins: Iterable[LabelOrigin]) -> bytes:
@@ -88,24 +110,45 @@ def pack_label_origins(origins: Iterable[LabelOrigin]) -> bytes:
     return file.getvalue()
 
 
-def unpack_label_origins(data: bytes) -> LabelOrigins:
+def unpack_label_origins(data: bytes, most: int = MAX_ROWS) -> LabelOrigins:
     """Return the origins from the bytes of `label-origins.parquet`; an archive may bring any bytes.
 
     Raises:
-        ValueError: These are no label origins, or more than `MAX_ROWS`.
+        ValueError: These are no label origins, or more than `most`.
     """
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        table = file.read(columns=_SCHEMA.names).cast(_SCHEMA) if file.metadata.num_rows <= MAX_ROWS else None
-    except Exception as error:  # whatever pyarrow raises over a damaged file
-        raise ValueError(f"expected a table of the origins of labels, found another file: {error}") from error
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=_TEXTS)
+        table = file.read(columns=_READ.names) if file.metadata.num_rows <= most else None
+        if table is not None:
+            table.validate(full=True)  # before anything follows a number into a dictionary
+            table = table.cast(_READ).unify_dictionaries().combine_chunks()
+    except Exception as fault:  # whatever pyarrow raises over a damaged file
+        raise ValueError(f"expected a table of the origins of labels, found another file: {fault}") from fault
     if table is None:
-        raise ValueError(f"expected at most {MAX_ROWS:,} origins, found {file.metadata.num_rows:,}")
+        raise ValueError(f"expected at most {most:,} origins, found {file.metadata.num_rows:,}")
+    if others := set(pc.unique(table["origin"]).to_pylist()) - set(Origin):
+        raise ValueError(f"expected the origins {', '.join(Origin)}, found {safe_repr(min(others))}")
+    return LabelOrigins(table=table)
+
+
+def read_label_origins(archive: Archive) -> tuple[LabelOrigins, list[Finding]]:
+    """Return the origins that an archive tells, none if it tells none, and what is wrong with the file.
+
+    It may have as many rows as the archive may have labels and images.
+    """
+    if LABEL_ORIGINS not in archive.entries:
+        return LabelOrigins(), []
+    texts = sum(entry.file_size for name, entry in archive.entries.items() if name.lower().endswith(".txt"))
+    most = min(MAX_ROWS, texts // _SHORTEST_ROW + len(archive.entries))
     try:
-        return LabelOrigins(rows=tuple(_origin(row) for row in table.to_pylist()))
-    except ValueError as error:
-        raise ValueError(f"expected the origins {', '.join(Origin)}, found another: {error}") from error
+        return unpack_label_origins(archive.read(LABEL_ORIGINS), most), []
+    except ArchiveError as fault:
+        return LabelOrigins(), [fault.finding]
+    except ValueError as fault:
+        return LabelOrigins(), [origins_broken("origins of the labels that are there", safe_repr(str(fault), 300))]
 
 
-def _origin(row: dict[str, object]) -> LabelOrigin:
-    return LabelOrigin(**{**row, "origin": Origin(str(row["origin"]))})  # type: ignore[arg-type]
+def origins_broken(expected: str, found: str) -> Finding:
+    """Return the finding for a file of origins that cannot be believed."""
+    fix = f"Have the tool that labelled the images write {LABEL_ORIGINS} anew, together with the labels."
+    return error(Code.LABEL_ORIGINS_BROKEN, expected, found, fix, path=LABEL_ORIGINS)

@@ -7,13 +7,14 @@ may be a folder (taken with all folders below it), a `.txt` list of images, or s
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.data_yaml import SPLIT_KEYS, DataYaml, find_data_yaml_candidates, read_data_yaml, resolve_split_path
 from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Finding, error, warning
 from tasks.dataset.image_stats import is_image, is_unsupported_image
+from tasks.dataset.label_origins import LabelOrigins, read_label_origins
 from tasks.dataset.labels import LabelSpec
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
@@ -38,7 +39,7 @@ class Dataset:
     For classify the class of a sample is the folder of its image. `task` is None if only labels show it (detect or
     segment). `keypoints` (as `kpt_shape`) and `flip_idx` are data.yaml's. `labels` pairs every image of the archive, in
     a split or not, with its label entry; `lists` are the entries that list the images of a split, and `unlocated` the
-    names in the lists of a split that mean no entry from where they stand.
+    names in the lists of a split that mean no entry from where they stand. `origins` are those of its labels.
     """
 
     class_names: tuple[str, ...] = ()
@@ -49,6 +50,13 @@ class Dataset:
     lists: frozenset[str] = frozenset()
     unlocated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     flip_idx: tuple[int, ...] | None = None
+    origins: LabelOrigins = field(default_factory=LabelOrigins)
+
+    @property
+    def required_splits(self) -> tuple[str, ...]:
+        """The splits that the archive must have: if a model has labelled all its images, none can be measured on."""
+        images = {sample.image for samples in self.splits.values() for sample in samples}
+        return ("train",) if images and images <= self.origins.pseudo_labelled else ("train", "val")
 
     @property
     def rules(self) -> LabelSpec:
@@ -72,15 +80,17 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
     With no usable data.yaml and no classification tree the dataset has no splits, but still its images and labels.
     """
     labels = _pair(archive)
+    origins, faults = read_label_origins(archive)
     candidates = find_data_yaml_candidates(archive)
     if not candidates:
         tree = _classification_tree(labels)
         if tree is not None:
-            return tree, _missing(tree.splits)
-    description, faults = read_data_yaml(archive, candidates)
+            tree = replace(tree, origins=origins)
+            return tree, [*faults, *_missing(tree)]
+    description, problems = read_data_yaml(archive, candidates)
+    faults += problems
     if description is None:
-        return Dataset(labels=labels), faults
-    faults += _missing(description.splits)
+        return Dataset(labels=labels, origins=origins), faults
     lists: set[str] = set()
     splits, unlocated = {}, {}
     for split in description.splits:
@@ -98,8 +108,9 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
         lists=frozenset(lists),
         unlocated=unlocated,
         flip_idx=description.flip_idx,
+        origins=origins,
     )
-    return dataset, faults
+    return dataset, faults + _missing(dataset)
 
 
 def _pair(archive: Archive) -> dict[str, str | None]:
@@ -133,12 +144,12 @@ def _classification_tree(labels: Mapping[str, str | None]) -> Dataset | None:
     return Dataset(class_names=tuple(sorted(names)), splits=ordered, task="classify", labels=labels)
 
 
-def _missing(splits: Iterable[str]) -> list[Finding]:
+def _missing(dataset: Dataset) -> list[Finding]:
     fix = "Name a folder for it in data.yaml (or make it, in a classification tree); a tenth of the images will do."
     return [
         error(Code.SPLIT_MISSING, "the splits train and val", f"no {split}", fix)
-        for split in ("train", "val")
-        if split not in splits
+        for split in dataset.required_splits
+        if split not in dataset.splits
     ]
 
 

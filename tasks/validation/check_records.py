@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.dataset.findings import Report, Verdict
+from tasks.dataset.findings import LabelSource, Report, Verdict
 from tasks.orchestration.step import retried_step
 from tasks.storage.object_names import Bucket, parse_s3_uri
 from tasks.storage.object_store import ObjectStore
@@ -29,6 +29,7 @@ class CheckRecord(BaseModel):
     """The outcome of a check: `archive` is a key in bucket `datasets`, `etag` names the bytes that were checked.
 
     The report is `<flow_run_id>/report.html` and `report.json` in bucket `runs`; `digest` is a SHA-256 in hex.
+    `label_sources` are the versions that made labels.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class CheckRecord(BaseModel):
     task: str | None
     class_names: tuple[str, ...]
     images: int
+    label_sources: tuple[LabelSource, ...] = ()
     digest: str
     flow_run_id: str
     checked: datetime
@@ -56,6 +58,7 @@ class CheckRecord(BaseModel):
             task=report.statistics.task,
             class_names=tuple(report.statistics.class_names),
             images=report.statistics.totals["images"],
+            label_sources=report.statistics.origins.sources if report.statistics.origins else (),
             digest=report.digest,
             flow_run_id=flow_run_id,
             checked=datetime.now(UTC),

@@ -19,6 +19,7 @@ from tasks.validation.duplicates import duplicate_findings
 from tasks.validation.label_rules import label_findings
 from tasks.validation.label_table import LabelTable, read_labels
 from tasks.validation.pairing import pairing_findings
+from tasks.validation.pseudo_labels import count_origins, origin_findings
 from tasks.validation.quality import quality_findings
 from tasks.validation.reader import Progress, read_contents
 from tasks.validation.report.html import render_report
@@ -62,9 +63,12 @@ def inspect_dataset(
         collector.add(faults)
         labels, images = read_contents(opened, dataset, collector, progress)
         statistics = count_splits(dataset, labels)
+        origins = count_origins(dataset, labels, statistics)
+        statistics = statistics.model_copy(update={"origins": origins})
         collector.add(format_findings(opened.entries))
         collector.add(pairing_findings(opened, dataset, policy))
-        collector.add(unlabelled_splits(statistics))
+        collector.add(unlabelled_splits(dataset, statistics))
+        collector.add(origin_findings(dataset, labels, statistics))
         collector.add(label_findings(labels, label_sizes(dataset, images), policy.imgsz, dataset.class_names))
         collector.add(class_list_findings(opened, dataset.class_names))
         collector.add(class_findings(statistics, policy))

@@ -24,7 +24,7 @@ def pairing_findings(archive: Archive, dataset: Dataset, policy: ValidationPolic
 
 def _unsplit(dataset: Dataset) -> list[Finding]:
     """Return one finding for all; of a tree, images in a folder that is named like a class count as labelled."""
-    if not all(dataset.splits.get(split) for split in ("train", "val")):
+    if not all(dataset.splits.get(split) for split in dataset.required_splits):
         return []  # a finding of data.yaml says why
     used = {sample.image for samples in dataset.splits.values() for sample in samples}
     of_tree = dataset.task == "classify"

@@ -21,10 +21,13 @@ def count_splits(dataset: Dataset, labels: LabelTable) -> Statistics:
     return Statistics(task=labels.task or dataset.task, class_names=list(dataset.class_names), splits=splits)
 
 
-def unlabelled_splits(statistics: Statistics) -> Iterator[Finding]:
-    """Yield split-empty for each split whose images have no label at all."""
+def unlabelled_splits(dataset: Dataset, statistics: Statistics) -> Iterator[Finding]:
+    """Yield split-empty for each split whose images have no label at all.
+
+    If a model has labelled the whole archive, there may be nothing in it: beside other archives that is background.
+    """
     for split, counts in statistics.splits.items():
-        if counts.images and not counts.labelled:
+        if counts.images and not counts.labelled and "val" in dataset.required_splits:
             yield split_empty(split, f"{counts.images} images without a single label", has_images=True)
 
 

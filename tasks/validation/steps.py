@@ -25,7 +25,7 @@ from tasks.validation.image_stats_io import pack_image_stats
 from tasks.validation.report.groups import sanitize_text
 from tasks.validation.report.markdown import report_sentence
 
-RULES_VERSION = 4  # part of the cache key: a changed rule checks every archive again
+RULES_VERSION = 5  # part of the cache key: a changed rule checks every archive again
 PROGRESS_SECONDS = 5
 LONGEST_NAME = 120
 STATE_NAMES = {

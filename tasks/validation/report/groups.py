@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tasks.dataset.findings import Finding, Report, Severity
+from tasks.dataset.label_origins import Origin
 from tasks.finding_codes import Code
 
 # Control characters, halves of characters, and marks that turn the direction of writing: they forge names.
@@ -45,6 +46,13 @@ def count_classes(report: Report) -> list[tuple[str, int]]:
     for split in statistics.splits.values():
         counted.update(split.instances)
     return list(counted.items())
+
+
+def count_origins(report: Report) -> list[tuple[str, int, int]]:
+    """Return images and labels by who made them, in words; nothing if no model had a part in any."""
+    origins = report.statistics.origins
+    words = {Origin.HUMAN: "a person", Origin.MODEL: "a model", Origin.ACCEPTED: "a model, accepted by a person"}
+    return [(said, origins.images[each], origins.labels[each]) for each, said in words.items()] if origins else []
 
 
 def format_location(finding: Finding) -> str:

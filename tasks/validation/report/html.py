@@ -11,7 +11,14 @@ from tasks.rendering.html import DOCUMENT, render_page
 from tasks.rendering.palette import css_colour
 from tasks.validation.label_table import LabelTable
 from tasks.validation.report.charts import CELLS, heat_maps, histograms
-from tasks.validation.report.groups import Group, count_classes, format_location, group_findings, sanitize_text
+from tasks.validation.report.groups import (
+    Group,
+    count_classes,
+    count_origins,
+    format_location,
+    group_findings,
+    sanitize_text,
+)
 from tasks.validation.report.images import FindingExample, ReportImage, ReportImages
 
 OPEN_FINDINGS = 3
@@ -60,6 +67,7 @@ def render_report(
         groups=[_group(group, min(SHOWN_FINDINGS, MAX_ROWS // len(groups))) for group in groups],
         exhibits=[(group, [_exhibit(each) for each in exhibits]) for group, exhibits in pictures.exhibits(groups)],
         splits=_splits(report),
+        origins=count_origins(report),
         classes=_classes(report),
         more_classes=max(len(count_classes(report)) - SHOWN_CLASSES, 0),
         cells=CELLS,

@@ -54,6 +54,7 @@ class ReportImage:
     """An image with its labels. If there is nothing to see, `uri` is empty and `reason` says why.
 
     `view` is the SVG viewBox: the picture of `size` (width, height) and as much around it as its faulty labels need.
+    `by_model` says that a model has made a label, or all that there is to say.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ReportImage:
     labels: Sequence[Drawing] = ()
     faults: Sequence[Drawing] = ()
     classes: Sequence[ClassCount] = ()
+    by_model: bool = False
 
 
 class FindingExample(NamedTuple):
@@ -129,6 +131,7 @@ class ReportImages:
             labels=draw_outlines(rest, names, (width, height)),
             faults=draw_faults(faulty, names, (width, height)),
             classes=self._classes(image, outlines),
+            by_model=image in self.dataset.origins.pseudo_labelled,
         )
 
     def _outlines(self, image: str) -> list[Outline]:

@@ -2,7 +2,14 @@
 
 from tasks.dataset.findings import Finding, Report, Severity
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
-from tasks.validation.report.groups import Group, count_classes, format_location, group_findings, sanitize_text
+from tasks.validation.report.groups import (
+    Group,
+    count_classes,
+    count_origins,
+    format_location,
+    group_findings,
+    sanitize_text,
+)
 
 SHOWN_PER_CODE = 3
 SHOWN_CLASSES = 40
@@ -27,6 +34,8 @@ def report_markdown(report: Report, page_link: str, json_link: str, checked: str
         parts += ["## Findings", _findings(groups)]
     if report.statistics.splits:
         parts += [f"## Splits (task: {escape_markdown(report.statistics.task or 'unknown')})", _splits(report)]
+    if origins := count_origins(report):
+        parts.append(table(("labelled by", "images", "labels"), origins))
     return "\n\n".join(parts)
 
 

@@ -28,6 +28,7 @@ from tasks.catalogue.entries import (
     PredictionEntry,
     VersionEntry,
 )
+from tasks.dataset.findings import LabelSource
 from tasks.importing.import_records import ImportRecord
 from tasks.orchestration import questions, run_list
 from tasks.orchestration.child_runs import RunState
@@ -58,6 +59,7 @@ ARCHIVE = ArchiveEntry(
     report=None,
     versions=(f"{NAME}/1",),
     pages=(EVALUATION,),
+    label_sources=(LabelSource(model_name="cells", model_version=3, flow_run_id="f" * 32, images=2),),
 )
 VERSION = VersionEntry(
     model=NAME,
@@ -277,6 +279,7 @@ def test_an_imported_archive_says_what_it_was_made_from_and_what_was_lost(
     facts = ask(f"/datasets/facts?name={ARCHIVE.name}").text
     assert f"from <code>sources/a.zip</code> (cvat), SHA-256 <code>{'e' * 64}</code>" in facts
     told = ["9 times not kept: flag occluded", "3 times left out: a &lt;polyline&gt;"]
+    assert "cells version 3 in 2 of 3 images" in facts
     assert ("nothing lost" in facts, re.findall("<li>(.*?)</li>", facts)) == (not changes, told if changes else [])
 
 

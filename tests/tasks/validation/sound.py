@@ -4,13 +4,14 @@ import functools
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, Origin, pack_label_origins
 from tests.benchmarks.archives import Pixels, convert, draw, encode
 from tests.tasks.dataset.archives import Content, zipped
 
@@ -58,6 +59,24 @@ def sound(changes: Mapping[str, Content] | None = None, task: str = "detect", la
         name = f"{'train' if seed < 5 else 'val'}/{seed}"
         entries |= {f"images/{name}.jpg": jpeg(seed), f"labels/{name}.txt": rows(seed, task)}
     return {**entries, LABEL: f"{entries[LABEL]}{label}", **(changes or {})}  # type: ignore[str-bytes-safe]
+
+
+def by_model(image: str, row: int | None = 0, **changes: Any) -> LabelOrigin:
+    """What a run of label-images says of a label, or without a row of an image."""
+    run = "01234567-89ab-cdef-0123-456789abcdef"
+    told: dict[str, Any] = {
+        "origin": Origin.MODEL,
+        "model_name": "cells",
+        "model_version": 3,
+        "flow_run_id": run,
+        "confidence": 0.5,
+    }
+    return LabelOrigin(image=image, row=row, **(told | changes))
+
+
+def made(origins: Iterable[LabelOrigin], changes: Mapping[str, Content] | None = None) -> Entries:
+    """The sound dataset with the origins of its labels."""
+    return sound({LABEL_ORIGINS: pack_label_origins(origins), **(changes or {})})
 
 
 def described(yaml: str) -> Entries:

@@ -7,6 +7,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from tasks.dataset.findings import Report, Verdict
+from tasks.dataset.label_origins import LABEL_ORIGINS, Origin
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
@@ -32,6 +34,7 @@ from tests.tasks.validation.sound import (
     YAML,
     Entries,
     blurred,
+    by_model,
     cats_only,
     described,
     encrypted,
@@ -39,6 +42,7 @@ from tests.tasks.validation.sound import (
     jpeg,
     large,
     listed,
+    made,
     many,
     misnamed,
     moved,
@@ -74,6 +78,7 @@ class Row(NamedTuple):
 
 Table = dict[tuple[Code, str], dict[str, tuple[Any, ...]]]
 SIZE = sum(len(content or "") for content in sound().values())
+TRAINED = by_model("images/train/0.jpg")
 STORED = zipped(sound({"a.md": bytes(2**21)}, label="0 0.123 0.5 0.1 0.1"), zipfile.ZIP_STORED)
 REMARK = zipped(sound({"NOTES.md": "all is well"}), zipfile.ZIP_STORED)
 ALIASES = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
@@ -408,7 +413,34 @@ CLASSES: Table = {
     },
 }
 
-TABLES = (ARCHIVE, DESCRIPTION, SPLITS, IMAGES, LABEL_FILES, CLASSES)
+ORIGINS: Table = {
+    (Code.LABEL_ORIGINS_BROKEN, "error"): {
+        "no table": (sound({LABEL_ORIGINS: "PAR1"}), sound({f"more/{LABEL_ORIGINS}": "PAR1"})),
+        "more rows than labels": (made([TRAINED] * 500), made([TRAINED])),
+        "an image that is not there": (made([by_model("images/train/9.jpg")]), made([by_model("images/train/4.jpg")])),
+        "a label that is not there": (made([by_model(TRAINED.image, row=4)]), made([by_model(TRAINED.image, row=3)])),
+        "a label of no row": (made([by_model(TRAINED.image, row=-1)]), made([by_model(TRAINED.image, row=None)])),
+        "a label twice": (made([TRAINED, TRAINED]), made([TRAINED, by_model(TRAINED.image, row=1)])),
+        "an image twice": (made([by_model(TRAINED.image, row=None)] * 2), made([by_model(TRAINED.image, row=None)])),
+        "a confidence": (
+            made([by_model(TRAINED.image, confidence=1.1)]),
+            made([by_model(TRAINED.image, confidence=1)]),
+        ),
+        "a version": (made([by_model(TRAINED.image, model_version=0)]), made([TRAINED])),
+        "a model": (made([by_model(TRAINED.image, model_name="<b>")]), made([TRAINED])),
+        "a run": (made([by_model(TRAINED.image, flow_run_id="../x")]), made([TRAINED])),
+    },
+    (Code.PSEUDO_LABELS, "info"): {"a label": (made([TRAINED]), made([replace(TRAINED, origin=Origin.ACCEPTED)]))},
+    (Code.PSEUDO_LABELS_OUTSIDE_TRAIN, "error"): {
+        "val": (made([by_model("images/val/5.jpg")]), made([by_model("images/train/0.jpg")])),
+        "background": (
+            made([by_model("images/val/5.jpg", row=None)]),
+            made([by_model("images/val/5.jpg", row=None, origin=Origin.ACCEPTED)]),
+        ),
+    },
+}
+
+TABLES = (ARCHIVE, DESCRIPTION, SPLITS, IMAGES, LABEL_FILES, CLASSES, ORIGINS)
 ROWS = LABELS + [
     Row(code, severity, what, *case)
     for table in TABLES

@@ -4,10 +4,13 @@ import pytest
 
 from infra import demo_data
 from tasks.dataset.findings import Severity, Verdict
+from tasks.dataset.label_origins import LABEL_ORIGINS, Origin, pack_label_origins
 from tasks.dataset.layout import Dataset
 from tasks.validation import reader
 from tasks.validation.dataset_check import DatasetError, inspect_dataset, open_dataset
+from tasks.validation.report.markdown import report_markdown
 from tests.tasks.dataset.archives import BOX, Content, check, codes, good, image, policy, zipped
+from tests.tasks.validation.sound import by_model, made, sound, tree
 
 SQUARE = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
 
@@ -213,3 +216,43 @@ def test_an_archive_of_many_images_is_not_refused(tmp_path: Path, drawn: demo_da
         "train": drawn.train,
         "val": drawn.val,
     }
+
+
+@pytest.mark.parametrize("task", ["detect", "pose", "classify"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_an_archive_that_a_model_has_labelled_may_have_train_alone(tmp_path: Path, task: str, *, empty: bool) -> None:
+    """Nobody can measure on it; beside other archives it is trained on, and where it is empty it is background."""
+    whole = {k: v for k, v in (tree() if task == "classify" else sound(task=task)).items() if "val/" not in k}
+    images = [name for name in whole if name.endswith(".jpg")]
+    if task != "classify":
+        whole["data.yaml"] = str(whole["data.yaml"]).replace("val: images/val\n", "")
+        whole |= {name: "" for name in whole if name.startswith("labels/") and empty}
+    origins = [by_model(name, row=None) for name in images]
+
+    told = check(tmp_path, whole | {LABEL_ORIGINS: pack_label_origins(origins)})
+    untold = check(tmp_path, whole | {LABEL_ORIGINS: pack_label_origins(origins[1:])})
+
+    assert told.verdict is Verdict.VALID
+    assert told.statistics.origins
+    assert told.statistics.origins.images == {"human": 0, "model": len(images), "model-accepted": 0}
+    assert "split-missing" in codes(untold)
+
+
+def test_labels_are_counted_by_who_made_them(tmp_path: Path) -> None:
+    both, accepted = "images/train/0.jpg", "images/train/1.jpg"
+    report = check(
+        tmp_path,
+        made(
+            [
+                *(by_model(both, row=0), by_model(both, row=3, model_version=4), by_model(both, row=None)),
+                *(by_model(accepted, row=row, origin=Origin.ACCEPTED) for row in (0, 1)),
+            ]
+        ),
+    )
+    origins = report.statistics.origins
+    assert origins
+    assert origins.images == {"human": 6, "model": 1, "model-accepted": 1}
+    assert origins.labels == {"human": 28, "model": 2, "model-accepted": 2}
+    assert origins.instances == {"cat": 1, "dog": 1}
+    assert {(each.model, each.images) for each in origins.sources} == {("cells version 3", 1), ("cells version 4", 1)}
+    assert "| a model | 1 | 2 |" in report_markdown(report, "", "", None)

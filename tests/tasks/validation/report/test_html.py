@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics
 from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.label_origins import pack_label_origins, unpack_label_origins
 from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.finding_codes import Code
 from tasks.rendering.palette import css_colour
@@ -28,6 +30,7 @@ from tasks.validation.report.html import render_report
 from tasks.validation.report.images import MAX_FAULTY, SAMPLES
 from tests.infra.browser import CHROMIUM
 from tests.tasks.dataset.archives import huge_png, image
+from tests.tasks.validation.sound import by_model
 
 HOSTILE = (
     "</title></style><script>document.title='pwned'</script><img src=x onerror=\"a()\">'\"&{{7*7}}\u202egpj\udcff.exe"
@@ -266,6 +269,14 @@ def test_samples_are_spread_evenly_and_always_the_same() -> None:
 def test_images_of_a_classification_tree_show_their_class() -> None:
     (tile,) = tiles(page_of(entries={"train/dog/a.png": plain_image()}, task="classify"))
     assert f'fill="{css_colour(1)}"/></svg><bdi>dog</bdi></span>' in tile
+
+
+def test_images_that_a_model_has_labelled_are_marked() -> None:
+    entries = {"a.png": plain_image(), "b.png": plain_image()}
+    origins = unpack_label_origins(pack_label_origins([by_model("b.png")]))
+    whole = Report(archive="a.zip", digest="0" * 64, findings=[], statistics=Statistics())
+    page = render_report(whole, replace(dataset(entries), origins=origins), table(), {}, entries.__getitem__)
+    assert ["labels of a model" in tile for tile in tiles(page)] == [False, True]
 
 
 def test_charts_have_titles_axes_and_words() -> None:
