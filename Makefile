@@ -36,6 +36,12 @@ TRITON_REQUIREMENTS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements-trit
 	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-triton/bin/python $<
 	@cp $< $@
 
+.venv-review/requirements.txt: requirements-review.txt .venv/requirements.txt
+	@echo "making .venv-review from $<"
+	@test -x .venv-review/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-review
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-review/bin/python $<
+	@cp $< $@
+
 setup: $(STUDIO) .venv-triton/requirements.txt ## make .venv and .venv-triton from the pinned requirements
 
 demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPOCHS= IMGSZ=)
@@ -43,8 +49,8 @@ demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPO
 		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
 
-up: setup ## start the local stack, with the data it had
-	@$(STUDIO) up
+up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without)
+	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review)
 
 down: ## stop the local stack; its data stays in .studio
 	@test ! -x $(STUDIO) || $(STUDIO) down
@@ -128,5 +134,6 @@ lock: setup ## pin the requirements and their hashes anew, from the ranges of py
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --group dev -o requirements-dev.txt -c requirements.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton.in -o requirements-triton.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton-gpu.in -o requirements-triton-gpu.txt
+	$(BIN)/uv pip compile $(COMPILE) requirements-review.in -o requirements-review.txt
 COMPILE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	--custom-compile-command "make lock"

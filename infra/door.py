@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.stack_settings import HOST
+from infra.loopback import HOST
 
 OUR_NAMES = frozenset({HOST, "localhost"})
 Rule = Callable[[HTTPConnection], JSONResponse | None]

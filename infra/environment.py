@@ -16,6 +16,7 @@ GUARDED = (
     "MLFLOW_",
     "TRITON_",
     "WEED_",
+    "LABEL_STUDIO_",
     "STUDIO_TRITON_KEY",
     "STUDIO_LINKS_",
     "STUDIO_POSTGRES_URL",
@@ -76,10 +77,15 @@ def triton_environment(settings: StackSettings) -> dict[str, str]:
     return addresses | {"STUDIO_TRITON_KEY": settings.triton_key}
 
 
+def review_environment(settings: StackSettings) -> dict[str, str]:
+    """Return the address of Label Studio and a token, if there is one here or elsewhere."""
+    return {name: value for name, value in settings.environment.items() if name.startswith("LABEL_STUDIO_")}
+
+
 def page_environment(settings: StackSettings) -> dict[str, str]:
     """Return the environment of the front page: each service, and the keys that it needs."""
     return {
-        **{name: value for name, value in settings.environment.items() if not name.startswith("AWS_")},
+        **{name: value for name, value in settings.environment.items() if not name.startswith(("AWS_", "LABEL_"))},
         **s3_environment(settings, Role.PAGE),
         **triton_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],

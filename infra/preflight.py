@@ -10,7 +10,10 @@ from infra.stack_settings import StackSettings
 from infra.supervisord import Service
 from infra.triton import find_installation
 
-EXTERNAL_SERVICE_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL")
+EXTERNAL_SERVICE_VARIABLES = (
+    *("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"),
+    "LABEL_STUDIO_URL",
+)
 
 
 def require_external_services(settings: StackSettings) -> None:
@@ -44,6 +47,19 @@ def require_triton(settings: StackSettings) -> None:
         find_installation(settings.triton_venv.resolve())
     except StackError as error:
         raise StackError(f"Triton cannot run here: {error}") from error
+
+
+def require_label_studio(settings: StackSettings) -> None:
+    """Check that Label Studio is installed, before anything starts.
+
+    Raises:
+        StackError: It is not.
+    """
+    if not (settings.review_venv / "bin" / "label-studio").is_file():
+        raise StackError(
+            f"expected Label Studio in {settings.review_venv}, found none: run `make up REVIEW=1`, or "
+            "`make up REVIEW=0` to go on without it"
+        )
 
 
 def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:

@@ -1,6 +1,7 @@
 """The services of the local stack: the command, the ports, the environment and the health check of each."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,13 +14,14 @@ from infra import postgres
 from infra.environment import (
     inherited_environment,
     page_environment,
+    review_environment,
     s3_environment,
     triton_environment,
     user_environment,
     worker_environment,
 )
 from infra.identities import Role, identities
-from infra.stack_settings import HOST, StackSettings, write_private
+from infra.stack_settings import HOST, REVIEWER, ROOT, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
@@ -45,6 +47,7 @@ def services(settings: StackSettings) -> list[Service]:
         prefect_server: orchestration,
         mlflow_server: tracking,
         triton: not settings.is_elsewhere("TRITON_GRPC_URL"),
+        label_studio: settings.runs_label_studio,
         front_page: True,
         worker: True,
     }
@@ -157,6 +160,7 @@ def prefect_server(settings: StackSettings) -> Service:
         | user_environment("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),
+            **review_environment(settings),  # the patrol asks which reviews have ended
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
@@ -216,6 +220,52 @@ def triton(settings: StackSettings) -> Service:
         | s3_environment(settings, Role.TRITON)
         | triton_environment(settings)
         | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+    )
+
+
+def label_studio(settings: StackSettings) -> Service:
+    """Return Label Studio, from a virtual environment of its own.
+
+    It has an SQLite file of its own: a few people draw at one time, and another database in PostgreSQL would have
+    `make up` wait for it where Prefect and MLflow are elsewhere.
+    """
+    address = f"http://{HOST}:{settings.label_studio_port}"
+    options = {
+        "BASE_DATA_DIR": str(settings.state_dir / "label-studio"),
+        "DJANGO_DB": "sqlite",
+        "HOST": "",  # it is opened by two names, and through tunnels
+        "DEBUG": "false",
+        "LOG_LEVEL": "WARNING",
+        "ALLOWED_HOSTS": f"{HOST},localhost",
+        "CORS_ALLOW_ALL_ORIGINS": "false",
+        "DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "ENABLE_LEGACY_API_TOKEN": "true",  # the one kind that can be made here rather than on its page
+        "SSRF_PROTECTION_ENABLED": "true",
+        "LOCAL_FILES_SERVING_ENABLED": "false",
+        "ENABLE_LOCAL_FILES_STORAGE": "false",
+        "SVG_SECURITY_CLEANUP": "true",
+        "COLLECT_ANALYTICS": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    return Service(
+        name="label-studio",
+        address=address,
+        command=[str(settings.review_venv / "bin" / "python"), "-m", "infra.label_studio_door"],
+        ports=_ports(settings, "label_studio"),
+        check=http_check(f"{address}/health/"),
+        # Of the shell nothing: it also reads variables of common names, such as DEBUG and HOST.
+        environment={f"LABEL_STUDIO_{name}": value for name, value in options.items()}
+        | {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        | {
+            "HOME": str(settings.state_dir / "label-studio"),
+            "PYTHONPATH": str(ROOT),
+            "STUDIO_LABEL_STUDIO_PORT": str(settings.label_studio_port),
+            "STUDIO_REVIEW_USER": REVIEWER,
+            "STUDIO_REVIEW_PASSWORD": settings.secrets["label_studio_password"],
+            "STUDIO_REVIEW_TOKEN": settings.secrets["label_studio_token"],
+        },
     )
 
 

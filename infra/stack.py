@@ -52,6 +52,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     if supervisord.process(settings) is None:
         if "triton" in names:
             preflight.require_triton(settings)
+        if "label-studio" in names:
+            preflight.require_label_studio(settings)
         preflight.require_free_ports(wanted, settings)
         fresh_folder(scratch(settings))  # of runs that were killed
         if "postgres" in names:
@@ -60,6 +62,10 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         make_temporary_folder(settings)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
+    elif changed := sorted(names ^ supervisord.states(settings).keys()):
+        raise StackError(
+            f"The stack is up, with or without {', '.join(changed)}: `studio down` first, then this again."
+        )
     write_private(settings.state_dir / "env", to_env_file(settings.person_environment))
     _start_in_order(settings, wanted, say)
     say(_passwords(settings))
@@ -120,7 +126,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    start("triton", "studio")
+    start("triton", "studio", "label-studio")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -133,7 +139,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", "worker")
+    wait("studio", "worker", "label-studio")
     registration.remember(settings)
 
 

@@ -10,17 +10,20 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra import loopback
 from infra.identities import Role, secret_names
 from tasks.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
+HOST = loopback.HOST
 REGION = "us-east-1"
 SECRETS = (
     *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page"),
+    *("label_studio_password", "label_studio_token"),
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
+REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
 
 VARIABLES = {  # of each service, by the variable with its address: no key of one is ever shown to another
@@ -35,6 +38,7 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
         "STUDIO_LINKS_SECRET_ACCESS_KEY",
     ),
     "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
+    "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
 }
 
 
@@ -45,6 +49,8 @@ class StackSettings(BaseSettings):
 
     state_dir: Path = ROOT / ".studio"
     triton_venv: Path = ROOT / ".venv-triton"
+    review_venv: Path = ROOT / ".venv-review"
+    review: bool = Field(False, description="Whether Label Studio is a part of the stack.")
     postgres_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port of a server elsewhere; its user may create databases."
     )
@@ -61,6 +67,7 @@ class StackSettings(BaseSettings):
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
+    label_studio_port: int = Field(8004, ge=1, le=65535)
     worker_limit: int = Field(13, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
@@ -78,8 +85,8 @@ class StackSettings(BaseSettings):
         return dotenv_values(self.state_dir / "settings.env")
 
     def remember(self) -> None:
-        """Keep the ports and the database, so that `make status` and `make down` find what `make up` started."""
-        values = {name: getattr(self, name) for name in type(self).model_fields if "port" in name}
+        """Keep the ports, the database and the parts, so that `make status` and `make down` find what was started."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if "port" in name or name == "review"}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
         lines = [f"STUDIO_{name.upper()}={value}\n" for name, value in values.items()]
@@ -97,8 +104,19 @@ class StackSettings(BaseSettings):
 
     @property
     def person_environment(self) -> dict[str, str]:
-        """The variables of `.studio/env`: where the services are, and the password of the front page."""
-        return self.environment | {"STUDIO_PASSWORD": self.secrets["front_page"]}
+        """The variables of `.studio/env`: where the services are, and the passwords of the pages."""
+        passwords = {"STUDIO_PASSWORD": self.secrets["front_page"]}
+        if self.runs_label_studio:
+            passwords |= {
+                "LABEL_STUDIO_USERNAME": REVIEWER,
+                "LABEL_STUDIO_PASSWORD": self.secrets["label_studio_password"],
+            }
+        return self.environment | passwords
+
+    @property
+    def runs_label_studio(self) -> bool:
+        """Whether Label Studio runs here."""
+        return self.review and not self.is_elsewhere("LABEL_STUDIO_URL")
 
     @property
     def triton_key(self) -> str:
@@ -135,6 +153,8 @@ class StackSettings(BaseSettings):
             "AWS_DEFAULT_REGION": REGION,
             "TRITON_HTTP_URL": f"{HOST}:{self.triton_http_port}",
             "TRITON_GRPC_URL": f"{HOST}:{self.triton_grpc_port}",
+            "LABEL_STUDIO_URL": f"http://{HOST}:{self.label_studio_port}",
+            "LABEL_STUDIO_API_KEY": self.secrets["label_studio_token"],
         }
 
     def is_elsewhere(self, variable: str) -> bool:
@@ -143,8 +163,10 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """Where the services are: elsewhere if the environment names them, else here."""
+        """Where the services are: elsewhere if the environment names them, else here; Label Studio may be nowhere."""
         values = dict(self.local_environment)
+        if not self.review:
+            values = {name: value for name, value in values.items() if not name.startswith("LABEL_STUDIO_")}
         for leader, names in VARIABLES.items():
             if self.is_elsewhere(leader):
                 values = {name: value for name, value in values.items() if name not in names}

@@ -18,10 +18,17 @@ def add_commands(app: typer.Typer) -> None:
     app.command("open", rich_help_panel="The stack")(open_page)
 
 
-def up(as_json: AsJson = False) -> None:
+def up(
+    review: Annotated[
+        bool | None, typer.Option("--review/--no-review", help="With or without Label Studio; kept for later starts.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Start the local stack, with the data it had."""
     from infra import stack
 
+    if review is not None:
+        os.environ["STUDIO_REVIEW"] = str(review).lower()
     settings = stack.load_settings()
     stack.up(settings, (lambda _: None) if as_json else print)
     if as_json:
