@@ -126,11 +126,11 @@ def predict_images(job: PredictionJob, prefix: str) -> Predictions:
     kept = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
     for key in kept.keys(prefix):
         path = job.predictions[0].with_name(key.rpartition("/")[2])
-        if path in job.predictions and not path.exists():
+        if path in (*job.predictions, *job.embeddings) and not path.exists():
             with write_atomically(path) as unfinished:
                 kept.download(key, unfinished)
     total = sum(map(len, job.chunks))
-    there = sum(len(chunk) for chunk, path in zip(job.chunks, job.predictions, strict=True) if path.exists())
+    there = sum(len(chunk) for number, chunk in enumerate(job.chunks) if job.is_done(number))
     progress = RunProgress("images")
     done = 0
 
@@ -138,8 +138,8 @@ def predict_images(job: PredictionJob, prefix: str) -> Predictions:
         nonlocal done
         for event in events:
             if isinstance(event, PredictedChunk):
-                file = job.predictions[event.number]
-                kept.upload(file, f"{prefix}{file.name}")
+                for file in job.files(event.number):
+                    kept.upload(file, f"{prefix}{file.name}")
                 done += event.images
                 progress((there + done) / total, done)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.vision.metrics import Scores
+from tasks.vision.views import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,9 @@ class ReferencePredictionJob:
 class PredictionJob:
     """Write the detections of `weights` in image files: chunk n of these to file n of `predictions`.
 
-    A file that is there stays as it is. The events are a PredictedChunk for each that was written.
+    Each image is predicted in all `views`, whose detections follow each other; with other views than the plain one
+    they have boxes alone. `embeddings`, if any, are a file a chunk for the features of its plain images. A chunk whose
+    files are there stays as it is. The events are a PredictedChunk for each that was written.
     """
 
     weights: Path
@@ -83,6 +86,16 @@ class PredictionJob:
     predictions: tuple[Path, ...]
     folder: Path
     device: str | None = None
+    views: tuple[View, ...] = (View.PLAIN,)
+    embeddings: tuple[Path, ...] = ()
+
+    def files(self, number: int) -> tuple[Path, ...]:
+        """Return the files of chunk `number`."""
+        return (self.predictions[number], *self.embeddings[number : number + 1])
+
+    def is_done(self, number: int) -> bool:
+        """Return whether chunk `number` is written."""
+        return all(path.exists() for path in self.files(number))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,32 @@
 """Detections of weights in images, by Ultralytics' own predict."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.dataset.validation_sample import ValidationSample, unpack_sample
-from tasks.evaluation.prediction_file import write_predictions
+from tasks.evaluation.prediction_file import write_embeddings, write_predictions
+from tasks.media.images import read_image
 from tasks.serving.pre_postprocess import has_visible_area
 from tasks.serving.served_model import NMS_CONFIDENCE, NMS_IOU
 from tasks.serving.task_outputs import MAX_DETECTIONS
 from tasks.training.job import PredictedChunk, PredictionJob, ReferencePredictionJob
+from tasks.training.trainer.head_inputs import HeadInputs
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections, pack_masks
-from tasks.vision.geometry import clip_boxes, enclosing_boxes
+from tasks.vision.geometry import Floats, clip_boxes, enclosing_boxes
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import MAX_STORED_MASKS, PredictionStore
+from tasks.vision.views import View, render_view, restore_boxes
 
 # As the served graph does: its confidence and NMS are those of Ultralytics' validation.
 _LIKE_SERVED = {"conf": NMS_CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_DETECTIONS, "rect": False}
 _QUIET = {"verbose": False, "save": False}
+_Predict = Callable[[Any], list[Detections]]
 
 
 def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
@@ -35,29 +40,49 @@ def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
 
 def predict_chunks(job: PredictionJob) -> Iterator[PredictedChunk]:
     """Write the detections in each chunk of images that is not written yet; yield each when it is."""
-    missing = [number for number, path in enumerate(job.predictions) if not path.exists()]
+    missing = [number for number in range(len(job.chunks)) if not job.is_done(number)]
     if not missing:
         return
-    predict = _predictor(job, MAX_DETECTIONS)
+    model = load_model(str(job.weights), job.task)
+    head_inputs = HeadInputs(model) if job.embeddings else None
+    predict = _predictor(model, job, MAX_DETECTIONS if job.views == (View.PLAIN,) else 0)
     for number in missing:
-        write_predictions(job.predictions[number], map(predict, job.chunks[number]))
+        embeddings: list[Floats] = []
+
+        def predict_views(image: Path, embeddings: list[Floats] = embeddings) -> Iterator[Detections]:
+            yield from _predict_views(predict, image, job.views)
+            if head_inputs:
+                embeddings.append(head_inputs.embedding())
+
+        write_predictions(job.predictions[number], chain.from_iterable(map(predict_views, job.chunks[number])))
+        if head_inputs:
+            write_embeddings(job.embeddings[number], embeddings)
         yield PredictedChunk(number=number, images=len(job.chunks[number]))
 
 
+def _predict_views(predict: _Predict, image: Path, views: Sequence[View]) -> list[Detections]:
+    if views == (View.PLAIN,):
+        return predict(str(image))
+    pixels = read_image(image)[:, :, ::-1]  # Ultralytics takes arrays as BGR
+    found = predict([render_view(pixels, view) for view in views])
+    return [restore_boxes(each, view) for each, view in zip(found, views, strict=True)]
+
+
 def _predict(job: ReferencePredictionJob, sample: ValidationSample, folder: PredictionStore) -> None:
-    predict = _predictor(job, MAX_STORED_MASKS)
+    predict = _predictor(load_model(str(job.weights), job.task), job, MAX_STORED_MASKS)
     for image in sample.images:
-        folder.add(predict(image.path))
+        folder.add(*predict(str(image.path)))
 
 
-def _predictor(job: ReferencePredictionJob | PredictionJob, masks: int) -> Callable[[Path], Detections]:
-    model = load_model(str(job.weights), job.task)
+def _predictor(model: Any, job: ReferencePredictionJob | PredictionJob, masks: int) -> _Predict:  # noqa: ANN401
     options = {"imgsz": job.image_size, "device": job.device, "project": str(job.folder)}
 
-    def predict(image: Path) -> Detections:
-        (result,) = model.predict(str(image), **_LIKE_SERVED, **_QUIET, **options)
-        detections = to_detections(result.cpu().numpy(), masks)
-        return detections if job.task == "classify" else detections.select(has_visible_area(detections))
+    def predict(source: Any) -> list[Detections]:  # noqa: ANN401 - a name, or a batch of arrays
+        results = model.predict(source, **_LIKE_SERVED, **_QUIET, **options)
+        found = [to_detections(result.cpu().numpy(), masks) for result in results]
+        if job.task == "classify":
+            return found
+        return [each.select(has_visible_area(each)) for each in found]
 
     return predict
 
