@@ -13,6 +13,7 @@ from tasks.catalogue.entries import PredictionEntry
 from tasks.catalogue.lineage_nodes import Edge, Node, NodeKind, grouped
 from tasks.catalogue.models import VERSION_NAME
 from tasks.catalogue.tombstones import Kind, Tombstone
+from tasks.dataset.findings import LabelSource
 from tasks.importing.changes import sum_changes
 from tasks.importing.import_records import read_import
 from tasks.storage.object_names import Bucket
@@ -89,7 +90,7 @@ class LineageGraph:
         return self._graves[archive]
 
     def add_archive(self, archive: str, digest: str) -> str:
-        """Add the bytes with this SHA-256 that were stored under a name, with what they were imported from.
+        """Add the bytes with this SHA-256 that were stored under a name, with what made them or their labels.
 
         Returns the node's id.
         """
@@ -104,10 +105,16 @@ class LineageGraph:
         made = read_import(digest)
         if made:
             facts.append(f"imported from {made.format} by flow run {made.flow_run_id}: {sum_changes(made.changes)}")
+        sources = stored.check.label_sources if stored and stored.check and digest == stored.digest else ()
+        facts += [_label_fact(each) for each in sources]
         node = self._add(NodeKind.ARCHIVE, f"{archive}@{digest}", archive, facts, deleted=is_gone)
-        if made and node not in self._opened:
+        if node not in self._opened:
             self._opened.add(node)
-            self._connect(self.add_archive(made.source, made.source_digest), node)
+            if made:
+                self._connect(self.add_archive(made.source, made.source_digest), node)
+            for each in sources:
+                if each.model_name and each.model_version:
+                    self._connect(self.add_version(f"{each.model_name}/{each.model_version}", forward=False), node)
         return node
 
     def add_version(self, name: str, *, forward: bool) -> str:
@@ -233,6 +240,11 @@ def _version_facts(version: RegisteredVersion) -> list[str]:
         *(f"measured on {name}" for name in archives_of({"archives": tags.get("measured_on", "{}")})),
         tags.get("promotion_reason", ""),
     ]
+
+
+def _label_fact(source: LabelSource) -> str:
+    run = f" by flow run {source.flow_run_id}" if source.flow_run_id else ""
+    return f"{source.images} images labelled with {source.model}{run}"
 
 
 def _grave_fact(grave: Tombstone) -> str:

@@ -5,11 +5,12 @@
 """
 
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -97,8 +98,19 @@ class LabelOrigins:
 
     def images_of(self, origin: Origin) -> frozenset[str]:
         """Return the images with a row of this origin."""
-        own = self.table.filter(pc.equal(self.table["origin"].cast(pa.string()), origin))
-        return frozenset(pc.unique(own["image"]).to_pylist())
+        return frozenset(pc.unique(self._of(origin)["image"]).to_pylist())
+
+    def _of(self, origin: Origin) -> pa.Table:
+        return self.table.filter(pc.equal(self.table["origin"].cast(pa.string()), origin))
+
+    def of_images(self, names: Mapping[str, str]) -> list[LabelOrigin]:
+        """Return which of the images with other `names` a model has labelled; nobody can tell which of their labels."""
+        made = self._of(Origin.MODEL)
+        _, first = np.unique(made["image"].combine_chunks().indices, return_index=True)
+        rows = LabelOrigins(table=made.take(np.sort(first))).rows
+        return [
+            replace(each, image=names[each.image], row=None, confidence=None) for each in rows if each.image in names
+        ]
 
 
 def pack_label_origins(origins: Iterable[LabelOrigin]) -> bytes:

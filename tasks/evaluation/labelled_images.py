@@ -56,7 +56,8 @@ class EvaluationSet:
     `digests` are the SHA-256 in hex of the archives by name, and `checksums` the CRC-32 and the size of all images of
     each, of all splits, by their entries; of a merged dataset both are empty, so nobody can tell who has learnt it.
     `keypoints` is `kpt_shape`: the number of keypoints, and the numbers of each; `flip_idx` is the keypoint that each
-    becomes in a mirrored image, if that is known.
+    becomes in a mirrored image, if that is known. `pseudo_labelled` counts images of the split that are left out, as a
+    model has labelled them.
     """
 
     digests: Mapping[str, str]
@@ -67,6 +68,7 @@ class EvaluationSet:
     keypoints: tuple[int, int]
     images: tuple[EvaluationImage, ...]
     flip_idx: tuple[int, ...] | None = None
+    pseudo_labelled: int = 0
 
     @property
     def title(self) -> str:
@@ -75,16 +77,25 @@ class EvaluationSet:
         return f"{', '.join(archives)}, {'all splits' if self.split == ALL_SPLITS else f'split {self.split}'}"
 
 
+def describe_left_out(data: EvaluationSet) -> list[str]:
+    """Return a sentence if images of the split are left out."""
+    told = f"{data.pseudo_labelled:,} images are left out, because a model has made labels of them."
+    return [told] if data.pseudo_labelled else []
+
+
 def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationSet:
     """Write the images of a split, or of `ALL_SPLITS`, into the fresh `folder`: under numbers, no name becomes a path.
 
+    Images whose labels a model has made are left out: they say nothing of what is right.
+
     Raises:
-        StudioError: The archive lacks the split, or has no label in it.
+        StudioError: The archive lacks the split, or has no label of a person in it.
     """
     folder.mkdir(parents=True)
     try:
         with open_dataset(archive.path, task=archive.task) as (entries, dataset):
-            samples = _samples(dataset, split, archive.name)
+            found = list(_samples(dataset, split, archive.name))
+            samples = [each for each in found if each[1].image not in dataset.origins.pseudo_labelled]
             everything = {each.image for own in dataset.splits.values() for each in own}
             checksums = entries.checksums(everything)
             images = tuple(
@@ -96,7 +107,8 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     task = dataset.task
     if task is None or not any(image.is_labelled for image in images):
         fix = "Name a split with labels, or label its images."
-        raise StudioError(expected_found_fix(f"labels in split {split} of {safe_repr(archive.name)}", "none", fix))
+        expected = f"labels of a person in split {split} of {safe_repr(archive.name)}"
+        raise StudioError(expected_found_fix(expected, "none", fix))
     return EvaluationSet(
         digests={archive.name: archive.digest},
         checksums={archive.name: checksums},
@@ -106,6 +118,7 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
         keypoints=dataset.keypoints or (0, 0),
         images=images,
         flip_idx=dataset.flip_idx,
+        pseudo_labelled=len(found) - len(samples),
     )
 
 
@@ -137,7 +150,9 @@ def join_sets(sets: Sequence[EvaluationSet], renames: Renames) -> EvaluationSet:
         for image in each.images
         if image.class_id is None or ids[image.class_id] is not None
     )
-    return replace(first, digests=digests, checksums=checksums, class_names=plan.class_names, images=images)
+    made = sum(each.pseudo_labelled for each in sets)
+    joined = replace(first, digests=digests, checksums=checksums, class_names=plan.class_names, images=images)
+    return replace(joined, pseudo_labelled=made)
 
 
 def _with_class_ids(image: EvaluationImage, ids: Sequence[int | None]) -> EvaluationImage:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.dataset.archive import Archive, ArchiveError
+from tasks.dataset.label_origins import LABEL_ORIGINS, pack_label_origins
 from tasks.dataset.labels import MAX_LABEL_BYTES, LabelRow, parse_labels
 from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.errors import StudioError, expected_found_fix
@@ -63,6 +64,7 @@ class _CocoArchive:
     dataset: Dataset
     made: zipfile.ZipFile
     log: ImportLog = field(default_factory=ImportLog)
+    names: dict[str, str] = field(default_factory=dict)
 
     def write(self) -> CocoSummary:
         if self.dataset.task == "classify":
@@ -74,6 +76,8 @@ class _CocoArchive:
             document = self._document(split, samples)
             self.made.writestr(f"annotations/instances_{split}.json", json.dumps(document, ensure_ascii=False))
             images[split], annotations = len(document["images"]), annotations + len(document["annotations"])
+        if origins := self.dataset.origins.of_images(self.names):
+            self.made.writestr(LABEL_ORIGINS, pack_label_origins(origins))
         placed = {sample.image for samples in self.dataset.splits.values() for sample in samples}
         for image in self.dataset.labels.keys() - placed:
             self.log.add("left out: an image that is in no split", image)
@@ -94,7 +98,8 @@ class _CocoArchive:
                 continue
             width, height = shown_size(header.width, header.height, header.orientation)
             name = self._free_name(sample.image, names)
-            self.made.writestr(f"images/{split}/{name}", data, zipfile.ZIP_STORED)
+            self.names[sample.image] = f"images/{split}/{name}"
+            self.made.writestr(self.names[sample.image], data, zipfile.ZIP_STORED)
             images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
             for row in self._rows(sample):
                 own = {

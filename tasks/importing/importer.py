@@ -16,6 +16,7 @@ from tasks.dataset.data_yaml import MAX_KEYPOINTS
 from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
+from tasks.dataset.label_origins import LABEL_ORIGINS, read_label_origins
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.errors import StudioError, expected_found_fix
 from tasks.finding_codes import Code
@@ -96,7 +97,11 @@ class _Import:
         self._log = log
         self._format, entries = recognize(archive, params.format, log)
         for name in list_unread(self._format, archive, entries):
-            log.add("left out: a file that is neither an image nor annotations of this format", name)
+            if name != LABEL_ORIGINS:
+                log.add("left out: a file that is neither an image nor annotations of this format", name)
+        self._origins, faults = read_label_origins(archive)
+        if faults:
+            raise UnusableArchiveError(faults[0].message)
         read = read_annotations(self._format, archive, entries, params, log)
         annotated = self._locate(read)
         self._stats = self._check(annotated)
@@ -251,6 +256,12 @@ class _Import:
         kept = self._kept_splits() if params.split == "keep" else {}
         if kept:
             self._log.note(f"{', '.join(sorted(set(kept.values())))} of the source stay ({len(kept):,} images)")
+        made = self._origins.pseudo_labelled & self._labels.keys()
+        if made:
+            self._log.note(f"images that a model has labelled are in train ({len(made):,} images)")
+        for entry in sorted(made & {entry for entry, split in kept.items() if split != "train"}):
+            self._log.add("changed: an image that a model has labelled is in train, not measured on", entry)
+        kept |= dict.fromkeys(made, "train")
         if len(kept) == len(self._labels):
             return kept
         stats = {entry: self._stats[entry] for entry in self._labels}
@@ -278,13 +289,17 @@ class _Import:
 
     def write(self, target: Path, provenance: Mapping[str, object]) -> ImportSummary:
         """Write the images with their labels, and return what was written."""
+        names: dict[str, str] = {}
         with YoloArchive(target, self._task) as written:
             for entry, labels in self._labels.items():
                 data, split = self._archive.read(entry), self._splits[entry]
                 if self._task == "classify":
-                    written.add_classified(entry, data, split, labels[0].class_name)
+                    name = written.add_classified(entry, data, split, labels[0].class_name)
                 else:
-                    written.add(entry, data, split, [label.row for label in labels])
+                    name = written.add(entry, data, split, [label.row for label in labels])
+                names[entry] = name
+            if origins := self._origins.of_images(names):
+                written.tell_label_origins(origins)
             for class_name, folder in written.folders.items():
                 if folder != class_name:
                     self._log.add(

@@ -179,6 +179,10 @@ def _share(ids: Sequence[Sequence[int | None]], united: LabelUnion) -> bool:
 def empty_splits(sources: Sequence[MergeInput], splits: Sequence[Splits]) -> Iterator[Conflict]:
     """Yield the declared splits without an image; training needs no test split, but its owner should know."""
     declared = {split for source in sources for split, samples in source.dataset.splits.items() if samples}
+    if "val" not in declared:
+        found = "none: a model has labelled all images of these archives"
+        fix = "Merge them with an archive that a person has labelled."
+        yield conflict(MergeCode.SPLIT_EMPTY, "images in val", found, fix, fatal=True)
     found = (
         "none left: each is of a dropped class, or the same as one of another split or of the gold archive, or of its "
         "group"

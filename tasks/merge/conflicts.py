@@ -17,6 +17,7 @@ class MergeCode(StrEnum):
     NO_CLASS = "merge-no-class"
     SPLIT_EMPTY = "merge-split-empty"
     GOLD = "merge-gold"
+    PSEUDO_LABELS = "merge-pseudo-labels"
     UNKNOWN_CLASS = "merge-unknown-class"
 
 

@@ -33,6 +33,8 @@ def _parts(plan: MergePlan) -> Iterator[object]:
         yield ["united", united.kept, [[copy.archive, copy.image, copy.label] for copy in united.copies]]
     if plan.vocabularies:
         yield ["vocabularies", "masked"]
+    if plan.pseudo_labelled.prefixes:
+        yield ["pseudo-labelled", sorted(plan.pseudo_labelled.prefixes)]
     if plan.gold:
         yield ["gold", plan.gold.digest, plan.gold.names, plan.gold.class_ids]
         yield from _samples(plan.gold.samples)

@@ -4,8 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tasks.dataset.layout import LabelledImage
 from tasks.errors import expected_found_fix
 from tasks.merge.plan import MergePlan
+from tasks.merge.pseudo_labels import PseudoLabelled
 from tasks.merge.splitting import link_images, split_images
 from tasks.merge.steps import MergeError, ValidArchive
 from tasks.orchestration.step import step
@@ -33,7 +35,8 @@ def plan_folds(
 
     `plan` is that of the archive alone. `classes` maps each image to how many objects of each class it shows. Images
     that are the same, nearly so or of one group are in one fold; `groups` are as `group_linked_images` takes them. The
-    same arguments give the same folds. Where there are fewer sets of related images, there are fewer folds.
+    same arguments give the same folds. Where there are fewer sets of related images, there are fewer folds. Images that
+    `classes` lacks are in no fold, and no fold is trained on them.
 
     Raises:
         MergeError: All images are related.
@@ -48,13 +51,13 @@ def plan_folds(
     if len(members) == 1:
         fix = "Name other groups, or judge with a version that was trained on other images."
         raise MergeError(expected_found_fix("images that make two folds", "all are alike or of one group", fix))
-    return [_fold(plan, frozenset(members[name])) for name in names if name in members]
+    samples = {sample.image: sample for own in plan.splits[0].values() for sample in own if sample.image in classes}
+    return [_fold(plan, samples, frozenset(members[name])) for name in names if name in members]
 
 
-def _fold(plan: MergePlan, images: frozenset[str]) -> Fold:
-    samples = {sample.image: sample for own in plan.splits[0].values() for sample in own}
+def _fold(plan: MergePlan, samples: Mapping[str, LabelledImage], images: frozenset[str]) -> Fold:
     splits = {
         "train": tuple(sample for image, sample in samples.items() if image not in images),
         "val": tuple(sample for image, sample in samples.items() if image in images),
     }
-    return Fold(images=images, plan=replace(plan, splits=(splits,)))
+    return Fold(images=images, plan=replace(plan, splits=(splits,), pseudo_labelled=PseudoLabelled()))

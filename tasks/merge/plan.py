@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.merge.class_mapping import ClassPlan, Renames, find_unknown_renames, plan_classes
 from tasks.merge.compatibility import (
@@ -20,6 +20,7 @@ from tasks.merge.deduplication import deduplicate
 from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import MergeInput, Splits, usable_images
 from tasks.merge.label_union import LabelUnion
+from tasks.merge.pseudo_labels import PseudoLabelled, plan_pseudo_labelled, pseudo_label_conflicts
 from tasks.merge.split_leakage import GOLD, ExcludedImage
 from tasks.merge.vocabularies import Vocabularies, plan_vocabularies
 from tasks.parameters import MergePolicy
@@ -34,6 +35,7 @@ class MergePlan:
     if no archive has a single label (or if they disagree). `united` are the pictures that several archives have, which
     are written once with the labels of all; the other copies are not among `splits`. `vocabularies` are None if all
     that is not labelled is background. `entries` are the checksum and size of each image, as in `MergeInput`.
+    `pseudo_labelled` are the images whose labels a model has made.
     """
 
     archives: tuple[str, ...]
@@ -51,6 +53,7 @@ class MergePlan:
     gold: Gold | None = None
     united: tuple[LabelUnion, ...] = ()
     vocabularies: Vocabularies | None = None
+    pseudo_labelled: PseudoLabelled = field(default_factory=PseudoLabelled)
 
     @property
     def images(self) -> dict[str, int]:
@@ -86,6 +89,7 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         conflicts += partial_labels_of_one_class(archives, names, left.splits, united, policy)
         conflicts += disputed_labels(sources, classes, united, task)
     conflicts += empty_splits(sources, left.splits)
+    conflicts += pseudo_label_conflicts(sources, samples, gold)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
     return MergePlan(
@@ -104,6 +108,7 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         gold=measured,
         united=united,
         vocabularies=vocabularies if any(each.settled for each in conflicts) else None,
+        pseudo_labelled=plan_pseudo_labelled(sources, left.splits),
     )
 
 

@@ -34,6 +34,8 @@ def plan_markdown(plan: MergePlan) -> str:
         parts.append(f"Gold archive {gold}: {len(plan.gold.samples)} images, measured on, never trained on.")
     if plan.united:
         parts.append(f"Pictures that several archives have, each kept once with the labels of all: {len(plan.united)}.")
+    if made := len(plan.pseudo_labelled.prefixes):
+        parts.append(f"Images of train whose labels a model has made: {made} of {plan.images['train']}.")
     if plan.repeated:
         parts.append(f"Images that a split has once more, and keeps: {plan.repeated}.")
     if plan.conflicts:
@@ -60,7 +62,10 @@ def plan_markdown(plan: MergePlan) -> str:
             f"{wrap_text(each.kept)} in {escape_markdown(each.kept_split)}"
             for each in plan.left_out
         ]
-        parts += ["## Left out, because of images in another split or in the gold archive", _first(why)]
+        parts += [
+            "## Left out, because of images in another split, in gold, or labelled by a person",
+            _first(why),
+        ]
     return "\n\n".join(parts)
 
 
@@ -74,6 +79,7 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "class_ids": dict(zip(plan.archives, map(list, plan.classes.class_ids), strict=True)),
         "images": plan.images,
         "repeated": plan.repeated,
+        "pseudo_labelled": len(plan.pseudo_labelled.prefixes),
         "keypoints": plan.keypoints and list(plan.keypoints),
         "flip_idx": plan.flip_idx and list(plan.flip_idx),
         "united": [_copies(plan, each) for each in plan.united],

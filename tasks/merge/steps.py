@@ -20,6 +20,7 @@ from tasks.merge.label_union import ImageCopy, joined_labels
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.pack_sample import pack_sample
 from tasks.merge.plan import MergePlan, blocking_conflicts, plan_merge
+from tasks.merge.pseudo_labels import write_pseudo_labelled
 from tasks.merge.remap import remap_labels
 from tasks.merge.subsets import make_smoke_test_subset, relabel_val_split
 from tasks.merge.vocabularies import write_vocabularies
@@ -130,7 +131,7 @@ def require_mergeable(plan: MergePlan, policy: MergePolicy) -> None:
     if (left := len(plan.conflicts) - LOGGED_CONFLICTS) > 0:
         log.warning("and %d more conflicts", left)
     if plan.left_out:
-        why = "another split or the gold archive has them, too; artifact merge-plan names each"
+        why = "another split, the gold archive or a person's labels have them, too; artifact merge-plan names each"
         log.warning("left out %d images: %s", len(plan.left_out), why)
 
 
@@ -167,6 +168,7 @@ def write_merge(
     write_manifest(data, written)
     if plan.vocabularies:
         write_vocabularies(data, plan.vocabularies)
+    write_pseudo_labelled(data, plan.pseudo_labelled)
     images = plan.images
     gold_data = None
     if gold and plan.gold:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
+from tasks.merge.pseudo_labels import read_pseudo_labelled, write_pseudo_labelled
 from tasks.merge.remap import remap_labels
 from tasks.merge.subset_selection import select_diverse
 from tasks.merge.vocabularies import read_vocabularies, write_vocabularies
@@ -51,21 +52,31 @@ def relabel_val_split(
 
 
 def make_smoke_test_subset(data: Path, task: str, names: Sequence[str], folder: Path, images: int) -> Path:
-    """Link `images` images of train and half as many of val: those first that show classes not shown yet."""
-    chosen = {}
-    for split, count in (("train", images), ("val", max(1, images // 2))):
-        listed = list_images(data, task, split)
-        if task == "classify":
-            classes = groupby(listed, lambda image: image.parent)
-            candidates = [image for _, own in classes for image in islice(own, count)]
-        else:
-            candidates = listed[:: ceil(len(listed) / MAX_CANDIDATES) or 1]
-        chosen[split] = select_diverse({image: read_class_names(image, task) for image in candidates}, count)
+    """Link `images` images of train and half as many of val: those first that show classes not shown yet.
+
+    Half of train are images whose labels a model has made, if there are as many.
+    """
+    pseudo_labelled = read_pseudo_labelled(data)
+    train = list_images(data, task, "train")
+    made = _select([image for image in train if image in pseudo_labelled], task, images // 2)
+    drawn = _select([image for image in train if image not in pseudo_labelled], task, images - len(made))
+    val = _select(list_images(data, task, "val"), task, max(1, images // 2))
+    chosen = {"train": [*drawn, *made], "val": val}
     linked = _link(chosen, task, range(len(names)), folder)
     described = write_data_yaml(folder, task, names, {"train": "train", "val": "val"}, read_keypoint_keys(data, task))
     write_manifest(described, linked)
     _copy_vocabularies(data, range(len(names)), described)
+    write_pseudo_labelled(described, pseudo_labelled)
     return described
+
+
+def _select(images: Sequence[Path], task: str, count: int) -> list[Path]:
+    if task == "classify":
+        classes = groupby(images, lambda image: image.parent)
+        candidates = [image for _, own in classes for image in islice(own, count)]
+    else:
+        candidates = list(images[:: ceil(len(images) / MAX_CANDIDATES) or 1])
+    return select_diverse({image: read_class_names(image, task) for image in candidates}, count)
 
 
 def _copy_vocabularies(data: Path, ids: Sequence[int | None], described: Path) -> None:

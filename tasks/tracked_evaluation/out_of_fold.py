@@ -14,7 +14,7 @@ from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.error_kinds import mean_ap
 from tasks.evaluation.label_error_page import JudgedLabels
 from tasks.evaluation.label_errors import find_label_errors
-from tasks.evaluation.labelled_images import EvaluationSet, label_detections
+from tasks.evaluation.labelled_images import EvaluationSet, describe_left_out, label_detections
 from tasks.evaluation.matching import match
 from tasks.evaluation.version_evaluation import compare_images, require_classes, require_task
 from tasks.merge import steps as merge_steps
@@ -79,7 +79,7 @@ def _predict_by_version(subject: Subject, data: EvaluationSet, params: LabelErro
         task=version.task,
         class_names=version.class_names,
         predictions=found,
-        remarks=(*learnt, *_describe_unjudged(version.class_names, data)),
+        remarks=(*learnt, *_describe_unjudged(version.class_names, data), *describe_left_out(data)),
     )
 
 
@@ -94,6 +94,7 @@ def _predict_by_folds(
         *(f"Out of fold, because {clause}." for clause in subject.describe_trained_on(data)),
         *_describe_base(subject, base),
         *subject.describe_unknown_images(),
+        *describe_left_out(data),
     )
     policy = MergePolicy(boxes_from_polygons=version.task != data.task)
     plan = merge_steps.plan_archives([archive], policy)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from tasks.evaluation import page
-from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.labelled_images import EvaluationSet, describe_left_out
 from tasks.evaluation.version_evaluation import VersionEvaluation
 from tasks.orchestration import artifacts
 from tasks.orchestration.current_run import flow_run_id, log_step
@@ -43,6 +43,7 @@ def publish(
     remarks = [
         *(remark for each in subjects for remark in each.remarks(data, "on other images it may do worse")),
         *(_UNKEPT.format(each.version.version) for each in unkept),
+        *describe_left_out(data),
     ]
     html = page.evaluation_page(first.name, data, evaluations, remarks, evaluation.worst)
     facts = page.evaluation_facts(first.name, data, evaluations) | {"remarks": remarks}

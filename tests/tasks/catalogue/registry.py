@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from mlflow import MlflowClient
 
-from tasks.dataset.findings import Report, Statistics
+from tasks.dataset.findings import LabelSource, OriginStatistics, Report, Statistics
 from tasks.inference.publication import Publication
 from tasks.inference.results.summary import HISTOGRAM_BINS, InferenceSummary
 from tasks.storage.object_store import ObjectStore
@@ -65,9 +65,11 @@ def deploy(model: str, version: int | None, action: str = "deploy") -> str:
     return record.flow_run_id
 
 
-def check(archive: str, digest: str) -> None:
+def check(archive: str, digest: str, *sources: LabelSource) -> None:
     """The record of a check of what is stored now."""
     stored = ObjectStore("datasets").find(archive)
     assert stored is not None
-    report = Report(archive=archive, digest=digest, findings=[], statistics=Statistics(task="detect"))
+    origins = OriginStatistics(images={}, labels={}, sources=sources) if sources else None
+    statistics = Statistics(task="detect", origins=origins)
+    report = Report(archive=archive, digest=digest, findings=[], statistics=statistics)
     record_check.fn(report, stored.etag, "run-1")

@@ -9,6 +9,7 @@ import pytest
 from tasks.catalogue import lineage, lineage_graph, tombstones
 from tasks.catalogue.cursors import CatalogueError
 from tasks.catalogue.tombstones import Kind, Tombstone
+from tasks.dataset.findings import LabelSource
 from tasks.importing.import_records import ImportRecord, write_import
 from tasks.storage.object_store import ObjectStore
 from tests.tasks.catalogue.registry import check, deploy, infer, register
@@ -90,6 +91,22 @@ def test_two_contents_of_one_name_are_two_archives() -> None:
     assert (old.deleted, new.deleted) == (True, False)
     assert "replaced since: other bytes have this name now" in old.facts
     assert any(fact.startswith("valid, checked") for fact in new.facts)
+
+
+def test_an_archive_leads_to_the_versions_that_labelled_it_also_to_its_own() -> None:
+    """A file in an archive says who labelled it, and may say anything."""
+    own = uuid4().hex
+    name = f"{own}.zip"
+    register(own, {name: DIGESTS["a"]})
+    DATASETS.put(name, b"a")
+    check(name, DIGESTS["a"], *(LabelSource(model_name=own, model_version=number, images=7) for number in (1, 9)))
+
+    archive, version = f"archive {name}", f"version {own}/1"
+    assert arrows(name) == {(archive, version), (version, archive), (f"version {own}/9", archive)}
+    text = lineage.trace(name).to_text()
+    assert f"7 images labelled with {own} version 1" in text
+    assert "not in the registry" in text
+    assert lineage.trace(name).to_svg()
 
 
 def test_an_imported_archive_leads_to_its_source_whatever_its_name_is_now() -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 import zipfile
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 
 from tasks.dataset.archive import open_archive
+from tasks.dataset.findings import Verdict
+from tasks.dataset.label_origins import LABEL_ORIGINS, pack_label_origins
 from tasks.importing import cvat
 from tasks.importing.annotations import ImportLog
+from tasks.importing.coco_archive import write_coco
 from tasks.importing.importer import UnusableArchiveError, import_archive
 from tasks.importing.report import import_markdown, import_sentence
 from tasks.importing.steps import convert_archive
@@ -24,8 +28,10 @@ from tasks.training.events import TrainedModel
 from tasks.training.process import run_job
 from tasks.validation.dataset_check import inspect_dataset
 from tasks.validation.image_stats_io import pack_image_stats
+from tests.tasks.dataset.archives import Content, zipped
 from tests.tasks.importing import sources
 from tests.tasks.importing.sources import SOURCES, Box
+from tests.tasks.validation.sound import by_model, made, sound
 
 IMAGES = {
     f"{number}.jpg": [Box("cat", 4, 4, 30, 40), Box("dog", 30, 8, 60, 44)][: 1 + number % 2] for number in range(20)
@@ -410,3 +416,37 @@ def test_a_subset_of_cvat_is_one_of_ours_or_none(written: str, subset: str, told
     with archive:
         (image,) = cvat.read(archive, ["annotations.xml"], log)
     assert (image.subset, log.counts["changed: a subset that is none of train, val and test"]) == (subset, told)
+
+
+def write(path: Path, entries: Mapping[str, Content]) -> Path:
+    path.write_bytes(zipped(entries))
+    return path
+
+
+@pytest.mark.parametrize("split", ["keep", "new"])
+def test_images_that_a_model_has_labelled_stay_so_and_are_in_train(split: str, tmp_path: Path) -> None:
+    """From YOLO, and through COCO and back: under other names, and never in a split that is measured on."""
+    entries = sound()
+    images = [f"images/train/{seed}.jpg" for seed in range(4)]
+    entries[LABEL_ORIGINS] = pack_label_origins(by_model(image, row=row) for image in images for row in (0, 2))
+    params = ImportParams.model_validate({"split": split, "format": "yolo"})
+    written = import_archive(write(tmp_path / "a.zip", entries), tmp_path / "b.zip", params, {})
+    assert (written.changes, written.images["train"] >= 4) == ({}, True)
+    write_coco(tmp_path / "b.zip", tmp_path / "coco.zip")
+    import_archive(tmp_path / "coco.zip", tmp_path / "c.zip", ImportParams.model_validate({"split": split}), {})
+    for name in ("b.zip", "c.zip"):
+        report = inspect_dataset(tmp_path / name, name, "0" * 64, ValidationPolicy()).report
+        assert report.statistics.origins
+        assert report.statistics.origins.images["model"] == 4
+        assert report.verdict is not Verdict.INVALID, report.findings
+
+    entries[LABEL_ORIGINS] = b"PAR1"
+    with pytest.raises(UnusableArchiveError, match="origins of the labels that are there"):
+        import_archive(write(tmp_path / "d.zip", entries), tmp_path / "e.zip", params, {})
+
+
+def test_an_image_of_val_that_a_model_has_labelled_goes_to_train_and_is_told(tmp_path: Path) -> None:
+    entries = made([by_model("images/val/5.jpg")])
+    written = import_archive(write(tmp_path / "a.zip", entries), tmp_path / "b.zip", ImportParams(), {})
+    assert written.images == {"train": 6, "val": 2}
+    assert written.changes == {"changed: an image that a model has labelled is in train, not measured on": 1}

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.label_origins import LabelOrigin, Origin, pack_label_origins, unpack_label_origins
 from tasks.dataset.layout import Dataset, LabelledImage
 from tasks.merge.inputs import MergeInput
 from tasks.merge.plan import MergePlan, plan_merge
@@ -21,10 +22,12 @@ def source(
     task: str | None = "detect",
     keypoints: tuple[int, int] | None = None,
     flip_idx: tuple[int, ...] | None = None,
+    *,
+    made: str = "",
 ) -> MergeInput:
     """An archive of pictures that are letters: the same letter is the same picture, in whatever archive.
 
-    In a classification tree capitals are of the second class.
+    In a classification tree capitals are of the second class. A model has labelled the pictures `made`.
     """
     samples: dict[str, tuple[LabelledImage, ...]] = {}
     images: dict[str, ImageStats] = {}
@@ -36,7 +39,15 @@ def source(
         samples[split] = tuple(LabelledImage(path, None) for path in paths)
         images |= {path: picture(letter) for path, letter in paths.items()}
         entries |= {path: (ord(letter), 1) for path, letter in paths.items()}
-    dataset = Dataset(class_names=tuple(classes), splits=samples, task=task, keypoints=keypoints, flip_idx=flip_idx)
+    told = [LabelOrigin(image=path, row=None, origin=Origin.MODEL) for path in images if path[-5] in made]
+    dataset = Dataset(
+        class_names=tuple(classes),
+        splits=samples,
+        task=task,
+        keypoints=keypoints,
+        flip_idx=flip_idx,
+        origins=unpack_label_origins(pack_label_origins(told)),
+    )
     return MergeInput(
         archive=archive, dataset=dataset, images=images, entries=entries, read=lambda path: path[-5].encode()
     )

@@ -88,6 +88,7 @@ def test_facts_are_the_plan_as_json() -> None:
         "class_ids": {"a.zip": [0, 1], "b.zip": [1, 0, None]},
         "images": {"train": 3, "val": 2},
         "repeated": 0,
+        "pseudo_labelled": 0,
         "united": [["a.zip/images/val/c.jpg", "b.zip/images/train/c.jpg"]],
         "keypoints": None,
         "flip_idx": None,

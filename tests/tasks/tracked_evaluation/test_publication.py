@@ -21,7 +21,7 @@ from tests.tasks.tracked_evaluation.test_subjects import NOTHING, subject
 def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     split: str, trained: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = replace(unpacked(tmp_path, "detect"), split=split)
+    data = replace(unpacked(tmp_path, "detect"), split=split, pseudo_labelled=3)
     learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
     judged = subject(2, 64, replace(NOTHING, archives=learnt))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
@@ -38,7 +38,8 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     assert runs.keep_thresholds.called == kept
     html, facts = runs.log_evaluation.call_args.args[3:]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept
-    assert len(facts["remarks"]) == (not kept) + trained
+    assert len(facts["remarks"]) == (not kept) + trained + 1
+    assert facts["remarks"][-1] == "3 images are left out, because a model has made labels of them."
     markdown = artifacts.show_markdown.call_args.args[1]
     assert ("The thresholds are kept with version 2." in markdown) == kept
     assert ("The thresholds are not kept with version 2," in markdown) != kept
