@@ -3,15 +3,14 @@
 The same file has both under any name, in any archive, however that is packed; a picture that was encoded anew has not.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.merge.plan import MergePlan
+from tasks.parquet_tables import read_table
 
 TRAINING_IMAGES = "training-images.parquet"
 MOST_IMAGES = 10_000_000
@@ -68,14 +67,7 @@ def unpack_training_images(data: bytes) -> TrainingImages:
     Raises:
         ValueError: These are other bytes.
     """
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        table = file.read().cast(_SCHEMA) if file.metadata.num_rows <= MOST_IMAGES else None
-    except Exception as error:  # whatever pyarrow raises over a damaged file
-        raise ValueError(f"expected the images of a training, found another file: {error}") from error
-    if table is None or any(column.null_count for column in table.columns):
-        raise ValueError(f"expected at most {MOST_IMAGES:,} images, each with all fields")
-    rows = table.to_pandas()
+    rows = read_table(data, _SCHEMA, MOST_IMAGES).to_pandas()
     of_split = {split: rows[rows["split"] == split] for split in ("train", "val")}
     return TrainingImages(
         **{

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tasks.evaluation import page
 from tasks.evaluation.labelled_images import EvaluationSet, describe_left_out
+from tasks.evaluation.validation_matching import match_validation
 from tasks.evaluation.version_evaluation import VersionEvaluation
 from tasks.orchestration import artifacts
 from tasks.orchestration.current_run import flow_run_id, log_step
@@ -14,6 +15,7 @@ from tasks.rendering.links import links_markdown
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.tracked_evaluation.subjects import Subject
+from tasks.tracked_evaluation.validation import keep_validation
 from tasks.tracking import evaluation_runs
 from tasks.tracking.links import page_links
 from tasks.tracking.version_pages import VersionPage, keep_page
@@ -60,6 +62,7 @@ def publish(
         if evaluation.keep_thresholds and subject not in unkept:
             source = {"archives": dict(data.digests), "split": data.split, "flow_run_id": run}
             evaluation_runs.keep_thresholds(version, page.threshold_facts(each), source)
+            keep_validation(version, match_validation(version.task, version.class_names, data, each.images))
             kept.append(version)
     links = {"Evaluation": address, "All figures as JSON": figures}
     links |= page_links("", first.run_id, first.name, first.version)

@@ -25,17 +25,18 @@ def test_thresholds_that_rest_on_images_for_training_are_not_kept(
     learnt = {name: frozenset({digest}) for name, digest in data.digests.items() if trained}
     judged = subject(2, 64, replace(NOTHING, archives=learnt))
     evaluation = evaluate_version(2, "detect", CLASSES, data, perfect(data, "detect"), EvaluationParams())
-    runs, keep_page, artifacts = MagicMock(), MagicMock(), MagicMock()
+    runs, keep_page, keep_validation, artifacts = MagicMock(), MagicMock(), MagicMock(), MagicMock()
     monkeypatch.setattr(publication, "artifacts", artifacts)
     for name in ("storage_steps", "retried", "page_links", "links_markdown", "flow_run_id"):
         monkeypatch.setattr(publication, name, MagicMock())
     monkeypatch.setattr(publication, "evaluation_runs", runs)
     monkeypatch.setattr(publication, "keep_page", keep_page)
+    monkeypatch.setattr(publication, "keep_validation", keep_validation)
     with disable_run_logger():
         publication.publish([judged], data, [evaluation], EvaluationParams())
     (version, page), _ = keep_page.call_args
     assert (version.version, page.archives, page.split) == (2, data.digests, split)
-    assert runs.keep_thresholds.called == kept
+    assert runs.keep_thresholds.called == keep_validation.called == kept
     html, facts = runs.log_evaluation.call_args.args[3:]
     assert ("The thresholds of version 2 are not kept with it" in html) != kept
     assert len(facts["remarks"]) == (not kept) + trained + 1

@@ -1,0 +1,91 @@
+"""What a version finds and misses: kept with it by an evaluation, or measured on its own validation data."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.evaluation import steps as evaluation_steps
+from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.validation_matching import (
+    VALIDATION_MATCHING,
+    ValidationMatching,
+    match_validation,
+    pack_matching,
+    unpack_matching,
+)
+from tasks.evaluation.version_evaluation import compare_images, require_task
+from tasks.orchestration.current_run import log_step
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
+from tasks.tracked_evaluation.subjects import Subject, fetch_images
+from tasks.tracking import registry, runs
+from tasks.tracking.lineage import archives_of
+from tasks.tracking.registry import ModelVersion
+
+
+def keep_validation(version: ModelVersion, matching: ValidationMatching) -> None:
+    """Keep it with a version, in place of that of an earlier evaluation.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / VALIDATION_MATCHING
+        path.write_bytes(pack_matching(matching))
+        runs.log_artifact(version.run_id, path)
+
+
+def find_validation(version: ModelVersion) -> ValidationMatching | None:
+    """Return what is kept with a version; None if nothing is, or a file of somebody else.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = runs.download_artifact(version.run_id, VALIDATION_MATCHING, Path(folder))
+        try:
+            matching = unpack_matching(path.read_bytes()) if path else None
+        except ValueError:
+            return None
+    of_version = matching and (matching.source.task, matching.source.class_names)
+    return matching if of_version == (version.task, version.class_names) else None
+
+
+def measure_validation(subject: Subject, device: str | None, folder: Path) -> ValidationMatching:
+    """Have a version predict in split val of the archives that it was trained on, as far as they are still there.
+
+    Raises:
+        StudioError: None of them is there any more, or it cannot predict.
+    """
+    version = subject.version
+    trained_on = archives_of(registry.read_tags(version.name, version.version))
+    store = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
+    expected = f"validation data of {version.name} version {version.version}"
+    fix = f"Run evaluate-model on {version.name} with an archive that it has not learnt, then run this again."
+    left = [name for name in trained_on if "://" not in name and store.exists(name)]
+    if not left:
+        found = f"none of {safe_repr([*trained_on], 200)}" if trained_on else "no archive that it was trained on"
+        raise StudioError(expected_found_fix(expected, found, fix))
+    data = fetch_images(left, "val", {}, folder)
+    learnt = subject.ancestry.images.train
+    unseen = tuple(each for each in data.images if data.checksums[each.archive][each.name] not in learnt)
+    if not unseen:
+        raise StudioError(expected_found_fix(expected, f"that it has learnt all images of {data.title}", fix))
+    return match_images(subject, replace(data, images=unseen), device, folder)
+
+
+def match_images(subject: Subject, data: EvaluationSet, device: str | None, folder: Path) -> ValidationMatching:
+    """Have a version predict in labelled images, with files in `folder`.
+
+    Raises:
+        StudioError: It cannot predict, or is for another task, or shares no class with the labels.
+    """
+    version = subject.version
+    require_task(version.version, version.task, data)
+    log_step("measuring version %d on %s", version.version, data.title)
+    weights = registry.fetch_weights(version, folder / "weights")
+    found = evaluation_steps.predict(data, version, weights, device, "validation", folder / "predictions")
+    images = compare_images(version.task, version.class_names, data, found)
+    return match_validation(version.task, version.class_names, data, images)

@@ -1,0 +1,86 @@
+"""What a version is known to find in validation."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from tasks.errors import StudioError
+from tasks.evaluation import steps
+from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.validation_matching import VALIDATION_MATCHING
+from tasks.merge.training_images import TrainingImages
+from tasks.tracked_evaluation import validation
+from tasks.tracking import registry, runs
+from tests.tasks.evaluation.test_validation_matching import matched
+from tests.tasks.evaluation.test_version_evaluation import perfect, unpacked
+from tests.tasks.tracked_evaluation.test_subjects import NOTHING, subject
+
+STORED = {"archives": '{"a.zip": "aa", "gone.zip": "bb", "s3://elsewhere/b.zip": "cc"}'}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvaluationSet:
+    """The images of a.zip, which is all that is left of what a version was trained on."""
+    data = unpacked(tmp_path, "detect")
+    monkeypatch.setattr(registry, "read_tags", lambda *_: STORED)
+    monkeypatch.setattr(registry, "fetch_weights", lambda *_: tmp_path)
+    monkeypatch.setattr(validation, "ObjectStore", lambda *_: MagicMock(exists=lambda name: name == "a.zip"))
+    monkeypatch.setattr(validation, "fetch_images", lambda names, *_: data if names == ["a.zip"] else None)
+
+    def predict(images: EvaluationSet, *_: Any) -> Any:
+        return perfect(images, "detect")
+
+    monkeypatch.setattr(steps, "predict", predict)
+    return data
+
+
+def test_a_version_is_measured_on_what_is_left_of_its_validation_data_and_it_has_not_learnt(
+    data: EvaluationSet, tmp_path: Path
+) -> None:
+    seen = [data.checksums["a.zip"][image.name] for image in data.images]
+    learnt = replace(NOTHING, images=TrainingImages(train=frozenset(seen[:1]), val=frozenset(seen[1:])))
+    with disable_run_logger():
+        measured = validation.measure_validation(subject(2, 64, learnt), None, tmp_path)
+        assert measured.source.images == 3
+        assert measured.labelled.all()
+        learnt = replace(NOTHING, images=TrainingImages(train=frozenset(seen)))
+        with pytest.raises(StudioError, match=r"that it has learnt all images of a\.zip, split val\. Run evaluate"):
+            validation.measure_validation(subject(2, 64, learnt), None, tmp_path)
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize(("archives", "found"), [('{"gone.zip": "bb"}', "none of"), ("", "no archive that")])
+def test_without_an_archive_that_it_was_trained_on_a_version_says_what_to_do(
+    archives: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "read_tags", lambda *_: {"archives": archives})
+    with pytest.raises(StudioError, match=rf"validation data of m version 2, found {found}.* Run evaluate-model on m"):
+        validation.measure_validation(subject(2, 64), None, tmp_path)
+
+
+def test_a_version_gets_back_what_was_kept_with_it_but_not_what_another_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of a version may hold a file that somebody else has put there."""
+    kept: dict[str, bytes] = {}
+
+    def download(_: str, name: str, folder: Path) -> Path | None:
+        (folder / name).write_bytes(kept.get(name, b""))
+        return folder / name if name in kept else None
+
+    monkeypatch.setattr(runs, "log_artifact", lambda _, path: kept.update({path.name: path.read_bytes()}))
+    monkeypatch.setattr(runs, "download_artifact", download)
+    matching = matched(tmp_path)
+    version = replace(subject(2, 64).version, class_names=matching.source.class_names)
+    assert validation.find_validation(version) is None
+    validation.keep_validation(version, matching)
+    found = validation.find_validation(version)
+    assert found
+    assert found.source == matching.source
+    assert validation.find_validation(replace(version, task="pose")) is None
+    kept[VALIDATION_MATCHING] = b"something else"
+    assert validation.find_validation(version) is None
