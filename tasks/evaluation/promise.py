@@ -10,6 +10,7 @@ count as fewer (Korn and Graubard's effective sample size).
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
 from tasks.evaluation.matching import Doubles, Ints, Matching
@@ -42,7 +43,8 @@ def promise_misses(matching: Matching, class_id: int, share: float) -> Promise:
     # Of no label any share may be missed.
     thresholds = np.concatenate([[0.0], np.unique(found[found > 0])])
     missed = np.searchsorted(np.sort(found), np.maximum(thresholds, 1e-12))
-    effect = _design_effect(found, images, share) if len(found) else 1.0
+    # At a threshold at which the promised share is missed.
+    effect = design_effect(found <= np.quantile(found, share, method="higher"), images) if len(found) else 1.0
     bounds = largest_share(missed / effect, np.full(len(missed), len(found) / effect))
     kept = int(np.argmax(np.append(bounds > share, True)))  # how many stand before the first that breaks it
     at = max(0, kept - 1)
@@ -81,19 +83,17 @@ def _missing_labels(missed: int, labels: int, share: float, effect: float) -> in
     return high - labels
 
 
-def _design_effect(found: Doubles, images: Ints, share: float) -> float:
-    """How many labels count as one, because those of an image are missed together: 1 or more.
+def design_effect(outcomes: NDArray[np.bool_], images: Ints) -> float:
+    """Return how many labels count as one, because those of an image share their outcome: 1 or more.
 
-    It is the variance of the misses by image, by that of labels that are missed one by one, at a threshold at which
-    the promised share is missed.
+    It is the variance of the outcomes [N] by image [N], by that of labels whose outcomes are independent.
     """
-    missed = found <= np.quantile(found, share, method="higher")
-    rate = missed.mean()
+    rate = outcomes.mean()
     groups = np.unique(images, return_inverse=True)[1]
-    residuals = np.bincount(groups, missed - rate)
-    count = len(residuals)
-    if count in {1, len(found)} or rate == 1:  # without a variance an image counts as one label
-        return len(found) / count
-    variance = (residuals**2).sum() * count / (count - 1) / (len(found) * rate * (1 - rate))
-    uncertainty = (stdtrit(count - 1, QUANTILE) / stdtrit(len(found) - 1, QUANTILE)) ** 2
+    residuals = np.bincount(groups, outcomes - rate)
+    labels, count = len(outcomes), len(residuals)
+    if count in {1, labels} or rate in {0, 1}:  # without a variance an image counts as one label
+        return labels / count
+    variance = (residuals**2).sum() * count / (count - 1) / (labels * rate * (1 - rate))
+    uncertainty = (stdtrit(count - 1, QUANTILE) / stdtrit(labels - 1, QUANTILE)) ** 2
     return float(max(1.0, variance * uncertainty))

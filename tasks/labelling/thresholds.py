@@ -1,0 +1,190 @@
+"""From which confidence a model's label is taken, and below which it is dropped, by what it did on validation images.
+
+Of each class the lower threshold is the highest confidence at which the recall still reaches the wanted one. From the
+upper one on, the precision does, and no single wrong label more would break that. What lies between makes its image
+uncertain: a label that is silently missing would teach that nothing is there.
+
+The upper thresholds together keep a promise: if the images are like those of validation, at least the wanted share of
+the labels that are taken is right, with 97.5 % confidence by an exact binomial bound. Labels of one image are wrong
+together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.evaluation.matching import Doubles, Ints
+from tasks.evaluation.promise import design_effect, largest_share
+from tasks.evaluation.validation_matching import ValidationMatching
+
+LEAST_CONFIDENCE = 0.01
+_STEPS = 10  # from the wanted precision to 1, in which it is raised
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelThreshold:
+    """Of a class: labels from `high` on are taken, those below `low` dropped; `low` is at most `high`.
+
+    `high` is None if no confidence is known to be precise enough: nothing of the class is taken. `labels` are those of
+    the class in validation.
+    """
+
+    low: float
+    high: float | None
+    labels: int
+
+    def describe(self, confidence: float) -> str:
+        """Return why a label of this confidence is uncertain."""
+        if self.high is None:
+            return f"{confidence:.2f}, and no confidence is known to be precise enough"
+        return f"{confidence:.2f}, between {self.low:.2f} and {self.high:.2f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassExpectation:
+    """Of a class, on the images that are taken: the share of its labels that are right, and of its objects found.
+
+    None without any; `taken` are its labels there.
+    """
+
+    taken: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What the thresholds gave on labelled images: the share of images that are taken, and the labels on these.
+
+    `by_class` has the version's class ids, for those with labels or detections.
+    """
+
+    images: int
+    share: float
+    overall: ClassExpectation
+    by_class: Mapping[int, ClassExpectation]
+
+
+def compute_thresholds(matching: ValidationMatching, precision: float, recall: float) -> list[LabelThreshold]:
+    """Return the thresholds of each class of the version; of an image as a whole (classify) nothing is dropped."""
+    whole = matching.source.task == "classify"
+    classes = [_ClassCurve(matching, number) for number in range(len(matching.source.class_names))]
+    for step in range(_STEPS):
+        highs = [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
+        if _keep_promise(matching, highs, precision):
+            break
+    else:
+        highs = [None] * len(classes)
+    thresholds = []
+    for each, high in zip(classes, highs, strict=True):
+        low = 0.0 if whole else each.lower_threshold(recall)
+        thresholds.append(LabelThreshold(low=low if high is None else min(low, high), high=high, labels=each.labels))
+    return thresholds
+
+
+def override_thresholds(
+    thresholds: Sequence[LabelThreshold],
+    class_names: Sequence[str],
+    take_from: Mapping[str, float],
+    drop_below: Mapping[str, float],
+) -> list[LabelThreshold]:
+    """Return the thresholds with others for some classes, by name.
+
+    Raises:
+        StudioError: The model has no such class, or would drop what it takes.
+    """
+    if unknown := sorted({*take_from, *drop_below} - {*class_names}):
+        expected = f"classes of the model, {safe_repr([*class_names], 200)}, in labelling.take_from and drop_below"
+        raise StudioError(expected_found_fix(expected, safe_repr(unknown, 200), "Correct the name."))
+    chosen = []
+    for name, threshold in zip(class_names, thresholds, strict=True):
+        high = take_from.get(name, threshold.high)
+        low = drop_below.get(name, threshold.low if high is None else min(threshold.low, high))
+        if high is not None and low > high:
+            fix = "Lower it, or raise labelling.take_from."
+            expected = f"labelling.drop_below of at most {high:.3f} for {safe_repr(name)}, from where labels are taken"
+            raise StudioError(expected_found_fix(expected, f"{low:.3f}", fix))
+        chosen.append(replace(threshold, low=low, high=high))
+    return chosen
+
+
+def sort_labels(thresholds: Sequence[LabelThreshold], class_id: Ints, confidence: Doubles) -> tuple[Bools, Bools]:
+    """Return which of N detections are taken [N] and which are uncertain [N]; the others are dropped."""
+    low = np.array([each.low for each in thresholds])[class_id]
+    high = np.array([np.inf if each.high is None else each.high for each in thresholds])[class_id]
+    taken = confidence >= high
+    return taken, (confidence >= low) & ~taken
+
+
+def expect(matching: ValidationMatching, thresholds: Sequence[LabelThreshold]) -> Expectation:
+    """Return what the thresholds give on the images of a matching."""
+    taken, uncertain = sort_labels(thresholds, matching.class_id, matching.confidence)
+    images = np.zeros(matching.source.images, np.bool_)
+    images[matching.image[uncertain]] = True
+    kept = ~images[matching.image]
+    taken &= kept
+    present = matching.labelled & kept
+
+    def measure(own: Bools) -> ClassExpectation:
+        count, right, objects = (int((each & own).sum()) for each in (taken, taken & present, present))
+        return ClassExpectation(
+            taken=count, precision=right / count if count else None, recall=right / objects if objects else None
+        )
+
+    classes: list[Any] = np.unique(matching.class_id).tolist()
+    return Expectation(
+        images=len(images),
+        share=float((~images).mean()),
+        overall=measure(np.ones(len(kept), np.bool_)),
+        by_class={number: measure(matching.class_id == number) for number in classes},
+    )
+
+
+class _ClassCurve:
+    """The detections of a class, surest first, and how many of them are right down to each place."""
+
+    def __init__(self, matching: ValidationMatching, class_id: int) -> None:
+        own = np.flatnonzero(matching.class_id == class_id)
+        own = own[np.argsort(-matching.confidence[own], kind="stable")]
+        self._confidence = matching.confidence[own]
+        self._right = np.cumsum(matching.labelled[own])
+        self.labels = int(matching.labelled[own].sum())
+
+    def upper_threshold(self, precision: float, wanted: float) -> float | None:
+        """Return how far down the precision is `wanted`, without a break, and one wrong label more leaves `precision`.
+
+        None if there is no such place.
+        """
+        count = np.arange(1, len(self._right) + 1)
+        precise = (self._right >= wanted * count) & (self._right >= precision * (count + 1))
+        # Detections of one confidence count together; of missed labels, at the end, it is 0.
+        ends = np.flatnonzero((np.append(self._confidence[1:], -1) < self._confidence) & (self._confidence > 0))
+        precise = precise[ends]
+        if not precise.any():
+            return None
+        first = int(precise.argmax())
+        stretch = int(np.append(precise[first:], False).argmin())
+        return float(self._confidence[ends[first + stretch - 1]])
+
+    def lower_threshold(self, recall: float) -> float:
+        """Return the highest confidence down to which the recall is reached; the least one if it never is."""
+        if not self.labels:
+            return LEAST_CONFIDENCE
+        place = np.searchsorted(self._right, np.ceil(recall * self.labels - 1e-9))
+        return max(LEAST_CONFIDENCE, float(self._confidence[place]))
+
+
+def _keep_promise(matching: ValidationMatching, highs: Sequence[float | None], precision: float) -> bool:
+    """Whether the labels that are taken bear out that so many are right in all images like these."""
+    high = np.array([np.inf if each is None else each for each in highs])
+    taken = matching.confidence >= high[matching.class_id]
+    wrong = ~matching.labelled[taken]
+    effect = design_effect(wrong, matching.image[taken]) if wrong.any() else 1.0
+    bound = largest_share(np.array(wrong.sum() / effect), np.array(len(wrong) / effect))
+    return not len(wrong) or float(bound) <= 1 - precision

@@ -1,0 +1,136 @@
+"""Which labels of a model are taken, and what is promised of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.errors import StudioError
+from tasks.evaluation.validation_matching import ValidationMatching, ValidationSource
+from tasks.labelling.thresholds import (
+    LEAST_CONFIDENCE,
+    LabelThreshold,
+    compute_thresholds,
+    expect,
+    override_thresholds,
+    sort_labels,
+)
+
+SPLITS = 200
+
+
+def matching(
+    confidence: Any, labelled: Any, image: Any = None, class_id: Any = None, images: int = 0, task: str = "detect"
+) -> ValidationMatching:
+    """Of one class and one image a row, unless others are given; a missed label has confidence 0."""
+    rows = len(confidence)
+    image = np.arange(rows) if image is None else np.asarray(image)
+    class_id = np.zeros(rows, int) if class_id is None else np.asarray(class_id)
+    names = tuple(f"class {number}" for number in range(int(class_id.max()) + 1))
+    return ValidationMatching(
+        source=ValidationSource(
+            task=task, class_names=names, archives={}, split="val", images=images or int(image.max()) + 1
+        ),
+        image=image,
+        class_id=class_id,
+        confidence=np.asarray(confidence, float),
+        labelled=np.asarray(labelled, bool),
+    )
+
+
+def ladder(right: int, wrong: int, missed: int = 0, repeat: int = 1) -> ValidationMatching:
+    """So many right labels with confidences from 1 to 0.6, wrong ones from 0.5 to 0.1, and labels that are missed."""
+    confidence = np.concatenate([np.linspace(1, 0.6, right), np.linspace(0.5, 0.1, wrong), np.zeros(missed)])
+    labelled = np.concatenate([np.ones(right), np.zeros(wrong), np.ones(missed)])
+    return matching(np.tile(confidence, repeat), np.tile(labelled, repeat))
+
+
+def test_labels_are_taken_as_far_down_as_the_precision_holds() -> None:
+    (threshold,) = compute_thresholds(ladder(400, 50), 0.95, 0.95)
+    assert threshold.labels == 400
+    assert threshold.high is not None
+    assert 0.4 < threshold.high < 0.5  # some of the wrong ones are within the 5 %
+    assert threshold.low == threshold.high  # so far down nothing is missed
+
+
+@pytest.mark.parametrize(("right", "is_taken"), [(72, True), (71, False)])
+def test_no_label_is_taken_on_too_little_evidence(right: int, is_taken: bool) -> None:
+    """With no wrong label at all, 97.5 % confidence in 95 % takes 72 of them."""
+    (threshold,) = compute_thresholds(ladder(right, 0), 0.95, 0.95)
+    assert (threshold.high is not None) == is_taken
+
+
+def test_classes_share_their_evidence_but_each_has_some_of_its_own() -> None:
+    own = np.repeat([0, 1, 2], [200, 19, 18])
+    found = compute_thresholds(matching(np.full(237, 0.9), np.ones(237), class_id=own), 0.95, 0.95)
+    assert [each.high for each in found] == [0.9, 0.9, None]
+
+
+def test_below_the_recall_labels_are_dropped_and_a_class_that_is_mostly_missed_drops_nothing() -> None:
+    confidence = [*np.full(100, 0.9), *np.full(60, 0.5), *np.full(40, 0.2), *np.full(300, 0.6)]
+    labelled = [*np.ones(200), *np.zeros(300)]
+    (threshold,) = compute_thresholds(matching(confidence, labelled), 0.95, 0.8)
+    assert (threshold.high, threshold.low) == (0.9, 0.5)
+    assert compute_thresholds(matching(confidence, labelled), 0.95, 0.81)[0].low == 0.2
+    assert compute_thresholds(ladder(100, 300, missed=100), 0.95, 0.95)[0].low == LEAST_CONFIDENCE
+    assert compute_thresholds(matching(confidence, labelled, task="classify"), 0.95, 0.8)[0].low == 0
+
+
+def test_an_image_counts_only_if_nothing_in_it_is_uncertain() -> None:
+    thresholds = [LabelThreshold(low=0.3, high=0.8, labels=9), LabelThreshold(low=0.4, high=None, labels=0)]
+    confidence, class_id = np.array([0.8, 0.79, 0.3, 0.29, 0.9, 0.39]), np.array([0, 0, 0, 0, 1, 1])
+    taken, uncertain = sort_labels(thresholds, class_id, confidence)
+    assert taken.tolist() == [True, False, False, False, False, False]
+    assert uncertain.tolist() == [False, True, True, False, True, False]
+    rows = [(0, 0.9, 1), (0, 0.85, 0), (0, 0.0, 1), (1, 0.9, 1), (1, 0.5, 1), (2, 0.2, 1)]
+    image, scores, labelled = zip(*rows, strict=True)
+    expected = expect(matching(scores, labelled, image=image, images=4), thresholds[:1])
+    assert (expected.share, expected.overall.taken) == (0.75, 2)  # image 1 is uncertain, image 3 shows nothing
+    assert (expected.overall.precision, expected.overall.recall) == (0.5, 1 / 3)
+    assert expected.by_class == {0: expected.overall}
+    nothing = expect(matching([0.5], [1]), thresholds[:1])
+    assert (nothing.share, nothing.overall.precision, nothing.overall.recall) == (0, None, None)
+
+
+def test_a_person_may_set_the_thresholds_of_a_class() -> None:
+    computed = [LabelThreshold(low=0.3, high=0.8, labels=9), LabelThreshold(low=0.4, high=None, labels=0)]
+    names = ("cat", "dog")
+    cat, dog = override_thresholds(computed, names, {"cat": 0.2, "dog": 0.9}, {"dog": 0.5})
+    assert (cat.low, cat.high, dog.low, dog.high) == (0.2, 0.2, 0.5, 0.9)
+    assert override_thresholds(computed, names, {}, {}) == computed
+    with pytest.raises(StudioError, match=r"Expected classes of the model.*found \['cow'\]"):
+        override_thresholds(computed, names, {"cow": 0.5}, {})
+    with pytest.raises(StudioError, match=r"at most 0\.800 for 'cat'.*found 0\.900"):
+        override_thresholds(computed, names, {}, {"cat": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("rates", "spread", "images"), [((11, 1, 1), 0.0, 40), ((2, 2), 1.0, 40), ((11, 1, 1), 1.0, 150)]
+)
+def test_the_promise_is_kept_on_new_images(rates: tuple[int, ...], spread: float, images: int) -> None:
+    """In 190 of 200 splits it is, or none is given; `spread` is how far labels of an image are wrong together."""
+    rng = np.random.default_rng(0)
+    every = 3000
+    shift = rng.normal(0, spread, every)
+    drawn = zip(*_draw(rng, shift, rates), strict=True)
+    image, class_id, confidence, labelled = (np.concatenate(part) for part in drawn)
+    broken = 0
+    for _ in range(SPLITS):
+        chosen = np.zeros(every, bool)
+        chosen[rng.choice(every, images, replace=False)] = True
+        own = chosen[image]
+        known = matching(confidence[own], labelled[own], image[own], class_id[own], every)
+        taken, _ = sort_labels(compute_thresholds(known, 0.95, 0.95), class_id, confidence)
+        taken &= ~own
+        broken += bool(taken.any()) and labelled[taken].mean() < 0.95
+    assert broken <= 0.05 * SPLITS
+
+
+def _draw(rng: np.random.Generator, shift: Any, rates: tuple[int, ...]) -> Any:
+    """Right and wrong labels of each class; the more an image is shifted, the surer are the right ones."""
+    for number, rate in enumerate(rates):
+        for is_right, mean in ((True, 2.2), (False, -1.6)):
+            count = rng.poisson(rate if is_right else 1.5 * rate, len(shift))
+            image = np.repeat(np.arange(len(shift)), count)
+            score = rng.normal(mean, 1.3, len(image)) + shift[image] * (1 if is_right else -0.5)
+            yield image, np.full(len(image), number), 1 / (1 + np.exp(-score)), np.full(len(image), is_right)
