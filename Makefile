@@ -90,6 +90,9 @@ export: setup ## an archive of this disk or of bucket datasets in the format of 
 register: setup ## a version of a model of weights that were trained elsewhere (MODEL= WEIGHTS=old.pt ARCHIVE=x.zip)
 	@$(if $(and $(MODEL),$(WEIGHTS)),,$(error expected a model and weights: make register MODEL=shapes WEIGHTS=old.pt))$(STUDIO) register "$(MODEL)" "$(WEIGHTS)" $(if $(ARCHIVE),--archive "$(ARCHIVE)")
 
+select: setup ## the images from which a model would learn most (MODEL= INPUTS=street/ COUNT=100)
+	@$(if $(and $(MODEL),$(INPUTS)),,$(error expected a model and images: make select MODEL=shapes INPUTS=street/))$(STUDIO) select "$(MODEL)" $(INPUTS) $(if $(COUNT),--set selection.images=$(COUNT))
+
 test-fast: setup ## the tests that need no stack, no browser and no training
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \
 		-m 'not heavy and not stack and not browser and not slow'
@@ -106,6 +109,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) tests.benchmarks.bench_partial_labels
 	@$(PY) tests.benchmarks.bench_label_errors
 	@$(PY) tests.benchmarks.bench_promises
+	@$(PY) tests.benchmarks.bench_selection
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py

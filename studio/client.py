@@ -114,6 +114,10 @@ class Studio:
             label_errors=label_errors,
         )
 
+    def select_images(self, model: str, inputs: Sequence[str], **selection: object) -> Run:
+        """Choose images to label among keys, prefixes, globs or run:ID; keywords are fields of SelectionParams."""
+        return self.start("select-images", model_name=model, inputs=list(inputs), selection=selection)
+
     def deploy(self, model: str, version: int | None = None, **serving: object) -> Run:
         """Serve a version (None: the challenger); keywords are fields of ServingParams."""
         return self.start("deploy-model", model_name=model, version=version, serving=serving)

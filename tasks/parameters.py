@@ -4,6 +4,7 @@ A rule that JSON schema can express is a constraint of a field: the API then ref
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -703,3 +704,53 @@ class InferenceParams(Parameters):
     def keeps_images(self) -> bool:
         """Whether plain copies are written."""
         return self.annotate if self.images is None else self.images
+
+
+class SelectionShares(Parameters):
+    """Shares of the strategies in a mixed selection, as whole numbers: 4 gets four times as many images as 1."""
+
+    uncertainty: int = Field(4, ge=0, le=100, description="Images of which the version is unsure.")
+    diversity: int = Field(2, ge=0, le=100, description="Images that are unlike what is learnt or chosen already.")
+    rare_classes: int = Field(2, ge=0, le=100, description="Images with classes of which little was learnt.")
+    drift: int = Field(1, ge=0, le=100, description="Images that are far from all that the version has learnt.")
+    disagreement: int = Field(1, ge=0, le=100, description="Images in which two versions find different things.")
+    random: int = Field(0, ge=0, le=100, description="Images drawn at random.")
+
+
+class SelectionParams(Parameters):
+    """Which images are chosen, and how many."""
+
+    strategy: Literal["mixed", "random", "uncertainty", "diversity", "rare-classes", "disagreement", "drift"] = Field(
+        "mixed",
+        description="How images are chosen. mixed takes some of each, as shares says; random is there to compare with.",
+    )
+    images: int = Field(100, ge=1, le=10_000, description="Most images that are chosen.")
+    boxes: int | None = Field(
+        None,
+        ge=1,
+        description="Most boxes that are expected in them, by the confidences: what a person would have to draw.",
+    )
+    shares: SelectionShares = Field(SelectionShares(), description="What mixed takes of each strategy.")
+    version: int | None = Field(
+        None, ge=1, description="Number of the version in MLflow that looks at the images. None takes the champion."
+    )
+    other_version: int | None = Field(
+        None, ge=1, description="Number of the version that disagreement compares with. None takes the challenger."
+    )
+    learnt_images: int = Field(
+        500,
+        ge=0,
+        le=5000,
+        description="Images of the version's own training, drawn by the seed, that diversity and drift compare with.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn at random.")
+    device: Device | None = Field(
+        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
+    )
+
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """The strategies that choose, and their shares."""
+        if self.strategy != "mixed":
+            return {self.strategy: 1}
+        return {name.replace("_", "-"): share for name, share in self.shares.model_dump().items() if share}

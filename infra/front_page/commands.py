@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "register-model": ("register", ("model_name", "weights")),
     "evaluate-model": ("evaluate", ("model_name", "archive")),
     "find-label-errors": ("label-errors", ("model_name", "archive")),
+    "select-images": ("select", ("model_name", "inputs")),
     "deploy-model": ("deploy", ("model_name",)),
     "rollback-model": ("rollback", ("model_name",)),
     "undeploy-model": ("undeploy", ("model_name",)),

@@ -16,7 +16,8 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate, train, register, evaluate, label_errors, deploy, rollback, undeploy, infer, pipeline):
+    looking = (evaluate, label_errors, select)
+    for command in (validate, train, register, *looking, deploy, rollback, undeploy, infer, pipeline):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
@@ -173,6 +174,18 @@ def label_errors(
     """Rank the labels of an archive that look wrong."""
     parameters = {"model_name": model, "archive": archive, "version": version}
     _run("find-label-errors", f"label-errors {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def select(
+    model: Model,
+    inputs: Annotated[list[str], typer.Argument(help="Keys, prefixes that end in /, globs in bucket media; run:ID.")],
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the images from which the champion would learn most."""
+    parameters = {"model_name": model, "inputs": inputs}
+    _run("select-images", f"select for {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def deploy(

@@ -15,10 +15,14 @@ PAGES: Mapping[str, str] = {
     "label-errors.zip": "The archive for review",
     "refusal.html": "Why it was refused",
     "report.html": "Report",
+    "selection.html": "Images worth labelling",
 }
 # Whose runs leave one; those of register-model do if its version is refused.
 FLOWS = frozenset(
-    {"evaluate-model", "find-label-errors", "import-dataset", "run-inference", "train-model", "validate-dataset"}
+    {
+        *("evaluate-model", "find-label-errors", "import-dataset", "run-inference"),
+        *("select-images", "train-model", "validate-dataset"),
+    }
 )
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)

@@ -30,6 +30,7 @@ _FOLDERS = {
     **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
     "inference": Kind.PARTS,
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
+    "selection": Kind.PARTS,
 }
 
 

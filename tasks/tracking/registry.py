@@ -203,9 +203,31 @@ def find_candidate(model_name: str) -> ModelVersion:
 @retried_step
 def find_champion(model_name: str) -> ModelVersion | None:
     """Return the champion; None if none was deployed yet."""
-    with tracking_errors(f"looking for the champion of {model_name}") as mlflow:
+    return _find_aliased(model_name, CHAMPION)
+
+
+@retried_step
+def find_rival(version: ModelVersion, other: int | None) -> ModelVersion | None:
+    """Return another version of the same model, by its number, or else the challenger; None if there is none.
+
+    Raises:
+        TrackingError: There is no such number, or it is of another task.
+    """
+    found = find_version.fn(version.name, other) if other else _find_aliased(version.name, CHALLENGER)
+    if found is None or found.version == version.version:
+        return None
+    if found.task != version.task:
+        raise TrackingError(
+            f"Expected a version for {version.task} to compare with {version.name} version {version.version}, found "
+            f"version {found.version} for {found.task}. Name another one."
+        )
+    return found
+
+
+def _find_aliased(model_name: str, alias: str) -> ModelVersion | None:
+    with tracking_errors(f"looking for the {alias} of {model_name}") as mlflow:
         aliases = mlflow.get_registered_model(model_name).aliases
-    return find_version.fn(model_name, int(aliases[CHAMPION])) if CHAMPION in aliases else None
+    return find_version.fn(model_name, int(aliases[alias])) if alias in aliases else None
 
 
 def _to_model_version(model_name: str, entry: Any) -> ModelVersion:  # noqa: ANN401

@@ -37,6 +37,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         {"model_name": "m", "archive": HOSTILE, "split": "all", "versions": [2, 1], "evaluation": {"worst": 9}},
     ),
     ("find-label-errors", {"model_name": "m", "archive": HOSTILE, "version": 2, "label_errors": {"folds": 5}}),
+    ("select-images", {"model_name": "m", "inputs": ["street/", HOSTILE], "selection": {"images": 9, "version": 2}}),
     ("deploy-model", {"model_name": "m", "version": 3, "serving": {"approval": True, "parity": None}}),
     ("rollback-model", {"model_name": "m", "version": 1}),
     ("undeploy-model", {"model_name": "m"}),

@@ -1,0 +1,75 @@
+"""What a selection leaves: the list of its images for the next run, its page and its figures."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from tasks.inference.image_lists import ImageList, ListedImage, write_image_list
+from tasks.inference.media_inputs import MediaStore
+from tasks.media.annotate import annotate_image
+from tasks.media.errors import MediaError
+from tasks.media.images import decode_image, encode_jpeg, resize_to_fit
+from tasks.orchestration import artifacts
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.step import retried
+from tasks.rendering.html import jpeg_data_uri
+from tasks.rendering.links import links_markdown
+from tasks.selection.choice import Choice
+from tasks.selection.page import (
+    SHOWN,
+    Selection,
+    selection_facts,
+    selection_markdown,
+    selection_page,
+    selection_sentence,
+)
+from tasks.selection.session import LookedAt
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.storage.ranged_reads import ObjectChangedError
+from tasks.storage.s3_client import TRANSFERS
+
+PAGE = "selection.html"
+_SIDE = 320  # pixels of a picture
+_QUALITY = 80
+
+
+def publish_selection(title: str, looked_at: LookedAt, choice: Choice) -> str:
+    """Write the list, the page and the figures to bucket `runs`, show artifact `selection`, and return a sentence.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    run = flow_run_id()
+    selection = Selection(title=title, run=run, looked_at=looked_at, choice=choice)
+    log_step("drawing %d images", min(len(choice.chosen), SHOWN))
+    page = selection_page(selection, _draw_pictures(looked_at, choice))
+    facts = json.dumps(selection_facts(selection), indent=2)
+    links = {
+        "Images worth labelling": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/{PAGE}"),
+        "As JSON": retried(storage_steps.write_text)(facts, Bucket.RUNS, f"{run}/selection.json"),
+    }
+    images = [
+        ListedImage(source=looked_at.pool.candidates[each.image].source, reason=each.reason, score=each.score)
+        for each in choice.chosen
+    ]
+    write_image_list(run, ImageList(images=tuple(images)))
+    artifacts.show_markdown("selection", f"{links_markdown(links)}\n\n{selection_markdown(selection)}")
+    return selection_sentence(selection)
+
+
+def _draw_pictures(looked_at: LookedAt, choice: Choice) -> dict[int, str]:
+    """The chosen images with what was found in them, as data URIs; one that changed meanwhile has none."""
+    store, pool = MediaStore(), looked_at.pool
+
+    def draw(number: int) -> str | None:
+        candidate = pool.candidates[number]
+        with suppress(MediaError, ObjectChangedError):
+            image = resize_to_fit(decode_image(store.read(candidate.source)), _SIDE)
+            found = candidate.found.rescale(image.shape[1], image.shape[0])
+            return jpeg_data_uri(encode_jpeg(annotate_image(image, found, pool.class_names), _QUALITY))
+        return None
+
+    shown = [each.image for each in choice.chosen[:SHOWN]]
+    with ThreadPoolExecutor(TRANSFERS) as threads:
+        return {number: uri for number, uri in zip(shown, threads.map(draw, shown), strict=True) if uri}

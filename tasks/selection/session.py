@@ -1,0 +1,235 @@
+"""What a version makes of the images to choose from, and of a sample of those that it has learnt."""
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, repeat
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tasks.errors import StudioError, expected_found_fix
+from tasks.evaluation.prediction_file import read_embeddings
+from tasks.evaluation.steps import CHUNK, predict_images
+from tasks.files import sha256_of
+from tasks.inference.media_inputs import list_media_sources
+from tasks.inference.results.summary import ERROR, Failure
+from tasks.inference.work_plan import MediaSource
+from tasks.merge.training_images import Checksum, TrainingImages
+from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.parameters import SelectionParams
+from tasks.selection.candidates import Candidate, LearntImages, align_classes, count_expected, keep_counted
+from tasks.selection.choice import Pool
+from tasks.selection.learnt_images import draw_sample, list_learnt_sources
+from tasks.selection.steps import FetchedImage, fetch_images
+from tasks.selection.uncertainty import measure_agreement, measure_doubt
+from tasks.training.job import PredictionJob
+from tasks.vision.detections import Detections
+from tasks.vision.geometry import Floats
+from tasks.vision.views import View
+
+FOLDER = "selection"  # in bucket `runs`, below the id of the flow run
+ROUND = 1000  # images that are on the disk at a time
+_NEED_LEARNT = {"diversity", "rare-classes", "drift"}
+
+
+class Version(Protocol):
+    """A version that looks at images, as the registry describes it; `image_size` is in pixels."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+
+    @property
+    def task(self) -> str:
+        """The task of its model."""
+
+    @property
+    def image_size(self) -> int:
+        """The longest side that it takes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Its classes by number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """A version and its weights."""
+
+    version: Version
+    weights: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """The images that a version has learnt, and the names of the archives that they came in."""
+
+    images: TrainingImages
+    archives: Collection[str]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LookedAt:
+    """The pool to choose from, and what is not in it.
+
+    `failures` cannot be labelled; `learnt` images are known to the version from its training, and `repeated` ones are
+    the same file as another.
+    """
+
+    pool: Pool
+    failures: tuple[Failure, ...]
+    learnt: int
+    repeated: int
+
+    @property
+    def failed(self) -> int:
+        """How many images failed; notes about zips do not count."""
+        return sum(each.severity == ERROR for each in self.failures)
+
+
+@dataclass(kw_only=True)
+class _LeftOut:
+    failures: list[Failure] = field(default_factory=list)
+    learnt: int = 0
+    repeated: int = 0
+
+
+class _Seen(NamedTuple):
+    """What a version makes of an image: a finding for each view, and its embedding."""
+
+    views: list[Detections]
+    embedding: Floats
+
+
+def look_at_images(
+    inputs: Sequence[str],
+    observer: Observer,
+    rival: Observer | None,
+    learnt: Learnt,
+    selection: SelectionParams,
+    folder: Path,
+) -> LookedAt:
+    """Have a version look at all images that `inputs` name, but for those that it has learnt, and at some of these.
+
+    With a `rival` it is known how far the two agree. What is seen is kept in bucket `runs`, so a run that is tried
+    again goes on after it.
+
+    Raises:
+        StudioError: An input matches nothing, no image is left, or a version cannot predict.
+    """
+    log_step("looking for images")
+    sources = sorted(list_media_sources(inputs), key=lambda source: source.name)
+    views = tuple(View) if "uncertainty" in selection.wanted else (View.PLAIN,)
+    names = observer.version.class_names
+    left_out = _LeftOut()
+    candidates: list[Candidate] = []
+    for images in _fetch_new(sources, learnt.images, left_out, folder / "images"):
+        seen = _observe(images, observer, views, selection.device, folder)
+        others: Iterator[Detections | None] = repeat(None, len(images))
+        if rival:
+            rivals = _observe(images, rival, (View.PLAIN,), selection.device, folder)
+            others = (align_classes(each.views[0], rival.version.class_names, names) for each in rivals)
+        candidates += itertools.starmap(_candidate, zip(images, seen, others, strict=True))
+    if not candidates:
+        found = next((each.reason for each in left_out.failures), "all are learnt already")
+        fix = "Name others, or convert them."
+        raise StudioError(expected_found_fix("images to choose from", f"none among {len(sources):,}: {found}", fix))
+    sample = None
+    if _NEED_LEARNT & set(selection.wanted):
+        sample = _look_at_learnt(observer, learnt, selection, folder)
+    return LookedAt(
+        pool=Pool(candidates=tuple(candidates), learnt=sample, class_names=names),
+        failures=tuple(left_out.failures),
+        learnt=left_out.learnt,
+        repeated=left_out.repeated,
+    )
+
+
+def _fetch_new(
+    sources: Sequence[MediaSource], learnt: TrainingImages, left_out: _LeftOut, folder: Path
+) -> Iterator[list[FetchedImage]]:
+    """Yield the images a round at a time, as files that exist until the next; the others are counted."""
+    seen = set[Checksum]()
+    for start in range(0, len(sources), ROUND):
+        images, failures = fetch_images(sources[start : start + ROUND], folder)
+        left_out.failures += failures
+        new = []
+        for image in images:
+            if image.checksum in learnt:
+                left_out.learnt += 1
+            elif image.checksum in seen:
+                left_out.repeated += 1
+            else:
+                seen.add(image.checksum)
+                new.append(image)
+        if new:
+            yield new
+        shutil.rmtree(folder)
+
+
+def _look_at_learnt(
+    observer: Observer, learnt: Learnt, selection: SelectionParams, folder: Path
+) -> LearntImages | None:
+    found = list_learnt_sources(learnt.archives, learnt.images.train)
+    images, _ = fetch_images(draw_sample(found, selection.learnt_images, selection.seed), folder / "learnt")
+    if not images:
+        return None
+    log_step("looking at %d images of %d that it has learnt", len(images), len(found))
+    seen = list(_observe(images, observer, (View.PLAIN,), selection.device, folder))
+    expected = count_expected([keep_counted(each.views[0]) for each in seen], len(observer.version.class_names))
+    return LearntImages(
+        embeddings=np.stack([each.embedding for each in seen]), class_counts=expected * (len(found) / len(images))
+    )
+
+
+def _observe(
+    images: Sequence[FetchedImage], observer: Observer, views: tuple[View, ...], device: str | None, folder: Path
+) -> Iterator[_Seen]:
+    """Yield what an observer makes of one image after another."""
+    version = observer.version
+    log_step("version %d looks at %d images", version.version, len(images))
+    own = hashlib.sha256(sha256_of(observer.weights).encode())
+    for image in images:
+        own.update(repr(image.checksum).encode())
+    content = f"version-{version.version}-{len(views)}-views-{own.hexdigest()[:16]}"
+    job = _job(images, observer, views, device, folder / content)
+    found = iter(predict_images(job, f"{flow_run_id()}/{FOLDER}/{content}/"))
+    for embedding in read_embeddings(job.embeddings):
+        yield _Seen(views=list(islice(found, len(views))), embedding=embedding)
+    shutil.rmtree(job.folder)
+
+
+def _job(
+    images: Sequence[FetchedImage], observer: Observer, views: tuple[View, ...], device: str | None, folder: Path
+) -> PredictionJob:
+    folder.mkdir(parents=True)
+    paths = [image.path for image in images]
+    chunks = tuple(tuple(paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
+    return PredictionJob(
+        weights=observer.weights,
+        task=observer.version.task,
+        image_size=observer.version.image_size,
+        chunks=chunks,
+        predictions=tuple(folder / f"{number:06d}.zip" for number in range(len(chunks))),
+        embeddings=tuple(folder / f"{number:06d}.npy" for number in range(len(chunks))),
+        views=views,
+        folder=folder,
+        device=device,
+    )
+
+
+def _candidate(image: FetchedImage, seen: _Seen, other: Detections | None) -> Candidate:
+    found, *again = map(keep_counted, seen.views)
+    return Candidate(
+        source=image.source,
+        found=found,
+        doubt=measure_doubt(found),
+        view_agreement=float(np.mean([measure_agreement(found, each) for each in again])) if again else None,
+        version_agreement=None if other is None else measure_agreement(found, keep_counted(other)),
+        embedding=seen.embedding,
+        thumbnail=image.thumbnail,
+    )

@@ -1,0 +1,173 @@
+"""What a version makes of the images to choose from: who is among them, who is not, and what is kept of it."""
+
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from prefect.logging import disable_run_logger
+
+from tasks.errors import StudioError
+from tasks.evaluation.steps import Predictions
+from tasks.inference.work_plan import MediaSource
+from tasks.media.errors import MediaError
+from tasks.media.file_type import MediaKind
+from tasks.merge.training_images import TrainingImages
+from tasks.parameters import SelectionParams
+from tasks.selection import session, steps
+from tasks.selection.session import Learnt, LookedAt, Observer, look_at_images
+from tasks.storage.ranged_reads import ObjectChangedError
+from tasks.tracking.registry import ModelVersion
+from tasks.training.job import PredictionJob
+from tasks.training.trainer.reference import predict_chunks
+from tests.tasks.export.finders import finder
+
+pytestmark = pytest.mark.slow
+SIDE = 64
+CLASSES = ("cell", "platelet")
+
+
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+OBJECTS: dict[str, bytes | Exception] = {
+    "b.png": png(1),
+    "a.png": png(2),
+    "broken.png": png(3)[:300],
+    "changed.png": ObjectChangedError("other"),
+    "copy.png": png(1),
+    "film.mp4": b"film",
+    "learnt.png": png(4),
+    "photo.heic": b"photo",
+    "unread.png": MediaError("expected at most 1 byte, found 2"),
+    "learnt/1.png": png(4),
+    "learnt/2.png": png(5),
+    "learnt/3.png": png(6),
+}
+
+
+def source(name: str) -> MediaSource:
+    kind = MediaKind.VIDEO if name.endswith("mp4") else MediaKind.IMAGE
+    return MediaSource(name=name, bucket="media", key=name, etag='"1"', size=1, kind=kind)
+
+
+class Store:
+    def read(self, source: MediaSource) -> bytes:
+        stored = OBJECTS[source.name]
+        if isinstance(stored, Exception):
+            raise stored
+        return stored
+
+
+def checksum(data: bytes) -> tuple[int, int]:
+    return zlib.crc32(data), len(data)
+
+
+def observer(folder: Path, number: int, names: tuple[str, ...] = CLASSES) -> Observer:
+    folder.mkdir()
+    drawn = [np.random.default_rng(seed).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for seed in range(2)]
+    weights = finder(folder, "yolo11n", drawn, classes=2)
+    version = ModelVersion(name="m", version=number, run_id="", task="detect", image_size=SIDE, class_names=names)
+    return Observer(version=version, weights=weights)
+
+
+@pytest.fixture
+def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LookedAt, list[str]]]:
+    """Look at images whose names are in OBJECTS, in this process; returns where what was seen was kept, too."""
+    prefixes: list[str] = []
+
+    def predict(job: PredictionJob, prefix: str) -> Predictions:
+        prefixes.append(prefix)
+        list(predict_chunks(job))
+        return Predictions(job.predictions)
+
+    monkeypatch.setattr(steps, "MediaStore", Store)
+    monkeypatch.setattr(session, "fetch_images", steps.fetch_images.fn)
+    monkeypatch.setattr(session, "predict_images", predict)
+    monkeypatch.setattr(session, "flow_run_id", lambda: "run")
+    monkeypatch.setattr(session, "log_step", lambda *_: None)
+    monkeypatch.setattr(session, "list_media_sources", lambda inputs: map(source, inputs))
+    monkeypatch.setattr(
+        session, "list_learnt_sources", lambda archives, _: [source(f"learnt/{each}.png") for each in archives]
+    )
+
+    def look(
+        names: list[str], one: Observer, rival: Observer | None = None, archives: str = "123", **selection: Any
+    ) -> tuple[LookedAt, list[str]]:
+        prefixes.clear()
+        learnt = Learnt(images=TrainingImages(train=frozenset({checksum(png(4))})), archives=archives)
+        params = SelectionParams(device="cpu", **selection)
+        folder = tmp_path / f"try-{len(list(tmp_path.iterdir()))}"
+        with disable_run_logger():
+            return look_at_images(names, one, rival, learnt, params, folder), list(prefixes)
+
+    return look
+
+
+def test_images_are_looked_at_but_for_those_that_nobody_should_label(
+    look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ROUND", 2)
+    one = observer(tmp_path / "one", 3)
+    looked_at, kept = look([*OBJECTS][:9], one, learnt_images=2)
+    pool = looked_at.pool
+    assert [each.source.name for each in pool.candidates] == ["a.png", "b.png"]
+    assert (looked_at.learnt, looked_at.repeated, looked_at.failed) == (1, 1, 5)
+    assert [each.source for each in looked_at.failures] == [
+        *("broken.png", "changed.png", "film.mp4", "photo.heic", "unread.png")
+    ]
+    for each in pool.candidates:
+        assert len(each.found) > 0
+        assert each.view_agreement is not None
+        assert 0 < each.view_agreement < 1
+        assert each.version_agreement is None
+    assert pool.learnt is not None
+    assert pool.learnt.embeddings.shape == (2, len(pool.candidates[0].embedding))
+    assert kept[0].startswith("run/selection/version-3-3-views-")
+    assert look([*OBJECTS][:9], one, learnt_images=2)[1] == kept
+
+
+def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
+    look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
+) -> None:
+    one, same = observer(tmp_path / "one", 3), observer(tmp_path / "same", 4)
+    (agreed,), (differing,) = (
+        look(["a.png"], one, rival, strategy="disagreement")[0].pool.candidates
+        for rival in (
+            same,
+            Observer(
+                version=ModelVersion(**{**vars(same.version), "class_names": CLASSES[::-1]}), weights=same.weights
+            ),
+        )
+    )
+    assert agreed.version_agreement == pytest.approx(1, abs=1e-5)
+    assert agreed.view_agreement is None
+    assert differing.version_agreement is not None
+    assert differing.version_agreement < 0.9
+
+
+def test_without_an_image_to_choose_the_first_reason_is_told(
+    look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
+) -> None:
+    one = Observer(
+        version=ModelVersion(name="m", version=1, run_id="", task="detect", image_size=SIDE, class_names=CLASSES),
+        weights=tmp_path,
+    )
+    with pytest.raises(StudioError, match="none among 2: expected an image, found a video"):
+        look(["film.mp4", "learnt.png"], one)
+    with pytest.raises(StudioError, match="all are learnt already"):
+        look(["learnt.png"], one)
+
+
+def test_a_version_whose_learnt_images_are_gone_has_none_to_compare_with(
+    look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
+) -> None:
+    looked_at, _ = look(["a.png"], observer(tmp_path / "one", 3), archives="", strategy="diversity")
+    assert looked_at.pool.learnt is None
