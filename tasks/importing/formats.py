@@ -73,7 +73,8 @@ def list_unread(kind: str, archive: Archive, entries: Sequence[str]) -> list[str
 
 def _is_beside_annotations(name: str) -> bool:
     """Whether a file has names of classes or of the images of a subset."""
-    return name.rpartition("/")[2] in plain_yolo.NAME_FILES or open_images.CLASS_NAMES in name or voc.IMAGE_SETS in name
+    known = {*plain_yolo.NAME_FILES, label_studio.CONFIGURATION}
+    return name.rpartition("/")[2] in known or open_images.CLASS_NAMES in name or voc.IMAGE_SETS in name
 
 
 def _format_of(archive: Archive, name: str, images: ImageIndex) -> str | None:

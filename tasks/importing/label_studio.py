@@ -27,9 +27,10 @@ from tasks.importing.annotations import (
     ellipse,
     rotated_box,
 )
-from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, records
+from tasks.importing.documents import MAX_NUMBER, Coordinate, DocumentError, Record, read_json, read_xml, records
 from tasks.importing.run_lengths import RunLengthError, rings_of_brush
 
+CONFIGURATION = "label-config.xml"  # the labelling interface of the project, if people put it beside their export
 # What is said of an image, not drawn.
 _UNDRAWN = frozenset({"choices", "taxonomy", "rating", "number", "textarea", "datetime"})
 # What the server puts before the name of a file that was uploaded to it. People zip its files or their own.
@@ -113,7 +114,9 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
     """
     files = {_file_of(entry) for entry in archive.entries}
     drawings = [drawing for name in entries for drawing in _read_file(archive, name, files, log.at(name))]
-    points = sorted({name for drawing in drawings for name in drawing.names_of_points()})
+    class_names, declared = _read_configuration(archive, log)
+    points = list(dict.fromkeys([*declared, *sorted({name for each in drawings for name in each.names_of_points()})]))
+    log.declare(class_names)
     log.declare_keypoints(points)
     columns = {name: at for at, name in enumerate(points)}
     for drawing in drawings:
@@ -125,6 +128,21 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog) -> Iterator[A
             shapes=shapes,
             lost=drawing.count - len(shapes),
         )
+
+
+def _read_configuration(archive: Archive, log: ImportLog) -> tuple[list[str], list[str]]:
+    """Return the classes and the keypoints that the labelling interface has, in its order; none without its file."""
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for entry in (each for each in archive.entries if _file_of(each) == CONFIGURATION):
+        try:
+            root = read_xml(archive, entry)
+        except DocumentError as error:
+            log.add(f"left out: a file that cannot be read: {error}", entry)
+            continue
+        for control in (each for each in root.iter() if each.tag.lower() in _LABELS):
+            for tag in (*control.iter("Label"), *control.iter("Choice")):
+                names[control.tag.lower() == "keypointlabels"].append(tag.get("alias") or tag.get("value") or "")
+    return names[False], names[True]
 
 
 def _read_file(archive: Archive, name: str, files: Container[str], log: PlaceLog) -> Iterator["_Drawing"]:

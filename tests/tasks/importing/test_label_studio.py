@@ -161,3 +161,17 @@ def test_a_keypoint_has_the_same_place_in_each_image(tmp_path: Path) -> None:
         rows = {name[-5]: archive.read(name).decode().split() for name in archive.namelist() if name.endswith(".txt")}
     assert (described["kpt_shape"], described["flip_idx"]) == ([3, 3], [2, 1, 0])
     assert {number: row[7::3] for number, row in rows.items()} == {"1": ["2", "0", "2"], "2": ["0", "2", "2"]}
+
+
+def test_the_labelling_interface_beside_the_export_gives_all_classes_in_its_order(tmp_path: Path) -> None:
+    """Also names that nobody has used; one that is no XML is told, and costs nothing else."""
+    interface = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="tag" toName="image">'
+        '<Label value="dog"/><Label value="Cat" alias="cat"/></RectangleLabels></View>'
+    )
+    files = {"1.jpg": sources.jpeg(0), "tasks.json": json.dumps([whole(1, ("rectanglelabels", BOX))])}
+    for name, text, expected in (("good", interface, ("dog", "cat")), ("bad", "<!ENTITY", ("cat",))):
+        source = sources.write_zip(tmp_path / f"{name}.zip", {**files, "label-config.xml": text})
+        summary = import_archive(source, tmp_path / f"{name}-target.zip", ImportParams(), {})
+        assert summary.class_names == expected
+        assert any("cannot be read" in change for change in summary.changes) is (name == "bad")
