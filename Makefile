@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export register datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export register review datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ register: setup ## a version of a model of weights that were trained elsewhere (
 
 select: setup ## the images from which a model would learn most (MODEL= INPUTS=street/ COUNT=100)
 	@$(if $(and $(MODEL),$(INPUTS)),,$(error expected a model and images: make select MODEL=shapes INPUTS=street/))$(STUDIO) select "$(MODEL)" $(INPUTS) $(if $(COUNT),--set selection.images=$(COUNT))
+
+review: setup ## have people correct what a model finds, in Label Studio (MODEL= INPUTS="street/" AS=x.zip)
+	@$(if $(and $(MODEL),$(INPUTS),$(AS)),,$(error expected a model, images and an archive to make: make review MODEL=shapes INPUTS="street/" AS=x.zip))$(STUDIO) review "$(MODEL)" $(INPUTS) "$(AS)"
 
 test-fast: setup ## the tests that need no stack, no browser and no training
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \

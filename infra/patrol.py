@@ -13,11 +13,16 @@ from tasks.orchestration import child_runs, events, questions
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
 from tasks.orchestration.suspension import awaited_run
+from tasks.review import deadlines
+from tasks.review.label_studio import LabelStudio
+from tasks.settings import Settings
 
 EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
 CANCELLED_SINCE = timedelta(days=1)  # longer than the server is away
 CHANGED = "changed"
+ASKING_S = 10.0  # for which Label Studio may think, while nobody else is visited
+REVIEWS = "review-images"
 _ACTIVE = in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -29,7 +34,7 @@ def patrol(api: str, auth: str | None) -> None:
         auth: `user:password`, if it asks for one.
     """
     with temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}):
-        for action in (announce_active_runs, answer_unanswered, resume_pipelines, cancel_left_runs):
+        for action in (announce_active_runs, answer_unanswered, resume_pipelines, resume_reviews, cancel_left_runs):
             try:
                 action()
             except Exception as error:  # noqa: BLE001 - whatever a client raises
@@ -100,8 +105,32 @@ def resume_pipelines() -> None:
                 client.resume_flow_run(run)
 
 
+def resume_reviews(now: datetime | None = None) -> None:
+    """Resume the reviews that wait for people if each of their images was submitted or skipped, or their time is over.
+
+    The run itself reads what was answered, and waits again if it finds an image that is open.
+
+    Raises:
+        StudioError: The server or Label Studio does not answer.
+    """
+    now = now or datetime.now(UTC)
+    paused = FlowRunFilter(state=in_state(StateType.PAUSED))
+    found = list_flow_runs(paused, flows=FlowFilter(name=FlowFilterName(any_=[REVIEWS])))
+    waiting = {run: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
+    for run, deadline in waiting.items():
+        if deadline <= now or not _waits_for_people(str(run.id)):
+            with patient_client() as client:
+                client.resume_flow_run(run.id)
+
+
+def _waits_for_people(run: str) -> bool:
+    with LabelStudio(Settings(), ASKING_S) as tool:
+        project = tool.find_project(run)
+        return project is not None and tool.has_open_tasks(project)
+
+
 def cancel_left_runs() -> None:
-    """Cancel the runs of pipelines that were cancelled while they had no process to do so: suspended, or Scheduled.
+    """Cancel the runs of pipelines and reviews that were cancelled without a process to do so: suspended, or Scheduled.
 
     A run that a person has started again since goes on.
 
@@ -110,7 +139,7 @@ def cancel_left_runs() -> None:
     """
     since = FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELLED_SINCE)
     cancelled = FlowRunFilter(state=in_state(StateType.CANCELLED), end_time=since)
-    pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline"]))
+    pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline", REVIEWS]))
     found = list_flow_runs(cancelled, flows=pipelines)
     if ended := {run.id: run.end_time for run in found if run.end_time}:
         child_runs.cancel_children(ended)

@@ -135,6 +135,13 @@ class Studio:
         run = self.start("run-inference", model_name=model, inputs=list(inputs), inference=inference)
         return InferenceRun(run.id)
 
+    def review(self, model: str, inputs: Sequence[str], archive: str, **review: object) -> Run:
+        """Have people correct in Label Studio what a model finds in images, as `archive`.
+
+        Keywords are fields of ReviewParams. The run is suspended while people draw.
+        """
+        return self.start("review-images", model_name=model, inputs=list(inputs), archive=archive, review=review)
+
     def pipeline(self, model: str, archives: Sequence[str], *, inputs: Sequence[str] = (), **parameters: object) -> Run:
         """Validate archives, train, deploy if the version is better, and infer over `inputs`.
 

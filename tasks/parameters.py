@@ -754,3 +754,37 @@ class SelectionParams(Parameters):
         if self.strategy != "mixed":
             return {self.strategy: 1}
         return {name.replace("_", "-"): share for name, share in self.shares.model_dump().items() if share}
+
+
+class ReviewParams(Parameters):
+    """What a person is asked about, and what becomes of the answers."""
+
+    confidence: float = Field(
+        DEFAULT_CONFIDENCE,
+        ge=0,
+        le=1,
+        description="Suggestions of the model below this score are not shown. A low one gives a person more to delete "
+        "and less to draw.",
+    )
+    max_images: int = Field(
+        500, ge=1, le=10_000, description="Images of a round, the first ones of the inputs; others are left out."
+    )
+    max_wait_d: float = Field(
+        14,
+        ge=0,
+        le=365,
+        description="Days after which the round ends with what was submitted by then; without anything it fails.",
+    )
+    val: float = Field(
+        0.2,
+        gt=0,
+        le=0.5,
+        description="Share of the images that goes into val. Labels that a person has only accepted flatter the model "
+        "that suggested them: compare versions on a gold archive.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    groups: tuple[NamePattern, ...] = Field(
+        (),
+        description="Patterns of file names: images with the same text at {group} stay in one split, so "
+        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
+    )

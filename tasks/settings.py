@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     triton_http_url: str = "127.0.0.1:8000"
     triton_grpc_url: str = "127.0.0.1:8001"
     studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens Triton's load API.")
+    label_studio_url: str = Field(
+        "", description="Label Studio as workers and browsers reach it; empty: there is none."
+    )
+    label_studio_api_key: SecretStr = SecretStr("")
     studio_links_access_key_id: str = Field(
         "", description="Signs links; without it the `AWS_*` key of the process does."
     )

@@ -16,8 +16,20 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    looking = (evaluate, label_errors, select)
-    for command in (validate, train, register, *looking, deploy, rollback, undeploy, infer, pipeline):
+    for command in (
+        validate,
+        train,
+        register,
+        evaluate,
+        label_errors,
+        select,
+        deploy,
+        rollback,
+        undeploy,
+        infer,
+        review,
+        pipeline,
+    ):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
     app.command("clean-up", rich_help_panel="Runs of a flow")(clean_up)
@@ -228,6 +240,21 @@ def infer(
     parameters = {"model_name": model, "inputs": inputs}
     settings = [*([f"inference.confidence={confidence}"] if confidence else []), *(settings or [])]
     _run("run-inference", f"infer with {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def review(
+    model: Model,
+    inputs: Annotated[
+        list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media; run:ID of another run.")
+    ],
+    archive: Annotated[str, typer.Argument(help="The archive to make, such as reviewed.zip.")],
+    settings: Settings = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have people correct in Label Studio what the champion finds in images, and make an archive of it."""
+    parameters = {"model_name": model, "inputs": inputs, "archive": archive}
+    _run("review-images", f"review with {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def pipeline(

@@ -20,6 +20,17 @@ _UNSAFE = re.compile(r"[^\w. ()-]+")
 _MAX_STEM = 120
 
 
+def class_folder(class_name: str) -> str:
+    """Return the folder of a class of whole images, unless another class has it."""
+    return _UNSAFE.sub("_", class_name).strip(". ")[:_MAX_STEM] or "_"
+
+
+def add_label_origins(path: Path, origins: Iterable[LabelOrigin]) -> None:
+    """Add `label-origins.parquet` to an archive of ours that has none."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_entry(LABEL_ORIGINS), pack_label_origins(origins), zipfile.ZIP_DEFLATED)
+
+
 @dataclass
 class YoloArchive(AbstractContextManager["YoloArchive"]):
     """A zip that is written an image at a time.
@@ -53,8 +64,7 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
     def add_classified(self, source: str, data: bytes, split: str, class_name: str) -> str:
         """Write an image into the folder of its class, which no other class has; return its entry."""
         if class_name not in self.folders:
-            folder = _UNSAFE.sub("_", class_name).strip(". ")[:_MAX_STEM] or "_"
-            self.folders[class_name] = self._take(folder)
+            self.folders[class_name] = self._take(class_folder(class_name))
         name = self._free_name(source, f"{split}/{self.folders[class_name]}")
         self._write(name, data, zipfile.ZIP_STORED)
         return name
@@ -99,6 +109,10 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
         return free
 
     def _write(self, name: str, data: bytes, packing: int = zipfile.ZIP_DEFLATED) -> None:
-        entry = zipfile.ZipInfo(name, _TIME)
-        entry.external_attr = 0o644 << 16
-        self._zip.writestr(entry, data, packing)
+        self._zip.writestr(_entry(name), data, packing)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.external_attr = 0o644 << 16
+    return entry

@@ -89,6 +89,16 @@ def named_run(text: str) -> str | None:
     return run
 
 
+def find_predictions_run(run: str) -> str | None:
+    """Return the run of inference that has answered the images of flow run `run`: itself, or the one of its list.
+
+    Raises:
+        StorageError: The list is damaged.
+    """
+    listed = _find_image_list(run)
+    return run if listed is None else listed.predictions_run
+
+
 def list_run_sources(run: str) -> Iterable[MediaSource]:
     """Return the images of the list of flow run `run`; without a list, what it has answered as a run of inference.
 

@@ -26,6 +26,8 @@ MODEL_REFUSED = "model.refused"
 MODEL_DEPLOYED = "model.deployed"
 MODEL_ROLLED_BACK = "model.rolled-back"
 INFERENCE_COMPLETED = "inference.completed"
+REVIEW_WANTED = "review.wanted"
+REVIEW_FINISHED = "review.finished"
 VERSION_DELETED = "version.deleted"
 PREDICTION_DELETED = "prediction.deleted"
 
@@ -141,6 +143,29 @@ EVENTS: Mapping[str, EventKind] = {
             "gallery": "address of the gallery",
         },
     ),
+    REVIEW_WANTED: EventKind(
+        occasion="`review-images` shows images in Label Studio, and waits until people have submitted or skipped them.",
+        resource="review",
+        payload={
+            **_VERSION,
+            "run": "id of the flow run that waits",
+            "images": "number of images",
+            "page": "address of the project",
+        },
+    ),
+    REVIEW_FINISHED: EventKind(
+        occasion="`review-images` has published the archive of what people have submitted.",
+        resource="dataset",
+        payload={
+            **_ARCHIVE,
+            **_VERSION,
+            "run": "id of the flow run",
+            "images": "number of images in the archive",
+            "labels": "number of labels in it",
+            "drawn": "how many of them people have drawn or moved",
+            "changes": "number of objects accepted, moved, reclassed, added and deleted",
+        },
+    ),
     VERSION_DELETED: EventKind(
         occasion="`delete-version` has removed a version.",
         resource="version",
@@ -191,6 +216,11 @@ def version(name: str, number: int) -> Resource:
 def prediction(flow_run: str) -> Resource:
     """Return the resource of what a run of inference has left."""
     return Resource(id=f"prediction:{flow_run}", name=flow_run)
+
+
+def review(flow_run: str) -> Resource:
+    """Return the resource of a round of review."""
+    return Resource(id=f"review:{flow_run}", name=flow_run)
 
 
 def emit(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,16 +11,18 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Running, Suspended
 
-from infra.patrol import cancel_left_runs, patrol, resume_pipelines
+from infra import patrol as patrol_module
+from infra.patrol import REVIEWS, cancel_left_runs, patrol, resume_pipelines, resume_reviews
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
+from tasks.review.deadlines import expiry_of
 
 
 def test_a_server_that_is_away_is_visited_again_later(caplog: pytest.LogCaptureFixture) -> None:
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), caplog.at_level(logging.WARNING):
         patrol("http://127.0.0.1:9/api", None)
     assert [line.partition(":")[0] for line in caplog.messages] == [
-        *("announce_active_runs", "answer_unanswered", "resume_pipelines", "cancel_left_runs")
+        *("announce_active_runs", "answer_unanswered", "resume_pipelines", "resume_reviews", "cancel_left_runs")
     ]
 
 
@@ -80,3 +83,25 @@ def test_a_suspended_pipeline_goes_on_with_the_run_that_it_waits_for(
     suspended = child_state is not None and child_state.is_paused()
     assert client.read_flow_run(pipeline).state_name == ("Suspended" if suspended else "Resuming")
     assert client.read_flow_run(other).state_name == "Suspended"
+
+
+@pytest.mark.parametrize(
+    ("is_open", "hours", "name"), [(True, 1, "Suspended"), (False, 1, "Resuming"), (True, -1, "Resuming")]
+)
+def test_a_review_goes_on_when_nothing_is_open_or_its_time_is_over(
+    client: SyncPrefectClient,
+    start: Callable[..., UUID],
+    monkeypatch: pytest.MonkeyPatch,
+    is_open: bool,
+    hours: float,
+    name: str,
+) -> None:
+    """One that a person has suspended stays so, and so does a run of another flow."""
+    monkeypatch.setattr(patrol_module, "_waits_for_people", lambda _: is_open)
+    expiry = expiry_of(datetime.now(UTC) + timedelta(hours=hours))
+    review = start(REVIEWS, Suspended(pause_expiration_time=expiry))
+    by_hand = start(REVIEWS, Suspended())
+    other = start("deploy-model", Suspended(pause_expiration_time=expiry))
+    resume_reviews()
+    assert client.read_flow_run(review).state_name == name
+    assert {client.read_flow_run(run).state_name for run in (by_hand, other)} == {"Suspended"}

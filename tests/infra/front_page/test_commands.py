@@ -42,6 +42,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("rollback-model", {"model_name": "m", "version": 1}),
     ("undeploy-model", {"model_name": "m"}),
     ("run-inference", {"model_name": "m", "inputs": ["street/"], "inference": {"confidence": 0.4}}),
+    (
+        "review-images",
+        {"model_name": "m", "inputs": [f"run:{RUN}", HOSTILE], "archive": "-a.zip", "review": {"max_images": 9}},
+    ),
     ("run-pipeline", {"model_name": "m", "archives": ["champion+"], "inputs": ["street/"], "training": {"epochs": 2}}),
     ("delete-dataset", {"archive": HOSTILE, "force": True}),
     ("delete-version", {"model_name": "m", "version": 2}),

@@ -1,0 +1,55 @@
+"""Images that a person corrects, with the suggestions of a model, as a dataset of this studio."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.dataset_watch import steps as watch_steps
+from tasks.dataset_watch import uploads
+from tasks.files import sha256_of
+from tasks.importing import publication
+from tasks.importing import steps as importing_steps
+from tasks.orchestration import artifacts, current_run, outcome
+from tasks.orchestration.scratch import scratch_folder
+from tasks.parameters import Inputs, ModelName, NewArchive, ReviewParams, ValidationPolicy
+from tasks.review import report
+from tasks.review import steps as review_steps
+from tasks.review.session import review_session
+from tasks.storage import steps as storage_steps
+from tasks.storage.object_names import Bucket
+from tasks.validation import steps as validation_steps
+from tasks.validation.report.markdown import report_sentence
+
+
+@flow
+@outcome.fail_flow_with_message
+def review_images(
+    model_name: ModelName, inputs: Inputs, archive: NewArchive, review: ReviewParams = ReviewParams()
+) -> State:
+    """Have people correct in Label Studio what a model finds in images, and make an archive of what they submit.
+
+    The run is suspended while they draw, and goes on when each image was submitted or skipped. The report counts what
+    was accepted, moved, reclassed, added and deleted, beside drawing all by hand.
+    """
+    key = publication.require_free_name(archive)
+    with review_session(model_name, review) as session, scratch_folder("review") as folder:
+        asked = session.open_round(inputs, folder)
+        answers = session.ask_people(asked)
+        current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
+        source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
+        origin, given = review_steps.answers_address(session.run), sha256_of(source)
+        importing = review_steps.import_params(asked, review)
+        summary = importing_steps.convert_archive(source, made, importing, origin, given)
+        totals = review_steps.count_changes(session.run, asked, answers, made, summary)
+        digest = sha256_of(made)
+        checked = validation_steps.check_archive(made, key, digest, ValidationPolicy())
+        page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{session.run}/report.html")
+        verdict = report_sentence(checked.report)
+        told = report.review_markdown(key, asked, answers, totals, summary, verdict, page)
+        artifacts.show_markdown("review-report", told)
+        validation_steps.require_valid(checked.report, page)
+        review_steps.record_review(session.run, digest, given, summary)
+        publication.publish_archive(made, key)
+        uploads.announce_upload(key, digest, made)
+        session.announce(key, digest, asked, totals)
+    watch_steps.start_check(key)
+    return outcome.completed(report.review_sentence(key, totals))

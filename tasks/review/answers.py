@@ -1,0 +1,51 @@
+"""What people have answered in the tool, image by image."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_S = 3600.0  # for which an image counts as being looked at: people leave pages open
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewTask:
+    """An image in the tool: what people have submitted, as its API gives it, and how often somebody has skipped it."""
+
+    entry: str
+    annotations: Sequence[Mapping[str, Any]]
+    skipped: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has submitted or skipped it."""
+        return not self.annotations and not self.skipped
+
+    @property
+    def seconds(self) -> float | None:
+        """For how long people had it open, an hour at most; None if the tool does not tell."""
+        told = [each.get("lead_time") for each in self.annotations]
+        known = [float(each) for each in told if isinstance(each, int | float) and math.isfinite(each) and each >= 0]
+        return min(sum(known), LONGEST_S) if known else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What has come back of a round: the images that somebody has submitted, and how many were skipped or are open."""
+
+    submitted: tuple[ReviewTask, ...]
+    skipped: int
+    still_open: int
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """How long people had an image open, by its entry, where the tool tells."""
+        return {task.entry: task.seconds for task in self.submitted if task.seconds is not None}
+
+
+def sort_answers(entries: Sequence[str], tasks: Mapping[str, ReviewTask]) -> Answers:
+    """Return the answers about the images of a round; the tool may lack some, and have others."""
+    ours = [tasks[entry] for entry in entries if entry in tasks]
+    submitted = tuple(task for task in ours if task.annotations)
+    skipped = sum(not task.annotations and not task.is_open for task in ours)
+    return Answers(submitted=submitted, skipped=skipped, still_open=len(entries) - len(submitted) - skipped)

@@ -1,0 +1,112 @@
+"""A round of review: its images, what a model suggested in each, and where that is kept.
+
+`<flow run id>/review/round.json` in bucket `runs` is written when all images lie beside it, and never changes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
+from tasks.vision.detections import VISIBLE
+
+_UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
+_MAX_ENTRY = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundImage:
+    """An image of a round, and the rows of predictions.parquet of what is suggested in it.
+
+    `entry` is its name in the tool and in what comes back, `source` the one in the predictions; the sides are those of
+    the image as it is shown, in pixels.
+    """
+
+    entry: str
+    source: str
+    width: int
+    height: int
+    rows: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """The images that a person is asked about. `left_out` counts the inputs that are none of them, by reason."""
+
+    model_name: str
+    model_version: int
+    task: str
+    class_names: tuple[str, ...]
+    keypoints: int
+    predictions_run: str
+    images: tuple[RoundImage, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+_ROUND = TypeAdapter(Round)
+
+
+def pack_round(review: Round) -> bytes:
+    """Return the bytes of `round.json`."""
+    return _ROUND.dump_json(review)
+
+
+def unpack_round(data: bytes) -> Round:
+    """Return the round of the bytes of `round.json`."""
+    return _ROUND.validate_json(data)
+
+
+def name_entries(sources: Sequence[str]) -> list[str]:
+    """Return an entry of a zip for each address of an image: safe, and of no other image, also in other letters."""
+    taken: set[str] = set()
+    entries = []
+    for number, source in enumerate(sources):
+        entry = _UNSAFE.sub("_", source.partition("://")[2] or source).strip("/")[-_MAX_ENTRY:].lstrip("/")
+        if entry.lower() in taken:
+            folder, _, file = entry.rpartition("/")
+            entry = f"{folder}/{number}-{file}".lstrip("/")
+        taken.add(entry.lower())
+        entries.append(entry)
+    return entries
+
+
+def count_keypoints(images: Iterable[RoundImage]) -> int:
+    """Return how many keypoints the objects have; 0 if they have none."""
+    points = (row.get("keypoints") or () for image in images for row in image.rows)
+    return max((len(each) // 3 for each in points), default=0)
+
+
+def to_shapes(task: str, image: RoundImage) -> list[tuple[Shape, float]]:
+    """Return the shape of each row of an image that can be shown, with its confidence, best first.
+
+    They lie within the image, but for rotated boxes. Of a class of the whole image there is one.
+    """
+    if task == "classify":
+        return [(Tag(class_name=str(row["class_name"])), float(row["confidence"])) for row in image.rows[:1]]
+    sides = np.array([image.width, image.height], np.float64)
+    return [(shape, float(row["confidence"])) for row in image.rows if (shape := _to_shape(task, row, sides))]
+
+
+def _to_shape(task: str, row: Mapping[str, Any], sides: Floats) -> Shape | None:
+    name = str(row["class_name"])
+    if task in {"segment", "obb"}:
+        ring = np.array(row["polygon"] or (), np.float64).reshape(-1, 2)
+        if len(ring) < 3 or not np.isfinite(ring).all():  # a mask without an outline
+            return None
+        if task == "obb":
+            return RotatedBox(class_name=name, corners=ring)
+        return Outline(class_name=name, rings=(np.clip(ring, 0, sides),))
+    box = np.clip(np.array([[row["x1"], row["y1"]], [row["x2"], row["y2"]]], np.float64), 0, sides)
+    if not (box[0] < box[1]).all():
+        return None
+    left, top, right, bottom = box.ravel().tolist()
+    if task == "detect":
+        return Box(class_name=name, corners=(left, top, right, bottom))
+    points = np.array(row["keypoints"] or (), np.float64).reshape(-1, 3)
+    shown = np.isfinite(points).all(axis=1) & (points[:, 2] >= VISIBLE)
+    places = np.where(shown[:, None], np.clip(points[:, :2], 0, sides), 0)
+    return Pose(class_name=name, corners=(left, top, right, bottom), keypoints=np.column_stack([places, 2.0 * shown]))

@@ -1,0 +1,159 @@
+"""A round of review that goes on: the run of inference that it starts, and people who take their time.
+
+While people draw, the run is suspended and holds no place of a worker. `infra/patrol.py` resumes it when each image was
+submitted or skipped, or when the time is over: Label Studio refuses to call addresses of this machine, and what counts
+is read from its API anyway.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from tasks.errors import StudioError, expected_found_fix
+from tasks.inference.image_lists import named_run
+from tasks.orchestration import artifacts, child_runs, deployed_flows, events
+from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
+from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
+from tasks.orchestration.run_history import begun_at
+from tasks.orchestration.step import SERVICE_RESTART
+from tasks.orchestration.suspension import can_be_suspended, suspend
+from tasks.parameters import InferenceParams, ReviewParams
+from tasks.review import steps
+from tasks.review.answers import Answers
+from tasks.review.changes import Change, ReviewTotals
+from tasks.review.deadlines import expiry_of
+from tasks.review.report import waiting_markdown
+from tasks.review.rounds import Round
+
+POLL_S = 2.0
+GRACE = timedelta(
+    days=1
+)  # in which the patrol resumes a round whose time is over; after it, Prefect would fail the run
+
+
+class ReviewSession:
+    """The round of one flow run; each part of it is done once, whatever attempt of the run it is."""
+
+    def __init__(self, model_name: str, review: ReviewParams) -> None:
+        self._model_name = model_name
+        self._review = review
+        self.run = flow_run_id()
+        self._deadline = begun_at() + timedelta(days=review.max_wait_d)
+        self._may_continue = may_continue()
+
+    def open_round(self, inputs: Sequence[str], folder: Path) -> Round:
+        """Return the images that a person is asked about, with the suggestions of the model.
+
+        Raises:
+            StudioError: Nothing can be reviewed, the inference failed, or a service refuses.
+        """
+        kept = steps.open_round(self.run)
+        if kept is not None:
+            return kept
+        listed = named_run(inputs[0]) if len(inputs) == 1 else None
+        predictions = steps.find_predictions(listed, self._model_name) if listed else None
+        if listed is None or predictions is None:
+            listed = predictions = self._predict(inputs)
+        log_step("keeping the images and the suggestions of run %s", predictions)
+        return steps.prepare_round(self.run, self._model_name, predictions, listed, self._review, folder)
+
+    def ask_people(self, review: Round) -> Answers:
+        """Return what people have answered when nothing is open, or when the time is over.
+
+        Raises:
+            Pause: Images are open: the run is suspended, and goes on from its beginning.
+            StudioError: The tool or Prefect refuses.
+        """
+        page = steps.show_round(self.run, f"{flow_run_name()}: {self._model_name}", review)
+        artifacts.show_markdown("review", waiting_markdown(review, page, self._deadline), "Where people review")
+        self._announce(review, page)
+        while (answers := steps.read_answers(self.run, review)).still_open and datetime.now(UTC) < self._deadline:
+            waits = f"Waits until {answers.still_open:,} more images are submitted or skipped: {page}"
+            if can_be_suspended():
+                suspend(waits, until=expiry_of(self._deadline))
+            log_step("%s", waits)
+            time.sleep(POLL_S)
+            self._may_continue()
+        return answers
+
+    def cancel(self) -> None:
+        """Cancel the run of inference that this one has started."""
+        child_runs.cancel_children({UUID(self.run): datetime.now(UTC)})
+
+    def _predict(self, inputs: Sequence[str]) -> str:
+        """Return the run that has predicted on the inputs with the champion, which is started once."""
+        self._may_continue()
+        inference = InferenceParams(confidence=self._review.confidence, annotate=False)
+        parameters = {
+            "model_name": self._model_name,
+            "inputs": list(inputs),
+            "inference": inference.model_dump(mode="json"),
+        }
+        run = SERVICE_RESTART.call(
+            lambda: deployed_flows.start(
+                "run-inference",
+                parameters,
+                name=f"suggest, {flow_run_name()}"[:100],
+                idempotency_key=f"{self.run}-suggest",
+                tags=[child_runs.child_tag(child_runs.PIPELINE, self.run)],
+            )
+        )
+        while True:
+            state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)
+            if state is None:
+                raise StudioError("Expected the run of inference, found that it was deleted. Start this review again.")
+            if state.completed:
+                return str(run)
+            if state.is_over(datetime.now(UTC)):
+                found = f"it {state.state}: {state.message}"
+                raise StudioError(
+                    expected_found_fix(f"run '{state.name}' to complete", found, "Retry it, then this run.")
+                )
+            time.sleep(POLL_S)
+            self._may_continue()
+
+    def announce(self, archive: str, digest: str, review: Round, totals: ReviewTotals) -> None:
+        """Emit `review.finished` about the archive of this key and SHA-256, once."""
+        events.emit(
+            events.REVIEW_FINISHED,
+            events.dataset(digest, archive),
+            payload={
+                "archive": archive,
+                "digest": digest,
+                "model": review.model_name,
+                "version": review.model_version,
+                "run": self.run,
+                "images": totals.images,
+                "labels": totals.labels,
+                "drawn": totals.drawn,
+                "changes": {change.value: totals.changes[change] for change in Change},
+            },
+            key=self.run,
+            related=[events.model(review.model_name), events.version(review.model_name, review.model_version)],
+        )
+
+    def _announce(self, review: Round, page: str) -> None:
+        events.emit(
+            events.REVIEW_WANTED,
+            events.review(self.run),
+            payload={
+                "model": self._model_name,
+                "version": review.model_version,
+                "run": self.run,
+                "images": len(review.images),
+                "page": page,
+            },
+            key=self.run,
+            related=[events.model(self._model_name), events.version(self._model_name, review.model_version)],
+        )
+
+
+@contextmanager
+def review_session(model_name: str, review: ReviewParams) -> Iterator[ReviewSession]:
+    """Yield the session of this flow run; if the run is cancelled, so is the inference that it has started."""
+    session = ReviewSession(model_name, review)
+    with call_when_cancelled(session.cancel):
+        yield session

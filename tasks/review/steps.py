@@ -1,0 +1,271 @@
+"""Steps of review-images: the round is prepared, shown in the tool, and what comes back becomes an archive."""
+
+import json
+import zipfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from tasks.dataset.yolo_archive import add_label_origins
+from tasks.errors import StudioError, expected_found_fix
+from tasks.importing.import_records import ImportRecord, write_import
+from tasks.importing.importer import ImportSummary
+from tasks.importing.label_studio import CONFIGURATION
+from tasks.inference import publication
+from tasks.inference.done_inputs import read_answered
+from tasks.inference.image_lists import find_predictions_run, list_run_sources
+from tasks.inference.media_inputs import MediaStore
+from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
+from tasks.inference.results.predicted_images import read_predicted_images
+from tasks.inference.work_plan import MediaSource
+from tasks.media.errors import MediaError
+from tasks.media.file_type import MediaKind
+from tasks.media.images import decode_image, encode_jpeg
+from tasks.orchestration.step import retried_step, step
+from tasks.parameters import ImportParams, ReviewParams
+from tasks.review.answers import Answers, sort_answers
+from tasks.review.changes import ReviewTotals
+from tasks.review.comparison import compare_with_archive
+from tasks.review.label_studio import LabelStudio
+from tasks.review.label_studio_format import labelling_configuration, to_results
+from tasks.review.rounds import (
+    Round,
+    RoundImage,
+    count_keypoints,
+    name_entries,
+    pack_round,
+    to_shapes,
+    unpack_round,
+)
+from tasks.settings import Settings
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.ranged_reads import ObjectChangedError
+from tasks.storage.s3_client import TRANSFERS
+from tasks.tracking import registry
+
+SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})  # by every browser, and taken by Label Studio
+ANSWERS = "answers.json"
+_QUALITY = 95  # of the JPEG that a person sees of other formats; the archive gets the original
+_CHANGED = "an image that has changed since it was predicted"
+_RUNS = ObjectStore(Bucket.RUNS)
+_PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
+
+
+class NothingToReviewError(StudioError):
+    """A round without an image, or without an answer."""
+
+
+@retried_step
+def open_round(run: str) -> Round | None:
+    """Return the round that this flow run has prepared; None if it has not.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    stored = _RUNS.get(_key(run, "round.json"))
+    return unpack_round(stored) if stored else None
+
+
+@retried_step
+def find_predictions(run: str, model_name: str) -> str | None:
+    """Return the run of inference that has answered the images of flow run `run` with a model; None if none has.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    found = find_predictions_run(run)
+    if found is None or not publication.is_published(found):
+        return None
+    return found if publication.read_summary(found).model_name == model_name else None
+
+
+@retried_step
+def prepare_round(
+    run: str, model_name: str, predictions_run: str, listed: str, review: ReviewParams, folder: Path
+) -> Round:
+    """Keep the images that flow run `listed` stands for, with what `predictions_run` has found in them.
+
+    Args:
+        run: The run of the review.
+        model_name: The registered model.
+        predictions_run: The run of inference.
+        listed: The run whose images are asked about, in its order: the same one, or one with a list of images.
+        review: Which suggestions are shown, and of how many images.
+        folder: For the predictions.
+
+    Raises:
+        NothingToReviewError: No image is left.
+        StudioError: A service refuses or does not answer.
+    """
+    for name in (PREDICTIONS, PICTURES):
+        _PREDICTIONS.download(f"{predictions_run}/{name}", folder / name)
+    predicted = {image.source: image for image in read_predicted_images(folder)}
+    etags = {source.name: source.etag for source in read_answered(predictions_run) or ()}
+    version = registry.find_version(model_name, publication.read_summary(predictions_run).model_version or 0)
+    left_out: Counter[str] = Counter()
+    chosen: list[MediaSource] = []
+    for source in list_run_sources(listed):
+        if source.kind is not MediaKind.IMAGE or source.name not in predicted:
+            left_out["a video" if source.kind is MediaKind.VIDEO else "an image without a prediction"] += 1
+        elif source.etag != etags.get(source.name):
+            left_out[_CHANGED] += 1
+        elif len(chosen) == review.max_images:
+            left_out["an image beyond review.max_images"] += 1
+        else:
+            chosen.append(source)
+    entries = name_entries([source.name for source in chosen])
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        faults = list(pool.map(partial(_copy, run, MediaStore()), chosen, entries))
+    left_out.update(filter(None, faults))
+    images = []
+    for source, entry, fault in zip(chosen, entries, faults, strict=True):
+        if not fault:
+            found = predicted[source.name]
+            rows = tuple(dict(row) for row in found.rows if row["confidence"] >= review.confidence)
+            images.append(
+                RoundImage(entry=entry, source=source.name, width=found.width, height=found.height, rows=rows)
+            )
+    if not images:
+        raise NothingToReviewError(
+            expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
+        )
+    made = Round(
+        model_name=model_name,
+        model_version=version.version,
+        task=version.task,
+        class_names=version.class_names,
+        keypoints=count_keypoints(images),
+        predictions_run=predictions_run,
+        images=tuple(images),
+        left_out=dict(left_out),
+    )
+    _RUNS.put(_key(run, "round.json"), pack_round(made), "application/json")
+    return made
+
+
+def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str | None:
+    """Copy an image beside the round, which may go meanwhile; return what is wrong with it."""
+    try:
+        data = media.read(source)
+    except ObjectChangedError:
+        return _CHANGED
+    except MediaError:
+        return "an image that cannot be read"
+    _RUNS.put(_image_key(run, entry), data)
+    return None
+
+
+@retried_step
+def show_round(run: str, description: str, review: Round) -> str:
+    """Have the tool show the images that it does not show yet; return the address of the project.
+
+    Raises:
+        LabelStudioError: Label Studio refuses or does not answer.
+        ClassNameError: It cannot show a class.
+        StorageError: The object store does not answer.
+    """
+    with LabelStudio(Settings()) as tool:
+        configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
+        project = tool.ensure_project(run, description, configuration)
+        present = {task.entry for task in tool.tasks(project)}
+        model = f"{review.model_name} version {review.model_version}"
+        for image in review.images:
+            if image.entry not in present:
+                data = _RUNS.get(_image_key(run, image.entry))
+                results = to_results(to_shapes(review.task, image), image.width, image.height)
+                shown = _for_browsers(image.entry, data or b"")
+                tool.add_image(project, image.entry, shown, results, model)
+        return tool.project_page(project)
+
+
+def _for_browsers(entry: str, data: bytes) -> tuple[str, bytes]:
+    """Return the name and the bytes of what a person sees of an image."""
+    path = PurePosixPath(entry)
+    if path.suffix.lower() in SHOWN:
+        return path.name, data
+    return f"{path.name}.jpg", encode_jpeg(decode_image(data), _QUALITY)
+
+
+@retried_step
+def read_answers(run: str, review: Round) -> Answers:
+    """Return what people have answered so far.
+
+    Raises:
+        LabelStudioError: Label Studio refuses or does not answer.
+    """
+    with LabelStudio(Settings()) as tool:
+        project = tool.find_project(run)
+        tasks = {} if project is None else {task.entry: task for task in tool.tasks(project)}
+    return sort_answers([image.entry for image in review.images], tasks)
+
+
+@retried_step
+def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Path:
+    """Return a zip of what people have submitted as the tool exports it, and keep the answers in bucket `runs`.
+
+    Raises:
+        NothingToReviewError: Nobody has submitted an image.
+        StorageError: The object store does not answer.
+    """
+    if not answers.submitted:
+        found = f"none of {len(review.images)} ({answers.skipped} were skipped)"
+        fix = "Submit images in the tool, then retry this run."
+        raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
+    tasks = [{"data": {"image": task.entry}, "annotations": list(task.annotations)} for task in answers.submitted]
+    given = json.dumps(tasks).encode()
+    _RUNS.put(_key(run, ANSWERS), given, "application/json")
+    source = folder / "answers.zip"
+    with zipfile.ZipFile(source, "w") as written:
+        written.writestr(ANSWERS, given)
+        written.writestr(CONFIGURATION, labelling_configuration(review.task, review.class_names, review.keypoints))
+        for task in answers.submitted:
+            written.writestr(task.entry, _RUNS.get(_image_key(run, task.entry)) or b"")
+    return source
+
+
+def import_params(review: Round, params: ReviewParams) -> ImportParams:
+    """Return how the answers of a round become an archive."""
+    chosen = params.model_dump(include={"val", "seed", "groups"})
+    return ImportParams.model_validate({"format": "label-studio", "task": review.task, "split": "new"} | chosen)
+
+
+@step
+def count_changes(run: str, review: Round, answers: Answers, archive: Path, summary: ImportSummary) -> ReviewTotals:
+    """Return what people did, and add to the archive which labels are the model's."""
+    totals, origins = compare_with_archive(archive, review, summary.class_names, answers.seconds, run)
+    add_label_origins(archive, origins)
+    return totals
+
+
+@retried_step
+def record_review(run: str, digest: str, given: str, summary: ImportSummary) -> None:
+    """Keep what the archive was made from; the digests are SHA-256 in hex, of the archive and of the answers.
+
+    Raises:
+        StorageError: The object store refuses, or does not answer.
+    """
+    write_import(
+        ImportRecord(
+            digest=digest,
+            source=answers_address(run),
+            source_digest=given,
+            format=summary.format,
+            changes=dict(summary.changes),
+            flow_run_id=run,
+        )
+    )
+
+
+def answers_address(run: str) -> str:
+    """Return where the answers of a round are kept, as the tool gave them."""
+    return f"s3://{Bucket.RUNS}/{_key(run, ANSWERS)}"
+
+
+def _key(run: str, name: str) -> str:
+    return f"{run}/review/{name}"
+
+
+def _image_key(run: str, entry: str) -> str:
+    return _key(run, f"images/{entry}")

@@ -1,0 +1,97 @@
+"""What Label Studio is told comes back through the reader of its exports as it was."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+
+from tasks.dataset.label_origins import Origin
+from tasks.importing.importer import ImportSummary, import_archive
+from tasks.importing.label_studio import CONFIGURATION
+from tasks.parameters import ImportParams
+from tasks.review.changes import Change
+from tasks.review.comparison import compare_with_archive
+from tasks.review.label_studio_format import ClassNameError, labelling_configuration, to_results
+from tasks.review.rounds import Round, name_entries, pack_round, to_shapes, unpack_round
+from tests.tasks.importing import sources
+from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
+
+ENTRIES = ("media/day/1.jpg", "media/night/1.jpg", "media/2.jpg")
+RUN = "22222222-2222-2222-2222-222222222222"
+
+
+def returned(folder: Path, review: Round) -> ImportSummary:
+    """The archive `back.zip` of a round whose suggestions were all submitted as they are."""
+    tasks = []
+    for image in review.images:
+        result = to_results(to_shapes(review.task, image), image.width, image.height)
+        tasks.append({"data": {"image": image.entry}, "annotations": [{"result": result}]})
+    files: dict[str, bytes | str] = {
+        **{entry: sources.jpeg(at, WIDTH, HEIGHT) for at, entry in enumerate(ENTRIES)},
+        "tasks.json": json.dumps(tasks),
+        CONFIGURATION: labelling_configuration(review.task, review.class_names, review.keypoints),
+    }
+    source = sources.write_zip(folder / "source.zip", files)
+    params = ImportParams(format="label-studio", task=review.task, split="new")
+    return import_archive(source, folder / "back.zip", params, {})
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
+def test_what_is_submitted_as_it_was_suggested_is_accepted(task: str, tmp_path: Path) -> None:
+    """Also a shape that reaches beyond its image, names that XML has signs for, and images of one name."""
+    review = unpack_round(pack_round(review_round(task, *ENTRIES)))
+    summary = returned(tmp_path, review)
+    suggested = len(to_shapes(task, review.images[0]))
+    totals, origins = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, {ENTRIES[0]: 4.0}, RUN)
+    assert sum(summary.images.values()) == 3
+    assert summary.class_names == CLASS_NAMES
+    assert (totals.changes, totals.untouched) == ({Change.ACCEPTED: 3 * suggested}, 3)
+    assert totals.seconds == [4.0]
+    assert {(each.origin, each.model_name, each.model_version, each.flow_run_id) for each in origins} == {
+        (Origin.ACCEPTED, "cells", 3, RUN)
+    }
+    assert [each.confidence for each in origins] == [0.75] * (3 * suggested)
+
+
+def test_a_keypoint_that_nobody_shows_keeps_its_place(tmp_path: Path) -> None:
+    """Point 2 of 3 is drawn in no image."""
+    review = review_round("pose", *ENTRIES)
+    returned(tmp_path, review)
+    with zipfile.ZipFile(tmp_path / "back.zip") as back:
+        labels = [back.read(name).decode().split() for name in back.namelist() if name.endswith(".txt")]
+    assert {len(row) for row in labels} == {1 + 4 + 3 * 3}
+    assert [row[9:11] for row in labels] == [["0", "0"]] * 3
+
+
+def test_the_labelling_interface_is_xml_whatever_the_classes_are_called() -> None:
+    names = ["<!DOCTYPE x>", "]]>", "'\"&amp;", "$image", "日本"]
+    root = ElementTree.fromstring(labelling_configuration("detect", names, 0))
+    assert [each.get("value") for each in root.iter("Label")] == names
+    for name in ("", " cell", "a\x00b", "a\nb"):
+        with pytest.raises(ClassNameError, match="Rename"):
+            labelling_configuration("detect", ["cell", name], 0)
+
+
+def test_rotated_boxes_are_turned_round_their_first_corner() -> None:
+    review = review_round("obb", "a.jpg")
+    (first, *_) = to_results(to_shapes("obb", review.images[0]), WIDTH, HEIGHT)
+    value = first["value"]
+    assert (value["x"], value["y"]) == (50, 20)
+    assert value["rotation"] == pytest.approx(np.degrees(np.arctan2(20, 30)))
+    assert (value["width"] * 2, value["height"]) == (pytest.approx(36.06, abs=0.01), pytest.approx(18.03, abs=0.01))
+
+
+def test_entries_are_safe_and_of_one_image_each() -> None:
+    named = [
+        "s3://media/../a b.jpg",
+        "s3://media/x.zip/1?#%.jpg",
+        "s3://media/A.jpg",
+        "s3://media/a.JPG",
+        "s3://m/🙂.png",
+    ]
+    entries = name_entries(named)
+    assert entries == ["media/_/a b.jpg", "media/x.zip/1___.jpg", "media/A.jpg", "media/3-a.JPG", "m/_.png"]
+    assert all(len(entry) <= 210 for entry in name_entries([f"s3://media/{'x' * 900}.jpg"] * 2))

@@ -1,0 +1,52 @@
+"""The page of a round says what people did, and what became of the rest."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tasks.importing.importer import ImportSummary
+from tasks.review.answers import Answers
+from tasks.review.changes import Change, ObjectChange, ReviewTotals
+from tasks.review.report import review_markdown, review_sentence, waiting_markdown
+from tests.tasks.review.rounds import review_round
+
+SUMMARY = ImportSummary(
+    format="label-studio",
+    task="detect",
+    class_names=("cell",),
+    images={"train": 2},
+    objects={"cell": 2},
+    changes={"left out: a brush, which YOLO has no labels for": 3},
+    places={},
+    notes=(),
+)
+
+
+def _change(change: Change, overlap: float = 0) -> ObjectChange:
+    return ObjectChange(change=change, class_name="cell", suggestion=0, label=0, overlap=overlap)
+
+
+def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() -> None:
+    totals = ReviewTotals()
+    totals.add([_change(Change.ACCEPTED), _change(Change.MOVED, 0.8), _change(Change.DELETED)], 30)
+    totals.add([_change(Change.ADDED), _change(Change.ACCEPTED)], 60)
+    review = replace(review_round("detect", "a.jpg", "b.jpg"), left_out={"a video": 4})
+    answers = Answers(submitted=(), skipped=5, still_open=6)
+    page = review_markdown("x.zip", review, answers, totals, SUMMARY, "valid", "http://page")
+    assert review_sentence("x.zip", totals) == "x.zip: 2 images, 2 of 4 objects drawn by hand"
+    for expected in (
+        "| with the suggestions | 4 | 2 (50%) |",
+        "| all by hand | 4 | 4 |",
+        "| cell | 2 | 1 | 0 | 1 | 1 |",
+        "overlaps its suggestion by 80%",
+        "open for 45 s (median), all of them for 2 minutes",
+        "5 skipped images, and 6 that nobody has submitted",
+        "**4** a video",
+        "3 times left out: a brush",
+    ):
+        assert expected in page
+
+
+def test_who_waits_is_told_where_and_until_when() -> None:
+    page = waiting_markdown(review_round("detect", "a.jpg"), "http://labels/7", datetime(2026, 12, 1, 8, tzinfo=UTC))
+    assert "[1 images wait for a person](http://labels/7)" in page
+    assert "2026-12-01 08:00 UTC" in page
