@@ -359,6 +359,13 @@ class TrainingParams(Parameters):
         "else the CPU.",
     )
     workers: int = Field(2, ge=0, le=64, description="Processes that load data; on a CPU Ultralytics uses none.")
+    pseudo_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="How often an image whose labels a model has made is seen, for each time that one of a person is: "
+        "1 makes no difference, 0 leaves them out.",
+    )
     rehearse: bool = Field(
         True, description="Run all steps on a few images first, so that an error comes at once and not after hours."
     )

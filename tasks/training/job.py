@@ -18,7 +18,8 @@ class TrainingJob:
     """Train `model` (a file, or the name of an architecture) on `data`, under `folder`.
 
     `arguments` are Ultralytics' own. With a `checkpoint` the training continues after its epoch; `best` is the file of
-    the best epoch so far, number `best_epoch`. A `finished` one is only evaluated.
+    the best epoch so far, number `best_epoch`. A `finished` one is only evaluated. `pseudo_weight`, 0 to 1, is that of
+    images whose labels a model has made.
     """
 
     model: str
@@ -30,6 +31,7 @@ class TrainingJob:
     best: Path | None = None
     best_epoch: int = 0
     finished: bool = False
+    pseudo_weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

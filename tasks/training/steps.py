@@ -62,7 +62,7 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
     """Return the arguments of Ultralytics' trainer."""
-    own = training.model_dump(exclude={"rehearse", "overrides"})
+    own = training.model_dump(exclude={"rehearse", "overrides", "pseudo_weight"})
     # The merge makes one class of all; Ultralytics would call it otherwise in weights, and labels would not match.
     overrides = {name: value for name, value in training.chosen_overrides.items() if name != "single_cls"}
     chosen = overrides | own | {"verbose": False} | others
@@ -72,7 +72,14 @@ def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[st
 def training_job(data: Path, task: str, model: str, training: TrainingParams, folder: Path) -> TrainingJob:
     """Return the job that trains the result of `resolve_base_model` on `data`, in a new folder."""
     folder.mkdir()
-    return TrainingJob(model=model, task=task, data=data, folder=folder, arguments=ultralytics_arguments(training))
+    return TrainingJob(
+        model=model,
+        task=task,
+        data=data,
+        folder=folder,
+        arguments=ultralytics_arguments(training),
+        pseudo_weight=training.pseudo_weight,
+    )
 
 
 @step

@@ -72,7 +72,7 @@ def origin_findings(dataset: Dataset, labels: LabelTable, statistics: Statistics
         models = dict.fromkeys(each.model for each in origins.sources)
         found = f"{images} of {sum(origins.images.values())} with {origins.labels[Origin.MODEL]} labels of "
         found += ", ".join(models)
-        fix = "They are trained on and never measured on: look at some, as what a model misses becomes background."
+        fix = "They are trained on, as much as training.pseudo_weight says, and never measured on."
         yield info(Code.PSEUDO_LABELS, "images that a person has labelled", found, fix)
 
 

@@ -5,24 +5,20 @@ images that are mixed (mosaic, mixup, cutmix, copy-paste) are of one vocabulary,
 The assignment of labels to anchors looks at labelled classes alone, so it stays as it is.
 """
 
-import random
-from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.data import YOLODataset
 from ultralytics.models import yolo
 from ultralytics.utils.torch_utils import unwrap_model
 
 from tasks.errors import StudioError, expected_found_fix
 from tasks.merge.vocabularies import Vocabularies, Vocabulary, read_vocabularies, require_vocabularies
+from tasks.training.trainer.image_groups import group_images
 
 # A logit whose sigmoid is 0 for a class that is not there: neither its value nor its gradient counts.
 _ABSENT = -30.0
-# Images of a mosaic: of fewer in memory it would show the same one again and again.
-_MOSAIC = 4
 # Those whose loss takes weights of classes, an image at a time.
 _TRAINERS = (
     yolo.detect.DetectionTrainer,
@@ -72,8 +68,7 @@ class _PartialLabelsTrainer:
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:  # noqa: ANN401
         dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
         if mode == "train":
-            dataset.__class__ = _PartialLabelsDataset  # its constructor is called in a function that takes no class
-            dataset.group_images(self._vocabularies)
+            group_images(dataset, [self._vocabularies.of_image(Path(path)) for path in dataset.im_files])
         return dataset
 
     def get_validator(self) -> Any:  # noqa: ANN401
@@ -93,30 +88,6 @@ class _PartialLabelsTrainer:
     @cached_property
     def _vocabularies(self) -> Vocabularies:  # read in the process of each GPU
         return require_vocabularies(Path(self.args.data))
-
-
-class _PartialLabelsDataset(YOLODataset):
-    """Images of which those of one vocabulary are mixed with each other."""
-
-    def group_images(self, vocabularies: Vocabularies) -> None:
-        """Note which images know the same classes: a number for each image, and the images of each number."""
-        numbers: dict[Vocabulary, int] = {}
-        known = (vocabularies.of_image(Path(path)) for path in self.im_files)
-        self._group = [numbers.setdefault(each, len(numbers)) for each in known]
-        self._peers: defaultdict[int, list[int]] = defaultdict(list)
-        for index, group in enumerate(self._group):
-            self._peers[group].append(index)
-
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401
-        self._wanted = self._group[index]
-        return super().__getitem__(index)
-
-    def get_image_and_label(self, index: int) -> Any:  # noqa: ANN401
-        if self._group[index] != self._wanted:  # a partner to mix: one that is in memory, as Ultralytics does
-            loaded = [each for each in self.buffer if self._group[each] == self._wanted]
-            enough = loaded if len(loaded) >= _MOSAIC else self._peers[self._wanted]
-            index = random.choice(enough)  # noqa: S311 - as Ultralytics' own choice
-        return super().get_image_and_label(index)
 
 
 class _PartialLabelsValidator:

@@ -15,6 +15,7 @@ from tasks.training.report.worst_images import FOLDER
 from tasks.training.trainer.class_name_override import override_class_names, read_class_names
 from tasks.training.trainer.evaluation import evaluate_split, to_scores
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
+from tasks.training.trainer.pseudo_weight import weigh_pseudo_labels
 from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
 from tasks.training.trainer.worst_predictions import Mistakes, draw_worst, find_mistakes
 from tasks.weights.loader import WeightsError, strip_optimizer
@@ -43,7 +44,7 @@ def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
         arguments = {name: arguments.get(name) for name in ("batch", "device", "workers")}
     from tasks.training.trainer.partial_labels import choose_trainer  # imports Ultralytics
 
-    trainer = choose_trainer(model, job.data)
+    trainer = weigh_pseudo_labels(model, choose_trainer(model, job.data), job.data, job.pseudo_weight)
     with explain_lost_data(job.data, job.task):
         model.train(trainer, data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
 

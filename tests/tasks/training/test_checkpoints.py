@@ -48,4 +48,5 @@ def test_what_changes_the_result_changes_the_fingerprint() -> None:
         return fingerprint("plan", "yolo11n.pt", TrainingParams.model_validate(training))
 
     assert of() == of(batch=4, device="cpu", overrides={"lr0": None})
-    assert len({of(), of(overrides={"mosaic": 0.1}), of(overrides={"mosaic": 0.2}), of(overrides={"lrf": 0.1})}) == 4
+    others = [of(overrides={"mosaic": 0.1}), of(overrides={"mosaic": 0.2}), of(overrides={"lrf": 0.1})]
+    assert len({of(), *others, of(pseudo_weight=0.5)}) == 5
