@@ -6,9 +6,10 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -115,7 +116,7 @@ class LabelOrigins:
 
 def pack_label_origins(origins: Iterable[LabelOrigin]) -> bytes:
     """Return the bytes of `label-origins.parquet`; the same origins in the same order give the same bytes."""
-    columns = zip(*map(astuple, origins), strict=True)
+    columns = zip(*map(attrgetter(*_SCHEMA.names), origins), strict=True)
     values = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=False)]
     file = io.BytesIO()
     pq.write_table(pa.table(values, schema=_SCHEMA) if values else _SCHEMA.empty_table(), file, compression="zstd")

@@ -110,9 +110,14 @@ def _classes(dataset: Dataset, labels: LabelTable, rows: pd.DataFrame) -> dict[s
     """Return how many labels of each class are among rows of the table of origins."""
     if dataset.task == "classify":
         return dict(Counter(map(class_folder, rows.loc[rows["row"].notna(), "image"])))
-    own = pd.MultiIndex.from_arrays([rows["image"].astype(object).map(dataset.labels), rows["row"]])
-    places = labels.rows.groupby("label", observed=True).cumcount()
-    made = pd.MultiIndex.from_arrays([labels.rows["label"].astype(object), places.astype(float)]).isin(own)
+    files = labels.rows["label"].cat
+    places = labels.rows.groupby("label", observed=True).cumcount().to_numpy(np.int64)
+    most = places.max(initial=0) + 1
+    told = rows[rows["row"] < most]
+    own = pd.Index([dataset.labels.get(image) for image in told["image"].cat.categories], dtype=object)
+    file_of = files.categories.get_indexer(own)
+    keys = file_of[told["image"].cat.codes] * most + told["row"].astype(np.int64)
+    made = np.isin(files.codes.to_numpy(np.int64) * most + places, keys)
     numbers, counts = np.unique(labels.rows["class_id"][made], return_counts=True)
     names = dataset.class_names
     return {
