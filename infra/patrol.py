@@ -116,11 +116,11 @@ def resume_reviews(now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     paused = FlowRunFilter(state=in_state(StateType.PAUSED))
     found = list_flow_runs(paused, flows=FlowFilter(name=FlowFilterName(any_=[REVIEWS])))
-    waiting = {run: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
-    for run, deadline in waiting.items():
-        if deadline <= now or not _waits_for_people(str(run.id)):
+    waiting = {run.id: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
+    for run in sorted(waiting, key=lambda run: waiting[run]):  # those whose time is over need no answer of the tool
+        if waiting[run] <= now or not _waits_for_people(str(run)):
             with patient_client() as client:
-                client.resume_flow_run(run.id)
+                client.resume_flow_run(run)
 
 
 def _waits_for_people(run: str) -> bool:

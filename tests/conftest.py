@@ -1,5 +1,6 @@
 """The lanes of the tests, and one real stack for the whole session: it starts with the first test that needs it."""
 
+import os
 import re
 import shutil
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.stack_environment import PORTS, set_environment
 
 if TYPE_CHECKING:
+    import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
     from tests.infra.browser import OpenBrowser
@@ -54,14 +56,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Any]:
-    """The settings of the running stack; it is stopped at the end, and must then have left no process behind."""
+def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The settings of the running stack; it is stopped at the end, and must then have left no process behind.
+
+    Label Studio is a part of it if a test uses fixture `label_studio`.
+    """
     from infra import stack as local_stack
     from infra import supervisord
     from infra.stack_settings import StackSettings
     from infra.temporary import temporary_folder
+    from tests import label_studio
     from tests.clients import pause_schedules
 
+    if any("label_studio" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        os.environ["STUDIO_REVIEW"] = str(label_studio.install())
     settings = StackSettings.load()
     try:
         local_stack.up(settings)
@@ -75,6 +83,17 @@ def stack() -> Iterator[Any]:
     names = re.compile(rf"seaweedfs-\w+-grpc-({ports})\.sock|yolo-studio-{settings.triton_http_port}-.*")
     files = [path for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir() if names.fullmatch(path.name)]  # noqa: S108
     assert not [*files, *filter(Path.exists, [temporary_folder(settings)])]
+
+
+@pytest.fixture(scope="session")
+def label_studio(stack: Any) -> "Iterator[httpx.Client]":
+    """Label Studio's API, as a person uses it; skips the test where it cannot be installed."""
+    from tests.label_studio import MISSING, reviewer
+
+    if not stack.review:
+        pytest.skip(MISSING)
+    with reviewer(stack) as api:
+        yield api
 
 
 @pytest.fixture

@@ -13,15 +13,20 @@ from infra.stack_settings import ROOT, StackSettings
 from tests.waiting import eventually
 
 ENVIRONMENT = ".venv-review/requirements.txt"
+MISSING = "Label Studio cannot be installed here"
 START_S = 300  # the first start makes the tables
+
+
+def install() -> bool:
+    """Make its environment, unless it is there; return whether that is possible here."""
+    return not subprocess.run(["/usr/bin/make", ENVIRONMENT], cwd=ROOT, check=False, capture_output=True).returncode
 
 
 @contextmanager
 def run_label_studio(folder: Path) -> Iterator[StackSettings]:
     """Run it with its data in a folder while the block lasts; skips the test where it cannot be installed."""
-    made = subprocess.run(["/usr/bin/make", ENVIRONMENT], cwd=ROOT, check=False, capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"Label Studio cannot be installed here: {made.stderr[-300:]}")
+    if not install():
+        pytest.skip(MISSING)
     settings = StackSettings(state_dir=folder, review=True)
     service = label_studio(settings)
     with (folder / "label-studio.log").open("w") as log:

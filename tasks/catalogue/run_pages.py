@@ -20,7 +20,7 @@ PAGES: Mapping[str, str] = {
 # Whose runs leave one; those of register-model do if its version is refused.
 FLOWS = frozenset(
     {
-        *("evaluate-model", "find-label-errors", "import-dataset", "run-inference"),
+        *("evaluate-model", "find-label-errors", "import-dataset", "review-images", "run-inference"),
         *("select-images", "train-model", "validate-dataset"),
     }
 )

@@ -44,8 +44,8 @@ class LabelStudio:
         self._client.close()
 
     def project_page(self, project: int) -> str:
-        """Return the address of a project for people."""
-        return f"{self.address}/projects/{project}/data"
+        """Return where people go from one image of a project to the next; its list has no button to skip one."""
+        return f"{self.address}/projects/{project}/data?labeling=1"
 
     def find_project(self, run: str) -> int | None:
         """Return the project of a flow run; None if there is none."""

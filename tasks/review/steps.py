@@ -101,32 +101,19 @@ def prepare_round(
     """
     for name in (PREDICTIONS, PICTURES):
         _PREDICTIONS.download(f"{predictions_run}/{name}", folder / name)
-    predicted = {image.source: image for image in read_predicted_images(folder)}
-    etags = {source.name: source.etag for source in read_answered(predictions_run) or ()}
     version = registry.find_version(model_name, publication.read_summary(predictions_run).model_version or 0)
-    left_out: Counter[str] = Counter()
-    chosen: list[MediaSource] = []
-    for source in list_run_sources(listed):
-        if source.kind is not MediaKind.IMAGE or source.name not in predicted:
-            left_out["a video" if source.kind is MediaKind.VIDEO else "an image without a prediction"] += 1
-        elif source.etag != etags.get(source.name):
-            left_out[_CHANGED] += 1
-        elif len(chosen) == review.max_images:
-            left_out["an image beyond review.max_images"] += 1
-        else:
-            chosen.append(source)
-    entries = name_entries([source.name for source in chosen])
+    chosen, left_out = _choose_images(listed, predictions_run, review.max_images)
+    predicted = {image.source: image for image in read_predicted_images(folder) if image.source in chosen}
+    entries = name_entries([*chosen])
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        faults = list(pool.map(partial(_copy, run, MediaStore()), chosen, entries))
+        faults = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
     left_out.update(filter(None, faults))
     images = []
-    for source, entry, fault in zip(chosen, entries, faults, strict=True):
+    for name, entry, fault in zip(chosen, entries, faults, strict=True):
         if not fault:
-            found = predicted[source.name]
+            found = predicted[name]
             rows = tuple(dict(row) for row in found.rows if row["confidence"] >= review.confidence)
-            images.append(
-                RoundImage(entry=entry, source=source.name, width=found.width, height=found.height, rows=rows)
-            )
+            images.append(RoundImage(entry=entry, source=name, width=found.width, height=found.height, rows=rows))
     if not images:
         raise NothingToReviewError(
             expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
@@ -143,6 +130,23 @@ def prepare_round(
     )
     _RUNS.put(_key(run, "round.json"), pack_round(made), "application/json")
     return made
+
+
+def _choose_images(listed: str, predictions_run: str, most: int) -> tuple[dict[str, MediaSource], Counter[str]]:
+    """Return the images to ask about by their names, and how many of what is listed are not, by reason."""
+    etags = {source.name: source.etag for source in read_answered(predictions_run) or ()}
+    left_out: Counter[str] = Counter()
+    chosen: dict[str, MediaSource] = {}
+    for source in list_run_sources(listed):
+        if source.kind is not MediaKind.IMAGE or source.name not in etags:
+            left_out["a video" if source.kind is MediaKind.VIDEO else "an image without a prediction"] += 1
+        elif source.etag != etags[source.name]:
+            left_out[_CHANGED] += 1
+        elif len(chosen) == most:
+            left_out["an image beyond review.max_images"] += 1
+        else:
+            chosen[source.name] = source
+    return chosen, left_out
 
 
 def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str | None:

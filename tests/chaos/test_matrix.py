@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import boto3
 import cv2
+import httpx
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
@@ -282,16 +284,58 @@ def register(small_archive: str, tmp_path: Path) -> Case:
 def test_a_flow_ends_right_whatever_is_killed(
     stack: StackSettings, request: pytest.FixtureRequest, flow: str, victim: str
 ) -> None:
-    case: Case = request.getfixturevalue(flow)
+    kill_halfway(stack, request.getfixturevalue(flow), flow.removesuffix("_again"), victim)
+
+
+@pytest.mark.parametrize("victim", [FLOW, "worker"])
+def test_a_review_ends_right_whatever_is_killed(
+    stack: StackSettings, label_studio: httpx.Client, model: str, media: str, victim: str
+) -> None:
+    """It is killed while Label Studio has some of the images: in the end it has each of them once."""
+    key, most = f"{uuid4().hex}.zip", 60
+    review = {"max_images": most}
+    parameters = {"model_name": model, "inputs": [f"{media}000*.jpg"], "archive": key}
+
+    def shown(run: UUID) -> list[dict[str, Any]]:
+        projects = label_studio.get("/api/projects", params={"title": f"review {run}"}).json()["results"]
+        asked = {"project": projects[0]["id"], "page_size": most, "fields": "all"} if projects else {}
+        return list(label_studio.get("/api/tasks", params=asked).json()["tasks"]) if projects else []
+
+    def submit_all(run: UUID) -> None:
+        until(lambda: read(run).state_name == "Suspended", "people are asked")
+        for task in shown(run):
+            answer = {"result": task["predictions"][0]["result"]}
+            label_studio.post(f"/api/tasks/{task['id']}/annotations", json=answer).raise_for_status()
+
+    def check(run: UUID) -> None:
+        entries = [task["data"]["entry"] for task in shown(run)]
+        assert len(entries) == len(set(entries)) == most
+        stored = boto3.client("s3").get_object(Bucket="datasets", Key=key)
+        with zipfile.ZipFile(io.BytesIO(stored["Body"].read())) as made:
+            assert len(json.loads(made.read("provenance.json"))["images"]) == most
+            assert made.read("label-origins.parquet")
+
+    case = Case(
+        start=lambda: deployed_flows.start("review-images", {**parameters, "review": review}),
+        is_halfway=lambda run: 0 < len(shown(run)) < most,
+        check=check,
+    )
+    kill_halfway(stack, case, "review", victim, submit_all)
+
+
+def kill_halfway(
+    stack: StackSettings, case: Case, name: str, victim: str, meanwhile: Callable[[UUID], object] = lambda _: None
+) -> None:
+    """Kill a part of the stack in the middle of a run, do what the run waits for, and check what it has made."""
     run = case.start()
     until(lambda: case.is_halfway(run), "the run is in the middle of its work")
     assert processes(run, "prefect.engine")
     kill(stack, victim, run)
     killed_at = time.monotonic()
+    meanwhile(run)
     until(lambda: has_completed(run), "the run has completed")
     seconds = time.monotonic() - killed_at
     until(lambda: is_right(case, run), "its results are there")
-    name = flow.removesuffix("_again")
     print(f"\n{name} | {victim} killed | {read(run).state_name}, attempt {read(run).run_count}, {seconds:.0f} s after")
 
 

@@ -3,21 +3,18 @@
 import hashlib
 import io
 import json
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import boto3
 import cv2
 import httpx
 import numpy as np
 import pytest
-from prefect.client.schemas.objects import State
 
-from flows.review_images import review_images
 from tasks.dataset.label_origins import Origin, unpack_label_origins
 from tasks.inference import done_inputs
 from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
@@ -25,14 +22,13 @@ from tasks.inference.results.parquet import IMAGES_SCHEMA, ParquetTableWriter, s
 from tasks.inference.results.report import StoredSummary
 from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.media.file_type import MediaKind
-from tasks.parameters import ReviewParams
+from tasks.orchestration import deployed_flows
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.tracking import registry
 from tasks.vision.detections import Detections
+from tests.chaos.steps import read
 from tests.emitted import emitted
-from tests.label_studio import reviewer, run_label_studio
 from tests.waiting import eventually
 
 SIDE = 120
@@ -40,24 +36,25 @@ CLASSES = ("circle", "square")
 NAMES = ("accepted", "moved", "reclassed", "redrawn", "skipped", "empty", "changed")
 BOXES = np.array([[10, 10, 50, 50], [60, 60, 100, 110]], np.float32)
 
-pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """Label Studio, which the flow finds by its environment, as a person."""
-    with run_label_studio(tmp_path) as settings, reviewer(settings) as api:
-        for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
-            monkeypatch.setenv(name, settings.environment[name])
-        yield api
+def model(weights: Path) -> str:
+    """A registered model with version 1; nobody has to serve it."""
+    from tests.flows.registered import register
+
+    name = f"review-{uuid4().hex[:8]}"
+    register(name, weights, None)
+    return name
 
 
 @pytest.fixture
-def predictions(tmp_path: Path) -> str:
+def predictions(model: str, tmp_path: Path) -> str:
     """A run of inference over an image for each of NAMES, two boxes in each; the last image was replaced since."""
     run, folder = str(uuid4()), tmp_path / "predictions"
     folder.mkdir()
-    model = ServedModel(name="shapes", version=2, task="detect", image_size=96, class_names=CLASSES, run_id="")
+    served = ServedModel(name=model, version=1, task="detect", image_size=96, class_names=CLASSES, run_id="")
     found, sources = [], []
     for number, name in enumerate(NAMES):
         key = f"{run}/{name}.jpg"
@@ -77,12 +74,12 @@ def predictions(tmp_path: Path) -> str:
         ParquetTableWriter(folder / PREDICTIONS, columns) as rows,
         ParquetTableWriter(folder / PICTURES, IMAGES_SCHEMA) as pictures,
     ):
-        rows.add(to_table(found, model, columns))
-        pictures.add(to_image_table(found, model))
+        rows.add(to_table(found, served, columns))
+        pictures.add(to_image_table(found, served))
     (folder / FAILURES).write_bytes(b"")
     done_inputs.write_record(folder, [Chunk(0, tuple(sources))])
     summary: dict[str, Any] = dict.fromkeys(StoredSummary.__dataclass_fields__, 0)
-    summary |= {"model_name": "shapes", "model_version": 2, "model_versions": [2], "sentence": ""}
+    summary |= {"model_name": model, "model_version": 1, "model_versions": [1], "sentence": ""}
     (folder / "summary.json").write_text(json.dumps(summary))
     ObjectStore(Bucket.PREDICTIONS).upload_folder(folder, run)
     _put_picture(f"{run}/changed.jpg", 99)
@@ -126,41 +123,35 @@ EDITS: dict[str, Callable[[list[dict[str, Any]]], list[dict[str, Any]]]] = {
 }
 
 
-def _review(api: httpx.Client) -> None:
+def _review(api: httpx.Client, run: UUID) -> None:
     """Correct each image as a person does, the skipped one last."""
-    tasks = eventually(lambda: _shown(api), "all images are in the project", 120)
+    tasks = eventually(lambda: _shown(api, run), "all images are in the project", 120)
     for task in sorted(tasks, key=lambda task: "skipped" in task["data"]["entry"]):
-        assert httpx.get(f"{api.base_url}{task['data']['image']}", headers=api.headers).content[:2] == b"\xff\xd8"
+        assert api.get(task["data"]["image"]).content[:2] == b"\xff\xd8"
         (suggested,) = task["predictions"]
-        name = Path(task["data"]["entry"]).stem
-        answer = (
-            {"was_cancelled": True, "result": []} if name == "skipped" else {"result": EDITS[name](suggested["result"])}
-        )
+        edit = EDITS.get(Path(task["data"]["entry"]).stem)
+        answer = {"result": edit(suggested["result"])} if edit else {"result": [], "was_cancelled": True}
+        eventually(lambda: read(run).state_name == "Suspended", "the run waits without a process", 60)
         api.post(f"/api/tasks/{task['id']}/annotations", json=answer | {"lead_time": 6.0}).raise_for_status()
 
 
-def _shown(api: httpx.Client) -> list[dict[str, Any]]:
-    projects = api.get("/api/projects").raise_for_status().json()["results"]
+def _shown(api: httpx.Client, run: UUID) -> list[dict[str, Any]]:
+    projects = api.get("/api/projects", params={"title": f"review {run}"}).raise_for_status().json()["results"]
     if not projects:
         return []
     listed = api.get("/api/tasks", params={"project": projects[0]["id"], "fields": "all"}).raise_for_status().json()
-    return listed["tasks"] if listed["total"] == len(NAMES) - 1 else []
+    return list(listed["tasks"]) if listed["total"] == len(NAMES) - 1 else []
 
 
 def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
-    api: httpx.Client, predictions: str, monkeypatch: pytest.MonkeyPatch
+    label_studio: httpx.Client, model: str, predictions: str
 ) -> None:
-    """The run waits until the last image is skipped; nothing that was asked about is dropped without a word."""
-    version = registry.ModelVersion(
-        name="shapes", version=2, run_id="", task="detect", image_size=96, class_names=CLASSES
-    )
-    monkeypatch.setattr(registry, "find_version", lambda *_: version)
+    """The run waits suspended until the last image is skipped; nothing that was asked about is dropped silently."""
     key = f"{uuid4().hex}.zip"
-    person = threading.Thread(target=_review, args=(api,))
-    person.start()
-    params = ReviewParams(val=0.4)
-    state: State = review_images("shapes", [f"run:{predictions}"], key, params, return_state=True)
-    person.join()
+    parameters = {"model_name": model, "inputs": [f"run:{predictions}"], "archive": key, "review": {"val": 0.4}}
+    run = deployed_flows.start("review-images", parameters)
+    _review(label_studio, run)
+    state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
     assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
 
@@ -176,6 +167,6 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
         ("reclassed", 0, Origin.ACCEPTED),
         ("redrawn", 0, Origin.ACCEPTED),
     ]
-    assert {(each.model_name, each.model_version) for each in origins.rows} == {("shapes", 2)}
+    assert {(each.model_name, each.model_version) for each in origins.rows} == {(model, 1)}
     payload = emitted("review.finished", f"dataset:{hashlib.sha256(body).hexdigest()}")["payload"]
     assert payload["changes"] == {"accepted": 5, "moved": 1, "reclassed": 1, "added": 1, "deleted": 3}

@@ -109,6 +109,15 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {**VERSION, "replaced": 4},
         ["shapes: rolled back to version 3", "It is the champion again, in place of version 4.", LINK],
     ),
+    "review wanted": (
+        "notify-of-wanted-reviews",
+        {**VERSION, "run": RUN, "images": 200, "page": "http://labels.example/projects/7"},
+        [
+            "shapes: 200 images wait for a person",
+            "Correct what version 3 has found, at http://labels.example/projects/7",
+            LINK,
+        ],
+    ),
     "approval wanted": (
         "notify-of-wanted-approvals",
         {**VERSION, "replaces": 2, "run": RUN, "page": "", **REPORT},

@@ -1,0 +1,58 @@
+"""Which images a person is asked about, what of them is shown, and what an empty round says."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tasks.inference.work_plan import MediaSource
+from tasks.media.file_type import MediaKind
+from tasks.parameters import ReviewParams
+from tasks.review import steps
+from tasks.review.answers import sort_answers
+from tests.tasks.review.rounds import review_round
+
+
+def _source(name: str, etag: str = "1", kind: MediaKind = MediaKind.IMAGE) -> MediaSource:
+    return MediaSource(name=name, bucket="media", key=name, etag=etag, size=1, kind=kind)
+
+
+def test_each_input_that_nobody_is_asked_about_is_counted_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [
+        *(_source("a.jpg"), _source("changed.jpg", "2"), _source("new.jpg"), _source("b.jpg"), _source("c.jpg")),
+        _source("film.mp4", kind=MediaKind.VIDEO),
+    ]
+    answered = [_source(name) for name in ("c.jpg", "b.jpg", "a.jpg", "changed.jpg", "film.mp4")]
+    monkeypatch.setattr(steps, "list_run_sources", lambda _: listed)
+    monkeypatch.setattr(steps, "read_answered", lambda _: answered)
+    chosen, left_out = steps._choose_images("list", "predictions", 2)
+    assert [*chosen] == ["a.jpg", "b.jpg"]
+    assert left_out == {
+        "an image that has changed since it was predicted": 1,
+        "an image without a prediction": 1,
+        "an image beyond review.max_images": 1,
+        "a video": 1,
+    }
+
+
+def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "red").save(file, "TIFF")
+    name, shown = steps._for_browsers("media/day/1.tif", file.getvalue())
+    assert name == "1.tif.jpg"
+    assert Image.open(io.BytesIO(shown)).format == "JPEG"
+    assert steps._for_browsers("media/day/1.PNG", b"png") == ("1.PNG", b"png")
+
+
+def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
+    review = review_round("detect", "a.jpg")
+    with pytest.raises(steps.NothingToReviewError, match="retry this run"):
+        steps.pack_answers.fn("run", review, sort_answers(["a.jpg"], {}), tmp_path)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "classify", "pose", "obb"])
+def test_answers_are_imported_for_the_task_of_the_model_with_a_split_of_their_own(task: str) -> None:
+    params = steps.import_params(review_round(task), ReviewParams(val=0.3, seed=5, groups=("{group}-*.jpg",)))
+    assert (params.format, params.task, params.split) == ("label-studio", task, "new")
+    assert (params.val, params.seed, params.groups) == (0.3, 5, ("{group}-*.jpg",))
