@@ -1,7 +1,7 @@
 """The server of Label Studio, by its API: a project for each round, found again by the id of its flow run."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -14,6 +14,7 @@ ENTRY = "entry"  # of the data of a task: the image that it is about
 TIMEOUT_S = 60.0
 _PAGE = 100
 _SERVER_ERROR = 500
+T = TypeVar("T")
 
 
 class LabelStudioError(StudioError):
@@ -49,71 +50,72 @@ class LabelStudio:
 
     def find_project(self, run: str) -> int | None:
         """Return the project of a flow run; None if there is none."""
-        found = self._ask("GET", "/api/projects", params={"title": _title(run), "include": "id,title"})
-        return next((int(each["id"]) for each in found["results"] if each["title"] == _title(run)), None)
+        named = {"title": _title(run), "include": "id,title"}
+        return self._ask(
+            lambda answer: next((int(each["id"]) for each in answer["results"] if each["title"] == _title(run)), None),
+            *("GET", "/api/projects"),
+            params=named,
+        )
 
     def ensure_project(self, run: str, description: str, configuration: str) -> int:
         """Return the project of a flow run, which is made with this labelling interface if there is none."""
         known = self.find_project(run)
         if known is not None:
             return known
-        made = self._ask(
-            "POST",
-            "/api/projects",
-            json={
-                "title": _title(run),
-                "description": description,
-                "label_config": configuration,
-                "show_collab_predictions": True,  # an annotation begins with the suggestions
-                "maximum_annotations": 1,
-                "enable_empty_annotation": True,  # that nothing is there is an answer, too
-            },
-        )
-        return int(made["id"])
+        wanted = {
+            "title": _title(run),
+            "description": description,
+            "label_config": configuration,
+            "show_collab_predictions": True,  # an annotation begins with the suggestions
+            "maximum_annotations": 1,
+            "enable_empty_annotation": True,  # that nothing is there is an answer, too
+        }
+        return self._ask(lambda answer: int(answer["id"]), "POST", "/api/projects", json=wanted)
 
     def add_image(
         self, project: int, entry: str, file: tuple[str, bytes], results: Sequence[Mapping[str, Any]], model: str
     ) -> None:
         """Add an image with the suggestions of a model, under its name in the round; `file` is its name and bytes."""
-        kept = {"commit_to_project": "false"}  # as a file alone, without a task of its own
-        uploaded = self._ask("POST", f"/api/projects/{project}/import", params=kept, files={"file": file})
-        (upload,) = uploaded["file_upload_ids"]
-        path = self._ask("GET", f"/api/import/file-upload/{int(upload)}")["file"]
+        into = "POST", f"/api/projects/{project}/import"
+        alone = {"commit_to_project": "false"}  # as a file, without a task of its own
+        upload = self._ask(lambda answer: int(answer["file_upload_ids"][0]), *into, params=alone, files={"file": file})
+        path = self._ask(lambda answer: str(answer["file"]), "GET", f"/api/import/file-upload/{upload}")
         score = max((each["score"] for each in results), default=0.0)
         task = {
             "data": {IMAGE: f"/data/{path}", ENTRY: entry},
             "predictions": [{"model_version": model, "score": score, "result": list(results)}],
         }
-        self._ask("POST", f"/api/projects/{project}/import", json=[task])
+        self._ask(lambda _: None, *into, json=[task])
 
     def tasks(self, project: int) -> Iterator[ReviewTask]:
         """Yield the images of a project."""
-        for task in self._pages(project, fields="all"):
-            given = [each for each in task["annotations"] if not each.get("was_cancelled")]
-            yield ReviewTask(
-                entry=str(task["data"].get(ENTRY)), annotations=given, skipped=len(task["annotations"]) - len(given)
-            )
+        return self._pages(_to_review_task, project, fields="all")
 
     def has_open_tasks(self, project: int) -> bool:
         """Return whether an image waits for a person."""
-        counts = self._ask("GET", f"/api/projects/{project}")
-        if counts["finished_task_number"] + counts["skipped_annotations_number"] < counts["task_number"]:
+        if self._ask(_has_fewer_answers, "GET", f"/api/projects/{project}"):
             return True
-        pages = self._pages(project, fields="task_only")  # an image may count twice: skipped, and submitted after that
-        return any(not (each["total_annotations"] or each["cancelled_annotations"]) for each in pages)
+        # An image may count twice: skipped, and submitted after that.
+        return any(self._pages(_is_open, project, fields="task_only"))
 
-    def _pages(self, project: int, fields: str) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, read: Callable[[Any], T], project: int, fields: str) -> Iterator[T]:
         page, seen = 1, 0
         while True:
             params = {"project": project, "page": page, "page_size": _PAGE, "fields": fields}
-            answer = self._ask("GET", "/api/tasks", params=params)
-            yield from answer["tasks"]
-            seen += len(answer["tasks"])
+            tasks, total = self._ask(
+                lambda answer: (list(map(read, answer["tasks"])), int(answer["total"])),
+                "GET",
+                "/api/tasks",
+                params=params,
+            )
+            yield from tasks
+            seen += len(tasks)
             page += 1
-            if not answer["tasks"] or seen >= answer["total"]:
+            if not tasks or seen >= total:
                 return
 
-    def _ask(self, method: str, path: str, **request: Any) -> Any:  # noqa: ANN401 - JSON
+    def _ask(self, read: Callable[[Any], T], method: str, path: str, **request: Any) -> T:  # noqa: ANN401 - of httpx
+        """Return what `read` takes from the JSON of an answer."""
         try:
             answer = self._client.request(method, path, **request)
         except httpx.TransportError as error:
@@ -121,23 +123,32 @@ class LabelStudio:
                 f"Expected an answer of Label Studio at {self.address}, found {error!r}. Start it, or correct "
                 "LABEL_STUDIO_URL."
             ) from error
-        if answer.is_success:
-            return _read(answer)
         found = f"{answer.status_code} of {method} {path}: {safe_repr(answer.text, 300)}"
         if answer.status_code >= _SERVER_ERROR:
-            raise LabelStudioUnavailableError(
-                expected_found_fix("an answer of Label Studio", found, "Look at its log.")
-            )
-        fix = "LABEL_STUDIO_API_KEY has to be a legacy token of a user there."
-        raise LabelStudioError(expected_found_fix("that Label Studio does what it is asked", found, fix))
+            raise LabelStudioUnavailableError(expected_found_fix("an answer of Label Studio", found, "See its log."))
+        if not answer.is_success:
+            fix = "LABEL_STUDIO_API_KEY has to be a legacy token of a user there."
+            raise LabelStudioError(expected_found_fix("that Label Studio does what it is asked", found, fix))
+        try:
+            return read(answer.json())
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            fix = "LABEL_STUDIO_URL has to name a server of Label Studio 1.23 or one like it."
+            raise LabelStudioError(expected_found_fix("an answer of Label Studio", found, fix)) from error
 
 
-def _read(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON
-    try:
-        return answer.json()
-    except ValueError as error:
-        fix = "LABEL_STUDIO_URL has to name a server of Label Studio."
-        raise LabelStudioError(expected_found_fix("JSON", safe_repr(answer.text, 100), fix)) from error
+def _to_review_task(task: Any) -> ReviewTask:  # noqa: ANN401 - JSON
+    given = [each for each in task["annotations"] if not each.get("was_cancelled")]
+    skipped = len(task["annotations"]) - len(given)
+    return ReviewTask(entry=str(task["data"].get(ENTRY)), annotations=given, skipped=skipped)
+
+
+def _has_fewer_answers(project: Any) -> bool:  # noqa: ANN401 - JSON
+    answered = int(project["finished_task_number"]) + int(project["skipped_annotations_number"])
+    return answered < int(project["task_number"])
+
+
+def _is_open(task: Any) -> bool:  # noqa: ANN401 - JSON
+    return not (task["total_annotations"] or task["cancelled_annotations"])
 
 
 def _title(run: str) -> str:

@@ -72,6 +72,7 @@ def automation(api: httpx.Client) -> dict[str, Any]:
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
     names = ["postgres", "object-store", "prefect", "mlflow", "triton", "studio", "worker"]
+    names += ["label-studio"] if stack.review else []
     described = local_stack.describe_services(stack)
     assert sorted(each["service"] for each in described) == sorted(names)
     assert {(each["process"], each["health"]) for each in described} == {("RUNNING", local_stack.WELL)}

@@ -39,6 +39,8 @@ def test_without_an_address_it_says_how_to_have_one() -> None:
     [
         (httpx.Response(401, json={"detail": "\x1b[2J no"}), LabelStudioError, "401 of GET.*LABEL_STUDIO_API_KEY"),
         (httpx.Response(200, text="<html>"), LabelStudioError, "LABEL_STUDIO_URL"),
+        (httpx.Response(200, json={"results": [{"id": "x; rm"}]}), LabelStudioError, "1.23"),
+        (httpx.Response(200, json=[7]), LabelStudioError, "1.23"),
         (httpx.Response(502), LabelStudioUnavailableError, "502"),
         (httpx.ConnectError("refused"), LabelStudioUnavailableError, "http://labels"),
     ],
