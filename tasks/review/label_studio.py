@@ -14,6 +14,7 @@ ENTRY = "entry"  # of the data of a task: the image that it is about
 TIMEOUT_S = 60.0
 _PAGE = 100
 _SERVER_ERROR = 500
+_NO_KEY = "LABEL_STUDIO_API_KEY has to be a legacy token of a user there."
 T = TypeVar("T")
 
 
@@ -127,7 +128,7 @@ class LabelStudio:
         if answer.status_code >= _SERVER_ERROR:
             raise LabelStudioUnavailableError(expected_found_fix("an answer of Label Studio", found, "See its log."))
         if not answer.is_success:
-            fix = "LABEL_STUDIO_API_KEY has to be a legacy token of a user there."
+            fix = _NO_KEY if answer.status_code == httpx.codes.UNAUTHORIZED else "Its log says more."
             raise LabelStudioError(expected_found_fix("that Label Studio does what it is asked", found, fix))
         try:
             return read(answer.json())

@@ -74,9 +74,9 @@ def name_entries(sources: Sequence[str]) -> list[str]:
     return entries
 
 
-def count_keypoints(images: Iterable[RoundImage]) -> int:
-    """Return how many keypoints the objects have; 0 if they have none."""
-    points = (row.get("keypoints") or () for image in images for row in image.rows)
+def count_keypoints(images: Iterable[Iterable[Mapping[str, Any]]]) -> int:
+    """Return how many keypoints the objects in these rows of images have; 0 if they have none."""
+    points = (row.get("keypoints") or () for rows in images for row in rows)
     return max((len(each) // 3 for each in points), default=0)
 
 

@@ -70,15 +70,21 @@ def open_round(run: str) -> Round | None:
 
 @retried_step
 def find_predictions(run: str, model_name: str) -> str | None:
-    """Return the run of inference that has answered the images of flow run `run` with a model; None if none has.
+    """Return the run of inference that has answered the images of flow run `run` with the champion; None if none has.
+
+    Of a model that has no champion any version will do: nothing could predict anew.
 
     Raises:
-        StorageError: The object store does not answer.
+        StudioError: A service does not answer, or there is no such model.
     """
     found = find_predictions_run(run)
     if found is None or not publication.is_published(found):
         return None
-    return found if publication.read_summary(found).model_name == model_name else None
+    summary = publication.read_summary(found)
+    if summary.model_name != model_name:
+        return None
+    champion = registry.find_champion(model_name)
+    return found if champion is None or summary.model_versions == [champion.version] else None
 
 
 @retried_step
@@ -96,7 +102,7 @@ def prepare_round(
         folder: For the predictions.
 
     Raises:
-        NothingToReviewError: No image is left.
+        NothingToReviewError: No image is left, or nothing tells of a model for poses how many keypoints they have.
         StudioError: A service refuses or does not answer.
     """
     for name in (PREDICTIONS, PICTURES):
@@ -118,12 +124,16 @@ def prepare_round(
         raise NothingToReviewError(
             expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
         )
+    keypoints = count_keypoints(predicted[image.source].rows for image in images)
+    if version.task == "pose" and not keypoints:
+        fix = "Name images in which it finds some: they tell how many keypoints an object has."
+        raise NothingToReviewError(expected_found_fix("a pose that the model has found", "none", fix))
     made = Round(
         model_name=model_name,
         model_version=version.version,
         task=version.task,
         class_names=version.class_names,
-        keypoints=count_keypoints(images),
+        keypoints=keypoints,
         predictions_run=predictions_run,
         images=tuple(images),
         left_out=dict(left_out),

@@ -2,16 +2,21 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.parameters import ReviewParams
 from tasks.review import steps
 from tasks.review.answers import sort_answers
+from tasks.tracking import registry
 from tests.tasks.review.rounds import review_round
+
+RUN = "22222222-2222-2222-2222-222222222222"
 
 
 def _source(name: str, etag: str = "1", kind: MediaKind = MediaKind.IMAGE) -> MediaSource:
@@ -34,6 +39,29 @@ def test_each_input_that_nobody_is_asked_about_is_counted_with_its_reason(monkey
         "an image beyond review.max_images": 1,
         "a video": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "versions", "champion", "found"),
+    [
+        ("cells", [2], 2, RUN),
+        ("cells", [2], None, RUN),
+        ("cells", [1], 2, None),
+        ("cells", [1, 2], 2, None),
+        ("x", [2], 2, None),
+    ],
+)
+def test_predictions_of_the_champion_are_used_again(
+    monkeypatch: pytest.MonkeyPatch, model: str, versions: list[int], champion: int | None, found: str | None
+) -> None:
+    """And those of any version if there is no champion that could predict anew."""
+    monkeypatch.setattr(steps, "find_predictions_run", lambda run: run)
+    monkeypatch.setattr(publication, "is_published", lambda _: True)
+    stored = SimpleNamespace(model_name=model, model_versions=versions)
+    monkeypatch.setattr(publication, "read_summary", lambda _: stored)
+    served = champion and SimpleNamespace(version=champion)
+    monkeypatch.setattr(registry, "find_champion", lambda _: served)
+    assert steps.find_predictions.fn(RUN, "cells") == found
 
 
 def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
