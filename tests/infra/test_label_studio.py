@@ -5,14 +5,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
-from infra import label_studio_door
+from infra import label_studio_door, stack
 from infra.command_errors import StackError
 from infra.door import Door
 from infra.environment import inherited_environment, page_environment, worker_environment
 from infra.preflight import require_label_studio
 from infra.services import label_studio, prefect_server, services
 from infra.stack_settings import REVIEWER, StackSettings
+from studio.cli import app
 from tests.infra.test_door import asked
 from tests.label_studio import reviewer, run_label_studio
 
@@ -36,6 +38,22 @@ def test_a_stack_with_it_is_remembered_and_each_part_has_what_it_needs(tmp_path:
         assert environment["LABEL_STUDIO_API_KEY"] == token
         assert password not in environment.values()
     assert token not in page_environment(settings).values()
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("option", ["--review", "--no-review", None])
+def test_up_is_told_with_or_without_it_or_remembers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str | None, *, remembered: bool
+) -> None:
+    monkeypatch.setenv("STUDIO_REVIEW", "set here so that it is as it was after this test")
+    monkeypatch.delenv("STUDIO_REVIEW")
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path))
+    StackSettings(review=remembered).remember()
+    given: list[bool] = []
+    monkeypatch.setattr(stack, "up", lambda settings, _: given.append(settings.review))
+    done = CliRunner().invoke(app, ["up", *([option] if option else [])])
+    assert done.exit_code == 0, done.output
+    assert given == [remembered if option is None else option == "--review"]
 
 
 def test_one_elsewhere_is_used_and_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
