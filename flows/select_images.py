@@ -25,13 +25,13 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
     version = registry.find_version(model_name, selection.version or registry.CHAMPION)
     rival = registry.find_rival(version, selection.other_version) if "disagreement" in selection.wanted else None
     known = read_ancestry(version)
-    learnt = session.Learnt(images=known.images, archives=known.archives)
+    learnt = session.Learnt(images=known.images, is_complete=known.tells_images, archives=known.archives)
     with scratch_folder("select") as folder:
         observer = _observer(version, folder)
         other = _observer(rival, folder) if rival else None
         looked_at = session.look_at_images(inputs, observer, other, learnt, selection, folder)
         choice = choose(looked_at.pool, selection)
-        sentence = publication.publish_selection(f"{model_name} version {version.version}", looked_at, choice)
+        sentence = publication.publish_selection(model_name, version.version, looked_at, choice)
     return outcome.completed(sentence)
 
 

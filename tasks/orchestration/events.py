@@ -28,6 +28,7 @@ MODEL_ROLLED_BACK = "model.rolled-back"
 INFERENCE_COMPLETED = "inference.completed"
 REVIEW_WANTED = "review.wanted"
 REVIEW_FINISHED = "review.finished"
+IMAGES_SELECTED = "images.selected"
 VERSION_DELETED = "version.deleted"
 PREDICTION_DELETED = "prediction.deleted"
 
@@ -164,6 +165,17 @@ EVENTS: Mapping[str, EventKind] = {
             "labels": "number of labels in it",
             "drawn": "how many of them people have drawn or moved",
             "changes": "number of objects accepted, moved, reclassed, added and deleted",
+        },
+    ),
+    IMAGES_SELECTED: EventKind(
+        occasion="`select-images` has chosen images, which an input `run:<run>` stands for.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "run": "id of the flow run",
+            "images": "number of images",
+            "boxes": "number of boxes that are expected in them",
+            "page": "address of the page that shows them",
         },
     ),
     VERSION_DELETED: EventKind(

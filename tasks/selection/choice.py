@@ -1,4 +1,4 @@
-"""Which images are chosen: some of each strategy, within a budget. The same candidates give the same choice."""
+"""Which images are chosen: some of each strategy, within a budget. The same pool gives the same choice."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from tasks.errors import StudioError, expected_found_fix
 from tasks.parameters import SelectionParams
-from tasks.selection.candidates import Candidate, Doubles, LearntImages, count_expected
 from tasks.selection.coverage import Coverage, measure_drift
+from tasks.selection.pool import Doubles, Pool, PoolImage, count_expected
 from tasks.selection.uncertainty import UNSURE, score_uncertainty
 from tasks.validation.near_duplicates import find_near_duplicates
 from tasks.vision.detections import Detections, class_name
-from tasks.vision.geometry import Floats
 
+MIN_DISAGREEMENT = 0.05  # the same weights differ a little in another batch
 MIN_DRIFT = 1.5  # times as far from what was learnt as that is from itself
 _SHOWN = 4  # objects in a reason
+_UNSEEN = 0.1  # of the mean: a class that was never seen counts as if it had been as often
 
 Bools = NDArray[np.bool_]
 
@@ -36,7 +37,7 @@ Strategy = Callable[[Bools, Bools], Proposal | None]
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenImage:
-    """The number of a candidate, by which strategy it was chosen, and that strategy's score and reason."""
+    """The number of an image, by which strategy it was chosen, and that strategy's score and reason."""
 
     image: int
     strategy: str
@@ -48,30 +49,13 @@ class ChosenImage:
 class Choice:
     """What is chosen, in this order.
 
-    `duplicates` are the numbers of candidates that were left out, each with that of the one that it nearly equals;
+    `duplicates` are the numbers of images that were left out, each with that of the one that it nearly equals;
     `remarks` are sentences about what could not be done as it was asked.
     """
 
     chosen: tuple[ChosenImage, ...]
     duplicates: Mapping[int, int]
     remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pool:
-    """The candidates in the order of their names, and what is known of the version that looked at them.
-
-    `learnt` is None if none of the images is to be had that it has learnt.
-    """
-
-    candidates: tuple[Candidate, ...]
-    learnt: LearntImages | None
-    class_names: tuple[str, ...]
-
-    @property
-    def embeddings(self) -> Floats:
-        """Those of the candidates, [n, D]."""
-        return np.stack([each.embedding for each in self.candidates])
 
 
 def choose(pool: Pool, selection: SelectionParams) -> Choice:
@@ -82,9 +66,9 @@ def choose(pool: Pool, selection: SelectionParams) -> Choice:
     """
     duplicates = _find_duplicates(pool)
     shares, remarks = _possible_shares(pool, selection)
-    taken, free = np.zeros(len(pool.candidates), np.bool_), np.ones(len(pool.candidates), np.bool_)
+    taken, free = np.zeros(len(pool.images), np.bool_), np.ones(len(pool.images), np.bool_)
     free[list(duplicates)] = False
-    boxes = np.array([each.expected_boxes for each in pool.candidates])
+    boxes = np.array([each.expected_boxes for each in pool.images])
     room = np.inf if selection.boxes is None else float(selection.boxes)
     chosen: list[ChosenImage] = []
     due = 0
@@ -102,7 +86,7 @@ def choose(pool: Pool, selection: SelectionParams) -> Choice:
 
 
 def _find_duplicates(pool: Pool) -> dict[int, int]:
-    thumbnails = np.array([np.frombuffer(each.thumbnail, np.uint8) for each in pool.candidates]).reshape(-1, 256)
+    thumbnails = np.array([np.frombuffer(each.thumbnail, np.uint8) for each in pool.images]).reshape(-1, 256)
     count = len(thumbnails)
     return {each.later: each.first for each in find_near_duplicates(thumbnails, [0] * count, [True] * count)}
 
@@ -124,7 +108,7 @@ def _list_lacks(pool: Pool) -> dict[str, str]:
     lacks = {}
     if len(pool.class_names) == 1:
         lacks["rare-classes"] = "one class"
-    if any(each.version_agreement is None for each in pool.candidates):
+    if any(each.version_consistency is None for each in pool.images):
         lacks["disagreement"] = "no challenger, and selection.other_version names no version"
     if pool.learnt is None:
         lacks["drift"] = "no image to be had that the version has learnt"
@@ -144,15 +128,16 @@ def _apportion(images: int, shares: Mapping[str, int]) -> dict[str, int]:
 def _by_rare_classes(pool: Pool, _: SelectionParams) -> Strategy:
     """Expected classes count by how far below the mean they are in what is learnt and, as it grows, in the choice."""
     count = len(pool.class_names)
-    presence = np.zeros((len(pool.candidates), count))
-    for row, each in zip(presence, pool.candidates, strict=True):
+    presence = np.zeros((len(pool.images), count))
+    for row, each in zip(presence, pool.images, strict=True):
         np.maximum.at(row, each.found.class_id, each.found.confidence)
-    expected = np.array([count_expected([each.found], count) for each in pool.candidates])
+    expected = np.array([count_expected([each.found], count) for each in pool.images])
     learnt = pool.learnt.class_counts if pool.learnt else expected.sum(axis=0)
 
     def propose(taken: Bools, free: Bools) -> Proposal | None:
         counts = learnt + expected[taken].sum(axis=0)
-        weights = np.maximum(counts.mean() / (counts + 1) - 1, 0)
+        usual = counts.mean()
+        weights = np.maximum(usual / (counts + _UNSEEN * usual + 1e-9) - 1, 0)
         best = _best(presence @ weights, free)
         if best is None:
             return None
@@ -167,16 +152,20 @@ def _by_rare_classes(pool: Pool, _: SelectionParams) -> Strategy:
 
 
 def _by_uncertainty(pool: Pool, _: SelectionParams) -> Strategy:
-    doubts = np.array([each.doubt for each in pool.candidates])
-    agreements = np.array([1.0 if each.view_agreement is None else each.view_agreement for each in pool.candidates])
+    doubts = np.array([each.doubt for each in pool.images])
+    consistencies = np.array([1.0 if each.view_consistency is None else each.view_consistency for each in pool.images])
     return _ranked(
-        score_uncertainty(doubts, agreements), lambda image: _describe_doubt(pool.candidates[image], pool.class_names)
+        score_uncertainty(doubts, consistencies), lambda image: _describe_doubt(pool.images[image], pool.class_names)
     )
 
 
 def _by_disagreement(pool: Pool, _: SelectionParams) -> Strategy:
-    agreements = np.array([each.version_agreement or 0 for each in pool.candidates])
-    return _ranked(1 - agreements, lambda image: f"the two versions agree on {agreements[image]:.2f} of what they find")
+    consistencies = np.array([each.version_consistency or 0 for each in pool.images])
+    return _ranked(
+        1 - consistencies,
+        lambda image: f"the two versions agree on {consistencies[image]:.2f} of what they find",
+        MIN_DISAGREEMENT,
+    )
 
 
 def _by_drift(pool: Pool, _: SelectionParams) -> Strategy:
@@ -201,13 +190,13 @@ def _by_diversity(pool: Pool, _: SelectionParams) -> Strategy:
         if best is None:
             return None
         distance = float(coverage.distances[best])
-        return Proposal(best, distance, f"unlike what is learnt or chosen: {distance:.2f} from the nearest of it")
+        return Proposal(best, distance, f"unlike what is learnt or chosen: {distance:.2g} from the nearest of it")
 
     return propose
 
 
 def _by_chance(pool: Pool, selection: SelectionParams) -> Strategy:
-    places = np.random.default_rng(selection.seed).permutation(len(pool.candidates)) + 1
+    places = np.random.default_rng(selection.seed).permutation(len(pool.images)) + 1
 
     def propose(_: Bools, free: Bools) -> Proposal | None:
         best = _best(places, free)
@@ -231,8 +220,8 @@ def _best(scores: NDArray[np.floating | np.integer], free: Bools, least: float =
     return best if np.isfinite(usable[best]) else None
 
 
-def _describe_doubt(candidate: Candidate, class_names: tuple[str, ...]) -> str:
-    found = candidate.found
+def _describe_doubt(image: PoolImage, class_names: tuple[str, ...]) -> str:
+    found = image.found
     unsure = found.select(np.flatnonzero((found.confidence >= UNSURE) & (found.confidence <= 1 - UNSURE)))
     told = f"{_list_objects(unsure, class_names)}{' ...' if len(unsure) > _SHOWN else ''}"
     if found.class_scores is not None:
@@ -241,9 +230,9 @@ def _describe_doubt(candidate: Candidate, class_names: tuple[str, ...]) -> str:
         doubt = f"unsure about {len(unsure)} of {len(found)} objects: {told}"
     else:
         doubt = f"found {len(found)} objects, unsure about none"
-    if candidate.view_agreement is None:
+    if image.view_consistency is None:
         return doubt
-    return f"{doubt}; seen mirrored and smaller, {candidate.view_agreement:.2f} of it stays"
+    return f"{doubt}; seen mirrored and smaller, {image.view_consistency:.2f} of it stays"
 
 
 def _list_objects(found: Detections, class_names: tuple[str, ...]) -> str:

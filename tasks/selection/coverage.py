@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.selection.candidates import Doubles
+from tasks.selection.pool import Doubles
 from tasks.vision.geometry import Floats
 
 _NEIGHBOURS = 3
@@ -32,7 +32,7 @@ def measure_distances(embeddings: Floats, others: Floats, neighbours: int) -> Do
     """Return the mean cosine distance of each of [n, D] to its nearest `neighbours` among [m, D], 0 to 2."""
     nearest = min(neighbours, len(others))
     blocks = [
-        np.sort(np.partition(1 - embeddings[start : start + _BLOCK] @ others.T, nearest - 1, axis=1)[:, :nearest])
+        np.partition(1 - embeddings[start : start + _BLOCK] @ others.T, nearest - 1, axis=1)[:, :nearest]
         for start in range(0, len(embeddings), _BLOCK)
     ]
     return np.asarray(np.concatenate([block.mean(axis=1) for block in blocks]).clip(0), np.float64)

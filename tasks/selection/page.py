@@ -10,8 +10,8 @@ import numpy as np
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.rendering.markdown import escape_markdown, table
 from tasks.rendering.palette import css_colour
-from tasks.selection.candidates import count_expected
 from tasks.selection.choice import Choice, ChosenImage
+from tasks.selection.pool import count_expected
 from tasks.selection.session import LookedAt
 from tasks.vision.geometry import Floats
 
@@ -21,6 +21,7 @@ _MARGIN = 12
 _POINTS = 3000  # of the pool, on the map
 _LEFT_OUT = 60  # lines
 _MARKDOWN_ROWS = 30
+_UNKNOWN = "Not all images that the version has learnt are known, so some of them may be among these."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,17 +34,23 @@ class Selection:
     choice: Choice
 
     @property
+    def remarks(self) -> list[str]:
+        """What could not be done as it was asked, and what is not known, as sentences."""
+        unknown = [] if self.looked_at.knows_learnt else [_UNKNOWN]
+        return [*self.choice.remarks, *unknown]
+
+    @property
     def boxes(self) -> float:
         """How many objects are expected in what is chosen."""
-        return sum(self.looked_at.pool.candidates[each.image].expected_boxes for each in self.choice.chosen)
+        return sum(self.looked_at.pool.images[each.image].expected_boxes for each in self.choice.chosen)
 
     def name(self, image: int) -> str:
-        """Return the name of a candidate."""
-        return self.looked_at.pool.candidates[image].source.name
+        """Return the name of an image."""
+        return self.looked_at.pool.images[image].source.name
 
 
 def selection_page(selection: Selection, pictures: Mapping[int, str]) -> str:
-    """Return the page; `pictures` are data URIs of chosen candidates, by their numbers."""
+    """Return the page; `pictures` are data URIs of chosen images, by their numbers."""
     looked_at, choice = selection.looked_at, selection.choice
     strategies = Counter(each.strategy for each in choice.chosen)
     colours = {name: css_colour(number) for number, name in enumerate(strategies)}
@@ -56,9 +63,9 @@ def selection_page(selection: Selection, pictures: Mapping[int, str]) -> str:
         totals=[
             ("images chosen", f"{len(choice.chosen):,}"),
             ("boxes expected in them", f"{selection.boxes:,.0f}"),
-            ("images to choose from", f"{len(looked_at.pool.candidates):,}"),
+            ("images to choose from", f"{len(looked_at.pool.images):,}"),
         ],
-        remarks=choice.remarks,
+        remarks=selection.remarks,
         strategies=[(name, count, colours[name]) for name, count in strategies.items()],
         classes=_class_rows(selection),
         map={"width": _MAP[0], "height": _MAP[1], "points": _map_points(selection, colours)},
@@ -81,11 +88,11 @@ def selection_markdown(selection: Selection) -> str:
     rows = [(selection.name(each.image), each.strategy, each.reason) for each in choice.chosen[:_MARKDOWN_ROWS]]
     left_out = ", ".join(f"{count:,} {what}" for what, count in _left_out(selection.looked_at, choice))
     parts = [
-        *map(escape_markdown, choice.remarks),
+        *map(escape_markdown, selection.remarks),
         table(("strategy", "images"), list(strategies.items())),
         table(("image", "strategy", "why"), rows),
         f"Left out: {escape_markdown(left_out)}." if left_out else "",
-        f"To go on: `studio label MODEL run:{selection.run}`, or `studio review MODEL run:{selection.run}`.",
+        f"The next flow takes these images by the input `run:{selection.run}`.",
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -95,10 +102,10 @@ def selection_sentence(selection: Selection) -> str:
     choice, looked_at = selection.choice, selection.looked_at
     left_out = ", ".join(f"{count:,} {what}" for what, count in _left_out(looked_at, choice))
     chosen = (
-        f"{len(choice.chosen):,} of {len(looked_at.pool.candidates):,} images chosen for {selection.title}, about "
+        f"{len(choice.chosen):,} of {len(looked_at.pool.images):,} images chosen for {selection.title}, about "
         f"{selection.boxes:,.0f} boxes{f'; left out: {left_out}' if left_out else ''}."
     )
-    return " ".join([chosen, *choice.remarks])
+    return " ".join([chosen, *selection.remarks])
 
 
 def selection_facts(selection: Selection) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def selection_facts(selection: Selection) -> dict[str, Any]:
     return {
         "model": selection.title,
         "flow_run_id": selection.run,
-        "images": len(looked_at.pool.candidates),
+        "images": len(looked_at.pool.images),
         "expected_boxes": round(selection.boxes, 1),
         "chosen": [
             {"image": selection.name(each.image), "strategy": each.strategy, "score": each.score, "reason": each.reason}
@@ -116,7 +123,7 @@ def selection_facts(selection: Selection) -> dict[str, Any]:
         "left_out": dict(_left_out(looked_at, choice)),
         "near_duplicates": {selection.name(later): selection.name(first) for later, first in choice.duplicates.items()},
         "failures": {each.source: each.reason for each in looked_at.failures},
-        "remarks": list(choice.remarks),
+        "remarks": selection.remarks,
     }
 
 
@@ -134,8 +141,8 @@ def _class_rows(selection: Selection) -> list[tuple[str, str, str, str]]:
     """Each class: the objects expected in what is chosen, in what there is to choose from, and in what was learnt."""
     pool = selection.looked_at.pool
     count = len(pool.class_names)
-    chosen = count_expected([pool.candidates[each.image].found for each in selection.choice.chosen], count)
-    there = count_expected([each.found for each in pool.candidates], count)
+    chosen = count_expected([pool.images[each.image].found for each in selection.choice.chosen], count)
+    there = count_expected([each.found for each in pool.images], count)
     learnt = pool.learnt.class_counts if pool.learnt else np.full(count, np.nan)
     return [
         (name, f"{own:,.0f}", f"{every:,.0f}", "unknown" if np.isnan(known) else f"{known:,.0f}")
@@ -158,11 +165,11 @@ def _exhibit(
 def _map_points(selection: Selection, colours: Mapping[str, str]) -> list[dict[str, Any]]:
     """What was learnt, what there is to choose from, and above them what is chosen, as circles on the map."""
     pool, chosen = selection.looked_at.pool, selection.choice.chosen
-    step = -(-len(pool.candidates) // _POINTS)
+    step = -(-len(pool.images) // _POINTS)
     groups = [pool.embeddings[::step], pool.embeddings[[each.image for each in chosen]]]
     if pool.learnt:
         groups.insert(0, pool.learnt.embeddings)
-    kinds = [*(["learnt"] if pool.learnt else []), "candidate", "chosen"]
+    kinds = [*(["learnt"] if pool.learnt else []), "unchosen", "chosen"]
     places = _project(groups)
     own = iter(chosen)
     points = []

@@ -9,7 +9,7 @@ from tasks.inference.media_inputs import MediaStore
 from tasks.media.annotate import annotate_image
 from tasks.media.errors import MediaError
 from tasks.media.images import decode_image, encode_jpeg, resize_to_fit
-from tasks.orchestration import artifacts
+from tasks.orchestration import artifacts, events
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.step import retried
 from tasks.rendering.html import jpeg_data_uri
@@ -34,27 +34,41 @@ _SIDE = 320  # pixels of a picture
 _QUALITY = 80
 
 
-def publish_selection(title: str, looked_at: LookedAt, choice: Choice) -> str:
+def publish_selection(model_name: str, version: int, looked_at: LookedAt, choice: Choice) -> str:
     """Write the list, the page and the figures to bucket `runs`, show artifact `selection`, and return a sentence.
 
     Raises:
         StorageError: The object store cannot be reached.
     """
     run = flow_run_id()
-    selection = Selection(title=title, run=run, looked_at=looked_at, choice=choice)
+    selection = Selection(title=f"{model_name} version {version}", run=run, looked_at=looked_at, choice=choice)
     log_step("drawing %d images", min(len(choice.chosen), SHOWN))
-    page = selection_page(selection, _draw_pictures(looked_at, choice))
+    html = selection_page(selection, _draw_pictures(looked_at, choice))
     facts = json.dumps(selection_facts(selection), indent=2)
-    links = {
-        "Images worth labelling": retried(storage_steps.write_text)(page, Bucket.RUNS, f"{run}/{PAGE}"),
-        "As JSON": retried(storage_steps.write_text)(facts, Bucket.RUNS, f"{run}/selection.json"),
-    }
+    page = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/{PAGE}")
+    figures = retried(storage_steps.write_text)(facts, Bucket.RUNS, f"{run}/selection.json")
     images = [
-        ListedImage(source=looked_at.pool.candidates[each.image].source, reason=each.reason, score=each.score)
+        ListedImage(source=looked_at.pool.images[each.image].source, reason=each.reason, score=each.score)
         for each in choice.chosen
     ]
     write_image_list(run, ImageList(images=tuple(images)))
-    artifacts.show_markdown("selection", f"{links_markdown(links)}\n\n{selection_markdown(selection)}")
+    links = links_markdown({"Images worth labelling": page, "As JSON": figures})
+    artifacts.show_markdown("selection", f"{links}\n\n{selection_markdown(selection)}")
+    payload = {
+        "model": model_name,
+        "version": version,
+        "run": run,
+        "images": len(images),
+        "boxes": round(selection.boxes),
+        "page": page,
+    }
+    events.emit(
+        events.IMAGES_SELECTED,
+        events.version(model_name, version),
+        payload=payload,
+        key=run,
+        related=[events.model(model_name)],
+    )
     return selection_sentence(selection)
 
 
@@ -63,13 +77,13 @@ def _draw_pictures(looked_at: LookedAt, choice: Choice) -> dict[int, str]:
     store, pool = MediaStore(), looked_at.pool
 
     def draw(number: int) -> str | None:
-        candidate = pool.candidates[number]
+        shown = pool.images[number]
         with suppress(MediaError, ObjectChangedError):
-            image = resize_to_fit(decode_image(store.read(candidate.source)), _SIDE)
-            found = candidate.found.rescale(image.shape[1], image.shape[0])
+            image = resize_to_fit(decode_image(store.read(shown.source)), _SIDE)
+            found = shown.found.rescale(image.shape[1], image.shape[0])
             return jpeg_data_uri(encode_jpeg(annotate_image(image, found, pool.class_names), _QUALITY))
         return None
 
-    shown = [each.image for each in choice.chosen[:SHOWN]]
+    numbers = [each.image for each in choice.chosen[:SHOWN]]
     with ThreadPoolExecutor(TRANSFERS) as threads:
-        return {number: uri for number, uri in zip(shown, threads.map(draw, shown), strict=True) if uri}
+        return {number: uri for number, uri in zip(numbers, threads.map(draw, numbers), strict=True) if uri}

@@ -21,11 +21,10 @@ from tasks.inference.work_plan import MediaSource
 from tasks.merge.training_images import Checksum, TrainingImages
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import SelectionParams
-from tasks.selection.candidates import Candidate, LearntImages, align_classes, count_expected, keep_counted
-from tasks.selection.choice import Pool
 from tasks.selection.learnt_images import draw_sample, list_learnt_sources
+from tasks.selection.pool import LearntImages, Pool, PoolImage, align_classes, count_expected, keep_counted
 from tasks.selection.steps import FetchedImage, fetch_images
-from tasks.selection.uncertainty import measure_agreement, measure_doubt
+from tasks.selection.uncertainty import measure_consistency, measure_doubt
 from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
@@ -66,9 +65,10 @@ class Observer:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """The images that a version has learnt, and the names of the archives that they came in."""
+    """The images that a version has learnt, whether these are all, and the names of the archives that they came in."""
 
     images: TrainingImages
+    is_complete: bool
     archives: Collection[str]
 
 
@@ -77,13 +77,14 @@ class LookedAt:
     """The pool to choose from, and what is not in it.
 
     `failures` cannot be labelled; `learnt` images are known to the version from its training, and `repeated` ones are
-    the same file as another.
+    the same file as another. `knows_learnt` is False if it may have learnt others, too.
     """
 
     pool: Pool
     failures: tuple[Failure, ...]
     learnt: int
     repeated: int
+    knows_learnt: bool
 
     @property
     def failed(self) -> int:
@@ -126,15 +127,15 @@ def look_at_images(
     views = tuple(View) if "uncertainty" in selection.wanted else (View.PLAIN,)
     names = observer.version.class_names
     left_out = _LeftOut()
-    candidates: list[Candidate] = []
+    looked_at: list[PoolImage] = []
     for images in _fetch_new(sources, learnt.images, left_out, folder / "images"):
         seen = _observe(images, observer, views, selection.device, folder)
         others: Iterator[Detections | None] = repeat(None, len(images))
         if rival:
             rivals = _observe(images, rival, (View.PLAIN,), selection.device, folder)
             others = (align_classes(each.views[0], rival.version.class_names, names) for each in rivals)
-        candidates += itertools.starmap(_candidate, zip(images, seen, others, strict=True))
-    if not candidates:
+        looked_at += itertools.starmap(_pool_image, zip(images, seen, others, strict=True))
+    if not looked_at:
         found = next((each.reason for each in left_out.failures), "all are learnt already")
         fix = "Name others, or convert them."
         raise StudioError(expected_found_fix("images to choose from", f"none among {len(sources):,}: {found}", fix))
@@ -142,10 +143,11 @@ def look_at_images(
     if _NEED_LEARNT & set(selection.wanted):
         sample = _look_at_learnt(observer, learnt, selection, folder)
     return LookedAt(
-        pool=Pool(candidates=tuple(candidates), learnt=sample, class_names=names),
+        pool=Pool(images=tuple(looked_at), learnt=sample, class_names=names),
         failures=tuple(left_out.failures),
         learnt=left_out.learnt,
         repeated=left_out.repeated,
+        knows_learnt=learnt.is_complete,
     )
 
 
@@ -222,14 +224,14 @@ def _job(
     )
 
 
-def _candidate(image: FetchedImage, seen: _Seen, other: Detections | None) -> Candidate:
+def _pool_image(image: FetchedImage, seen: _Seen, other: Detections | None) -> PoolImage:
     found, *again = map(keep_counted, seen.views)
-    return Candidate(
+    return PoolImage(
         source=image.source,
         found=found,
         doubt=measure_doubt(found),
-        view_agreement=float(np.mean([measure_agreement(found, each) for each in again])) if again else None,
-        version_agreement=None if other is None else measure_agreement(found, keep_counted(other)),
+        view_consistency=float(np.mean([measure_consistency(found, each) for each in again])) if again else None,
+        version_consistency=None if other is None else measure_consistency(found, keep_counted(other)),
         embedding=seen.embedding,
         thumbnail=image.thumbnail,
     )

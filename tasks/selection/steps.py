@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tasks.dataset.image_stats import IMAGE_ENDINGS, check_image, is_image
+from tasks.errors import expected_found_fix
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.summary import WARNING, Failure
 from tasks.inference.work_plan import MediaSource
@@ -15,7 +16,7 @@ from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import Checksum
 from tasks.orchestration.step import retried_step
 from tasks.storage.ranged_reads import ObjectChangedError
-from tasks.storage.s3_client import TRANSFERS
+from tasks.storage.s3_client import TRANSFERS, StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,14 @@ def fetch_images(sources: Sequence[MediaSource], folder: Path) -> tuple[list[Fet
     def fetch(number: int) -> FetchedImage | Failure:
         return _fetch(store, sources[number], folder / f"{number:06d}")
 
-    with ThreadPoolExecutor(TRANSFERS) as pool:
-        found = list(pool.map(fetch, range(len(sources))))
+    try:
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            found = list(pool.map(fetch, range(len(sources))))
+    except OSError as error:
+        fix = "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+        raise StorageError(
+            expected_found_fix("to write the images into the scratch folder", str(error), fix)
+        ) from error
     images = [each for each in found if isinstance(each, FetchedImage)]
     return images, [each for each in found if isinstance(each, Failure)]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.selection.candidates import Doubles
+from tasks.selection.pool import Doubles
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import box_iou_matrix, rotated_iou_matrix
 
@@ -27,11 +27,11 @@ def measure_doubt(found: Detections) -> float:
     return float(entropies.sum() / np.sqrt(len(entropies)))
 
 
-def measure_agreement(one: Detections, other: Detections) -> float:
+def measure_consistency(one: Detections, other: Detections) -> float:
     """Return how far two findings in one image are the same, from 0 to 1; for classify the share in common.
 
-    Objects of one class are paired by overlap, the best pairs first. The agreement is the mean overlap of all objects,
-    each weighted by its confidence; one without a partner has none. Two that find nothing agree.
+    Objects of one class are paired by overlap, the best pairs first. The consistency is the mean overlap of all
+    objects, each weighted by its confidence; one without a partner has none. Two that find nothing are consistent.
     """
     if one.class_scores is not None and other.class_scores is not None:
         return float(np.minimum(one.class_scores, other.class_scores).sum())
@@ -49,12 +49,12 @@ def measure_agreement(one: Detections, other: Detections) -> float:
     return min(shared / total, 1.0)
 
 
-def score_uncertainty(doubts: Doubles, agreements: Doubles) -> Doubles:
-    """Return the uncertainty of each image, [n], 0 to 1: its mean rank by doubt and by disagreement of its views.
+def score_uncertainty(doubts: Doubles, consistencies: Doubles) -> Doubles:
+    """Return the uncertainty of each image, [n], 0 to 1: its mean rank by doubt and by inconsistency of its views.
 
     Ranks, because the two have no scale in common. What has neither is at 0.
     """
-    return np.asarray((_rank(doubts) + _rank(1 - agreements)) / 2)
+    return np.asarray((_rank(doubts) + _rank(1 - consistencies)) / 2)
 
 
 def _rank(values: Doubles) -> Doubles:

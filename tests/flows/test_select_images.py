@@ -15,6 +15,7 @@ from infra import demo_data
 from tasks.inference.image_lists import read_image_list
 from tasks.inference.media_inputs import list_media_sources
 from tasks.parameters import SelectionParams, TrainingParams
+from tests.emitted import emitted
 from tests.flows.registered import SIZE, mark_trained, pictures, register
 
 PLAN = demo_data.ArchivePlan(name="learnt.zip", classes=("circle", "square"), train=8, val=4, seed=5)
@@ -25,6 +26,7 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
     archive = demo_data.write_archive(PLAN, tmp_path)
     s3.upload_file(str(archive), "datasets", PLAN.name)
     register(name, weights, None)
+    assert register(name, weights, None) == 2  # the challenger, which has the same weights
     MlflowClient().set_registered_model_alias(name, "champion", "1")
     MlflowClient().set_model_version_tag(name, "1", "archives", json.dumps({PLAN.name: "aa"}))
     mark_trained(name, archive, TrainingParams(epochs=1, imgsz=SIZE, batch=8, device="cpu"))
@@ -49,6 +51,8 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
     page = s3.get_object(Bucket="runs", Key=f"{run}/selection.html")["Body"].read()
     assert page.count(b"<img ") == len(listed) == 4
     assert page.count(b'<circle class="learnt"') == 5
+    assert facts["remarks"] == []  # the two versions agree, and nothing else was missed
+    assert emitted("images.selected", f"version:{name}/1")["payload"]["images"] == 4
     assert list(list_media_sources([f"run:{run}"])) == [each.source for each in listed]
     kept = {
         each["Key"].rpartition(".")[2]

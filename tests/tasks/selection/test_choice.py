@@ -8,9 +8,9 @@ import pytest
 
 from tasks.errors import StudioError
 from tasks.parameters import SelectionParams
-from tasks.selection.candidates import LearntImages
-from tasks.selection.choice import Choice, Pool, choose
-from tests.tasks.selection.pools import CLASSES, candidate, found, planted_pool
+from tasks.selection.choice import Choice, choose
+from tasks.selection.pool import LearntImages, Pool
+from tests.tasks.selection.pools import CLASSES, found, image, planted_pool
 
 SEEDS = range(20)
 IMAGES = 20
@@ -21,8 +21,8 @@ def choice_of(pool: Pool, **selection: Any) -> Choice:
     return choose(pool, SelectionParams(**selection))
 
 
-def pool(*candidates: Any, learnt: LearntImages | None = None, classes: tuple[str, ...] = CLASSES) -> Pool:
-    return Pool(candidates=candidates, learnt=learnt, class_names=classes)
+def pool(*images: Any, learnt: LearntImages | None = None, classes: tuple[str, ...] = CLASSES) -> Pool:
+    return Pool(images=images, learnt=learnt, class_names=classes)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_shares_say_how_many_each_strategy_chooses() -> None:
 
 
 def test_what_a_strategy_lacks_the_next_one_gets() -> None:
-    sure = pool(*(candidate(at, found((0, 0.999)), np.eye(8)[at]) for at in range(8)), classes=("cell",))
+    sure = pool(*(image(at, found((0, 0.999)), np.eye(8)[at]) for at in range(8)), classes=("cell",))
     choice = choice_of(sure, images=6, shares={"uncertainty": 1, "diversity": 1, "rare_classes": 0, "drift": 0})
     assert [each.strategy for each in choice.chosen].count("diversity") >= 3
     assert len(choice.chosen) == 6
@@ -99,13 +99,13 @@ def test_what_a_strategy_lacks_the_next_one_gets() -> None:
 )
 def test_a_strategy_that_has_nothing_to_go_by_says_so(selection: dict[str, Any], expected: str) -> None:
     with pytest.raises(StudioError, match=f"found .*{expected}"):
-        choice_of(pool(candidate(0, found((0, 0.5)), [1, 0]), classes=("cell",)), **selection)
+        choice_of(pool(image(0, found((0, 0.5)), [1, 0]), classes=("cell",)), **selection)
 
 
 def test_no_more_boxes_are_expected_than_the_budget_has() -> None:
     """Images that need more are passed over for those that need less."""
-    crowd = [candidate(at, found(*[(0, 0.5)] * 8), [1, at]) for at in range(3)]
-    few = [candidate(at, found((0, 0.5), (0, 0.5)), [1, at]) for at in range(3, 6)]
+    crowd = [image(at, found(*[(0, 0.5)] * 8), [1, at]) for at in range(3)]
+    few = [image(at, found((0, 0.5), (0, 0.5)), [1, at]) for at in range(3, 6)]
     choice = choice_of(pool(*crowd, *few), strategy="uncertainty", images=6, boxes=6)
     assert [each.image for each in choice.chosen] == [0, 3, 4]
     assert choice.remarks == ("3 of 6 images are chosen: the others need more boxes.",)
@@ -114,12 +114,10 @@ def test_no_more_boxes_are_expected_than_the_budget_has() -> None:
 def test_each_choice_says_why() -> None:
     learnt = LearntImages(embeddings=np.eye(4, dtype=np.float32)[:2] * 1, class_counts=np.array([300.0, 40, 2]))
     looked_at = pool(
-        candidate(
-            0, found((0, 0.52), (0, 0.95), (1, 0.46), (0, 0.41), (0, 0.9)), [1, 0.1, 0, 0], views=0.62, versions=1
-        ),
-        candidate(1, found((2, 0.9), (0, 0.98)), [0.9, 0.1, 0.1, 0], versions=0.9),
-        candidate(2, found((0, 0.99)), [1, 0, 0.2, 0], versions=0.25),
-        candidate(3, found((0, 0.99)), [0, 0, 0, 1], versions=1),
+        image(0, found((0, 0.52), (0, 0.95), (1, 0.46), (0, 0.41), (0, 0.9)), [1, 0.1, 0, 0], views=0.62, versions=1),
+        image(1, found((2, 0.9), (0, 0.98)), [0.9, 0.1, 0.1, 0], versions=0.9),
+        image(2, found((0, 0.99)), [1, 0, 0.2, 0], versions=0.25),
+        image(3, found((0, 0.99)), [0, 0, 0, 1], versions=1),
         learnt=learnt,
     )
     said = {
@@ -133,5 +131,5 @@ def test_each_choice_says_why() -> None:
     )
     assert said["rare-classes"] == (1, "shows worm (0.90), about 2 of 342 objects in what was learnt")
     assert said["disagreement"] == (2, "the two versions agree on 0.25 of what they find")
-    assert said["diversity"] == (3, "unlike what is learnt or chosen: 1.00 from the nearest of it")
+    assert said["diversity"] == (3, "unlike what is learnt or chosen: 1 from the nearest of it")
     assert said["random"][1] == "drawn at random"

@@ -102,7 +102,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
         names: list[str], one: Observer, rival: Observer | None = None, archives: str = "123", **selection: Any
     ) -> tuple[LookedAt, list[str]]:
         prefixes.clear()
-        learnt = Learnt(images=TrainingImages(train=frozenset({checksum(png(4))})), archives=archives)
+        learnt = Learnt(images=TrainingImages(train=frozenset({checksum(png(4))})), is_complete=True, archives=archives)
         params = SelectionParams(device="cpu", **selection)
         folder = tmp_path / f"try-{len(list(tmp_path.iterdir()))}"
         with disable_run_logger():
@@ -118,18 +118,18 @@ def test_images_are_looked_at_but_for_those_that_nobody_should_label(
     one = observer(tmp_path / "one", 3)
     looked_at, kept = look([*OBJECTS][:9], one, learnt_images=2)
     pool = looked_at.pool
-    assert [each.source.name for each in pool.candidates] == ["a.png", "b.png"]
+    assert [each.source.name for each in pool.images] == ["a.png", "b.png"]
     assert (looked_at.learnt, looked_at.repeated, looked_at.failed) == (1, 1, 5)
     assert [each.source for each in looked_at.failures] == [
         *("broken.png", "changed.png", "film.mp4", "photo.heic", "unread.png")
     ]
-    for each in pool.candidates:
+    for each in pool.images:
         assert len(each.found) > 0
-        assert each.view_agreement is not None
-        assert 0 < each.view_agreement < 1
-        assert each.version_agreement is None
+        assert each.view_consistency is not None
+        assert 0 < each.view_consistency < 1
+        assert each.version_consistency is None
     assert pool.learnt is not None
-    assert pool.learnt.embeddings.shape == (2, len(pool.candidates[0].embedding))
+    assert pool.learnt.embeddings.shape == (2, len(pool.images[0].embedding))
     assert kept[0].startswith("run/selection/version-3-3-views-")
     assert look([*OBJECTS][:9], one, learnt_images=2)[1] == kept
 
@@ -139,7 +139,7 @@ def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
 ) -> None:
     one, same = observer(tmp_path / "one", 3), observer(tmp_path / "same", 4)
     (agreed,), (differing,) = (
-        look(["a.png"], one, rival, strategy="disagreement")[0].pool.candidates
+        look(["a.png"], one, rival, strategy="disagreement")[0].pool.images
         for rival in (
             same,
             Observer(
@@ -147,10 +147,10 @@ def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
             ),
         )
     )
-    assert agreed.version_agreement == pytest.approx(1, abs=1e-5)
-    assert agreed.view_agreement is None
-    assert differing.version_agreement is not None
-    assert differing.version_agreement < 0.9
+    assert agreed.version_consistency == pytest.approx(1, abs=1e-5)
+    assert agreed.view_consistency is None
+    assert differing.version_consistency is not None
+    assert differing.version_consistency < 0.9
 
 
 def test_without_an_image_to_choose_the_first_reason_is_told(

@@ -17,15 +17,15 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Candidate:
+class PoolImage:
     """An image, and what a version makes of it.
 
     Attributes:
         source: Where it lies.
         found: What counts of the detections, an object once, best first; of classify the likely classes.
         doubt: `uncertainty.measure_doubt` of these.
-        view_agreement: How far views of the image show the same, 0 to 1; None if it was seen in one view.
-        version_agreement: The same of the two versions that are compared; None if there is one.
+        view_consistency: How far views of the image show the same, 0 to 1; None if it was seen in one view.
+        version_consistency: The same of the two versions that are compared; None if there is one.
         embedding: [D] float32 of length 1.
         thumbnail: Its 16 x 16 levels, as `find_near_duplicates` takes them.
     """
@@ -33,8 +33,8 @@ class Candidate:
     source: MediaSource
     found: Detections
     doubt: float
-    view_agreement: float | None
-    version_agreement: float | None
+    view_consistency: float | None
+    version_consistency: float | None
     embedding: Floats
     thumbnail: bytes
 
@@ -52,11 +52,29 @@ class LearntImages:
     class_counts: Doubles
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool:
+    """The images in the order of their names, and what is known of the version that looked at them.
+
+    `learnt` is None if no image is to be had that the version has learnt.
+    """
+
+    images: tuple[PoolImage, ...]
+    learnt: LearntImages | None
+    class_names: tuple[str, ...]
+
+    @property
+    def embeddings(self) -> Floats:
+        """Those of the images, [n, D]."""
+        return np.stack([each.embedding for each in self.images])
+
+
 def keep_counted(detections: Detections) -> Detections:
     """Return the detections that count, each object once, best first; of classify the classes that count."""
     if detections.class_scores is not None:
         thresholds = np.full(len(detections.class_scores), COUNTED, np.float32)
-        return detections.from_class_scores(detections.class_scores, thresholds, detections.width, detections.height)
+        own = detections.from_class_scores(detections.class_scores, thresholds, detections.width, detections.height)
+        return replace(own, class_scores=detections.class_scores)
     counted = detections.select(np.flatnonzero(detections.confidence >= COUNTED))
     rows = np.column_stack([counted.xyxy, counted.confidence, counted.class_id]).astype(np.float32)
     return counted.select(non_max_suppression(rows, _SAME_OBJECT))
