@@ -13,6 +13,7 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PICTURE_TRAITS = ("brightness", "contrast", "sharpness", "image size")
+OBJECT_TRAITS = ("image", "class_id", "confidence", "size")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,15 +56,18 @@ class Profile:
     def from_confidence(self, least: Doubles) -> "Profile":
         """Return the same with the objects whose confidence reaches that of their class in `least` [classes]."""
         kept = self.confidence >= least[self.class_id]
-        columns = {name: getattr(self, name)[kept] for name in ("image", "class_id", "confidence", "size")}
-        return replace(self, **columns)
+        return replace(self, **{name: getattr(self, name)[kept] for name in OBJECT_TRAITS})
+
+    def rows_of(self, images: Ints) -> list[Ints]:
+        """Return the rows of the objects of each of some images, by number."""
+        order = np.argsort(self.image, kind="stable")
+        counts = np.bincount(self.image, minlength=len(self))
+        ends = np.cumsum(counts)
+        return [order[ends[number] - counts[number] : ends[number]] for number in images]
 
     def select(self, images: Ints) -> "Profile":
         """Return the profile of some of the images, by number; one that is named twice counts twice."""
-        order = np.argsort(self.image, kind="stable")
-        ends = np.cumsum(np.bincount(self.image, minlength=len(self)))
-        starts = np.concatenate([[0], ends[:-1]])
-        rows = [order[starts[number] : ends[number]] for number in images]
+        rows = self.rows_of(images)
         objects = np.concatenate([np.zeros(0, np.int64), *rows])
         return Profile(
             pictures={name: values[images] for name, values in self.pictures.items()},

@@ -11,7 +11,7 @@ import pytest
 from infra.demo_data import CLASSES, HEIGHT, WIDTH, background, draw_shape, place_shapes
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.monitoring.drift import DriftTest, compare_profiles, stability_index
-from tasks.monitoring.profiles import Profile, profile_images
+from tasks.monitoring.profiles import OBJECT_TRAITS, Profile, profile_images
 from tasks.vision.detections import Detections
 
 SEEDS = 20
@@ -71,7 +71,7 @@ def judge(camera: str, seed: int, lost: int = -1) -> set[str]:
     images = np.random.default_rng(seed).permutation(POOL)
     new = profile(camera, images[REFERENCE : REFERENCE + WINDOW])
     kept = new.class_id != lost
-    columns = {name: getattr(new, name)[kept] for name in ("image", "class_id", "confidence", "size")}
+    columns = {name: getattr(new, name)[kept] for name in OBJECT_TRAITS}
     tests = compare_profiles(
         profile("same", images[:REFERENCE]),
         replace(new, **columns),
