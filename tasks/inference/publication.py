@@ -1,9 +1,11 @@
 """The results of a run in bucket `predictions`, below its id: tables, gallery, and last of all `summary.json`."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.inference import done_inputs
+from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
 from tasks.inference.results.chunk_results import merge_chunk_results
 from tasks.inference.results.gallery import linked_files, read_gallery_items, write_gallery
 from tasks.inference.results.report import StoredSummary, inference_markdown, summary_json
@@ -11,6 +13,7 @@ from tasks.inference.results.summary import InferenceSummary
 from tasks.inference.work_queue import WorkQueue
 from tasks.inference.worker import PinnedRun
 from tasks.orchestration import events
+from tasks.parameters import InferenceParams
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 
@@ -25,6 +28,7 @@ class Publication:
     model_name: str
     summary: InferenceSummary
     gallery: str
+    inference: InferenceParams
 
     @property
     def newest_version(self) -> int | None:
@@ -38,7 +42,8 @@ class Publication:
 
     def complete(self) -> None:
         """Write `summary.json`, which makes the run published."""
-        text = summary_json(self.summary, self.model_name, self.gallery)
+        inference = self.inference.model_dump(mode="json")
+        text = summary_json(self.summary, self.model_name, self.gallery, inference)
         _PREDICTIONS.put(_summary_key(self.run), text.encode(), "application/json")
 
 
@@ -46,7 +51,8 @@ def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publicat
     """Merge the results of all chunks, write the gallery, and upload both."""
     results = folder / "results"
     merged = merge_chunk_results(queue.results(folder), results)
-    summary = replace(merged, left_out=PinnedRun.from_dict(queue.plan.about).left_out)
+    pinned = PinnedRun.from_dict(queue.plan.about)
+    summary = replace(merged, left_out=pinned.left_out)
     done_inputs.write_record(results, queue.chunks())
     files = set(linked_files(results))
     urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
@@ -54,7 +60,9 @@ def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publicat
     write_gallery(results / "index.html", summary, read_gallery_items(results), links, model_name=model_name)
     _PREDICTIONS.upload_folder(results, queue.run)
     gallery = _PREDICTIONS.presigned_url(f"{queue.run}/index.html")
-    return Publication(run=queue.run, model_name=model_name, summary=summary, gallery=gallery)
+    return Publication(
+        run=queue.run, model_name=model_name, summary=summary, gallery=gallery, inference=pinned.inference
+    )
 
 
 def is_published(run: str) -> bool:
@@ -65,6 +73,23 @@ def is_published(run: str) -> bool:
 def read_summary(run: str) -> StoredSummary:
     """Return the summary of a run that is published."""
     return StoredSummary.from_json(_PREDICTIONS.read_text(_summary_key(run)))
+
+
+def find_parameters(run: str) -> InferenceParams | None:
+    """Return the parameters of a run that is published; None if it does not say them, as of an earlier release."""
+    body = _PREDICTIONS.get(_summary_key(run))
+    try:
+        return InferenceParams.model_validate(json.loads(body)["inference"]) if body else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def fetch_results(run: str, folder: Path) -> Path:
+    """Return a folder in `folder` with what a published run has found, as `predicted_images` reads it."""
+    for name in (PICTURES, PREDICTIONS, FAILURES):
+        (folder / run).mkdir(parents=True, exist_ok=True)
+        _PREDICTIONS.download(f"{run}/{name}", folder / run / name)
+    return folder / run
 
 
 def announce_results(run: str) -> None:

@@ -79,14 +79,18 @@ class StoredSummary:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
-def summary_json(summary: InferenceSummary, model_name: str, gallery: str) -> str:
-    """Return the totals for programs; `model_version` is the newest of the `model_versions` that answered."""
+def summary_json(summary: InferenceSummary, model_name: str, gallery: str, inference: Mapping[str, object]) -> str:
+    """Return the totals for programs, with the parameters of the run.
+
+    `model_version` is the newest of the `model_versions` that answered.
+    """
     errors = (f"{each.source}: {each.reason}" for each in summary.failures if each.severity == ERROR)
     values = {
         "sentence": inference_sentence(summary),
         "model_name": model_name,
         "model_version": max(summary.versions, default=None),
         "model_versions": summary.versions,
+        "inference": inference,
         **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
         "failures": summary.failure_count,
         "first_failure": next(errors, ""),

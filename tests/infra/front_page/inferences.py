@@ -11,6 +11,7 @@ from tasks.inference.results.contact_sheet import CELL_HEIGHT, CELL_WIDTH, Conta
 from tasks.inference.results.gallery import write_gallery
 from tasks.inference.results.summary import Failure
 from tasks.media.images import write_jpeg
+from tasks.parameters import InferenceParams
 from tasks.storage.object_store import ObjectStore
 from tasks.tracking.inference_runs import record_inference
 from tests.tasks.inference.results.test_gallery import HOSTILE, counted, item, summary
@@ -43,7 +44,9 @@ def publish_run(model: str, folder: Path) -> str:
     links = {file: urls[f"{run}/{file}"] for file in files}
     write_gallery(folder / "index.html", totals, items, links, model_name=model)
     STORE.upload_folder(folder, run)
-    publication = Publication(run=run, model_name=model, summary=totals, gallery="https://example.org")
+    publication = Publication(
+        run=run, model_name=model, summary=totals, gallery="https://example.org", inference=InferenceParams()
+    )
     record_inference.fn("some-run", publication)
     publication.complete()
     return run

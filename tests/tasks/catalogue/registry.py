@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from tasks.dataset.findings import LabelSource, OriginStatistics, Report, Statistics
 from tasks.inference.publication import Publication
 from tasks.inference.results.summary import HISTOGRAM_BINS, InferenceSummary
+from tasks.parameters import InferenceParams
 from tasks.storage.object_store import ObjectStore
 from tasks.tracking.deployment_runs import RolloutRecord, write_rollout_record
 from tasks.tracking.inference_runs import record_inference
@@ -51,7 +52,9 @@ def infer(model: str, version: int, detections: int = 7, *, published: bool = Tr
         versions=(version,),
         class_names=("a", "b"),
     )
-    publication = Publication(run=str(uuid4()), model_name=model, summary=summary, gallery="https://example.org")
+    publication = Publication(
+        run=str(uuid4()), model_name=model, summary=summary, gallery="https://example.org", inference=InferenceParams()
+    )
     record_inference.fn("some-run", publication)
     if published:
         publication.complete()

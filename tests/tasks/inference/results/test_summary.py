@@ -132,7 +132,7 @@ def test_the_page_names_all_versions_that_answered() -> None:
 
 
 def test_programs_get_the_totals_too() -> None:
-    told = json.loads(summary_json(replace(SUMMARY, versions=(7, 8)), MODEL.name, "https://gallery"))
+    told = json.loads(summary_json(replace(SUMMARY, versions=(7, 8)), MODEL.name, "https://gallery", {"iou": 0.5}))
     assert (told["model_name"], told["model_version"], told["model_versions"]) == ("cells", 8, [7, 8])
     assert (told["inputs"], told["failed_inputs"], told["failures"], told["detections"]) == (4, 1, 1, 2)
     assert (told["images_per_second"], told["gallery"]) == (4.0, "https://gallery")
@@ -142,6 +142,6 @@ def test_inputs_that_were_left_out_are_told_and_did_not_fail() -> None:
     some = replace(SUMMARY, left_out={"run-1": 2, "run-2": 14})
     assert inference_sentence(some).endswith("1 inputs failed; 16 inputs left out, done by run run-2 (14), run-1 (2)")
     assert (SUMMARY.failure_share, some.failure_share) == (1 / 4, 1 / 20)
-    assert json.loads(summary_json(some, MODEL.name, ""))["left_out"] == {"run-1": 2, "run-2": 14}
+    assert json.loads(summary_json(some, MODEL.name, "", {}))["left_out"] == {"run-1": 2, "run-2": 14}
     many = left_out_text({f"run-{number}": 10 - number for number in range(8)})
     assert many == "52 inputs left out, done by run run-0 (10), run-1 (9), run-2 (8), run-3 (7), run-4 (6) and 3 more"
