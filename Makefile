@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export register review datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export register label select review datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -86,6 +86,9 @@ import: setup ## a YOLO archive of one of another tool (ARCHIVE=x.zip AS=y.zip F
 
 export: setup ## an archive of this disk or of bucket datasets in the format of other tools (ARCHIVE=x.zip FORMAT=coco TO=y.zip)
 	@$(NEEDS_ARCHIVE)$(STUDIO) export "$(ARCHIVE)" $(if $(FORMAT),--format $(FORMAT)) $(if $(TO),--to "$(TO)")
+
+label: setup ## an archive of what a model is sure of in images of bucket media (MODEL= INPUTS="new/ a.jpg" ARCHIVE=more.zip)
+	@$(NEEDS_ARCHIVE)$(if $(and $(MODEL),$(INPUTS)),,$(error expected a model and inputs: make label MODEL=shapes INPUTS=new/ ARCHIVE=more.zip))$(STUDIO) label "$(MODEL)" $(INPUTS) "$(ARCHIVE)"
 
 register: setup ## a version of a model of weights that were trained elsewhere (MODEL= WEIGHTS=old.pt ARCHIVE=x.zip)
 	@$(if $(and $(MODEL),$(WEIGHTS)),,$(error expected a model and weights: make register MODEL=shapes WEIGHTS=old.pt))$(STUDIO) register "$(MODEL)" "$(WEIGHTS)" $(if $(ARCHIVE),--archive "$(ARCHIVE)")

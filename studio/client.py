@@ -135,6 +135,10 @@ class Studio:
         run = self.start("run-inference", model_name=model, inputs=list(inputs), inference=inference)
         return InferenceRun(run.id)
 
+    def label(self, model: str, inputs: Sequence[str], archive: str, **labelling: object) -> Run:
+        """Make `archive` of what a version is sure of in images; keywords are fields of LabellingParams."""
+        return self.start("label-images", model_name=model, inputs=list(inputs), archive=archive, labelling=labelling)
+
     def review(self, model: str, inputs: Sequence[str], archive: str, **review: object) -> Run:
         """Have people correct in Label Studio what a model finds in images, as `archive`.
 

@@ -528,6 +528,47 @@ class LabelErrorParams(Parameters):
     )
 
 
+class LabellingParams(Parameters):
+    """Which labels of a model are taken without a person."""
+
+    version: int | None = Field(
+        None, ge=1, description="Number of the version in MLflow that labels. None takes the champion."
+    )
+    precision: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description="Least share of the labels that are taken that shall be right, by what the version did in "
+        "validation. With few validation images fewer labels are taken.",
+    )
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="A detection is dropped below the confidence down to which this share of the objects was found in "
+        "validation. What lies between makes its image uncertain: it is listed for review, and not labelled.",
+    )
+    take_from: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description='Take labels of these classes from this confidence on, whatever validation says: {"car": 0.8}.'
+    )
+    drop_below: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description='Drop detections of these classes below this confidence: {"car": 0.2}.'
+    )
+    background: bool = Field(
+        False, description="Take images in which nothing is found as background; else they are left out."
+    )
+    compare: Archive | None = Field(
+        None,
+        description="A labelled archive in bucket datasets (a.zip), or an s3:// address, on all images of which the "
+        "precision and the recall of the labels are measured beside those that validation promises.",
+    )
+    device: Device | None = Field(
+        None,
+        description="cpu, or the number of a GPU (0), for a version that is not served. None takes the first GPU, or "
+        "else the CPU.",
+    )
+
+
 class ParityPolicy(Parameters):
     """How close the served model must be to its weights, on a sample of the validation split."""
 

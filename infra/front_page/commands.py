@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "rollback-model": ("rollback", ("model_name",)),
     "undeploy-model": ("undeploy", ("model_name",)),
     "run-inference": ("infer", ("model_name", "inputs")),
+    "label-images": ("label", ("model_name", "inputs", "archive")),
     "review-images": ("review", ("model_name", "inputs", "archive")),
     "run-pipeline": ("pipeline", ("model_name", "archives")),
     "delete-dataset": ("delete-dataset", ("archive",)),

@@ -27,6 +27,7 @@ def add_commands(app: typer.Typer) -> None:
         rollback,
         undeploy,
         infer,
+        label,
         review,
         pipeline,
     ):
@@ -240,6 +241,21 @@ def infer(
     parameters = {"model_name": model, "inputs": inputs}
     settings = [*([f"inference.confidence={confidence}"] if confidence else []), *(settings or [])]
     _run("run-inference", f"infer with {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def label(
+    model: Model,
+    inputs: Annotated[
+        list[str], typer.Argument(help="Keys, prefixes that end in / or globs in bucket media, or run:ID of a run.")
+    ],
+    archive: Annotated[str, typer.Argument(help="The archive to make, such as more.zip.")],
+    settings: Settings = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make an archive of what a version is sure of in images, and list the others for review."""
+    parameters = {"model_name": model, "inputs": inputs, "archive": archive}
+    _run("label-images", f"label with {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def review(

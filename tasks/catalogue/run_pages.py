@@ -12,6 +12,7 @@ from tasks.tracking.version_pages import pages_of
 PAGES: Mapping[str, str] = {
     "evaluation.html": "Evaluation",
     "label-errors.html": "Labels that look wrong",
+    "labelling.html": "Labels of a model",
     "label-errors.zip": "The archive for review",
     "refusal.html": "Why it was refused",
     "report.html": "Report",
@@ -20,8 +21,8 @@ PAGES: Mapping[str, str] = {
 # Whose runs leave one; those of register-model do if its version is refused.
 FLOWS = frozenset(
     {
-        *("evaluate-model", "find-label-errors", "import-dataset", "review-images", "run-inference"),
-        *("select-images", "train-model", "validate-dataset"),
+        *("evaluate-model", "find-label-errors", "import-dataset", "label-images", "review-images"),
+        *("run-inference", "select-images", "train-model", "validate-dataset"),
     }
 )
 

@@ -37,6 +37,7 @@ _READING = (
     "register-model",
     "evaluate-model",
     "find-label-errors",
+    "label-images",
     "run-pipeline",
 )
 

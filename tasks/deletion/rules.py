@@ -44,7 +44,7 @@ def require_deletable(name: str, obstacles: Sequence[Obstacle], *, force: bool) 
 def archives_named(parameters: Mapping[str, Any]) -> list[str]:
     """Return the entries by which a flow run with these parameters names archives, the gold archive among them."""
     several, promotion = parameters.get("archives"), parameters.get("promotion")
-    evaluation = parameters.get("evaluation")
+    evaluation, labelling = parameters.get("evaluation"), parameters.get("labelling")
     also = evaluation.get("also") if isinstance(evaluation, dict) else None
     entries = [
         parameters.get("archive"),
@@ -52,6 +52,7 @@ def archives_named(parameters: Mapping[str, Any]) -> list[str]:
         *(several if isinstance(several, list) else []),
         *(also if isinstance(also, list) else []),
         promotion.get("gold") if isinstance(promotion, dict) else None,
+        labelling.get("compare") if isinstance(labelling, dict) else None,
     ]
     return [entry for entry in entries if isinstance(entry, str)]
 

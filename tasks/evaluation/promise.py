@@ -58,9 +58,9 @@ def promise_misses(matching: Matching, class_id: int, share: float) -> Promise:
     )
 
 
-def largest_share(missed: Doubles, labels: Doubles) -> Doubles:
+def largest_share(missed: Doubles, labels: Doubles, confidence: float = QUANTILE) -> Doubles:
     """Return the largest share of misses that `missed` of `labels` allow for; numbers or arrays."""
-    bound = betaincinv(missed + 1, np.maximum(labels - missed, 1e-12), QUANTILE)
+    bound = betaincinv(missed + 1, np.maximum(labels - missed, 1e-12), confidence)
     return np.where(missed >= labels, 1.0, bound)
 
 

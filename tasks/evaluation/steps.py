@@ -109,9 +109,20 @@ def predict(
     Raises:
         StudioError: The version cannot predict, or the object store cannot be reached.
     """
-    log_step("version %d predicts %d images", version.version, len(data.images))
-    job = prediction_job(data, weights, version.task, version.image_size, device, folder)
-    digests = "".join(sha256_of(path) for path in (weights, *(image.path for image in data.images)))
+    return predict_files([image.path for image in data.images], version, weights, device, kind, folder)
+
+
+def predict_files(
+    paths: Sequence[Path], version: Version, weights: Path, device: str | None, kind: str, folder: Path
+) -> Predictions:
+    """Return what a version finds in image files, as `predict` does in those of a set.
+
+    Raises:
+        StudioError: The version cannot predict, or the object store cannot be reached.
+    """
+    log_step("version %d predicts %d images", version.version, len(paths))
+    job = _prediction_job(paths, weights, version.task, version.image_size, device, folder)
+    digests = "".join(sha256_of(path) for path in (weights, *paths))
     content = hashlib.sha256(digests.encode()).hexdigest()[:16]
     return predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
 
@@ -154,8 +165,13 @@ def prediction_job(
     data: EvaluationSet, weights: Path, task: str, image_size: int, device: str | None, folder: Path
 ) -> PredictionJob:
     """Return the job that has weights predict the images of a set, in the fresh `folder`."""
+    return _prediction_job([image.path for image in data.images], weights, task, image_size, device, folder)
+
+
+def _prediction_job(
+    paths: Sequence[Path], weights: Path, task: str, image_size: int, device: str | None, folder: Path
+) -> PredictionJob:
     folder.mkdir(parents=True)
-    paths = [image.path for image in data.images]
     chunks = tuple(tuple(paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
     return PredictionJob(
         weights=weights,

@@ -6,7 +6,7 @@ The record of a run lies with its results, and goes with them. An empty object i
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -82,10 +82,13 @@ def write_record(results: Path, chunks: Iterable[Chunk]) -> None:
             record.add(pa.Table.from_pylist(rows, _SCHEMA))
 
 
-def read_done(model_name: str, version: int) -> DoneInputs:
-    """Return what runs have done with a version whose results are still there; the others are not looked for again."""
+def read_done(model_name: str, version: int, counts: Callable[[str], bool] = lambda _: True) -> DoneInputs:
+    """Return what runs have done with a version whose results are still there; the others are not looked for again.
+
+    Of several runs that have done an input one is named; only those of which `counts(run)` is true.
+    """
     index = _index(model_name, version)
-    runs = [key.removeprefix(index) for key in _RUNS.keys(index)]
+    runs = [run for key in _RUNS.keys(index) if counts(run := key.removeprefix(index))]
     done, deleted = dict[tuple[str, str], str](), list[str]()
     with ThreadPoolExecutor(TRANSFERS) as pool:
         for run, record in zip(runs, pool.map(lambda run: _PREDICTIONS.get(f"{run}/{RECORD}"), runs), strict=True):

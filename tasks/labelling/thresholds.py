@@ -5,7 +5,7 @@ upper one on, the precision does, and no single wrong label more would break tha
 uncertain: a label that is silently missing would teach that nothing is there.
 
 The upper thresholds together keep a promise: if the images are like those of validation, at least the wanted share of
-the labels that are taken is right, with 97.5 % confidence by an exact binomial bound. Labels of one image are wrong
+the labels that are taken is right, with 99 % confidence by an exact binomial bound. Labels of one image are wrong
 together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does.
 """
 
@@ -22,6 +22,7 @@ from tasks.evaluation.promise import design_effect, largest_share
 from tasks.evaluation.validation_matching import ValidationMatching
 
 LEAST_CONFIDENCE = 0.01
+_CONFIDENCE = 0.99
 _STEPS = 10  # from the wanted precision to 1, in which it is raised
 
 Bools = NDArray[np.bool_]
@@ -186,5 +187,5 @@ def _keep_promise(matching: ValidationMatching, highs: Sequence[float | None], p
     taken = matching.confidence >= high[matching.class_id]
     wrong = ~matching.labelled[taken]
     effect = design_effect(wrong, matching.image[taken]) if wrong.any() else 1.0
-    bound = largest_share(np.array(wrong.sum() / effect), np.array(len(wrong) / effect))
+    bound = largest_share(np.array(wrong.sum() / effect), np.array(len(wrong) / effect), _CONFIDENCE)
     return not len(wrong) or float(bound) <= 1 - precision

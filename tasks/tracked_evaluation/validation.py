@@ -62,30 +62,32 @@ def measure_validation(subject: Subject, device: str | None, folder: Path) -> Va
     version = subject.version
     trained_on = archives_of(registry.read_tags(version.name, version.version))
     store = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
-    expected = f"validation data of {version.name} version {version.version}"
-    fix = f"Run evaluate-model on {version.name} with an archive that it has not learnt, then run this again."
     left = [name for name in trained_on if "://" not in name and store.exists(name)]
     if not left:
         found = f"none of {safe_repr([*trained_on], 200)}" if trained_on else "no archive that it was trained on"
+        expected = f"validation data of {version.name} version {version.version}"
+        fix = f"Run evaluate-model on {version.name} with an archive that it has not learnt, then run this again."
         raise StudioError(expected_found_fix(expected, found, fix))
-    data = fetch_images(left, "val", {}, folder)
-    learnt = subject.ancestry.images.train
-    unseen = tuple(each for each in data.images if data.checksums[each.archive][each.name] not in learnt)
-    if not unseen:
-        raise StudioError(expected_found_fix(expected, f"that it has learnt all images of {data.title}", fix))
-    return match_images(subject, replace(data, images=unseen), device, folder)
+    return match_images(subject, fetch_images(left, "val", {}, folder), device, folder)
 
 
 def match_images(subject: Subject, data: EvaluationSet, device: str | None, folder: Path) -> ValidationMatching:
-    """Have a version predict in labelled images, with files in `folder`.
+    """Have a version predict in the labelled images that it has not learnt, with files in `folder`.
 
     Raises:
-        StudioError: It cannot predict, or is for another task, or shares no class with the labels.
+        StudioError: It has learnt all of them, is for another task, shares no class with them, or cannot predict.
     """
     version = subject.version
     require_task(version.version, version.task, data)
-    log_step("measuring version %d on %s", version.version, data.title)
+    learnt = subject.ancestry.images.train
+    unseen = tuple(each for each in data.images if data.checksums[each.archive][each.name] not in learnt)
+    if not unseen:
+        fix = f"Run evaluate-model on {version.name} with another archive, or name another one to compare with."
+        expected = f"images in {data.title} that version {version.version} has not learnt"
+        raise StudioError(expected_found_fix(expected, "none", fix))
+    data = replace(data, images=unseen)
+    log_step("measuring version %d on %d images of %s", version.version, len(unseen), data.title)
     weights = registry.fetch_weights(version, folder / "weights")
-    found = evaluation_steps.predict(data, version, weights, device, "validation", folder / "predictions")
+    found = evaluation_steps.predict(data, version, weights, device, "predictions", folder / "predictions")
     images = compare_images(version.task, version.class_names, data, found)
     return match_validation(version.task, version.class_names, data, images)

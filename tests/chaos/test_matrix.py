@@ -30,9 +30,12 @@ from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.parameters import TrainingParams
 from tasks.serving.http_client import ServingError
+from tasks.tracked_evaluation.validation import keep_validation
+from tasks.tracking import registry
 from tests.chaos.steps import FLOW, kill, log, processes, read, until
 from tests.flows import registered
 from tests.flows.steps import aside, champion, served
+from tests.tasks.evaluation.test_validation_matching import all_right
 from tests.tasks.importing import sources
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -45,7 +48,7 @@ KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "trit
 CELLS = (
     *itertools.product(("validate", "train", "deploy_again", "infer"), KILLED),
     # What the services do meanwhile is the same as above.
-    *itertools.product(("evaluate", "judge", "convert", "register"), (FLOW, "worker")),
+    *itertools.product(("evaluate", "judge", "convert", "register", "label"), (FLOW, "worker")),
 )
 
 
@@ -256,6 +259,29 @@ def convert(tmp_path: Path) -> Case:
     parameters = {"source": f"sources/{archive}", "archive": archive}
     return Case(
         start=lambda: deployed_flows.start("import-dataset", dict(parameters)), is_halfway=is_halfway, check=check
+    )
+
+
+@pytest.fixture
+def label(model: str, media: str) -> Case:
+    keep_validation(registry.find_version.fn(model, 1), all_right(demo_data.CLASSES))
+    archive = f"{uuid4().hex}.zip"
+    labelling = {"take_from": dict.fromkeys(demo_data.CLASSES, 0.3), "background": True}
+    labelling |= {"drop_below": labelling["take_from"]}
+    parameters = {"model_name": model, "inputs": [media], "archive": archive, "labelling": labelling}
+
+    def check(run: UUID) -> None:
+        body = boto3.client("s3").get_object(Bucket="predictions", Key=f"{run}/pictures.parquet")["Body"].read()
+        assert len(pq.read_table(io.BytesIO(body))) == IMAGES
+        stored = boto3.client("s3").get_object(Bucket="datasets", Key=archive)
+        with zipfile.ZipFile(io.BytesIO(stored["Body"].read())) as made:
+            assert len(json.loads(made.read("provenance.json"))["images"]) == 8  # the others are the same files again
+        assert not objects("runs", f"{run}/inference/")
+
+    return Case(
+        start=lambda: deployed_flows.start("label-images", dict(parameters)),
+        is_halfway=lambda run: sum("/parts/" in key for key in objects("runs", f"{run}/inference/")) >= 2,
+        check=check,
     )
 
 

@@ -53,6 +53,7 @@ def test_an_evaluation_leaves_its_page_its_figures_and_thresholds(archive: str, 
     assert {each.path for each in MlflowClient().list_artifacts(str(version.run_id))} >= {
         "evaluations",
         "thresholds.json",
+        "validation-matching.parquet",
     }
     thresholds = json.loads(version.tags["thresholds"])
     pinned = canaries.pin_version(name, run, InferenceParams(confidence="auto", class_confidence={"circle": 0.9}))

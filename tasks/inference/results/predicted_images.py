@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
+from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
+from tasks.inference.results.summary import ERROR, Failure
 
 _BATCH = 4096
 _Row = Mapping[str, Any]
@@ -34,6 +35,12 @@ def read_predicted_images(folder: Path) -> Iterator[PredictedImage]:
             if picture["frame"] is None:
                 shown = {name: picture[name] for name in ("source", "width", "height", "model_version")}
                 yield PredictedImage(**shown, rows=own)
+
+
+def read_failures(folder: Path) -> Iterator[Failure]:
+    """Yield the inputs of the results in a folder that failed, if only in part."""
+    with (folder / FAILURES).open("rb") as lines:
+        yield from (failure for failure in map(Failure.from_line, lines) if failure.severity == ERROR)
 
 
 def _rows(file: pq.ParquetFile) -> Iterator[_Row]:

@@ -1,6 +1,6 @@
 """Detections in the text format of YOLO: a file for each image, beside data.yaml, which names the classes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +16,7 @@ DATA_YAML = "data.yaml"
 LABELS = "labels"
 LABEL_TASKS = frozenset({"detect", "segment", "pose", "obb"})
 
-_Row = dict[str, Any]
+_Row = Mapping[str, Any]
 _Points = NDArray[np.float64]
 
 
@@ -35,8 +35,7 @@ def write_labels(folder: Path, task: str, images: pa.Table, rows: pa.Table, clas
 
 def to_label_texts(task: str, images: pa.Table, rows: pa.Table, class_ids: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Yield path and text of each file that `write_labels` writes."""
-    shape = _SHAPES.get(task)
-    if shape is None:
+    if task not in LABEL_TASKS:
         return
     columns = [images[name].to_pylist() for name in ("image", "width", "height", "detections")]
     names = [*_BOX, *(name for name in _OWN if name in rows.column_names)]
@@ -47,12 +46,17 @@ def to_label_texts(task: str, images: pa.Table, rows: pa.Table, class_ids: Seque
         first += count
         if image is None:
             continue
-        sides = np.array([width, height], np.float64)
-        lines = [
-            f"{number} {_numbers(shape(row, sides))}\n"
-            for number, row in zip(ids, detections.select(names).to_pylist(), strict=True)
-        ]
-        yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(lines)
+        lines = to_label_lines(task, width, height, detections.select(names).to_pylist(), ids)
+        yield f"{LABELS}/{PurePosixPath(image).stem}.txt", "".join(f"{line}\n" for line in lines)
+
+
+def to_label_lines(
+    task: str, width: int, height: int, rows: Iterable[Mapping[str, Any]], class_ids: Iterable[int]
+) -> list[str]:
+    """Return the line of each detection in an image of `width` x `height` pixels; `rows` are of predictions.parquet."""
+    shape = _SHAPES[task]
+    sides = np.array([width, height], np.float64)
+    return [f"{number} {_numbers(shape(row, sides))}" for number, row in zip(class_ids, rows, strict=True)]
 
 
 def to_data_yaml(class_names: Sequence[str], keypoints: int = 0) -> str:

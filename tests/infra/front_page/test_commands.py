@@ -43,6 +43,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("undeploy-model", {"model_name": "m"}),
     ("run-inference", {"model_name": "m", "inputs": ["street/"], "inference": {"confidence": 0.4}}),
     (
+        "label-images",
+        {"model_name": "m", "inputs": ["a/", HOSTILE], "archive": "-a.zip", "labelling": {"version": 3}},
+    ),
+    (
         "review-images",
         {"model_name": "m", "inputs": [f"run:{RUN}", HOSTILE], "archive": "-a.zip", "review": {"max_images": 9}},
     ),

@@ -190,8 +190,8 @@ def address() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("model", "offered"),
     [
-        (MODEL, ["Infer with it", "Choose images to label", "Roll back", "Undeploy"]),
-        (replace(MODEL, champions=(1,)), ["Infer with it", "Choose images to label", "Undeploy"]),
+        (MODEL, ["Infer with it", "Choose images to label", "Label with it", "Roll back", "Undeploy"]),
+        (replace(MODEL, champions=(1,)), ["Infer with it", "Choose images to label", "Label with it", "Undeploy"]),
         (replace(MODEL, champion=None, served=False), []),
     ],
 )

@@ -72,6 +72,7 @@ def test_a_run_names_archives_in_several_parameters() -> None:
     assert archives_named({"archive": "a.zip", "archives": None, "promotion": {"gold": None}}) == ["a.zip"]
     assert archives_named({"source": "sources/a.zip", "archive": "a.zip"}) == ["a.zip", "sources/a.zip"]
     assert archives_named({"archive": "a.zip", "evaluation": {"also": ["b.zip"]}}) == ["a.zip", "b.zip"]
+    assert archives_named({"archive": "a.zip", "labelling": {"compare": "b.zip"}}) == ["a.zip", "b.zip"]
     assert archives_named({"archive": 5, "archives": {"x": 1}, "promotion": "gold.zip"}) == []
 
 

@@ -1,6 +1,7 @@
 """What is kept of the validation of a version."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluation.validation_matching import ValidationMatching, match_validation, pack_matching, unpack_matching
+from tasks.evaluation.validation_matching import (
+    ValidationMatching,
+    ValidationSource,
+    match_validation,
+    pack_matching,
+    unpack_matching,
+)
 from tasks.evaluation.version_evaluation import compare_images
 from tests.tasks.evaluation.test_version_evaluation import perfect, unpacked
 
@@ -22,6 +29,19 @@ def matched(folder: Path) -> ValidationMatching:
     found[1] = found[1].select(np.zeros(1, np.bool_))
     found[2] = found[2].select(np.array([0, 0]))
     return match_validation("detect", names, data, compare_images("detect", names, data, found))
+
+
+def all_right(names: Sequence[str]) -> ValidationMatching:
+    """Of a detector that found the one label of each class in a single image."""
+    source = ValidationSource(task="detect", class_names=tuple(names), archives={"v.zip": "aa"}, split="val", images=1)
+    numbers = np.arange(len(names))
+    return ValidationMatching(
+        source=source,
+        image=numbers * 0,
+        class_id=numbers,
+        confidence=np.full(len(names), 0.5),
+        labelled=np.ones(len(names), np.bool_),
+    )
 
 
 def rows(matching: ValidationMatching) -> list[tuple[int, int, float, bool]]:

@@ -48,7 +48,7 @@ def test_a_version_is_measured_on_what_is_left_of_its_validation_data_and_it_has
         assert measured.source.images == 3
         assert measured.labelled.all()
         learnt = replace(NOTHING, images=TrainingImages(train=frozenset(seen)))
-        with pytest.raises(StudioError, match=r"that it has learnt all images of a\.zip, split val\. Run evaluate"):
+        with pytest.raises(StudioError, match=r"images in a\.zip, split val that version 2 has not learnt, found none"):
             validation.measure_validation(subject(2, 64, learnt), None, tmp_path)
 
 

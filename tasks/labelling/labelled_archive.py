@@ -1,0 +1,177 @@
+"""The YOLO archive of the images that a model has labelled alone, and what became of the others."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tasks.dataset.label_origins import LabelOrigin, Origin
+from tasks.dataset.yolo_archive import YoloArchive
+from tasks.inference.image_lists import ListedImage
+from tasks.inference.results.predicted_images import PredictedImage
+from tasks.inference.results.summary import ERROR, Failure
+from tasks.inference.results.yolo_labels import to_label_lines
+from tasks.inference.work_plan import MediaSource
+from tasks.labelling.images import UsableImage
+from tasks.labelling.pictures import DrawnImage, draw_labels
+from tasks.labelling.thresholds import Bools, LabelThreshold, sort_labels
+from tasks.merge.training_images import TrainingImages
+
+EXHIBITS = 12  # pictures of labelled images, and of uncertain ones
+LABELLED = "labelled"
+BACKGROUND = "labelled as background"
+UNCERTAIN = "uncertain: listed for review"
+NOTHING_FOUND = "left out: nothing was found"
+LEARNT = "left out: the version was trained on it"
+REPEATED = "left out: the same file as another one"
+FAILED = "left out: it could not be read"
+VIDEO = "left out: a video"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeller:
+    """Who labels: a version with the thresholds of its classes, in a flow run; `learnt` are images that it knows."""
+
+    model_name: str
+    version: int
+    task: str
+    class_names: Sequence[str]
+    thresholds: Sequence[LabelThreshold]
+    learnt: TrainingImages
+    flow_run_id: str
+
+
+@dataclass(kw_only=True)
+class Labelling:
+    """What became of the images, by kind, and of the labels, by class name; `uncertain` images wait for a person.
+
+    `exhibits` are pictures of some that were labelled, and of some that are uncertain.
+    """
+
+    images: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    unsure: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    uncertain: list[ListedImage] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    exhibits: dict[str, list[DrawnImage]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def archived(self) -> int:
+        """The number of images in the archive."""
+        return self.images[LABELLED] + self.images[BACKGROUND]
+
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Keep why inputs cannot be labelled; one that is only warned of does not count."""
+        for failure in failures:
+            self.images[FAILED] += failure.severity == ERROR
+            self.failures.append(failure)
+
+
+class LabelledArchive:
+    """Writes the archive an image at a time; `labelling` is what became of all."""
+
+    def __init__(self, archive: YoloArchive, labeller: Labeller, *, background: bool) -> None:
+        self.labelling = Labelling()
+        self._archive = archive
+        self._labeller = labeller
+        self._background = background and labeller.task != "classify"
+        self._origins: list[LabelOrigin] = []
+        self._known: set[tuple[int, int]] = set()
+        self._keypoints = 0
+
+    def add(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
+        """Take an image with its labels, or say why it is not taken."""
+        if image.checksum in self._labeller.learnt:
+            self.labelling.images[LEARNT] += 1
+        elif image.checksum in self._known:
+            self.labelling.images[REPEATED] += 1
+        else:
+            self._known.add(image.checksum)
+            self._sort(source, image, predicted)
+
+    def finish(self, facts: Mapping[str, object]) -> None:
+        """Write the classes, the origins of the labels, and `facts` on how they came about."""
+        keypoints = {"kpt_shape": [self._keypoints, 3]} if self._keypoints else {}
+        self._archive.describe(self._labeller.class_names, ["train"], keypoints)
+        self._archive.tell_label_origins(self._origins)
+        self._archive.tell_provenance(facts)
+
+    def _sort(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
+        whole = self._labeller.task == "classify"
+        rows = predicted.rows[:1] if whole else predicted.rows
+        class_id = np.array([row["class_id"] for row in rows], np.int64)
+        confidence = np.array([row["confidence"] for row in rows], np.float64)
+        taken, unsure = sort_labels(self._labeller.thresholds, class_id, confidence)
+        for counter, own in (
+            (self.labelling.taken, taken & ~unsure.any()),
+            (self.labelling.unsure, unsure),
+            (self.labelling.dropped, ~taken & ~unsure),
+        ):
+            counter.update(self._labeller.class_names[number] for number in class_id[own].tolist())
+        if unsure.any() or (whole and not taken.any()):
+            self._doubt(source, image, predicted, unsure)
+        elif taken.any() or self._background:
+            self._take(source, image, predicted, [row for row, own in zip(rows, taken.tolist(), strict=True) if own])
+        else:
+            self.labelling.images[NOTHING_FOUND] += 1
+
+    def _doubt(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, unsure: Bools) -> None:
+        rows = [row for row, own in zip(predicted.rows, unsure.tolist(), strict=False) if own]
+        surest = max(rows, key=lambda row: float(row["confidence"]), default=None)
+        reason, score = "no class is sure", None
+        if surest:
+            threshold = self._labeller.thresholds[surest["class_id"]]
+            score = float(surest["confidence"])
+            reason = f"{self._labeller.class_names[surest['class_id']]} at {threshold.describe(score)}"
+        self.labelling.images[UNCERTAIN] += 1
+        self.labelling.uncertain.append(ListedImage(source=source, reason=reason, score=score))
+        self._exhibit(UNCERTAIN, image, predicted, rows, reason)
+
+    def _take(
+        self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        folder, _, file = source.name.rpartition("/")
+        name = f"{folder}/{file.rpartition('.')[0] or file}{image.ending}"
+        if self._labeller.task == "classify":
+            class_name = self._labeller.class_names[rows[0]["class_id"]]
+            entry = self._archive.add_classified(name, image.data, "train", class_name)
+        else:
+            entry = self._archive.add(name, image.data, "train", self._lines(predicted, rows))
+        self._archive.origins[entry] = source.name
+        self.labelling.images[LABELLED if rows else BACKGROUND] += 1
+        self._origins += [self._origin(entry, place, float(row["confidence"])) for place, row in enumerate(rows)]
+        if self._labeller.task != "classify":
+            self._origins.append(self._origin(entry, None, None))  # that nothing else is there
+        self._exhibit(LABELLED, image, predicted, rows, "")
+
+    def _origin(self, entry: str, row: int | None, confidence: float | None) -> LabelOrigin:
+        return LabelOrigin(
+            image=entry,
+            row=row,
+            origin=Origin.MODEL,
+            model_name=self._labeller.model_name,
+            model_version=self._labeller.version,
+            confidence=confidence,
+            flow_run_id=self._labeller.flow_run_id,
+        )
+
+    def _lines(self, predicted: PredictedImage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        if self._labeller.task == "pose" and rows:
+            self._keypoints = len(rows[0]["keypoints"]) // 3
+        class_ids = [row["class_id"] for row in rows]
+        return to_label_lines(self._labeller.task, predicted.width, predicted.height, rows, class_ids)
+
+    def _exhibit(
+        self,
+        kind: str,
+        image: UsableImage,
+        predicted: PredictedImage,
+        rows: Sequence[Mapping[str, Any]],
+        caption: str,
+    ) -> None:
+        if rows and len(self.labelling.exhibits[kind]) < EXHIBITS:
+            drawn = draw_labels(image.data, predicted, rows, self._labeller.class_names, caption)
+            self.labelling.exhibits[kind].append(drawn)

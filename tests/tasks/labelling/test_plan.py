@@ -1,0 +1,54 @@
+"""What a run of label-images holds to, and how its page tells it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.labelling import plan
+from tasks.labelling.labelled_archive import UNCERTAIN, Labelling
+from tasks.labelling.page import LabellingReport, labelling_markdown, labelling_page
+from tasks.parameters import LabellingParams
+from tests.tasks.labelling.test_thresholds import ladder
+from tests.tasks.tracked_evaluation.test_subjects import subject
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def champion(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The version that is the champion; each was right in 100 of 130 labels of its own."""
+    stored: dict[str, bytes] = {}
+    now = [2]
+    store: Any = type("Store", (), {"get": stored.get, "put": stored.__setitem__})
+    monkeypatch.setattr(plan, "_RUNS", store)
+    monkeypatch.setattr(plan, "flow_run_id", lambda: "run")
+    monkeypatch.setattr(plan, "find_subjects", lambda _, numbers: [subject(number, 64) for number in numbers or now])
+    monkeypatch.setattr(plan, "find_validation", lambda version: ladder(100 * version.version, 30))
+    monkeypatch.setattr(plan, "override_thresholds", lambda computed, *_: computed)
+    return now
+
+
+def test_a_run_that_is_tried_again_keeps_its_version_and_its_thresholds(champion: list[int], tmp_path: Path) -> None:
+    first, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
+    champion[0] = 3
+    again, kept = plan.open_or_plan("m", LabellingParams(precision=0.5), tmp_path)
+    assert (first.version.version, again.version.version, planned.version) == (2, 2, 2)
+    assert kept == planned
+    assert kept.thresholds[0].labels == 200
+    assert kept.expected.overall.precision is not None
+
+
+def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
+    _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
+    labelling = Labelling()
+    labelling.images[UNCERTAIN] = 3
+    report = LabellingReport(
+        archive="a.zip", model_name="m", class_names=(HOSTILE,), plan=planned, labelling=labelling, compare=None
+    )
+    assert report.sentence == "m version 2 is sure of none of 3 images, so there is no a.zip; 3 uncertain, 0 left out"
+    assert "On 230 validation images" in report.promise
+    assert "100.0% of the objects, in the 100.0% of the images" in report.promise
+    page, markdown = labelling_page(report), labelling_markdown(report, "run-1")
+    assert HOSTILE not in page + markdown
+    assert "`run:run-1`" in markdown
