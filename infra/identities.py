@@ -41,6 +41,7 @@ ACTIONS: Mapping[Role, list[str]] = {
     Role.PAGE: [
         *_on(CHANGING, Bucket.DATASETS),
         *_on(READING, Bucket.PREDICTIONS, Bucket.RUNS),
+        f"Write:{Bucket.RUNS}/review-answers/?*",
     ],
     Role.LINKS: _on(("Read",), Bucket.PREDICTIONS, Bucket.RUNS),
     Role.PERSON: [

@@ -12,9 +12,10 @@ from tasks.deployment.approval_form import unanswered
 from tasks.orchestration import child_runs, events, questions
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
-from tasks.orchestration.suspension import awaited_run
+from tasks.orchestration.suspension import awaited_run, place_of
 from tasks.review import deadlines
 from tasks.review.label_studio import LabelStudio
+from tasks.review.rounds import ReviewTool
 from tasks.settings import Settings
 
 EVERY_S = 60.0
@@ -116,11 +117,12 @@ def resume_reviews(now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     paused = FlowRunFilter(state=in_state(StateType.PAUSED))
     found = list_flow_runs(paused, flows=FlowFilter(name=FlowFilterName(any_=[REVIEWS])))
-    waiting = {run.id: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
+    waiting = {run: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
     for run in sorted(waiting, key=lambda run: waiting[run]):  # those whose time is over need no answer of the tool
-        if waiting[run] <= now or not _waits_for_people(str(run)):
+        elsewhere = run.state and place_of(run.state) == ReviewTool.FRONT_PAGE  # which resumes the run by itself
+        if waiting[run] <= now or not (elsewhere or _waits_for_people(str(run.id))):
             with patient_client() as client:
-                client.resume_flow_run(run)
+                client.resume_flow_run(run.id)
 
 
 def _waits_for_people(run: str) -> bool:

@@ -152,6 +152,18 @@ def cancel(flow_run: UUID, reason: str | None = None) -> str:
     return _set_state(flow_run, wanted(message=reason))
 
 
+def resume(flow_run: UUID) -> None:
+    """Have a suspended run go on; one that is not suspended is left alone.
+
+    Raises:
+        StudioError: There is no such run, or Prefect does not answer.
+    """
+    state = require(flow_run).state
+    if state and state.is_paused():
+        with patient_client() as client:
+            client.resume_flow_run(flow_run)
+
+
 def retry(flow_run: UUID, reason: str | None = None) -> str:
     """Give a flow run that has ended back to a worker, which carries it on; returns the name of its state now.
 

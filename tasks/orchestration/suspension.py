@@ -29,6 +29,7 @@ def suspend(
     until: datetime | None = None,
     form: Mapping[str, str] | None = None,
     awaited: UUID | None = None,
+    place: str | None = None,
 ) -> Never:
     """Suspend this flow run until it is resumed.
 
@@ -38,6 +39,7 @@ def suspend(
         form: Keys of the inputs of this flow run that hold schema, description and response of a form which must be
             filled to resume it.
         awaited: The flow run that it waits for; `awaited_run` finds it again.
+        place: Where people do what it waits for; `place_of` finds it again.
 
     Raises:
         Pause: The run is suspended: this process ends, and the flow is started again when it is resumed.
@@ -50,12 +52,18 @@ def suspend(
     wanted: State[Any] = Suspended(message=message, pause_expiration_time=until)
     wanted.state_details.run_input_keyset = dict(form) if form else None
     wanted.state_details.child_flow_run_id = awaited
+    wanted.state_details.pause_key = place
     raise Pause(state=SERVICE_RESTART.call(lambda: _set_suspended(wanted)))
 
 
 def awaited_run(state: State[Any]) -> UUID | None:
     """Return the flow run that a run suspended in this state waits for; None if it waits for none."""
     return state.state_details.child_flow_run_id if state.is_paused() else None
+
+
+def place_of(state: State[Any]) -> str | None:
+    """Return where people do what a run suspended in this state waits for; None if that is nowhere."""
+    return state.state_details.pause_key if state.is_paused() else None
 
 
 def reason_of(result: OrchestrationResult[Any]) -> str:

@@ -20,7 +20,7 @@ def waiting_markdown(review: Round, page: str, deadline: datetime) -> str:
     model = f"{escape_markdown(review.model_name)} version {review.model_version} (run {review.predictions_run})"
     wait = f"**[{len(review.images):,} images wait for a person]({page})**, with the suggestions of {model}."
     advice = (
-        "Correct each image and press Submit, also where nothing is to be changed, or Skip. This run goes on within a "
+        "Correct each image and submit it, also where nothing is to be changed, or skip it. This run goes on within a "
     )
     end = f"minute after the last one, and at {deadline:%Y-%m-%d %H:%M} UTC with those that were submitted by then."
     parts = [wait, advice + end, _left_out(review.left_out)]

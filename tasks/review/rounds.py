@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,16 @@ from pydantic import TypeAdapter
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
 from tasks.vision.detections import VISIBLE
 
+ANSWERS = "answers.json"  # beside round.json: what has come back, once it is an archive
 _UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
 _MAX_ENTRY = 200
+
+
+class ReviewTool(StrEnum):
+    """Where people answer."""
+
+    LABEL_STUDIO = "label-studio"
+    FRONT_PAGE = "front-page"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,10 @@ class RoundImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """The images that a person is asked about. `left_out` counts the inputs that are none of them, by reason."""
+    """The images that a person is asked about, and where.
+
+    `left_out` counts the inputs that are none of them, by reason.
+    """
 
     model_name: str
     model_version: int
@@ -44,6 +56,7 @@ class Round:
     keypoints: int
     predictions_run: str
     images: tuple[RoundImage, ...]
+    tool: ReviewTool = ReviewTool.LABEL_STUDIO
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

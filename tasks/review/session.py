@@ -73,7 +73,7 @@ class ReviewSession:
         while (answers := steps.read_answers(self.run, review)).still_open and datetime.now(UTC) < self._deadline:
             waits = f"Waits until {answers.still_open:,} more images are submitted or skipped: {page}"
             if can_be_suspended():
-                suspend(waits, until=expiry_of(self._deadline))
+                suspend(waits, until=expiry_of(self._deadline), place=review.tool)
             log_step("%s", waits)
             time.sleep(POLL_S)
             self._may_continue()

@@ -5,7 +5,7 @@ import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tasks.dataset.yolo_archive import add_label_origins
 from tasks.errors import StudioError, expected_found_fix
@@ -21,15 +21,18 @@ from tasks.inference.results.predicted_images import read_predicted_images
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
-from tasks.media.images import decode_image, encode_jpeg
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ImportParams, ReviewParams
-from tasks.review.answers import Answers, sort_answers
+from tasks.review import own_page
+from tasks.review.answers import Answers, ReviewTask, sort_answers
 from tasks.review.changes import ReviewTotals
 from tasks.review.comparison import compare_with_archive
 from tasks.review.label_studio import LabelStudio
 from tasks.review.label_studio_format import labelling_configuration, to_results
+from tasks.review.pictures import for_browsers
 from tasks.review.rounds import (
+    ANSWERS,
+    ReviewTool,
     Round,
     RoundImage,
     count_keypoints,
@@ -45,9 +48,6 @@ from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import TRANSFERS
 from tasks.tracking import registry
 
-SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})  # by every browser, and taken by Label Studio
-ANSWERS = "answers.json"
-_QUALITY = 95  # of the JPEG that a person sees of other formats; the archive gets the original
 _CHANGED = "an image that has changed since it was predicted"
 _RUNS = ObjectStore(Bucket.RUNS)
 _PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
@@ -136,6 +136,7 @@ def prepare_round(
         keypoints=keypoints,
         predictions_run=predictions_run,
         images=tuple(images),
+        tool=choose_tool(review.tool, Settings()),
         left_out=dict(left_out),
     )
     _RUNS.put(_key(run, "round.json"), pack_round(made), "application/json")
@@ -159,6 +160,13 @@ def _choose_images(listed: str, predictions_run: str, most: int) -> tuple[dict[s
     return chosen, left_out
 
 
+def choose_tool(wanted: str, settings: Settings) -> ReviewTool:
+    """Return where people answer: what is wanted, or, for `auto`, what there is."""
+    if wanted != "auto":
+        return ReviewTool(wanted)
+    return ReviewTool.LABEL_STUDIO if settings.label_studio_url else ReviewTool.FRONT_PAGE
+
+
 def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str | None:
     """Copy an image beside the round, which may go meanwhile; return what is wrong with it."""
     try:
@@ -173,15 +181,17 @@ def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str |
 
 @retried_step
 def show_round(run: str, description: str, review: Round) -> str:
-    """Have the tool show the images that it does not show yet; return the address of the project.
+    """Have the tool show the images that it does not show yet; return the address for people.
 
     Raises:
         LabelStudioError: Label Studio refuses or does not answer.
         ClassNameError: It cannot show a class.
         StorageError: The object store does not answer.
     """
+    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
+    if review.tool is ReviewTool.FRONT_PAGE:
+        return own_page.address_of(run)
     with LabelStudio(Settings()) as tool:
-        configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
         project = tool.ensure_project(run, description, configuration)
         present = {task.entry for task in tool.tasks(project)}
         model = f"{review.model_name} version {review.model_version}"
@@ -189,17 +199,9 @@ def show_round(run: str, description: str, review: Round) -> str:
             if image.entry not in present:
                 data = _RUNS.get(_image_key(run, image.entry))
                 results = to_results(to_shapes(review.task, image), image.width, image.height)
-                shown = _for_browsers(image.entry, data or b"")
+                shown = for_browsers(image.entry, data or b"")
                 tool.add_image(project, image.entry, shown, results, model)
         return tool.project_page(project)
-
-
-def _for_browsers(entry: str, data: bytes) -> tuple[str, bytes]:
-    """Return the name and the bytes of what a person sees of an image."""
-    path = PurePosixPath(entry)
-    if path.suffix.lower() in SHOWN:
-        return path.name, data
-    return f"{path.name}.jpg", encode_jpeg(decode_image(data), _QUALITY)
 
 
 @retried_step
@@ -209,10 +211,15 @@ def read_answers(run: str, review: Round) -> Answers:
     Raises:
         LabelStudioError: Label Studio refuses or does not answer.
     """
+    return sort_answers([image.entry for image in review.images], {task.entry: task for task in _tasks(run, review)})
+
+
+def _tasks(run: str, review: Round) -> list[ReviewTask]:
+    if review.tool is ReviewTool.FRONT_PAGE:
+        return list(own_page.tasks(run, review))
     with LabelStudio(Settings()) as tool:
         project = tool.find_project(run)
-        tasks = {} if project is None else {task.entry: task for task in tool.tasks(project)}
-    return sort_answers([image.entry for image in review.images], tasks)
+        return [] if project is None else list(tool.tasks(project))
 
 
 @retried_step

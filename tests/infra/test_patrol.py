@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from infra.patrol import REVIEWS, cancel_left_runs, patrol, resume_pipelines, re
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
 from tasks.review.deadlines import expiry_of
+from tasks.review.rounds import ReviewTool
 
 
 def test_a_server_that_is_away_is_visited_again_later(caplog: pytest.LogCaptureFixture) -> None:
@@ -102,6 +104,10 @@ def test_a_review_goes_on_when_nothing_is_open_or_its_time_is_over(
     review = start(REVIEWS, Suspended(pause_expiration_time=expiry))
     by_hand = start(REVIEWS, Suspended())
     other = start("deploy-model", Suspended(pause_expiration_time=expiry))
+    on_page: State[Any] = Suspended(pause_expiration_time=expiry)
+    on_page.state_details.pause_key = ReviewTool.FRONT_PAGE  # the page itself has it go on
+    page_review = start(REVIEWS, on_page)
     resume_reviews()
     assert client.read_flow_run(review).state_name == name
+    assert client.read_flow_run(page_review).state_name == ("Suspended" if hours > 0 else "Resuming")
     assert {client.read_flow_run(run).state_name for run in (by_hand, other)} == {"Suspended"}

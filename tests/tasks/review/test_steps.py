@@ -13,6 +13,9 @@ from tasks.media.file_type import MediaKind
 from tasks.parameters import ReviewParams
 from tasks.review import steps
 from tasks.review.answers import sort_answers
+from tasks.review.pictures import for_browsers
+from tasks.review.rounds import ReviewTool
+from tasks.settings import Settings
 from tasks.tracking import registry
 from tests.tasks.review.rounds import review_round
 
@@ -67,10 +70,25 @@ def test_predictions_of_the_champion_are_used_again(
 def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 6), "red").save(file, "TIFF")
-    name, shown = steps._for_browsers("media/day/1.tif", file.getvalue())
+    name, shown = for_browsers("media/day/1.tif", file.getvalue())
     assert name == "1.tif.jpg"
     assert Image.open(io.BytesIO(shown)).format == "JPEG"
-    assert steps._for_browsers("media/day/1.PNG", b"png") == ("1.PNG", b"png")
+    assert for_browsers("media/day/1.PNG", b"png") == ("1.PNG", b"png")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "address", "tool"),
+    [
+        ("auto", "", ReviewTool.FRONT_PAGE),
+        ("auto", "http://127.0.0.1:8004", ReviewTool.LABEL_STUDIO),
+        ("front-page", "http://127.0.0.1:8004", ReviewTool.FRONT_PAGE),
+        ("label-studio", "", ReviewTool.LABEL_STUDIO),
+    ],
+)
+def test_people_answer_in_label_studio_if_there_is_one_and_nobody_says_otherwise(
+    wanted: str, address: str, tool: ReviewTool
+) -> None:
+    assert steps.choose_tool(wanted, Settings(label_studio_url=address)) is tool
 
 
 def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Review with the keyboard: the images of a round, one at a time, and what a person says of each suggestion."""
+
+import mimetypes
+from uuid import UUID
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.front_page.bodies import read_body
+from infra.front_page.pages import render
+from tasks.errors import StudioError, expected_found_fix
+from tasks.importing.annotations import Outline, Pose, RotatedBox, Shape, Tag
+from tasks.orchestration import deployed_flows
+from tasks.rendering.palette import css_colour
+from tasks.review import own_page
+from tasks.review.rounds import Round, to_shapes
+
+_PRIVATE = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+
+
+def show_review(request: Request) -> Response:
+    """Answer with the page of a round."""
+    run, review = _round(request)
+    classes = [(name, css_colour(number)) for number, name in enumerate(review.class_names)]
+    return render(request, "review.html", run=run, review=review, classes=classes)
+
+
+def show_answered(request: Request) -> Response:
+    """Answer with which images have an answer, and whether the round is over; if nothing is open, the run goes on."""
+    run, review = _round(request)
+    answered, over = own_page.list_answered(run, review), own_page.is_over(run)
+    if all(answered) and not over:
+        deployed_flows.resume(UUID(run))
+    return JSONResponse({"answered": answered, "over": over})
+
+
+def show_image(request: Request) -> Response:
+    """Answer with the suggestions in an image, and what was answered about them."""
+    run, review = _round(request)
+    number = _number(request, review)
+    image = review.images[number]
+    found = own_page.find_answer(run, number)
+    return JSONResponse(
+        {
+            "name": image.source,
+            "width": image.width,
+            "height": image.height,
+            "shapes": [
+                {"name": shape.class_name, "confidence": confidence, "rings": _rings(shape), "points": _points(shape)}
+                for shape, confidence in to_shapes(review.task, image)
+            ],
+            "answer": found and {"verdict": found["verdict"], "kept": found["kept"]},
+        }
+    )
+
+
+def show_picture(request: Request) -> Response:
+    """Answer with the picture of an image."""
+    run, review = _round(request)
+    name, data = own_page.read_picture(run, _number(request, review))
+    return Response(data, headers=_PRIVATE, media_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
+
+
+async def answer(request: Request) -> Response:
+    """Keep what a person says of an image; after the last one the run goes on.
+
+    Raises:
+        HTTPException: The answer is too long.
+        StudioError: The round is over, or the answer does not fit the image.
+    """
+    body = await read_body(request, own_page.MAX_ANSWER_BYTES)
+    if body is None:
+        raise HTTPException(413, f"Expected at most {own_page.MAX_ANSWER_BYTES:,} bytes, found more.")
+    return await run_in_threadpool(_answer, request, body)
+
+
+def _answer(request: Request, body: bytes) -> Response:
+    run, review = _round(request)
+    number = _number(request, review)
+    if own_page.is_over(run):
+        fix = "The archive has been made: start another review of this image."
+        raise StudioError(expected_found_fix("a round that is open", "one that is over", fix))
+    own_page.keep_answer(run, review, number, own_page.read_answer(body))
+    if all(own_page.list_answered(run, review)):
+        deployed_flows.resume(UUID(run))
+    return JSONResponse({})
+
+
+def _round(request: Request) -> tuple[str, Round]:
+    run = str(request.path_params["run"])
+    return run, own_page.read_round(run)
+
+
+def _number(request: Request, review: Round) -> int:
+    number: int = request.path_params["number"]
+    if number >= len(review.images):
+        raise HTTPException(404, f"Expected one of the {len(review.images)} images of this round, found another.")
+    return number
+
+
+def _rings(shape: Shape) -> list[list[list[float]]]:
+    """Return the corners of a shape in pixels; a class of the whole image has none."""
+    match shape:
+        case Outline():
+            return [ring.tolist() for ring in shape.rings]
+        case RotatedBox():
+            return [shape.corners.tolist()]
+        case Tag():
+            return []
+        case _:
+            left, top, right, bottom = shape.corners
+            return [[[left, top], [right, top], [right, bottom], [left, bottom]]]
+
+
+def _points(shape: Shape) -> list[list[float]]:
+    """Return the places of the keypoints that are visible, in pixels."""
+    return shape.keypoints[shape.keypoints[:, 2] > 0, :2].tolist() if isinstance(shape, Pose) else []
+
+
+ROUTES = [
+    Route("/reviews/{run:uuid}", show_review),
+    Route("/reviews/{run:uuid}/answered", show_answered),
+    Route("/reviews/{run:uuid}/images/{number:int}", show_image),
+    Route("/reviews/{run:uuid}/pictures/{number:int}", show_picture),
+    Route("/reviews/{run:uuid}/answers/{number:int}", answer, methods=["POST"]),
+]

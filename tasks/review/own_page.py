@@ -1,0 +1,159 @@
+"""Review on the front page: each suggestion is kept, refused or given another class, and nothing is drawn.
+
+An answer is `review-answers/<flow run id>/<number of the image>.json` in bucket `runs`, the one place there to which
+the page may write. It has the form of Label Studio's API, so that what comes back is read as what people draw there. A
+later answer replaces an earlier one.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.review.answers import LONGEST_S, ReviewTask
+from tasks.review.label_studio_format import CONTROL, to_results
+from tasks.review.pictures import for_browsers
+from tasks.review.rounds import ANSWERS, Round, RoundImage, to_shapes, unpack_round
+from tasks.settings import Settings
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
+from tasks.storage.s3_client import SHORT_OUTAGE
+
+MAX_ANSWER_BYTES = 1 << 20
+_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+
+
+class AnswerError(StudioError):
+    """An answer that does not fit its image."""
+
+
+class PageAnswer(BaseModel):
+    """What a person says of an image.
+
+    Attributes:
+        verdict: `done`, or why it has no labels: `skipped`, or `incomplete` as an object is missing that must be drawn.
+        kept: The suggestions that stay, by their places from 0, each with its class.
+        seconds: For how long the image was open.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    verdict: Literal["done", "skipped", "incomplete"]
+    kept: dict[str, str] = Field({}, max_length=10_000)
+    seconds: Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)] | None = None
+
+
+_ANSWER = TypeAdapter(PageAnswer)
+
+
+@lru_cache(maxsize=8)
+def read_round(run: str) -> Round:
+    """Return the round that a flow run has prepared, which never changes.
+
+    Raises:
+        StorageError: It has prepared none, or the object store does not answer.
+    """
+    return unpack_round(_RUNS.read_text(f"{run}/review/round.json").encode())
+
+
+def address_of(run: str) -> str:
+    """Return the address of the page of a round, for people."""
+    return f"{Settings().addresses.front_page}/reviews/{run}"
+
+
+def read_picture(run: str, number: int) -> tuple[str, bytes]:
+    """Return the name and the bytes of what a person sees of the image of this number.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    entry = read_round(run).images[number].entry
+    return for_browsers(entry, _RUNS.get(f"{run}/review/images/{entry}") or b"")
+
+
+def is_over(run: str) -> bool:
+    """Return whether the answers of a round were taken: later ones would be lost."""
+    return _RUNS.exists(f"{run}/review/{ANSWERS}")
+
+
+def read_answer(data: bytes) -> PageAnswer:
+    """Return the answer of a body of a request.
+
+    Raises:
+        AnswerError: It is none.
+    """
+    try:
+        return _ANSWER.validate_json(data)
+    except ValueError as error:
+        found = safe_repr(str(error), 300)
+        raise AnswerError(expected_found_fix("the answer about an image", found, "Reload the page.")) from error
+
+
+def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> None:
+    """Keep what a person says of the image of this number, in the place of what was said before.
+
+    Raises:
+        AnswerError: It names a suggestion or a class that is not there.
+        StorageError: The object store does not answer.
+    """
+    image = review.images[number]
+    task = {"skipped": int(answer.verdict != "done"), "verdict": answer.verdict, "kept": dict(answer.kept)}
+    annotations = []
+    if answer.verdict == "done":
+        results = _kept_results(review, image, answer.kept)
+        annotations = [{"result": results, "lead_time": answer.seconds}]
+    text = json.dumps(task | {"annotations": annotations})
+    _RUNS.put(_key(run, number), text.encode(), "application/json")
+
+
+def find_answer(run: str, number: int) -> dict[str, Any] | None:
+    """Return the answer that is kept about the image of this number, as JSON; None if there is none."""
+    stored = _RUNS.get(_key(run, number))
+    return json.loads(stored) if stored else None
+
+
+def tasks(run: str, review: Round) -> Iterator[ReviewTask]:
+    """Yield the images of a round with what was answered."""
+    answered = _answered(run)
+    for number, image in enumerate(review.images):
+        found = (find_answer(run, number) or {}) if number in answered else {}
+        yield ReviewTask(
+            entry=image.entry, annotations=found.get("annotations", ()), skipped=int(found.get("skipped", 0))
+        )
+
+
+def list_answered(run: str, review: Round) -> list[bool]:
+    """Return of each image whether there is an answer about it."""
+    answered = _answered(run)
+    return [number in answered for number in range(len(review.images))]
+
+
+def _answered(run: str) -> frozenset[int]:
+    prefix = _key(run, "")
+    names = (key.removeprefix(prefix).removesuffix(".json") for key in _RUNS.keys(prefix))
+    return frozenset(int(name) for name in names if name.isdecimal())
+
+
+def _kept_results(review: Round, image: RoundImage, kept: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    shapes = to_shapes(review.task, image)
+    places = {str(place) for place in range(len(shapes))}
+    if unknown := sorted(kept.keys() - places):
+        expected = f"places of the {len(shapes)} suggestions of {safe_repr(image.entry)}"
+        raise AnswerError(expected_found_fix(expected, safe_repr(unknown, 100), "Reload the page."))
+    if foreign := sorted(set(kept.values()) - set(review.class_names)):
+        found = safe_repr(foreign, 200)
+        raise AnswerError(expected_found_fix(f"classes of {review.model_name}", found, "Reload the page."))
+    results = to_results(shapes, image.width, image.height)
+    by_id = {f"suggestion-{place}": name for place, name in kept.items()}
+    own = [result for result in results if result.get("parentID", result["id"]) in by_id]
+    for result in own:
+        if result["from_name"] == CONTROL:
+            result["value"][result["type"]] = [by_id[result["id"]]]
+    return own
+
+
+def _key(run: str, number: int | str) -> str:
+    return f"review-answers/{run}/{number}{'.json' if number != '' else ''}"

@@ -1,0 +1,20 @@
+"""What a person sees of an image; the archive gets the original."""
+
+from pathlib import PurePosixPath
+
+from tasks.media.images import decode_image, encode_jpeg
+
+SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})  # by every browser, and taken by Label Studio
+_QUALITY = 95
+
+
+def for_browsers(entry: str, data: bytes) -> tuple[str, bytes]:
+    """Return the name and the bytes under which a browser shows an image of a round.
+
+    Raises:
+        MediaError: It cannot be decoded.
+    """
+    path = PurePosixPath(entry)
+    if path.suffix.lower() in SHOWN:
+        return path.name, data
+    return f"{path.name}.jpg", encode_jpeg(decode_image(data), _QUALITY)

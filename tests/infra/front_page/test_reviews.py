@@ -1,0 +1,105 @@
+"""A round of review on the front page, in a real browser, with a round as review-images prepares it."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+from prefect.states import Cancelled, Pending
+
+from infra.stack_settings import USER, StackSettings
+from tasks.media.images import encode_jpeg
+from tasks.orchestration.suspension import suspend
+from tasks.review import own_page
+from tasks.review.rounds import ANSWERS, pack_round
+from tasks.storage.object_store import ObjectStore
+from tests.clients import front_page
+from tests.infra.browser import Page
+from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
+
+ENTRIES = ("media/a.jpg", "media/b.jpg", "media/c.jpg")
+STORE = ObjectStore("runs")
+
+
+@flow
+def wait_for_people() -> None:
+    """Wait as review-images does."""
+    suspend("Waits for people.")
+
+
+@pytest.fixture
+def run(client: SyncPrefectClient) -> Iterator[UUID]:
+    """A suspended run with a round of three images, each with two suggestions."""
+    deployment = client.create_deployment(client.create_flow(wait_for_people), str(uuid4()))
+    run = client.create_flow_run_from_deployment(deployment).id
+    client.set_flow_run_state(run, Pending(), force=True)
+    story: Any = wait_for_people
+    with pytest.raises(Pause):
+        run_flow(story, flow_run=client.read_flow_run(run))
+    for entry in ENTRIES:
+        STORE.put(f"{run}/review/images/{entry}", encode_jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), 90))
+    STORE.put(f"{run}/review/round.json", pack_round(review_round("detect", *ENTRIES)))
+    yield run
+    client.set_flow_run_state(run, Cancelled(), force=True)
+    client.delete_deployment(deployment)
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key as a person does."""
+    text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
+    page.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+
+def place(number: int) -> str:
+    return f"document.getElementById('place').textContent === 'Image {number} of 3'"
+
+
+def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
+    stack: StackSettings, client: SyncPrefectClient, run: UUID, browser: Page
+) -> None:
+    with browser.new_tab() as tab:
+        tab.resize(1280, 900)
+        tab.sign_in(f"http://127.0.0.1:{stack.live_port}/reviews/{run}", USER, stack.secrets["front_page"])
+        tab.wait(place(1))
+        for key in ("x", "ArrowDown", "1"):  # the first is refused, the second of another class
+            press(tab, key)
+        press(tab, "Enter")
+        tab.wait(place(2))
+        press(tab, "m")
+        tab.wait(place(3))
+        assert client.read_flow_run(run).state_name == "Suspended"
+        tab.js("document.getElementById('skip').focus()")
+        press(tab, "Enter")  # it presses the button
+        tab.wait("!document.getElementById('all-done').hidden")
+        press(tab, "ArrowLeft")
+        tab.wait(place(2))
+        assert "something is missing" in tab.js("document.getElementById('count').textContent")
+    review = own_page.read_round(str(run))
+    first, missing, skipped = own_page.tasks(str(run), review)
+    ((result,),) = [each["result"] for each in first.annotations]
+    assert result["value"]["rectanglelabels"] == [CLASS_NAMES[0]]
+    assert ((first.seconds or 0) > 0, missing.skipped, skipped.skipped) == (True, 1, 1)
+    assert client.read_flow_run(run).state_name in {"Resuming", "Scheduled", "Late"}
+
+
+def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, run: UUID) -> None:
+    done = '{"verdict": "done", "kept": {}}'
+    with front_page(stack) as page:
+        for path, body, status in (
+            (f"{run}/answers/3", done, 404),
+            (f"{uuid4()}/answers/0", done, 400),
+            (f"{run}/answers/0", "[]", 400),
+            (f"{run}/answers/0", "x" * (own_page.MAX_ANSWER_BYTES + 1), 413),
+            (f"{run}/answers/0", done, 200),
+        ):
+            assert page.post(f"/reviews/{path}", content=body).status_code == status, path
+        STORE.put(f"{run}/review/{ANSWERS}", b"[]")
+        late = page.post(f"/reviews/{run}/answers/0", content=done)
+        assert (late.status_code, "over" in late.text) == (400, True)
+        assert page.get(f"/reviews/{run}/pictures/0").headers["content-type"] == "image/jpeg"

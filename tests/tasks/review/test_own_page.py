@@ -1,0 +1,78 @@
+"""What a person says on the page of a round; with a browser: tests/infra/front_page/test_reviews.py."""
+
+import json
+
+import pytest
+
+from tasks.review import own_page
+from tasks.review.own_page import AnswerError, PageAnswer, read_answer
+from tests.tasks.review.rounds import CLASS_NAMES, ROWS, review_round
+
+
+class Bucket:
+    """The part of an object store that a round needs, in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        assert content_type == "application/json"
+        self.objects[key] = data
+
+    def get(self, key: str) -> bytes | None:
+        return self.objects.get(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.objects if key.startswith(prefix)]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    bucket = Bucket()
+    monkeypatch.setattr(own_page, "_RUNS", bucket)
+    return bucket
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("task", ROWS)
+def test_what_is_kept_comes_back_with_its_class_and_what_is_refused_does_not(task: str) -> None:
+    review = review_round(task, "a.jpg", "b.jpg", "c.jpg")
+    own_page.keep_answer("run", review, 0, PageAnswer(verdict="done", kept={"0": CLASS_NAMES[1]}, seconds=2.5))
+    own_page.keep_answer("run", review, 2, PageAnswer(verdict="incomplete"))
+    first, unanswered, incomplete = own_page.tasks("run", review)
+    (annotation,) = first.annotations
+    objects = [each for each in annotation["result"] if each["from_name"] == "label"]
+    assert [each["value"][each["type"]] for each in objects] == [[CLASS_NAMES[1]]]
+    assert {each.get("parentID", each["id"]) for each in annotation["result"]} == {"suggestion-0"}
+    assert first.seconds == 2.5
+    assert (unanswered.is_open, incomplete.is_open, list(incomplete.annotations)) == (True, False, [])
+    assert own_page.list_answered("run", review) == [True, False, True]
+
+
+def test_a_later_answer_replaces_an_earlier_one_and_an_image_with_nothing_on_it_is_an_answer(bucket: Bucket) -> None:
+    review = review_round("detect", "a.jpg")
+    own_page.keep_answer("run", review, 0, PageAnswer(verdict="skipped"))
+    own_page.keep_answer("run", review, 0, PageAnswer(verdict="done"))
+    (task,) = own_page.tasks("run", review)
+    assert (task.skipped, [dict(each)["result"] for each in task.annotations]) == (0, [[]])
+    assert (len(bucket.objects), own_page.list_answered("run", review)) == (1, [True])
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("kept", [{"2": "cell"}, {"-1": "cell"}, {"0": "nobody's class"}])
+def test_an_answer_about_what_is_not_there_is_refused(kept: dict[str, str]) -> None:
+    with pytest.raises(AnswerError, match="Reload"):
+        own_page.keep_answer("run", review_round("detect", "a.jpg"), 0, PageAnswer(verdict="done", kept=kept))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"{}", b"\xff", b'{"verdict": "perhaps"}', b'{"verdict": "done", "seconds": 1e999}'),
+        *(b'{"verdict": "done", "kept": {"0": 1}}', b'{"verdict": "done", "more": 1}'),
+        json.dumps({"verdict": "done", "kept": dict.fromkeys(map(str, range(10_001)), "cell")}).encode(),
+    ],
+)
+def test_a_body_that_is_no_answer_is_refused(body: bytes) -> None:
+    with pytest.raises(AnswerError, match="the answer about an image"):
+        read_answer(body)
