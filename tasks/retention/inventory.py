@@ -31,6 +31,7 @@ _FOLDERS = {
     "inference": Kind.PARTS,
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
     "selection": Kind.PARTS,
+    "review-images": Kind.PARTS,  # the archive has those that somebody has submitted
 }
 
 

@@ -16,11 +16,11 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.review.answers import LONGEST_S, ReviewTask
 from tasks.review.label_studio_format import CONTROL, to_results
 from tasks.review.pictures import for_browsers
-from tasks.review.rounds import ANSWERS, Round, RoundImage, to_shapes, unpack_round
+from tasks.review.rounds import ANSWERS, Round, RoundImage, image_key, to_shapes, unpack_round
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
-from tasks.storage.s3_client import SHORT_OUTAGE
+from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 MAX_ANSWER_BYTES = 1 << 20
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
@@ -68,10 +68,13 @@ def read_picture(run: str, number: int) -> tuple[str, bytes]:
     """Return the name and the bytes of what a person sees of the image of this number.
 
     Raises:
-        StorageError: The object store does not answer.
+        StorageError: It is not there any longer, or the object store does not answer.
     """
     entry = read_round(run).images[number].entry
-    return for_browsers(entry, _RUNS.get(f"{run}/review/images/{entry}") or b"")
+    data = _RUNS.get(image_key(run, entry))
+    if data is None:
+        raise StorageError(f"Expected image {safe_repr(entry)} of this round, found none: clean-up has removed it.")
+    return for_browsers(entry, data)
 
 
 def is_over(run: str) -> bool:

@@ -1,6 +1,7 @@
 """A round of review: its images, what a model suggested in each, and where that is kept.
 
-`<flow run id>/review/round.json` in bucket `runs` is written when all images lie beside it, and never changes.
+`<flow run id>/review/round.json` in bucket `runs` is written when all images lie in `<flow run id>/review-images/`, and
+never changes.
 """
 
 import re
@@ -61,6 +62,11 @@ class Round:
 
 
 _ROUND = TypeAdapter(Round)
+
+
+def image_key(run: str, entry: str) -> str:
+    """Return where an image of a round lies in bucket `runs` until clean-up removes it."""
+    return f"{run}/review-images/{entry}"
 
 
 def pack_round(review: Round) -> bytes:

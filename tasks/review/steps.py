@@ -36,6 +36,7 @@ from tasks.review.rounds import (
     Round,
     RoundImage,
     count_keypoints,
+    image_key,
     name_entries,
     pack_round,
     to_shapes,
@@ -175,7 +176,7 @@ def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str |
         return _CHANGED
     except MediaError:
         return "an image that cannot be read"
-    _RUNS.put(_image_key(run, entry), data)
+    _RUNS.put(image_key(run, entry), data)
     return None
 
 
@@ -197,9 +198,8 @@ def show_round(run: str, description: str, review: Round) -> str:
         model = f"{review.model_name} version {review.model_version}"
         for image in review.images:
             if image.entry not in present:
-                data = _RUNS.get(_image_key(run, image.entry))
                 results = to_results(to_shapes(review.task, image), image.width, image.height)
-                shown = for_browsers(image.entry, data or b"")
+                shown = for_browsers(image.entry, _read_image(run, image.entry))
                 tool.add_image(project, image.entry, shown, results, model)
         return tool.project_page(project)
 
@@ -242,7 +242,7 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         written.writestr(ANSWERS, given)
         written.writestr(CONFIGURATION, labelling_configuration(review.task, review.class_names, review.keypoints))
         for task in answers.submitted:
-            written.writestr(task.entry, _RUNS.get(_image_key(run, task.entry)) or b"")
+            written.writestr(task.entry, _read_image(run, task.entry))
     return source
 
 
@@ -288,5 +288,9 @@ def _key(run: str, name: str) -> str:
     return f"{run}/review/{name}"
 
 
-def _image_key(run: str, entry: str) -> str:
-    return _key(run, f"images/{entry}")
+def _read_image(run: str, entry: str) -> bytes:
+    data = _RUNS.get(image_key(run, entry))
+    if data is None:
+        fix = "Start a new round: clean-up removes the images of those that have ended."
+        raise NothingToReviewError(expected_found_fix(f"image {entry} of this round", "none", fix))
+    return data

@@ -16,7 +16,7 @@ from infra.stack_settings import USER, StackSettings
 from tasks.media.images import encode_jpeg
 from tasks.orchestration.suspension import suspend
 from tasks.review import own_page
-from tasks.review.rounds import ANSWERS, pack_round
+from tasks.review.rounds import ANSWERS, image_key, pack_round
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page
 from tests.infra.browser import Page
@@ -42,7 +42,7 @@ def run(client: SyncPrefectClient) -> Iterator[UUID]:
     with pytest.raises(Pause):
         run_flow(story, flow_run=client.read_flow_run(run))
     for entry in ENTRIES:
-        STORE.put(f"{run}/review/images/{entry}", encode_jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), 90))
+        STORE.put(image_key(str(run), entry), encode_jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), 90))
     STORE.put(f"{run}/review/round.json", pack_round(review_round("detect", *ENTRIES)))
     yield run
     client.set_flow_run_state(run, Cancelled(), force=True)
