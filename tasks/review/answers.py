@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST_S = 3600.0  # for which an image counts as being looked at: people leave pages open
+_KEPT = (  # of an annotation: others say how long ago something was
+    *("id", "result", "was_cancelled", "ground_truth", "lead_time"),
+    *("completed_by", "created_at", "updated_at"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +19,12 @@ class ReviewTask:
     entry: str
     annotations: Sequence[Mapping[str, Any]]
     skipped: int
+
+    @property
+    def export(self) -> dict[str, Any]:
+        """The task as the tool exports it, the same as long as nobody changes it; the image is its entry."""
+        kept = [{name: each[name] for name in _KEPT if name in each} for each in self.annotations]
+        return {"data": {"image": self.entry}, "annotations": kept}
 
     @property
     def is_open(self) -> bool:

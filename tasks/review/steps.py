@@ -226,6 +226,8 @@ def _tasks(run: str, review: Round) -> list[ReviewTask]:
 def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Path:
     """Return a zip of what people have submitted as the tool exports it, and keep the answers in bucket `runs`.
 
+    Another attempt writes the same bytes, so the archive that is made of them has one digest.
+
     Raises:
         NothingToReviewError: Nobody has submitted an image.
         StorageError: The object store does not answer.
@@ -234,15 +236,15 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         found = f"none of {len(review.images)} ({answers.skipped} were skipped)"
         fix = "Submit images in the tool, then retry this run."
         raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
-    tasks = [{"data": {"image": task.entry}, "annotations": list(task.annotations)} for task in answers.submitted]
-    given = json.dumps(tasks).encode()
+    given = json.dumps([task.export for task in answers.submitted]).encode()
     _RUNS.put(_key(run, ANSWERS), given, "application/json")
     source = folder / "answers.zip"
+    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
     with zipfile.ZipFile(source, "w") as written:
-        written.writestr(ANSWERS, given)
-        written.writestr(CONFIGURATION, labelling_configuration(review.task, review.class_names, review.keypoints))
+        for name, text in ((ANSWERS, given), (CONFIGURATION, configuration.encode())):
+            written.writestr(zipfile.ZipInfo(name), text)
         for task in answers.submitted:
-            written.writestr(task.entry, _read_image(run, task.entry))
+            written.writestr(zipfile.ZipInfo(task.entry), _read_image(run, task.entry))
     return source
 
 

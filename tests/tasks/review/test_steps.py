@@ -1,6 +1,7 @@
 """Which images a person is asked about, what of them is shown, and what an empty round says."""
 
 import io
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.parameters import ReviewParams
 from tasks.review import steps
-from tasks.review.answers import sort_answers
+from tasks.review.answers import ReviewTask, sort_answers
 from tasks.review.pictures import for_browsers
 from tasks.review.rounds import ReviewTool
 from tasks.settings import Settings
@@ -95,6 +96,21 @@ def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
     review = review_round("detect", "a.jpg")
     with pytest.raises(steps.NothingToReviewError, match="retry this run"):
         steps.pack_answers.fn("run", review, sort_answers(["a.jpg"], {}), tmp_path)
+
+
+def test_another_attempt_packs_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool says how long ago something was drawn, and the clock goes on."""
+    store = SimpleNamespace(get=lambda _: b"jpeg", put=lambda *_: None)
+    monkeypatch.setattr(steps, "_RUNS", store)
+    packed = []
+    for ago in ("0 minutes", "1 hour"):
+        drawn = {"id": 7, "result": [], "lead_time": 4.5, "created_ago": ago}
+        task = ReviewTask(entry="media/a.jpg", annotations=[drawn], skipped=0)
+        answers = sort_answers(["media/a.jpg"], {"media/a.jpg": task})
+        monkeypatch.setattr(time, "time", lambda ago=ago: 1.7e9 + len(ago) * 3600)
+        path = steps.pack_answers.fn("run", review_round("detect", "media/a.jpg"), answers, tmp_path)
+        packed.append(path.read_bytes())
+    assert packed[0] == packed[1]
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "classify", "pose", "obb"])
