@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
+from tasks.inference.image_lists import read_image_list
 from tasks.orchestration import deployed_flows
 from tasks.parameters import TrainingParams
 from tasks.serving.http_client import ServingError
@@ -43,12 +44,13 @@ EPOCHS = 6
 IMAGES = 1000
 LARGE_IMAGES = 1000
 EVALUATED_IMAGES = 800
+CHOSEN_FROM = 500
 LOW = [cv2.IMWRITE_JPEG_QUALITY, 30]
 KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "triton")
 CELLS = (
     *itertools.product(("validate", "train", "deploy_again", "infer"), KILLED),
     # What the services do meanwhile is the same as above.
-    *itertools.product(("evaluate", "judge", "convert", "register", "label"), (FLOW, "worker")),
+    *itertools.product(("evaluate", "judge", "choose", "convert", "register", "label"), (FLOW, "worker")),
 )
 
 
@@ -222,6 +224,35 @@ def judge(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
     return Case(
         start=lambda: deployed_flows.start("find-label-errors", dict(parameters)), is_halfway=is_halfway, check=check
     )
+
+
+@pytest.fixture
+def choose(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    registered.register(name, weights[0], None)
+    plan = ArchivePlan(name=f"{name}.zip", classes=demo_data.CLASSES, train=CHOSEN_FROM, val=1, seed=3)
+    boto3.client("s3").upload_file(str(demo_data.write_archive(plan, tmp_path)), "media", plan.name)
+    before: dict[str, datetime] = {}
+
+    def is_halfway(run: UUID) -> bool:
+        before.update(looked_at(run))
+        return len(before) >= 4  # two files for each hundred images
+
+    def check(run: UUID) -> None:
+        now = looked_at(run)
+        assert {key: now[key] for key in before} == before  # nothing was looked at again
+        assert len(now) > len(before)
+        assert len(read_image_list(str(run)).images) == 50
+
+    parameters = {"model_name": name, "inputs": [plan.name], "selection": {"version": 1, "images": 50}}
+    return Case(
+        start=lambda: deployed_flows.start("select-images", dict(parameters)), is_halfway=is_halfway, check=check
+    )
+
+
+def looked_at(run: UUID) -> dict[str, datetime]:
+    """When each file of detections and of embeddings was written."""
+    return stored(f"{run}/selection/")
 
 
 def predicted(run: UUID) -> dict[str, datetime]:
