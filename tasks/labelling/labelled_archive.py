@@ -2,22 +2,28 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tasks.dataset.findings import Severity
 from tasks.dataset.label_origins import LabelOrigin, Origin
+from tasks.dataset.labels import LabelSpec, parse_labels
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.inference.image_lists import ListedImage
 from tasks.inference.results.predicted_images import PredictedImage
-from tasks.inference.results.summary import ERROR, Failure
+from tasks.inference.results.summary import ERROR, WARNING, Failure
 from tasks.inference.results.yolo_labels import to_label_lines
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling.images import UsableImage
 from tasks.labelling.pictures import DrawnImage, draw_labels
-from tasks.labelling.thresholds import Bools, LabelThreshold, sort_labels
+from tasks.labelling.thresholds import LabelThreshold, sort_labels
+from tasks.media.errors import MediaError
 from tasks.merge.training_images import TrainingImages
+
+_Rows = Sequence[Mapping[str, Any]]  # of predictions.parquet
 
 EXHIBITS = 12  # pictures of labelled images, and of uncertain ones
 LABELLED = "labelled"
@@ -60,13 +66,13 @@ class Labelling:
 
     @property
     def archived(self) -> int:
-        """The number of images in the archive."""
-        return self.images[LABELLED] + self.images[BACKGROUND]
+        """The number of images in the archive: background alone is none, as nothing can be learnt from it."""
+        return self.images[LABELLED] and self.images[LABELLED] + self.images[BACKGROUND]
 
     def fail(self, failures: Iterable[Failure]) -> None:
         """Keep why inputs cannot be labelled; one that is only warned of does not count."""
         for failure in failures:
-            self.images[FAILED] += failure.severity == ERROR
+            self.images.update([FAILED] if failure.severity == ERROR else ())
             self.failures.append(failure)
 
 
@@ -94,6 +100,10 @@ class LabelledArchive:
 
     def finish(self, facts: Mapping[str, object]) -> None:
         """Write the classes, the origins of the labels, and `facts` on how they came about."""
+        for class_name, folder in self._archive.folders.items():
+            if folder != class_name:
+                told = f"expected a class that a folder can be named after, found one that is in folder {folder!r}"
+                self.labelling.fail([Failure(source=class_name, reason=told, severity=WARNING)])
         keypoints = {"kpt_shape": [self._keypoints, 3]} if self._keypoints else {}
         self._archive.describe(self._labeller.class_names, ["train"], keypoints)
         self._archive.tell_label_origins(self._origins)
@@ -101,25 +111,21 @@ class LabelledArchive:
 
     def _sort(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
         whole = self._labeller.task == "classify"
-        rows = predicted.rows[:1] if whole else predicted.rows
+        named = range(len(self._labeller.class_names))  # a broken graph may say any class
+        rows = [row for row in predicted.rows[: 1 if whole else None] if row["class_id"] in named]
         class_id = np.array([row["class_id"] for row in rows], np.int64)
         confidence = np.array([row["confidence"] for row in rows], np.float64)
         taken, unsure = sort_labels(self._labeller.thresholds, class_id, confidence)
-        for counter, own in (
-            (self.labelling.taken, taken & ~unsure.any()),
-            (self.labelling.unsure, unsure),
-            (self.labelling.dropped, ~taken & ~unsure),
-        ):
+        for counter, own in ((self.labelling.unsure, unsure), (self.labelling.dropped, ~taken & ~unsure)):
             counter.update(self._labeller.class_names[number] for number in class_id[own].tolist())
         if unsure.any() or (whole and not taken.any()):
-            self._doubt(source, image, predicted, unsure)
+            self._doubt(source, image, predicted, [row for row, own in zip(rows, unsure, strict=True) if own])
         elif taken.any() or self._background:
-            self._take(source, image, predicted, [row for row, own in zip(rows, taken.tolist(), strict=True) if own])
+            self._take(source, image, predicted, [row for row, own in zip(rows, taken, strict=True) if own])
         else:
             self.labelling.images[NOTHING_FOUND] += 1
 
-    def _doubt(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, unsure: Bools) -> None:
-        rows = [row for row, own in zip(predicted.rows, unsure.tolist(), strict=False) if own]
+    def _doubt(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: _Rows) -> None:
         surest = max(rows, key=lambda row: float(row["confidence"]), default=None)
         reason, score = "no class is sure", None
         if surest:
@@ -130,18 +136,21 @@ class LabelledArchive:
         self.labelling.uncertain.append(ListedImage(source=source, reason=reason, score=score))
         self._exhibit(UNCERTAIN, image, predicted, rows, reason)
 
-    def _take(
-        self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _take(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: _Rows) -> None:
         folder, _, file = source.name.rpartition("/")
         name = f"{folder}/{file.rpartition('.')[0] or file}{image.ending}"
         if self._labeller.task == "classify":
             class_name = self._labeller.class_names[rows[0]["class_id"]]
             entry = self._archive.add_classified(name, image.data, "train", class_name)
         else:
-            entry = self._archive.add(name, image.data, "train", self._lines(predicted, rows))
+            lines = self._lines(predicted, rows)
+            if fault := self._fault(lines):
+                self.labelling.fail([Failure(source=source.name, reason=fault)])
+                return
+            entry = self._archive.add(name, image.data, "train", lines)
         self._archive.origins[entry] = source.name
         self.labelling.images[LABELLED if rows else BACKGROUND] += 1
+        self.labelling.taken.update(self._labeller.class_names[row["class_id"]] for row in rows)
         self._origins += [self._origin(entry, place, float(row["confidence"])) for place, row in enumerate(rows)]
         if self._labeller.task != "classify":
             self._origins.append(self._origin(entry, None, None))  # that nothing else is there
@@ -158,20 +167,22 @@ class LabelledArchive:
             flow_run_id=self._labeller.flow_run_id,
         )
 
-    def _lines(self, predicted: PredictedImage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    def _fault(self, lines: Sequence[str]) -> str | None:
+        """Why the check would refuse these labels; None if it takes them."""
+        keypoints = (self._keypoints, 3) if self._keypoints else None
+        count = len(self._labeller.class_names)
+        rules = LabelSpec(class_count=count, task=self._labeller.task, keypoints=keypoints)
+        _, findings = parse_labels("\n".join(lines).encode(), "its labels", rules)
+        return next((each.message for each in findings if each.severity is Severity.ERROR), None)
+
+    def _lines(self, predicted: PredictedImage, rows: _Rows) -> list[str]:
         if self._labeller.task == "pose" and rows:
             self._keypoints = len(rows[0]["keypoints"]) // 3
         class_ids = [row["class_id"] for row in rows]
         return to_label_lines(self._labeller.task, predicted.width, predicted.height, rows, class_ids)
 
-    def _exhibit(
-        self,
-        kind: str,
-        image: UsableImage,
-        predicted: PredictedImage,
-        rows: Sequence[Mapping[str, Any]],
-        caption: str,
-    ) -> None:
+    def _exhibit(self, kind: str, image: UsableImage, predicted: PredictedImage, rows: _Rows, caption: str) -> None:
         if rows and len(self.labelling.exhibits[kind]) < EXHIBITS:
-            drawn = draw_labels(image.data, predicted, rows, self._labeller.class_names, caption)
-            self.labelling.exhibits[kind].append(drawn)
+            with suppress(MediaError):  # of an image that takes too long to decode
+                drawn = draw_labels(image.data, predicted, rows, self._labeller.class_names, caption)
+                self.labelling.exhibits[kind].append(drawn)

@@ -128,7 +128,7 @@ def labelling_markdown(report: LabellingReport, run: str) -> str:
         f"The uncertain images are the input `run:{run}` of other flows." if uncertain else "",
         table(("images", "count"), report.kinds()),
         table(HEADER, [*report.class_rows()][:_MARKDOWN_CLASSES]),
-        f"## Not read ({len(failures):,})\n\n{bullet_list(lines)}" if failures else "",
+        f"## Failures and warnings ({len(failures):,})\n\n{bullet_list(lines)}" if failures else "",
     ]
     return "\n\n".join(filter(None, parts))
 

@@ -110,6 +110,8 @@ def test_an_image_with_anything_in_doubt_waits_for_a_person(tmp_path: Path) -> N
         ("between.jpg", "red at 0.50, between 0.30 and 0.80", 0.5),
         ("unknown.jpg", "white at 0.95, and no confidence is known to be precise enough", pytest.approx(0.95)),
     ]
+    alone = labelled(tmp_path / "c.zip", {"nothing.jpg": images["nothing.jpg"]}, background=True)
+    assert (alone.images[kinds.BACKGROUND], alone.archived) == (1, 0)
     background = labelled(tmp_path / "b.zip", images, background=True)
     assert background.images[kinds.BACKGROUND] == 1
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
@@ -127,6 +129,25 @@ def test_the_class_of_an_image_as_a_whole_is_sure_or_waits(tmp_path: Path) -> No
     labelling = labelled(tmp_path / "a.zip", images, labeller, background=True)
     assert labelling.images == {kinds.LABELLED: 1, kinds.UNCERTAIN: 2}
     assert [each.reason for each in labelling.uncertain] == ["red at 0.60, between 0.00 and 0.80", "no class is sure"]
+
+
+def test_a_label_that_no_archive_may_have_fails_its_image_alone(tmp_path: Path) -> None:
+    thin = found("detect", (0,), (0.9,))
+    thin = replace(thin, rows=[{**thin.rows[0], "x2": thin.rows[0]["x1"]}])
+    other = found("detect", (0,), (0.9,))
+    other = replace(other, rows=[{**other.rows[0], "class_id": 5}])
+    images = {"thin.jpg": thin, "other.jpg": other, "sure.jpg": found("detect", (0,), (0.9,))}
+    labelling = labelled(tmp_path / "a.zip", images)
+    assert labelling.images == {kinds.LABELLED: 1, kinds.FAILED: 1, kinds.NOTHING_FOUND: 1}
+    assert labelling.taken == {"red": 1}
+    assert "a width and a height above 0" in labelling.failures[0].reason
+
+
+def test_a_class_that_is_no_name_of_a_folder_is_told(tmp_path: Path) -> None:
+    labeller = replace(LABELLER, task="classify", class_names=("a/b", "white"))
+    labelling = labelled(tmp_path / "a.zip", {"a.jpg": found("classify", (0,), (0.9,))}, labeller)
+    assert labelling.images == {kinds.LABELLED: 1}
+    assert [(each.source, "folder 'a_b'" in each.reason) for each in labelling.failures] == [("a/b", True)]
 
 
 def test_what_the_version_has_learnt_or_comes_twice_is_left_out(tmp_path: Path) -> None:
