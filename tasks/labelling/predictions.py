@@ -160,11 +160,11 @@ def _predict_with_weights(
     weights = registry.fetch_weights(version, folder / "version")
     found = evaluation_steps.predict_files([*readable], version, weights, device, "predictions", folder / "found")
     for source, detections in zip(readable.values(), found, strict=True):
-        yield _to_predicted(version, to_valid_unicode(source.name), detections, needs.least)
+        yield to_predicted(version, to_valid_unicode(source.name), detections, needs.least)
 
 
-def _to_predicted(version: ModelVersion, name: str, found: Detections, least: float) -> PredictedImage:
-    """The detections from a confidence on as a run of inference tells them."""
+def to_predicted(version: ModelVersion, name: str, found: Detections, least: float) -> PredictedImage:
+    """Return the detections from a confidence on as a run of inference tells them."""
     best = best_first(found)
     kept = best.select(best.confidence >= least).with_polygons()
     model = version.served("", "f32", None)
