@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export register label select review datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export register label select review monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ diff: setup ## how two archives of the object store differ (A=a.zip B=b.zip JSON
 
 logs: setup ## the log of a run (RUN=id)
 	@$(if $(RUN),,$(error expected a run, found none: make logs RUN=id))$(STUDIO) logs $(RUN)
+
+monitor: setup ## is a model still right on what it has seen lately, without labels? (MODEL=shapes)
+	@$(if $(MODEL),,$(error expected a model, found none: make monitor MODEL=shapes))$(STUDIO) monitor "$(MODEL)"
 
 NEEDS_ARCHIVE = $(if $(ARCHIVE),,$(error expected a file, found none: make $@ ARCHIVE=x.zip))
 

@@ -146,6 +146,10 @@ class Studio:
         """
         return self.start("review-images", model_name=model, inputs=list(inputs), archive=archive, review=review)
 
+    def monitor(self, model: str, **monitoring: object) -> Run:
+        """Tell whether a version is still right on what it has seen lately; keywords are fields of MonitoringParams."""
+        return self.start("monitor-model", model_name=model, monitoring=monitoring)
+
     def pipeline(self, model: str, archives: Sequence[str], *, inputs: Sequence[str] = (), **parameters: object) -> Run:
         """Validate archives, train, deploy if the version is better, and infer over `inputs`.
 

@@ -841,3 +841,39 @@ class ReviewParams(Parameters):
         description="Patterns of file names: images with the same text at {group} stay in one split, so "
         "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
     )
+
+
+class MonitoringParams(Parameters):
+    """Which predictions are looked at, and from when on they are told to differ."""
+
+    version: int | None = Field(
+        None,
+        ge=1,
+        description="Number of the version in MLflow whose predictions are looked at. None takes the champion.",
+    )
+    days: float = Field(7, gt=0, le=366, description="Runs of inference of the last days are looked at.")
+    images: int = Field(
+        500, ge=50, le=5000, description="Most images of these runs whose detections are compared, drawn at random."
+    )
+    pictures: int = Field(
+        100, ge=0, le=1000, description="Most of them whose pixels are looked at: each is fetched and decoded once."
+    )
+    min_images: int = Field(
+        50,
+        ge=10,
+        le=64,
+        description="What fewer images have is not compared, nor is the score estimated. It holds for the validation "
+        "images, too, of which a version keeps 64 at most.",
+    )
+    significance: float = Field(
+        0.01, gt=0, le=0.2, description="Share of false alarms that is accepted among the traits told to have drifted."
+    )
+    max_fall: float = Field(
+        0.05, gt=0, le=1, description="A score that is estimated to have fallen by this much, of 1, is told."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn.")
+    device: Device | None = Field(
+        None,
+        description="Where the first monitoring of a version predicts its validation images: cpu, or the number of a "
+        "GPU (0). None takes the first GPU, or else the CPU.",
+    )

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "run-inference": ("infer", ("model_name", "inputs")),
     "label-images": ("label", ("model_name", "inputs", "archive")),
     "review-images": ("review", ("model_name", "inputs", "archive")),
+    "monitor-model": ("monitor", ("model_name",)),
     "run-pipeline": ("pipeline", ("model_name", "archives")),
     "delete-dataset": ("delete-dataset", ("archive",)),
     "delete-version": ("delete-version", ("model_name", "version")),

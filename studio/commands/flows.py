@@ -29,6 +29,7 @@ def add_commands(app: typer.Typer) -> None:
         infer,
         label,
         review,
+        monitor,
         pipeline,
     ):
         app.command(rich_help_panel="Runs of a flow")(command)
@@ -271,6 +272,11 @@ def review(
     """Have people correct in Label Studio what the champion finds in images, and make an archive of it."""
     parameters = {"model_name": model, "inputs": inputs, "archive": archive}
     _run("review-images", f"review with {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def monitor(model: Model, settings: Settings = None, wait: Wait = True, as_json: AsJson = False) -> None:
+    """Tell whether a version is still right on what it has seen lately, without labels."""
+    _run("monitor-model", f"monitor {model}", {"model_name": model}, settings, wait=wait, as_json=as_json)
 
 
 def pipeline(

@@ -14,6 +14,7 @@ PAGES: Mapping[str, str] = {
     "label-errors.html": "Labels that look wrong",
     "labelling.html": "Labels of a model",
     "label-errors.zip": "The archive for review",
+    "monitoring.html": "Monitoring",
     "refusal.html": "Why it was refused",
     "report.html": "Report",
     "selection.html": "Images worth labelling",
@@ -21,8 +22,8 @@ PAGES: Mapping[str, str] = {
 # Whose runs leave one; those of register-model do if its version is refused.
 FLOWS = frozenset(
     {
-        *("evaluate-model", "find-label-errors", "import-dataset", "label-images", "review-images"),
-        *("run-inference", "select-images", "train-model", "validate-dataset"),
+        *("evaluate-model", "find-label-errors", "import-dataset", "label-images", "monitor-model"),
+        *("review-images", "run-inference", "select-images", "train-model", "validate-dataset"),
     }
 )
 

@@ -40,6 +40,7 @@ class DriftTest:
         p_value: How often chance alone gives such a difference.
         q_value: The same, corrected for the number of tests (Benjamini and Hochberg).
         drifted: Whether the difference is both large and significant.
+        shares: Of the reference and of the window in each tenth of the reference, or of each class; none for an AUC.
     """
 
     trait: str
@@ -52,6 +53,7 @@ class DriftTest:
     p_value: float | None = None
     q_value: float | None = None
     drifted: bool = False
+    shares: tuple[tuple[float, float], ...] = ()
 
 
 def compare_profiles(
@@ -90,6 +92,10 @@ def stability_index(expected: Doubles, found: Doubles) -> float:
     return max(0.0, index - by_chance)
 
 
+def _shares(expected: Doubles, found: Doubles) -> tuple[tuple[float, float], ...]:
+    return tuple(zip((expected / expected.sum()).tolist(), (found / found.sum()).tolist(), strict=True))
+
+
 def _compare_values(trait: str, reference: Doubles, window: Doubles, min_images: int) -> DriftTest:
     reference, window = (own[np.isfinite(own)] for own in (reference, window))
     test = DriftTest(trait=trait, reference=len(reference), window=len(window))
@@ -101,7 +107,7 @@ def _compare_values(trait: str, reference: Doubles, window: Doubles, min_images:
         for own in (reference, window)
     ]
     p_value = float(ks_2samp(reference, window).pvalue)
-    return replace(test, effect=stability_index(*histograms), p_value=p_value)
+    return replace(test, effect=stability_index(*histograms), p_value=p_value, shares=_shares(*histograms))
 
 
 def _compare_classes(
@@ -114,12 +120,13 @@ def _compare_classes(
         return test
     counts = np.concatenate(parts)
     is_new = np.arange(len(counts)) >= len(reference)
-    effect = stability_index(*(own.sum(axis=0) for own in parts))
+    totals = [own.sum(axis=0) for own in parts]
+    effect = stability_index(*totals)
     chosen = rng.permuted(np.tile(is_new, (_PERMUTATIONS, 1)), axis=1)
-    found = np.concatenate([parts[1].sum(axis=0)[None], chosen.astype(np.float64) @ counts])
+    found = np.concatenate([totals[1][None], chosen.astype(np.float64) @ counts])
     distances = _chi_square(counts.sum(axis=0), found)
     p_value = float((distances >= distances[0] - 1e-9).mean())
-    return replace(test, effect=effect, p_value=p_value)
+    return replace(test, effect=effect, p_value=p_value, shares=_shares(*totals))
 
 
 def _class_counts(profile: Profile, classes: int) -> Doubles:

@@ -89,11 +89,9 @@ def profile_images(
         found: What a model found in each, of classify its best class.
         embeddings: [N, d], or None if there are none.
     """
-    seen = [(np.nan,) * len(PICTURE_TRAITS) if own is None else _picture_traits(own) for own in stats]
-    columns = np.array(seen, np.float64).reshape(-1, len(PICTURE_TRAITS)).T
     counts = [len(own) for own in found]
     return Profile(
-        pictures=dict(zip(PICTURE_TRAITS, columns, strict=True)),
+        pictures=picture_traits(stats),
         embeddings=np.zeros((len(found), 0)) if embeddings is None else embeddings,
         image=np.repeat(np.arange(len(found)), counts),
         class_id=np.concatenate([np.zeros(0, np.int64), *(own.class_id for own in found)]).astype(np.int64),
@@ -102,7 +100,14 @@ def profile_images(
     )
 
 
-def _picture_traits(stats: ImageStats) -> tuple[float, ...]:
+def picture_traits(stats: Sequence[ImageStats | None]) -> dict[str, Doubles]:
+    """Return `PICTURE_TRAITS` by name, [N] each, NaN for an image that was not looked at."""
+    seen = [(np.nan,) * len(PICTURE_TRAITS) if own is None else _traits_of(own) for own in stats]
+    columns = np.array(seen, np.float64).reshape(-1, len(PICTURE_TRAITS)).T
+    return dict(zip(PICTURE_TRAITS, columns, strict=True))
+
+
+def _traits_of(stats: ImageStats) -> tuple[float, ...]:
     levels = np.frombuffer(stats.thumbnail, np.uint8)
     return float(levels.mean()), float(stats.dark - stats.bright), stats.sharpness, (stats.width * stats.height) ** 0.5
 

@@ -29,6 +29,7 @@ INFERENCE_COMPLETED = "inference.completed"
 REVIEW_WANTED = "review.wanted"
 REVIEW_FINISHED = "review.finished"
 IMAGES_SELECTED = "images.selected"
+MODEL_DRIFTED = "model.drifted"
 VERSION_DELETED = "version.deleted"
 PREDICTION_DELETED = "prediction.deleted"
 
@@ -176,6 +177,18 @@ EVENTS: Mapping[str, EventKind] = {
             "images": "number of images",
             "boxes": "number of boxes that are expected in them",
             "page": "address of the page that shows them",
+        },
+    ),
+    MODEL_DRIFTED: EventKind(
+        occasion="`monitor-model` finds that a version sees other images than in its validation, or does worse on "
+        "them; not again while the same has drifted.",
+        resource="version",
+        payload={
+            **_VERSION,
+            "drifted": "names of the traits that drifted, and of the score if it has fallen",
+            "reasons": "the same in sentences",
+            "images": "number of images that were compared",
+            "report": "address of the report",
         },
     ),
     VERSION_DELETED: EventKind(

@@ -19,6 +19,7 @@ TRAINING = "training"
 DATASETS = "datasets"
 SERVING = "serving"
 INFERENCE = "inference"
+MONITORING = "monitoring"
 
 MLFLOW_OUTAGE = RetryPolicy(attempts=3)  # 5 s by MLflow's own pauses; its default of 8 attempts takes 4 minutes
 CLIENT_SETTINGS = {

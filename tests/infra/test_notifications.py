@@ -214,13 +214,15 @@ def test_each_event_of_a_version_is_told_once(stack: StackSettings, receiver: Re
         events.MODEL_REFUSED: {"refused_by": "canary", "reason": "It is slow.", "report": "", "falls_page": ""},
         events.MODEL_DEPLOYED: {"replaced": 1, "approved_by": "", "comment": "", "report": ""},
         events.MODEL_ROLLED_BACK: {"replaced": 3},
+        events.MODEL_DRIFTED: {"drifted": ["mAP50"], "reasons": ["It fell."], "images": 60, "report": ""},
     }
     for kind, payload in kinds.items():
         for _ in range(2):
             events.emit(kind, version, payload={**about, **payload}, key=mark)
     register(stack, receiver.address)  # a second `make up`
     titles = [
-        f"{mark}: {words}" for words in ("version 2 was refused", "version 2 is served", "rolled back to version 2")
+        f"{mark}: {words}"
+        for words in ("version 2 was refused", "version 2 is served", "rolled back to version 2", "version 2 drifted")
     ]
     expect(receiver, *titles)
 

@@ -50,6 +50,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "review-images",
         {"model_name": "m", "inputs": [f"run:{RUN}", HOSTILE], "archive": "-a.zip", "review": {"max_images": 9}},
     ),
+    ("monitor-model", {"model_name": "m", "monitoring": {"days": 2.5}}),
     ("run-pipeline", {"model_name": "m", "archives": ["champion+"], "inputs": ["street/"], "training": {"epochs": 2}}),
     ("delete-dataset", {"archive": HOSTILE, "force": True}),
     ("delete-version", {"model_name": "m", "version": 2}),

@@ -1,0 +1,138 @@
+"""Is a version still right on the images of a window? The tests of drift, the estimated score, and why it is told."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.monitoring.drift import DriftTest, compare_profiles
+from tasks.monitoring.judged_images import LEAST_CONFIDENCE, JudgedImages
+from tasks.monitoring.profiles import PICTURE_TRAITS, Doubles, Profile
+from tasks.monitoring.reference import Reference
+from tasks.monitoring.score_estimate import ScoreEstimate, ScoreEstimator
+from tasks.monitoring.window import Window
+from tasks.parameters import MonitoringParams
+
+_UNUSUAL = 2.0  # standard deviations of the validation images
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusualImage:
+    """An image by its number in the window, the trait in which it is farthest off, and the value of that.
+
+    `usual` are the lowest and the highest value of the validation images.
+    """
+
+    image: int
+    trait: str
+    value: float
+    usual: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What is told of a window.
+
+    Attributes:
+        images: How many it has.
+        metric: The name of the score that is estimated.
+        tests: A test of each trait.
+        estimate: None if there are too few images.
+        max_fall: From which fall of the score on it is told.
+        min_images: How many images a test takes.
+        unusual: The images that look least like those of the validation, the farthest first.
+    """
+
+    images: int
+    metric: str
+    tests: tuple[DriftTest, ...]
+    estimate: ScoreEstimate | None
+    max_fall: float
+    min_images: int
+    unusual: tuple[UnusualImage, ...]
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether the score is estimated to have fallen."""
+        return self.estimate is not None and self.estimate.fall >= self.max_fall
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """The traits that drifted, and the score, if it has fallen."""
+        traits = tuple(test.trait for test in self.tests if test.drifted)
+        return (self.metric, *traits) if self.has_fallen else traits
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is told, a sentence each."""
+        fallen = [f"{estimate_text(self.estimate, self.metric)}."] if self.estimate and self.has_fallen else []
+        return (*fallen, *(f"{drift_text(test)}." for test in self.tests if test.drifted))
+
+
+def judge_window(reference: Reference, window: Window, task: str, monitoring: MonitoringParams) -> Judgement:
+    """Return how a window differs from the validation images, by what the version has kept of its detections."""
+    classify = task == "classify"
+    least = np.maximum(window.least, LEAST_CONFIDENCE)
+    clean = reference.clean.from_confidence(least)
+    profile = window.profile()
+    tests = compare_profiles(
+        clean.profile,
+        profile,
+        reference.classes,
+        min_images=monitoring.min_images,
+        significance=monitoring.significance,
+        seed=monitoring.seed,
+    )
+    enough = min(len(profile), len(clean.profile)) >= monitoring.min_images
+    estimator = _learn(reference, clean, least, classify=classify, seed=monitoring.seed) if enough else None
+    return Judgement(
+        images=len(profile),
+        metric="accuracy" if classify else "mAP50",
+        tests=tests,
+        estimate=estimator.estimate(profile) if estimator else None,
+        max_fall=monitoring.max_fall,
+        min_images=monitoring.min_images,
+        unusual=_find_unusual(clean.profile, profile),
+    )
+
+
+def _learn(
+    reference: Reference, clean: JudgedImages, least: Doubles, *, classify: bool, seed: int
+) -> ScoreEstimator | None:
+    """Nothing is learnt of a version that finds nothing in its own validation images."""
+    if not len(clean.correct):
+        return None
+    corrupted = {name: images.from_confidence(least) for name, images in reference.corrupted.items()}
+    return ScoreEstimator(clean, corrupted, classify=classify, seed=seed)
+
+
+def _find_unusual(reference: Profile, window: Profile) -> tuple[UnusualImage, ...]:
+    usual = np.array([reference.pictures[trait] for trait in PICTURE_TRAITS])
+    seen = np.array([window.pictures[trait] for trait in PICTURE_TRAITS])
+    scale = usual.std(axis=1) + 1e-6 * np.abs(usual).max(axis=1) + 1e-9
+    distances = np.nan_to_num(np.abs(seen - usual.mean(axis=1)[:, None]) / scale[:, None])
+    looked_at = np.isfinite(seen).all(axis=0)
+    farthest = np.where(looked_at, distances.max(axis=0, initial=0), 0)
+    order = [number for number in np.argsort(-farthest, kind="stable").tolist() if farthest[number] >= _UNUSUAL]
+    chosen = distances.argmax(axis=0)
+    return tuple(
+        UnusualImage(
+            image=number,
+            trait=PICTURE_TRAITS[chosen[number]],
+            value=float(seen[chosen[number], number]),
+            usual=(float(usual[chosen[number]].min()), float(usual[chosen[number]].max())),
+        )
+        for number in order
+    )
+
+
+def estimate_text(estimate: ScoreEstimate, metric: str) -> str:
+    """Return the estimate beside what is expected, without a full stop."""
+    return (
+        f"{metric} is estimated as {estimate.score:.2f} ({estimate.low:.2f} to {estimate.high:.2f}); "
+        f"{estimate.expected:.2f} on the validation images"
+    )
+
+
+def drift_text(test: DriftTest) -> str:
+    """Return how a trait that was tested differs, without a full stop."""
+    return f"{test.trait}: {test.measure} {test.effect or 0:.2f}, q {test.q_value or 0:.1g}"

@@ -1,0 +1,138 @@
+"""What a monitoring found: as a page with pictures, as Markdown, as figures and in a sentence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.media.annotate import annotate_image
+from tasks.media.errors import MediaError
+from tasks.media.images import encode_jpeg, read_image, resize_to_fit
+from tasks.monitoring.drift import DriftTest
+from tasks.monitoring.judgement import Judgement, UnusualImage, estimate_text
+from tasks.monitoring.window import Window
+from tasks.rendering.html import DOCUMENT, PICTURES, jpeg_data_uri, render_page
+from tasks.rendering.markdown import bullet_list, escape_markdown, table
+
+_SHOWN = 12
+_SIDE = 360  # pixels
+_QUALITY = 80
+
+
+def monitoring_sentence(title: str, judgement: Judgement) -> str:
+    """Return what was found, as one sentence."""
+    images = f"{title} on {judgement.images:,} image{'s' if judgement.images != 1 else ''}"
+    if not any(test.q_value is not None for test in judgement.tests):
+        return f"{images}: too few to compare, {judgement.min_images} are needed"
+    drifted = ", ".join(judgement.drifted)
+    told = f"{drifted} drifted" if drifted else "as on the validation images"
+    return f"{images}: {told}" + (
+        f"; {estimate_text(judgement.estimate, judgement.metric)}" if judgement.estimate else ""
+    )
+
+
+def monitoring_facts(judgement: Judgement) -> dict[str, Any]:
+    """Return all figures as plain values."""
+    estimate = judgement.estimate
+    return {
+        "images": judgement.images,
+        "drifted": judgement.drifted,
+        "reasons": judgement.reasons,
+        "estimate": estimate and {"metric": judgement.metric, **vars(estimate), "fall": estimate.fall},
+        "tests": [vars(test) for test in judgement.tests],
+    }
+
+
+def monitoring_metrics(judgement: Judgement) -> dict[str, float]:
+    """Return what MLflow draws over time: the estimated score, and of each trait how far it is off."""
+    estimate = judgement.estimate
+    scores = {f"estimated_{judgement.metric}{end}": value for end, value in _ends(judgement)} if estimate else {}
+    drifts = {f"{test.measure} of {test.trait}": test.effect for test in judgement.tests if test.effect is not None}
+    return {"images": float(judgement.images), "drifted": float(len(judgement.drifted)), **scores, **drifts}
+
+
+def _ends(judgement: Judgement) -> list[tuple[str, float]]:
+    estimate = judgement.estimate
+    return [("", estimate.score), ("_low", estimate.low), ("_high", estimate.high)] if estimate else []
+
+
+def monitoring_markdown(judgement: Judgement, window: Window) -> str:
+    """Return the estimate, a row for each trait, and what was left out."""
+    estimate = judgement.estimate
+    rows = [_row(test, judgement.min_images) for test in judgement.tests]
+    parts = [
+        f"**{estimate_text(estimate, judgement.metric)}.**" if estimate else "",
+        bullet_list(map(escape_markdown, judgement.reasons)),
+        table(("trait", "images", "difference", "q", ""), rows),
+        bullet_list(map(escape_markdown, window.remarks)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def monitoring_page(title: str, judgement: Judgement, window: Window, class_names: Sequence[str]) -> str:
+    """Return the page: the estimate, each trait beside that of the validation, and the most unusual images."""
+    estimate = judgement.estimate
+    return render_page(
+        "monitoring",
+        DOCUMENT,
+        PICTURES,
+        title=title,
+        totals=[("images", f"{judgement.images:,}"), ("runs", f"{window.runs:,}")],
+        estimate=estimate and f"{estimate_text(estimate, judgement.metric)}.",
+        fallen=judgement.has_fallen,
+        drifted=judgement.drifted,
+        remarks=window.remarks,
+        traits=[_trait(test, judgement.min_images, class_names) for test in judgement.tests],
+        exhibits=[
+            exhibit
+            for each in judgement.unusual[:_SHOWN]
+            if (exhibit := _exhibit(each, window, class_names)) is not None
+        ],
+    )
+
+
+def _row(test: DriftTest, min_images: int) -> tuple[object, ...]:
+    if test.effect is None or test.q_value is None:
+        return test.trait, _too_few(test, min_images), "", "", ""
+    told = "drifted" if test.drifted else ""
+    return test.trait, f"{test.window:,}", f"{test.measure} {_effect(test)}", f"{test.q_value:.2g}", told
+
+
+def _too_few(test: DriftTest, min_images: int) -> str:
+    if test.window >= min_images and test.reference >= min_images:
+        return "nothing to compare"
+    if test.window < min_images:
+        return f"too few: {test.window:,} of {min_images}"
+    return f"too few validation images: {test.reference:,} of {min_images}"
+
+
+def _effect(test: DriftTest) -> str:
+    interval = "" if test.low is None or test.high is None else f" ({test.low:.2f} to {test.high:.2f})"
+    return f"{test.effect or 0:.2f}{interval}"
+
+
+def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict[str, Any]:
+    tested = test.q_value is not None
+    names = class_names if test.trait == "classes" else [""] * len(test.shares)
+    return {
+        "name": test.trait,
+        "drifted": test.drifted,
+        "words": f"{test.measure} {_effect(test)}, q {test.q_value:.2g}" if tested else _too_few(test, min_images),
+        "bars": [
+            {"name": name, "expected": round(100 * expected, 1), "found": round(100 * found, 1)}
+            for name, (expected, found) in zip(names, test.shares, strict=False)
+        ],
+    }
+
+
+def _exhibit(unusual: UnusualImage, window: Window, class_names: Sequence[str]) -> dict[str, str] | None:
+    """None if the image cannot be drawn: it was looked at in grey."""
+    try:
+        image = resize_to_fit(read_image(window.looked_at[unusual.image].path), _SIDE)
+    except MediaError:
+        return None
+    found = window.found[unusual.image].rescale(image.shape[1], image.shape[0])
+    low, high = unusual.usual
+    return {
+        "picture": jpeg_data_uri(encode_jpeg(annotate_image(image, found, class_names), _QUALITY)),
+        "name": found.source,
+        "words": f"{unusual.trait} {unusual.value:.3g}, {low:.3g} to {high:.3g} on the validation images",
+    }

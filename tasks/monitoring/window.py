@@ -1,0 +1,98 @@
+"""The window: images that a version has answered lately, and what it found in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tasks.dataset.image_stats import ImageStats
+from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
+from tasks.monitoring.profiles import Doubles, Profile, profile_images
+from tasks.vision.detections import Detections
+
+_BOX = ("x1", "y1", "x2", "y2")
+_IMAGE = ("source", "width", "height")
+_DETECTION = ("source", "class_id", "confidence", *_BOX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """An image whose pixels were looked at: its file here, and what it looks like."""
+
+    path: Path
+    stats: ImageStats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Window:
+    """Images of runs of inference.
+
+    Attributes:
+        found: What was found in each image; of classify its best class.
+        least: [classes] the confidence from which on each run has kept detections.
+        runs: How many runs they are of.
+        looked_at: Those whose pixels were looked at, by their numbers.
+        remarks: Sentences about what was left out.
+    """
+
+    found: tuple[Detections, ...]
+    least: Doubles
+    runs: int
+    looked_at: Mapping[int, LookedAt] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def profile(self) -> Profile:
+        """Return the profile of all images; of those that were not looked at the size alone is known."""
+        stats = [
+            self.looked_at[number].stats if number in self.looked_at else None for number in range(len(self.found))
+        ]
+        profile = profile_images(stats, self.found)
+        sizes = np.array([(each.width * each.height) ** 0.5 for each in self.found])
+        profile = Profile(**{**vars(profile), "pictures": {**profile.pictures, "image size": sizes}})
+        return profile.from_confidence(self.least)
+
+
+def read_found(
+    results: Path, version: int, task: str, classes: int, most: int, rng: np.random.Generator
+) -> tuple[list[Detections], int]:
+    """Return what a version found in images of a run, drawn at random if there are more than `most`.
+
+    Frames of videos are left out, which resemble each other too much to be counted as images.
+
+    Args:
+        results: The folder with the tables of the run.
+        version: The number of the version; a run may have several.
+        task: Of classify the best class of each image is returned.
+        classes: Of how many classes the version knows; what it says of others is left out.
+        most: How many images at most.
+        rng: What draws them.
+
+    Returns:
+        The detections, and the number of frames that were left out.
+    """
+    answered = [("model_version", "=", version)]
+    table = pq.read_table(results / PICTURES, columns=[*_IMAGE, "frame"], filters=answered)
+    images = [row for row in table.to_pylist() if row["frame"] is None]
+    chosen = [images[number] for number in sorted(rng.permutation(len(images))[:most].tolist())]
+    wanted = [*answered, ("source", "in", [row["source"] for row in chosen])]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(results / PREDICTIONS, columns=[*_DETECTION], filters=wanted).to_pylist():
+        if 0 <= row["class_id"] < classes:
+            rows.setdefault(row["source"], []).append(row)
+    most_rows = 1 if task == "classify" else None
+    found = [_detections(image, rows.get(image["source"], [])[:most_rows]) for image in chosen]
+    return found, table.num_rows - len(images)
+
+
+def _detections(image: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Detections:
+    return Detections(
+        width=image["width"],
+        height=image["height"],
+        xyxy=np.array([[row[side] for side in _BOX] for row in rows], np.float32).reshape(-1, 4),
+        confidence=np.array([row["confidence"] for row in rows], np.float32),
+        class_id=np.array([row["class_id"] for row in rows], np.int32),
+        source=image["source"],
+    )

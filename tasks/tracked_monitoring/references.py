@@ -1,0 +1,92 @@
+"""The reference of a version, which its first monitoring makes and keeps with it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from tasks.dataset.image_stats import ImageStats
+from tasks.errors import StudioError, expected_found_fix
+from tasks.evaluation import steps as evaluation_steps
+from tasks.evaluation.corruption import ALL_CORRUPTIONS
+from tasks.evaluation.labelled_images import EvaluationSet, measure_images, unpack_split
+from tasks.evaluation.version_evaluation import compare_images
+from tasks.merge.steps import SAMPLE, ValidArchive
+from tasks.monitoring.judged_images import JudgedImages, judge_images
+from tasks.monitoring.profiles import Doubles, picture_traits
+from tasks.monitoring.reference import REFERENCE, Reference, load_reference, save_reference
+from tasks.orchestration.current_run import log_step
+from tasks.tracking import registry, runs
+from tasks.tracking.registry import ModelVersion
+
+
+def find_reference(version: ModelVersion, device: str | None, seed: int, folder: Path) -> Reference:
+    """Return the reference of a version, as it is kept in its MLflow run, or made now and kept there.
+
+    Raises:
+        StudioError: The version has no validation images, or cannot predict.
+    """
+    kept = runs.download_artifact(version.run_id, REFERENCE, folder / "kept")
+    if kept is None:
+        reference = _make(version, device, seed, folder)
+        save_reference(reference, folder / REFERENCE)
+        runs.log_artifact(version.run_id, folder / REFERENCE)
+        return reference
+    return load_reference(kept)
+
+
+def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) -> Reference:
+    title = f"{version.name} version {version.version}"
+    packed = runs.download_artifact(version.run_id, SAMPLE, folder / "sample")
+    if packed is None:
+        fix = "Train it again, or register it with an archive to measure it on."
+        raise StudioError(expected_found_fix(f"{SAMPLE} in the MLflow run of {title}", "none", fix))
+    log_step("learning what %s does on its validation images, clean and corrupted; later runs find it", title)
+    weights = registry.fetch_weights(version, folder / "weights")
+    data = measure_images(_open_sample(packed, version, folder / "images"))
+    count = len(data.images)
+    corrupted = evaluation_steps.corrupt_images(data, count, version.image_size, seed, folder / "corrupted")
+    found = evaluation_steps.predict(corrupted, version, weights, device, "reference", folder / "reference")
+    measured = measure_images(corrupted)
+    predictions = iter(found)
+    sets = []
+    for first in range(0, len(measured.images), count):
+        images = replace(measured, images=measured.images[first : first + count])
+        compared = compare_images(version.task, data.class_names, images, islice(predictions, count))
+        stats = [image.stats for image in images.images]
+        sets.append(judge_images(compared, stats, len(data.class_names)))
+    clean, *others = _as_stored(sets, data)
+    return Reference(clean=clean, corrupted=dict(zip(ALL_CORRUPTIONS, others, strict=True)))
+
+
+def _open_sample(packed: Path, version: ModelVersion, folder: Path) -> EvaluationSet:
+    """Return the images of a version's validation sample, with its class ids."""
+    unknown = defaultdict[str, ImageStats](lambda: ImageStats(0, 0))
+    archive = ValidArchive(name=SAMPLE, path=packed, task=version.task, images=unknown)
+    data = unpack_split(archive, "val", folder)
+    everything = frozenset(range(len(version.class_names)))
+    if version.task != "classify":
+        return replace(data, class_names=version.class_names)
+    # The folders of a tree are named by the ids of the classes.
+    images = tuple(
+        replace(image, class_id=int(data.class_names[image.class_id or 0]), vocabulary=everything)
+        for image in data.images
+    )
+    return replace(data, class_names=version.class_names, images=images)
+
+
+def _as_stored(sets: Sequence[JudgedImages], data: EvaluationSet) -> list[JudgedImages]:
+    """Return the sets with looks as of images that were not made smaller for the model, as those of a window are."""
+    stored = picture_traits([image.stats for image in data.images])
+    rendered = sets[0].profile.pictures
+    return [
+        replace(images, profile=replace(images.profile, pictures=_shift(stored, images.profile.pictures, rendered)))
+        for images in sets
+    ]
+
+
+def _shift(
+    values: Mapping[str, Doubles], seen: Mapping[str, Doubles], rendered: Mapping[str, Doubles]
+) -> dict[str, Doubles]:
+    return {trait: values[trait] + seen[trait] - rendered[trait] for trait in values}

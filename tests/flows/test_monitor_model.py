@@ -1,0 +1,69 @@
+"""monitor-model, on what a real run of inference has left."""
+
+import io
+import json
+from typing import Any
+
+import boto3
+import cv2
+import numpy as np
+from mlflow import MlflowClient
+from prefect.client.schemas.objects import State
+
+from flows.monitor_model import monitor_model
+from flows.run_inference import run_inference
+from tasks.monitoring.reference import REFERENCE
+from tasks.orchestration import events
+from tasks.tracking.mlflow_client import MONITORING, search_runs
+from tests.flows.registered import pictures
+
+IMAGES = 16
+PARAMS: dict[str, Any] = {"min_images": 10, "images": 50, "device": "cpu"}
+
+
+def put(prefix: str, brightness: float) -> str:
+    store = boto3.client("s3")
+    for number, picture in enumerate(pictures(IMAGES)):
+        dark = (picture[..., ::-1] * brightness).astype(np.uint8)
+        body = cv2.imencode(".jpg", dark)[1].tobytes()
+        store.put_object(Bucket="media", Key=f"{prefix}/{number:02d}.jpg", Body=body)
+    return f"{prefix}/"
+
+
+def figures(state: State) -> dict[str, Any]:
+    key = f"{state.state_details.flow_run_id}/monitoring.json"
+    body = boto3.client("s3").get_object(Bucket="runs", Key=key)["Body"].read()
+    found: dict[str, Any] = json.loads(io.BytesIO(body).read())
+    return found
+
+
+def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit", lambda kind, *_, payload, **__: told.append({"kind": kind, **payload}))
+    state: State = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert state.name == "Nothing new"
+    assert "has answered too few images: 0 of 10 images in 7 days" in str(state.message)
+
+    inference = {"confidence": 0.01, "annotate": False}
+    run: State = run_inference(name, [put(name, 0.4)], inference=inference, return_state=True)
+    assert run.is_completed(), run.message
+    told.clear()
+    state = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert state.is_completed(), state.message
+    assert state.name == "Drifted"
+    facts = figures(state)
+    assert facts["images"] == IMAGES
+    assert "brightness" in facts["drifted"]
+    assert 0 <= facts["estimate"]["low"] <= facts["estimate"]["score"] <= facts["estimate"]["high"] <= 1
+    assert [(each["kind"], each["version"]) for each in told] == [(events.MODEL_DRIFTED, 1)]
+    page = boto3.client("s3").get_object(Bucket="runs", Key=f"{state.state_details.flow_run_id}/monitoring.html")
+    assert page["Body"].read().count(b"<figure>") >= 1
+
+    mlflow = MlflowClient()
+    kept = str(mlflow.get_model_version(name, "1").run_id)
+    assert REFERENCE in {each.path for each in mlflow.list_artifacts(kept)}
+    again: State = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert again.name == "Drifted"
+    assert len(told) == 1
+    (tracked,) = search_runs(MONITORING, f"tags.model = '{name}'", [])
+    assert len(mlflow.get_metric_history(tracked.info.run_id, "PSI of brightness")) == 2
