@@ -102,6 +102,9 @@ select: setup ## the images from which a model would learn most (MODEL= INPUTS=s
 review: setup ## have people correct what a model finds, in Label Studio (MODEL= INPUTS="street/" AS=x.zip)
 	@$(if $(and $(MODEL),$(INPUTS),$(AS)),,$(error expected a model, images and an archive to make: make review MODEL=shapes INPUTS="street/" AS=x.zip))$(STUDIO) review "$(MODEL)" $(INPUTS) "$(AS)"
 
+loop: setup ## label images, have people correct some, train on all of it, serve what is better (MODEL= INPUTS="street/" EPOCHS= IMGSZ=)
+	@$(if $(and $(MODEL),$(INPUTS)),,$(error expected a model and images: make loop MODEL=shapes INPUTS="street/"))$(STUDIO) loop "$(MODEL)" $(INPUTS) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
+
 test-fast: setup ## the tests that need no stack, no browser and no training
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile fast \
 		-m 'not heavy and not stack and not browser and not slow'

@@ -39,16 +39,12 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 - all that the flows take which it s
     for the same parts; one that is cancelled cancels them.
     """
     with pipeline_session(model_name) as pipeline:
-        pipeline.choose_archives(archives)
-        pipeline.check_archives(policy)
-        version = pipeline.train(
-            base_model=base_model, policy=policy, training=training, merge=merge, promotion=promotion
+        renewed = pipeline.renew_champion(
+            archives, policy, serving, base_model=base_model, training=training, merge=merge, promotion=promotion
         )
-        if not version.promoted:
-            return outcome.completed(
-                f"{model_name} version {version.number} is not deployed: {version.reason}", "Not better"
-            )
-        sentence = pipeline.deploy(version, serving).message
+        if not renewed.is_deployed:
+            return outcome.completed(renewed.sentence, "Not better")
+        sentence = renewed.sentence
         if inputs:
             sentence = f"{sentence}. {pipeline.infer(inputs, inference).message}"
     return outcome.completed(sentence)

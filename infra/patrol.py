@@ -141,7 +141,7 @@ def cancel_left_runs() -> None:
     """
     since = FlowRunFilterEndTime(after_=datetime.now(UTC) - CANCELLED_SINCE)
     cancelled = FlowRunFilter(state=in_state(StateType.CANCELLED), end_time=since)
-    pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline", REVIEWS]))
+    pipelines = FlowFilter(name=FlowFilterName(any_=["run-pipeline", "close-loop", REVIEWS]))
     found = list_flow_runs(cancelled, flows=pipelines)
     if ended := {run.id: run.end_time for run in found if run.end_time}:
         child_runs.cancel_children(ended)

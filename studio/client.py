@@ -150,6 +150,14 @@ class Studio:
         """Tell whether a version is still right on what it has seen lately; keywords are fields of MonitoringParams."""
         return self.start("monitor-model", model_name=model, monitoring=monitoring)
 
+    def loop(self, model: str, inputs: Sequence[str], **parameters: object) -> Run:
+        """Label images, have people correct what teaches most of the rest, train, and deploy if the version is better.
+
+        Keywords are the other parameters of `close-loop`, such as `labelling={"precision": 0.98}`. The run is suspended
+        while people draw.
+        """
+        return self.start("close-loop", model_name=model, inputs=list(inputs), **parameters)
+
     def pipeline(self, model: str, archives: Sequence[str], *, inputs: Sequence[str] = (), **parameters: object) -> Run:
         """Validate archives, train, deploy if the version is better, and infer over `inputs`.
 

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "review-images": ("review", ("model_name", "inputs", "archive")),
     "monitor-model": ("monitor", ("model_name",)),
     "run-pipeline": ("pipeline", ("model_name", "archives")),
+    "close-loop": ("loop", ("model_name", "inputs")),
     "delete-dataset": ("delete-dataset", ("archive",)),
     "delete-version": ("delete-version", ("model_name", "version")),
     "delete-predictions": ("delete-predictions", ("run",)),

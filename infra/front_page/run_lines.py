@@ -25,7 +25,7 @@ EXPERIMENTS = {
     "undeploy-model": SERVING,
     "run-inference": INFERENCE,
 }
-PARENTS = ("run-pipeline", "run-inference", "review-images")  # the flows that start runs
+PARENTS = ("run-pipeline", "close-loop", "run-inference", "review-images")  # the flows that start runs
 MOST_CHILDREN = 20
 MOST_NAMED = 3
 _AT_WORK = frozenset({StateType.RUNNING, StateType.CANCELLING})

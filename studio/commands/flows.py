@@ -31,6 +31,7 @@ def add_commands(app: typer.Typer) -> None:
         review,
         monitor,
         pipeline,
+        loop,
     ):
         app.command(rich_help_panel="Runs of a flow")(command)
     app.command("import", rich_help_panel="Runs of a flow")(import_dataset)
@@ -299,6 +300,28 @@ def pipeline(
         "training": given(epochs=epochs, imgsz=imgsz),
     }
     _run("run-pipeline", f"pipeline of {model}", parameters, settings, wait=wait, as_json=as_json)
+
+
+def loop(
+    model: Model,
+    inputs: Annotated[
+        list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media; run:ID of another run.")
+    ],
+    base_model: Annotated[str, typer.Option(help="Where the training starts from.")] = "yolo11n.pt",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Image size, in pixels.")] = None,
+    settings: Settings = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Label images, have people correct some, train on all of it, and deploy if the version is better."""
+    parameters = {
+        "model_name": model,
+        "inputs": inputs,
+        "base_model": base_model,
+        "training": given(epochs=epochs, imgsz=imgsz),
+    }
+    _run("close-loop", f"loop of {model}", parameters, settings, wait=wait, as_json=as_json)
 
 
 def clean_up(

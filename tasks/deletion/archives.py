@@ -39,6 +39,7 @@ _READING = (
     "find-label-errors",
     "label-images",
     "run-pipeline",
+    "close-loop",
 )
 
 

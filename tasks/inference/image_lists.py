@@ -63,13 +63,18 @@ def read_image_list(run: str) -> ImageList:
     Raises:
         StorageError: It has left none, or the list is damaged.
     """
-    found = _find_image_list(run)
+    found = find_image_list(run)
     if found is None:
         raise StorageError(
             f"Expected a list of images of flow run {run}, found none. Name a completed run of select-images or "
             "label-images."
         )
     return found
+
+
+def run_input(run: str) -> str:
+    """Return the input that names a flow run."""
+    return f"{_PREFIX}{run}"
 
 
 def named_run(text: str) -> str | None:
@@ -95,7 +100,7 @@ def find_predictions_run(run: str) -> str | None:
     Raises:
         StorageError: The list is damaged.
     """
-    listed = _find_image_list(run)
+    listed = find_image_list(run)
     return run if listed is None else listed.predictions_run
 
 
@@ -107,7 +112,7 @@ def list_run_sources(run: str) -> Iterable[MediaSource]:
     Raises:
         StorageError: The run has left neither.
     """
-    listed = _find_image_list(run)
+    listed = find_image_list(run)
     sources = read_answered(run) if listed is None else [image.source for image in listed.images]
     if sources is None:
         raise StorageError(
@@ -120,7 +125,12 @@ def list_run_sources(run: str) -> Iterable[MediaSource]:
     return sources
 
 
-def _find_image_list(run: str) -> ImageList | None:
+def find_image_list(run: str) -> ImageList | None:
+    """Return the list that flow run `run` has left; None if it has left none.
+
+    Raises:
+        StorageError: The list is damaged.
+    """
     data = _RUNS.get_start(_key(run), MAX_BYTES + 1)
     if data is None:
         return None

@@ -1,1 +1,1 @@
-"""What run-pipeline is composed of: which archives it takes, the runs that it starts, and its page."""
+"""What run-pipeline and close-loop are composed of: which archives it takes, the runs that it starts, and its page."""

@@ -6,6 +6,7 @@ While such a run is suspended, the pipeline is, too, and holds no place of a wor
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from tasks.errors import REFUSED, VERSION_REFUSED
+from tasks.inference.image_lists import run_input
 from tasks.orchestration import child_runs, deployed_flows
 from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.child_runs import RunState
@@ -39,6 +41,25 @@ POLL_S = 2.0
 CHECKS_AT_ONCE = 2  # people who check an archive find room on the worker
 INVALID = "Invalid"  # the state in which validate-dataset refuses an archive
 _MAX_NAME = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """The archive of what a model has labelled, None if it was sure of nothing, and the input that lists the rest.
+
+    `uncertain` is None if it was sure of everything.
+    """
+
+    archive: str | None
+    uncertain: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewedChampion:
+    """What became of a training in a sentence, and whether clients get its version."""
+
+    sentence: str
+    is_deployed: bool
 
 
 class PipelineSession:
@@ -113,6 +134,50 @@ class PipelineSession:
         parameters = {"inputs": list(inputs), "inference": inference}
         return self._do(f"detect with {self.model_name}", "run-inference", parameters, "infer")
 
+    def label(self, inputs: Sequence[str], labelling: BaseModel) -> LabelledImages:
+        """Return what the champion has labelled by itself, and where the images are listed that it is unsure about.
+
+        Raises:
+            PipelineError: It failed.
+        """
+        archive = self._name_archive("labelled")
+        parameters = {"inputs": list(inputs), "archive": archive, "labelling": labelling}
+        run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
+        return LabelledImages(archive=steps.find_archive(archive), uncertain=steps.find_listed_images(str(run.id)))
+
+    def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> str:
+        """Return the archive of the images from which most is learnt, when people have corrected their labels.
+
+        Raises:
+            PipelineError: It failed, or nobody has answered.
+        """
+        archive = self._name_archive("reviewed")
+        title = f"select images for {self.model_name}"
+        chosen = self._do(title, "select-images", {"inputs": list(inputs), "selection": selection}, "select")
+        parameters = {"inputs": [run_input(str(chosen.id))], "archive": archive, "review": review}
+        self._do(f"review for {self.model_name}", "review-images", parameters, "review")
+        return archive
+
+    def renew_champion(
+        self,
+        archives: Sequence[str],
+        policy: ValidationPolicy,
+        serving: BaseModel,
+        **training: Any,  # noqa: ANN401
+    ) -> RenewedChampion:
+        """Check the archives, train on them, and serve the new version if it is better; `training` as `train` takes it.
+
+        Raises:
+            StudioError: An archive is not there or not valid, or the training or the deployment failed.
+        """
+        self.choose_archives(archives)
+        self.check_archives(policy)
+        version = self.train(policy=policy, **training)
+        if not version.promoted:
+            sentence = f"{self.model_name} version {version.number} is not deployed: {version.reason}"
+            return RenewedChampion(sentence=sentence, is_deployed=False)
+        return RenewedChampion(sentence=self.deploy(version, serving).message, is_deployed=True)
+
     def cancel(self) -> None:
         """Cancel the runs that this pipeline has started, in whichever attempt; a check of somebody else goes on."""
         child_runs.cancel_children({UUID(self._run): datetime.now(UTC)})
@@ -128,6 +193,9 @@ class PipelineSession:
         self._states |= SERVICE_RESTART.call(lambda: child_runs.read_runs(done.values()))
         self._titles |= {run: f"check {name}" for name, run in done.items() if run in self._states}
         return done
+
+    def _name_archive(self, kind: str) -> str:
+        return f"{self.model_name}-{self._run[:8]}-{kind}.zip"
 
     def _do(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> RunState:
         """Start a run about the model, and return it when it has completed."""

@@ -1,4 +1,4 @@
-"""Steps of run-pipeline on the object store: its archives, chosen once."""
+"""Steps of pipelines on the object store: their archives, chosen once, and what the runs that they start have left."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from uuid import UUID
 from tasks.dataset.findings import Verdict
 from tasks.dataset_watch.rules import EXTENSION, is_archive
 from tasks.errors import safe_repr
+from tasks.inference.image_lists import find_image_list, run_input
 from tasks.orchestration.step import retried_step
 from tasks.pipelines.rules import (
     CHAMPION_ARCHIVES,
@@ -43,6 +44,27 @@ def plan_archives(flow_run: str, model_name: str, entries: Sequence[str]) -> tup
         _RUNS.put_if_absent(plan, json.dumps({"archives": [asdict(each) for each in chosen]}).encode())
         stored = _RUNS.read_text(plan).encode()
     return tuple(ChosenArchive(**each) for each in json.loads(stored)["archives"])
+
+
+@retried_step
+def find_archive(name: str) -> str | None:
+    """Return the name if bucket `datasets` has an archive under it.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    return name if _head(object_name(name, Bucket.DATASETS)) else None
+
+
+@retried_step
+def find_listed_images(flow_run: str) -> str | None:
+    """Return the input that stands for the images that a run has listed; None if it has listed none.
+
+    Raises:
+        StudioError: The list is damaged, or the object store does not answer.
+    """
+    listed = find_image_list(flow_run)
+    return run_input(flow_run) if listed and listed.images else None
 
 
 @retried_step

@@ -23,7 +23,7 @@ from tasks.tracking.mlflow_bin import DeletedEntry
 from tasks.tracking.registered_versions import RegisteredVersion, list_models, list_versions
 from tasks.tracking.registry import ADDRESS
 
-_DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline")
+_DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline", "close-loop")
 _WEIGHTS = "best.pt"
 _NO_BIN = "this MLflow is not that of the local stack, and does not list what was deleted. Run `mlflow gc` beside it."
 _FOLDERS = {

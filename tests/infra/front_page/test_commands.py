@@ -52,6 +52,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ),
     ("monitor-model", {"model_name": "m", "monitoring": {"days": 2.5}}),
     ("run-pipeline", {"model_name": "m", "archives": ["champion+"], "inputs": ["street/"], "training": {"epochs": 2}}),
+    ("close-loop", {"model_name": "m", "inputs": ["street/", HOSTILE], "labelling": {"precision": 0.9}}),
     ("delete-dataset", {"archive": HOSTILE, "force": True}),
     ("delete-version", {"model_name": "m", "version": 2}),
     ("delete-predictions", {"run": RUN}),
@@ -81,7 +82,7 @@ def test_the_line_of_studio_starts_the_same_run(
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, NotSentError), result.output
     ((name, given),) = started
-    implied = {"base_model": "yolo11n.pt"} if flow in {"train-model", "run-pipeline"} else {}
+    implied = {"base_model": "yolo11n.pt"} if flow in {"train-model", "run-pipeline", "close-loop"} else {}
     assert (name, given) == (flow, implied | parameters)
 
 

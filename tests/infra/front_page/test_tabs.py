@@ -187,11 +187,14 @@ def address() -> Iterator[str]:
         thread.join(10)
 
 
+OF_CHAMPION = ("Infer with it", "Choose images to label", "Label with it", "Learn from new images", "Monitor")
+
+
 @pytest.mark.parametrize(
     ("model", "offered"),
     [
-        (MODEL, ["Infer with it", "Choose images to label", "Label with it", "Roll back", "Undeploy"]),
-        (replace(MODEL, champions=(1,)), ["Infer with it", "Choose images to label", "Label with it", "Undeploy"]),
+        (MODEL, [*OF_CHAMPION, "Roll back", "Undeploy"]),
+        (replace(MODEL, champions=(1,)), [*OF_CHAMPION, "Undeploy"]),
         (replace(MODEL, champion=None, served=False), []),
     ],
 )

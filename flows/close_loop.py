@@ -1,0 +1,60 @@
+"""From images without labels to a better champion: the model labels, people correct a little, the next one learns."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.orchestration import outcome
+from tasks.parameters import (
+    BaseModelName,
+    Inputs,
+    LabellingParams,
+    MergePolicy,
+    ModelName,
+    PipelineArchives,
+    PromotionPolicy,
+    ReviewParams,
+    SelectionParams,
+    ServingParams,
+    TrainingParams,
+    ValidationPolicy,
+)
+from tasks.pipelines.session import pipeline_session
+
+
+@flow
+@outcome.fail_flow_with_message
+def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it starts
+    model_name: ModelName,
+    inputs: Inputs,
+    archives: PipelineArchives = ["champion+"],  # noqa: B006 - Prefect shows it as the default, and nobody changes it
+    base_model: BaseModelName = "yolo11n.pt",
+    labelling: LabellingParams = LabellingParams(),
+    selection: SelectionParams = SelectionParams(),
+    review: ReviewParams = ReviewParams(),
+    policy: ValidationPolicy = ValidationPolicy(),
+    training: TrainingParams = TrainingParams(),
+    merge: MergePolicy = MergePolicy(),
+    promotion: PromotionPolicy = PromotionPolicy(),
+    serving: ServingParams = ServingParams(),
+) -> State:
+    """Label images, have people correct what teaches most of the rest, train on all of it, and serve what is better.
+
+    Each part is a run of its own flow, and the page `pipeline` of this run links them all. While people draw, it is
+    suspended. A run that is tried again waits for the same parts; one that is cancelled cancels them.
+    """
+    with pipeline_session(model_name) as pipeline:
+        labelled = pipeline.label(inputs, labelling)
+        reviewed = pipeline.review([labelled.uncertain], selection, review) if labelled.uncertain else None
+        new = [archive for archive in (labelled.archive, reviewed) if archive]
+        if not new:
+            return outcome.completed(f"{model_name} has nothing to learn from these images", "Nothing new")
+        renewed = pipeline.renew_champion(
+            [*archives, *new],
+            policy,
+            serving,
+            base_model=base_model,
+            training=training,
+            merge=merge,
+            promotion=promotion,
+        )
+    return outcome.completed(renewed.sentence, None if renewed.is_deployed else "Not better")
