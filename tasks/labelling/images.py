@@ -17,11 +17,15 @@ from tasks.storage.ranged_reads import ObjectChangedError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UsableImage:
-    """The bytes of an image and its ending, such as `.jpg`; `checksum` is the CRC-32 and the size of its source."""
+    """The bytes of an image and its ending, such as `.jpg`.
+
+    `checksum` is the CRC-32 and the size of its source, `thumbnail` its 16 x 16 levels.
+    """
 
     data: bytes
     ending: str
     checksum: tuple[int, int]
+    thumbnail: bytes
 
 
 def read_usable_image(media: MediaStore, source: MediaSource) -> UsableImage | Failure:
@@ -34,12 +38,12 @@ def read_usable_image(media: MediaStore, source: MediaSource) -> UsableImage | F
         data = media.read(source)
         checksum = zlib.crc32(data), len(data)
         for ending in dict.fromkeys((PurePosixPath(source.name).suffix.lower(), ".jpg", ".png")):
-            if ending in IMAGE_ENDINGS and check_image(data, ending)[0]:
-                return UsableImage(data=data, ending=ending, checksum=checksum)
+            if ending in IMAGE_ENDINGS and (stats := check_image(data, ending)[0]):
+                return UsableImage(data=data, ending=ending, checksum=checksum, thumbnail=stats.thumbnail)
         png = cv2.imencode(".png", cv2.cvtColor(decode_image(data), cv2.COLOR_RGB2BGR))[1].tobytes()
     except (MediaError, ObjectChangedError) as error:
         return Failure(source=source.name, reason=str(error))
     stats, findings = check_image(png, ".png")
     if stats is None:
         return Failure(source=source.name, reason=findings[0].message)
-    return UsableImage(data=png, ending=".png", checksum=checksum)
+    return UsableImage(data=png, ending=".png", checksum=checksum, thumbnail=stats.thumbnail)

@@ -1,27 +1,24 @@
 """Steps of a selection: fetch its images."""
 
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from tasks.dataset.image_stats import IMAGE_ENDINGS, check_image, is_image
 from tasks.errors import expected_found_fix
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.summary import WARNING, Failure
 from tasks.inference.work_plan import MediaSource
-from tasks.media.errors import MediaError
+from tasks.labelling.images import read_usable_image
 from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import Checksum
 from tasks.orchestration.step import retried_step
-from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import TRANSFERS, StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedImage:
-    """An image as a file, the CRC-32 and the size of that, and its 16 x 16 levels."""
+    """An image as a file that training reads, the CRC-32 and the size of its source, and its 16 x 16 levels."""
 
     source: MediaSource
     path: Path
@@ -55,32 +52,14 @@ def fetch_images(sources: Sequence[MediaSource], folder: Path) -> tuple[list[Fet
 
 
 def _fetch(store: MediaStore, source: MediaSource, stem: Path) -> FetchedImage | Failure:
-    if unfit := _find_unfit(source):
-        return unfit
-    try:
-        data = store.read(source)
-    except MediaError as error:
-        return Failure(source=source.name, reason=str(error))
-    except ObjectChangedError:
-        return Failure(source=source.name, reason="expected the image as it was listed, found another or none")
-    stats, findings = check_image(data, source.name)
-    if stats is None:
-        return Failure(source=source.name, reason=findings[0].message)
-    path = stem.with_suffix(PurePosixPath(source.name).suffix.lower())
-    path.write_bytes(data)
-    return FetchedImage(source=source, path=path, checksum=(zlib.crc32(data), len(data)), thumbnail=stats.thumbnail)
-
-
-def _find_unfit(source: MediaSource) -> Failure | None:
-    """What no person can label as an image, by its listing; None if it may be one."""
     if source.note:
         return Failure(source=source.name, reason=source.note, severity=WARNING)
-    if source.fault:
-        return Failure(source=source.name, reason=source.fault)
     if source.kind is MediaKind.VIDEO:
         reason = "expected an image, found a video; save the frames that may be worth it as images"
         return Failure(source=source.name, reason=reason)
-    if not is_image(source.name):
-        reason = f"expected an image that training reads ({', '.join(IMAGE_ENDINGS)}); convert it"
-        return Failure(source=source.name, reason=reason)
-    return None
+    image = read_usable_image(store, source)
+    if isinstance(image, Failure):
+        return image
+    path = stem.with_suffix(image.ending)
+    path.write_bytes(image.data)
+    return FetchedImage(source=source, path=path, checksum=image.checksum, thumbnail=image.thumbnail)

@@ -67,7 +67,7 @@ def labelled(
             source = MediaSource(
                 name=f"s3://media/{name}", bucket="media", key=name, etag="1", size=1, kind=MediaKind.IMAGE
             )
-            usable = UsableImage(data=data, ending=".jpg", checksum=(zlib.crc32(data), len(data)))
+            usable = UsableImage(data=data, ending=".jpg", checksum=(zlib.crc32(data), len(data)), thumbnail=b"")
             archive.add(source, usable, replace(predicted, source=source.name))
         archive.finish({})
     return archive.labelling

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,7 +46,7 @@ OBJECTS: dict[str, bytes | Exception] = {
     "copy.png": png(1),
     "film.mp4": b"film",
     "learnt.png": png(4),
-    "photo.heic": b"photo",
+    "photo.ppm": cv2.imencode(".ppm", np.full((SIDE, SIDE, 3), 9, np.uint8))[1].tobytes(),
     "unread.png": MediaError("expected at most 1 byte, found 2"),
     "learnt/1.png": png(4),
     "learnt/2.png": png(5),
@@ -118,12 +119,10 @@ def test_images_are_looked_at_but_for_those_that_nobody_should_label(
     one = observer(tmp_path / "one", 3)
     looked_at, kept = look([*OBJECTS][:9], one, learnt_images=2)
     pool = looked_at.pool
-    assert [each.source.name for each in pool.images] == ["a.png", "b.png"]
-    assert (looked_at.learnt, looked_at.repeated, looked_at.failed) == (1, 1, 5)
-    assert [each.source for each in looked_at.failures] == [
-        *("broken.png", "changed.png", "film.mp4", "photo.heic", "unread.png")
-    ]
-    for each in pool.images:
+    assert [each.source.name for each in pool.images] == ["a.png", "b.png", "photo.ppm"]
+    assert (looked_at.learnt, looked_at.repeated, looked_at.failed) == (1, 1, 4)
+    assert [each.source for each in looked_at.failures] == [*("broken.png", "changed.png", "film.mp4", "unread.png")]
+    for each in pool.images[:2]:
         assert len(each.found) > 0
         assert each.view_consistency is not None
         assert 0 < each.view_consistency < 1
