@@ -79,10 +79,21 @@ def test_shares_say_how_many_each_strategy_chooses() -> None:
 
 
 def test_what_a_strategy_lacks_the_next_one_gets() -> None:
-    sure = pool(*(image(at, found((0, 0.999)), np.eye(8)[at]) for at in range(8)), classes=("cell",))
-    choice = choice_of(sure, images=6, shares={"uncertainty": 1, "diversity": 1, "rare_classes": 0, "drift": 0})
-    assert [each.strategy for each in choice.chosen].count("diversity") >= 3
-    assert len(choice.chosen) == 6
+    """Nothing is found in any of the images, so there is no doubt."""
+    empty = pool(*(image(at, found(), np.eye(8)[at]) for at in range(8)), classes=("cell",))
+    choice = choice_of(empty, images=6, shares={"uncertainty": 1, "diversity": 1, "rare_classes": 0, "drift": 0})
+    assert [each.strategy for each in choice.chosen] == ["diversity"] * 6
+
+
+def test_diversity_passes_over_what_resembles_a_choice() -> None:
+    learnt = LearntImages(embeddings=np.array([[1, 0, 0]], np.float32), class_counts=np.ones(len(CLASSES)))
+    embeddings = np.array([[1, 0, 0.1], [0, 1, 0], [0, 1, 0.01], [1, 0, 0.5]], np.float32)
+    choice = choice_of(
+        pool(*(image(at, found(), each) for at, each in enumerate(embeddings)), learnt=learnt),
+        strategy="diversity",
+        images=2,
+    )
+    assert [each.image for each in choice.chosen] == [1, 3]
 
 
 @pytest.mark.parametrize(
