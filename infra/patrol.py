@@ -2,6 +2,7 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from prefect.client.schemas.filters import FlowFilter, FlowFilterId, FlowFilterName, FlowRunFilter, FlowRunFilterEndTime
@@ -117,10 +118,10 @@ def resume_reviews(now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     paused = FlowRunFilter(state=in_state(StateType.PAUSED))
     found = list_flow_runs(paused, flows=FlowFilter(name=FlowFilterName(any_=[REVIEWS])))
-    waiting = {run: deadline for run in found if run.state and (deadline := deadlines.deadline_of(run.state))}
-    for run in sorted(waiting, key=lambda run: waiting[run]):  # those whose time is over need no answer of the tool
+    waiting = [(deadline, run) for run in found if run.state and (deadline := deadlines.deadline_of(run.state))]
+    for deadline, run in sorted(waiting, key=itemgetter(0)):  # those whose time is over need no answer of the tool
         elsewhere = run.state and place_of(run.state) == ReviewTool.FRONT_PAGE  # which resumes the run by itself
-        if waiting[run] <= now or not (elsewhere or _waits_for_people(str(run.id))):
+        if deadline <= now or not (elsewhere or _waits_for_people(str(run.id))):
             with patient_client() as client:
                 client.resume_flow_run(run.id)
 
