@@ -28,6 +28,8 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
             few = f"{len(window.found)} of {monitoring.min_images} images in {monitoring.days:g} days"
             return outcome.completed(f"{title} has answered too few images: {few}", outcome.NOTHING_NEW)
         reference = references.find_reference(version, monitoring.device, monitoring.seed, folder)
+        if monitoring.embeddings:
+            window = windows.embed(window, version, monitoring.device, folder / "embeddings")
         judgement = judge_window(reference, window, version.task, monitoring)
         publication.publish(version, judgement, window)
     return outcome.completed(monitoring_sentence(title, judgement), "Drifted" if judgement.drifted else None)

@@ -858,6 +858,11 @@ class MonitoringParams(Parameters):
     pictures: int = Field(
         100, ge=0, le=1000, description="Most of them whose pixels are looked at: each is fetched and decoded once."
     )
+    embeddings: bool = Field(
+        True,
+        description="Have the version make embeddings of these pictures, which tell another camera or another scene. "
+        "It takes as long as their inference, and ten seconds.",
+    )
     min_images: int = Field(
         50,
         ge=10,
@@ -874,6 +879,6 @@ class MonitoringParams(Parameters):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn.")
     device: Device | None = Field(
         None,
-        description="Where the first monitoring of a version predicts its validation images: cpu, or the number of a "
-        "GPU (0). None takes the first GPU, or else the CPU.",
+        description="Where the version makes embeddings, and the first time predicts its validation images: cpu, or "
+        "the number of a GPU (0). None takes the first GPU, or else the CPU.",
     )

@@ -72,8 +72,10 @@ def judge_window(reference: Reference, window: Window, task: str, monitoring: Mo
     """Return how a window differs from the validation images, by what the version has kept of its detections."""
     classify = task == "classify"
     least = np.maximum(window.least, LEAST_CONFIDENCE)
-    clean = reference.clean.from_confidence(least)
     profile = window.profile()
+    if not profile.embeddings.shape[1]:
+        reference = reference.without_embeddings()
+    clean = reference.clean.from_confidence(least)
     tests = compare_profiles(
         clean.profile,
         profile,

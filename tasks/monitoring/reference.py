@@ -1,7 +1,7 @@
 """What the data of a version look like: its validation images, clean and corrupted, as the version sees them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ class Reference:
         """The number of classes."""
         return int(self.clean.labels.shape[1])
 
+    def without_embeddings(self) -> "Reference":
+        """Return the same for a window that has none."""
+        corrupted = {name: _forget_embeddings(images) for name, images in self.corrupted.items()}
+        return Reference(clean=_forget_embeddings(self.clean), corrupted=corrupted)
+
+
+def _forget_embeddings(images: JudgedImages) -> JudgedImages:
+    return replace(images, profile=replace(images.profile, embeddings=images.profile.embeddings[:, :0]))
+
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write a file whose name ends in .npz."""
@@ -39,7 +48,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         path,
         labels=reference.clean.labels,
         pictures=np.array([[images.profile.pictures[trait] for trait in PICTURE_TRAITS] for images in sets]),
-        embeddings=np.array([images.profile.embeddings for images in sets]),
+        embeddings=np.array([images.profile.embeddings for images in sets], np.float16),
         counts=np.array([len(images.correct) for images in sets]),
         correct=np.concatenate([images.correct for images in sets]),
         **columns,
@@ -67,7 +76,7 @@ def _read_set(values: Mapping[str, Any], number: int) -> JudgedImages:
     rows = slice(last - int(values["counts"][number]), last)
     profile = Profile(
         pictures=dict(zip(PICTURE_TRAITS, values["pictures"][number], strict=True)),
-        embeddings=values["embeddings"][number],
+        embeddings=values["embeddings"][number].astype(np.float64),
         **{name: values[name][rows] for name in OBJECT_TRAITS},
     )
     return JudgedImages(profile=profile, correct=values["correct"][rows], labels=values["labels"])

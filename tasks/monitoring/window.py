@@ -1,7 +1,7 @@
 """The window: images that a version has answered lately, and what it found in them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ _DETECTION = ("source", "class_id", "confidence", *_BOX)
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """An image whose pixels were looked at: its file here, and what it looks like."""
+    """An image whose pixels were looked at: its file here, what it looks like, and its embedding [d], if it has one."""
 
     path: Path
     stats: ImageStats
+    embedding: Doubles | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,12 +47,16 @@ class Window:
 
     def profile(self) -> Profile:
         """Return the profile of all images; of those that were not looked at the size alone is known."""
-        stats = [
-            self.looked_at[number].stats if number in self.looked_at else None for number in range(len(self.found))
-        ]
-        profile = profile_images(stats, self.found)
+        stats: list[ImageStats | None] = [None] * len(self.found)
+        embedded = [each.embedding for each in self.looked_at.values() if each.embedding is not None]
+        embeddings = np.full((len(self.found), len(embedded[0]) if embedded else 0), np.nan)
+        for number, each in self.looked_at.items():
+            stats[number] = each.stats
+            if each.embedding is not None:
+                embeddings[number] = each.embedding
+        profile = profile_images(stats, self.found, embeddings)
         sizes = np.array([(each.width * each.height) ** 0.5 for each in self.found])
-        profile = Profile(**{**vars(profile), "pictures": {**profile.pictures, "image size": sizes}})
+        profile = replace(profile, pictures={**profile.pictures, "image size": sizes})
         return profile.from_confidence(self.least)
 
 

@@ -6,17 +6,20 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from tasks.dataset.image_stats import ImageStats
 from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.corruption import ALL_CORRUPTIONS
 from tasks.evaluation.labelled_images import EvaluationSet, measure_images, unpack_split
+from tasks.evaluation.prediction_file import read_embeddings
 from tasks.evaluation.version_evaluation import compare_images
 from tasks.merge.steps import SAMPLE, ValidArchive
 from tasks.monitoring.judged_images import JudgedImages, judge_images
 from tasks.monitoring.profiles import Doubles, picture_traits
 from tasks.monitoring.reference import REFERENCE, Reference, load_reference, save_reference
-from tasks.orchestration.current_run import log_step
+from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.tracking import registry, runs
 from tasks.tracking.registry import ModelVersion
 
@@ -47,15 +50,20 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
     data = measure_images(_open_sample(packed, version, folder / "images"))
     count = len(data.images)
     corrupted = evaluation_steps.corrupt_images(data, count, version.image_size, seed, folder / "corrupted")
-    found = evaluation_steps.predict(corrupted, version, weights, device, "reference", folder / "reference")
+    job = evaluation_steps.prediction_job(
+        corrupted, weights, version.task, version.image_size, device, folder / "predictions"
+    )
+    job = replace(job, embeddings=tuple(path.with_suffix(".npy") for path in job.predictions))
+    predictions = iter(evaluation_steps.predict_images(job, f"{flow_run_id()}/reference/"))
+    embeddings = read_embeddings(job.embeddings).astype(np.float64)
     measured = measure_images(corrupted)
-    predictions = iter(found)
     sets = []
     for first in range(0, len(measured.images), count):
         images = replace(measured, images=measured.images[first : first + count])
         compared = compare_images(version.task, data.class_names, images, islice(predictions, count))
-        stats = [image.stats for image in images.images]
-        sets.append(judge_images(compared, stats, len(data.class_names)))
+        judged = judge_images(compared, [image.stats for image in images.images], len(data.class_names))
+        own = embeddings[first : first + count]
+        sets.append(replace(judged, profile=replace(judged.profile, embeddings=own)))
     clean, *others = _as_stored(sets, data)
     return Reference(clean=clean, corrupted=dict(zip(ALL_CORRUPTIONS, others, strict=True)))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from tasks.dataset.image_stats import check_image
 from tasks.errors import StudioError
+from tasks.evaluation.corruption import CorruptedFile, write_corrupted
+from tasks.evaluation.prediction_file import read_embeddings
 from tasks.inference import done_inputs, publication
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.postprocess import class_thresholds
@@ -21,8 +24,11 @@ from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.orchestration.current_run import log_step, now
 from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.storage.ranged_reads import ObjectChangedError
+from tasks.tracking import registry
 from tasks.tracking.inference_runs import list_inference_runs
 from tasks.tracking.registry import ModelVersion
+from tasks.training.job import PredictionJob
+from tasks.training.process import run_job
 from tasks.vision.detections import Detections
 
 _READERS = 4  # images at a time: each may take hundreds of megabytes
@@ -140,3 +146,37 @@ def _look_at(
         gone = len(chosen) - len(looked_at)
         remarks = (*remarks, f"Images that are gone, have changed, or are too large to be looked at: {gone:,}.")
     return replace(window, looked_at=looked_at, remarks=remarks)
+
+
+def embed(window: Window, version: ModelVersion, device: str | None, folder: Path) -> Window:
+    """Return the window with the embeddings of the images that were looked at, made as those of the reference are.
+
+    Raises:
+        StudioError: The version cannot predict.
+    """
+    folder.mkdir(parents=True)
+    shown = {}
+    for number, each in window.looked_at.items():
+        path = folder / f"{number:06d}.png"
+        with suppress(MediaError):  # it was looked at in grey
+            write_corrupted(CorruptedFile(each.path, path, version.image_size, None, 0))
+            shown[number] = path
+    if not shown:
+        return window
+    log_step("making embeddings of %d images", len(shown))
+    weights = registry.fetch_weights(version, folder / "weights")
+    job = PredictionJob(
+        weights=weights,
+        task=version.task,
+        image_size=version.image_size,
+        chunks=(tuple(shown.values()),),
+        predictions=(folder / "found.zip",),
+        embeddings=(folder / "embeddings.npy",),
+        folder=folder,
+        device=device,
+    )
+    if failure := run_job(job, lambda _: None):
+        raise StudioError(f"{version.name} version {version.version} could not make embeddings: {failure.reason}")
+    rows = zip(shown, read_embeddings(job.embeddings).astype(np.float64), strict=True)
+    embedded = {number: replace(window.looked_at[number], embedding=row) for number, row in rows}
+    return replace(window, looked_at={**window.looked_at, **embedded})

@@ -38,7 +38,6 @@ from tests.benchmarks.bench_label_errors import train
 from tests.tasks.merge.archives import checked
 
 SEED = 7
-BATCH = 16
 WINDOW, CLEAN_WINDOWS, CORRUPTED_WINDOWS = 50, 200, 8
 FALL, MAX_FALL = 0.1, 0.05
 LEARNT = (None, *ALL_CORRUPTIONS)
@@ -110,26 +109,19 @@ def learn(subject: Subject, data: Data, base: str, folder: Path) -> Path:
     return weights
 
 
-def predictor(subject: Subject, weights: Path) -> Callable[[Sequence[Any]], Iterator[tuple[Detections, Any]]]:
-    """Return what finds objects in RGB images, and their embeddings: the means of what the head is given."""
+def predictor(subject: Subject, weights: Path) -> Callable[[Any], tuple[Detections, Any]]:
+    """Return what finds objects in an RGB image, and its embedding."""
     from tasks.training.trainer import reference
+    from tasks.training.trainer.head_inputs import HeadInputs
     from tasks.training.trainer.ultralytics_setup import load_model
 
     model = load_model(str(weights), "detect")
-    kept: list[Any] = []
-    model.model.model[-1].register_forward_pre_hook(
-        lambda _, given: kept.append(np.concatenate([each.mean((2, 3)).numpy() for each in given[0]], axis=1))
-    )
-    options: dict[str, Any] = {**reference._LIKE_SERVED, **reference._QUIET, "imgsz": subject.size, "batch": BATCH}
-    options |= {"device": "cpu", "project": str(weights.parent)}
+    head_inputs = HeadInputs(model)
+    options: dict[str, Any] = {**reference._LIKE_SERVED, **reference._QUIET, "imgsz": subject.size, "device": "cpu"}
 
-    def predict(images: Sequence[Any]) -> Iterator[tuple[Detections, Any]]:
-        for first in range(0, len(images), BATCH):
-            given = [np.ascontiguousarray(image[..., ::-1]) for image in images[first : first + BATCH]]
-            results = model.predict(given, **options)
-            yield from zip(
-                (reference.to_detections(each.cpu().numpy(), 0) for each in results), kept.pop(), strict=True
-            )
+    def predict(image: Any) -> tuple[Detections, Any]:
+        (result,) = model.predict(np.ascontiguousarray(image[..., ::-1]), **options, project=str(weights.parent))
+        return reference.to_detections(result.cpu().numpy(), 0), head_inputs.embedding()
 
     return predict
 
@@ -150,7 +142,7 @@ def predict_sets(subject: Subject, data: Data, weights: Path, folder: Path) -> N
             pixels = [shrink_to_fit(read_image(image.path), subject.size) for image in images]
             if corruption is not None:
                 pixels = [corrupt_image(each, corruption, SEED + at) for at, each in enumerate(pixels)]
-            detections, embeddings = zip(*predict(pixels), strict=True)
+            detections, embeddings = zip(*map(predict, pixels), strict=True)
             write_predictions(found, detections)
             files = [cv2.imencode(".bmp", each[..., ::-1])[1].tobytes() for each in pixels]
             profile = profile_images([check_image(each, "x.bmp")[0] for each in files], detections)

@@ -1,0 +1,116 @@
+"""What is told of a window: of the tables of a run, of dark pictures, and on the page."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.dataset.image_stats import check_image
+from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
+from tasks.inference.results.parquet import IMAGES_SCHEMA, schema, to_image_table, to_table
+from tasks.monitoring.judgement import Judgement, judge_window
+from tasks.monitoring.page import (
+    monitoring_facts,
+    monitoring_markdown,
+    monitoring_metrics,
+    monitoring_page,
+    monitoring_sentence,
+)
+from tasks.monitoring.window import LookedAt, Window, read_found
+from tasks.parameters import MonitoringParams
+from tasks.vision.detections import Detections
+from tests.tasks.evaluation.pictures import SIDE, detections
+from tests.tasks.inference.results.examples import MODEL
+from tests.tasks.monitoring.test_score_estimate import CLASSES, judged, reference
+
+NAMES = ("<b>cat", "dog")
+HOSTILE = "s3://media/<script>alert(1)</script>.jpg"
+
+
+def found(count: int) -> list[Detections]:
+    """What a version finds in images that it is right on."""
+    profile = judged(0, 7, count).profile
+    side = SIDE * profile.size
+    return [
+        replace(
+            detections(
+                np.stack([0 * side[own], 0 * side[own], side[own], side[own]], axis=1),
+                profile.class_id[own],
+                profile.confidence[own],
+            ),
+            source=HOSTILE,
+        )
+        for own in profile.rows_of(np.arange(count))
+    ]
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Window:
+    """Images that are as before in all but their brightness."""
+    path = tmp_path_factory.mktemp("pictures") / "dark.jpg"
+    noise = np.random.default_rng(0).normal(20, 5, (SIDE, SIDE, 3))
+    cv2.imwrite(str(path), np.clip(noise, 0, 255).astype(np.uint8))
+    stats, _ = check_image(path.read_bytes(), path.name)
+    assert stats is not None
+    looked_at = {number: LookedAt(path=path, stats=stats) for number in range(60)}
+    return Window(found=tuple(found(80)), least=np.full(CLASSES, 0.25), runs=2, looked_at=looked_at)
+
+
+@pytest.fixture(scope="module")
+def judgement(window: Window) -> Judgement:
+    return judge_window(reference(), window, "detect", MonitoringParams())
+
+
+def test_what_looks_different_is_told_and_what_does_not_is_not(judgement: Judgement) -> None:
+    assert {"brightness", "contrast"} <= set(judgement.drifted)
+    assert not {"classes", "confidence", "objects an image"} & set(judgement.drifted)
+    assert judgement.estimate is not None
+    assert judgement.estimate.low <= judgement.estimate.score <= judgement.estimate.high
+    assert len(judgement.unusual) == 60
+
+
+def test_the_page_shows_names_as_they_are_and_the_most_unusual_images(judgement: Judgement, window: Window) -> None:
+    page = monitoring_page("cats version 1", judgement, window, NAMES)
+    assert "<script>alert" not in page
+    assert "&lt;b&gt;cat" in page
+    assert page.count("<figure>") == 12
+    assert "brightness drifted" in page
+    assert "**mAP50 is estimated as " in monitoring_markdown(judgement, window)
+    assert "brightness, contrast" in monitoring_sentence("cats version 1", judgement)
+    assert json.loads(json.dumps(monitoring_facts(judgement)))["images"] == 80
+    assert monitoring_metrics(judgement)["drifted"] == len(judgement.drifted)
+
+
+def test_a_window_of_few_images_says_so(window: Window) -> None:
+    few = judge_window(
+        reference(), replace(window, found=window.found[:12], looked_at={}), "detect", MonitoringParams()
+    )
+    assert (few.drifted, few.estimate) == ((), None)
+    assert monitoring_sentence("cats version 1", few).endswith("too few to compare, 50 are needed")
+    assert "too few: 12 of 50" in monitoring_markdown(few, window)
+
+
+def test_images_of_the_version_are_read_and_no_frames(tmp_path: Path) -> None:
+    images = [replace(each, source=f"s3://media/{number}.jpg") for number, each in enumerate(found(5))]
+    frames = [replace(each, source="s3://media/a.mp4", frame=0) for each in found(2)]
+    shown = [*images, *frames]
+    others = replace(MODEL, version=MODEL.version + 1)
+    pictures = [to_image_table(shown, MODEL), to_image_table(images, others)]
+    columns = schema("detect", tracked=False)
+    rows = [to_table(shown, MODEL, columns), to_table(images, others, columns)]
+    pq.write_table(pa.concat_tables(pictures).cast(IMAGES_SCHEMA), tmp_path / PICTURES)
+    pq.write_table(pa.concat_tables(rows), tmp_path / PREDICTIONS)
+    rng = np.random.default_rng(0)
+    read, left_out = read_found(tmp_path, MODEL.version, "detect", CLASSES, 3, rng)
+    assert (len(read), left_out) == (3, 2)
+    for each in read:
+        own = images[int(each.source.removeprefix("s3://media/").removesuffix(".jpg"))]
+        assert each.confidence.tolist() == own.confidence.tolist()
+        assert each.class_id.tolist() == own.class_id.tolist()
+    best, _ = read_found(tmp_path, MODEL.version, "classify", CLASSES, 9, rng)
+    assert [len(each) for each in best] == [min(1, len(each)) for each in images]
