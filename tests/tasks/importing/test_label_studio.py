@@ -169,7 +169,10 @@ def test_the_labelling_interface_beside_the_export_gives_all_classes_in_its_orde
         '<View><Image name="image" value="$image"/><RectangleLabels name="tag" toName="image">'
         '<Label value="dog"/><Label value="Cat" alias="cat"/></RectangleLabels></View>'
     )
-    files = {"1.jpg": sources.jpeg(0), "tasks.json": json.dumps([whole(1, ("rectanglelabels", BOX))])}
+    files: dict[str, bytes | str] = {
+        "1.jpg": sources.jpeg(0),
+        "tasks.json": json.dumps([whole(1, ("rectanglelabels", BOX))]),
+    }
     for name, text, expected in (("good", interface, ("dog", "cat")), ("bad", "<!ENTITY", ("cat",))):
         source = sources.write_zip(tmp_path / f"{name}.zip", {**files, "label-config.xml": text})
         summary = import_archive(source, tmp_path / f"{name}-target.zip", ImportParams(), {})
