@@ -38,6 +38,13 @@ def test_what_takes_long_leaves_room_on_a_worker() -> None:
     assert unlimited == {f"flows/{name}.py:{name}" for name in short}
 
 
+def test_every_flow_has_its_deployment() -> None:
+    """YAML takes the last of several keys of one name, so an entry without a dash takes the place of the one above."""
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    flows = sorted(path.stem for path in (ROOT / "flows").glob("[a-z]*.py"))
+    assert sorted(each["entrypoint"] for each in deployments) == [f"flows/{name}.py:{name}" for name in flows]
+
+
 def test_every_deployment_has_a_tag_and_its_queue_as_the_docs_say() -> None:
     rows = re.findall(
         r"^\| `([a-z]+)` \| (.*) \| (\d+|no limit) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
