@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.dataset.image_stats import ImageStats
@@ -80,8 +81,8 @@ def read_found(
     """
     answered = [("model_version", "=", version)]
     table = pq.read_table(results / PICTURES, columns=[*_IMAGE, "frame"], filters=answered)
-    images = [row for row in table.to_pylist() if row["frame"] is None]
-    chosen = [images[number] for number in sorted(rng.permutation(len(images))[:most].tolist())]
+    images = table.filter(pc.is_null(table["frame"]))
+    chosen = images.take(np.sort(rng.permutation(images.num_rows)[:most])).to_pylist()
     wanted = [*answered, ("source", "in", [row["source"] for row in chosen])]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(results / PREDICTIONS, columns=[*_DETECTION], filters=wanted).to_pylist():
@@ -89,7 +90,7 @@ def read_found(
             rows.setdefault(row["source"], []).append(row)
     most_rows = 1 if task == "classify" else None
     found = [_detections(image, rows.get(image["source"], [])[:most_rows]) for image in chosen]
-    return found, table.num_rows - len(images)
+    return found, table.num_rows - images.num_rows
 
 
 def _detections(image: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Detections:

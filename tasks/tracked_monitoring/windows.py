@@ -68,7 +68,7 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
         frames += answered.frames
         for each in answered.found[: monitoring.images - len(found)]:
             found.setdefault(each.source, each)
-        sources |= answered.sources
+        sources = {**answered.sources, **sources}  # as the newest run has read them
     limits = np.max(least, axis=0) if least else np.zeros(len(version.class_names))
     window = Window(found=tuple(found.values()), least=limits, runs=len(least))
     return _look_at(window, sources, monitoring.pictures, rng, folder, _remarks(left_out, frames))
