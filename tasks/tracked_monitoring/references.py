@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tasks.dataset.image_stats import ImageStats
+from tasks.dataset.validation_sample import unpack_sample
 from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.corruption import ALL_CORRUPTIONS
-from tasks.evaluation.labelled_images import EvaluationSet, measure_images, unpack_split
+from tasks.evaluation.labelled_images import EvaluationImage, EvaluationSet, measure_images, unpack_split
 from tasks.evaluation.prediction_file import read_embeddings
 from tasks.evaluation.version_evaluation import compare_images
 from tasks.merge.steps import SAMPLE, ValidArchive
@@ -47,7 +48,7 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
         raise StudioError(expected_found_fix(f"{SAMPLE} in the MLflow run of {title}", "none", fix))
     log_step("learning what %s does on its validation images, clean and corrupted; later runs find it", title)
     weights = registry.fetch_weights(version, folder / "weights")
-    data = measure_images(_open_sample(packed, version, folder / "images"))
+    data = measure_images(open_sample(packed, version, folder / "images"))
     count = len(data.images)
     corrupted = evaluation_steps.corrupt_images(data, count, version.image_size, seed, folder / "corrupted")
     job = evaluation_steps.prediction_job(
@@ -68,20 +69,39 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
     return Reference(clean=clean, corrupted=dict(zip(ALL_CORRUPTIONS, others, strict=True)))
 
 
-def _open_sample(packed: Path, version: ModelVersion, folder: Path) -> EvaluationSet:
-    """Return the images of a version's validation sample, with its class ids."""
-    unknown = defaultdict[str, ImageStats](lambda: ImageStats(0, 0))
-    archive = ValidArchive(name=SAMPLE, path=packed, task=version.task, images=unknown)
-    data = unpack_split(archive, "val", folder)
-    everything = frozenset(range(len(version.class_names)))
+def open_sample(packed: Path, version: ModelVersion, folder: Path) -> EvaluationSet:
+    """Return the images of a version's validation sample, unpacked into the fresh `folder`, with its class ids.
+
+    Raises:
+        StudioError: It is no such sample.
+    """
+    unknown = ImageStats(0, 0)
     if version.task != "classify":
-        return replace(data, class_names=version.class_names)
-    # The folders of a tree are named by the ids of the classes.
-    images = tuple(
-        replace(image, class_id=int(data.class_names[image.class_id or 0]), vocabulary=everything)
-        for image in data.images
+        images = defaultdict[str, ImageStats](lambda: unknown)
+        archive = ValidArchive(name=SAMPLE, path=packed, task=version.task, images=images)
+        return replace(unpack_split(archive, "val", folder), class_names=version.class_names)
+    # A tree without images to train on is no archive.
+    return EvaluationSet(
+        digests={},
+        checksums={},
+        split="val",
+        task=version.task,
+        class_names=version.class_names,
+        keypoints=(0, 0),
+        images=tuple(
+            EvaluationImage(
+                archive=SAMPLE,
+                name=image.name,
+                split="val",
+                path=image.path,
+                rows=(),
+                stats=unknown,
+                vocabulary=frozenset(range(len(version.class_names))),
+                class_id=int(image.truth.class_id[0]),
+            )
+            for image in unpack_sample(packed, version.task, folder).images
+        ),
     )
-    return replace(data, class_names=version.class_names, images=images)
 
 
 def _as_stored(sets: Sequence[JudgedImages], data: EvaluationSet) -> list[JudgedImages]:
