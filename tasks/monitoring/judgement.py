@@ -100,8 +100,8 @@ def judge_window(reference: Reference, window: Window, task: str, monitoring: Mo
 def _learn(
     reference: Reference, clean: JudgedImages, least: Doubles, *, classify: bool, seed: int
 ) -> ScoreEstimator | None:
-    """Nothing is learnt of a version that finds nothing in its own validation images."""
-    if not len(clean.correct):
+    """Nothing is learnt of a version that finds nothing in its own validation images, nor of images without labels."""
+    if not len(clean.correct) or not clean.labels.any():
         return None
     corrupted = {name: images.from_confidence(least) for name, images in reference.corrupted.items()}
     return ScoreEstimator(clean, corrupted, classify=classify, seed=seed)

@@ -59,9 +59,10 @@ class ScoreEstimator:
         rng = np.random.default_rng(seed)
         sets = [("", clean), *((corruption.name, images) for corruption, images in corrupted.items())]
         drawn = [
-            (name, images.select(rng.integers(0, len(images.profile), _WINDOW)))
+            (name, window)
             for name, images in sets
             for _ in range(_DRAWS)
+            if (window := images.select(rng.integers(0, len(images.profile), _WINDOW))).labels.any()
         ]
         self._groups = np.array([name for name, _ in drawn])
         self._rows = np.array([self._features.of(images.profile) for _, images in drawn])

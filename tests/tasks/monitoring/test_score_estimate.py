@@ -1,5 +1,6 @@
 """A fall of the score is told without labels, on images that a drawn model sees worse and worse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from tasks.errors import StudioError
 from tasks.evaluation.corruption import ALL_CORRUPTIONS
 from tasks.monitoring.judged_images import JudgedImages
-from tasks.monitoring.profiles import PICTURE_TRAITS, Profile
+from tasks.monitoring.profiles import OBJECT_TRAITS, PICTURE_TRAITS, Profile
 from tasks.monitoring.reference import Reference, load_reference, save_reference
 from tasks.monitoring.score_estimate import ScoreEstimator
 
@@ -62,6 +63,20 @@ def test_of_nothing_that_is_found_nothing_is_right(estimator: ScoreEstimator) ->
     assert estimator.estimate(nothing).score == 0
 
 
+def test_a_score_is_estimated_if_few_validation_images_have_labels() -> None:
+    def thin(images: JudgedImages) -> JudgedImages:
+        kept = images.profile.image < 2
+        columns = {name: getattr(images.profile, name)[kept] for name in OBJECT_TRAITS}
+        labels = images.labels * (np.arange(IMAGES) < 2)[:, None]
+        return JudgedImages(profile=replace(images.profile, **columns), correct=images.correct[kept], labels=labels)
+
+    known = reference()
+    estimator = ScoreEstimator(
+        thin(known.clean), {name: thin(each) for name, each in known.corrupted.items()}, classify=False
+    )
+    assert 0 <= estimator.estimate(thin(judged(0, 3)).profile).score <= 1
+
+
 def test_a_corruption_that_is_left_out_changes_what_is_estimated(estimator: ScoreEstimator) -> None:
     window = judged(0.3, 1).profile
     without = estimator.leaving_out("fog").estimate(window)
@@ -84,3 +99,28 @@ def test_another_file_is_no_reference(tmp_path: Path) -> None:
     (tmp_path / "reference.npz").write_bytes(b"PK\x03\x04" + bytes(60))
     with pytest.raises(StudioError, match=r"Expected a reference in .*, found another file"):
         load_reference(tmp_path / "reference.npz")
+
+
+def classified(fall: float, seed: int) -> JudgedImages:
+    """Images of which each has one class, and a model that is less often right and less sure the more it falls."""
+    rng = np.random.default_rng(seed)
+    class_id = rng.integers(0, CLASSES, IMAGES)
+    correct = rng.random(IMAGES) > 0.05 + 0.5 * fall
+    profile = Profile(
+        pictures={trait: np.full(IMAGES, 100.0) for trait in PICTURE_TRAITS},
+        embeddings=np.zeros((IMAGES, 0)),
+        image=np.arange(IMAGES),
+        class_id=np.where(correct, class_id, 1 - class_id),
+        confidence=np.where(correct, rng.beta(9, 1, IMAGES), rng.beta(4, 3, IMAGES)),
+        size=np.ones(IMAGES),
+    )
+    return JudgedImages(profile=profile, correct=correct, labels=np.eye(CLASSES, dtype=np.int64)[class_id])
+
+
+def test_the_accuracy_of_a_classifier_is_estimated() -> None:
+    corrupted = {each: classified(FALLS[each.strength], seed) for seed, each in enumerate(ALL_CORRUPTIONS, 1)}
+    estimator = ScoreEstimator(classified(0, 0), corrupted, classify=True)
+    for fall in (0.0, 0.5, 0.9):
+        windows = [classified(fall, seed) for seed in range(100, 110)]
+        errors = [abs(estimator.estimate(each.profile).score - estimator.score(each)) for each in windows]
+        assert np.mean(errors) <= 0.06
