@@ -28,16 +28,23 @@ from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
 from tasks.inference.image_lists import read_image_list
+from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
+from tasks.inference.results.parquet import schema, to_image_table, to_table
 from tasks.orchestration import deployed_flows
 from tasks.parameters import TrainingParams
 from tasks.serving.http_client import ServingError
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
 from tasks.tracked_evaluation.validation import keep_validation
 from tasks.tracking import registry
 from tests.chaos.steps import FLOW, kill, log, processes, read, until
 from tests.flows import registered
 from tests.flows.steps import aside, champion, served
+from tests.tasks.catalogue.registry import infer as record_run
 from tests.tasks.evaluation.test_validation_matching import all_right
 from tests.tasks.importing import sources
+from tests.tasks.inference.results.examples import model as example
+from tests.tasks.inference.results.examples import picture
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EPOCHS = 6
@@ -45,12 +52,13 @@ IMAGES = 1000
 LARGE_IMAGES = 1000
 EVALUATED_IMAGES = 800
 CHOSEN_FROM = 500
+MONITORED_IMAGES = 20
 LOW = [cv2.IMWRITE_JPEG_QUALITY, 30]
 KILLED = (FLOW, "worker", "prefect", "postgres", "mlflow", "object-store", "triton")
 CELLS = (
     *itertools.product(("validate", "train", "deploy_again", "infer"), KILLED),
     # What the services do meanwhile is the same as above.
-    *itertools.product(("evaluate", "judge", "choose", "convert", "register", "label"), (FLOW, "worker")),
+    *itertools.product(("evaluate", "judge", "choose", "convert", "register", "label", "monitor"), (FLOW, "worker")),
 )
 
 
@@ -313,6 +321,35 @@ def label(model: str, media: str) -> Case:
         start=lambda: deployed_flows.start("label-images", dict(parameters)),
         is_halfway=lambda run: sum("/parts/" in key for key in objects("runs", f"{run}/inference/")) >= 2,
         check=check,
+    )
+
+
+@pytest.fixture
+def monitor(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
+    name = f"matrix-{uuid4().hex[:8]}"
+    registered.register(name, weights[0], weights[1])
+    MlflowClient().set_registered_model_alias(name, registry.CHAMPION, "1")
+    answered = [picture(1, source=f"s3://media/{number}.jpg") for number in range(MONITORED_IMAGES)]
+    pq.write_table(to_image_table(answered, example(version=1)), tmp_path / PICTURES)
+    pq.write_table(to_table(answered, example(version=1), schema("detect", tracked=False)), tmp_path / PREDICTIONS)
+    (tmp_path / FAILURES).write_bytes(b"")
+    ObjectStore(Bucket.PREDICTIONS).upload_folder(tmp_path, record_run(name, 1))
+    before: dict[str, datetime] = {}
+
+    def is_halfway(run: UUID) -> bool:
+        before.update(stored(f"{run}/reference/"))
+        return len(before) >= 2
+
+    def check(run: UUID) -> None:
+        now = stored(f"{run}/reference/")
+        assert len(now) > len(before)
+        assert now.items() > before.items()  # nothing was predicted again
+        facts = json.loads(boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/monitoring.json")["Body"].read())
+        assert facts["images"] == MONITORED_IMAGES
+
+    parameters = {"model_name": name, "monitoring": {"min_images": 10, "device": "cpu"}}
+    return Case(
+        start=lambda: deployed_flows.start("monitor-model", dict(parameters)), is_halfway=is_halfway, check=check
     )
 
 
