@@ -322,7 +322,13 @@ class ImportParams(Parameters):
         description="keep takes train, val and test as the source has them, and places images that are in none; new "
         "places all images.",
     )
-    val: float = Field(0.2, gt=0, le=0.5, description="Share of the images that a new split puts into val.")
+    val: float = Field(
+        0.2,
+        ge=0,
+        le=0.5,
+        description="Share of the images that a new split puts into val. An archive without val is valid only if a "
+        "model has helped to label all of it.",
+    )
     test: float = Field(0.0, ge=0, le=0.4, description="Share of the images that a new split puts into test.")
     seed: int = Field(0, ge=0, description="Seed of a new split: the same seed and data give the same split.")
     groups: tuple[NamePattern, ...] = Field(
@@ -829,11 +835,11 @@ class ReviewParams(Parameters):
         description="Days after which the round ends with what was submitted by then; without anything it fails.",
     )
     val: float = Field(
-        0.2,
-        gt=0,
+        0.0,
+        ge=0,
         le=0.5,
         description="Share of the images that goes into val. Labels that a person has only accepted flatter the model "
-        "that suggested them: compare versions on a gold archive.",
+        "that suggested them, so a better version may lose on them: 0 trains on all, and measures elsewhere.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     groups: tuple[NamePattern, ...] = Field(

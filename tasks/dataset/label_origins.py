@@ -1,7 +1,8 @@
 """Where the labels of an archive come from: a person, a model, or a model whose label a person has accepted.
 
 `label-origins.parquet` at the top of an archive holds a row for each label that a model has made, and one without a
-`row` for each image of which a model alone says that nothing else is there. What it does not name was made by a person.
+`row` for each image of which a model alone, or a person who has reviewed it, says that nothing else is there. What it
+does not name was made by a person.
 """
 
 import io
@@ -96,6 +97,11 @@ class LabelOrigins:
     def pseudo_labelled(self) -> frozenset[str]:
         """The images of which a label, or that nothing else is there, is known from a model alone."""
         return self.images_of(Origin.MODEL)
+
+    @cached_property
+    def images(self) -> frozenset[str]:
+        """All images that the file names: a model, or a person with its help, has labelled each."""
+        return frozenset(pc.unique(self.table["image"]).to_pylist())
 
     def images_of(self, origin: Origin) -> frozenset[str]:
         """Return the images with a row of this origin."""

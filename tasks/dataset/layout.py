@@ -54,9 +54,9 @@ class Dataset:
 
     @property
     def required_splits(self) -> tuple[str, ...]:
-        """The splits that the archive must have: if a model has labelled all its images, none can be measured on."""
+        """The splits that the archive must have: one that is made with a model's help is measured on elsewhere."""
         images = {sample.image for samples in self.splits.values() for sample in samples}
-        return ("train",) if images and images <= self.origins.pseudo_labelled else ("train", "val")
+        return ("train",) if images and images <= self.origins.images else ("train", "val")
 
     @property
     def rules(self) -> LabelSpec:

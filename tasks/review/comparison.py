@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,7 +17,7 @@ from tasks.review.rounds import Round, RoundImage, to_shapes
 def compare_with_archive(
     archive: Path, review: Round, class_names: Sequence[str], seconds: Mapping[str, float], flow_run_id: str
 ) -> tuple[ReviewTotals, list[LabelOrigin]]:
-    """Return what a person changed in the images of a YOLO archive of ours, and the origins of accepted labels.
+    """Return what a person changed in the images of a YOLO archive of ours, and the origins of its labels.
 
     Args:
         archive: What was made of what came back, with `provenance.json`, which says the entry of each image before.
@@ -37,7 +37,7 @@ def compare_with_archive(
             labels = _read_labels(file, entry, review.task, class_names, image)
             changes = compare_shapes([_inside(shape, image) for shape, _ in suggested], labels)
             totals.add(changes, seconds.get(source))
-            origins += [
+            accepted = [
                 LabelOrigin(
                     image=entry,
                     row=each.label,
@@ -50,7 +50,15 @@ def compare_with_archive(
                 for each in changes
                 if each.change is Change.ACCEPTED and each.suggestion is not None
             ]
+            origins += [*accepted, *_reviewed(entry, review.task, accepted, flow_run_id)]
     return totals, origins
+
+
+def _reviewed(entry: str, task: str, accepted: Sequence[LabelOrigin], flow_run_id: str) -> Iterator[LabelOrigin]:
+    """Yield that a person has looked at an image; of a class of a whole image, if that is not the model's."""
+    whole = task == "classify"
+    if not (whole and accepted):
+        yield LabelOrigin(image=entry, row=0 if whole else None, origin=Origin.HUMAN, flow_run_id=flow_run_id)
 
 
 def _read_labels(

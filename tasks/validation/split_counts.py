@@ -24,7 +24,7 @@ def count_splits(dataset: Dataset, labels: LabelTable) -> Statistics:
 def unlabelled_splits(dataset: Dataset, statistics: Statistics) -> Iterator[Finding]:
     """Yield split-empty for each split whose images have no label at all.
 
-    If a model has labelled the whole archive, there may be nothing in it: beside other archives that is background.
+    Of an archive that is made with a model's help there may be nothing in it: beside others that is background.
     """
     for split, counts in statistics.splits.items():
         if counts.images and not counts.labelled and "val" in dataset.required_splits:

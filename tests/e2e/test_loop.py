@@ -37,7 +37,7 @@ Truth = dict[str, Objects]  # by address
 def store_images(folder: Path) -> Truth:
     """Put 40 labelled images and 160 without labels into the buckets; returns what the latter show."""
     store = boto3.client("s3")
-    plan = demo_data.ArchivePlan(name="loop.zip", classes=demo_data.CLASSES, train=30, val=10, seed=7)
+    plan = demo_data.ArchivePlan(name="loop.zip", classes=demo_data.CLASSES, train=24, val=16, seed=7)
     store.upload_file(str(demo_data.write_archive(plan, folder)), "datasets", plan.name)
     rng = np.random.default_rng(8)
     truth: Truth = {}
@@ -94,7 +94,7 @@ def archives_of(run: FlowRun) -> dict[str, Counter[str]]:
 def test_40_labelled_images_and_160_others_become_a_better_champion(stack: StackSettings, tmp_path: Path) -> None:
     truth = store_images(tmp_path)
     first = {"model_name": MODEL, "archives": ["loop.zip"], "base_model": "yolo11n.yaml", "promotion": {"min_map50": 0}}
-    begun = deployed_flows.start("run-pipeline", first | {"training": {**TRAINING, "epochs": 120}})
+    begun = deployed_flows.start("run-pipeline", first | {"training": {**TRAINING, "epochs": 100}})
     state = deployed_flows.wait(begun, 1500)
     assert (state.name, champion(MODEL)) == ("Completed", "1"), state
 
@@ -124,8 +124,7 @@ def test_40_labelled_images_and_160_others_become_a_better_champion(stack: Stack
     print(f"verdicts {dict(verdicts)}, labels {made}: {state.message}")
     assert (state.name, champion(MODEL)) == ("Completed", "2"), state
     assert 2 in served(MODEL)
-    assert set(made["reviewed.zip"]) == {Origin.ACCEPTED.value}
-    assert made["reviewed.zip"].total() <= verdicts["kept"]
+    assert 0 < made["reviewed.zip"][Origin.ACCEPTED.value] <= verdicts["kept"]
     assert {title(each) for each in children(loop)} >= {
         *(f"{part} {MODEL}" for part in ("label with", "select images for", "review for", "train")),
         f"deploy {MODEL} version 2",

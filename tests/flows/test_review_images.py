@@ -148,7 +148,7 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
 ) -> None:
     """The run waits suspended until the last image is skipped; nothing that was asked about is dropped silently."""
     key = f"{uuid4().hex}.zip"
-    parameters = {"model_name": model, "inputs": [f"run:{predictions}"], "archive": key, "review": {"val": 0.4}}
+    parameters = {"model_name": model, "inputs": [f"run:{predictions}"], "archive": key}
     run = deployed_flows.start("review-images", parameters)
     _review(label_studio, run)
     state = deployed_flows.wait(run, 240)
@@ -160,13 +160,15 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
         images = [name for name in archive.namelist() if name.startswith("images/")]
         origins = unpack_label_origins(archive.read("label-origins.parquet"))
     assert sorted(Path(name).stem for name in images) == sorted(EDITS)
-    rows = sorted((Path(each.image).stem, each.row, each.origin) for each in origins.rows)
+    assert origins.images == set(images)
+    accepted = [each for each in origins.rows if each.row is not None]
+    rows = sorted((Path(each.image).stem, each.row, each.origin) for each in accepted)
     assert rows == [
         *(("accepted", row, Origin.ACCEPTED) for row in (0, 1)),
         ("moved", 1, Origin.ACCEPTED),
         ("reclassed", 0, Origin.ACCEPTED),
         ("redrawn", 0, Origin.ACCEPTED),
     ]
-    assert {(each.model_name, each.model_version) for each in origins.rows} == {(model, 1)}
+    assert {(each.model_name, each.model_version) for each in accepted} == {(model, 1)}
     payload = emitted("review.finished", f"dataset:{hashlib.sha256(body).hexdigest()}")["payload"]
     assert payload["changes"] == {"accepted": 5, "moved": 1, "reclassed": 1, "added": 1, "deleted": 3}

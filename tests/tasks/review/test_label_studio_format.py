@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ import pytest
 from defusedxml import ElementTree
 
 from tasks.dataset.label_origins import Origin
+from tasks.dataset.yolo_archive import add_label_origins
+from tasks.finding_codes import Code
 from tasks.importing.importer import ImportSummary, import_archive
 from tasks.importing.label_studio import CONFIGURATION
-from tasks.parameters import ImportParams
+from tasks.parameters import ImportParams, ValidationPolicy
 from tasks.review.changes import Change
 from tasks.review.comparison import compare_with_archive
 from tasks.review.label_studio_format import ClassNameError, labelling_configuration, to_results
 from tasks.review.rounds import Round, name_entries, pack_round, to_shapes, unpack_round
+from tasks.validation.dataset_check import inspect_dataset
 from tests.tasks.importing import sources
 from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
 
@@ -35,7 +39,7 @@ def returned(folder: Path, review: Round) -> ImportSummary:
         CONFIGURATION: labelling_configuration(review.task, review.class_names, review.keypoints),
     }
     source = sources.write_zip(folder / "source.zip", files)
-    params = ImportParams(format="label-studio", task=review.task, split="new")
+    params = ImportParams(format="label-studio", task=review.task, split="new", val=0)
     return import_archive(source, folder / "back.zip", params, {})
 
 
@@ -46,14 +50,31 @@ def test_what_is_submitted_as_it_was_suggested_is_accepted(task: str, tmp_path: 
     summary = returned(tmp_path, review)
     suggested = len(to_shapes(task, review.images[0]))
     totals, origins = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, {ENTRIES[0]: 4.0}, RUN)
-    assert sum(summary.images.values()) == 3
+    assert summary.images == {"train": 3}
     assert summary.class_names == CLASS_NAMES
     assert (totals.changes, totals.untouched) == ({Change.ACCEPTED: 3 * suggested}, 3)
     assert totals.seconds == [4.0]
-    assert {(each.origin, each.model_name, each.model_version, each.flow_run_id) for each in origins} == {
-        (Origin.ACCEPTED, "cells", 3, RUN)
-    }
-    assert [each.confidence for each in origins] == [0.75] * (3 * suggested)
+    told = Counter((each.origin, each.model_name, each.model_version, each.flow_run_id) for each in origins)
+    assert told.pop((Origin.HUMAN, None, None, RUN), 0) == (0 if task == "classify" else 3)
+    assert told == {(Origin.ACCEPTED, "cells", 3, RUN): 3 * suggested}
+    assert [each.confidence for each in origins if each.origin is Origin.ACCEPTED] == [0.75] * (3 * suggested)
+
+
+def codes(archive: Path) -> set[str]:
+    """What the check finds."""
+    inspection = inspect_dataset(archive, archive.name, "0" * 64, ValidationPolicy.model_validate({}))
+    return {each.code for each in inspection.report.findings}
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
+def test_an_archive_that_people_have_reviewed_needs_no_val(task: str, tmp_path: Path) -> None:
+    review = review_round(task, *ENTRIES)
+    summary = returned(tmp_path, review)
+    path = tmp_path / "back.zip"
+    _, origins = compare_with_archive(path, review, summary.class_names, {}, RUN)
+    assert Code.SPLIT_MISSING in codes(path)
+    add_label_origins(path, origins)
+    assert not {Code.SPLIT_MISSING, Code.LABEL_ORIGINS_BROKEN} & codes(path)
 
 
 def test_a_keypoint_that_nobody_shows_keeps_its_place(tmp_path: Path) -> None:
