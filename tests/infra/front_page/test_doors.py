@@ -39,7 +39,8 @@ def routes() -> Iterator[tuple[str, str, str]]:
             yield route.path, f"{route.path}/studio.js", "GET"
         else:
             assert isinstance(route, Route)
-            address = re.sub(r"\{\w+\}|\{\w+:path\}", "x", route.path.replace("{run:uuid}", RUN))
+            address = re.sub(r"\{\w+:int\}", "0", route.path.replace("{run:uuid}", RUN))
+            address = re.sub(r"\{\w+\}|\{\w+:path\}", "x", address)
             for method in sorted(route.methods or ()):
                 yield route.path, address, method
 

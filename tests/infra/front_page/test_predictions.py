@@ -302,7 +302,8 @@ def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: St
     page.wait(f"document.querySelector('button.bad') !== null && {SETTLED}")
     page.js("document.querySelector('button.bad').click()")
     page.wait("document.querySelector('dialog[open] footer .main') !== null")
-    assert "1 files of 529 bytes go, and no copy of them is kept." in page.js(
+    (stored,) = ObjectStore("predictions").list(f"{doomed}/")
+    assert f"1 files of {stored.size} bytes go, and no copy of them is kept." in page.js(
         "document.querySelector('dialog').innerText"
     )
     page.js("document.querySelector('dialog footer .main').click()")
