@@ -211,6 +211,17 @@ PipelineArchives = Annotated[
     ),
 ]
 Device = Annotated[str, Field(pattern=r"^(cpu|[0-9]+(,[0-9]+)*)$", json_schema_extra=_PLAIN), AfterValidator(_plain)]
+OneDevice = Annotated[
+    Device | None,
+    Field(description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."),
+]
+SplitGroups = Annotated[
+    tuple[NamePattern, ...],
+    Field(
+        description="Patterns of file names: images with the same text at {group} stay in one split, so "
+        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
+    ),
+]
 Folder = Annotated[str, Field(pattern=r"^/", max_length=200, json_schema_extra=_PLAIN), AfterValidator(_plain)]
 Input = Annotated[
     Text,
@@ -413,11 +424,7 @@ class MergePolicy(Parameters):
     boxes_from_polygons: bool = Field(
         False, description="Train a detector on the boxes around the polygons of archives."
     )
-    groups: tuple[NamePattern, ...] = Field(
-        (),
-        description="Patterns of file names: images with the same text at {group} stay in one split, so "
-        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
-    )
+    groups: SplitGroups = ()
 
 
 class PromotionPolicy(Parameters):
@@ -501,9 +508,7 @@ class EvaluationParams(Parameters):
         le=MAX_SEED,
         description="Seed of the corrupted images, and of the samples for the intervals of the thresholds.",
     )
-    device: Device | None = Field(
-        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
-    )
+    device: OneDevice = None
 
 
 class LabelErrorParams(Parameters):
@@ -529,9 +534,7 @@ class LabelErrorParams(Parameters):
         200, ge=1, le=2000, description="Suspicions, those with the highest scores, on the page and in the archive."
     )
     seed: int = Field(0, ge=0, description="Seed of the folds.")
-    device: Device | None = Field(
-        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
-    )
+    device: OneDevice = None
 
 
 class LabellingParams(Parameters):
@@ -798,9 +801,7 @@ class SelectionParams(Parameters):
         description="Images of the version's own training, drawn by the seed, that diversity and drift compare with.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn at random.")
-    device: Device | None = Field(
-        None, description="cpu, or the number of a GPU (0). None takes the first GPU, or else the CPU."
-    )
+    device: OneDevice = None
 
     @property
     def wanted(self) -> Mapping[str, int]:
@@ -842,11 +843,7 @@ class ReviewParams(Parameters):
         "that suggested them, so a better version may lose on them: 0 trains on all, and measures elsewhere.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
-    groups: tuple[NamePattern, ...] = Field(
-        (),
-        description="Patterns of file names: images with the same text at {group} stay in one split, so "
-        "clip{group}-frame*.jpg keeps the frames of a clip together. {group} occurs once, * is any text.",
-    )
+    groups: SplitGroups = ()
 
 
 class MonitoringParams(Parameters):

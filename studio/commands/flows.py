@@ -12,6 +12,9 @@ from studio.output import ERR, finish
 Parameters = Mapping[str, object]
 Force = Annotated[bool, typer.Option(help="Delete it all the same; some reasons hold against that, too.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
+Images = Annotated[
+    list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media; run:ID of another run.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -193,7 +196,7 @@ def label_errors(
 
 def select(
     model: Model,
-    inputs: Annotated[list[str], typer.Argument(help="Keys, prefixes that end in /, globs in bucket media; run:ID.")],
+    inputs: Images,
     settings: Settings = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -233,7 +236,7 @@ def undeploy(model: Model, wait: Wait = True, as_json: AsJson = False) -> None:
 
 def infer(
     model: Model,
-    inputs: Annotated[list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media.")],
+    inputs: Images,
     confidence: Annotated[str | None, typer.Option(help="0 to 1, or auto: the thresholds of evaluate.")] = None,
     settings: Settings = None,
     wait: Wait = True,
@@ -247,9 +250,7 @@ def infer(
 
 def label(
     model: Model,
-    inputs: Annotated[
-        list[str], typer.Argument(help="Keys, prefixes that end in / or globs in bucket media, or run:ID of a run.")
-    ],
+    inputs: Images,
     archive: Annotated[str, typer.Argument(help="The archive to make, such as more.zip.")],
     settings: Settings = None,
     wait: Wait = True,
@@ -262,9 +263,7 @@ def label(
 
 def review(
     model: Model,
-    inputs: Annotated[
-        list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media; run:ID of another run.")
-    ],
+    inputs: Images,
     archive: Annotated[str, typer.Argument(help="The archive to make, such as reviewed.zip.")],
     settings: Settings = None,
     wait: Wait = False,
@@ -304,9 +303,7 @@ def pipeline(
 
 def loop(
     model: Model,
-    inputs: Annotated[
-        list[str], typer.Argument(help="Keys, prefixes that end in /, or globs in bucket media; run:ID of another run.")
-    ],
+    inputs: Images,
     base_model: Annotated[str, typer.Option(help="Where the training starts from.")] = "yolo11n.pt",
     epochs: Annotated[int | None, typer.Option()] = None,
     imgsz: Annotated[int | None, typer.Option(help="Image size, in pixels.")] = None,

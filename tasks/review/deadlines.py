@@ -5,9 +5,8 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
-_GRACE = timedelta(
-    days=1
-)  # in which the patrol resumes a round whose time is over; after it, Prefect would fail the run
+# In it the patrol resumes a round whose time is over; after it, Prefect would fail the run.
+_GRACE = timedelta(days=1)
 
 
 def expiry_of(deadline: datetime) -> datetime:

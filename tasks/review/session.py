@@ -29,9 +29,6 @@ from tasks.review.report import waiting_markdown
 from tasks.review.rounds import Round
 
 POLL_S = 2.0
-GRACE = timedelta(
-    days=1
-)  # in which the patrol resumes a round whose time is over; after it, Prefect would fail the run
 
 
 class ReviewSession:
