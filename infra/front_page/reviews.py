@@ -29,12 +29,15 @@ def show_review(request: Request) -> Response:
 
 
 def show_answered(request: Request) -> Response:
-    """Answer with which images have an answer, and whether the round is over; if nothing is open, the run goes on."""
+    """Answer with which images have an answer, and whether the round is over."""
     run, review = _round(request)
-    answered, over = own_page.list_answered(run, review), own_page.is_over(run)
-    if all(answered) and not over:
-        deployed_flows.resume(UUID(run))
-    return JSONResponse({"answered": answered, "over": over})
+    return JSONResponse({"answered": own_page.list_answered(run, review), "over": own_page.is_over(run)})
+
+
+def resume(request: Request) -> Response:
+    """Have the run go on if nothing is open: Prefect may have been away when the last image was answered."""
+    _resume_if_done(*_round(request))
+    return JSONResponse({})
 
 
 def show_image(request: Request) -> Response:
@@ -84,9 +87,13 @@ def _answer(request: Request, body: bytes) -> Response:
         fix = "The archive has been made: start another review of this image."
         raise StudioError(expected_found_fix("a round that is open", "one that is over", fix))
     own_page.keep_answer(run, review, number, own_page.read_answer(body))
+    _resume_if_done(run, review)
+    return JSONResponse({})
+
+
+def _resume_if_done(run: str, review: Round) -> None:
     if all(own_page.list_answered(run, review)):
         deployed_flows.resume(UUID(run))
-    return JSONResponse({})
 
 
 def _round(request: Request) -> tuple[str, Round]:
@@ -123,6 +130,7 @@ def _points(shape: Shape) -> list[list[float]]:
 ROUTES = [
     Route("/reviews/{run:uuid}", show_review),
     Route("/reviews/{run:uuid}/answered", show_answered),
+    Route("/reviews/{run:uuid}/resume", resume, methods=["POST"]),
     Route("/reviews/{run:uuid}/images/{number:int}", show_image),
     Route("/reviews/{run:uuid}/pictures/{number:int}", show_picture),
     Route("/reviews/{run:uuid}/answers/{number:int}", answer, methods=["POST"]),

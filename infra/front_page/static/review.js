@@ -30,6 +30,8 @@ async function ask(path, options) {
   throw new Error(page.querySelector(".outage")?.textContent.trim() || `The studio answered ${reply.status}: reload the page.`);
 }
 
+const act = (path, body) => ask(`/reviews/${run}/${path}`, { method: "POST", body, headers: { "X-Studio-Token": TOKEN } });
+
 async function show(at) {
   if (busy || at < 0 || at >= total) return;
   busy = true;
@@ -134,7 +136,7 @@ async function answer(verdict) {
   try {
     const seconds = Math.min((performance.now() - opened) / 1000, LONGEST_S);
     const body = JSON.stringify({ verdict, kept: verdict === "done" ? kept : {}, seconds });
-    await ask(address("answers", number), { method: "POST", body, headers: { "X-Studio-Token": TOKEN } });
+    await act(`answers/${number}`, body);
     answered[number] = true;
     shown.answer = { verdict, kept };
   } catch (error) {
@@ -172,6 +174,7 @@ for (const [id, key] of Object.entries({ submit: "Enter", incomplete: "m", skip:
   try {
     ({ answered, over } = await ask(`/reviews/${run}/answered`));
     await show(Math.max(answered.indexOf(false), 0));
+    if (!over && answered.every(Boolean)) await act("resume");
   } catch (error) {
     tell(error.message);
   }

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Pending
+from prefect.states import Cancelled, Pending, Suspended
 
 from infra.stack_settings import USER, StackSettings
 from tasks.media.images import encode_jpeg
@@ -21,6 +21,7 @@ from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page
 from tests.infra.browser import Page
 from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
+from tests.waiting import eventually
 
 ENTRIES = ("media/a.jpg", "media/b.jpg", "media/c.jpg")
 STORE = ObjectStore("runs")
@@ -86,9 +87,13 @@ def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
     assert result["value"]["rectanglelabels"] == [CLASS_NAMES[0]]
     assert ((first.seconds or 0) > 0, missing.skipped, skipped.skipped) == (True, 1, 1)
     assert client.read_flow_run(run).state_name in {"Resuming", "Scheduled", "Late"}
+    client.set_flow_run_state(run, Suspended(), force=True)  # as if the server had been away with the last answer
+    with browser.new_tab() as tab:
+        tab.sign_in(f"http://127.0.0.1:{stack.live_port}/reviews/{run}", USER, stack.secrets["front_page"])
+        eventually(lambda: client.read_flow_run(run).state_name != "Suspended", "the page has the run go on", 20)
 
 
-def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, run: UUID) -> None:
+def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, client: SyncPrefectClient, run: UUID) -> None:
     done = '{"verdict": "done", "kept": {}}'
     with front_page(stack) as page:
         for path, body, status in (
@@ -99,6 +104,8 @@ def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, run: UUID) -
             (f"{run}/answers/0", done, 200),
         ):
             assert page.post(f"/reviews/{path}", content=body).status_code == status, path
+        assert page.post(f"/reviews/{run}/resume").status_code == 200
+        assert client.read_flow_run(run).state_name == "Suspended", "two images are open"
         STORE.put(f"{run}/review/{ANSWERS}", b"[]")
         late = page.post(f"/reviews/{run}/answers/0", content=done)
         assert (late.status_code, "over" in late.text) == (400, True)
