@@ -18,6 +18,8 @@ CORRUPTIONS = (
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
 STRENGTHS = (1, 3, 5)  # of the library's 1 to 5
+DARKNESS = "darkness"  # of our own: light fades each evening, and the paper's images only get brighter
+_LIGHT = {1: 0.7, 2: 0.55, 3: 0.4, 4: 0.3, 5: 0.2}  # of it that is left
 _LEAST_SIDE = 32  # pixels, of the library
 _OWN_GENERATOR = {"glass_blur", "impulse_noise"}  # they do not draw from NumPy's
 _FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -26,13 +28,14 @@ Rgb = npt.NDArray[np.uint8]
 
 
 class Corruption(NamedTuple):
-    """One of the `CORRUPTIONS` at one of the `STRENGTHS`."""
+    """One of the `CORRUPTIONS`, or `DARKNESS`, at one of the `STRENGTHS`."""
 
     name: str
     strength: int
 
 
 ALL_CORRUPTIONS = tuple(Corruption(*each) for each in product(CORRUPTIONS, STRENGTHS))
+WITH_DARKNESS = (*ALL_CORRUPTIONS, *(Corruption(DARKNESS, strength) for strength in STRENGTHS))
 
 
 class CorruptedFile(NamedTuple):
@@ -47,6 +50,8 @@ class CorruptedFile(NamedTuple):
 
 def corrupt_image(image: Rgb, corruption: Corruption, seed: int) -> Rgb:
     """Return a corrupted copy of an RGB image, of the same size; the same seed gives the same pixels."""
+    if corruption.name == DARKNESS:
+        return (image * _LIGHT[corruption.strength]).astype(np.uint8)
     from imagecorruptions import corrupt  # its numba takes seconds to load
 
     height, width = image.shape[:2]
@@ -74,9 +79,11 @@ def write_corrupted(file: CorruptedFile) -> None:
         raise OSError(f"no image could be written to {file.target.parent}")
 
 
-def plan_corrupted(sources: Sequence[Path], folder: Path, side: int, seed: int) -> Iterator[CorruptedFile]:
-    """Yield the clean images, then those of each of `ALL_CORRUPTIONS`, in the order of `sources`."""
-    for at, corruption in enumerate((None, *ALL_CORRUPTIONS)):
+def plan_corrupted(
+    sources: Sequence[Path], folder: Path, side: int, seed: int, corruptions: Sequence[Corruption] = ALL_CORRUPTIONS
+) -> Iterator[CorruptedFile]:
+    """Yield the clean images, then those of each of `corruptions`, in the order of `sources`."""
+    for at, corruption in enumerate((None, *corruptions)):
         for number, source in enumerate(sources):
             target = folder / f"{at:02d}-{number:06d}.png"
             yield CorruptedFile(source, target, side, corruption, seed + number)

@@ -14,7 +14,7 @@ from typing import Protocol
 from prefect import get_run_logger
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
-from tasks.evaluation.corruption import plan_corrupted, write_corrupted
+from tasks.evaluation.corruption import ALL_CORRUPTIONS, Corruption, plan_corrupted, write_corrupted
 from tasks.evaluation.labelled_images import EvaluationSet, unpack_split
 from tasks.evaluation.prediction_file import read_predictions
 from tasks.files import sha256_of, write_atomically
@@ -44,7 +44,14 @@ def unpack_images(archive: ValidArchive, split: str, folder: Path) -> Evaluation
 
 
 @step
-def corrupt_images(data: EvaluationSet, count: int, side: int, seed: int, folder: Path) -> EvaluationSet:
+def corrupt_images(
+    data: EvaluationSet,
+    count: int,
+    side: int,
+    seed: int,
+    folder: Path,
+    corruptions: Sequence[Corruption] = ALL_CORRUPTIONS,
+) -> EvaluationSet:
     """Write `count` images of a set, drawn by the seed, into the fresh `folder`: clean, then of each corruption.
 
     Returns:
@@ -56,7 +63,7 @@ def corrupt_images(data: EvaluationSet, count: int, side: int, seed: int, folder
     folder.mkdir(parents=True)
     chosen = sorted(random.Random(seed).sample(range(len(data.images)), min(count, len(data.images))))  # noqa: S311
     images = [data.images[number] for number in chosen]
-    files = list(plan_corrupted([image.path for image in images], folder, side, seed))
+    files = list(plan_corrupted([image.path for image in images], folder, side, seed, corruptions))
     progress = RunProgress("corrupted images")
     workers = min(os.cpu_count() or 1, _MAX_CORRUPTING)
     try:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import StudioError, expected_found_fix
-from tasks.evaluation.corruption import ALL_CORRUPTIONS, Corruption
+from tasks.evaluation.corruption import WITH_DARKNESS, Corruption
 from tasks.monitoring.judged_images import JudgedImages
 from tasks.monitoring.profiles import OBJECT_TRAITS, PICTURE_TRAITS, Profile
 
-REFERENCE = "monitoring-reference-1.npz"  # the number is that of its format
-_SETS = (None, *ALL_CORRUPTIONS)
+REFERENCE = "monitoring-reference-2.npz"  # the number is that of its format
+_SETS = (None, *WITH_DARKNESS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reference:
-    """The images of a version's validation sample, clean and with each of `ALL_CORRUPTIONS`."""
+    """The images of a version's validation sample, clean and with each of `WITH_DARKNESS`."""
 
     clean: JudgedImages
     corrupted: Mapping[Corruption, JudgedImages]
@@ -40,7 +40,7 @@ def _forget_embeddings(images: JudgedImages) -> JudgedImages:
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write a file whose name ends in .npz."""
-    sets = [reference.clean, *(reference.corrupted[corruption] for corruption in ALL_CORRUPTIONS)]
+    sets = [reference.clean, *(reference.corrupted[corruption] for corruption in WITH_DARKNESS)]
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(images.profile, name) for images in sets]) for name in OBJECT_TRAITS
     }
@@ -68,7 +68,7 @@ def load_reference(path: Path) -> Reference:
     except Exception as error:  # whatever NumPy and zipfile raise over a damaged file
         fix = "Remove it from the MLflow run of the version: the next monitoring makes it again."
         raise StudioError(expected_found_fix(f"a reference in {path.name}", f"another file ({error})", fix)) from error
-    return Reference(clean=sets[0], corrupted=dict(zip(ALL_CORRUPTIONS, sets[1:], strict=True)))
+    return Reference(clean=sets[0], corrupted=dict(zip(WITH_DARKNESS, sets[1:], strict=True)))
 
 
 def _read_set(values: Mapping[str, Any], number: int) -> JudgedImages:

@@ -18,6 +18,8 @@ from tasks.monitoring.profiles import Doubles, Profile
 COVERAGE = 0.9  # of the interval
 _WINDOW = 50  # images
 _DRAWS = 6  # of each corruption and strength
+_SAMPLES = 100
+_STANDARD_ERRORS = 1.645  # either way: `COVERAGE` of a normal distribution
 _SURE = 0.7
 _FARTHEST = 5.0  # standard deviations: beyond them a shift tells no more
 # Of objects that were not found none is right, but some images show more than those of the validation.
@@ -68,7 +70,8 @@ class ScoreEstimator:
         self._rows = np.array([self._features.of(images.profile) for _, images in drawn])
         self._scores = np.array([self.score(images) for _, images in drawn])
         self._model = _fit(self._rows, self._scores)
-        self._error = float(np.quantile(np.abs(self._leave_out() - self._scores), COVERAGE))
+        missed = float(np.quantile(np.abs(self._leave_out() - self._scores), COVERAGE))
+        self._error = float(np.hypot(missed, self._error_of_sample(clean, rng)))
 
     def score(self, images: JudgedImages) -> float:
         """Return the score of images whose labels are known."""
@@ -97,6 +100,15 @@ class ScoreEstimator:
         clean = self._groups == ""
         found[clean] = self._predict(self._model, self._rows[clean])
         return found
+
+    def _error_of_sample(self, clean: JudgedImages, rng: np.random.Generator) -> float:
+        """Return how far the score of as many other images of the same kind may be off, in `COVERAGE` of all cases.
+
+        All trials are of the images of the validation, so none of them tells it.
+        """
+        count = len(clean.profile)
+        samples = (clean.select(rng.integers(0, count, count)) for _ in range(_SAMPLES))
+        return float(np.std([self.score(sample) for sample in samples if sample.labels.any()])) * _STANDARD_ERRORS
 
     @staticmethod
     def _predict(model: Any, rows: Doubles) -> Doubles:  # noqa: ANN401 - scikit-learn has no types

@@ -12,7 +12,7 @@ from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation import steps as evaluation_steps
-from tasks.evaluation.corruption import ALL_CORRUPTIONS
+from tasks.evaluation.corruption import WITH_DARKNESS
 from tasks.evaluation.labelled_images import EvaluationImage, EvaluationSet, measure_images, unpack_split
 from tasks.evaluation.prediction_file import read_embeddings
 from tasks.evaluation.version_evaluation import compare_images
@@ -50,7 +50,9 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
     weights = registry.fetch_weights(version, folder / "weights")
     data = measure_images(open_sample(packed, version, folder / "images"))
     count = len(data.images)
-    corrupted = evaluation_steps.corrupt_images(data, count, version.image_size, seed, folder / "corrupted")
+    corrupted = evaluation_steps.corrupt_images(
+        data, count, version.image_size, seed, folder / "corrupted", WITH_DARKNESS
+    )
     job = evaluation_steps.prediction_job(
         corrupted, weights, version.task, version.image_size, device, folder / "predictions"
     )
@@ -66,7 +68,7 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
         own = embeddings[first : first + count]
         sets.append(replace(judged, profile=replace(judged.profile, embeddings=own)))
     clean, *others = _as_stored(sets, data)
-    return Reference(clean=clean, corrupted=dict(zip(ALL_CORRUPTIONS, others, strict=True)))
+    return Reference(clean=clean, corrupted=dict(zip(WITH_DARKNESS, others, strict=True)))
 
 
 def open_sample(packed: Path, version: ModelVersion, folder: Path) -> EvaluationSet:

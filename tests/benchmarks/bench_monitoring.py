@@ -1,9 +1,9 @@
 """How well monitor-model estimates mAP50 without labels, and tells its falls, on drawn shapes and on blood cells.
 
 `python -m tests.benchmarks.bench_monitoring FOLDER --cells a.zip b.zip`: for each of the two data sets a model is
-trained, and predicts its validation images and held-out ones, clean and under 15 corruptions of 5 strengths. All of it
-stays in FOLDER, set by set, so a run that was stopped goes on. A window of a corruption is estimated by what was learnt
-of the other fourteen, at three of the five strengths.
+trained, and predicts its validation images and held-out ones, clean, under 15 corruptions, and in darkness, each of 5
+strengths. All of it stays in FOLDER, set by set, so a run that was stopped goes on. A window of a corruption is
+estimated by what was learnt of the others, at three of the five strengths.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from prefect.logging import disable_run_logger
 
 from infra import demo_data
 from tasks.dataset.image_stats import check_image
-from tasks.evaluation.corruption import ALL_CORRUPTIONS, CORRUPTIONS, Corruption, corrupt_image
+from tasks.evaluation.corruption import CORRUPTIONS, DARKNESS, WITH_DARKNESS, Corruption, corrupt_image
 from tasks.evaluation.labelled_images import EvaluationSet, join_sets, unpack_split
 from tasks.evaluation.prediction_file import read_predictions, write_predictions
 from tasks.evaluation.version_evaluation import compare_images
@@ -40,8 +40,10 @@ from tests.tasks.merge.archives import checked
 SEED = 7
 WINDOW, CLEAN_WINDOWS, CORRUPTED_WINDOWS = 50, 200, 8
 FALL, MAX_FALL = 0.1, 0.05
-LEARNT = (None, *ALL_CORRUPTIONS)
-SETS = (None, *(Corruption(*each) for each in product(CORRUPTIONS, range(1, 6))))
+LEARNT = (None, *WITH_DARKNESS)
+NAMES = (*CORRUPTIONS, DARKNESS)
+LEARNT_DARKNESS = "darkness, learnt"
+SETS = (None, *(Corruption(*each) for each in product(NAMES, range(1, 6))))
 
 
 class Subject(NamedTuple):
@@ -180,8 +182,8 @@ def try_windows(validated: Sequence[JudgedImages], held_out: Sequence[JudgedImag
     """Estimate windows of held-out images, of each corruption by what was learnt of the others."""
     limits = np.full(validated[0].labels.shape[1], least)
     clean, *corrupted = (images.from_confidence(limits) for images in validated)
-    estimator = ScoreEstimator(clean, dict(zip(ALL_CORRUPTIONS, corrupted, strict=True)), classify=False)
-    without = {name: estimator.leaving_out(name) for name in CORRUPTIONS}
+    estimator = ScoreEstimator(clean, dict(zip(WITH_DARKNESS, corrupted, strict=True)), classify=False)
+    without = {name: estimator.leaving_out(name) for name in NAMES}
     rng = np.random.default_rng(SEED)
     trials = []
     for corruption, images in zip(SETS, held_out, strict=True):
@@ -190,22 +192,26 @@ def try_windows(validated: Sequence[JudgedImages], held_out: Sequence[JudgedImag
             window = images.from_confidence(limits).select(rng.integers(0, len(images.profile), WINDOW))
             found = without.get(name, estimator).estimate(window.profile)
             trials.append(Trial(name, found, estimator.score(window)))
+            if name == DARKNESS:
+                trials.append(Trial(LEARNT_DARKNESS, estimator.estimate(window.profile), estimator.score(window)))
     return trials
 
 
-def summarize(trials: Sequence[Trial], max_fall: float) -> str:
-    """Return the figures as a line."""
+def summarize(trials: Sequence[Trial]) -> str:
+    """Return the figures as a line; trials without a corruption are those of clean images."""
     name = np.array([trial.corruption for trial in trials])
     true = np.array([trial.true for trial in trials])
     score = np.array([trial.estimate.score for trial in trials])
     held = [trial.estimate.low <= trial.true <= trial.estimate.high for trial in trials]
-    told = np.array([trial.estimate.fall >= max_fall for trial in trials])
-    fell = true[name == ""].mean() - true >= FALL
-    missed = Counter(name[fell & ~told].tolist())
-    clean = told[name == ""]
+    told = np.array([trial.estimate.fall >= MAX_FALL for trial in trials])
+    lost = true[name == ""].mean() - true
+    fell, unharmed = lost >= FALL, (lost < MAX_FALL) & (name != "")
+    missed = dict(Counter(name[fell & ~told].tolist()))
+    clean = name == ""
     return (
         f"error {np.abs(score - true).mean():.3f}, {np.mean(held):.1%} in the interval, {told[fell].mean():.1%} of "
-        f"{fell.sum()} falls told, {clean.mean():.1%} false alarms of {len(clean)}; not told: {dict(missed)}"
+        f"{fell.sum()} falls told (not: {missed}), false alarms: {told[clean].sum()} of {clean.sum()} clean, "
+        f"{told[unharmed].sum()} of {unharmed.sum()} corrupted without harm"
     )
 
 
@@ -228,7 +234,11 @@ def main() -> None:
             for least, embedded in product((0.25, 0.01), (True, False)):
                 trials = try_windows(forget(validated, embedded), forget(held_out, embedded), least)
                 about = f"{subject.name}, from confidence {least}, {'with' if embedded else 'without'} embeddings"
-                print(f"{about}: {summarize(trials, MAX_FALL)}", flush=True)
+                dark = [trial for trial in trials if trial.corruption in {"", DARKNESS}]
+                lit = [trial for trial in trials if trial.corruption in {"", LEARNT_DARKNESS}]
+                paper = [trial for trial in trials if trial.corruption not in {DARKNESS, LEARNT_DARKNESS}]
+                for title, part in (("", paper), (", darkness left out", dark), (", darkness", lit)):
+                    print(f"{about}{title}: {summarize(part)}", flush=True)
 
 
 def forget(images: Sequence[JudgedImages], embedded: bool) -> list[JudgedImages]:

@@ -12,6 +12,7 @@ from infra import demo_data
 from tasks.evaluation.corruption import (
     ALL_CORRUPTIONS,
     CORRUPTIONS,
+    DARKNESS,
     STRENGTHS,
     Corruption,
     Rgb,
@@ -39,7 +40,7 @@ def test_the_corruptions_are_those_of_the_paper() -> None:
     assert len(ALL_CORRUPTIONS) == 45
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", [*CORRUPTIONS, DARKNESS])
 def test_each_strength_changes_the_image_otherwise(name: str) -> None:
     changes = [change(Corruption(name, strength)) for strength in STRENGTHS]
     assert min(changes) > 0
@@ -64,7 +65,7 @@ def test_every_image_can_be_corrupted_with_the_largest_seed_that_is_taken(name: 
         EvaluationParams(seed=MAX_SEED + 1)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", [*CORRUPTIONS, DARKNESS])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (31, 40), (40, 5)])
 def test_a_small_image_keeps_its_size(name: str, width: int, height: int) -> None:
     assert corrupt_image(picture(width, height), Corruption(name, 5), 1).shape == (height, width, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.errors import StudioError
-from tasks.evaluation.corruption import ALL_CORRUPTIONS
+from tasks.evaluation.corruption import WITH_DARKNESS
 from tasks.monitoring.judged_images import JudgedImages
 from tasks.monitoring.profiles import OBJECT_TRAITS, PICTURE_TRAITS, Profile
 from tasks.monitoring.reference import Reference, load_reference, save_reference
@@ -38,7 +38,7 @@ def judged(fall: float, seed: int, images: int = IMAGES) -> JudgedImages:
 
 
 def reference() -> Reference:
-    corrupted = {each: judged(FALLS[each.strength], seed) for seed, each in enumerate(ALL_CORRUPTIONS, 1)}
+    corrupted = {each: judged(FALLS[each.strength], seed) for seed, each in enumerate(WITH_DARKNESS, 1)}
     return Reference(clean=judged(0, 0), corrupted=corrupted)
 
 
@@ -118,7 +118,7 @@ def classified(fall: float, seed: int) -> JudgedImages:
 
 
 def test_the_accuracy_of_a_classifier_is_estimated() -> None:
-    corrupted = {each: classified(FALLS[each.strength], seed) for seed, each in enumerate(ALL_CORRUPTIONS, 1)}
+    corrupted = {each: classified(FALLS[each.strength], seed) for seed, each in enumerate(WITH_DARKNESS, 1)}
     estimator = ScoreEstimator(classified(0, 0), corrupted, classify=True)
     for fall in (0.0, 0.5, 0.9):
         windows = [classified(fall, seed) for seed in range(100, 110)]
