@@ -12,9 +12,9 @@ another class where the box lies right, draws a box anew that lies elsewhere or 
 - `loop`: what it is sure of it labels, and of the rest the oracle reviews what `choose` chooses; round after round.
 - `loop-random`: the same, but what is reviewed is drawn by lot.
 
-Each arm trains from the same weights with the same seed and about as many steps, so that a small set is seen as long as
-a large one, and is measured on the same images, which no arm learns or sets a threshold by. A result is a line of
-`--record`, and a bench that is started again goes on after them.
+Each arm trains from the same weights with the same seed for about as many epochs of as many steps: of a small set each
+image is seen so much more often. It is measured on the same images, which no arm learns or sets a threshold by. A
+result is a line of `--record`, and a bench that is started again goes on after them.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import json
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from tasks.importing.annotations import Box
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling.thresholds import LabelThreshold, compute_thresholds, sort_labels
 from tasks.media.file_type import MediaKind
+from tasks.merge.manifest import ImageCounts, read_manifest, write_manifest
 from tasks.merge.steps import plan_archives, write_merge
 from tasks.parameters import MergePolicy, SelectionParams, TrainingParams
 from tasks.review.changes import Change, ReviewTotals, compare_shapes
@@ -58,9 +60,9 @@ from tests.tasks.merge.archives import checked
 
 GOAL = 0.95  # of the mAP50 of `full`
 BUDGET = 0.4  # of the boxes of the pool
-FIRST = 40
 ROUNDS = 2
 REVIEWED = 40  # images a round
+VALIDATED, MEASURED = 30, 90  # images of archives that are in no pool
 SHOWN = 0.25  # confidence from which a box is suggested, as review-images does
 ACCEPT = 0.7
 PRECISION = 0.95
@@ -122,8 +124,8 @@ def draw_shapes(seed: int, pool: int) -> Data:
 
 
 def read_archives(paths: Sequence[Path], seed: int) -> Data:
-    """Return the images of archives of boxes: train as the pool, a third of val for thresholds, the rest to measure."""
-    parts: dict[str, list[Sample]] = {"train": [], "val": []}
+    """Return the images of archives of boxes, dealt anew for each seed: chance is in what is measured too."""
+    samples: list[Sample] = []
     classes: tuple[str, ...] = ()
     for number, path in enumerate(paths):
         with zipfile.ZipFile(path) as file:
@@ -133,17 +135,15 @@ def read_archives(paths: Sequence[Path], seed: int) -> Data:
             classes = classes or tuple(names)
             ids = np.array([classes.index(name) for name in names])
             for entry in sorted(file.namelist()):
-                split = next((each for each in parts if f"{each}/" in entry), None)
-                if split is None or "images/" not in entry or entry.endswith("/"):
+                if "images/" not in entry or entry.endswith("/"):
                     continue
                 label = entry.replace("images/", "labels/").rpartition(".")[0] + ".txt"
                 rows = read_rows(file.read(label).decode() if label in file.namelist() else "")
                 rows[:, 0] = ids[rows[:, 0].astype(int)]
-                parts[split].append(Sample(name=f"{number}-{Path(entry).stem}", jpeg=file.read(entry), rows=rows))
-    order = np.random.default_rng(seed).permutation(len(parts["val"])).tolist()
-    third = len(order) // 3
-    held = [parts["val"][at] for at in order]
-    return Data(classes=classes, pool=parts["train"], val=held[:third], test=held[third:])
+                samples.append(Sample(name=f"{number}-{Path(entry).stem}", jpeg=file.read(entry), rows=rows))
+    dealt = [samples[at] for at in np.random.default_rng(seed).permutation(len(samples))]
+    held = VALIDATED + MEASURED
+    return Data(classes=classes, pool=dealt[held:], val=dealt[:VALIDATED], test=dealt[VALIDATED:held])
 
 
 def read_rows(text: str) -> Rows:
@@ -179,7 +179,9 @@ class Study:
         place = self._place()
         (archive,) = checked(place, entries)
         merged = write_merge.fn([archive], plan_archives.fn([archive], MergePolicy()), place / "merged")
-        epochs = max(round(self._steps * BATCH / len(labels)), 1)
+        times = max(round(len(self.data.pool) / len(labels)), 1)
+        repeat_images(merged.data, times)
+        epochs = max(round(self._steps * BATCH / (len(labels) * times)), 1)
         params = TrainingParams(epochs=epochs, imgsz=self._imgsz, batch=BATCH, device="cpu", patience=0)
         return train(merged.data, place / "run", self._model, params)
 
@@ -234,6 +236,18 @@ class Study:
         place = self._folder / str(self._number)
         place.mkdir()
         return place
+
+
+def repeat_images(data: Path, times: int) -> None:
+    """Have each image for training of a merged dataset there so many times."""
+    for kind in ("images", "labels"):
+        for path in [*(data.parent / kind / "train").iterdir()]:
+            for number in range(1, times):
+                path.with_stem(f"{path.stem}-{number}").hardlink_to(path)
+    counts = read_manifest(data)
+    of_train = counts["train"]
+    rows = Counter({class_id: count * times for class_id, count in of_train.rows.items()})
+    write_manifest(data, counts | {"train": ImageCounts(of_train.images * times, rows)})
 
 
 def review(image: ComparedImage, shown: NDArray[np.bool_], totals: ReviewTotals) -> Rows:
@@ -354,6 +368,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--steps", type=int, default=250, help="of each training")
     parser.add_argument("--pool", type=int, default=200, help="drawn images")
+    parser.add_argument("--first", type=int, default=40, help="images that are labelled before")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--record", type=Path, required=True)
@@ -363,16 +378,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place, disable_run_logger():
             data = read_archives(given.archives, seed) if given.archives else draw_shapes(seed, given.pool)
             study = Study(data, given.model, given.imgsz, given.steps, Path(place) / "study")
-            run_arms(study, data_name, seed, given.arms, given.record)
+            run_arms(study, data_name, seed, given.first, given.arms, given.record)
     judge(read_record(given.record), data_name)
 
 
-def run_arms(study: Study, data_name: str, seed: int, arms: Sequence[str], record: Path) -> None:
-    """Run the arms of a seed that are not in the record yet."""
+def run_arms(study: Study, data_name: str, seed: int, begun_with: int, arms: Sequence[str], record: Path) -> None:
+    """Run the arms of a seed that are not in the record yet; `begun_with` images are labelled before."""
     done = {line["arm"] for line in read_record(record) if (line["data"], line["seed"]) == (data_name, seed)}
     pool = study.data.pool
     order = np.random.default_rng(seed).permutation(len(pool)).tolist()
-    first = {at: pool[at].rows for at in order[:FIRST]}
+    first = {at: pool[at].rows for at in order[:begun_with]}
     begun: list[Path] = []
 
     def first_weights() -> Path:
@@ -396,7 +411,7 @@ def run_arms(study: Study, data_name: str, seed: int, arms: Sequence[str], recor
             outcome = go_rounds(study, first, first_weights(), seed, strategy)
             weights, totals = outcome.weights, outcome.totals
             drawn += totals.drawn
-            more = {"images": totals.images + FIRST, "pseudo": outcome.sure}
+            more = {"images": totals.images + begun_with, "pseudo": outcome.sure}
             more |= {each.value: totals.changes[each] for each in Change}
         line = {"data": data_name, "seed": seed, "arm": arm, "mAP50": round(study.worth(weights), 4), "drawn": drawn}
         line |= {"of": study.data.boxes, "seconds": round(time.time() - began), **more}
@@ -421,12 +436,14 @@ def judge(lines: Sequence[Mapping[str, object]], data_name: str) -> None:
     failed = False
     for arm in dict.fromkeys(str(line["arm"]) for line in own):
         part = [line for line in own if line["arm"] == arm and line["seed"] in full]
-        shares = [float(str(line["mAP50"])) / full[line["seed"]] for line in part]
+        if not part:
+            continue
+        scores = [float(str(line["mAP50"])) for line in part]
         drawn = [float(str(line["drawn"])) / float(str(line["of"])) for line in part]
-        if part:
-            told = ", ".join(f"{share:.3f} with {boxes:.0%}" for share, boxes in zip(shares, drawn, strict=True))
-            print(f"{arm}: {np.mean(shares):.3f} of full with {np.mean(drawn):.0%} of the boxes drawn ({told})")
-            failed |= arm == "loop" and bool(np.mean(shares) < GOAL or np.mean(drawn) > BUDGET)
+        share = sum(scores) / sum(full[line["seed"]] for line in part)
+        told = ", ".join(f"{score:.3f} with {boxes:.0%}" for score, boxes in zip(scores, drawn, strict=True))
+        print(f"{arm}: {share:.3f} of full with {np.mean(drawn):.0%} of the boxes drawn ({told})")
+        failed |= arm == "loop" and bool(share < GOAL or np.mean(drawn) > BUDGET)
     if failed:
         raise SystemExit(1)
 
