@@ -21,6 +21,7 @@ from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Finding, error
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
+from tasks.parquet_tables import read_table
 
 LABEL_ORIGINS = "label-origins.parquet"
 MAX_ROWS = 50_000_000  # of 40 bytes each when they are read
@@ -69,14 +70,8 @@ _SCHEMA = pa.schema(
         pa.field("flow_run_id", pa.string()),
     ]
 )
-_TEXTS = [each.name for each in _SCHEMA if each.type == pa.string()]
-# Read, a text is a number in a dictionary: few rows of a small file cannot repeat a long text without end.
-_READ = pa.schema(
-    [
-        pa.field(each.name, pa.dictionary(pa.int32(), each.type) if each.name in _TEXTS else each.type, each.nullable)
-        for each in _SCHEMA
-    ]
-)
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_READ = pa.schema([each.with_type(_TEXT) if each.type == pa.string() else each for each in _SCHEMA])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +130,7 @@ def unpack_label_origins(data: bytes, most: int = MAX_ROWS) -> LabelOrigins:
     Raises:
         ValueError: These are no label origins, or more than `most`.
     """
-    try:
-        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=_TEXTS)
-        table = file.read(columns=_READ.names) if file.metadata.num_rows <= most else None
-        if table is not None:
-            table.validate(full=True)  # before anything follows a number into a dictionary
-            table = table.cast(_READ).unify_dictionaries().combine_chunks()
-    except Exception as fault:  # whatever pyarrow raises over a damaged file
-        raise ValueError(f"expected a table of the origins of labels, found another file: {fault}") from fault
-    if table is None:
-        raise ValueError(f"expected at most {most:,} origins, found {file.metadata.num_rows:,}")
+    table = read_table(data, _READ, most)
     if others := set(pc.unique(table["origin"]).to_pylist()) - set(Origin):
         raise ValueError(f"expected the origins {', '.join(Origin)}, found {safe_repr(min(others))}")
     return LabelOrigins(table=table)

@@ -95,7 +95,7 @@ def test_damaged_bytes_are_read_whole_or_refused(data: st.DataObject) -> None:
 def test_no_more_rows_are_read_than_there_can_be_labels() -> None:
     """A column of one value is a few bytes, whatever the number of its rows."""
     rows = [LabelOrigin(image="a.jpg", row=0, origin=Origin.MODEL)] * 1000
-    with pytest.raises(ValueError, match="at most 999 origins, found 1,000"):
+    with pytest.raises(ValueError, match="at most 999 rows, found 1,000"):
         unpack_label_origins(pack_label_origins(rows), most=999)
 
 
