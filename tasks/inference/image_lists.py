@@ -57,21 +57,6 @@ def write_image_list(run: str, image_list: ImageList) -> None:
     _RUNS.put(_key(run), b"\n".join(lines), "application/jsonl")
 
 
-def read_image_list(run: str) -> ImageList:
-    """Return the list that flow run `run` has left.
-
-    Raises:
-        StorageError: It has left none, or the list is damaged.
-    """
-    found = find_image_list(run)
-    if found is None:
-        raise StorageError(
-            f"Expected a list of images of flow run {run}, found none. Name a completed run of select-images or "
-            "label-images."
-        )
-    return found
-
-
 def run_input(run: str) -> str:
     """Return the input that names a flow run."""
     return f"{_PREFIX}{run}"

@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
-from tasks.inference.image_lists import read_image_list
+from tasks.inference.image_lists import find_image_list
 from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
 from tasks.inference.results.parquet import schema, to_image_table, to_table
 from tasks.orchestration import deployed_flows
@@ -250,7 +250,9 @@ def choose(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
         now = looked_at(run)
         assert {key: now[key] for key in before} == before  # nothing was looked at again
         assert len(now) > len(before)
-        assert len(read_image_list(str(run)).images) == 50
+        listed = find_image_list(str(run))
+        assert listed is not None
+        assert len(listed.images) == 50
 
     parameters = {"model_name": name, "inputs": [plan.name], "selection": {"version": 1, "images": 50}}
     return Case(

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from flows.label_images import label_images
 from infra.demo_data import CLASSES, ArchivePlan, write_archive
 from tasks.dataset.label_origins import LABEL_ORIGINS, unpack_label_origins
-from tasks.inference.image_lists import read_image_list
+from tasks.inference.image_lists import find_image_list
 from tasks.parameters import LabellingParams
 from tasks.serving import model_control
 from tasks.tracked_evaluation.validation import keep_validation
@@ -97,7 +97,8 @@ def test_what_a_model_is_sure_of_becomes_an_archive_and_the_rest_a_list(unchange
     assert sorted(each.confidence for each in origins if each.confidence) == pytest.approx(
         sorted(score for source in told["images"].values() for score in taken[source])
     )
-    listed = read_image_list(run)
+    listed = find_image_list(run)
+    assert listed is not None
     assert listed.predictions_run == run
     assert {each.source.name for each in listed.images} | set(twice) == set(uncertain) | set(twice)
     assert all("between 0.26 and 0.28" in each.reason for each in listed.images)
@@ -110,7 +111,9 @@ def test_what_a_model_is_sure_of_becomes_an_archive_and_the_rest_a_list(unchange
     reviewed = label(model, [f"run:{run}"])
     assert reviewed.is_completed(), reviewed.message
     assert reviewed.name == "Nothing labelled"
-    assert len(read_image_list(str(reviewed.state_details.flow_run_id)).images) == len(listed.images)
+    again = find_image_list(str(reviewed.state_details.flow_run_id))
+    assert again is not None
+    assert len(again.images) == len(listed.images)
     weighed = label(known(model, 2), [prefix], background=True, version=2)
     assert weighed.is_completed(), weighed.message
     assert model_control.request_stats(served) == before

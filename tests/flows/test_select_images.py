@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.select_images import select_images
 from infra import demo_data
-from tasks.inference.image_lists import read_image_list
+from tasks.inference.image_lists import find_image_list
 from tasks.inference.media_inputs import list_media_sources
 from tasks.parameters import SelectionParams, TrainingParams
 from tests.emitted import emitted
@@ -42,7 +42,9 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
     assert state.is_completed(), state.message
     assert "left out: 1 learnt already, 1 failed" in str(state.message)
     run = str(state.state_details.flow_run_id)
-    listed = read_image_list(run).images
+    image_list = find_image_list(run)
+    assert image_list is not None
+    listed = image_list.images
     facts = json.loads(s3.get_object(Bucket="runs", Key=f"{run}/selection.json")["Body"].read())
     assert [(each.source.name, each.reason) for each in listed] == [
         (each["image"], each["reason"]) for each in facts["chosen"]
