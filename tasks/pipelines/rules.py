@@ -6,26 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.dataset_watch.rules import idempotency_key
-from tasks.errors import VERSION_REFUSED, StudioError, safe_repr
+from tasks.errors import StudioError, safe_repr
 from tasks.parameters import MAX_ARCHIVES, ValidationPolicy
 
 CHAMPION_ARCHIVES = "champion+"
 
 
 class PipelineError(StudioError):
-    """A pipeline cannot begin, or a run that it started did not do its work."""
-
-
-class PipelineRefusedError(PipelineError):
-    """A person refused what a run of the pipeline asked for."""
-
-    declined = True
-
-
-class PipelineVersionRefusedError(PipelineError):
-    """A gate refused the version that the pipeline was about to deploy."""
-
-    failed_name = VERSION_REFUSED
+    """A pipeline cannot begin, or its archives cannot be trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)

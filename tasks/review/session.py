@@ -10,15 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
-from tasks.errors import StudioError, expected_found_fix
 from tasks.inference.image_lists import named_run
-from tasks.orchestration import artifacts, child_runs, deployed_flows, events
+from tasks.orchestration import artifacts, events
+from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
 from tasks.orchestration.run_history import begun_at
-from tasks.orchestration.step import SERVICE_RESTART
 from tasks.orchestration.suspension import can_be_suspended, suspend
 from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
@@ -39,12 +37,14 @@ class ReviewSession:
         self._review = review
         self.run = flow_run_id()
         self._deadline = begun_at() + timedelta(days=review.max_wait_d)
+        self._runs = AwaitedRuns()
         self._may_continue = may_continue()
 
     def open_round(self, inputs: Sequence[str], folder: Path) -> Round:
         """Return the images that a person is asked about, with the suggestions of the model.
 
         Raises:
+            Pause: The run of inference is suspended: this one is, too, and goes on from its beginning.
             StudioError: Nothing can be reviewed, the inference failed, or a service refuses.
         """
         kept = steps.open_round(self.run)
@@ -78,39 +78,13 @@ class ReviewSession:
 
     def cancel(self) -> None:
         """Cancel the run of inference that this one has started."""
-        child_runs.cancel_children({UUID(self.run): datetime.now(UTC)})
+        self._runs.cancel()
 
     def _predict(self, inputs: Sequence[str]) -> str:
         """Return the run that has predicted on the inputs with the champion, which is started once."""
-        self._may_continue()
         inference = InferenceParams(confidence=self._review.confidence, annotate=False)
-        parameters = {
-            "model_name": self._model_name,
-            "inputs": list(inputs),
-            "inference": inference.model_dump(mode="json"),
-        }
-        run = SERVICE_RESTART.call(
-            lambda: deployed_flows.start(
-                "run-inference",
-                parameters,
-                name=f"suggest, {flow_run_name()}"[:100],
-                idempotency_key=f"{self.run}-suggest",
-                tags=[child_runs.child_tag(child_runs.PIPELINE, self.run)],
-            )
-        )
-        while True:
-            state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)
-            if state is None:
-                raise StudioError("Expected the run of inference, found that it was deleted. Start this review again.")
-            if state.completed:
-                return str(run)
-            if state.is_over(datetime.now(UTC)):
-                found = f"it {state.state}: {state.message}"
-                raise StudioError(
-                    expected_found_fix(f"run '{state.name}' to complete", found, "Retry it, then this run.")
-                )
-            time.sleep(POLL_S)
-            self._may_continue()
+        parameters = {"model_name": self._model_name, "inputs": list(inputs), "inference": inference}
+        return str(self._runs.do("suggest", "run-inference", parameters, "suggest").id)
 
     def announce(self, archive: str, digest: str, review: Round, totals: ReviewTotals) -> None:
         """Emit `review.finished` about the archive of this key and SHA-256, once."""

@@ -111,9 +111,9 @@ def test_what_a_model_is_sure_of_becomes_an_archive_and_the_rest_a_list(unchange
     reviewed = label(model, [f"run:{run}"])
     assert reviewed.is_completed(), reviewed.message
     assert reviewed.name == "Nothing labelled"
-    again = find_image_list(str(reviewed.state_details.flow_run_id))
-    assert again is not None
-    assert len(again.images) == len(listed.images)
+    relisted = find_image_list(str(reviewed.state_details.flow_run_id))
+    assert relisted is not None
+    assert len(relisted.images) == len(listed.images)
     weighed = label(known(model, 2), [prefix], background=True, version=2)
     assert weighed.is_completed(), weighed.message
     assert model_control.request_stats(served) == before
