@@ -25,6 +25,7 @@ from tasks.tracking.registry import ADDRESS
 
 _DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline", "close-loop")
 _WEIGHTS = "best.pt"
+_ANSWERS, _TAKEN_ANSWERS = "review-answers", "review/answers.json"
 _NO_BIN = "this MLflow is not that of the local stack, and does not list what was deleted. Run `mlflow gc` beside it."
 _FOLDERS = {
     **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
@@ -108,18 +109,27 @@ def _named(leavings: Iterable[Leaving], versions: Iterable[RegisteredVersion]) -
 def _run_leavings(registered: set[str]) -> Iterator[Leaving]:
     """Checkpoints and parts, below the ids of their flow runs.
 
-    The weights of a training that registered no version are the only ones there are: they stay.
+    The weights of a training that registered no version are the only ones there are: they stay. So do the answers of
+    people of which no round has made an archive.
     """
     groups: dict[tuple[Kind, str, str], list[ListedObject]] = {}
+    answers: dict[str, list[ListedObject]] = {}
+    taken: set[str] = set()
     for entry in ObjectStore(Bucket.RUNS, SHORT_OUTAGE).list():
         run, _, rest = entry.key.partition("/")
         folder, slash, _ = rest.partition("/")
+        if run == _ANSWERS:
+            answers.setdefault(folder, []).append(entry)
         if not FLOW_RUN_ID.fullmatch(run):
             continue
+        if rest == _TAKEN_ANSWERS:
+            taken.add(run)
         if slash and folder in _FOLDERS:
             groups.setdefault((_FOLDERS[folder], run, f"{run}/{folder}/"), []).append(entry)
         elif rest == _WEIGHTS and run in registered:
             groups.setdefault((Kind.CHECKPOINTS, run, entry.key), []).append(entry)
+    for run in answers.keys() & taken:
+        groups[Kind.PARTS, run, f"{_ANSWERS}/{run}/"] = answers[run]
     for (kind, run, key), entries in groups.items():
         yield _stored(kind, Bucket.RUNS, key, entries, {run})
 

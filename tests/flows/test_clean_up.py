@@ -134,6 +134,22 @@ def test_what_an_evaluation_predicted_goes_and_its_page_stays(prefect: SyncPrefe
     assert len(keys("runs", going_on)) == 3
 
 
+def test_answers_of_people_go_when_the_round_has_taken_them_and_no_sooner(prefect: SyncPrefectClient) -> None:
+    """A round that failed before it could make an archive of them may be the only one that has them."""
+    taken, left, going_on = made_run(prefect), made_run(prefect), made_run(prefect, Running())
+    for run in (taken, left, going_on):
+        for key in (f"{run}/review-images/a.jpg", f"{run}/review/round.json", f"review-answers/{run}/0.json"):
+            put("runs", key)
+    for run in (taken, going_on):
+        put("runs", f"{run}/review/answers.json")
+
+    cleaned()
+
+    assert keys("runs", taken) == [f"{taken}/review/answers.json", f"{taken}/review/round.json"]
+    assert keys("runs", left) == [f"{left}/review/round.json"]
+    assert [len(keys("runs", f"review-answers/{run}/")) for run in (taken, left, going_on)] == [0, 1, 1]
+
+
 def test_graphs_of_versions_that_somebody_needs_stay(prefect: SyncPrefectClient) -> None:
     model, run = name_of_a_model(), made_run(prefect)
     for _ in range(5):
