@@ -3,13 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tasks.inference.postprocess import class_thresholds
+from tasks.inference.kept_detections import KeptDetections
 from tasks.labelling.thresholds import LabelThreshold
 from tasks.parameters import InferenceParams
-
-_ROUNDING = 1e-6  # of a confidence that was stored in 32 bits
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,9 @@ class LabelNeeds:
     def are_met_by(self, inference: InferenceParams, class_names: Sequence[str]) -> bool:
         """Return whether a run with these parameters has kept all of it, found as validation finds it."""
         try:
-            kept = class_thresholds(class_names, inference)
+            return KeptDetections.of(inference, class_names, self.confidences).is_usual
         except ValueError:  # of a class that the version does not have
             return False
-        alike = inference.tiles is None and inference.iou == InferenceParams().iou
-        return alike and bool((kept <= np.array(self.confidences) + _ROUNDING).all())
 
 
 def label_needs(task: str, thresholds: Sequence[LabelThreshold]) -> LabelNeeds:

@@ -1,6 +1,6 @@
 """What people did in a round of review, for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -23,7 +23,7 @@ def waiting_markdown(review: Round, page: str, deadline: datetime) -> str:
         "Correct each image and submit it, also where nothing is to be changed, or skip it. This run goes on within a "
     )
     end = f"minute after the last one, and at {deadline:%Y-%m-%d %H:%M} UTC with those that were submitted by then."
-    parts = [wait, advice + end, _left_out(review.left_out)]
+    parts = [wait, advice + end, _limits(review.limits), _left_out(review.left_out)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -43,6 +43,7 @@ def review_markdown(  # noqa: PLR0913, PLR0917 - all that the page is about
         _details(totals),
         table(("class", *Change), _classes(totals)),
         _unanswered(answers),
+        _limits(review.limits),
         _left_out(review.left_out),
         _losses(summary),
     ]
@@ -84,6 +85,10 @@ def _classes(totals: ReviewTotals) -> list[tuple[str, ...]]:
     ordered = sorted(totals.by_class.items(), key=lambda entry: -sum(entry[1].values()))
     rows = [(name, *(f"{counts[change]:,}" for change in Change)) for name, counts in ordered[:_SHOWN_CLASSES]]
     return [*rows, ("all", *(f"{totals.changes[change]:,}" for change in Change))]
+
+
+def _limits(limits: Sequence[str]) -> str:
+    return bullet_list(map(wrap_text, limits)) if limits else ""
 
 
 def _left_out(left_out: Mapping[str, int]) -> str:

@@ -47,7 +47,8 @@ class RoundImage:
 class Round:
     """The images that a person is asked about, and where.
 
-    `left_out` counts the inputs that are none of them, by reason.
+    `left_out` counts the inputs that are none of them, by reason. `limits` say in sentences what of the model's
+    detections cannot be suggested, as the run of inference has not kept it.
     """
 
     model_name: str
@@ -59,6 +60,7 @@ class Round:
     images: tuple[RoundImage, ...]
     tool: ReviewTool = ReviewTool.LABEL_STUDIO
     left_out: Mapping[str, int] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
 
 
 _ROUND = TypeAdapter(Round)

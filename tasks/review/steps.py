@@ -21,6 +21,7 @@ from tasks.inference.results.predicted_images import read_predicted_images
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
+from tasks.orchestration.current_run import log_step
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ImportParams, ReviewParams
 from tasks.review import own_page
@@ -42,6 +43,7 @@ from tasks.review.rounds import (
     to_shapes,
     unpack_round,
 )
+from tasks.review.suggestion_limits import suggestion_limits
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -139,7 +141,10 @@ def prepare_round(
         images=tuple(images),
         tool=choose_tool(review.tool, Settings()),
         left_out=dict(left_out),
+        limits=suggestion_limits(publication.find_parameters(predictions_run), version.class_names, review.confidence),
     )
+    for limit in made.limits:
+        log_step("%s", limit)
     _RUNS.put(_key(run, "round.json"), pack_round(made), "application/json")
     return made
 

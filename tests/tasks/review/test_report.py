@@ -47,6 +47,8 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
 
 
 def test_who_waits_is_told_where_and_until_when() -> None:
-    page = waiting_markdown(review_round("detect", "a.jpg"), "http://labels/7", datetime(2026, 12, 1, 8, tzinfo=UTC))
+    review = replace(review_round("detect", "a.jpg"), limits=("Kept from 0.5.",))
+    page = waiting_markdown(review, "http://labels/7", datetime(2026, 12, 1, 8, tzinfo=UTC))
     assert "[1 images wait for a person](http://labels/7)" in page
     assert "2026-12-01 08:00 UTC" in page
+    assert "- Kept from 0.5." in page
