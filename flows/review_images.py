@@ -8,9 +8,10 @@ from tasks.dataset_watch import uploads
 from tasks.files import sha256_of
 from tasks.importing import publication
 from tasks.importing import steps as importing_steps
-from tasks.orchestration import artifacts, current_run, outcome
+from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Inputs, ModelName, NewArchive, ReviewParams, ValidationPolicy
+from tasks.review import publication as review_publication
 from tasks.review import report
 from tasks.review import steps as review_steps
 from tasks.review.session import review_session
@@ -39,17 +40,24 @@ def review_images(
         origin, given = review_steps.answers_address(session.run), sha256_of(source)
         importing = review_steps.import_params(asked, review)
         summary = importing_steps.convert_archive(source, made, importing, origin, given)
-        totals = review_steps.count_changes(session.run, asked, answers, made, summary)
+        compared = review_steps.count_changes(session.run, asked, answers, made, summary)
         digest = sha256_of(made)
         checked = validation_steps.check_archive(made, key, digest, ValidationPolicy())
         page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{session.run}/report.html")
-        verdict = report_sentence(checked.report)
-        told = report.review_markdown(key, asked, answers, totals, summary, verdict, page)
-        artifacts.show_markdown("review-report", told)
+        told = report.ReviewReport(
+            archive=key,
+            review=asked,
+            answers=answers,
+            totals=compared.totals,
+            summary=summary,
+            check=report_sentence(checked.report),
+            check_page=page,
+        )
+        review_publication.publish_report(told, made, compared.most_changed)
         validation_steps.require_valid(checked.report, page)
         review_steps.record_review(session.run, digest, given, summary)
         publication.publish_archive(made, key)
         uploads.announce_upload(key, digest, made)
-        session.announce(key, digest, asked, totals)
+        session.announce(key, digest, asked, compared.totals)
     watch_steps.start_check(key)
-    return outcome.completed(report.review_sentence(key, totals))
+    return outcome.completed(report.review_sentence(key, compared.totals))

@@ -17,6 +17,7 @@ PAGES: Mapping[str, str] = {
     "monitoring.html": "Monitoring",
     "refusal.html": "Why it was refused",
     "report.html": "Report",
+    "review.html": "What people changed",
     "selection.html": "Images worth labelling",
 }
 # Whose runs leave one; those of register-model do if its version is refused.

@@ -12,11 +12,11 @@ from tasks.dataset.yolo_archive import YoloArchive
 from tasks.evaluation.label_errors import KINDS, LabelError
 from tasks.evaluation.labelled_images import EvaluationImage, EvaluationSet
 from tasks.evaluation.overlaps import ComparedImage
-from tasks.evaluation.pictures import ABSENT
 from tasks.media.annotate import annotate_image
 from tasks.media.images import encode_jpeg, read_image, resize_to_fit
 from tasks.rendering.html import DOCUMENT, PICTURES, jpeg_data_uri, render_page
 from tasks.rendering.markdown import escape_markdown, table
+from tasks.rendering.palette import ABSENT, OTHERS
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 
@@ -32,7 +32,6 @@ _AROUND = 1.0  # of the larger side of the object, on each side of it
 _WIDEST = 2.0  # times that, to show neighbours as a whole
 _MARGIN = 4  # pixels around these, for the lines
 _SHOWN = 0.3  # confidence of the other detections in a picture
-_OTHERS = (205, 205, 205)
 _MARKDOWN_ROWS = 30
 _TRUSTED = 0.5  # mAP50 from which a judge is believed without a word
 _QUALITY = 80
@@ -233,7 +232,7 @@ def _draw_sides(judged: JudgedLabels, error: LabelError) -> tuple[str, str]:
 
     def draw(others: Detections, one: Detections | None, absent: Detections | None) -> str:
         canvas = part
-        for each, colour in ((others, _OTHERS), (one or absent, None if one else ABSENT)):
+        for each, colour in ((others, OTHERS), (one or absent, None if one else ABSENT)):
             if each is not None and len(each):
                 shown = each.crop(left, top, right - left, bottom - top).rescale(part.shape[1], part.shape[0])
                 canvas = annotate_image(canvas, shown, names, labels=False, colour=colour, dashed=each is absent)

@@ -16,6 +16,7 @@ from tasks.evaluation.version_evaluation import VersionEvaluation
 from tasks.media.annotate import annotate_image
 from tasks.media.images import encode_jpeg, read_image, resize_to_fit
 from tasks.rendering.html import jpeg_data_uri
+from tasks.rendering.palette import ABSENT
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Rgb
 
@@ -23,7 +24,7 @@ SHOWN_CLASSES = 20  # of the matrix
 EXAMPLES = 4  # of a cell
 MAX_EXAMPLES = 240  # of all cells
 # Colours that people with any colour vision tell apart (Okabe and Ito); the legends of the pages have the same.
-RIGHT, WRONG, ABSENT = (86, 180, 233), (213, 94, 0), (255, 255, 255)
+RIGHT, WRONG = (86, 180, 233), (213, 94, 0)
 _SIDE, _EXAMPLE_SIDE = 400, 300  # pixels
 _QUALITY = 78
 _MOST_NAMED = 12  # objects: more names would hide the image

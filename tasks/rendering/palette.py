@@ -14,6 +14,9 @@ CLASSES_PER_LIGHTNESS = 8
 
 Colour = tuple[int, int, int]
 
+ABSENT: Colour = (255, 255, 255)  # what another picture has, dashed; the legends of the pages have these as well
+OTHERS: Colour = (205, 205, 205)  # what is not in question
+
 
 def class_colour(class_id: int) -> Colour:
     """Return the RGB colour of a class, far from those of its neighbours."""

@@ -1,8 +1,11 @@
 """The archive that came back beside what was suggested: what changed, and which labels a model has made."""
 
+import heapq
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,13 +13,45 @@ import numpy as np
 from tasks.dataset.label_origins import LabelOrigin, Origin
 from tasks.dataset.yolo_archive import PROVENANCE, class_folder
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
-from tasks.review.changes import Change, ReviewTotals, compare_shapes
+from tasks.review.changes import Change, ObjectChange, ReviewTotals, compare_shapes
 from tasks.review.rounds import Round, RoundImage, to_shapes
+
+SHOWN_IMAGES = 24
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChangedImage:
+    """An image of the archive: what was suggested in it, what is there now, and what happened to each object.
+
+    `entry` is its name in the archive. Suggestions have their confidence. `seconds` say how long a person had it open,
+    if that is known.
+    """
+
+    entry: str
+    image: RoundImage
+    suggestions: Sequence[tuple[Shape, float]]
+    labels: Sequence[Shape]
+    changes: Sequence[ObjectChange]
+    seconds: float | None
+
+    @property
+    def changed(self) -> int:
+        """How many objects are not as they were suggested."""
+        return sum(each.change is not Change.ACCEPTED for each in self.changes)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """What people did, the origins of the labels, and the images in which most was changed, those first."""
+
+    totals: ReviewTotals
+    origins: Sequence[LabelOrigin]
+    most_changed: Sequence[ChangedImage]
 
 
 def compare_with_archive(
     archive: Path, review: Round, class_names: Sequence[str], seconds: Mapping[str, float], flow_run_id: str
-) -> tuple[ReviewTotals, list[LabelOrigin]]:
+) -> Comparison:
     """Return what a person changed in the images of a YOLO archive of ours, and the origins of its labels.
 
     Args:
@@ -26,32 +61,56 @@ def compare_with_archive(
         seconds: How long a person had an image open, by its entry in the round, if that is known.
         flow_run_id: The run of the round.
     """
-    images = {image.entry: image for image in review.images}
     totals = ReviewTotals()
-    origins = []
+    origins: list[LabelOrigin] = []
+
+    def changed_images() -> Iterator[ChangedImage]:
+        for each in _compare_images(archive, review, class_names, seconds):
+            totals.add(each.changes, each.seconds)
+            origins.extend(_origins(each, review, flow_run_id))
+            if each.changed:
+                yield each
+
+    most_changed = heapq.nlargest(SHOWN_IMAGES, changed_images(), key=attrgetter("changed"))
+    return Comparison(totals=totals, origins=origins, most_changed=most_changed)
+
+
+def _compare_images(
+    archive: Path, review: Round, class_names: Sequence[str], seconds: Mapping[str, float]
+) -> Iterator[ChangedImage]:
+    images = {image.entry: image for image in review.images}
     with zipfile.ZipFile(archive) as file:
         sources: dict[str, str] = json.loads(file.read(PROVENANCE))["images"]
         for entry, source in sources.items():
             image = images[source]
-            suggested = to_shapes(review.task, image)
+            suggested = [(_inside(shape, image), score) for shape, score in to_shapes(review.task, image)]
             labels = _read_labels(file, entry, review.task, class_names, image)
-            changes = compare_shapes([_inside(shape, image) for shape, _ in suggested], labels)
-            totals.add(changes, seconds.get(source))
-            accepted = [
-                LabelOrigin(
-                    image=entry,
-                    row=each.label,
-                    origin=Origin.ACCEPTED,
-                    model_name=review.model_name,
-                    model_version=review.model_version,
-                    confidence=suggested[each.suggestion][1],
-                    flow_run_id=flow_run_id,
-                )
-                for each in changes
-                if each.change is Change.ACCEPTED and each.suggestion is not None
-            ]
-            origins += [*accepted, *_reviewed(entry, review.task, accepted, flow_run_id)]
-    return totals, origins
+            yield ChangedImage(
+                entry=entry,
+                image=image,
+                suggestions=suggested,
+                labels=labels,
+                changes=compare_shapes([shape for shape, _ in suggested], labels),
+                seconds=seconds.get(source),
+            )
+
+
+def _origins(compared: ChangedImage, review: Round, flow_run_id: str) -> Iterator[LabelOrigin]:
+    accepted = [
+        LabelOrigin(
+            image=compared.entry,
+            row=each.label,
+            origin=Origin.ACCEPTED,
+            model_name=review.model_name,
+            model_version=review.model_version,
+            confidence=compared.suggestions[each.suggestion][1],
+            flow_run_id=flow_run_id,
+        )
+        for each in compared.changes
+        if each.change is Change.ACCEPTED and each.suggestion is not None
+    ]
+    yield from accepted
+    yield from _reviewed(compared.entry, review.task, accepted, flow_run_id)
 
 
 def _reviewed(entry: str, task: str, accepted: Sequence[LabelOrigin], flow_run_id: str) -> Iterator[LabelOrigin]:

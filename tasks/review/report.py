@@ -1,6 +1,8 @@
 """What people did in a round of review, for people."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
@@ -32,30 +34,73 @@ def review_sentence(archive: str, totals: ReviewTotals) -> str:
     return f"{archive}: {totals.images:,} images, {totals.drawn:,} of {totals.labels:,} objects drawn by hand"
 
 
-def review_markdown(  # noqa: PLR0913, PLR0917 - all that the page is about
-    archive: str, review: Round, answers: Answers, totals: ReviewTotals, summary: ImportSummary, check: str, page: str
-) -> str:
-    """Return the page of a round; `check` is the verdict on the archive, `page` the address of the report of it."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReviewReport:
+    """A round that has become the archive of this key; `check` is the verdict on it, `check_page` its address."""
+
+    archive: str
+    review: Round
+    answers: Answers
+    totals: ReviewTotals
+    summary: ImportSummary
+    check: str
+    check_page: str
+
+    @property
+    def model(self) -> str:
+        """The version that suggested."""
+        return f"{self.review.model_name} version {self.review.model_version}"
+
+    @property
+    def classes(self) -> list[tuple[str, Counter[Change]]]:
+        """The classes with how often each change was made to their objects, the most frequent first."""
+        return sorted(self.totals.by_class.items(), key=lambda entry: -entry[1].total())
+
+    @property
+    def details(self) -> list[str]:
+        """Sentences on images, moves and time."""
+        totals = self.totals
+        lines = [f"Of {totals.untouched:,} of {totals.images:,} images nothing was changed."]
+        if totals.moved_overlaps:
+            overlap = median(totals.moved_overlaps)
+            lines.append(f"A moved object overlaps its suggestion by {overlap:.0%} (IoU, median).")
+        if totals.seconds:
+            lines.append(
+                f"An image was open for {median(totals.seconds):.0f} s (median), all of them for "
+                f"{sum(totals.seconds) / 60:.0f} minutes."
+            )
+        return lines
+
+    @property
+    def unanswered(self) -> str:
+        """How many images are not in the archive; empty if all are."""
+        skipped, still_open = self.answers.skipped, self.answers.still_open
+        if not skipped and not still_open:
+            return ""
+        return f"Not in the archive: {skipped:,} skipped images, and {still_open:,} that nobody has submitted."
+
+    @property
+    def losses(self) -> list[str]:
+        """What is in the archive otherwise than drawn."""
+        return [*list_changes(self.summary.changes, _SHOWN_LOSSES), *self.summary.notes]
+
+
+def review_markdown(report: ReviewReport) -> str:
+    """Return the page of a round as markdown."""
+    totals = report.totals
+    check = f"**[Open the report of the check: pictures, charts, every code]({report.check_page})**"
     sections = [
-        f"{wrap_text(review_sentence(archive, totals))}.",
-        f"{wrap_text(check)} **[Open the report of the check: pictures, charts, every code]({page})**",
+        f"{wrap_text(review_sentence(report.archive, totals))}.",
+        f"{wrap_text(report.check)} {check}",
         table(("", "objects", "drawn by hand"), _work(totals)),
-        _details(totals),
-        table(("class", *Change), _classes(totals)),
-        _unanswered(answers),
-        _limits(review.limits),
-        _left_out(review.left_out),
-        _losses(summary),
+        bullet_list(report.details),
+        table(("class", *Change), _classes(report)),
+        report.unanswered,
+        _limits(report.review.limits),
+        _left_out(report.review.left_out),
+        _losses(report.losses),
     ]
     return "\n\n".join(filter(None, sections))
-
-
-def _unanswered(answers: Answers) -> str:
-    if not answers.skipped and not answers.still_open:
-        return ""
-    return (
-        f"Not in the archive: {answers.skipped:,} skipped images, and {answers.still_open:,} that nobody has submitted."
-    )
 
 
 def _work(totals: ReviewTotals) -> list[tuple[str, str, str]]:
@@ -69,22 +114,9 @@ def _share(part: int, whole: int) -> str:
     return f" ({part / whole:.0%})" if whole else ""
 
 
-def _details(totals: ReviewTotals) -> str:
-    lines = [f"Of {totals.untouched:,} of {totals.images:,} images nothing was changed."]
-    if totals.moved_overlaps:
-        lines.append(f"A moved object overlaps its suggestion by {median(totals.moved_overlaps):.0%} (IoU, median).")
-    if totals.seconds:
-        lines.append(
-            f"An image was open for {median(totals.seconds):.0f} s (median), all of them for "
-            f"{sum(totals.seconds) / 60:.0f} minutes."
-        )
-    return bullet_list(lines)
-
-
-def _classes(totals: ReviewTotals) -> list[tuple[str, ...]]:
-    ordered = sorted(totals.by_class.items(), key=lambda entry: -sum(entry[1].values()))
-    rows = [(name, *(f"{counts[change]:,}" for change in Change)) for name, counts in ordered[:_SHOWN_CLASSES]]
-    return [*rows, ("all", *(f"{totals.changes[change]:,}" for change in Change))]
+def _classes(report: ReviewReport) -> list[tuple[str, ...]]:
+    rows = [(name, *(f"{counts[change]:,}" for change in Change)) for name, counts in report.classes[:_SHOWN_CLASSES]]
+    return [*rows, ("all", *(f"{report.totals.changes[change]:,}" for change in Change))]
 
 
 def _limits(limits: Sequence[str]) -> str:
@@ -97,6 +129,5 @@ def _left_out(left_out: Mapping[str, int]) -> str:
     return f"## Not asked about\n\n{bullet_list(f'**{count:,}** {reason}' for reason, count in left_out.items())}"
 
 
-def _losses(summary: ImportSummary) -> str:
-    lines = [*list_changes(summary.changes, _SHOWN_LOSSES), *summary.notes]
-    return f"## In the archive otherwise than drawn\n\n{bullet_list(map(wrap_text, lines))}" if lines else ""
+def _losses(losses: Sequence[str]) -> str:
+    return f"## In the archive otherwise than drawn\n\n{bullet_list(map(wrap_text, losses))}" if losses else ""

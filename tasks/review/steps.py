@@ -26,8 +26,7 @@ from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ImportParams, ReviewParams
 from tasks.review import own_page
 from tasks.review.answers import Answers, ReviewTask, sort_answers
-from tasks.review.changes import ReviewTotals
-from tasks.review.comparison import compare_with_archive
+from tasks.review.comparison import Comparison, compare_with_archive
 from tasks.review.label_studio import LabelStudio
 from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.pictures import for_browsers
@@ -260,11 +259,11 @@ def import_params(review: Round, params: ReviewParams) -> ImportParams:
 
 
 @step
-def count_changes(run: str, review: Round, answers: Answers, archive: Path, summary: ImportSummary) -> ReviewTotals:
+def count_changes(run: str, review: Round, answers: Answers, archive: Path, summary: ImportSummary) -> Comparison:
     """Return what people did, and add to the archive which labels are the model's."""
-    totals, origins = compare_with_archive(archive, review, summary.class_names, answers.seconds, run)
-    add_label_origins(archive, origins)
-    return totals
+    compared = compare_with_archive(archive, review, summary.class_names, answers.seconds, run)
+    add_label_origins(archive, compared.origins)
+    return compared
 
 
 @retried_step

@@ -172,3 +172,6 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
     assert {(each.model_name, each.model_version) for each in accepted} == {(model, 1)}
     payload = emitted("review.finished", f"dataset:{hashlib.sha256(body).hexdigest()}")["payload"]
     assert payload["changes"] == {"accepted": 5, "moved": 1, "reclassed": 1, "added": 1, "deleted": 3}
+    page = boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/review.html")["Body"].read().decode()
+    assert page.count("<img ") == 2 * len(EDITS.keys() - {"accepted"})
+    assert "does not tell what it has kept" in page  # of these predictions, which no run has made

@@ -1,8 +1,18 @@
 """Rounds of review for tests: images with suggestions of a model."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tasks.review.rounds import Round, RoundImage
+from tasks.importing.importer import ImportSummary, import_archive
+from tasks.importing.label_studio import CONFIGURATION
+from tasks.parameters import ImportParams
+from tasks.review.label_studio_format import labelling_configuration, to_results
+from tasks.review.rounds import Round, RoundImage, to_shapes
+from tests.tasks.importing import sources
+
+Results = list[dict[str, Any]]
 
 CLASS_NAMES = ("cell", 'a & <b> "c"')
 WIDTH, HEIGHT = 200, 100
@@ -38,3 +48,24 @@ def review_round(task: str, *entries: str) -> Round:
             RoundImage(entry=entry, source=f"s3://{entry}", width=WIDTH, height=HEIGHT, rows=rows) for entry in entries
         ),
     )
+
+
+def returned(
+    folder: Path, review: Round, edit: Callable[[str, Results], Results] = lambda _, same: same
+) -> ImportSummary:
+    """Write `back.zip`, the archive of a round whose images were all submitted, by default as they were suggested.
+
+    `edit` returns what a person makes of the results of an entry.
+    """
+    tasks = []
+    for image in review.images:
+        result = [dict(each) for each in to_results(to_shapes(review.task, image), image.width, image.height)]
+        tasks.append({"data": {"image": image.entry}, "annotations": [{"result": edit(image.entry, result)}]})
+    files: dict[str, bytes | str] = {
+        **{image.entry: sources.jpeg(at, WIDTH, HEIGHT) for at, image in enumerate(review.images)},
+        "tasks.json": json.dumps(tasks),
+        CONFIGURATION: labelling_configuration(review.task, review.class_names, review.keypoints),
+    }
+    source = sources.write_zip(folder / "source.zip", files)
+    params = ImportParams(format="label-studio", task=review.task, split="new", val=0)
+    return import_archive(source, folder / "back.zip", params, {})

@@ -1,6 +1,5 @@
 """What Label Studio is told comes back through the reader of its exports as it was."""
 
-import json
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -12,35 +11,16 @@ from defusedxml import ElementTree
 from tasks.dataset.label_origins import Origin
 from tasks.dataset.yolo_archive import add_label_origins
 from tasks.finding_codes import Code
-from tasks.importing.importer import ImportSummary, import_archive
-from tasks.importing.label_studio import CONFIGURATION
-from tasks.parameters import ImportParams, ValidationPolicy
+from tasks.parameters import ValidationPolicy
 from tasks.review.changes import Change
 from tasks.review.comparison import compare_with_archive
 from tasks.review.label_studio_format import ClassNameError, labelling_configuration, to_results
-from tasks.review.rounds import Round, name_entries, pack_round, to_shapes, unpack_round
+from tasks.review.rounds import name_entries, pack_round, to_shapes, unpack_round
 from tasks.validation.dataset_check import inspect_dataset
-from tests.tasks.importing import sources
-from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
+from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, returned, review_round
 
 ENTRIES = ("media/day/1.jpg", "media/night/1.jpg", "media/2.jpg")
 RUN = "22222222-2222-2222-2222-222222222222"
-
-
-def returned(folder: Path, review: Round) -> ImportSummary:
-    """The archive `back.zip` of a round whose suggestions were all submitted as they are."""
-    tasks = []
-    for image in review.images:
-        result = to_results(to_shapes(review.task, image), image.width, image.height)
-        tasks.append({"data": {"image": image.entry}, "annotations": [{"result": result}]})
-    files: dict[str, bytes | str] = {
-        **{entry: sources.jpeg(at, WIDTH, HEIGHT) for at, entry in enumerate(ENTRIES)},
-        "tasks.json": json.dumps(tasks),
-        CONFIGURATION: labelling_configuration(review.task, review.class_names, review.keypoints),
-    }
-    source = sources.write_zip(folder / "source.zip", files)
-    params = ImportParams(format="label-studio", task=review.task, split="new", val=0)
-    return import_archive(source, folder / "back.zip", params, {})
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose", "classify"])
@@ -49,11 +29,13 @@ def test_what_is_submitted_as_it_was_suggested_is_accepted(task: str, tmp_path: 
     review = unpack_round(pack_round(review_round(task, *ENTRIES)))
     summary = returned(tmp_path, review)
     suggested = len(to_shapes(task, review.images[0]))
-    totals, origins = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, {ENTRIES[0]: 4.0}, RUN)
+    compared = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, {ENTRIES[0]: 4.0}, RUN)
+    totals, origins = compared.totals, compared.origins
     assert summary.images == {"train": 3}
     assert summary.class_names == CLASS_NAMES
     assert (totals.changes, totals.untouched) == ({Change.ACCEPTED: 3 * suggested}, 3)
     assert totals.seconds == [4.0]
+    assert not compared.most_changed
     told = Counter((each.origin, each.model_name, each.model_version, each.flow_run_id) for each in origins)
     assert told.pop((Origin.HUMAN, None, None, RUN), 0) == (0 if task == "classify" else 3)
     assert told == {(Origin.ACCEPTED, "cells", 3, RUN): 3 * suggested}
@@ -71,9 +53,9 @@ def test_an_archive_that_people_have_reviewed_needs_no_val(task: str, tmp_path: 
     review = review_round(task, *ENTRIES)
     summary = returned(tmp_path, review)
     path = tmp_path / "back.zip"
-    _, origins = compare_with_archive(path, review, summary.class_names, {}, RUN)
+    compared = compare_with_archive(path, review, summary.class_names, {}, RUN)
     assert Code.SPLIT_MISSING in codes(path)
-    add_label_origins(path, origins)
+    add_label_origins(path, compared.origins)
     assert not {Code.SPLIT_MISSING, Code.LABEL_ORIGINS_BROKEN} & codes(path)
 
 

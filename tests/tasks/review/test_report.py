@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from tasks.importing.importer import ImportSummary
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ObjectChange, ReviewTotals
-from tasks.review.report import review_markdown, review_sentence, waiting_markdown
+from tasks.review.report import ReviewReport, review_markdown, review_sentence, waiting_markdown
 from tests.tasks.review.rounds import review_round
 
 SUMMARY = ImportSummary(
@@ -30,8 +30,16 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
     totals.add([_change(Change.ACCEPTED), _change(Change.MOVED, 0.8), _change(Change.DELETED)], 30)
     totals.add([_change(Change.ADDED), _change(Change.ACCEPTED)], 60)
     review = replace(review_round("detect", "a.jpg", "b.jpg"), left_out={"a video": 4})
-    answers = Answers(submitted=(), skipped=5, still_open=6)
-    page = review_markdown("x.zip", review, answers, totals, SUMMARY, "valid", "http://page")
+    report = ReviewReport(
+        archive="x.zip",
+        review=review,
+        answers=Answers(submitted=(), skipped=5, still_open=6),
+        totals=totals,
+        summary=SUMMARY,
+        check="valid",
+        check_page="http://page",
+    )
+    page = review_markdown(report)
     assert review_sentence("x.zip", totals) == "x.zip: 2 images, 2 of 4 objects drawn by hand"
     for expected in (
         "| with the suggestions | 4 | 2 (50%) |",
