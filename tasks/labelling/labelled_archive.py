@@ -1,10 +1,9 @@
 """The YOLO archive of the images that a model has labelled alone, and what became of the others."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,10 @@ from tasks.inference.results.summary import ERROR, WARNING, Failure
 from tasks.inference.results.yolo_labels import to_label_lines
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling.images import UsableImage
-from tasks.labelling.pictures import DrawnImage, draw_labels
+from tasks.labelling.pictures import Doubt, DrawnImage, Rows, draw_labels
 from tasks.labelling.thresholds import LabelThreshold, sort_labels
 from tasks.media.errors import MediaError
 from tasks.merge.training_images import TrainingImages
-
-_Rows = Sequence[Mapping[str, Any]]  # of predictions.parquet
 
 EXHIBITS = 12  # pictures of labelled images, and of uncertain ones
 LABELLED = "labelled"
@@ -119,13 +116,16 @@ class LabelledArchive:
         for counter, own in ((self.labelling.unsure, unsure), (self.labelling.dropped, ~taken & ~unsure)):
             counter.update(self._labeller.class_names[number] for number in class_id[own].tolist())
         if unsure.any() or (whole and not taken.any()):
-            self._doubt(source, image, predicted, [row for row, own in zip(rows, unsure, strict=True) if own])
+            sure = [row for row, own in zip(rows, taken, strict=True) if own]
+            self._doubt(source, image, predicted, [row for row, own in zip(rows, unsure, strict=True) if own], sure)
         elif taken.any() or self._background:
             self._take(source, image, predicted, [row for row, own in zip(rows, taken, strict=True) if own])
         else:
             self.labelling.images[NOTHING_FOUND] += 1
 
-    def _doubt(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: _Rows) -> None:
+    def _doubt(
+        self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows, sure: Rows
+    ) -> None:
         surest = max(rows, key=lambda row: float(row["confidence"]), default=None)
         reason, score = "no class is sure", None
         if surest:
@@ -134,9 +134,9 @@ class LabelledArchive:
             reason = f"{self._labeller.class_names[surest['class_id']]} at {threshold.describe(score)}"
         self.labelling.images[UNCERTAIN] += 1
         self.labelling.uncertain.append(ListedImage(source=source, reason=reason, score=score))
-        self._exhibit(UNCERTAIN, image, predicted, rows, reason)
+        self._exhibit(UNCERTAIN, image, predicted, rows, sure)
 
-    def _take(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: _Rows) -> None:
+    def _take(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows) -> None:
         folder, _, file = source.name.rpartition("/")
         name = f"{folder}/{file.rpartition('.')[0] or file}{image.ending}"
         if self._labeller.task == "classify":
@@ -154,7 +154,7 @@ class LabelledArchive:
         self._origins += [self._origin(entry, place, float(row["confidence"])) for place, row in enumerate(rows)]
         if self._labeller.task != "classify":
             self._origins.append(self._origin(entry, None, None))  # that nothing else is there
-        self._exhibit(LABELLED, image, predicted, rows, "")
+        self._exhibit(LABELLED, image, predicted, rows)
 
     def _origin(self, entry: str, row: int | None, confidence: float | None) -> LabelOrigin:
         return LabelOrigin(
@@ -175,14 +175,24 @@ class LabelledArchive:
         _, findings = parse_labels("\n".join(lines).encode(), "its labels", rules)
         return next((each.message for each in findings if each.severity is Severity.ERROR), None)
 
-    def _lines(self, predicted: PredictedImage, rows: _Rows) -> list[str]:
+    def _lines(self, predicted: PredictedImage, rows: Rows) -> list[str]:
         if self._labeller.task == "pose" and rows:
             self._keypoints = len(rows[0]["keypoints"]) // 3
         class_ids = [row["class_id"] for row in rows]
         return to_label_lines(self._labeller.task, predicted.width, predicted.height, rows, class_ids)
 
-    def _exhibit(self, kind: str, image: UsableImage, predicted: PredictedImage, rows: _Rows, caption: str) -> None:
+    def _exhibit(self, kind: str, image: UsableImage, predicted: PredictedImage, rows: Rows, sure: Rows = ()) -> None:
+        names = self._labeller.class_names
         if rows and len(self.labelling.exhibits[kind]) < EXHIBITS:
+            doubts = [*self._doubts(rows)] if kind == UNCERTAIN else []
             with suppress(MediaError):  # of an image that takes too long to decode
-                drawn = draw_labels(image.data, predicted, rows, self._labeller.class_names, caption)
+                drawn = draw_labels(image.data, predicted, rows, names, others=sure, doubts=doubts)
                 self.labelling.exhibits[kind].append(drawn)
+
+    def _doubts(self, rows: Rows) -> Iterator[Doubt]:
+        found: dict[int, list[float]] = {}
+        for row in sorted(rows, key=lambda row: float(row["confidence"]), reverse=True):
+            found.setdefault(row["class_id"], []).append(float(row["confidence"]))
+        for number, confidences in found.items():
+            threshold = self._labeller.thresholds[number]
+            yield Doubt(self._labeller.class_names[number], confidences, threshold.low, threshold.high)

@@ -110,6 +110,11 @@ def test_an_image_with_anything_in_doubt_waits_for_a_person(tmp_path: Path) -> N
         ("between.jpg", "red at 0.50, between 0.30 and 0.80", 0.5),
         ("unknown.jpg", "white at 0.95, and no confidence is known to be precise enough", pytest.approx(0.95)),
     ]
+    between, unknown = labelling.exhibits[kinds.UNCERTAIN]
+    assert [(each.class_name, each.low, each.high) for each in between.doubts] == [("red", 0.3, 0.8)]
+    assert [(each.class_name, each.low, each.high) for each in unknown.doubts] == [("white", 0.3, None)]
+    assert unknown.doubts[0].confidences == pytest.approx([0.95])
+    assert not any(each.doubts for each in labelling.exhibits[kinds.LABELLED])
     alone = labelled(tmp_path / "c.zip", {"nothing.jpg": images["nothing.jpg"]}, background=True)
     assert (alone.images[kinds.BACKGROUND], alone.archived) == (1, 0)
     background = labelled(tmp_path / "b.zip", images, background=True)

@@ -8,6 +8,7 @@ import pytest
 from tasks.labelling import plan
 from tasks.labelling.labelled_archive import UNCERTAIN, Labelling
 from tasks.labelling.page import LabellingReport, labelling_markdown, labelling_page
+from tasks.labelling.pictures import Doubt, DrawnImage
 from tasks.parameters import LabellingParams
 from tests.tasks.labelling.test_thresholds import ladder
 from tests.tasks.tracked_evaluation.test_subjects import subject
@@ -43,6 +44,8 @@ def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[
     _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
     labelling = Labelling()
     labelling.images[UNCERTAIN] = 3
+    doubts = [Doubt(HOSTILE, [0.9, 0.3], 0.2, None if number else 0.95) for number in range(5)]
+    labelling.exhibits[UNCERTAIN].append(DrawnImage(HOSTILE, "data:,", doubts))
     report = LabellingReport(
         archive="a.zip", model_name="m", class_names=(HOSTILE,), plan=planned, labelling=labelling, compare=None
     )
@@ -51,4 +54,9 @@ def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[
     assert "100.0% of the objects, in the 100.0% of the images" in report.promise
     page, markdown = labelling_page(report), labelling_markdown(report, "run-1")
     assert HOSTILE not in page + markdown
+    assert "below 0.20 dropped, from 0.95 taken" in page
+    assert "below 0.20 dropped, never taken" in page
+    assert "and 2 more classes" in page
+    assert '<rect class="here" x="89.2"' in page
+    assert "<b>0.90</b> and 1 less sure" in page
     assert "`run:run-1`" in markdown
