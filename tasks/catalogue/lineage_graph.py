@@ -23,9 +23,10 @@ from tasks.tracking.deployment_runs import PastRollout, list_rollouts
 from tasks.tracking.inference_runs import InferenceRun, list_inference_runs
 from tasks.tracking.lineage import BASE_DIGEST, archives_of, is_imported
 from tasks.tracking.registered_versions import RegisteredVersion, list_models, list_versions
-from tasks.validation.check_records import CheckRecord, read_checks
+from tasks.validation.check_records import CheckRecord, list_labelled_archives, read_checks
 
 MOST_PREDICTIONS = 200
+MOST_LABELLED = 100  # archives
 
 _DATASETS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
 _BASE_VERSION = re.compile(r"models:/(?P<name>[^/@]+/\d+)")
@@ -106,13 +107,14 @@ class LineageGraph:
         if made:
             facts.append(f"imported from {made.format} by flow run {made.flow_run_id}: {sum_changes(made.changes)}")
         sources = stored.check.label_sources if stored and stored.check and digest == stored.digest else ()
-        facts += [_label_fact(each) for each in sources]
+        accepted = stored.check.accepted_sources if stored and stored.check and digest == stored.digest else ()
+        facts += [*map(_label_fact, sources), *map(_accepted_fact, accepted)]
         node = self._add(NodeKind.ARCHIVE, f"{archive}@{digest}", archive, facts, deleted=is_gone)
         if node not in self._opened:
             self._opened.add(node)
             if made:
                 self._connect(self.add_archive(made.source, made.source_digest), node)
-            for each in sources:
+            for each in (*sources, *accepted):
                 if each.model_name and each.model_version:
                     self._connect(self.add_version(f"{each.model_name}/{each.model_version}", forward=False), node)
         return node
@@ -137,7 +139,8 @@ class LineageGraph:
         return node
 
     def _add_uses(self, node: str, model: str, number: int) -> None:
-        """Add the deployments of a version and the runs of inference with it."""
+        """Add the deployments of a version, the runs of inference with it, and what has labels of it."""
+        self._add_labelled(node, model, number)
         for rollout in self._rollouts_of(model):
             if rollout.version == number:
                 self.add_rollout(rollout)
@@ -146,9 +149,27 @@ class LineageGraph:
             for run, entry in zip(chosen, pool.map(predictions.describe, chosen), strict=True):
                 self._add_described(run, entry)
         if len(self._inferences_with(model)) > MOST_PREDICTIONS:
-            fact = f"runs of inference before the newest {MOST_PREDICTIONS} of the model are left out"
-            version = self.nodes[node]
-            self.nodes[node] = replace(version, facts=tuple(dict.fromkeys([*version.facts, fact])))
+            self._tell(node, f"runs of inference before the newest {MOST_PREDICTIONS} of the model are left out")
+
+    def _add_labelled(self, node: str, model: str, number: int) -> None:
+        """Add the archives in which labels of a version are, and the versions that were trained on these."""
+        labelled = list_labelled_archives(model, number, MOST_LABELLED + 1)
+        for each in labelled[:MOST_LABELLED]:
+            self._connect(node, self.add_archive(each.archive, each.digest))
+            for name in self._trained_on.get((each.archive, each.digest), ()):
+                self.add_version(name, forward=False)
+        if len(labelled) > MOST_LABELLED:
+            self._tell(node, f"archives with its labels but for {MOST_LABELLED} are left out")
+
+    def _tell(self, node: str, fact: str) -> None:
+        told = self.nodes[node]
+        self.nodes[node] = replace(told, facts=tuple(dict.fromkeys([*told.facts, fact])))
+
+    @cached_property
+    def _trained_on(self) -> dict[tuple[str, str], list[str]]:
+        """The versions that were trained on an archive, by its name and its SHA-256."""
+        pairs = ((pair, name) for name, each in self.versions.items() for pair in archives_of(each.tags).items())
+        return grouped(pairs)
 
     def _inferences_with(self, model: str) -> list[InferenceRun]:
         """The newest runs of inference with a model, one more than are shown."""
@@ -245,6 +266,11 @@ def _version_facts(version: RegisteredVersion) -> list[str]:
 def _label_fact(source: LabelSource) -> str:
     run = f" by flow run {source.flow_run_id}" if source.flow_run_id else ""
     return f"{source.images} images labelled with {source.model}{run}"
+
+
+def _accepted_fact(source: LabelSource) -> str:
+    run = f" in review {source.flow_run_id}" if source.flow_run_id else ""
+    return f"{source.images} images with labels that {source.model} suggested, accepted by a person{run}"
 
 
 def _grave_fact(grave: Tombstone) -> str:

@@ -12,6 +12,7 @@ MOST_IN_COLUMN = 30
 _WIDTH, _HEIGHT = 260, 64
 _GAP_X, _GAP_Y, _MARGIN = 70, 14, 16
 _TOP = 44
+_BACK_Y = 14  # below the middle of a box
 _SHOWN_FACTS = 2
 _TITLE_SIGNS, _FACT_SIGNS = 27, 34
 _START = (
@@ -79,6 +80,10 @@ def _headings(kinds: Sequence[NodeKind]) -> list[str]:
 def _curve(places: Mapping[str, tuple[int, int]], edge: Edge) -> str:
     (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
     y1, y2 = y1 + _HEIGHT // 2, y2 + _HEIGHT // 2
+    if x2 < x1:  # an archive with labels of a version: back, between the columns, beside what was trained on it
+        end, y1, y2, bend = x2 + _WIDTH, y1 + _BACK_Y, y2 + _BACK_Y, (x1 - x2 - _WIDTH) // 2
+        path = f"M{x1} {y1} C{x1 - bend} {y1} {end + bend} {y2} {end} {y2}"
+        return f'<path d="{path}" fill="none" stroke="#8a94a3" stroke-width="1.5" stroke-dasharray="5 4"/>'
     bend = (x2 - x1 - _WIDTH) // 2
     path = f"M{x1 + _WIDTH} {y1} C{x1 + _WIDTH + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
     if x1 == x2:  # a version made from a version, an archive from an archive

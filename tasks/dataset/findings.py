@@ -100,7 +100,8 @@ class LabelSource:
 class OriginStatistics(BaseModel):
     """Images and labels by who made them; `instances` maps class name to the number of labels that a model made.
 
-    `sources` are the versions and runs of which most of these are.
+    `sources` are the versions and runs of which most of these are, and `accepted_sources` those of which most of the
+    labels are that a person has accepted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -109,6 +110,7 @@ class OriginStatistics(BaseModel):
     labels: dict[str, int]
     instances: dict[str, int] = {}
     sources: tuple[LabelSource, ...] = ()
+    accepted_sources: tuple[LabelSource, ...] = ()
 
 
 class Statistics(BaseModel):

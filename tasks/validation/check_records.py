@@ -1,7 +1,8 @@
 """What the newest check of each archive found, read again by key and ETag: of an archive since replaced nothing is.
 
 A record is an object in bucket `runs`, `checks/<verdict>/<SHA-256 of the key>.<ETag>.json`. So one listing tells which
-archives have a verdict, and three reads find the record of an archive.
+archives have a verdict, and three reads find the record of an archive. `label-sources/<SHA-256 of the model's name>/
+<version>/` has an object for each archive in which a check has found labels of that version: it outlives the archive.
 """
 
 import hashlib
@@ -20,16 +21,26 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 
 FOLDER = "checks"
+LABEL_SOURCES = "label-sources"
 WATCHED = "watched"  # the tag of a check that began by itself, because the archive was new
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+
+
+class LabelledArchive(BaseModel):
+    """An archive with labels of a version: a key in bucket `datasets`, and the SHA-256 (hex) of its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    archive: str
+    digest: str
 
 
 class CheckRecord(BaseModel):
     """The outcome of a check: `archive` is a key in bucket `datasets`, `etag` names the bytes that were checked.
 
     The report is `<flow_run_id>/report.html` and `report.json` in bucket `runs`; `digest` is a SHA-256 in hex.
-    `label_sources` are the versions that made labels.
+    `label_sources` are the versions that made labels, `accepted_sources` those whose labels a person has accepted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +52,7 @@ class CheckRecord(BaseModel):
     class_names: tuple[str, ...]
     images: int
     label_sources: tuple[LabelSource, ...] = ()
+    accepted_sources: tuple[LabelSource, ...] = ()
     digest: str
     flow_run_id: str
     checked: datetime
@@ -51,6 +63,7 @@ class CheckRecord(BaseModel):
         name = parse_s3_uri(report.archive, Bucket.DATASETS)
         if name.bucket != Bucket.DATASETS:
             return None
+        origins = report.statistics.origins
         return cls(
             archive=name.key,
             etag=etag,
@@ -58,7 +71,8 @@ class CheckRecord(BaseModel):
             task=report.statistics.task,
             class_names=tuple(report.statistics.class_names),
             images=report.statistics.totals["images"],
-            label_sources=report.statistics.origins.sources if report.statistics.origins else (),
+            label_sources=origins.sources if origins else (),
+            accepted_sources=origins.accepted_sources if origins else (),
             digest=report.digest,
             flow_run_id=flow_run_id,
             checked=datetime.now(UTC),
@@ -75,6 +89,8 @@ def record_check(report: Report, etag: str, flow_run_id: str) -> None:
     if record is None:
         return
     check = check_id(record.archive, etag)
+    for source in (*record.label_sources, *record.accepted_sources):
+        _note_labels(record, source)
     _RUNS.put(_object_key(record.verdict, check), record.model_dump_json().encode(), "application/json")
     for verdict in set(Verdict) - {record.verdict}:
         other = _read(_object_key(verdict, check))
@@ -82,9 +98,42 @@ def record_check(report: Report, etag: str, flow_run_id: str) -> None:
             _RUNS.delete(_object_key(verdict, check))
 
 
+def _note_labels(record: CheckRecord, source: LabelSource) -> None:
+    """Note an archive with a version that had a part in its labels."""
+    if source.model_name and source.model_version:
+        key = (
+            f"{_labels_folder(source.model_name, source.model_version)}{_text_id(record.archive)}.{record.digest}.json"
+        )
+        archive = LabelledArchive(archive=record.archive, digest=record.digest)
+        _RUNS.put(key, archive.model_dump_json().encode(), "application/json")
+
+
+def list_labelled_archives(model_name: str, version: int, most: int) -> list[LabelledArchive]:
+    """Return the archives in which labels of a version are, also accepted ones, those that were checked last first.
+
+    They may be deleted or replaced. Of more than `most`, the others are left out.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    listed = sorted(_RUNS.list(_labels_folder(model_name, version)), key=lambda each: each.modified, reverse=True)
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        found = list(pool.map(_read_labelled, [each.key for each in listed[:most]]))
+    return [each for each in found if each]
+
+
+def _read_labelled(key: str) -> LabelledArchive | None:
+    """What is noted; None if somebody else wrote it."""
+    body = _RUNS.get(key)
+    try:
+        return LabelledArchive.model_validate_json(body) if body else None
+    except ValidationError:
+        return None
+
+
 def check_id(archive: str, etag: str) -> str:
     """Return the name that the checks of an object of bucket `datasets` have: one for its key and its ETag."""
-    return f"{_archive_id(archive)}.{re.sub(r'[^A-Za-z0-9-]', '', etag)}"
+    return f"{_text_id(archive)}.{re.sub(r'[^A-Za-z0-9-]', '', etag)}"
 
 
 def read_checks(objects: Iterable[tuple[str, str]]) -> list[CheckRecord | None]:
@@ -119,12 +168,16 @@ def delete_checks(archive: str) -> None:
         StorageError: The object store cannot be reached.
     """
     for verdict in Verdict:
-        _RUNS.delete(*_RUNS.keys(f"{FOLDER}/{verdict}/{_archive_id(archive)}."))
+        _RUNS.delete(*_RUNS.keys(f"{FOLDER}/{verdict}/{_text_id(archive)}."))
 
 
-def _archive_id(archive: str) -> str:
+def _text_id(text: str) -> str:
     """A name of one length without signs: a key has up to 1,024 bytes, a name in some stores 255."""
-    return hashlib.sha256(archive.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _labels_folder(model_name: str, version: int) -> str:
+    return f"{LABEL_SOURCES}/{_text_id(model_name)}/{version}/"
 
 
 def _object_key(verdict: Verdict, check: str) -> str:

@@ -48,6 +48,7 @@ def count_origins(dataset: Dataset, labels: LabelTable, statistics: Statistics) 
         },
         instances=_classes(dataset, labels, rows[rows["origin"] == Origin.MODEL]),
         sources=_sources(rows[rows["origin"] == Origin.MODEL]),
+        accepted_sources=_sources(rows[rows["origin"] == Origin.ACCEPTED]),
     )
 
 

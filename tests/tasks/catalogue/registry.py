@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from mlflow import MlflowClient
@@ -68,11 +68,11 @@ def deploy(model: str, version: int | None, action: str = "deploy") -> str:
     return record.flow_run_id
 
 
-def check(archive: str, digest: str, *sources: LabelSource) -> None:
+def check(archive: str, digest: str, *sources: LabelSource, accepted: Sequence[LabelSource] = ()) -> None:
     """The record of a check of what is stored now."""
     stored = ObjectStore("datasets").find(archive)
     assert stored is not None
-    origins = OriginStatistics(images={}, labels={}, sources=sources) if sources else None
-    statistics = Statistics(task="detect", origins=origins)
+    origins = OriginStatistics(images={}, labels={}, sources=sources, accepted_sources=tuple(accepted))
+    statistics = Statistics(task="detect", origins=origins if sources or accepted else None)
     report = Report(archive=archive, digest=digest, findings=[], statistics=statistics)
     record_check.fn(report, stored.etag, "run-1")

@@ -12,6 +12,7 @@ from tasks.catalogue.tombstones import Kind, Tombstone
 from tasks.dataset.findings import LabelSource
 from tasks.importing.import_records import ImportRecord, write_import
 from tasks.storage.object_store import ObjectStore
+from tasks.validation.check_records import delete_checks
 from tests.tasks.catalogue.registry import check, deploy, infer, register
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -107,6 +108,51 @@ def test_an_archive_leads_to_the_versions_that_labelled_it_also_to_its_own() -> 
     assert f"7 images labelled with {own} version 1" in text
     assert "not in the registry" in text
     assert lineage.trace(name).to_svg()
+
+
+def test_a_version_leads_to_what_it_has_labelled_also_when_that_is_deleted() -> None:
+    """And to what was trained on it: the loop from one version to the next."""
+    own = uuid4().hex
+    name, reviewed = f"{own}-labelled.zip", f"{own}-reviewed.zip"
+    digest = uuid4().hex * 2
+    register(own, {})
+    source = LabelSource(model_name=own, model_version=1, flow_run_id="run-8", images=7)
+    DATASETS.put(name, b"a")
+    check(name, digest, source)
+    DATASETS.put(reviewed, b"b")
+    check(reviewed, DIGESTS["b"], accepted=[source])
+    register(own, {name: digest})
+
+    loop = {
+        (f"version {own}/1", f"archive {name}"),
+        (f"version {own}/1", f"archive {reviewed}"),
+        (f"archive {name}", f"version {own}/2"),
+    }
+    assert arrows(f"{own}/1") == arrows(own) == loop
+    found = lineage.trace(f"{own}/1")
+    assert f"└─ version {own}/2" in found.to_text()
+    assert (
+        f"7 images with labels that {own} version 1 suggested, accepted by a person in review run-8" in found.to_text()
+    )
+    assert found.to_svg().count('stroke-dasharray="5 4"') == 2  # from the version back to the archives
+
+    DATASETS.delete(name)
+    delete_checks(name)
+    grave(Kind.DATASET, name, digest=digest)
+    found = lineage.trace(f"{own}/1")
+    assert arrows(f"{own}/1") == loop
+    assert [node.title for node in found.nodes if node.deleted] == [name]
+
+
+def test_a_version_that_labelled_many_archives_says_that_it_shows_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage_graph, "MOST_LABELLED", 1)
+    own = uuid4().hex
+    register(own, {})
+    for name in (f"{own}-a.zip", f"{own}-b.zip"):
+        DATASETS.put(name, b"a")
+        check(name, DIGESTS["a"], LabelSource(model_name=own, model_version=1, images=7))
+    assert len(arrows(f"{own}/1")) == 1
+    assert "archives with its labels but for 1 are left out" in lineage.trace(f"{own}/1").to_text()
 
 
 def test_an_imported_archive_leads_to_its_source_whatever_its_name_is_now() -> None:

@@ -54,6 +54,16 @@ def test_kinds_stand_in_columns_from_left_to_right_and_arrows_go_with_them() -> 
     assert boxes == ["3", "1.5"]
 
 
+def test_a_line_from_a_version_to_what_it_labelled_goes_back_dashed_beside_what_it_learnt() -> None:
+    archive, version = node(NodeKind.ARCHIVE, "a.zip"), node(NodeKind.VERSION, "shapes/1")
+    edges = [Edge(source=archive.id, target=version.id), Edge(source=version.id, target=archive.id)]
+    learnt, labelled = drawn([archive, version], edges, [version.id]).iter(f"{SVG}path")
+    assert ("stroke-dasharray" in learnt.attrib, "stroke-dasharray" in labelled.attrib) == (False, True)
+    start, *_, end = [float(each) for each in labelled.attrib["d"].replace("M", "").replace("C", "").split()][::2]
+    assert start > end
+    assert learnt.attrib["d"].split()[1] != labelled.attrib["d"].split()[1]
+
+
 def test_a_deleted_thing_is_dashed_and_says_so_in_words() -> None:
     picture = drawn([node(NodeKind.VERSION, "shapes/1", "a fact", "another", deleted=True)], [], [])
     assert texts(picture) == ["Versions", "shapes/1", "deleted", "a fact"]

@@ -255,4 +255,5 @@ def test_labels_are_counted_by_who_made_them(tmp_path: Path) -> None:
     assert origins.labels == {"human": 28, "model": 2, "model-accepted": 2}
     assert origins.instances == {"cat": 1, "dog": 1}
     assert {(each.model, each.images) for each in origins.sources} == {("cells version 3", 1), ("cells version 4", 1)}
+    assert [(each.model, each.images) for each in origins.accepted_sources] == [("cells version 3", 1)]
     assert "| a model | 1 | 2 |" in report_markdown(report, "", "", None)
