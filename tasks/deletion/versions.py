@@ -13,6 +13,7 @@ from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.flow_runs import flow_run_is_final
 from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, list_unfinished_runs
+from tasks.selection import known_sample
 from tasks.serving import model_control, model_repository
 from tasks.serving.triton_names import candidate_name
 from tasks.storage.leases import lease_holders
@@ -102,6 +103,7 @@ def remove_version(deletion: Deletion) -> None:
     model_repository.delete_version.fn(model_name, version)
     if run := _training_run(deletion):
         _RUNS.delete(f"{run}/best.pt", *_RUNS.keys(checkpoint_key(run)))
+    _RUNS.delete(*_RUNS.keys(known_sample.folder_of(model_name, version)))
     deleted_versions.delete_version(model_name, version, deletion.tombstone.flow_run_id)
 
 

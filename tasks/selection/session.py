@@ -21,6 +21,7 @@ from tasks.inference.work_plan import MediaSource
 from tasks.merge.training_images import Checksum, TrainingImages
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import SelectionParams
+from tasks.selection.known_sample import KnownSample, find_sample, keep_sample, sample_key
 from tasks.selection.learnt_images import draw_sample, list_learnt_sources
 from tasks.selection.pool import LearntImages, Pool, PoolImage, align_classes, count_expected, keep_counted
 from tasks.selection.steps import FetchedImage, fetch_images
@@ -37,6 +38,10 @@ _NEED_LEARNT = {"diversity", "rare-classes", "drift"}
 
 class Version(Protocol):
     """A version that looks at images, as the registry describes it; `image_size` is in pixels."""
+
+    @property
+    def name(self) -> str:
+        """The name of its model."""
 
     @property
     def version(self) -> int:
@@ -177,15 +182,33 @@ def _look_at_learnt(
     observer: Observer, learnt: Learnt, selection: SelectionParams, folder: Path
 ) -> LearntImages | None:
     found = list_learnt_sources(learnt.archives, learnt.images.train)
-    images, _ = fetch_images(draw_sample(found, selection.learnt_images, selection.seed), folder / "learnt")
+    drawn = draw_sample(found, selection.learnt_images, selection.seed)
+    if not drawn:
+        return None
+    version = observer.version
+    key = sample_key(version.name, version.version, sha256_of(observer.weights), drawn)
+    sample = find_sample(key, len(version.class_names))
+    if sample is None:
+        sample = _look_at_sample(observer, drawn, selection.device, folder)
+        if sample is None:
+            return None
+        keep_sample(key, sample)
+    else:
+        log_step("%d images that it has learnt are known from an earlier selection", len(sample.embeddings))
+    share = len(found) / len(sample.embeddings)
+    return LearntImages(embeddings=sample.embeddings, class_counts=sample.class_counts * share)
+
+
+def _look_at_sample(
+    observer: Observer, drawn: Sequence[MediaSource], device: str | None, folder: Path
+) -> KnownSample | None:
+    images, _ = fetch_images(drawn, folder / "learnt")
     if not images:
         return None
-    log_step("looking at %d images of %d that it has learnt", len(images), len(found))
-    seen = list(_observe(images, observer, (View.PLAIN,), selection.device, folder))
+    log_step("looking at %d images that it has learnt", len(images))
+    seen = list(_observe(images, observer, (View.PLAIN,), device, folder))
     expected = count_expected([keep_counted(each.views[0]) for each in seen], len(observer.version.class_names))
-    return LearntImages(
-        embeddings=np.stack([each.embedding for each in seen]), class_counts=expected * (len(found) / len(images))
-    )
+    return KnownSample(embeddings=np.stack([each.embedding for each in seen]), class_counts=expected)
 
 
 def _observe(

@@ -273,11 +273,14 @@ def test_a_deleted_version_leaves_its_run_and_the_tags_of_its_origin(stack: Stac
     model = make_model(untrained, 2)
     registry.tag_version.fn(model, 1, {"archives": '{"a.zip": "digest"}'})
     tracked = MlflowClient().get_model_version(model, "1")
+    for version in (1, 2):
+        ObjectStore("runs").put(f"learnt-samples/{model}/{version}/a.npz", b"sample")
 
     state = run(delete_version, model, 1)
 
     assert state.is_completed(), state.message
     assert numbers(model) == [2]
+    assert keys("runs", f"learnt-samples/{model}/") == [f"learnt-samples/{model}/2/a.npz"]
     assert keys("models", f"{model}/1/") == []
     assert keys("models", f"{model}/2/")
     tags = MlflowClient().get_run(str(tracked.run_id)).data.tags

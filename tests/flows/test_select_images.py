@@ -15,6 +15,7 @@ from infra import demo_data
 from tasks.inference.image_lists import find_image_list
 from tasks.inference.media_inputs import list_media_sources
 from tasks.parameters import SelectionParams, TrainingParams
+from tasks.storage.object_store import ObjectStore
 from tests.emitted import emitted
 from tests.flows.registered import SIZE, mark_trained, pictures, register
 
@@ -61,3 +62,10 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
         for each in s3.list_objects_v2(Bucket="runs", Prefix=f"{run}/selection/")["Contents"]
     }
     assert kept == {"zip", "npy"}
+
+    again: State = select_images(name, [f"{name}/"], selection, return_state=True)
+    assert again.message == str(state.message).replace(run, str(again.state_details.flow_run_id))
+    looked_at = f"{again.state_details.flow_run_id}/selection/"
+    found = [each["Key"] for each in s3.list_objects_v2(Bucket="runs", Prefix=looked_at)["Contents"]]
+    assert not any("-1-views-" in key for key in found if "version-1-" in key)  # the images that it has learnt
+    assert len(list(ObjectStore("runs").keys(f"learnt-samples/{name}/1/"))) == 1

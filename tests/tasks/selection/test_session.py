@@ -4,6 +4,7 @@ import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import TrainingImages
 from tasks.parameters import SelectionParams
-from tasks.selection import session, steps
+from tasks.selection import known_sample, session, steps
 from tasks.selection.session import Learnt, LookedAt, Observer, look_at_images
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracking.registry import ModelVersion
@@ -89,6 +90,10 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
         list(predict_chunks(job))
         return Predictions(job.predictions)
 
+    stored: dict[str, bytes] = {}
+    monkeypatch.setattr(known_sample, "_RUNS", SimpleNamespace(get=stored.get, put=stored.__setitem__))
+    for name in ("find_sample", "keep_sample"):
+        monkeypatch.setattr(session, name, getattr(known_sample, name).fn)
     monkeypatch.setattr(steps, "MediaStore", Store)
     monkeypatch.setattr(session, "fetch_images", steps.fetch_images.fn)
     monkeypatch.setattr(session, "predict_images", predict)
@@ -130,7 +135,12 @@ def test_images_are_looked_at_but_for_those_that_nobody_should_label(
     assert pool.learnt is not None
     assert pool.learnt.embeddings.shape == (2, len(pool.images[0].embedding))
     assert kept[0].startswith("run/selection/version-3-3-views-")
-    assert look([*OBJECTS][:9], one, learnt_images=2)[1] == kept
+    again, looked = look([*OBJECTS][:9], one, learnt_images=2)
+    assert looked == kept[:-1]  # the sample of what it has learnt is known
+    assert again.pool.learnt is not None
+    assert (again.pool.learnt.embeddings == pool.learnt.embeddings).all()
+    assert (again.pool.learnt.class_counts == pool.learnt.class_counts).all()
+    assert len(look([*OBJECTS][:9], one, learnt_images=3)[1]) == len(kept)
 
 
 def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
