@@ -18,10 +18,10 @@ from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findin
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.media.image_header import FORMATS, MAX_PIXELS, Header, HeaderError, decodes_with_pillow, read_header
+from tasks.vision.grey_stats import THUMBNAIL_SIDE, GreyStats, measure_grey
 
 MAX_IMAGE_BYTES = 256 * 2**20
 MIN_SIDE = 10
-THUMBNAIL_SIDE = 16
 
 IMAGE_ENDINGS = tuple(FORMATS)
 # Ultralytics lists .avif, .dng, .heic, .heif and .jp2 too, but reads them only with packages that few have.
@@ -42,8 +42,6 @@ _TURNS = {
 _SWAPS_FROM = 5
 _TIFF = {b"II*\0", b"MM\0*"}
 _LARGE_PIXELS = 50_000_000
-# The longest side, in pixels, of the picture that is measured: half of what most models are trained at.
-_MEASURED_SIDE = 320
 # Only one large image is decoded at a time, whatever the number of threads: it takes up to 600 MB.
 _large_lock = threading.Lock()
 # What libjpeg says if pixels are lost. Its other complaints, such as an unknown JFIF revision, condemn nothing.
@@ -53,17 +51,14 @@ _JPEG_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 _MIN_LEFT_OVER = 64
 # Damage is a finding; OpenCV would write it to the terminal as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-_LEVELS = np.arange(256, dtype=np.float32)
 _Grey = npt.NDArray[np.uint8]
 
 
 class ImageStats(NamedTuple):
     """What the check keeps of an image that was decoded in full: about 600 bytes.
 
-    `width` and `height` are in pixels as stored; `orientation` (EXIF, 1 to 8) is not applied. The rest is measured in
-    grey, with the longest side made about 320 pixels. `dark` and `bright` are the levels (0 to 255) that 99 % and 5 %
-    of the pixels do not exceed. `entropy` is that of the levels, in bits; `sharpness` is the root mean square of the
-    positive part of the Laplacian as a share of the levels' standard deviation. `thumbnail` holds 16 rows of 16 levels.
+    `width` and `height` are in pixels as stored; `orientation` (EXIF, 1 to 8) is not applied. The rest is that of
+    `GreyStats`.
     """
 
     width: int
@@ -74,6 +69,11 @@ class ImageStats(NamedTuple):
     entropy: float = 8.0
     sharpness: float = 1.0
     thumbnail: bytes = bytes(THUMBNAIL_SIDE**2)
+
+    @property
+    def grey(self) -> GreyStats:
+        """What it looks like in grey."""
+        return GreyStats(*self[3:])
 
 
 def is_image(name: str) -> bool:
@@ -113,7 +113,8 @@ def check_image(data: bytes, path: str) -> tuple[ImageStats | None, list[Finding
     if grey is None:
         found = "data that ends or breaks, or that OpenCV does not read"
         return None, [_unreadable(path, f"{header.width}x{header.height} pixels", found)]
-    return _measure(grey, header.orientation), _rotation_findings(header, path)
+    height, width = grey.shape
+    return ImageStats(width, height, header.orientation, *measure_grey(grey)), _rotation_findings(header, path)
 
 
 def _header_findings(header: Header, path: str) -> list[Finding]:
@@ -204,24 +205,6 @@ def _turn_back(shown: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np
     stored = shown.swapaxes(0, 1) if orientation >= _SWAPS_FROM else shown
     down, across = (-1 if orientation in mirrored else 1 for mirrored in ((3, 4, 6, 7), (2, 3, 7, 8)))
     return np.ascontiguousarray(stored[::down, ::across])
-
-
-def _measure(grey: _Grey, orientation: int) -> ImageStats:
-    height, width = grey.shape
-    # A whole factor is several times faster than a fraction.
-    factor = min(max(round(max(width, height) / _MEASURED_SIDE), 1), width, height)
-    across = width // factor
-    down = height // factor
-    small = cv2.resize(grey[: down * factor, : across * factor], (across, down), interpolation=cv2.INTER_AREA)
-    shares = cv2.calcHist([small], [0], None, [256], [0, 256]).ravel() / (across * down)
-    dark, bright = shares.cumsum().searchsorted((0.99, 0.05)).tolist()
-    used = shares[shares > 0]
-    mean = float(shares @ _LEVELS)
-    contrast = max(float(shares @ (_LEVELS - mean) ** 2), 1.0) ** 0.5
-    edges = cv2.norm(cv2.Laplacian(small, cv2.CV_8U), cv2.NORM_L2) / (across * down) ** 0.5
-    thumbnail = cv2.resize(small, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).tobytes()
-    entropy = max(0.0, -float(used @ np.log2(used)))
-    return ImageStats(width, height, orientation, dark, bright, entropy, edges / contrast, thumbnail)
 
 
 def _unreadable(path: str, expected: str, found: str) -> Finding:

@@ -10,10 +10,11 @@ import numpy as np
 
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, error, make_finding
-from tasks.dataset.image_stats import THUMBNAIL_SIDE, ImageStats, decode_colour
+from tasks.dataset.image_stats import ImageStats, decode_colour
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.validation.near_duplicates import find_near_duplicates
+from tasks.vision.grey_stats import THUMBNAIL_SIDE
 
 # Candidates for the same pixels are read and decoded once more; beyond these they can still be near.
 MAX_READ_BYTES = 8 * 2**30

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.dataset.image_stats import THUMBNAIL_SIDE
+from tasks.vision.grey_stats import THUMBNAIL_SIDE
 
 # Bits of 63. Measured on blood cells and street scenes: other quality, size or brightness changes up to 4 bits, 2 % cut
 # off each side up to 12, and different blood cells differ in 12 at least.

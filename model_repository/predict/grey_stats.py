@@ -1,0 +1,1 @@
+../../tasks/vision/grey_stats.py
