@@ -1,7 +1,8 @@
 """One image in, JSON out: `image` (the bytes of a JPEG or PNG file) -> `json`, by the model that the request names.
 
 It decodes and letterboxes the image, sends it to the model inside this server, and returns the detections in pixels of
-the image. Request parameters: `model`, `version`, `confidence`, `iou`. It imports nothing of ours.
+the image. Request parameters: `model`, `version`, `confidence`, `iou`. A sample of what was found goes to the live log,
+if the environment names a folder (`live_log.py`). It imports nothing of ours.
 """
 
 import json
@@ -34,14 +35,20 @@ class TritonPythonModel:
         # OpenCV's own limit, should it read a header differently. It looks at this once, when it is imported.
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max_pixels)
         from .image_decoding import ImageDecoder
+        from .live_log import open_live_log
         from .pipeline import PredictPipeline
 
         address = os.environ.get("TRITON_HTTP_URL") or "127.0.0.1:8000"
-        self.pipeline = PredictPipeline(ImageDecoder(max_bytes, max_pixels), address)
+        live_log = open_live_log(_warn)
+        self.pipeline = PredictPipeline(ImageDecoder(max_bytes, max_pixels), address, live_log)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own."""
         return [self._respond(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Let the log write what it has."""
+        self.pipeline.close()
 
     def _respond(self, request: Any) -> object:  # noqa: ANN401  # Triton's own
         try:
@@ -50,6 +57,10 @@ class TritonPythonModel:
         except PredictError as error:
             return _error(str(error), error.reason)
         return pb_utils.InferenceResponse([pb_utils.Tensor("json", np.array([answer], np.object_))])
+
+
+def _warn(message: str) -> None:
+    pb_utils.Logger.log_warn(message)
 
 
 def _error(message: str, reason: Reason) -> object:
