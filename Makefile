@@ -49,8 +49,9 @@ demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPO
 		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
 
-up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without)
-	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review)
+up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without)
+	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review) \
+		$(if $(filter 1,$(LIVE_LOG)),--live-log) $(if $(filter 0,$(LIVE_LOG)),--no-live-log)
 
 down: ## stop the local stack; its data stays in .studio
 	@test ! -x $(STUDIO) || $(STUDIO) down
@@ -123,6 +124,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) tests.benchmarks.bench_promises
 	@$(PY) tests.benchmarks.bench_selection
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
+	@$(PY) tests.benchmarks.bench_live_log
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py

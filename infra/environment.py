@@ -23,6 +23,7 @@ GUARDED = (
     "STUDIO_NOTIFY",
     "STUDIO_PASSWORD",
     "STUDIO_S3_EVENTS_SECRET",
+    "STUDIO_LIVE_LOG",
 )
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
 
@@ -102,6 +103,7 @@ def worker_environment(settings: StackSettings) -> dict[str, str]:
         **settings.environment,
         **s3_environment(settings, Role.WORKER),
         **triton_environment(settings),
+        **settings.live_log_environment,
         **dict(links),
     }
 

@@ -219,6 +219,7 @@ def triton(settings: StackSettings) -> Service:
         environment=inherited_environment(settings)
         | s3_environment(settings, Role.TRITON)
         | triton_environment(settings)
+        | settings.live_log_environment
         | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
     )
 

@@ -157,7 +157,7 @@ def load_settings() -> StackSettings:
     A running stack goes on with the services elsewhere that it was started with.
 
     Raises:
-        StackError: The environment names other ports than the running stack has.
+        StackError: The environment names other ports, or another live log, than the running stack has.
     """
     settings = StackSettings.load()
     if supervisord.process(settings) is None:
@@ -166,10 +166,12 @@ def load_settings() -> StackSettings:
     for address, names in VARIABLES.items():
         if is_address(os.environ.get(address, ""), kept.get(address) or ""):
             os.environ.update({name: kept[name] or "" for name in names if name in kept and not os.environ.get(name)})
-    for name, value in settings.remembered.items():
-        wanted = getattr(settings, name.removeprefix("STUDIO_").lower(), value)
-        if "PORT" in name and str(wanted) != value:
-            raise StackError(f"The stack is up with {name}={value}, not {wanted}: `studio down` first, without {name}.")
+    for name, value in {"STUDIO_LIVE_LOG_DIR": "", **settings.remembered}.items():
+        wanted = settings.memory.get(name, value)
+        if ("PORT" in name or "LIVE_LOG" in name) and wanted != value:
+            raise StackError(
+                f"The stack is up with {name}={value}, not {wanted or 'none'}: `studio down` first, without {name}."
+            )
     return settings
 
 

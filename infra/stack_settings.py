@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra import loopback
@@ -23,6 +23,7 @@ SECRETS = (
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
+LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
 
@@ -68,11 +69,23 @@ class StackSettings(BaseSettings):
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
+    live_log_dir: Path | None = Field(
+        None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
+    )
+    live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
+    live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
+    live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
     worker_limit: int = Field(13, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
         SecretStr(""), description="What senders of event notifications show to the front page; empty: it takes none."
     )
+
+    @field_validator("live_log_dir", mode="before")
+    @classmethod
+    def _from_anywhere(cls, folder: object) -> object:
+        """The folder as other processes find it; an empty text is none."""
+        return Path(str(folder)).resolve() if folder else None
 
     @classmethod
     def load(cls) -> "StackSettings":
@@ -86,11 +99,17 @@ class StackSettings(BaseSettings):
 
     def remember(self) -> None:
         """Keep the ports, the database and the parts, so that `make status` and `make down` find what was started."""
-        values = {name: getattr(self, name) for name in type(self).model_fields if "port" in name or name == "review"}
+        lines = [f"{name}={value}\n" for name, value in self.memory.items()]
+        write_private(self.state_dir / "settings.env", "".join(lines))
+
+    @property
+    def memory(self) -> dict[str, str]:
+        """What is kept, under the names in the environment."""
+        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG}]
+        values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
-        lines = [f"STUDIO_{name.upper()}={value}\n" for name, value in values.items()]
-        write_private(self.state_dir / "settings.env", "".join(lines))
+        return {f"STUDIO_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -117,6 +136,18 @@ class StackSettings(BaseSettings):
     def runs_label_studio(self) -> bool:
         """Whether Label Studio runs here."""
         return self.review and not self.is_elsewhere("LABEL_STUDIO_URL")
+
+    @property
+    def live_log_environment(self) -> dict[str, str]:
+        """Where Triton keeps its live log and a worker finds it, and how much of it; nothing if there is none."""
+        if self.live_log_dir is None:
+            return {}
+        return {
+            "STUDIO_LIVE_LOG_DIR": str(self.live_log_dir),
+            "STUDIO_LIVE_LOG_SHARE": str(self.live_log_share),
+            "STUDIO_LIVE_LOG_MIB": str(self.live_log_mib),
+            "STUDIO_LIVE_LOG_PICTURES": str(self.live_log_pictures).lower(),
+        }
 
     @property
     def triton_key(self) -> str:

@@ -28,6 +28,8 @@ def set_environment(*, stack: bool) -> Path:
     for number, name in enumerate(PORTS):
         os.environ[f"STUDIO_{name}_PORT"] = str(first + number)
     os.environ["STUDIO_STATE_DIR"] = str(state)
+    os.environ["STUDIO_LIVE_LOG_DIR"] = str(state / "live-log")
+    os.environ["STUDIO_LIVE_LOG_SHARE"] = "1"
     os.environ.pop("STUDIO_POSTGRES_URL", None)
     from infra.stack_settings import StackSettings
 

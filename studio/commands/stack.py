@@ -22,13 +22,25 @@ def up(
     review: Annotated[
         bool | None, typer.Option("--review/--no-review", help="With or without Label Studio; kept for later starts.")
     ] = None,
+    live_log: Annotated[
+        bool | None,
+        typer.Option(
+            "--live-log/--no-live-log",
+            help="With or without a sample of the live predictions for `monitor-model`; kept for later starts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the local stack, with the data it had."""
     from infra import stack
+    from infra.stack_settings import StackSettings
 
     if review is not None:
         os.environ["STUDIO_REVIEW"] = str(review).lower()
+    if live_log is not None:
+        known = StackSettings.load()
+        folder = known.live_log_dir or known.state_dir / "live-log"
+        os.environ["STUDIO_LIVE_LOG_DIR"] = str(folder) if live_log else ""
     settings = stack.load_settings()
     stack.up(settings, (lambda _: None) if as_json else print)
     if as_json:

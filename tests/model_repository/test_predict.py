@@ -1,6 +1,7 @@
 """Model `predict` in the stack's Triton, as its clients meet it."""
 
 import json
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from infra import publish_predict as publishing
+from infra import supervisord
 from infra.services import s3_client
 from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
@@ -24,6 +26,7 @@ from tasks.serving.triton_config import NO_DEFAULT_VERSION
 from tasks.settings import Settings
 from tasks.vision import geometry
 from tests.clients import Clients
+from tests.model_repository import live_logs
 from tests.tasks.dataset.archives import huge_png
 from tests.tasks.serving.graphs import (
     constant_graph,
@@ -36,6 +39,7 @@ from tests.tasks.serving.graphs import (
     serve,
     smooth,
 )
+from tests.waiting import eventually
 
 SIZE = 64
 NAMES = ("cat", "dog", "newt")
@@ -313,3 +317,56 @@ def test_the_length_of_bytes_is_believed_by_nobody(live: ServedModel) -> None:
     assert connection.getresponse().status >= 400
     connection.close()
     assert curl(PICTURE, model=live.name)[0] == 200
+
+
+def logged(model: str, count: int) -> list[dict[str, Any]]:
+    """The lines about a model in the log of the stack, which samples every request."""
+    folder = Path(os.environ["STUDIO_LIVE_LOG_DIR"])
+
+    def found() -> list[dict[str, Any]]:
+        own = [line for line in live_logs.lines(folder) if line["model"] == model]
+        return own if len(own) >= count else []
+
+    return eventually(found, f"{count} answers of {model} in {folder}")
+
+
+def test_answers_are_in_the_live_log_as_the_version_gave_them(stack: StackSettings) -> None:
+    """Two versions answer at once, and requests of any confidence; one that failed is in no log."""
+    name = "live-logged"
+    both = [
+        ServedModel(name=name, version=version, task="detect", image_size=SIZE, class_names=NAMES, run_id="no-run")
+        for version in (1, 2)
+    ]
+    for model in both:
+        publish(model, constant_graph(SIZE, {"detections": FOUND}))
+    serve(both, champion=2)
+    assert curl(PICTURE, model=name, confidence="0.95")[0] == 200
+    assert curl(PICTURE, model=name, version="1", confidence="0.1", iou="0.5")[0] == 200
+    assert curl(PICTURE, model=name, confidence="auto")[0] == 400
+    lines = logged(name, 2)
+    assert [line["version"] for line in lines] == [2, 1]
+    for line in lines:
+        assert [row[:2] for row in line["found"]] == [[1, 0.9], [1, 0.6], [7, 0.2]]
+        assert (line["width"], line["height"], line["least"]) == (128, 96, 0.01)
+        assert "picture" not in line
+    folder = stack.state_dir / "live-log"
+    assert [path.name for path in (folder, *folder.iterdir()) if path.stat().st_mode & 0o077] == []
+
+
+def test_answers_come_while_the_log_cannot_be_written_and_the_server_says_so(stack: StackSettings) -> None:
+    folder, away = stack.state_dir / "live-log", stack.state_dir / "live-log-away"
+    folder.mkdir(exist_ok=True)
+    folder.rename(away)
+    try:
+        folder.write_text("in its place")
+        publish(LIVE, constant_graph(SIZE, {"detections": FOUND}))
+        serve([LIVE], champion=1)
+        assert [curl(PICTURE, model=LIVE.name)[0] for _ in range(20)] == [200] * 20
+        warning = "expected .*live-log .STUDIO_LIVE_LOG_DIR. to take a sample of the answers"
+        log = supervisord.log_file(stack, "triton")
+        eventually(lambda: re.search(warning, log.read_text()), "a warning")
+    finally:
+        folder.unlink()
+        away.rename(folder)
+    assert curl(PICTURE, model=LIVE.name)[0] == 200
+    assert logged(LIVE.name, 1)
