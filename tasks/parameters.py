@@ -854,12 +854,14 @@ class MonitoringParams(Parameters):
         ge=1,
         description="Number of the version in MLflow whose predictions are looked at. None takes the champion.",
     )
-    days: float = Field(7, gt=0, le=366, description="Runs of inference of the last days are looked at.")
-    images: int = Field(
-        500, ge=50, le=5000, description="Most images of these runs whose detections are compared, drawn at random."
-    )
+    days: float = Field(7, gt=0, le=366, description="Answers of the last days are looked at.")
+    images: int = Field(500, ge=50, le=5000, description="Most images whose detections are compared, drawn at random.")
     pictures: int = Field(
-        100, ge=0, le=1000, description="Most of them whose pixels are looked at: each is fetched and decoded once."
+        100,
+        ge=0,
+        le=1000,
+        description="Most of them whose pixels are looked at: each is fetched and decoded once. Of live requests the "
+        "log has brightness, contrast and sharpness.",
     )
     embeddings: bool = Field(
         True,

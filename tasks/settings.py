@@ -33,6 +33,10 @@ class Settings(BaseSettings):
         "", description="Signs links; without it the `AWS_*` key of the process does."
     )
     studio_links_secret_access_key: SecretStr = SecretStr("")
+    studio_live_log_dir: Path | None = Field(
+        None,
+        description="Folder of the live log that model `predict` writes; none: live predictions are not monitored.",
+    )
     studio_scratch_dir: Path = Field(Path(tempfile.gettempdir()), description="Parent of every run's scratch folder.")
 
     @property

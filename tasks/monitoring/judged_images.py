@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tasks.dataset.image_stats import ImageStats
 from tasks.evaluation.matching import match
 from tasks.evaluation.overlaps import ComparedImage
-from tasks.monitoring.profiles import OBJECT_TRAITS, Doubles, Ints, Profile, profile_images
+from tasks.monitoring.profiles import OBJECT_TRAITS, Doubles, Ints, Profile, looks_of, profile_images
 
 LEAST_CONFIDENCE = 0.01  # weaker detections are by far the most, and change no score
 _RECALLS = np.linspace(0, 1, 101)  # COCO's
@@ -47,7 +47,7 @@ def judge_images(images: Sequence[ComparedImage], stats: Sequence[ImageStats | N
     kept = matching.confidence >= LEAST_CONFIDENCE
     first = np.cumsum([0, *map(len, found)])[:-1]
     rows = (first[matching.image] + matching.place)[kept]
-    whole = profile_images(stats, found)
+    whole = profile_images([own and looks_of(own) for own in stats], found)
     cells = matching.label_image * classes + matching.label_class
     return JudgedImages(
         profile=replace(whole, **{name: getattr(whole, name)[rows] for name in OBJECT_TRAITS}),

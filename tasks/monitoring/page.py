@@ -1,6 +1,8 @@
 """What a monitoring found: as a page with pictures, as Markdown, as figures and in a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tasks.media.annotate import annotate_image
@@ -61,10 +63,19 @@ def monitoring_markdown(judgement: Judgement, window: Window) -> str:
     parts = [
         f"**{estimate_text(estimate, judgement.metric)}.**" if estimate else "",
         bullet_list(map(escape_markdown, judgement.reasons)),
+        origin_text(judgement, window),
         table(("trait", "images", "difference", "q", ""), rows),
         bullet_list(map(escape_markdown, window.remarks)),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def origin_text(judgement: Judgement, window: Window) -> str:
+    """Return how many images are from where; nothing if there is no live log."""
+    if window.live is None:
+        return ""
+    batch = judgement.images - window.live
+    return f"Images of runs of inference: {batch:,}; of live requests: {window.live:,}."
 
 
 def monitoring_page(title: str, judgement: Judgement, window: Window, class_names: Sequence[str]) -> str:
@@ -75,18 +86,19 @@ def monitoring_page(title: str, judgement: Judgement, window: Window, class_name
         DOCUMENT,
         PICTURES,
         title=title,
-        totals=[("images", f"{judgement.images:,}"), ("runs", f"{window.runs:,}")],
+        totals=_totals(judgement, window),
         estimate=estimate and f"{estimate_text(estimate, judgement.metric)}.",
         fallen=judgement.has_fallen,
         drifted=judgement.drifted,
         remarks=window.remarks,
         traits=[_trait(test, judgement.min_images, class_names) for test in judgement.tests],
-        exhibits=[
-            exhibit
-            for each in judgement.unusual[:_SHOWN]
-            if (exhibit := _exhibit(each, window, class_names)) is not None
-        ],
+        exhibits=[*islice(_exhibits(judgement, window, class_names), _SHOWN)],
     )
+
+
+def _totals(judgement: Judgement, window: Window) -> list[tuple[str, str]]:
+    live = [] if window.live is None else [("of live requests", f"{window.live:,}")]
+    return [("images", f"{judgement.images:,}"), *live, ("runs", f"{window.runs:,}")]
 
 
 def _row(test: DriftTest, min_images: int) -> tuple[object, ...]:
@@ -123,10 +135,19 @@ def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict
     }
 
 
-def _exhibit(unusual: UnusualImage, window: Window, class_names: Sequence[str]) -> dict[str, str] | None:
+def _exhibits(judgement: Judgement, window: Window, class_names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield those of which there is a picture."""
+    for each in judgement.unusual:
+        path = window.looked_at[each.image].path
+        exhibit = path and _exhibit(each, path, window, class_names)
+        if exhibit:
+            yield exhibit
+
+
+def _exhibit(unusual: UnusualImage, path: Path, window: Window, class_names: Sequence[str]) -> dict[str, str] | None:
     """None if the image cannot be drawn: it was looked at in grey."""
     try:
-        image = resize_to_fit(read_image(window.looked_at[unusual.image].path), _SIDE)
+        image = resize_to_fit(read_image(path), _SIDE)
     except MediaError:
         return None
     found = window.found[unusual.image].rescale(image.shape[1], image.shape[0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,15 @@ Ints = NDArray[np.int64]
 
 PICTURE_TRAITS = ("brightness", "contrast", "sharpness", "image size")
 OBJECT_TRAITS = ("image", "class_id", "confidence", "size")
+
+
+class Looks(NamedTuple):
+    """What an image looks like: the values of `PICTURE_TRAITS`, as `Profile.pictures` has them."""
+
+    brightness: float
+    contrast: float
+    sharpness: float
+    image_size: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,18 +90,18 @@ class Profile:
 
 
 def profile_images(
-    stats: Sequence[ImageStats | None], found: Sequence[Detections], embeddings: Doubles | None = None
+    looks: Sequence[Looks | None], found: Sequence[Detections], embeddings: Doubles | None = None
 ) -> Profile:
-    """Return the profile of images, None of which were looked at where `stats` is None.
+    """Return the profile of images.
 
     Args:
-        stats: What each image looks like.
+        looks: What each image looks like; None if it was not looked at.
         found: What a model found in each, of classify its best class.
         embeddings: [N, d], or None if there are none.
     """
     counts = [len(own) for own in found]
     return Profile(
-        pictures=picture_traits(stats),
+        pictures=picture_traits(looks),
         embeddings=np.zeros((len(found), 0)) if embeddings is None else embeddings,
         image=np.repeat(np.arange(len(found)), counts),
         class_id=np.concatenate([np.zeros(0, np.int64), *(own.class_id for own in found)]).astype(np.int64),
@@ -100,16 +110,17 @@ def profile_images(
     )
 
 
-def picture_traits(stats: Sequence[ImageStats | None]) -> dict[str, Doubles]:
+def picture_traits(looks: Sequence[Looks | None]) -> dict[str, Doubles]:
     """Return `PICTURE_TRAITS` by name, [N] each, NaN for an image that was not looked at."""
-    seen = [(np.nan,) * len(PICTURE_TRAITS) if own is None else _traits_of(own) for own in stats]
+    seen = [own or (np.nan,) * len(PICTURE_TRAITS) for own in looks]
     columns = np.array(seen, np.float64).reshape(-1, len(PICTURE_TRAITS)).T
     return dict(zip(PICTURE_TRAITS, columns, strict=True))
 
 
-def _traits_of(stats: ImageStats) -> tuple[float, ...]:
-    levels = np.frombuffer(stats.thumbnail, np.uint8)
-    return float(levels.mean()), float(stats.dark - stats.bright), stats.sharpness, (stats.width * stats.height) ** 0.5
+def looks_of(stats: ImageStats) -> Looks:
+    """Return what an image looks like that was decoded."""
+    grey = stats.grey
+    return Looks(grey.brightness, grey.contrast, grey.sharpness, (stats.width * stats.height) ** 0.5)
 
 
 def _box_sizes(found: Detections) -> Doubles:

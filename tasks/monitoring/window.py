@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.dataset.image_stats import ImageStats
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
-from tasks.monitoring.profiles import Doubles, Profile, profile_images
+from tasks.monitoring.profiles import Doubles, Looks, Profile, profile_images
 from tasks.vision.detections import Detections
 
 _BOX = ("x1", "y1", "x2", "y2")
@@ -21,21 +20,25 @@ _DETECTION = ("source", "class_id", "confidence", *_BOX)
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """An image whose pixels were looked at: its file here, what it looks like, and its embedding [d], if it has one."""
+    """An image whose pixels were looked at: what it looks like, and its embedding [d], if it has one.
 
-    path: Path
-    stats: ImageStats
+    `path` is its file here; None of a live request of which no picture is kept.
+    """
+
+    looks: Looks
+    path: Path | None = None
     embedding: Doubles | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Window:
-    """Images of runs of inference.
+    """Images of runs of inference and of live requests.
 
     Attributes:
         found: What was found in each image; of classify its best class.
-        least: [classes] the confidence from which on each run has kept detections.
+        least: [classes] the confidence from which on each run, and the live log, has kept detections.
         runs: How many runs they are of.
+        live: How many of the images are of live requests; None if there is no live log.
         looked_at: Those whose pixels were looked at, by their numbers.
         remarks: Sentences about what was left out.
     """
@@ -43,19 +46,20 @@ class Window:
     found: tuple[Detections, ...]
     least: Doubles
     runs: int
+    live: int | None = None
     looked_at: Mapping[int, LookedAt] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     def profile(self) -> Profile:
         """Return the profile of all images; of those that were not looked at the size alone is known."""
-        stats: list[ImageStats | None] = [None] * len(self.found)
+        looks: list[Looks | None] = [None] * len(self.found)
         embedded = [each.embedding for each in self.looked_at.values() if each.embedding is not None]
         embeddings = np.full((len(self.found), len(embedded[0]) if embedded else 0), np.nan)
         for number, each in self.looked_at.items():
-            stats[number] = each.stats
+            looks[number] = each.looks
             if each.embedding is not None:
                 embeddings[number] = each.embedding
-        profile = profile_images(stats, self.found, embeddings)
+        profile = profile_images(looks, self.found, embeddings)
         sizes = np.array([(each.width * each.height) ** 0.5 for each in self.found])
         profile = replace(profile, pictures={**profile.pictures, "image size": sizes})
         return profile.from_confidence(self.least)

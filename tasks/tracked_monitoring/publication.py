@@ -26,7 +26,13 @@ def publish(version: ModelVersion, judgement: Judgement, window: Window) -> None
     """
     run = flow_run_id()
     title = f"{version.name} version {version.version}"
-    facts = {"model": version.name, "version": version.version, "flow_run_id": run, "runs": window.runs}
+    facts = {
+        "model": version.name,
+        "version": version.version,
+        "flow_run_id": run,
+        "runs": window.runs,
+        "live": window.live,
+    }
     figures = json.dumps(facts | page.monitoring_facts(judgement) | {"remarks": window.remarks}, indent=2)
     html = page.monitoring_page(title, judgement, window, version.class_names)
     write = retried(storage_steps.write_text)

@@ -18,7 +18,7 @@ from tasks.evaluation.prediction_file import read_embeddings
 from tasks.evaluation.version_evaluation import compare_images
 from tasks.merge.steps import SAMPLE, ValidArchive
 from tasks.monitoring.judged_images import JudgedImages, judge_images
-from tasks.monitoring.profiles import Doubles, picture_traits
+from tasks.monitoring.profiles import Doubles, looks_of, picture_traits
 from tasks.monitoring.reference import REFERENCE, Reference, load_reference, save_reference
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.tracking import registry, runs
@@ -108,7 +108,7 @@ def open_sample(packed: Path, version: ModelVersion, folder: Path) -> Evaluation
 
 def _as_stored(sets: Sequence[JudgedImages], data: EvaluationSet) -> list[JudgedImages]:
     """Return the sets with looks as of images that were not made smaller for the model, as those of a window are."""
-    stored = picture_traits([image.stats for image in data.images])
+    stored = picture_traits([looks_of(image.stats) for image in data.images])
     rendered = sets[0].profile.pictures
     return [
         replace(images, profile=replace(images.profile, pictures=_shift(stored, images.profile.pictures, rendered)))

@@ -1,10 +1,10 @@
-"""What a version has answered lately, from the runs of inference of the last days."""
+"""What a version has answered in the last days, in runs of inference and live."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from tasks.inference.postprocess import class_thresholds
 from tasks.inference.results.summary import to_valid_unicode
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
-from tasks.monitoring.profiles import Doubles
+from tasks.monitoring.live_log import LiveAnswer, LiveAnswers, read_live_log, read_picture
+from tasks.monitoring.profiles import Doubles, looks_of
 from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.orchestration.current_run import log_step, now
 from tasks.parameters import InferenceParams, MonitoringParams
+from tasks.settings import Settings
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracking import registry
 from tasks.tracking.inference_runs import list_inference_runs
@@ -46,18 +48,24 @@ class _Answered:
 
 
 def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Path) -> Window:
-    """Return images that runs of the last days have answered with a version, the newest runs first, each image once.
+    """Return images that a version has answered in the last days, each once.
+
+    They are of runs of inference, the newest first, and of the live log, if this worker knows one. If both have more
+    than there is room for, each gets a half.
 
     Raises:
         StudioError: The object store or MLflow cannot be reached.
     """
     log_step("reading what %s version %d has found in the last %g days", version.name, version.version, monitoring.days)
     rng = np.random.default_rng(monitoring.seed)
+    end = now()
+    begin = end - timedelta(days=monitoring.days)
+    live, remarks = _read_live(version, monitoring, (begin, end))
     found: dict[str, Detections] = {}
     sources: dict[str, MediaSource] = {}
     least: list[Doubles] = []
     frames = left_out = 0
-    for run in _recent_runs(version, monitoring.days):
+    for run in _recent_runs(version, begin):
         if len(found) >= monitoring.images:
             break
         answered = _read_run(run, version, monitoring.images, rng, folder)
@@ -69,13 +77,54 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
         for each in answered.found[: monitoring.images - len(found)]:
             found.setdefault(each.source, each)
         sources = {**answered.sources, **sources}  # as the newest run has read them
-    limits = np.max(least, axis=0) if least else np.zeros(len(version.class_names))
-    window = Window(found=tuple(found.values()), least=limits, runs=len(least))
-    return _look_at(window, sources, monitoring.pictures, rng, folder, _remarks(left_out, frames))
+    answered_live = live.answers if live else ()
+    taken = answered_live[: max(monitoring.images // 2, monitoring.images - len(found))]
+    batch = tuple(found.values())[: monitoring.images - len(taken)]
+    limits = np.max([np.zeros(len(version.class_names)), *least], axis=0)
+    window = Window(
+        found=(*batch, *(each.found for each in taken)),
+        least=np.maximum(limits, max((each.least for each in taken), default=0)),
+        runs=len(least),
+        live=len(taken) if live else None,
+        remarks=(*_remarks(left_out, frames), *remarks),
+    )
+    for remark in window.remarks:
+        log_step("%s", remark)
+    return _look_at(window, dict(enumerate(taken, start=len(batch))), sources, monitoring.pictures, rng, folder)
 
 
-def _recent_runs(version: ModelVersion, days: float) -> Iterator[str]:
-    begin = now() - timedelta(days=days)
+def _read_live(
+    version: ModelVersion, monitoring: MonitoringParams, days: tuple[datetime, datetime]
+) -> tuple[LiveAnswers | None, tuple[str, ...]]:
+    """Return what the live log has of a version, and what of it cannot be used; None if there is none."""
+    folder = Settings().studio_live_log_dir
+    if folder is None:
+        return None, ()
+    model = version.name, version.version, version.task
+    try:
+        live = read_live_log(folder, model, len(version.class_names), days, monitoring.images, monitoring.seed)
+    except OSError as error:
+        expected = f"expected the live log of Triton in {folder} (STUDIO_LIVE_LOG_DIR)"
+        return None, (f"Live requests are left out: {expected}, found {error}.",)
+    log_step("the live log has %d answers of these days; %d images are drawn of them", live.logged, len(live.answers))
+    remarks = []
+    if live.unreadable:
+        remarks.append(
+            f"Lines of the live log that are left out, as they are cut off, damaged or being written: "
+            f"{live.unreadable:,}."
+        )
+    if live.closed:
+        first, reason = next(iter(live.closed.items()))
+        remarks.append(
+            f"Files of the live log that are left out, as this worker cannot read them: {len(live.closed):,}, such as "
+            f"{first} ({reason})."
+        )
+    if live.ahead:
+        remarks.append(f"Live requests that are left out, as their time is yet to come: {live.ahead:,}.")
+    return live, tuple(remarks)
+
+
+def _recent_runs(version: ModelVersion, begin: datetime) -> Iterator[str]:
     for run in list_inference_runs(version.name):
         if run.created < begin:
             return
@@ -112,40 +161,56 @@ def _remarks(left_out: int, frames: int) -> tuple[str, ...]:
 
 def _look_at(
     window: Window,
+    live: Mapping[int, LiveAnswer],
     sources: Mapping[str, MediaSource],
     most: int,
     rng: np.random.Generator,
     folder: Path,
-    remarks: tuple[str, ...],
 ) -> Window:
-    """Return the window with the looks of at most `most` images, drawn at random, which are written to the folder."""
-    known = [number for number, each in enumerate(window.found) if each.source in sources]
+    """Return the window with the looks of at most `most` images, drawn at random, which are written to the folder.
+
+    Of images of `live` requests, by their numbers, the log knows the looks, whether they are drawn or not.
+    """
+    known = [
+        number
+        for number, each in enumerate(window.found)
+        if (live[number].picture_at is not None if number in live else each.source in sources)
+    ]
     chosen = sorted(rng.permutation(known)[:most].tolist()) if known else []
     store = MediaStore()
     folder.mkdir(parents=True, exist_ok=True)
 
-    def look(number: int) -> LookedAt | None:
+    def read(number: int) -> tuple[str, bytes] | None:
+        """Return the ending and the bytes of an image."""
+        if number in live:
+            data = read_picture(live[number])
+            return None if data is None else ("png" if data.startswith(b"\x89PNG") else "jpg", data)
         source = sources[window.found[number].source]
         if source.size > _LARGEST:
             return None
         try:
-            data = store.read(source)
+            return source.name.rpartition(".")[2].lower()[:5], store.read(source)
         except (MediaError, ObjectChangedError):
             return None
-        path = folder / f"{number:06d}.{source.name.rpartition('.')[2].lower()[:5]}"
-        stats, _ = check_image(data, path.name)
+
+    def look(number: int) -> LookedAt | None:
+        image = read(number)
+        if image is None:
+            return None
+        path = folder / f"{number:06d}.{image[0]}"
+        stats, _ = check_image(image[1], path.name)
         if stats is None:
             return None
-        path.write_bytes(data)
-        return LookedAt(path=path, stats=stats)
+        path.write_bytes(image[1])
+        return LookedAt(looks=live[number].looks if number in live else looks_of(stats), path=path)
 
     with ThreadPoolExecutor(_READERS) as pool:
         seen = dict(zip(chosen, pool.map(look, chosen), strict=True))
-    looked_at = {number: each for number, each in seen.items() if each is not None}
-    if len(looked_at) < len(chosen):
-        gone = len(chosen) - len(looked_at)
-        remarks = (*remarks, f"Images that are gone, have changed, or are too large to be looked at: {gone:,}.")
-    return replace(window, looked_at=looked_at, remarks=remarks)
+    shown = {number: each for number, each in seen.items() if each is not None}
+    gone = len(chosen) - len(shown)
+    remark = (f"Images that are gone, have changed, or are too large to be looked at: {gone:,}.",) if gone else ()
+    logged = {number: LookedAt(looks=each.looks) for number, each in live.items()}
+    return replace(window, looked_at=logged | shown, remarks=(*window.remarks, *remark))
 
 
 def embed(window: Window, version: ModelVersion, device: str | None, folder: Path) -> Window:
@@ -157,6 +222,8 @@ def embed(window: Window, version: ModelVersion, device: str | None, folder: Pat
     folder.mkdir(parents=True)
     shown = {}
     for number, each in window.looked_at.items():
+        if each.path is None:
+            continue
         path = folder / f"{number:06d}.png"
         with suppress(MediaError):  # it was looked at in grey
             write_corrupted(CorruptedFile(each.path, path, version.image_size, None, 0))

@@ -30,7 +30,7 @@ from tasks.files import write_atomically
 from tasks.media.images import read_image, shrink_to_fit
 from tasks.merge.steps import ValidArchive, plan_archives, write_merge
 from tasks.monitoring.judged_images import JudgedImages, judge_images
-from tasks.monitoring.profiles import profile_images
+from tasks.monitoring.profiles import looks_of, profile_images
 from tasks.monitoring.score_estimate import ScoreEstimate, ScoreEstimator
 from tasks.parameters import MergePolicy, TrainingParams
 from tasks.vision.detections import Detections
@@ -147,7 +147,8 @@ def predict_sets(subject: Subject, data: Data, weights: Path, folder: Path) -> N
             detections, embeddings = zip(*map(predict, pixels), strict=True)
             write_predictions(found, detections)
             files = [cv2.imencode(".bmp", each[..., ::-1])[1].tobytes() for each in pixels]
-            profile = profile_images([check_image(each, "x.bmp")[0] for each in files], detections)
+            stats = [check_image(each, "x.bmp")[0] for each in files]
+            profile = profile_images([each and looks_of(each) for each in stats], detections)
             with write_atomically(seen) as unfinished, unfinished.open("wb") as file:
                 values: dict[str, Any] = {"embeddings": np.array(embeddings, np.float32), **profile.pictures}
                 np.savez_compressed(file, **values)

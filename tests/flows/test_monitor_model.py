@@ -1,7 +1,9 @@
-"""monitor-model, on what a real run of inference has left."""
+"""monitor-model, on what a real run of inference and live requests have left."""
 
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,6 +18,9 @@ from tasks.monitoring.reference import REFERENCE
 from tasks.orchestration import events
 from tasks.tracking.mlflow_client import MONITORING, search_runs
 from tests.flows.registered import pictures
+from tests.model_repository import live_logs
+from tests.model_repository.test_predict import curl
+from tests.waiting import eventually
 
 IMAGES = 16
 PARAMS: dict[str, Any] = {"min_images": 10, "images": 50, "device": "cpu"}
@@ -28,6 +33,22 @@ def put(prefix: str, brightness: float) -> str:
         body = cv2.imencode(".jpg", dark)[1].tobytes()
         store.put_object(Bucket="media", Key=f"{prefix}/{number:02d}.jpg", Body=body)
     return f"{prefix}/"
+
+
+def ask_live(model: str, brightness: float) -> Path:
+    """Send the pictures to the served model, wait until they are in the live log, and return its newest file."""
+    folder = Path(os.environ["STUDIO_LIVE_LOG_DIR"])
+
+    def logged() -> int:
+        return sum(line["model"] == model for line in live_logs.lines(folder))
+
+    expected = logged() + IMAGES if folder.exists() else IMAGES
+    for picture in pictures(IMAGES):
+        dark = (picture[..., ::-1] * brightness).astype(np.uint8)
+        body = cv2.imencode(".jpg", dark)[1].tobytes()
+        assert curl(body, model=model, confidence="0.9")[0] == 200
+    eventually(lambda: folder.exists() and logged() == expected, f"{expected} answers")
+    return max(folder.glob("*.jsonl"))
 
 
 def figures(state: State) -> dict[str, Any]:
@@ -67,3 +88,27 @@ def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> Non
     assert len(told) == 1
     (tracked,) = search_runs(MONITORING, f"tags.model = '{name}'", [])
     assert len(mlflow.get_metric_history(tracked.info.run_id, "PSI of brightness")) == 2
+
+
+def test_live_requests_are_monitored_and_their_darkness_is_told(name: str) -> None:
+    """Without a run of inference, and whatever confidence the requests ask for."""
+    with ask_live(name, 1.0).open("ab") as file:
+        file.write(b'{"time": 17')  # as a process leaves it that is killed
+    state: State = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert state.is_completed(), state.message
+    facts = figures(state)
+    assert (facts["images"], facts["live"], facts["runs"]) == (IMAGES, IMAGES, 0)
+    assert facts["drifted"] == []
+    tested = {each["trait"] for each in facts["tests"] if each["q_value"] is not None}
+    assert {"brightness", "contrast", "sharpness", "image size", "objects an image", "classes"} <= tested
+    assert any("cut off, damaged or being written: 1." in each for each in facts["remarks"])
+
+    ask_live(name, 0.4)
+    inference = {"confidence": 0.25, "annotate": False}
+    run: State = run_inference(name, [put(name, 0.4)], inference=inference, return_state=True)
+    assert run.is_completed(), run.message
+    state = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert state.name == "Drifted", state.message
+    facts = figures(state)
+    assert (facts["images"], facts["live"], facts["runs"]) == (3 * IMAGES, 2 * IMAGES, 1)
+    assert "brightness" in facts["drifted"]

@@ -11,7 +11,7 @@ import pytest
 from infra.demo_data import CLASSES, HEIGHT, WIDTH, background, draw_shape, place_shapes
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.monitoring.drift import DriftTest, compare_profiles, stability_index
-from tasks.monitoring.profiles import OBJECT_TRAITS, Profile, profile_images
+from tasks.monitoring.profiles import OBJECT_TRAITS, Profile, looks_of, profile_images
 from tasks.vision.detections import Detections
 
 SEEDS = 20
@@ -63,7 +63,7 @@ def drawn(camera: str) -> tuple[list[ImageStats], list[Detections]]:
 def profile(camera: str, images: np.ndarray) -> Profile:
     seen, found = drawn(camera)
     pictures = np.array([np.frombuffer(each.thumbnail, np.uint8) for each in seen]) / 255
-    return profile_images(seen, found, pictures).select(images)
+    return profile_images([*map(looks_of, seen)], found, pictures).select(images)
 
 
 def judge(camera: str, seed: int, lost: int = -1) -> set[str]:

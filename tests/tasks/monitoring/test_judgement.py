@@ -21,6 +21,7 @@ from tasks.monitoring.page import (
     monitoring_page,
     monitoring_sentence,
 )
+from tasks.monitoring.profiles import looks_of
 from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.parameters import MonitoringParams
 from tasks.vision.detections import Detections
@@ -57,7 +58,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Window:
     cv2.imwrite(str(path), np.clip(noise, 0, 255).astype(np.uint8))
     stats, _ = check_image(path.read_bytes(), path.name)
     assert stats is not None
-    looked_at = {number: LookedAt(path=path, stats=stats) for number in range(60)}
+    looked_at = {number: LookedAt(path=path, looks=looks_of(stats)) for number in range(60)}
     return Window(found=tuple(found(80)), least=np.full(CLASSES, 0.25), runs=2, looked_at=looked_at)
 
 

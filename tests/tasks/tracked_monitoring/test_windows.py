@@ -1,0 +1,129 @@
+"""The window of a version: what runs of inference and the live log have of it, with room for both."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_repository.predict.geometry import Letterbox
+from model_repository.predict.live_log import LiveLog, LiveLogSettings
+from tasks.monitoring.window import Window
+from tasks.orchestration.current_run import now
+from tasks.parameters import MonitoringParams
+from tasks.tracked_monitoring import windows
+from tasks.tracking.registry import ModelVersion
+from tasks.vision.detections import Detections
+from tests.model_repository.live_logs import MODEL, picture, write_log
+from tests.tasks.serving.graphs import encoded, rows
+
+VERSION = ModelVersion(name="cells", version=3, run_id="", task="detect", image_size=64, class_names=("cat", "dog"))
+
+
+def batch(images: int) -> Any:
+    """What a run of inference has found; its images cannot be looked at."""
+    found = [
+        Detections(
+            width=10,
+            height=10,
+            xyxy=np.zeros((0, 4), np.float32),
+            confidence=np.zeros(0, np.float32),
+            class_id=np.zeros(0, np.int32),
+            source=f"s3://media/{number}.jpg",
+        )
+        for number in range(images)
+    ]
+    return windows._Answered(found=found, sources={}, least=np.array([0.25, 0.005]), frames=0)
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Window]:
+    """Reads a window beside a run of inference with so many images."""
+
+    def read(of_run: int, log: Path | None, **monitoring: Any) -> Window:
+        monkeypatch.setattr(windows, "log_step", lambda *_: None)  # there is no run whose log it could be
+        monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(["run"] if of_run else []))
+        monkeypatch.setattr(windows, "_read_run", lambda *_: batch(of_run))
+        if log is None:
+            monkeypatch.delenv("STUDIO_LIVE_LOG_DIR", raising=False)
+        else:
+            monkeypatch.setenv("STUDIO_LIVE_LOG_DIR", str(log))
+        return windows.read_window(VERSION, MonitoringParams(**monitoring), tmp_path / "window")
+
+    return read
+
+
+def test_without_a_live_log_nothing_is_said_of_it(read: Callable[..., Window]) -> None:
+    window = read(3, None)
+    assert (len(window.found), window.live, window.runs, window.remarks) == (3, None, 1, ())
+    assert window.least.tolist() == [0.25, 0.005]
+
+
+def test_live_requests_count_beside_runs_from_the_confidence_that_both_know(
+    read: Callable[..., Window], tmp_path: Path
+) -> None:
+    write_log(tmp_path / "log", 4)
+    window = read(3, tmp_path / "log")
+    assert (len(window.found), window.live, window.runs) == (7, 4, 1)
+    assert window.least.tolist() == [0.25, 0.01]
+    profile = window.profile()
+    assert np.isfinite(profile.pictures["brightness"]).tolist() == [False] * 3 + [True] * 4
+    # The second object is below what the run has kept of its class.
+    assert (profile.image.tolist(), profile.class_id.tolist()) == ([3, 4, 5, 6], [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(("of_runs", "live", "expected"), [(80, 80, (25, 25)), (10, 80, (10, 40)), (80, 10, (40, 10))])
+def test_each_has_a_half_of_the_room_unless_the_other_needs_less(
+    read: Callable[..., Window], tmp_path: Path, of_runs: int, live: int, expected: tuple[int, int]
+) -> None:
+    write_log(tmp_path / "log", live)
+    window = read(of_runs, tmp_path / "log", images=50)
+    assert (len(window.found) - (window.live or 0), window.live) == expected
+
+
+def test_a_log_that_is_not_there_is_told_and_costs_no_run(read: Callable[..., Window], tmp_path: Path) -> None:
+    window = read(3, tmp_path / "none")
+    assert (len(window.found), window.live) == (3, None)
+    assert "Live requests are left out: expected the live log of Triton in" in window.remarks[0]
+
+
+def test_what_cannot_be_read_is_told(read: Callable[..., Window], tmp_path: Path) -> None:
+    write_log(tmp_path / "log", 2)
+    with next((tmp_path / "log").glob("*.jsonl")).open("ab") as file:
+        file.write(b"{\n")
+    (tmp_path / "log" / "live-9999999999.jsonl").symlink_to("/dev/zero")
+    window = read(0, tmp_path / "log")
+    assert window.live == 2
+    assert [each.partition(":")[2].strip() for each in window.remarks] == [
+        "1.",
+        "1, such as live-9999999999.jsonl (Too many levels of symbolic links).",
+    ]
+
+
+def test_kept_pictures_are_there_to_be_shown_and_embedded(read: Callable[..., Window], tmp_path: Path) -> None:
+    write_log(tmp_path / "log", 3, pictures=True)
+    write_log(tmp_path / "log", 2, MODEL._replace(version=4))
+    window = read(0, tmp_path / "log", pictures=2)
+    paths = [each.path for each in window.looked_at.values() if each.path]
+    assert len(window.looked_at) == 3
+    assert len(paths) == 2
+    assert {path.read_bytes() for path in paths} < {encoded(picture(number)) for number in range(3)}
+
+
+def test_what_is_no_picture_is_counted(read: Callable[..., Window], tmp_path: Path) -> None:
+    log = LiveLog(LiveLogSettings(tmp_path / "log", pictures=True), print)
+    image = picture(0)
+    log.keep(MODEL, {"detections": rows()}, Letterbox.fit(128, 96, 64), image, b"\x89PNG, or so it says")
+    log.close()
+    window = read(0, tmp_path / "log")
+    assert [each.path for each in window.looked_at.values()] == [None]
+    assert window.remarks == ("Images that are gone, have changed, or are too large to be looked at: 1.",)
+
+
+def test_days_are_those_of_the_runs(read: Callable[..., Window], tmp_path: Path, monkeypatch: Any) -> None:
+    write_log(tmp_path / "log", 2)
+    monkeypatch.setattr(windows, "now", lambda: now() + timedelta(days=2))
+    assert read(0, tmp_path / "log", days=1).live == 0
+    assert read(0, tmp_path / "log", days=3).live == 2
