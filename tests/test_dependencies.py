@@ -29,7 +29,12 @@ DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
 
 def declared(requirements: Iterable[str]) -> set[str]:
     """The names of distributions as package metadata compares them."""
-    return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
+    return {canonical(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in requirements}
+
+
+def canonical(name: str) -> str:
+    """The name of a distribution, which may be written with a _ for each -."""
+    return name.lower().replace("_", "-")
 
 
 def undeclared(paths: Iterable[Path], requirements: Iterable[str]) -> dict[str, str]:
@@ -41,7 +46,7 @@ def undeclared(paths: Iterable[Path], requirements: Iterable[str]) -> dict[str, 
         for module in {name.split(".")[0] for name in imports(path)}
         - KNOWN
         - {file.stem for file in path.parent.iterdir()}
-        if not {provider.lower() for provider in providers.get(module, [])} & names
+        if not {canonical(provider) for provider in providers.get(module, [])} & names
     }
 
 
