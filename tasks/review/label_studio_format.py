@@ -6,13 +6,12 @@
 import math
 from collections.abc import Sequence
 from typing import Any
-from unicodedata import category
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
+from tasks.review.class_names import require_showable
 
 IMAGE, CONTROL, POINTS = "image", "label", "keypoints"
 _CONTROLS = {  # of each task; the attributes say what a person may draw
@@ -23,10 +22,6 @@ _CONTROLS = {  # of each task; the attributes say what a person may draw
     "classify": 'Choices choice="single-radio" showInline="true" required="true"',
 }
 _POINT_PERCENT = 0.5  # of the width, in which a keypoint is drawn
-
-
-class ClassNameError(StudioError):
-    """A class that Label Studio cannot show."""
 
 
 def point_names(keypoints: int) -> list[str]:
@@ -40,11 +35,7 @@ def labelling_configuration(task: str, class_names: Sequence[str], keypoints: in
     Raises:
         ClassNameError: A class has no name, or one that Label Studio would change.
     """
-    for name in class_names:
-        if not name.strip() or name != name.strip() or any(category(sign) in {"Cc", "Cs"} for sign in name):
-            expected = "class names without spaces around them and without control characters"
-            fix = "Rename the class in the archives of the model, and train it again."
-            raise ClassNameError(expected_found_fix(expected, safe_repr(name), fix))
+    require_showable(class_names)
     control = _CONTROLS[task]
     parts = [_control(control, CONTROL, "Choice" if task == "classify" else "Label", class_names)]
     if task == "pose":

@@ -14,7 +14,13 @@ def for_browsers(entry: str, data: bytes) -> tuple[str, bytes]:
     Raises:
         MediaError: It cannot be decoded.
     """
+    name = shown_name(entry)
+    if name == PurePosixPath(entry).name:
+        return name, data
+    return name, encode_jpeg(decode_image(data), _QUALITY)
+
+
+def shown_name(entry: str) -> str:
+    """Return the name under which a browser shows an image of a round."""
     path = PurePosixPath(entry)
-    if path.suffix.lower() in SHOWN:
-        return path.name, data
-    return f"{path.name}.jpg", encode_jpeg(decode_image(data), _QUALITY)
+    return path.name if path.suffix.lower() in SHOWN else f"{path.name}.jpg"

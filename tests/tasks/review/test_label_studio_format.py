@@ -13,8 +13,9 @@ from tasks.dataset.yolo_archive import add_label_origins
 from tasks.finding_codes import Code
 from tasks.parameters import ValidationPolicy
 from tasks.review.changes import Change
+from tasks.review.class_names import ClassNameError
 from tasks.review.comparison import compare_with_archive
-from tasks.review.label_studio_format import ClassNameError, labelling_configuration, to_results
+from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.rounds import name_entries, pack_round, to_shapes, unpack_round
 from tasks.validation.dataset_check import inspect_dataset
 from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, returned, review_round
