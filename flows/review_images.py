@@ -26,7 +26,7 @@ from tasks.validation.report.markdown import report_sentence
 def review_images(
     model_name: ModelName, inputs: Inputs, archive: NewArchive, review: ReviewParams = ReviewParams()
 ) -> State:
-    """Have people correct in Label Studio what a model finds in images, and make an archive of what they submit.
+    """Have people correct in Label Studio or CVAT what a model finds in images, and make an archive of it.
 
     The run is suspended while they draw, and goes on when each image was submitted or skipped. The report counts what
     was accepted, moved, reclassed, added and deleted, beside drawing all by hand.
@@ -34,10 +34,10 @@ def review_images(
     key = publication.require_free_name(archive)
     with review_session(model_name, review) as session, scratch_folder("review") as folder:
         asked = session.open_round(inputs, folder)
-        answers = session.ask_people(asked)
+        answers = session.ask_people(asked, folder)
         current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
         source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
-        origin, given = review_steps.answers_address(session.run), sha256_of(source)
+        origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)
         importing = review_steps.import_params(asked, review)
         summary = importing_steps.convert_archive(source, made, importing, origin, given)
         compared = review_steps.count_changes(session.run, asked, answers, made, summary)
@@ -55,7 +55,7 @@ def review_images(
         )
         review_publication.publish_report(told, made, compared.most_changed)
         validation_steps.require_valid(checked.report, page)
-        review_steps.record_review(session.run, digest, given, summary)
+        review_steps.record_review(session.run, asked, digest, given, summary)
         publication.publish_archive(made, key)
         uploads.announce_upload(key, digest, made)
         session.announce(key, digest, asked, compared.totals)

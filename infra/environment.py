@@ -17,6 +17,7 @@ GUARDED = (
     "TRITON_",
     "WEED_",
     "LABEL_STUDIO_",
+    "CVAT_",
     "STUDIO_TRITON_KEY",
     "STUDIO_LINKS_",
     "STUDIO_POSTGRES_URL",
@@ -25,6 +26,7 @@ GUARDED = (
     "STUDIO_S3_EVENTS_SECRET",
     "STUDIO_LIVE_LOG",
 )
+_REVIEW = ("LABEL_STUDIO_", "CVAT_")
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
 
 
@@ -79,14 +81,14 @@ def triton_environment(settings: StackSettings) -> dict[str, str]:
 
 
 def review_environment(settings: StackSettings) -> dict[str, str]:
-    """Return the address of Label Studio and a token, if there is one here or elsewhere."""
-    return {name: value for name, value in settings.environment.items() if name.startswith("LABEL_STUDIO_")}
+    """Return the addresses and keys of Label Studio and CVAT, if there are any."""
+    return {name: value for name, value in settings.environment.items() if name.startswith(_REVIEW)}
 
 
 def page_environment(settings: StackSettings) -> dict[str, str]:
     """Return the environment of the front page: each service, and the keys that it needs."""
     return {
-        **{name: value for name, value in settings.environment.items() if not name.startswith(("AWS_", "LABEL_"))},
+        **{name: value for name, value in settings.environment.items() if not name.startswith(("AWS_", *_REVIEW))},
         **s3_environment(settings, Role.PAGE),
         **triton_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],

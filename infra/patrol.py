@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from tasks.deployment.approval_form import unanswered
+from tasks.errors import StudioError
 from tasks.orchestration import child_runs, events, questions
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
@@ -23,7 +24,7 @@ EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
 CANCELLED_SINCE = timedelta(days=1)  # longer than the server is away
 CHANGED = "changed"
-ASKING_S = 10.0  # for which Label Studio may think, while nobody else is visited
+ASKING_S = 10.0  # for which a tool may think, while nobody else is visited
 REVIEWS = "review-images"
 _ACTIVE = in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
@@ -113,23 +114,42 @@ def resume_reviews(now: datetime | None = None) -> None:
     The run itself reads what was answered, and waits again if it finds an image that is open.
 
     Raises:
-        StudioError: The server or Label Studio does not answer.
+        StudioError: The server does not answer.
     """
     now = now or datetime.now(UTC)
     paused = FlowRunFilter(state=in_state(StateType.PAUSED))
     found = list_flow_runs(paused, flows=FlowFilter(name=FlowFilterName(any_=[REVIEWS])))
     waiting = [(deadline, run) for run in found if run.state and (deadline := deadlines.deadline_of(run.state))]
     for deadline, run in sorted(waiting, key=itemgetter(0)):  # those whose time is over need no answer of the tool
-        elsewhere = run.state and place_of(run.state) == ReviewTool.FRONT_PAGE  # which resumes the run by itself
-        if deadline <= now or not (elsewhere or _waits_for_people(str(run.id))):
+        tool = place_of(run.state) if run.state else None
+        if deadline <= now or not _waits_for_people(str(run.id), tool):
             with patient_client() as client:
                 client.resume_flow_run(run.id)
 
 
-def _waits_for_people(run: str) -> bool:
+def _waits_for_people(run: str, place: str | None) -> bool:
+    """Return whether something is open where people answer; a tool that is away lets those of another go on."""
+    try:
+        if place == ReviewTool.FRONT_PAGE:  # which resumes the run by itself
+            return True
+        return _is_open_in_cvat(run) if place == ReviewTool.CVAT else _is_open_in_label_studio(run)
+    except StudioError as error:
+        logging.getLogger(__name__).warning("review %s: %s", run, error)
+        return True
+
+
+def _is_open_in_label_studio(run: str) -> bool:
     with LabelStudio(Settings(), ASKING_S) as tool:
         project = tool.find_project(run)
         return project is not None and tool.has_open_tasks(project)
+
+
+def _is_open_in_cvat(run: str) -> bool:
+    from tasks.review.cvat import Cvat  # its SDK takes 31 MB
+
+    with Cvat(Settings(), ASKING_S) as tool:
+        task = tool.find_task(run)
+        return task is not None and tool.has_open_jobs(task)
 
 
 def cancel_left_runs() -> None:

@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.stack_settings import StackSettings
+from infra.stack_settings import REVIEW_TOOLS, StackSettings
 from infra.supervisord import Service
 from infra.triton import find_installation
 
 EXTERNAL_SERVICE_VARIABLES = (
     *("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"),
-    "LABEL_STUDIO_URL",
+    *REVIEW_TOOLS,
 )
 
 

@@ -40,7 +40,9 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
     ),
     "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
+    "CVAT_URL": ("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD", "CVAT_ORGANIZATION"),
 }
+REVIEW_TOOLS = ("LABEL_STUDIO_URL", "CVAT_URL")  # of these, there may be none
 
 
 class StackSettings(BaseSettings):
@@ -190,11 +192,11 @@ class StackSettings(BaseSettings):
 
     def is_elsewhere(self, variable: str) -> bool:
         """Return whether the environment names a service that is not the local one of `.studio/env`."""
-        return not is_address(os.environ.get(variable, ""), self.local_environment[variable])
+        return not is_address(os.environ.get(variable, ""), self.local_environment.get(variable, ""))
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """Where the services are: elsewhere if the environment names them, else here; Label Studio may be nowhere."""
+        """Where the services are: elsewhere if the environment names them, else here; those of review may be none."""
         values = dict(self.local_environment)
         if not self.review:
             values = {name: value for name, value in values.items() if not name.startswith("LABEL_STUDIO_")}

@@ -21,13 +21,14 @@ def connect() -> None:
         NotConnectedError: There are none.
     """
     from infra import environment, stack
-    from infra.stack_settings import VARIABLES
+    from infra.stack_settings import REVIEW_TOOLS, VARIABLES
 
     settings = stack.load_settings()
-    if not (settings.state_dir / "env").is_file() and not all(map(settings.is_elsewhere, VARIABLES)):
+    needed = [name for name in VARIABLES if name not in REVIEW_TOOLS]
+    if not (settings.state_dir / "env").is_file() and not all(map(settings.is_elsewhere, needed)):
         raise NotConnectedError(
             f"Expected a stack that is up, found none in {settings.state_dir}. Start it with `studio up`, or name the "
-            f"services in {', '.join(VARIABLES)}."
+            f"services in {', '.join(needed)}."
         )
     environment.apply_environment(
         environment.common_environment(settings) | settings.environment | environment.triton_environment(settings),

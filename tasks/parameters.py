@@ -814,10 +814,11 @@ class SelectionParams(Parameters):
 class ReviewParams(Parameters):
     """What a person is asked about, and what becomes of the answers."""
 
-    tool: Literal["auto", "label-studio", "front-page"] = Field(
+    tool: Literal["auto", "label-studio", "cvat", "front-page"] = Field(
         "auto",
-        description="Where people answer: in label-studio they can draw; on the page of this studio (front-page) they "
-        "keep, refuse or rename what a model suggests, with the keyboard. auto takes Label Studio if there is one.",
+        description="Where people answer: in label-studio and cvat they can draw; on the page of this studio "
+        "(front-page) they keep, refuse or rename what a model suggests, with the keyboard. auto takes Label Studio if "
+        "there is one, else CVAT if there is one; poses cannot be reviewed in CVAT.",
     )
     confidence: float = Field(
         DEFAULT_CONFIDENCE,

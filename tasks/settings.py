@@ -29,6 +29,11 @@ class Settings(BaseSettings):
         "", description="Label Studio as workers and browsers reach it; empty: there is none."
     )
     label_studio_api_key: SecretStr = SecretStr("")
+    cvat_url: str = Field("", description="CVAT as workers and browsers reach it; empty: there is none.")
+    cvat_access_token: SecretStr = Field(SecretStr(""), description="Of a user there; without it, name and password.")
+    cvat_username: str = ""
+    cvat_password: SecretStr = SecretStr("")
+    cvat_organization: str = Field("", description="Short name of the organization there whose people review.")
     studio_links_access_key_id: str = Field(
         "", description="Signs links; without it the `AWS_*` key of the process does."
     )

@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 CLIENTS = {
     *("prefect", "mlflow", "boto3", "botocore", "s3transfer", "obstore", "tritonclient"),
-    *("httpx", "requests", "urllib3", "torch", "ultralytics", "onnxruntime", "openvino"),
+    *("httpx", "requests", "urllib3", "torch", "ultralytics", "onnxruntime", "openvino", "cvat_sdk"),
 }
 OUTSIDE = {"flows", "infra", "deployments", "model_repository", "studio", "examples", "tests"}
 SUB_ROOMS = {("serving", "parity"), ("training", "trainer"), ("inference", "results")}

@@ -146,13 +146,13 @@ EVENTS: Mapping[str, EventKind] = {
         },
     ),
     REVIEW_WANTED: EventKind(
-        occasion="`review-images` shows images in Label Studio, and waits until people have submitted or skipped them.",
+        occasion="`review-images` shows images to people, and waits until they have submitted or skipped them.",
         resource="review",
         payload={
             **_VERSION,
             "run": "id of the flow run that waits",
             "images": "number of images",
-            "page": "address of the project",
+            "page": "address of the project, of the task in CVAT, or of the page",
         },
     ),
     REVIEW_FINISHED: EventKind(

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
 from tasks.vision.detections import VISIBLE
 
-ANSWERS = "answers.json"  # beside round.json: what has come back, once it is an archive
+ANSWERS, CVAT_ANSWERS = "answers.json", "answers.xml"  # beside round.json: what has come back, once it is an archive
 _UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
 _MAX_ENTRY = 200
 
@@ -25,6 +25,7 @@ class ReviewTool(StrEnum):
     """Where people answer."""
 
     LABEL_STUDIO = "label-studio"
+    CVAT = "cvat"
     FRONT_PAGE = "front-page"
 
 

@@ -1,8 +1,8 @@
 """A round of review that goes on: the run of inference that it starts, and people who take their time.
 
 While people draw, the run is suspended and holds no place of a worker. `infra/patrol.py` resumes it when each image was
-submitted or skipped, or when the time is over: Label Studio refuses to call addresses of this machine, and what counts
-is read from its API anyway.
+submitted or skipped, or when the time is over: Label Studio refuses to call addresses of this machine, CVAT may not
+reach them, and what counts is read from their APIs anyway.
 """
 
 import time
@@ -57,14 +57,18 @@ class ReviewSession:
         log_step("keeping the images and the suggestions of run %s", predictions)
         return steps.prepare_round(self.run, self._model_name, predictions, listed, self._review, folder)
 
-    def ask_people(self, review: Round) -> Answers:
+    def ask_people(self, review: Round, folder: Path) -> Answers:
         """Return what people have answered when nothing is open, or when the time is over.
+
+        Args:
+            review: The round.
+            folder: For the images, on their way into the tool.
 
         Raises:
             Pause: Images are open: the run is suspended, and goes on from its beginning.
             StudioError: The tool or Prefect refuses.
         """
-        page = steps.show_round(self.run, f"{flow_run_name()}: {self._model_name}", review)
+        page = steps.show_round(self.run, f"{flow_run_name()}: {self._model_name}", review, folder)
         artifacts.show_markdown("review", waiting_markdown(review, page, self._deadline), "Where people review")
         self._announce(review, page)
         while (answers := steps.read_answers(self.run, review)).still_open and datetime.now(UTC) < self._deadline:

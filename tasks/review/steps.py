@@ -27,11 +27,21 @@ from tasks.parameters import ImportParams, ReviewParams
 from tasks.review import own_page
 from tasks.review.answers import Answers, ReviewTask, sort_answers
 from tasks.review.comparison import Comparison, compare_with_archive
+from tasks.review.cvat_format import (
+    DOCUMENT,
+    IMAGE,
+    is_supported,
+    name_files,
+    require_supported,
+    to_document,
+    to_labels,
+)
 from tasks.review.label_studio import LabelStudio
 from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.pictures import for_browsers
 from tasks.review.rounds import (
     ANSWERS,
+    CVAT_ANSWERS,
     ReviewTool,
     Round,
     RoundImage,
@@ -105,11 +115,13 @@ def prepare_round(
 
     Raises:
         NothingToReviewError: No image is left, or nothing tells of a model for poses how many keypoints they have.
+        CvatTaskError: The model cannot be reviewed in CVAT.
         StudioError: A service refuses or does not answer.
     """
     for name in (PREDICTIONS, PICTURES):
         _PREDICTIONS.download(f"{predictions_run}/{name}", folder / name)
     version = registry.find_version(model_name, publication.read_summary(predictions_run).model_version or 0)
+    tool = choose_tool(review.tool, version.task, Settings())
     chosen, left_out = _choose_images(listed, predictions_run, review.max_images)
     predicted = {image.source: image for image in read_predicted_images(folder) if image.source in chosen}
     entries = name_entries([*chosen])
@@ -138,7 +150,7 @@ def prepare_round(
         keypoints=keypoints,
         predictions_run=predictions_run,
         images=tuple(images),
-        tool=choose_tool(review.tool, Settings()),
+        tool=tool,
         left_out=dict(left_out),
         limits=suggestion_limits(publication.find_parameters(predictions_run), version.class_names, review.confidence),
     )
@@ -165,11 +177,19 @@ def _choose_images(listed: str, predictions_run: str, most: int) -> tuple[dict[s
     return chosen, left_out
 
 
-def choose_tool(wanted: str, settings: Settings) -> ReviewTool:
-    """Return where people answer: what is wanted, or, for `auto`, what there is."""
+def choose_tool(wanted: str, task: str, settings: Settings) -> ReviewTool:
+    """Return where people answer about a task: what is wanted, or, for `auto`, what there is.
+
+    Raises:
+        CvatTaskError: CVAT is wanted, and the task cannot be reviewed there.
+    """
+    if wanted == ReviewTool.CVAT:
+        require_supported(task)
     if wanted != "auto":
         return ReviewTool(wanted)
-    return ReviewTool.LABEL_STUDIO if settings.label_studio_url else ReviewTool.FRONT_PAGE
+    if settings.label_studio_url:
+        return ReviewTool.LABEL_STUDIO
+    return ReviewTool.CVAT if settings.cvat_url and is_supported(task) else ReviewTool.FRONT_PAGE
 
 
 def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str | None:
@@ -185,14 +205,17 @@ def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str |
 
 
 @retried_step
-def show_round(run: str, description: str, review: Round) -> str:
+def show_round(run: str, description: str, review: Round, folder: Path) -> str:
     """Have the tool show the images that it does not show yet; return the address for people.
 
     Raises:
         LabelStudioError: Label Studio refuses or does not answer.
-        ClassNameError: It cannot show a class.
+        CvatError: The same of CVAT.
+        ClassNameError: The tool cannot show a class.
         StorageError: The object store does not answer.
     """
+    if review.tool is ReviewTool.CVAT:
+        return _show_in_cvat(run, review, folder)
     configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
     if review.tool is ReviewTool.FRONT_PAGE:
         return own_page.address_of(run)
@@ -208,12 +231,30 @@ def show_round(run: str, description: str, review: Round) -> str:
         return tool.project_page(project)
 
 
+def _show_in_cvat(run: str, review: Round, folder: Path) -> str:
+    from tasks.review.cvat import Cvat  # its SDK takes a second to import
+
+    names = name_files([image.entry for image in review.images])
+    images = dict(zip(names, review.images, strict=True))
+
+    def write_files() -> list[Path]:
+        for name, image in images.items():
+            (folder / name).write_bytes(for_browsers(image.entry, _read_image(run, image.entry))[1])
+        return [folder / name for name in names]
+
+    with Cvat(Settings()) as tool:
+        labels = to_labels(review.task, review.class_names)
+        return tool.task_page(tool.ensure_task(run, labels, images, write_files, partial(to_shapes, review.task)))
+
+
 @retried_step
 def read_answers(run: str, review: Round) -> Answers:
     """Return what people have answered so far.
 
     Raises:
         LabelStudioError: Label Studio refuses or does not answer.
+        CvatError: The same of CVAT.
+        CvatExportError: What CVAT gives cannot be read.
     """
     return sort_answers([image.entry for image in review.images], {task.entry: task for task in _tasks(run, review)})
 
@@ -221,9 +262,20 @@ def read_answers(run: str, review: Round) -> Answers:
 def _tasks(run: str, review: Round) -> list[ReviewTask]:
     if review.tool is ReviewTool.FRONT_PAGE:
         return list(own_page.tasks(run, review))
+    if review.tool is ReviewTool.CVAT:
+        return _tasks_in_cvat(run, review)
     with LabelStudio(Settings()) as tool:
         project = tool.find_project(run)
         return [] if project is None else list(tool.tasks(project))
+
+
+def _tasks_in_cvat(run: str, review: Round) -> list[ReviewTask]:
+    from tasks.review.cvat import Cvat
+
+    entries = [image.entry for image in review.images]
+    with Cvat(Settings()) as tool:
+        task = tool.find_task(run)
+        return [] if task is None else tool.tasks(task, dict(zip(name_files(entries), entries, strict=True)))
 
 
 @retried_step
@@ -240,22 +292,32 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         found = f"none of {len(review.images)} ({answers.skipped} were skipped)"
         fix = "Submit images in the tool, then retry this run."
         raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
-    given = json.dumps([task.export for task in answers.submitted]).encode()
-    _RUNS.put(_key(run, ANSWERS), given, "application/json")
+    documents = _documents(review, answers)
+    _RUNS.put(_key(run, answers_name(review)), next(iter(documents.values())))
     source = folder / "answers.zip"
-    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
     with zipfile.ZipFile(source, "w") as written:
-        for name, text in ((ANSWERS, given), (CONFIGURATION, configuration.encode())):
+        for name, text in documents.items():
             written.writestr(zipfile.ZipInfo(name), text)
         for task in answers.submitted:
             written.writestr(zipfile.ZipInfo(task.entry), _read_image(run, task.entry))
     return source
 
 
+def _documents(review: Round, answers: Answers) -> dict[str, bytes]:
+    """Return what was submitted in the format of the tool, by the names of the files, and what is read beside it."""
+    if review.tool is ReviewTool.CVAT:
+        images = ((task.entry, task.annotations[0][IMAGE]) for task in answers.submitted)
+        return {DOCUMENT: to_document(review.class_names, images)}
+    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
+    given = json.dumps([task.export for task in answers.submitted])
+    return {ANSWERS: given.encode(), CONFIGURATION: configuration.encode()}
+
+
 def import_params(review: Round, params: ReviewParams) -> ImportParams:
     """Return how the answers of a round become an archive."""
     chosen = params.model_dump(include={"val", "seed", "groups"})
-    return ImportParams.model_validate({"format": "label-studio", "task": review.task, "split": "new"} | chosen)
+    kind = "cvat" if review.tool is ReviewTool.CVAT else "label-studio"
+    return ImportParams.model_validate({"format": kind, "task": review.task, "split": "new"} | chosen)
 
 
 @step
@@ -267,7 +329,7 @@ def count_changes(run: str, review: Round, answers: Answers, archive: Path, summ
 
 
 @retried_step
-def record_review(run: str, digest: str, given: str, summary: ImportSummary) -> None:
+def record_review(run: str, review: Round, digest: str, given: str, summary: ImportSummary) -> None:
     """Keep what the archive was made from; the digests are SHA-256 in hex, of the archive and of the answers.
 
     Raises:
@@ -276,7 +338,7 @@ def record_review(run: str, digest: str, given: str, summary: ImportSummary) -> 
     write_import(
         ImportRecord(
             digest=digest,
-            source=answers_address(run),
+            source=answers_address(run, review),
             source_digest=given,
             format=summary.format,
             changes=dict(summary.changes),
@@ -285,9 +347,14 @@ def record_review(run: str, digest: str, given: str, summary: ImportSummary) -> 
     )
 
 
-def answers_address(run: str) -> str:
+def answers_address(run: str, review: Round) -> str:
     """Return where the answers of a round are kept, as the tool gave them."""
-    return f"s3://{Bucket.RUNS}/{_key(run, ANSWERS)}"
+    return f"s3://{Bucket.RUNS}/{_key(run, answers_name(review))}"
+
+
+def answers_name(review: Round) -> str:
+    """Return the name of the file of the answers of a round."""
+    return CVAT_ANSWERS if review.tool is ReviewTool.CVAT else ANSWERS
 
 
 def _key(run: str, name: str) -> str:

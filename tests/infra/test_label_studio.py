@@ -68,6 +68,19 @@ def test_one_elsewhere_is_used_and_none_is_started(tmp_path: Path, monkeypatch: 
     assert "theirs" not in inherited_environment(settings).values()
 
 
+def test_a_cvat_elsewhere_reaches_who_needs_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is the shell's, and no command needs to be told of one."""
+    settings = StackSettings(state_dir=tmp_path)
+    assert not [name for name in worker_environment(settings) if name.startswith("CVAT_")]
+    monkeypatch.setenv("CVAT_URL", "https://cvat.example")
+    monkeypatch.setenv("CVAT_ACCESS_TOKEN", "theirs")
+    settings = StackSettings(state_dir=tmp_path)
+    for environment in (worker_environment(settings), prefect_server(settings).environment):
+        assert environment["CVAT_ACCESS_TOKEN"] == "theirs"
+    for environment in (page_environment(settings), inherited_environment(settings)):
+        assert "theirs" not in environment.values()
+
+
 def test_what_the_shell_says_to_other_programs_is_not_said_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
 from tasks.review.deadlines import expiry_of
 from tasks.review.rounds import ReviewTool
+from tests.cvat import TOKEN, Task, run_cvat
 
 
 def test_a_server_that_is_away_is_visited_again_later(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +88,24 @@ def test_a_suspended_pipeline_goes_on_with_the_run_that_it_waits_for(
     assert client.read_flow_run(other).state_name == "Suspended"
 
 
+def test_a_review_in_cvat_waits_until_its_jobs_are_completed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before a stand-in of it. While it is away, only its own rounds wait."""
+    run, job = str(uuid4()), ["new"]
+    with run_cvat() as server:
+        monkeypatch.setenv("CVAT_URL", server.address)
+        monkeypatch.setenv("CVAT_ACCESS_TOKEN", TOKEN)
+        assert not patrol_module._waits_for_people(run, ReviewTool.CVAT)  # its task was deleted: it is made anew
+        server.tasks[1] = Task(1, f"review {run}", [], 1, jobs=job)
+        assert patrol_module._waits_for_people(run, ReviewTool.CVAT)
+        job[0] = "completed"
+        assert not patrol_module._waits_for_people(run, ReviewTool.CVAT)
+    with caplog.at_level(logging.WARNING):
+        assert patrol_module._waits_for_people(run, ReviewTool.CVAT)
+    assert f"review {run}: Expected an answer of CVAT" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("is_open", "hours", "name"), [(True, 1, "Suspended"), (False, 1, "Resuming"), (True, -1, "Resuming")]
 )
@@ -99,7 +118,7 @@ def test_a_review_goes_on_when_nothing_is_open_or_its_time_is_over(
     name: str,
 ) -> None:
     """One that a person has suspended stays so, and so does a run of another flow."""
-    monkeypatch.setattr(patrol_module, "_waits_for_people", lambda _: is_open)
+    monkeypatch.setattr(patrol_module, "_is_open_in_label_studio", lambda _: is_open)
     expiry = expiry_of(datetime.now(UTC) + timedelta(hours=hours))
     review = start(REVIEWS, Suspended(pause_expiration_time=expiry))
     by_hand = start(REVIEWS, Suspended())

@@ -7,6 +7,7 @@ from tasks.importing.importer import ImportSummary
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ObjectChange, ReviewTotals
 from tasks.review.report import ReviewReport, review_markdown, review_sentence, waiting_markdown
+from tasks.review.rounds import ReviewTool
 from tests.tasks.review.rounds import review_round
 
 SUMMARY = ImportSummary(
@@ -60,3 +61,10 @@ def test_who_waits_is_told_where_and_until_when() -> None:
     assert "[1 images wait for a person](http://labels/7)" in page
     assert "2026-12-01 08:00 UTC" in page
     assert "- Kept from 0.5." in page
+    assert "submit it" in page
+
+
+def test_in_cvat_people_finish_jobs() -> None:
+    review = replace(review_round("detect", "a.jpg"), tool=ReviewTool.CVAT)
+    page = waiting_markdown(review, "http://cvat/tasks/7", datetime(2026, 12, 1, 8, tzinfo=UTC))
+    assert "images of each job, and finish it" in page

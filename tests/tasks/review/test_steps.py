@@ -78,18 +78,22 @@ def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "address", "tool"),
+    ("wanted", "task", "label_studio", "cvat", "tool"),
     [
-        ("auto", "", ReviewTool.FRONT_PAGE),
-        ("auto", "http://127.0.0.1:8004", ReviewTool.LABEL_STUDIO),
-        ("front-page", "http://127.0.0.1:8004", ReviewTool.FRONT_PAGE),
-        ("label-studio", "", ReviewTool.LABEL_STUDIO),
+        ("auto", "detect", "", "", ReviewTool.FRONT_PAGE),
+        ("auto", "detect", "http://labels", "", ReviewTool.LABEL_STUDIO),
+        ("auto", "pose", "http://labels", "http://cvat", ReviewTool.LABEL_STUDIO),
+        ("auto", "detect", "", "http://cvat", ReviewTool.CVAT),
+        ("auto", "pose", "", "http://cvat", ReviewTool.FRONT_PAGE),
+        ("front-page", "detect", "http://labels", "http://cvat", ReviewTool.FRONT_PAGE),
+        ("label-studio", "detect", "", "http://cvat", ReviewTool.LABEL_STUDIO),
+        ("cvat", "detect", "http://labels", "", ReviewTool.CVAT),
     ],
 )
-def test_people_answer_in_label_studio_if_there_is_one_and_nobody_says_otherwise(
-    wanted: str, address: str, tool: ReviewTool
+def test_people_answer_where_they_can_draw_if_there_is_such_a_tool_and_nobody_says_otherwise(
+    wanted: str, task: str, label_studio: str, cvat: str, tool: ReviewTool
 ) -> None:
-    assert steps.choose_tool(wanted, Settings(label_studio_url=address)) is tool
+    assert steps.choose_tool(wanted, task, Settings(label_studio_url=label_studio, cvat_url=cvat)) is tool
 
 
 def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
