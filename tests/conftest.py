@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
+    from tests.cvat import CvatStandIn
     from tests.infra.browser import OpenBrowser
 
 LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
@@ -59,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The settings of the running stack; it is stopped at the end, and must then have left no process behind.
 
-    Label Studio is a part of it if a test uses fixture `label_studio`.
+    Label Studio is a part of it if a test uses fixture `label_studio`, and it knows a CVAT if one uses fixture `cvat`.
     """
     from infra import stack as local_stack
     from infra import supervisord
@@ -70,6 +71,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     if any("label_studio" in getattr(item, "fixturenames", ()) for item in request.session.items):
         os.environ["STUDIO_REVIEW"] = str(label_studio.install())
+    if any("cvat" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("cvat")
     settings = StackSettings.load()
     try:
         local_stack.up(settings)
@@ -94,6 +97,17 @@ def label_studio(stack: Any) -> "Iterator[httpx.Client]":
         pytest.skip(MISSING)
     with reviewer(stack) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def cvat() -> "Iterator[CvatStandIn]":
+    """A stand-in of CVAT, which the environment names."""
+    from tests.cvat import TOKEN, run_cvat
+
+    with run_cvat() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVAT_URL", server.address)
+        patch.setenv("CVAT_ACCESS_TOKEN", TOKEN)
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""People correct in a real Label Studio what a model suggested, and the archive says who labelled what."""
+"""People correct in a real Label Studio, and in a stand-in of CVAT, what a model suggested."""
 
 import hashlib
 import io
@@ -28,6 +28,7 @@ from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.vision.detections import Detections
 from tests.chaos.steps import read
+from tests.cvat import CvatStandIn, Task
 from tests.emitted import emitted
 from tests.waiting import eventually
 
@@ -154,7 +155,11 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
     state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
     assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
+    _check_archive(key, model)
 
+
+def _check_archive(key: str, model: str) -> None:
+    """Five labels were only accepted, and it says so; what was counted is told by the event."""
     body = boto3.client("s3").get_object(Bucket="datasets", Key=key)["Body"].read()
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         images = [name for name in archive.namelist() if name.startswith("images/")]
@@ -175,3 +180,40 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
     page = boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/review.html")["Body"].read().decode()
     assert page.count("<img ") == 2 * len(EDITS.keys() - {"accepted"})
     assert "does not tell what it has kept" in page  # of these predictions, which no run has made
+
+
+def _in_cvat(cvat: CvatStandIn, run: UUID) -> list[Task]:
+    return [task for task in cvat.tasks.values() if task.name == f"review {run}"]
+
+
+def _edit_in_cvat(task: Task) -> None:
+    """Correct each image as the others do in Label Studio, and complete the job."""
+    frames = {name.partition("-")[2].partition(".")[0]: number for number, name in enumerate(task.images)}
+    shapes = {name: [each for each in task.shapes if each["frame"] == frame] for name, frame in frames.items()}
+    for at in (0, 2):
+        shapes["moved"][0]["points"][at] += 6
+    circle, square = (next(label["id"] for label in task.labels if label["name"] == name) for name in CLASSES)
+    assert [each["label_id"] for each in shapes["reclassed"]] == [circle, square]
+    shapes["reclassed"][1]["label_id"] = circle
+    shapes["redrawn"][0]["points"] = [72.0, 6.0, 112.0, 46.0]
+    shapes["redrawn"].reverse()
+    shapes["empty"] = []
+    task.shapes = [each for own in shapes.values() for each in own]
+    task.deleted = {frames["skipped"]}
+    task.finish()
+
+
+def test_a_round_in_cvat_waits_without_a_process_until_its_jobs_are_completed(
+    cvat: CvatStandIn, model: str, predictions: str
+) -> None:
+    key = f"{uuid4().hex}.zip"
+    parameters = {"model_name": model, "inputs": [f"run:{predictions}"], "archive": key, "review": {"tool": "cvat"}}
+    run = deployed_flows.start("review-images", parameters)
+    (task,) = eventually(lambda: _in_cvat(cvat, run), "all images are in the task", 120)
+    assert len(task.images) == len(NAMES) - 1
+    eventually(lambda: read(run).state_name == "Suspended", "the run waits without a process", 60)
+    _edit_in_cvat(task)
+    state = deployed_flows.wait(run, 240)
+    assert state.is_completed(), state.message
+    assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
+    _check_archive(key, model)

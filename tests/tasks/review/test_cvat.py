@@ -84,7 +84,10 @@ def test_what_is_submitted_as_it_was_suggested_is_accepted(server: CvatStandIn, 
     totals = compared.totals
     assert (summary.format, summary.class_names) == ("cvat", CLASS_NAMES)
     assert (set(totals.changes), totals.untouched) == ({Change.ACCEPTED}, 5)
-    assert {each.origin for each in compared.origins} == {Origin.ACCEPTED, *(() if task == "classify" else (Origin.HUMAN,))}
+    assert {each.origin for each in compared.origins} == {
+        Origin.ACCEPTED,
+        *(() if task == "classify" else (Origin.HUMAN,)),
+    }
 
 
 def test_images_of_completed_jobs_are_submitted_and_deleted_ones_skipped(
