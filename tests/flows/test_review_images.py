@@ -155,10 +155,10 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
     state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
     assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
-    _check_archive(key, model)
+    _check_archive(key, model, run)
 
 
-def _check_archive(key: str, model: str) -> None:
+def _check_archive(key: str, model: str, run: UUID) -> None:
     """Five labels were only accepted, and it says so; what was counted is told by the event."""
     body = boto3.client("s3").get_object(Bucket="datasets", Key=key)["Body"].read()
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -216,4 +216,4 @@ def test_a_round_in_cvat_waits_without_a_process_until_its_jobs_are_completed(
     state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
     assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
-    _check_archive(key, model)
+    _check_archive(key, model, run)
