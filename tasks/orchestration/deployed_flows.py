@@ -23,6 +23,9 @@ from tasks.orchestration.run_log import is_routine
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 1.0
 _LINES_PER_REQUEST = 200  # the most that the server gives
+# A process sends its lines every 2 s, and the last ones when it exits, after the server knows its final state.
+_QUIET_S = 3.0
+_LAST_LINES_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,9 +210,29 @@ def _set_state(flow_run: UUID, state: State[Any]) -> str:
 def read_log(flow_run: UUID, offset: int = 0) -> list[LogLine]:
     """Return the lines of a run and of its steps in order of time, without the first `offset`.
 
+    The last lines of a run come after its final state. So of one that has just ended, this returns when no line has
+    come for 3 s, and at the latest 10 s after that state.
+
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
+    run = find(flow_run)
+    lines = _read_lines(flow_run, offset)
+    if run is None or run.state is None or not run.state.is_final():
+        return lines
+    now = time.monotonic()
+    latest = now + _LAST_LINES_S - max(0.0, (datetime.now(UTC) - run.state.timestamp).total_seconds())
+    quiet_at = now + _QUIET_S
+    while time.monotonic() < min(quiet_at, latest):
+        time.sleep(POLL_S / 2)
+        newest = _read_lines(flow_run, offset)
+        if len(newest) > len(lines):
+            quiet_at = time.monotonic() + _QUIET_S
+        lines = newest
+    return lines
+
+
+def _read_lines(flow_run: UUID, offset: int) -> list[LogLine]:
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run]))
     lines: list[LogLine] = []
     with patient_client() as client:

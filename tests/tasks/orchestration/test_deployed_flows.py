@@ -1,16 +1,19 @@
 """Runs of deployments are started once, and refused in the server's own words."""
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Cancelled, Crashed, Running
+from prefect.states import Cancelled, Completed, Crashed, Running
 
 from tasks.errors import REFUSED, StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -76,19 +79,40 @@ def test_a_run_that_waits_is_cancelled_and_given_back(client: SyncPrefectClient)
         deployed_flows.retry(run)
 
 
-def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient) -> None:
-    run = scheduled_run(client)
+def send_lines(client: SyncPrefectClient, run: UUID, *texts: str) -> None:
     began = datetime.now(UTC)
     lines = [
         {
             "name": "prefect.flow_runs",
             "level": 20,
-            "message": f"line {number}",
+            "message": text,
             "timestamp": (began + timedelta(seconds=number)).isoformat(),
             "flow_run_id": str(run),
         }
-        for number in range(450)
+        for number, text in enumerate(texts)
     ]
     client.request("POST", "/logs/", json=lines)
-    assert [line.text for line in deployed_flows.read_log(run)] == [f"line {number}" for number in range(450)]
+
+
+def test_the_log_of_a_run_is_read_on_from_where_it_was(client: SyncPrefectClient) -> None:
+    run, lines = scheduled_run(client), [f"line {number}" for number in range(450)]
+    send_lines(client, run, *lines)
+    assert [line.text for line in deployed_flows.read_log(run)] == lines
     assert [line.text for line in deployed_flows.read_log(run, 448)] == ["line 448", "line 449"]
+
+
+def test_lines_that_come_after_the_end_of_a_run_are_in_its_log(client: SyncPrefectClient) -> None:
+    """A process sends what it has logged every two seconds, whatever its run is by then."""
+    run = scheduled_run(client)
+    send_lines(client, run, "first")
+    client.set_flow_run_state(run, Completed(), force=True)
+    late = [threading.Timer(after, send_lines, (client, run, text)) for after, text in ((1, "second"), (3, "third"))]
+    for each in late:
+        each.start()
+    assert [line.text for line in deployed_flows.read_log(run)] == ["first", "second", "third"]
+    ended = deployed_flows.require(run).end_time
+    assert ended
+    eventually(lambda: datetime.now(UTC) > ended + timedelta(seconds=10), "the last lines are there for sure")
+    began = time.monotonic()
+    assert [line.text for line in deployed_flows.read_log(run, 2)] == ["third"]
+    assert time.monotonic() - began < 2
