@@ -104,6 +104,22 @@ WORDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             LINK,
         ],
     ),
+    "drifted": (
+        "notify-of-drifted-versions",
+        {
+            **VERSION,
+            "drifted": ["mAP50", "brightness"],
+            "reasons": ["mAP50 is estimated at 0.4.", "brightness drifted."],
+            "images": 60,
+            **REPORT,
+        },
+        [
+            "shapes: version 3 drifted",
+            "mAP50 is estimated at 0.4. brightness drifted.",
+            f"Report: {REPORT['report']}",
+            LINK,
+        ],
+    ),
     "rolled back": (
         "notify-of-rollbacks",
         {**VERSION, "replaced": 4},
