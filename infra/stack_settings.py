@@ -77,7 +77,7 @@ class StackSettings(BaseSettings):
     live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
-    worker_limit: int = Field(13, ge=1, description="Flow runs that the local worker carries out at one time.")
+    worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
         SecretStr(""), description="What senders of event notifications show to the front page; empty: it takes none."

@@ -38,6 +38,24 @@ def test_what_takes_long_leaves_room_on_a_worker() -> None:
     assert unlimited == {f"flows/{name}.py:{name}" for name in short}
 
 
+WAITS_FOR = {
+    "run_pipeline": {"validate_dataset", "train_model", "deploy_model", "run_inference"},
+    "close_loop": {
+        *("label_images", "select_images", "review_images"),
+        *("validate_dataset", "train_model", "deploy_model"),
+    },
+    "review_images": {"run_inference"},
+}
+
+
+@pytest.mark.parametrize("flow", WAITS_FOR)
+def test_no_flow_takes_the_places_of_the_runs_that_it_waits_for(flow: str) -> None:
+    """Two loops took both places of queue `pipelines`, in which the reviews stood that they waited for."""
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    queues = {Path(each["entrypoint"].split(":")[0]).stem: each["work_pool"]["work_queue_name"] for each in deployments}
+    assert queues[flow] not in {queues[name] for name in WAITS_FOR[flow]}
+
+
 def test_every_flow_has_its_deployment() -> None:
     """YAML takes the last of several keys of one name, so an entry without a dash takes the place of the one above."""
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
