@@ -11,11 +11,12 @@ from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.rules import NO_ARCHIVE, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows, run_history
-from tasks.orchestration.child_runs import RunState
+from tasks.orchestration.child_runs import RunState, started_by
+from tasks.storage.multipart_uploads import WRITER
 from tasks.storage.object_names import Bucket, key_in
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
-from tasks.validation.check_records import WATCHED
+from tasks.validation.check_records import OF_PIPELINE, WATCHED
 
 FLOW = "validate-dataset"
 FOLDER = "watched"
@@ -69,20 +70,23 @@ def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
     """Start the check of an archive, unless it was started since it was written; returns the id of its flow run.
 
     One that failed without a verdict is started again. A check that begins by itself starts the pipelines which wait
-    for new archives.
+    for new archives, unless a pipeline has made this one: it goes on with it.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
+        StorageError: The object store does not answer.
         StudioError: The server refuses the run.
     """
     key = archive.idempotency_key
+    tags = [WATCHED] if by_itself else []
+    tags += [OF_PIPELINE] if by_itself and _is_of_pipeline(archive) else []
     while True:
         run = deployed_flows.start(
             FLOW,
             {"archive": archive.address},
             name=f"check {archive.key}"[:_MAX_NAME],
             idempotency_key=key,
-            tags=[WATCHED] if by_itself else [],
+            tags=tags,
             queue=QUEUE if by_itself else None,
         )
         known = deployed_flows.find(run)
@@ -90,6 +94,17 @@ def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
         if check is None or not (has_failed(check) or _is_of_before(check, archive)):
             return run
         key = _key_behind(key, run)
+
+
+def _is_of_pipeline(archive: FoundArchive) -> bool:
+    """Whether a run that a pipeline has started has written it."""
+    written = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE).metadata(archive.key) or {}
+    try:
+        writer = UUID(written.get(WRITER, ""))
+    except ValueError:  # a person has
+        return False
+    run = deployed_flows.find(writer)
+    return run is not None and started_by(run.tags) is not None
 
 
 def list_started(archive: FoundArchive) -> list[RunState]:

@@ -23,6 +23,7 @@ from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS
 FOLDER = "checks"
 LABEL_SOURCES = "label-sources"
 WATCHED = "watched"  # the tag of a check that began by itself, because the archive was new
+OF_PIPELINE = "of-a-pipeline"  # the tag of such a check of an archive that a pipeline has made, and goes on with
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 

@@ -19,7 +19,7 @@ from tasks.dataset.findings import Report, Verdict
 from tasks.errors import StudioError
 from tasks.orchestration import events
 from tasks.parameters import ValidationPolicy
-from tasks.validation.check_records import WATCHED
+from tasks.validation.check_records import OF_PIPELINE, WATCHED
 from tasks.validation.dataset_check import inspect_dataset, render_inspection
 from tasks.validation.image_stats_io import pack_image_stats
 from tasks.validation.report.groups import sanitize_text
@@ -143,10 +143,10 @@ def announce_verdict(report: Report, page: str, flow_run_id: str) -> None:
     """Emit event `dataset.validated`, once for each flow run; `page` is the address of the report.
 
     Its label `landed` is `true` if the check began by itself: a pipeline that waits for new archives is not started
-    by whoever checks an old one again.
+    by whoever checks an old one again, nor by an archive that another pipeline has made for itself.
     """
-    verdict = report.verdict.value
-    landed = str(WATCHED in runtime.flow_run.tags).lower()
+    verdict, tags = report.verdict.value, runtime.flow_run.tags
+    landed = str(WATCHED in tags and OF_PIPELINE not in tags).lower()
     events.emit(
         events.DATASET_VALIDATED,
         events.dataset(report.digest, report.archive, verdict=verdict, landed=landed),

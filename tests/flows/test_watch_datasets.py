@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID, uuid4
 
 import boto3
 import pytest
+from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
@@ -21,8 +23,11 @@ from tasks.dataset_watch import checks
 from tasks.dataset_watch.notifications import ObjectChange
 from tasks.dataset_watch.steps import FIRST_WATCH
 from tasks.orchestration import outcome
+from tasks.storage.multipart_uploads import WRITER
 from tasks.validation import check_records
 from tests.clients import front_page
+from tests.emitted import emitted
+from tests.prefect_runs import make_run
 from tests.tasks.dataset.archives import good, zipped
 from tests.waiting import eventually
 
@@ -43,10 +48,11 @@ def prefix(client: SyncPrefectClient) -> Iterator[str]:
     client.update_work_queue(queue.id, is_paused=False)
 
 
-def upload(key: str, text: str = "") -> None:
-    """Put an archive into the bucket."""
+def upload(key: str, text: str = "", writer: str = "") -> None:
+    """Put an archive into the bucket; `writer` is the flow run that has written it."""
+    written = {WRITER: writer} if writer else {}
     body = zipped({**good(), "README.txt": f"{key} {text}"})
-    boto3.client("s3").put_object(Bucket="datasets", Key=key, Body=body)
+    boto3.client("s3").put_object(Bucket="datasets", Key=key, Body=body, Metadata=written)
 
 
 def watch(max_checks: int) -> State:
@@ -83,6 +89,23 @@ def test_a_new_archive_is_checked_once_and_again_when_it_has_changed(client: Syn
     assert names(started(client, prefix)) == [f"{prefix}a.zip", f"{prefix}a.zip", f"{prefix}b.zip"]
     (run,) = [run for run in started(client, prefix) if run.name == f"check {prefix}b.zip"]
     assert (run.work_queue_name, set(run.tags)) == ("checks", {"dataset", "watched"})
+
+
+@pytest.mark.parametrize(("tag", "landed"), [("pipeline:{}", "false"), ("", "true")])
+def test_an_archive_that_a_pipeline_has_made_starts_no_other_pipeline(
+    client: SyncPrefectClient, prefix: str, deployment: UUID, tag: str, landed: str
+) -> None:
+    """It goes on with it: `shapes-*.zip` must not train on what close-loop of `shapes` has half done."""
+    writer = str(make_run(client, deployment, tag=tag.format(uuid4())))
+    upload(key := f"{prefix}a.zip", writer=writer)
+    watch(1)
+    (run,) = started(client, prefix)
+    with tags(*run.tags):
+        state: State = validate_dataset(archive=key, return_state=True)
+    assert state.name == "Valid with warnings"
+    body = boto3.client("s3").get_object(Bucket="datasets", Key=key)["Body"].read()
+    event = emitted("dataset.validated", f"dataset:{sha256(body).hexdigest()}")
+    assert event["resource"]["landed"] == landed
 
 
 def test_what_is_over_the_limit_waits_for_the_next_watch(client: SyncPrefectClient, prefix: str) -> None:
