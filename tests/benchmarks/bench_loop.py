@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ BUDGET = 0.4  # of the boxes of the pool
 ROUNDS = 2
 REVIEWED = 30  # images a round
 VALIDATED, MEASURED = 30, 90  # images of archives that are in no pool
+BLUR = 1.5  # pixels, the mean of the exponential distribution that drawn images are blurred by
 SHOWN = 0.25  # confidence from which a box is suggested, as review-images does
 ACCEPT = 0.7
 PRECISION = 0.95
@@ -111,16 +113,26 @@ def draw_shapes(seed: int, pool: int) -> Data:
 
     def draw(count: int, own_seed: int) -> list[Sample]:
         rng = np.random.default_rng(own_seed)
-        samples = []
-        for number in range(count):
-            jpeg, shapes = demo_data.draw_image(rng, demo_data.CLASSES)
-            rows = read_rows(demo_data.label_text(shapes, demo_data.CLASSES))
-            samples.append(Sample(name=f"{number:05d}", jpeg=jpeg, rows=rows))
-        return samples
+        return [draw_image(rng, f"{number:05d}") for number in range(count)]
 
     return Data(
-        classes=demo_data.CLASSES, pool=draw(pool, 1000 + seed), val=draw(40, 2000 + seed), test=draw(100, 3000)
+        classes=demo_data.CLASSES, pool=draw(pool, 1000 + seed), val=draw(VALIDATED, 2000 + seed), test=draw(150, 3000)
     )
+
+
+def draw_image(rng: np.random.Generator, name: str) -> Sample:
+    """Return an image of up to nine small grey shapes, each blurred as it comes: those of the demo are too easy."""
+    image = demo_data.background(rng)
+    shapes: list[demo_data.Shape] = []
+    for _ in range(9):
+        r = int(rng.integers(7, 18))
+        x, y = int(rng.integers(r, demo_data.WIDTH - r)), int(rng.integers(r, demo_data.HEIGHT - r))
+        if all(np.hypot(x - x2, y - y2) > 1.3 * (r + r2) for _, x2, y2, r2 in shapes):
+            shapes.append((str(rng.choice(demo_data.CLASSES)), x, y, r))
+            demo_data.draw_shape(image, shapes[-1])
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 0.1 + rng.exponential(BLUR))
+    jpeg = cv2.imencode(".jpg", grey)[1].tobytes()
+    return Sample(name=name, jpeg=jpeg, rows=read_rows(demo_data.label_text(shapes, demo_data.CLASSES)))
 
 
 def read_archives(paths: Sequence[Path], seed: int) -> Data:
