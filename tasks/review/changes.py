@@ -22,7 +22,7 @@ class Change(StrEnum):
 
     ACCEPTED = "accepted"
     MOVED = "moved"
-    RECLASSED = "reclassed"  # moved or not
+    RECLASSED = "reclassed"  # in the same place; one that was moved as well had to be drawn
     ADDED = "added"
     DELETED = "deleted"
 
@@ -123,9 +123,9 @@ class ReviewTotals:
 
 
 def _change(suggestion: Shape, label: Shape) -> Change:
-    if suggestion.class_name != label.class_name:
-        return Change.RECLASSED
-    return Change.ACCEPTED if _lies_there(suggestion, label) else Change.MOVED
+    if not _lies_there(suggestion, label):
+        return Change.MOVED
+    return Change.ACCEPTED if suggestion.class_name == label.class_name else Change.RECLASSED
 
 
 def _lies_there(one: Shape, other: Shape) -> bool:

@@ -7,7 +7,8 @@ another class where the box lies right, draws a box anew that lies elsewhere or 
 
 - `full`: the whole pool, labelled by hand.
 - `first`: the first images alone.
-- `random`: images drawn by lot and labelled by hand without suggestions, as many boxes as `BUDGET` allows.
+- `random`: images drawn by lot and labelled by hand without suggestions, as many boxes as `BUDGET` allows with those of
+  the images that thresholds are set by, which count as drawn by hand in each arm.
 - `pseudo`: the model of the first images labels what it is sure of, and nobody looks.
 - `loop`: what it is sure of it labels, and of the rest the oracle reviews what `choose` chooses; round after round.
 - `loop-random`: the same, but what is reviewed is drawn by lot.
@@ -403,6 +404,7 @@ def run_arms(study: Study, data_name: str, seed: int, begun_with: int, arms: Seq
     pool = study.data.pool
     order = np.random.default_rng(seed).permutation(len(pool)).tolist()
     first = {at: pool[at].rows for at in order[:begun_with]}
+    val = sum(len(sample.rows) for sample in study.data.val)  # by hand in each arm
     begun: list[Path] = []
 
     def first_weights() -> Path:
@@ -418,7 +420,8 @@ def run_arms(study: Study, data_name: str, seed: int, begun_with: int, arms: Seq
             weights = first_weights()
         elif arm == "random":
             boxes = np.cumsum([len(pool[at].rows) for at in order])
-            count = int(np.searchsorted(boxes, BUDGET * study.data.boxes, side="right"))
+            budget = BUDGET * (study.data.boxes + val) - val
+            count = int(np.searchsorted(boxes, budget, side="right"))
             weights, drawn = study.fit({at: pool[at].rows for at in order[:count]}), int(boxes[count - 1])
             more = {"images": count}
         else:
@@ -428,8 +431,9 @@ def run_arms(study: Study, data_name: str, seed: int, begun_with: int, arms: Seq
             drawn += totals.drawn
             more = {"images": totals.images + begun_with, "pseudo": outcome.sure}
             more |= {each.value: totals.changes[each] for each in Change}
-        line = {"data": data_name, "seed": seed, "arm": arm, "mAP50": round(study.worth(weights), 4), "drawn": drawn}
-        line |= {"of": study.data.boxes, "seconds": round(time.time() - began), **more}
+        line = {"data": data_name, "seed": seed, "arm": arm, "mAP50": round(study.worth(weights), 4)}
+        line |= {"drawn": drawn + val, "of": study.data.boxes + val, "val": val}
+        line |= {"seconds": round(time.time() - began), **more}
         print(json.dumps(line), flush=True)
         with record.open("a") as file:
             file.write(f"{json.dumps(line)}\n")

@@ -32,7 +32,7 @@ def _changes(suggestions: list[Shape], labels: list[Shape]) -> list[tuple[Change
         (CELL, _box(10.9, 10, 50, 49.1), Change.ACCEPTED),
         (CELL, _box(12, 10, 50, 50), Change.MOVED),
         (CELL, _box(10, 10, 50, 50, name="dust"), Change.RECLASSED),
-        (CELL, _box(14, 10, 54, 50, name="dust"), Change.RECLASSED),
+        (CELL, _box(14, 10, 54, 50, name="dust"), Change.MOVED),
         (_outline(RING), _outline(np.roll(RING, 2, axis=0)), Change.ACCEPTED),
         (_outline(RING), _outline(RING[:-1]), Change.MOVED),
         (_outline(RING), _outline(RING, name="dust"), Change.RECLASSED),
