@@ -27,6 +27,10 @@ from tasks.vision.geometry import Floats
 ALL_SPLITS = "all"
 
 
+class NoLabelledImagesError(StudioError):
+    """A split of an archive has no images, or none that a person has labelled."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationImage:
     """An image: its entry `name` in its archive, a split, its file here, its label rows, and of classify the class.
@@ -89,7 +93,8 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     Images whose labels a model has made are left out: they say nothing of what is right.
 
     Raises:
-        StudioError: The archive lacks the split, or has no label of a person in it.
+        NoLabelledImagesError: The archive lacks the split, or has no label of a person in it.
+        StudioError: It cannot be read.
     """
     folder.mkdir(parents=True)
     try:
@@ -108,7 +113,7 @@ def unpack_split(archive: ValidArchive, split: str, folder: Path) -> EvaluationS
     if task is None or not any(image.is_labelled for image in images):
         fix = "Name a split with labels, or label its images."
         expected = f"labels of a person in split {split} of {safe_repr(archive.name)}"
-        raise StudioError(expected_found_fix(expected, "none", fix))
+        raise NoLabelledImagesError(expected_found_fix(expected, "none", fix))
     return EvaluationSet(
         digests={archive.name: archive.digest},
         checksums={archive.name: checksums},
@@ -215,7 +220,9 @@ def _samples(dataset: Dataset, split: str, archive: str) -> Collection[tuple[str
     samples = {sample.image: (name, sample) for name, each in chosen.items() for sample in each}
     if not samples:
         fix = f"Name one of those, or {ALL_SPLITS}."
-        raise StudioError(expected_found_fix(f"images in split {split} of {safe_repr(archive)}", str([*splits]), fix))
+        raise NoLabelledImagesError(
+            expected_found_fix(f"images in split {split} of {safe_repr(archive)}", str([*splits]), fix)
+        )
     return samples.values()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation import steps as evaluation_steps
-from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.labelled_images import EvaluationSet, NoLabelledImagesError, join_sets
 from tasks.evaluation.validation_matching import (
     VALIDATION_MATCHING,
     ValidationMatching,
@@ -56,19 +56,29 @@ def find_validation(version: ModelVersion) -> ValidationMatching | None:
 def measure_validation(subject: Subject, device: str | None, folder: Path) -> ValidationMatching:
     """Have a version predict in split val of the archives that it was trained on, as far as they are still there.
 
+    Those that were labelled or reviewed by means of a model have no val.
+
     Raises:
-        StudioError: None of them is there any more, or it cannot predict.
+        StudioError: None of them with a val is there any more, or it cannot predict.
     """
     version = subject.version
     trained_on = archives_of(registry.read_tags(version.name, version.version))
     store = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)
     left = [name for name in trained_on if "://" not in name and store.exists(name)]
-    if not left:
-        found = f"none of {safe_repr([*trained_on], 200)}" if trained_on else "no archive that it was trained on"
+    sets = []
+    for number, name in enumerate(left):
+        own = folder / f"archive-{number}"
+        own.mkdir(parents=True)
+        try:
+            sets.append(fetch_images([name], "val", {}, own))
+        except NoLabelledImagesError as error:
+            log_step("%s is left out: %s", name, error)
+    if not sets:
+        found = f"none in {safe_repr([*trained_on], 200)}" if trained_on else "no archive that it was trained on"
         expected = f"validation data of {version.name} version {version.version}"
         fix = f"Run evaluate-model on {version.name} with an archive that it has not learnt, then run this again."
         raise StudioError(expected_found_fix(expected, found, fix))
-    return match_images(subject, fetch_images(left, "val", {}, folder), device, folder)
+    return match_images(subject, join_sets(sets, {}), device, folder)
 
 
 def match_images(subject: Subject, data: EvaluationSet, device: str | None, folder: Path) -> ValidationMatching:

@@ -10,7 +10,7 @@ from prefect.logging import disable_run_logger
 
 from tasks.errors import StudioError
 from tasks.evaluation import steps
-from tasks.evaluation.labelled_images import EvaluationSet
+from tasks.evaluation.labelled_images import EvaluationSet, NoLabelledImagesError
 from tasks.evaluation.validation_matching import VALIDATION_MATCHING
 from tasks.merge.training_images import TrainingImages
 from tasks.tracked_evaluation import validation
@@ -19,17 +19,23 @@ from tests.tasks.evaluation.test_validation_matching import matched
 from tests.tasks.evaluation.test_version_evaluation import perfect, unpacked
 from tests.tasks.tracked_evaluation.test_subjects import NOTHING, subject
 
-STORED = {"archives": '{"a.zip": "aa", "gone.zip": "bb", "s3://elsewhere/b.zip": "cc"}'}
+STORED = {"archives": '{"reviewed.zip": "dd", "a.zip": "aa", "gone.zip": "bb", "s3://elsewhere/b.zip": "cc"}'}
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvaluationSet:
-    """The images of a.zip, which is all that is left of what a version was trained on."""
+    """The images of a.zip, which is all of what a version was trained on that is left and has a val."""
     data = unpacked(tmp_path, "detect")
     monkeypatch.setattr(registry, "read_tags", lambda *_: STORED)
     monkeypatch.setattr(registry, "fetch_weights", lambda *_: tmp_path)
-    monkeypatch.setattr(validation, "ObjectStore", lambda *_: MagicMock(exists=lambda name: name == "a.zip"))
-    monkeypatch.setattr(validation, "fetch_images", lambda names, *_: data if names == ["a.zip"] else None)
+    monkeypatch.setattr(validation, "ObjectStore", lambda *_: MagicMock(exists=["a.zip", "reviewed.zip"].__contains__))
+
+    def fetch(names: list[str], split: str, *_: Any) -> EvaluationSet:
+        if names != ["a.zip"]:
+            raise NoLabelledImagesError(f"Expected images in split {split} of {names}, found train.")
+        return data
+
+    monkeypatch.setattr(validation, "fetch_images", fetch)
 
     def predict(images: EvaluationSet, *_: Any) -> Any:
         return perfect(images, "detect")
@@ -49,16 +55,21 @@ def test_a_version_is_measured_on_what_is_left_of_its_validation_data_and_it_has
         assert measured.labelled.all()
         learnt = replace(NOTHING, images=TrainingImages(train=frozenset(seen)))
         with pytest.raises(StudioError, match=r"images in a\.zip, split val that version 2 has not learnt, found none"):
-            validation.measure_validation(subject(2, 64, learnt), None, tmp_path)
+            validation.measure_validation(subject(2, 64, learnt), None, tmp_path / "again")
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize(("archives", "found"), [('{"gone.zip": "bb"}', "none of"), ("", "no archive that")])
+@pytest.mark.parametrize(
+    ("archives", "found"), [('{"gone.zip": "bb", "reviewed.zip": "dd"}', "none in"), ("", "no archive that")]
+)
 def test_without_an_archive_that_it_was_trained_on_a_version_says_what_to_do(
     archives: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "read_tags", lambda *_: {"archives": archives})
-    with pytest.raises(StudioError, match=rf"validation data of m version 2, found {found}.* Run evaluate-model on m"):
+    with (
+        disable_run_logger(),
+        pytest.raises(StudioError, match=rf"validation data of m version 2, found {found}.* Run evaluate-model on m"),
+    ):
         validation.measure_validation(subject(2, 64), None, tmp_path)
 
 
