@@ -141,7 +141,11 @@ def read_label_origins(archive: Archive) -> tuple[LabelOrigins, list[Finding]]:
 
     It may have as many rows as the archive may have labels and images.
     """
-    if LABEL_ORIGINS not in archive.entries:
+    named = [name for name in archive.entries if name.rpartition("/")[2].casefold() == LABEL_ORIGINS]
+    if strays := [name for name in named if name != LABEL_ORIGINS]:
+        found = f"it at {safe_repr(min(strays))}, where its rows name other files"
+        return LabelOrigins(), [origins_broken(f"{LABEL_ORIGINS} at the top of the archive", found)]
+    if not named:
         return LabelOrigins(), []
     texts = sum(entry.file_size for name, entry in archive.entries.items() if name.lower().endswith(".txt"))
     most = min(MAX_ROWS, texts // _SHORTEST_ROW + len(archive.entries))

@@ -16,9 +16,9 @@ from tasks.dataset.data_yaml import MAX_KEYPOINTS
 from tasks.dataset.entry_filter import parent_folder
 from tasks.dataset.findings import Severity
 from tasks.dataset.image_stats import ImageStats, check_image
-from tasks.dataset.label_origins import LABEL_ORIGINS, read_label_origins
+from tasks.dataset.label_origins import LABEL_ORIGINS, origins_broken, read_label_origins
 from tasks.dataset.yolo_archive import YoloArchive
-from tasks.errors import StudioError, expected_found_fix
+from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.finding_codes import Code
 from tasks.importing.annotations import AnnotatedImage, ImportLog, PlaceLog, Pose, Shape, Tag
 from tasks.importing.changes import list_changes
@@ -100,6 +100,9 @@ class _Import:
             if name != LABEL_ORIGINS:
                 log.add("left out: a file that is neither an image nor annotations of this format", name)
         self._origins, faults = read_label_origins(archive)
+        if lost := self._origins.images - archive.entries.keys():
+            expected, found = "the images of its rows", f"no {safe_repr(min(lost))} ({len(lost):,} of them)"
+            faults.append(origins_broken(expected, found))
         if faults:
             raise UnusableArchiveError(faults[0].message)
         read = read_annotations(self._format, archive, entries, params, log)

@@ -440,9 +440,30 @@ def test_images_that_a_model_has_labelled_stay_so_and_are_in_train(split: str, t
         assert report.statistics.origins.images["model"] == 4
         assert report.verdict is not Verdict.INVALID, report.findings
 
-    entries[LABEL_ORIGINS] = b"PAR1"
-    with pytest.raises(UnusableArchiveError, match="origins of the labels that are there"):
-        import_archive(write(tmp_path / "d.zip", entries), tmp_path / "e.zip", params, {})
+
+@pytest.mark.parametrize(
+    ("name", "origins", "told"),
+    [
+        (LABEL_ORIGINS, b"PAR1", "origins of the labels that are there"),
+        (
+            LABEL_ORIGINS,
+            pack_label_origins([by_model("train/images/0.jpg", row=0)]),
+            "images of its rows.*train/images/0",
+        ),
+        (f"meta/{LABEL_ORIGINS}", pack_label_origins([by_model("images/train/0.jpg")]), "at the top of the archive"),
+        (LABEL_ORIGINS.upper(), pack_label_origins([by_model("images/train/0.jpg")]), "at the top of the archive"),
+    ],
+    ids=["broken", "of other files", "in a folder", "in capitals"],
+)
+def test_origins_that_say_nothing_of_these_images_are_refused(
+    name: str, origins: bytes, told: str, tmp_path: Path
+) -> None:
+    """Labels of a model would become those of a person."""
+    archive = write(tmp_path / "a.zip", sound() | {name: origins})
+    with pytest.raises(UnusableArchiveError, match=told):
+        import_archive(archive, tmp_path / "b.zip", ImportParams(), {})
+    report = inspect_dataset(archive, "a.zip", "0" * 64, ValidationPolicy()).report
+    assert "label-origins-broken" in {finding.code for finding in report.findings}
 
 
 def test_an_image_of_val_that_a_model_has_labelled_goes_to_train_and_is_told(tmp_path: Path) -> None:

@@ -415,7 +415,8 @@ CLASSES: Table = {
 
 ORIGINS: Table = {
     (Code.LABEL_ORIGINS_BROKEN, "error"): {
-        "no table": (sound({LABEL_ORIGINS: "PAR1"}), sound({f"more/{LABEL_ORIGINS}": "PAR1"})),
+        "no table": (sound({LABEL_ORIGINS: "PAR1"}), sound({f"not-{LABEL_ORIGINS}": "PAR1"})),
+        "in a folder": (sound({f"more/{LABEL_ORIGINS}": "PAR1"}), made([TRAINED])),
         "more rows than labels": (made([TRAINED] * 500), made([TRAINED])),
         "an image that is not there": (made([by_model("images/train/9.jpg")]), made([by_model("images/train/4.jpg")])),
         "a label that is not there": (made([by_model(TRAINED.image, row=4)]), made([by_model(TRAINED.image, row=3)])),
