@@ -13,16 +13,25 @@ from typing import Self
 import yaml
 
 from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, pack_label_origins
+from tasks.dataset.zip_names import normalize_unicode
 
 PROVENANCE = "provenance.json"
 _TIME = (1980, 1, 1, 0, 0, 0)  # the same source and parameters give the same bytes
 _UNSAFE = re.compile(r"[^\w. ()-]+")
 _MAX_STEM = 120
+# The first two tell a YOLO dataset from a tree of classes; readers skip what macOS packs beside the files.
+_TAKEN_FOLDERS = frozenset({"images", "labels", "__macosx"})
 
 
 def class_folder(class_name: str) -> str:
     """Return the folder of a class of whole images, unless another class has it."""
-    return _UNSAFE.sub("_", class_name).strip(". ")[:_MAX_STEM] or "_"
+    name = _safe(class_name).strip(". ") or "_"
+    return f"{name}_" if name.lower() in _TAKEN_FOLDERS else name
+
+
+def _safe(name: str) -> str:
+    """Return a part of a path that every reader takes as it is: no hidden file, and letters as readers compose them."""
+    return _UNSAFE.sub("_", normalize_unicode(name))[:_MAX_STEM].lstrip(".")
 
 
 def add_label_origins(path: Path, origins: Iterable[LabelOrigin]) -> None:
@@ -91,7 +100,7 @@ class YoloArchive(AbstractContextManager["YoloArchive"]):
     def _free_name(self, source: str, folder: str) -> str:
         """Return an entry that is not taken; two labels of images that differ in their ending would be one file."""
         stem, _, ending = source.rpartition("/")[2].rpartition(".")
-        stem = _UNSAFE.sub("_", stem)[:_MAX_STEM] or "_"
+        stem = _safe(stem) or "_"
         entry = f"{self._take(f'{folder}/{stem}')}.{ending.lower()}"
         self.origins[entry] = source
         return entry

@@ -162,3 +162,28 @@ def test_what_the_version_has_learnt_or_comes_twice_is_left_out(tmp_path: Path) 
     learnt = TrainingImages(val=frozenset({(zlib.crc32(seen), len(seen))}))
     labelling = labelled(tmp_path / "b.zip", images, replace(LABELLER, learnt=learnt))
     assert labelling.images == {kinds.LABELLED: 1, kinds.LEARNT: 1}
+
+
+HANGUL = "\u1112\u1161\u11ab"  # as macOS writes it: readers compose its three parts
+
+
+@pytest.mark.parametrize(
+    "name", [HANGUL, "\u212b", ".hidden", "._photo", "..", ".", " ", "a\x00b", "\ufeffa", "x" * 300]
+)
+def test_no_name_of_an_image_makes_the_archive_invalid(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "more.zip"
+    assert (
+        labelled(path, {f"{each}.jpg": found("detect", (0,), (0.9,)) for each in ("plain", name)}).images["labelled"]
+        == 2
+    )
+    dataset = inspect_dataset(path, "more.zip", "0" * 64, ValidationPolicy())
+    assert dataset.report.verdict is not Verdict.INVALID, dataset.report.findings
+
+
+@pytest.mark.parametrize("name", [HANGUL, "images", "Labels", "__MACOSX", ".hidden", "..", "a/b"])
+def test_no_name_of_a_class_makes_a_tree_invalid(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "more.zip"
+    labeller = replace(LABELLER, task="classify", class_names=(name, "white"))
+    assert labelled(path, {"plain.jpg": found("classify", (0, 1), (0.9, 0.1))}, labeller).images["labelled"] == 1
+    dataset = inspect_dataset(path, "more.zip", "0" * 64, ValidationPolicy())
+    assert dataset.report.verdict is not Verdict.INVALID, dataset.report.findings
