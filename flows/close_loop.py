@@ -5,9 +5,10 @@ from prefect.client.schemas.objects import State
 
 from tasks.orchestration import outcome
 from tasks.parameters import (
-    BaseModelName,
     Inputs,
     LabellingParams,
+    LoopBaseModel,
+    LoopTraining,
     MergePolicy,
     ModelName,
     PipelineArchives,
@@ -15,7 +16,6 @@ from tasks.parameters import (
     ReviewParams,
     SelectionParams,
     ServingParams,
-    TrainingParams,
     ValidationPolicy,
 )
 from tasks.pipelines.session import pipeline_session
@@ -27,12 +27,12 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
     model_name: ModelName,
     inputs: Inputs,
     archives: PipelineArchives = ["champion+"],  # noqa: B006 - Prefect shows it as the default, and nobody changes it
-    base_model: BaseModelName = "yolo11n.pt",
+    base_model: LoopBaseModel = None,
     labelling: LabellingParams = LabellingParams(),
     selection: SelectionParams = SelectionParams(),
     review: ReviewParams = ReviewParams(),
     policy: ValidationPolicy = ValidationPolicy(),
-    training: TrainingParams = TrainingParams(),
+    training: LoopTraining = None,
     merge: MergePolicy = MergePolicy(),
     promotion: PromotionPolicy = PromotionPolicy(),
     serving: ServingParams = ServingParams(),
@@ -52,8 +52,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
             [*archives, *new],
             policy,
             serving,
-            base_model=base_model,
-            training=training,
+            **pipeline.train_as_champion(base_model, training),
             merge=merge,
             promotion=promotion,
         )

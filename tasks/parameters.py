@@ -152,6 +152,10 @@ BaseModelName = Annotated[
     ),
     AfterValidator(_plain),
 ]
+LoopBaseModel = Annotated[
+    BaseModelName | None,
+    Field(description="The model to start from, as train-model takes it. None takes what the champion began from."),
+]
 WeightsName = Annotated[
     str,
     Field(
@@ -400,6 +404,15 @@ class TrainingParams(Parameters):
         """Return all values by name, those of `overrides` that are set as `overrides.NAME`."""
         own = self.model_dump(exclude={"overrides"})
         return own | {f"overrides.{name}": value for name, value in self.chosen_overrides.items()}
+
+
+LoopTraining = Annotated[
+    TrainingParams | None,
+    Field(
+        description="How the next version is trained: only the fields that you name differ from the training of the "
+        "champion. None trains as the champion was trained."
+    ),
+]
 
 
 class MergePolicy(Parameters):

@@ -304,9 +304,11 @@ def pipeline(
 def loop(
     model: Model,
     inputs: Images,
-    base_model: Annotated[str, typer.Option(help="Where the training starts from.")] = "yolo11n.pt",
-    epochs: Annotated[int | None, typer.Option()] = None,
-    imgsz: Annotated[int | None, typer.Option(help="Image size, in pixels.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Where the training starts from, if not as the champion's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="In place of the champion's.")] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Image size in pixels, in place of the champion's.")] = None,
     settings: Settings = None,
     wait: Wait = False,
     as_json: AsJson = False,
@@ -315,8 +317,7 @@ def loop(
     parameters = {
         "model_name": model,
         "inputs": inputs,
-        "base_model": base_model,
-        "training": given(epochs=epochs, imgsz=imgsz),
+        **given(base_model=base_model, training=given(epochs=epochs, imgsz=imgsz) or None),
     }
     _run("close-loop", f"loop of {model}", parameters, settings, wait=wait, as_json=as_json)
 

@@ -15,15 +15,23 @@ from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled
-from tasks.parameters import ValidationPolicy
+from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
 from tasks.settings import Settings
-from tasks.tracking.trained_versions import TrainedVersion, find_trained_version
+from tasks.tracking.trained_versions import (
+    ChampionTraining,
+    TrainedVersion,
+    find_champion_training,
+    find_trained_version,
+)
 
 CHECKS_AT_ONCE = 2  # people who check an archive find room on the worker
 INVALID = "Invalid"  # the state in which validate-dataset refuses an archive
+NO_CHAMPION = ChampionTraining(
+    base_model="yolo11n.pt", training=TrainingParams(), guessed="the model has no champion to train like"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +144,20 @@ class PipelineSession:
         parameters = {"inputs": [run_input(str(chosen.id))], "archive": archive, "review": review}
         self._do(f"review for {self.model_name}", "review-images", parameters, "review")
         return archive
+
+    def train_as_champion(self, base_model: str | None, training: TrainingParams | None) -> dict[str, Any]:
+        """Return `base_model` and `training` as `train` takes them: what is not given is as the champion was trained.
+
+        Raises:
+            TrackingError: MLflow cannot be reached.
+        """
+        champion = find_champion_training(self.model_name) or NO_CHAMPION
+        base = base_model or champion.base_model
+        given = {name: getattr(training, name) for name in training.model_fields_set} if training else {}
+        chosen = champion.training.model_copy(update=given)
+        guessed = f", with defaults: {champion.guessed}" if champion.guessed else ""
+        log_step("training will start from %s, %d epochs at %d pixels%s", base, chosen.epochs, chosen.imgsz, guessed)
+        return {"base_model": base, "training": chosen}
 
     def renew_champion(
         self,

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from tasks.orchestration.step import retried_step
 from tasks.parameters import TrainingParams
-from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of
+from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of, is_imported
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
-from tasks.tracking.registry import CHAMPION, ModelVersion
+from tasks.tracking.registry import CHAMPION, ModelVersion, find_champion, read_tags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,15 @@ class TrainedVersion:
     number: int
     promoted: bool
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionTraining:
+    """What the champion was trained from, and how; `guessed` says what of this nobody has kept, and is else empty."""
+
+    base_model: str
+    training: TrainingParams
+    guessed: str = ""
 
 
 @retried_step
@@ -64,23 +75,53 @@ def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
 
 
 @retried_step
+def find_champion_training(model_name: str) -> ChampionTraining | None:
+    """Return what the champion was trained from, and how; None if there is no champion.
+
+    One that was registered from weights, or whose training is not kept, stands for itself: from its weights, at its
+    image size.
+
+    Raises:
+        TrackingError: There is no such model, or MLflow cannot be reached.
+    """
+    champion = find_champion.fn(model_name)
+    if champion is None:
+        return None
+    tags = read_tags.fn(model_name, champion.version)
+    own_weights = f"models:/{model_name}/{champion.version}"
+    base = own_weights if is_imported(tags) else tags.get("base_model") or own_weights
+    try:
+        return ChampionTraining(base_model=base, training=read_training.fn(champion))
+    except TrackingError as error:
+        if error.transient:
+            raise
+    training = TrainingParams.model_validate({"imgsz": champion.image_size})
+    guessed = f"nobody has kept how {model_name} version {champion.version} was trained"
+    return ChampionTraining(base_model=base, training=training, guessed=guessed)
+
+
+@retried_step
 def read_training(version: ModelVersion) -> TrainingParams:
     """Return the arguments of the training that made a version.
 
     Raises:
-        TrackingError: They are not kept, or MLflow cannot be reached.
+        TrackingError: They are not kept, or of another release, or MLflow cannot be reached.
     """
     import mlflow.artifacts
 
     name = f"{version.name} version {version.version}"
+    found = "none"
     with tracking_errors(f"reading how {name} was trained") as client:
         kept = {each.path for each in client.list_artifacts(version.run_id)}
         if POLICIES_ARTIFACT in kept:
             configure_mlflow()
             policies = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
-            if "training" in policies:
-                return TrainingParams.model_validate(policies["training"])
+            try:
+                if "training" in policies:
+                    return TrainingParams.model_validate(policies["training"])
+            except ValidationError as error:
+                found = f"others than this release takes ({error.errors()[0]['msg']})"
     raise TrackingError(
-        f"Expected the arguments of its training in {POLICIES_ARTIFACT} of the run of {name}, found none. "
+        f"Expected the arguments of its training in {POLICIES_ARTIFACT} of the run of {name}, found {found}. "
         "Train it anew, or set label_errors.out_of_fold to never."
     )

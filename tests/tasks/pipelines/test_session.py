@@ -3,15 +3,20 @@
 import inspect
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
-from tasks.parameters import ValidationPolicy
+from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import session
-from tasks.tracking.trained_versions import TrainedVersion
+from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
+
+LIKE_CHAMPION = ChampionTraining(
+    base_model="yolo11m.pt", training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}})
+)
 
 
 @pytest.fixture
@@ -19,6 +24,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """The session of a pipeline whose parts do nothing; its own decisions are real."""
     pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes")
     pipeline.renew_champion = partial(session.PipelineSession.renew_champion, pipeline)
+    pipeline.train_as_champion = partial(session.PipelineSession.train_as_champion, pipeline)
+    monkeypatch.setattr(session, "find_champion_training", lambda _: LIKE_CHAMPION)
+    monkeypatch.setattr(session, "log_step", lambda *_: None)
     pipeline.train.return_value = TrainedVersion(number=2, promoted=False, reason="worse")
     pipeline.deploy.return_value.message = "version 2 is served"
     for flow in ("run_pipeline", "close_loop"):
@@ -32,6 +40,37 @@ def test_the_training_checks_under_the_policy_of_the_pipeline(pipeline: MagicMoc
     inspect.unwrap(run_pipeline.fn)("shapes", ["a.zip"], policy=strict)
     pipeline.check_archives.assert_called_once_with(strict)
     assert pipeline.train.call_args.kwargs["policy"] == strict
+
+
+@pytest.mark.parametrize(
+    ("given", "base", "expected"),
+    [
+        ({}, "yolo11m.pt", LIKE_CHAMPION.training),
+        ({"base_model": "yolo11n.yaml"}, "yolo11n.yaml", LIKE_CHAMPION.training),
+        (
+            {"training": TrainingParams.model_validate({"epochs": 5, "overrides": {"mixup": 0.1}})},
+            "yolo11m.pt",
+            TrainingParams.model_validate({"epochs": 5, "imgsz": 1280, "overrides": {"mixup": 0.1}}),
+        ),
+    ],
+)
+def test_a_loop_trains_as_its_champion_was_trained_but_for_what_is_named(
+    pipeline: MagicMock, given: dict[str, Any], base: str, expected: TrainingParams
+) -> None:
+    """Else a nano at 640 pixels is set against a champion that is larger, and people have worked for it."""
+    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
+    chosen = pipeline.train.call_args.kwargs
+    assert (chosen["base_model"], chosen["training"]) == (base, expected)
+
+
+def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that is named may label, too."""
+    monkeypatch.setattr(session, "find_champion_training", lambda _: None)
+    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"])
+    chosen = pipeline.train.call_args.kwargs
+    assert (chosen["base_model"], chosen["training"]) == ("yolo11n.pt", TrainingParams())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""How a champion was trained, by what MLflow has kept of it."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from mlflow import MlflowClient
+
+from tasks.parameters import TrainingParams
+from tasks.tracking import registry
+from tasks.tracking.lineage import POLICIES_ARTIFACT
+from tasks.tracking.trained_versions import ChampionTraining, find_champion_training
+from tests.tasks.training.trained import LINEAGE, opened, trained
+
+pytestmark = pytest.mark.usefixtures("stack")
+TRAINING = TrainingParams.model_validate({"epochs": 7, "imgsz": 192, "overrides": {"mosaic": 0.5}})
+
+
+def champion(weights: Path, tags: dict[str, str], policies: dict[str, object] | None) -> str:
+    """The name of a model whose champion has these tags, and whose run has kept these policies."""
+    name, flow_run_id = f"model-{uuid4().hex[:8]}", str(uuid4())
+    run, model = opened(flow_run_id), trained(weights.parent, weights)
+    registry.register_version.fn(name, run, model, 192, {**LINEAGE, **tags, "flow_run_id": flow_run_id}, "")
+    MlflowClient().set_model_version_tag(name, "1", "class_names", json.dumps(["cat", "dog"]))
+    if policies is not None:
+        MlflowClient().log_dict(run, policies, POLICIES_ARTIFACT)
+    assert find_champion_training.fn(name) is None
+    registry.set_alias.fn(name, registry.CHAMPION, 1)
+    return name
+
+
+def found_for(name: str) -> ChampionTraining:
+    found: ChampionTraining | None = find_champion_training.fn(name)
+    assert found is not None
+    return found
+
+
+def test_a_champion_tells_what_it_was_trained_from_and_how(untrained: Path) -> None:
+    found = found_for(champion(untrained, {}, {"training": TRAINING.model_dump()}))
+    assert (found.base_model, found.training, found.guessed) == ("yolo11n.yaml", TRAINING, "")
+
+
+@pytest.mark.parametrize("policies", [None, {}, {"training": {"of_another_release": 1}}])
+def test_of_a_training_that_is_not_kept_the_image_size_and_the_base_model_are_known(
+    untrained: Path, policies: dict[str, object] | None
+) -> None:
+    found = found_for(champion(untrained, {}, policies))
+    assert (found.base_model, found.training) == ("yolo11n.yaml", TrainingParams.model_validate({"imgsz": 192}))
+    assert "nobody has kept how" in found.guessed
+
+
+def test_a_champion_that_was_registered_from_weights_is_trained_on_from_them(untrained: Path) -> None:
+    """The file in bucket base-models may be another by now, or gone; the version has the weights."""
+    name = champion(untrained, {"lineage": "imported", "base_model": "old.pt"}, None)
+    found = found_for(name)
+    assert (found.base_model, found.training.imgsz) == (f"models:/{name}/1", 192)
+    assert found.guessed
