@@ -49,7 +49,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
         if not new:
             return outcome.completed(f"{model_name} has nothing to learn from these images", "Nothing new")
         renewed = pipeline.renew_champion(
-            [*archives, *new],
+            [*archives, *pipeline.find_reviewed(), *new],
             policy,
             serving,
             **pipeline.train_as_champion(base_model, training),

@@ -11,8 +11,8 @@ from tasks.importing import steps as importing_steps
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Inputs, ModelName, NewArchive, ReviewParams, ValidationPolicy
+from tasks.review import asked_images, report
 from tasks.review import publication as review_publication
-from tasks.review import report
 from tasks.review import steps as review_steps
 from tasks.review.session import review_session
 from tasks.storage import steps as storage_steps
@@ -35,6 +35,7 @@ def review_images(
     with review_session(model_name, review) as session, scratch_folder("review") as folder:
         asked = session.open_round(inputs, folder)
         answers = session.ask_people(asked, folder)
+        asked_images.keep_asked_images(key, asked, answers)
         current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
         source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
         origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)

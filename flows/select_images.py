@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Inputs, ModelName, SelectionParams
+from tasks.review.asked_images import find_asked_images
 from tasks.selection import publication, session
 from tasks.selection.choice import choose
 from tasks.tracking import registry
@@ -25,7 +26,12 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
     version = registry.find_version(model_name, selection.version or registry.CHAMPION)
     rival = registry.find_rival(version, selection.other_version) if "disagreement" in selection.wanted else None
     known = read_ancestry(version)
-    learnt = session.Learnt(images=known.images, is_complete=known.tells_images, archives=known.archives)
+    learnt = session.Learnt(
+        images=known.images,
+        is_complete=known.tells_images,
+        archives=known.archives,
+        asked=find_asked_images(model_name),
+    )
     with scratch_folder("select") as folder:
         observer = _observer(version, folder)
         other = _observer(rival, folder) if rival else None

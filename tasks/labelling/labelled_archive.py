@@ -20,7 +20,7 @@ from tasks.labelling.images import UsableImage
 from tasks.labelling.pictures import Doubt, DrawnImage, Rows, draw_labels
 from tasks.labelling.thresholds import LabelThreshold, sort_labels
 from tasks.media.errors import MediaError
-from tasks.merge.training_images import TrainingImages
+from tasks.merge.training_images import Checksum, TrainingImages
 
 EXHIBITS = 12  # pictures of labelled images, and of uncertain ones
 LABELLED = "labelled"
@@ -28,6 +28,7 @@ BACKGROUND = "labelled as background"
 UNCERTAIN = "uncertain: listed for review"
 NOTHING_FOUND = "left out: nothing was found"
 LEARNT = "left out: the version was trained on it"
+ASKED = "left out: people were asked about it in a loop"
 REPEATED = "left out: the same file as another one"
 FAILED = "left out: it could not be read"
 VIDEO = "left out: a video"
@@ -35,7 +36,10 @@ VIDEO = "left out: a video"
 
 @dataclass(frozen=True, kw_only=True)
 class Labeller:
-    """Who labels: a version with the thresholds of its classes, in a flow run; `learnt` are images that it knows."""
+    """Who labels: a version with the thresholds of its classes, in a flow run.
+
+    `learnt` are images that it knows, `asked` those that people were asked about.
+    """
 
     model_name: str
     version: int
@@ -43,6 +47,7 @@ class Labeller:
     class_names: Sequence[str]
     thresholds: Sequence[LabelThreshold]
     learnt: TrainingImages
+    asked: frozenset[Checksum]
     flow_run_id: str
 
 
@@ -89,6 +94,8 @@ class LabelledArchive:
         """Take an image with its labels, or say why it is not taken."""
         if image.checksum in self._labeller.learnt:
             self.labelling.images[LEARNT] += 1
+        elif image.checksum in self._labeller.asked:
+            self.labelling.images[ASKED] += 1
         elif image.checksum in self._known:
             self.labelling.images[REPEATED] += 1
         else:

@@ -17,6 +17,7 @@ from tasks.labelling.predictions import READERS, PredictedInputs
 from tasks.orchestration.artifacts import RunProgress
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import LabellingParams
+from tasks.review.asked_images import find_asked_images
 from tasks.tracked_evaluation.subjects import Subject
 
 _SHOWN_EVERY = 100  # images
@@ -43,6 +44,7 @@ def write_archive(
         class_names=version.class_names,
         thresholds=plan.thresholds,
         learnt=subject.ancestry.images,
+        asked=find_asked_images(version.name),
         flow_run_id=flow_run_id(),
     )
     left = dict(predicted.sources)

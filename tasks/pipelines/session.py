@@ -19,6 +19,7 @@ from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
+from tasks.review.asked_images import REVIEWED, list_reviewed_archives, loop_folder
 from tasks.settings import Settings
 from tasks.tracking.trained_versions import (
     ChampionTraining,
@@ -127,7 +128,7 @@ class PipelineSession:
         Raises:
             AwaitedRunError: It failed.
         """
-        archive = self._name_archive("labelled")
+        archive = self._name_archive("labelled.zip")
         parameters = {"inputs": list(inputs), "archive": archive, "labelling": labelling}
         run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
         return LabelledImages(archive=steps.find_archive(archive), uncertain=steps.find_listed_images(str(run.id)))
@@ -138,12 +139,22 @@ class PipelineSession:
         Raises:
             AwaitedRunError: It failed, or nobody has answered.
         """
-        archive = self._name_archive("reviewed")
+        archive = self._name_archive(REVIEWED)
         title = f"select images for {self.model_name}"
         chosen = self._do(title, "select-images", {"inputs": list(inputs), "selection": selection}, "select")
         parameters = {"inputs": [run_input(str(chosen.id))], "archive": archive, "review": review}
         self._do(f"review for {self.model_name}", "review-images", parameters, "review")
         return archive
+
+    def find_reviewed(self) -> list[str]:
+        """Return what stands for the archives that people have reviewed in loops of this model; empty without any.
+
+        Raises:
+            StorageError: The object store does not answer.
+        """
+        found = list_reviewed_archives(self.model_name)
+        log_step("%d archives of reviews in loops of %s", len(found), self.model_name)
+        return [f"{loop_folder(self.model_name)}*-{REVIEWED}"] if found else []
 
     def train_as_champion(self, base_model: str | None, training: TrainingParams | None) -> dict[str, Any]:
         """Return `base_model` and `training` as `train` takes them: what is not given is as the champion was trained.
@@ -195,7 +206,7 @@ class PipelineSession:
         return done
 
     def _name_archive(self, kind: str) -> str:
-        return f"{self.model_name}-{self._run[:8]}-{kind}.zip"
+        return f"{loop_folder(self.model_name)}{self._run[:8]}-{kind}"
 
     def _do(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> RunState:
         """Start a run about the model, and return it when it has completed."""

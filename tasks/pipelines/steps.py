@@ -16,6 +16,7 @@ from tasks.pipelines.rules import (
     Selection,
     choose_archives,
 )
+from tasks.review.asked_images import LOOPS
 from tasks.storage.globs import compile_glob, fixed_prefix
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
@@ -112,7 +113,9 @@ def _select_objects(entry: str) -> Selection:
     found = tuple(
         ChosenArchive(name=S3Uri(name.bucket, listed.key).name_for(Bucket.DATASETS), etag=listed.etag.strip('"'))
         for listed in ObjectStore(name.bucket, SHORT_OUTAGE).list(prefix)
-        if is_archive(listed.key) and pattern.match(listed.key)
+        if is_archive(listed.key)
+        and pattern.match(listed.key)
+        and (prefix.startswith(LOOPS) or not listed.key.startswith(LOOPS))
     )
     fault = (
         "" if found else f"Expected archives that match {name}, found none whose name ends in {EXTENSION}. {_UPLOAD}"

@@ -41,11 +41,16 @@ class ReviewTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What has come back of a round: the images that somebody has submitted, and how many were skipped or are open."""
+    """What has come back of a round: the images that somebody has submitted or skipped, and how many are open."""
 
     submitted: tuple[ReviewTask, ...]
-    skipped: int
+    skipped_entries: tuple[str, ...]
     still_open: int
+
+    @property
+    def skipped(self) -> int:
+        """How many images were skipped."""
+        return len(self.skipped_entries)
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -57,5 +62,6 @@ def sort_answers(entries: Sequence[str], tasks: Mapping[str, ReviewTask]) -> Ans
     """Return the answers about the images of a round; the tool may lack some, and have others."""
     ours = [tasks[entry] for entry in entries if entry in tasks]
     submitted = tuple(task for task in ours if task.annotations)
-    skipped = sum(not task.annotations and not task.is_open for task in ours)
-    return Answers(submitted=submitted, skipped=skipped, still_open=len(entries) - len(submitted) - skipped)
+    skipped = tuple(task.entry for task in ours if not task.annotations and not task.is_open)
+    still_open = len(entries) - len(submitted) - len(skipped)
+    return Answers(submitted=submitted, skipped_entries=skipped, still_open=still_open)

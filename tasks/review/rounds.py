@@ -34,7 +34,8 @@ class RoundImage:
     """An image of a round, and the rows of predictions.parquet of what is suggested in it.
 
     `entry` is its name in the tool and in what comes back, `source` the one in the predictions; the sides are those of
-    the image as it is shown, in pixels.
+    the image as it is shown, in pixels. `checksum` is the CRC-32 and the size of its file; a round of an
+    earlier release has none.
     """
 
     entry: str
@@ -42,6 +43,7 @@ class RoundImage:
     width: int
     height: int
     rows: tuple[dict[str, Any], ...] = ()
+    checksum: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

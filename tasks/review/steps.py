@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -126,14 +127,15 @@ def prepare_round(
     predicted = {image.source: image for image in read_predicted_images(folder) if image.source in chosen}
     entries = name_entries([*chosen])
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        faults = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
-    left_out.update(filter(None, faults))
+        copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
+    left_out.update(each for each in copies if isinstance(each, str))
     images = []
-    for name, entry, fault in zip(chosen, entries, faults, strict=True):
-        if not fault:
+    for name, entry, copy in zip(chosen, entries, copies, strict=True):
+        if not isinstance(copy, str):
             found = predicted[name]
             rows = tuple(dict(row) for row in found.rows if row["confidence"] >= review.confidence)
-            images.append(RoundImage(entry=entry, source=name, width=found.width, height=found.height, rows=rows))
+            sides = {"width": found.width, "height": found.height}
+            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy))
     if not images:
         raise NothingToReviewError(
             expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
@@ -192,8 +194,8 @@ def choose_tool(wanted: str, task: str, settings: Settings) -> ReviewTool:
     return ReviewTool.CVAT if settings.cvat_url and is_supported(task) else ReviewTool.FRONT_PAGE
 
 
-def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str | None:
-    """Copy an image beside the round, which may go meanwhile; return what is wrong with it."""
+def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> tuple[int, int] | str:
+    """Copy an image beside the round, which may go meanwhile; return its CRC-32 and size, or what is wrong with it."""
     try:
         data = media.read(source)
     except ObjectChangedError:
@@ -201,7 +203,7 @@ def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> str |
     except MediaError:
         return "an image that cannot be read"
     _RUNS.put(image_key(run, entry), data)
-    return None
+    return zlib.crc32(data), len(data)
 
 
 @retried_step

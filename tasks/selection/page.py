@@ -132,6 +132,7 @@ def _left_out(looked_at: LookedAt, choice: Choice) -> list[tuple[str, int]]:
         ("near duplicates of others", len(choice.duplicates)),
         ("the same file as another", looked_at.repeated),
         ("learnt already", looked_at.learnt),
+        ("asked about in a loop", looked_at.asked),
         ("failed", looked_at.failed),
     ]
     return [(what, count) for what, count in counts if count]

@@ -70,24 +70,30 @@ class Observer:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """The images that a version has learnt, whether these are all, and the names of the archives that they came in."""
+    """The images that a version has learnt, whether these are all, and the names of the archives that they came in.
+
+    `asked` are images that people were asked about, which the next version learns.
+    """
 
     images: TrainingImages
     is_complete: bool
     archives: Collection[str]
+    asked: frozenset[Checksum] = frozenset()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LookedAt:
     """The pool to choose from, and what is not in it.
 
-    `failures` cannot be labelled; `learnt` images are known to the version from its training, and `repeated` ones are
-    the same file as another. `knows_learnt` is False if it may have learnt others, too.
+    `failures` cannot be labelled; `learnt` images are known to the version from its training, people were asked about
+    the `asked` ones in a loop, and `repeated` ones are the same file as another. `knows_learnt` is False if it may have
+    learnt others, too.
     """
 
     pool: Pool
     failures: tuple[Failure, ...]
     learnt: int
+    asked: int
     repeated: int
     knows_learnt: bool
 
@@ -101,6 +107,7 @@ class LookedAt:
 class _LeftOut:
     failures: list[Failure] = field(default_factory=list)
     learnt: int = 0
+    asked: int = 0
     repeated: int = 0
 
 
@@ -121,6 +128,8 @@ def look_at_images(
 ) -> LookedAt:
     """Have a version look at all images that `inputs` name, but for those that it has learnt, and at some of these.
 
+    Those that people were asked about are left out, too.
+
     With a `rival` it is known how far the two agree. What is seen is kept in bucket `runs`, so a run that is tried
     again goes on after it.
 
@@ -133,7 +142,7 @@ def look_at_images(
     names = observer.version.class_names
     left_out = _LeftOut()
     looked_at: list[PoolImage] = []
-    for images in _fetch_new(sources, learnt.images, left_out, folder / "images"):
+    for images in _fetch_new(sources, learnt, left_out, folder / "images"):
         seen = _observe(images, observer, views, selection.device, folder)
         others: Iterator[Detections | None] = repeat(None, len(images))
         if rival:
@@ -141,7 +150,7 @@ def look_at_images(
             others = (align_classes(each.views[0], rival.version.class_names, names) for each in rivals)
         looked_at += itertools.starmap(_pool_image, zip(images, seen, others, strict=True))
     if not looked_at:
-        found = next((each.reason for each in left_out.failures), "all are learnt already")
+        found = next((each.reason for each in left_out.failures), "all are learnt or were asked about")
         fix = "Name others, or convert them."
         raise StudioError(expected_found_fix("images to choose from", f"none among {len(sources):,}: {found}", fix))
     sample = None
@@ -151,13 +160,14 @@ def look_at_images(
         pool=Pool(images=tuple(looked_at), learnt=sample, class_names=names),
         failures=tuple(left_out.failures),
         learnt=left_out.learnt,
+        asked=left_out.asked,
         repeated=left_out.repeated,
         knows_learnt=learnt.is_complete,
     )
 
 
 def _fetch_new(
-    sources: Sequence[MediaSource], learnt: TrainingImages, left_out: _LeftOut, folder: Path
+    sources: Sequence[MediaSource], learnt: Learnt, left_out: _LeftOut, folder: Path
 ) -> Iterator[list[FetchedImage]]:
     """Yield the images a round at a time, as files that exist until the next; the others are counted."""
     seen = set[Checksum]()
@@ -166,8 +176,10 @@ def _fetch_new(
         left_out.failures += failures
         new = []
         for image in images:
-            if image.checksum in learnt:
+            if image.checksum in learnt.images:
                 left_out.learnt += 1
+            elif image.checksum in learnt.asked:
+                left_out.asked += 1
             elif image.checksum in seen:
                 left_out.repeated += 1
             else:

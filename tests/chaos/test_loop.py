@@ -61,7 +61,7 @@ def goes_on(loop: UUID, name: str, victim: str) -> bool:
 
 def made_by(loop: UUID, name: str) -> dict[str, list[int]]:
     """Of each archive that a loop has made, by kind: the CRC-32 of each image in it."""
-    store, prefix, found = boto3.client("s3"), f"{name}-{str(loop)[:8]}-", {}
+    store, prefix, found = boto3.client("s3"), f"loops/{name}/{str(loop)[:8]}-", {}
     for entry in store.list_objects_v2(Bucket="datasets", Prefix=prefix)["Contents"]:
         body = store.get_object(Bucket="datasets", Key=entry["Key"])["Body"].read()
         with zipfile.ZipFile(io.BytesIO(body)) as archive:

@@ -78,7 +78,7 @@ def judge(shapes: list[dict[str, Any]], true: Objects) -> tuple[str, dict[str, s
 def archives_of(run: FlowRun) -> dict[str, Counter[str]]:
     """The archives that a loop has made, and how many labels of each origin they tell."""
     store = boto3.client("s3")
-    prefix = f"{MODEL}-{str(run.id)[:8]}-"
+    prefix = f"loops/{MODEL}/{str(run.id)[:8]}-"
     made = {}
     for each in store.list_objects_v2(Bucket="datasets", Prefix=prefix).get("Contents", []):
         data = store.get_object(Bucket="datasets", Key=each["Key"])["Body"].read()

@@ -36,6 +36,7 @@ LABELLER = Labeller(
     class_names=("red", "white"),
     thresholds=(LabelThreshold(low=0.3, high=0.8, labels=9), LabelThreshold(low=0.3, high=None, labels=0)),
     learnt=TrainingImages(),
+    asked=frozenset(),
     flow_run_id=RUN,
 )
 
@@ -155,13 +156,15 @@ def test_a_class_that_is_no_name_of_a_folder_is_told(tmp_path: Path) -> None:
     assert [(each.source, "folder 'a_b'" in each.reason) for each in labelling.failures] == [("a/b", True)]
 
 
-def test_what_the_version_has_learnt_or_comes_twice_is_left_out(tmp_path: Path) -> None:
+def test_what_was_learnt_or_asked_about_or_comes_twice_is_left_out(tmp_path: Path) -> None:
     images: dict[str, Any] = {name: found("detect", (0,), (0.9,)) for name in ("a.jpg", "b.jpg")}
     assert labelled(tmp_path / "a.zip", images, repeat=True).images == {kinds.LABELLED: 1, kinds.REPEATED: 1}
     seen = image(width=128, height=64, seed=1)
     learnt = TrainingImages(val=frozenset({(zlib.crc32(seen), len(seen))}))
     labelling = labelled(tmp_path / "b.zip", images, replace(LABELLER, learnt=learnt))
     assert labelling.images == {kinds.LABELLED: 1, kinds.LEARNT: 1}
+    labelling = labelled(tmp_path / "c.zip", images, replace(LABELLER, asked=learnt.val))
+    assert labelling.images == {kinds.LABELLED: 1, kinds.ASKED: 1}
 
 
 HANGUL = "\u1112\u1161\u11ab"  # as macOS writes it: readers compose its three parts

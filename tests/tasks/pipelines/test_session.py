@@ -14,6 +14,7 @@ from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import session
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
+REVIEWS = "loops/shapes/*-reviewed.zip"
 LIKE_CHAMPION = ChampionTraining(
     base_model="yolo11m.pt", training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}})
 )
@@ -24,6 +25,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """The session of a pipeline whose parts do nothing; its own decisions are real."""
     pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes")
     pipeline.renew_champion = partial(session.PipelineSession.renew_champion, pipeline)
+    pipeline.find_reviewed = partial(session.PipelineSession.find_reviewed, pipeline)
+    monkeypatch.setattr(session, "list_reviewed_archives", lambda model: [f"loops/{model}/0-reviewed.zip"])
     pipeline.train_as_champion = partial(session.PipelineSession.train_as_champion, pipeline)
     monkeypatch.setattr(session, "find_champion_training", lambda _: LIKE_CHAMPION)
     monkeypatch.setattr(session, "log_step", lambda *_: None)
@@ -76,13 +79,13 @@ def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, m
 @pytest.mark.parametrize(
     ("archive", "uncertain", "learnt", "promoted", "state"),
     [
-        ("labelled.zip", "run:1", ["champion+", "labelled.zip", "reviewed.zip"], True, "Completed"),
-        ("labelled.zip", None, ["champion+", "labelled.zip"], False, "Not better"),
-        (None, "run:1", ["champion+", "reviewed.zip"], True, "Completed"),
+        ("labelled.zip", "run:1", ["champion+", REVIEWS, "labelled.zip", "reviewed.zip"], True, "Completed"),
+        ("labelled.zip", None, ["champion+", REVIEWS, "labelled.zip"], False, "Not better"),
+        (None, "run:1", ["champion+", REVIEWS, "reviewed.zip"], True, "Completed"),
         (None, None, None, True, "Nothing new"),
     ],
 )
-def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_what_people_corrected(
+def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_corrected(
     pipeline: MagicMock,
     archive: str | None,
     uncertain: str | None,

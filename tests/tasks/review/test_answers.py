@@ -18,7 +18,7 @@ def test_each_image_is_submitted_skipped_or_open() -> None:
     tasks = [_task("a", DRAWN), _task("b", skipped=1), _task("c", DRAWN, skipped=1), _task("d"), _task("x", DRAWN)]
     answers = sort_answers(["a", "b", "c", "d", "e"], {task.entry: task for task in tasks})
     assert [task.entry for task in answers.submitted] == ["a", "c"]
-    assert (answers.skipped, answers.still_open) == (1, 2)
+    assert (answers.skipped_entries, answers.skipped, answers.still_open) == (("b",), 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
     report = ReviewReport(
         archive="x.zip",
         review=review,
-        answers=Answers(submitted=(), skipped=5, still_open=6),
+        answers=Answers(submitted=(), skipped_entries=tuple("abcde"), still_open=6),
         totals=totals,
         summary=SUMMARY,
         check="valid",

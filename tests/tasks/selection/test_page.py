@@ -16,7 +16,7 @@ HOSTILE = "s3://media/<script>alert(1)</script>\udcff.jpg"
 
 
 def chosen_of(pool: Pool, images: int, failures: tuple[Failure, ...] = ()) -> Selection:
-    looked_at = LookedAt(pool=pool, failures=failures, learnt=2, repeated=1, knows_learnt=False)
+    looked_at = LookedAt(pool=pool, failures=failures, learnt=2, asked=3, repeated=1, knows_learnt=False)
     return Selection(
         title="cells version 3", run="RUN", looked_at=looked_at, choice=choose(pool, SelectionParams(images=images))
     )
@@ -43,7 +43,10 @@ def test_the_page_tells_what_is_chosen_and_what_is_left_out() -> None:
         assert told in page
     sentence = selection_sentence(selection)
     assert sentence.startswith("20 of 160 images chosen for cells version 3, about ")
-    assert "left out: 9 near duplicates of others, 1 the same file as another, 2 learnt already, 1 failed." in sentence
+    left_out = (
+        "9 near duplicates of others, 1 the same file as another, 2 learnt already, 3 asked about in a loop, 1 failed"
+    )
+    assert f"left out: {left_out}." in sentence
     assert "run:RUN" in selection_markdown(selection)
     facts = selection_facts(selection)
     assert [each["image"] for each in facts["chosen"]] == [
@@ -56,7 +59,7 @@ def test_a_choice_of_nothing_has_a_page_that_says_so() -> None:
     alike = [image(number, found((0, 0.9)), [1, 0.001 * number]) for number in range(5)]
     learnt = LearntImages(embeddings=np.array([[1, 0], [0, 1]], np.float32), class_counts=np.array([5.0, 5, 5]))
     pool = Pool(images=tuple(alike), learnt=learnt, class_names=CLASSES)
-    looked_at = LookedAt(pool=pool, failures=(), learnt=0, repeated=0, knows_learnt=True)
+    looked_at = LookedAt(pool=pool, failures=(), learnt=0, asked=0, repeated=0, knows_learnt=True)
     choice = choose(pool, SelectionParams(strategy="drift"))
     selection = Selection(title="cells version 3", run="RUN", looked_at=looked_at, choice=choice)
     page = selection_page(selection, {})

@@ -105,10 +105,17 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
     )
 
     def look(
-        names: list[str], one: Observer, rival: Observer | None = None, archives: str = "123", **selection: Any
+        names: list[str],
+        one: Observer,
+        rival: Observer | None = None,
+        archives: str = "123",
+        asked: frozenset[tuple[int, int]] = frozenset(),
+        **selection: Any,
     ) -> tuple[LookedAt, list[str]]:
         prefixes.clear()
-        learnt = Learnt(images=TrainingImages(train=frozenset({checksum(png(4))})), is_complete=True, archives=archives)
+        learnt = Learnt(
+            images=TrainingImages(train=frozenset({checksum(png(4))})), is_complete=True, archives=archives, asked=asked
+        )
         params = SelectionParams(device="cpu", **selection)
         folder = tmp_path / f"try-{len(list(tmp_path.iterdir()))}"
         with disable_run_logger():
@@ -143,6 +150,16 @@ def test_images_are_looked_at_but_for_those_that_nobody_should_label(
     assert len(look([*OBJECTS][:9], one, learnt_images=3)[1]) == len(kept)
 
 
+def test_an_image_that_people_were_asked_about_is_not_chosen_again(
+    look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
+) -> None:
+    """Under whatever name: the loop that asked may have ended without a better version."""
+    asked = frozenset({checksum(png(1))})
+    looked_at, _ = look(["a.png", "b.png", "copy.png"], observer(tmp_path / "one", 3), asked=asked, strategy="random")
+    assert [each.source.name for each in looked_at.pool.images] == ["a.png"]
+    assert (looked_at.asked, looked_at.learnt) == (2, 0)
+
+
 def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
     look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
 ) -> None:
@@ -171,7 +188,7 @@ def test_without_an_image_to_choose_the_first_reason_is_told(
     )
     with pytest.raises(StudioError, match="none among 2: expected an image, found a video"):
         look(["film.mp4", "learnt.png"], one)
-    with pytest.raises(StudioError, match="all are learnt already"):
+    with pytest.raises(StudioError, match="all are learnt or were asked about"):
         look(["learnt.png"], one)
 
 
