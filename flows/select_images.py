@@ -37,7 +37,7 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
         other = _observer(rival, folder) if rival else None
         looked_at = session.look_at_images(inputs, observer, other, learnt, selection, folder)
         choice = choose(looked_at.pool, selection)
-        sentence = publication.publish_selection(model_name, version.version, looked_at, choice)
+        sentence = publication.publish_selection(model_name, version.version, inputs, looked_at, choice)
     return outcome.completed(sentence)
 
 

@@ -21,7 +21,7 @@ from tasks.labelling.images import read_usable_image
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
-from tasks.parameters import InferenceParams
+from tasks.parameters import DEFAULT_CONFIDENCE, InferenceParams
 from tasks.tracking import inference_runs, registry
 from tasks.tracking.registry import ModelVersion
 from tasks.vision.detections import Detections
@@ -114,7 +114,8 @@ def _ask_triton(
     """Have Triton detect in images, and publish that as a run of inference, unless this run has done so before."""
     run = flow_run_id()
     if not publication.is_published(run):
-        inference = InferenceParams(confidence=needs.least, annotate=False)
+        kept_from = min(needs.least, DEFAULT_CONFIDENCE)  # a review shows them without asking again
+        inference = InferenceParams(confidence=kept_from, annotate=False)
         pinned = PinnedRun(model_name=version.name, version=version.version, canary_run=None, inference=inference)
         queue = work_queue.create_queue(run, split_into_chunks(wanted), pinned.to_dict())
         session.detect(queue, inputs, folder, lambda _: version.version)

@@ -51,7 +51,7 @@ class ReviewSession:
         if kept is not None:
             return kept
         listed = named_run(inputs[0]) if len(inputs) == 1 else None
-        predictions = steps.find_predictions(listed, self._model_name) if listed else None
+        predictions = steps.find_predictions(listed, self._model_name, self._review.confidence) if listed else None
         if listed is None or predictions is None:
             listed = predictions = self._predict(inputs)
         log_step("keeping the images and the suggestions of run %s", predictions)

@@ -82,9 +82,10 @@ def open_round(run: str) -> Round | None:
 
 
 @retried_step
-def find_predictions(run: str, model_name: str) -> str | None:
+def find_predictions(run: str, model_name: str, confidence: float) -> str | None:
     """Return the run of inference that has answered the images of flow run `run` with the champion; None if none has.
 
+    Nor has one that has kept less than what is suggested from `confidence` on, unless a person has named that very run.
     Of a model that has no champion any version will do: nothing could predict anew.
 
     Raises:
@@ -97,7 +98,12 @@ def find_predictions(run: str, model_name: str) -> str | None:
     if summary.model_name != model_name:
         return None
     champion = registry.find_champion(model_name)
-    return found if champion is None or summary.model_versions == [champion.version] else None
+    if champion is None:
+        return found
+    if summary.model_versions != [champion.version]:
+        return None
+    limits = suggestion_limits(publication.find_parameters(found), champion.class_names, confidence)
+    return None if limits and found != run else found
 
 
 @retried_step

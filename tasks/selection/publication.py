@@ -1,10 +1,17 @@
 """What a selection leaves: the list of its images for the next run, its page and its figures."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from tasks.inference.image_lists import ImageList, ListedImage, write_image_list
+from tasks.inference.image_lists import (
+    ImageList,
+    ListedImage,
+    find_predictions_run,
+    named_run,
+    write_image_list,
+)
 from tasks.inference.media_inputs import MediaStore
 from tasks.media.annotate import annotate_image
 from tasks.media.errors import MediaError
@@ -34,8 +41,10 @@ _SIDE = 320  # pixels of a picture
 _QUALITY = 80
 
 
-def publish_selection(model_name: str, version: int, looked_at: LookedAt, choice: Choice) -> str:
+def publish_selection(model_name: str, version: int, inputs: Sequence[str], looked_at: LookedAt, choice: Choice) -> str:
     """Write the list, the page and the figures to bucket `runs`, show artifact `selection`, and return a sentence.
+
+    The list hands on which run of inference has answered all that `inputs` name, if one run has.
 
     Raises:
         StorageError: The object store cannot be reached.
@@ -51,7 +60,9 @@ def publish_selection(model_name: str, version: int, looked_at: LookedAt, choice
         ListedImage(source=looked_at.pool.images[each.image].source, reason=each.reason, score=each.score)
         for each in choice.chosen
     ]
-    write_image_list(run, ImageList(images=tuple(images)))
+    listed = named_run(inputs[0]) if len(inputs) == 1 else None
+    predictions_run = find_predictions_run(listed) if listed else None
+    write_image_list(run, ImageList(images=tuple(images), predictions_run=predictions_run))
     links = links_markdown({"Images worth labelling": page, "As JSON": figures})
     artifacts.show_markdown("selection", f"{links}\n\n{selection_markdown(selection)}")
     payload = {

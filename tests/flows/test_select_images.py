@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.select_images import select_images
 from infra import demo_data
-from tasks.inference.image_lists import find_image_list
+from tasks.inference.image_lists import ImageList, find_image_list, find_predictions_run, write_image_list
 from tasks.inference.media_inputs import list_media_sources
 from tasks.parameters import SelectionParams, TrainingParams
 from tasks.storage.object_store import ObjectStore
@@ -57,6 +57,7 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
     assert facts["remarks"] == []  # the two versions agree, and nothing else was missed
     assert emitted("images.selected", f"version:{name}/1")["payload"]["images"] == 4
     assert list(list_media_sources([f"run:{run}"])) == [each.source for each in listed]
+    assert image_list.predictions_run is None
     kept = {
         each["Key"].rpartition(".")[2]
         for each in s3.list_objects_v2(Bucket="runs", Prefix=f"{run}/selection/")["Contents"]
@@ -69,3 +70,8 @@ def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weight
     found = [each["Key"] for each in s3.list_objects_v2(Bucket="runs", Prefix=looked_at)["Contents"]]
     assert not any("-1-views-" in key for key in found if "version-1-" in key)  # the images that it has learnt
     assert len(list(ObjectStore("runs").keys(f"learnt-samples/{name}/1/"))) == 1
+
+    labelling, inference = str(uuid4()), str(uuid4())
+    write_image_list(labelling, ImageList(images=listed, predictions_run=inference))
+    of_a_run: State = select_images(name, [f"run:{labelling}"], selection, return_state=True)
+    assert find_predictions_run(str(of_a_run.state_details.flow_run_id)) == inference, "a review predicts nothing anew"

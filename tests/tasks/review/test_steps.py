@@ -11,7 +11,7 @@ from PIL import Image
 from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
-from tasks.parameters import ReviewParams
+from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
 from tasks.review.answers import ReviewTask, sort_answers
 from tasks.review.pictures import for_browsers
@@ -63,9 +63,28 @@ def test_predictions_of_the_champion_are_used_again(
     monkeypatch.setattr(publication, "is_published", lambda _: True)
     stored = SimpleNamespace(model_name=model, model_versions=versions)
     monkeypatch.setattr(publication, "read_summary", lambda _: stored)
-    served = champion and SimpleNamespace(version=champion)
+    served = champion and SimpleNamespace(version=champion, class_names=["cell"])
     monkeypatch.setattr(registry, "find_champion", lambda _: served)
-    assert steps.find_predictions.fn(RUN, "cells") == found
+    monkeypatch.setattr(publication, "find_parameters", lambda _: InferenceParams())
+    assert steps.find_predictions.fn(RUN, "cells", 0.25) == found
+
+
+@pytest.mark.parametrize(
+    ("of_a_list", "confidence", "is_used"), [(True, 0.25, True), (True, 0.1, False), (False, 0.1, True)]
+)
+def test_a_list_is_predicted_anew_only_if_suggestions_would_be_missing(
+    monkeypatch: pytest.MonkeyPatch, of_a_list: bool, confidence: float, is_used: bool
+) -> None:
+    """Who names a run of inference wants that one, and is told what is missing."""
+    other = "33333333-3333-3333-3333-333333333333"
+    monkeypatch.setattr(steps, "find_predictions_run", lambda run: other if of_a_list else run)
+    monkeypatch.setattr(publication, "is_published", lambda _: True)
+    monkeypatch.setattr(publication, "read_summary", lambda _: SimpleNamespace(model_name="cells", model_versions=[2]))
+    monkeypatch.setattr(publication, "find_parameters", lambda _: InferenceParams(confidence=0.25))
+    champion = SimpleNamespace(version=2, class_names=["cell"])
+    monkeypatch.setattr(registry, "find_champion", lambda _: champion)
+    found = steps.find_predictions.fn(RUN, "cells", confidence)
+    assert found == ((other if of_a_list else RUN) if is_used else None)
 
 
 def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
