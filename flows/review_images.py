@@ -34,31 +34,34 @@ def review_images(
     key = publication.require_free_name(archive)
     with review_session(model_name, review) as session, scratch_folder("review") as folder:
         asked = session.open_round(inputs, folder)
-        answers = session.ask_people(asked, folder)
-        asked_images.keep_asked_images(key, asked, answers)
-        current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
-        source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
-        origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)
-        importing = review_steps.import_params(asked, review)
-        summary = importing_steps.convert_archive(source, made, importing, origin, given)
-        compared = review_steps.count_changes(session.run, asked, answers, made, summary)
-        digest = sha256_of(made)
-        checked = validation_steps.check_archive(made, key, digest, ValidationPolicy())
-        page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{session.run}/report.html")
-        told = report.ReviewReport(
-            archive=key,
-            review=asked,
-            answers=answers,
-            totals=compared.totals,
-            summary=summary,
-            check=report_sentence(checked.report),
-            check_page=page,
-        )
-        review_publication.publish_report(told, made, compared.most_changed)
-        validation_steps.require_valid(checked.report, page)
-        review_steps.record_review(session.run, asked, digest, given, summary)
-        publication.publish_archive(made, key)
-        uploads.announce_upload(key, digest, made)
-        session.announce(key, digest, asked, compared.totals)
+        session.ask_people(asked, folder)
+        with review_steps.closed_round(session.run):
+            answers = review_steps.read_answers(session.run, asked)
+            asked_images.keep_asked_images(key, asked, answers)
+            current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
+            source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
+            origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)
+            importing = review_steps.import_params(asked, review)
+            summary = importing_steps.convert_archive(source, made, importing, origin, given)
+            compared = review_steps.count_changes(session.run, asked, answers, made, summary)
+            digest = sha256_of(made)
+            checked = validation_steps.check_archive(made, key, digest, ValidationPolicy())
+            page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{session.run}/report.html")
+            told = report.ReviewReport(
+                archive=key,
+                review=asked,
+                answers=answers,
+                totals=compared.totals,
+                summary=summary,
+                check=report_sentence(checked.report),
+                check_page=page,
+            )
+            review_publication.publish_report(told, made, compared.most_changed)
+            validation_steps.require_valid(checked.report, page)
+            review_steps.record_review(session.run, asked, digest, given, summary)
+            publication.publish_archive(made, key)
+            review_steps.keep_answers(session.run, asked, answers)
+            uploads.announce_upload(key, digest, made)
+            session.announce(key, digest, asked, compared.totals)
     watch_steps.start_check(key)
     return outcome.completed(report.review_sentence(key, compared.totals))

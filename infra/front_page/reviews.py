@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from infra.front_page.bodies import read_body
 from infra.front_page.pages import render
-from tasks.errors import StudioError, expected_found_fix
 from tasks.importing.annotations import Outline, Pose, RotatedBox, Shape, Tag
 from tasks.orchestration import deployed_flows
 from tasks.rendering.palette import css_colour
@@ -83,9 +82,6 @@ async def answer(request: Request) -> Response:
 def _answer(request: Request, body: bytes) -> Response:
     run, review = _round(request)
     number = _number(request, review)
-    if own_page.is_over(run):
-        fix = "The archive has been made: start another review of this image."
-        raise StudioError(expected_found_fix("a round that is open", "one that is over", fix))
     own_page.keep_answer(run, review, number, own_page.read_answer(body))
     _resume_if_done(run, review)
     return JSONResponse({})

@@ -16,7 +16,17 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.review.answers import LONGEST_S, ReviewTask
 from tasks.review.label_studio_format import CONTROL, to_results
 from tasks.review.pictures import for_browsers
-from tasks.review.rounds import ANSWERS, Round, RoundImage, image_key, to_shapes, unpack_round
+from tasks.review.rounds import (
+    ANSWERS,
+    CLOSED,
+    PAGE,
+    ReviewTool,
+    Round,
+    RoundImage,
+    image_key,
+    to_shapes,
+    unpack_round,
+)
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -27,7 +37,11 @@ _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 
 
 class AnswerError(StudioError):
-    """An answer that does not fit its image."""
+    """An answer that does not fit its image, or comes when its round is over."""
+
+
+class OtherToolError(StudioError):
+    """A round that people answer elsewhere."""
 
 
 class PageAnswer(BaseModel):
@@ -51,12 +65,18 @@ _ANSWER = TypeAdapter(PageAnswer)
 
 @lru_cache(maxsize=8)
 def read_round(run: str) -> Round:
-    """Return the round that a flow run has prepared, which never changes.
+    """Return the round on this page that a flow run has prepared, which never changes.
 
     Raises:
+        OtherToolError: People answer it in another tool: nobody would read what is answered here.
         StorageError: It has prepared none, or the object store does not answer.
     """
-    return unpack_round(_RUNS.read_text(f"{run}/review/round.json").encode())
+    review = unpack_round(_RUNS.read_text(f"{run}/review/round.json").encode())
+    if review.tool is not ReviewTool.FRONT_PAGE:
+        page = (_RUNS.get(f"{run}/review/{PAGE}") or b"").decode()
+        fix = f"Answer there: {page}" if page else "The artifact `review` of its run will have the address."
+        raise OtherToolError(expected_found_fix("a round on this page", f"one in {review.tool}", fix))
+    return review
 
 
 def address_of(run: str) -> str:
@@ -78,8 +98,9 @@ def read_picture(run: str, number: int) -> tuple[str, bytes]:
 
 
 def is_over(run: str) -> bool:
-    """Return whether the answers of a round were taken: later ones would be lost."""
-    return _RUNS.exists(f"{run}/review/{ANSWERS}")
+    """Return whether an archive is being made of the answers, or is published: later ones would be lost."""
+    kept = {key.rpartition("/")[2] for key in _RUNS.keys(f"{run}/review/")}
+    return not kept.isdisjoint({ANSWERS, CLOSED})
 
 
 def read_answer(data: bytes) -> PageAnswer:
@@ -99,7 +120,7 @@ def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> Non
     """Keep what a person says of the image of this number, in the place of what was said before.
 
     Raises:
-        AnswerError: It names a suggestion or a class that is not there.
+        AnswerError: It names a suggestion or a class that is not there, or the round is over.
         StorageError: The object store does not answer.
     """
     image = review.images[number]
@@ -109,7 +130,15 @@ def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> Non
         results = _kept_results(review, image, answer.kept)
         annotations = [{"result": results, "lead_time": answer.seconds}]
     text = json.dumps(task | {"annotations": annotations})
+    _require_open(run)
     _RUNS.put(_key(run, number), text.encode(), "application/json")
+    _require_open(run)  # an archive that was begun meanwhile may lack it
+
+
+def _require_open(run: str) -> None:
+    if is_over(run):
+        fix = "Its archive is being made, or has been made: if no archive comes of it, the round is open again."
+        raise AnswerError(expected_found_fix("a round that is open", "one that is over", fix))
 
 
 def find_answer(run: str, number: int) -> dict[str, Any] | None:

@@ -17,6 +17,8 @@ from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, 
 from tasks.vision.detections import VISIBLE
 
 ANSWERS, CVAT_ANSWERS = "answers.json", "answers.xml"  # beside round.json: what has come back, once it is an archive
+CLOSED = "closed"  # beside round.json while an archive is being made
+PAGE = "page.txt"  # beside round.json: where people answer
 _UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
 _MAX_ENTRY = 200
 

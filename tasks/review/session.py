@@ -20,7 +20,6 @@ from tasks.orchestration.run_history import begun_at
 from tasks.orchestration.suspension import can_be_suspended, suspend
 from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
-from tasks.review.answers import Answers
 from tasks.review.changes import Change, ReviewTotals
 from tasks.review.deadlines import expiry_of
 from tasks.review.report import waiting_markdown
@@ -57,8 +56,8 @@ class ReviewSession:
         log_step("keeping the images and the suggestions of run %s", predictions)
         return steps.prepare_round(self.run, self._model_name, predictions, listed, self._review, folder)
 
-    def ask_people(self, review: Round, folder: Path) -> Answers:
-        """Return what people have answered when nothing is open, or when the time is over.
+    def ask_people(self, review: Round, folder: Path) -> None:
+        """Return when people have answered about each image, or when the time is over.
 
         Args:
             review: The round.
@@ -78,7 +77,6 @@ class ReviewSession:
             log_step("%s", waits)
             time.sleep(POLL_S)
             self._may_continue()
-        return answers
 
     def cancel(self) -> None:
         """Cancel the run of inference that this one has started."""

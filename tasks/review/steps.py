@@ -4,7 +4,9 @@ import json
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +44,9 @@ from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.pictures import for_browsers
 from tasks.review.rounds import (
     ANSWERS,
+    CLOSED,
     CVAT_ANSWERS,
+    PAGE,
     ReviewTool,
     Round,
     RoundImage,
@@ -222,6 +226,12 @@ def show_round(run: str, description: str, review: Round, folder: Path) -> str:
         ClassNameError: The tool cannot show a class.
         StorageError: The object store does not answer.
     """
+    page = _show(run, description, review, folder)
+    _RUNS.put(_key(run, PAGE), page.encode(), "text/plain")
+    return page
+
+
+def _show(run: str, description: str, review: Round, folder: Path) -> str:
     if review.tool is ReviewTool.CVAT:
         return _show_in_cvat(run, review, folder)
     configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
@@ -286,9 +296,26 @@ def _tasks_in_cvat(run: str, review: Round) -> list[ReviewTask]:
         return [] if task is None else tool.tasks(task, dict(zip(name_files(entries), entries, strict=True)))
 
 
+@contextmanager
+def closed_round(run: str) -> Iterator[None]:
+    """Have the front page refuse answers meanwhile: the archive that is made of the others would lack them.
+
+    If no archive comes of it, people can correct their answers. After a process that was killed here the round stays
+    closed until its run has been tried again.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    _RUNS.put(_key(run, CLOSED), b"")
+    try:
+        yield
+    finally:
+        _RUNS.delete(_key(run, CLOSED))
+
+
 @retried_step
 def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Path:
-    """Return a zip of what people have submitted as the tool exports it, and keep the answers in bucket `runs`.
+    """Return a zip of what people have submitted as the tool exports it.
 
     Another attempt writes the same bytes, so the archive that is made of them has one digest.
 
@@ -300,11 +327,9 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         found = f"none of {len(review.images)} ({answers.skipped} were skipped)"
         fix = "Submit images in the tool, then retry this run."
         raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
-    documents = _documents(review, answers)
-    _RUNS.put(_key(run, answers_name(review)), next(iter(documents.values())))
     source = folder / "answers.zip"
     with zipfile.ZipFile(source, "w") as written:
-        for name, text in documents.items():
+        for name, text in _documents(review, answers).items():
             written.writestr(zipfile.ZipInfo(name), text)
         for task in answers.submitted:
             written.writestr(zipfile.ZipInfo(task.entry), _read_image(run, task.entry))
@@ -353,6 +378,16 @@ def record_review(run: str, review: Round, digest: str, given: str, summary: Imp
             flow_run_id=run,
         )
     )
+
+
+@retried_step
+def keep_answers(run: str, review: Round, answers: Answers) -> None:
+    """Keep what people have submitted, in the format of the tool, beside the round, which is over with that.
+
+    Raises:
+        StorageError: The object store refuses, or does not answer.
+    """
+    _RUNS.put(_key(run, answers_name(review)), next(iter(_documents(review, answers).values())))
 
 
 def answers_address(run: str, review: Round) -> str:

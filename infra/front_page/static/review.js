@@ -86,7 +86,7 @@ function draw() {
   const verdict = { done: "submitted", skipped: "skipped", incomplete: "set aside: something is missing" }[shown.answer?.verdict];
   $("count").textContent = `${$("done").value} done${verdict ? `, this one ${verdict}` : ""}`;
   for (const id of ["submit", "incomplete", "skip"]) $(id).disabled = over;
-  if (over) tell("This round is over: its archive has been made, or is being made. Nothing can be changed any longer.");
+  if (over) tell("This round is over: its archive is being made, or has been made. If none comes of it, reload this page to correct an answer.");
   $("all-done").hidden = over || $("done").value < total;
 }
 

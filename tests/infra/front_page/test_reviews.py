@@ -16,7 +16,7 @@ from infra.stack_settings import USER, StackSettings
 from tasks.media.images import encode_jpeg
 from tasks.orchestration.suspension import suspend
 from tasks.review import own_page
-from tasks.review.rounds import ANSWERS, image_key, pack_round
+from tasks.review.rounds import ANSWERS, PAGE, ReviewTool, image_key, pack_round
 from tasks.storage.object_store import ObjectStore
 from tests.clients import front_page
 from tests.infra.browser import Page
@@ -44,7 +44,7 @@ def run(client: SyncPrefectClient) -> Iterator[UUID]:
         run_flow(story, flow_run=client.read_flow_run(run))
     for entry in ENTRIES:
         STORE.put(image_key(str(run), entry), encode_jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), 90))
-    STORE.put(f"{run}/review/round.json", pack_round(review_round("detect", *ENTRIES)))
+    STORE.put(f"{run}/review/round.json", pack_round(review_round("detect", *ENTRIES, tool=ReviewTool.FRONT_PAGE)))
     yield run
     client.set_flow_run_state(run, Cancelled(), force=True)
     client.delete_deployment(deployment)
@@ -106,6 +106,12 @@ def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, client: Sync
             assert page.post(f"/reviews/{path}", content=body).status_code == status, path
         assert page.post(f"/reviews/{run}/resume").status_code == 200
         assert client.read_flow_run(run).state_name == "Suspended", "two images are open"
+        elsewhere = str(uuid4())
+        STORE.put(f"{elsewhere}/review/round.json", pack_round(review_round("detect", *ENTRIES)))
+        STORE.put(f"{elsewhere}/review/{PAGE}", b"http://labels/projects/7/data")
+        for refused in (page.get(f"/reviews/{elsewhere}"), page.post(f"/reviews/{elsewhere}/answers/0", content=done)):
+            assert (refused.status_code, "http://labels/projects/7/data" in refused.text) == (400, True)
+        assert not [*STORE.keys(f"review-answers/{elsewhere}/")]
         STORE.put(f"{run}/review/{ANSWERS}", b"[]")
         late = page.post(f"/reviews/{run}/answers/0", content=done)
         assert (late.status_code, "over" in late.text) == (400, True)

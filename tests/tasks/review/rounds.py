@@ -9,7 +9,7 @@ from tasks.importing.importer import ImportSummary, import_archive
 from tasks.importing.label_studio import CONFIGURATION
 from tasks.parameters import ImportParams
 from tasks.review.label_studio_format import labelling_configuration, to_results
-from tasks.review.rounds import Round, RoundImage, to_shapes
+from tasks.review.rounds import ReviewTool, Round, RoundImage, to_shapes
 from tests.tasks.importing import sources
 
 Results = list[dict[str, Any]]
@@ -34,14 +34,15 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def review_round(task: str, *entries: str) -> Round:
-    """A round in which each image has the rows of its task."""
+def review_round(task: str, *entries: str, tool: ReviewTool = ReviewTool.LABEL_STUDIO) -> Round:
+    """A round in a tool, in which each image has the rows of its task."""
     rows = tuple(ROWS[task])
     return Round(
         model_name="cells",
         model_version=3,
         task=task,
         class_names=CLASS_NAMES,
+        tool=tool,
         keypoints=3 if task == "pose" else 0,
         predictions_run="11111111-1111-1111-1111-111111111111",
         images=tuple(

@@ -54,8 +54,7 @@ def environment(server: CvatStandIn, store: dict[str, bytes], monkeypatch: pytes
 
 
 def _round(task: str = "detect") -> Round:
-    made = review_round(task, *ENTRIES)
-    return Round(**{**vars(made), "tool": ReviewTool.CVAT})
+    return review_round(task, *ENTRIES, tool=ReviewTool.CVAT)
 
 
 def _show(review: Round, folder: Path) -> str:
@@ -107,6 +106,7 @@ def test_images_of_completed_jobs_are_submitted_and_deleted_ones_skipped(
     first = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["annotations.xml", ENTRIES[0]]
+        steps.keep_answers.fn(RUN, review, answers)
         assert archive.read("annotations.xml") == store[f"{RUN}/review/{CVAT_ANSWERS}"]
     assert steps.pack_answers.fn(RUN, review, steps.read_answers.fn(RUN, review), tmp_path).read_bytes() == first
 

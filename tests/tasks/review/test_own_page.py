@@ -1,11 +1,13 @@
 """What a person says on the page of a round; with a browser: tests/infra/front_page/test_reviews.py."""
 
 import json
+from uuid import uuid4
 
 import pytest
 
 from tasks.review import own_page
-from tasks.review.own_page import AnswerError, PageAnswer, read_answer
+from tasks.review.own_page import AnswerError, OtherToolError, PageAnswer, read_answer
+from tasks.review.rounds import ANSWERS, CLOSED, PAGE, ReviewTool, Round, pack_round
 from tests.tasks.review.rounds import CLASS_NAMES, ROWS, review_round
 
 
@@ -21,6 +23,9 @@ class Bucket:
 
     def get(self, key: str) -> bytes | None:
         return self.objects.get(key)
+
+    def read_text(self, key: str) -> str:
+        return self.objects[key].decode()
 
     def keys(self, prefix: str) -> list[str]:
         return [key for key in self.objects if key.startswith(prefix)]
@@ -63,6 +68,47 @@ def test_a_later_answer_replaces_an_earlier_one_and_an_image_with_nothing_on_it_
 def test_an_answer_about_what_is_not_there_is_refused(kept: dict[str, str]) -> None:
     with pytest.raises(AnswerError, match="Reload"):
         own_page.keep_answer("run", review_round("detect", "a.jpg"), 0, PageAnswer(verdict="done", kept=kept))
+
+
+def _keep_round(bucket: Bucket, review: Round) -> str:
+    run = str(uuid4())
+    bucket.objects[f"{run}/review/round.json"] = pack_round(review)
+    return run
+
+
+@pytest.mark.parametrize("tool", [ReviewTool.LABEL_STUDIO, ReviewTool.CVAT])
+def test_a_round_in_another_tool_is_refused_with_the_address_of_its_page(bucket: Bucket, tool: ReviewTool) -> None:
+    """What is answered on this page nobody would read."""
+    run = _keep_round(bucket, review_round("detect", "a.jpg", tool=tool))
+    with pytest.raises(OtherToolError, match="artifact `review`"):
+        own_page.read_round(run)
+    bucket.objects[f"{run}/review/{PAGE}"] = b"http://elsewhere/7"
+    with pytest.raises(OtherToolError, match=f"found one in {tool}. Answer there: http://elsewhere/7"):
+        own_page.read_round(run)
+
+
+@pytest.mark.parametrize("name", [ANSWERS, CLOSED])
+def test_an_answer_that_the_archive_would_lack_is_refused(bucket: Bucket, name: str) -> None:
+    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
+    run = _keep_round(bucket, review)
+    assert own_page.read_round(run) == review
+    bucket.objects[f"{run}/review/{name}"] = b""
+    with pytest.raises(AnswerError, match="one that is over"):
+        own_page.keep_answer(run, review, 0, PageAnswer(verdict="done"))
+    assert own_page.list_answered(run, review) == [False]
+
+
+def test_who_answers_while_the_archive_is_begun_hears_that_it_may_be_too_late(bucket: Bucket) -> None:
+    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
+    put = bucket.put
+
+    def put_late(key: str, data: bytes, content_type: str) -> None:
+        bucket.objects[f"run/review/{CLOSED}"] = b""
+        put(key, data, content_type)
+
+    bucket.put = put_late  # type: ignore[method-assign]
+    with pytest.raises(AnswerError, match="one that is over"):
+        own_page.keep_answer("run", review, 0, PageAnswer(verdict="done"))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from tasks.errors import StudioError
 from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
-from tasks.review.answers import ReviewTask, sort_answers
+from tasks.review.answers import Answers, ReviewTask, sort_answers
 from tasks.review.pictures import for_browsers
-from tasks.review.rounds import ReviewTool
+from tasks.review.rounds import ANSWERS, CLOSED, ReviewTool, Round
 from tasks.settings import Settings
 from tasks.tracking import registry
 from tests.tasks.review.rounds import review_round
@@ -121,10 +122,40 @@ def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
         steps.pack_answers.fn("run", review, sort_answers(["a.jpg"], {}), tmp_path)
 
 
+def _store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What bucket `runs` holds, in memory."""
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(steps._RUNS, "get", kept.get)
+    monkeypatch.setattr(steps._RUNS, "put", lambda key, data, *_: kept.update({key: data}))
+    monkeypatch.setattr(steps._RUNS, "delete", kept.pop)
+    return kept
+
+
+def _fail_the_check(store: dict[str, bytes], review: Round, answers: Answers, folder: Path) -> None:
+    with steps.closed_round("run"):
+        assert f"run/review/{CLOSED}" in store
+        steps.pack_answers.fn("run", review, answers, folder)
+        raise StudioError("the archive is invalid")
+
+
+def test_a_round_is_open_again_if_no_archive_comes_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as after a failed check: people correct an answer, and try the run again."""
+    store = _store(monkeypatch)
+    store["run/review-images/a.jpg"] = b"jpeg"
+    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
+    answers = sort_answers(["a.jpg"], {"a.jpg": ReviewTask(entry="a.jpg", annotations=[{"result": []}], skipped=0)})
+    with pytest.raises(StudioError, match="invalid"):
+        _fail_the_check(store, review, answers, tmp_path)
+    assert [*store] == ["run/review-images/a.jpg"]
+    with steps.closed_round("run"):
+        steps.keep_answers.fn("run", review, answers)
+    assert [*store] == ["run/review-images/a.jpg", f"run/review/{ANSWERS}"]
+
+
 def test_another_attempt_packs_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tool says how long ago something was drawn, and the clock goes on."""
-    store = SimpleNamespace(get=lambda _: b"jpeg", put=lambda *_: None)
-    monkeypatch.setattr(steps, "_RUNS", store)
+    store = _store(monkeypatch)
+    store["run/review-images/media/a.jpg"] = b"jpeg"
     packed = []
     for ago in ("0 minutes", "1 hour"):
         drawn = {"id": 7, "result": [], "lead_time": 4.5, "created_ago": ago}
